@@ -1,0 +1,53 @@
+"""The ledger: a database of our own that tells what was found, opened, sent and verified.
+
+It is the one place that a retry, a cleared task, a backfill or a second run resumes from.
+"""
+
+from __future__ import annotations
+
+from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch
+from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
+from tidepool_ingest.ledger.database import Database, migrate
+from tidepool_ingest.ledger.file_digests import FileDigests
+from tidepool_ingest.ledger.leases import Lease, Leases
+from tidepool_ingest.ledger.states import BatchState, ChunkState, DataSetState
+
+__all__ = [
+    "BatchRow",
+    "BatchState",
+    "Batches",
+    "ChunkRow",
+    "ChunkState",
+    "DataSetRow",
+    "DataSetState",
+    "DataSets",
+    "Database",
+    "FileDigests",
+    "FoundBatch",
+    "Lease",
+    "Leases",
+    "Ledger",
+    "TaskOrigin",
+]
+
+
+class Ledger:
+    """The ledger and its tables.
+
+    :param address: a SQLAlchemy URL of a SQLite or PostgreSQL database.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.database = Database(address)
+        self.batches = Batches(self.database)
+        self.data_sets = DataSets(self.database)
+        self.file_digests = FileDigests(self.database)
+        self.leases = Leases(self.database)
+
+    def migrate(self) -> None:
+        """Create the tables, or bring those of an older version up to date."""
+        migrate(self.database.engine)
+
+    def close(self) -> None:
+        """Give the database connections back."""
+        self.database.close()

@@ -1,0 +1,190 @@
+"""What the ledger knows of staged batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Select, and_, insert, select, update
+
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.errors import UnknownBatchError
+from tidepool_ingest.ledger.schema import batches
+from tidepool_ingest.ledger.states import BatchState
+
+T = TypeVar("T")
+
+KEYS_A_QUERY = 500
+"""Content keys asked for at once; SQLite takes 32,766 variables in a statement, older ones 999."""
+
+NEVER_OPENED = (BatchState.PLANNED, BatchState.PREPARED, BatchState.HELD, BatchState.FAILED)
+"""States in which other content in the same folder takes a batch's place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundBatch:
+    """A ready batch as ``plan`` found it, before the ledger knows it."""
+
+    api_host: str
+    content_key: str
+    user_id: str
+    batch_id: str
+    day: date
+    folder: str
+    label: str
+    connection: str | None = None
+    device_id: str | None = None
+    data_set_type: str = "normal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRow(FoundBatch):
+    """One row of the table ``batches``. Counts are ``None`` until ``prepare`` has made them."""
+
+    id: int
+    state: BatchState
+    reason: str | None
+    staged: int | None
+    accepted: int | None
+    quarantined: int | None
+    identical: int | None
+    expected_rows: int | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Batches:
+    """The table of staged batches.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def note(self, found: FoundBatch) -> BatchRow:
+        """Note a ready batch, or return what is known of its content already.
+
+        The same content staged in another folder is the same batch: it keeps its row and its history.
+
+        :param found: the batch as it lies in staging.
+        """
+        with self._database.writing() as connection:
+            now = datetime.now(UTC)
+            connection.execute(
+                update(batches)
+                .where(
+                    batches.c.api_host == found.api_host,
+                    batches.c.folder == found.folder,
+                    batches.c.content_key != found.content_key,
+                    batches.c.state.in_(NEVER_OPENED),
+                )
+                .values(state=BatchState.REPLACED, updated_at=now)
+            )
+            known = _by_content(connection, found.api_host, found.content_key)
+            if known is None:
+                values = {**vars(found), "state": BatchState.PLANNED, "created_at": now, "updated_at": now}
+                connection.execute(insert(batches).values(values))
+            elif not known.state.is_done and known.folder != found.folder:
+                moved = {
+                    "folder": found.folder,
+                    "batch_id": found.batch_id,
+                    "day": found.day,
+                    "label": found.label,
+                }
+                connection.execute(
+                    update(batches).where(batches.c.id == known.id).values(**moved, updated_at=now)
+                )
+            else:
+                return known
+            noted = _by_content(connection, found.api_host, found.content_key)
+        assert noted is not None
+        return noted
+
+    def get(self, batch: int) -> BatchRow:
+        """Return one batch.
+
+        :raises UnknownBatchError: if there is none of that number.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(select(batches).where(batches.c.id == batch)).one_or_none()
+        if row is None:
+            raise UnknownBatchError(batch)
+        return _row(row)
+
+    def get_all(self, numbers: Sequence[int]) -> list[BatchRow]:
+        """Return the batches of these numbers that the ledger has, by number."""
+        found: list[BatchRow] = []
+        with self._database.reading() as connection:
+            for part in _parts(numbers):
+                asked = select(batches).where(batches.c.id.in_(part)).order_by(batches.c.id)
+                found += [_row(row) for row in connection.execute(asked)]
+        return found
+
+    def done_keys(self, api_host: str, content_keys: Sequence[str]) -> set[str]:
+        """Tell which of these contents need no further work at this host.
+
+        :param api_host: the host of the Tidepool API that they go to.
+        :param content_keys: keys of ready batches.
+        """
+        done = [state for state in BatchState if state.is_done]
+        found: set[str] = set()
+        with self._database.reading() as connection:
+            for part in _parts(content_keys):
+                asked = select(batches.c.content_key).where(
+                    batches.c.api_host == api_host, batches.c.content_key.in_(part), batches.c.state.in_(done)
+                )
+                found.update(connection.scalars(asked))
+        return found
+
+    def namesakes(self, api_host: str, user_id: str, batch_id: str) -> list[BatchRow]:
+        """Return what the ledger knows under one user's batch id, whatever its content."""
+        asked = select(batches).where(
+            and_(batches.c.api_host == api_host, batches.c.user_id == user_id, batches.c.batch_id == batch_id)
+        )
+        with self._database.reading() as connection:
+            return [_row(row) for row in connection.execute(asked)]
+
+    def set_state(self, batch: int, state: BatchState, *, reason: str | None = None) -> None:
+        """Note where a batch stands now.
+
+        :param batch: its number.
+        :param state: the new state.
+        :param reason: code of the error or guard, for a batch that stopped.
+        """
+        self._set(batch, state=state, reason=reason)
+
+    def set_counts(self, batch: int, **counts: int) -> None:
+        """Note what became of a batch's records.
+
+        :param batch: its number.
+        :param counts: ``staged``, ``accepted``, ``quarantined``, ``identical``, ``expected_rows``.
+        """
+        self._set(batch, **counts)
+
+    def _set(self, batch: int, **values: Any) -> None:
+        with self._database.writing() as connection:
+            changed = (
+                update(batches).where(batches.c.id == batch).values(**values, updated_at=datetime.now(UTC))
+            )
+            connection.execute(changed)
+
+
+def _by_content(connection: Connection, api_host: str, content_key: str) -> BatchRow | None:
+    asked: Select[Any] = select(batches).where(
+        batches.c.api_host == api_host, batches.c.content_key == content_key
+    )
+    row = connection.execute(asked).one_or_none()
+    return None if row is None else _row(row)
+
+
+def _row(row: Any) -> BatchRow:
+    values = dict(row._mapping)
+    return BatchRow(**{**values, "state": BatchState(values["state"])})
+
+
+def _parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    for start in range(0, len(items), KEYS_A_QUERY):
+        yield items[start : start + KEYS_A_QUERY]

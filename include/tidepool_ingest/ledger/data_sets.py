@@ -1,0 +1,187 @@
+"""What the ledger knows of data sets and of the chunks sent to them.
+
+Intent is written before a request is sent and its outcome after, so that whoever comes after a crash
+knows which step is in doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.schema import chunks, data_sets
+from tidepool_ingest.ledger.states import ChunkState, DataSetState
+
+TIME_NOTED = {
+    DataSetState.OPEN: "opened_at",
+    DataSetState.CLOSED: "closed_at",
+    DataSetState.VERIFIED: "verified_at",
+}
+"""Which time a state notes when it is reached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOrigin:
+    """The Airflow task that works on a data set; all empty for work from a terminal."""
+
+    dag_id: str | None = None
+    run_id: str | None = None
+    map_index: int | None = None
+    try_number: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSetRow(TaskOrigin):
+    """One row of the table ``data_sets``."""
+
+    id: int
+    batch: int
+    ordinal: int
+    upload_id: str | None
+    data_set_type: str
+    deduplicator: str
+    state: DataSetState
+    expected_rows: int
+    visible_rows: int | None
+    opened_at: datetime | None
+    closed_at: datetime | None
+    verified_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkRow:
+    """One row of the table ``chunks``."""
+
+    data_set: int
+    chunk_index: int
+    digest: str
+    records: int
+    state: ChunkState
+    attempts: int
+    updated_at: datetime
+
+
+class DataSets:
+    """The tables of data sets and chunks.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin_opening(
+        self, batch: int, *, data_set_type: str, deduplicator: str, expected_rows: int, origin: TaskOrigin
+    ) -> DataSetRow:
+        """Note that a data set is about to be opened for a batch.
+
+        :param batch: the batch's number.
+        :param data_set_type: ``normal`` or ``continuous``.
+        :param deduplicator: the deduplicator's full name.
+        :param expected_rows: rows that Tidepool will hold when all is there.
+        :param origin: the task that opens it.
+        """
+        now = datetime.now(UTC)
+        with self._database.writing() as connection:
+            last = connection.scalar(select(func.max(data_sets.c.ordinal)).where(data_sets.c.batch == batch))
+            values = {
+                **vars(origin),
+                "batch": batch,
+                "ordinal": (last or 0) + 1,
+                "data_set_type": data_set_type,
+                "deduplicator": deduplicator,
+                "state": DataSetState.OPENING,
+                "expected_rows": expected_rows,
+                "created_at": now,
+                "updated_at": now,
+            }
+            inserted = connection.execute(insert(data_sets).values(values).returning(*data_sets.c)).one()
+        return _data_set(inserted)
+
+    def set_state(self, data_set: int, state: DataSetState, **values: Any) -> None:
+        """Note where a data set stands now, and when it got there.
+
+        :param data_set: its number in the ledger.
+        :param state: the new state.
+        :param values: ``upload_id`` when it has just been opened, ``visible_rows`` when it was read back.
+        """
+        now = datetime.now(UTC)
+        noted = {**values, "state": state, "updated_at": now}
+        if reached := TIME_NOTED.get(state):
+            noted[reached] = now
+        with self._database.writing() as connection:
+            connection.execute(update(data_sets).where(data_sets.c.id == data_set).values(noted))
+
+    def taken_up_by(self, data_set: int, origin: TaskOrigin) -> None:
+        """Note which task works on a data set now, after another one has left it."""
+        with self._database.writing() as connection:
+            connection.execute(
+                update(data_sets)
+                .where(data_sets.c.id == data_set)
+                .values(**vars(origin), updated_at=datetime.now(UTC))
+            )
+
+    def of_batch(self, batch: int) -> list[DataSetRow]:
+        """Return every data set that was begun for a batch, oldest first."""
+        return self.of_batches([batch])
+
+    def of_batches(self, numbers: Sequence[int]) -> list[DataSetRow]:
+        """Return every data set that was begun for these batches, by batch and age."""
+        asked = (
+            select(data_sets)
+            .where(data_sets.c.batch.in_(numbers))
+            .order_by(data_sets.c.batch, data_sets.c.ordinal)
+        )
+        with self._database.reading() as connection:
+            return [_data_set(row) for row in connection.execute(asked)]
+
+    def begin_chunk(self, data_set: int, chunk_index: int, *, digest: str, records: int) -> None:
+        """Note that a chunk is about to be sent; each call counts as an attempt."""
+        now = datetime.now(UTC)
+        at = (chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
+        with self._database.writing() as connection:
+            again = connection.execute(
+                update(chunks)
+                .where(*at)
+                .values(state=ChunkState.SENDING, attempts=chunks.c.attempts + 1, updated_at=now)
+            )
+            if not again.rowcount:
+                connection.execute(
+                    insert(chunks).values(
+                        data_set=data_set,
+                        chunk_index=chunk_index,
+                        digest=digest,
+                        records=records,
+                        state=ChunkState.SENDING,
+                        attempts=1,
+                        updated_at=now,
+                    )
+                )
+
+    def chunk_stored(self, data_set: int, chunk_index: int) -> None:
+        """Note Tidepool's answer that it holds a chunk."""
+        with self._database.writing() as connection:
+            connection.execute(
+                update(chunks)
+                .where(chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
+                .values(state=ChunkState.STORED, updated_at=datetime.now(UTC))
+            )
+
+    def chunks_of(self, data_set: int) -> dict[int, ChunkRow]:
+        """Return the chunks that were begun for a data set, by index."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(chunks).where(chunks.c.data_set == data_set)).all()
+        found = (dict(row._mapping) for row in rows)
+        return {row["chunk_index"]: ChunkRow(**{**row, "state": ChunkState(row["state"])}) for row in found}
+
+
+def _data_set(row: Any) -> DataSetRow:
+    values = dict(row._mapping)
+    return DataSetRow(**{**values, "state": DataSetState(values["state"])})

@@ -1,0 +1,179 @@
+"""The ledger's database: how it is reached and how its schema is brought up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from tidepool_ingest.ledger.errors import LedgerConfigurationError, LedgerUnavailableError
+
+SQLITE_WAIT_SECONDS = 30
+"""How long a writer waits for another one on SQLite, which takes one writer at a time."""
+
+CONNECT_WAIT_SECONDS = 10
+"""How long to wait for PostgreSQL to take a connection."""
+
+MIGRATION_LOCK = 0x71DE_9001
+"""PostgreSQL advisory lock: one process migrates at a time."""
+
+READING = "ledger_reading"
+"""Execution option of a connection that only reads, and so need not wait for SQLite's one writer."""
+
+SUPPORTED = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+"""Databases the ledger is tested on, and the driver it uses for each."""
+
+
+def ledger_url(address: str) -> URL:
+    """Read a ledger address and name the driver the project ships.
+
+    :param address: a SQLAlchemy URL, for example ``sqlite:////var/lib/ledger.db`` or
+        ``postgresql://user:password@host/ledger``.
+    :raises LedgerConfigurationError: for another database, or an address that cannot be read.
+    """
+    try:
+        url = make_url(address)
+    except ArgumentError:
+        # The address may hold a password, so it is not repeated.
+        raise LedgerConfigurationError(
+            "The ledger's address cannot be read.",
+            "Give a URL such as sqlite:////path/ledger.db or postgresql://user:password@host/database.",
+        ) from None
+    driver = SUPPORTED.get(url.get_backend_name())
+    if driver is None:
+        raise LedgerConfigurationError(
+            f"The ledger cannot live in {url.get_backend_name()}.", "Use SQLite or PostgreSQL."
+        )
+    return url.set(drivername=driver)
+
+
+def open_engine(address: str) -> Engine:
+    """Return an engine for the ledger; nothing is connected yet.
+
+    :param address: see :func:`ledger_url`.
+    """
+    url = ledger_url(address)
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url)
+    return create_engine(
+        url, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": CONNECT_WAIT_SECONDS}
+    )
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": SQLITE_WAIT_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: Any) -> None:
+        # The driver must not begin transactions by itself: BEGIN IMMEDIATE below does, so that
+        # a reader never has to become a writer in mid-transaction, which SQLite may refuse.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get(READING, False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+class Database:
+    """A connection pool to the ledger's database, and the two kinds of transaction on it.
+
+    :param address: see :func:`ledger_url`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.engine = open_engine(address)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open a transaction that only reads: on SQLite it does not wait for the writer."""
+        with unavailable_named(), self.engine.connect().execution_options(**{READING: True}) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction that writes, committed at its end; an exception takes it back whole."""
+        with unavailable_named(), self.engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give the pooled connections back."""
+        self.engine.dispose()
+
+
+@contextmanager
+def unavailable_named() -> Iterator[None]:
+    """Turn the drivers' errors about a database that is away into one that says what to do."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise LedgerUnavailableError(type(error.orig).__name__) from None
+    except PoolTimeoutError as error:
+        raise LedgerUnavailableError(type(error).__name__) from None
+
+
+def alembic_config() -> Config:
+    """Return Alembic's configuration for the ledger's own migrations."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema to a revision; do nothing when it is there already.
+
+    Safe when many processes start at once: they take turns.
+
+    :param engine: the ledger's engine.
+    :param revision: an Alembic revision; an older one migrates back.
+    """
+    if revision == "head" and current_revision(engine) == head_revision():
+        return
+    config = alembic_config()
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        here = MigrationContext.configure(connection).get_current_revision()
+        if revision == "head" or here is None:
+            command.upgrade(config, revision)
+        elif revision == "base" or _is_older(revision, here):
+            command.downgrade(config, revision)
+        else:
+            command.upgrade(config, revision)
+
+
+def _is_older(revision: str, than: str) -> bool:
+    script = ScriptDirectory.from_config(alembic_config())
+    return revision != than and revision in {
+        older.revision for older in script.iterate_revisions(than, "base")
+    }
+
+
+def current_revision(engine: Engine) -> str | None:
+    """Return the revision the database is at, ``None`` for an empty one."""
+    with engine.connect().execution_options(**{READING: True}) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head_revision() -> str | None:
+    """Return the newest revision that this version of the project knows."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()

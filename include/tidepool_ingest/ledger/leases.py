@@ -1,0 +1,141 @@
+"""One owner at a time: leases in the ledger, for a batch, a device or a refresh token.
+
+A lease ends by itself when its holder dies. Its fence grows with every takeover, so that a holder
+that was silent for too long finds out before it acts.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError
+from tidepool_ingest.ledger.schema import leases
+
+POLL_SECONDS = 0.2
+"""How often a waiting task looks whether a lease has become free."""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    name: str
+    owner: str
+    fence: int
+
+
+class Lease:
+    """A claim that this process holds until it is released or runs out.
+
+    :param database: the ledger's database.
+    :param claim: what was written there.
+    :param seconds: how long the claim lasts without renewal.
+    """
+
+    def __init__(self, database: Database, claim: _Claim, seconds: float) -> None:
+        self._database = database
+        self._claim = claim
+        self._seconds = seconds
+        self._good_until = time.monotonic() + seconds
+
+    @property
+    def name(self) -> str:
+        """The lease's name."""
+        return self._claim.name
+
+    def ensure(self, seconds: float) -> None:
+        """Make sure that the claim outlives a request that is about to be sent.
+
+        :param seconds: the longest that the request may take.
+        :raises LeaseLostError: if another task owns the lease by now.
+        """
+        if time.monotonic() + seconds > self._good_until:
+            self._renew()
+
+    def _renew(self) -> None:
+        started = time.monotonic()
+        with self._database.writing() as connection:
+            renewed = connection.execute(
+                update(leases)
+                .where(*_is(self._claim))
+                .values(expires_at=datetime.now(UTC) + timedelta(seconds=self._seconds))
+            )
+        if not renewed.rowcount:
+            raise LeaseLostError(self.name)
+        self._good_until = started + self._seconds
+
+    def release(self) -> None:
+        """Give the lease back at once. A lease that was taken over meanwhile is left to its new owner."""
+        with self._database.writing() as connection:
+            connection.execute(delete(leases).where(*_is(self._claim)))
+
+
+def _is(claim: _Claim) -> tuple[ColumnElement[bool], ...]:
+    return leases.c.name == claim.name, leases.c.owner == claim.owner, leases.c.fence == claim.fence
+
+
+class Leases:
+    """The table of leases.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def held(self, name: str, *, seconds: float, wait: float = 0.0) -> Iterator[Lease]:
+        """Hold a lease for the length of a ``with`` block.
+
+        :param name: what has one owner at a time, for example ``batch:12``.
+        :param seconds: how long the claim lasts when its holder dies or falls silent.
+        :param wait: how long to wait for another holder before giving up.
+        :raises LeaseHeldError: if somebody else holds it at the end of the wait.
+        """
+        lease = self._take(name, seconds=seconds, wait=wait)
+        try:
+            yield lease
+        finally:
+            lease.release()
+
+    def _take(self, name: str, *, seconds: float, wait: float) -> Lease:
+        owner = secrets.token_hex(8)
+        give_up = time.monotonic() + wait
+        while True:
+            claim, remaining = self._try(name, owner, seconds)
+            if claim is not None:
+                return Lease(self._database, claim, seconds)
+            if time.monotonic() >= give_up:
+                raise LeaseHeldError(name, remaining)
+            time.sleep(POLL_SECONDS)
+
+    def _try(self, name: str, owner: str, seconds: float) -> tuple[_Claim | None, float]:
+        """Return the claim, or ``None`` and the seconds that the present holder has left."""
+        now = datetime.now(UTC)
+        values = {"owner": owner, "expires_at": now + timedelta(seconds=seconds)}
+        try:
+            with self._database.writing() as connection:
+                present = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
+                if present is None:
+                    connection.execute(insert(leases).values(name=name, fence=1, **values))
+                    return _Claim(name, owner, 1), seconds
+                if present.expires_at > now:
+                    return None, (present.expires_at - now).total_seconds()
+                # The condition on the fence lets only one of two that saw the same dead holder win.
+                fence = present.fence + 1
+                taken = connection.execute(
+                    update(leases)
+                    .where(leases.c.name == name, leases.c.fence == present.fence)
+                    .values(fence=fence, **values)
+                )
+                return (_Claim(name, owner, fence), seconds) if taken.rowcount else (None, seconds)
+        except IntegrityError:
+            # Somebody else inserted the row in the same instant.
+            return None, seconds

@@ -1,0 +1,188 @@
+"""The ledger's tables: what was found, what was opened, what was sent.
+
+User ids, device ids and folders stand here, in the staging paths and in the quarantine file only.
+No table holds a record value, a token in clear, or text that a server sent.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+USER_ID_LENGTH = 36
+"""Characters of the longer kind of Tidepool user id, a UUID."""
+UPLOAD_ID_LENGTH = 37
+"""Characters of the longest upload id: ``upid_`` and 32 hex digits."""
+
+AutoId = BigInteger().with_variant(Integer, "sqlite")
+"""A primary key that counts by itself; SQLite does that for INTEGER only."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant: aware on the way in, UTC on the way out, whatever the database keeps."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a time without a zone, which would mean another instant on every machine."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the ledger takes aware times only: give the datetime a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give SQLite's naive times the zone they were written in."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _time(name: str, *, required: bool = False) -> Column[Any]:
+    return Column(name, UtcDateTime, nullable=not required)
+
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", AutoId, primary_key=True),
+    Column("api_host", String(255), nullable=False),
+    Column(
+        "content_key",
+        String(64),
+        nullable=False,
+        comment="sha256 of user, data set body, edits and file digests",
+    ),
+    Column("user_id", String(USER_ID_LENGTH), nullable=False),
+    Column("batch_id", Text, nullable=False, comment="name of the staged folder"),
+    Column("day", Date, nullable=False, comment="date folder, the partition that a data interval selects"),
+    Column("folder", Text, nullable=False),
+    Column(
+        "label", Text, nullable=False, comment="day, device model and short hash: what logs and pages show"
+    ),
+    Column("connection", Text, comment="Airflow connection that the manifest names, if it names one"),
+    Column("device_id", Text),
+    Column("data_set_type", String(16), nullable=False, server_default="normal"),
+    Column("state", String(24), nullable=False),
+    Column("reason", String(80), comment="code of the error or guard that stopped it"),
+    Column("staged", BigInteger, comment="records found in its files"),
+    Column("accepted", BigInteger),
+    Column("quarantined", BigInteger),
+    Column("identical", BigInteger, comment="repeats of a record of the same batch, kept once"),
+    Column("expected_rows", BigInteger, comment="rows Tidepool makes of the accepted records"),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    UniqueConstraint("api_host", "content_key"),
+    Index(None, "api_host", "user_id", "batch_id"),
+    Index(None, "day"),
+    Index(None, "state"),
+)
+
+data_sets = Table(
+    "data_sets",
+    metadata,
+    Column("id", AutoId, primary_key=True),
+    Column("batch", AutoId, ForeignKey("batches.id"), nullable=False),
+    Column(
+        "ordinal",
+        Integer,
+        nullable=False,
+        comment="1 for a batch's first data set, 2 if that was given up, …",
+    ),
+    Column(
+        "upload_id", String(UPLOAD_ID_LENGTH), comment="the session id; empty until Tidepool has answered"
+    ),
+    Column("data_set_type", String(16), nullable=False),
+    Column("deduplicator", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("expected_rows", BigInteger, nullable=False),
+    Column("visible_rows", BigInteger),
+    Column("dag_id", Text),
+    Column("run_id", Text),
+    Column("map_index", Integer),
+    Column("try_number", Integer),
+    _time("opened_at"),
+    _time("closed_at"),
+    _time("verified_at"),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    UniqueConstraint("batch", "ordinal"),
+    Index(None, "upload_id"),
+    Index(None, "state"),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("data_set", AutoId, ForeignKey("data_sets.id"), primary_key=True),
+    Column("chunk_index", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False, comment="of the chunk's accepted lines as prepared"),
+    Column("records", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    _time("updated_at", required=True),
+)
+
+file_digests = Table(
+    "file_digests",
+    metadata,
+    Column("path_key", String(64), primary_key=True, comment="sha256 of the file's address"),
+    Column(
+        "fingerprint", String(255), nullable=False, comment="size and modification time, or the store's etag"
+    ),
+    Column("sha256", String(64), nullable=False),
+    _time("updated_at", required=True),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column(
+        "name", String(80), primary_key=True, comment="kind and short hash of what has one owner at a time"
+    ),
+    Column("owner", String(64), nullable=False),
+    Column("fence", BigInteger, nullable=False, comment="grows with every takeover"),
+    _time("expires_at", required=True),
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("connection", String(250), primary_key=True),
+    Column("sealed_token", Text, nullable=False, comment="encrypted with Airflow's Fernet key"),
+    Column(
+        "seed_digest",
+        String(64),
+        nullable=False,
+        comment="of the connection's own token: a new login there wins",
+    ),
+    _time("updated_at", required=True),
+)

@@ -1,0 +1,92 @@
+"""The ledger as people read it: batches with the newest data set of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import func, select
+
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.schema import batches, data_sets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A batch and its newest data set, whose fields are ``None`` if it has none."""
+
+    batch: int
+    api_host: str
+    label: str
+    day: date
+    user_id: str
+    folder: str
+    state: str
+    reason: str | None
+    staged: int | None
+    accepted: int | None
+    quarantined: int | None
+    identical: int | None
+    updated_at: datetime
+    data_set_id: str | None
+    data_set_state: str | None
+    visible_rows: int | None
+    dag_id: str | None
+    run_id: str | None
+    map_index: int | None
+    try_number: int | None
+    opened_at: datetime | None
+    verified_at: datetime | None
+
+
+def sessions(
+    database: Database, *, state: str | None = None, label_part: str | None = None, limit: int = 100
+) -> list[Session]:
+    """Return what the ledger knows, newest first.
+
+    :param database: the ledger's database.
+    :param state: only batches in this state.
+    :param label_part: only batches whose label contains this, for example its short hash.
+    :param limit: how many at most.
+    """
+    others = data_sets.alias()
+    newest = select(func.max(others.c.ordinal)).where(others.c.batch == batches.c.id).scalar_subquery()
+    asked = (
+        select(
+            batches.c.id.label("batch"),
+            *(batches.c[name] for name in _OF_BATCH),
+            data_sets.c.upload_id.label("data_set_id"),
+            data_sets.c.state.label("data_set_state"),
+            *(data_sets.c[name] for name in _OF_DATA_SET),
+        )
+        .select_from(
+            batches.outerjoin(
+                data_sets, (data_sets.c.batch == batches.c.id) & (data_sets.c.ordinal == newest)
+            )
+        )
+        .order_by(batches.c.updated_at.desc(), batches.c.id.desc())
+        .limit(limit)
+    )
+    if state is not None:
+        asked = asked.where(batches.c.state == state)
+    if label_part is not None:
+        asked = asked.where(batches.c.label.contains(label_part, autoescape=True))
+    with database.reading() as connection:
+        return [Session(**row._mapping) for row in connection.execute(asked)]
+
+
+_OF_BATCH = (
+    "api_host",
+    "label",
+    "day",
+    "user_id",
+    "folder",
+    "state",
+    "reason",
+    "staged",
+    "accepted",
+    "quarantined",
+    "identical",
+    "updated_at",
+)
+_OF_DATA_SET = ("visible_rows", "dag_id", "run_id", "map_index", "try_number", "opened_at", "verified_at")

@@ -1,0 +1,59 @@
+"""The states that a batch, a data set and a chunk pass through in the ledger."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class BatchState(StrEnum):
+    """Where one staged batch stands, for one API host."""
+
+    PLANNED = "planned"
+    """A run has found it ready."""
+    PREPARED = "prepared"
+    """Its work area holds the accepted records, the quarantine and the chunk plan."""
+    UPLOADING = "uploading"
+    """A data set of it exists at Tidepool that is not verified yet."""
+    VERIFIED = "verified"
+    """What is visible in Tidepool is exactly its accepted records, each once."""
+    NOTHING_ACCEPTED = "nothing-accepted"
+    """Every record went to quarantine, within the share that the run allowed: nothing was opened."""
+    HELD = "held"
+    """A guard stopped it before anything remote; it waits for a correction of the batch."""
+    FAILED = "failed"
+    """The last attempt ended with an error, which ``reason`` names."""
+    REPLACED = "replaced"
+    """Its folder held this content once, and holds another now; nothing of it was opened."""
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether a later run has nothing left to do for it."""
+        return self in (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
+
+
+class DataSetState(StrEnum):
+    """Where one data set stands. Each *…ing* is an intent, written before the request is sent."""
+
+    OPENING = "opening"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    VERIFIED = "verified"
+    DELETING = "deleting"
+    DELETED = "deleted"
+    UNREACHABLE = "unreachable"
+    """The answer to its creation was lost. It holds no data, and no route of Tidepool can find it."""
+
+    @property
+    def may_hold_data(self) -> bool:
+        """Tell whether Tidepool may hold records in it."""
+        return self not in (DataSetState.OPENING, DataSetState.DELETED, DataSetState.UNREACHABLE)
+
+
+class ChunkState(StrEnum):
+    """Where one chunk of a data set stands."""
+
+    SENDING = "sending"
+    """It is about to be sent, or its answer was lost: in doubt until reconciled."""
+    STORED = "stored"
+    """Tidepool answered that it holds the chunk."""

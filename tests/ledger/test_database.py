@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect
+
+from tests.ledger.conftest import found
+from tidepool_ingest.ledger import Ledger, migrate
+from tidepool_ingest.ledger.database import current_revision, head_revision, ledger_url
+from tidepool_ingest.ledger.errors import LedgerConfigurationError, LedgerUnavailableError
+from tidepool_ingest.ledger.schema import metadata
+
+
+def test_migrations_lead_to_the_tables_of_the_schema(ledger: Ledger) -> None:
+    with ledger.database.reading() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+
+    assert differences == []
+
+
+def test_migrations_lead_back_and_forth_with_data(ledger: Ledger) -> None:
+    ledger.batches.note(found())
+    migrate(ledger.database.engine, "base")
+    assert set(inspect(ledger.database.engine).get_table_names()) <= {"alembic_version"}
+
+    ledger.migrate()
+    assert current_revision(ledger.database.engine) == head_revision()
+    assert ledger.batches.note(found()).id
+
+
+def test_many_processes_may_migrate_at_once(address: str) -> None:
+    errors: list[Exception] = []
+
+    def start() -> None:
+        ledger = Ledger(address)
+        try:
+            ledger.migrate()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            ledger.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("given", "driver"),
+    [
+        ("sqlite:////tmp/x.db", "sqlite"),
+        ("postgres://u:p@h/d", "postgresql+psycopg"),
+        ("postgresql+psycopg2://u:p@h/d", "postgresql+psycopg"),
+    ],
+)
+def test_the_driver_is_ours_whatever_the_address_says(given: str, driver: str) -> None:
+    assert ledger_url(given).drivername == driver
+
+
+@pytest.mark.parametrize(
+    "given", ["mysql://u:canary-secret@h/d", "canary-secret", "oracle://canary-secret@h"]
+)
+def test_an_unusable_address_is_refused_without_repeating_it(given: str) -> None:
+    with pytest.raises(LedgerConfigurationError) as caught:
+        ledger_url(given)
+
+    assert "canary" not in str(caught.value)
+
+
+def test_a_database_that_is_away_is_named_without_its_password() -> None:
+    ledger = Ledger("postgresql://user:canary-secret@127.0.0.1:1/none")
+    with pytest.raises(LedgerUnavailableError) as caught:
+        ledger.batches.get(1)
+
+    assert "canary" not in str(caught.value)
+    assert "tidepool_ledger" in str(caught.value)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError
+
+
+def test_a_second_taker_is_told_who_long_to_wait(ledger: Ledger) -> None:
+    again = ledger.leases.held("batch:1", seconds=30)
+    with ledger.leases.held("batch:1", seconds=30), pytest.raises(LeaseHeldError) as caught, again:
+        pass
+
+    assert 0 < caught.value.retry_after <= 30
+
+
+def test_it_is_free_again_after_its_block(ledger: Ledger) -> None:
+    for _ in range(2):
+        with ledger.leases.held("batch:1", seconds=30):
+            pass
+
+
+def test_a_dead_holder_is_taken_over_and_finds_out(ledger: Ledger) -> None:
+    with ledger.leases.held("batch:1", seconds=0.2) as dead:
+        time.sleep(0.3)
+        with ledger.leases.held("batch:1", seconds=30) as alive:
+            with pytest.raises(LeaseLostError):
+                dead.ensure(1)
+            alive.ensure(60)
+
+
+def test_a_late_release_leaves_the_new_holder_alone(ledger: Ledger) -> None:
+    dead = ledger.leases.held("batch:1", seconds=0.1)
+    dead.__enter__()
+    time.sleep(0.2)
+    with ledger.leases.held("batch:1", seconds=30):
+        dead.__exit__(None, None, None)
+        with pytest.raises(LeaseHeldError), ledger.leases.held("batch:1", seconds=30):
+            pass
+
+
+def test_renewal_keeps_it(ledger: Ledger) -> None:
+    with ledger.leases.held("batch:1", seconds=0.4) as lease:
+        for _ in range(4):
+            time.sleep(0.2)
+            lease.ensure(0.3)
+        with pytest.raises(LeaseHeldError), ledger.leases.held("batch:1", seconds=30):
+            pass
+
+
+def test_of_many_at_once_one_at_a_time_is_inside(ledger: Ledger) -> None:
+    inside, most, entered = 0, 0, 0
+    lock = threading.Lock()
+
+    def work() -> None:
+        nonlocal inside, most, entered
+        with ledger.leases.held("device:1", seconds=30, wait=30):
+            with lock:
+                inside, entered = inside + 1, entered + 1
+                most = max(most, inside)
+            time.sleep(0.01)
+            with lock:
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (entered, most) == (6, 1)

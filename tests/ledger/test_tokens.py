@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from cryptography.fernet import Fernet
+from sqlalchemy import text
+
+from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger.tokens import LedgerRefreshTokens
+
+FERNET = Fernet(Fernet.generate_key())
+
+
+def store(ledger: Ledger, seed: str = "first-token") -> LedgerRefreshTokens:
+    return LedgerRefreshTokens(
+        ledger.database,
+        "tidepool_default",
+        seed=seed,
+        seal=lambda token: FERNET.encrypt(token.encode()).decode(),
+        unseal=lambda sealed: FERNET.decrypt(sealed.encode()).decode(),
+    )
+
+
+def test_what_one_process_saves_another_loads(ledger: Ledger) -> None:
+    with store(ledger).lock():
+        assert store(ledger).load() is None
+        store(ledger).save("second-token")
+
+    assert store(ledger).load() == "second-token"
+
+
+def test_the_newest_wins_in_one_row(ledger: Ledger) -> None:
+    store(ledger).save("second-token")
+    store(ledger).save("third-token")
+    with ledger.database.reading() as connection:
+        rows = connection.execute(text("SELECT connection, sealed_token FROM refresh_tokens")).all()
+
+    assert store(ledger).load() == "third-token"
+    assert len(rows) == 1
+
+
+def test_no_token_stands_in_the_table_in_clear(ledger: Ledger) -> None:
+    store(ledger, seed="canary-seed").save("canary-token")
+    with ledger.database.reading() as connection:
+        row = connection.execute(text("SELECT * FROM refresh_tokens")).one()
+
+    assert "canary" not in repr(tuple(row))
+
+
+def test_a_new_login_in_the_connection_wins_over_an_old_rotation(ledger: Ledger) -> None:
+    store(ledger, seed="old-login").save("rotated-from-the-old-login")
+
+    assert store(ledger, seed="new-login").load() is None
