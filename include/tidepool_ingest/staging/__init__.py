@@ -1,0 +1,1 @@
+"""What lies in staging storage, and what is written there."""

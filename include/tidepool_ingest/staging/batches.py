@@ -1,0 +1,203 @@
+"""Which batches lie ready in staging: ``<root>/<YYYY-MM-DD>/<user id>/<batch id>/manifest.json``."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from upath import UPath
+
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import MANIFEST_NAME, is_batch_id, is_user_id
+from tidepool_ingest.staging.storage import filesystem, reading
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_HIDDEN = (".", "_")
+_MOST_EXAMPLES = 20
+
+
+@dataclass(frozen=True, order=True)
+class BatchFolder:
+    """A folder of staging that is, or can be, a batch.
+
+    Ordered by day, user and batch id.
+
+    :param day: the date folder it lies in.
+    :param user_id: the user folder it lies in.
+    :param batch_id: its own name.
+    :param path: the folder.
+    """
+
+    day: date
+    user_id: str
+    batch_id: str
+    path: UPath = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        """The folder relative to the staging root; it holds the user id."""
+        return f"{self.day.isoformat()}/{self.user_id}/{self.batch_id}"
+
+    @property
+    def label(self) -> str:
+        """The short hash that stands for this folder in logs and task labels."""
+        return short_hash(self.name)
+
+    @classmethod
+    def at(cls, root: UPath, name: str) -> BatchFolder:
+        """Return the batch folder of a name such as :attr:`name` gives.
+
+        :param root: the staging root.
+        :param name: ``<YYYY-MM-DD>/<user id>/<batch id>``.
+        :raises BatchError: ``batch-folder`` when the name is not such a one.
+        """
+        parts = name.split("/")
+        day = _day_of(parts[0])
+        if len(parts) != 3 or day is None or not is_user_id(parts[1]) or not is_batch_id(parts[2]):
+            raise BatchError("batch-folder", batch=short_hash(name))
+        return cls(day, parts[1], parts[2], root / parts[0] / parts[1] / parts[2])
+
+
+@dataclass
+class Ignored:
+    """What lies in staging and is no ready batch, counted by reason.
+
+    Reasons: ``not-a-day`` and ``loose-file`` (in the root), ``not-a-user``, ``not-a-batch``, and
+    ``no-manifest`` for a batch that is still being written.
+
+    :param counts: how many folders or loose files for each reason.
+    :param examples: short hash of the relative path of the first few, by reason.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, name: str) -> None:
+        """Count one folder or file.
+
+        :param reason: why it is no batch.
+        :param name: its path relative to the root.
+        """
+        self.counts[reason] += 1
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < _MOST_EXAMPLES:
+            examples.append(short_hash(name))
+
+
+def find_batches(
+    root: UPath, first_day: date, last_day: date, ignored: Ignored | None = None
+) -> Iterator[BatchFolder]:
+    """List the ready batches of some days, ordered by day, user and batch id.
+
+    One listing finds the days and one recursive listing each day's batches; object stores answer those
+    in pages. No object is opened. Only one day's names are held at a time.
+
+    :param root: the staging root.
+    :param first_day: first date folder to look into.
+    :param last_day: last one.
+    :param ignored: takes up what is no ready batch.
+    :raises BatchError: ``staging-unreadable``.
+    """
+    ignored = Ignored() if ignored is None else ignored
+    for day in days(root, ignored):
+        if first_day <= day <= last_day:
+            yield from sorted(_batches_of(root, day, ignored))
+
+
+def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
+    """Return the date folders of a staging root in order, by one listing.
+
+    :param root: the staging root; when it is not there, there are no days.
+    :param ignored: takes up what is no date folder; names that begin with ``.`` or ``_`` are passed over.
+    """
+    found = []
+    for name, is_folder in _list(root):
+        day = _day_of(name)
+        if name.startswith(_HIDDEN):
+            continue
+        if day is not None and is_folder:
+            found.append(day)
+        elif ignored is not None:
+            ignored.add("not-a-day" if is_folder else "loose-file", name)
+    return sorted(found)
+
+
+def days_with_batches(root: UPath) -> Iterator[date]:
+    """Name each day that holds a ready batch, looking no further into a day than its first one.
+
+    :param root: the staging root.
+    """
+    for day in days(root):
+        if _has_batch(root / day.isoformat()):
+            yield day
+
+
+def _day_of(name: str) -> date | None:
+    if not _DAY.fullmatch(name):
+        return None
+    try:
+        return date.fromisoformat(name)
+    except ValueError:
+        return None
+
+
+def _relative(listed: str, folder: UPath) -> str:
+    """Return a listed name relative to its folder: storages differ in leading slashes and buckets."""
+    return listed.strip("/").removeprefix(folder.path.strip("/")).lstrip("/")
+
+
+def _list(folder: UPath) -> list[tuple[str, bool]]:
+    """Return name and whether it is a folder of each entry; nothing when the folder is not there."""
+    with reading():
+        try:
+            entries: list[dict[str, Any]] = filesystem(folder).ls(folder.path, detail=True)
+        except FileNotFoundError:
+            return []
+    named = ((_relative(entry["name"], folder), entry["type"] == "directory") for entry in entries)
+    return sorted((name, is_folder) for name, is_folder in named if name and "/" not in name)
+
+
+def _batches_of(root: UPath, day: date, ignored: Ignored) -> Iterator[BatchFolder]:
+    folder = root / day.isoformat()
+    with reading():
+        listed: list[str] = filesystem(folder).find(folder.path)
+    ready: dict[tuple[str, str], bool] = {}
+    passed: dict[str, str] = {}
+    for name in listed:
+        parts = _relative(name, folder).split("/")
+        if any(part.startswith(_HIDDEN) for part in parts[:2]):
+            continue
+        if len(parts) < 2 or not is_user_id(parts[0]):
+            passed[parts[0]] = "not-a-user"
+        elif len(parts) < 3 or not is_batch_id(parts[1]):
+            passed["/".join(parts[:2])] = "not-a-batch"
+        else:
+            key = (parts[0], parts[1])
+            ready[key] = ready.get(key, False) or parts[2:] == [MANIFEST_NAME]
+    for path, reason in passed.items():
+        ignored.add(reason, f"{day.isoformat()}/{path}")
+    for (user_id, batch_id), has_manifest in ready.items():
+        batch = BatchFolder(day, user_id, batch_id, folder / user_id / batch_id)
+        if has_manifest:
+            yield batch
+        else:
+            ignored.add("no-manifest", batch.name)
+
+
+def _has_batch(day_folder: UPath) -> bool:
+    for user_id, is_folder in _list(day_folder):
+        if not is_folder or not is_user_id(user_id):
+            continue
+        for batch_id, is_batch in _list(day_folder / user_id):
+            manifest = day_folder / user_id / batch_id / MANIFEST_NAME
+            if not is_batch or not is_batch_id(batch_id):
+                continue
+            with reading():
+                if filesystem(manifest).exists(manifest.path):
+                    return True
+    return False

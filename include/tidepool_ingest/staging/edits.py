@@ -1,0 +1,213 @@
+"""The changes to records that a manifest asks for, made in their text and counted by field.
+
+What an edit does not name stays byte for byte as staged: numbers keep their spelling, fields their order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+
+from pydantic import JsonValue
+
+from tidepool_ingest.staging.manifest import GlucoseUnits, RecordEdits
+from tidepool_ingest.staging.splice import (
+    EACH,
+    Cut,
+    Member,
+    cut_member,
+    members,
+    spliced,
+    values_at,
+    with_member,
+)
+
+_LEVEL_ALERTS = ("urgentLow", "urgentLowPredicted", "low", "lowPredicted", "high", "highPredicted")
+_RATE_ALERTS = ("fall", "rise")
+_ALERTS = (("defaultAlerts",), ("scheduledAlerts", EACH, "alerts"))
+
+VALUE_LABELS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "cbg": (("units",),),
+    "smbg": (("units",),),
+    "wizard": (("units",),),
+    "deviceEvent/calibration": (("units",),),
+    "deviceEvent/pumpSettingsOverride": (("units", "bg"),),
+    "pumpSettings": (("units", "bg"),),
+    "dosingDecision": (("units", "bg"),),
+    "cgmSettings": (
+        ("units",),
+        *((*alerts, alert, "units") for alerts in _ALERTS for alert in _LEVEL_ALERTS),
+    ),
+}
+"""Where each type of record labels the unit of its glucose values (Platform: the uses of
+``data/blood/glucose`` under ``data/types``). Not here: ``bloodKetone``, whose mmol/L is not of glucose, and
+``pumpSettings.display``, which tells what the pump shows and labels no value."""
+
+RATE_LABELS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "cbg": (("trendRateUnits",),),
+    "cgmSettings": tuple((*alerts, alert, "units") for alerts in _ALERTS for alert in _RATE_ALERTS),
+}
+"""Where each type labels the unit of a glucose rate. The Platform reads such a label independently of
+``units``, so that it may be right where the other is wrong; it is corrected along only when it names the
+same wrong unit."""
+
+REQUIRED_LABELS = frozenset({"cbg", "smbg", "wizard", "deviceEvent/calibration"})
+"""Types that must have ``units`` at their top; it is added where it is missing."""
+
+_SPELLINGS = {"mg/dL": ("mg/dL", "mg/dl"), "mmol/L": ("mmol/L", "mmol/l")}
+_PER_MINUTE = "/minute"
+
+
+class Edits:
+    """Applies a manifest's edits to one record after the other.
+
+    ``changes`` counts, for each field, the records in which it was changed; a relabelled unit is named by its
+    path, such as ``units.bg``.
+
+    :param wanted: the edits that the manifest asks for.
+    """
+
+    def __init__(self, wanted: RecordEdits) -> None:
+        self.changes: Counter[str] = Counter()
+        self._drop = frozenset(wanted.drop)
+        self._set = {name: (_canonical(value), _json(value)) for name, value in wanted.set_fields.items()}
+        self._units = wanted.glucose_units
+
+    def apply(self, line: bytes) -> bytes:
+        """Return the record as edited; what is no JSON object comes back unchanged, to be judged as it is.
+
+        :param line: the text of a record.
+        """
+        found = members(line)
+        if found is None:
+            return line
+        last = {member.name: member for member in found}
+        cuts = self._dropping(found) if not self._drop.isdisjoint(last) else []
+        added: dict[str, bytes] = {}
+        if self._set:
+            self._setting(line, last, cuts, added)
+        if self._units:
+            self._relabelling(line, last, cuts, added, self._units)
+        if cuts:
+            line = spliced(line, cuts)
+        for name, text in added.items():
+            line = with_member(line, name, text)
+        return line
+
+    def _dropping(self, found: list[Member]) -> list[Cut]:
+        """Return the cuts that take out the fields to be dropped, repeated ones too."""
+        cuts: list[Cut] = []
+        kept_before = False
+        for index, member in enumerate(found):
+            if member.name in self._drop:
+                cuts.append(cut_member(found, index, kept_before))
+            else:
+                kept_before = True
+        self.changes.update(self._drop & {member.name for member in found})
+        return cuts
+
+    def _setting(
+        self, line: bytes, last: dict[str, Member], cuts: list[Cut], added: dict[str, bytes]
+    ) -> None:
+        """Give each field to be set its value, unless it has it."""
+        for name, (canonical, text) in self._set.items():
+            member = last.get(name)
+            if member is None:
+                added[name] = text
+            elif _canonical(_loaded(_text(line, member))) != canonical:
+                cuts.append(Cut(member.value_start, member.end, text))
+            else:
+                continue
+            self.changes[name] += 1
+
+    def _relabelling(
+        self,
+        line: bytes,
+        last: dict[str, Member],
+        cuts: list[Cut],
+        added: dict[str, bytes],
+        units: GlucoseUnits,
+    ) -> None:
+        """Correct the labels of glucose values and rates."""
+        kind = _kind(line, last)
+        if kind not in VALUE_LABELS:
+            return
+        wrong: set[str] = set()
+        for path in VALUE_LABELS[kind]:
+            self._correct(line, last, path, cuts, lambda label: _corrected_value(label, units, wrong))
+        for path in RATE_LABELS.get(kind, ()):
+            self._correct(line, last, path, cuts, lambda label: _corrected_rate(label, units, wrong))
+        if kind in REQUIRED_LABELS:
+            there = last.get("units")
+            if there is None:
+                added["units"] = _json(units)
+            elif _text(line, there) == b"null":
+                cuts.append(Cut(there.value_start, there.end, _json(units)))
+            else:
+                return
+            self.changes["units"] += 1
+
+    def _correct(
+        self,
+        line: bytes,
+        last: dict[str, Member],
+        path: tuple[str, ...],
+        cuts: list[Cut],
+        corrected: Callable[[str], str | None],
+    ) -> None:
+        """Correct the labels at one place of a record; they count once for the record."""
+        member = last.get(path[0])
+        if member is None:
+            return
+        before = len(cuts)
+        for start, end in values_at(line, path[1:], member.value_start):
+            label = _loaded(line[start:end])
+            better = corrected(label) if isinstance(label, str) else None
+            if better is not None:
+                cuts.append(Cut(start, end, _json(better)))
+        if len(cuts) > before:
+            self.changes[".".join(path)] += 1
+
+
+def _corrected_value(label: str, units: GlucoseUnits, wrong: set[str]) -> str | None:
+    """Return the right label for a value, noting the wrong one, or nothing when it is right."""
+    if label in _SPELLINGS[units]:
+        return None
+    wrong.add(label.lower())
+    return units
+
+
+def _corrected_rate(label: str, units: GlucoseUnits, wrong: set[str]) -> str | None:
+    """Return the right label for a rate when it names the same wrong unit as the record's values."""
+    unit = label.removesuffix(_PER_MINUTE)
+    return units + _PER_MINUTE if unit != label and unit.lower() in wrong else None
+
+
+def _kind(line: bytes, last: dict[str, Member]) -> str | None:
+    """Return type, and sub-type for device events, as the keys of ``VALUE_LABELS`` name them."""
+    kind = _loaded(_text(line, last["type"])) if "type" in last else None
+    if kind == "deviceEvent" and "subType" in last:
+        return f"{kind}/{_loaded(_text(line, last['subType']))}"
+    return kind if isinstance(kind, str) else None
+
+
+def _text(line: bytes, member: Member) -> bytes:
+    return line[member.value_start : member.end]
+
+
+def _json(value: JsonValue) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _canonical(value: JsonValue) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _loaded(text: bytes) -> JsonValue:
+    """Return a value, or nothing when it is no JSON: the model judges that later."""
+    try:
+        value: JsonValue = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value

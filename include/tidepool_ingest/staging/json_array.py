@@ -1,0 +1,183 @@
+"""A JSON array of records: cut into its elements without being decoded.
+
+An element's text is handed on as it stands; only line breaks between its tokens become spaces, so that
+it fits on one line. Whether it is JSON is judged by the model of the records. Elements begin and end
+where brackets and quotes say so: if every element before was right JSON, that is certain. Where it
+cannot be, the file is refused rather than a record taken for another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from tidepool_ingest.staging.block import (
+    BLOCK_BYTES,
+    BLOCK_RECORDS,
+    EMPTY_ELEMENT,
+    MAX_RECORD_BYTES,
+    TOO_LARGE,
+    Block,
+)
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.json_text import SPACE, STRING_REST, VALUE
+
+_SPACES = b" \t\r\n"
+_WHOLE_ELEMENT = re.compile(SPACE + rb"(" + VALUE + rb")" + SPACE + rb"([,\]])", re.DOTALL)
+_AT_TOP = re.compile(rb'"' + STRING_REST + rb'("?+)|[\[{\]},]', re.DOTALL)
+_INSIDE = re.compile(rb'"' + STRING_REST + rb'("?+)|[\[{\]}]', re.DOTALL)
+_IN_STRING = re.compile(STRING_REST + rb'("?+)', re.DOTALL)
+_NO_BREAK_IN_STRINGS = re.compile(rb'(?:[^"]++|"[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+")*+', re.DOTALL)
+_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
+
+
+def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
+    """Cut the text of one JSON array into its elements.
+
+    :param pieces: the text in order.
+    :param file_number: number of the file in its manifest, for errors.
+    :raises BatchError: ``file-not-array``, ``file-broken`` or ``file-truncated``.
+    """
+    array = _Array(file_number)
+    for piece in pieces:
+        yield from array.take(piece)
+    yield from array.end()
+
+
+class _Array:
+    """The array as far as it was read.
+
+    Most elements are found whole by one pattern. What it does not match — an element that goes on in the
+    next piece, is nested deeper than the pattern, or broken — is walked through token by token, and the
+    walk goes on where it stopped when the next piece comes.
+    """
+
+    def __init__(self, file_number: int | None) -> None:
+        self._file_number = file_number
+        self._text = b""
+        self._at = 0  # where the element at hand begins in the text
+        self._begun = False
+        self._ended = False
+        self._walked = 0  # how far behind its beginning the walk has come
+        self._depth = 0
+        self._in_string = False
+        self._too_large = False
+        self._position = 0  # of the first line waiting
+        self._block = Block(0, [])
+        self._block_bytes = 0
+
+    def take(self, piece: bytes) -> Iterator[Block]:
+        """Take the next piece and yield the blocks that are full."""
+        self._text = self._text[self._at :] + piece
+        self._at = 0
+        if not self._begun and not self._begin():
+            return
+        while not self._ended:
+            match = None if self._walked or self._too_large else _WHOLE_ELEMENT.match(self._text, self._at)
+            if match:
+                self._at = match.end()
+                element, delimiter = match.groups()
+            else:
+                end = self._walk()
+                if end is None:
+                    return
+                element = self._text[self._at : end].strip(_SPACES)
+                delimiter = self._text[end : end + 1]
+                self._at, self._walked = end + 1, 0
+            full = self._add(element, delimiter)
+            if full is not None:
+                yield full
+        if self._text[self._at :].strip(_SPACES):
+            self._broken("something follows the array")
+        self._at = len(self._text)
+
+    def end(self) -> Iterator[Block]:
+        """Yield what is left when the text has ended."""
+        if self._begun and not self._ended:
+            detail = "the array does not end; a quote or bracket may be missing in this record"
+            position = self._next_position()
+            raise BatchError(
+                "file-truncated", file_number=self._file_number, position=position, detail=detail
+            )
+        if len(self._block):
+            yield self._block
+
+    def _begin(self) -> bool:
+        """Pass the opening bracket; nothing but white space may stand before it."""
+        rest = self._text.lstrip(_SPACES)
+        if rest and not rest.startswith(b"["):
+            raise BatchError("file-not-array", file_number=self._file_number)
+        self._begun = bool(rest)
+        self._at = len(self._text) - len(rest) + len(rest[:1])
+        return self._begun
+
+    def _walk(self) -> int | None:
+        """Return where the element at hand ends, or nothing when it goes on in the next piece."""
+        offset = self._at + self._walked
+        while True:
+            pattern = _AT_TOP if self._depth == 0 else _INSIDE
+            token = (
+                _IN_STRING.match(self._text, offset)
+                if self._in_string
+                else pattern.search(self._text, offset)
+            )
+            if token is None:
+                self._pause(len(self._text))
+                return None
+            offset = token.end()
+            kind = b'"' if self._in_string else token.group()[:1]
+            if kind == b'"':
+                self._in_string = not token.group(1)
+                if self._in_string:
+                    self._pause(offset)
+                    return None
+            elif self._depth == 0 and kind in (b",", b"]"):
+                return token.start()
+            elif self._depth == 0 and kind == b"}":
+                self._broken("a bracket closes that was not opened")
+            else:
+                self._depth += 1 if kind in (b"[", b"{") else -1
+
+    def _pause(self, offset: int) -> None:
+        """Remember how far the walk has come; of an element that is too long no text is kept."""
+        self._walked = offset - self._at
+        if self._walked > MAX_RECORD_BYTES or self._too_large:
+            self._too_large = True
+            self._at, self._walked = offset, 0
+
+    def _add(self, element: bytes, delimiter: bytes) -> Block | None:
+        """Put an element into a block; return the block before if this one begins another."""
+        self._ended = delimiter == b"]"
+        if self._too_large or len(element) > MAX_RECORD_BYTES:
+            self._too_large = False
+            self._refuse(TOO_LARGE)
+            return None
+        if not element:
+            if not self._ended or self._next_position():
+                self._refuse(EMPTY_ELEMENT)
+            return None
+        if b"\n" in element or b"\r" in element:
+            element = self._on_one_line(element)
+        block, full = self._block, None
+        if len(block.lines) >= BLOCK_RECORDS or self._block_bytes >= BLOCK_BYTES or block.refused:
+            block, full = Block(self._next_position(), []), block
+            self._block, self._block_bytes = block, 0
+        block.lines.append(element)
+        self._block_bytes += len(element)
+        return full
+
+    def _refuse(self, code: str) -> None:
+        self._block.refused.append((self._next_position(), code))
+
+    def _next_position(self) -> int:
+        return self._block.first_position + len(self._block)
+
+    def _on_one_line(self, element: bytes) -> bytes:
+        """Turn line breaks between tokens into spaces; inside a string JSON allows none."""
+        if not _NO_BREAK_IN_STRINGS.fullmatch(element):
+            self._broken("a string goes over a line's end, so that a quote may be missing")
+        return element.translate(_BREAKS_TO_SPACES)
+
+    def _broken(self, detail: str) -> None:
+        position = self._next_position()
+        raise BatchError("file-broken", file_number=self._file_number, position=position, detail=detail)

@@ -1,0 +1,291 @@
+"""``manifest.json``: what a batch is, whose it is and which files it has."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+from upath import UPath
+
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.storage import read_at_most
+from tidepool_ingest.staging.strict_json import StrictJsonError, strict_json
+
+MANIFEST_NAME = "manifest.json"
+
+MAX_MANIFEST_BYTES = 1024 * 1024
+"""Largest manifest read; one names some files, not their content."""
+
+MAX_NAME_LENGTH = 200
+"""Characters of a file name or batch id: storages allow 255 bytes, and work files add to them."""
+
+USER_ID_PATTERN = r"^(?:[0-9a-f]{10}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
+"""10 hex digits or a UUID (Platform: user/user.go)."""
+
+BATCH_ID_PATTERN = rf"^[^\s._/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{{0,{MAX_NAME_LENGTH - 1}}}$"
+"""A plain folder name; those that begin with ``.`` or ``_`` are not batches."""
+
+DEFAULT_DEDUPLICATOR = "org.tidepool.deduplicator.device.deactivate.hash"
+"""For the create body when the manifest names none: what Tidepool's own Uploader uses for every device."""
+
+FileFormat = Literal["ndjson", "json"]
+"""How records lie in a file: one a line, or as one JSON array."""
+
+GlucoseUnits = Literal["mg/dL", "mmol/L"]
+
+_USER_ID = re.compile(USER_ID_PATTERN)
+_BATCH_ID = re.compile(BATCH_ID_PATTERN)
+_BAD_IN_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]|::")
+
+
+def is_user_id(text: str) -> bool:
+    """Return whether a text has the form of a Tidepool user id."""
+    return _USER_ID.fullmatch(text) is not None
+
+
+def is_batch_id(text: str) -> bool:
+    """Return whether a text can be the name of a batch folder."""
+    return _BATCH_ID.fullmatch(text) is not None
+
+
+def _plain_file_name(name: str) -> str:
+    if not name or len(name) > MAX_NAME_LENGTH or name.startswith(".") or name == MANIFEST_NAME:
+        raise PydanticCustomError("file_name", "is not a plain file name")
+    if _BAD_IN_FILE_NAME.search(name):
+        raise PydanticCustomError("file_name", "is not a plain file name")
+    return name
+
+
+class _Part(BaseModel):
+    """What all parts of a manifest share: strict, and no key that is not known."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        validate_by_alias=True,
+        validate_by_name=True,
+    )
+
+
+class StagedFile(_Part):
+    """One data file of a batch.
+
+    :param name: plain name in the batch folder; ``.gz`` or ``.zst`` at its end tells the compression.
+    :param format: how the records lie in it.
+    :param sha256: of the file as it lies there (compressed), in hex; checked when given.
+    :param records: how many records it holds; checked when given.
+    """
+
+    name: Annotated[str, AfterValidator(_plain_file_name)]
+    format: FileFormat
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)] | None = None
+    records: Annotated[int, Field(ge=1)] | None = None
+
+
+class RecordEdits(_Part):
+    """Changes to records that the people who staged the batch ask for.
+
+    :param drop: names of top-level fields to leave out.
+    :param set_fields: top-level fields to give this JSON value (in JSON: ``set``).
+    :param glucose_units: the unit that glucose values are in, whatever their label says.
+    """
+
+    drop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    set_fields: Annotated[dict[str, JsonValue], Field(alias="set")] = {}
+    glucose_units: GlucoseUnits | None = None
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> RecordEdits:
+        if "" in self.set_fields:
+            raise PydanticCustomError("edits", "names a field of no name under set")
+        if set(self.drop) & set(self.set_fields):
+            raise PydanticCustomError("edits", "drops and sets one field")
+        if self.glucose_units and "units" in {*self.drop, *self.set_fields}:
+            raise PydanticCustomError("edits", "names glucoseUnits and edits units as well")
+        return self
+
+    def __bool__(self) -> bool:
+        return bool(self.drop or self.set_fields or self.glucose_units)
+
+
+class Manifest(_Part):
+    """A batch: one device's data for one user.
+
+    :param user_id: the Tidepool user whose data these are.
+    :param data_set: the body that creates the data set, as sent to Tidepool; its model judges it.
+    :param files: the data files, in the order in which they are read.
+    :param connection: the Airflow connection to upload through, when it is not the DAG's.
+    :param replaces: id of the batch whose data set this one replaces.
+    :param edits: changes to the records.
+    """
+
+    user_id: Annotated[str, Field(pattern=USER_ID_PATTERN)]
+    data_set: dict[str, JsonValue]
+    files: Annotated[tuple[StagedFile, ...], Field(min_length=1)]
+    connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")] | None = None
+    replaces: Annotated[str, Field(pattern=BATCH_ID_PATTERN)] | None = None
+    edits: RecordEdits | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        names = [file.name for file in self.files]
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("file_name", "names a file twice")
+        if self.data_set.get("dataSetType", "normal") not in ("normal", "continuous"):
+            raise PydanticCustomError("data_set_type", "has a dataSetType other than normal and continuous")
+        return self
+
+    @property
+    def data_set_type(self) -> Literal["normal", "continuous"]:
+        """Kind of the data set; normal unless the body says continuous."""
+        return "continuous" if self.data_set.get("dataSetType") == "continuous" else "normal"
+
+    @property
+    def device_id(self) -> str | None:
+        """Device id of the data set, when it is a text."""
+        return _text(self.data_set, "deviceId")
+
+    @property
+    def device_model(self) -> str | None:
+        """Model name of the device, when it is a text."""
+        return _text(self.data_set, "deviceModel")
+
+    @property
+    def deduplicator_name(self) -> str:
+        """Name of the deduplicator: the body's, or the default."""
+        deduplicator = self.data_set.get("deduplicator")
+        name = _text(deduplicator, "name") if isinstance(deduplicator, dict) else None
+        return DEFAULT_DEDUPLICATOR if name is None else name
+
+    def to_json(self) -> bytes:
+        """Return the manifest as it is written into a batch folder."""
+        content = self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=False)
+        return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def _text(body: Mapping[str, JsonValue], name: str) -> str | None:
+    value = body.get(name)
+    return value if isinstance(value, str) else None
+
+
+def content_key(manifest: Manifest, file_digests: Iterable[str]) -> str:
+    """Return the name of a batch's content: the same content twice has one key, whatever it is called.
+
+    It is made of user id, data set body, edits, and format and digest of each file in order; batch id,
+    file names, connection and ``replaces`` leave no trace in it.
+
+    :param manifest: the manifest.
+    :param file_digests: sha256 in hex of each file as it lies in staging, in the manifest's order.
+    :return: 64 hex digits.
+    """
+    edits = manifest.edits.model_dump(mode="json", by_alias=True) if manifest.edits else None
+    content = {
+        "userId": manifest.user_id,
+        "dataSet": manifest.data_set,
+        "edits": edits,
+        "files": [[file.format, digest] for file, digest in zip(manifest.files, file_digests, strict=True)],
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_manifest(folder: UPath, folder_user_id: str) -> Manifest:
+    """Read and check the manifest of a batch folder.
+
+    :param folder: the batch folder.
+    :param folder_user_id: the user whose folder it lies in.
+    :raises BatchError: ``manifest-missing``, ``manifest-malformed``, ``file-name`` or ``manifest-user``.
+    """
+    content = read_at_most(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES, missing="manifest-missing")
+    manifest = parse_manifest(content)
+    if manifest.user_id != folder_user_id:
+        raise BatchError("manifest-user")
+    return manifest
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Check the text of a manifest.
+
+    :param content: the bytes of ``manifest.json``.
+    :raises BatchError: ``manifest-malformed`` or ``file-name``, telling the place but no key or value of it.
+    """
+    if len(content) > MAX_MANIFEST_BYTES:
+        _malformed(f"it is larger than {MAX_MANIFEST_BYTES} bytes")
+    try:
+        raw = strict_json(content)
+    except StrictJsonError as error:
+        _malformed(error.detail)
+    if not isinstance(raw, dict):
+        _malformed("it is not a JSON object")
+    try:
+        return Manifest.model_validate_json(json.dumps(raw), by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+    code = (
+        "file-name" if any(problem["type"] == "file_name" for problem in problems) else "manifest-malformed"
+    )
+    chosen = next((p for p in problems if p["type"] == "file_name"), problems[0])
+    raise BatchError(code, detail=_describe(chosen["type"], chosen["loc"], chosen["msg"], raw, len(problems)))
+
+
+def _malformed(detail: str) -> NoReturn:
+    raise BatchError("manifest-malformed", detail=detail)
+
+
+def _describe(kind: str, loc: tuple[int | str, ...], message: str, raw: Any, count: int) -> str:
+    """Say where and what, with known field names only: an unknown key may be a misplaced value."""
+    more = f" ({count - 1} more)" if count > 1 else ""
+    if kind == "extra_forbidden":
+        return f"{_unknown_key(loc, raw)}{more}"
+    text = message.removeprefix("Value error, ")
+    return f"{_pointer(loc)}: {text[:1].lower()}{text[1:]}{more}"
+
+
+def _unknown_key(loc: tuple[int | str, ...], raw: Any) -> str:
+    container = raw
+    for step in loc[:-1]:
+        container = container[step]
+    unknown = str(loc[-1])
+    place = f"key {list(container).index(unknown) + 1} of {_pointer(loc[:-1])} is not known"
+    near = difflib.get_close_matches(unknown, sorted(_known_names(loc[:-1])), n=1)
+    return place + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def _known_names(container: tuple[int | str, ...]) -> Iterator[str]:
+    part: type[_Part] = Manifest
+    if container and container[0] == "files":
+        part = StagedFile
+    elif container and container[0] == "edits":
+        part = RecordEdits
+    for name, field in part.model_fields.items():
+        yield field.alias or name
+
+
+_KNOWN = {
+    field.alias or name
+    for part in (Manifest, StagedFile, RecordEdits)
+    for name, field in part.model_fields.items()
+}
+
+
+def _pointer(loc: tuple[int | str, ...]) -> str:
+    steps = [str(step) for step in loc if isinstance(step, int) or step in _KNOWN]
+    return "/" + "/".join(steps) if steps else "the manifest"

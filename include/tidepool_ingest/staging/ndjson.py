@@ -1,0 +1,99 @@
+"""NDJSON: one record a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tidepool_ingest.staging.block import BLOCK_BYTES, BLOCK_RECORDS, MAX_RECORD_BYTES, TOO_LARGE, Block
+
+
+def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
+    """Cut text into lines.
+
+    Blank lines are passed over and do not count; a line may end in CRLF, and the last one may lack its
+    end. Whether a line is JSON is judged by the model of the records.
+
+    :param pieces: the text in order.
+    :param file_number: unused; lines know no error of the whole file.
+    """
+    lines = _Lines()
+    for piece in pieces:
+        yield from lines.take(piece)
+    yield from lines.end()
+
+
+class _Lines:
+    """Lines as they come together over the borders of pieces.
+
+    The work for one line is done by ``bytes.split`` and one comprehension: no object a record.
+    """
+
+    def __init__(self) -> None:
+        self._position = 0  # of the first line waiting
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._open: list[bytes] = []  # parts of the line that has not ended yet
+        self._open_bytes = 0
+
+    def take(self, piece: bytes) -> Iterator[Block]:
+        """Take the next piece and yield the blocks that are full."""
+        lines = piece.split(b"\n")
+        if len(lines) == 1:
+            self._lengthen(piece)
+            return
+        self._lengthen(lines[0])
+        yield from self._close_line()
+        last = lines.pop()
+        if b"\r" in piece:
+            lines = [line.removesuffix(b"\r") for line in lines]
+        self._waiting += [line for line in lines[1:] if line and not line.isspace()]
+        self._waiting_bytes += len(piece)
+        self._lengthen(last)
+        yield from self._full_blocks()
+
+    def end(self) -> Iterator[Block]:
+        """Yield what is left when the text has ended."""
+        yield from self._close_line()
+        if self._waiting:
+            yield self._block(self._waiting)
+
+    def _lengthen(self, part: bytes) -> None:
+        """Lengthen the open line; of one that is too long only the length is kept."""
+        self._open_bytes += len(part)
+        if self._open_bytes > MAX_RECORD_BYTES:
+            self._open.clear()
+        elif part:
+            self._open.append(part)
+
+    def _close_line(self) -> Iterator[Block]:
+        """End the open line: it waits with the others, or ends their block if it is too long."""
+        line = b"".join(self._open).removesuffix(b"\r")
+        too_large = self._open_bytes > MAX_RECORD_BYTES
+        self._open.clear()
+        self._open_bytes = 0
+        if too_large:
+            block = self._block(self._waiting)
+            block.refused.append((self._position, TOO_LARGE))
+            self._position += 1
+            self._waiting, self._waiting_bytes = [], 0
+            yield block
+        elif line and not line.isspace():
+            self._waiting.append(line)
+            self._waiting_bytes += len(line)
+
+    def _full_blocks(self) -> Iterator[Block]:
+        start = 0
+        while len(self._waiting) - start >= BLOCK_RECORDS:
+            yield self._block(self._waiting[start : start + BLOCK_RECORDS])
+            start += BLOCK_RECORDS
+        if start:
+            self._waiting, self._waiting_bytes = self._waiting[start:], 0
+        if self._waiting_bytes >= BLOCK_BYTES and self._waiting:
+            block = self._block(self._waiting)
+            self._waiting, self._waiting_bytes = [], 0
+            yield block
+
+    def _block(self, lines: list[bytes]) -> Block:
+        block = Block(self._position, lines)
+        self._position += len(lines)
+        return block

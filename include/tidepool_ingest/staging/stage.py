@@ -1,0 +1,310 @@
+"""Turning one data file into ready batches, one for each device found in it."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+from upath import UPath
+
+from tidepool_ingest.staging.batches import BatchFolder
+from tidepool_ingest.staging.block import TOO_LARGE
+from tidepool_ingest.staging.compression import compression_of, expand
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import (
+    MANIFEST_NAME,
+    FileFormat,
+    Manifest,
+    RecordEdits,
+    StagedFile,
+    is_batch_id,
+    is_user_id,
+)
+from tidepool_ingest.staging.records import FileReader
+from tidepool_ingest.staging.storage import (
+    SHARED_FILE,
+    SHARED_FOLDER,
+    WholeFileWriter,
+    filesystem,
+    make_folder,
+    read_blocks,
+    reading,
+    remove_folder,
+    write_whole,
+)
+
+RECORDS_NAME = "records.ndjson.gz"
+"""Name of the data file of a staged batch."""
+
+MAX_DEVICES = 1_000
+"""Most devices in one file; more mean that ``deviceId`` holds something else."""
+
+COPY_BYTES = 1024 * 1024
+"""Bytes copied to staging at a time."""
+
+SPOOL_BYTES = 1024 * 1024
+"""Text of one device gathered before it is compressed."""
+
+SPOOL_TOTAL_BYTES = 64 * 1024 * 1024
+"""Text of all devices gathered before all of it is compressed."""
+
+
+def stage(
+    source: UPath,
+    root: UPath,
+    user_id: str,
+    *,
+    day: date | None = None,
+    data_set: Mapping[str, JsonValue] | None = None,
+    file_format: FileFormat | None = None,
+    batch_id: str | None = None,
+    edits: RecordEdits | None = None,
+    connection: str | None = None,
+) -> list[BatchFolder]:
+    """Turn a data file into ready batches, one for each ``deviceId`` in it, in order of appearance.
+
+    Records keep their bytes. Those without a deviceId make a batch of their own when ``data_set`` names a
+    deviceId for them, which that batch's manifest sets in each; when ``edits`` sets the deviceId, all
+    records make one batch. Lines that are no record with a usable deviceId go to the first batch, where
+    preparing it puts them into quarantine. Nothing appears in staging before the file was read whole, and the
+    manifests come last.
+
+    :param source: the data file; its ending tells the compression.
+    :param root: the staging root.
+    :param user_id: the Tidepool user whose data these are.
+    :param day: the date folder; today in UTC when left out.
+    :param data_set: fields of the data set's create body; ``deviceId`` only for records without one.
+    :param file_format: how the records lie in the file; seen from its first byte when left out.
+    :param batch_id: the batch's id, or its beginning when there are several; made of time and content when
+        left out.
+    :param edits: edits for each manifest.
+    :param connection: Airflow connection for each manifest.
+    :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
+    """
+    fields = dict(data_set or {})
+    _check_arguments(user_id, batch_id, edits)
+    with tempfile.TemporaryDirectory(prefix="tidepool-stage-") as folder:
+        spool = _Spool(Path(folder), default_device=_text(fields, "deviceId"), set_device=_set_device(edits))
+        _fill(spool, FileReader(source, file_format or guess_format(source)))
+        outputs = spool.finish()
+        batches = _batch_folders(outputs, root, user_id, day or datetime.now(UTC).date(), batch_id)
+        manifests = [_manifest(output, user_id, fields, edits, connection) for output in outputs]
+        _publish(outputs, batches, manifests)
+    return batches
+
+
+def guess_format(source: UPath) -> FileFormat:
+    """Return the format of a data file by its first character: a bracket opens an array of records.
+
+    :param source: the data file.
+    :raises BatchError: it cannot be read or expanded.
+    """
+    for piece in expand(read_blocks(source), compression_of(source.name)):
+        start = piece.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if start:
+            return "json" if start.startswith(b"[") else "ndjson"
+    raise BatchError("file-empty")
+
+
+@dataclass
+class _Output:
+    """The records of one batch on their way, compressed in a private local file.
+
+    :param path: the file.
+    :param device_id: deviceId of the data set.
+    :param sets_device: whether the manifest has to set it in each record.
+    """
+
+    path: Path
+    device_id: str
+    sets_device: bool = False
+    records: int = 0
+    waiting: list[bytes] = field(default_factory=list)
+    waiting_bytes: int = 0
+
+    def add(self, line: bytes) -> None:
+        self.waiting.append(line)
+        self.waiting_bytes += len(line)
+        self.records += 1
+
+    def flush(self) -> None:
+        """Append what waits as one more gzip member; no file stays open in between."""
+        if self.waiting:
+            with self.path.open("ab") as file:
+                file.write(gzip.compress(b"\n".join(self.waiting) + b"\n", mtime=0))
+        self.waiting.clear()
+        self.waiting_bytes = 0
+
+    def staged_file(self) -> StagedFile:
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return StagedFile(name=RECORDS_NAME, format="ndjson", sha256=digest, records=self.records)
+
+
+class _Spool:
+    """Sorts records by device, in bounded memory.
+
+    :param folder: a private local folder.
+    :param default_device: deviceId for records that have none.
+    :param set_device: deviceId that the edits set in every record.
+    """
+
+    def __init__(self, folder: Path, default_device: str | None, set_device: str | None) -> None:
+        self._folder = folder
+        self._default_device = default_device
+        self._set_device = set_device
+        self._outputs: dict[str | None, _Output] = {}  # by deviceId; None: records that have none
+        self._stray = _Output(folder / "stray", "")
+
+    def add(self, line: bytes, position: int) -> None:
+        """Put one record with those of its device."""
+        output = self._output_for(line, position)
+        output.add(line)
+        if output.waiting_bytes >= SPOOL_BYTES:
+            output.flush()
+
+    def relieve(self) -> None:
+        """Compress what waits for all devices when it has become much."""
+        if sum(output.waiting_bytes for output in self._outputs.values()) >= SPOOL_TOTAL_BYTES:
+            for output in self._outputs.values():
+                output.flush()
+
+    def finish(self) -> list[_Output]:
+        """Return the outputs, the stray lines with the first of them."""
+        if not self._outputs:
+            if self._default_device is None:
+                raise BatchError("stage-no-device", detail="no record of the file can be read")
+            self._output(None, position=0)
+        for output in (*self._outputs.values(), self._stray):
+            output.flush()
+        outputs = list(self._outputs.values())
+        if self._stray.records:
+            with self._stray.path.open("rb") as stray, outputs[0].path.open("ab") as first:
+                shutil.copyfileobj(stray, first)
+            outputs[0].records += self._stray.records
+        return outputs
+
+    def _output_for(self, line: bytes, position: int) -> _Output:
+        if self._set_device is not None:
+            return self._output(self._set_device, position)
+        try:
+            record = json.loads(line.decode())
+        except (ValueError, RecursionError):
+            return self._stray
+        device = record.get("deviceId") if isinstance(record, dict) else False
+        if device is None or (isinstance(device, str) and device):
+            return self._output(device, position)
+        return self._stray
+
+    def _output(self, device: str | None, position: int) -> _Output:
+        output = self._outputs.get(device)
+        if output is None:
+            device_id = self._default_device if device is None else device
+            if device_id is None:
+                raise BatchError("stage-no-device", position=position)
+            if len(self._outputs) >= MAX_DEVICES:
+                raise BatchError("stage-too-many-devices", position=position)
+            path = self._folder / str(len(self._outputs))
+            output = self._outputs[device] = _Output(path, device_id, sets_device=device is None)
+        return output
+
+
+def _fill(spool: _Spool, reader: FileReader) -> None:
+    for block in reader:
+        for position, line in enumerate(block.lines, start=block.first_position):
+            spool.add(line, position)
+        for position, code in block.refused:  # it has no bytes that could be staged
+            raise BatchError(
+                "stage-record-too-large" if code == TOO_LARGE else "file-broken", position=position
+            )
+        spool.relieve()
+
+
+def _batch_folders(
+    outputs: list[_Output], root: UPath, user_id: str, day: date, batch_id: str | None
+) -> list[BatchFolder]:
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folders = []
+    for number, output in enumerate(outputs, start=1):
+        if batch_id is None:
+            name = f"{now}-{str(output.staged_file().sha256)[:10]}"
+        else:
+            name = batch_id if len(outputs) == 1 else f"{batch_id}-{number}"
+        folders.append(BatchFolder.at(root, f"{day.isoformat()}/{user_id}/{name}"))
+    for folder in folders:
+        with reading():
+            if filesystem(folder.path).exists(folder.path.path):
+                raise BatchError("stage-exists", batch=folder.label)
+    return folders
+
+
+def _manifest(
+    output: _Output,
+    user_id: str,
+    fields: dict[str, JsonValue],
+    edits: RecordEdits | None,
+    connection: str | None,
+) -> Manifest:
+    if output.sets_device:
+        asked = edits or RecordEdits()
+        edits = asked.model_copy(update={"set_fields": {**asked.set_fields, "deviceId": output.device_id}})
+    optional = {name: value for name, value in (("edits", edits), ("connection", connection)) if value}
+    body = {**fields, "deviceId": output.device_id}
+    try:
+        return Manifest.model_validate(
+            {"user_id": user_id, "data_set": body, "files": (output.staged_file(),), **optional}
+        )
+    except ValidationError:
+        raise BatchError(
+            "stage-arguments", detail="the connection or the data set's type is not valid"
+        ) from None
+
+
+def _publish(outputs: list[_Output], batches: list[BatchFolder], manifests: list[Manifest]) -> None:
+    """Write all data files, then all manifests: if that is cut short, no batch counts as ready too early."""
+    try:
+        for output, batch in zip(outputs, batches, strict=True):
+            make_folder(batch.path, SHARED_FOLDER)
+            with (
+                output.path.open("rb") as file,
+                WholeFileWriter(batch.path / RECORDS_NAME, SHARED_FILE) as target,
+            ):
+                while content := file.read(COPY_BYTES):
+                    target.write(content)
+    except BaseException:
+        for batch in batches:
+            remove_folder(batch.path)
+        raise
+    for batch, manifest in zip(batches, manifests, strict=True):
+        write_whole(batch.path / MANIFEST_NAME, manifest.to_json(), SHARED_FILE)
+
+
+def _check_arguments(user_id: str, batch_id: str | None, edits: RecordEdits | None) -> None:
+    if not is_user_id(user_id):
+        raise BatchError("stage-arguments", detail="the user id is neither 10 hex digits nor a UUID")
+    if batch_id is not None and not is_batch_id(batch_id):
+        raise BatchError("stage-arguments", detail="the batch id is no plain folder name")
+    if edits is None:
+        return
+    if "deviceId" in edits.drop:
+        raise BatchError("stage-arguments", detail="the edits drop deviceId, which each record needs")
+    if "deviceId" in edits.set_fields and not _set_device(edits):
+        raise BatchError("stage-arguments", detail="the edits set deviceId to something that is no text")
+
+
+def _set_device(edits: RecordEdits | None) -> str | None:
+    return _text(edits.set_fields, "deviceId") if edits else None
+
+
+def _text(fields: Mapping[str, JsonValue], name: str) -> str | None:
+    """Return a field when it is a text that is not empty."""
+    value = fields.get(name)
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,270 @@
+"""How bytes get into and out of staging storage, whatever storage it is.
+
+Everything goes through the path's fsspec filesystem: a path object's own ``open`` may do more than
+open (Airflow's reports each path, which holds a user id, as lineage). Errors of the storage are
+turned into :class:`~tidepool_ingest.staging.errors.BatchError` without their text, because that
+text holds paths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Self, cast
+
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem  # type: ignore[import-untyped]
+from upath import UPath
+
+from tidepool_ingest.staging.errors import BatchError
+
+READ_BYTES = 128 * 1024
+"""Bytes asked of the storage at a time; its own read-ahead is larger."""
+
+PRIVATE_FILE = 0o600
+"""Mode of files with health data that this project writes to a local disk."""
+
+PRIVATE_FOLDER = 0o700
+"""Mode of their folders."""
+
+SHARED_FILE = 0o666
+"""Mode of staged files, less the umask: who stages them and who uploads them may be two accounts."""
+
+SHARED_FOLDER = 0o777
+"""Mode of their folders, less the umask."""
+
+_LOCAL_PROTOCOLS = ("", "file", "local")
+
+
+def filesystem(path: UPath) -> AbstractFileSystem:
+    """Return the filesystem of a path, with no listing remembered.
+
+    Filesystems of object stores answer from the listings they have made; what another process has
+    written since would not be there.
+
+    :param path: any path.
+    :raises BatchError: ``staging-unreachable`` when nothing here knows its kind of storage.
+    """
+    found, kind = None, ""
+    try:
+        found = path.fs
+    except (ImportError, ValueError) as error:
+        kind = type(error).__name__
+    if found is None:
+        raise BatchError("staging-unreachable", detail=kind)
+    found.invalidate_cache()
+    return found
+
+
+def local_path(path: UPath) -> Path | None:
+    """Return the path as a local one, or nothing when it lies in other storage."""
+    return Path(path.path) if path.protocol in _LOCAL_PROTOCOLS else None
+
+
+@contextlib.contextmanager
+def reading(missing: str = "file-missing", file_number: int | None = None) -> Iterator[None]:
+    """Turn whatever a storage raises while it is read into a batch error.
+
+    :param missing: code of the error when the file is not there.
+    :param file_number: number of the file in its manifest.
+    """
+    try:
+        yield
+    except BatchError:
+        raise
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise BatchError(missing, file_number=file_number) from None
+    except Exception as error:  # storages raise their client library's own types, not only OSError
+        raise BatchError("staging-unreadable", file_number=file_number, detail=type(error).__name__) from None
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Turn whatever a storage raises while it is written into a batch error."""
+    try:
+        yield
+    except BatchError:
+        raise
+    except Exception as error:  # as above
+        raise BatchError("staging-unwritable", detail=type(error).__name__) from None
+
+
+def read_blocks(
+    path: UPath, *, missing: str = "file-missing", file_number: int | None = None
+) -> Iterator[bytes]:
+    """Read a file from its start in blocks of at most ``READ_BYTES``.
+
+    :param path: the file.
+    :param missing: code of the error when the file is not there.
+    :param file_number: number of the file in its manifest, for errors.
+    """
+    with reading(missing, file_number):
+        file = cast("IO[bytes]", filesystem(path).open(path.path, "rb"))
+    try:
+        while True:
+            with reading(missing, file_number):
+                block = file.read(READ_BYTES)
+            if not block:
+                return
+            yield block
+    finally:
+        file.close()
+
+
+def read_at_most(path: UPath, limit: int, *, missing: str) -> bytes:
+    """Read a small file whole, stopping one byte after a limit.
+
+    :param path: the file.
+    :param limit: bytes; an answer longer than this means that the file is larger.
+    :param missing: code of the error when the file is not there.
+    """
+    with reading(missing), filesystem(path).open(path.path, "rb") as file:
+        return cast("bytes", file.read(limit + 1))
+
+
+def read_range(path: UPath, offset: int, length: int, *, missing: str) -> bytes:
+    """Read a part of a file; shorter than asked only when the file is.
+
+    :param path: the file.
+    :param offset: first byte.
+    :param length: number of bytes.
+    :param missing: code of the error when the file is not there.
+    """
+    with reading(missing), filesystem(path).open(path.path, "rb") as file:
+        file.seek(offset)
+        return cast("bytes", file.read(length))
+
+
+def sha256_of(path: UPath, *, file_number: int | None = None) -> str:
+    """Return the sha256 of a file as it lies in storage, in hex, reading it once in blocks."""
+    digest = hashlib.sha256()
+    for block in read_blocks(path, file_number=file_number):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def make_folder(path: UPath, mode: int = PRIVATE_FOLDER) -> None:
+    """Make a folder, and those above it, where the storage has such.
+
+    :param path: the folder; nothing happens when it is there.
+    :param mode: mode of a new local folder, less the umask.
+    """
+    with writing():
+        local = local_path(path)
+        if local is None:
+            filesystem(path).makedirs(path.path, exist_ok=True)
+        else:
+            local.mkdir(mode=mode, parents=True, exist_ok=True)
+
+
+def remove_file(path: UPath) -> None:
+    """Remove a file; nothing happens when it is not there."""
+    with writing():
+        storage = filesystem(path)
+        if storage.exists(path.path):
+            storage.rm_file(path.path)
+
+
+def remove_folder(path: UPath) -> None:
+    """Remove a folder with all it holds; nothing happens when it is not there."""
+    with writing():
+        local = local_path(path)
+        if local is not None:
+            shutil.rmtree(local, ignore_errors=False) if local.exists() else None
+            return
+        files = filesystem(path).find(path.path)
+        if files:
+            filesystem(path).rm(files)
+        with contextlib.suppress(FileNotFoundError):  # memory:// and the like keep empty folders
+            filesystem(path).rmdir(path.path)
+
+
+def write_whole(path: UPath, content: bytes, mode: int = PRIVATE_FILE) -> None:
+    """Write a small file so that a reader sees all of it or nothing.
+
+    :param path: where; its folder exists.
+    :param content: the whole file.
+    :param mode: mode of a local file, less the umask.
+    """
+    if local_path(path) is None:
+        with writing():
+            filesystem(path).pipe_file(path.path, content)  # one put
+        return
+    with WholeFileWriter(path, mode) as file:
+        file.write(content)
+
+
+class WholeFileWriter:
+    """A file being written; it appears under its name only when all went well.
+
+    On a local disk the bytes go to a temporary name in the same folder, which is synced and renamed.
+    Object stores show a file when its upload is completed; after an error the upload is given up.
+
+    :param path: where the file shall be; its folder exists.
+    :param mode: mode of a local file, less the umask.
+    """
+
+    def __init__(self, path: UPath, mode: int = PRIVATE_FILE) -> None:
+        self._path = path
+        self._mode = mode
+        self._local = local_path(path)
+        self._part: Path | None = None
+        self._file: Any = None
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        with writing():
+            if self._local is None:
+                self._file = filesystem(self._path).open(self._path.path, "wb")
+            else:
+                self._part = self._local.with_name(f".{self._local.name}.{secrets.token_hex(4)}.part")
+                opened = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
+                self._file = os.fdopen(opened, "wb")
+        return self
+
+    def write(self, content: bytes) -> None:
+        """Append bytes.
+
+        :param content: what to append.
+        """
+        with writing():
+            self._file.write(content)
+        self.size += len(content)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            with writing():
+                self._publish()
+        else:
+            self._give_up()
+
+    def _publish(self) -> None:
+        if self._part is None or self._local is None:
+            self._file.close()
+            return
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._part.replace(self._local)
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """Leave nothing behind; the error that led here matters more than one met on the way out."""
+        with contextlib.suppress(Exception):
+            if self._part is not None:
+                self._file.close()
+                self._part.unlink(missing_ok=True)
+                return
+            if isinstance(self._file, AbstractBufferedFile):  # closing it would complete the upload
+                self._file.discard()
+                self._file.closed = True
+            else:
+                self._file.close()
+                filesystem(self._path).rm_file(self._path.path)

@@ -1,0 +1,300 @@
+"""The work area of a batch: what ``prepare`` leaves behind for ``upload`` and for people.
+
+``<root>/_work/<content key>/`` holds
+
+* ``accepted.ndjson``: accepted records, one a line, as they go to Tidepool,
+* ``quarantine.ndjson``: one object for each refused record, for a person to correct and stage again,
+* ``prepared.json``: the chunk plan and the counts, written last.
+
+An area without ``prepared.json`` is unfinished and counts as not there.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic.alias_generators import to_camel
+from upath import UPath
+
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.storage import (
+    WholeFileWriter,
+    make_folder,
+    read_at_most,
+    read_range,
+    remove_file,
+    remove_folder,
+    write_whole,
+)
+
+WORK_FOLDER = "_work"
+ACCEPTED_NAME = "accepted.ndjson"
+QUARANTINE_NAME = "quarantine.ndjson"
+PREPARED_NAME = "prepared.json"
+
+PREPARED_VERSION = 1
+"""Version of ``prepared.json``; an area of another version is prepared again."""
+
+MAX_PREPARED_BYTES = 256 * 1024 * 1024
+"""Largest chunk plan read: some 300 bytes a chunk, so hundreds of millions of records."""
+
+WRITE_BYTES = 1024 * 1024
+"""Bytes of quarantine gathered before they are written."""
+
+_CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
+_Count = Annotated[int, Field(ge=0)]
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, validate_by_alias=True, validate_by_name=True
+    )
+
+
+class Chunk(_Model):
+    """Accepted records that travel in one request.
+
+    :param index: its place in the plan, counting from 0.
+    :param first_record: place of its first record among the accepted ones, counting from 0.
+    :param offset: first byte of it in ``accepted.ndjson``.
+    :param length: its bytes there, line ends included.
+    :param records: how many records it holds.
+    :param digest: sha256 of those bytes, in hex.
+    :param plain: whether no record of it was staged with an identifier or holds an embedded datum, so that
+        identifiers can be appended without a look into the records.
+    """
+
+    index: _Count
+    first_record: _Count
+    offset: _Count
+    length: _Count
+    records: _Count
+    digest: _Digest
+    plain: bool = False
+
+
+class PreparedBatch(_Model):
+    """What came out of preparing a batch.
+
+    :param version: ``PREPARED_VERSION``.
+    :param content_key: the batch's content key.
+    :param chunk_records: records a chunk, at most, as it was asked for.
+    :param data_set: the manifest's data set body.
+    :param records: how many records were staged.
+    :param accepted: how many of them are accepted, by type.
+    :param quarantined: how many are in quarantine.
+    :param identical: how many repeat an accepted one.
+    :param expected_rows: rows that the Platform makes of the accepted records; it splits some.
+    :param reasons: how many records each code refused, by type.
+    :param changes: how many records the manifest's edits changed, by field.
+    :param chunks: the plan.
+    """
+
+    version: int = PREPARED_VERSION
+    content_key: _Digest
+    chunk_records: Annotated[int, Field(ge=1)]
+    data_set: dict[str, JsonValue]
+    records: _Count
+    accepted: dict[str, _Count] = {}
+    quarantined: _Count = 0
+    identical: _Count = 0
+    expected_rows: _Count = 0
+    reasons: dict[str, dict[str, _Count]] = {}
+    changes: dict[str, _Count] = {}
+    chunks: tuple[Chunk, ...] = ()
+
+
+class WorkArea:
+    """The work area of one batch content.
+
+    :param root: the staging root.
+    :param content_key: see :func:`~tidepool_ingest.staging.manifest.content_key`.
+    """
+
+    def __init__(self, root: UPath, content_key: str) -> None:
+        if not _CONTENT_KEY.fullmatch(content_key):
+            raise ValueError("a content key is 64 lower-case hex digits")
+        self.content_key = content_key
+        self.path = root / WORK_FOLDER / content_key
+
+    @property
+    def accepted_path(self) -> UPath:
+        """Where the accepted records lie."""
+        return self.path / ACCEPTED_NAME
+
+    @property
+    def quarantine_path(self) -> UPath:
+        """Where the refused records lie."""
+        return self.path / QUARANTINE_NAME
+
+    def begin(self) -> None:
+        """Make the folder and take away an older plan: the area counts as not there until it is whole."""
+        make_folder(self.path.parent)
+        make_folder(self.path)
+        remove_file(self.path / PREPARED_NAME)
+
+    def accepted_writer(self) -> AcceptedWriter:
+        """Return the writer of the accepted records, for a ``with`` statement."""
+        return AcceptedWriter(self.accepted_path)
+
+    def quarantine_writer(self) -> QuarantineWriter:
+        """Return the writer of the refused records, for a ``with`` statement."""
+        return QuarantineWriter(self.quarantine_path)
+
+    def finish(self, prepared: PreparedBatch) -> None:
+        """Write the plan; from now on the area is whole.
+
+        :param prepared: the plan, after both writers were closed.
+        """
+        write_whole(self.path / PREPARED_NAME, prepared.model_dump_json(by_alias=True).encode())
+
+    def load(self) -> PreparedBatch | None:
+        """Return the plan, or nothing when the area is unfinished, of another version, or not there.
+
+        :raises BatchError: ``staging-unreadable``, or ``work-area-damaged`` when the plan is no plan.
+        """
+        try:
+            content = read_at_most(self.path / PREPARED_NAME, MAX_PREPARED_BYTES, missing="work-area-damaged")
+        except BatchError as error:
+            if error.code == "work-area-damaged":
+                return None
+            raise
+        problem = "the plan cannot be read"
+        try:
+            if json.loads(content).get("version") != PREPARED_VERSION:
+                return None
+            prepared = PreparedBatch.model_validate_json(content)
+        except (ValidationError, ValueError, AttributeError):
+            prepared = None
+        if prepared is not None and prepared.content_key != self.content_key:
+            prepared, problem = None, "the plan is another batch's"
+        if prepared is None:
+            raise BatchError("work-area-damaged", detail=problem)
+        return prepared
+
+    def read_chunk(self, chunk: Chunk) -> list[bytes]:
+        """Return the records of a chunk, reading no more than its bytes.
+
+        :param chunk: a chunk of this area's plan.
+        :raises BatchError: ``work-area-damaged`` when they are not the bytes that prepare wrote.
+        """
+        content = read_range(self.accepted_path, chunk.offset, chunk.length, missing="work-area-damaged")
+        if hashlib.sha256(content).hexdigest() != chunk.digest:
+            raise BatchError("work-area-damaged", detail=f"chunk {chunk.index} differs from its digest")
+        return content.split(b"\n")[:-1]
+
+    def discard(self) -> None:
+        """Remove the area, the plan first; nothing happens when it is not there."""
+        remove_file(self.path / PREPARED_NAME)
+        remove_folder(self.path)
+
+
+class AcceptedWriter:
+    """Writes accepted records chunk by chunk; the file appears when the ``with`` statement ends well.
+
+    :param path: the file.
+    """
+
+    def __init__(self, path: UPath) -> None:
+        self._writer = WholeFileWriter(path)
+        self._records = 0
+        self.chunks: list[Chunk] = []
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)
+
+    def write(self, lines: Sequence[bytes], *, plain: bool = False) -> Chunk:
+        """Append the records of one chunk.
+
+        :param lines: the records, none of them with a line break.
+        :param plain: see :class:`Chunk`.
+        :raises ValueError: a record has a line break; JSON has none inside a string, so it was not judged.
+        """
+        content = b"\n".join(lines) + b"\n" if lines else b""
+        if content.count(b"\n") != len(lines):
+            raise ValueError("an accepted record holds a line break")
+        chunk = Chunk(
+            index=len(self.chunks),
+            first_record=self._records,
+            offset=self._writer.size,
+            length=len(content),
+            records=len(lines),
+            digest=hashlib.sha256(content).hexdigest(),
+            plain=plain,
+        )
+        self._writer.write(content)
+        self._records += len(lines)
+        self.chunks.append(chunk)
+        return chunk
+
+
+class QuarantineWriter:
+    """Writes refused records; the file appears, maybe empty, when the ``with`` statement ends well.
+
+    :param path: the file.
+    """
+
+    def __init__(self, path: UPath) -> None:
+        self._writer = WholeFileWriter(path)
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self.records = 0
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.__exit__(kind, error, trace)
+
+    def add(
+        self, file_number: int, position: int, problems: Iterable[tuple[str, str]], record: bytes | None
+    ) -> None:
+        """Append one refused record.
+
+        :param file_number: its file, counting from 1 in the manifest's order.
+        :param position: its position there, counting from 0.
+        :param problems: why it is refused: codes and JSON pointers relative to the record.
+        :param record: its text as staged, or nothing when it could not be held. Text that is not UTF-8 is
+            kept as ``recordBase64``, so that none of it is lost.
+        """
+        entry: dict[str, JsonValue] = {
+            "file": file_number,
+            "position": position,
+            "problems": [{"code": code, "pointer": pointer} for code, pointer in problems],
+            "record": None,
+        }
+        if record is not None:
+            try:
+                entry["record"] = record.decode()
+            except UnicodeDecodeError:
+                entry["recordBase64"] = base64.b64encode(record).decode()
+        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+        self.records += 1
+        if self._waiting_bytes >= WRITE_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write(b"".join(self._waiting))
+        self._waiting.clear()
+        self._waiting_bytes = 0

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+from upath import UPath
+
+from tidepool_ingest.errors import Disposition
+from tidepool_ingest.staging.batches import (
+    BatchFolder,
+    Ignored,
+    days,
+    days_with_batches,
+    find_batches,
+)
+from tidepool_ingest.staging.errors import BatchError
+
+A, B = "aaaaaaaaaa", "bbbbbbbbbb"
+JAN_1, JAN_2, JAN_3 = date(2026, 1, 1), date(2026, 1, 2), date(2026, 1, 3)
+
+Put = Callable[[UPath, bytes], UPath]
+
+
+@pytest.fixture
+def filled(root: UPath, put: Put) -> UPath:
+    ready = [
+        f"2026-01-02/{B}/b1",
+        f"2026-01-02/{A}/b2",
+        f"2026-01-02/{A}/b1",
+        f"2026-01-01/{A}/late",
+        f"2026-01-03/{B}/b9",
+    ]
+    for name in ready:
+        put(root / name / "cbg.ndjson", b"{}")
+        put(root / name / "manifest.json", b"not even JSON: listing opens nothing")
+    put(root / f"2026-01-02/{A}/unfinished/cbg.ndjson", b"{}")
+    put(root / f"2026-01-02/{A}/deep/inside/manifest.json", b"{}")
+    put(root / "2026-01-02/not-a-user/b1/manifest.json", b"{}")
+    put(root / f"2026-01-02/{A}/_hidden/manifest.json", b"{}")
+    put(root / f"2026-01-02/{A}/loose.txt", b"")
+    put(root / "2026-01-02/loose.txt", b"")
+    put(root / "_work/aa/prepared.json", b"{}")
+    put(root / ".snapshot/x", b"")
+    put(root / "2026-13-02/x/y/manifest.json", b"{}")
+    put(root / "notes/x", b"")
+    put(root / "readme.txt", b"")
+    return root
+
+
+def test_finds_ready_batches_of_a_window_in_order(filled: UPath) -> None:
+    found = list(find_batches(filled, JAN_1, JAN_2))
+    assert [batch.name for batch in found] == [
+        f"2026-01-01/{A}/late",
+        f"2026-01-02/{A}/b1",
+        f"2026-01-02/{A}/b2",
+        f"2026-01-02/{B}/b1",
+    ]
+    assert (found[0].day, found[0].user_id, found[0].batch_id) == (JAN_1, A, "late")
+    assert (found[0].path / "manifest.json").fs.exists((found[0].path / "manifest.json").path)
+    assert [batch.batch_id for batch in find_batches(filled, JAN_3, JAN_3)] == ["b9"]
+    assert list(find_batches(filled, date(2027, 1, 1), date(2027, 1, 2))) == []
+
+
+def test_counts_what_is_no_ready_batch(filled: UPath) -> None:
+    ignored = Ignored()
+    list(find_batches(filled, JAN_1, JAN_3, ignored))
+    assert ignored.counts == {
+        "not-a-day": 2,
+        "loose-file": 1,
+        "not-a-user": 2,
+        "not-a-batch": 1,
+        "no-manifest": 2,
+    }
+    assert len(ignored.examples["no-manifest"]) == 2
+    assert A not in str(ignored)
+
+
+def test_days_come_from_one_listing(filled: UPath) -> None:
+    assert days(filled) == [JAN_1, JAN_2, JAN_3]
+
+
+def test_days_with_batches_leave_out_empty_ones(filled: UPath, put: Put) -> None:
+    put(filled / f"2026-02-01/{A}/unfinished/cbg.ndjson", b"{}")
+    put(filled / "2026-02-02/nobody/b1/manifest.json", b"{}")
+    assert list(days_with_batches(filled)) == [JAN_1, JAN_2, JAN_3]
+
+
+def test_a_root_that_is_not_there_holds_nothing(root: UPath) -> None:
+    assert days(root / "nowhere") == []
+    assert list(find_batches(root / "nowhere", JAN_1, JAN_3)) == []
+    assert list(days_with_batches(root / "nowhere")) == []
+
+
+def test_an_object_store_is_listed_in_few_calls_and_no_object_is_opened(bucket: UPath, put: Put) -> None:
+    for number in range(500):
+        for name in ("manifest.json", "a.gz", "b.gz"):
+            put(bucket / f"2026-01-0{1 + number % 5}" / f"{number:010x}" / "b1" / name, b"{}")
+    store = bucket.fs
+    store.calls.clear()
+    assert len(list(find_batches(bucket, JAN_1, JAN_3))) == 300
+    assert store.calls == {"list": 4}
+    store.calls.clear()
+    assert len(list(days_with_batches(bucket))) == 5
+    assert "get" not in store.calls
+    assert store.calls["list"] <= 1 + 5 * 3
+
+
+def test_names_lead_back_to_folders(root: UPath) -> None:
+    name = f"2026-01-02/{A}/b1"
+    batch = BatchFolder.at(root, name)
+    assert batch == BatchFolder(JAN_2, A, "b1", root / name)
+    assert batch.name == name
+    assert batch.path.path == (root / name).path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "2026-01-02",
+        f"2026-01-02/{A}",
+        f"2026-1-2/{A}/b",
+        f"2026-02-30/{A}/b",
+        "2026-01-02/x/b",
+        f"2026-01-02/{A}/..",
+        f"2026-01-02/{A}/b/c",
+        f"2026-01-02/{A}/_work",
+    ],
+)
+def test_other_names_do_not(root: UPath, name: str) -> None:
+    with pytest.raises(BatchError) as caught:
+        BatchFolder.at(root, name)
+    assert caught.value.code == "batch-folder"
+    assert A not in str(caught.value)
+
+
+def test_label_is_short_and_stable_and_hides_the_user(tmp_path: object) -> None:
+    root = UPath(str(tmp_path))
+    one, other = BatchFolder.at(root, f"2026-01-02/{A}/b1"), BatchFolder.at(root, f"2026-01-02/{B}/b1")
+    assert one.label != other.label
+    assert len(one.label) == 10
+    assert one.label == BatchFolder.at(root / "elsewhere", one.name).label
+
+
+def test_a_batch_folder_can_be_pickled(tmp_path: object) -> None:
+    batch = BatchFolder.at(UPath(str(tmp_path)), f"2026-01-02/{A}/b1")
+    again = pickle.loads(pickle.dumps(batch))
+    assert (again, again.path) == (batch, batch.path)
+
+
+def test_a_failing_storage_is_told_without_its_text(root: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError(f"no route to /{A}/secret")
+
+    monkeypatch.setattr(root.fs, "ls", fail)
+    with pytest.raises(BatchError) as caught:
+        days(root)
+    assert caught.value.code == "staging-unreadable"
+    assert caught.value.disposition is Disposition.RETRIABLE
+    assert caught.value.detail == "ConnectionError"
+    assert A not in str(caught.value)

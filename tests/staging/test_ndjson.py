@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidepool_ingest.staging import ndjson
+from tidepool_ingest.staging.block import BLOCK_BYTES, MAX_RECORD_BYTES, TOO_LARGE, Block
+
+
+def cut(text: bytes, size: int) -> list[bytes]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def lines_of(blocks: list[Block]) -> list[bytes]:
+    """Check that positions are consecutive and return all lines."""
+    position = 0
+    lines: list[bytes] = []
+    for block in blocks:
+        assert block.first_position == position
+        assert len(block) >= 1
+        assert len(block.lines) <= 1000
+        lines += block.lines
+        position += len(block.lines)
+        for refused, _code in block.refused:
+            assert refused == position
+            position += 1
+    return lines
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_lines_whatever_the_pieces_are(size: int) -> None:
+    text = b'{"a":1}\n\n{"b":2}\r\n   \n\r\n\t{"c":3} \nbroken\n{"d":4}'
+    assert lines_of(list(ndjson.split(cut(text, size)))) == [
+        b'{"a":1}',
+        b'{"b":2}',
+        b'\t{"c":3} ',
+        b"broken",
+        b'{"d":4}',
+    ]
+
+
+def test_blocks_hold_a_thousand_lines_over_the_borders_of_pieces() -> None:
+    text = b"".join(b"%d\n" % number for number in range(2500))
+    for size in (100, 5000, 10**6):
+        blocks = list(ndjson.split(cut(text, size)))
+        assert [len(block) for block in blocks] == [1000, 1000, 500]
+        assert lines_of(blocks) == text.split()
+
+
+def test_nothing_holds_no_line() -> None:
+    assert list(ndjson.split([])) == []
+    assert list(ndjson.split([b"\n", b" \r\n\t\n  "])) == []
+
+
+def test_long_lines_do_not_pile_up_in_a_block() -> None:
+    line = b"x" * 1_000_000
+    blocks = list(ndjson.split([line + b"\n"] * 30))
+    assert len(lines_of(blocks)) == 30
+    assert max(sum(map(len, block.lines)) for block in blocks) <= BLOCK_BYTES + len(line)
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b""])
+def test_a_line_that_is_too_long_is_refused_alone(ending: bytes) -> None:
+    long = cut(b"x" * (MAX_RECORD_BYTES + 1), 1024 * 1024)
+    after = [b"y\nz\n"] if ending else []
+    blocks = list(ndjson.split([b"a\nb\n", *long, ending, *after]))
+    assert blocks[0] == Block(0, [b"a", b"b"], [(2, TOO_LARGE)])
+    assert lines_of(blocks) == [b"a", b"b", *(after[0].split() if after else [])]
+
+
+def test_the_longest_line_is_held() -> None:
+    long = b"x" * MAX_RECORD_BYTES
+    assert lines_of(list(ndjson.split([*cut(long, 10**6), b"\ny"]))) == [long, b"y"]
+
+
+def test_several_long_lines_in_a_row_each_have_their_position() -> None:
+    long = [b"x" * (MAX_RECORD_BYTES // 2)] * 3
+    blocks = list(ndjson.split([*long, b"\n", *long, b"\na\n", *long]))
+    assert lines_of(blocks) == [b"a"]
+    assert [place for block in blocks for place in block.refused] == [
+        (0, TOO_LARGE),
+        (1, TOO_LARGE),
+        (3, TOO_LARGE),
+    ]
+
+
+@settings(deadline=None)
+@given(
+    lines=st.lists(st.binary(max_size=30).map(lambda line: line.translate(None, b"\r\n"))),
+    cuts=st.lists(st.integers(1, 40), min_size=1),
+    crlf=st.booleans(),
+    ended=st.booleans(),
+)
+def test_every_line_is_there_once(lines: list[bytes], cuts: list[int], crlf: bool, ended: bool) -> None:
+    ending = b"\r\n" if crlf else b"\n"
+    text = ending.join(lines) + (ending if ended and lines else b"")
+    pieces, at = [], 0
+    while at < len(text):
+        size = cuts[len(pieces) % len(cuts)]
+        pieces.append(text[at : at + size])
+        at += size
+    assert lines_of(list(ndjson.split(pieces))) == [line for line in lines if line.strip()]

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.storage import write_whole
+from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
+
+KEY = "ab" * 32
+
+
+def names(area: WorkArea) -> list[str]:
+    return sorted(name.rpartition("/")[2] for name in area.path.fs.find(area.path.path))
+
+
+def fill(area: WorkArea) -> PreparedBatch:
+    area.begin()
+    with area.accepted_writer() as accepted, area.quarantine_writer() as quarantine:
+        accepted.write([b'{"v":6.10}', b'{"v":"\xc3\xa9"}'], plain=True)
+        accepted.write([b'{"v":3}'])
+        quarantine.add(1, 2, [("value-not-exists", "/time")], b'{"v":4}')
+        chunks = tuple(accepted.chunks)
+    prepared = PreparedBatch(
+        content_key=KEY,
+        chunk_records=1000,
+        data_set={},
+        records=4,
+        accepted={"cbg": 3},
+        quarantined=1,
+        chunks=chunks,
+    )
+    area.finish(prepared)
+    return prepared
+
+
+def test_what_is_prepared_is_read_again(root: UPath) -> None:
+    area = WorkArea(root, KEY)
+    prepared = fill(area)
+    again = WorkArea(root, KEY)
+    assert again.load() == prepared
+    assert names(area) == ["accepted.ndjson", "prepared.json", "quarantine.ndjson"]
+    assert area.path.path.endswith(f"/_work/{KEY}")
+    first, second = prepared.chunks
+    assert again.read_chunk(first) == [b'{"v":6.10}', b'{"v":"\xc3\xa9"}']
+    assert again.read_chunk(second) == [b'{"v":3}']
+    content = b'{"v":6.10}\n{"v":"\xc3\xa9"}\n'
+    digest = hashlib.sha256(content).hexdigest()
+    assert first == Chunk(
+        index=0, first_record=0, offset=0, length=len(content), records=2, digest=digest, plain=True
+    )
+    assert (second.index, second.offset, second.first_record, second.plain) == (1, len(content), 2, False)
+
+
+def test_a_chunk_is_read_by_its_range_only(bucket: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    area = WorkArea(bucket, KEY)
+    area.begin()
+    with area.accepted_writer() as accepted:
+        chunks = [accepted.write([b"%06d" % number for number in range(9)]) for _ in range(5)]
+    area.finish(
+        PreparedBatch(content_key=KEY, chunk_records=1000, data_set={}, records=45, chunks=tuple(chunks))
+    )
+    wanted: list[tuple[str, int, int]] = []
+
+    def read_range(path: UPath, offset: int, length: int, *, missing: str) -> bytes:
+        wanted.append((path.name, offset, length))
+        return b"".join(b"%06d\n" % number for number in range(9))
+
+    monkeypatch.setattr("tidepool_ingest.staging.work_area.read_range", read_range)
+    assert len(area.read_chunk(chunks[3])) == 9
+    assert wanted == [("accepted.ndjson", 3 * 63, 63)]
+
+
+def test_nothing_is_prepared_before_the_plan_is_written(root: UPath) -> None:
+    area = WorkArea(root, KEY)
+    assert area.load() is None
+    area.begin()
+    with area.accepted_writer() as accepted:
+        accepted.write([b"{}"])
+    assert area.load() is None
+    with area.quarantine_writer():
+        pass
+    assert area.load() is None
+
+
+def test_preparing_again_takes_the_older_plan_away_first(root: UPath) -> None:
+    area = WorkArea(root, KEY)
+    fill(area)
+    area.begin()
+    assert area.load() is None
+    prepared = fill(area)
+    assert area.load() == prepared
+
+
+def test_a_writer_that_fails_leaves_no_file(root: UPath) -> None:
+    area = WorkArea(root, KEY)
+    area.begin()
+
+    def write_and_stop() -> None:
+        with area.accepted_writer() as accepted, area.quarantine_writer() as bad:
+            accepted.write([b"{}"])
+            bad.add(1, 0, [("x", "")], b"{}")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_and_stop()
+    assert names(area) == []
+    assert area.load() is None
+
+
+def test_an_accepted_record_is_one_line(tmp_path: Path) -> None:
+    area = WorkArea(UPath(tmp_path), KEY)
+    area.begin()
+    with pytest.raises(ValueError, match="line break"), area.accepted_writer() as accepted:
+        accepted.write([b"a", b"b\nc"])
+
+
+@pytest.mark.parametrize("change", ["altered", "shorter", "gone"])
+def test_a_chunk_that_is_not_what_was_written_is_told(root: UPath, change: str) -> None:
+    area = WorkArea(root, KEY)
+    prepared = fill(area)
+    content = area.accepted_path.fs.cat_file(area.accepted_path.path)
+    area.accepted_path.fs.rm_file(area.accepted_path.path)
+    if change != "gone":
+        write_whole(area.accepted_path, content[:-4] if change == "shorter" else content.replace(b"3", b"4"))
+    with pytest.raises(BatchError) as caught:
+        area.read_chunk(prepared.chunks[1])
+    assert caught.value.code == "work-area-damaged"
+    assert "Prepare the batch again" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":1}', b'{"version":1,"contentKey":"x"}'])
+def test_a_plan_that_is_no_plan_is_told(tmp_path: Path, content: bytes) -> None:
+    area = WorkArea(UPath(tmp_path), KEY)
+    area.begin()
+    write_whole(area.path / "prepared.json", content)
+    with pytest.raises(BatchError) as caught:
+        area.load()
+    assert caught.value.code == "work-area-damaged"
+
+
+def test_a_plan_of_another_version_or_batch(tmp_path: Path) -> None:
+    area = WorkArea(UPath(tmp_path), KEY)
+    area.begin()
+    area.finish(PreparedBatch(version=99, content_key=KEY, chunk_records=9, data_set={}, records=0))
+    assert area.load() is None
+    area.finish(PreparedBatch(content_key="cd" * 32, chunk_records=9, data_set={}, records=0))
+    with pytest.raises(BatchError, match="another batch's"):
+        area.load()
+
+
+def test_storage_failing_is_not_taken_for_an_unfinished_area(
+    root: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    area = WorkArea(root, KEY)
+    fill(area)
+
+    def fail(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(type(area.path.fs), "open", fail)
+    with pytest.raises(BatchError) as caught:
+        area.load()
+    assert caught.value.code == "staging-unreadable"
+
+
+def test_quarantine_is_for_people(root: UPath) -> None:
+    area = WorkArea(root, KEY)
+    area.begin()
+    with area.quarantine_writer() as quarantine:
+        quarantine.add(2, 7, [("type-not-int", "/a~1b"), ("x", "")], b'{"v": 6.10, "t":"\xc3\xa9"}')
+        quarantine.add(1, 0, [("staged-too-large", "")], None)
+        quarantine.add(1, 1, [("json-malformed", "")], b"\xff\xfe")
+        assert quarantine.records == 3
+    lines = area.quarantine_path.fs.cat_file(area.quarantine_path.path).splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {
+            "file": 2,
+            "position": 7,
+            "problems": [{"code": "type-not-int", "pointer": "/a~1b"}, {"code": "x", "pointer": ""}],
+            "record": '{"v": 6.10, "t":"é"}',
+        },
+        {"file": 1, "position": 0, "problems": [{"code": "staged-too-large", "pointer": ""}], "record": None},
+        {
+            "file": 1,
+            "position": 1,
+            "problems": [{"code": "json-malformed", "pointer": ""}],
+            "record": None,
+            "recordBase64": base64.b64encode(b"\xff\xfe").decode(),
+        },
+    ]
+
+
+def test_a_large_quarantine_is_written_as_it_grows(tmp_path: Path) -> None:
+    area = WorkArea(UPath(tmp_path), KEY)
+    area.begin()
+    with area.quarantine_writer() as quarantine:
+        for position in range(300):
+            quarantine.add(1, position, [("x", "")], b"y" * 10_000)
+        parts = list(area.path.fs.find(area.path.path))
+        assert len(parts) == 1
+        assert Path(parts[0]).stat().st_size > 1_000_000
+    assert len(area.quarantine_path.read_bytes().splitlines()) == 300
+
+
+def test_local_files_and_folders_are_private(tmp_path: Path) -> None:
+    fill(WorkArea(UPath(tmp_path / "staging"), KEY))
+    work = tmp_path / "staging" / "_work"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (work, work / KEY)} == {0o700}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (work / KEY).iterdir()} == {0o600}
+
+
+def test_discard_removes_all_of_it(root: UPath) -> None:
+    area = WorkArea(root, KEY)
+    other = WorkArea(root, "cd" * 32)
+    other.begin()
+    other.finish(PreparedBatch(content_key="cd" * 32, chunk_records=9, data_set={}, records=0))
+    fill(area)
+    area.discard()
+    assert names(area) == []
+    assert area.load() is None
+    area.discard()
+    assert names(other) == ["prepared.json"]
+
+
+@pytest.mark.parametrize("key", ["", "x", "../" + KEY[3:], KEY.upper(), KEY + "0"])
+def test_a_content_key_is_a_digest(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="64 lower-case hex digits"):
+        WorkArea(UPath(tmp_path), key)
