@@ -1,0 +1,313 @@
+"""The client: one method for each thing that Tidepool can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+
+from tidepool_ingest.tidepool.answers import Answer, Call
+from tidepool_ingest.tidepool.backoff import BackOff
+from tidepool_ingest.tidepool.calls import UPLOAD_ID_PATTERN, USER_ID_PATTERN, Calls
+from tidepool_ingest.tidepool.conversation import Conversation
+from tidepool_ingest.tidepool.data_set import DataSet
+from tidepool_ingest.tidepool.environments import checked_base
+from tidepool_ingest.tidepool.errors import (
+    TidepoolDataSetClosedError,
+    TidepoolError,
+    TidepoolUnreachableError,
+)
+from tidepool_ingest.tidepool.exchange import Timeouts, place_of, unusable_answer
+from tidepool_ingest.tidepool.json_array import MalformedArrayError, objects_of
+from tidepool_ingest.tidepool.tokens import TokenSource, TokenWatcher
+from tidepool_ingest.tidepool.transport import Transport, new_session
+
+DATA_SETS_PER_PAGE = 100
+"""The Platform's own default; it allows 1 … 1,000."""
+
+READ_BACK_TIMEOUTS = Timeouts(connect=10.0, read=190.0, total=1800.0)
+"""The read-back may take its server's three minutes to begin, and hundreds of megabytes to end."""
+
+
+class TidepoolClient:
+    """Speak to one Tidepool environment with one account.
+
+    Requests that change something are sent once. If it cannot be told whether one was carried out, a
+    :class:`TidepoolUnreachableError` with ``ambiguous`` set says so, and the caller has to look. The one
+    exception is an answer 401, which Tidepool gives before it does anything: the token is renewed and the
+    request sent once more. Requests that change nothing are tried again for a short while. Several threads
+    may call at once.
+
+    :param api: base URL of the API.
+    :param tokens: where tokens come from.
+    :param connect_timeout: seconds until a connection must stand.
+    :param read_timeout: seconds until the first, and between two pieces, of an answer.
+    :param total_timeout: seconds that may be spent on reading one answer.
+    :param session: carries the requests; made by :func:`new_session` when left out.
+    :param on_token: told every token before its use, so that it can be masked in logs.
+    :param trace_session: ties the requests of one run together in Tidepool's logs; nothing about a person.
+    :param backoff: patience with requests that change nothing.
+    :param read_back_timeouts: bounds on the read-back, which may be large and slow to begin.
+    """
+
+    def __init__(
+        self,
+        api: str,
+        tokens: TokenSource,
+        *,
+        connect_timeout: float = 10.0,
+        read_timeout: float = 75.0,
+        total_timeout: float = 150.0,
+        session: requests.Session | None = None,
+        on_token: TokenWatcher | None = None,
+        trace_session: str | None = None,
+        backoff: BackOff | None = None,
+        read_back_timeouts: Timeouts = READ_BACK_TIMEOUTS,
+    ) -> None:
+        self.api = checked_base(api, field="host")
+        self._calls = Calls(self.api)
+        self._tokens = tokens
+        self._session = session or new_session()
+        timeouts = Timeouts(connect_timeout, read_timeout, total_timeout)
+        transport = Transport(self._session, timeouts, trace_session=trace_session)
+        self._conversation = Conversation(transport, tokens, backoff or BackOff())
+        self._read_back_timeouts = read_back_timeouts
+        self._user_id: str | None = None
+        if on_token is not None:
+            tokens.watch(on_token)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    # ------------------------------------------------------------------ the account
+
+    def who_am_i(self) -> str:
+        """Return the id of the user that the token belongs to.
+
+        It comes from the login or from the token itself; if neither tells, from ``GET /auth/user``.
+        """
+        if self._user_id is None:
+            known = self._tokens.user_id() or ""
+            self._user_id = known if USER_ID_PATTERN.fullmatch(known) else self._asked_who_i_am()
+        return self._user_id
+
+    def _asked_who_i_am(self) -> str:
+        call = self._calls.own_account()
+        answer = self._conversation.read(call)
+        told = answer.json()
+        user_id = told.get("userid") if isinstance(told, dict) else None
+        if not isinstance(user_id, str) or not USER_ID_PATTERN.fullmatch(user_id):
+            raise _unusable(call, answer, "the answer holds no user id")
+        return user_id
+
+    def may_upload_for(self, user_id: str) -> bool:
+        """Tell whether the account may upload for a user: for itself, or by a right that the user granted.
+
+        Looks at rights between accounts; one that a clinic's membership brings is not seen here.
+
+        :param user_id: the user whose data it would be.
+        """
+        me = self.who_am_i()
+        if user_id == me:
+            return True
+        call = self._calls.accounts_shared_with(me, looking_for=user_id)
+        answer = self._conversation.read(call)
+        trustors = answer.json()
+        if not isinstance(trustors, list):
+            raise _unusable(call, answer, "the answer is not a list of users")
+        for trustor in trustors:
+            if isinstance(trustor, dict) and trustor.get("userid") == user_id:
+                granted = trustor.get("trustorPermissions")
+                return isinstance(granted, dict) and bool({"upload", "root"} & granted.keys())
+        return False
+
+    # ------------------------------------------------------------------ data sets
+
+    def open_data_set(self, user_id: str, body: Mapping[str, Any]) -> DataSet:
+        """Create a data set.
+
+        If the answer is lost (``ambiguous``), an empty set may be left that no documented route can find; it
+        is invisible and harmless, and the way on is another one.
+
+        :param user_id: the user whose data it will hold.
+        :param body: what the Platform is to know about device and client.
+        :raises TidepoolRejectedError: the Platform does not accept the body.
+        """
+        call = self._calls.create(user_id, body)
+        answer = self._conversation.write(call)
+        return _parsed(call, answer, _checked_envelope(call, answer))
+
+    def upload_data(self, upload_id: str, body: bytes) -> None:
+        """Add records to an open data set: all of them, or none if the Platform rejects one.
+
+        :param upload_id: the data set.
+        :param body: a JSON array as UTF-8 text; it is sent byte for byte.
+        :raises TidepoolRejectedError: names the position of each refused record.
+        :raises TidepoolDataSetClosedError: the data set takes no more.
+        """
+        self._done(self._calls.upload(upload_id, body))
+
+    def delete_data(self, upload_id: str, selectors: Sequence[Mapping[str, Any]]) -> None:
+        """Remove records from an open data set; selecting what is not there is no error.
+
+        :param upload_id: the data set.
+        :param selectors: all of one kind: ``{"id": …}``, ``{"origin": {"id": …}}`` or
+            ``{"deduplicator": {"hash": …}}``. The Platform answers anything else with a 500.
+        """
+        self._done(self._calls.remove(upload_id, selectors))
+
+    def close_data_set(self, upload_id: str) -> None:
+        """Close a normal data set: older repetitions are archived and its data become visible.
+
+        The Platform does this in two steps and answers 409 once the first is done, so neither an ambiguous
+        outcome nor :class:`TidepoolDataSetClosedError` tells whether the data are visible: read them back.
+
+        :param upload_id: the data set.
+        """
+        self._done(self._calls.close(upload_id))
+
+    def delete_data_set(self, upload_id: str) -> None:
+        """Delete a data set with all its data; deleting it again is no error.
+
+        :param upload_id: the data set.
+        """
+        self._done(self._calls.delete(upload_id))
+
+    def is_open(self, upload_id: str) -> bool:
+        """Tell whether a data set takes data, by posting none to it.
+
+        A data set that was deleted while open still counts as open for the Platform.
+
+        :param upload_id: the data set.
+        :raises TidepoolNotFoundError: the Platform knows no such data set.
+        """
+        call = self._calls.probe(upload_id)
+        try:
+            answer = self._conversation.read(call)
+        except TidepoolDataSetClosedError:
+            return False
+        _checked_envelope(call, answer)
+        return True
+
+    def data_sets(
+        self,
+        user_id: str,
+        *,
+        client_name: str | None = None,
+        device_id: str | None = None,
+        include_deleted: bool = False,
+        page_size: int = DATA_SETS_PER_PAGE,
+    ) -> Iterator[DataSet]:
+        """Yield a user's visible data sets, newest first: continuous ones, and normal ones that were closed.
+
+        :param user_id: the user whose data they hold.
+        :param client_name: only those made by this program.
+        :param device_id: only those of this device.
+        :param include_deleted: deleted ones as well.
+        :param page_size: how many are asked for at once, 1 … 1,000.
+        """
+        seen: set[str] = set()
+        page, full = 0, True
+        while full:
+            call = self._calls.list(
+                user_id,
+                client_name=client_name,
+                device_id=device_id,
+                deleted=include_deleted,
+                page=page,
+                size=page_size,
+            )
+            answer = self._conversation.read(call)
+            listed = answer.json()
+            if not isinstance(listed, list):
+                raise _unusable(call, answer, "the answer is not a list of data sets")
+            for told in listed:
+                data_set = _parsed(call, answer, told)
+                # A set created meanwhile moves the others one place on, into the next page once more.
+                if data_set.upload_id not in seen:
+                    seen.add(data_set.upload_id)
+                    yield data_set
+            page, full = page + 1, len(listed) >= page_size
+
+    def get_data_set(self, upload_id: str) -> DataSet:
+        """Return one data set, open ones too. The Platform shows it to the user it belongs to, nobody else.
+
+        :param upload_id: the data set.
+        :raises TidepoolPermissionError: the account is not that user; ``read_data`` with the type ``upload``
+            shows the set once it is visible.
+        """
+        call = self._calls.get(upload_id)
+        answer = self._conversation.read(call)
+        return _parsed(call, answer, answer.json())
+
+    # ------------------------------------------------------------------ read-back
+
+    def read_data(
+        self,
+        user_id: str,
+        *,
+        upload_id: str | None = None,
+        types: Sequence[str] = (),
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield a user's visible records as Tidepool holds them, data sets' own (type ``upload``) included.
+
+        They stream: memory does not grow with their number. An answer that ends early is an error and
+        never a shorter answer, so whoever compares must read to the end.
+
+        :param user_id: the user whose data they are.
+        :param upload_id: only those of this data set; without it, nothing is left out as a repetition either.
+        :param types: only these types.
+        :param start: only from this moment on, with a time zone.
+        :param end: only up to this moment, with a time zone.
+        :raises TidepoolUnreachableError: the answer broke off; begin again.
+        """
+        call = self._calls.read_back(user_id, upload_id=upload_id, types=types, start=start, end=end)
+        return self._streamed(call)
+
+    def _streamed(self, call: Call) -> Iterator[dict[str, Any]]:
+        malformed = ""
+        with self._conversation.stream(call, self._read_back_timeouts) as exchange:
+            try:
+                yield from objects_of(exchange.pieces())
+            except MalformedArrayError as error:
+                malformed = error.reason
+        if malformed:
+            raise TidepoolUnreachableError(
+                call.operation, reason=f"the answer is of no use: {malformed}", place=place_of(call)
+            )
+
+    def _done(self, call: Call) -> None:
+        _checked_envelope(call, self._conversation.write(call))
+
+
+def _checked_envelope(call: Call, answer: Answer) -> Any:
+    # A proxy's own page may come with status 200: only the Platform's envelope says that it did something.
+    told = answer.json()
+    if not isinstance(told, dict) or "data" not in told:
+        raise _unusable(call, answer, "the answer is not one of the Platform's")
+    return told["data"]
+
+
+def _parsed(call: Call, answer: Answer, told: Any) -> DataSet:
+    data_set = DataSet.parse(told)
+    if data_set is None or not UPLOAD_ID_PATTERN.fullmatch(data_set.upload_id):
+        raise _unusable(call, answer, "the answer describes no data set")
+    return data_set
+
+
+def _unusable(call: Call, answer: Answer, reason: str) -> TidepoolError:
+    return unusable_answer(call, reason, status=answer.status, trace_id=answer.trace_id)

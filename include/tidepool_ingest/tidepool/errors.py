@@ -1,0 +1,257 @@
+"""What can go wrong between us and Tidepool, told by what can be done about it.
+
+::
+
+    TidepoolError
+    ├── TidepoolConfigurationError      fatal      a setting of the connection is wrong
+    ├── TidepoolAuthenticationError     fatal      no valid token is to be had
+    ├── TidepoolPermissionError         fatal      the account may not do this for that user
+    ├── TidepoolNotFoundError           fatal      no such data set or user
+    ├── TidepoolDataSetClosedError      fatal      the data set takes no more data
+    ├── TidepoolUnexpectedAnswerError   fatal      not an answer that the contract knows
+    ├── TidepoolRejectedError           data       the Platform's validators refused what was sent
+    ├── TidepoolBusyError               retriable  not now (HTTP 429); nothing was done
+    └── TidepoolUnreachableError        retriable  no usable answer; ``ambiguous``: it may have been done
+
+Nothing here holds a token, a record value, a user or device id, or the text (``title``, ``detail``,
+``message``, ``reason``) that a server wrote: such text quotes the value it complains about. The one thing
+taken over from an answer is its code, a fixed word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple
+
+from tidepool_ingest.errors import Disposition, IngestError
+
+CODES_SHOWN = 6
+"""How many different codes a message counts before it says "and more"."""
+
+LOOK_FIRST = (
+    "Look at what Tidepool holds before it is sent again: an upload that is resumed does so by itself."
+)
+"""What to do about a request in doubt."""
+
+
+class TidepoolError(IngestError):
+    """Base of every error of this package.
+
+    :param operation: what was attempted, to be read after "could not": ``open a data set``.
+    :param reason: what came in its way; the class's own words when left out.
+    :param place: the host, and the data set or the short hash of the user it was about.
+    :param status: HTTP status of the answer, ``None`` when there was none.
+    :param codes: the Platform's error codes in the answer.
+    :param trace_id: Tidepool's or our own id of the request, for their support.
+    :param remedy: what to do; the class's own words when left out.
+    """
+
+    disposition: Disposition = Disposition.FATAL
+    name: ClassVar[str] = "tidepool"
+    usual_reason: ClassVar[str] = "Tidepool refused it"
+    usual_remedy: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        operation: str,
+        *,
+        reason: str = "",
+        place: str = "",
+        status: int | None = None,
+        codes: Iterable[str] = (),
+        trace_id: str = "",
+        remedy: str = "",
+    ) -> None:
+        self.operation = operation
+        self.reason = reason or self.usual_reason
+        self.place = place
+        self.status = status
+        self.codes = tuple(dict.fromkeys(codes))
+        self.trace_id = trace_id
+        super().__init__(self._sentence(), remedy=remedy or self.usual_remedy, code=self.name)
+
+    def _sentence(self) -> str:
+        facts = [f"HTTP {self.status}"] if self.status is not None else []
+        facts += self._counted_codes()
+        facts += [f"trace {self.trace_id}"] if self.trace_id else []
+        where = f" ({self.place})" if self.place else ""
+        return f"Could not {self.operation}{where}: {self.reason}" + (
+            f" [{', '.join(facts)}]." if facts else "."
+        )
+
+    def _counted_codes(self) -> list[str]:
+        return _shortened(list(self.codes))
+
+
+class TidepoolConfigurationError(TidepoolError):
+    """A setting is missing or unusable.
+
+    :param fields: the names of the settings to correct, as the connection form calls them.
+    """
+
+    name: ClassVar[str] = "tidepool-configuration"
+    usual_reason: ClassVar[str] = "a setting is missing or unusable"
+    usual_remedy: ClassVar[str] = "Correct the Tidepool connection."
+
+    def __init__(self, operation: str, *, fields: Iterable[str] = (), **parts: Any) -> None:
+        self.fields = tuple(fields)
+        super().__init__(operation, **parts)
+
+
+class TidepoolAuthenticationError(TidepoolError):
+    """The credentials, or the token made from them, are not accepted."""
+
+    name: ClassVar[str] = "tidepool-authentication"
+    usual_reason: ClassVar[str] = "Tidepool does not accept the credentials or the token"
+    usual_remedy: ClassVar[str] = (
+        "Check the credentials in the Tidepool connection, and that they are for this environment."
+    )
+
+
+class TidepoolPermissionError(TidepoolError):
+    """The account is known, but may not do this for that user."""
+
+    name: ClassVar[str] = "tidepool-permission"
+    usual_reason: ClassVar[str] = "this account may not do that for that user"
+    usual_remedy: ClassVar[str] = (
+        "Have the user (or the clinic) grant the uploading account the right to upload and view."
+    )
+
+
+class TidepoolNotFoundError(TidepoolError):
+    """The Platform itself says that there is no such data set or user."""
+
+    name: ClassVar[str] = "tidepool-not-found"
+    usual_reason: ClassVar[str] = "Tidepool knows no such data set or user"
+    usual_remedy: ClassVar[str] = "Check that the connection names the environment in which it was created."
+
+
+class TidepoolDataSetClosedError(TidepoolError):
+    """The data set is closed and takes no more data.
+
+    After a close whose answer was lost this means "look", not "done": the Platform notes the close
+    before it makes the data visible.
+    """
+
+    name: ClassVar[str] = "tidepool-data-set-closed"
+    usual_reason: ClassVar[str] = "the data set is closed already"
+    usual_remedy: ClassVar[str] = "Read back what became visible, or open a new data set."
+
+
+class TidepoolUnexpectedAnswerError(TidepoolError):
+    """The answer is none that the contract knows, and trying again would bring the same."""
+
+    name: ClassVar[str] = "tidepool-unexpected-answer"
+    usual_reason: ClassVar[str] = "the answer is not one that Tidepool gives"
+    usual_remedy: ClassVar[str] = "Check the API host, and any proxy before it."
+
+
+class Problem(NamedTuple):
+    """One complaint of the Platform's validators.
+
+    :param index: position of the record in the array that was sent, from 0; ``None`` if about the whole.
+    :param code: the Platform's error code.
+    :param pointer: JSON pointer to the field inside the record, as ``/value``; empty for the record itself.
+        It can hold keys that a person chose (names of schedules): fit for the quarantine file only.
+    """
+
+    index: int | None  # type: ignore[assignment]  # nobody searches in a problem
+    code: str
+    pointer: str
+
+    def __repr__(self) -> str:
+        """Show the pointer without keys that a person may have chosen."""
+        return f"Problem(index={self.index!r}, code={self.code!r}, pointer={self.without_names().pointer!r})"
+
+    def without_names(self) -> Problem:
+        """Return the problem with every key below the record's own field shown as ``*``."""
+        steps = self.pointer.split("/")
+        shown = [*steps[:2], *(step if step.isdecimal() else "*" for step in steps[2:])]
+        return self._replace(pointer="/".join(shown))
+
+
+class TidepoolRejectedError(TidepoolError):
+    """The Platform refused what was sent, and stored none of it.
+
+    A pickled copy keeps index and code of each problem, but shows user-made keys of its pointer as ``*``.
+
+    :param problems: each complaint, in the Platform's order; empty when the answer named none.
+    """
+
+    disposition: Disposition = Disposition.DATA
+    name: ClassVar[str] = "tidepool-rejected"
+    usual_reason: ClassVar[str] = "the Platform's validators refused it and stored nothing"
+    usual_remedy: ClassVar[str] = (
+        "Correct or leave out the records named by the problems' positions, then send the rest again."
+    )
+
+    def __init__(self, operation: str, *, problems: Iterable[Problem] = (), **parts: Any) -> None:
+        self.problems = tuple(problems)
+        codes = (*parts.pop("codes", ()), *(problem.code for problem in self.problems))
+        super().__init__(operation, codes=codes, **parts)
+
+    @property
+    def indexes(self) -> frozenset[int]:
+        """Positions of the refused records in the array that was sent."""
+        return frozenset(problem.index for problem in self.problems if problem.index is not None)
+
+    def _counted_codes(self) -> list[str]:
+        counted = Counter(problem.code for problem in self.problems)
+        return _shortened([f"{code} x{counted[code]}" if code in counted else code for code in self.codes])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave user-made keys behind: a pickled error ends in places where only short hashes may be."""
+        restore, (kind, args, state) = super().__reduce__()
+        return restore, (
+            kind,
+            args,
+            {**state, "problems": tuple(each.without_names() for each in self.problems)},
+        )
+
+
+class TidepoolBusyError(TidepoolError):
+    """Too many requests: nothing was done, and Tidepool asks for a pause.
+
+    :param retry_after: seconds that the answer asks to wait, ``None`` if it does not say.
+    """
+
+    disposition: Disposition = Disposition.RETRIABLE
+    name: ClassVar[str] = "tidepool-busy"
+    usual_reason: ClassVar[str] = "Tidepool asks to slow down"
+    usual_remedy: ClassVar[str] = (
+        "Nothing to do: it is tried again later. If it stays, lower the number of parallel requests."
+    )
+
+    def __init__(self, operation: str, *, retry_after: float | None = None, **parts: Any) -> None:
+        self.retry_after = retry_after
+        super().__init__(operation, **parts)
+
+
+class TidepoolUnreachableError(TidepoolError):
+    """No usable answer came: no connection, a timeout, a cut answer, or a 5xx.
+
+    :param ambiguous: the request changes something, and may have been carried out all the same. It must not
+        be sent again before a look at what Tidepool holds.
+    :param retry_after: seconds that the answer asks to wait, ``None`` if it does not say.
+    """
+
+    disposition: Disposition = Disposition.RETRIABLE
+    name: ClassVar[str] = "tidepool-unreachable"
+    usual_reason: ClassVar[str] = "no usable answer came"
+    usual_remedy: ClassVar[str] = "Nothing to do if Tidepool or the network is down: it is tried again later."
+
+    def __init__(
+        self, operation: str, *, ambiguous: bool = False, retry_after: float | None = None, **parts: Any
+    ) -> None:
+        self.ambiguous = ambiguous
+        self.retry_after = retry_after
+        super().__init__(operation, **{"remedy": LOOK_FIRST if ambiguous else "", **parts})
+
+    def _sentence(self) -> str:
+        doubt = " It may have been carried out all the same." if self.ambiguous else ""
+        return super()._sentence() + doubt
+
+
+def _shortened(codes: list[str]) -> list[str]:
+    return codes if len(codes) <= CODES_SHOWN else [*codes[:CODES_SHOWN], "and more"]
