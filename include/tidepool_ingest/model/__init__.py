@@ -1,0 +1,64 @@
+"""What a Tidepool record is: the Platform's rules, its verdict, and what it stores."""
+
+from __future__ import annotations
+
+from tidepool_ingest.model.data_set import judge_data_set
+from tidepool_ingest.model.datum import KNOWN_TYPES, type_of
+from tidepool_ingest.model.decode import NotDecodableError, decode
+from tidepool_ingest.model.deduplicators import (
+    DEDUPLICATORS,
+    DEVICE_DEACTIVATE_HASH,
+    Deduplicator,
+    HashScope,
+    deduplicator_named,
+    deduplicator_of,
+    default_for,
+)
+from tidepool_ingest.model.glucose import (
+    MG_PER_DL_IN_MMOL_PER_L,
+    MG_PER_DL_UNITS,
+    MMOL_PER_L,
+    MMOL_PER_L_UNITS,
+    glucose_readings,
+    to_mmol_per_l,
+)
+from tidepool_ingest.model.identity import NoIdentityError, identity_fields, identity_hash
+from tidepool_ingest.model.pointers import masked_pointer
+from tidepool_ingest.model.problems import JSON_MALFORMED, STAGED_NOT_JSON, STAGED_NOT_UTF8, Problem
+from tidepool_ingest.model.stored import NotAcceptedError, embedded_data, stored_form
+from tidepool_ingest.model.verdict import Judged, judge, judge_lines
+
+__all__ = [
+    "DEDUPLICATORS",
+    "DEVICE_DEACTIVATE_HASH",
+    "JSON_MALFORMED",
+    "KNOWN_TYPES",
+    "MG_PER_DL_IN_MMOL_PER_L",
+    "MG_PER_DL_UNITS",
+    "MMOL_PER_L",
+    "MMOL_PER_L_UNITS",
+    "STAGED_NOT_JSON",
+    "STAGED_NOT_UTF8",
+    "Deduplicator",
+    "HashScope",
+    "Judged",
+    "NoIdentityError",
+    "NotAcceptedError",
+    "NotDecodableError",
+    "Problem",
+    "decode",
+    "deduplicator_named",
+    "deduplicator_of",
+    "default_for",
+    "embedded_data",
+    "glucose_readings",
+    "identity_fields",
+    "identity_hash",
+    "judge",
+    "judge_data_set",
+    "judge_lines",
+    "masked_pointer",
+    "stored_form",
+    "to_mmol_per_l",
+    "type_of",
+]

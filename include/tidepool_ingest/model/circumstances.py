@@ -1,0 +1,103 @@
+"""Under which circumstances no condition and no rule of a model has anything to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from tidepool_ingest.model.conditions import Quiet
+from tidepool_ingest.model.fields import Range, Record
+from tidepool_ingest.model.specification import FieldSpec, fields_of
+
+
+@dataclass
+class Circumstances:
+    """What must hold of an object so that each of its fields can be checked by itself.
+
+    :param missing: fields that are missing.
+    :param present: fields that are there.
+    :param excluded: fields and values that they do not have.
+    :param above: fields and values that they are above.
+    :param ranges: fields and ranges that they are in.
+    :param units_field: the required field that says in which units others are.
+    :param by_units: fields and their ranges by those units.
+    """
+
+    missing: set[str] = field(default_factory=set)
+    present: set[str] = field(default_factory=set)
+    excluded: dict[str, set[Any]] = field(default_factory=dict)
+    above: dict[str, float] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)
+    units_field: str | None = None
+    by_units: dict[str, Mapping[str, Range]] = field(default_factory=dict)
+
+    def range_of(self, name: str, units: str | None) -> Range | None:
+        """Return the range that a field has in the given units, if any."""
+        if units is not None and name in self.by_units:
+            return self.by_units[name].get(units)
+        return self.ranges.get(name)
+
+
+def quiet_circumstances(model: type[Record]) -> Iterator[Circumstances]:
+    """Find circumstances in which the model's conditions and rules are silent.
+
+    :param model: the model.
+    :return: those with as little as possible in the object first, then those with more in it.
+    """
+    if any(rule.silent_without is None for rule in model.rules):
+        return
+    specs = fields_of(model)
+    quiets = [(spec, condition.quiet(spec.name)) for spec in specs for condition in spec.conditions]
+    may_be_full = any(quiet.or_present for _, quiet in quiets)
+    for prefers_present in (False, True) if may_be_full else (False,):
+        for present in product(*(rule.silent_with for rule in model.rules)):
+            found = _circumstances(model, quiets, present, prefers_present=prefers_present)
+            if found.missing.isdisjoint(found.present):
+                yield found
+
+
+def _circumstances(
+    model: type[Record],
+    quiets: Iterable[tuple[FieldSpec, Quiet]],
+    present: Iterable[str],
+    *,
+    prefers_present: bool,
+) -> Circumstances:
+    found = Circumstances(present={spec.name for spec in fields_of(model) if spec.required})
+    if (
+        model.glucose_units is not None
+        and len(model.glucose_units) == 1
+        and model.glucose_units[0] in found.present
+    ):
+        found.units_field = model.glucose_units[0]
+    found.present.update(present)
+    for rule in model.rules:
+        found.missing.update(rule.silent_without or ())
+    for spec, quiet in quiets:
+        if prefers_present and quiet.or_present:
+            found.present.update(quiet.or_present)
+        else:
+            found.missing.update(quiet.missing)
+        if quiet.excluded is not None:
+            found.excluded.setdefault(quiet.excluded[0], set()).update(quiet.excluded[1])
+        if quiet.above is not None:
+            found.above[quiet.above[0]] = quiet.above[1]
+        if quiet.within is not None:
+            found.ranges[spec.name] = quiet.within
+        if quiet.units is not None:
+            _add_units(found, spec, *quiet.units)
+    return found
+
+
+def _add_units(found: Circumstances, spec: FieldSpec, units_field: str, ranges: Mapping[str, Range]) -> None:
+    if units_field in found.present and found.units_field in (None, units_field):
+        found.units_field = units_field
+        found.by_units[spec.name] = ranges
+    else:
+        # What is in the ranges of all units is in that of the units given, whichever they are.
+        found.ranges[spec.name] = (
+            max(low for low, _ in ranges.values()),
+            min(high for _, high in ranges.values()),
+        )

@@ -1,0 +1,236 @@
+"""Limits of a field that depend on another field of the same object.
+
+Each condition says two things: what it thinks of a value (``judge``), and under which circumstances it surely
+has nothing to say (``quiet``), so that the fast screen can let a record pass without asking it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from typing_extensions import override
+
+from tidepool_ingest.model.fields import Range, Values
+from tidepool_ingest.model.problems import EXISTS, NOT_AFTER, NOT_EXISTS, OUT_OF_RANGE
+
+
+class Opinion(NamedTuple):
+    """What a condition thinks of a value.
+
+    :param code: the problem's code; ``None``: no problem.
+    :param goes_on: whether the field's other limits are checked, too.
+    """
+
+    code: str | None = None
+    goes_on: bool = True
+
+
+FINE = Opinion()
+
+
+class Quiet(NamedTuple):
+    """Circumstances under which a condition surely has nothing to say.
+
+    :param missing: fields that are missing …
+    :param or_present: … or, if any are named, fields that are there instead.
+    :param excluded: a field and values that it does not have.
+    :param above: a field and the value that it is above.
+    :param within: the range that the field itself is in.
+    :param units: the field whose value selects the range, and those ranges; or the field itself is in all of
+        them.
+    """
+
+    missing: tuple[str, ...] = ()
+    or_present: tuple[str, ...] = ()
+    excluded: tuple[str, tuple[Any, ...]] | None = None
+    above: tuple[str, float] | None = None
+    within: Range | None = None
+    units: tuple[str, Mapping[str, Range]] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """Base of the conditions. Each is equal to itself only: ``typing`` merges marks that are equal.
+
+    :param field: Tidepool name of the other field, the sibling.
+    """
+
+    field: str
+
+    def judge(self, value: Any, values: Values) -> Opinion:
+        """Judge the field.
+
+        :param value: its parsed value; ``None`` when missing.
+        :param values: the parsed fields of the object.
+        """
+        raise NotImplementedError
+
+    def quiet(self, own: str) -> Quiet:
+        """Tell when there is nothing to say.
+
+        :param own: Tidepool name of the field that has the condition.
+        """
+        return Quiet(missing=(own,))
+
+
+@dataclass(frozen=True, eq=False)
+class When(Condition):
+    """The field belongs to certain values of a sibling and may not be there otherwise.
+
+    :param among: the values it belongs to; empty: any.
+    :param required: whether it must be there with them.
+    :param checked_anyway: whether its own limits are checked even where it does not belong.
+    """
+
+    among: tuple[Any, ...] = ()
+    required: bool = False
+    checked_anyway: bool = False
+
+    @override
+    def judge(self, value: Any, values: Values) -> Opinion:
+        sibling = values.get(self.field)
+        if sibling is not None and (not self.among or sibling in self.among):
+            return Opinion(NOT_EXISTS) if self.required and value is None else FINE
+        return Opinion(EXISTS if value is not None else None, goes_on=self.checked_anyway)
+
+    @override
+    def quiet(self, own: str) -> Quiet:
+        if self.among:
+            return Quiet(missing=(own,), excluded=(self.field, self.among) if self.required else None)
+        return Quiet(
+            missing=(own, self.field) if self.required else (own,),
+            or_present=(own, self.field),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ByCase(Condition):
+    """The field is required for some values of a sibling, forbidden for others, and unchecked for the rest.
+
+    :param required: values for which it must be there.
+    :param forbidden: values for which it may not.
+    """
+
+    required: tuple[str, ...]
+    forbidden: tuple[str, ...]
+
+    @override
+    def judge(self, value: Any, values: Values) -> Opinion:
+        case = values.get(self.field)
+        if case in self.required:
+            return Opinion(NOT_EXISTS) if value is None else FINE
+        return Opinion(EXISTS if value is not None and case in self.forbidden else None, goes_on=False)
+
+    @override
+    def quiet(self, own: str) -> Quiet:
+        return Quiet(missing=(own, self.field))
+
+
+@dataclass(frozen=True, eq=False)
+class NotWith(Condition):
+    """The field may not be there together with a sibling, and is not checked then."""
+
+    @override
+    def judge(self, value: Any, values: Values) -> Opinion:
+        if self.field in values:
+            return Opinion(EXISTS if value is not None else None, goes_on=False)
+        return FINE
+
+
+@dataclass(frozen=True, eq=False)
+class RequiredAt(Condition):
+    """The field must be there when a sibling has a certain value, its smallest.
+
+    :param number: the value.
+    """
+
+    number: float
+
+    @override
+    def judge(self, value: Any, values: Values) -> Opinion:
+        return Opinion(NOT_EXISTS) if value is None and values.get(self.field) == self.number else FINE
+
+    @override
+    def quiet(self, own: str) -> Quiet:
+        return Quiet(above=(self.field, self.number))
+
+
+@dataclass(frozen=True, eq=False)
+class After(Condition):
+    """The time may not be before a sibling's, where that is there."""
+
+    @override
+    def judge(self, value: Any, values: Values) -> Opinion:
+        sibling = values.get(self.field)
+        if value is None or sibling is None or value.moment >= sibling.moment:
+            return FINE
+        return Opinion(NOT_AFTER)
+
+
+@dataclass(frozen=True, eq=False)
+class From(Condition):
+    """The smallest value allowed is a sibling's, where that keeps the same limits.
+
+    :param minimum: the smallest value of both.
+    :param maximum: the largest value of both.
+    """
+
+    minimum: float
+    maximum: float = float("inf")
+
+    @override
+    def judge(self, value: Any, values: Values) -> Opinion:
+        if value is None:
+            return FINE
+        low, sibling = self.minimum, values.get(self.field)
+        if sibling is not None and low <= sibling <= self.maximum:
+            low = sibling
+        return FINE if low <= value <= self.maximum else Opinion(OUT_OF_RANGE)
+
+
+@dataclass(frozen=True, eq=False)
+class UpTo(Condition):
+    """The largest value allowed is a sibling's, where that keeps the same limits.
+
+    :param minimum: the smallest value of both.
+    :param maximum: the largest value of both.
+    """
+
+    minimum: float
+    maximum: float
+
+    @override
+    def judge(self, value: Any, values: Values) -> Opinion:
+        if value is None:
+            return FINE
+        high, sibling = self.maximum, values.get(self.field)
+        if sibling is not None and self.minimum <= sibling <= high:
+            high = sibling
+        return FINE if self.minimum <= value <= high else Opinion(OUT_OF_RANGE)
+
+    @override
+    def quiet(self, own: str) -> Quiet:
+        return Quiet(missing=(self.field,), within=(self.minimum, self.maximum))
+
+
+@dataclass(frozen=True, eq=False)
+class ByUnits(Condition):
+    """The range depends on the units in a sibling field; in other units there is none.
+
+    :param ranges: smallest and largest value by units.
+    """
+
+    ranges: Mapping[str, Range]
+
+    @override
+    def judge(self, value: Any, values: Values) -> Opinion:
+        limits = self.ranges.get(values.get(self.field, ""))
+        if value is None or limits is None or limits[0] <= value <= limits[1]:
+            return FINE
+        return Opinion(OUT_OF_RANGE)
+
+    @override
+    def quiet(self, own: str) -> Quiet:
+        return Quiet(units=(self.field, self.ranges))

@@ -1,0 +1,126 @@
+"""From a staged line to a decoded record: exactly the JSON that the Platform's decoder takes.
+
+Go's decoder, strict about JSON, reads every number as float64 and refuses those that do not fit, keeps the
+last of duplicate keys and puts U+FFFD in place of lone surrogate escapes. msgspec is as strict and three
+times as fast as :mod:`json`, but refuses the lone surrogates; so what it refuses gets a second, slower look.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from tidepool_ingest.model.problems import STAGED_NOT_JSON, STAGED_NOT_UTF8
+
+NESTING_MAX: Final = 256
+"""Arrays and objects inside each other. Go stops at 10,000; Python's stack is shorter."""
+
+FLOAT_DIGITS_MAX: Final = 308
+"""Digits that an integer can have and surely be within float64."""
+
+_LONG_INTEGER: Final = re.compile(rb"[0-9]{%d}" % (FLOAT_DIGITS_MAX + 1))
+_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+fast_decode: Final[Callable[[bytes], Any]] = msgspec.json.Decoder().decode
+"""Decode a text that holds no huge integer; raises what ``FAST_ERRORS`` names."""
+FAST_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def may_hold_huge_integer(text: bytes) -> bool:
+    """Tell whether a text may hold an integer beyond float64, which msgspec reads and Go does not.
+
+    :param text: a JSON text.
+    """
+    return len(text) > FLOAT_DIGITS_MAX and _LONG_INTEGER.search(text) is not None
+
+
+class NotDecodableError(ValueError):
+    """A staged text is no JSON that the Platform could read.
+
+    :param code: ``STAGED_NOT_JSON`` or ``STAGED_NOT_UTF8``.
+    """
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"The text cannot be decoded ({code}). Correct it at its source and stage it again.")
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[NotDecodableError], tuple[str]]:
+        return type(self), (self.code,)
+
+
+def decode(text: bytes) -> Any:
+    """Decode one JSON text as the Platform does.
+
+    :param text: UTF-8 JSON, one value, white space around it allowed.
+    :return: the value; strings hold no lone surrogates, and every number is within float64.
+    :raises NotDecodableError: when it is no such text.
+    """
+    if may_hold_huge_integer(text):
+        value = _decode_slowly(text)
+    else:
+        try:
+            value = fast_decode(text)
+        except FAST_ERRORS:
+            value = _decode_slowly(text)
+    if text.count(b"[") + text.count(b"{") > NESTING_MAX and _nests_too_deeply(value):
+        raise NotDecodableError(STAGED_NOT_JSON)
+    return value
+
+
+def _decode_slowly(text: bytes) -> Any:
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError:
+        raise NotDecodableError(STAGED_NOT_UTF8) from None
+    try:
+        value = json.loads(decoded, parse_constant=_refuse, parse_float=_float, parse_int=_integer)
+        return _without_surrogates(value) if _SURROGATE_ESCAPE.search(text) else value
+    except (ValueError, RecursionError):
+        # The exceptions of json quote the text, which must not get into a log: none of them is chained.
+        raise NotDecodableError(STAGED_NOT_JSON) from None
+
+
+def _refuse(_constant: str) -> NoReturn:
+    raise NotDecodableError(STAGED_NOT_JSON)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise NotDecodableError(STAGED_NOT_JSON)
+    return value
+
+
+def _integer(digits: str) -> int | float:
+    # As a float when long: int() is quadratic, float() is not.
+    return int(digits) if len(digits) <= FLOAT_DIGITS_MAX else _float(digits)
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATES.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
+    return value
+
+
+def _nests_too_deeply(value: Any) -> bool:
+    """Walk level by level, without recursion."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(NESTING_MAX):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return False
+    return True

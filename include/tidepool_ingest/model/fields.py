@@ -1,0 +1,275 @@
+"""The words in which the models state the Platform's rules.
+
+A model is a pydantic class whose annotations are its specification: ``annotated_types`` for plain limits, and
+the markers below, and :mod:`tidepool_ingest.model.conditions`, for what those cannot say. Nothing here
+judges; :mod:`tidepool_ingest.model.specification` reads the annotations, and everything else works from what
+it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final, TypeAlias
+
+from annotated_types import Len
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from tidepool_ingest.model.gotime import (
+    SURE_INSTANT,
+    SURE_LOCAL_TIME,
+    Instant,
+    parse_instant,
+    parse_local_time,
+)
+from tidepool_ingest.model.problems import NONE_OF_ANY, NOT_ALLOWED, OUT_OF_RANGE
+
+Values: TypeAlias = Mapping[str, Any]
+"""The parsed fields of an object, by Tidepool name; missing ones are absent."""
+Report: TypeAlias = Callable[[str, str], None]
+"""Notes a problem: code, and the field it is about (``""``: the object itself)."""
+Range: TypeAlias = tuple[float, float]
+
+JSON_SIZE_MAX: Final = 4 * 1024
+"""Bytes, as Go writes it, of a payload, an annotation or any other free object (P: metadata/metadata.go)."""
+FREE_OBJECTS_MAX: Final = 100
+"""Free objects in a list, such as annotations (P: metadata/metadata.go)."""
+
+
+class Record(BaseModel):
+    """Base of all models: fields have Python names, their aliases are Tidepool's.
+
+    Unknown fields are ignored, as the Platform does. ``model_validate`` knows no more than types and plain
+    limits; the whole verdict is :func:`tidepool_ingest.model.judge`.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, protected_namespaces=()
+    )
+
+    kind_field: ClassVar[str | None] = None
+    """The field that tells kinds of one type apart, if several: ``deliveryType``, ``subType``."""
+    glucose_units: ClassVar[tuple[str, ...] | None] = None
+    """Path to the units of the object's glucose values; ``None``: those of the object around it."""
+    identity: ClassVar[tuple[str, ...]] = ()
+    """What a type of data adds to the identity of its records (P: IdentityFields below data/types/)."""
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    """Rules about several fields together."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule about several fields of one object.
+
+    :param check: gets the parsed fields, the glucose units in force (``None``: unknown), and the report.
+    :param silent_with: fields of which one must be there for the rule to have nothing to say …
+    :param silent_without: … as long as these are missing. ``None``: it may always have something to say.
+    """
+
+    check: Callable[[Values, str | None, Report], None]
+    silent_with: tuple[str, ...] = ()
+    silent_without: tuple[str, ...] | None = None
+
+
+def any_of(*names: str, at: str = "", code: str = NONE_OF_ANY) -> Rule:
+    """Make the rule that at least one of the fields is there.
+
+    :param names: Tidepool names.
+    :param at: the field that the problem is reported at.
+    :param code: the code it is reported with.
+    """
+
+    def check(values: Values, _units: str | None, report: Report) -> None:
+        if not any(name in values for name in names):
+            report(code, at)
+
+    return Rule(check, silent_with=names, silent_without=())
+
+
+# --- Kinds of values that JSON has no type for ---
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A text that is a time.
+
+    :param parse: how Go would read it.
+    :param sure: regular expression of what is surely such a time and not the zero one.
+    :param in_parse_stage: whether an unreadable one is a parse error, as the Platform's ``parser.Time`` has
+        it, or only a validation error, as its ``AsTime`` has it.
+    :param not_zero: whether 0001-01-01T00:00:00Z counts as empty.
+    """
+
+    parse: Callable[[str], Instant | None]
+    sure: str
+    in_parse_stage: bool = True
+    not_zero: bool = False
+
+    def is_zero(self, instant: Instant) -> bool:
+        """Tell whether the Platform takes the instant for "no time"."""
+        return self.not_zero and instant.is_zero
+
+
+AnyInstant = Annotated[str, Moment(parse_instant, SURE_INSTANT)]
+"""An RFC 3339 time, whichever."""
+PresentInstant = Annotated[str, Moment(parse_instant, SURE_INSTANT, not_zero=True)]
+"""An RFC 3339 time other than 0001-01-01T00:00:00Z."""
+InstantText = Annotated[str, Moment(parse_instant, SURE_INSTANT, in_parse_stage=False, not_zero=True)]
+"""An RFC 3339 time that is kept as text."""
+LocalInstant = Annotated[str, Moment(parse_local_time, SURE_LOCAL_TIME, not_zero=True)]
+"""A time without zone, ``YYYY-MM-DDTHH:MM:SS``, that the Platform stores as if it were UTC."""
+LocalTimeText = Annotated[str, Moment(parse_local_time, SURE_LOCAL_TIME, in_parse_stage=False)]
+"""A time without zone, ``YYYY-MM-DDTHH:MM:SS``, that is kept as text."""
+
+
+@dataclass(frozen=True)
+class Free:
+    """An object of any content up to ``JSON_SIZE_MAX`` that is not empty.
+
+    :param drops_null: whether fields that are ``null`` are dropped before anything is checked.
+    """
+
+    drops_null: bool = True
+
+
+FreeObject = Annotated[dict[str, Any], Free()]
+FreeObjects = Annotated[list[FreeObject], Len(1, FREE_OBJECTS_MAX)]
+
+
+# --- Limits of one value ---
+
+
+@dataclass(frozen=True)
+class Equals:
+    """The only text allowed. Another one is "out of range" for the Platform, not "not allowed"."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A regular expression that the whole text must match; ASCII only: Go's and Python's classes differ."""
+
+    expression: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """A text that must be in a list too long for ``Literal``.
+
+    :param names: gives the list.
+    """
+
+    names: Callable[[], Collection[str]]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text with a grammar of its own.
+
+    :param is_valid: tells whether it keeps it.
+    """
+
+    is_valid: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class BytesMax:
+    """The most UTF-8 bytes of a text."""
+
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Unique:
+    """No text may be in the list twice."""
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """The Platform stores the list sorted."""
+
+
+@dataclass(frozen=True)
+class EmptyIsMissing:
+    """The Platform takes an empty list for a missing one."""
+
+
+@dataclass(frozen=True)
+class StoredAs:
+    """The Platform stores one spelling in place of any.
+
+    :param text: that spelling.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class StoredUnder:
+    """The Platform stores the field under another name.
+
+    :param name: that name.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True)
+class SplitOff:
+    """The Platform stores the embedded datum as a record of its own, and its id in its place.
+
+    :param without_link: models of which it does not keep the id.
+    """
+
+    without_link: tuple[type[Record], ...] = ()
+
+
+@dataclass(frozen=True)
+class ConvertedBy:
+    """The Platform stores the number in mmol/L when a sibling field says that it is in mg/dL.
+
+    :param field: the sibling's Tidepool name.
+    """
+
+    field: str
+
+
+@dataclass(frozen=True)
+class Rising:
+    """The items' values of this field begin at 0 and rise, up to a maximum.
+
+    :param field: Tidepool name of the field in each item.
+    :param maximum: the largest value allowed.
+    """
+
+    field: str
+    maximum: int
+
+
+@dataclass(frozen=True, eq=False)
+class InGlucoseUnits:
+    """The limits depend on the glucose units in force; the Platform stores the value in mmol/L.
+
+    :param ranges: smallest and largest value by units; ``None``: any value.
+    :param among: the only values allowed, by units.
+    """
+
+    ranges: Mapping[str, Range] | None = None
+    among: Mapping[str, tuple[float, ...]] | None = None
+
+    def judge(self, value: float, units: str | None) -> str | None:
+        """Return the code of what is wrong with a value, or ``None``; in unknown units nothing is.
+
+        :param value: the value.
+        :param units: the units in force.
+        """
+        if units is None:
+            return None
+        if self.ranges is not None:
+            low, high = self.ranges.get(units, (value, value))
+            return None if low <= value <= high else OUT_OF_RANGE
+        if self.among is not None:
+            return None if value in self.among.get(units, (value,)) else NOT_ALLOWED
+        return None

@@ -1,0 +1,175 @@
+"""What the Platform stores of an accepted datum (P: the Normalize methods below data/types/).
+
+Unknown fields are dropped, glucose is converted to mmol/L, lists of tags are sorted, times are respelled, and
+an embedded bolus or status becomes a record of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tidepool_ingest.model import fields
+from tidepool_ingest.model.datum import DATUM_MODELS
+from tidepool_ingest.model.glucose import MG_PER_DL_MINUTE, MG_PER_DL_UNITS, to_mmol_per_l
+from tidepool_ingest.model.parsing import FLOAT_EXACT_MAX, Parsed
+from tidepool_ingest.model.problems import Problem
+from tidepool_ingest.model.specification import FieldSpec, Kind, fields_of, literal_fields
+from tidepool_ingest.model.validation import units_in
+from tidepool_ingest.model.verdict import parse_and_judge
+
+NewId = Callable[[], str]
+
+
+class NotAcceptedError(ValueError):
+    """The Platform would not accept the datum, so that it stores nothing.
+
+    :param problems: what is wrong with it.
+    """
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        codes = ", ".join(sorted({problem.code for problem in problems}))
+        super().__init__(
+            f"The Platform would refuse the datum ({codes}). Judge a datum before asking what is stored."
+        )
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[type[NotAcceptedError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+def stored_form(datum: Mapping[str, Any], new_id: NewId | None = None) -> list[dict[str, Any]]:
+    """Tell what the Platform stores of a datum.
+
+    What it adds of its own is not in it: user, data set, times of creation and change, hash.
+
+    Without ``new_id``, records that came without an ``id`` have none here. A record links to what was split
+    off it by the other's ``id`` in the field that the datum was embedded in (``wizard.bolus``,
+    ``alarm.status``, ``reservoirChange.status``); where that has no ``id``, and for an automated bolus, the
+    field is missing.
+
+    :param datum: an accepted datum, decoded.
+    :param new_id: gives an ``id`` to each record that has none, as the Platform does.
+    :return: the datum, then the records split off it.
+    :raises NotAcceptedError: when the Platform would refuse it.
+    """
+    parsed, problems = parse_and_judge(datum)
+    if parsed is None or problems:
+        raise NotAcceptedError(problems)
+    return _Storing(new_id).records(parsed)
+
+
+_SPLIT_OFF: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
+    tuple(literal_fields(model).values()): names
+    for model in DATUM_MODELS
+    if (names := tuple(spec.name for spec in fields_of(model) if spec.limit(fields.SplitOff)))
+}
+_KIND_FIELDS: Final = {literal_fields(model)["type"]: model.kind_field for model in DATUM_MODELS}
+
+
+def embedded_data(datum: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the fields of a datum that hold another one, which the Platform splits off.
+
+    :param datum: a decoded datum.
+    :return: the names of those that are there: ``bolus``, ``status``, or none.
+    """
+    type_name = datum.get("type")
+    kind_field = _KIND_FIELDS.get(type_name) if isinstance(type_name, str) else None
+    kinds = [type_name, datum.get(kind_field)] if kind_field else [type_name]
+    key = tuple(kind for kind in kinds if isinstance(kind, str))
+    return tuple(name for name in _SPLIT_OFF.get(key, ()) if isinstance(datum.get(name), Mapping))
+
+
+class _Storing:
+    """The making of the records of one datum."""
+
+    def __init__(self, new_id: NewId | None) -> None:
+        self._new_id = new_id
+        self._split_off: list[dict[str, Any]] = []
+
+    def records(self, parsed: Parsed) -> list[dict[str, Any]]:
+        """Make the record of a datum, and those of what is embedded in it."""
+        record = self._datum(parsed)
+        return [record, *self._split_off]
+
+    def _datum(self, parsed: Parsed) -> dict[str, Any]:
+        record = self._object(parsed, None)
+        if "id" not in record and self._new_id is not None:
+            record["id"] = self._new_id()
+        return record
+
+    def _object(self, parsed: Parsed, units: str | None) -> dict[str, Any]:
+        units = units_in(parsed, units)
+        stored: dict[str, Any] = dict(literal_fields(parsed.model))
+        for spec in fields_of(parsed.model):
+            value = parsed.values.get(spec.name)
+            if value is not None:
+                value = self._value(spec, value, parsed, units)
+            if value is not None:
+                under = spec.limit(fields.StoredUnder)
+                stored[under.name if under else spec.name] = value
+        return stored
+
+    def _value(self, spec: FieldSpec, value: Any, parsed: Parsed, units: str | None) -> Any:
+        if spec.kind in _SCALARS:
+            return _SCALARS[spec.kind](spec, value, parsed, units)
+        if spec.kind is Kind.OBJECT:
+            return self._object(value, units)
+        if spec.kind is Kind.OBJECTS:
+            return [self._object(item, units) for item in value]
+        if spec.kind is Kind.OBJECT_MAP:
+            return {name: self._object(item, units) for name, item in value.items()}
+        if spec.kind is Kind.OBJECTS_MAP:
+            return {name: [self._object(item, units) for item in items] for name, items in value.items()}
+        return self._variant(spec, value, units)
+
+    def _variant(self, spec: FieldSpec, value: Parsed, units: str | None) -> Any:
+        split_off = spec.limit(fields.SplitOff)
+        if split_off is None:
+            return self._object(value, units)
+        record = self._datum(value)
+        self._split_off.append(record)
+        return None if value.model in split_off.without_link else record.get("id")
+
+
+def _number(spec: FieldSpec, value: float, parsed: Parsed, units: str | None) -> float:
+    converted_by = spec.limit(fields.ConvertedBy)
+    if spec.limit(fields.InGlucoseUnits) is not None and units in MG_PER_DL_UNITS:
+        return to_mmol_per_l(value)
+    if converted_by is not None and parsed.values.get(converted_by.field) == MG_PER_DL_MINUTE:
+        return to_mmol_per_l(value)
+    return float(value) if abs(value) > FLOAT_EXACT_MAX else value
+
+
+def _text(spec: FieldSpec, value: str, _parsed: Parsed, _units: str | None) -> str:
+    stored_as = spec.limit(fields.StoredAs)
+    return stored_as.text if stored_as is not None else value
+
+
+def _texts(spec: FieldSpec, value: list[str], _parsed: Parsed, _units: str | None) -> list[str] | None:
+    if not value and spec.limit(fields.EmptyIsMissing) is not None:
+        return None
+    return sorted(value) if spec.limit(fields.Sorted) is not None else value
+
+
+def _as_float64(value: Any) -> Any:
+    """Give large integers the value that float64 has for them, in whatever they stand."""
+    if type(value) is int and abs(value) > FLOAT_EXACT_MAX:
+        return float(value)
+    if type(value) is list:
+        return [_as_float64(item) for item in value]
+    if type(value) is dict:
+        return {name: _as_float64(item) for name, item in value.items()}
+    return value
+
+
+_SCALARS: Final[dict[Kind, Callable[[FieldSpec, Any, Parsed, str | None], Any]]] = {
+    Kind.TEXT: _text,
+    Kind.NUMBER: _number,
+    Kind.INTEGER: lambda _spec, value, _parsed, _units: value,
+    Kind.FLAG: lambda _spec, value, _parsed, _units: value,
+    Kind.INSTANT: lambda _spec, value, _parsed, _units: value.text,
+    Kind.TEXTS: _texts,
+    Kind.FREE_OBJECT: lambda _spec, value, _parsed, _units: _as_float64(value),
+    Kind.FREE_OBJECTS: lambda _spec, value, _parsed, _units: _as_float64(value),
+}
