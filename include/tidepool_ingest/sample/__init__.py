@@ -1,0 +1,21 @@
+"""Sample data: three people, eight devices, a month of plausible days, a hundredth of it spoiled on purpose.
+
+Nobody's data: the people are simulated. The demo stages what :func:`write_sample` writes, and
+:mod:`tidepool_ingest.sample.checker` compares what was staged with what became visible.
+"""
+
+from __future__ import annotations
+
+from tidepool_ingest.sample.people import SAMPLE_USERS, practice_accounts
+from tidepool_ingest.sample.spoil import Spoiled, SpoiledAs
+from tidepool_ingest.sample.write import SampleBatch, SampleSummary, write_sample
+
+__all__ = [
+    "SAMPLE_USERS",
+    "SampleBatch",
+    "SampleSummary",
+    "Spoiled",
+    "SpoiledAs",
+    "practice_accounts",
+    "write_sample",
+]

@@ -1,0 +1,181 @@
+"""Hold what is visible against what was staged, device by device."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from tidepool_ingest.sample.checker.content import Row
+from tidepool_ingest.sample.checker.expected import Expected, Place, expect
+from tidepool_ingest.sample.checker.result import CheckResult, SetCheck
+from tidepool_ingest.sample.checker.staged import read_staging
+from tidepool_ingest.sample.checker.store import StoredSet, read_store
+
+_HIDES_OLDER = ("org.tidepool.deduplicator.device.deactivate.hash", "org.tidepool.hash-deactivate-old")
+_DELETES_OLDER = ("org.tidepool.deduplicator.device.truncate.dataset", "org.tidepool.truncate")
+
+
+def check(
+    staging_root: Path,
+    store: Path,
+    *,
+    users: Collection[str] | None = None,
+    without: Collection[str] = (),
+) -> CheckResult:
+    """Compare a staging root with the store of a simulator.
+
+    :param staging_root: the local folder that batches were staged in.
+    :param store: the simulator's SQLite file; it may be running.
+    :param users: look at these users only, on both sides.
+    :param without: names (``day/user/batch``) of batches that are known not to have been taken, such as
+        those a run holds back; nothing of them may be visible.
+    :raises FileNotFoundError: if there is no such store.
+    """
+    result = CheckResult()
+    batches: dict[tuple[str, str | None], list[Expected]] = defaultdict(list)
+    for batch in read_staging(staging_root):
+        if users is not None and batch.user_id not in users:
+            continue
+        if batch.records is None:
+            result.unreadable.append(batch.name)
+        elif batch.name not in without:
+            expected = expect(batch, staging_root)
+            batches[batch.user_id, batch.device_id].append(expected)
+            result.staged += expected.staged
+            result.quarantined += expected.quarantined
+            result.identical += expected.identical
+    sets: dict[tuple[str, str | None], list[StoredSet]] = defaultdict(list)
+    for stored in read_store(store):
+        if users is None or stored.user_id in users:
+            sets[stored.user_id, stored.device_id].append(stored)
+            result.unreachable += not (stored.closed or stored.deleted or stored.continuous or stored.rows)
+    for device in sorted(batches.keys() | sets.keys(), key=str):
+        result.sets += _Device(device, batches[device], sets[device]).compare()
+    return result
+
+
+class _Device:
+    """All that was staged and stored for one device of one user."""
+
+    def __init__(
+        self, device: tuple[str, str | None], batches: Sequence[Expected], sets: Sequence[StoredSet]
+    ) -> None:
+        self._device = device
+        self._batches = _without_replaced(batches, sets)
+        self._sets = [stored for stored in sets if stored.rows]
+        self._entries = {stored.upload_id: _entry_of(stored) for stored in self._sets}
+        self._visible: Counter[Row] = Counter()
+
+    def compare(self) -> list[SetCheck]:
+        homes = [self._home_of(batch) for batch in self._batches]
+        self._count_visible()
+        self._count_missing(homes)
+        unplaced = [home for home in homes if not home.data_set_id]
+        return [*self._entries.values(), *unplaced]
+
+    def _home_of(self, batch: Expected) -> SetCheck:
+        """Return the entry of the data set that holds most of a batch, preferring what is visible."""
+        shares = {
+            stored.upload_id: sum(
+                (2 if found.visible else 1) for found in stored.rows if found.row in batch.places
+            )
+            for stored in self._sets
+            if not stored.deleted
+        }
+        best = max(shares, key=lambda upload_id: shares[upload_id], default=None)
+        if best is None or shares[best] == 0:
+            user_id, device_id = self._device
+            state = "not uploaded" if batch.rows or batch.unaccounted else "all refused"
+            return SetCheck(user_id, device_id, "", state, [batch.batch.name])
+        self._entries[best].batches.append(batch.batch.name)
+        return self._entries[best]
+
+    def _allowed(self) -> Counter[Row]:
+        """Return how often each row may and must be visible.
+
+        Where a newer upload hides the same records of an older one, twice staged is once visible.
+        """
+        hides = all(batch.batch.deduplicator in _HIDES_OLDER + _DELETES_OLDER for batch in self._batches)
+        allowed: Counter[Row] = Counter()
+        for batch in self._batches:
+            allowed = allowed | batch.rows if hides else allowed + batch.rows
+        return allowed
+
+    def _count_visible(self) -> None:
+        allowed = self._allowed()
+        for stored in self._sets:
+            entry = self._entries[stored.upload_id]
+            for found in stored.rows:
+                if not found.visible:
+                    continue
+                entry.visible += 1
+                self._visible[found.row] += 1
+                if self._visible[found.row] <= allowed[found.row]:
+                    continue
+                if allowed[found.row]:
+                    entry.double += 1
+                    entry.double_places += self._places(found.row)[:1]
+                else:
+                    entry.foreign += 1
+
+    def _count_missing(self, homes: Sequence[SetCheck]) -> None:
+        missing = self._allowed() - self._visible
+        hidden = self._hidden_by_newer()
+        for batch, home in zip(self._batches, homes, strict=True):
+            home.lost += len(batch.unaccounted)
+            home.lost_places += batch.unaccounted
+            for row in batch.rows.keys() & missing.keys():
+                gone = min(batch.rows[row], missing.pop(row))
+                superseded = min(gone, hidden[row])
+                home.superseded += superseded
+                home.lost += gone - superseded
+                home.lost_places += batch.places[row][: gone - superseded]
+            home.lost_places = sorted(set(home.lost_places))
+
+    def _hidden_by_newer(self) -> Counter[Row]:
+        """Return the rows that a newer, closed and visible data set of this device has hidden.
+
+        Only where the newer data set shows something of that kind at that time instead.
+        """
+        shown = {(row.kind, row.at) for row in self._visible}
+        newer = {
+            stored.upload_id
+            for stored in self._sets
+            if stored.closed and stored.active and not stored.deleted
+        }
+        return Counter(
+            found.row
+            for stored in self._sets
+            for found in stored.rows
+            if not found.visible
+            and found.archived_by in newer
+            and found.archived_by != stored.upload_id
+            and (found.row.kind, found.row.at) in shown
+        )
+
+    def _places(self, row: Row) -> list[Place]:
+        return [place for batch in self._batches for place in batch.places.get(row, ())]
+
+
+def _entry_of(stored: StoredSet) -> SetCheck:
+    state = "deleted" if stored.deleted else "closed" if stored.closed else "open"
+    return SetCheck(stored.user_id, stored.device_id, stored.upload_id, state, hidden=stored.hidden)
+
+
+def _without_replaced(batches: Sequence[Expected], sets: Sequence[StoredSet]) -> list[Expected]:
+    """Return the batches without those that a newer batch has taken the place of.
+
+    A batch is replaced when its successor's records are visible, or when a truncating upload came after.
+    """
+    visible = {found.row for stored in sets for found in stored.rows if found.visible}
+    replaced = {
+        batch.batch.replaces for batch in batches if batch.batch.replaces and batch.rows.keys() & visible
+    }
+    kept = [batch for batch in batches if batch.batch.batch_id not in replaced]
+    shown = [
+        index
+        for index, batch in enumerate(kept)
+        if batch.batch.deduplicator in _DELETES_OLDER and batch.rows.keys() & visible
+    ]
+    return kept[shown[-1] :] if shown else kept

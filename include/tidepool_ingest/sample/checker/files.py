@@ -1,0 +1,126 @@
+"""Read the values in a data file: NDJSON or a JSON array, plain, .gz or .zst, in memory and simply."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import NoReturn
+
+import zstandard
+
+MOST_BYTES = 2**31
+"""A file that unpacks to more than 2 GiB is not read: this reader holds a file in memory."""
+
+_STRING_OR_BORDER = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+"""What decides where an element of an array ends when it is no JSON."""
+
+_ODD_BYTE = re.compile("[\udc80-\udcff]")
+"""A byte that is not UTF-8, as ``surrogateescape`` shows it."""
+
+
+class UnreadableError(Exception):
+    """The file is not what its name and its manifest say."""
+
+
+def values_of(name: str, file_format: str, content: bytes) -> Iterator[object]:
+    """Yield the value of each record of a file; None for one that is no JSON text.
+
+    :param name: the file's name; its suffix tells the compression.
+    :param file_format: ``ndjson`` or ``json``.
+    :param content: its bytes as they lie in staging.
+    :raises UnreadableError: if it cannot be taken apart into records.
+    """
+    text = _unpacked(name, content).removeprefix(b"\xef\xbb\xbf")
+    yield from _elements(text) if file_format == "json" else _lines(text)
+
+
+def _unpacked(name: str, content: bytes) -> bytes:
+    if name.endswith(".gz"):
+        with gzip.open(io.BytesIO(content)) as packed:
+            unpacked = packed.read(MOST_BYTES + 1)
+    elif name.endswith(".zst"):
+        unpacked = b"".join(_frames(content))
+    else:
+        unpacked = content
+    if len(unpacked) > MOST_BYTES:
+        raise UnreadableError
+    return unpacked
+
+
+def _frames(content: bytes) -> Iterator[bytes]:
+    while content:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        yield frame.decompress(content)
+        if not frame.eof:
+            raise UnreadableError
+        content = frame.unused_data
+
+
+def _lines(text: bytes) -> Iterator[object]:
+    """Yield the value of each line that is not blank; None for one that is no JSON text."""
+    for line in text.split(b"\n"):
+        if line.strip():
+            try:
+                yield _DECODER.decode(line.decode())
+            except (ValueError, RecursionError):
+                yield None
+
+
+def _elements(text: bytes) -> Iterator[object]:
+    """Yield the value of each element of an array; None for one that is no JSON text.
+
+    :raises UnreadableError: if the array itself is broken.
+    """
+    whole = text.decode(errors="surrogateescape")
+    place = _skip_space(whole, 0)
+    if whole[place : place + 1] != "[":
+        raise UnreadableError
+    place = _skip_space(whole, place + 1)
+    if whole[place : place + 1] == "]":
+        return
+    while True:
+        value, end = _element(whole, place)
+        yield value
+        end = _skip_space(whole, end)
+        if whole[end : end + 1] == "]" and not whole[end + 1 :].strip():
+            return
+        if whole[end : end + 1] != ",":
+            raise UnreadableError
+        place = _skip_space(whole, end + 1)
+
+
+def _element(whole: str, place: int) -> tuple[object, int]:
+    try:
+        value, end = _DECODER.raw_decode(whole, place)
+    except (ValueError, RecursionError):
+        return None, _end_of_broken(whole, place)
+    return (None if _ODD_BYTE.search(whole, place, end) else value), end
+
+
+def _end_of_broken(whole: str, place: int) -> int:
+    """Return where a broken element ends: at the first comma or bracket that is not inside of it."""
+    depth = 0
+    for found in _STRING_OR_BORDER.finditer(whole, place):
+        sign = found[0]
+        if depth == 0 and sign in ",]":
+            return found.start()
+        depth += (sign in "[{") - (sign in "]}")
+        if depth < 0:
+            break
+    raise UnreadableError
+
+
+def _skip_space(whole: str, place: int) -> int:
+    while whole[place : place + 1] in (" ", "\t", "\r", "\n"):
+        place += 1
+    return place
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"JSON knows no {name}")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)

@@ -1,0 +1,21 @@
+"""Read which staged records were refused: the quarantine file that lies in a batch's work area."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+WORK_FOLDER = "_work"
+QUARANTINE = "quarantine.ndjson"
+
+
+def refused_records(staging_root: Path, content_key: str) -> set[tuple[int, int]]:
+    """Return file number and position of the records in a batch's quarantine file; none if there is no file.
+
+    :param content_key: the name of the batch's work area.
+    """
+    path = staging_root / WORK_FOLDER / content_key / QUARANTINE
+    if not content_key or not path.exists():
+        return set()
+    entries = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+    return {(entry["file"], entry["position"]) for entry in entries}

@@ -1,0 +1,155 @@
+"""Read what was staged: batches, their manifests, every record of their files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from tidepool_ingest.sample.checker.edits import edited
+from tidepool_ingest.sample.checker.files import UnreadableError, values_of
+
+MANIFEST = "manifest.json"
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_DEACTIVATE_HASH = "org.tidepool.deduplicator.device.deactivate.hash"
+
+_KEYS = {"userId", "connection", "replaces", "dataSet", "files", "edits"}
+_FILE_KEYS = {"name", "format", "sha256", "records"}
+_EDIT_KEYS = {"drop", "set", "glucoseUnits"}
+
+
+@dataclass(frozen=True)
+class StagedRecord:
+    """One staged record.
+
+    :param file_number: its file, counting from 1 in the manifest's order.
+    :param position: its place in the file, counting from 0.
+    :param value: the record after the edits the manifest asks for; None when it is no JSON object.
+    """
+
+    file_number: int
+    position: int
+    value: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class StagedBatch:
+    """One ready batch.
+
+    :param name: ``day/user/batch``.
+    :param device_id: of the data set it asks for; None when it names none.
+    :param deduplicator: name of the deduplicator it asks for.
+    :param replaces: id of the batch it replaces.
+    :param content_key: name of its work area.
+    :param records: its records; None when the batch cannot be read or is not what its manifest says, so
+        that none of it may be uploaded.
+    """
+
+    name: str
+    user_id: str
+    batch_id: str
+    device_id: str | None
+    deduplicator: str
+    replaces: str | None
+    content_key: str
+    records: tuple[StagedRecord, ...] | None
+
+
+_NOT_AS_SAID = (
+    UnreadableError,
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    zlib.error,
+    zstandard.ZstdError,
+)
+"""What reading a batch ends in that is not what its manifest says."""
+
+
+def read_staging(root: Path) -> Iterator[StagedBatch]:
+    """Yield all ready batches below a staging root, by day, user and batch."""
+    for manifest in sorted(root.glob(f"*/*/*/{MANIFEST}")):
+        day, user_id, batch_id = manifest.relative_to(root).parts[:3]
+        if _DAY.fullmatch(day) and batch_id[0] not in "._":
+            yield _read_batch(manifest, f"{day}/{user_id}/{batch_id}", user_id, batch_id)
+
+
+def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBatch:
+    try:
+        manifest = _manifest(path, user_id)
+        body, files, edits = manifest["dataSet"], manifest["files"], manifest.get("edits")
+        contents = [(path.parent / file["name"]).read_bytes() for file in files]
+        device_id, asked = body.get("deviceId"), body.get("deduplicator") or {}
+        deduplicator, replaces = asked.get("name") or _DEACTIVATE_HASH, manifest.get("replaces")
+        key = _content_key(user_id, body, edits, files, contents)
+        records = tuple(
+            record
+            for number, (file, content) in enumerate(zip(files, contents, strict=True), 1)
+            for record in _read_file(number, file, content, edits or {})
+        )
+    except _NOT_AS_SAID:
+        return StagedBatch(name, user_id, batch_id, None, "", None, "", None)
+    return StagedBatch(name, user_id, batch_id, device_id, deduplicator, replaces, key, records)
+
+
+def _manifest(path: Path, user_id: str) -> dict[str, Any]:
+    """Return a manifest that is this user's, has no unknown key and names plain files only."""
+    manifest: dict[str, Any] = json.loads(path.read_bytes())
+    files = manifest["files"]
+    names = [file["name"] for file in files]
+    parts = (
+        (manifest, _KEYS),
+        (manifest.get("edits") or {}, _EDIT_KEYS),
+        *((file, _FILE_KEYS) for file in files),
+    )
+    known = all(set(part) <= keys for part, keys in parts)
+    plain = all(
+        "/" not in name and "\\" not in name and name not in ("", ".", "..", MANIFEST) for name in names
+    )
+    if manifest["userId"] != user_id or not known or not plain or len(set(names)) < len(names):
+        raise UnreadableError
+    return manifest
+
+
+def _content_key(
+    user_id: str,
+    body: object,
+    edits: dict[str, Any] | None,
+    files: list[dict[str, Any]],
+    contents: list[bytes],
+) -> str:
+    """Return the name of the batch's work area: a digest of what it says and holds, not of its name."""
+    wanted = None
+    if edits and any(edits.values()):
+        wanted = {"drop": [], "set": {}, "glucoseUnits": None} | edits
+    digests = [
+        [file["format"], hashlib.sha256(content).hexdigest()]
+        for file, content in zip(files, contents, strict=True)
+    ]
+    said = {"userId": user_id, "dataSet": body, "edits": wanted, "files": digests}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _read_file(
+    number: int, file: dict[str, Any], content: bytes, edits: Mapping[str, Any]
+) -> list[StagedRecord]:
+    digest = file.get("sha256")
+    if digest is not None and digest.lower() != hashlib.sha256(content).hexdigest():
+        raise UnreadableError
+    records = [
+        StagedRecord(number, position, edited(value, edits) if isinstance(value, dict) else None)
+        for position, value in enumerate(values_of(file["name"], file["format"], content))
+    ]
+    if not records or file.get("records") not in (None, len(records)):
+        raise UnreadableError
+    return records

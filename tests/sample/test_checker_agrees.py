@@ -1,0 +1,51 @@
+"""Where checker and project must agree on a name they agree, though neither uses the other's code."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from upath import UPath
+
+from tests.sample.checker_world import USER, World, smbg
+from tidepool_ingest.model import Problem
+from tidepool_ingest.sample.checker.quarantine import refused_records
+from tidepool_ingest.sample.checker.staged import read_staging
+from tidepool_ingest.staging.manifest import content_key, read_manifest
+from tidepool_ingest.staging.work_area import WorkArea
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {},
+        {"edits": {"glucoseUnits": "mmol/L"}},
+        {"edits": {"drop": ["id", "source"], "set": {"deviceId": "ä", "payload": {"a": [1.0, None]}}}},
+        {"edits": {}},
+        {"edits": {"drop": []}},
+        {
+            "data_set": {
+                "client": {"name": "org.tidepool.exämple", "version": "1.0.0"},
+                "conversionOffset": 1e3,
+            }
+        },
+        {"connection": "tidepool_b", "replaces": "older"},
+    ],
+    ids=range(7),
+)
+def test_the_work_area_of_a_batch(tmp_path: Path, manifest: dict[str, Any]) -> None:
+    world = World(tmp_path)
+    folder = world.stage([smbg(1), smbg(2, 9999), b"\xff"], name="data.ndjson.gz", **manifest)
+    digest = hashlib.sha256((folder / "data.ndjson.gz").read_bytes()).hexdigest()
+    key = content_key(read_manifest(UPath(folder), USER), [digest])
+    (batch,) = read_staging(world.staging)
+    assert batch.content_key == key
+
+    area = WorkArea(UPath(world.staging), key)
+    area.begin()
+    with area.quarantine_writer() as writer:
+        writer.add(1, 1, [Problem("value-out-of-range", "/value")], b'{"note":"\xe2\x80\xa8"}')
+        writer.add(1, 2, [Problem("staged-not-utf8", "")], b"\xff")
+    assert refused_records(world.staging, key) == {(1, 1), (1, 2)}
