@@ -10,9 +10,10 @@ from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, Tas
 from tidepool_ingest.ledger.database import Database, migrate
 from tidepool_ingest.ledger.file_digests import FileDigests
 from tidepool_ingest.ledger.leases import Lease, Leases
-from tidepool_ingest.ledger.states import BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, ChunkState, DataSetState
 
 __all__ = [
+    "GIVEN_UP",
     "BatchRow",
     "BatchState",
     "Batches",

@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tidepool_ingest.ledger.errors import LedgerConfigurationError, LedgerUnavailableError
@@ -121,11 +121,18 @@ class Database:
 
 @contextmanager
 def unavailable_named() -> Iterator[None]:
-    """Turn the drivers' errors about a database that is away into one that says what to do."""
+    """Turn the drivers' errors about a database that is away, or none, into one that says what to do."""
     try:
         yield
     except (OperationalError, InterfaceError) as error:
         raise LedgerUnavailableError(type(error.orig).__name__) from None
+    except DatabaseError as error:
+        if type(error.orig) is not sqlite3.DatabaseError:
+            raise
+        raise LedgerConfigurationError(
+            "The ledger's file is not a SQLite database, or is damaged.",
+            "Check the address; if it is right, restore the file from its backup.",
+        ) from None
     except PoolTimeoutError as error:
         raise LedgerUnavailableError(type(error).__name__) from None
 
@@ -170,7 +177,7 @@ def _is_older(revision: str, than: str) -> bool:
 
 def current_revision(engine: Engine) -> str | None:
     """Return the revision the database is at, ``None`` for an empty one."""
-    with engine.connect().execution_options(**{READING: True}) as connection:
+    with unavailable_named(), engine.connect().execution_options(**{READING: True}) as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 

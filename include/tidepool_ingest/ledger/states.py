@@ -41,13 +41,19 @@ class DataSetState(StrEnum):
     VERIFIED = "verified"
     DELETING = "deleting"
     DELETED = "deleted"
+    REFUSED = "refused"
+    """Tidepool said no to its creation: there is none."""
     UNREACHABLE = "unreachable"
     """The answer to its creation was lost. It holds no data, and no route of Tidepool can find it."""
 
     @property
     def may_hold_data(self) -> bool:
         """Tell whether Tidepool may hold records in it."""
-        return self not in (DataSetState.OPENING, DataSetState.DELETED, DataSetState.UNREACHABLE)
+        return self not in (DataSetState.OPENING, *GIVEN_UP)
+
+
+GIVEN_UP = (DataSetState.DELETED, DataSetState.REFUSED, DataSetState.UNREACHABLE)
+"""States of a data set that can never hold data again: the batch needs another one."""
 
 
 class ChunkState(StrEnum):

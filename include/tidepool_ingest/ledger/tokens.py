@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, or_, select
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Leases
@@ -23,8 +23,9 @@ class LedgerRefreshTokens:
 
     :param database: the ledger's database.
     :param connection: the Airflow connection's id.
-    :param seed: the refresh token that the connection itself holds. When somebody logs in anew and
-        changes it there, what the ledger kept from the older login is no longer used.
+    :param seed: the refresh token that the connection itself holds. Whoever holds the same one shares what
+        came of it, under whatever connection id: the form's button Test uses one of its own. When somebody
+        logs in anew and changes it there, what the ledger kept from the older login is no longer used.
     :param seal: encrypts a token for the table.
     :param unseal: decrypts it again.
     """
@@ -47,16 +48,13 @@ class LedgerRefreshTokens:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Let one process at a time refresh; the others wait and then find its result."""
-        name = f"refresh-token:{short_hash(self._connection)}"
+        name = f"refresh-token:{short_hash(self._seed_digest)}"
         with Leases(self._database).held(name, seconds=REFRESH_SECONDS, wait=2 * REFRESH_SECONDS):
             yield
 
     def load(self) -> str | None:
         """Return the newest token that a server gave, ``None`` if the connection's own is the newest."""
-        asked = select(refresh_tokens.c.sealed_token).where(
-            refresh_tokens.c.connection == self._connection,
-            refresh_tokens.c.seed_digest == self._seed_digest,
-        )
+        asked = select(refresh_tokens.c.sealed_token).where(refresh_tokens.c.seed_digest == self._seed_digest)
         with self._database.reading() as connection:
             sealed = connection.scalar(asked)
         return None if sealed is None else self._unseal(sealed)
@@ -64,7 +62,14 @@ class LedgerRefreshTokens:
     def save(self, token: str) -> None:
         """Keep the token that a server has just given."""
         with self._database.writing() as connection:
-            connection.execute(delete(refresh_tokens).where(refresh_tokens.c.connection == self._connection))
+            connection.execute(
+                delete(refresh_tokens).where(
+                    or_(
+                        refresh_tokens.c.connection == self._connection,
+                        refresh_tokens.c.seed_digest == self._seed_digest,
+                    )
+                )
+            )
             connection.execute(
                 insert(refresh_tokens).values(
                     connection=self._connection,

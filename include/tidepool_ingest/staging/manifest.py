@@ -126,6 +126,32 @@ class RecordEdits(_Part):
         return bool(self.drop or self.set_fields or self.glucose_units)
 
 
+CheckOutcome = Literal["warn", "refuse", "ignore"]
+"""What finding something does: count the record in the report, put it into quarantine, or nothing."""
+
+
+class RecordChecks(_Part):
+    """What is done about records that Tidepool takes but that are hardly meant so.
+
+    :param time_not_utc: a time that is not UTC: Tidepool tells records apart by its text, so that the same
+        record with another offset is another one.
+    :param device_id_differs: a deviceId unlike the data set's, under a deduplicator that goes by it: such a
+        record is never told to repeat one of an older data set.
+    :param units_mixed: glucose in another unit than the first reading of the same device: the same reading in
+        the other unit is another record to Tidepool.
+    """
+
+    time_not_utc: Annotated[CheckOutcome, Field(alias="time-not-utc")] = "warn"
+    device_id_differs: Annotated[CheckOutcome, Field(alias="device-id-differs")] = "warn"
+    units_mixed: Annotated[CheckOutcome, Field(alias="units-mixed")] = "warn"
+
+    @property
+    def refusing(self) -> list[str]:
+        """Names of those that put records into quarantine, which makes them part of what the batch is."""
+        outcomes = self.model_dump(by_alias=True)
+        return sorted(name for name, outcome in outcomes.items() if outcome == "refuse")
+
+
 class Manifest(_Part):
     """A batch: one device's data for one user.
 
@@ -135,6 +161,7 @@ class Manifest(_Part):
     :param connection: the Airflow connection to upload through, when it is not the DAG's.
     :param replaces: id of the batch whose data set this one replaces.
     :param edits: changes to the records.
+    :param checks: what is done about records that Tidepool takes but that are hardly meant so.
     """
 
     user_id: Annotated[str, Field(pattern=USER_ID_PATTERN)]
@@ -143,6 +170,7 @@ class Manifest(_Part):
     connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")] | None = None
     replaces: Annotated[str, Field(pattern=BATCH_ID_PATTERN)] | None = None
     edits: RecordEdits | None = None
+    checks: RecordChecks = RecordChecks()
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -189,8 +217,8 @@ def _text(body: Mapping[str, JsonValue], name: str) -> str | None:
 def content_key(manifest: Manifest, file_digests: Iterable[str]) -> str:
     """Return the name of a batch's content: the same content twice has one key, whatever it is called.
 
-    It is made of user id, data set body, edits, and format and digest of each file in order; batch id,
-    file names, connection and ``replaces`` leave no trace in it.
+    It is made of user id, data set body, edits, checks that refuse records, and format and digest of each
+    file in order; batch id, file names, connection and ``replaces`` leave no trace in it.
 
     :param manifest: the manifest.
     :param file_digests: sha256 in hex of each file as it lies in staging, in the manifest's order.
@@ -203,20 +231,22 @@ def content_key(manifest: Manifest, file_digests: Iterable[str]) -> str:
         "edits": edits,
         "files": [[file.format, digest] for file, digest in zip(manifest.files, file_digests, strict=True)],
     }
+    if manifest.checks.refusing:
+        content["refusing"] = manifest.checks.refusing
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def read_manifest(folder: UPath, folder_user_id: str) -> Manifest:
+def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
     """Read and check the manifest of a batch folder.
 
     :param folder: the batch folder.
-    :param folder_user_id: the user whose folder it lies in.
+    :param folder_user_id: the user whose folder it lies in, ``None`` for one that lies outside staging.
     :raises BatchError: ``manifest-missing``, ``manifest-malformed``, ``file-name`` or ``manifest-user``.
     """
     content = read_at_most(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES, missing="manifest-missing")
     manifest = parse_manifest(content)
-    if manifest.user_id != folder_user_id:
+    if folder_user_id is not None and manifest.user_id != folder_user_id:
         raise BatchError("manifest-user")
     return manifest
 
@@ -275,13 +305,15 @@ def _known_names(container: tuple[int | str, ...]) -> Iterator[str]:
         part = StagedFile
     elif container and container[0] == "edits":
         part = RecordEdits
+    elif container and container[0] == "checks":
+        part = RecordChecks
     for name, field in part.model_fields.items():
         yield field.alias or name
 
 
 _KNOWN = {
     field.alias or name
-    for part in (Manifest, StagedFile, RecordEdits)
+    for part in (Manifest, StagedFile, RecordEdits, RecordChecks)
     for name, field in part.model_fields.items()
 }
 

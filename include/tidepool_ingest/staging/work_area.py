@@ -94,6 +94,7 @@ class PreparedBatch(_Model):
     :param identical: how many repeat an accepted one.
     :param expected_rows: rows that the Platform makes of the accepted records; it splits some.
     :param reasons: how many records each code refused, by type.
+    :param warnings: how many records each code warns of, by type; they are accepted all the same.
     :param changes: how many records the manifest's edits changed, by field.
     :param chunks: the plan.
     """
@@ -108,6 +109,7 @@ class PreparedBatch(_Model):
     identical: _Count = 0
     expected_rows: _Count = 0
     reasons: dict[str, dict[str, _Count]] = {}
+    warnings: dict[str, dict[str, _Count]] = {}
     changes: dict[str, _Count] = {}
     chunks: tuple[Chunk, ...] = ()
 

@@ -119,19 +119,25 @@ class TidepoolClient:
 
         :param user_id: the user whose data it would be.
         """
-        me = self.who_am_i()
-        if user_id == me:
-            return True
-        call = self._calls.accounts_shared_with(me, looking_for=user_id)
+        return user_id == self.who_am_i() or user_id in self._granting(looking_for=user_id)
+
+    def uploads_for(self) -> frozenset[str]:
+        """Return the users, besides itself, who granted the account the right to upload for them."""
+        return self._granting(looking_for=self.who_am_i())
+
+    def _granting(self, *, looking_for: str) -> frozenset[str]:
+        call = self._calls.accounts_shared_with(self.who_am_i(), looking_for=looking_for)
         answer = self._conversation.read(call)
         trustors = answer.json()
         if not isinstance(trustors, list):
             raise _unusable(call, answer, "the answer is not a list of users")
-        for trustor in trustors:
-            if isinstance(trustor, dict) and trustor.get("userid") == user_id:
-                granted = trustor.get("trustorPermissions")
-                return isinstance(granted, dict) and bool({"upload", "root"} & granted.keys())
-        return False
+        return frozenset(
+            str(trustor.get("userid"))
+            for trustor in trustors
+            if isinstance(trustor, dict)
+            and isinstance(granted := trustor.get("trustorPermissions"), dict)
+            and {"upload", "root"} & granted.keys()
+        )
 
     # ------------------------------------------------------------------ data sets
 

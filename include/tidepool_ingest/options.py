@@ -1,0 +1,93 @@
+"""What a person may ask of one run: the parameters of the upload DAG, checked."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tidepool_ingest.errors import IngestError
+
+CHUNK_RECORDS = 1_000
+"""Records a request. Source: Tidepool's documentation asks for chunks of 1,000."""
+
+CHUNK_BYTES = 1_000_000
+"""Bytes a request, so that one stays far from the gateway's 60 s. Source: what Loop aims for."""
+
+LOOK_BACK_DAYS = 7
+"""Day folders before a run's own that it also looks into, for data that arrived late."""
+
+MAX_QUARANTINED_PERCENT = 10.0
+"""Share of refused records above which a batch is not uploaded until somebody has looked at it."""
+
+
+class OptionsError(IngestError):
+    """A parameter of the run is unknown or has a value that cannot be used."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy=remedy, code="params")
+
+
+class RunOptions(BaseModel):
+    """Parameters of one run.
+
+    :param first_day: oldest day folder to take; with ``last_day`` empty, the only one.
+    :param last_day: newest day folder to take; with ``first_day`` empty, the only one.
+    :param look_back_days: how many earlier day folders to take without explicit days.
+    :param staging_root: where the day folders lie: a path or an fsspec URL.
+    :param users: Tidepool user ids, or the short hashes that logs show; empty for all.
+    :param dry_run: validate and report, open nothing.
+    :param force: also take batches that are done, and upload them again.
+    :param max_quarantined_percent: share of refused records above which a batch stops, 0 to 100.
+    :param chunk_records: records a request.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    first_day: date | None = None
+    last_day: date | None = None
+    look_back_days: Annotated[int, Field(ge=0, le=3660)] = LOOK_BACK_DAYS
+    staging_root: Annotated[str, Field(min_length=1)] | None = None
+    users: tuple[Annotated[str, Field(min_length=1, max_length=36)], ...] = ()
+    dry_run: bool = False
+    force: bool = False
+    max_quarantined_percent: Annotated[float, Field(ge=0, le=100)] = MAX_QUARANTINED_PERCENT
+    chunk_records: Annotated[int, Field(ge=1, le=CHUNK_RECORDS)] = CHUNK_RECORDS
+
+    @model_validator(mode="after")
+    def _days_in_order(self) -> RunOptions:
+        if self.first_day and self.last_day and self.last_day < self.first_day:
+            raise ValueError("last_day lies before first_day")
+        return self
+
+    @classmethod
+    def of_params(cls, params: dict[str, Any]) -> RunOptions:
+        """Check a run's parameters.
+
+        :param params: parameter names and values as Airflow hands them over; an empty one is left out.
+        :raises OptionsError: naming the parameters that are wrong and the ones there are.
+        """
+        given = {name: value for name, value in params.items() if value not in (None, "", [])}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise _options_error(cls, error) from None
+
+
+def _options_error(options: type[RunOptions], error: ValidationError) -> OptionsError:
+    # The values are left out: somebody may have put a token into the wrong field.
+    valid = ", ".join(sorted(options.model_fields))
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    unknown = sorted({str(one["loc"][0]) for one in problems if one["type"] == "extra_forbidden"})
+    if unknown:
+        named = ", ".join(
+            name if name.isidentifier() and len(name) <= 40 else "(unreadable name)" for name in unknown
+        )
+        return OptionsError(
+            f"This run has parameters that do not exist: {named}.", f"The valid ones are: {valid}."
+        )
+    wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'days'}: {one['msg']}" for one in problems)
+    return OptionsError(
+        f"This run has parameters that cannot be used: {wrong}.", "Correct them and trigger again."
+    )

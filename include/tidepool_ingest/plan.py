@@ -1,0 +1,154 @@
+"""Step one: which staged batches a run takes up.
+
+The ledger decides what is done: for the same API host, user and content nothing is taken twice, so that
+trying out integration first never hides work from production.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from upath import UPath
+
+from tidepool_ingest.errors import Disposition
+from tidepool_ingest.ledger import FoundBatch, Ledger
+from tidepool_ingest.options import RunOptions
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.staged_batch import ApiHostOf, label_of, read_batch, unreadable_key
+from tidepool_ingest.staging.batches import BatchFolder, Ignored, days_with_batches, find_batches
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.window import Window
+
+MAX_BATCHES_A_RUN = 1_000
+"""Batches one run takes up. Source: Airflow refuses more than 1,024 mapped tasks (``max_map_length``)."""
+
+DAYS_NAMED = 14
+"""Day folders outside the window that a summary names before it only counts them."""
+
+
+@dataclass
+class Plan:
+    """What a run will do, in numbers only.
+
+    :param window: the days it looked into.
+    :param batches: the ledger's numbers of what it takes up, oldest day first.
+    :param done: ready batches that need no more work.
+    :param same_content: ready batches whose content another ready batch has too.
+    :param continuous: ready batches for continuous data sets, which another DAG feeds.
+    :param left_for_next_run: ready batches beyond what one run can take.
+    :param ignored: what lies in the window's folders and is no ready batch, by reason.
+    :param days_outside: day folders outside the window that hold ready batches.
+    """
+
+    window: Window
+    batches: list[int] = field(default_factory=list)
+    done: int = 0
+    same_content: int = 0
+    continuous: int = 0
+    left_for_next_run: int = 0
+    ignored: dict[str, int] = field(default_factory=dict)
+    days_outside: list[str] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the plan's numbers, fit for a log line and XCom."""
+        return {
+            "window": str(self.window),
+            "batches": len(self.batches),
+            "done": self.done,
+            "same_content": self.same_content,
+            "continuous": self.continuous,
+            "left_for_next_run": self.left_for_next_run,
+            "ignored": self.ignored,
+            "days_outside": self.days_outside[:DAYS_NAMED],
+            "number_of_days_outside": len(self.days_outside),
+        }
+
+
+def plan_run(
+    root: UPath, window: Window, *, ledger: Ledger, options: RunOptions, api_host_of: ApiHostOf
+) -> Plan:
+    """Find the ready batches of a window that are not done, and note them in the ledger.
+
+    A batch that cannot be read is taken up as well, so that its own task fails and names the cause
+    while every other batch goes on.
+
+    :param root: where the day folders lie.
+    :param window: the days to look into.
+    :param ledger: knows what is done.
+    :param options: the run's parameters.
+    :param api_host_of: see :data:`~tidepool_ingest.staged_batch.ApiHostOf`.
+    """
+    plan = Plan(window)
+    ignored = Ignored()
+    folders = find_batches(root, window.first_day, window.last_day, ignored)
+    found = [_found(folder, ledger, api_host_of) for folder in folders if _wanted(folder, options)]
+    taken: set[tuple[str, str]] = set()
+    for batch in _without_done(found, ledger, options, plan):
+        identity = (batch.api_host, batch.content_key)
+        if batch.data_set_type == "continuous":
+            plan.continuous += 1
+        elif identity in taken:
+            plan.same_content += 1
+        elif len(plan.batches) >= MAX_BATCHES_A_RUN:
+            plan.left_for_next_run += 1
+        else:
+            taken.add(identity)
+            plan.batches.append(ledger.batches.note(batch).id)
+    plan.ignored = dict(ignored.counts)
+    plan.days_outside = [str(day) for day in days_with_batches(root) if day not in window]
+    return plan
+
+
+def _wanted(folder: BatchFolder, options: RunOptions) -> bool:
+    return not options.users or folder.user_id in options.users or short_hash(folder.user_id) in options.users
+
+
+def _without_done(
+    found: list[FoundBatch], ledger: Ledger, options: RunOptions, plan: Plan
+) -> Iterable[FoundBatch]:
+    if options.force:
+        return found
+    done: set[tuple[str, str]] = set()
+    for host in {batch.api_host for batch in found}:
+        keys = [batch.content_key for batch in found if batch.api_host == host]
+        done.update((host, key) for key in ledger.batches.done_keys(host, keys))
+    left = [batch for batch in found if (batch.api_host, batch.content_key) not in done]
+    plan.done = len(found) - len(left)
+    return left
+
+
+def _found(folder: BatchFolder, ledger: Ledger, api_host_of: ApiHostOf) -> FoundBatch:
+    try:
+        batch = read_batch(folder, ledger.file_digests)
+        host = api_host_of(batch.manifest.connection)
+    except BatchError as error:
+        if error.disposition is Disposition.RETRIABLE:
+            raise
+        # `prepare` meets the same error again, in the batch's own task.
+        return FoundBatch(
+            api_host=api_host_of(None),
+            content_key=unreadable_key(folder),
+            label=label_of(folder, None),
+            **_place(folder),
+        )
+    manifest = batch.manifest
+    return FoundBatch(
+        api_host=host,
+        content_key=batch.content_key,
+        label=batch.label,
+        connection=manifest.connection,
+        device_id=manifest.device_id,
+        data_set_type=manifest.data_set_type,
+        **_place(folder),
+    )
+
+
+def _place(folder: BatchFolder) -> dict[str, Any]:
+    return {
+        "user_id": folder.user_id,
+        "batch_id": folder.batch_id,
+        "day": folder.day,
+        "folder": str(folder.path),
+    }

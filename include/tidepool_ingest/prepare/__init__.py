@@ -1,0 +1,8 @@
+"""Step two of the job: validate, edit, quarantine, chunk."""
+
+from __future__ import annotations
+
+from tidepool_ingest.prepare.step import prepare_batch
+from tidepool_ingest.prepare.summary import PrepareSummary
+
+__all__ = ["PrepareSummary", "prepare_batch"]

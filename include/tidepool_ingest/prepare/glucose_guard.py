@@ -1,0 +1,80 @@
+"""The guard against glucose values under the wrong unit.
+
+An old export labels mmol/L values "mg/dL". Tidepool believes the label: 6.38 mmol/L would be stored as
+0.354 and show a patient near death. Nothing in a single record is invalid; only many together give it away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.model import glucose_readings
+
+LOWEST_MEDIAN_MG_DL = 25.0
+"""A person whose median glucose lies below 25 mg/dL does not live; 1.4 mmol/L."""
+
+HIGHEST_MEDIAN_MMOL_L = 40.0
+"""Above 40 mmol/L (720 mg/dL) no meter even shows a number, let alone as a median."""
+
+
+class GlucoseUnitsError(IngestError):
+    """A batch's glucose values cannot be in the unit they claim.
+
+    :param batch: how the batch is named in messages.
+    :param claimed: the unit they claim.
+    :param readings: how many do.
+    """
+
+    disposition: Disposition = Disposition.DATA
+
+    def __init__(self, batch: str, claimed: str, readings: int) -> None:
+        other = "mmol/L" if claimed.lower().startswith("mg") else "mg/dL"
+        super().__init__(
+            f"Batch {batch} is held: the median of its {readings} glucose readings labelled {claimed} is one "
+            f"that no person has, so they are probably in {other}. Nothing was opened.",
+            remedy=f'Look at the device\'s own display, then let the manifest say which unit it is: "edits": '
+            f'{{"glucoseUnits": "{other}"}} relabels them, "{claimed}" confirms the label.',
+            code="glucose-units-implausible",
+        )
+        self.batch = batch
+        self.claimed = claimed
+
+
+class GlucoseGuard:
+    """Gathers a batch's glucose readings; memory is bounded by the number of different values."""
+
+    def __init__(self) -> None:
+        self._readings: dict[str, Counter[float]] = {}
+
+    def see(self, datum: Mapping[str, Any]) -> None:
+        """Take in the readings of one accepted record.
+
+        :param datum: the record, decoded.
+        """
+        for unit, value in glucose_readings(datum):
+            self._readings.setdefault(unit.lower(), Counter())[round(value, 1)] += 1
+
+    def check(self, batch: str) -> None:
+        """Hold the batch if its readings cannot be in the unit they claim.
+
+        :param batch: how the batch is named in messages.
+        :raises GlucoseUnitsError: naming unit and number, no value.
+        """
+        for unit, readings in self._readings.items():
+            middle = _median(readings)
+            if unit == "mg/dl" and middle < LOWEST_MEDIAN_MG_DL:
+                raise GlucoseUnitsError(batch, "mg/dL", readings.total())
+            if unit == "mmol/l" and middle > HIGHEST_MEDIAN_MMOL_L:
+                raise GlucoseUnitsError(batch, "mmol/L", readings.total())
+
+
+def _median(readings: Counter[float]) -> float:
+    half = (readings.total() + 1) // 2
+    for value in sorted(readings):
+        half -= readings[value]
+        if half <= 0:
+            return value
+    raise ValueError("there are no readings")

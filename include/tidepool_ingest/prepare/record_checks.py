@@ -1,0 +1,128 @@
+"""What may be wrong with a record that the Platform's validators accept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from tidepool_ingest.model import (
+    MG_PER_DL_UNITS,
+    MMOL_PER_L_UNITS,
+    Problem,
+    deduplicator_named,
+    glucose_readings,
+)
+from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.staging.manifest import CheckOutcome, Manifest, RecordChecks
+
+DEVICE_ID_MISSING: Final = "staged-device-id-missing"
+"""The deduplicator needs a ``deviceId`` on every datum: without one Tidepool answers 500 to the request, or loses
+the data set when it is closed. Such a record is always refused."""
+
+TIME_NOT_UTC: Final = "staged-time-not-utc"
+"""The time has an offset. Tidepool's hash is of its text: the same instant in UTC would be another record."""
+
+DEVICE_ID_DIFFERS: Final = "staged-device-id-differs"
+"""The deduplicator compares a device's data sets; a datum of another device is in none of them."""
+
+UNITS_MIXED: Final = "staged-units-mixed"
+"""A device's readings are in more than one unit: one reading in both has two hashes, so it is there twice."""
+
+MAX_SOURCES: Final = 1_000
+"""Devices whose unit is remembered; a batch is one device's data."""
+
+_UNIT_OF: Final = {
+    **dict.fromkeys(MG_PER_DL_UNITS, MG_PER_DL_UNITS[0]),
+    **dict.fromkeys(MMOL_PER_L_UNITS, MMOL_PER_L_UNITS[0]),
+}
+_NOTHING: Final[tuple[Problem, ...]] = ()
+
+
+class Findings(NamedTuple):
+    """What the checks say of one record.
+
+    :param refused: why it goes to quarantine.
+    :param warned: what is reported of it.
+    """
+
+    refused: tuple[Problem, ...] = ()
+    warned: tuple[Problem, ...] = ()
+
+
+_NO_FINDINGS: Final = Findings()
+
+
+class RecordChecker:
+    """Looks at the records of one batch that the Platform's validators accept.
+
+    :param checks: what the manifest wants done.
+    :param needs_device_id: whether the deduplicator tells data apart by their device id.
+    :param device_id: the data set's device id.
+    """
+
+    def __init__(
+        self,
+        checks: RecordChecks | None = None,
+        *,
+        needs_device_id: bool = False,
+        device_id: str | None = None,
+    ) -> None:
+        wanted = checks or RecordChecks()
+        self._outcomes: dict[str, CheckOutcome] = {
+            DEVICE_ID_MISSING: "refuse",
+            TIME_NOT_UTC: wanted.time_not_utc,
+            DEVICE_ID_DIFFERS: wanted.device_id_differs,
+            UNITS_MIXED: wanted.units_mixed,
+        }
+        self._needs_device_id = needs_device_id
+        self._device_id = device_id
+        self._units: dict[str | None, str] = {}
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> RecordChecker:
+        """Return the checker of a batch."""
+        deduplicator = deduplicator_named(manifest.deduplicator_name)
+        return cls(
+            manifest.checks,
+            needs_device_id=deduplicator is not None and deduplicator.needs_datum_device_id,
+            device_id=manifest.device_id,
+        )
+
+    def look_at(self, datum: Mapping[str, Any], embedded: Sequence[str]) -> Findings:
+        """Check an accepted record and the data embedded in it.
+
+        :param datum: the record, decoded.
+        :param embedded: its fields that hold a datum.
+        """
+        found: list[Problem] = []
+        self._check(datum, "", found)
+        for name in embedded:
+            self._check(datum[name], f"/{name}", found)
+        if not found:
+            return _NO_FINDINGS
+        return Findings(
+            refused=tuple(problem for problem in found if self._outcomes[problem.code] == "refuse"),
+            warned=tuple(problem for problem in found if self._outcomes[problem.code] == "warn"),
+        )
+
+    def _check(self, datum: Mapping[str, Any], pointer: str, found: list[Problem]) -> None:
+        device_id = datum.get("deviceId")
+        if self._needs_device_id and device_id != self._device_id:
+            code = DEVICE_ID_MISSING if device_id is None else DEVICE_ID_DIFFERS
+            found.append(Problem(code, f"{pointer}/deviceId"))
+        if not _is_utc(datum["time"]):
+            found.append(Problem(TIME_NOT_UTC, f"{pointer}/time"))
+        for units, _value in glucose_readings(datum):
+            unit = _UNIT_OF[units]
+            if self._units.get(device_id, unit) != unit:
+                found.append(Problem(UNITS_MIXED, f"{pointer}/units"))
+            elif len(self._units) < MAX_SOURCES:
+                self._units[device_id] = unit
+
+
+def _is_utc(time: str) -> bool:
+    """Tell whether the Platform writes a time with ``Z``, as it also does one with the offset +00:00."""
+    if time.endswith("Z"):
+        return True
+    instant = parse_instant(time)
+    return instant is not None and instant.text.endswith("Z")

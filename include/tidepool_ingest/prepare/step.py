@@ -1,0 +1,73 @@
+"""Step two: a staged batch becomes accepted records in chunks, and a quarantine that names its reasons.
+
+Nothing remote happens here, and nothing is dropped: every staged record ends among the accepted ones, in the
+quarantine file with its reason, or counted as a repeat of an accepted one.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from upath import UPath
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
+from tidepool_ingest.options import RunOptions
+from tidepool_ingest.prepare.checks import checked_batch
+from tidepool_ingest.prepare.filing import file_batch
+from tidepool_ingest.prepare.glucose_guard import GlucoseUnitsError
+from tidepool_ingest.prepare.summary import PrepareSummary, TooManyRefusedError, described, summary_of
+from tidepool_ingest.staged_batch import ApiHostOf, named
+from tidepool_ingest.staging.work_area import WorkArea
+
+log = logging.getLogger(__name__)
+
+HOLDING = (GlucoseUnitsError, TooManyRefusedError)
+"""Errors of the guards: the batch can be read, but a person has to look at it first."""
+
+
+def prepare_batch(
+    root: UPath, row: BatchRow, *, ledger: Ledger, options: RunOptions, api_host_of: ApiHostOf
+) -> PrepareSummary:
+    """Validate, edit and chunk a staged batch into its work area.
+
+    A batch that an earlier attempt has prepared is not read again.
+
+    :param root: the staging root.
+    :param row: the batch in the ledger.
+    :param ledger: takes the counts.
+    :param options: the run's parameters.
+    :param api_host_of: checks the connection that the manifest names.
+    :raises BatchError: if the batch cannot be taken.
+    :raises TooManyRefusedError: if too large a share of its records is refused.
+    :raises GlucoseUnitsError: if its glucose values cannot be in the unit they claim.
+    """
+    try:
+        return _prepare(root, row, ledger, options, api_host_of)
+    except IngestError as error:
+        if error.disposition is not Disposition.RETRIABLE:
+            state = BatchState.HELD if isinstance(error, HOLDING) else BatchState.FAILED
+            ledger.batches.set_state(row.id, state, reason=error.code)
+        raise
+
+
+def _prepare(
+    root: UPath, row: BatchRow, ledger: Ledger, options: RunOptions, api_host_of: ApiHostOf
+) -> PrepareSummary:
+    batch = checked_batch(root, row, ledger, api_host_of)
+    work = WorkArea(root, batch.content_key)
+    begun = any(one.state.may_hold_data for one in ledger.data_sets.of_batch(row.id))
+    prepared = work.load()
+    # A data set that was begun goes on with the chunk plan it was begun with.
+    if prepared is None or not (begun or prepared.chunk_records == options.chunk_records):
+        prepared = file_batch(batch, work, chunk_records=options.chunk_records)
+    summary = summary_of(batch.label, prepared)
+    log.info("%s: %s.", batch.label, described(summary))
+    counts = summary.model_dump(include={"staged", "accepted", "quarantined", "identical", "expected_rows"})
+    ledger.batches.set_counts(row.id, **counts)
+    if summary.quarantined * 100 > options.max_quarantined_percent * summary.staged:
+        raise TooManyRefusedError(named(batch.folder), summary, options.max_quarantined_percent)
+    if not begun:
+        nothing = summary.accepted == 0 and not options.dry_run
+        ledger.batches.set_state(row.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)
+    return summary

@@ -1,0 +1,112 @@
+"""What became of a batch's records, in numbers only, and the words for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.staging.work_area import PreparedBatch
+
+REASONS_NAMED = 8
+"""How many kinds of refusal a message names before it only counts them."""
+
+
+class PrepareSummary(BaseModel):
+    """What became of a batch's records, in numbers only.
+
+    :param batch: the batch's label.
+    :param staged: records found in its files.
+    :param accepted: records to upload.
+    :param quarantined: records refused, each in the quarantine file with its reason.
+    :param identical: repeats of an accepted record, kept once.
+    :param expected_rows: rows that Tidepool makes of the accepted records.
+    :param chunks: requests they travel in.
+    :param accepted_by_type: accepted records by type.
+    :param reasons: refusals by type and code.
+    :param warnings: accepted records that are reported, by type and code.
+    :param edits: changes that the manifest asked for, by field.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    batch: str
+    staged: int
+    accepted: int
+    quarantined: int
+    identical: int
+    expected_rows: int
+    chunks: int
+    accepted_by_type: dict[str, int]
+    reasons: dict[str, dict[str, int]]
+    warnings: dict[str, dict[str, int]]
+    edits: dict[str, int]
+
+
+class TooManyRefusedError(IngestError):
+    """The share of refused records exceeds what the run allows; nothing was opened.
+
+    :param batch: how the batch is named in messages.
+    :param summary: what became of its records.
+    :param allowed: the share allowed, in percent.
+    """
+
+    disposition: Disposition = Disposition.DATA
+
+    def __init__(self, batch: str, summary: PrepareSummary, allowed: float) -> None:
+        share = 100 * summary.quarantined / summary.staged
+        super().__init__(
+            f"Batch {batch} stops before anything is opened: {summary.quarantined} of {summary.staged} "
+            f"records ({share:.1f} %) were refused, more than the {allowed:g} % allowed: "
+            f"{named_counts(summary.reasons)}.",
+            remedy="Look at the quarantine file in the batch's work area, correct the batch or let its "
+            "manifest edit the records, and run again; or allow a larger share for this run.",
+            code="too-many-refused",
+        )
+        self.batch = batch
+        self.summary = summary
+
+
+def summary_of(label: str, prepared: PreparedBatch) -> PrepareSummary:
+    """Return a work area's counts under the batch's label."""
+    return PrepareSummary(
+        batch=label,
+        staged=prepared.records,
+        accepted=sum(prepared.accepted.values()),
+        quarantined=prepared.quarantined,
+        identical=prepared.identical,
+        expected_rows=prepared.expected_rows,
+        chunks=len(prepared.chunks),
+        accepted_by_type=prepared.accepted,
+        reasons=prepared.reasons,
+        warnings=prepared.warnings,
+        edits=prepared.changes,
+    )
+
+
+def named_counts(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Return the most frequent of some counts by type and code, for a message."""
+    counted = [(count, kind, code) for kind, codes in counts.items() for code, count in codes.items()]
+    counted.sort(reverse=True)
+    text = ", ".join(f"{count} {kind} {code}" for count, kind, code in counted[:REASONS_NAMED])
+    return text + (", …" if len(counted) > REASONS_NAMED else "")
+
+
+def described(summary: PrepareSummary) -> str:
+    """Return a summary as one sentence, for a log line."""
+    parts = [
+        f"{summary.staged} records staged",
+        f"{summary.accepted} accepted in {summary.chunks} chunks",
+        f"{summary.quarantined} quarantined"
+        + (f" ({named_counts(summary.reasons)})" if summary.reasons else ""),
+    ]
+    if summary.warnings:
+        parts.append(f"accepted with a warning: {named_counts(summary.warnings)}")
+    if summary.identical:
+        parts.append(f"{summary.identical} identical to another one")
+    if summary.edits:
+        parts.append(
+            "edited as the manifest asks: " + ", ".join(f"{k} {v}" for k, v in summary.edits.items())
+        )
+    return ", ".join(parts)

@@ -1,0 +1,99 @@
+"""A staged batch as a run meets it: its folder, its manifest, and the key of its content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+from upath import UPath
+
+from tidepool_ingest.ledger import FileDigests
+from tidepool_ingest.staging.batches import BatchFolder
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import Manifest, StagedFile, content_key, read_manifest
+from tidepool_ingest.staging.storage import reading, sha256_of
+
+ApiHostOf = Callable[[str | None], str]
+"""Gives the API host behind a connection that a manifest names, or behind the run's own for ``None``.
+
+Raises :class:`BatchError` for a connection that this deployment does not allow.
+"""
+
+MODEL_CHARACTERS = 40
+"""Characters of a device model that a label shows."""
+
+CHANGE_MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+"""What the storages of fsspec call the thing that changes when a file does."""
+
+
+@dataclass(frozen=True)
+class StagedBatch:
+    """A batch whose manifest has been read.
+
+    :param folder: where it lies.
+    :param manifest: what it says of itself.
+    :param content_key: sha256 of user, data set body, edits and file digests.
+    """
+
+    folder: BatchFolder
+    manifest: Manifest
+    content_key: str
+
+    @property
+    def label(self) -> str:
+        """What logs, task labels and pages call it."""
+        return label_of(self.folder, self.manifest.device_model)
+
+
+def read_batch(folder: BatchFolder, digests: FileDigests) -> StagedBatch:
+    """Read the manifest of a batch folder and name its content.
+
+    A file whose digest the manifest leaves out is read for it, once as long as it does not change.
+
+    :param folder: the batch folder.
+    :param digests: remembers digests that were read.
+    :raises BatchError: if the manifest or a file cannot be read; it names the batch.
+    """
+    try:
+        manifest = read_manifest(folder.path, folder.user_id)
+        keys = [
+            _digest(folder.path / file.name, number, file, digests)
+            for number, file in enumerate(manifest.files, 1)
+        ]
+    except BatchError as error:
+        raise error.for_batch(named(folder)) from None
+    return StagedBatch(folder, manifest, content_key(manifest, keys))
+
+
+def label_of(folder: BatchFolder, device_model: str | None) -> str:
+    """Return a batch's label: day, device model and short hash, never a person or a serial number."""
+    model = "".join(sign for sign in device_model or "" if sign.isprintable())[:MODEL_CHARACTERS].strip()
+    return f"{folder.day} {model or 'device'} {folder.label}"
+
+
+def named(folder: BatchFolder) -> str:
+    """Return how an error names a batch: day and short hash, by which `tidepool-ingest sessions` finds it."""
+    return f"{folder.day}/{folder.label}"
+
+
+def unreadable_key(folder: BatchFolder) -> str:
+    """Return the stand-in for the content key of a batch that cannot be read."""
+    return hashlib.sha256(f"unreadable\n{folder.name}".encode()).hexdigest()
+
+
+def folder_of(root: UPath, day: date, user_id: str, batch_id: str) -> BatchFolder:
+    """Return the folder that the ledger's parts of a name stand for."""
+    return BatchFolder.at(root, f"{day.isoformat()}/{user_id}/{batch_id}")
+
+
+def _digest(path: UPath, number: int, file: StagedFile, digests: FileDigests) -> str:
+    if file.sha256 is not None:
+        return file.sha256
+    with reading(file_number=number):
+        info = path.fs.info(path.path)
+    mark = next((str(info[name]) for name in CHANGE_MARKS if info.get(name)), "")
+    return digests.digest_of(
+        str(path), f"{info.get('size')}:{mark}"[:255], lambda: sha256_of(path, file_number=number)
+    )

@@ -1,0 +1,8 @@
+"""Steps three and four of the job: open, send, close, read back."""
+
+from __future__ import annotations
+
+from tidepool_ingest.upload.body import data_set_body
+from tidepool_ingest.upload.step import BatchUpload, UploadSummary
+
+__all__ = ["BatchUpload", "UploadSummary", "data_set_body"]

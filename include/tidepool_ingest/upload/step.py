@@ -1,0 +1,365 @@
+"""Step three: get the accepted records of a batch into a normal data set, once.
+
+The ledger is told of each step before it is taken and of its outcome after. Whoever comes after a crash or a
+lost answer therefore knows which step is in doubt, and each doubt has its own way out:
+
+* a creation in doubt left at most an empty set that no route can find: a new one is opened;
+* a chunk in doubt is removed by its identifiers and sent again, or, where the deduplicator does not let
+  rows of an open set be removed, the whole set is deleted and begun anew;
+* a close in doubt is asked for again: the answer is either "closed" or "closed already", and both times
+  only what Tidepool then shows decides whether the batch is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from upath import UPath
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import (
+    GIVEN_UP,
+    BatchRow,
+    BatchState,
+    ChunkRow,
+    ChunkState,
+    DataSetRow,
+    DataSetState,
+    Lease,
+    Ledger,
+    TaskOrigin,
+)
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
+from tidepool_ingest.tidepool import (
+    ClientSettings,
+    TidepoolClient,
+    TidepoolDataSetClosedError,
+    TidepoolError,
+    TidepoolNotFoundError,
+    TidepoolUnreachableError,
+)
+from tidepool_ingest.upload.body import data_set_body, deduplicator_of
+from tidepool_ingest.upload.identify import identified
+from tidepool_ingest.upload.verify import Comparison, VerificationError, compare
+
+log = logging.getLogger(__name__)
+
+REQUEST_SECONDS = 150.0
+"""The longest a request may take in all. The gateway cuts off at 60 s; the rest is the way there and back."""
+
+LEASE_SECONDS = 2 * REQUEST_SECONDS
+"""How long a claim on a batch or a device outlives a holder that died, a request of its included."""
+
+CLOSE_TURN_SECONDS = 2 * LEASE_SECONDS
+"""How long to wait for another batch of the same device to be closed and read back."""
+
+ATTEMPTS_A_STEP = 3
+"""How often a step in doubt is reconciled and tried again before Airflow's own retry takes over."""
+
+PAUSE_SECONDS = 1.0
+"""Pause before a step is tried again, doubled each time."""
+
+DATA_SETS_AN_ATTEMPT = 2
+"""How many data sets one attempt may begin: the first, and one more where the first had to be given up."""
+
+VISIBLE_WAIT_SECONDS = 60.0
+"""How long to wait for rows to show after a close in doubt: the Platform may still be at work on it."""
+
+VISIBLE_POLL_SECONDS = 2.0
+"""Pause between two read-backs."""
+
+
+@dataclass(frozen=True)
+class UploadSummary:
+    """What an upload came to, in numbers and ids only.
+
+    :param data_set_id: Tidepool's id of the data set, the session id.
+    :param state: the data set's state in the ledger.
+    :param expected_rows: rows that the accepted records make.
+    :param visible_rows: rows that Tidepool shows.
+    :param chunks_sent: chunks that this call sent.
+    :param chunks_resumed: chunks that an earlier attempt had sent.
+    """
+
+    data_set_id: str
+    state: DataSetState
+    expected_rows: int
+    visible_rows: int
+    chunks_sent: int = 0
+    chunks_resumed: int = 0
+
+
+class _StartOverError(Exception):
+    """The data set cannot be brought in order where it is: delete it and begin a new one."""
+
+
+class BatchUpload:
+    """One batch on its way into a data set.
+
+    :param client: speaks to Tidepool.
+    :param ledger: remembers each step.
+    :param batch: the prepared batch.
+    :param root: the staging root, in which its work area lies.
+    :param settings: name the client where the manifest does not.
+    :param origin: the task at work, for the ledger.
+    :param on_open: told the data set's id the moment it is known.
+    :param force: open another data set even if the batch is verified in one.
+    """
+
+    def __init__(
+        self,
+        client: TidepoolClient,
+        ledger: Ledger,
+        batch: BatchRow,
+        root: UPath,
+        settings: ClientSettings,
+        *,
+        origin: TaskOrigin | None = None,
+        on_open: Callable[[str], None] | None = None,
+        force: bool = False,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._batch = batch
+        self._work = WorkArea(root, batch.content_key)
+        self._prepared = _prepared(self._work)
+        self._body = data_set_body(self._prepared.data_set, settings)
+        self._origin = origin or TaskOrigin()
+        self._on_open = on_open or (lambda data_set_id: None)
+        self._force = force
+        self._deduplicator = deduplicator_of(self._body)
+        self._sent = 0
+        self._resumed = 0
+
+    def run(self) -> UploadSummary:
+        """Bring the batch to verified, from wherever an earlier attempt left it.
+
+        :raises LeaseHeldError: if another task is at work on it.
+        :raises VerificationError: if what is visible stays unlike what was sent.
+        """
+        with self._ledger.leases.held(f"batch:{self._batch.id}", seconds=LEASE_SECONDS) as lease:
+            if done := self._done():
+                return done
+            self._ledger.batches.set_state(self._batch.id, BatchState.UPLOADING)
+            try:
+                return self._until_verified(lease)
+            except IngestError as error:
+                if error.disposition is not Disposition.RETRIABLE:
+                    self._note_failure(error)
+                raise
+
+    def _until_verified(self, lease: Lease) -> UploadSummary:
+        comparison: Comparison | None = None
+        for _ in range(DATA_SETS_AN_ATTEMPT):
+            data_set = self._resume() or self._open(lease)
+            try:
+                self._send_chunks(data_set, lease)
+                comparison = self._close_and_look(data_set, lease)
+            except _StartOverError as reason:
+                log.warning("Data set %s is given up: %s.", data_set.upload_id, reason)
+            else:
+                if comparison.is_exact:
+                    return self._verified(data_set, comparison)
+                difference = VerificationError(comparison).what
+                log.warning("Data set %s is given up: %s", data_set.upload_id, difference)
+            self._delete(data_set, lease)
+        raise VerificationError(comparison or Comparison(self._prepared.expected_rows, 0))
+
+    def _note_failure(self, error: IngestError) -> None:
+        latest = self._latest()
+        begun = latest is not None and latest.state.may_hold_data
+        state = BatchState.UPLOADING if begun else BatchState.FAILED
+        self._ledger.batches.set_state(self._batch.id, state, reason=error.code)
+
+    # ---------------------------------------------------------------- where an earlier attempt left it
+
+    def _latest(self) -> DataSetRow | None:
+        begun = self._ledger.data_sets.of_batch(self._batch.id)
+        return begun[-1] if begun else None
+
+    def _done(self) -> UploadSummary | None:
+        latest = self._latest()
+        if latest is None or latest.state is not DataSetState.VERIFIED or latest.upload_id is None:
+            return None
+        if self._force and latest.run_id != self._origin.run_id:
+            return None
+        self._on_open(latest.upload_id)
+        rows = latest.visible_rows or 0
+        return UploadSummary(latest.upload_id, latest.state, latest.expected_rows, rows)
+
+    def _resume(self) -> DataSetRow | None:
+        """Return the data set that an earlier attempt began, if it can still be used."""
+        latest = self._latest()
+        if latest is None or latest.state in (DataSetState.VERIFIED, *GIVEN_UP):
+            return None
+        if latest.upload_id is None:
+            self._ledger.data_sets.set_state(latest.id, DataSetState.UNREACHABLE)
+            return None
+        if latest.state is DataSetState.DELETING:
+            self._client.delete_data_set(latest.upload_id)
+            self._ledger.data_sets.set_state(latest.id, DataSetState.DELETED)
+            return None
+        self._ledger.data_sets.taken_up_by(latest.id, self._origin)
+        self._on_open(latest.upload_id)
+        log.info("Going on with data set %s, which is %s.", latest.upload_id, latest.state)
+        return latest
+
+    # ---------------------------------------------------------------- the steps
+
+    def _open(self, lease: Lease) -> DataSetRow:
+        lease.ensure(REQUEST_SECONDS)
+        row = self._ledger.data_sets.begin_opening(
+            self._batch.id,
+            data_set_type="normal",
+            deduplicator=self._deduplicator.name,
+            expected_rows=self._prepared.expected_rows,
+            origin=self._origin,
+        )
+        try:
+            opened = self._client.open_data_set(self._batch.user_id, self._body)
+        except TidepoolError as error:
+            if not (isinstance(error, TidepoolUnreachableError) and error.ambiguous):
+                self._ledger.data_sets.set_state(row.id, DataSetState.REFUSED)
+            raise
+        self._ledger.data_sets.set_state(row.id, DataSetState.OPEN, upload_id=opened.upload_id)
+        self._on_open(opened.upload_id)
+        log.info("Opened data set %s.", opened.upload_id)
+        latest = self._latest()
+        assert latest is not None
+        return latest
+
+    def _send_chunks(self, data_set: DataSetRow, lease: Lease) -> None:
+        if data_set.state is not DataSetState.OPEN:
+            return
+        known = self._ledger.data_sets.chunks_of(data_set.id)
+        for chunk in self._prepared.chunks:
+            before = known.get(chunk.index)
+            if before is not None and before.digest != chunk.digest:
+                raise _StartOverError("the batch was prepared differently since it was begun")
+            if before is not None and before.state is ChunkState.STORED:
+                self._resumed += 1
+                continue
+            self._send_until_answered(data_set, chunk, before, lease)
+            self._sent += 1
+        log.info(
+            "Data set %s holds %d chunks, %d of them from an earlier attempt.",
+            data_set.upload_id,
+            len(self._prepared.chunks),
+            self._resumed,
+        )
+
+    def _send_until_answered(
+        self, data_set: DataSetRow, chunk: Chunk, before: ChunkRow | None, lease: Lease
+    ) -> None:
+        in_doubt = before is not None
+        for attempt in range(ATTEMPTS_A_STEP):
+            try:
+                return self._send(data_set, chunk, lease, in_doubt=in_doubt)
+            except TidepoolUnreachableError:
+                if attempt + 1 == ATTEMPTS_A_STEP:
+                    raise
+                in_doubt = True
+                time.sleep(PAUSE_SECONDS * 2**attempt)
+            except TidepoolDataSetClosedError:
+                raise _StartOverError("it was closed before it was complete") from None
+            except TidepoolNotFoundError:
+                raise _StartOverError("Tidepool does not know it any more") from None
+        return None
+
+    def _send(self, data_set: DataSetRow, chunk: Chunk, lease: Lease, *, in_doubt: bool) -> None:
+        upload_id = str(data_set.upload_id)
+        records = list(identified(self._work.read_chunk(chunk), chunk, upload_id))
+        if in_doubt:
+            if not self._deduplicator.removes_from_open_set:
+                raise _StartOverError("a chunk is in doubt and its deduplicator cannot take it back")
+            lease.ensure(REQUEST_SECONDS)
+            self._client.delete_data(upload_id, [{"id": one} for _line, ids in records for one in ids])
+        lease.ensure(REQUEST_SECONDS)
+        self._ledger.data_sets.begin_chunk(
+            data_set.id, chunk.index, digest=chunk.digest, records=chunk.records
+        )
+        self._client.upload_data(upload_id, b"[" + b",".join(line for line, _ids in records) + b"]")
+        self._ledger.data_sets.chunk_stored(data_set.id, chunk.index)
+
+    def _close_and_look(self, data_set: DataSetRow, lease: Lease) -> Comparison:
+        # The deduplicator compares with what is active at this moment: one device closes one set at a time.
+        device = (
+            f"device:{short_hash(f'{self._batch.api_host} {self._batch.user_id} {self._batch.device_id}')}"
+        )
+        with self._ledger.leases.held(device, seconds=LEASE_SECONDS, wait=CLOSE_TURN_SECONDS) as turn:
+            in_doubt = False
+            if data_set.state is not DataSetState.CLOSED:
+                in_doubt = self._close(data_set, lease, turn)
+                self._ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED)
+            return self._look(data_set, lease, turn, patiently=in_doubt)
+
+    def _close(self, data_set: DataSetRow, *leases: Lease) -> bool:
+        """Close the set; tell whether the answer leaves a doubt about what is visible."""
+        upload_id = str(data_set.upload_id)
+        in_doubt = data_set.state is DataSetState.CLOSING
+        self._ledger.data_sets.set_state(data_set.id, DataSetState.CLOSING)
+        for attempt in range(ATTEMPTS_A_STEP):
+            for lease in leases:
+                lease.ensure(REQUEST_SECONDS)
+            try:
+                self._client.close_data_set(upload_id)
+            except TidepoolDataSetClosedError:
+                return True
+            except TidepoolNotFoundError:
+                raise _StartOverError("Tidepool does not know it any more") from None
+            except TidepoolUnreachableError:
+                if attempt + 1 == ATTEMPTS_A_STEP:
+                    raise
+                in_doubt = True
+                time.sleep(PAUSE_SECONDS * 2**attempt)
+            else:
+                return in_doubt
+        return in_doubt
+
+    def _look(self, data_set: DataSetRow, *leases: Lease, patiently: bool) -> Comparison:
+        upload_id = str(data_set.upload_id)
+        give_up = time.monotonic() + (VISIBLE_WAIT_SECONDS if patiently else VISIBLE_POLL_SECONDS)
+        while True:
+            for lease in leases:
+                lease.ensure(REQUEST_SECONDS)
+            shown = self._client.read_data(self._batch.user_id, upload_id=upload_id)
+            comparison = compare(self._work, self._prepared, upload_id, shown)
+            if comparison.is_exact or time.monotonic() >= give_up:
+                return comparison
+            time.sleep(VISIBLE_POLL_SECONDS)
+
+    def _verified(self, data_set: DataSetRow, comparison: Comparison) -> UploadSummary:
+        self._ledger.data_sets.set_state(data_set.id, DataSetState.VERIFIED, visible_rows=comparison.visible)
+        self._ledger.batches.set_state(self._batch.id, BatchState.VERIFIED)
+        log.info(
+            "Data set %s is verified: %d rows are visible, each once.", data_set.upload_id, comparison.visible
+        )
+        return UploadSummary(
+            str(data_set.upload_id),
+            DataSetState.VERIFIED,
+            comparison.expected,
+            comparison.visible,
+            self._sent,
+            self._resumed,
+        )
+
+    def _delete(self, data_set: DataSetRow, lease: Lease) -> None:
+        lease.ensure(REQUEST_SECONDS)
+        self._ledger.data_sets.set_state(data_set.id, DataSetState.DELETING)
+        try:
+            self._client.delete_data_set(str(data_set.upload_id))
+        except TidepoolNotFoundError:
+            log.info("Data set %s is gone already.", data_set.upload_id)
+        self._ledger.data_sets.set_state(data_set.id, DataSetState.DELETED)
+
+
+def _prepared(work: WorkArea) -> PreparedBatch:
+    prepared = work.load()
+    if prepared is None:
+        raise BatchError("work-area-damaged", detail="it is not there")
+    return prepared

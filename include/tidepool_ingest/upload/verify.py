@@ -1,0 +1,95 @@
+"""Step four: what became visible in Tidepool, held against what was sent, identifier by identifier."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_ingest.upload.identify import identified
+
+POSITIONS_NAMED = 10
+"""How many missing or doubled records a message names by position."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a read-back shows of one data set. Counts are of rows, as Tidepool keeps them.
+
+    :param expected: rows that the accepted records make.
+    :param visible: rows that Tidepool shows.
+    :param missing: places, among the accepted records, of those that are not shown or only in part.
+    :param double: places of those that are shown more than once.
+    :param foreign: rows shown that were never sent.
+    """
+
+    expected: int
+    visible: int
+    missing: tuple[int, ...] = ()
+    double: tuple[int, ...] = ()
+    foreign: int = 0
+
+    @property
+    def is_exact(self) -> bool:
+        """Tell whether every accepted record is visible once, and nothing else."""
+        return not (self.missing or self.double or self.foreign)
+
+
+class VerificationError(IngestError):
+    """What Tidepool shows is not what was sent.
+
+    :param comparison: what differs.
+    """
+
+    disposition: Disposition = Disposition.RETRIABLE
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__(
+            f"Tidepool shows {comparison.visible} of {comparison.expected} rows: "
+            f"{_named('missing', comparison.missing)}, {_named('double', comparison.double)}, "
+            f"{comparison.foreign} that were never sent.",
+            remedy="The next try repairs it: it removes this data set and uploads the batch into a new one.",
+            code="verification",
+        )
+        self.comparison = comparison
+
+
+def compare(
+    work: WorkArea, prepared: PreparedBatch, upload_id: str, shown: Iterable[dict[str, Any]]
+) -> Comparison:
+    """Hold a read-back against the accepted records.
+
+    :param work: the batch's work area.
+    :param prepared: its chunk plan.
+    :param upload_id: the data set that was read back.
+    :param shown: the read-back; the data set's own record in it is passed over.
+    """
+    seen = Counter(str(datum.get("id")) for datum in shown if datum.get("type") != "upload")
+    visible = seen.total()
+    expected, missing, double = 0, [], []
+    for ordinal, ids in _sent(work, prepared, upload_id):
+        expected += len(ids)
+        counts = [seen.pop(one, 0) for one in ids]
+        if 0 in counts:
+            missing.append(ordinal)
+        if max(counts) > 1:
+            double.append(ordinal)
+    return Comparison(expected, visible, tuple(missing), tuple(double), seen.total())
+
+
+def _sent(work: WorkArea, prepared: PreparedBatch, upload_id: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    for chunk in prepared.chunks:
+        sent = identified(work.read_chunk(chunk), chunk, upload_id)
+        for ordinal, (_line, ids) in enumerate(sent, chunk.first_record):
+            yield ordinal, ids
+
+
+def _named(what: str, positions: tuple[int, ...]) -> str:
+    if not positions:
+        return f"0 {what}"
+    shown = ", ".join(str(position) for position in positions[:POSITIONS_NAMED])
+    more = ", …" if len(positions) > POSITIONS_NAMED else ""
+    return f"{len(positions)} {what} (accepted records {shown}{more})"

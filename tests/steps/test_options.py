@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from tidepool_ingest.options import OptionsError, RunOptions
+
+
+def test_what_the_form_leaves_empty_has_its_default() -> None:
+    given = {"first_day": None, "users": [], "staging_root": "", "dry_run": False}
+
+    assert RunOptions.of_params(given) == RunOptions()
+
+
+def test_days_come_as_text() -> None:
+    options = RunOptions.of_params({"first_day": "2026-03-01", "last_day": "2026-03-05"})
+
+    assert (options.first_day, options.last_day) == (date(2026, 3, 1), date(2026, 3, 5))
+
+
+def test_an_unknown_parameter_is_refused_with_the_valid_ones() -> None:
+    with pytest.raises(OptionsError) as caught:
+        RunOptions.of_params({"frist_day": "2026-03-01"})
+
+    assert "frist_day" in str(caught.value)
+    for name in RunOptions.model_fields:
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"first_day": "2026-03-05", "last_day": "2026-03-01"},
+        {"first_day": "yesterday"},
+        {"look_back_days": -1},
+        {"max_quarantined_percent": 101},
+        {"chunk_records": 0},
+        {"chunk_records": 1_001},
+        {"users": "0123456789"},
+        {"dry_run": "perhaps"},
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(OptionsError, match="trigger again"):
+        RunOptions.of_params(given)
+
+
+def test_a_refused_value_is_not_repeated() -> None:
+    with pytest.raises(OptionsError) as caught:
+        RunOptions.of_params({"first_day": "canary-token"})
+
+    assert "canary" not in str(caught.value)
