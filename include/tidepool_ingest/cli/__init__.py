@@ -1,0 +1,87 @@
+"""The command line: ``tidepool-ingest validate | simulate | stage | sessions``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+from tidepool_ingest import __version__
+from tidepool_ingest.errors import IngestError
+
+USAGE_ERROR = 2
+"""Exit code of every error that one clear line can tell."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+COMMANDS = {
+    "validate": "tell which records Tidepool would refuse, and why",
+    "simulate": "serve a local Tidepool to practise on",
+    "stage": "turn a data file into ready batches",
+    "sessions": "show the ledger: batches, their data sets, where they stand",
+}
+"""The commands, each a module of this package, and what each does."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that tells an error in one line and takes no shortened options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}. See: {self.prog} --help\n")
+
+
+def parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    :param chosen: the command whose arguments are wanted; only its module is imported.
+    """
+    root = _Parser(
+        prog="tidepool-ingest",
+        description="Move staged diabetes device data into the Tidepool Platform.",
+        epilog="Exit codes: 0 all well, 1 records are refused (validate), 2 an error that one line tells.",
+    )
+    root.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
+        if name == chosen:
+            import_module(f"{__name__}.{name}").describe(command)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    :param arguments: the command line, that of the process if left out.
+    :return: 0, 1 where a command says so, or 2 with one line on standard error.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = next((word for word in given if not word.startswith("-")), None)
+    try:
+        options = parser(chosen).parse_args(given)
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except IngestError as error:
+        _complain(str(error))
+    except BrokenPipeError:
+        # Somebody piped us into `head`, which has seen enough; what is left must go nowhere at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _complain(f"{error.strerror or type(error).__name__}{where}")
+    return USAGE_ERROR
+
+
+def _complain(line: str) -> None:
+    print(f"tidepool-ingest: {line}", file=sys.stderr)

@@ -1,0 +1,60 @@
+"""What arguments of the command line may be: each reads one text or tells what would be right."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from datetime import date
+
+from upath import UPath
+
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.storage import filesystem
+
+PORT_MAX = 65_535
+
+
+def port(text: str) -> int:
+    """Read a TCP port, 0 for any free one."""
+    if not text.isascii() or not text.isdigit() or int(text) > PORT_MAX:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to {PORT_MAX}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Read a number of things, at least one."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("give a whole number from 1 on")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a duration, zero or longer."""
+    try:
+        given = float(text)
+    except ValueError:
+        given = math.nan
+    if not math.isfinite(given) or given < 0:
+        raise argparse.ArgumentTypeError("give a number of seconds, zero or more")
+    return given
+
+
+def day(text: str) -> date:
+    """Read a day."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("give a day as YYYY-MM-DD") from None
+
+
+def place(text: str) -> UPath:
+    """Read a path or the URL of a storage that something here knows.
+
+    :raises BatchError: ``staging-unreachable``.
+    """
+    try:
+        path = UPath(text)
+    except ValueError:
+        raise BatchError("staging-unreachable") from None
+    filesystem(path)
+    return path

@@ -1,0 +1,86 @@
+"""``tidepool-ingest simulate``: a Tidepool to practise on."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sqlite3
+from pathlib import Path
+
+from tidepool_ingest.cli.arguments import port, seconds
+from tidepool_ingest.cli.errors import CommandError
+from tidepool_ingest.simulator import serve
+from tidepool_ingest.simulator.accounts import AccountError
+
+_TAKEN = (errno.EADDRINUSE, errno.EACCES)
+
+
+def describe(command: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    command.description = (
+        "Serve Tidepool's contract on loopback, traps included, until SIGTERM or Ctrl-C. "
+        "It prints its address; no data leave this machine."
+    )
+    command.add_argument("--port", type=port, default=0, help="port to listen on (default: any free one)")
+    command.add_argument(
+        "--store", type=Path, metavar="FILE", help="SQLite file to keep its state in (default: memory)"
+    )
+    command.add_argument(
+        "--accounts",
+        type=Path,
+        metavar="FILE",
+        help="JSON file with users, clients and grants beside its three roles",
+    )
+    command.add_argument(
+        "--write-roles",
+        type=Path,
+        metavar="FILE",
+        help="once listening, write base_url, ids and tokens of owner, uploader and stranger to this file",
+    )
+    command.add_argument(
+        "--token-lifetime", type=seconds, metavar="SECONDS", help="how long an access token is good"
+    )
+    command.add_argument(
+        "--rotate-refresh-tokens", action="store_true", help="each refresh token is good for one use only"
+    )
+    command.add_argument(
+        "--latency",
+        type=seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long every request takes at least",
+    )
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until the process is told to stop."""
+    if options.write_roles and not options.write_roles.parent.is_dir():
+        raise CommandError("The folder of --write-roles does not exist.", "Make it, or name another file.")
+    try:
+        return serve(
+            port=options.port,
+            store=options.store,
+            accounts=options.accounts,
+            write_roles=options.write_roles,
+            token_lifetime=options.token_lifetime,
+            rotate_refresh_tokens=options.rotate_refresh_tokens,
+            latency=options.latency,
+        )
+    except AccountError as error:
+        what = str(error).removesuffix("; correct the file")
+        raise CommandError(
+            f"The accounts cannot be used: {what}.", "Correct the file of --accounts."
+        ) from None
+    except sqlite3.Error:
+        raise CommandError(
+            "The file of --store cannot be used.",
+            "Name a new file in a folder that exists, or one that the simulator has written.",
+        ) from None
+    except OSError as error:
+        if error.errno not in _TAKEN or error.filename is not None:
+            raise
+        raise CommandError(
+            f"Port {options.port} is taken, or not for this account.",
+            "Choose another one, or leave --port out for any free one.",
+        ) from None

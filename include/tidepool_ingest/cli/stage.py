@@ -1,0 +1,160 @@
+"""``tidepool-ingest stage``: turn a data file into ready batches, one for each device found in it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any, NoReturn, get_args
+
+from pydantic import ValidationError
+
+from tidepool_ingest.cli.arguments import day, place
+from tidepool_ingest.cli.data_file import reading_data_file
+from tidepool_ingest.model import judge_data_set, masked_pointer
+from tidepool_ingest.model.deduplicators import deduplicator_named
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import DEFAULT_DEDUPLICATOR, FileFormat, RecordEdits
+from tidepool_ingest.staging.stage import stage
+from tidepool_ingest.staging.strict_json import StrictJsonError, strict_json
+
+ROOT_VARIABLE = "TIDEPOOL_STAGING_ROOT"
+"""Environment variable with the staging root, the same that the DAGs read."""
+
+
+def describe(command: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    command.description = (
+        "Write one ready batch for each deviceId found in a data file, and print their folders. "
+        "Records keep their bytes; nothing appears in staging before the whole file was read."
+    )
+    command.add_argument("file", help="NDJSON or a JSON array, plain, .gz or .zst")
+    command.add_argument("--user", metavar="ID", required=True, help="Tidepool user id whose data these are")
+    root = os.environ.get(ROOT_VARIABLE) or None
+    command.add_argument(
+        "--root",
+        default=root,
+        required=root is None,
+        help=f"staging root, a path or fsspec URL (default: ${ROOT_VARIABLE})",
+    )
+    command.add_argument("--day", type=day, metavar="YYYY-MM-DD", help="date folder (default: today in UTC)")
+    command.add_argument(
+        "--format", choices=get_args(FileFormat), help="how the records lie in the file (default: seen)"
+    )
+    command.add_argument(
+        "--batch-id", metavar="NAME", help="name of the batch folder (default: time and content)"
+    )
+    command.add_argument(
+        "--connection", metavar="NAME", help="Airflow connection to upload through, if not the DAG's own"
+    )
+    _add_device(command)
+    _add_edits(command)
+    command.set_defaults(run=run)
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    device = command.add_argument_group("what Tidepool is told of the device")
+    device.add_argument("--device-id", metavar="ID", help="for records that name no deviceId")
+    device.add_argument("--device-model", metavar="NAME", help="as Tidepool and the report show it")
+    device.add_argument("--device-serial-number", metavar="NUMBER", help="as printed on the device")
+    device.add_argument(
+        "--device-manufacturer", action="append", metavar="NAME", help="who made it; may be repeated"
+    )
+    device.add_argument(
+        "--device-tag",
+        action="append",
+        metavar="TAG",
+        help="activity-monitor, bgm, cgm or insulin-pump; may be repeated",
+    )
+    device.add_argument("--timezone", metavar="ZONE", help="IANA name, e.g. Europe/London")
+    device.add_argument(
+        "--time-processing", metavar="HOW", help="none, utc-bootstrapping or across-the-board-timezone"
+    )
+    device.add_argument("--deduplicator", metavar="NAME", help=f"full name (default: {DEFAULT_DEDUPLICATOR})")
+
+
+def _add_edits(command: argparse.ArgumentParser) -> None:
+    edits = command.add_argument_group("edits that the manifest will ask for, each counted in the report")
+    edits.add_argument(
+        "--drop", action="append", default=[], metavar="FIELD", help="leave a field out; may be repeated"
+    )
+    edits.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=JSON", help="set a field; may be repeated"
+    )
+    edits.add_argument(
+        "--glucose-units",
+        choices=("mg/dL", "mmol/L"),
+        help="the unit that glucose values are in, whatever their label",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Stage the file and print the folders."""
+    data_set, edits = _data_set(options), _edits(options)
+    source, root = place(options.file), place(options.root)
+    with reading_data_file():
+        batches = stage(
+            source,
+            root,
+            options.user,
+            day=options.day,
+            data_set=data_set,
+            file_format=options.format,
+            batch_id=options.batch_id,
+            edits=edits,
+            connection=options.connection,
+        )
+    for batch in batches:
+        print(batch.path)
+    return 0
+
+
+def _data_set(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of the create body, which Tidepool takes."""
+    given = {
+        "deviceId": options.device_id,
+        "deviceModel": options.device_model,
+        "deviceSerialNumber": options.device_serial_number,
+        "deviceManufacturers": options.device_manufacturer,
+        "deviceTags": options.device_tag,
+        "timezone": options.timezone,
+        "timeProcessing": options.time_processing,
+        "deduplicator": {"name": options.deduplicator} if options.deduplicator else None,
+    }
+    body = {name: value for name, value in given.items() if value is not None}
+    if problems := judge_data_set(body):
+        _refuse(
+            f"Tidepool would refuse {', '.join(f'{code} at {masked_pointer(at)}' for code, at in problems)}"
+        )
+    if options.deduplicator and deduplicator_named(options.deduplicator) is None:
+        _refuse("Tidepool knows no such --deduplicator")
+    return body
+
+
+def _edits(options: argparse.Namespace) -> RecordEdits | None:
+    if not (options.drop or options.set or options.glucose_units):
+        return None
+    try:
+        return RecordEdits(
+            drop=tuple(options.drop),
+            set_fields=dict(map(_assignment, options.set)),
+            glucose_units=options.glucose_units,
+        )
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if "drop" in problem["loc"]:
+            _refuse("--drop takes the name of a field")
+        _refuse(f"a manifest with these edits {problem['msg']}")
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    try:
+        if not separator:
+            raise StrictJsonError("there is no = in it")
+        return name, strict_json(value.encode(errors="surrogateescape"))
+    except StrictJsonError as error:
+        _refuse(f"--set takes FIELD=JSON, for example 'units=\"mg/dL\"', and in one {error.detail}")
+
+
+def _refuse(detail: str) -> NoReturn:
+    raise BatchError("stage-arguments", detail=detail) from None
