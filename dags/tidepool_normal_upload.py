@@ -1,0 +1,48 @@
+"""Upload staged batches of device data to Tidepool as closed, verified normal data sets."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import DAG, CronDataIntervalTimetable, task_group
+
+from tidepool_airflow import settings
+from tidepool_airflow.operators import (
+    TidepoolPlanOperator,
+    TidepoolPrepareOperator,
+    TidepoolReportOperator,
+    TidepoolUploadOperator,
+)
+from tidepool_airflow.params import upload_params
+
+with DAG(
+    dag_id="tidepool_normal_upload",
+    description="Staged device data becomes visible in Tidepool as closed normal data sets",
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable("0 3 * * *", timezone="UTC"),
+    start_date=pendulum.datetime(2015, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=2,
+    max_active_tasks=8,
+    params=upload_params(),
+    tags=["tidepool"],
+    default_args={
+        "retries": settings.retries(),
+        "retry_delay": settings.retry_delay(),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(minutes=30),
+        "allowed_conn_ids": settings.allowed_connections(),
+    },
+) as dag:
+
+    @task_group(group_id="batch")
+    def one_batch(batch: int) -> None:
+        """Prepare and upload one batch."""
+        prepare = TidepoolPrepareOperator(task_id="prepare", batch=batch)
+        upload = TidepoolUploadOperator(task_id="upload", batch=batch)
+        prepare >> upload
+
+    plan = TidepoolPlanOperator(task_id="plan")
+    report = TidepoolReportOperator(task_id="report", batches=plan.output)
+    one_batch.expand(batch=plan.output) >> report

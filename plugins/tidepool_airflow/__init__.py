@@ -1,0 +1,1 @@
+"""Airflow's face of the Tidepool ingestion library: hook, operators, retry policy, links."""

@@ -1,0 +1,32 @@
+"""What a run fails with when some of its batches failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tidepool_ingest.errors import IngestError
+
+if TYPE_CHECKING:
+    from tidepool_ingest.report import Report
+
+TASKS_NAMED = 10
+"""How many failed tasks the message names."""
+
+
+class TidepoolRunFailedError(IngestError):
+    """Some of a run's batches are not in Tidepool.
+
+    :param tasks: the tasks that failed.
+    :param report: what became of the batches.
+    """
+
+    def __init__(self, tasks: Sequence[str], report: Report) -> None:
+        named = ", ".join(tasks[:TASKS_NAMED]) + (", …" if len(tasks) > TASKS_NAMED else "")
+        super().__init__(
+            f"{len(tasks)} tasks of this run failed ({named}). {report.outcome()}",
+            remedy="Read the log of a failed task for its cause and what to do; then clear it, or let the "
+            "next run take the batch up again.",
+            code="run-failed",
+        )
+        self.tasks = tuple(tasks)

@@ -1,0 +1,209 @@
+"""The hook: Tidepool behind an Airflow connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.crypto import get_fernet
+from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.log import mask_secret
+from cryptography.fernet import InvalidToken
+
+from tidepool_airflow.connection_settings import client_settings
+from tidepool_airflow.ledger import DEFAULT_LEDGER_CONN_ID, open_ledger
+from tidepool_ingest.errors import IngestError
+from tidepool_ingest.ledger.errors import LedgerConfigurationError
+from tidepool_ingest.ledger.tokens import LedgerRefreshTokens
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.tidepool import ClientSettings, TidepoolClient, connect, environment, host_of
+from tidepool_ingest.tidepool.errors import TidepoolConfigurationError
+from tidepool_ingest.upload import BatchUpload, UploadSummary, data_set_body
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
+    from tidepool_ingest.tidepool import DataSet
+
+
+class TidepoolHook(BaseHook):
+    """Speak to Tidepool with the account of an Airflow connection.
+
+    Each step of a data set's life is a method, usable in a DAG of your own: :meth:`open_data_set`,
+    :meth:`upload_data`, :meth:`close_data_set`, :meth:`read_data`; :meth:`upload_batch` does them all for a
+    prepared batch, resumable through the ledger.
+
+    Errors are the library's (:mod:`tidepool_ingest.tidepool.errors`), so that
+    :class:`~tidepool_airflow.retry.TidepoolRetryPolicy` can tell what is worth another try. Every token is
+    masked in the logs before its first use.
+
+    :param tidepool_conn_id: the Airflow connection, of type ``tidepool``.
+    :param ledger_conn_id: the ledger, which keeps a refresh token that the server rotates.
+    """
+
+    conn_name_attr = "tidepool_conn_id"
+    default_conn_name = "tidepool_default"
+    conn_type = "tidepool"
+    hook_name = "Tidepool"
+
+    def __init__(
+        self, tidepool_conn_id: str = default_conn_name, *, ledger_conn_id: str = DEFAULT_LEDGER_CONN_ID
+    ) -> None:
+        super().__init__()
+        self.tidepool_conn_id = tidepool_conn_id
+        self.ledger_conn_id = ledger_conn_id
+
+    @cached_property
+    def settings(self) -> ClientSettings:
+        """The connection's fields as the client takes them.
+
+        :raises TidepoolConfigurationError: naming the fields to correct.
+        """
+        try:
+            connection = self.get_connection(self.tidepool_conn_id)
+        except AirflowNotFoundException:
+            raise TidepoolConfigurationError(
+                f"use the Tidepool connection `{self.tidepool_conn_id}`",
+                reason="Airflow has no connection of that id",
+                remedy="Create it, with the connection type Tidepool.",
+            ) from None
+        return client_settings(connection)
+
+    @cached_property
+    def client(self) -> TidepoolClient:
+        """The client; made on first use, so that a DAG file can hold a hook without any connection."""
+        settings = self.settings
+        store = None
+        if settings.auth_mode == "refresh_token":
+            seed = settings.refresh_token.get_secret_value()
+            seal, unseal = _sealing()
+            database = open_ledger(self.ledger_conn_id).database
+            store = LedgerRefreshTokens(database, self.tidepool_conn_id, seed=seed, seal=seal, unseal=unseal)
+        return connect(settings, refresh_tokens=store, on_token=mask_secret)
+
+    def get_conn(self) -> TidepoolClient:
+        """Return the client."""
+        return self.client
+
+    @property
+    def api_host(self) -> str:
+        """Host (and port) of the API: what the ledger keeps apart as one Tidepool."""
+        return host_of(environment(self.settings.environment).api)
+
+    def data_set_url(self, data_set_id: str) -> str:
+        """Return where the API shows a data set to its owner."""
+        return f"{environment(self.settings.environment).api}/v1/data_sets/{data_set_id}"
+
+    # ---------------------------------------------------------------- one data set, step by step
+
+    def open_data_set(self, user_id: str, body: Mapping[str, Any]) -> DataSet:
+        """Open a data set; client and deduplicator are filled in where the body names none.
+
+        :param user_id: the Tidepool user whose data it will hold.
+        :param body: device, client and deduplicator, as Tidepool's documentation describes them.
+        """
+        return self.client.open_data_set(user_id, data_set_body(body, self.settings))
+
+    def upload_data(self, data_set_id: str, records: bytes) -> None:
+        """Add records to an open data set.
+
+        :param data_set_id: the data set.
+        :param records: a JSON array as UTF-8 text, up to 1,000 records.
+        """
+        self.client.upload_data(data_set_id, records)
+
+    def delete_data(self, data_set_id: str, selectors: Sequence[Mapping[str, Any]]) -> None:
+        """Remove records from an open data set.
+
+        :param data_set_id: the data set.
+        :param selectors: ``{"id": …}`` each, or ``{"origin": {"id": …}}`` each.
+        """
+        self.client.delete_data(data_set_id, selectors)
+
+    def close_data_set(self, data_set_id: str) -> None:
+        """Close a normal data set: its records become visible, older repetitions of them are archived.
+
+        :param data_set_id: the data set.
+        """
+        self.client.close_data_set(data_set_id)
+
+    def delete_data_set(self, data_set_id: str) -> None:
+        """Delete a data set with all its records.
+
+        :param data_set_id: the data set.
+        """
+        self.client.delete_data_set(data_set_id)
+
+    def read_data(self, user_id: str, *, data_set_id: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what is visible in Tidepool, record by record.
+
+        :param user_id: the Tidepool user.
+        :param data_set_id: only the records of this data set.
+        """
+        return self.client.read_data(user_id, upload_id=data_set_id)
+
+    # ---------------------------------------------------------------- a whole batch
+
+    def upload_batch(
+        self,
+        root: UPath,
+        batch: BatchRow,
+        *,
+        ledger: Ledger,
+        origin: TaskOrigin | None = None,
+        on_open: Callable[[str], None] | None = None,
+        force: bool = False,
+    ) -> UploadSummary:
+        """Open, upload, close and verify a prepared batch, going on from where the ledger says it stands.
+
+        :param root: the staging root.
+        :param batch: the batch, prepared.
+        :param ledger: remembers each step.
+        :param origin: the task at work.
+        :param on_open: told the data set's id the moment it is known.
+        :param force: open another data set even if the batch is verified in one.
+        """
+        upload = BatchUpload(
+            self.client, ledger, batch, root, self.settings, origin=origin, on_open=on_open, force=force
+        )
+        return upload.run()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Sign in and look for whom the account may upload: what the connection form's button Test calls."""
+        try:
+            account = self.client.who_am_i()
+            others = self.client.uploads_for()
+        except IngestError as error:
+            return False, str(error)
+        return True, (
+            f"Signed in at {self.api_host} as user {short_hash(account)}. It may upload for itself; other "
+            f"users who granted it uploading: {len(others)} (patients of a clinic are not counted)."
+        )
+
+
+def _sealing() -> tuple[Callable[[str], str], Callable[[str], str]]:
+    """Return how a refresh token is encrypted for the ledger and decrypted again."""
+    fernet = get_fernet()
+    if not fernet.is_encrypted:
+        raise LedgerConfigurationError(
+            "Airflow has no Fernet key, so a refresh token cannot be kept safely in the ledger.",
+            "Set AIRFLOW__CORE__FERNET_KEY to the same key for all components.",
+        )
+
+    def seal(token: str) -> str:
+        return fernet.encrypt(token.encode()).decode()
+
+    def unseal(sealed: str) -> str:
+        try:
+            return fernet.decrypt(sealed.encode()).decode()
+        except InvalidToken:
+            raise LedgerConfigurationError(
+                "The ledger's refresh token was encrypted with another Fernet key than Airflow has now.",
+                "Set AIRFLOW__CORE__FERNET_KEY to both keys, the new one first (new,old); or sign in again "
+                "and put the new refresh token into the Tidepool connection.",
+            ) from None
+
+    return seal, unseal

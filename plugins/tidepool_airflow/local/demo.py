@@ -1,0 +1,124 @@
+"""``make demo``: the main job through Airflow, against a simulated Tidepool, on sample data.
+
+Nothing outside this machine is asked for anything. What is printed as visible and lost comes from the
+checker, which reads the staged files and the simulator's own store and shares no code with what it checks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+from tidepool_airflow.local.connection import simulator_connection
+from tidepool_airflow.local.home import PROJECT, LocalHome
+from tidepool_airflow.local.simulator import simulator
+from tidepool_ingest.cli.table import table
+from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger.sessions import Session, sessions
+from tidepool_ingest.sample import SAMPLE_USERS, write_sample
+from tidepool_ingest.sample.checker.check import check
+from tidepool_ingest.sample.checker.result import CheckResult
+
+COLUMNS = ("user", "device", "data set id", "accepted", "quarantined", "visible", "state")
+
+
+def main() -> int:
+    """Run the demo; return 0 only if every data set is verified and nothing is lost, double or left open."""
+    home = LocalHome(PROJECT / ".local" / "demo")
+    shutil.rmtree(home.folder, ignore_errors=True)
+    sample = write_sample(home.staging, datetime.now(UTC).date())
+    print(
+        f"demo: {sample.records} sample records of {len(SAMPLE_USERS)} people staged in {home.staging}",
+        flush=True,
+    )
+    with simulator(home) as roles:
+        print(f"demo: a simulated Tidepool listens at {roles['base_url']}; running the DAG …", flush=True)
+        state = run_dag(home, simulator_connection(roles["base_url"]))
+    result = check(home.staging, home.simulator_store)
+    found = _sessions(home)
+    print(table(COLUMNS, rows_of(found, result)))
+    return conclude(state, found, result, batches=len(sample.batches))
+
+
+def run_dag(home: LocalHome, tidepool: dict[str, object]) -> str:
+    """Run the DAG once, each task as Airflow runs it, and return the state of the run."""
+    environment = {**os.environ, **home.environment(tidepool=tidepool), "TIDEPOOL_RETRIES": "0"}
+    log = home.folder / "airflow.log"
+    with log.open("wb") as output:
+        for module in ("airflow db migrate", "tidepool_airflow.local.run_dag tidepool_normal_upload"):
+            command = [sys.executable, "-m", *module.split()]
+            ended = subprocess.run(command, check=False, env=environment, stdout=output, stderr=output)
+            if ended.returncode:
+                print(f"demo: Airflow's own log is {log}")
+                return "failed"
+    return "success"
+
+
+def rows_of(found: list[Session], result: CheckResult) -> list[tuple[object, ...]]:
+    """Return one line a data set: the ledger's words, and the checker's count of what is visible."""
+    visible = {entry.data_set_id: entry.visible for entry in result.sets}
+    devices = {entry.data_set_id: entry.device_id for entry in result.sets}
+    return [
+        (
+            one.user_id,
+            devices.get(one.data_set_id or "", "-"),
+            one.data_set_id or "-",
+            one.accepted,
+            one.quarantined,
+            visible.get(one.data_set_id or "", 0),
+            one.data_set_state or one.state,
+        )
+        for one in sorted(found, key=lambda one: (one.user_id, one.label))
+    ]
+
+
+def conclude(state: str, found: list[Session], result: CheckResult, *, batches: int) -> int:
+    """Print the last line, and before it whatever is not as it should be.
+
+    :param state: of the DAG run.
+    :param found: the ledger's sessions.
+    :param result: the checker's findings.
+    :param batches: how many batches were staged.
+    :return: the exit code.
+    """
+    verified = [one for one in found if one.data_set_state == "verified"]
+    seen = {entry.data_set_id: entry.visible for entry in result.sets}
+    wrong = []
+    if state != "success":
+        wrong.append(f"the run ended as {state}")
+    if len(verified) != batches:
+        wrong.append(f"{len(verified)} of {batches} data sets are verified")
+    for name in ("double", "foreign", "left_open", "unreachable"):
+        if number := getattr(result, name):
+            wrong.append(f"{number} {name.replace('_', ' ')}")
+    if result.unreadable:
+        wrong.append(f"{len(result.unreadable)} batches cannot be read")
+    wrong += [
+        f"data set {one.data_set_id}: ledger and store differ"
+        for one in verified
+        if seen.get(one.data_set_id or "") != one.visible_rows
+    ]
+    if sum(one.quarantined or 0 for one in found) != result.quarantined:
+        wrong.append("ledger and quarantine files differ")
+    for line in wrong:
+        print(f"demo: WRONG: {line}")
+    print(
+        f"demo: {len(verified)} data sets verified, {result.visible} records visible, "
+        f"{result.quarantined} quarantined, {result.lost} lost"
+    )
+    return 1 if wrong or result.lost or not result.ok else 0
+
+
+def _sessions(home: LocalHome) -> list[Session]:
+    ledger = Ledger(f"sqlite:///{home.ledger}")
+    try:
+        return sessions(ledger.database)
+    finally:
+        ledger.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+"""The operators, one for each step of the job."""
+
+from __future__ import annotations
+
+from tidepool_airflow.operators.plan import TidepoolPlanOperator
+from tidepool_airflow.operators.prepare import TidepoolPrepareOperator
+from tidepool_airflow.operators.report import TidepoolReportOperator
+from tidepool_airflow.operators.upload import TidepoolUploadOperator
+
+__all__ = [
+    "TidepoolPlanOperator",
+    "TidepoolPrepareOperator",
+    "TidepoolReportOperator",
+    "TidepoolUploadOperator",
+]

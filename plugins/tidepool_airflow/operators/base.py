@@ -1,0 +1,102 @@
+"""What the operators share: the run's options, the ledger, the staging root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from tidepool_airflow.retry import RETRY_POLICY
+
+if TYPE_CHECKING:
+    from airflow.sdk import RetryPolicy
+    from airflow.sdk.definitions.context import Context
+    from upath import UPath
+
+    from tidepool_ingest.ledger import Ledger, TaskOrigin
+    from tidepool_ingest.options import RunOptions
+
+DEFAULT_CONN_ID = "tidepool_default"
+
+BATCH_LABEL = "{{ label }}"
+"""How Airflow's UI names a mapped task: the batch's label, which the task puts into its context."""
+
+
+class TidepoolOperator(BaseOperator):
+    """Base of the steps.
+
+    :param staging_root: folder or fsspec URL in which the day folders lie, for example
+        ``s3://my_aws_connection@bucket/tidepool``; the run's parameter ``staging_root`` wins over it.
+    :param tidepool_conn_id: the Airflow connection to Tidepool.
+    :param ledger_conn_id: the Airflow connection to the ledger's database.
+    :param allowed_conn_ids: further connections to Tidepool that a batch's manifest may name.
+    :param retry_policy: which errors are tried again.
+    """
+
+    template_fields: Sequence[str] = ("staging_root",)
+
+    def __init__(
+        self,
+        *,
+        staging_root: str | None = None,
+        tidepool_conn_id: str = DEFAULT_CONN_ID,
+        ledger_conn_id: str = "tidepool_ledger",
+        allowed_conn_ids: Sequence[str] = (),
+        retry_policy: RetryPolicy | None = RETRY_POLICY,
+        **kwargs: Any,
+    ) -> None:
+        # Defaults of BaseOperator's own arguments stand in the signature: `partial` reads them there.
+        super().__init__(retry_policy=retry_policy, **kwargs)
+        self.staging_root = staging_root
+        self.tidepool_conn_id = tidepool_conn_id
+        self.ledger_conn_id = ledger_conn_id
+        self.allowed_conn_ids = tuple(allowed_conn_ids)
+
+    @cached_property
+    def connections(self) -> Any:
+        """The connections to Tidepool that this task may use."""
+        from tidepool_airflow.connections import TidepoolConnections
+
+        return TidepoolConnections(self.tidepool_conn_id, self.allowed_conn_ids, self.ledger_conn_id)
+
+    def options(self, context: Context) -> RunOptions:
+        """Return the run's parameters, checked.
+
+        :raises OptionsError: for one that does not exist or cannot be used.
+        """
+        from tidepool_ingest.options import RunOptions
+
+        return RunOptions.of_params(dict(context["params"]))
+
+    def root(self, options: RunOptions) -> UPath:
+        """Return where the day folders lie."""
+        from tidepool_airflow.staging import staging_root
+
+        return staging_root(options.staging_root or self.staging_root)
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """Open the ledger for the length of a ``with`` block."""
+        from tidepool_airflow.ledger import open_ledger
+
+        ledger = open_ledger(self.ledger_conn_id)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def origin_of(context: Mapping[str, Any]) -> TaskOrigin:
+    """Return which task instance this is, as the ledger notes it."""
+    from tidepool_ingest.ledger import TaskOrigin
+
+    task_instance = context["ti"]
+    return TaskOrigin(
+        dag_id=task_instance.dag_id,
+        run_id=task_instance.run_id,
+        map_index=task_instance.map_index,
+        try_number=task_instance.try_number,
+    )

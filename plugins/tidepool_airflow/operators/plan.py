@@ -1,0 +1,47 @@
+"""Operator of the first step: which batches a run takes up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidepool_airflow.operators.base import TidepoolOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+
+class TidepoolPlanOperator(TidepoolOperator):
+    """List the ready batches of the run's days that the ledger does not know as done.
+
+    Returns their numbers in the ledger, to map the next steps over. XCom ``plan`` holds the plan in numbers.
+
+    .. seealso:: ``docs/airflow.md``, "Which days a run takes".
+    """
+
+    def execute(self, context: Context) -> list[int]:
+        """Plan the run."""
+        from tidepool_airflow.run_window import window_of
+        from tidepool_ingest.plan import plan_run
+
+        options = self.options(context)
+        window = window_of(context, options)
+        with self.ledger() as ledger:
+            plan = plan_run(
+                self.root(options),
+                window,
+                ledger=ledger,
+                options=options,
+                api_host_of=self.connections.api_host_of,
+            )
+        summary = plan.summary()
+        context["ti"].xcom_push(key="plan", value=summary)
+        self.log.info("Plan for %s: %s", window, {key: value for key, value in summary.items() if value})
+        if plan.days_outside:
+            self.log.warning(
+                "Ready batches lie outside %s, in the folders of %d days (%s): trigger a run with these "
+                "days, or backfill them.",
+                window,
+                len(plan.days_outside),
+                ", ".join(summary["days_outside"]),
+            )
+        return plan.batches

@@ -1,0 +1,53 @@
+"""Operator of the last step: one summary, and a failed run when a batch failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tidepool_airflow.operators.base import TidepoolOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+FAILED_STATES = ("failed", "upstream_failed")
+
+
+class TidepoolReportOperator(TidepoolOperator):
+    """Sum up a run, and fail it when any of its batches failed.
+
+    It runs whatever became of the steps before it, so it has to fail by itself: a last task that succeeds
+    would make the whole run green.
+
+    :param batches: the plan step's return value.
+    """
+
+    template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batches")
+
+    def __init__(
+        self, *, batches: Sequence[int] | None, trigger_rule: str = "all_done", **kwargs: Any
+    ) -> None:
+        super().__init__(trigger_rule=trigger_rule, **kwargs)
+        self.batches = batches
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Report the run."""
+        from tidepool_airflow.errors import TidepoolRunFailedError
+        from tidepool_ingest.report import report_on
+
+        task_instance = context["ti"]
+        states = task_instance.get_task_states(dag_id=task_instance.dag_id, run_ids=[task_instance.run_id])
+        failed = sorted(
+            task
+            for task, state in states.get(task_instance.run_id, {}).items()
+            if state in FAILED_STATES and task != self.task_id
+        )
+        with self.ledger() as ledger:
+            report = report_on(ledger, [int(batch) for batch in self.batches or ()])
+        for line in report.lines():
+            self.log.info("%s", line)
+        summary = report.summary()
+        task_instance.xcom_push(key="summary", value=summary)
+        if failed:
+            raise TidepoolRunFailedError(failed, report)
+        return summary

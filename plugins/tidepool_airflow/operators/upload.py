@@ -1,0 +1,61 @@
+"""Operator of the third step: a prepared batch becomes a closed, verified normal data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tidepool_airflow.links import TidepoolDataSetLink
+from tidepool_airflow.operators.base import BATCH_LABEL, TidepoolOperator, origin_of
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+DATA_SET_ID_KEY = "data_set_id"
+"""XCom key under which the session id stands from the moment it is known."""
+
+
+class TidepoolUploadOperator(TidepoolOperator):
+    """Open a normal data set, upload a prepared batch to it in chunks, close it, and read it back.
+
+    A later try, a cleared task or another run goes on from the ledger. The session id is pushed to XCom as
+    ``data_set_id`` at once; the return value holds the counts.
+
+    :param batch: the batch's number in the ledger, as the plan step returned it.
+    """
+
+    template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batch")
+    operator_extra_links = (TidepoolDataSetLink(),)
+
+    def __init__(self, *, batch: int, map_index_template: str | None = BATCH_LABEL, **kwargs: Any) -> None:
+        super().__init__(map_index_template=map_index_template, **kwargs)
+        self.batch = batch
+        self.data_set_url: str | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Upload the batch."""
+        options = self.options(context)
+        with self.ledger() as ledger:
+            row = ledger.batches.get(int(self.batch))
+            context["label"] = row.label  # type: ignore[typeddict-unknown-key]
+            if options.dry_run:
+                raise AirflowSkipException("Dry run: the batch was validated, and nothing was opened.")
+            if row.accepted == 0:
+                raise AirflowSkipException("No record of the batch was accepted, so nothing was opened.")
+            hook = self.connections.hook(row.connection)
+
+            def opened(data_set_id: str) -> None:
+                self.data_set_url = hook.data_set_url(data_set_id)
+                context["ti"].xcom_push(key=DATA_SET_ID_KEY, value=data_set_id)
+
+            summary = hook.upload_batch(
+                self.root(options),
+                row,
+                ledger=ledger,
+                origin=origin_of(context),
+                on_open=opened,
+                force=options.force,
+            )
+        return {**vars(summary), "state": str(summary.state)}

@@ -1,0 +1,57 @@
+"""Which errors Airflow tries again, and when."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.definitions.retry_policy import RetryDecision
+
+from tidepool_ingest.errors import Disposition, IngestError
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+SHORTEST_WAIT = timedelta(seconds=1)
+
+LONGEST_WAIT = timedelta(hours=1)
+"""No retry is put off for longer, whatever a server asks for."""
+
+
+class TidepoolRetryPolicy(ExceptionRetryPolicy):
+    """Try again what may succeed later, fail at once what cannot.
+
+    An error that says how long to wait (``Retry-After``, another task's lease) is tried again after that
+    long; a fatal one, and one that a person has to correct in the data, fails with its remedy as the
+    reason. Everything else follows the task's own ``retries`` and ``retry_delay``.
+    """
+
+    def __init__(
+        self, rules: list[RetryRule] | None = None, default: RetryAction = RetryAction.DEFAULT
+    ) -> None:
+        super().__init__([RetryRule(exception=IngestError)] if rules is None else rules, default)
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        """Decide by the error's disposition.
+
+        :param exception: what the task raised.
+        :param try_number: the try that failed, from 1.
+        :param max_tries: how many there may be.
+        :param context: the task's context.
+        """
+        if not isinstance(exception, IngestError):
+            return super().evaluate(exception, try_number, max_tries, context)
+        if exception.disposition is not Disposition.RETRIABLE:
+            return RetryDecision.fail(exception.remedy or exception.what)
+        seconds: Any = getattr(exception, "retry_after", None)
+        if seconds is None:
+            return RetryDecision(RetryAction.RETRY, reason=exception.what)
+        seconds = min(max(SHORTEST_WAIT.total_seconds(), float(seconds)), LONGEST_WAIT.total_seconds())
+        return RetryDecision.retry(timedelta(seconds=seconds), exception.what)
+
+
+RETRY_POLICY = TidepoolRetryPolicy()
+"""The one that every operator has unless told otherwise; it holds no state."""

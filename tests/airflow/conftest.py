@@ -1,0 +1,170 @@
+"""A local Airflow for the tests: one home for the session, set up before Airflow is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidepool_airflow.local.connection import simulator_connection
+from tidepool_airflow.local.home import PROJECT, LocalHome
+from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger.sessions import Session, sessions
+from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_ingest.simulator import Accounts, Simulator
+
+# Airflow reads its environment when it is imported, which collecting a test module may do already.
+HOME = LocalHome(Path(tempfile.mkdtemp(prefix="tidepool-airflow-tests-")))
+os.environ |= {**HOME.environment(), "TIDEPOOL_RETRIES": "0"}
+
+DAG_ID = "tidepool_normal_upload"
+TODAY = datetime.now(UTC).date()
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> LocalHome:
+    """The session's Airflow, its database made."""
+    from airflow.utils.db import initdb
+
+    initdb()
+    return HOME
+
+
+@dataclass
+class Run:
+    """What became of one DAG run."""
+
+    state: str
+    tasks: dict[tuple[str, int], str]
+    xcoms: dict[tuple[str, int, str], Any]
+
+
+@dataclass
+class World:
+    """A simulated Tidepool, an empty staging root and an empty ledger, as the DAG finds them."""
+
+    simulator: Simulator
+    staging: Path
+    ledger_file: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    def sessions(self) -> list[Session]:
+        ledger = Ledger(f"sqlite:///{self.ledger_file}")
+        try:
+            return sorted(sessions(ledger.database), key=lambda one: one.label)
+        finally:
+            ledger.close()
+
+    def posts(self) -> int:
+        """How many requests with records Tidepool has seen."""
+        return sum(one.method == "POST" and one.route.endswith("/data") for one in self.simulator.requests)
+
+    def run(
+        self,
+        conf: dict[str, Any] | None = None,
+        *,
+        logical_date: datetime | None = None,
+        run_type: str = "manual",
+        interval: tuple[datetime, datetime] | None = None,
+    ) -> Run:
+        """Run the DAG once in this process, each task as Airflow runs it."""
+        import airflow.models.dagrun
+        from airflow.dag_processing.dagbag import DagBag
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+        from airflow.utils.types import DagRunType
+
+        create = airflow.models.dagrun.get_or_create_dagrun
+
+        def created(**given: Any) -> Any:
+            run = create(**given)
+            if run_type != "manual":
+                # `DAG.test` only makes manual runs; a scheduler makes the other types like this.
+                run.run_type = DagRunType(run_type)
+                run.data_interval_start, run.data_interval_end = interval or (None, None)
+                given["session"].commit()
+            return run
+
+        with self.monkeypatch.context() as patch:
+            patch.setattr(airflow.models.dagrun, "get_or_create_dagrun", created)
+            dag = DagBag(str(PROJECT / "dags")).dags[DAG_ID]
+            run = dag.test(logical_date=logical_date, run_conf=conf)
+        with create_session() as session:
+            tasks = {
+                (one.task_id, one.map_index): str(one.state)
+                for one in run.get_task_instances(session=session)
+            }
+            found = session.query(XComModel).filter(
+                XComModel.dag_id == DAG_ID, XComModel.run_id == run.run_id
+            )
+            xcoms = {(one.task_id, one.map_index, one.key): XComModel.deserialize_value(one) for one in found}
+        return Run(str(run.state), tasks, xcoms)
+
+
+@pytest.fixture
+def world(airflow_home: LocalHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A world of its own for one test."""
+    accounts = Accounts()
+    for number, user_id in enumerate(SAMPLE_USERS):
+        accounts.add_user(f"sample-{number}", user_id=user_id)
+        accounts.grant("service", of=f"sample-{number}")
+    staging, ledger_file = tmp_path / "staging", tmp_path / "ledger.db"
+    staging.mkdir()
+    with Simulator(tmp_path / "simulator.db", accounts=accounts) as simulator:
+        connection = simulator_connection(simulator.base_url)
+        monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_DEFAULT", json.dumps(connection))
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_TIDEPOOL_LEDGER", json.dumps({"conn_type": "sqlite", "host": str(ledger_file)})
+        )
+        monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(staging))
+        yield World(simulator, staging, ledger_file, monkeypatch)
+
+
+def readings(
+    number: int, *, device: str = "device-1", day: date = TODAY, **fields: Any
+) -> list[dict[str, Any]]:
+    """Some readings of a meter, half a minute apart, so that a day takes 2,880."""
+    return [
+        {
+            "type": "smbg",
+            "time": f"{day}T{index // 120:02}:{index // 2 % 60:02}:{index % 2 * 30:02}Z",
+            "deviceId": device,
+            "units": "mg/dL",
+            "value": 100 + index % 50,
+            **fields,
+        }
+        for index in range(number)
+    ]
+
+
+def stage(
+    staging: Path,
+    records: list[Any],
+    *,
+    user: str = SAMPLE_USERS[0],
+    day: date = TODAY,
+    batch: str = "batch-1",
+    device: str = "device-1",
+    **manifest: Any,
+) -> Path:
+    """Stage records as one ready batch."""
+    folder = staging / day.isoformat() / user / batch
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (line if isinstance(line, bytes) else json.dumps(line).encode() for line in records)
+    (folder / "records.ndjson").write_bytes(b"".join(line + b"\n" for line in lines))
+    body = {"deviceId": device, "deviceModel": "Meter", "deviceTags": ["bgm"]}
+    given = {
+        "userId": user,
+        "dataSet": body,
+        "files": [{"name": "records.ndjson", "format": "ndjson"}],
+        **manifest,
+    }
+    (folder / "manifest.json").write_text(json.dumps(given))
+    return folder

@@ -1,0 +1,226 @@
+"""The whole DAG, run task by task as Airflow runs it, against the simulator over real HTTP."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.airflow.conftest import TODAY, World, readings, stage
+from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_ingest.sample.checker.check import check
+from tidepool_ingest.simulator import Fault
+
+LONG_AGO = TODAY - timedelta(days=400)
+
+
+def midnight(day: Any) -> datetime:
+    return datetime(day.year, day.month, day.day, 3, tzinfo=UTC)
+
+
+def test_a_staged_batch_becomes_a_verified_data_set(world: World) -> None:
+    stage(world.staging, readings(1_200))
+    run = world.run()
+    (session,) = world.sessions()
+
+    assert run.state == "success"
+    assert (session.state, session.accepted, session.visible_rows) == ("verified", 1_200, 1_200)
+    assert check(world.staging, world.staging.parent / "simulator.db").ok
+
+
+def test_the_session_id_is_in_xcom_and_in_the_ledger(world: World) -> None:
+    stage(world.staging, readings(3))
+    run = world.run()
+    (session,) = world.sessions()
+
+    assert run.xcoms["batch.upload", 0, "data_set_id"] == session.data_set_id
+    assert (session.dag_id, session.map_index, session.try_number) == ("tidepool_normal_upload", 0, 1)
+
+
+def test_a_second_run_takes_up_nothing(world: World) -> None:
+    stage(world.staging, readings(3))
+    world.run()
+    sent = world.posts()
+    second = world.run()
+
+    assert second.state == "success"
+    assert second.xcoms["plan", -1, "plan"]["done"] == 1
+    assert world.posts() == sent
+
+
+@pytest.mark.parametrize("logical_date", [None, midnight(LONG_AGO), midnight(TODAY + timedelta(days=30))])
+def test_a_manual_run_takes_what_is_ready_whatever_its_logical_date(
+    world: World, logical_date: datetime | None
+) -> None:
+    stage(world.staging, readings(3))
+
+    assert world.run(logical_date=logical_date).state == "success"
+    assert [one.state for one in world.sessions()] == ["verified"]
+
+
+def test_explicit_days_take_exactly_those(world: World) -> None:
+    for days_ago in (1, 2, 3):
+        day = TODAY - timedelta(days=days_ago)
+        stage(world.staging, readings(3, day=day), day=day, batch=f"batch-{days_ago}")
+    run = world.run({"first_day": str(TODAY - timedelta(days=2))})
+
+    assert [one.day for one in world.sessions()] == [TODAY - timedelta(days=2)]
+    assert run.xcoms["plan", -1, "plan"]["days_outside"] == [str(TODAY - timedelta(days=n)) for n in (3, 1)]
+
+
+def test_a_scheduled_run_takes_its_day_and_late_arrivals(world: World) -> None:
+    for days_ago in (400, 401, 405, 420):
+        day = TODAY - timedelta(days=days_ago)
+        stage(world.staging, readings(2, day=day), day=day, batch=f"batch-{days_ago}")
+    start = midnight(LONG_AGO)
+    run = world.run(run_type="scheduled", interval=(start, start + timedelta(days=1)), logical_date=start)
+
+    assert run.state == "success"
+    assert sorted((TODAY - one.day).days for one in world.sessions()) == [400, 401, 405]
+
+
+def test_a_backfilled_run_takes_its_day_only(world: World) -> None:
+    for days_ago in (400, 401):
+        day = TODAY - timedelta(days=days_ago)
+        stage(world.staging, readings(2, day=day), day=day, batch=f"batch-{days_ago}")
+    start = midnight(LONG_AGO)
+    world.run(run_type="backfill", interval=(start, start + timedelta(days=1)), logical_date=start)
+
+    assert [(TODAY - one.day).days for one in world.sessions()] == [400]
+
+
+def test_nothing_ready_is_a_success(world: World) -> None:
+    run = world.run()
+
+    assert run.state == "success"
+    assert run.xcoms["plan", -1, "plan"]["batches"] == 0
+
+
+def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
+    stage(world.staging, [*readings(20), {"type": "smbg"}])
+    run = world.run({"dry_run": True})
+
+    assert run.state == "success"
+    assert run.tasks["batch.upload", 0] == "skipped"
+    assert run.xcoms["batch.prepare", 0, "return_value"]["quarantined"] == 1
+    assert world.simulator.requests == []
+
+    assert world.run().state == "success"
+    assert [one.state for one in world.sessions()] == ["verified"]
+
+
+def test_one_bad_batch_fails_the_run_and_the_others_go_on(world: World) -> None:
+    stage(world.staging, readings(3), batch="good")
+    (
+        stage(world.staging, readings(3, device="device-2"), batch="bad", device="device-2") / "manifest.json"
+    ).write_text("{")
+    run = world.run()
+
+    assert run.state == "failed"
+    assert sorted(one.state for one in world.sessions()) == ["failed", "verified"]
+    assert sorted(state for (task, _), state in run.tasks.items() if task == "batch.prepare") == [
+        "failed",
+        "success",
+    ]
+    assert sorted(state for (task, _), state in run.tasks.items() if task == "batch.upload") == [
+        "success",
+        "upstream_failed",
+    ]
+    assert run.tasks["report", -1] == "failed"
+
+
+def test_a_corrected_batch_uploads_on_the_next_run(world: World) -> None:
+    folder = stage(world.staging, readings(3), files=[{"name": "absent.ndjson", "format": "ndjson"}])
+    assert world.run().state == "failed"
+    stage(world.staging, readings(3))
+
+    assert world.run().state == "success"
+    assert sorted(one.state for one in world.sessions()) == ["replaced", "verified"]
+    assert folder.exists()
+
+
+def test_too_many_refused_records_stop_before_anything_is_opened(world: World) -> None:
+    stage(world.staging, [*readings(5), *({"type": "smbg"} for _ in range(5))])
+    run = world.run()
+
+    assert run.state == "failed"
+    assert [(one.state, one.reason) for one in world.sessions()] == [("held", "too-many-refused")]
+    assert world.simulator.requests == []
+
+    assert world.run({"max_quarantined_percent": 50}).state == "success"
+    assert [one.state for one in world.sessions()] == ["verified"]
+
+
+def test_a_failed_upload_fails_the_run_and_the_next_one_goes_on(world: World) -> None:
+    stage(world.staging, readings(2_500))
+    world.simulator.faults.add(Fault.refused("close", 503, times=50))
+    assert world.run().state == "failed"
+    opened = [one.data_set_id for one in world.sessions()]
+    sent = world.posts()
+    world.simulator.faults.clear()
+
+    assert world.run().state == "success"
+    assert [one.data_set_id for one in world.sessions()] == opened
+    assert world.posts() == sent
+    assert check(world.staging, world.staging.parent / "simulator.db").ok
+
+
+def test_an_unknown_parameter_is_refused(world: World) -> None:
+    stage(world.staging, readings(3))
+    run = world.run({"frist_day": "2026-01-01"})
+
+    assert run.state == "failed"
+    assert run.tasks["plan", -1] == "failed"
+    assert run.tasks["report", -1] == "failed"
+    assert world.simulator.requests == []
+
+
+def test_a_user_the_token_may_not_write_to_fails_alone(world: World) -> None:
+    stage(world.staging, readings(3), batch="good")
+    stage(world.staging, readings(3), user="0123456789", batch="stranger")
+    run = world.run()
+
+    assert run.state == "failed"
+    assert sorted((one.state, one.reason) for one in world.sessions()) == [
+        ("failed", "tidepool-permission"),
+        ("verified", None),
+    ]
+
+
+def test_only_some_users(world: World) -> None:
+    for user in SAMPLE_USERS:
+        stage(world.staging, readings(3), user=user)
+    world.run({"users": [SAMPLE_USERS[1]]})
+
+    assert [one.user_id for one in world.sessions()] == [SAMPLE_USERS[1]]
+
+
+def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEPOOL_ALLOWED_CONNECTIONS", "tidepool_clinic_b")
+    uploader = world.simulator.accounts["uploader"]
+    other = {"conn_type": "tidepool", "host": world.simulator.base_url, "extra": {"auth_mode": "login"}}
+    login = {"login": uploader.username, "password": uploader.password}
+    monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_CLINIC_B", json.dumps(other | login))
+    owner = world.simulator.accounts["owner"].id
+    stage(world.staging, readings(3), user=owner, batch="allowed", connection="tidepool_clinic_b")
+    stage(world.staging, readings(3), batch="not-allowed", connection="tidepool_elsewhere")
+    run = world.run()
+
+    assert run.state == "failed"
+    assert {(one.user_id, one.state, one.reason) for one in world.sessions()} == {
+        (owner, "verified", None),
+        (SAMPLE_USERS[0], "failed", "connection-not-allowed"),
+    }
+
+
+def test_forced_runs_upload_again_and_the_older_copy_is_archived(world: World) -> None:
+    stage(world.staging, readings(3))
+    world.run()
+    (first,) = world.sessions()
+    world.run({"force": True})
+    (second,) = world.sessions()
+
+    assert first.data_set_id != second.data_set_id
+    assert check(world.staging, world.staging.parent / "simulator.db").visible == 3

@@ -1,0 +1,76 @@
+"""A real Tidepool export of 2014 through the whole DAG: input that nobody here wrote."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from upath import UPath
+
+from tests.airflow.conftest import World
+from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_ingest.sample.checker.check import check
+from tidepool_ingest.staging.manifest import RecordEdits
+from tidepool_ingest.staging.stage import stage
+from tidepool_ingest.tidepool import ClientSettings, connect
+
+RECORDS = 8_994
+
+
+@pytest.fixture
+def export(shared: Path) -> Path:
+    return shared / "real" / "export-2014.ndjson.gz"
+
+
+def staged(world: World, export: Path, **edits: Any) -> None:
+    stage(
+        UPath(export),
+        UPath(world.staging),
+        SAMPLE_USERS[0],
+        data_set={"deviceId": "Demo - 123"},
+        edits=RecordEdits(**edits) if edits else None,
+    )
+
+
+def visible_glucose(world: World) -> list[float]:
+    settings = ClientSettings.of(
+        {
+            "environment": world.simulator.base_url,
+            "auth_mode": "token",
+            "token": world.simulator.accounts["sample-0"].token,
+        }
+    )
+    return [datum["value"] for datum in connect(settings).read_data(SAMPLE_USERS[0], types=["cbg"])]
+
+
+def test_as_exported_every_record_is_refused_and_nothing_is_opened(world: World, export: Path) -> None:
+    staged(world, export)
+    run = world.run()
+    found = world.sessions()
+
+    assert run.state == "failed"
+    assert {(one.state, one.reason) for one in found} == {("held", "too-many-refused")}
+    assert sum(one.staged or 0 for one in found) == sum(one.quarantined or 0 for one in found) == RECORDS
+    assert world.simulator.requests == []
+
+
+def test_with_edits_it_is_visible_in_the_right_unit(world: World, export: Path) -> None:
+    staged(world, export, drop=("id", "source"), glucose_units="mmol/L")
+    run = world.run()
+    found = world.sessions()
+
+    assert run.state in ("success", "failed")
+    verified = [one for one in found if one.state == "verified"]
+    assert sum(one.accepted or 0 for one in verified) > 0.98 * RECORDS
+    assert statistics.median(visible_glucose(world)) == pytest.approx(6.38, abs=0.005)
+    assert check(world.staging, world.staging.parent / "simulator.db").lost == 0
+
+
+def test_without_the_unit_it_is_held(world: World, export: Path) -> None:
+    staged(world, export, drop=("id", "source"))
+    world.run()
+
+    assert "glucose-units-implausible" in {one.reason for one in world.sessions()}
+    assert visible_glucose(world) == []
