@@ -1,0 +1,54 @@
+# Everything a newcomer needs. Each target sets up what it needs first; see README.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+
+.PHONY: help demo up test test-all check requirements requirements-check bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 20
+
+demo: $(READY)  ## run the main job through Airflow on sample data, against a simulated Tidepool
+	@$(BIN)/python -m tidepool_airflow.local.demo
+
+up: $(READY)  ## start Airflow with its web UI and a simulated Tidepool; Ctrl-C stops both
+	@$(BIN)/python -m tidepool_airflow.local.up
+
+test: check  ## the checks, and the tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-all: check requirements-check  ## all tests, those with a real scheduler too
+	$(PYTEST) -m slow
+
+check: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+requirements: $(READY)  ## compile the pinned requirements anew
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+
+requirements-check: $(READY)  ## fail if the pinned requirements are not what their lists ask for
+	@scratch=$$(mktemp -d) && cp requirements*.in requirements*.txt $$scratch && \
+	 uv=$$PWD/$(BIN)/uv && cd $$scratch && status=0; \
+	 for name in requirements requirements-dev; do \
+	   $$uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url $$name.in -o $$name.txt && \
+	   diff -u $(CURDIR)/$$name.txt $$name.txt || { echo "$$name.txt is stale: run make requirements" >&2; status=1; }; \
+	 done; rm -r $$scratch; exit $$status
+
+clean:  ## remove what demo, up and tests have written (not the virtual environment)
+	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# uv installs the pinned set, hashes checked, several times faster than pip does.
+$(READY): requirements.txt requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit("This project needs Python 3.11, 3.12 or 3.13; set PYTHON, for example: make PYTHON=python3.12 demo")'
+	@echo "Setting up $(VENV) …"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements-dev.txt)"
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements-dev.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
