@@ -16,6 +16,7 @@ from tidepool_ingest.cli.errors import CommandError
 from tidepool_ingest.cli.table import table
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.database import current_revision, head_revision, ledger_url
+from tidepool_ingest.ledger.errors import LedgerUnavailableError
 from tidepool_ingest.ledger.sessions import Session, sessions
 from tidepool_ingest.privacy import short_hash
 
@@ -90,6 +91,8 @@ def _found(options: argparse.Namespace) -> list[Session] | None:
                 "ledger-version",
             )
         return sessions(ledger.database, state=options.state, label_part=options.batch, limit=options.limit)
+    except LedgerUnavailableError as error:
+        raise CommandError(error.what, f"Check --ledger or ${LEDGER_VARIABLE}.", error.code) from None
     finally:
         ledger.close()
 

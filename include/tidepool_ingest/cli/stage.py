@@ -125,8 +125,9 @@ def _data_set(options: argparse.Namespace) -> dict[str, Any]:
         _refuse(
             f"Tidepool would refuse {', '.join(f'{code} at {masked_pointer(at)}' for code, at in problems)}"
         )
-    if options.deduplicator and deduplicator_named(options.deduplicator) is None:
-        _refuse("Tidepool knows no such --deduplicator")
+    deduplicator = deduplicator_named(options.deduplicator or DEFAULT_DEDUPLICATOR)
+    if deduplicator is None or "normal" not in deduplicator.works_for:
+        _refuse("Tidepool knows no such --deduplicator for normal data sets")
     return body
 
 
@@ -153,7 +154,7 @@ def _assignment(text: str) -> tuple[str, Any]:
             raise StrictJsonError("there is no = in it")
         return name, strict_json(value.encode(errors="surrogateescape"))
     except StrictJsonError as error:
-        _refuse(f"--set takes FIELD=JSON, for example 'units=\"mg/dL\"', and in one {error.detail}")
+        _refuse(f"--set takes FIELD=JSON, for example 'units=\"mg/dL\"'; here {error.detail}")
 
 
 def _refuse(detail: str) -> NoReturn:

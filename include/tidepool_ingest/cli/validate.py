@@ -22,7 +22,7 @@ from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.block import Block
 from tidepool_ingest.staging.edits import Edits
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import FileFormat, Manifest, read_manifest
+from tidepool_ingest.staging.manifest import MANIFEST_NAME, FileFormat, Manifest, read_manifest
 from tidepool_ingest.staging.records import FileReader, open_file
 from tidepool_ingest.staging.stage import guess_format
 from tidepool_ingest.staging.storage import filesystem, local_path, reading
@@ -78,6 +78,8 @@ class _Batch:
 def run(options: argparse.Namespace) -> int:
     """Validate the path."""
     path = place(options.path)
+    if path.name == MANIFEST_NAME:
+        path = path.parent
     with reading():
         is_folder = filesystem(path).isdir(path.path)
     if not is_folder:

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import DEVICE, USER, Ran, Run, cbg, ndjson
+
+
+def manifest_of(folder: str) -> Any:
+    return json.loads((Path(folder) / "manifest.json").read_text())
+
+
+def stage(run: Run, *arguments: object) -> Ran:
+    return run("stage", "a.ndjson", "--user", USER, "--root", "staging", *arguments)
+
+
+@pytest.fixture
+def data_file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(ndjson(cbg(), cbg(deviceId="other"), cbg(value=7)))
+    return path
+
+
+def test_each_device_becomes_a_batch_of_today(run: Run, data_file: Path) -> None:
+    ran = stage(run)
+
+    today = datetime.now(UTC).date().isoformat()
+    assert (ran.code, ran.err) == (0, "")
+    assert [Path(line).parent for line in ran.lines] == [Path("staging") / today / USER] * 2
+    assert [manifest_of(line)["dataSet"] for line in ran.lines] == [
+        {"deviceId": DEVICE},
+        {"deviceId": "other"},
+    ]
+    assert [manifest_of(line)["files"][0]["records"] for line in ran.lines] == [2, 1]
+
+
+def test_what_was_staged_is_valid(run: Run, data_file: Path) -> None:
+    for folder in stage(run).lines:
+        assert run("validate", folder).code == 0
+
+
+def test_the_manifest_says_what_the_options_say(run: Run, data_file: Path) -> None:
+    data_file.write_bytes(ndjson(cbg()))
+    device = ["--device-model", "G6", "--device-serial-number", "S1", "--device-tag", "cgm"]
+    device += ["--device-manufacturer", "Dexcom", "--timezone", "Europe/London", "--time-processing", "none"]
+    device += ["--deduplicator", "org.tidepool.deduplicator.none"]
+    edits = ["--drop", "id", "--drop", "source", "--set", 'notes=["a=b"]', "--glucose-units", "mmol/L"]
+    ran = stage(run, "--day", "2026-03-01", "--batch-id", "b", "--connection", "clinic", *device, *edits)
+
+    assert ran.lines == [f"staging/2026-03-01/{USER}/b"]
+    manifest = manifest_of(ran.lines[0])
+    assert manifest["dataSet"] == {
+        "deviceId": DEVICE,
+        "deviceModel": "G6",
+        "deviceSerialNumber": "S1",
+        "deviceTags": ["cgm"],
+        "deviceManufacturers": ["Dexcom"],
+        "timezone": "Europe/London",
+        "timeProcessing": "none",
+        "deduplicator": {"name": "org.tidepool.deduplicator.none"},
+    }
+    assert manifest["edits"] == {
+        "drop": ["id", "source"],
+        "set": {"notes": ["a=b"]},
+        "glucoseUnits": "mmol/L",
+    }
+    assert manifest["connection"] == "clinic"
+
+
+def test_records_without_a_device_get_the_one_given(run: Run, data_file: Path) -> None:
+    data_file.write_bytes(ndjson(cbg(deviceId=None)))
+
+    (folder,) = stage(run, "--device-id", "given").lines
+
+    assert manifest_of(folder)["dataSet"]["deviceId"] == "given"
+    assert run("validate", folder).code == 0
+
+
+def test_the_root_may_come_from_the_environment(
+    run: Run, data_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", "elsewhere")
+
+    ran = run("stage", "a.ndjson", "--user", USER)
+
+    assert all(line.startswith("elsewhere/") for line in ran.lines)
+    monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", "")
+    assert "--root" in run("stage", "a.ndjson", "--user", USER).error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--batch-id", "../b"], "batch id"),
+        (["--connection", "a b"], "connection"),
+        (["--set", "units"], "FIELD=JSON"),
+        (["--set", "units=mmol/L"], "FIELD=JSON"),
+        (["--set", "value=NaN"], "FIELD=JSON"),
+        (["--set", "value=1e999"], "FIELD=JSON"),
+        (["--set", "value=\udcff"], "FIELD=JSON"),
+        (["--set", "=1"], "no name"),
+        (["--drop", ""], "--drop"),
+        (["--drop", "id", "--set", "id=1"], "drops and sets"),
+        (["--glucose-units", "mg/dL", "--drop", "units"], "glucoseUnits"),
+        (["--drop", "deviceId"], "deviceId"),
+        (["--timezone", "Nowhere"], "value-not-valid at /timezone"),
+        (["--time-processing", "magic"], "at /timeProcessing"),
+        (["--device-tag", "pump"], "at /deviceTags/0"),
+        (["--device-id", ""], "at /deviceId"),
+        (["--deduplicator", "org.example.none"], "--deduplicator"),
+        (["--root", "s4://bucket"], "staging-unreachable"),
+        (["--root", "a.ndjson"], "staging-unwritable"),
+    ],
+)
+def test_arguments_that_make_no_batch_are_one_line(
+    run: Run, data_file: Path, arguments: list[str], what: str
+) -> None:
+    assert what in stage(run, *arguments).error
+    assert not (data_file.parent / "staging").exists()
+
+
+@pytest.mark.parametrize("user", ["bob", "0123456789a", "../0123456789", ""])
+def test_a_user_id_that_tidepool_cannot_have_given_is_one_line(run: Run, data_file: Path, user: str) -> None:
+    error = run("stage", "a.ndjson", "--user", user, "--root", "staging").error
+
+    assert "user id" in error
+    assert not user or user not in error
+
+
+def test_a_file_that_cannot_be_staged_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_bytes(b"")
+    assert "holds no record" in stage(run).error
+    (tmp_path / "a.ndjson").unlink()
+    assert "no such data file" in stage(run).error
+    (tmp_path / "a.ndjson").write_bytes(ndjson(cbg(deviceId=None)))
+    assert "no deviceId" in stage(run).error
+
+
+def test_a_batch_id_is_taken_once(run: Run, data_file: Path) -> None:
+    assert stage(run, "--batch-id", "b").code == 0
+    assert "[stage-exists]" in stage(run, "--batch-id", "b").error

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
+
+HASH = "org.tidepool.deduplicator.device.deactivate.hash"
+
+
+def batch(folder: Path, content: bytes, **changes: Any) -> Path:
+    """Write a batch folder by hand, its one file plain."""
+    folder.mkdir(parents=True)
+    (folder / "a.ndjson").write_bytes(content)
+    manifest = {
+        "userId": USER,
+        "dataSet": {"deviceId": DEVICE, "deviceModel": "G6", "deduplicator": {"name": HASH}},
+        "files": [{"name": "a.ndjson", "format": "ndjson"}],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest | changes))
+    return folder
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Path:
+    """Where a batch of the user lies in staging."""
+    return tmp_path / "staging" / "2026-03-01" / USER / "batch-1"
+
+
+def test_the_table_counts_by_type_and_reason(run: Run, tmp_path: Path) -> None:
+    bad = cbg(units="furlongs", value=2)
+    food = {"type": "food", "time": "2026-03-01T00:00:00Z", "deviceId": DEVICE}
+    content = ndjson(cbg(), cbg(value=7), cbg(), bad, food, {"type": "Alice"}) + b'{"type":\nnull\n'
+    (tmp_path / "a.ndjson").write_bytes(content)
+
+    ran = run("validate", "a.ndjson")
+
+    assert (ran.code, ran.err) == (1, "")
+    assert ran.out == (
+        "type        accepted  refused\n"
+        "----------  --------  -------\n"
+        "cbg                2        1\n"
+        "food               1        0\n"
+        "unknown            0        1\n"
+        "unreadable         0        2\n"
+        "\n"
+        "type        refused for        field   records\n"
+        "----------  -----------------  ------  -------\n"
+        "cbg         value-not-allowed  /units        1\n"
+        "unknown     value-not-allowed  /type         1\n"
+        "unreadable  staged-not-json                  1\n"
+        "unreadable  staged-null                      1\n"
+        "\n"
+        "8 records: 3 accepted, 4 refused, 1 identical to another one\n"
+    )
+
+
+def test_a_clean_file_is_success(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(json.dumps([cbg(), cbg(value=7)]).encode()))
+
+    ran = run("validate", "a.json.gz")
+
+    assert ran.code == 0
+    assert ran.lines[-1] == "2 records: 2 accepted, 0 refused"
+    assert "refused for" not in ran.out
+
+
+def test_a_reason_counts_a_record_once(run: Run, tmp_path: Path) -> None:
+    schedules = {"mine": [{"rate": "x", "start": 0}], "yours": [{"rate": "x", "start": 0}]}
+    settings = cbg(type="pumpSettings", units=None, value=None, basalSchedules=schedules)
+    (tmp_path / "a.ndjson").write_bytes(ndjson(settings))
+
+    (row,) = [line.split() for line in run("validate", "a.ndjson").lines if "type-not-float64" in line]
+
+    assert row == ["pumpSettings", "type-not-float64", "/basalSchedules/*/0/rate", "1"]
+
+
+def test_the_table_shows_no_value_and_no_name(run: Run, tmp_path: Path) -> None:
+    record = cbg(type="pumpSettings", units={"bg": "secret-unit"}, id="secret-id", value=None)
+    record |= {"deviceId": "secret-device", "basalSchedules": {"secret-schedule": [{"rate": -1, "start": 0}]}}
+    other = cbg(value="secret-value", secretField=1)
+    lines = ndjson(record, other, {"type": "secret-type"})
+    (tmp_path / "a.ndjson").write_bytes(lines + b'{"secret-text"\n')
+
+    ran = run("validate", "a.ndjson")
+
+    assert "0 accepted, 4 refused" in ran.out
+    assert "/basalSchedules/*/0/rate" in ran.out
+    assert "secret" not in ran.out + ran.err
+
+
+def test_many_reasons_are_cut_short(run: Run, tmp_path: Path) -> None:
+    settings = cbg(type="pumpSettings", units=None, value=None)
+    settings["basalSchedules"] = {"a": [{"rate": -1, "start": start} for start in range(60)]}
+    (tmp_path / "a.ndjson").write_bytes(ndjson(settings))
+
+    ran = run("validate", "a.ndjson")
+
+    assert sum(line.startswith("pumpSettings ") for line in ran.lines) == 1 + 50
+    assert "more such rows; --verdicts" in ran.out
+
+
+def test_what_is_accepted_but_hardly_meant_so_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_bytes(ndjson(cbg(), cbg(time="2026-03-01T01:00:00+01:00", value=7)))
+
+    ran = run("validate", "a.ndjson")
+
+    assert ran.code == 0
+    assert "accepted, but" in ran.out
+    assert "staged-time-not-utc" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("a.ndjson", b"", "holds no record"),
+        ("a.ndjson", b"\n \n", "holds no record"),
+        ("a.gz", gzip.compress(ndjson(cbg()))[:-12], "ends in the middle"),
+        ("a.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\0\xff\xff\xff\xff", "is damaged"),
+        ("a.gz", ndjson(cbg()), "compression"),
+        ("a.ndjson", gzip.compress(ndjson(cbg())), "compression"),
+        ("a.json", b'[{"type":"cbg"}', "ends in the middle"),
+        ("a.ndjson", b"\xff\xfe{\0}\0", "not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("verdicts", [(), ("--verdicts",)])
+def test_a_file_that_cannot_be_read_is_one_line(
+    run: Run, tmp_path: Path, name: str, content: bytes, what: str, verdicts: tuple[str, ...]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    error = run("validate", name, *verdicts).error
+
+    assert what in error
+    assert "manifest" not in error
+
+
+def test_a_format_that_is_not_the_file_s_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(ndjson(cbg()))
+
+    assert "file-not-array" in run("validate", "a", "--format", "json").error
+
+
+@pytest.mark.parametrize("place", ["nowhere", "a/b", "s4://bucket/a", "file:///nowhere/a"])
+def test_a_place_that_is_not_there_is_one_line(run: Run, place: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(ndjson(cbg()))
+
+    error = run("validate", place).error
+
+    assert "file-missing" in error or "staging-unreachable" in error
+
+
+def test_a_storage_whose_package_is_missing_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
+
+    assert "fsspec package" in run("validate", "gs://bucket/a").error
+
+
+def test_a_batch_is_validated_as_its_manifest_asks(run: Run, staged: Path) -> None:
+    content = ndjson(cbg(id="bad id", source="x"), cbg(value=7, id="bad id"), cbg(type=None, id="bad id"))
+    batch(staged, content, edits={"drop": ["id", "source"]})
+
+    ran = run("validate", staged)
+
+    assert ran.code == 1
+    assert "3 records: 2 accepted, 1 refused" in ran.out
+    assert [line.split() for line in ran.lines if line.startswith(("id ", "source "))] == [
+        ["id", "3"],
+        ["source", "1"],
+    ]
+    shown = run("validate", "--verdicts", staged)
+    assert [json.loads(line)["accepted"] for line in shown.lines] == [True, True, False]
+
+
+def test_the_manifest_stands_for_its_folder(run: Run, staged: Path) -> None:
+    batch(staged, ndjson(cbg()))
+
+    assert run("validate", staged / "manifest.json").out == run("validate", staged).out
+    assert "1 accepted, 0 refused" in run("validate", staged).out
+
+
+def test_several_files_are_one_batch(run: Run, staged: Path) -> None:
+    files = [{"name": name, "format": "ndjson"} for name in ("a.ndjson", "b.ndjson")]
+    batch(staged, ndjson(cbg()), files=files)
+    (staged / "b.ndjson").write_bytes(ndjson(cbg(), cbg(time=None)))
+
+    assert "1 accepted, 1 refused, 1 identical" in run("validate", staged).out
+    lines = run("validate", "--verdicts", staged).lines
+    assert [json.loads(line)["index"] for line in lines] == [0, 1, 2]
+
+
+def test_a_batch_needs_device_ids_where_its_deduplicator_does(run: Run, staged: Path, tmp_path: Path) -> None:
+    bolus = cbg(type="bolus", subType="normal", normal=1, units=None, value=None)
+    wizard = cbg(type="wizard", value=None, bolus=bolus | {"deviceId": None})
+    content = ndjson(wizard)
+    batch(staged, content)
+    (tmp_path / "alone.ndjson").write_bytes(content)
+
+    assert "staged-device-id-missing" in run("validate", staged).out
+    assert "1 accepted" in run("validate", "alone.ndjson").out
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"userId": "9876543210"}, "manifest-user"),
+        ({"colour": "red"}, "manifest-malformed"),
+        ({"dataSet": {"deviceId": DEVICE, "timezone": "Nowhere"}}, "data-set-body"),
+        ({"dataSet": {"deviceId": DEVICE, "deduplicator": {"name": "org.example"}}}, "deduplicator"),
+        ({"dataSet": {"deviceModel": "G6"}}, "device-id-required"),
+        ({"files": [{"name": "../a.ndjson", "format": "ndjson"}]}, "file-name"),
+        ({"files": [{"name": "b.ndjson", "format": "ndjson"}]}, "file-missing"),
+        ({"files": [{"name": "a.ndjson", "format": "ndjson", "sha256": "0" * 64}]}, "file-sha256"),
+        ({"files": [{"name": "a.ndjson", "format": "ndjson", "records": 3}]}, "file-records"),
+    ],
+)
+def test_a_batch_that_cannot_be_taken_is_one_line(
+    run: Run, staged: Path, changes: dict[str, Any], code: str
+) -> None:
+    batch(staged, ndjson(cbg()), **changes)
+
+    error = run("validate", staged).error
+
+    assert f"[{code}]" in error
+    assert error.startswith("tidepool-ingest: batch 2026-03-01/")
+    assert USER not in error
+    assert DEVICE not in error
+
+
+def test_digest_and_count_that_agree_are_fine(run: Run, staged: Path) -> None:
+    content = ndjson(cbg())
+    digest = hashlib.sha256(content).hexdigest()
+    files = [{"name": "a.ndjson", "format": "ndjson", "sha256": digest, "records": 1}]
+
+    assert run("validate", batch(staged, content, files=files)).code == 0
+
+
+def test_a_folder_outside_staging_is_validated_too(run: Run, tmp_path: Path) -> None:
+    batch(tmp_path / "draft", ndjson(cbg()), userId="9876543210")
+
+    assert run("validate", "draft").code == 0
+
+
+def test_a_folder_without_a_manifest_is_no_batch(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "draft").mkdir()
+
+    assert "[manifest-missing]" in run("validate", "draft").error
+    assert "--format" in run("validate", "draft", "--format", "json").error
+
+
+def test_values_in_another_unit_than_they_claim_hold_a_batch(run: Run, staged: Path) -> None:
+    content = ndjson(*(cbg(units="mg/dL", value=5 + n / 10) for n in range(30)))
+    batch(staged, content)
+
+    ran = run("validate", staged)
+
+    assert ran.code == 2
+    assert "30 accepted" in ran.out
+    assert "is held" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    alone = run("validate", staged / "a.ndjson")
+    assert alone.code == 0
+    assert "--glucose-units" in alone.lines[-1]
+
+
+def test_a_batch_whose_manifest_says_the_unit_is_not_held(run: Run, staged: Path) -> None:
+    content = ndjson(*(cbg(units="mg/dL", value=5 + n / 10) for n in range(30)))
+    batch(staged, content, edits={"glucoseUnits": "mmol/L"})
+
+    ran = run("validate", staged)
+
+    assert (ran.code, ran.err) == (0, "")
