@@ -15,8 +15,9 @@ from tidepool_ingest.cli.arguments import count
 from tidepool_ingest.cli.errors import CommandError
 from tidepool_ingest.cli.table import table
 from tidepool_ingest.ledger import BatchState, Ledger
-from tidepool_ingest.ledger.database import current_revision, head_revision, ledger_url
+from tidepool_ingest.ledger.database import ledger_url
 from tidepool_ingest.ledger.errors import LedgerUnavailableError
+from tidepool_ingest.ledger.migrating import HEAD_REVISION, current_revision
 from tidepool_ingest.ledger.sessions import Session, sessions
 from tidepool_ingest.privacy import short_hash
 
@@ -84,7 +85,7 @@ def _found(options: argparse.Namespace) -> list[Session] | None:
         revision = current_revision(ledger.database.engine)
         if revision is None:
             return None
-        if revision != head_revision():
+        if revision != HEAD_REVISION:
             raise CommandError(
                 "The ledger's tables are those of another version of this project.",
                 "Run the DAG once with this version, which brings older ones up to date.",

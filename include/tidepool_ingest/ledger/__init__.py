@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch
 from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
-from tidepool_ingest.ledger.database import Database, migrate
+from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.file_digests import FileDigests
 from tidepool_ingest.ledger.leases import Lease, Leases
+from tidepool_ingest.ledger.migrating import migrate
 from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, ChunkState, DataSetState
 
 __all__ = [

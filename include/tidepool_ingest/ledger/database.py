@@ -1,4 +1,4 @@
-"""The ledger's database: how it is reached and how its schema is brought up to date."""
+"""The ledger's database: how it is reached."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -24,9 +20,6 @@ SQLITE_WAIT_SECONDS = 30
 
 CONNECT_WAIT_SECONDS = 10
 """How long to wait for PostgreSQL to take a connection."""
-
-MIGRATION_LOCK = 0x71DE_9001
-"""PostgreSQL advisory lock: one process migrates at a time."""
 
 READING = "ledger_reading"
 """Execution option of a connection that only reads, and so need not wait for SQLite's one writer."""
@@ -135,52 +128,3 @@ def unavailable_named() -> Iterator[None]:
         ) from None
     except PoolTimeoutError as error:
         raise LedgerUnavailableError(type(error).__name__) from None
-
-
-def alembic_config() -> Config:
-    """Return Alembic's configuration for the ledger's own migrations."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
-
-
-def migrate(engine: Engine, revision: str = "head") -> None:
-    """Bring the schema to a revision; do nothing when it is there already.
-
-    Safe when many processes start at once: they take turns.
-
-    :param engine: the ledger's engine.
-    :param revision: an Alembic revision; an older one migrates back.
-    """
-    if revision == "head" and current_revision(engine) == head_revision():
-        return
-    config = alembic_config()
-    with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        config.attributes["connection"] = connection
-        here = MigrationContext.configure(connection).get_current_revision()
-        if revision == "head" or here is None:
-            command.upgrade(config, revision)
-        elif revision == "base" or _is_older(revision, here):
-            command.downgrade(config, revision)
-        else:
-            command.upgrade(config, revision)
-
-
-def _is_older(revision: str, than: str) -> bool:
-    script = ScriptDirectory.from_config(alembic_config())
-    return revision != than and revision in {
-        older.revision for older in script.iterate_revisions(than, "base")
-    }
-
-
-def current_revision(engine: Engine) -> str | None:
-    """Return the revision the database is at, ``None`` for an empty one."""
-    with unavailable_named(), engine.connect().execution_options(**{READING: True}) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def head_revision() -> str | None:
-    """Return the newest revision that this version of the project knows."""
-    return ScriptDirectory.from_config(alembic_config()).get_current_head()
