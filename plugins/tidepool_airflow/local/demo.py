@@ -13,6 +13,7 @@ import sys
 from datetime import UTC, datetime
 
 from tidepool_airflow.local.connection import simulator_connection
+from tidepool_airflow.local.errors import LocalRunError
 from tidepool_airflow.local.home import PROJECT, LocalHome
 from tidepool_airflow.local.simulator import simulator
 from tidepool_ingest.cli.table import table
@@ -121,4 +122,7 @@ def _sessions(home: LocalHome) -> list[Session]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except LocalRunError as error:
+        sys.exit(f"demo: {error}")

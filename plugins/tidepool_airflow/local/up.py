@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from tidepool_airflow.local.airflow_parts import LocalAirflow
@@ -24,6 +25,10 @@ from tidepool_ingest.sample import write_sample
 
 DAG_ID = "tidepool_normal_upload"
 DEFAULT_PORT = 8080
+
+FOLDER_VARIABLE = "UP_FOLDER"
+"""Environment variable with the folder to keep everything in, if not ``.local/up`` of the checkout."""
+
 CHECK_SECONDS = 0.5
 
 
@@ -34,7 +39,8 @@ def main() -> int:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     try:
-        run(LocalHome(PROJECT / ".local" / "up"), port_of(os.environ.get("PORT")))
+        folder = Path(os.environ.get(FOLDER_VARIABLE) or PROJECT / ".local" / "up")
+        run(LocalHome(folder.absolute()), port_of(os.environ.get("PORT")))
     except KeyboardInterrupt:
         print("up: stopped.", flush=True)
     except LocalRunError as error:
@@ -65,9 +71,17 @@ def run(home: LocalHome, port: int) -> None:
                 print(f"up: Airflow is at {airflow.url}/dags/{DAG_ID}: press Trigger.")
                 print(f"up: staging is {home.staging}, the simulated Tidepool {roles['base_url']}.")
                 print("up: Ctrl-C stops everything.", flush=True)
-                while True:
-                    airflow.check()
-                    time.sleep(CHECK_SECONDS)
+                _watch(airflow)
+
+
+def _watch(airflow: LocalAirflow) -> None:
+    try:
+        while True:
+            airflow.check()
+            time.sleep(CHECK_SECONDS)
+    except KeyboardInterrupt:
+        print("up: stopping; tasks that run may end first …", flush=True)
+        raise
 
 
 @contextmanager

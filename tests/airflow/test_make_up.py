@@ -1,0 +1,144 @@
+"""``make up`` as somebody uses it: start it, look, press Ctrl-C, and have the machine back as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.airflow.ports import free_port, is_open
+from tests.airflow.processes import children_of, left_of, of_folder
+from tidepool_airflow.local.home import PROJECT
+from tidepool_airflow.local.up import FOLDER_VARIABLE
+
+pytestmark = pytest.mark.slow
+
+START_SECONDS = 180
+STOP_SECONDS = 60
+READY = "up: Ctrl-C stops everything."
+
+
+class Up:
+    """A running ``make up``, as the foreground job of a terminal: a process group of its own."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+        self.output = folder.parent / f"{folder.name}.txt"
+        # The environment that these tests run in, and no setting up of another.
+        command = ["make", "-o", ".venv/.ready", f"BIN={Path(sys.executable).parent}", f"PORT={port}", "up"]
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=PROJECT,
+                env={**os.environ, FOLDER_VARIABLE: str(folder)},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + START_SECONDS
+        while not is_so():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < give_up, self.said
+            time.sleep(0.2)
+
+    def interrupt(self) -> None:
+        """What a terminal does on Ctrl-C."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+
+@contextmanager
+def up(folder: Path) -> Iterator[Up]:
+    running = Up(folder, free_port())
+    try:
+        yield running
+    finally:
+        # Only when a test has failed: nothing may be left of it either.
+        for process in of_folder(folder):
+            process.kill()
+        running.process.wait()
+
+
+def run_up(folder: Path, port: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tidepool_airflow.local.up"],
+        env={**os.environ, FOLDER_VARIABLE: str(folder), "PORT": str(port)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "up"
+    with up(folder) as running:
+        running.wait_until(lambda: READY in running.said)
+        url = f"http://127.0.0.1:{running.port}"
+
+        # Nobody is asked for a password, and the DAG waits for Trigger.
+        token = requests.get(f"{url}/auth/token", timeout=30).json()["access_token"]
+        answer = requests.get(
+            f"{url}/api/v2/dags/tidepool_normal_upload",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+        )
+        assert answer.json()["is_paused"] is False
+        assert f"{url}/dags/tidepool_normal_upload" in running.said
+        assert list((folder / "staging").glob("*/*/*/manifest.json"))
+
+        # A second one is turned away with one line, and does no harm to the first.
+        for second, port, line in (
+            (folder, free_port(), f"up: It runs already, in {folder}. Stop that one with Ctrl-C.\n"),
+            (
+                tmp_path / "other",
+                running.port,
+                f"up: Port {running.port} cannot be used. Choose another, for example: make up PORT=18080\n",
+            ),
+        ):
+            turned_away = run_up(second, port)
+            assert (turned_away.returncode, turned_away.stdout, turned_away.stderr) == (2, "", line)
+
+        family = children_of(running.process.pid)
+        assert len(family) > 6
+        running.interrupt()
+        time.sleep(0.5)
+        running.interrupt()
+        running.process.wait(STOP_SECONDS)
+
+        assert running.said.endswith("up: stopped.\n") or "up: stopped.\nmake:" in running.said
+        assert left_of(family, folder) == []
+        assert not is_open(running.port)
+
+
+def test_ended_while_it_starts_it_leaves_nothing_behind_either(tmp_path: Path) -> None:
+    folder = tmp_path / "up"
+    with up(folder) as running:
+        running.wait_until(lambda: (folder / "logs" / "dag-processor.log").exists())
+        family = children_of(running.process.pid)
+        running.process.terminate()
+        running.process.wait(STOP_SECONDS)
+
+        assert READY not in running.said
+        assert len(family) > 4
+        assert left_of(family, folder) == []
+
+
+def test_a_port_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
+    turned_away = run_up(tmp_path, "http")
+
+    assert (turned_away.returncode, turned_away.stdout) == (2, "")
+    assert turned_away.stderr == "up: PORT is no port. Give a number from 1 to 65535.\n"

@@ -1,0 +1,326 @@
+"""The DAG under a real scheduler: triggered by REST, run by workers, looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from tests.airflow.conftest import readings, stage
+from tests.airflow.ports import free_port, is_open
+from tests.airflow.processes import children_of, left_of
+from tidepool_airflow.local.airflow_parts import PARTS, LocalAirflow
+from tidepool_airflow.local.connection import simulator_connection
+from tidepool_airflow.local.home import LocalHome
+from tidepool_airflow.local.simulator import simulator
+from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger.sessions import Session, sessions
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.sample import SAMPLE_USERS, write_sample
+from tidepool_ingest.sample.checker.check import check
+from tidepool_ingest.simulator.accounts import CLIENT_SECRET
+
+pytestmark = pytest.mark.slow
+
+DAG_ID = "tidepool_normal_upload"
+UPLOAD = "batch.upload"
+RUN_SECONDS = 180
+WORKERS = 4
+CANARY = "canary-7c1f0e9b"
+CANARY_DEVICE = f"{CANARY}-device"
+
+
+@dataclass
+class Deployment:
+    """A running Airflow and a Tidepool to practise on, both in processes of their own."""
+
+    home: LocalHome
+    airflow: LocalAirflow
+    roles: dict[str, Any]
+    port: int
+    stack: ExitStack
+    first_run: str = ""
+    family: list[psutil.Process] = field(default_factory=list)
+
+    def get(self, path: str, **query: object) -> Any:
+        answer = self.airflow.request("GET", f"/api/v2/dags/{DAG_ID}{path}{_query(query)}")
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def post(self, path: str, body: object) -> Any:
+        answer = self.airflow.request("POST", f"/api/v2/dags/{DAG_ID}{path}", body)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def trigger(self) -> str:
+        """Start a run as REST does without any date, and return its id when it has succeeded."""
+        run_id: str = self.post("/dagRuns", {"logical_date": None})["dag_run_id"]
+        self.wait_for(run_id)
+        return run_id
+
+    def wait_for(self, run_id: str) -> None:
+        give_up = time.monotonic() + RUN_SECONDS
+        while (state := self.get(f"/dagRuns/{run_id}")["state"]) in ("queued", "running"):
+            self.airflow.check()
+            assert time.monotonic() < give_up, self.states(run_id)
+            time.sleep(0.5)
+        assert state == "success", self.states(run_id)
+
+    def task_instances(self, run_id: str, task_id: str | None = None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.get(f"/dagRuns/{run_id}/taskInstances", limit=100)[
+            "task_instances"
+        ]
+        return [one for one in found if task_id in (None, one["task_id"])]
+
+    def states(self, run_id: str) -> list[tuple[str, int, str]]:
+        return [(one["task_id"], one["map_index"], one["state"]) for one in self.task_instances(run_id)]
+
+    def xcom(self, run_id: str, task_id: str, key: str, map_index: int = -1) -> Any:
+        path = f"/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.get(path, map_index=map_index)["value"]
+
+    def log(self, instance: dict[str, Any]) -> str:
+        """The log of a task's try, as the UI shows it."""
+        path = f"/dagRuns/{instance['dag_run_id']}/taskInstances/{instance['task_id']}"
+        content = self.get(f"{path}/logs/{instance['try_number']}", map_index=instance["map_index"])
+        return json.dumps(content, ensure_ascii=False)
+
+    def sessions(self) -> list[Session]:
+        with closing(Ledger(f"sqlite:///{self.home.ledger}")) as ledger:
+            return sessions(ledger.database)
+
+    def asked_of_tidepool(self) -> list[str]:
+        """The requests that could change anything at Tidepool, so far."""
+        found = requests.get(f"{self.roles['base_url']}/simulator/requests", timeout=30).json()
+        return [
+            f"{one['method']} {one['route']}"
+            for one in found
+            if "data" in one["route"] and one["method"] != "GET"
+        ]
+
+    def stop(self) -> None:
+        self.stack.close()
+
+
+def _query(query: dict[str, object]) -> str:
+    return "?" + "&".join(f"{name}={value}" for name, value in query.items()) if query else ""
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One start of everything, and one run of the sample and of a batch full of canaries."""
+    home = LocalHome(tmp_path_factory.mktemp("scheduler"))
+    today = datetime.now(UTC).date()
+    write_sample(home.staging, today)
+    _stage_canaries(home.staging)
+    port = free_port()
+    with ExitStack() as stack:
+        roles = stack.enter_context(simulator(home))
+        environment = home.environment(tidepool=simulator_connection(roles["base_url"]))
+        airflow = LocalAirflow({**environment, "TIDEPOOL_RETRIES": "0"}, home.folder / "logs", port)
+        stack.enter_context(airflow.running())
+        airflow.unpause(DAG_ID)
+        found = Deployment(home, airflow, roles, port, stack)
+        found.first_run = found.trigger()
+        yield found
+
+
+def _stage_canaries(staging: Path) -> None:
+    """Stage a batch with a planted word wherever a person's data may stand, accepted and refused."""
+    good = readings(60, device=CANARY_DEVICE, payload={"note": CANARY})
+    schedules = {
+        "type": "pumpSettings",
+        "time": "2026-01-01T00:00:00Z",
+        "deviceId": CANARY_DEVICE,
+        "activeSchedule": CANARY,
+        "units": {"bg": "mg/dL", "carb": "grams"},
+        "basalSchedules": {CANARY: [{"start": 0, "rate": -1}]},
+    }
+    bad = [
+        {**good[0], "units": CANARY},
+        {**good[1], "time": CANARY},
+        schedules,
+        b'{"type": "smbg", "value": ' + CANARY.encode(),
+    ]
+    body = {"deviceId": CANARY_DEVICE, "deviceModel": "Meter", "deviceSerialNumber": CANARY}
+    stage(
+        staging,
+        [*good, *bad],
+        user=SAMPLE_USERS[1],
+        batch=CANARY,
+        device=CANARY_DEVICE,
+        dataSet={**body, "deviceTags": ["bgm"]},
+    )
+
+
+def test_every_staged_batch_is_verified(deployment: Deployment) -> None:
+    found = deployment.sessions()
+
+    assert len(found) == len(list(deployment.home.staging.glob("*/*/*/manifest.json"))) == 9
+    assert {(one.state, one.data_set_state) for one in found} == {("verified", "verified")}
+    assert {one.run_id for one in found} == {deployment.first_run}
+    assert {one.reason for one in found} == {None}
+
+
+def test_the_store_holds_exactly_what_was_staged(deployment: Deployment) -> None:
+    result = check(deployment.home.staging, deployment.home.simulator_store)
+    seen = {entry.data_set_id: entry.visible for entry in result.sets}
+
+    assert result.ok
+    assert result.visible > 20_000
+    assert (result.lost, result.double, result.foreign, result.left_open, result.unreachable) == (0,) * 5
+    assert seen == {one.data_set_id: one.visible_rows for one in deployment.sessions()}
+    assert sum(one.quarantined or 0 for one in deployment.sessions()) == result.quarantined > 4
+
+
+def test_the_session_ids_are_in_xcom_and_in_the_ledger(deployment: Deployment) -> None:
+    run_id = deployment.first_run
+    in_ledger = {one.map_index: one.data_set_id for one in deployment.sessions()}
+    in_xcom = {
+        index: deployment.xcom(run_id, UPLOAD, "data_set_id", index) for index in range(len(in_ledger))
+    }
+
+    assert in_xcom == in_ledger
+    assert all(in_xcom.values())
+
+
+def test_every_upload_links_to_its_data_set(deployment: Deployment) -> None:
+    (session,) = (one for one in deployment.sessions() if one.map_index == 0)
+    path = f"/dagRuns/{deployment.first_run}/taskInstances/{UPLOAD}/links"
+    (link,) = deployment.get(path, map_index=0)["extra_links"].values()
+
+    assert link == f"{deployment.roles['base_url']}/v1/data_sets/{session.data_set_id}"
+
+
+def test_mapped_tasks_are_labelled_by_day_model_and_hash(deployment: Deployment) -> None:
+    labels = {one.map_index: one.label for one in deployment.sessions()}
+
+    for task_id in ("batch.prepare", UPLOAD):
+        found = deployment.task_instances(deployment.first_run, task_id)
+        assert {one["map_index"]: one["rendered_map_index"] for one in found} == labels
+    assert all(label.startswith(f"{datetime.now(UTC):%Y-}") for label in labels.values())
+
+
+def test_a_second_run_finds_everything_done(deployment: Deployment) -> None:
+    before = deployment.asked_of_tidepool()
+    run_id = deployment.trigger()
+    plan = deployment.xcom(run_id, "plan", "plan")
+
+    assert (plan["batches"], plan["done"]) == (0, 9)
+    assert deployment.asked_of_tidepool() == before
+    assert sum(route.startswith("POST") for route in before) > 9
+
+
+def test_a_cleared_upload_runs_again_and_uploads_nothing(deployment: Deployment) -> None:
+    run_id, before = deployment.first_run, deployment.asked_of_tidepool()
+    ids = {one.map_index: one.data_set_id for one in deployment.sessions()}
+    deployment.post(
+        "/clearTaskInstances",
+        {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [[UPLOAD, 1]],
+            "only_failed": False,
+            "include_downstream": True,
+            "reset_dag_runs": True,
+        },
+    )
+    deployment.wait_for(run_id)
+    tries = {one["map_index"]: one["try_number"] for one in deployment.task_instances(run_id, UPLOAD)}
+
+    assert tries == {index: 2 if index == 1 else 1 for index in ids}
+    assert deployment.asked_of_tidepool() == before
+    assert {one.map_index: one.data_set_id for one in deployment.sessions()} == ids
+    assert deployment.xcom(run_id, UPLOAD, "data_set_id", 1) == ids[1]
+    assert {one.state for one in deployment.sessions()} == {"verified"}
+
+
+def secrets_of(deployment: Deployment) -> dict[str, bytes]:
+    """What may stand in the ledger, the staging folder and the work area only, by what it is."""
+    manifests = [json.loads(path.read_text()) for path in deployment.home.staging.glob("*/*/*/manifest.json")]
+    words = {
+        "planted word": CANARY,
+        "client secret": CLIENT_SECRET,
+        # The first part of every token that this Tidepool makes.
+        "token": deployment.roles["owner"]["token"].split(".")[0],
+        **{f"user {index}": user_id for index, user_id in enumerate(SAMPLE_USERS)},
+    }
+    for index, manifest in enumerate(manifests):
+        words[f"device {index}"] = manifest["dataSet"]["deviceId"]
+        for file in manifest["files"]:
+            words[f"file of device {index}"] = file["name"]
+    return {what: word.encode() for what, word in words.items()}
+
+
+def found_in(texts: dict[str, bytes], secrets: dict[str, bytes]) -> list[tuple[str, str]]:
+    return [(where, what) for where, text in texts.items() for what, word in secrets.items() if word in text]
+
+
+def files_below(*folders: Path) -> dict[str, bytes]:
+    return {
+        str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_no_log_names_a_person_a_device_a_token_or_a_value(deployment: Deployment) -> None:
+    logs = files_below(deployment.home.airflow / "logs", deployment.home.folder / "logs")
+    for instance in deployment.task_instances(deployment.first_run):
+        where = f"{instance['task_id']} {instance['map_index']} over REST"
+        logs[where] = deployment.log(instance).encode()
+    everything = b"".join(logs.values())
+
+    assert found_in(logs, secrets_of(deployment)) == []
+    # These are the logs meant: each batch's steps are in them, by its user's short hash and its data set.
+    assert len(logs) > 2 * len(deployment.task_instances(deployment.first_run))
+    for session in deployment.sessions():
+        assert short_hash(session.user_id).encode() in everything
+        assert f"{session.data_set_id} is verified".encode() in everything
+
+
+def test_airflows_own_database_names_none_of_them_either(deployment: Deployment) -> None:
+    """XCom, rendered templates, run parameters, audit log: all that any page of the UI can show."""
+    with closing(sqlite3.connect(deployment.home.airflow / "airflow.db")) as database:
+        dump = {f"line {number}": line.encode() for number, line in enumerate(database.iterdump())}
+    everything = b"".join(dump.values())
+
+    assert found_in(dump, secrets_of(deployment)) == []
+    assert all(str(one.data_set_id).encode() in everything for one in deployment.sessions())
+
+
+def test_the_search_would_find_them(deployment: Deployment) -> None:
+    staged = files_below(deployment.home.staging, deployment.home.folder / "accounts.json")
+    staged |= {"paths": "\n".join(staged).encode(), "roles": deployment.home.roles.read_bytes()}
+    with closing(sqlite3.connect(deployment.home.ledger)) as database:
+        staged["ledger"] = "\n".join(database.iterdump()).encode()
+    secrets = secrets_of(deployment)
+
+    assert {what for _, what in found_in(staged, secrets)} == secrets.keys() - {"client secret"}
+
+
+def test_nothing_is_left_when_it_is_stopped_while_tasks_run(deployment: Deployment) -> None:
+    run_id = deployment.post("/dagRuns", {"logical_date": None, "conf": {"force": True}})["dag_run_id"]
+    give_up = time.monotonic() + RUN_SECONDS
+    while (UPLOAD, "running") not in {(task, state) for task, _, state in deployment.states(run_id)}:
+        assert time.monotonic() < give_up, deployment.states(run_id)
+        time.sleep(0.1)
+    family = [child for part in deployment.airflow.parts.values() for child in _with_children(part.members())]
+    assert len(family) >= len(PARTS) + WORKERS
+
+    deployment.stop()
+
+    assert left_of(family, deployment.home.folder) == []
+    assert not is_open(deployment.port)
+
+
+def _with_children(pids: list[int]) -> list[psutil.Process]:
+    return [process for pid in pids for process in (psutil.Process(pid), *children_of(pid))]
