@@ -25,16 +25,16 @@ def window_of(context: Mapping[str, Any], options: RunOptions) -> Window:
 
     :param context: the task's context.
     :param options: the run's parameters.
-    :raises OptionsError: for a scheduled or backfilled run without a data interval.
+    :raises OptionsError: for a scheduled or backfilled run whose data interval has no length.
     """
     if options.first_day or options.last_day:
         return Window.of_days(options.first_day, options.last_day)
     run_type = str(getattr(context["dag_run"].run_type, "value", context["dag_run"].run_type))
     if run_type in INTERVAL_RUNS:
         start, end = context.get("data_interval_start"), context.get("data_interval_end")
-        if start is None or end is None:
+        if start is None or end is None or end <= start:
             raise OptionsError(
-                f"This {run_type} run has no data interval, so it selects no day folder.",
+                f"This {run_type} run's data interval has no length, so it selects no day folder.",
                 "Give the DAG a timetable with intervals, such as CronDataIntervalTimetable, or the run a "
                 "first day.",
             )

@@ -9,10 +9,12 @@ from tidepool_ingest.ledger.tokens import LedgerRefreshTokens
 FERNET = Fernet(Fernet.generate_key())
 
 
-def store(ledger: Ledger, seed: str = "first-token") -> LedgerRefreshTokens:
+def store(
+    ledger: Ledger, seed: str = "first-token", connection: str = "tidepool_default"
+) -> LedgerRefreshTokens:
     return LedgerRefreshTokens(
         ledger.database,
-        "tidepool_default",
+        connection,
         seed=seed,
         seal=lambda token: FERNET.encrypt(token.encode()).decode(),
         unseal=lambda sealed: FERNET.decrypt(sealed.encode()).decode(),
@@ -49,3 +51,20 @@ def test_a_new_login_in_the_connection_wins_over_an_old_rotation(ledger: Ledger)
     store(ledger, seed="old-login").save("rotated-from-the-old-login")
 
     assert store(ledger, seed="new-login").load() is None
+
+
+def test_two_connections_with_the_same_login_share_what_came_of_it(ledger: Ledger) -> None:
+    # The first of them to refresh has spent the token that both hold.
+    store(ledger).save("second-token")
+    assert store(ledger, connection="a_copy").load() == "second-token"
+    store(ledger, connection="a_copy").save("third-token")
+
+    assert store(ledger).load() == "third-token"
+
+
+def test_two_connections_with_logins_of_their_own_share_nothing(ledger: Ledger) -> None:
+    store(ledger).save("second-token")
+    store(ledger, seed="another-login", connection="another").save("another-token")
+
+    assert store(ledger).load() == "second-token"
+    assert store(ledger, seed="another-login", connection="another").load() == "another-token"

@@ -473,6 +473,16 @@ def test_may_upload_for_nobody_else_and_for_oneself(wire: Wire, talk: Talk) -> N
     assert len(wire.seen) == 1
 
 
+def test_for_whom_it_may_upload(wire: Wire, talk: Talk) -> None:
+    listed = [
+        {"userid": OTHER_USER, "trustorPermissions": {"upload": {}, "view": {}}},
+        {"userid": "ffffffffff", "trustorPermissions": {"view": {}}},
+        {"userid": "eeeeeeeeee", "trusteePermissions": {"upload": {}}},
+    ]
+    wire.by_route({f"GET /metadata/users/{USER}/users": Reply(200, listed)})
+    assert talk(Renewable()).uploads_for() == {OTHER_USER}
+
+
 def test_tokens_are_told_before_anything_is_sent(wire: Wire, talk: Talk) -> None:
     told: list[str] = []
     talk(Renewable(), on_token=told.append)

@@ -1,0 +1,135 @@
+"""What a connection may hold, and what is said of one that cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.airflow.hook.conftest import CANARY, CONN_ID, Connect, connection
+from tidepool_airflow.hook import TidepoolHook
+from tidepool_ingest.simulator import Simulator
+from tidepool_ingest.tidepool import TidepoolConfigurationError
+
+
+def refused(hook: TidepoolHook) -> TidepoolConfigurationError:
+    with pytest.raises(TidepoolConfigurationError) as caught:
+        hook.get_conn()
+    assert CANARY not in str(caught.value)
+    assert CANARY not in repr(caught.value.__cause__)
+    return caught.value
+
+
+def test_a_hook_is_made_without_looking_for_its_connection() -> None:
+    assert TidepoolHook("not_there").tidepool_conn_id == "not_there"
+
+
+def test_a_connection_that_is_not_there(ledger_file: Path) -> None:
+    error = refused(TidepoolHook("not_there"))
+
+    assert "`not_there`" in str(error)
+    assert "Create it" in error.remedy
+
+
+def test_an_unknown_extra_field(simulator: Simulator, connect: Connect) -> None:
+    error = refused(connect(connection(simulator, "token", **{CANARY: CANARY})))
+
+    assert error.fields == ("extra",)
+    assert "unknown" in error.what
+    assert "auth_mode" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("mode", "left_out", "field"),
+    [
+        ("client_credentials", "login", "login"),
+        ("client_credentials", "password", "password"),
+        ("refresh_token", "login", "login"),
+        ("refresh_token", "password", "password"),
+        ("password", "login", "login"),
+        ("password", "password", "password"),
+        ("password", "client_id", "client_id"),
+        ("login", "login", "login"),
+        ("login", "password", "password"),
+        ("token", "password", "password"),
+    ],
+)
+def test_a_missing_field_is_named_as_the_form_calls_it(
+    simulator: Simulator, connect: Connect, mode: str, left_out: str, field: str
+) -> None:
+    given = connection(simulator, mode)
+    if left_out in given:
+        given[left_out] = ""
+    else:
+        del given["extra"][left_out]
+    error = refused(connect(given))
+
+    assert error.fields == (field,)
+    assert field in str(error).lower()
+    assert f"`{CONN_ID}`" in error.what
+
+
+@pytest.mark.parametrize(
+    ("extra", "field"),
+    [
+        ({"auth_mode": CANARY}, "auth_mode"),
+        ({"client_name": f"{CANARY} with blanks"}, "client_name"),
+        ({"client_version": "1.0"}, "client_version"),
+        ({"connect_timeout": CANARY}, "connect_timeout"),
+        ({"connect_timeout": "0"}, "connect_timeout"),
+        ({"read_timeout": "nan"}, "read_timeout"),
+        ({"read_timeout": [CANARY]}, "read_timeout"),
+        ({"realm": "tidepool"}, "auth_url"),
+    ],
+)
+def test_a_field_with_an_unusable_value_is_named(
+    simulator: Simulator, connect: Connect, extra: dict[str, Any], field: str
+) -> None:
+    given = connection(simulator, "client_credentials")
+    given["extra"] |= extra
+
+    assert refused(connect(given)).fields == (field,)
+
+
+@pytest.mark.parametrize(
+    "host", ["http://api.tidepool.org", "http://192.0.2.1:8000", "http://127.0.0.1.nip.io"]
+)
+def test_plain_http_reaches_this_machine_only(simulator: Simulator, connect: Connect, host: str) -> None:
+    error = refused(connect(connection(simulator, "token") | {"host": host}))
+
+    assert error.fields == ("host",)
+    assert "plain http" in error.what
+
+
+def test_plain_http_by_the_field_schema(simulator: Simulator, connect: Connect) -> None:
+    given = connection(simulator, "token") | {"host": "api.tidepool.org", "schema": "http"}
+
+    assert "plain http" in refused(connect(given)).what
+
+
+@pytest.mark.parametrize("name", ["", "staging"])
+def test_neither_a_known_environment_nor_a_host(simulator: Simulator, connect: Connect, name: str) -> None:
+    error = refused(connect(connection(simulator, "token", environment=name) | {"host": ""}))
+
+    assert error.fields == ("environment",)
+    assert "integration" in error.remedy
+
+
+def test_environment_and_host_must_not_disagree(simulator: Simulator, connect: Connect) -> None:
+    given = connection(simulator, "token", environment="integration") | {"host": "api.tidepool.org"}
+
+    assert set(refused(connect(given)).fields) == {"environment", "host"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "host"),
+    [("production", ""), ("", "api.tidepool.org"), ("production", "https://api.tidepool.org/")],
+)
+def test_environment_or_host_or_both_alike(
+    simulator: Simulator, connect: Connect, environment: str, host: str
+) -> None:
+    hook = connect(connection(simulator, "token", environment=environment) | {"host": host})
+
+    assert hook.api_host == "api.tidepool.org"
+    assert hook.data_set_url("upid_1") == "https://api.tidepool.org/v1/data_sets/upid_1"

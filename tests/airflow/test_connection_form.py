@@ -1,0 +1,119 @@
+"""The connection form: what Airflow's UI shows is what the hook reads and the client takes."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import entry_points
+from importlib.resources import files
+from typing import Any, get_args
+
+import jsonschema
+import pytest
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+from airflow.sdk import Connection
+
+from tidepool_airflow.connection_settings import DEFAULT_AUTH_MODE, EXTRAS, OWN_FIELDS, client_settings
+from tidepool_airflow.hook import TidepoolHook
+from tidepool_airflow.provider_info import AUTH_MODES, ENVIRONMENT_NAMES, PACKAGE, get_provider_info
+from tidepool_ingest.tidepool import ENVIRONMENTS, AuthMode, ClientSettings
+from tidepool_ingest.tidepool.settings import NEEDED
+
+(CONNECTION_TYPE,) = get_provider_info()["connection-types"]
+FIELDS: dict[str, Any] = CONNECTION_TYPE["conn-fields"]
+
+
+def test_airflow_finds_the_provider() -> None:
+    (found,) = [
+        each
+        for each in entry_points(group="apache_airflow_provider")
+        if each.dist and each.dist.name == PACKAGE
+    ]
+
+    assert found.load()() == get_provider_info()
+
+
+def test_the_metadata_are_as_airflow_asks_for() -> None:
+    schema = json.loads((files("airflow") / "provider_info.schema.json").read_text())
+
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_the_form_that_airflow_serves() -> None:
+    (form,) = [each for each in HookMetaService.hook_meta_data() if each.connection_type == "tidepool"]
+    standard = form.standard_fields
+
+    assert form.hook_name == "Tidepool"
+    assert form.hook_class_name == f"{TidepoolHook.__module__}.{TidepoolHook.__name__}"
+    assert form.extra_fields is not None
+    assert set(form.extra_fields) == EXTRAS
+    assert standard is not None
+    assert [field.title for field in (standard.host, standard.login, standard.password) if field] == [
+        "API host",
+        "Client id or user name",
+        "Client secret, password or token",
+    ]
+    assert all(field is not None and field.hidden for field in (standard.port, standard.url_schema))
+
+
+def test_the_hook_says_the_same_as_the_metadata() -> None:
+    assert CONNECTION_TYPE["connection-type"] == TidepoolHook.conn_type
+    assert CONNECTION_TYPE["hook-name"] == TidepoolHook.hook_name
+    assert isinstance(Connection(conn_id="x", conn_type="tidepool").get_hook(), TidepoolHook)
+
+
+def test_every_field_of_the_form_is_read_and_every_one_read_is_in_the_form() -> None:
+    assert set(FIELDS) == EXTRAS
+    in_own_fields = {setting for own in OWN_FIELDS.values() for setting in own}
+
+    # `trace_session` ties one run's requests together, so it is nothing that a connection could hold.
+    assert EXTRAS | in_own_fields == set(ClientSettings.model_fields) - {"trace_session"}
+
+
+def test_the_form_knows_every_auth_mode_and_environment() -> None:
+    assert get_args(AuthMode) == AUTH_MODES
+    assert set(OWN_FIELDS) == set(AUTH_MODES)
+    assert FIELDS["auth_mode"]["schema"]["enum"] == [*AUTH_MODES, None]
+    assert tuple(ENVIRONMENTS) == ENVIRONMENT_NAMES
+    assert FIELDS["environment"]["schema"]["enum"] == [*ENVIRONMENT_NAMES, None]
+
+
+@pytest.mark.parametrize("mode", AUTH_MODES)
+def test_what_an_auth_mode_needs_has_a_place_in_the_form(mode: str) -> None:
+    assert set(NEEDED[mode]) <= set(OWN_FIELDS[mode]) | EXTRAS
+
+
+def test_the_defaults_of_the_form_are_those_of_the_client() -> None:
+    assert FIELDS["auth_mode"]["schema"]["default"] == DEFAULT_AUTH_MODE
+    for name in ("connect_timeout", "read_timeout"):
+        schema = FIELDS[name]["schema"]
+        assert schema["default"] == ClientSettings.model_fields[name].default
+        for edge in (schema["minimum"], schema["maximum"]):
+            assert getattr(settings({name: edge}), name) == edge
+
+
+def settings(extra: dict[str, Any], **fields: Any) -> ClientSettings:
+    given = {"conn_type": "tidepool", "login": "id", "password": "a-secret", **fields}
+    form = {**dict.fromkeys(EXTRAS), "environment": "integration", **extra}
+    return client_settings(Connection.from_json(json.dumps({**given, "extra": form}), conn_id="x"))
+
+
+def test_fields_that_are_left_alone_are_taken_as_left_out() -> None:
+    taken = settings({})
+
+    assert taken.environment == "integration"
+    assert taken.auth_mode == DEFAULT_AUTH_MODE
+    assert (taken.client_name, taken.client_version, taken.auth_url) == (None, None, "")
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENT_NAMES)
+def test_every_environment_of_the_list_can_be_chosen(environment: str) -> None:
+    assert settings({"environment": environment}).environment == environment
+
+
+def test_secrets_are_hidden_in_the_form_and_by_their_names() -> None:
+    from airflow.sdk.log import redact
+
+    assert FIELDS["client_secret"]["schema"]["format"] == "password"
+    shown = redact({"client_secret": "a-canary", "realm": "tidepool"})
+    assert "a-canary" not in str(shown)
+    assert "tidepool" in str(shown)

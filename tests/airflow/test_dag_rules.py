@@ -1,0 +1,164 @@
+"""House rules that every DAG file keeps: cheap to load, the same each time, retried, with a good form."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+
+from tests.airflow.conftest import DAG_ID
+from tests.airflow.loading import loaded
+from tidepool_airflow.local.home import PROJECT, LocalHome
+from tidepool_airflow.params import upload_params
+from tidepool_ingest.options import OptionsError, RunOptions
+
+CPU_SECONDS = 0.3
+"""What loading all DAG files may cost beyond ``import airflow.sdk``; measured: 0.11."""
+
+NEEDED_TO_LOAD = {"tidepool_ingest", "tidepool_ingest.errors", "tidepool_ingest.options"}
+"""Modules of the library that a DAG file may load; all others wait until a task runs."""
+
+DAG_IDS = [DAG_ID]
+
+
+@pytest.fixture(scope="module")
+def bag(airflow_home: LocalHome) -> DagBag:
+    return DagBag(str(PROJECT / "dags"))
+
+
+# ---------------------------------------------------------------------- loading
+
+
+def test_every_dag_file_loads(bag: DagBag) -> None:
+    assert bag.import_errors == {}
+    assert sorted(bag.dags) == DAG_IDS
+
+
+def test_loading_opens_no_connection() -> None:
+    for each in loaded():
+        assert each.connections == []
+
+
+def test_loading_is_cheap() -> None:
+    # The lesser of two: the first process of a new checkout also compiles.
+    assert min(each.cpu_seconds for each in loaded()) < CPU_SECONDS
+
+
+def test_loading_leaves_the_library_for_the_tasks() -> None:
+    ours = {name for name in loaded()[0].modules if name.startswith("tidepool_ingest")}
+
+    assert ours == NEEDED_TO_LOAD
+    assert not {"requests", "alembic", "fastapi", "uvicorn"} & set(loaded()[0].modules)
+
+
+def test_a_dag_is_the_same_each_time_it_is_parsed() -> None:
+    first, second = loaded()
+
+    assert sorted(first.dags) == DAG_IDS
+    assert {name: dag["hash"] for name, dag in first.dags.items()} == {
+        name: dag["hash"] for name, dag in second.dags.items()
+    }
+
+
+# ---------------------------------------------------------------------- tasks
+
+
+def test_every_task_is_tried_again_as_the_policy_says() -> None:
+    for dag in loaded()[0].dags.values():
+        assert len(dag["retries"]) >= 1
+        assert all(retries >= 2 for retries in dag["retries"].values()), dag["retries"]
+        assert set(dag["policies"].values()) == {"TidepoolRetryPolicy"}
+
+
+def test_every_dag_has_tags_and_says_what_it_does(bag: DagBag) -> None:
+    for dag in bag.dags.values():
+        assert "tidepool" in dag.tags
+        assert dag.description
+        assert dag.doc_md
+
+
+def test_a_scheduled_dag_has_intervals_with_a_length_and_catches_nothing_up(bag: DagBag) -> None:
+    dag = bag.dags[DAG_ID]
+
+    assert type(dag.timetable).__name__ == "CronDataIntervalTimetable"
+    assert not dag.catchup
+
+
+def test_a_dag_survives_serialization(bag: DagBag) -> None:
+    dag = bag.dags[DAG_ID]
+    written = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+    restored = DagSerialization.from_dict(written)
+
+    assert {task.task_id for task in restored.tasks} == {task.task_id for task in dag.tasks}
+    assert all(task.has_retry_policy for task in restored.tasks)
+    assert restored.params.dump() == dag.params.dump()
+    assert "Tidepool data set" in restored.task_dict["batch.upload"].extra_links
+
+
+def test_the_last_task_runs_whatever_became_of_the_others(bag: DagBag) -> None:
+    dag = bag.dags[DAG_ID]
+    (leaf,) = [task for task in dag.tasks if not task.downstream_task_ids]
+
+    assert leaf.task_id == "report"
+    assert leaf.trigger_rule == "all_done"
+    assert not any(task.is_teardown or task.is_setup for task in dag.tasks)
+
+
+def test_templates_carry_numbers_and_places_only(bag: DagBag) -> None:
+    # What is rendered is kept in Airflow's own database and shown in its UI.
+    rendered = {name for task in bag.dags[DAG_ID].tasks for name in task.template_fields}
+
+    assert rendered == {"staging_root", "batch", "batches"}
+
+
+# ---------------------------------------------------------------------- the trigger form
+
+
+def test_every_parameter_is_an_option_and_every_option_a_parameter() -> None:
+    assert set(upload_params()) == set(RunOptions.model_fields)
+
+
+@pytest.mark.parametrize("name", sorted(RunOptions.model_fields))
+def test_every_parameter_has_a_form_field(name: str) -> None:
+    param = upload_params()[name]
+
+    assert param.schema["title"]
+    assert param.schema["section"]
+    assert str(param.description).endswith(".")
+
+
+def test_the_defaults_of_the_form_are_those_of_the_options(bag: DagBag) -> None:
+    assert RunOptions.of_params(bag.dags[DAG_ID].params.dump()) == RunOptions()
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "beyond"),
+    [
+        (name, edge, beyond)
+        for name, param in upload_params().items()
+        for edge, beyond in (
+            (param.schema.get("minimum"), param.schema.get("minimum", 0) - 1),
+            (param.schema.get("maximum"), param.schema.get("maximum", 0) + 1),
+        )
+        if edge is not None
+    ],
+)
+def test_form_and_options_draw_the_same_lines(name: str, least: float, beyond: float) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    param = upload_params()[name]
+
+    assert param.resolve(least) == getattr(RunOptions.of_params({name: least}), name)
+    with pytest.raises(ParamValidationError):
+        param.resolve(beyond)
+    with pytest.raises(OptionsError, match=name):
+        RunOptions.of_params({name: beyond})
+
+
+@pytest.mark.parametrize("left_empty", ["first_day", "last_day", "users", "staging_root"])
+def test_what_a_form_leaves_empty_is_taken(left_empty: str) -> None:
+    param = upload_params()[left_empty]
+
+    assert RunOptions.of_params({left_empty: param.resolve(None)}) == RunOptions()

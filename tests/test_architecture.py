@@ -1,0 +1,163 @@
+"""Arrows run downwards: dags → plugins → include, and within include from storey to storey."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+LIBRARY = "tidepool_ingest"
+FACE = "tidepool_airflow"
+
+STOREYS = (
+    {"", "errors", "privacy"},
+    {"model", "ledger", "tidepool", "staging", "options", "window"},
+    {"simulator", "staged_batch", "sample"},
+    {"plan", "prepare", "upload", "report"},
+    {"cli"},
+    {"__main__"},
+)
+"""Parts of the library from the ground up. Each imports only from storeys below its own."""
+
+FOUNDATIONS = ("model", "ledger", "tidepool", "staging")
+
+COMES_WITH = {
+    "airflow": "apache-airflow",
+    "pydantic_core": "pydantic",
+    "urllib3": "requests",
+}
+"""Packages that are used together with another one, which requires them and chooses their version."""
+
+LONGEST_MODULE = 400
+"""Lines that can be read in one sitting."""
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((PROJECT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield what a module imports, wherever in it; `from a import b` as `a.b`, for b may be a module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part_of(name: str) -> str:
+    """Return the part of the library that a dotted name belongs to, `` for the package itself."""
+    second = name.split(".")[1] if "." in name else ""
+    return second if any(second in storey for storey in STOREYS) else ""
+
+
+def part_at(path: Path) -> str:
+    first = path.relative_to(PROJECT / "include" / LIBRARY).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def parts_used_by(part: str) -> dict[str, str]:
+    """Return the other parts that a part of the library imports, each with a module that does."""
+    return {
+        part_of(name): str(path.relative_to(PROJECT))
+        for path in modules("include")
+        if part_at(path) == part
+        for name in imports(path)
+        if name.split(".")[0] == LIBRARY and part_of(name) != part
+    }
+
+
+PARTS = sorted({part_at(path) for path in modules("include")})
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert set(FOUNDATIONS) <= set(PARTS)
+    assert len(modules("plugins")) > 10
+    assert len(modules("dags")) >= 1
+    assert "ledger" in parts_used_by("upload")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_arrows_within_the_library_run_downwards(part: str) -> None:
+    height = next((number for number, storey in enumerate(STOREYS) if part in storey), None)
+    assert height is not None, f"{part!r} has no place in STOREYS yet"
+    below = set().union(*STOREYS[:height])
+
+    assert {used: by for used, by in parts_used_by(part).items() if used not in below} == {}
+
+
+@pytest.mark.parametrize("foundation", FOUNDATIONS)
+def test_foundations_do_not_know_each_other(foundation: str) -> None:
+    assert not set(FOUNDATIONS) & set(parts_used_by(foundation))
+
+
+def test_the_simulator_shares_the_model_only() -> None:
+    # Two sides of one wire share no code that could share a mistake.
+    assert set(parts_used_by("simulator")) <= {"model", "errors", "privacy", ""}
+
+
+def test_the_checker_of_the_demo_shares_nothing() -> None:
+    checker = PROJECT / "include" / LIBRARY / "sample" / "checker"
+    ours = {name for path in checker.rglob("*.py") for name in imports(path) if name.startswith(LIBRARY)}
+
+    assert ours
+    assert all(name.startswith(f"{LIBRARY}.sample.checker") for name in ours)
+
+
+def imported_packages(folder: str) -> dict[str, str]:
+    return {
+        name.split(".")[0]: str(path.relative_to(PROJECT))
+        for path in modules(folder)
+        for name in imports(path)
+    }
+
+
+def test_the_library_never_imports_airflow() -> None:
+    assert not {"airflow", FACE, "dags", "tests"} & set(imported_packages("include"))
+
+
+def test_airflows_face_imports_no_dag() -> None:
+    own = {path.stem for path in modules("dags")}
+
+    assert not (own | {"dags", "tests"}) & set(imported_packages("plugins"))
+
+
+def test_a_dag_is_wiring_only() -> None:
+    others = set(imported_packages("dags")) - sys.stdlib_module_names
+
+    assert others <= {"airflow", "pendulum", FACE}
+
+
+@pytest.mark.parametrize("folder", ["include", "plugins"])
+def test_what_is_imported_is_a_dependency_of_its_own(folder: str) -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
+    declared = {_name(line) for line in wanted}
+    known = packages_distributions()
+    others = set(imported_packages(folder)) - sys.stdlib_module_names - {LIBRARY, FACE}
+    unnamed = {
+        name for name in others if not declared & {COMES_WITH.get(name, ""), *map(_name, known.get(name, []))}
+    }
+
+    assert unnamed == set()
+
+
+def _name(requirement: str) -> str:
+    for sign in "[<>=!~; ":
+        requirement = requirement.split(sign)[0]
+    return requirement.lower().replace("_", "-")
+
+
+@pytest.mark.parametrize("folder", ["include", "plugins", "dags"])
+def test_a_module_is_read_in_one_sitting(folder: str) -> None:
+    lengths = {str(path.relative_to(PROJECT)): len(path.read_text().splitlines()) for path in modules(folder)}
+
+    assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
