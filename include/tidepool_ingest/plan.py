@@ -6,23 +6,33 @@ trying out integration first never hides work from production.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.ledger import FoundBatch, Ledger
+from tidepool_ingest.ledger import BatchRow, FoundBatch, Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.staged_batch import ApiHostOf, label_of, read_batch, unreadable_key
+from tidepool_ingest.staged_batch import (
+    ApiHostOf,
+    check_digests,
+    folder_of,
+    label_of,
+    read_batch,
+    unreadable_key,
+)
 from tidepool_ingest.staging.batches import BatchFolder, Ignored, days_with_batches, find_batches
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.window import Window
 
 MAX_BATCHES_A_RUN = 1_000
 """Batches one run takes up. Source: Airflow refuses more than 1,024 mapped tasks (``max_map_length``)."""
+
+Identity = tuple[str, str]
+"""API host and content key: what is one batch to the ledger."""
 
 DAYS_NAMED = 14
 """Day folders outside the window that a summary names before it only counts them."""
@@ -84,9 +94,13 @@ def plan_run(
     ignored = Ignored()
     folders = find_batches(root, window.first_day, window.last_day, ignored)
     found = [_found(folder, ledger, api_host_of) for folder in folders if _wanted(folder, options)]
-    taken: set[tuple[str, str]] = set()
-    for batch in _without_done(found, ledger, options, plan):
-        identity = (batch.api_host, batch.content_key)
+    known = _known(found, ledger)
+    taken: set[Identity] = set()
+    for batch in _told_apart(root, found, known, ledger):
+        identity = _identity(batch)
+        if identity in known and known[identity].state.is_done and not options.force:
+            plan.done += 1
+            continue
         if batch.data_set_type == "continuous":
             plan.continuous += 1
         elif identity in taken:
@@ -105,18 +119,44 @@ def _wanted(folder: BatchFolder, options: RunOptions) -> bool:
     return not options.users or folder.user_id in options.users or short_hash(folder.user_id) in options.users
 
 
-def _without_done(
-    found: list[FoundBatch], ledger: Ledger, options: RunOptions, plan: Plan
-) -> Iterable[FoundBatch]:
-    if options.force:
-        return found
-    done: set[tuple[str, str]] = set()
+def _identity(batch: FoundBatch) -> Identity:
+    return batch.api_host, batch.content_key
+
+
+def _known(found: list[FoundBatch], ledger: Ledger) -> dict[Identity, BatchRow]:
+    known: dict[Identity, BatchRow] = {}
     for host in {batch.api_host for batch in found}:
         keys = [batch.content_key for batch in found if batch.api_host == host]
-        done.update((host, key) for key in ledger.batches.done_keys(host, keys))
-    left = [batch for batch in found if (batch.api_host, batch.content_key) not in done]
-    plan.done = len(found) - len(left)
-    return left
+        known.update(((host, key), row) for key, row in ledger.batches.of_contents(host, keys).items())
+    return known
+
+
+def _told_apart(
+    root: UPath, found: list[FoundBatch], known: dict[Identity, BatchRow], ledger: Ledger
+) -> Iterator[FoundBatch]:
+    """Yield the batches, those that carry another one's content key by mistake under a key of their own."""
+    homes: dict[Identity, set[str]] = {identity: {row.folder} for identity, row in known.items()}
+    for batch in found:
+        homes.setdefault(_identity(batch), set()).add(batch.folder)
+    for batch in found:
+        folder = folder_of(root, batch.day, batch.user_id, batch.batch_id)
+        row = known.get(_identity(batch))
+        uploaded_from_here = row is not None and row.state.is_done and row.folder == batch.folder
+        alone = uploaded_from_here or len(homes[_identity(batch)]) == 1
+        if not alone and not _is_what_it_says(folder, ledger):
+            yield replace(batch, content_key=unreadable_key(folder))
+        else:
+            yield batch
+
+
+def _is_what_it_says(folder: BatchFolder, ledger: Ledger) -> bool:
+    try:
+        check_digests(folder, ledger.file_digests)
+    except BatchError as error:
+        if error.disposition is Disposition.RETRIABLE:
+            raise
+        return False
+    return True
 
 
 def _found(folder: BatchFolder, ledger: Ledger, api_host_of: ApiHostOf) -> FoundBatch:

@@ -67,6 +67,24 @@ def read_batch(folder: BatchFolder, digests: FileDigests) -> StagedBatch:
     return StagedBatch(folder, manifest, content_key(manifest, keys))
 
 
+def check_digests(folder: BatchFolder, digests: FileDigests) -> None:
+    """Make sure that the files of a batch are those that its manifest names by sha256.
+
+    Reading a batch for upload checks that anyway. This is for one that would be passed over as known: a
+    manifest copied with its digests says of other data that they are.
+
+    :param folder: the batch folder.
+    :param digests: remembers digests that were read.
+    :raises BatchError: ``file-sha256``, or what reading the batch raises; it names the batch.
+    """
+    try:
+        for number, file in enumerate(read_manifest(folder.path, folder.user_id).files, 1):
+            if file.sha256 not in (None, _read_digest(folder.path / file.name, number, digests)):
+                raise BatchError("file-sha256", file_number=number)
+    except BatchError as error:
+        raise error.for_batch(named(folder)) from None
+
+
 def label_of(folder: BatchFolder, device_model: str | None) -> str:
     """Return a batch's label: day, device model and short hash, never a person or a serial number."""
     model = "".join(sign for sign in device_model or "" if sign.isprintable())[:MODEL_CHARACTERS].strip()
@@ -89,8 +107,10 @@ def folder_of(root: UPath, day: date, user_id: str, batch_id: str) -> BatchFolde
 
 
 def _digest(path: UPath, number: int, file: StagedFile, digests: FileDigests) -> str:
-    if file.sha256 is not None:
-        return file.sha256
+    return _read_digest(path, number, digests) if file.sha256 is None else file.sha256
+
+
+def _read_digest(path: UPath, number: int, digests: FileDigests) -> str:
     with reading(file_number=number):
         info = path.fs.info(path.path)
     mark = next((str(info[name]) for name in CHANGE_MARKS if info.get(name)), "")

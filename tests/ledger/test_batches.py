@@ -27,8 +27,10 @@ def test_the_same_content_for_another_host_is_another_batch(ledger: Ledger) -> N
     production = ledger.batches.note(found(api_host="api.example.org"))
 
     assert production.id != integration.id
-    assert ledger.batches.done_keys("api.example.org", ["c" * 64]) == set()
-    assert ledger.batches.done_keys("int-api.example.org", ["c" * 64]) == {"c" * 64}
+    at_production = ledger.batches.of_contents("api.example.org", ["c" * 64])
+    at_integration = ledger.batches.of_contents("int-api.example.org", ["c" * 64, "d" * 64])
+    assert [row.state.is_done for row in at_production.values()] == [False]
+    assert at_integration == {"c" * 64: ledger.batches.get(integration.id)}
 
 
 def test_corrected_content_takes_the_place_of_what_never_was_opened(ledger: Ledger) -> None:
@@ -54,7 +56,7 @@ def test_more_keys_than_a_statement_takes_are_asked_for_in_parts(ledger: Ledger)
         row = ledger.batches.note(found(content_key=key, folder=f"/staging/{key}"))
         ledger.batches.set_state(row.id, BatchState.NOTHING_ACCEPTED)
 
-    assert ledger.batches.done_keys("api.example.org", keys) == set(keys[::400])
+    assert set(ledger.batches.of_contents("api.example.org", keys)) == set(keys[::400])
 
 
 def test_counts_and_reason_are_kept_apart(ledger: Ledger) -> None:

@@ -123,20 +123,17 @@ class Batches:
                 found += [_row(row) for row in connection.execute(asked)]
         return found
 
-    def done_keys(self, api_host: str, content_keys: Sequence[str]) -> set[str]:
-        """Tell which of these contents need no further work at this host.
+    def of_contents(self, api_host: str, content_keys: Sequence[str]) -> dict[str, BatchRow]:
+        """Return what the ledger knows of these contents at this host, by content key.
 
         :param api_host: the host of the Tidepool API that they go to.
         :param content_keys: keys of ready batches.
         """
-        done = [state for state in BatchState if state.is_done]
-        found: set[str] = set()
+        found: dict[str, BatchRow] = {}
         with self._database.reading() as connection:
             for part in _parts(content_keys):
-                asked = select(batches.c.content_key).where(
-                    batches.c.api_host == api_host, batches.c.content_key.in_(part), batches.c.state.in_(done)
-                )
-                found.update(connection.scalars(asked))
+                asked = select(batches).where(batches.c.api_host == api_host, batches.c.content_key.in_(part))
+                found.update((row.content_key, _row(row)) for row in connection.execute(asked))
         return found
 
     def namesakes(self, api_host: str, user_id: str, batch_id: str) -> list[BatchRow]:

@@ -44,6 +44,7 @@ class Lease:
         self._claim = claim
         self._seconds = seconds
         self._good_until = time.monotonic() + seconds
+        self._kept_until = 0.0
 
     @property
     def name(self) -> str:
@@ -71,10 +72,27 @@ class Lease:
             raise LeaseLostError(self.name)
         self._good_until = started + self._seconds
 
+    def keep_for(self, seconds: float) -> None:
+        """Let the claim outlive its release, because a request of this holder may still be carried out.
+
+        :param seconds: how long from now.
+        """
+        self._kept_until = max(self._kept_until, time.monotonic() + seconds)
+
     def release(self) -> None:
-        """Give the lease back at once. A lease that was taken over meanwhile is left to its new owner."""
+        """Give the lease back, at once or when what :meth:`keep_for` asked for is over.
+
+        A lease that was taken over meanwhile is left to its new owner.
+        """
+        kept = self._kept_until - time.monotonic()
+        ends = datetime.now(UTC) + timedelta(seconds=kept)
+        mine = _is(self._claim)
         with self._database.writing() as connection:
-            connection.execute(delete(leases).where(*_is(self._claim)))
+            connection.execute(
+                update(leases).where(*mine).values(expires_at=ends)
+                if kept > 0
+                else delete(leases).where(*mine)
+            )
 
 
 def _is(claim: _Claim) -> tuple[ColumnElement[bool], ...]:

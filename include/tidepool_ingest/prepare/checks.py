@@ -7,7 +7,15 @@ from upath import UPath
 from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
 from tidepool_ingest.model import judge_data_set, masked_pointer
 from tidepool_ingest.model.deduplicators import Deduplicator, deduplicator_named
-from tidepool_ingest.staged_batch import ApiHostOf, StagedBatch, folder_of, named, read_batch
+from tidepool_ingest.staged_batch import (
+    ApiHostOf,
+    StagedBatch,
+    check_digests,
+    folder_of,
+    named,
+    read_batch,
+    unreadable_key,
+)
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest
 
@@ -27,6 +35,8 @@ def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHo
     folder = folder_of(root, row.day, row.user_id, row.batch_id)
     try:
         batch = read_batch(folder, ledger.file_digests)
+        if row.content_key == unreadable_key(folder):
+            check_digests(folder, ledger.file_digests)
         host = api_host_of(batch.manifest.connection)
         if (host, batch.content_key) != (row.api_host, row.content_key):
             raise BatchError("batch-changed")

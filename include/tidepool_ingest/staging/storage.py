@@ -21,6 +21,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem  # type: ignore
 from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.log_filter import hide_paths
 
 READ_BYTES = 128 * 1024
 """Bytes asked of the storage at a time; its own read-ahead is larger."""
@@ -49,6 +50,7 @@ def filesystem(path: UPath) -> AbstractFileSystem:
     :param path: any path.
     :raises BatchError: ``staging-unreachable`` when nothing here knows its kind of storage.
     """
+    hide_paths()
     found, kind = None, ""
     try:
         found = path.fs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidepool_ingest.upload.body import data_set_body
-from tidepool_ingest.upload.step import BatchUpload, UploadSummary
+from tidepool_ingest.upload.step import BatchUpload
+from tidepool_ingest.upload.summary import UploadSummary
 
 __all__ = ["BatchUpload", "UploadSummary", "data_set_body"]

@@ -8,14 +8,19 @@ lost answer therefore knows which step is in doubt, and each doubt has its own w
   rows of an open set be removed, the whole set is deleted and begun anew;
 * a close in doubt is asked for again: the answer is either "closed" or "closed already", and both times
   only what Tidepool then shows decides whether the batch is done.
+
+A request whose answer was lost may be carried out later, after whatever has been done since. Two rules keep
+that harmless: nothing further is done about a step in doubt before it can no longer be carried out, and a
+claim on a batch or a device does not end before that either, however its holder ended. Whoever holds the
+claims knows that no request of an earlier holder is under way.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from upath import UPath
 
@@ -45,6 +50,7 @@ from tidepool_ingest.tidepool import (
 )
 from tidepool_ingest.upload.body import data_set_body, deduplicator_of
 from tidepool_ingest.upload.identify import identified
+from tidepool_ingest.upload.summary import UploadSummary
 from tidepool_ingest.upload.verify import Comparison, VerificationError, compare
 
 log = logging.getLogger(__name__)
@@ -52,8 +58,16 @@ log = logging.getLogger(__name__)
 REQUEST_SECONDS = 150.0
 """The longest a request may take in all. The gateway cuts off at 60 s; the rest is the way there and back."""
 
+DOUBT_SECONDS = 120.0
+"""How long a request may still be carried out after it was given up without an answer.
+
+The Platform's own work on it ends soon after the gateway has cut it off at 60 s; this is twice that."""
+
 LEASE_SECONDS = 2 * REQUEST_SECONDS
-"""How long a claim on a batch or a device outlives a holder that died, a request of its included."""
+"""How long a claim on a batch or a device outlives a holder that died.
+
+At least ``REQUEST_SECONDS`` of it are left when a request is sent: what the dead have asked for is carried
+out by then, or never."""
 
 CLOSE_TURN_SECONDS = 2 * LEASE_SECONDS
 """How long to wait for another batch of the same device to be closed and read back."""
@@ -72,26 +86,6 @@ VISIBLE_WAIT_SECONDS = 60.0
 
 VISIBLE_POLL_SECONDS = 2.0
 """Pause between two read-backs."""
-
-
-@dataclass(frozen=True)
-class UploadSummary:
-    """What an upload came to, in numbers and ids only.
-
-    :param data_set_id: Tidepool's id of the data set, the session id.
-    :param state: the data set's state in the ledger.
-    :param expected_rows: rows that the accepted records make.
-    :param visible_rows: rows that Tidepool shows.
-    :param chunks_sent: chunks that this call sent.
-    :param chunks_resumed: chunks that an earlier attempt had sent.
-    """
-
-    data_set_id: str
-    state: DataSetState
-    expected_rows: int
-    visible_rows: int
-    chunks_sent: int = 0
-    chunks_resumed: int = 0
 
 
 class _StartOverError(Exception):
@@ -156,7 +150,7 @@ class BatchUpload:
     def _until_verified(self, lease: Lease) -> UploadSummary:
         comparison: Comparison | None = None
         for _ in range(DATA_SETS_AN_ATTEMPT):
-            data_set = self._resume() or self._open(lease)
+            data_set = self._resume(lease) or self._open(lease)
             try:
                 self._send_chunks(data_set, lease)
                 comparison = self._close_and_look(data_set, lease)
@@ -175,6 +169,8 @@ class BatchUpload:
         begun = latest is not None and latest.state.may_hold_data
         state = BatchState.UPLOADING if begun else BatchState.FAILED
         self._ledger.batches.set_state(self._batch.id, state, reason=error.code)
+        # Errors of the client know the data set and the user's short hash, not the batch.
+        log.error("%s cannot be uploaded: %s", self._batch.label, error)
 
     # ---------------------------------------------------------------- where an earlier attempt left it
 
@@ -188,11 +184,14 @@ class BatchUpload:
             return None
         if self._force and latest.run_id != self._origin.run_id:
             return None
+        if self._batch.state is not BatchState.VERIFIED:
+            # The attempt that verified the data set ended before it could note so of the batch.
+            self._ledger.batches.set_state(self._batch.id, BatchState.VERIFIED)
         self._on_open(latest.upload_id)
         rows = latest.visible_rows or 0
         return UploadSummary(latest.upload_id, latest.state, latest.expected_rows, rows)
 
-    def _resume(self) -> DataSetRow | None:
+    def _resume(self, lease: Lease) -> DataSetRow | None:
         """Return the data set that an earlier attempt began, if it can still be used."""
         latest = self._latest()
         if latest is None or latest.state in (DataSetState.VERIFIED, *GIVEN_UP):
@@ -201,8 +200,7 @@ class BatchUpload:
             self._ledger.data_sets.set_state(latest.id, DataSetState.UNREACHABLE)
             return None
         if latest.state is DataSetState.DELETING:
-            self._client.delete_data_set(latest.upload_id)
-            self._ledger.data_sets.set_state(latest.id, DataSetState.DELETED)
+            self._delete(latest, lease)
             return None
         self._ledger.data_sets.taken_up_by(latest.id, self._origin)
         self._on_open(latest.upload_id)
@@ -260,11 +258,11 @@ class BatchUpload:
         for attempt in range(ATTEMPTS_A_STEP):
             try:
                 return self._send(data_set, chunk, lease, in_doubt=in_doubt)
-            except TidepoolUnreachableError:
+            except TidepoolUnreachableError as error:
                 if attempt + 1 == ATTEMPTS_A_STEP:
                     raise
-                in_doubt = True
-                time.sleep(PAUSE_SECONDS * 2**attempt)
+                in_doubt = in_doubt or error.ambiguous
+                _pause(attempt, error, lease)
             except TidepoolDataSetClosedError:
                 raise _StartOverError("it was closed before it was complete") from None
             except TidepoolNotFoundError:
@@ -277,13 +275,16 @@ class BatchUpload:
         if in_doubt:
             if not self._deduplicator.removes_from_open_set:
                 raise _StartOverError("a chunk is in doubt and its deduplicator cannot take it back")
-            lease.ensure(REQUEST_SECONDS)
-            self._client.delete_data(upload_id, [{"id": one} for _line, ids in records for one in ids])
+            selectors = [{"id": one} for _line, ids in records for one in ids]
+            with _covered(lease):
+                self._client.delete_data(upload_id, selectors)
         lease.ensure(REQUEST_SECONDS)
         self._ledger.data_sets.begin_chunk(
             data_set.id, chunk.index, digest=chunk.digest, records=chunk.records
         )
-        self._client.upload_data(upload_id, b"[" + b",".join(line for line, _ids in records) + b"]")
+        body = b"[" + b",".join(line for line, _ids in records) + b"]"
+        with _covered(lease):
+            self._client.upload_data(upload_id, body)
         self._ledger.data_sets.chunk_stored(data_set.id, chunk.index)
 
     def _close_and_look(self, data_set: DataSetRow, lease: Lease) -> Comparison:
@@ -304,19 +305,18 @@ class BatchUpload:
         in_doubt = data_set.state is DataSetState.CLOSING
         self._ledger.data_sets.set_state(data_set.id, DataSetState.CLOSING)
         for attempt in range(ATTEMPTS_A_STEP):
-            for lease in leases:
-                lease.ensure(REQUEST_SECONDS)
             try:
-                self._client.close_data_set(upload_id)
+                with _covered(*leases):
+                    self._client.close_data_set(upload_id)
             except TidepoolDataSetClosedError:
                 return True
             except TidepoolNotFoundError:
                 raise _StartOverError("Tidepool does not know it any more") from None
-            except TidepoolUnreachableError:
+            except TidepoolUnreachableError as error:
                 if attempt + 1 == ATTEMPTS_A_STEP:
                     raise
-                in_doubt = True
-                time.sleep(PAUSE_SECONDS * 2**attempt)
+                in_doubt = in_doubt or error.ambiguous
+                _pause(attempt, error, *leases)
             else:
                 return in_doubt
         return in_doubt
@@ -352,10 +352,36 @@ class BatchUpload:
         lease.ensure(REQUEST_SECONDS)
         self._ledger.data_sets.set_state(data_set.id, DataSetState.DELETING)
         try:
-            self._client.delete_data_set(str(data_set.upload_id))
+            with _covered(lease):
+                self._client.delete_data_set(str(data_set.upload_id))
         except TidepoolNotFoundError:
             log.info("Data set %s is gone already.", data_set.upload_id)
         self._ledger.data_sets.set_state(data_set.id, DataSetState.DELETED)
+
+
+@contextmanager
+def _covered(*leases: Lease) -> Iterator[None]:
+    """Cover a request that changes something: the claims outlive it, and its doubt if it leaves one."""
+    for lease in leases:
+        lease.ensure(REQUEST_SECONDS)
+    try:
+        yield
+    except BaseException as error:
+        # What is no answer of Tidepool's, a signal for example, leaves the request in doubt too.
+        if not isinstance(error, TidepoolError) or getattr(error, "ambiguous", False):
+            for lease in leases:
+                lease.keep_for(DOUBT_SECONDS)
+        raise
+
+
+def _pause(attempt: int, error: TidepoolUnreachableError, *leases: Lease) -> None:
+    """Wait before a step is tried again: if it is in doubt, until it can no longer be carried out."""
+    if error.ambiguous:
+        for lease in leases:
+            lease.ensure(DOUBT_SECONDS + REQUEST_SECONDS)
+        time.sleep(DOUBT_SECONDS)
+    else:
+        time.sleep(PAUSE_SECONDS * 2**attempt)
 
 
 def _prepared(work: WorkArea) -> PreparedBatch:

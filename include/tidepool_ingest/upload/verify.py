@@ -24,6 +24,7 @@ class Comparison:
     :param missing: places, among the accepted records, of those that are not shown or only in part.
     :param double: places of those that are shown more than once.
     :param foreign: rows shown that were never sent.
+    :param deleted: the data set is marked as deleted. It takes data all the same, and shows them.
     """
 
     expected: int
@@ -31,11 +32,12 @@ class Comparison:
     missing: tuple[int, ...] = ()
     double: tuple[int, ...] = ()
     foreign: int = 0
+    deleted: bool = False
 
     @property
     def is_exact(self) -> bool:
-        """Tell whether every accepted record is visible once, and nothing else."""
-        return not (self.missing or self.double or self.foreign)
+        """Tell whether every accepted record is visible once, and nothing else, in a set that stands."""
+        return not (self.missing or self.double or self.foreign or self.deleted)
 
 
 class VerificationError(IngestError):
@@ -50,7 +52,8 @@ class VerificationError(IngestError):
         super().__init__(
             f"Tidepool shows {comparison.visible} of {comparison.expected} rows: "
             f"{_named('missing', comparison.missing)}, {_named('double', comparison.double)}, "
-            f"{comparison.foreign} that were never sent.",
+            f"{comparison.foreign} that were never sent"
+            + (", and the data set was deleted by somebody else." if comparison.deleted else "."),
             remedy="The next try repairs it: it removes this data set and uploads the batch into a new one.",
             code="verification",
         )
@@ -65,9 +68,15 @@ def compare(
     :param work: the batch's work area.
     :param prepared: its chunk plan.
     :param upload_id: the data set that was read back.
-    :param shown: the read-back; the data set's own record in it is passed over.
+    :param shown: the read-back, the data set's own record (type ``upload``) included.
     """
-    seen = Counter(str(datum.get("id")) for datum in shown if datum.get("type") != "upload")
+    seen: Counter[str] = Counter()
+    deleted = False
+    for datum in shown:
+        if datum.get("type") == "upload":
+            deleted = deleted or datum.get("deletedTime") is not None
+        else:
+            seen[str(datum.get("id"))] += 1
     visible = seen.total()
     expected, missing, double = 0, [], []
     for ordinal, ids in _sent(work, prepared, upload_id):
@@ -77,7 +86,7 @@ def compare(
             missing.append(ordinal)
         if max(counts) > 1:
             double.append(ordinal)
-    return Comparison(expected, visible, tuple(missing), tuple(double), seen.total())
+    return Comparison(expected, visible, tuple(missing), tuple(double), seen.total(), deleted)
 
 
 def _sent(work: WorkArea, prepared: PreparedBatch, upload_id: str) -> Iterator[tuple[int, tuple[str, ...]]]:

@@ -64,6 +64,9 @@ class _Device:
         self._device = device
         self._batches = _without_replaced(batches, sets)
         self._sets = [stored for stored in sets if stored.rows]
+        self._may_hide = {
+            stored.upload_id for stored in sets if stored.closed and (stored.active or stored.deleted)
+        }
         self._entries = {stored.upload_id: _entry_of(stored) for stored in self._sets}
         self._visible: Counter[Row] = Counter()
 
@@ -134,22 +137,25 @@ class _Device:
             home.lost_places = sorted(set(home.lost_places))
 
     def _hidden_by_newer(self) -> Counter[Row]:
-        """Return the rows that a newer, closed and visible data set of this device has hidden.
+        """Return the rows that a newer data set of this device has hidden.
 
-        Only where the newer data set shows something of that kind at that time instead.
+        Only where a closed and visible one shows something of that kind at that time instead. It need not be
+        the one that hid them: what a set hid whose close broke off stays hidden when that set is deleted and
+        its batch uploaded anew.
         """
-        shown = {(row.kind, row.at) for row in self._visible}
-        newer = {
-            stored.upload_id
+        shown = {
+            (found.row.kind, found.row.at)
             for stored in self._sets
             if stored.closed and stored.active and not stored.deleted
+            for found in stored.rows
+            if found.visible
         }
         return Counter(
             found.row
             for stored in self._sets
             for found in stored.rows
             if not found.visible
-            and found.archived_by in newer
+            and found.archived_by in self._may_hide
             and found.archived_by != stored.upload_id
             and (found.row.kind, found.row.at) in shown
         )

@@ -1,0 +1,27 @@
+"""What an upload came to, in numbers and ids only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidepool_ingest.ledger import DataSetState
+
+
+@dataclass(frozen=True)
+class UploadSummary:
+    """What an upload came to, in numbers and ids only.
+
+    :param data_set_id: Tidepool's id of the data set, the session id.
+    :param state: the data set's state in the ledger.
+    :param expected_rows: rows that the accepted records make.
+    :param visible_rows: rows that Tidepool shows.
+    :param chunks_sent: chunks that this call sent.
+    :param chunks_resumed: chunks that an earlier attempt had sent.
+    """
+
+    data_set_id: str
+    state: DataSetState
+    expected_rows: int
+    visible_rows: int
+    chunks_sent: int = 0
+    chunks_resumed: int = 0

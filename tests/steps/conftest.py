@@ -1,0 +1,63 @@
+"""The world of each test, and time that passes quickly in it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from tests.steps.world import World
+from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.simulator import Simulator
+from tidepool_ingest.upload import step
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger that knows nothing: migrating one for each test would take most of their time."""
+    path = tmp_path_factory.mktemp("ledger") / "empty.db"
+    ledger = Ledger(f"sqlite:///{path}")
+    ledger.migrate()
+    ledger.close()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pauses of an upload be short."""
+    monkeypatch.setattr(step, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(step, "DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr(step, "VISIBLE_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(step, "VISIBLE_WAIT_SECONDS", 0.3)
+
+
+def _without_waiting_for_the_disk(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+@contextmanager
+def a_world(folder: Path, empty_ledger: Path) -> Iterator[World]:
+    """Make a world in a folder of its own."""
+    copy = folder / "ledger.db"
+    shutil.copy(empty_ledger, copy)
+    ledger = Ledger(f"sqlite:///{copy}")
+    event.listen(ledger.database.engine, "connect", _without_waiting_for_the_disk)
+    store = folder / "store.sqlite"
+    with Simulator(store) as simulator:
+        made = World(folder, simulator, store, ledger)
+        yield made
+        made.client.close()
+        assert simulator.settle(10)
+    ledger.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path, empty_ledger: Path) -> Iterator[World]:
+    with a_world(tmp_path, empty_ledger) as made:
+        yield made

@@ -1,0 +1,269 @@
+"""An upload that was killed anywhere goes on from the ledger, and each record is visible once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.steps.conftest import a_world
+from tests.steps.world import HASH, NONE, ORIGIN, TRUNCATE, World, readings, wizard
+from tidepool_ingest.ledger import BatchState, DataSetState
+from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError
+from tidepool_ingest.upload import step
+
+
+class Killed(BaseException):
+    """The process ends here: nothing in the code under test may handle it."""
+
+
+STEPS = ("open_data_set", "delete_data", "upload_data", "close_data_set", "delete_data_set", "read_data")
+NOTES = ("begin_opening", "set_state", "taken_up_by", "begin_chunk", "chunk_stored")
+
+
+class Killer:
+    """Ends an upload before or after a call, counting every request and every note in the ledger."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        self._at: int | None = None
+        self._after = False
+        for target, names in (
+            (world.client, STEPS),
+            (world.ledger.data_sets, NOTES),
+            (world.ledger.batches, ("set_state",)),
+        ):
+            for name in names:
+                monkeypatch.setattr(target, name, self._watched(name, getattr(target, name)))
+
+    def strike(self, at: int, *, after: bool) -> None:
+        self.calls.clear()
+        self._at, self._after = at, after
+
+    def stand_down(self) -> None:
+        self._at = None
+
+    def _watched(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **more: Any) -> Any:
+            self.calls.append(name)
+            struck = self._at == len(self.calls) - 1
+            if struck and not self._after:
+                raise Killed
+            result = call(*args, **more)
+            if struck:
+                raise Killed
+            return result
+
+        return watched
+
+
+@pytest.fixture(scope="module")
+def shared_world(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path) -> Iterator[World]:
+    with a_world(tmp_path_factory.mktemp("resume"), empty_ledger) as world:
+        yield world
+
+
+@pytest.fixture
+def killed_world(shared_world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[World, Killer]:
+    """The module's world with a user of its own for this test, and a killer in it."""
+    shared_world.user = shared_world.add_user()
+    shared_world.recorder.sent.clear()
+    return shared_world, Killer(shared_world, monkeypatch)
+
+
+def staged(world: World, deduplicator: str = HASH) -> int:
+    """Stage and prepare six records that make seven rows and travel in three chunks."""
+    records = [*readings(5), wizard(10)]
+    records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(records)]
+    return world.ready(records, chunk_records=2, data_set={"deduplicator": {"name": deduplicator}})
+
+
+CALLS = [
+    "set_state",
+    "begin_opening",
+    "open_data_set",
+    "set_state",
+    *["begin_chunk", "upload_data", "chunk_stored"] * 3,
+    "set_state",
+    "close_data_set",
+    "set_state",
+    "read_data",
+    "set_state",
+    "set_state",
+]
+"""What an upload of three chunks does: requests and notes in their order."""
+
+
+def test_these_are_all_calls(killed_world: tuple[World, Killer]) -> None:
+    world, killer = killed_world
+    number = staged(world)
+    killer.calls.clear()
+
+    world.upload(number)
+
+    assert killer.calls == CALLS
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(len(CALLS)), ids=[f"{at}-{name}" for at, name in enumerate(CALLS)])
+def test_killed_once(killed_world: tuple[World, Killer], at: int, after: bool) -> None:
+    world, killer = killed_world
+    number = staged(world)
+    killer.strike(at, after=after)
+    with pytest.raises(Killed):
+        world.upload(number)
+    killer.stand_down()
+    already = len(world.recorder.chunks)
+
+    summary = world.resume(number)
+
+    assert summary.visible_rows == 7
+    assert len(world.visible()) == 7
+    assert world.row(number).state is BatchState.VERIFIED
+    sets = world.sets(number)
+    assert sets[-1].state is DataSetState.VERIFIED
+    assert sets[-1].upload_id == summary.data_set_id
+    lost_creation = CALLS[at] == "open_data_set" or (CALLS[at], at, after) in (
+        ("begin_opening", 1, True),
+        ("set_state", 3, False),
+    )
+    assert len(sets) == (2 if lost_creation else 1)
+    assert all(one.state is DataSetState.UNREACHABLE for one in sets[:-1])
+    # A chunk that is surely stored is not sent again; one in doubt is, after it was taken back.
+    in_doubt = (CALLS[at] == "upload_data" and after) or (CALLS[at] == "chunk_stored" and not after)
+    assert len(world.recorder.chunks) == 3 + in_doubt
+    assert summary.chunks_sent == 3 + in_doubt - already
+
+
+@pytest.mark.parametrize("deduplicator", [HASH, TRUNCATE, NONE, ORIGIN])
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_again_and_again(killed_world: tuple[World, Killer], seed: int, deduplicator: str) -> None:
+    world, killer = killed_world
+    chance = random.Random(f"{seed} {deduplicator}")
+    number = staged(world, deduplicator)
+    killed = 0
+    for try_number in range(1, 8):
+        killer.strike(chance.randrange(8), after=chance.random() < 0.5)
+        try:
+            world.resume(number, try_number=try_number)
+        except Killed:
+            killed += 1
+    killer.stand_down()
+
+    assert killed >= 2
+    assert world.resume(number, try_number=8).visible_rows == 7
+    assert len(world.visible()) == 7
+    assert world.row(number).state is BatchState.VERIFIED
+
+
+def test_the_checker_finds_nothing_wrong_with_any_of_them(shared_world: World) -> None:
+    assert shared_world.check().sets
+    assert shared_world.all_right()
+
+
+# ---------------------------------------------------------------- claims
+
+
+def test_a_killed_task_leaves_a_claim_that_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = staged(world)
+    monkeypatch.setattr(step, "LEASE_SECONDS", 0.5)
+    killer = Killer(world, monkeypatch)
+    killer.strike(6, after=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("tidepool_ingest.ledger.leases.Lease.release", lambda lease: None)
+        with pytest.raises(Killed):
+            world.upload(number)
+    killer.stand_down()
+
+    with pytest.raises(LeaseHeldError) as caught:
+        world.upload(number, try_number=2)
+    assert 0 < caught.value.retry_after <= 0.5
+    world.ledger.leases._take(f"batch:{number}", seconds=1, wait=5).release()
+
+    assert world.resume(number).visible_rows == 7
+    assert world.all_right()
+
+
+def test_a_task_that_was_silent_for_too_long_stops_before_it_sends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = staged(world)
+    monkeypatch.setattr(step, "LEASE_SECONDS", 0.01)
+    send = world.client.upload_data
+    takers = []
+
+    def overtaken(upload_id: str, body: bytes) -> None:
+        send(upload_id, body)
+        if not takers:
+            takers.append(world.ledger.leases._take(f"batch:{number}", seconds=60, wait=5))
+
+    monkeypatch.setattr(world.client, "upload_data", overtaken)
+
+    with pytest.raises(LeaseLostError, match=f"batch:{number}"):
+        world.upload(number)
+
+    assert len(world.recorder.chunks) == 1
+    monkeypatch.undo()
+    takers[0].release()
+    assert world.resume(number).visible_rows == 7
+    assert world.all_right()
+
+
+# ---------------------------------------------------------------- what the next try finds
+
+
+def test_the_next_try_is_noted_and_tells_the_data_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = staged(world)
+    killer = Killer(world, monkeypatch)
+    killer.strike(8, after=False)
+    with pytest.raises(Killed):
+        world.upload(number, run="run-1", try_number=1)
+    killer.stand_down()
+    told: list[str] = []
+
+    summary = world.resume(number, run="run-2", try_number=3, on_open=told.append)
+
+    (data_set,) = world.sets(number)
+    assert told == [summary.data_set_id] == [data_set.upload_id]
+    assert (data_set.run_id, data_set.try_number) == ("run-2", 3)
+    assert (summary.chunks_sent, summary.chunks_resumed) == (2, 1)
+
+
+def test_another_run_goes_on_where_the_first_was_killed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = staged(world)
+    killer = Killer(world, monkeypatch)
+    killer.strike(9, after=True)
+    with pytest.raises(Killed):
+        world.upload(number)
+    killer.stand_down()
+
+    outcome = world.run(run="run-2", chunk_records=1_000)
+
+    assert outcome.plan.batches == [number]
+    assert outcome.uploaded[number].visible_rows == 7
+    assert len(world.sets(number)) == 1
+    assert world.all_right()
+
+
+def test_a_batch_prepared_differently_since_is_begun_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = staged(world)
+    killer = Killer(world, monkeypatch)
+    killer.strike(8, after=True)
+    with pytest.raises(Killed):
+        world.upload(number)
+    killer.stand_down()
+    from tidepool_ingest.staging.work_area import WorkArea
+
+    WorkArea(world.root, world.row(number).content_key).discard()
+    world.prepare(number, chunk_records=3)
+
+    assert world.resume(number).visible_rows == 7
+    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.all_right()

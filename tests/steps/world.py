@@ -1,0 +1,322 @@
+"""A small world for the steps: staged batches, a ledger, a simulator, and one account that uploads."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from upath import UPath
+
+from tidepool_ingest.errors import IngestError
+from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
+from tidepool_ingest.ledger.errors import LeaseHeldError
+from tidepool_ingest.options import RunOptions
+from tidepool_ingest.plan import Plan, plan_run
+from tidepool_ingest.prepare import PrepareSummary, prepare_batch
+from tidepool_ingest.sample.checker import CheckResult, check
+from tidepool_ingest.simulator import Simulator
+from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
+from tidepool_ingest.tidepool.transport import new_session
+from tidepool_ingest.upload import BatchUpload, UploadSummary
+from tidepool_ingest.window import Window
+
+Record = dict[str, Any]
+
+DAY = date(2026, 3, 5)
+DEVICE = "device-1"
+NAMES = itertools.count(1)
+
+HASH = "org.tidepool.deduplicator.device.deactivate.hash"
+TRUNCATE = "org.tidepool.deduplicator.device.truncate.dataset"
+ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
+NONE = "org.tidepool.deduplicator.none"
+
+
+def minute_of(number: int) -> str:
+    return f"2026-03-{1 + number // 1440:02}T{number // 60 % 24:02}:{number % 60:02}:00Z"
+
+
+def cbg(number: int, value: float = 6.5, **more: Any) -> Record:
+    """Return the reading of one minute, in mmol/L unless told otherwise."""
+    reading = {"type": "cbg", "time": minute_of(number), "deviceId": DEVICE}
+    return reading | {"units": "mmol/L", "value": value} | more
+
+
+def readings(count: int, first: int = 0, **more: Any) -> list[Record]:
+    return [cbg(number, 4 + number % 60 / 10, **more) for number in range(first, first + count)]
+
+
+def bolus(number: int, amount: float = 2.5, **more: Any) -> Record:
+    dose = {"type": "bolus", "subType": "normal", "normal": amount, "time": minute_of(number)}
+    return dose | {"deviceId": DEVICE} | more
+
+
+def wizard(number: int, **more: Any) -> Record:
+    """Return a bolus calculation with its bolus inside, which Tidepool keeps as a row of its own."""
+    calculation = {"type": "wizard", "time": minute_of(number), "deviceId": DEVICE, "units": "mmol/L"}
+    return calculation | {"bgInput": 9.5, "carbInput": 30, "bolus": bolus(number)} | more
+
+
+def alarm(number: int, **more: Any) -> Record:
+    """Return an alarm with the status event inside that goes with it."""
+    event = {"type": "deviceEvent", "time": minute_of(number), "deviceId": DEVICE}
+    status = event | {"subType": "status", "status": "suspended", "reason": {"suspended": "manual"}}
+    return event | {"subType": "alarm", "alarmType": "occlusion", "status": status} | more
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One request that changes something, as the client sent it."""
+
+    method: str
+    path: str
+    body: bytes
+
+    @property
+    def is_chunk(self) -> bool:
+        return self.method == "POST" and self.path.endswith("/data") and self.body != b"[]"
+
+
+class Recorder(HTTPAdapter):
+    """Sends requests, and keeps a copy of those that change something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[Sent] = []
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **more: Any) -> requests.Response:
+        path = urlsplit(str(request.url)).path
+        if request.method != "GET" and path.startswith("/v1/"):
+            body = request.body or b""
+            assert isinstance(body, bytes)
+            self.sent.append(Sent(str(request.method), path, body))
+        return super().send(request, *args, **more)
+
+    @property
+    def chunks(self) -> list[Sent]:
+        return [sent for sent in self.sent if sent.is_chunk]
+
+
+@dataclass
+class Outcome:
+    """What a run did: its plan, and what each of its batches came to."""
+
+    plan: Plan
+    prepared: dict[int, PrepareSummary] = field(default_factory=dict)
+    uploaded: dict[int, UploadSummary] = field(default_factory=dict)
+    errors: dict[int, IngestError] = field(default_factory=dict)
+
+    @property
+    def codes(self) -> list[str]:
+        return sorted(error.code for error in self.errors.values())
+
+
+class World:
+    """Everything that the steps work on; see the methods."""
+
+    def __init__(self, folder: Path, simulator: Simulator, store: Path, ledger: Ledger) -> None:
+        self.root = UPath(folder / "staging")
+        self.folder = folder
+        self.simulator = simulator
+        self.store = store
+        self.ledger = ledger
+        self.allowed = {None, "tidepool_default"}
+        self.recorder = Recorder()
+        self.settings = ClientSettings.of(
+            {
+                "environment": simulator.base_url,
+                "auth_mode": "client_credentials",
+                "client_id": CLIENT_ID,
+                "client_secret": CLIENT_SECRET,
+                "client_name": "org.example.ingest",
+                "client_version": "1.2.3",
+            }
+        )
+        session = new_session()
+        session.mount("http://", self.recorder)
+        self.client: TidepoolClient = connect(self.settings, session=session, backoff=BackOff(first=0.01))
+        self.api_host = host_of(simulator.base_url)
+        self.user = self.add_user()
+
+    # ---------------------------------------------------------------- what lies there
+
+    def add_user(self, *, may_upload: bool = True) -> str:
+        """Create an account, for which the uploading account may upload, and return its id."""
+        account = self.simulator.accounts.add_user(f"patient-{next(NAMES)}")
+        if may_upload:
+            self.simulator.accounts.grant("service", of=account.name)
+        return account.id
+
+    def stage(
+        self,
+        records: Sequence[Record | bytes] = (),
+        batch: str = "one",
+        *,
+        user: str = "",
+        day: date = DAY,
+        name: str = "data.ndjson",
+        content: bytes | None = None,
+        data_set: Record | None = None,
+        file: Record | None = None,
+        **manifest: Any,
+    ) -> Path:
+        """Write a ready batch over whatever lies there, and return its folder."""
+        user = user or self.user
+        folder = Path(self.root.path) / str(day) / user / batch
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
+        array = ".ndjson" not in name
+        plain = b"[" + b",\n".join(texts) + b"]" if array else b"\n".join(texts) + b"\n"
+        if content is None:
+            content = gzip.compress(plain) if name.endswith(".gz") else plain
+        (folder / name).write_bytes(content)
+        said = {
+            "userId": user,
+            "dataSet": {"deviceId": DEVICE, "deviceModel": "Model 5"} | (data_set or {}),
+            "files": [{"name": name, "format": "json" if array else "ndjson"} | (file or {})],
+        }
+        (folder / "manifest.json").write_text(json.dumps(said | manifest))
+        return folder
+
+    # ---------------------------------------------------------------- the steps
+
+    def options(self, **options: Any) -> RunOptions:
+        return RunOptions.of_params(options)
+
+    def host_of(self, connection: str | None) -> str:
+        if connection not in self.allowed:
+            raise BatchError("connection-not-allowed")
+        return self.api_host
+
+    def plan(
+        self,
+        window: Window | None = None,
+        *,
+        host_of: Callable[[str | None], str] | None = None,
+        **options: Any,
+    ) -> Plan:
+        return plan_run(
+            self.root,
+            window or Window(DAY, DAY),
+            ledger=self.ledger,
+            options=self.options(**options),
+            api_host_of=host_of or self.host_of,
+        )
+
+    def prepare(self, number: int, **options: Any) -> PrepareSummary:
+        return prepare_batch(
+            self.root,
+            self.row(number),
+            ledger=self.ledger,
+            options=self.options(**options),
+            api_host_of=self.host_of,
+        )
+
+    def upload(self, number: int, *, run: str = "run-1", try_number: int = 1, **more: Any) -> UploadSummary:
+        origin = TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number)
+        return BatchUpload(
+            self.client,
+            self.ledger,
+            self.row(number),
+            self.root,
+            self.settings,
+            **{"origin": origin, **more},
+        ).run()
+
+    def resume(self, number: int, *, try_number: int = 2, **more: Any) -> UploadSummary:
+        """Upload as a later try does: it waits for the claim of the one before to end."""
+        while True:
+            try:
+                return self.upload(number, try_number=try_number, **more)
+            except LeaseHeldError as error:
+                time.sleep(error.retry_after)
+
+    def run(self, window: Window | None = None, *, run: str = "run-1", **options: Any) -> Outcome:
+        """Do what the DAG does: plan, then each batch on its own, whatever becomes of the others."""
+        outcome = Outcome(self.plan(window, **options))
+        for number in outcome.plan.batches:
+            try:
+                outcome.prepared[number] = self.prepare(number, **options)
+                if outcome.prepared[number].accepted and not options.get("dry_run"):
+                    outcome.uploaded[number] = self.upload(number, run=run, force=bool(options.get("force")))
+            except IngestError as error:
+                outcome.errors[number] = error
+        return outcome
+
+    def ready(self, records: Sequence[Record | bytes], **staged: Any) -> int:
+        """Stage, plan and prepare one batch; return its number."""
+        options = {name: staged.pop(name) for name in list(staged) if name in RunOptions.model_fields}
+        folder = self.stage(records, **staged)
+        planned = self.plan(users=[staged.get("user", self.user)]).batches
+        (number,) = [one for one in planned if self.row(one).batch_id == folder.name]
+        self.prepare(number, **options)
+        return number
+
+    # ---------------------------------------------------------------- what became of it
+
+    def row(self, number: int) -> BatchRow:
+        return self.ledger.batches.get(number)
+
+    def sets(self, number: int) -> list[DataSetRow]:
+        return self.ledger.data_sets.of_batch(number)
+
+    def prepared(self, number: int) -> PreparedBatch:
+        prepared = WorkArea(self.root, self.row(number).content_key).load()
+        assert prepared is not None
+        return prepared
+
+    def accepted(self, number: int) -> list[bytes]:
+        """Return the accepted records of a prepared batch, as they lie in the work area."""
+        work = WorkArea(self.root, self.row(number).content_key)
+        return [line for chunk in self.prepared(number).chunks for line in work.read_chunk(chunk)]
+
+    def quarantine(self, number: int) -> list[Record]:
+        path = Path(WorkArea(self.root, self.row(number).content_key).quarantine_path.path)
+        return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+    def refused(self, number: int) -> list[tuple[int, list[str]]]:
+        """Return position and codes of what lies in quarantine."""
+        return [
+            (entry["position"], [problem["code"] for problem in entry["problems"]])
+            for entry in self.quarantine(number)
+        ]
+
+    def visible(self, user: str = "", **more: Any) -> list[Record]:
+        """Return what Tidepool shows, data sets left out."""
+        shown = self.client.read_data(user or self.user, **more)
+        return [datum for datum in shown if datum["type"] != "upload"]
+
+    def check(self) -> CheckResult:
+        """Ask the checker, which shares no code with what it checks, whether all is as staged."""
+        return check(Path(self.root.path), self.store)
+
+    def all_right(self) -> bool:
+        """Tell whether the checker finds each record visible once and nothing left behind."""
+        result = self.check()
+        assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]
+        assert not result.left_open
+        return True
+
+
+def found_by(world: World, number: int) -> FoundBatch:
+    """Return a planned batch as ``plan`` found it."""
+    row = world.row(number)
+    return FoundBatch(**{name: getattr(row, name) for name in FoundBatch.__dataclass_fields__})
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
