@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -68,6 +68,15 @@ def test_what_does_not_end_in_time_is_ended_by_force(tmp_path: Path) -> None:
     assert process.has_ended
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C interrupt, even where the shell that started the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_waits_for_the_end_of_what_may_not_be_interrupted() -> None:
     reached = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - where it is raised is what is tested
