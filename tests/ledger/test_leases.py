@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from tidepool_ingest.ledger import Ledger
+from tests.ledger.conftest import found
+from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError
 
 
@@ -72,3 +73,36 @@ def test_of_many_at_once_one_at_a_time_is_inside(ledger: Ledger) -> None:
         thread.join()
 
     assert (entered, most) == (6, 1)
+
+
+def test_it_stays_for_a_request_in_doubt(ledger: Ledger) -> None:
+    with ledger.leases.held("batch:1", seconds=30) as lease:
+        lease.keep_for(0.5)
+        lease.keep_for(0.1)
+
+    with pytest.raises(LeaseHeldError) as caught, ledger.leases.held("batch:1", seconds=30):
+        pass
+    assert 0 < caught.value.retry_after <= 0.5
+    with ledger.leases.held("batch:1", seconds=30, wait=5):
+        pass
+
+
+def test_a_doubt_that_is_over_keeps_nothing(ledger: Ledger) -> None:
+    with ledger.leases.held("batch:1", seconds=30) as lease:
+        lease.keep_for(0.05)
+        time.sleep(0.1)
+    with ledger.leases.held("batch:1", seconds=30):
+        pass
+
+
+def test_one_who_was_overtaken_cannot_write_any_more(ledger: Ledger) -> None:
+    batch = ledger.batches.note(found()).id
+    with ledger.leases.held("batch:1", seconds=0.1) as stalled:
+        ledger.batches.set_state(batch, BatchState.UPLOADING, lease=stalled)
+        time.sleep(0.2)
+        with ledger.leases.held("batch:1", seconds=30) as successor:
+            ledger.batches.set_state(batch, BatchState.VERIFIED, lease=successor)
+            with pytest.raises(LeaseLostError):
+                ledger.batches.set_state(batch, BatchState.FAILED, lease=stalled)
+
+    assert ledger.batches.get(batch).state is BatchState.VERIFIED

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, and_, insert, select, update
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.errors import UnknownBatchError
+from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.ledger.states import BatchState
 
@@ -144,14 +145,17 @@ class Batches:
         with self._database.reading() as connection:
             return [_row(row) for row in connection.execute(asked)]
 
-    def set_state(self, batch: int, state: BatchState, *, reason: str | None = None) -> None:
+    def set_state(
+        self, batch: int, state: BatchState, *, reason: str | None = None, lease: Lease | None = None
+    ) -> None:
         """Note where a batch stands now.
 
         :param batch: its number.
         :param state: the new state.
         :param reason: code of the error or guard, for a batch that stopped.
+        :param lease: the claim under which this is written.
         """
-        self._set(batch, state=state, reason=reason)
+        self._set(batch, lease, state=state, reason=reason)
 
     def set_counts(self, batch: int, **counts: int) -> None:
         """Note what became of a batch's records.
@@ -159,10 +163,10 @@ class Batches:
         :param batch: its number.
         :param counts: ``staged``, ``accepted``, ``quarantined``, ``identical``, ``expected_rows``.
         """
-        self._set(batch, **counts)
+        self._set(batch, None, **counts)
 
-    def _set(self, batch: int, **values: Any) -> None:
-        with self._database.writing() as connection:
+    def _set(self, batch: int, lease: Lease | None, **values: Any) -> None:
+        with writing_under(self._database, lease) as connection:
             changed = (
                 update(batches).where(batches.c.id == batch).values(**values, updated_at=datetime.now(UTC))
             )

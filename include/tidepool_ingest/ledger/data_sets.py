@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 
 from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import chunks, data_sets
 from tidepool_ingest.ledger.states import ChunkState, DataSetState
 
@@ -78,7 +79,14 @@ class DataSets:
         self._database = database
 
     def begin_opening(
-        self, batch: int, *, data_set_type: str, deduplicator: str, expected_rows: int, origin: TaskOrigin
+        self,
+        batch: int,
+        *,
+        data_set_type: str,
+        deduplicator: str,
+        expected_rows: int,
+        origin: TaskOrigin,
+        lease: Lease | None = None,
     ) -> DataSetRow:
         """Note that a data set is about to be opened for a batch.
 
@@ -87,9 +95,10 @@ class DataSets:
         :param deduplicator: the deduplicator's full name.
         :param expected_rows: rows that Tidepool will hold when all is there.
         :param origin: the task that opens it.
+        :param lease: the claim under which this is written, here and below.
         """
         now = datetime.now(UTC)
-        with self._database.writing() as connection:
+        with writing_under(self._database, lease) as connection:
             last = connection.scalar(select(func.max(data_sets.c.ordinal)).where(data_sets.c.batch == batch))
             values = {
                 **vars(origin),
@@ -105,7 +114,9 @@ class DataSets:
             inserted = connection.execute(insert(data_sets).values(values).returning(*data_sets.c)).one()
         return _data_set(inserted)
 
-    def set_state(self, data_set: int, state: DataSetState, **values: Any) -> None:
+    def set_state(
+        self, data_set: int, state: DataSetState, *, lease: Lease | None = None, **values: Any
+    ) -> None:
         """Note where a data set stands now, and when it got there.
 
         :param data_set: its number in the ledger.
@@ -116,12 +127,12 @@ class DataSets:
         noted = {**values, "state": state, "updated_at": now}
         if reached := TIME_NOTED.get(state):
             noted[reached] = now
-        with self._database.writing() as connection:
+        with writing_under(self._database, lease) as connection:
             connection.execute(update(data_sets).where(data_sets.c.id == data_set).values(noted))
 
-    def taken_up_by(self, data_set: int, origin: TaskOrigin) -> None:
+    def taken_up_by(self, data_set: int, origin: TaskOrigin, *, lease: Lease | None = None) -> None:
         """Note which task works on a data set now, after another one has left it."""
-        with self._database.writing() as connection:
+        with writing_under(self._database, lease) as connection:
             connection.execute(
                 update(data_sets)
                 .where(data_sets.c.id == data_set)
@@ -142,11 +153,13 @@ class DataSets:
         with self._database.reading() as connection:
             return [_data_set(row) for row in connection.execute(asked)]
 
-    def begin_chunk(self, data_set: int, chunk_index: int, *, digest: str, records: int) -> None:
+    def begin_chunk(
+        self, data_set: int, chunk_index: int, *, digest: str, records: int, lease: Lease | None = None
+    ) -> None:
         """Note that a chunk is about to be sent; each call counts as an attempt."""
         now = datetime.now(UTC)
         at = (chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
-        with self._database.writing() as connection:
+        with writing_under(self._database, lease) as connection:
             again = connection.execute(
                 update(chunks)
                 .where(*at)
@@ -165,9 +178,9 @@ class DataSets:
                     )
                 )
 
-    def chunk_stored(self, data_set: int, chunk_index: int) -> None:
+    def chunk_stored(self, data_set: int, chunk_index: int, *, lease: Lease | None = None) -> None:
         """Note Tidepool's answer that it holds a chunk."""
-        with self._database.writing() as connection:
+        with writing_under(self._database, lease) as connection:
             connection.execute(
                 update(chunks)
                 .where(chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)

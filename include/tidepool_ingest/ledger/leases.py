@@ -9,11 +9,11 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tidepool_ingest.ledger.database import Database
@@ -72,6 +72,20 @@ class Lease:
             raise LeaseLostError(self.name)
         self._good_until = started + self._seconds
 
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction in the ledger that is taken back whole if another task owns the lease by now.
+
+        A task that was stalled for too long must not write over what its successor has noted.
+
+        :raises LeaseLostError: if another task owns the lease.
+        """
+        asked = select(leases.c.fence).where(*_is(self._claim)).with_for_update()
+        with self._database.writing() as connection:
+            if connection.scalar(asked) is None:
+                raise LeaseLostError(self.name)
+            yield connection
+
     def keep_for(self, seconds: float) -> None:
         """Let the claim outlive its release, because a request of this holder may still be carried out.
 
@@ -97,6 +111,11 @@ class Lease:
 
 def _is(claim: _Claim) -> tuple[ColumnElement[bool], ...]:
     return leases.c.name == claim.name, leases.c.owner == claim.owner, leases.c.fence == claim.fence
+
+
+def writing_under(database: Database, lease: Lease | None) -> AbstractContextManager[Connection]:
+    """Open a transaction that writes: as the holder of a lease, or as a caller who holds none."""
+    return database.writing() if lease is None else lease.writing()
 
 
 class Leases:

@@ -12,7 +12,8 @@ lost answer therefore knows which step is in doubt, and each doubt has its own w
 A request whose answer was lost may be carried out later, after whatever has been done since. Two rules keep
 that harmless: nothing further is done about a step in doubt before it can no longer be carried out, and a
 claim on a batch or a device does not end before that either, however its holder ended. Whoever holds the
-claims knows that no request of an earlier holder is under way.
+claims knows that no request of an earlier holder is under way. A holder that was stalled past its claim
+cannot write into the ledger any more.
 """
 
 from __future__ import annotations
@@ -137,14 +138,14 @@ class BatchUpload:
         :raises VerificationError: if what is visible stays unlike what was sent.
         """
         with self._ledger.leases.held(f"batch:{self._batch.id}", seconds=LEASE_SECONDS) as lease:
-            if done := self._done():
+            if done := self._done(lease):
                 return done
-            self._ledger.batches.set_state(self._batch.id, BatchState.UPLOADING)
+            self._ledger.batches.set_state(self._batch.id, BatchState.UPLOADING, lease=lease)
             try:
                 return self._until_verified(lease)
             except IngestError as error:
                 if error.disposition is not Disposition.RETRIABLE:
-                    self._note_failure(error)
+                    self._note_failure(error, lease)
                 raise
 
     def _until_verified(self, lease: Lease) -> UploadSummary:
@@ -158,17 +159,17 @@ class BatchUpload:
                 log.warning("Data set %s is given up: %s.", data_set.upload_id, reason)
             else:
                 if comparison.is_exact:
-                    return self._verified(data_set, comparison)
+                    return self._verified(data_set, comparison, lease)
                 difference = VerificationError(comparison).what
                 log.warning("Data set %s is given up: %s", data_set.upload_id, difference)
             self._delete(data_set, lease)
         raise VerificationError(comparison or Comparison(self._prepared.expected_rows, 0))
 
-    def _note_failure(self, error: IngestError) -> None:
+    def _note_failure(self, error: IngestError, lease: Lease) -> None:
         latest = self._latest()
         begun = latest is not None and latest.state.may_hold_data
         state = BatchState.UPLOADING if begun else BatchState.FAILED
-        self._ledger.batches.set_state(self._batch.id, state, reason=error.code)
+        self._ledger.batches.set_state(self._batch.id, state, reason=error.code, lease=lease)
         # Errors of the client know the data set and the user's short hash, not the batch.
         log.error("%s cannot be uploaded: %s", self._batch.label, error)
 
@@ -178,7 +179,7 @@ class BatchUpload:
         begun = self._ledger.data_sets.of_batch(self._batch.id)
         return begun[-1] if begun else None
 
-    def _done(self) -> UploadSummary | None:
+    def _done(self, lease: Lease) -> UploadSummary | None:
         latest = self._latest()
         if latest is None or latest.state is not DataSetState.VERIFIED or latest.upload_id is None:
             return None
@@ -186,7 +187,7 @@ class BatchUpload:
             return None
         if self._batch.state is not BatchState.VERIFIED:
             # The attempt that verified the data set ended before it could note so of the batch.
-            self._ledger.batches.set_state(self._batch.id, BatchState.VERIFIED)
+            self._ledger.batches.set_state(self._batch.id, BatchState.VERIFIED, lease=lease)
         self._on_open(latest.upload_id)
         rows = latest.visible_rows or 0
         return UploadSummary(latest.upload_id, latest.state, latest.expected_rows, rows)
@@ -197,12 +198,12 @@ class BatchUpload:
         if latest is None or latest.state in (DataSetState.VERIFIED, *GIVEN_UP):
             return None
         if latest.upload_id is None:
-            self._ledger.data_sets.set_state(latest.id, DataSetState.UNREACHABLE)
+            self._ledger.data_sets.set_state(latest.id, DataSetState.UNREACHABLE, lease=lease)
             return None
         if latest.state is DataSetState.DELETING:
             self._delete(latest, lease)
             return None
-        self._ledger.data_sets.taken_up_by(latest.id, self._origin)
+        self._ledger.data_sets.taken_up_by(latest.id, self._origin, lease=lease)
         self._on_open(latest.upload_id)
         log.info("Going on with data set %s, which is %s.", latest.upload_id, latest.state)
         return latest
@@ -217,14 +218,15 @@ class BatchUpload:
             deduplicator=self._deduplicator.name,
             expected_rows=self._prepared.expected_rows,
             origin=self._origin,
+            lease=lease,
         )
         try:
             opened = self._client.open_data_set(self._batch.user_id, self._body)
         except TidepoolError as error:
             if not (isinstance(error, TidepoolUnreachableError) and error.ambiguous):
-                self._ledger.data_sets.set_state(row.id, DataSetState.REFUSED)
+                self._ledger.data_sets.set_state(row.id, DataSetState.REFUSED, lease=lease)
             raise
-        self._ledger.data_sets.set_state(row.id, DataSetState.OPEN, upload_id=opened.upload_id)
+        self._ledger.data_sets.set_state(row.id, DataSetState.OPEN, upload_id=opened.upload_id, lease=lease)
         self._on_open(opened.upload_id)
         log.info("Opened data set %s.", opened.upload_id)
         latest = self._latest()
@@ -280,12 +282,12 @@ class BatchUpload:
                 self._client.delete_data(upload_id, selectors)
         lease.ensure(REQUEST_SECONDS)
         self._ledger.data_sets.begin_chunk(
-            data_set.id, chunk.index, digest=chunk.digest, records=chunk.records
+            data_set.id, chunk.index, digest=chunk.digest, records=chunk.records, lease=lease
         )
         body = b"[" + b",".join(line for line, _ids in records) + b"]"
         with _covered(lease):
             self._client.upload_data(upload_id, body)
-        self._ledger.data_sets.chunk_stored(data_set.id, chunk.index)
+        self._ledger.data_sets.chunk_stored(data_set.id, chunk.index, lease=lease)
 
     def _close_and_look(self, data_set: DataSetRow, lease: Lease) -> Comparison:
         # The deduplicator compares with what is active at this moment: one device closes one set at a time.
@@ -296,17 +298,17 @@ class BatchUpload:
             in_doubt = False
             if data_set.state is not DataSetState.CLOSED:
                 in_doubt = self._close(data_set, lease, turn)
-                self._ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED)
+                self._ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED, lease=lease)
             return self._look(data_set, lease, turn, patiently=in_doubt)
 
-    def _close(self, data_set: DataSetRow, *leases: Lease) -> bool:
+    def _close(self, data_set: DataSetRow, lease: Lease, turn: Lease) -> bool:
         """Close the set; tell whether the answer leaves a doubt about what is visible."""
         upload_id = str(data_set.upload_id)
         in_doubt = data_set.state is DataSetState.CLOSING
-        self._ledger.data_sets.set_state(data_set.id, DataSetState.CLOSING)
+        self._ledger.data_sets.set_state(data_set.id, DataSetState.CLOSING, lease=lease)
         for attempt in range(ATTEMPTS_A_STEP):
             try:
-                with _covered(*leases):
+                with _covered(lease, turn):
                     self._client.close_data_set(upload_id)
             except TidepoolDataSetClosedError:
                 return True
@@ -316,7 +318,7 @@ class BatchUpload:
                 if attempt + 1 == ATTEMPTS_A_STEP:
                     raise
                 in_doubt = in_doubt or error.ambiguous
-                _pause(attempt, error, *leases)
+                _pause(attempt, error, lease, turn)
             else:
                 return in_doubt
         return in_doubt
@@ -333,9 +335,11 @@ class BatchUpload:
                 return comparison
             time.sleep(VISIBLE_POLL_SECONDS)
 
-    def _verified(self, data_set: DataSetRow, comparison: Comparison) -> UploadSummary:
-        self._ledger.data_sets.set_state(data_set.id, DataSetState.VERIFIED, visible_rows=comparison.visible)
-        self._ledger.batches.set_state(self._batch.id, BatchState.VERIFIED)
+    def _verified(self, data_set: DataSetRow, comparison: Comparison, lease: Lease) -> UploadSummary:
+        self._ledger.data_sets.set_state(
+            data_set.id, DataSetState.VERIFIED, visible_rows=comparison.visible, lease=lease
+        )
+        self._ledger.batches.set_state(self._batch.id, BatchState.VERIFIED, lease=lease)
         log.info(
             "Data set %s is verified: %d rows are visible, each once.", data_set.upload_id, comparison.visible
         )
@@ -350,13 +354,13 @@ class BatchUpload:
 
     def _delete(self, data_set: DataSetRow, lease: Lease) -> None:
         lease.ensure(REQUEST_SECONDS)
-        self._ledger.data_sets.set_state(data_set.id, DataSetState.DELETING)
+        self._ledger.data_sets.set_state(data_set.id, DataSetState.DELETING, lease=lease)
         try:
             with _covered(lease):
                 self._client.delete_data_set(str(data_set.upload_id))
         except TidepoolNotFoundError:
             log.info("Data set %s is gone already.", data_set.upload_id)
-        self._ledger.data_sets.set_state(data_set.id, DataSetState.DELETED)
+        self._ledger.data_sets.set_state(data_set.id, DataSetState.DELETED, lease=lease)
 
 
 @contextmanager

@@ -1,0 +1,190 @@
+"""What goes wrong at our side, done to the worker's own process: kills, a ledger that is away, a full disk.
+
+The code under test is not changed: it is met where it calls the network library, the ledger's database and
+the file system.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from fsspec.implementations.local import LocalFileOpener  # type: ignore[import-untyped]
+from requests.adapters import HTTPAdapter
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from tests.faults.catalogue import Local
+from tests.faults.journal import Journal
+from tests.faults.schedule import LocalFault
+from tidepool_ingest.ledger import database
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.staging import storage
+from tidepool_ingest.staging.storage import WholeFileWriter
+
+STALL_SECONDS = 3.0
+"""Longer than a claim of these workers lasts."""
+
+REQUEST_SHARE = 20
+"""A request is so many times shorter than a task: what strikes during one comes so much sooner."""
+
+
+class Gremlins:
+    """The local faults of one task.
+
+    :param faults: those that strike this task.
+    :param journal: is told each before it strikes.
+    :param ledger: the ledger's file.
+    """
+
+    def __init__(self, faults: Sequence[LocalFault], journal: Journal, ledger: Path) -> None:
+        self._faults = faults
+        self._journal = journal
+        self._ledger = ledger
+        self._calls: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def move_in(self) -> None:
+        """Begin to watch this process's calls. There is no way back: the process is a worker's."""
+        signal.signal(signal.SIGTERM, _leave)
+        self._watch_requests()
+        self._watch_ledger()
+        self._watch_files()
+        for fault in self._of(Local.KILL_ANYWHERE):
+            self._in_a_while(fault, fault.seconds, signal.SIGKILL)
+
+    def _of(self, *kinds: Local) -> list[LocalFault]:
+        return [fault for fault in self._faults if fault.kind in kinds]
+
+    def _due(self, what: str, *kinds: Local) -> list[LocalFault]:
+        """Count a call, and return the faults that strike it."""
+        with self._lock:
+            number = self._calls[what]
+            self._calls[what] += 1
+        return [fault for fault in self._of(*kinds) if fault.at == number]
+
+    # ------------------------------------------------------------------------------------ kills
+
+    def _die(self, fault: LocalFault, number: signal.Signals) -> None:
+        self._journal.note(str(fault.kind))
+        os.kill(os.getpid(), number)
+
+    def _in_a_while(self, fault: LocalFault, seconds: float, number: signal.Signals) -> None:
+        timer = threading.Timer(seconds, self._die, (fault, number))
+        timer.daemon = True
+        timer.start()
+
+    def _watch_requests(self) -> None:
+        send = HTTPAdapter.send
+
+        def watched(adapter: HTTPAdapter, request: requests.PreparedRequest, *args: Any, **more: Any) -> Any:
+            due = self._due("request", Local.KILL_AT_REQUEST, Local.TERMINATE, Local.STALL)
+            self._at_request(due, "before")
+            self._at_request(due, "during")
+            answer = send(adapter, request, *args, **more)
+            self._at_request(due, "after")
+            return answer
+
+        HTTPAdapter.send = watched  # type: ignore[method-assign,assignment]
+
+    def _at_request(self, due: Sequence[LocalFault], moment: str) -> None:
+        for fault in due:
+            number = signal.SIGTERM if fault.kind is Local.TERMINATE else signal.SIGKILL
+            if fault.moment != moment:
+                continue
+            if fault.kind is Local.STALL:
+                self._journal.note(str(fault.kind))
+                time.sleep(STALL_SECONDS)
+            elif moment == "during":
+                self._in_a_while(fault, fault.seconds / REQUEST_SHARE, number)
+            else:
+                self._die(fault, number)
+
+    # ------------------------------------------------------------------------------------ the ledger
+
+    def _watch_ledger(self) -> None:
+        writing = Database.writing
+        kinds = (Local.KILL_AT_LEDGER, Local.LEDGER_LOCKED, Local.LEDGER_AWAY, Local.LEDGER_ANSWER_LOST)
+
+        @contextmanager
+        def watched(ledger: Database) -> Iterator[Connection]:
+            due = self._due("ledger", *kinds)
+            self._before_ledger(due)
+            with writing(ledger) as connection:
+                yield connection
+                self._kill(due, "during")
+            self._kill(due, "after")
+            if any(fault.kind is Local.LEDGER_ANSWER_LOST for fault in due):
+                self._journal.note(str(Local.LEDGER_ANSWER_LOST))
+                with database.unavailable_named():
+                    raise _away()
+
+        Database.writing = watched  # type: ignore[method-assign,assignment]
+
+    def _kill(self, due: Sequence[LocalFault], moment: str) -> None:
+        for fault in due:
+            if fault.kind is Local.KILL_AT_LEDGER and fault.moment == moment:
+                self._die(fault, signal.SIGKILL)
+
+    def _before_ledger(self, due: Sequence[LocalFault]) -> None:
+        self._kill(due, "before")
+        for fault in due:
+            if fault.kind is Local.LEDGER_LOCKED:
+                self._journal.note(str(fault.kind))
+                self._lock_ledger(fault.seconds * 2)
+            elif fault.kind is Local.LEDGER_AWAY:
+                self._journal.note(str(fault.kind))
+                with database.unavailable_named():
+                    raise _away()
+
+    def _lock_ledger(self, seconds: float) -> None:
+        other = sqlite3.connect(self._ledger, isolation_level=None, check_same_thread=False, timeout=5)
+        other.execute("BEGIN IMMEDIATE")
+
+        def free() -> None:
+            time.sleep(seconds)
+            other.close()
+
+        threading.Thread(target=free, daemon=True).start()
+
+    # ------------------------------------------------------------------------------------ files
+
+    def _watch_files(self) -> None:
+        read, write = LocalFileOpener.read, WholeFileWriter.write
+
+        def reading(opener: LocalFileOpener, *args: Any) -> bytes:
+            for fault in self._due("read", Local.READ_FAILS):
+                self._journal.note(str(fault.kind))
+                raise OSError(errno.EIO, "Input/output error", opener.path)
+            content: bytes = read(opener, *args)
+            return content
+
+        def filling(writer: WholeFileWriter, content: bytes) -> None:
+            if self._due("write", Local.DISK_FULL):
+                self._journal.note(str(Local.DISK_FULL))
+                write(writer, content[: len(content) // 2])
+                with storage.writing():
+                    raise OSError(errno.ENOSPC, "No space left on device")
+            write(writer, content)
+
+        LocalFileOpener.read = reading
+        WholeFileWriter.write = filling  # type: ignore[method-assign,assignment]
+
+
+def _away() -> OperationalError:
+    return OperationalError("COMMIT", None, sqlite3.OperationalError("disk I/O error"))
+
+
+def _leave(number: int, frame: object) -> None:
+    del frame
+    raise SystemExit(128 + number)

@@ -1,0 +1,97 @@
+"""Records of a schedule's batches, data that Tidepool splits among them, and the canaries planted in them.
+
+A canary is a text or number that stands nowhere else: where it turns up outside the staged files, the work
+area and Tidepool, health data has leaked.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+Record = dict[str, Any]
+
+CANARY = "Canary"
+"""Part of every text that is planted: values, keys that a person chose, device ids, file names."""
+
+CANARY_RATE = 0.7319733141
+"""A planted number, with more digits than a time in a log has."""
+
+MG_DL = "mg/dL"
+
+
+def device_id(device: int) -> str:
+    """Return the id of a schedule's device."""
+    return f"{CANARY}Device-{device}"
+
+
+def file_name(batch: str) -> str:
+    """Return the name of a batch's file."""
+    return f"{CANARY}File-{batch}.ndjson"
+
+
+def records_of(device: int, first: int, count: int, *, dose: float, seed: str) -> list[Record]:
+    """Return what a device remembers of a stretch of minutes.
+
+    The same minute always gives the same record, but for the boluses' dose: two batches of one device that
+    overlap hold identical records, and boluses that share their identity and differ in content.
+
+    :param device: number of the device.
+    :param first: first minute.
+    :param count: how many minutes, a record each.
+    :param dose: units of each bolus.
+    :param seed: of the draws.
+    """
+    return [
+        _record(device, minute, dose, random.Random(f"{seed} {device} {minute}"))
+        for minute in range(first, first + count)
+    ]
+
+
+def spoiled(device: int, number: int) -> Record:
+    """Return a record that the Platform refuses; the value it would quote is a canary."""
+    return _base("cbg", device, number) | {"units": MG_DL, "value": f"{CANARY}Value-{number}"}
+
+
+def _record(device: int, minute: int, dose: float, chance: random.Random) -> Record:
+    draw = chance.random()
+    if draw < 0.70:
+        return _base("cbg", device, minute) | {"units": MG_DL, "value": chance.randrange(60, 300)}
+    if draw < 0.80:
+        return _bolus(device, minute, dose)
+    if draw < 0.90:
+        calculation = {
+            "units": MG_DL,
+            "carbInput": chance.randrange(90),
+            "bolus": _bolus(device, minute, dose),
+        }
+        return _base("wizard", device, minute) | calculation
+    if draw < 0.95:
+        status = {"subType": "status", "status": "suspended", "reason": {"suspended": "manual"}}
+        event = {"subType": "alarm", "alarmType": "occlusion"}
+        return (
+            _base("deviceEvent", device, minute)
+            | event
+            | {"status": _base("deviceEvent", device, minute) | status}
+        )
+    if draw < 0.97:
+        schedule = [{"start": 0, "rate": 1.0}]
+        settings = {"activeSchedule": f"{CANARY}Schedule", "units": {"bg": MG_DL, "carb": "grams"}}
+        return (
+            _base("pumpSettings", device, minute)
+            | settings
+            | {"basalSchedules": {f"{CANARY}Schedule": schedule}}
+        )
+    delivery = {"deliveryType": "scheduled", "rate": CANARY_RATE, "duration": 60_000}
+    return _base("basal", device, minute) | delivery | {"notes": [f"{CANARY}Note-{minute}"]}
+
+
+def _bolus(device: int, minute: int, dose: float) -> Record:
+    return _base("bolus", device, minute) | {"subType": "normal", "normal": dose}
+
+
+def _base(kind: str, device: int, minute: int) -> Record:
+    time = f"2026-03-{1 + minute // 1440:02}T{minute // 60 % 24:02}:{minute % 60:02}:00Z"
+    payload = {f"{CANARY}Key": f"{CANARY}Payload"}
+    origin = {"id": f"{CANARY}-{kind}-{minute}"}
+    return {"type": kind, "time": time, "deviceId": device_id(device), "payload": payload, "origin": origin}

@@ -1,0 +1,168 @@
+"""A schedule: a small world, and what goes wrong in it; the same seed and number always give the same."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from tests.faults.catalogue import DOUBTS, HALF_CLOSES, KILLS, REMOTE, Kind, Local
+from tidepool_ingest.simulator import Fault
+
+HASH = "org.tidepool.deduplicator.device.deactivate.hash"
+ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
+NONE = "org.tidepool.deduplicator.none"
+
+STARTS = 5
+"""Task starts among which the local faults of a schedule are spread."""
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """One batch of a schedule.
+
+    :param name: its folder.
+    :param device: number of its device.
+    :param first: its first minute.
+    :param count: its records, a minute each.
+    :param dose: units of its boluses.
+    :param spoiled: records in it that the Platform refuses.
+    :param deduplicator: name of the deduplicator.
+    :param earlier: whether it is uploaded before anything goes wrong.
+    """
+
+    name: str
+    device: int
+    first: int
+    count: int
+    dose: float
+    spoiled: int
+    deduplicator: str
+    earlier: bool = False
+
+
+@dataclass(frozen=True)
+class LocalFault:
+    """Something that goes wrong at our side.
+
+    :param kind: what.
+    :param start: which start of a task it strikes, from 0.
+    :param at: which call of its kind in that task, from 0.
+    :param moment: ``before``, ``during`` or ``after`` that call.
+    :param seconds: how long it lasts, or into the call it strikes.
+    """
+
+    kind: Local
+    start: int
+    at: int
+    moment: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What happens.
+
+    :param seed: the run's seed.
+    :param number: its place in the run.
+    :param batches: what is staged.
+    :param chunk_records: records a request.
+    :param remote: faults at Tidepool's side.
+    :param local: faults at ours.
+    :param at_once: whether the batches of a run are worked on at the same time.
+    """
+
+    seed: int
+    number: int
+    batches: tuple[BatchSpec, ...]
+    chunk_records: int
+    remote: tuple[Fault, ...]
+    local: tuple[LocalFault, ...]
+    at_once: bool
+
+    def lines(self) -> list[str]:
+        """Return what it holds, for a person."""
+        told = [f"schedule {self.number} of seed {self.seed}: chunks of {self.chunk_records} records"]
+        told += [
+            f"  batch {one.name}: device {one.device}, {one.count} records and {one.spoiled} spoiled,"
+            f" {one.deduplicator.rpartition('deduplicator.')[2]}{', uploaded earlier' if one.earlier else ''}"
+            for one in self.batches
+        ]
+        told += [f"  {fault.name}, after {fault.skip} such requests" for fault in self.remote]
+        told += [f"  start {one.start}: {one.kind}, {one.moment} call {one.at}" for one in self.local]
+        return told
+
+
+def schedule_of(seed: int, number: int) -> Schedule:
+    """Return one schedule of a run.
+
+    The first fault at each side goes round all kinds, so that none is left out by chance.
+
+    :param seed: the run's seed.
+    :param number: its place in the run.
+    """
+    chance = random.Random(f"faults {seed} {number}")
+    batches = _batches(chance)
+    chunk_records = chance.choice((20, 30, 45))
+    chunks = sum(-(-one.count // chunk_records) for one in batches if not one.earlier)
+    leading = REMOTE[number % len(REMOTE)]
+    kinds = [leading, *chance.choices(REMOTE, k=chance.randrange(6))]
+    if leading.operation == "delete":
+        kinds.append(chance.choice(HALF_CLOSES))
+    if leading.operation == "delete-data":
+        kinds.append(chance.choice(DOUBTS))
+        batches = tuple(_with_hash(one) for one in batches)
+    remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
+    return Schedule(
+        seed, number, batches, chunk_records, remote, _local(chance, number), chance.random() < 0.4
+    )
+
+
+def _batches(chance: random.Random) -> tuple[BatchSpec, ...]:
+    count = chance.randrange(60, 180)
+    if chance.random() < 0.5:
+        deduplicator = chance.choice((HASH, HASH, HASH, ORIGIN, NONE))
+        alone = BatchSpec("one", 1, 0, count, 1.5, chance.randrange(3), deduplicator)
+        return (alone, *_another(chance))
+    # Two batches of one device that overlap; of the boluses in both, the newer's doses win.
+    older = BatchSpec("one", 1, 0, count, 1.5, chance.randrange(3), HASH, earlier=chance.random() < 0.6)
+    dose = 1.5 if not older.earlier else 2.5
+    newer = BatchSpec("two", 1, count // 2, count, dose, chance.randrange(3), HASH)
+    return (older, newer, *_another(chance))
+
+
+def _another(chance: random.Random) -> list[BatchSpec]:
+    if chance.random() < 0.6:
+        return []
+    return [BatchSpec("three", 2, 0, chance.randrange(40, 100), 3.5, 0, HASH)]
+
+
+def _with_hash(batch: BatchSpec) -> BatchSpec:
+    return BatchSpec(**{**vars(batch), "deduplicator": HASH})
+
+
+def _fault(kind: Kind, chance: random.Random, chunks: int, *, first: bool) -> Fault:
+    most = {"post": chunks, "delete-data": 2, "close": 2, "read-back": 2, "create": 2}.get(kind.operation, 1)
+    skip = 0 if first and kind.operation != "post" else chance.randrange(most)
+    return kind.make(chance, skip).model_copy(update={"name": kind.name})
+
+
+def _local(chance: random.Random, number: int) -> tuple[LocalFault, ...]:
+    every = tuple(Local)
+    kinds = [every[number % len(every)], *chance.choices(every, k=chance.randrange(3))]
+    kinds += chance.choices(KILLS, k=chance.randrange(2))
+    return tuple(_local_fault(kind, chance) for kind in dict.fromkeys(kinds))
+
+
+def _local_fault(kind: Local, chance: random.Random) -> LocalFault:
+    most = {Local.READ_FAILS: 8, Local.DISK_FULL: 4, Local.KILL_AT_LEDGER: 24}.get(kind, 12)
+    # The first start only plans; most of the writing of files is done by the first that prepares.
+    start = chance.randrange(1, 3) if kind is Local.DISK_FULL else chance.randrange(STARTS)
+    if kind in (*KILLS, Local.STALL):
+        start = chance.randrange(1, STARTS)
+    return LocalFault(
+        kind,
+        start,
+        chance.randrange(most),
+        chance.choice(("before", "during", "after")),
+        round(chance.uniform(0.0, 0.4), 3),
+    )

@@ -1,0 +1,231 @@
+"""Play one schedule: start its tasks as Airflow would, heal the world, run again until all is done, check."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.faults.catalogue import KILLS, Local
+from tests.faults.children import ended, start, stop
+from tests.faults.place import Place, Tidepool, lay_out, simulated, stage
+from tests.faults.schedule import Schedule
+from tests.faults.verdict import Verdict, judge
+from tests.faults.worker import Task, work
+
+TRIES = 8
+"""Tries of a task in one run, as Airflow's ``retries`` allow."""
+
+LONGEST_PAUSE = 3.0
+"""Seconds until a task is tried again, whatever an error asks for."""
+
+RUNS_WITH_FAULTS = 3
+RUNS_TO_HEAL = 6
+TASK_SECONDS = 40.0
+"""Seconds after which a task is taken for stuck, which counts as a failure of the schedule."""
+
+
+@dataclass
+class Outcome:
+    """What came of a schedule.
+
+    :param struck: how often each kind of fault struck.
+    :param kills: how many of them were SIGKILLs.
+    :param closed_again: closes asked for again.
+    :param starts: tasks started while faults were about.
+    :param runs: runs of the job.
+    :param wrong: what else is not as it should be.
+    """
+
+    number: int
+    verdict: Verdict = field(default_factory=Verdict)
+    struck: Counter[str] = field(default_factory=Counter)
+    kills: int = 0
+    closed_again: int = 0
+    starts: int = 0
+    runs: int = 0
+    seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def repairs(self) -> int:
+        """Return the chunks sent again, the data sets redone and the closes asked for again."""
+        return self.closed_again + self.verdict.sent_again + self.verdict.given_up
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as it should be."""
+        return self.verdict.ok and not self.wrong
+
+
+def play(schedule: Schedule, folder: Path, empty_ledger: Path, uploader: str = "ours") -> Outcome:
+    """Play a schedule in a folder of its own.
+
+    :param empty_ledger: a migrated SQLite file to copy.
+    :param uploader: key of :data:`~tests.faults.worker.UPLOADERS`.
+    """
+    began = time.monotonic()
+    outcome = Outcome(schedule.number)
+    place = Place(folder)
+    lay_out(place, empty_ledger)
+    with simulated(place, schedule) as (place, tidepool):
+        _Player(schedule, place, tidepool, uploader, outcome).play()
+        outcome.struck.update(tidepool.counts())
+    journal = place.journal.counts()
+    outcome.struck.update({kind: journal[kind] for kind in map(str, Local) if journal[kind]})
+    outcome.kills = sum(outcome.struck[str(kind)] for kind in KILLS)
+    outcome.verdict = judge(place, schedule, ours=uploader == "ours")
+    outcome.closed_again = sum(count - 1 for line, count in journal.items() if line.startswith("close "))
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+@dataclass
+class _Waiting:
+    batch: int | None
+    try_number: int = 1
+    ready_at: float = 0.0
+
+
+class _Player:
+    def __init__(
+        self, schedule: Schedule, place: Place, tidepool: Tidepool, uploader: str, outcome: Outcome
+    ) -> None:
+        self._schedule = schedule
+        self._place = place
+        self._tidepool = tidepool
+        self._uploader = uploader
+        self._outcome = outcome
+        self._faulty = False
+        self._batches: list[int] = []
+
+    def play(self) -> None:
+        seed = f"{self._schedule.seed} {self._schedule.number}"
+        for batch in self._schedule.batches:
+            if batch.earlier:
+                stage(self._place, batch, seed)
+        if any(batch.earlier for batch in self._schedule.batches) and not self._run():
+            self._outcome.wrong.append("the batch of earlier was not uploaded")
+        for batch in self._schedule.batches:
+            if not batch.earlier:
+                stage(self._place, batch, seed)
+        self._with_faults()
+        self._tidepool.clear()
+        self._tidepool.settle()
+        for _ in range(RUNS_TO_HEAL):
+            if self._run():
+                break
+        else:
+            self._outcome.wrong.append("the job did not get done in a healed world")
+        self._tidepool.settle()
+
+    def _with_faults(self) -> None:
+        self._tidepool.install(self._schedule.remote)
+        self._faulty = True
+        self._outcome.starts = 0
+        for run in range(RUNS_WITH_FAULTS):
+            done = self._run()
+            if run == 0:
+                self._clear()
+            if done and not self._tidepool.waiting():
+                break
+        self._faulty = False
+
+    def _clear(self) -> None:
+        """Do again what the faults say that somebody cleared in the UI."""
+        for fault in self._schedule.local:
+            if fault.kind is Local.CLEAR_RUN:
+                self._place.journal.note(str(fault.kind))
+                self._run()
+            elif fault.kind is Local.CLEAR_TASK and self._batches:
+                self._place.journal.note(str(fault.kind))
+                self._tasks([self._batches[fault.at % len(self._batches)]])
+
+    def _run(self) -> bool:
+        """Plan, then work on every batch; return whether nothing is left to do."""
+        self._outcome.runs += 1
+        self._batches = []
+        if not self._tasks([None]):
+            return False
+        return self._tasks(self._batches)
+
+    def _tasks(self, batches: Sequence[int | None]) -> bool:
+        waiting = [_Waiting(batch) for batch in batches]
+        running: dict[int, tuple[_Waiting, Task, float]] = {}
+        all_done = True
+        while waiting or running:
+            now = time.monotonic()
+            if not running or self._schedule.at_once:
+                for one in [one for one in waiting if one.ready_at <= now]:
+                    waiting.remove(one)
+                    running |= self._start(one)
+                    if not self._schedule.at_once:
+                        break
+            for pid in list(running):
+                one, task, began = running[pid]
+                code = ended(pid)
+                if code is None:
+                    if now - began > TASK_SECONDS:
+                        stop(pid)
+                        del running[pid]
+                        self._outcome.wrong.append("a task was stuck")
+                        all_done = False
+                    continue
+                del running[pid]
+                again = self._after(one, task, code)
+                if again is None:
+                    continue
+                if again.try_number > TRIES or again.ready_at < 0:
+                    all_done = False
+                else:
+                    waiting.append(again)
+            time.sleep(0.005)
+        return all_done
+
+    def _start(self, one: _Waiting) -> dict[int, tuple[_Waiting, Task, float]]:
+        faults = [
+            fault for fault in self._schedule.local if self._faulty and fault.start == self._outcome.starts
+        ]
+        kinds = {fault.kind for fault in faults} if one.batch is not None else set()
+        if Local.TWICE in kinds:
+            self._place.journal.note(str(Local.TWICE))
+        # Airflow takes a stalled worker for dead and starts its task again, while the first one still is.
+        copies = 2 if kinds & {Local.TWICE, Local.STALL} else 1
+        started = {}
+        for copy in range(copies):
+            task = Task(
+                len(list(self._place.results.parent.glob("logs/*.out"))),
+                f"run-{self._outcome.runs}",
+                self._schedule.chunk_records,
+                one.batch,
+                one.try_number,
+                self._uploader,
+            )
+            output = self._place.logs / f"{task.number:02}.out"
+            output.touch()
+            struck = faults if copy == 0 else []
+            pid = start(partial(work, self._place, task, struck), output)
+            started[pid] = (one, task, time.monotonic())
+        self._outcome.starts += 1
+        return started
+
+    def _after(self, one: _Waiting, task: Task, code: int) -> _Waiting | None:
+        """Decide as Airflow does what follows the end of a task: None if it is done."""
+        path = self._place.results / f"{task.number:02}.json"
+        result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"end": "lost"}
+        if code and code not in (-9, 143):
+            self._outcome.wrong.append(f"task {task.number} ended with {code}")
+        if result["end"] == "done":
+            if task.batch is None:
+                self._batches = result["batches"]
+            return None
+        pause = 0.02
+        if result["end"] == "retry":
+            pause = min(LONGEST_PAUSE, max(0.05, result["after"] or 0.0))
+        ready_at = -1.0 if result["end"] == "failed" else time.monotonic() + pause
+        return _Waiting(one.batch, one.try_number + 1, ready_at)

@@ -1,0 +1,80 @@
+"""Schedules of faults as part of the tests; ``make faults`` plays hundreds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults.__main__ import play_all
+from tests.faults.catalogue import REMOTE, Local
+from tests.faults.schedule import Schedule, schedule_of
+from tests.faults.supervise import Outcome
+from tests.faults.table import last_line, missing_kinds, table
+
+SEED = 7
+
+
+def wrong(outcomes: list[Outcome]) -> list[str]:
+    return [f"ONLY={one.number}: {one.verdict} {one.wrong}" for one in outcomes if not one.ok]
+
+
+def in_short(outcomes: list[Outcome]) -> str:
+    return last_line(outcomes).partition(" repairs, ")[2]
+
+
+def test_the_same_seed_gives_the_same_schedule() -> None:
+    assert schedule_of(3, 17) == schedule_of(3, 17)
+    assert schedule_of(3, 17) != schedule_of(3, 18)
+    assert schedule_of(3, 17) != schedule_of(4, 17)
+
+
+def test_each_kind_of_fault_leads_a_schedule() -> None:
+    schedules = [schedule_of(1, number) for number in range(len(REMOTE))]
+
+    assert {one.remote[0].name for one in schedules} == {kind.name for kind in REMOTE}
+    assert {one.local[0].kind for one in schedules} == set(Local)
+
+
+def test_a_few_schedules(tmp_path: Path) -> None:
+    outcomes = play_all(SEED, range(4), tmp_path)
+
+    assert not wrong(outcomes)
+    assert in_short(outcomes) == "lost 0, double 0, left open 0"
+    assert sum(sum(one.struck.values()) for one in outcomes) > 4
+
+
+def test_a_plain_uploader_fails_where_ours_does_not(tmp_path: Path) -> None:
+    names = ("answer lost: post", "stored in part, then 500: post")
+    numbers = [number for number in range(len(REMOTE)) if _leads(schedule_of(SEED, number), names)]
+
+    ours = play_all(SEED, numbers, tmp_path / "ours")
+    plain = play_all(SEED, numbers, tmp_path / "plain", uploader="plain")
+
+    assert not wrong(ours)
+    assert sum(one.verdict.double for one in plain) > 0
+    assert "plain" in table({"ours": ours, "plain": plain})
+
+
+def test_a_kind_that_never_struck_is_named() -> None:
+    outcome = Outcome(0, struck=Counter({REMOTE[0].name: 2}))
+
+    missing = missing_kinds([outcome])
+
+    assert REMOTE[0].name not in missing
+    assert len(missing) == len(REMOTE) + len(Local) - 1
+
+
+@pytest.mark.slow
+def test_schedules(tmp_path: Path) -> None:
+    outcomes = play_all(SEED, range(25), tmp_path)
+
+    assert not wrong(outcomes)
+    assert in_short(outcomes) == "lost 0, double 0, left open 0"
+    assert sum(one.kills for one in outcomes) > 0
+    assert sum(one.repairs for one in outcomes) > 0
+
+
+def _leads(schedule: Schedule, names: tuple[str, ...]) -> bool:
+    return schedule.remote[0].name in names

@@ -1,0 +1,146 @@
+"""What a schedule has come to: the checker's findings, the ledger against the server, leaked canaries."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.place import USER, Place
+from tests.faults.records import CANARY, CANARY_RATE
+from tests.faults.schedule import Schedule
+from tidepool_ingest.sample.checker import check
+from tidepool_ingest.simulator.accounts import CLIENT_SECRET
+
+SECRETS = {
+    "a planted value, key, device id or file name": re.compile(CANARY),
+    "a planted number": re.compile(str(CANARY_RATE)[2:]),
+    "a token": re.compile(r"eyJ[\w-]{8,}|" + CLIENT_SECRET),
+    "a server's own words": re.compile("nternal server failure|authentication token is|too many requests"),
+}
+"""What may stand nowhere but in staging, the work area and Tidepool."""
+
+IDS = {"a user id": re.compile(USER)}
+"""What may stand in the ledger besides."""
+
+LEDGER_KEEPS = {"device_id"}
+"""Columns of the ledger that are there to hold a device id."""
+
+
+@dataclass
+class Verdict:
+    """What was found.
+
+    :param lost: rows that are missing.
+    :param double: rows that are visible too often.
+    :param foreign: rows that were never staged, or refused.
+    :param left_open: data sets that hold data which nobody sees.
+    :param unreachable: empty data sets that no route can find.
+    :param sent_again: chunks removed and sent again.
+    :param given_up: data sets deleted and begun anew.
+    :param wrong: what else is not as it should be.
+    """
+
+    lost: int = 0
+    double: int = 0
+    foreign: int = 0
+    left_open: int = 0
+    unreachable: int = 0
+    superseded: int = 0
+    sent_again: int = 0
+    given_up: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as it should be."""
+        return not (self.lost or self.double or self.foreign or self.left_open or self.wrong)
+
+
+def judge(place: Place, schedule: Schedule, *, ours: bool) -> Verdict:
+    """Check a schedule that has been played to its end.
+
+    :param ours: whether our uploader was at work: then the ledger is checked too.
+    """
+    result = check(place.staging, place.store)
+    verdict = Verdict(
+        result.lost, result.double, result.foreign, result.left_open, result.unreachable, result.superseded
+    )
+    if not ours:
+        return verdict
+    spoiled = sum(batch.spoiled for batch in schedule.batches)
+    if result.quarantined != spoiled:
+        verdict.wrong.append(f"{result.quarantined} records in quarantine, of {spoiled} spoiled ones")
+    if result.unreadable:
+        verdict.wrong.append("a batch is not what it was staged as")
+    verdict.wrong += _ledger_differs(place, verdict)
+    verdict.wrong += _leaks(place)
+    return verdict
+
+
+def _ledger_differs(place: Place, verdict: Verdict) -> Iterator[str]:
+    """Hold the ledger against the store, both read by plain SQL."""
+    with closing(sqlite3.connect(place.ledger)) as ledger, closing(sqlite3.connect(place.store)) as store:
+        states = [state for (state,) in ledger.execute("SELECT state FROM batches")]
+        if set(states) != {"verified"}:
+            yield f"batches are {', '.join(sorted(set(states)))}"
+        sets = ledger.execute(
+            "SELECT upload_id, state, expected_rows, visible_rows, batch FROM data_sets"
+        ).fetchall()
+        verdict.sent_again = ledger.execute("SELECT coalesce(sum(attempts - 1), 0) FROM chunks").fetchone()[0]
+        verdict.given_up = sum(state == "deleted" for _, state, *_ in sets)
+        verified = {upload_id for upload_id, state, *_ in sets if state == "verified"}
+        if sorted(batch for *_, state, _, _, batch in sets if state == "verified") != sorted(
+            {batch for *_, batch in sets}
+        ):
+            yield "a batch has not exactly one verified data set"
+        for upload_id, state, expected, visible, _ in sets:
+            if state not in ("verified", "deleted", "refused", "unreachable"):
+                yield f"the ledger leaves a data set {state}"
+            if state == "verified":
+                yield from _set_differs(store, upload_id, expected, visible)
+        for upload_id, deleted in store.execute(
+            "SELECT upload_id, deleted_time IS NOT NULL FROM data_sets WHERE upload_id IN"
+            " (SELECT DISTINCT upload_id FROM data)"
+        ):
+            if deleted:
+                yield "a deleted data set holds data"
+            elif upload_id not in verified:
+                yield "Tidepool holds data in a data set that the ledger has not verified"
+
+
+def _set_differs(store: sqlite3.Connection, upload_id: str, expected: int, visible: int) -> Iterator[str]:
+    found = store.execute(
+        "SELECT state, active, deleted_time IS NULL FROM data_sets WHERE upload_id = ?", (upload_id,)
+    ).fetchall()
+    if found != [("closed", 1, 1)]:
+        yield f"a verified data set is {found} at Tidepool"
+    rows, seen, hidden = store.execute(
+        "SELECT count(*), sum(active), sum(archived_by IS NOT NULL) FROM data WHERE upload_id = ?",
+        (upload_id,),
+    ).fetchone()
+    if not expected == visible == rows == (seen or 0) + (hidden or 0):
+        shown = f"{rows}, of them {seen} shown and {hidden} superseded"
+        yield f"a verified data set of {expected} rows, {visible} seen then, has {shown}"
+
+
+def _leaks(place: Place) -> Iterator[str]:
+    for path in (*place.logs.iterdir(), *place.results.iterdir()):
+        yield from _in_text(path.read_text(errors="replace"), path, SECRETS | IDS)
+    with closing(sqlite3.connect(place.ledger)) as ledger:
+        for (table,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            rows = ledger.execute(f"SELECT * FROM {table}")
+            names = [column[0] for column in rows.description]
+            for row in rows:
+                for name, value in zip(names, row, strict=True):
+                    if name not in LEDGER_KEEPS:
+                        yield from _in_text(str(value), Path(f"ledger:{table}.{name}"), SECRETS)
+
+
+def _in_text(text: str, path: Path, secrets: dict[str, re.Pattern[str]]) -> Iterator[str]:
+    for what, pattern in secrets.items():
+        if found := pattern.search(text):
+            yield f"{what} stands in {path.name}: …{text[max(0, found.start() - 80) : found.end() + 20]!r}…"

@@ -1,0 +1,150 @@
+"""One task of a run, in a process of its own: the plan, or one batch from prepare to verified."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from upath import UPath
+
+from tests.faults.gremlins import Gremlins
+from tests.faults.place import DAY, Place
+from tests.faults.plain_uploader import PlainUpload
+from tests.faults.schedule import LocalFault
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import Ledger, TaskOrigin, database
+from tidepool_ingest.options import RunOptions
+from tidepool_ingest.plan import plan_run
+from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
+from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
+from tidepool_ingest.tidepool import settings as client_settings
+from tidepool_ingest.tidepool.exchange import Timeouts
+from tidepool_ingest.upload import BatchUpload, step
+from tidepool_ingest.window import Window
+
+READ_SECONDS = 0.6
+"""Seconds after which a hanging request is given up."""
+
+QUICK: dict[tuple[Any, str], Any] = {
+    (client_settings, "SIGN_IN_TIMEOUTS"): Timeouts(READ_SECONDS, READ_SECONDS, 3.0),
+    (step, "REQUEST_SECONDS"): 1.2,
+    (step, "DOUBT_SECONDS"): 0.9,
+    (step, "LEASE_SECONDS"): 2.4,
+    (step, "CLOSE_TURN_SECONDS"): 6.0,
+    (step, "PAUSE_SECONDS"): 0.02,
+    (step, "VISIBLE_WAIT_SECONDS"): 0.5,
+    (step, "VISIBLE_POLL_SECONDS"): 0.05,
+    (database, "SQLITE_WAIT_SECONDS"): 0.4,
+}
+"""Constants that a schedule shortens, about a hundredfold; their order of size stays."""
+
+UPLOADERS: dict[str, Any] = {"ours": BatchUpload, "plain": PlainUpload}
+"""How a prepared batch is uploaded."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is to do.
+
+    :param number: which start it is, from 0.
+    :param run: the run's id.
+    :param chunk_records: records a request.
+    :param batch: the ledger's number of a batch; None for the plan.
+    :param try_number: from 1.
+    :param uploader: key of :data:`UPLOADERS`.
+    """
+
+    number: int
+    run: str
+    chunk_records: int
+    batch: int | None = None
+    try_number: int = 1
+    uploader: str = "ours"
+
+
+def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
+    """Do a task and leave its outcome behind, as Airflow's worker would tell it.
+
+    :param faults: what goes wrong in it.
+    """
+    for (module, name), value in QUICK.items():
+        if not hasattr(module, name):
+            raise AttributeError(f"{module.__name__} has no {name} any more: correct QUICK")
+        setattr(module, name, value)
+    _log_to(place.logs / f"{task.number:02}.log")
+    Gremlins(faults, place.journal, place.ledger).move_in()
+    outcome: dict[str, Any]
+    try:
+        outcome = _done(place, task)
+    except IngestError as error:
+        logging.getLogger(__name__).exception("The task failed.")
+        retriable = error.disposition is Disposition.RETRIABLE
+        after = getattr(error, "retry_after", None)
+        outcome = {"end": "retry" if retriable else "failed", "code": error.code, "after": after}
+    path = place.results / f"{task.number:02}.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(outcome))
+    part.replace(path)
+
+
+def _done(place: Place, task: Task) -> dict[str, Any]:
+    root = UPath(place.staging)
+    options = RunOptions(chunk_records=task.chunk_records, max_quarantined_percent=50)
+    ledger = Ledger(f"sqlite:///{place.ledger}")
+    host = host_of(place.base_url)
+    if task.batch is None:
+        plan = plan_run(
+            root, Window(DAY, DAY), ledger=ledger, options=options, api_host_of=lambda connection: host
+        )
+        return {"end": "done", "batches": plan.batches, "summary": plan.summary()}
+    row = ledger.batches.get(task.batch)
+    prepared = prepare_batch(root, row, ledger=ledger, options=options, api_host_of=lambda connection: host)
+    if not prepared.accepted:
+        return {"end": "done", "summary": prepared.model_dump(mode="json")}
+    settings = _settings(place)
+    with _client(place, settings) as client:
+        origin = TaskOrigin(dag_id="dag", run_id=task.run, map_index=0, try_number=task.try_number)
+        upload = UPLOADERS[task.uploader](
+            client, ledger, ledger.batches.get(task.batch), root, settings, origin=origin
+        )
+        summary = upload.run()
+    return {"end": "done", "summary": {**prepared.model_dump(mode="json"), **vars(summary)}}
+
+
+def _settings(place: Place) -> ClientSettings:
+    return ClientSettings.of(
+        {
+            "environment": place.base_url,
+            "auth_mode": "client_credentials",
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "connect_timeout": 2.0,
+            "read_timeout": READ_SECONDS,
+        }
+    )
+
+
+def _client(place: Place, settings: ClientSettings) -> TidepoolClient:
+    client = connect(settings, backoff=BackOff(attempts=3, first=0.02, longest=0.3, patience=2.0))
+    client._read_back_timeouts = Timeouts(2.0, READ_SECONDS, 5.0)
+    close = client.close_data_set
+
+    def noted(upload_id: str) -> None:
+        place.journal.note(f"close {upload_id}")
+        close(upload_id)
+
+    client.close_data_set = noted  # type: ignore[method-assign]
+    return client
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG)
