@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
-.PHONY: help demo up test test-all check requirements requirements-check bench clean
+.PHONY: help demo up test test-all check requirements requirements-check bench faults clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 20
@@ -39,6 +39,13 @@ requirements-check: $(READY)  ## fail if the pinned requirements are not what th
 	   $$uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url $$name.in -o $$name.txt && \
 	   diff -u $(CURDIR)/$$name.txt $$name.txt || { echo "$$name.txt is stale: run make requirements" >&2; status=1; }; \
 	 done; rm -r $$scratch; exit $$status
+
+N ?= 200
+SEED ?= 1
+KIND ?= normal
+faults: $(READY)  ## prove exactly-once on N=200 seeded schedules of faults; SEED, ONLY, UPLOADER=plain, see docs/faults.md
+	@$(BIN)/python -m tests.faults --schedules $(N) --seed $(SEED) --kind $(KIND) \
+	  $(foreach number,$(ONLY),--only $(number)) $(if $(UPLOADER),--beside $(UPLOADER)) $(if $(KEEP),--keep $(KEEP))
 
 clean:  ## remove what demo, up and tests have written (not the virtual environment)
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
