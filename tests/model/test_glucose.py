@@ -8,7 +8,7 @@ import pytest
 
 from tests.model.codes import EXISTS, NOT_ALLOWED, NOT_EXISTS, RANGE, Case
 from tests.model.examples import GONE, example, verdict
-from tidepool_ingest.model import glucose_readings, to_mmol_per_l
+from tidepool_ingest.model import glucose_reading, to_mmol_per_l
 
 CASES: list[Case] = [
     *(
@@ -99,9 +99,9 @@ def test_conversion_rounds_as_the_platform_does(mg_per_dl: float, mmol_per_l: fl
 
 
 def test_readings_of_a_datum() -> None:
-    assert list(glucose_readings(example("cbg"))) == [("mg/dL", 119)]
-    assert list(glucose_readings(example("smbg"))) == [("mmol/L", 6.5)]
-    assert list(glucose_readings(example("deviceEvent calibration"))) == [("mg/dL", 100)]
+    assert glucose_reading(example("cbg")) == ("mg/dL", 119)
+    assert glucose_reading(example("smbg")) == ("mmol/L", 6.5)
+    assert glucose_reading(example("deviceEvent calibration")) == ("mg/dL", 100)
 
 
 @pytest.mark.parametrize(
@@ -115,5 +115,5 @@ def test_readings_of_a_datum() -> None:
         {"type": "deviceEvent", "value": 1},
     ],
 )
-def test_what_has_no_readings(datum: dict[str, Any]) -> None:
-    assert list(glucose_readings(datum)) == []
+def test_what_has_no_reading(datum: dict[str, Any]) -> None:
+    assert glucose_reading(datum) is None

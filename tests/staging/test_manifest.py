@@ -167,7 +167,15 @@ def test_a_file_is_named_once(manifest_json: ManifestJson) -> None:
         ({"dataSet": []}, "/dataSet: input should be an object"),
         ({"files": []}, "/files: tuple should have at least 1 item after validation, not 0"),
         ({"files": [{"name": "a"}]}, "/files/0/format: field required"),
-        ({"files": [{"name": "a", "format": "csv"}]}, "/files/0/format: input should be 'ndjson' or 'json'"),
+        (
+            {"files": [{"name": "a", "format": "csv"}]},
+            "/files/0/format: input should be 'ndjson', 'json' or 'tidepool-export'",
+        ),
+        (
+            {"checks": {"time-not-utc": "stop"}},
+            "/checks/time-not-utc: input should be 'warn', 'refuse' or 'ignore'",
+        ),
+        ({"checks": {"time_not_utc": "warn"}}, "key 1 of /checks is not known (did you mean time-not-utc?)"),
         (
             {"files": [{"name": "a", "format": "json", "records": "7"}]},
             "/files/0/records: input should be a valid integer",

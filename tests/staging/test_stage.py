@@ -12,10 +12,12 @@ import pytest
 import zstandard
 from upath import UPath
 
+from tidepool_ingest.staging import spool
 from tidepool_ingest.staging import stage as stage_module
 from tidepool_ingest.staging.batches import BatchFolder, find_batches
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import Manifest, RecordEdits, read_manifest
+from tidepool_ingest.staging.manifest import Manifest, RecordEdits, parse_manifest, read_manifest
+from tidepool_ingest.staging.quarantine import QuarantineWriter
 from tidepool_ingest.staging.records import open_file
 from tidepool_ingest.staging.stage import guess_format, stage
 
@@ -198,8 +200,8 @@ def test_arguments_that_make_no_batch(tmp_path: Path, options: dict[str, Any]) -
 def test_many_devices_need_no_open_files_and_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage_module, "SPOOL_BYTES", 200)
-    monkeypatch.setattr(stage_module, "SPOOL_TOTAL_BYTES", 5_000)
+    monkeypatch.setattr(spool, "SPOOL_BYTES", 200)
+    monkeypatch.setattr(spool, "SPOOL_TOTAL_BYTES", 5_000)
     lines = [b'{"deviceId":"d%d","n":%d}' % (number % 300, number) for number in range(6_000)]
     batches = stage(source(tmp_path, b"\n".join(lines)), UPath(tmp_path / "staging"), USER)
     assert len(batches) == 300
@@ -208,7 +210,7 @@ def test_many_devices_need_no_open_files_and_little_memory(
 
 
 def test_more_devices_than_a_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_module, "MAX_DEVICES", 10)
+    monkeypatch.setattr(spool, "MAX_DEVICES", 10)
     lines = [b'{"deviceId":"d%d"}' % number for number in range(11)]
     error = refusal(source(tmp_path, b"\n".join(lines)), UPath(tmp_path / "staging"), USER)
     assert (error.code, error.position) == ("stage-too-many-devices", 10)
@@ -250,3 +252,79 @@ def test_the_manifest_tells_digest_and_count(tmp_path: Path) -> None:
         ],
     }
     assert gzip.decompress(packed) == ONE + b"\n"
+
+
+# ---------------------------------------------------------------- corrected quarantine
+
+
+def quarantine(folder: Path, *records: bytes) -> UPath:
+    path = UPath(folder / "quarantine.ndjson")
+    with QuarantineWriter(path) as writer:
+        for position, record in enumerate(records):
+            writer.add(1, position, [("value-out-of-range", "/value")], record)
+    return path
+
+
+def test_corrected_quarantine_is_staged_by_device(tmp_path: Path) -> None:
+    path = quarantine(tmp_path, ONE, TWO)
+    first, second = stage(path, UPath(tmp_path / "staging"), USER, day=DAY)
+    assert (records_of(first), records_of(second)) == ([ONE], [TWO])
+    assert manifest_of(first).files[0].format == "ndjson"
+
+
+def test_corrected_quarantine_follows_its_batch(tmp_path: Path) -> None:
+    described = {
+        "userId": USER,
+        "dataSet": {"deviceId": "pump", "deviceModel": "M", "timezone": "Europe/London"},
+        "connection": "other",
+        "edits": {"drop": ["payload"]},
+        "checks": {"time-not-utc": "refuse"},
+    }
+    whole = {**described, "replaces": "older", "files": [{"name": "a.json", "format": "json", "records": 9}]}
+    like = parse_manifest(json.dumps(whole).encode())
+    path = quarantine(tmp_path, ONE, TWO, b"{")
+    (batch,) = stage(path, UPath(tmp_path / "staging"), USER, day=DAY, like=like)
+    assert records_of(batch) == [ONE, TWO, b"{"]
+    content = json.loads((batch.path / "manifest.json").read_bytes())
+    (file,) = content.pop("files")
+    assert content == described
+    assert (file["format"], file["records"]) == ("ndjson", 3)
+
+
+def test_quarantine_of_an_export_is_cleaned_as_one(tmp_path: Path) -> None:
+    files = [{"name": "a", "format": "tidepool-export"}]
+    like = parse_manifest(json.dumps({"userId": USER, "dataSet": {}, "files": files}).encode())
+    (batch,) = stage(quarantine(tmp_path, ONE), UPath(tmp_path / "staging"), USER, like=like)
+    assert manifest_of(batch).files[0].format == "tidepool-export"
+    assert manifest_of(batch).data_set == {}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"data_set": {"deviceId": "d"}},
+        {"connection": "c"},
+        {"edits": RecordEdits(drop=("a",))},
+        {"user_id": "f" * 10},
+    ],
+)
+def test_a_batch_like_another_is_described_by_that_only(tmp_path: Path, more: dict[str, Any]) -> None:
+    files = [{"name": "a", "format": "ndjson"}]
+    like = parse_manifest(json.dumps({"userId": USER, "dataSet": {}, "files": files}).encode())
+    error = refusal(
+        quarantine(tmp_path, ONE), UPath(tmp_path / "staging"), **{"user_id": USER, "like": like, **more}
+    )
+    assert error.code == "stage-arguments"
+
+
+def test_messages_of_an_export_need_no_device(tmp_path: Path) -> None:
+    message = b'{"messagetext":"hello"}'
+    (batch,) = stage(
+        source(tmp_path, message + b"\n" + ONE),
+        UPath(tmp_path / "staging"),
+        USER,
+        file_format="tidepool-export",
+    )
+    assert records_of(batch) == [ONE, message]
+    error = refusal(source(tmp_path, message + b"\n" + ONE), UPath(tmp_path / "staging"), USER)
+    assert error.code == "stage-no-device"

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import stat
 from pathlib import Path
 
@@ -168,33 +166,6 @@ def test_storage_failing_is_not_taken_for_an_unfinished_area(
     with pytest.raises(BatchError) as caught:
         area.load()
     assert caught.value.code == "staging-unreadable"
-
-
-def test_quarantine_is_for_people(root: UPath) -> None:
-    area = WorkArea(root, KEY)
-    area.begin()
-    with area.quarantine_writer() as quarantine:
-        quarantine.add(2, 7, [("type-not-int", "/a~1b"), ("x", "")], b'{"v": 6.10, "t":"\xc3\xa9"}')
-        quarantine.add(1, 0, [("staged-too-large", "")], None)
-        quarantine.add(1, 1, [("json-malformed", "")], b"\xff\xfe")
-        assert quarantine.records == 3
-    lines = area.quarantine_path.fs.cat_file(area.quarantine_path.path).splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {
-            "file": 2,
-            "position": 7,
-            "problems": [{"code": "type-not-int", "pointer": "/a~1b"}, {"code": "x", "pointer": ""}],
-            "record": '{"v": 6.10, "t":"é"}',
-        },
-        {"file": 1, "position": 0, "problems": [{"code": "staged-too-large", "pointer": ""}], "record": None},
-        {
-            "file": 1,
-            "position": 1,
-            "problems": [{"code": "json-malformed", "pointer": ""}],
-            "record": None,
-            "recordBase64": base64.b64encode(b"\xff\xfe").decode(),
-        },
-    ]
 
 
 def test_a_large_quarantine_is_written_as_it_grows(tmp_path: Path) -> None:

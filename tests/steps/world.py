@@ -284,9 +284,11 @@ class World:
         work = WorkArea(self.root, self.row(number).content_key)
         return [line for chunk in self.prepared(number).chunks for line in work.read_chunk(chunk)]
 
+    def quarantine_text(self, number: int) -> bytes:
+        return Path(WorkArea(self.root, self.row(number).content_key).quarantine_path.path).read_bytes()
+
     def quarantine(self, number: int) -> list[Record]:
-        path = Path(WorkArea(self.root, self.row(number).content_key).quarantine_path.path)
-        return [json.loads(line) for line in path.read_bytes().splitlines()]
+        return [json.loads(line) for line in self.quarantine_text(number).splitlines()]
 
     def refused(self, number: int) -> list[tuple[int, list[str]]]:
         """Return position and codes of what lies in quarantine."""

@@ -13,7 +13,12 @@ from tidepool_ingest.cli.data_file import reading_data_file
 from tidepool_ingest.model import judge_data_set, masked_pointer
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import DEFAULT_DEDUPLICATOR, FileFormat, RecordEdits
+from tidepool_ingest.staging.manifest import (
+    DEFAULT_DEDUPLICATOR,
+    DataFormat,
+    RecordEdits,
+    read_manifest,
+)
 from tidepool_ingest.staging.stage import stage
 from tidepool_ingest.staging.strict_json import StrictJsonError, strict_json
 
@@ -28,7 +33,13 @@ def describe(command: argparse.ArgumentParser) -> None:
         "Records keep their bytes; nothing appears in staging before the whole file was read."
     )
     command.add_argument("file", help="NDJSON or a JSON array, plain, .gz or .zst")
-    command.add_argument("--user", metavar="ID", required=True, help="Tidepool user id whose data these are")
+    whose = command.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--user", metavar="ID", help="Tidepool user id whose data these are")
+    whose.add_argument(
+        "--like",
+        metavar="FOLDER",
+        help="batch folder whose manifest describes this batch too, for its corrected quarantine file",
+    )
     root = os.environ.get(ROOT_VARIABLE) or None
     command.add_argument(
         "--root",
@@ -38,7 +49,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--day", type=day, metavar="YYYY-MM-DD", help="date folder (default: today in UTC)")
     command.add_argument(
-        "--format", choices=get_args(FileFormat), help="how the records lie in the file (default: seen)"
+        "--format", choices=get_args(DataFormat), help="how the records lie in the file (default: seen)"
     )
     command.add_argument(
         "--batch-id", metavar="NAME", help="name of the batch folder (default: time and content)"
@@ -91,17 +102,19 @@ def run(options: argparse.Namespace) -> int:
     """Stage the file and print the folders."""
     data_set, edits = _data_set(options), _edits(options)
     source, root = place(options.file), place(options.root)
+    like = read_manifest(place(options.like), None) if options.like else None
     with reading_data_file():
         batches = stage(
             source,
             root,
-            options.user,
+            like.user_id if like else options.user,
             day=options.day,
             data_set=data_set,
             file_format=options.format,
             batch_id=options.batch_id,
             edits=edits,
             connection=options.connection,
+            like=like,
         )
     for batch in batches:
         print(batch.path)

@@ -52,7 +52,7 @@ class Tally:
             self.identical += 1
         else:
             self.accepted[kind] += 1
-            self.guard.see(record.datum)
+            self.guard.see([record.datum])
             if record.warnings:
                 self.warnings.update(_reasons(kind, record.warnings))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import get_args
 
 from upath import UPath
@@ -15,14 +16,20 @@ from tidepool_ingest.cli.errors import CommandError
 from tidepool_ingest.cli.tally import Tally
 from tidepool_ingest.cli.verdicts import print_verdicts
 from tidepool_ingest.prepare.checks import checked_data_set
+from tidepool_ingest.prepare.editing import Editing
 from tidepool_ingest.prepare.glucose_guard import GlucoseUnitsError
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staged_batch import named
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.block import Block
-from tidepool_ingest.staging.edits import Edits
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import MANIFEST_NAME, FileFormat, Manifest, read_manifest
+from tidepool_ingest.staging.manifest import (
+    MANIFEST_NAME,
+    TIDEPOOL_EXPORT,
+    DataFormat,
+    Manifest,
+    read_manifest,
+)
 from tidepool_ingest.staging.records import FileReader, open_file
 from tidepool_ingest.staging.stage import guess_format
 from tidepool_ingest.staging.storage import filesystem, local_path, reading
@@ -40,7 +47,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("path", help="a data file (.gz and .zst too) or a batch folder with manifest.json")
     command.add_argument(
-        "--format", choices=get_args(FileFormat), help="how the records lie in the data file (default: seen)"
+        "--format", choices=get_args(DataFormat), help="how the records lie in the data file (default: seen)"
     )
     command.add_argument(
         "--verdicts",
@@ -57,21 +64,19 @@ class _Batch:
 
     :param folder: where it lies.
     :param manifest: its manifest.
-    :param edits: the edits that it asks for.
+    :param editing: makes the changes that it asks for.
     """
 
     folder: UPath
     manifest: Manifest
-    edits: Edits | None
+    editing: Editing
 
     def blocks(self) -> Iterator[Block]:
         """Yield the records of all files, edited, and check each file against the manifest."""
         for number, file in enumerate(self.manifest.files, 1):
             reader = open_file(self.folder, file, number)
             for block in reader:
-                if self.edits:
-                    block.lines[:] = map(self.edits.apply, block.lines)
-                yield block
+                yield replace(block, lines=self.editing.lines(block, file.format))
             reader.check(file)
 
 
@@ -90,14 +95,17 @@ def run(options: argparse.Namespace) -> int:
     return _validate_batch(path, verdicts=options.verdicts)
 
 
-def _validate_file(path: UPath, file_format: FileFormat | None, *, verdicts: bool) -> int:
-    reader = FileReader(path, file_format or guess_format(path))
-    if verdicts:
-        return _exit_code(print_verdicts(reader))
+def _validate_file(path: UPath, file_format: DataFormat | None, *, verdicts: bool) -> int:
+    seen_format = file_format or guess_format(path)
+    opened = partial(FileReader, path, seen_format)
     tally = Tally()
-    # What the deduplicator needs is the manifest's matter; here each record is looked at by itself.
-    tally.take(reader, RecordChecker())
-    tally.show()
+    with Editing(exported=[opened] if seen_format == TIDEPOOL_EXPORT else ()) as editing:
+        blocks = (replace(block, lines=editing.lines(block, seen_format)) for block in opened())
+        if verdicts:
+            return _exit_code(print_verdicts(blocks))
+        # What the deduplicator needs is the manifest's matter; here each record is looked at by itself.
+        tally.take(blocks, RecordChecker())
+    tally.show(editing.changes)
     try:
         tally.guard.check("")
     except GlucoseUnitsError as error:
@@ -117,13 +125,14 @@ def _validate_batch(path: UPath, *, verdicts: bool) -> int:
     try:
         manifest = read_manifest(folder, staged.user_id if staged else None)
         checked_data_set(manifest)
-        batch = _Batch(folder, manifest, Edits(manifest.edits) if manifest.edits else None)
-        if verdicts:
-            return _exit_code(print_verdicts(batch.blocks()))
-        tally.take(batch.blocks(), RecordChecker.of(manifest))
+        with Editing.of(manifest, folder) as editing:
+            batch = _Batch(folder, manifest, editing)
+            if verdicts:
+                return _exit_code(print_verdicts(batch.blocks()))
+            tally.take(batch.blocks(), RecordChecker.of(manifest))
     except BatchError as error:
         raise (error.for_batch(name) if staged else error) from None
-    tally.show(batch.edits.changes if batch.edits else None)
+    tally.show(editing.changes)
     if not (manifest.edits and manifest.edits.glucose_units):
         tally.guard.check(name)
     return _exit_code(tally.refused.total())

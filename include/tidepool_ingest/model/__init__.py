@@ -15,24 +15,27 @@ from tidepool_ingest.model.deduplicators import (
     default_for,
 )
 from tidepool_ingest.model.glucose import (
+    MEASURING_TYPES,
     MG_PER_DL_IN_MMOL_PER_L,
     MG_PER_DL_UNITS,
     MMOL_PER_L,
     MMOL_PER_L_UNITS,
-    glucose_readings,
+    glucose_reading,
     to_mmol_per_l,
 )
 from tidepool_ingest.model.identity import NoIdentityError, identity_fields, identity_hash
 from tidepool_ingest.model.pointers import masked_pointer
 from tidepool_ingest.model.problems import JSON_MALFORMED, STAGED_NOT_JSON, STAGED_NOT_UTF8, Problem
-from tidepool_ingest.model.stored import NotAcceptedError, embedded_data, stored_form
+from tidepool_ingest.model.stored import EMBEDDING_TYPES, NotAcceptedError, embedded_data, stored_form
 from tidepool_ingest.model.verdict import Judged, judge, judge_lines
 
 __all__ = [
     "DEDUPLICATORS",
     "DEVICE_DEACTIVATE_HASH",
+    "EMBEDDING_TYPES",
     "JSON_MALFORMED",
     "KNOWN_TYPES",
+    "MEASURING_TYPES",
     "MG_PER_DL_IN_MMOL_PER_L",
     "MG_PER_DL_UNITS",
     "MMOL_PER_L",
@@ -51,7 +54,7 @@ __all__ = [
     "deduplicator_of",
     "default_for",
     "embedded_data",
-    "glucose_readings",
+    "glucose_reading",
     "identity_fields",
     "identity_hash",
     "judge",

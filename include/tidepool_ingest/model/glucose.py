@@ -6,7 +6,7 @@ P: data/blood/glucose/, data/blood/ketone/, data/types/blood/.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 from annotated_types import Interval
@@ -174,16 +174,21 @@ class BloodKetone(Datum):
     value: Annotated[float, ByUnits("units", KETONE_RANGES)]
 
 
-def glucose_readings(datum: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Read the glucose values that a datum measured: of a ``cbg``, an ``smbg`` or a calibration.
+MEASURING_TYPES: Final = frozenset({"cbg", "smbg", "deviceEvent"})
+"""Types that measure glucose, all or some of their kinds."""
+
+
+def glucose_reading(datum: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Read the glucose value that a datum measured: of a ``cbg``, an ``smbg`` or a calibration.
 
     For telling whether the values of a source can be in the units that they claim. Needs no accepted datum.
 
     :param datum: a decoded datum.
-    :return: pairs of the units as given and the value.
+    :return: the units as given and the value; ``None`` when it has none.
     """
     kind = datum.get("type")
-    if kind in ("cbg", "smbg") or (kind == "deviceEvent" and datum.get("subType") == "calibration"):
+    if kind == "cbg" or kind == "smbg" or (kind == "deviceEvent" and datum.get("subType") == "calibration"):
         units, value = datum.get("units"), datum.get("value")
-        if isinstance(units, str) and isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield units, value
+        if type(units) is str and (type(value) is float or type(value) is int):
+            return units, value
+    return None

@@ -64,6 +64,8 @@ _SPLIT_OFF: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     for model in DATUM_MODELS
     if (names := tuple(spec.name for spec in fields_of(model) if spec.limit(fields.SplitOff)))
 }
+EMBEDDING_TYPES: Final = frozenset(kinds[0] for kinds in _SPLIT_OFF)
+"""Types of which some can hold another datum."""
 _KIND_FIELDS: Final = {literal_fields(model)["type"]: model.kind_field for model in DATUM_MODELS}
 
 
@@ -74,7 +76,9 @@ def embedded_data(datum: Mapping[str, Any]) -> tuple[str, ...]:
     :return: the names of those that are there: ``bolus``, ``status``, or none.
     """
     type_name = datum.get("type")
-    kind_field = _KIND_FIELDS.get(type_name) if isinstance(type_name, str) else None
+    if not isinstance(type_name, str) or type_name not in EMBEDDING_TYPES:
+        return ()
+    kind_field = _KIND_FIELDS[type_name]
     kinds = [type_name, datum.get(kind_field)] if kind_field else [type_name]
     key = tuple(kind for kind in kinds if isinstance(kind, str))
     return tuple(name for name in _SPLIT_OFF.get(key, ()) if isinstance(datum.get(name), Mapping))

@@ -75,7 +75,7 @@ def judge_lines(lines: Sequence[bytes]) -> list[Judged]:
     :return: what became of each, in order.
     """
     judged: list[Judged] = []
-    with _collector_paused():
+    with collector_paused():
         for line in lines:
             if len(line) <= SCREENED_BYTES_MAX and not may_hold_huge_integer(line):
                 try:
@@ -91,7 +91,7 @@ def judge_lines(lines: Sequence[bytes]) -> list[Judged]:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Keep the garbage collector from looking at thousands of new records that are all still in use.
 
     It finds no garbage in them and takes a quarter of the time. Nothing here makes any that only it could

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import accumulate, takewhile
 from typing import Any
 
 from tidepool_ingest.model import Problem, type_of
+from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.options import CHUNK_BYTES
+from tidepool_ingest.prepare.editing import Editing
 from tidepool_ingest.prepare.glucose_guard import GlucoseGuard
 from tidepool_ingest.prepare.record_checks import RecordChecker
-from tidepool_ingest.prepare.sorting import RecordSorter, Sorted
+from tidepool_ingest.prepare.sorting import RecordSorter, SortedBlock
 from tidepool_ingest.staged_batch import StagedBatch, named
 from tidepool_ingest.staging.block import Block
-from tidepool_ingest.staging.edits import Edits
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import RecordEdits
+from tidepool_ingest.staging.quarantine import QuarantineWriter
 from tidepool_ingest.staging.records import open_file
-from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, QuarantineWriter, WorkArea
+from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, WorkArea
 
 
 def file_batch(batch: StagedBatch, work: WorkArea, *, chunk_records: int) -> PreparedBatch:
@@ -29,35 +32,40 @@ def file_batch(batch: StagedBatch, work: WorkArea, *, chunk_records: int) -> Pre
     :raises BatchError: if a file cannot be read, or is not the one that the manifest names.
     :raises GlucoseUnitsError: if the glucose values cannot be in the unit they claim.
     """
-    manifest = batch.manifest
-    edits = Edits(manifest.edits or RecordEdits())
     work.begin()
+    try:
+        prepared = _filed(batch, work, chunk_records)
+    except BatchError as error:
+        raise error.for_batch(named(batch.folder)) from None
+    work.finish(prepared)
+    return prepared
+
+
+def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBatch:
+    manifest, folder = batch.manifest, batch.folder.path
     with ExitStack() as stack:
-        sorter = stack.enter_context(RecordSorter(RecordChecker.of(manifest)))
+        editing = stack.enter_context(Editing.of(manifest, folder))
+        sorter = stack.enter_context(RecordSorter(RecordChecker.of(manifest), editing.inside))
         accepted = stack.enter_context(work.accepted_writer())
         quarantine = stack.enter_context(work.quarantine_writer())
         filing = _Filing(accepted, quarantine, chunk_records)
         for number, file in enumerate(manifest.files, 1):
-            reader = open_file(batch.folder.path, file, number)
-            try:
-                for block in reader:
-                    filing.add(number, block, sorter, edits if manifest.edits else None)
-                reader.check(file)
-            except BatchError as error:
-                raise error.for_batch(named(batch.folder)) from None
+            reader = open_file(folder, file, number)
+            for block in reader:
+                with collector_paused():
+                    filing.add(number, block, sorter.sort(editing.lines(block, file.format)))
+            reader.check(file)
         filing.finish_chunk()
         if not (manifest.edits and manifest.edits.glucose_units):
             filing.guard.check(named(batch.folder))
-    prepared = PreparedBatch(
+    return PreparedBatch(
         content_key=batch.content_key,
         data_set=manifest.data_set,
         chunk_records=chunk_records,
-        changes=dict(edits.changes),
+        changes=dict(editing.changes),
         chunks=tuple(accepted.chunks),
         **filing.counts(),
     )
-    work.finish(prepared)
-    return prepared
 
 
 class _Filing:
@@ -77,39 +85,60 @@ class _Filing:
         self._chunk_bytes = 0
         self._chunk_is_plain = True
         self._accepted: Counter[str] = Counter()
+        self._inside: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}
         self._warnings: dict[str, Counter[str]] = {}
-        self._staged = self._quarantined = self._identical = self._expected_rows = 0
+        self._staged = self._quarantined = self._identical = self._split_off = 0
 
-    def add(self, file_number: int, block: Block, sorter: RecordSorter, edits: Edits | None) -> None:
-        """Judge and file the records of one block."""
+    def add(self, file_number: int, block: Block, found: SortedBlock) -> None:
+        """File the records of one block.
+
+        :param file_number: number of their file in the manifest.
+        :param block: the records as staged.
+        :param found: what becomes of them.
+        """
         self._staged += len(block)
-        lines = [edits.apply(line) for line in block.lines] if edits else block.lines
-        for index, record in enumerate(sorter.sort(lines)):
+        for index, record in sorted(found.special.items()):
             if record.problems:
                 # The person who corrects it finds the record as it was staged, not as it was edited.
-                staged = block.lines[index]
-                self._refuse(record.datum, record.problems, file_number, block.first_position + index, staged)
-            elif record.identical:
-                self._identical += 1
-            else:
-                self._accept(record)
+                place = (file_number, block.first_position + index)
+                self._refuse(place, record.datum, record.problems, block.lines[index])
+            self._identical += record.identical
+        self._accept(found)
         for position, code in block.refused:
-            self._refuse(None, (Problem(code, ""),), file_number, position, None)
+            self._refuse((file_number, position), None, (Problem(code, ""),), None)
 
-    def _accept(self, record: Sorted) -> None:
-        assert record.datum is not None
-        size = len(record.line) + 1
-        if len(self._chunk) >= self._chunk_records or self._chunk_bytes + size > CHUNK_BYTES:
-            self.finish_chunk()
-        self._chunk.append(record.line)
-        self._chunk_bytes += size
-        self._chunk_is_plain = self._chunk_is_plain and not record.embedded and not record.has_own_id
-        self._accepted[record.datum["type"]] += 1
-        self._expected_rows += 1 + len(record.embedded)
-        self.guard.see(record.datum)
-        if record.warnings:
-            _count(self._warnings, record.datum, record.warnings)
+    def _accept(self, found: SortedBlock) -> None:
+        """Count what is accepted of a block, and put it into chunks."""
+        special = [record for record in found.special.values() if record.accepted]
+        for record in special:
+            self._split_off += len(record.embedded)
+            if record.inside:
+                self._inside[type_of(record.datum)] += 1
+            if record.warnings:
+                _count(self._warnings, record.datum, record.warnings)
+        lines, data = found.to_upload()
+        self._accepted.update([datum["type"] for datum in data])
+        self.guard.see(data)
+        is_plain = not any(record.embedded or record.has_own_id for record in special)
+        while lines:
+            fitting = self._fitting(lines)
+            self._chunk += fitting
+            self._chunk_bytes += _size(fitting)
+            self._chunk_is_plain = self._chunk_is_plain and is_plain
+            lines = lines[len(fitting) :]
+            if lines or len(self._chunk) >= self._chunk_records:
+                self.finish_chunk()
+
+    def _fitting(self, lines: Sequence[bytes]) -> Sequence[bytes]:
+        """Return those of some lines that still fit into the chunk; at least one into an empty chunk."""
+        fitting = lines[: self._chunk_records - len(self._chunk)]
+        room = CHUNK_BYTES - self._chunk_bytes
+        if _size(fitting) <= room:
+            return fitting
+        sizes = accumulate(len(line) + 1 for line in fitting)
+        fits = sum(1 for _ in takewhile(lambda size: size <= room, sizes))
+        return fitting[: max(fits, 0 if self._chunk else 1)]
 
     def finish_chunk(self) -> None:
         """Write what has gathered as one chunk."""
@@ -118,23 +147,29 @@ class _Filing:
         self._chunk, self._chunk_bytes, self._chunk_is_plain = [], 0, True
 
     def _refuse(
-        self, datum: Any, problems: tuple[Problem, ...], file_number: int, position: int, staged: bytes | None
+        self, place: tuple[int, int], datum: Any, problems: tuple[Problem, ...], staged: bytes | None
     ) -> None:
         self._quarantined += 1
         _count(self._reasons, datum, problems)
-        self._quarantine_writer.add(file_number, position, problems, staged)
+        self._quarantine_writer.add(*place, problems, staged)
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of the chunk plan."""
         return {
             "records": self._staged,
-            "accepted": dict(self._accepted),
+            "accepted": dict(self._accepted + self._inside),
+            "inside": self._inside.total(),
             "quarantined": self._quarantined,
             "identical": self._identical,
-            "expected_rows": self._expected_rows,
+            "expected_rows": self._accepted.total() + self._split_off,
             "reasons": {kind: dict(codes) for kind, codes in self._reasons.items()},
             "warnings": {kind: dict(codes) for kind, codes in self._warnings.items()},
         }
+
+
+def _size(lines: Sequence[bytes]) -> int:
+    """Return the bytes of some lines with their line ends."""
+    return sum(map(len, lines)) + len(lines)
 
 
 def _count(counts: dict[str, Counter[str]], datum: Any, problems: tuple[Problem, ...]) -> None:

@@ -6,12 +6,12 @@ An old export labels mmol/L values "mg/dL". Tidepool believes the label: 6.38 mm
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.model import glucose_readings
+from tidepool_ingest.model import MEASURING_TYPES, MG_PER_DL_UNITS, MMOL_PER_L_UNITS, glucose_reading
+from tidepool_ingest.prepare.readings import Readings
 
 LOWEST_MEDIAN_MG_DL = 25.0
 """A person whose median glucose lies below 25 mg/dL does not live; 1.4 mmol/L."""
@@ -44,18 +44,18 @@ class GlucoseUnitsError(IngestError):
 
 
 class GlucoseGuard:
-    """Gathers a batch's glucose readings; memory is bounded by the number of different values."""
+    """Gathers a batch's glucose readings, in bounded memory."""
 
     def __init__(self) -> None:
-        self._readings: dict[str, Counter[float]] = {}
+        self._readings = Readings()
 
-    def see(self, datum: Mapping[str, Any]) -> None:
-        """Take in the readings of one accepted record.
+    def see(self, data: Iterable[Mapping[str, Any]]) -> None:
+        """Take in the readings of accepted records.
 
-        :param datum: the record, decoded.
+        :param data: the records, decoded.
         """
-        for unit, value in glucose_readings(datum):
-            self._readings.setdefault(unit.lower(), Counter())[round(value, 1)] += 1
+        measuring = [datum for datum in data if datum["type"] in MEASURING_TYPES]
+        self._readings.add([reading for reading in map(glucose_reading, measuring) if reading])
 
     def check(self, batch: str) -> None:
         """Hold the batch if its readings cannot be in the unit they claim.
@@ -63,18 +63,9 @@ class GlucoseGuard:
         :param batch: how the batch is named in messages.
         :raises GlucoseUnitsError: naming unit and number, no value.
         """
-        for unit, readings in self._readings.items():
-            middle = _median(readings)
-            if unit == "mg/dl" and middle < LOWEST_MEDIAN_MG_DL:
-                raise GlucoseUnitsError(batch, "mg/dL", readings.total())
-            if unit == "mmol/l" and middle > HIGHEST_MEDIAN_MMOL_L:
-                raise GlucoseUnitsError(batch, "mmol/L", readings.total())
-
-
-def _median(readings: Counter[float]) -> float:
-    half = (readings.total() + 1) // 2
-    for value in sorted(readings):
-        half -= readings[value]
-        if half <= 0:
-            return value
-    raise ValueError("there are no readings")
+        middle, count = self._readings.median(MG_PER_DL_UNITS)
+        if middle is not None and middle < LOWEST_MEDIAN_MG_DL:
+            raise GlucoseUnitsError(batch, "mg/dL", count)
+        middle, count = self._readings.median(MMOL_PER_L_UNITS)
+        if middle is not None and middle > HIGHEST_MEDIAN_MMOL_L:
+            raise GlucoseUnitsError(batch, "mmol/L", count)

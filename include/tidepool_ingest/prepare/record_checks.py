@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tidepool_ingest.model import (
+    EMBEDDING_TYPES,
     MG_PER_DL_UNITS,
     MMOL_PER_L_UNITS,
     Problem,
     deduplicator_named,
-    glucose_readings,
+    glucose_reading,
 )
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.staging.manifest import CheckOutcome, Manifest, RecordChecks
 
 DEVICE_ID_MISSING: Final = "staged-device-id-missing"
-"""The deduplicator needs a ``deviceId`` on every datum: without one Tidepool answers 500 to the request, or loses
-the data set when it is closed. Such a record is always refused."""
+"""The deduplicator needs a ``deviceId`` on every datum: without one Tidepool answers 500 to the request. Such
+a record is always refused."""
 
 TIME_NOT_UTC: Final = "staged-time-not-utc"
 """The time has an offset. Tidepool's hash is of its text: the same instant in UTC would be another record."""
@@ -31,11 +32,8 @@ UNITS_MIXED: Final = "staged-units-mixed"
 MAX_SOURCES: Final = 1_000
 """Devices whose unit is remembered; a batch is one device's data."""
 
-_UNIT_OF: Final = {
-    **dict.fromkeys(MG_PER_DL_UNITS, MG_PER_DL_UNITS[0]),
-    **dict.fromkeys(MMOL_PER_L_UNITS, MMOL_PER_L_UNITS[0]),
-}
-_NOTHING: Final[tuple[Problem, ...]] = ()
+_SPELLINGS: Final = {"mg/dL": MG_PER_DL_UNITS, "mmol/L": MMOL_PER_L_UNITS}
+_UNIT_OF: Final = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings}
 
 
 class Findings(NamedTuple):
@@ -77,6 +75,8 @@ class RecordChecker:
         self._needs_device_id = needs_device_id
         self._device_id = device_id
         self._units: dict[str | None, str] = {}
+        self._usual_device: object = self
+        self._usual_units: tuple[str | None, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest) -> RecordChecker:
@@ -86,6 +86,21 @@ class RecordChecker:
             manifest.checks,
             needs_device_id=deduplicator is not None and deduplicator.needs_datum_device_id,
             device_id=manifest.device_id,
+        )
+
+    def is_plain(self, datum: Mapping[str, Any]) -> bool:
+        """Tell quickly of most records that no check can find anything and that they stand for themselves.
+
+        :param datum: an accepted record, decoded.
+        :return: whether it is of the usual device and in its units, its time ends with ``Z``, it has no
+            ``id``, and its type holds no other datum.
+        """
+        return (
+            datum.get("deviceId") == self._usual_device
+            and datum.get("units") in self._usual_units
+            and datum["time"][-1] == "Z"
+            and "id" not in datum
+            and datum["type"] not in EMBEDDING_TYPES
         )
 
     def look_at(self, datum: Mapping[str, Any], embedded: Sequence[str]) -> Findings:
@@ -112,12 +127,14 @@ class RecordChecker:
             found.append(Problem(code, f"{pointer}/deviceId"))
         if not _is_utc(datum["time"]):
             found.append(Problem(TIME_NOT_UTC, f"{pointer}/time"))
-        for units, _value in glucose_readings(datum):
-            unit = _UNIT_OF[units]
+        if reading := glucose_reading(datum):
+            unit = _UNIT_OF[reading[0]]
             if self._units.get(device_id, unit) != unit:
                 found.append(Problem(UNITS_MIXED, f"{pointer}/units"))
             elif len(self._units) < MAX_SOURCES:
                 self._units[device_id] = unit
+                if not self._needs_device_id or device_id == self._device_id:
+                    self._usual_device, self._usual_units = device_id, (None, *_SPELLINGS[unit])
 
 
 def _is_utc(time: str) -> bool:

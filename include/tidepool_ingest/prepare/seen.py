@@ -1,48 +1,52 @@
-"""Which texts were there before, in memory that does not grow with their number."""
+"""What was there before, in memory that does not grow with how much it was."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from hashlib import blake2b
-from typing import IO, Any, Final
+from array import array
+from collections.abc import Iterable
+from typing import IO, Any, Final, Self
 
-DIGEST_BYTES: Final = 10
-"""Of each text. The partition tells 9 bits and the entry 64: among five million texts, two that differ are
-taken for the same by a chance of one in 7·10^8."""
+PARTITIONS: Final = 512
+PARTITION_ENTRIES: Final = 2_048
+"""Digests of a partition at which it moves from memory to a file; 8 MB for all partitions."""
 
-_ENTRY_BYTES: Final = 8
-_PARTITION_SHIFT: Final = 71
-_PARTITIONS: Final = 512
+FILTER_SLOTS: Final = 1 << 24
+"""Slots of the filter, a byte each: 16 MB. With five million digests it cannot tell of 1 in 25."""
 
-PARTITION_BYTES: Final = 16 * 1024
-"""Entries of a partition that are held in memory; 8 MB for all partitions."""
-
-FILTER_BITS: Final = 1 << 26
-"""Bits of the filter: 8 MB. It takes 1 in 120 new texts for a known one when it knows five million."""
-
-_FILTER_MASK: Final = FILTER_BITS - 1
-_FILTER_SHIFT: Final = 26
+_SLOT_MASK: Final = FILTER_SLOTS - 1
+_PARTITION_SHIFT: Final = 64 - 9
+_MARK_SHIFT: Final = 32
+_MARKS: Final = 254
+_SEVERAL: Final = 255
+_DIGEST_BYTES: Final = 8
 
 
-class SeenTexts:
-    """Remembers texts by their digests.
+def digest(text: bytes) -> int:
+    """Return what stands for a text: Python's own hash, 64 bits of SipHash under a key of this process.
 
-    A filter in memory tells of nearly every new text that it is new. Only what it cannot tell is looked for in
-    the partition that its digest belongs to: first the part in memory, then what that has laid down in a private
-    temporary file. The digests are keyed anew each time, so that nothing can be read from the file.
+    Among five million texts, two that differ have the same by a chance of one in a million.
+    """
+    return hash(text)
 
-    Use it in a ``with`` statement, or :meth:`close` it.
+
+class SeenDigests:
+    """Remembers digests; to be used in a ``with`` statement, or closed.
+
+    A filter in memory tells of most new ones at once that they are new: each slot is empty, or marks the one
+    digest that fell into it, or says that several did. What it cannot tell is looked for in the partition of
+    the digest: first in the part in memory, then in what was laid down in a private temporary file.
     """
 
     def __init__(self) -> None:
-        self._key = os.urandom(16)
-        self._filter = bytearray(FILTER_BITS // 8)
-        self._partitions = [bytearray() for _ in range(_PARTITIONS)]
-        self._laid_down: dict[int, list[int]] = {}
+        self._filter = bytearray(FILTER_SLOTS)
+        self._partitions = [array("q") for _ in range(PARTITIONS)]
+        self._laid_down: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
         self._file: IO[bytes] | None = None
+        self._since_look = 0  # digests added since the partitions were last looked at
 
-    def __enter__(self) -> SeenTexts:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -54,72 +58,62 @@ class SeenTexts:
             self._file.close()
             self._file = None
 
-    def digest(self, text: bytes) -> int:
-        """Return what stands for a text here.
-
-        :param text: any bytes.
-        """
-        return int.from_bytes(blake2b(text, digest_size=DIGEST_BYTES, key=self._key).digest(), "big")
-
     def __contains__(self, digest: int) -> bool:
-        known = self._filter
-        for place in (
-            digest & _FILTER_MASK,
-            digest >> _FILTER_SHIFT & _FILTER_MASK,
-            digest >> 2 * _FILTER_SHIFT & _FILTER_MASK,
-        ):
-            if not known[place >> 3] >> (place & 7) & 1:
-                return False
-        return self._is_stored(digest)
+        mark = 1 + (digest >> _MARK_SHIFT) % _MARKS
+        return self._filter[digest & _SLOT_MASK] in (mark, _SEVERAL) and self._is_stored(digest)
 
-    def add(self, digest: int) -> None:
-        """Remember a text that was not there.
+    def add(self, digests: Iterable[int]) -> list[int]:
+        """Remember some digests: many at once are cheaper than one by one.
 
-        :param digest: what stands for it.
+        :param digests: see :func:`digest`.
+        :return: the indexes of those that were there before, or earlier among them.
         """
-        known = self._filter
-        for place in (
-            digest & _FILTER_MASK,
-            digest >> _FILTER_SHIFT & _FILTER_MASK,
-            digest >> 2 * _FILTER_SHIFT & _FILTER_MASK,
-        ):
-            known[place >> 3] |= 1 << (place & 7)
-        number = digest >> _PARTITION_SHIFT
-        partition = self._partitions[number]
-        partition += _entry(digest)
-        if len(partition) >= PARTITION_BYTES:
-            self._lay_down(number, partition)
+        known: list[int] = []
+        index = -1
+        slots, partitions = self._filter, self._partitions
+        for index, digest in enumerate(digests):
+            slot = digest & _SLOT_MASK
+            mark = 1 + (digest >> _MARK_SHIFT) % _MARKS
+            if not slots[slot]:
+                slots[slot] = mark
+            elif slots[slot] in (mark, _SEVERAL) and self._is_stored(digest):
+                known.append(index)
+                continue
+            else:
+                slots[slot] = _SEVERAL
+            partitions[digest >> _PARTITION_SHIFT].append(digest)  # below zero it counts from the end
+        self._since_look += index + 1
+        if self._since_look >= PARTITION_ENTRIES:
+            self._since_look = 0
+            for number, partition in enumerate(partitions):
+                if len(partition) >= PARTITION_ENTRIES:
+                    self._lay_down(number, partition)
+        return known
 
     def _is_stored(self, digest: int) -> bool:
-        entry = _entry(digest)
+        entry = array("q", (digest,)).tobytes()
         number = digest >> _PARTITION_SHIFT
-        if _holds(self._partitions[number], entry):
+        if _holds(self._partitions[number].tobytes(), entry):
             return True
         if self._file is None:
             return False
         descriptor = self._file.fileno()
-        return any(
-            _holds(os.pread(descriptor, PARTITION_BYTES, offset), entry)
-            for offset in self._laid_down.get(number, ())
-        )
+        places = self._laid_down[number % PARTITIONS]
+        return any(_holds(os.pread(descriptor, size, offset), entry) for offset, size in places)
 
-    def _lay_down(self, number: int, partition: bytearray) -> None:
-        """Move a full partition to the file, which has no name and which nobody else can open."""
+    def _lay_down(self, number: int, partition: array[int]) -> None:
+        """Move what is in memory of a partition to the file, which has no name: nobody else can open it."""
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
-        self._laid_down.setdefault(number, []).append(self._file.tell())
-        self._file.write(partition)
+        self._laid_down[number].append((self._file.tell(), len(partition) * _DIGEST_BYTES))
+        partition.tofile(self._file)
         self._file.flush()
-        partition.clear()
+        del partition[:]
 
 
-def _entry(digest: int) -> bytes:
-    return (digest & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(_ENTRY_BYTES, "big")
-
-
-def _holds(content: bytes | bytearray, entry: bytes) -> bool:
-    """Tell whether an entry stands in a partition, at a place where one begins."""
+def _holds(content: bytes, entry: bytes) -> bool:
+    """Tell whether a digest stands in a partition, at a place where one begins."""
     at = content.find(entry)
-    while at > 0 and at % _ENTRY_BYTES:
+    while at > 0 and at % _DIGEST_BYTES:
         at = content.find(entry, at + 1)
     return at >= 0

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
-import msgspec
-
 from tidepool_ingest.model import Problem, embedded_data, judge_lines
+from tidepool_ingest.prepare.contents import content_digest
 from tidepool_ingest.prepare.record_checks import RecordChecker
-from tidepool_ingest.prepare.seen import SeenTexts
+from tidepool_ingest.prepare.seen import SeenDigests, digest
 
 ID_REPEATED: Final = "staged-id-repeated"
 """Another record of the batch has the same ``id``: Tidepool would show both under one identifier."""
@@ -28,6 +29,8 @@ class Sorted(NamedTuple):
     :param identical: it repeats an accepted record of the batch.
     :param embedded: fields of an accepted record that hold a datum which the Platform splits off.
     :param warnings: what is reported of an accepted record.
+    :param has_own_id: it, or a datum embedded in it, was staged with an identifier.
+    :param inside: it is accepted, but travels inside another record that embeds it.
     """
 
     line: bytes
@@ -36,24 +39,54 @@ class Sorted(NamedTuple):
     identical: bool = False
     embedded: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    has_own_id: bool = False
+    inside: bool = False
 
     @property
-    def has_own_id(self) -> bool:
-        """Tell whether the record, or a datum embedded in it, was staged with an identifier."""
-        return next(_ids(self), None) is not None
+    def accepted(self) -> bool:
+        """Whether it comes to be stored."""
+        return not (self.problems or self.identical)
+
+
+@dataclass(frozen=True)
+class SortedBlock:
+    """What becomes of some records: most are accepted, and nothing more is to be said of them.
+
+    :param lines: the records as they would be uploaded.
+    :param data: the same, decoded.
+    :param special: by index, those that are refused or identical, or of which there is more to say.
+    """
+
+    lines: list[bytes]
+    data: list[Mapping[str, Any] | None]
+    special: dict[int, Sorted]
+
+    def __iter__(self) -> Iterator[Sorted]:
+        """Yield what becomes of each record, in order."""
+        for index, (line, datum) in enumerate(zip(self.lines, self.data, strict=True)):
+            yield self.special.get(index) or Sorted(line, datum)
+
+    def to_upload(self) -> tuple[Sequence[bytes], Sequence[Mapping[str, Any]]]:
+        """Return the records that are uploaded as such, as lines and decoded."""
+        out = {index for index, record in self.special.items() if record.inside or not record.accepted}
+        records = zip(self.lines, self.data, strict=True)
+        kept = [one for index, one in enumerate(records) if index not in out] if out else records
+        lines, data = zip(*kept, strict=True) if len(out) < len(self.lines) else ((), ())
+        return lines, data
 
 
 class RecordSorter:
     """Judges the records of one batch, block by block; to be used in a ``with`` statement.
 
     :param checker: what is looked at beyond the Platform's own verdict.
+    :param inside: digests of contents that travel inside other records, and so not alone.
     """
 
-    def __init__(self, checker: RecordChecker) -> None:
+    def __init__(self, checker: RecordChecker, inside: AbstractSet[int] = frozenset()) -> None:
         self._checker = checker
-        self._contents = SeenTexts()
-        self._ids = SeenTexts()
-        self._encode = msgspec.json.Encoder(order="deterministic").encode
+        self._inside = inside
+        self._contents = SeenDigests()
+        self._ids = SeenDigests()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -64,60 +97,70 @@ class RecordSorter:
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def sort(self, lines: list[bytes]) -> Iterator[Sorted]:
+    def sort(self, lines: list[bytes]) -> SortedBlock:
         """Judge some records.
 
         :param lines: records as they would be uploaded, one JSON text each.
         """
-        for line, (datum, problems) in zip(lines, judge_lines(lines), strict=True):
+        data: list[Mapping[str, Any] | None] = []
+        special: dict[int, Sorted] = {}
+        plain: list[int] = []
+        contents: list[int] = []
+        for index, (datum, problems) in enumerate(judge_lines(lines)):
+            data.append(datum)
             if problems or datum is None:
-                yield Sorted(line, datum, problems or (Problem(NULL, ""),))
+                special[index] = Sorted(lines[index], datum, problems or (Problem(NULL, ""),))
+                continue
+            content = content_digest(lines[index], datum)
+            if self._checker.is_plain(datum) and content not in self._inside:
+                plain.append(index)
+                contents.append(content)
             else:
-                yield self._sorted(line, datum)
+                special[index] = self._looked_at(lines[index], datum, content)
+        for place in self._contents.add(contents):
+            index = plain[place]
+            special[index] = Sorted(lines[index], data[index], identical=True)
+        return SortedBlock(lines, data, special)
 
-    def _sorted(self, line: bytes, datum: Mapping[str, Any]) -> Sorted:
-        """Sort a record that the Platform accepts; a refused one is not remembered, nor what repeats it."""
+    def _looked_at(self, line: bytes, datum: Mapping[str, Any], content: int) -> Sorted:
+        """Sort a record that the Platform accepts and in which something may be found.
+
+        A refused one is not remembered, so that what repeats it is refused too.
+        """
         embedded = embedded_data(datum)
         refused, warned = self._checker.look_at(datum, embedded)
         if refused:
             return Sorted(line, datum, refused)
-        content = self._contents.digest(self._spelled(line, datum))
+        ids = list(_ids(datum, embedded))
         if content in self._contents:
             return Sorted(line, datum, identical=True)
-        record = Sorted(line, datum, embedded=embedded, warnings=warned)
-        if record.has_own_id and (repeated := self._repeated_ids(record)):
+        if repeated := self._repeated_ids(ids):
             return Sorted(line, datum, repeated)
-        self._contents.add(content)
-        return record
+        self._contents.add((content,))
+        return Sorted(
+            line,
+            datum,
+            embedded=embedded,
+            warnings=warned,
+            has_own_id=bool(ids),
+            inside=content in self._inside,
+        )
 
-    def _spelled(self, line: bytes, datum: Mapping[str, Any]) -> bytes:
-        """Return a text that is the same for every spelling of the same record."""
-        try:
-            return self._encode(datum)
-        except (UnicodeEncodeError, OverflowError, RecursionError, msgspec.MsgspecError):
-            # Lone surrogates, whole numbers beyond 64 bits: such a record is compared by its text.
-            return line
-
-    def _repeated_ids(self, record: Sorted) -> tuple[Problem, ...]:
+    def _repeated_ids(self, ids: list[tuple[str, int]]) -> tuple[Problem, ...]:
         """Return which identifiers of a record are taken; when none is, they are now."""
         own: set[int] = set()
         problems = []
-        for pointer, text in _ids(record):
-            digest = self._ids.digest(text.encode())
-            if digest in own or digest in self._ids:
+        for pointer, identifier in ids:
+            if identifier in own or identifier in self._ids:
                 problems.append(Problem(ID_REPEATED, f"{pointer}/id"))
-            own.add(digest)
+            own.add(identifier)
         if not problems:
-            for digest in own:
-                self._ids.add(digest)
+            self._ids.add(own)
         return tuple(problems)
 
 
-def _ids(record: Sorted) -> Iterator[tuple[str, str]]:
-    """Yield where and which are the identifiers of a record and of the data embedded in it."""
-    assert record.datum is not None
-    if (own := record.datum.get("id")) is not None:
-        yield "", own
-    for name in record.embedded:
-        if (own := record.datum[name].get("id")) is not None:
-            yield f"/{name}", own
+def _ids(datum: Mapping[str, Any], embedded: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """Yield where the identifiers of a record and of the data embedded in it are, and their digests."""
+    for pointer, part in (("", datum), *((f"/{name}", datum[name]) for name in embedded)):
+        if (identifier := part.get("id")) is not None:
+            yield pointer, digest(identifier.encode())

@@ -18,7 +18,8 @@ class PrepareSummary(BaseModel):
 
     :param batch: the batch's label.
     :param staged: records found in its files.
-    :param accepted: records to upload.
+    :param accepted: records that Tidepool will store.
+    :param inside: accepted records that travel inside another one, which an export had linked to them.
     :param quarantined: records refused, each in the quarantine file with its reason.
     :param identical: repeats of an accepted record, kept once.
     :param expected_rows: rows that Tidepool makes of the accepted records.
@@ -26,7 +27,7 @@ class PrepareSummary(BaseModel):
     :param accepted_by_type: accepted records by type.
     :param reasons: refusals by type and code.
     :param warnings: accepted records that are reported, by type and code.
-    :param edits: changes that the manifest asked for, by field.
+    :param edits: records changed on their way, by field.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,6 +35,7 @@ class PrepareSummary(BaseModel):
     batch: str
     staged: int
     accepted: int
+    inside: int
     quarantined: int
     identical: int
     expected_rows: int
@@ -74,6 +76,7 @@ def summary_of(label: str, prepared: PreparedBatch) -> PrepareSummary:
         batch=label,
         staged=prepared.records,
         accepted=sum(prepared.accepted.values()),
+        inside=prepared.inside,
         quarantined=prepared.quarantined,
         identical=prepared.identical,
         expected_rows=prepared.expected_rows,
@@ -105,8 +108,8 @@ def described(summary: PrepareSummary) -> str:
         parts.append(f"accepted with a warning: {named_counts(summary.warnings)}")
     if summary.identical:
         parts.append(f"{summary.identical} identical to another one")
+    if summary.inside:
+        parts.append(f"{summary.inside} of the accepted inside the record that linked to them")
     if summary.edits:
-        parts.append(
-            "edited as the manifest asks: " + ", ".join(f"{k} {v}" for k, v in summary.edits.items())
-        )
+        parts.append("changed on the way: " + ", ".join(f"{k} {v}" for k, v in summary.edits.items()))
     return ", ".join(parts)

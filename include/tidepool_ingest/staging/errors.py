@@ -89,6 +89,10 @@ FAULTS: dict[str, Fault] = {
         "a file of format json does not hold one JSON array",
         "put the records into one array, or name the format ndjson if there is one record a line",
     ),
+    "file-not-quarantine": Fault(
+        "a line of a quarantine file holds no record",
+        "let each line keep its `record`, corrected; take out the lines that are not to be staged again",
+    ),
     "file-broken": Fault(
         "the JSON array of a file is broken, so that the borders of its records are not certain",
         "correct the array at this position and stage the file again",

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
@@ -44,8 +44,14 @@ BATCH_ID_PATTERN = rf"^[^\s._/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{{0,{MAX_NAME_L
 DEFAULT_DEDUPLICATOR = "org.tidepool.deduplicator.device.deactivate.hash"
 """For the create body when the manifest names none: what Tidepool's own Uploader uses for every device."""
 
-FileFormat = Literal["ndjson", "json"]
-"""How records lie in a file: one a line, or as one JSON array."""
+TIDEPOOL_EXPORT: Final = "tidepool-export"
+
+FileFormat = Literal["ndjson", "json", "tidepool-export"]
+"""How records lie in a file of a batch: one a line, as one JSON array, or either of these as exported from
+Tidepool, with all that has to be cleaned off before they can go there again."""
+
+DataFormat = Literal["ndjson", "json", "tidepool-export", "quarantine"]
+"""How records lie in a file to be validated or staged: as in a file of a batch, or as in quarantine."""
 
 GlucoseUnits = Literal["mg/dL", "mmol/L"]
 
@@ -225,7 +231,7 @@ def content_key(manifest: Manifest, file_digests: Iterable[str]) -> str:
     :return: 64 hex digits.
     """
     edits = manifest.edits.model_dump(mode="json", by_alias=True) if manifest.edits else None
-    content = {
+    content: dict[str, Any] = {
         "userId": manifest.user_id,
         "dataSet": manifest.data_set,
         "edits": edits,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from upath import UPath
 
-from tidepool_ingest.staging import json_array, ndjson
+from tidepool_ingest.staging import json_array, ndjson, quarantine
 from tidepool_ingest.staging.block import Block
 from tidepool_ingest.staging.compression import compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import FileFormat, StagedFile
+from tidepool_ingest.staging.manifest import DataFormat, StagedFile
 from tidepool_ingest.staging.storage import read_blocks
 
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -21,8 +22,26 @@ _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 Splitter = Callable[[Iterable[bytes], "int | None"], Iterator[Block]]
 """Cuts the expanded pieces of a file (and its number, for errors) into blocks."""
 
-SPLITTERS: dict[FileFormat, Splitter] = {"ndjson": ndjson.split, "json": json_array.split}
-"""One reader for each format of a staged file."""
+
+def _split_as_it_begins(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
+    """Cut an array into its elements if the text begins with a bracket, any other text into lines."""
+    stream = iter(pieces)
+    begun = b""
+    for piece in stream:
+        begun += piece
+        if not begun.isspace():
+            break
+    splitter = json_array.split if begun.lstrip().startswith(b"[") else ndjson.split
+    return splitter(chain((begun,), stream), file_number)
+
+
+SPLITTERS: dict[DataFormat, Splitter] = {
+    "ndjson": ndjson.split,
+    "json": json_array.split,
+    "tidepool-export": _split_as_it_begins,
+    "quarantine": quarantine.split,
+}
+"""One reader for each format."""
 
 
 class FileReader:
@@ -36,7 +55,7 @@ class FileReader:
     :param file_number: number of the file in its manifest, counting from 1, for errors.
     """
 
-    def __init__(self, path: UPath, file_format: FileFormat, file_number: int | None = None) -> None:
+    def __init__(self, path: UPath, file_format: DataFormat, file_number: int | None = None) -> None:
         self.path = path
         self.file_format = file_format
         self.file_number = file_number

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
-import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -21,14 +16,17 @@ from tidepool_ingest.staging.compression import compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
     MANIFEST_NAME,
+    TIDEPOOL_EXPORT,
+    DataFormat,
     FileFormat,
     Manifest,
     RecordEdits,
-    StagedFile,
     is_batch_id,
     is_user_id,
 )
+from tidepool_ingest.staging.quarantine import is_entry
 from tidepool_ingest.staging.records import FileReader
+from tidepool_ingest.staging.spool import RECORDS_NAME, Output, Spool
 from tidepool_ingest.staging.storage import (
     SHARED_FILE,
     SHARED_FOLDER,
@@ -41,20 +39,8 @@ from tidepool_ingest.staging.storage import (
     write_whole,
 )
 
-RECORDS_NAME = "records.ndjson.gz"
-"""Name of the data file of a staged batch."""
-
-MAX_DEVICES = 1_000
-"""Most devices in one file; more mean that ``deviceId`` holds something else."""
-
 COPY_BYTES = 1024 * 1024
 """Bytes copied to staging at a time."""
-
-SPOOL_BYTES = 1024 * 1024
-"""Text of one device gathered before it is compressed."""
-
-SPOOL_TOTAL_BYTES = 64 * 1024 * 1024
-"""Text of all devices gathered before all of it is compressed."""
 
 
 def stage(
@@ -64,10 +50,11 @@ def stage(
     *,
     day: date | None = None,
     data_set: Mapping[str, JsonValue] | None = None,
-    file_format: FileFormat | None = None,
+    file_format: DataFormat | None = None,
     batch_id: str | None = None,
     edits: RecordEdits | None = None,
     connection: str | None = None,
+    like: Manifest | None = None,
 ) -> list[BatchFolder]:
     """Turn a data file into ready batches, one for each ``deviceId`` in it, in order of appearance.
 
@@ -87,137 +74,53 @@ def stage(
         left out.
     :param edits: edits for each manifest.
     :param connection: Airflow connection for each manifest.
+    :param like: manifest of another batch of this user. All records make one batch, described as that one is,
+        in place of ``data_set``, ``edits`` and ``connection``: so a corrected quarantine file follows it.
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
     """
     fields = dict(data_set or {})
     _check_arguments(user_id, batch_id, edits)
+    if like is not None and (fields or edits or connection or like.user_id != user_id):
+        raise BatchError(
+            "stage-arguments", detail="another batch describes this one, or it is another user's"
+        )
     with tempfile.TemporaryDirectory(prefix="tidepool-stage-") as folder:
-        spool = _Spool(Path(folder), default_device=_text(fields, "deviceId"), set_device=_set_device(edits))
-        _fill(spool, FileReader(source, file_format or guess_format(source)))
+        seen_format = file_format or guess_format(source)
+        spool = Spool(
+            Path(folder),
+            default_device=_text(fields, "deviceId"),
+            only_device=_set_device(edits) if like is None else like.device_id or "",
+            staged_format=_staged_format(seen_format, like),
+        )
+        _fill(spool, FileReader(source, seen_format))
         outputs = spool.finish()
         batches = _batch_folders(outputs, root, user_id, day or datetime.now(UTC).date(), batch_id)
-        manifests = [_manifest(output, user_id, fields, edits, connection) for output in outputs]
+        if like is None:
+            manifests = [_manifest(output, user_id, fields, edits, connection) for output in outputs]
+        else:
+            manifests = [_manifest_like(like, output) for output in outputs]
         _publish(outputs, batches, manifests)
     return batches
 
 
-def guess_format(source: UPath) -> FileFormat:
-    """Return the format of a data file by its first character: a bracket opens an array of records.
+def guess_format(source: UPath) -> DataFormat:
+    """Return the format of a data file by how it begins: a bracket opens an array of records.
+
+    Whether it is an export cannot be seen for certain.
 
     :param source: the data file.
     :raises BatchError: it cannot be read or expanded.
     """
     for piece in expand(read_blocks(source), compression_of(source.name)):
         start = piece.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if start.startswith(b"["):
+            return "json"
         if start:
-            return "json" if start.startswith(b"[") else "ndjson"
+            return "quarantine" if is_entry(start.partition(b"\n")[0]) else "ndjson"
     raise BatchError("file-empty")
 
 
-@dataclass
-class _Output:
-    """The records of one batch on their way, compressed in a private local file.
-
-    :param path: the file.
-    :param device_id: deviceId of the data set.
-    :param sets_device: whether the manifest has to set it in each record.
-    """
-
-    path: Path
-    device_id: str
-    sets_device: bool = False
-    records: int = 0
-    waiting: list[bytes] = field(default_factory=list)
-    waiting_bytes: int = 0
-
-    def add(self, line: bytes) -> None:
-        self.waiting.append(line)
-        self.waiting_bytes += len(line)
-        self.records += 1
-
-    def flush(self) -> None:
-        """Append what waits as one more gzip member; no file stays open in between."""
-        if self.waiting:
-            with self.path.open("ab") as file:
-                file.write(gzip.compress(b"\n".join(self.waiting) + b"\n", mtime=0))
-        self.waiting.clear()
-        self.waiting_bytes = 0
-
-    def staged_file(self) -> StagedFile:
-        with self.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return StagedFile(name=RECORDS_NAME, format="ndjson", sha256=digest, records=self.records)
-
-
-class _Spool:
-    """Sorts records by device, in bounded memory.
-
-    :param folder: a private local folder.
-    :param default_device: deviceId for records that have none.
-    :param set_device: deviceId that the edits set in every record.
-    """
-
-    def __init__(self, folder: Path, default_device: str | None, set_device: str | None) -> None:
-        self._folder = folder
-        self._default_device = default_device
-        self._set_device = set_device
-        self._outputs: dict[str | None, _Output] = {}  # by deviceId; None: records that have none
-        self._stray = _Output(folder / "stray", "")
-
-    def add(self, line: bytes, position: int) -> None:
-        """Put one record with those of its device."""
-        output = self._output_for(line, position)
-        output.add(line)
-        if output.waiting_bytes >= SPOOL_BYTES:
-            output.flush()
-
-    def relieve(self) -> None:
-        """Compress what waits for all devices when it has become much."""
-        if sum(output.waiting_bytes for output in self._outputs.values()) >= SPOOL_TOTAL_BYTES:
-            for output in self._outputs.values():
-                output.flush()
-
-    def finish(self) -> list[_Output]:
-        """Return the outputs, the stray lines with the first of them."""
-        if not self._outputs:
-            if self._default_device is None:
-                raise BatchError("stage-no-device", detail="no record of the file can be read")
-            self._output(None, position=0)
-        for output in (*self._outputs.values(), self._stray):
-            output.flush()
-        outputs = list(self._outputs.values())
-        if self._stray.records:
-            with self._stray.path.open("rb") as stray, outputs[0].path.open("ab") as first:
-                shutil.copyfileobj(stray, first)
-            outputs[0].records += self._stray.records
-        return outputs
-
-    def _output_for(self, line: bytes, position: int) -> _Output:
-        if self._set_device is not None:
-            return self._output(self._set_device, position)
-        try:
-            record = json.loads(line.decode())
-        except (ValueError, RecursionError):
-            return self._stray
-        device = record.get("deviceId") if isinstance(record, dict) else False
-        if device is None or (isinstance(device, str) and device):
-            return self._output(device, position)
-        return self._stray
-
-    def _output(self, device: str | None, position: int) -> _Output:
-        output = self._outputs.get(device)
-        if output is None:
-            device_id = self._default_device if device is None else device
-            if device_id is None:
-                raise BatchError("stage-no-device", position=position)
-            if len(self._outputs) >= MAX_DEVICES:
-                raise BatchError("stage-too-many-devices", position=position)
-            path = self._folder / str(len(self._outputs))
-            output = self._outputs[device] = _Output(path, device_id, sets_device=device is None)
-        return output
-
-
-def _fill(spool: _Spool, reader: FileReader) -> None:
+def _fill(spool: Spool, reader: FileReader) -> None:
     for block in reader:
         for position, line in enumerate(block.lines, start=block.first_position):
             spool.add(line, position)
@@ -229,7 +132,7 @@ def _fill(spool: _Spool, reader: FileReader) -> None:
 
 
 def _batch_folders(
-    outputs: list[_Output], root: UPath, user_id: str, day: date, batch_id: str | None
+    outputs: list[Output], root: UPath, user_id: str, day: date, batch_id: str | None
 ) -> list[BatchFolder]:
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folders = []
@@ -247,7 +150,7 @@ def _batch_folders(
 
 
 def _manifest(
-    output: _Output,
+    output: Output,
     user_id: str,
     fields: dict[str, JsonValue],
     edits: RecordEdits | None,
@@ -268,7 +171,18 @@ def _manifest(
         ) from None
 
 
-def _publish(outputs: list[_Output], batches: list[BatchFolder], manifests: list[Manifest]) -> None:
+def _staged_format(source_format: DataFormat, like: Manifest | None) -> FileFormat:
+    """Return the format of the staged files: an export stays one, so that `prepare` cleans it."""
+    formats = {source_format, *(file.format for file in (like.files if like else ()))}
+    return TIDEPOOL_EXPORT if TIDEPOOL_EXPORT in formats else "ndjson"
+
+
+def _manifest_like(like: Manifest, output: Output) -> Manifest:
+    said = like.model_dump(exclude_unset=True, exclude={"files", "replaces"})
+    return Manifest.model_validate({**said, "files": (output.staged_file(),)})
+
+
+def _publish(outputs: list[Output], batches: list[BatchFolder], manifests: list[Manifest]) -> None:
     """Write all data files, then all manifests: if that is cut short, no batch counts as ready too early."""
     try:
         for output, batch in zip(outputs, batches, strict=True):

@@ -11,11 +11,10 @@ An area without ``prepared.json`` is unfinished and counts as not there.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Annotated, Self
 
@@ -24,6 +23,7 @@ from pydantic.alias_generators import to_camel
 from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.quarantine import QuarantineWriter
 from tidepool_ingest.staging.storage import (
     WholeFileWriter,
     make_folder,
@@ -44,9 +44,6 @@ PREPARED_VERSION = 1
 
 MAX_PREPARED_BYTES = 256 * 1024 * 1024
 """Largest chunk plan read: some 300 bytes a chunk, so hundreds of millions of records."""
-
-WRITE_BYTES = 1024 * 1024
-"""Bytes of quarantine gathered before they are written."""
 
 _CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
 _Count = Annotated[int, Field(ge=0)]
@@ -90,12 +87,13 @@ class PreparedBatch(_Model):
     :param data_set: the manifest's data set body.
     :param records: how many records were staged.
     :param accepted: how many of them are accepted, by type.
+    :param inside: how many of the accepted ones travel inside another one that embeds them.
     :param quarantined: how many are in quarantine.
     :param identical: how many repeat an accepted one.
     :param expected_rows: rows that the Platform makes of the accepted records; it splits some.
     :param reasons: how many records each code refused, by type.
     :param warnings: how many records each code warns of, by type; they are accepted all the same.
-    :param changes: how many records the manifest's edits changed, by field.
+    :param changes: how many records were changed on their way, by field.
     :param chunks: the plan.
     """
 
@@ -105,6 +103,7 @@ class PreparedBatch(_Model):
     data_set: dict[str, JsonValue]
     records: _Count
     accepted: dict[str, _Count] = {}
+    inside: _Count = 0
     quarantined: _Count = 0
     identical: _Count = 0
     expected_rows: _Count = 0
@@ -242,61 +241,3 @@ class AcceptedWriter:
         self._records += len(lines)
         self.chunks.append(chunk)
         return chunk
-
-
-class QuarantineWriter:
-    """Writes refused records; the file appears, maybe empty, when the ``with`` statement ends well.
-
-    :param path: the file.
-    """
-
-    def __init__(self, path: UPath) -> None:
-        self._writer = WholeFileWriter(path)
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self.records = 0
-
-    def __enter__(self) -> Self:
-        self._writer.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.__exit__(kind, error, trace)
-
-    def add(
-        self, file_number: int, position: int, problems: Iterable[tuple[str, str]], record: bytes | None
-    ) -> None:
-        """Append one refused record.
-
-        :param file_number: its file, counting from 1 in the manifest's order.
-        :param position: its position there, counting from 0.
-        :param problems: why it is refused: codes and JSON pointers relative to the record.
-        :param record: its text as staged, or nothing when it could not be held. Text that is not UTF-8 is
-            kept as ``recordBase64``, so that none of it is lost.
-        """
-        entry: dict[str, JsonValue] = {
-            "file": file_number,
-            "position": position,
-            "problems": [{"code": code, "pointer": pointer} for code, pointer in problems],
-            "record": None,
-        }
-        if record is not None:
-            try:
-                entry["record"] = record.decode()
-            except UnicodeDecodeError:
-                entry["recordBase64"] = base64.b64encode(record).decode()
-        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        self._waiting.append(line)
-        self._waiting_bytes += len(line)
-        self.records += 1
-        if self._waiting_bytes >= WRITE_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._writer.write(b"".join(self._waiting))
-        self._waiting.clear()
-        self._waiting_bytes = 0

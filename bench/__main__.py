@@ -1,0 +1,28 @@
+"""The benchmarks: ``make bench``, or ``python -m bench`` at the top of the checkout."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.preparing import measure_preparing
+from bench.records import uploader_lines
+from bench.result import print_results
+from bench.validation import measure_validation
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure validation and preparation beside json.loads: CPU time, best of several rounds.",
+    )
+    parser.add_argument("file", nargs="?", type=Path, help="gzipped NDJSON of one device (default: made up)")
+    parser.add_argument("--quick", action="store_true", help="leave out the file of five million records")
+    options = parser.parse_args()
+    lines = uploader_lines(options.file)
+    print_results([*measure_validation(lines), *measure_preparing(lines, memory=not options.quick)])
+
+
+if __name__ == "__main__":
+    main()

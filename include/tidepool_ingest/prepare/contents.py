@@ -1,0 +1,27 @@
+"""What stands for a record's content, whatever its spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tidepool_ingest.prepare.seen import digest
+
+NOT_ENCODABLE: Final = (UnicodeEncodeError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""Raised for lone surrogates and whole numbers beyond 64 bits."""
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def content_digest(line: bytes, datum: Mapping[str, Any]) -> int:
+    """Return a digest that is the same for every spelling of the same record.
+
+    :param line: its text, by which a record is compared that cannot be spelled anew.
+    :param datum: the same, decoded.
+    """
+    try:
+        return digest(_encode(datum))
+    except NOT_ENCODABLE:
+        return digest(line)

@@ -1,0 +1,93 @@
+"""Which records of an export carry mmol/L values under a label that says mg/dL.
+
+Tidepool keeps glucose in mmol/L, and once left the label that the device had given. One record does not show
+it; the median of many does, by the reasoning of the guard that holds such batches
+(:mod:`tidepool_ingest.prepare.glucose_guard`). Each kind of record is judged by its own values; one that has
+none follows the readings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from tidepool_ingest.model import MG_PER_DL_UNITS
+from tidepool_ingest.prepare.glucose_guard import LOWEST_MEDIAN_MG_DL
+from tidepool_ingest.prepare.readings import Readings
+from tidepool_ingest.staging.edits import VALUE_LABELS
+from tidepool_ingest.staging.splice import EACH
+
+READINGS: Final = ("cbg", "smbg", "deviceEvent/calibration")
+
+_TARGET: Final = ("target", "low", "high")
+
+LEVELS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    **dict.fromkeys(READINGS, (("value",),)),
+    "wizard": (("bgInput",), *(("bgTarget", name) for name in _TARGET)),
+    "pumpSettings": (
+        *(("bgTarget", EACH, name) for name in _TARGET),
+        *(("bgTargets", EACH, EACH, name) for name in _TARGET),
+    ),
+    "cgmSettings": (("lowAlerts", "level"), ("highAlerts", "level")),
+}
+"""Where records hold glucose levels. Not sensitivities: a fall by 25 mg/dL is as common as one by 2."""
+
+
+def kind_of(datum: Mapping[str, Any]) -> str:
+    """Return type, and sub-type for device events, as the keys of ``LEVELS`` name them."""
+    kind = datum.get("type")
+    return f"{kind}/{datum.get('subType')}" if kind == "deviceEvent" else str(kind)
+
+
+class ClaimedUnits:
+    """Gathers what the records of an export claim to be in mg/dL."""
+
+    def __init__(self) -> None:
+        self._readings = {kind: Readings() for kind in LEVELS}
+        self._all = Readings()
+
+    def see(self, datum: Mapping[str, Any]) -> None:
+        """Take in the glucose levels of one record.
+
+        :param datum: the record, decoded; it may be wrong in any way.
+        """
+        kind = kind_of(datum)
+        if kind not in LEVELS:
+            return
+        labels = list(_values((datum,), VALUE_LABELS[kind][0]))
+        if not labels or labels[0] not in MG_PER_DL_UNITS:
+            return
+        levels = [
+            (labels[0], float(value))
+            for path in LEVELS[kind]
+            for value in _values((datum,), path)
+            if type(value) is float or type(value) is int
+        ]
+        self._readings[kind].add(levels)
+        if kind in READINGS:
+            self._all.add(levels)
+
+    def mislabelled(self) -> frozenset[str]:
+        """Return the kinds of records whose mg/dL values are mmol/L in truth."""
+        return frozenset(kind for kind, readings in self._readings.items() if self._is_mislabelled(readings))
+
+    def _is_mislabelled(self, readings: Readings) -> bool:
+        middle, count = readings.median(MG_PER_DL_UNITS)
+        if not count:
+            middle, _ = self._all.median(MG_PER_DL_UNITS)
+        return middle is not None and middle < LOWEST_MEDIAN_MG_DL
+
+
+def _values(holders: Iterable[Any], path: tuple[str, ...]) -> Iterator[Any]:
+    """Yield what stands at the end of a path; ``EACH`` stands for every element of an array or object."""
+    if not path:
+        yield from holders
+        return
+    for holder in holders:
+        if path[0] != EACH:
+            inner = [holder[path[0]]] if isinstance(holder, Mapping) and path[0] in holder else []
+        elif isinstance(holder, Mapping):
+            inner = list(holder.values())
+        else:
+            inner = holder if isinstance(holder, list) else []
+        yield from _values(inner, path[1:])

@@ -1,0 +1,145 @@
+"""The quarantine file: refused records with their reasons, for a person to correct and stage again.
+
+One JSON object a line: ``file`` and ``position`` say where the record was staged, ``problems`` why it is
+refused, and ``record`` is the record itself, its text as staged. What is no JSON object stands as a string in
+``recordText``, what is not UTF-8 in ``recordBase64``; of what could not be held ``record`` is ``null``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Final, NoReturn, Self
+
+from upath import UPath
+
+from tidepool_ingest.staging import ndjson
+from tidepool_ingest.staging.block import Block
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.splice import members
+from tidepool_ingest.staging.storage import WholeFileWriter
+
+WRITE_BYTES: Final = 1024 * 1024
+"""Bytes gathered before they are written."""
+
+_ENTRY: Final = frozenset({"file", "position", "problems"})
+
+
+class QuarantineWriter:
+    """Writes refused records; the file appears, maybe empty, when the ``with`` statement ends well.
+
+    :param path: the file.
+    """
+
+    def __init__(self, path: UPath) -> None:
+        self._writer = WholeFileWriter(path)
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self.records = 0
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.__exit__(kind, error, trace)
+
+    def add(
+        self, file_number: int, position: int, problems: Iterable[tuple[str, str]], record: bytes | None
+    ) -> None:
+        """Append one refused record.
+
+        :param file_number: its file, counting from 1 in the manifest's order.
+        :param position: its position there, counting from 0.
+        :param problems: why it is refused: codes and JSON pointers relative to the record.
+        :param record: its text as staged, or nothing when it could not be held.
+        """
+        entry = {
+            "file": file_number,
+            "position": position,
+            "problems": [{"code": code, "pointer": pointer} for code, pointer in problems],
+        }
+        line = b"%s,%s}\n" % (_json(entry)[:-1], _record_member(record))
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+        self.records += 1
+        if self._waiting_bytes >= WRITE_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write(b"".join(self._waiting))
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+
+def _record_member(record: bytes | None) -> bytes:
+    if record is None:
+        return b'"record":null'
+    if b"\r" not in record and _is_object(record):
+        return b'"record":' + record.strip()
+    try:
+        return b'"recordText":' + _json(record.decode())
+    except UnicodeDecodeError:
+        return b'"recordBase64":' + _json(base64.b64encode(record).decode())
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return isinstance(json.loads(text.decode(), parse_constant=_no_json), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _no_json(constant: str) -> NoReturn:
+    """Refuse ``NaN`` and the infinities, which Python reads and JSON does not know."""
+    raise ValueError
+
+
+def _json(value: Any) -> bytes:
+    # A lone surrogate can stand in a pointer, as the name of a field.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
+
+
+def is_entry(line: bytes) -> bool:
+    """Tell whether a line is one of a quarantine file."""
+    return {member.name for member in members(line) or ()} >= _ENTRY
+
+
+def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
+    """Cut a quarantine file, corrected or not, into the records that it holds.
+
+    :param pieces: the text in order.
+    :param file_number: number of the file in its manifest, for errors.
+    :raises BatchError: ``file-not-quarantine`` at the first line that holds no record.
+    """
+    for block in ndjson.split(pieces, file_number):
+        records = []
+        for position, line in enumerate(block.lines, block.first_position):
+            record = _record_in(line)
+            if record is None:
+                raise BatchError("file-not-quarantine", file_number=file_number, position=position)
+            records.append(record)
+        yield replace(block, lines=records)
+
+
+def _record_in(line: bytes) -> bytes | None:
+    """Return the text of the record that an entry holds, its numbers and order as they stand there."""
+    found = {member.name: line[member.value_start : member.end] for member in members(line) or ()}
+    if found.get("record", b"").startswith(b"{"):
+        return found["record"]
+    try:
+        if "recordText" in found:
+            return str(json.loads(found["recordText"])).encode()
+        if "recordBase64" in found:
+            return base64.b64decode(json.loads(found["recordBase64"]), validate=True)
+    except (ValueError, TypeError, RecursionError, binascii.Error):
+        return None
+    return None

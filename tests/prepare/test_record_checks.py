@@ -1,0 +1,193 @@
+"""What is said of records that the Platform's validators accept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.steps.world import DEVICE, NONE, World, alarm, bolus, cbg, readings, wizard
+from tidepool_ingest.model import Problem
+from tidepool_ingest.prepare.record_checks import MAX_SOURCES, Findings, RecordChecker
+from tidepool_ingest.staging.manifest import RecordChecks
+
+BY_DEVICE = {"needs_device_id": True, "device_id": DEVICE}
+
+
+def look(
+    datum: dict[str, Any], *embedded: str, checks: dict[str, Any] | None = None, **about: Any
+) -> Findings:
+    checker = RecordChecker(RecordChecks.model_validate(checks or {}), **about)
+    return checker.look_at(datum, embedded)
+
+
+def warned(code: str, pointer: str) -> Findings:
+    return Findings(warned=(Problem(code, pointer),))
+
+
+def refused(code: str, pointer: str) -> Findings:
+    return Findings(refused=(Problem(code, pointer),))
+
+
+# ---------------------------------------------------------------- times
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-03-05T10:00:00Z", "2026-03-05T10:00:00.5Z", "2026-03-05T10:00:00+00:00"]
+)
+def test_a_time_that_tidepool_writes_with_z_is_utc(time: str) -> None:
+    assert look(cbg(1, time=time)) == Findings()
+
+
+@pytest.mark.parametrize("time", ["2026-03-05T10:00:00+01:00", "2026-03-05T10:00:00-00:30"])
+def test_a_time_with_an_offset_is_reported(time: str) -> None:
+    assert look(cbg(1, time=time)) == warned("staged-time-not-utc", "/time")
+
+
+# ---------------------------------------------------------------- devices
+
+
+def test_another_device_under_a_hash_deduplicator_is_reported() -> None:
+    assert look(cbg(1, deviceId="other"), **BY_DEVICE) == warned("staged-device-id-differs", "/deviceId")
+    assert look(cbg(1, deviceId="other"), device_id=DEVICE) == Findings()
+
+
+def test_a_missing_device_is_never_a_mere_warning() -> None:
+    without = {name: value for name, value in cbg(1).items() if name != "deviceId"}
+    ignored = {"device-id-differs": "ignore", "time-not-utc": "ignore", "units-mixed": "ignore"}
+    for checks in ({}, ignored):
+        assert look(without, checks=checks, **BY_DEVICE) == refused("staged-device-id-missing", "/deviceId")
+    assert look(without) == Findings()
+
+
+@pytest.mark.parametrize(("record", "field"), [(wizard(1), "bolus"), (alarm(1), "status")])
+def test_embedded_data_are_looked_at_too(record: dict[str, Any], field: str) -> None:
+    inner = {**record[field], "time": "2026-03-05T10:00:00+01:00", "deviceId": "other"}
+    found = look({**record, field: inner}, field, **BY_DEVICE)
+    assert found.warned == (
+        Problem("staged-device-id-differs", f"/{field}/deviceId"),
+        Problem("staged-time-not-utc", f"/{field}/time"),
+    )
+    del inner["deviceId"]
+    found = look({**record, field: inner}, field, **BY_DEVICE)
+    assert found.refused == (Problem("staged-device-id-missing", f"/{field}/deviceId"),)
+
+
+# ---------------------------------------------------------------- units
+
+
+def test_the_first_reading_of_a_device_decides_its_unit() -> None:
+    checker = RecordChecker()
+    calibration = {**cbg(3, 120, units="mg/dl"), "type": "deviceEvent", "subType": "calibration"}
+    found = [
+        checker.look_at(datum, ()).warned
+        for datum in (
+            cbg(1),
+            cbg(2, units="mmol/l"),
+            cbg(3, 120, units="mg/dL"),
+            calibration,
+            cbg(4, 120, units="mg/dL", deviceId="other"),
+            cbg(5, 120, units="mg/dl", deviceId="other"),
+            cbg(6, deviceId="other"),
+            {
+                "type": "bloodKetone",
+                "time": cbg(7)["time"],
+                "units": "mmol/L",
+                "value": 1,
+                "deviceId": "other",
+            },
+            {**wizard(8), "units": "mg/dL"},
+        )
+    ]
+    mixed = (Problem("staged-units-mixed", "/units"),)
+    assert found == [(), (), mixed, mixed, (), (), mixed, (), ()]
+
+
+def test_only_so_many_devices_are_told_apart() -> None:
+    checker = RecordChecker()
+    for number in range(MAX_SOURCES + 1):
+        assert checker.look_at(cbg(1, deviceId=f"d{number}"), ()) == Findings()
+    assert checker.look_at(cbg(2, 120, units="mg/dL", deviceId="d0"), ()).warned
+    assert checker.look_at(cbg(2, 120, units="mg/dL", deviceId=f"d{MAX_SOURCES}"), ()) == Findings()
+
+
+# ---------------------------------------------------------------- the quick look
+
+
+@pytest.mark.parametrize(
+    ("change", "plain"),
+    [
+        ({}, True),
+        ({"units": "mmol/l"}, True),
+        ({"units": "mg/dL", "value": 120}, False),
+        ({"deviceId": "other"}, False),
+        ({"time": "2026-03-05T10:00:00+01:00"}, False),
+        ({"id": "a" * 32}, False),
+        ({"type": "wizard"}, False),
+        ({"type": "deviceEvent"}, False),
+    ],
+)
+@pytest.mark.parametrize("about", [BY_DEVICE, {}])
+def test_the_quick_look_passes_only_what_the_full_one_says_nothing_of(
+    change: dict[str, Any], plain: bool, about: dict[str, Any]
+) -> None:
+    checker = RecordChecker(**about)
+    assert not checker.is_plain(cbg(1))
+    checker.look_at(cbg(1), ())
+    datum = {**cbg(2), **change}
+    assert checker.is_plain(datum) is plain
+    if plain:
+        assert checker.look_at(datum, ()) == Findings()
+
+
+# ---------------------------------------------------------------- through prepare
+
+
+def test_warnings_are_counted_and_the_records_are_uploaded(world: World) -> None:
+    late = cbg(100, time="2026-03-05T10:00:00+01:00")
+    number = world.ready([*readings(5), late, cbg(101, deviceId="other"), cbg(102, 120, units="mg/dL")])
+
+    prepared = world.prepared(number)
+    assert prepared.warnings == {
+        "cbg": {"staged-time-not-utc": 1, "staged-device-id-differs": 1, "staged-units-mixed": 1}
+    }
+    assert (sum(prepared.accepted.values()), prepared.quarantined) == (8, 0)
+    world.upload(number)
+    assert len(world.visible()) == 8
+
+
+@pytest.mark.parametrize(
+    ("check", "record", "code"),
+    [
+        ("time-not-utc", cbg(100, time="2026-03-05T10:00:00+01:00"), "staged-time-not-utc"),
+        ("device-id-differs", bolus(100, deviceId="other"), "staged-device-id-differs"),
+        ("units-mixed", cbg(100, 120, units="mg/dL"), "staged-units-mixed"),
+    ],
+)
+def test_each_check_can_refuse_or_be_switched_off(
+    world: World, check: str, record: dict[str, Any], code: str
+) -> None:
+    records = [*readings(20), record]
+    number = world.ready(records, batch="refusing", checks={check: "refuse"})
+    assert world.refused(number) == [(20, [code])]
+    assert world.prepared(number).warnings == {}
+
+    number = world.ready(records, batch="ignoring", checks={check: "ignore"})
+    assert world.refused(number) == []
+    assert world.prepared(number).warnings == {}
+
+
+def test_what_refuses_is_part_of_what_the_batch_is(world: World) -> None:
+    records = readings(3)
+    world.stage(records, checks={"time-not-utc": "ignore"})
+    (first,) = world.plan().batches
+    world.stage(records)
+    assert world.plan().batches == [first]
+    world.stage(records, checks={"time-not-utc": "refuse"})
+    assert world.plan().batches != [first]
+
+
+def test_without_a_hash_no_device_is_missed(world: World) -> None:
+    record = {name: value for name, value in cbg(1).items() if name != "deviceId"}
+    number = world.ready([record], data_set={"deduplicator": {"name": NONE}})
+    assert (world.refused(number), world.prepared(number).warnings) == ([], {})
