@@ -374,6 +374,7 @@ def test_a_dry_run_counts_and_opens_nothing(world: World) -> None:
         "staged": 21,
         "accepted": 20,
         "quarantined": 1,
+        "inside": 0,
         "identical": 0,
         "expected_rows": 20,
         "chunks": 1,
