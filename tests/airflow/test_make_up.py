@@ -26,6 +26,11 @@ STOP_SECONDS = 60
 READY = "up: Ctrl-C stops everything."
 
 
+def _interruptible() -> None:
+    """Let Ctrl-C interrupt, as in a terminal: a shell starts what runs in its background with it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Up:
     """A running ``make up``, as the foreground job of a terminal: a process group of its own."""
 
@@ -42,6 +47,7 @@ class Up:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=_interruptible,
             )
 
     @property
