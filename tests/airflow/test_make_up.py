@@ -26,6 +26,13 @@ STOP_SECONDS = 60
 READY = "up: Ctrl-C stops everything."
 
 
+def _outside_make() -> dict[str, str]:
+    """Return the environment without what a ``make`` that runs these tests hands on to an inner one."""
+    return {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+
+
 def _interruptible() -> None:
     """Let Ctrl-C interrupt, as in a terminal: a shell starts what runs in its background with it ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -43,7 +50,7 @@ class Up:
             self.process = subprocess.Popen(
                 command,
                 cwd=PROJECT,
-                env={**os.environ, FOLDER_VARIABLE: str(folder)},
+                env={**_outside_make(), FOLDER_VARIABLE: str(folder)},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -125,7 +132,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
         running.interrupt()
         running.process.wait(STOP_SECONDS)
 
-        assert running.said.endswith("up: stopped.\n") or "up: stopped.\nmake:" in running.said
+        assert "up: stopped.\n" in running.said
         assert left_of(family, folder) == []
         assert not is_open(running.port)
 
