@@ -15,19 +15,19 @@ from tidepool_ingest.model.deduplicators import (
     default_for,
 )
 from tidepool_ingest.model.glucose import (
-    MEASURING_TYPES,
     MG_PER_DL_IN_MMOL_PER_L,
     MG_PER_DL_UNITS,
     MMOL_PER_L,
     MMOL_PER_L_UNITS,
     glucose_reading,
+    glucose_readings,
     to_mmol_per_l,
 )
 from tidepool_ingest.model.identity import NoIdentityError, identity_fields, identity_hash
 from tidepool_ingest.model.pointers import masked_pointer
 from tidepool_ingest.model.problems import JSON_MALFORMED, STAGED_NOT_JSON, STAGED_NOT_UTF8, Problem
 from tidepool_ingest.model.stored import EMBEDDING_TYPES, NotAcceptedError, embedded_data, stored_form
-from tidepool_ingest.model.verdict import Judged, judge, judge_lines
+from tidepool_ingest.model.verdict import Judged, judge, judge_lines, judge_many
 
 __all__ = [
     "DEDUPLICATORS",
@@ -35,7 +35,6 @@ __all__ = [
     "EMBEDDING_TYPES",
     "JSON_MALFORMED",
     "KNOWN_TYPES",
-    "MEASURING_TYPES",
     "MG_PER_DL_IN_MMOL_PER_L",
     "MG_PER_DL_UNITS",
     "MMOL_PER_L",
@@ -55,11 +54,13 @@ __all__ = [
     "default_for",
     "embedded_data",
     "glucose_reading",
+    "glucose_readings",
     "identity_fields",
     "identity_hash",
     "judge",
     "judge_data_set",
     "judge_lines",
+    "judge_many",
     "masked_pointer",
     "stored_form",
     "to_mmol_per_l",

@@ -6,7 +6,7 @@ P: data/blood/glucose/, data/blood/ketone/, data/types/blood/.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 from annotated_types import Interval
@@ -174,10 +174,6 @@ class BloodKetone(Datum):
     value: Annotated[float, ByUnits("units", KETONE_RANGES)]
 
 
-MEASURING_TYPES: Final = frozenset({"cbg", "smbg", "deviceEvent"})
-"""Types that measure glucose, all or some of their kinds."""
-
-
 def glucose_reading(datum: Mapping[str, Any]) -> tuple[str, float] | None:
     """Read the glucose value that a datum measured: of a ``cbg``, an ``smbg`` or a calibration.
 
@@ -192,3 +188,17 @@ def glucose_reading(datum: Mapping[str, Any]) -> tuple[str, float] | None:
         if type(units) is str and (type(value) is float or type(value) is int):
             return units, value
     return None
+
+
+def glucose_readings(data: Iterable[Mapping[str, Any]]) -> list[tuple[str, float]]:
+    """Read the glucose values that accepted data measured; of those that measured none there is nothing.
+
+    :param data: accepted data, decoded.
+    """
+    return [
+        (datum["units"], datum["value"])
+        for datum in data
+        if (kind := datum["type"]) == "cbg"
+        or kind == "smbg"
+        or (kind == "deviceEvent" and datum["subType"] == "calibration")
+    ]

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from tidepool_ingest.model.datum import parse_datum
 from tidepool_ingest.model.decode import (
     FAST_ERRORS,
+    FLOAT_DIGITS_MAX,
     NotDecodableError,
     decode,
     fast_decode,
@@ -67,27 +68,44 @@ def parse_and_judge(datum: object) -> tuple[Parsed | None, tuple[Problem, ...]]:
 
 
 def judge_lines(lines: Sequence[bytes]) -> list[Judged]:
-    """Judge staged lines, one JSON text each. This is the fast way.
-
-    A line that is short and surely right passes the compiled screen; any other gets the exact judgement.
+    """Judge staged lines, one JSON text each.
 
     :param lines: the lines, with or without their line ends; about 1,000 at a time.
     :return: what became of each, in order.
     """
-    judged: list[Judged] = []
+    data, problems = judge_many(lines)
+    return [Judged(datum, problems.get(index, _NO_PROBLEMS)) for index, datum in enumerate(data)]
+
+
+def judge_many(
+    lines: Sequence[bytes],
+) -> tuple[list[dict[str, Any] | None], dict[int, tuple[Problem, ...]]]:
+    """Judge staged lines, most of which are accepted. This is the fast way.
+
+    A line that is short and surely right passes the compiled screen; any other gets the exact judgement.
+
+    :param lines: as for :func:`judge_lines`.
+    :return: each line decoded, as in :class:`Judged`; and by index the problems of those that have any.
+    """
+    data: list[dict[str, Any] | None] = []
+    problems: dict[int, tuple[Problem, ...]] = {}
     with collector_paused():
-        for line in lines:
-            if len(line) <= SCREENED_BYTES_MAX and not may_hold_huge_integer(line):
+        for index, line in enumerate(lines):
+            size = len(line)
+            if size <= FLOAT_DIGITS_MAX or (size <= SCREENED_BYTES_MAX and not may_hold_huge_integer(line)):
                 try:
                     datum = fast_decode(line)
                 except FAST_ERRORS:
                     pass
                 else:
                     if surely_accepted(datum):
-                        judged.append(Judged(datum, _NO_PROBLEMS))
+                        data.append(datum)
                         continue
-            judged.append(judge_line(line))
-    return judged
+            judged = judge_line(line)
+            data.append(judged.datum)
+            if judged.problems:
+                problems[index] = judged.problems
+    return data, problems
 
 
 @contextmanager

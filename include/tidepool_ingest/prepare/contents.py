@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,14 @@ NOT_ENCODABLE: Final = (UnicodeEncodeError, OverflowError, RecursionError, msgsp
 """Raised for lone surrogates and whole numbers beyond 64 bits."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def content_digests(lines: Sequence[bytes], data: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the digests of some records; see :func:`content_digest`."""
+    try:
+        return [digest(_encode(datum)) for datum in data]
+    except NOT_ENCODABLE:
+        return [content_digest(line, datum) for line, datum in zip(lines, data, strict=True)]
 
 
 def content_digest(line: bytes, datum: Mapping[str, Any]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.model import MEASURING_TYPES, MG_PER_DL_UNITS, MMOL_PER_L_UNITS, glucose_reading
+from tidepool_ingest.model import MG_PER_DL_UNITS, MMOL_PER_L_UNITS, glucose_readings
 from tidepool_ingest.prepare.readings import Readings
 
 LOWEST_MEDIAN_MG_DL = 25.0
@@ -54,8 +54,7 @@ class GlucoseGuard:
 
         :param data: the records, decoded.
         """
-        measuring = [datum for datum in data if datum["type"] in MEASURING_TYPES]
-        self._readings.add([reading for reading in map(glucose_reading, measuring) if reading])
+        self._readings.add(glucose_readings(data))
 
     def check(self, batch: str) -> None:
         """Hold the batch if its readings cannot be in the unit they claim.

@@ -88,20 +88,24 @@ class RecordChecker:
             device_id=manifest.device_id,
         )
 
-    def is_plain(self, datum: Mapping[str, Any]) -> bool:
-        """Tell quickly of most records that no check can find anything and that they stand for themselves.
+    def special_ones(self, data: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the indexes of the records that have to be looked at; of the others there is nothing to say.
 
-        :param datum: an accepted record, decoded.
-        :return: whether it is of the usual device and in its units, its time ends with ``Z``, it has no
-            ``id``, and its type holds no other datum.
+        Those are of the usual device and in its units, their time ends with ``Z``, they have no ``id``, and
+        their type holds no other datum.
+
+        :param data: accepted records, decoded.
         """
-        return (
-            datum.get("deviceId") == self._usual_device
-            and datum.get("units") in self._usual_units
-            and datum["time"][-1] == "Z"
-            and "id" not in datum
-            and datum["type"] not in EMBEDDING_TYPES
-        )
+        device, units = self._usual_device, self._usual_units
+        return [
+            index
+            for index, datum in enumerate(data)
+            if datum.get("deviceId") != device
+            or datum.get("units") not in units
+            or datum["time"][-1] != "Z"
+            or "id" in datum
+            or datum["type"] in EMBEDDING_TYPES
+        ]
 
     def look_at(self, datum: Mapping[str, Any], embedded: Sequence[str]) -> Findings:
         """Check an accepted record and the data embedded in it.

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
-from tidepool_ingest.model import Problem, embedded_data, judge_lines
-from tidepool_ingest.prepare.contents import content_digest
+from tidepool_ingest.model import Problem, embedded_data, judge_many
+from tidepool_ingest.prepare.contents import content_digests
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.prepare.seen import SeenDigests, digest
 
@@ -58,7 +58,7 @@ class SortedBlock:
     """
 
     lines: list[bytes]
-    data: list[Mapping[str, Any] | None]
+    data: Sequence[Mapping[str, Any] | None]
     special: dict[int, Sorted]
 
     def __iter__(self) -> Iterator[Sorted]:
@@ -102,23 +102,26 @@ class RecordSorter:
 
         :param lines: records as they would be uploaded, one JSON text each.
         """
-        data: list[Mapping[str, Any] | None] = []
-        special: dict[int, Sorted] = {}
-        plain: list[int] = []
-        contents: list[int] = []
-        for index, (datum, problems) in enumerate(judge_lines(lines)):
-            data.append(datum)
-            if problems or datum is None:
-                special[index] = Sorted(lines[index], datum, problems or (Problem(NULL, ""),))
-                continue
-            content = content_digest(lines[index], datum)
-            if self._checker.is_plain(datum) and content not in self._inside:
-                plain.append(index)
-                contents.append(content)
-            else:
-                special[index] = self._looked_at(lines[index], datum, content)
-        for place in self._contents.add(contents):
-            index = plain[place]
+        data, problems = judge_many(lines)
+        special = {index: Sorted(lines[index], data[index], found) for index, found in problems.items()}
+        accepted: list[Mapping[str, Any]] = []
+        indexes: list[int] = []
+        for index, datum in enumerate(data):
+            if datum is None:
+                special.setdefault(index, Sorted(lines[index], None, (Problem(NULL, ""),)))
+            elif index not in problems:
+                accepted.append(datum)
+                indexes.append(index)
+        contents = content_digests([lines[index] for index in indexes], accepted)
+        looked_at = set(self._checker.special_ones(accepted))
+        if self._inside:
+            looked_at.update(place for place, content in enumerate(contents) if content in self._inside)
+        for place in sorted(looked_at):
+            index = indexes[place]
+            special[index] = self._looked_at(lines[index], accepted[place], contents[place])
+        plain = [place for place in range(len(accepted)) if place not in looked_at]
+        for known in self._contents.add([contents[place] for place in plain]):
+            index = indexes[plain[known]]
             special[index] = Sorted(lines[index], data[index], identical=True)
         return SortedBlock(lines, data, special)
 
