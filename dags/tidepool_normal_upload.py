@@ -40,7 +40,13 @@ with DAG(
     def one_batch(batch: int) -> None:
         """Prepare and upload one batch."""
         prepare = TidepoolPrepareOperator(task_id="prepare", batch=batch)
-        upload = TidepoolUploadOperator(task_id="upload", batch=batch)
+        upload = TidepoolUploadOperator(
+            task_id="upload",
+            batch=batch,
+            parallel_chunks=settings.parallel_chunks(),
+            pool=settings.pool(),
+            pool_slots=settings.parallel_chunks(),
+        )
         prepare >> upload
 
     plan = TidepoolPlanOperator(task_id="plan")

@@ -41,6 +41,8 @@ class RunOptions(BaseModel):
     :param force: also take batches that are done, and upload them again.
     :param max_quarantined_percent: share of refused records above which a batch stops, 0 to 100.
     :param chunk_records: records a request.
+    :param parallel_chunks: chunks of one data set on their way at the same time; can only lower what the
+        deployment allows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +56,14 @@ class RunOptions(BaseModel):
     force: bool = False
     max_quarantined_percent: Annotated[float, Field(ge=0, le=100)] = MAX_QUARANTINED_PERCENT
     chunk_records: Annotated[int, Field(ge=1, le=CHUNK_RECORDS)] = CHUNK_RECORDS
+    parallel_chunks: Annotated[int, Field(ge=1)] | None = None
+
+    def chunks_at_once(self, allowed: int) -> int:
+        """Return how many chunks of one data set may be on their way at the same time.
+
+        :param allowed: what the deployment allows; its Airflow pool counts with that many.
+        """
+        return min(self.parallel_chunks or allowed, allowed)
 
     @model_validator(mode="after")
     def _days_in_order(self) -> RunOptions:

@@ -20,7 +20,7 @@ from tidepool_ingest.ledger.tokens import LedgerRefreshTokens
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient, connect, environment, host_of
 from tidepool_ingest.tidepool.errors import TidepoolConfigurationError
-from tidepool_ingest.upload import BatchUpload, UploadSummary, data_set_body
+from tidepool_ingest.upload import CHUNKS_AT_ONCE, BatchUpload, data_set_body
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -33,7 +33,7 @@ class TidepoolHook(BaseHook):
     """Speak to Tidepool with the account of an Airflow connection.
 
     Each step of a data set's life is a method, usable in a DAG of your own: :meth:`open_data_set`,
-    :meth:`upload_data`, :meth:`close_data_set`, :meth:`read_data`; :meth:`upload_batch` does them all for a
+    :meth:`upload_data`, :meth:`close_data_set`, :meth:`read_data`; :meth:`batch_upload` does them all for a
     prepared batch, resumable through the ledger.
 
     Errors are the library's (:mod:`tidepool_ingest.tidepool.errors`), so that
@@ -147,7 +147,7 @@ class TidepoolHook(BaseHook):
 
     # ---------------------------------------------------------------- a whole batch
 
-    def upload_batch(
+    def batch_upload(
         self,
         root: UPath,
         batch: BatchRow,
@@ -156,8 +156,11 @@ class TidepoolHook(BaseHook):
         origin: TaskOrigin | None = None,
         on_open: Callable[[str], None] | None = None,
         force: bool = False,
-    ) -> UploadSummary:
-        """Open, upload, close and verify a prepared batch, going on from where the ledger says it stands.
+        at_once: int = CHUNKS_AT_ONCE,
+    ) -> BatchUpload:
+        """Return the upload of a prepared batch: its ``run()`` opens, uploads, closes and verifies.
+
+        It goes on from where the ledger says that the batch stands; ``stop()`` lets it end early.
 
         :param root: the staging root.
         :param batch: the batch, prepared.
@@ -165,11 +168,19 @@ class TidepoolHook(BaseHook):
         :param origin: the task at work.
         :param on_open: told the data set's id the moment it is known.
         :param force: open another data set even if the batch is verified in one.
+        :param at_once: chunks that may be on their way at the same time.
         """
-        upload = BatchUpload(
-            self.client, ledger, batch, root, self.settings, origin=origin, on_open=on_open, force=force
+        return BatchUpload(
+            self.client,
+            ledger,
+            batch,
+            root,
+            self.settings,
+            origin=origin,
+            on_open=on_open,
+            force=force,
+            at_once=at_once,
         )
-        return upload.run()
 
     def test_connection(self) -> tuple[bool, str]:
         """Sign in and look for whom the account may upload: what the connection form's button Test calls."""

@@ -85,4 +85,12 @@ def upload_params() -> dict[str, Param]:
             section=HOW,
             description="Tidepool asks for chunks of 1,000.",
         ),
+        "parallel_chunks": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Requests at the same time",
+            section=HOW,
+            description="Of one data set. Empty for what the deployment allows; a run can only lower it.",
+        ),
     }

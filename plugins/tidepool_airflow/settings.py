@@ -13,6 +13,22 @@ def allowed_connections() -> list[str]:
     ]
 
 
+def parallel_chunks() -> int:
+    """Return how many chunks of one data set go out at the same time: ``TIDEPOOL_PARALLEL_CHUNKS``, or 4.
+
+    Each upload task takes as many slots of its pool.
+    """
+    return int(os.environ.get("TIDEPOOL_PARALLEL_CHUNKS", "4"))
+
+
+def pool() -> str:
+    """Return the Airflow pool of the upload tasks: ``TIDEPOOL_POOL``, or Airflow's own ``default_pool``.
+
+    Airflow never starts a task whose pool does not exist, so that one of your own is named, not assumed.
+    """
+    return os.environ.get("TIDEPOOL_POOL", "default_pool")
+
+
 def retries() -> int:
     """Return how often a task is tried again: ``TIDEPOOL_RETRIES``, or three times."""
     return int(os.environ.get("TIDEPOOL_RETRIES", "3"))

@@ -19,7 +19,7 @@ from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.sessions import Session, sessions
 from tidepool_ingest.sample import SAMPLE_USERS
 from tidepool_ingest.simulator import Accounts, Simulator
-from tidepool_ingest.upload import step
+from tidepool_ingest.upload import timing
 
 # Airflow reads its environment when it is imported, which collecting a test module may do already.
 HOME = LocalHome(Path(tempfile.mkdtemp(prefix="tidepool-airflow-tests-")))
@@ -119,8 +119,7 @@ def world(airflow_home: LocalHome, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     staging, ledger_file = tmp_path / "staging", tmp_path / "ledger.db"
     staging.mkdir()
     # A request in doubt keeps nobody waiting here for as long as a real gateway would.
-    monkeypatch.setattr(step, "DOUBT_SECONDS", 0.05)
-    monkeypatch.setattr(step, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(timing, "USUAL", timing.Timing(doubt=0.05, pause=0.01))
     with Simulator(tmp_path / "simulator.db", accounts=accounts) as simulator:
         connection = simulator_connection(simulator.base_url)
         monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_DEFAULT", json.dumps(connection))

@@ -23,6 +23,7 @@ from tidepool_ingest.tidepool import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.upload import UploadSummary, data_set_body
+from tidepool_ingest.upload.timing import Timing
 
 Result = TypeVar("Result")
 
@@ -39,8 +40,10 @@ class PlainUpload:
         settings: ClientSettings,
         *,
         origin: TaskOrigin,
+        timing: Timing,
+        at_once: int,
     ) -> None:
-        del origin
+        del origin, timing, at_once
         self._client = client
         self._ledger = ledger
         self._batch = batch

@@ -69,6 +69,7 @@ class Schedule:
     :param remote: faults at Tidepool's side.
     :param local: faults at ours.
     :param at_once: whether the batches of a run are worked on at the same time.
+    :param chunks_at_once: chunks of one data set that may be under way at the same time.
     """
 
     seed: int
@@ -78,10 +79,14 @@ class Schedule:
     remote: tuple[Fault, ...]
     local: tuple[LocalFault, ...]
     at_once: bool
+    chunks_at_once: int
 
     def lines(self) -> list[str]:
         """Return what it holds, for a person."""
-        told = [f"schedule {self.number} of seed {self.seed}: chunks of {self.chunk_records} records"]
+        told = [
+            f"schedule {self.number} of seed {self.seed}: chunks of {self.chunk_records} records,"
+            f" {self.chunks_at_once} at once"
+        ]
         told += [
             f"  batch {one.name}: device {one.device}, {one.count} records and {one.spoiled} spoiled,"
             f" {one.deduplicator.rpartition('deduplicator.')[2]}{', uploaded earlier' if one.earlier else ''}"
@@ -112,9 +117,9 @@ def schedule_of(seed: int, number: int) -> Schedule:
         kinds.append(chance.choice(DOUBTS))
         batches = tuple(_with_hash(one) for one in batches)
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
-    return Schedule(
-        seed, number, batches, chunk_records, remote, _local(chance, number), chance.random() < 0.4
-    )
+    local = _local(chance, number)
+    at_once, chunks_at_once = chance.random() < 0.4, chance.choice((1, 2, 4))
+    return Schedule(seed, number, batches, chunk_records, remote, local, at_once, chunks_at_once)
 
 
 def _batches(chance: random.Random) -> tuple[BatchSpec, ...]:

@@ -205,6 +205,7 @@ class _Player:
                 one.batch,
                 one.try_number,
                 self._uploader,
+                self._schedule.chunks_at_once,
             )
             output = self._place.logs / f"{task.number:02}.out"
             output.touch()

@@ -24,7 +24,8 @@ from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
 from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
 from tidepool_ingest.tidepool import settings as client_settings
 from tidepool_ingest.tidepool.exchange import Timeouts
-from tidepool_ingest.upload import BatchUpload, step
+from tidepool_ingest.upload import BatchUpload
+from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.window import Window
 
 READ_SECONDS = 0.6
@@ -32,16 +33,21 @@ READ_SECONDS = 0.6
 
 QUICK: dict[tuple[Any, str], Any] = {
     (client_settings, "SIGN_IN_TIMEOUTS"): Timeouts(READ_SECONDS, READ_SECONDS, 3.0),
-    (step, "REQUEST_SECONDS"): 1.2,
-    (step, "DOUBT_SECONDS"): 0.9,
-    (step, "LEASE_SECONDS"): 2.4,
-    (step, "CLOSE_TURN_SECONDS"): 6.0,
-    (step, "PAUSE_SECONDS"): 0.02,
-    (step, "VISIBLE_WAIT_SECONDS"): 0.5,
-    (step, "VISIBLE_POLL_SECONDS"): 0.05,
     (database, "SQLITE_WAIT_SECONDS"): 0.4,
 }
 """Constants that a schedule shortens, about a hundredfold; their order of size stays."""
+
+TIMING = Timing(
+    request=1.2,
+    doubt=0.9,
+    lease=2.4,
+    close_turn=6.0,
+    pause=0.02,
+    patience=1.0,
+    visible_wait=0.5,
+    visible_poll=0.05,
+)
+"""The same for the steps of an upload."""
 
 UPLOADERS: dict[str, Any] = {"ours": BatchUpload, "plain": PlainUpload}
 """How a prepared batch is uploaded."""
@@ -57,6 +63,7 @@ class Task:
     :param batch: the ledger's number of a batch; None for the plan.
     :param try_number: from 1.
     :param uploader: key of :data:`UPLOADERS`.
+    :param at_once: chunks that may be under way at the same time.
     """
 
     number: int
@@ -65,6 +72,7 @@ class Task:
     batch: int | None = None
     try_number: int = 1
     uploader: str = "ours"
+    at_once: int = 1
 
 
 def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
@@ -110,7 +118,14 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
     with _client(place, settings) as client:
         origin = TaskOrigin(dag_id="dag", run_id=task.run, map_index=0, try_number=task.try_number)
         upload = UPLOADERS[task.uploader](
-            client, ledger, ledger.batches.get(task.batch), root, settings, origin=origin
+            client,
+            ledger,
+            ledger.batches.get(task.batch),
+            root,
+            settings,
+            origin=origin,
+            timing=TIMING,
+            at_once=task.at_once,
         )
         summary = upload.run()
     return {"end": "done", "summary": {**prepared.model_dump(mode="json"), **vars(summary)}}

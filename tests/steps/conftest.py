@@ -1,4 +1,4 @@
-"""The world of each test, and time that passes quickly in it."""
+"""The world of each test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from sqlalchemy import event
 from tests.steps.world import World
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.simulator import Simulator
-from tidepool_ingest.upload import step
 
 
 @pytest.fixture(scope="session")
@@ -26,15 +25,6 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ledger.migrate()
     ledger.close()
     return path
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the pauses of an upload be short."""
-    monkeypatch.setattr(step, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(step, "DOUBT_SECONDS", 0.0)
-    monkeypatch.setattr(step, "VISIBLE_POLL_SECONDS", 0.05)
-    monkeypatch.setattr(step, "VISIBLE_WAIT_SECONDS", 0.3)
 
 
 def _without_waiting_for_the_disk(connection: sqlite3.Connection, _record: Any) -> None:

@@ -15,7 +15,6 @@ from tidepool_ingest.ledger.errors import LeaseHeldError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.simulator.faults import Fault
 from tidepool_ingest.tidepool import TidepoolUnreachableError
-from tidepool_ingest.upload import step
 
 DOUBT = 0.6
 LATE = 0.3
@@ -25,8 +24,8 @@ CUT = [None, 504]
 
 
 @pytest.fixture(autouse=True)
-def _doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "DOUBT_SECONDS", DOUBT)
+def _doubt(world: World) -> None:
+    world.timed(doubt=DOUBT)
 
 
 def staged(world: World, deduplicator: str = HASH) -> int:
@@ -82,9 +81,9 @@ def test_a_close_that_happens_late(world: World, steps: int) -> None:
     assert len(world.sets(number)) == 1
 
 
-def test_a_chunk_in_doubt_keeps_the_batch_to_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_in_doubt_keeps_the_batch_to_itself(world: World) -> None:
     number = staged(world)
-    monkeypatch.setattr(step, "ATTEMPTS_A_STEP", 1)
+    world.timed(attempts=1)
     world.simulator.faults.add(Fault.late_commit("post", LATE, skip=1))
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
@@ -98,9 +97,9 @@ def test_a_chunk_in_doubt_keeps_the_batch_to_itself(world: World, monkeypatch: p
     assert all_visible_once(world, number)
 
 
-def test_a_close_in_doubt_keeps_the_device_to_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_close_in_doubt_keeps_the_device_to_itself(world: World) -> None:
     number = staged(world)
-    monkeypatch.setattr(step, "ATTEMPTS_A_STEP", 1)
+    world.timed(attempts=1)
     world.simulator.faults.add(Fault.late_commit("close", LATE))
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
@@ -136,9 +135,9 @@ def test_a_signal_in_the_middle_of_a_request_leaves_it_in_doubt(
 
 def test_an_answer_leaves_no_doubt(world: World) -> None:
     number = staged(world)
+    world.timed(doubt=60.0)
     world.simulator.faults.add(Fault.refused("post", 429, skip=1))
     tries: list[Any] = []
-    began = time.monotonic()
     while not tries or isinstance(tries[-1], Exception):
         try:
             tries.append(world.upload(number, try_number=len(tries) + 1))
@@ -146,5 +145,4 @@ def test_an_answer_leaves_no_doubt(world: World) -> None:
             tries.append(error)
 
     assert len(tries) == 2
-    assert time.monotonic() - began < DOUBT
     assert all_visible_once(world, number)

@@ -14,7 +14,6 @@ from tidepool_ingest.tidepool import (
     TidepoolBusyError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.upload import step
 
 ROWS = 8
 
@@ -150,7 +149,7 @@ def test_the_selectors_name_the_rows_that_were_sent_embedded_ones_too(world: Wor
 
 def test_a_chunk_that_stays_in_doubt_is_left_to_the_next_try(world: World) -> None:
     number = staged(world)
-    world.simulator.faults.add(Fault.lost_answer("post", skip=1, times=step.ATTEMPTS_A_STEP))
+    world.simulator.faults.add(Fault.lost_answer("post", skip=1, times=world.timing.attempts))
 
     with pytest.raises(TidepoolUnreachableError) as caught:
         world.upload(number)
@@ -192,7 +191,7 @@ def test_a_late_commit_that_doubles_is_found_and_repaired(world: World) -> None:
 def test_a_late_commit_is_waited_for_and_taken_back(
     world: World, monkeypatch: pytest.MonkeyPatch, status: int | None
 ) -> None:
-    monkeypatch.setattr(step, "DOUBT_SECONDS", 0.8)
+    world.timed(doubt=0.8)
     number = staged(world)
     world.simulator.faults.add(Fault.late_commit("post", 0.3, status=status, skip=1))
 
@@ -205,8 +204,8 @@ def test_a_late_commit_is_waited_for_and_taken_back(
 def test_nobody_goes_on_while_a_request_of_the_one_before_may_still_be_carried_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "ATTEMPTS_A_STEP", 1)
-    monkeypatch.setattr(step, "DOUBT_SECONDS", 1.5)
+    world.timed(attempts=1)
+    world.timed(doubt=1.5)
     number = staged(world)
     world.simulator.faults.add(Fault.late_commit("post", 0.5, skip=1))
     with pytest.raises(TidepoolUnreachableError):
@@ -314,7 +313,7 @@ def test_a_close_that_was_done_is_not_taken_for_a_loss(world: World) -> None:
 def test_a_close_that_comes_to_an_end_late_is_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "VISIBLE_WAIT_SECONDS", 10.0)
+    world.timed(visible_wait=10.0)
     number = staged(world)
     world.simulator.faults.add(Fault.late_commit("close", 0.5, status=504, steps=1))
 
@@ -366,7 +365,7 @@ def test_a_deletion_that_fails_is_finished_by_the_next_try(world: World) -> None
 
 def test_a_set_that_was_to_be_deleted_may_be_gone(world: World) -> None:
     number = staged(world)
-    world.simulator.faults.add(Fault.refused("post", 503, times=step.ATTEMPTS_A_STEP))
+    world.simulator.faults.add(Fault.refused("post", 503, times=world.timing.attempts))
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
     (data_set,) = world.sets(number)

@@ -138,7 +138,7 @@ def test_what_stays_unlike_what_was_sent_is_never_called_verified(
 
 def test_a_data_set_that_tidepool_does_not_know_is_replaced(world: World) -> None:
     number = staged(world)
-    world.simulator.faults.add(Fault.refused("post", 503, times=step.ATTEMPTS_A_STEP))
+    world.simulator.faults.add(Fault.refused("post", 503, times=world.timing.attempts))
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
     (data_set,) = world.sets(number)

@@ -13,7 +13,6 @@ from tests.steps.conftest import a_world
 from tests.steps.world import HASH, NONE, ORIGIN, TRUNCATE, World, readings, wizard
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError
-from tidepool_ingest.upload import step
 
 
 class Killed(BaseException):
@@ -169,7 +168,7 @@ def test_the_checker_finds_nothing_wrong_with_any_of_them(shared_world: World) -
 
 def test_a_killed_task_leaves_a_claim_that_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number = staged(world)
-    monkeypatch.setattr(step, "LEASE_SECONDS", 0.5)
+    world.timed(lease=0.5)
     killer = Killer(world, monkeypatch)
     killer.strike(6, after=True)
     with monkeypatch.context() as patch:
@@ -191,7 +190,7 @@ def test_a_task_that_was_silent_for_too_long_stops_before_it_sends(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = staged(world)
-    monkeypatch.setattr(step, "LEASE_SECONDS", 0.01)
+    world.timed(lease=0.01)
     send = world.client.upload_data
     takers = []
 

@@ -27,7 +27,6 @@ from tidepool_ingest.ledger.errors import LeaseHeldError
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.tidepool import TidepoolPermissionError, TidepoolRejectedError
-from tidepool_ingest.upload import step
 
 INJECTED = re.compile(rb',"id":"[0-9a-f]{32}"')
 
@@ -340,7 +339,7 @@ def test_two_batches_of_one_device_do_not_close_at_the_same_time(
 ) -> None:
     first = world.ready(readings(5), batch="first")
     second = world.ready(readings(5, first=10), batch="second")
-    monkeypatch.setattr(step, "CLOSE_TURN_SECONDS", 0.1)
+    world.timed(close_turn=0.1)
     close = world.client.close_data_set
     met: list[str] = []
 
@@ -362,7 +361,7 @@ def test_two_batches_of_one_device_do_not_close_at_the_same_time(
 
 def test_a_claim_of_a_dead_task_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number = world.ready(readings(5))
-    monkeypatch.setattr(step, "LEASE_SECONDS", 0.2)
+    world.timed(lease=0.2)
     held = world.ledger.leases.held(f"batch:{number}", seconds=0.2)
     held.__enter__()  # and never left
 

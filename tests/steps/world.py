@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
 from tidepool_ingest.tidepool.transport import new_session
 from tidepool_ingest.upload import BatchUpload, UploadSummary
+from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.window import Window
 
 Record = dict[str, Any]
@@ -44,6 +45,9 @@ HASH = "org.tidepool.deduplicator.device.deactivate.hash"
 TRUNCATE = "org.tidepool.deduplicator.device.truncate.dataset"
 ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
 NONE = "org.tidepool.deduplicator.none"
+
+QUICK = Timing(pause=0.01, doubt=0.0, visible_poll=0.05, visible_wait=0.3)
+"""Pauses that let a test be short."""
 
 
 def minute_of(number: int) -> str:
@@ -136,6 +140,8 @@ class World:
         self.ledger = ledger
         self.allowed = {None, "tidepool_default"}
         self.recorder = Recorder()
+        self.timing = QUICK
+        self.at_once = 1  # one chunk after the other, so that a test can tell which one a fault strikes
         self.settings = ClientSettings.of(
             {
                 "environment": simulator.base_url,
@@ -151,6 +157,10 @@ class World:
         self.client: TidepoolClient = connect(self.settings, session=session, backoff=BackOff(first=0.01))
         self.api_host = host_of(simulator.base_url)
         self.user = self.add_user()
+
+    def timed(self, **seconds: Any) -> None:
+        """Let steps take longer or shorter; see :class:`Timing`."""
+        self.timing = replace(self.timing, **seconds)
 
     # ---------------------------------------------------------------- what lies there
 
@@ -234,7 +244,7 @@ class World:
             self.row(number),
             self.root,
             self.settings,
-            **{"origin": origin, **more},
+            **{"origin": origin, "timing": self.timing, "at_once": self.at_once, **more},
         ).run()
 
     def resume(self, number: int, *, try_number: int = 2, **more: Any) -> UploadSummary:

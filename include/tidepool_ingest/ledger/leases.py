@@ -7,6 +7,7 @@ that was silent for too long finds out before it acts.
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -32,7 +33,7 @@ class _Claim:
 
 
 class Lease:
-    """A claim that this process holds until it is released or runs out.
+    """A claim that this process holds until it is released or runs out. Several threads may share it.
 
     :param database: the ledger's database.
     :param claim: what was written there.
@@ -45,6 +46,7 @@ class Lease:
         self._seconds = seconds
         self._good_until = time.monotonic() + seconds
         self._kept_until = 0.0
+        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -57,8 +59,9 @@ class Lease:
         :param seconds: the longest that the request may take.
         :raises LeaseLostError: if another task owns the lease by now.
         """
-        if time.monotonic() + seconds > self._good_until:
-            self._renew()
+        with self._lock:
+            if time.monotonic() + seconds > self._good_until:
+                self._renew()
 
     def _renew(self) -> None:
         started = time.monotonic()
@@ -91,7 +94,8 @@ class Lease:
 
         :param seconds: how long from now.
         """
-        self._kept_until = max(self._kept_until, time.monotonic() + seconds)
+        with self._lock:
+            self._kept_until = max(self._kept_until, time.monotonic() + seconds)
 
     def release(self) -> None:
         """Give the lease back, at once or when what :meth:`keep_for` asked for is over.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidepool_ingest.upload.body import data_set_body
-from tidepool_ingest.upload.step import BatchUpload
+from tidepool_ingest.upload.step import CHUNKS_AT_ONCE, BatchUpload
 from tidepool_ingest.upload.summary import UploadSummary
 
-__all__ = ["BatchUpload", "UploadSummary", "data_set_body"]
+__all__ = ["CHUNKS_AT_ONCE", "BatchUpload", "UploadSummary", "data_set_body"]

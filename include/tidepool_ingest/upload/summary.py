@@ -17,6 +17,7 @@ class UploadSummary:
     :param visible_rows: rows that Tidepool shows.
     :param chunks_sent: chunks that this call sent.
     :param chunks_resumed: chunks that an earlier attempt had sent.
+    :param repairs: chunks taken back and sent again, closes asked for again, data sets given up.
     """
 
     data_set_id: str
@@ -25,3 +26,4 @@ class UploadSummary:
     visible_rows: int
     chunks_sent: int = 0
     chunks_resumed: int = 0
+    repairs: int = 0

@@ -13,6 +13,8 @@ from tidepool_airflow.operators.base import BATCH_LABEL, TidepoolOperator, origi
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
+    from tidepool_ingest.upload import BatchUpload
+
 DATA_SET_ID_KEY = "data_set_id"
 """XCom key under which the session id stands from the moment it is known."""
 
@@ -24,15 +26,27 @@ class TidepoolUploadOperator(TidepoolOperator):
     ``data_set_id`` at once; the return value holds the counts.
 
     :param batch: the batch's number in the ledger, as the plan step returned it.
+    :param parallel_chunks: chunks of the batch on their way at the same time; give the task as many slots of
+        its pool (``pool_slots``), so that the pool bounds the requests of all tasks. A run's parameter of that
+        name can only lower it.
     """
 
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batch")
     operator_extra_links = (TidepoolDataSetLink(),)
 
-    def __init__(self, *, batch: int, map_index_template: str | None = BATCH_LABEL, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        batch: int,
+        parallel_chunks: int = 4,
+        map_index_template: str | None = BATCH_LABEL,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(map_index_template=map_index_template, **kwargs)
         self.batch = batch
+        self.parallel_chunks = parallel_chunks
         self.data_set_url: str | None = None
+        self._upload: BatchUpload | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the batch."""
@@ -50,12 +64,23 @@ class TidepoolUploadOperator(TidepoolOperator):
                 self.data_set_url = hook.data_set_url(data_set_id)
                 context["ti"].xcom_push(key=DATA_SET_ID_KEY, value=data_set_id)
 
-            summary = hook.upload_batch(
+            self._upload = hook.batch_upload(
                 self.root(options),
                 row,
                 ledger=ledger,
                 origin=origin_of(context),
                 on_open=opened,
                 force=options.force,
+                at_once=options.chunks_at_once(self.parallel_chunks),
             )
+            summary = self._upload.run()
         return {**vars(summary), "state": str(summary.state)}
+
+    def on_kill(self) -> None:
+        """Stop between two requests, so that the ledger knows of each what became of it.
+
+        Airflow kills the process five seconds later; what was under way then is in doubt, and waited out by
+        whoever comes next.
+        """
+        if self._upload is not None:
+            self._upload.stop()

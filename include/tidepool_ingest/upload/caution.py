@@ -1,0 +1,129 @@
+"""With what caution requests are sent that change something.
+
+A request whose answer was lost may be carried out later, after whatever has been done since. Two rules keep
+that harmless: nothing further is done about a step in doubt before it can no longer be carried out, and a
+claim on a batch or a device does not end before that either, however its holder ended. Whoever holds the
+claims knows that no request of an earlier holder is under way.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import Lease
+from tidepool_ingest.tidepool import TidepoolError, TidepoolUnreachableError
+from tidepool_ingest.upload.timing import Timing
+
+
+class UploadStoppedError(IngestError):
+    """The upload was told to stop: its task is being ended."""
+
+    disposition: Disposition = Disposition.RETRIABLE
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The upload was told to stop, and stopped between two requests.",
+            remedy="Nothing is lost: the next try, or clearing the task, goes on from the ledger.",
+            code="upload-stopped",
+        )
+
+
+POLL_SECONDS = 0.2
+"""How often a wait looks whether somebody said stop."""
+
+
+@dataclass
+class _Doubt:
+    """Until when a request of the upload may still be carried out, by the clock of ``time.monotonic``."""
+
+    until: float = 0.0
+
+
+class Caution:
+    """Covers the requests of one upload. Safe to use from several threads.
+
+    :param timing: how long requests and doubts last.
+    :param leases: claims that have to outlive each request, and the doubt that it may leave.
+    :param stops: any of them is set when the upload has to stop.
+    :param doubt: shared with others that cover requests of the same upload.
+    """
+
+    def __init__(
+        self,
+        timing: Timing,
+        leases: tuple[Lease, ...],
+        stops: tuple[threading.Event, ...],
+        doubt: _Doubt | None = None,
+    ) -> None:
+        self._timing = timing
+        self._leases = leases
+        self._stops = stops
+        self._doubt = doubt or _Doubt()
+
+    def under(self, lease: Lease) -> Caution:
+        """Return the same caution under one more claim."""
+        return Caution(self._timing, (*self._leases, lease), self._stops, self._doubt)
+
+    def until(self, stop: threading.Event) -> Caution:
+        """Return the same caution with one more reason to stop."""
+        return Caution(self._timing, self._leases, (*self._stops, stop), self._doubt)
+
+    def go_on(self) -> None:
+        """Make sure that another request may be begun: nobody said stop, and the claims outlive it.
+
+        :raises UploadStoppedError: somebody did.
+        :raises LeaseLostError: another task has taken over.
+        """
+        if any(stop.is_set() for stop in self._stops):
+            raise UploadStoppedError
+        for lease in self._leases:
+            lease.ensure(self._timing.request)
+
+    @contextmanager
+    def covering(self) -> Iterator[None]:
+        """Cover a request that changes something: the claims outlive it, and its doubt if it leaves one."""
+        self.go_on()
+        try:
+            yield
+        except BaseException as error:
+            # What is no answer of Tidepool's, a signal for example, leaves the request in doubt too.
+            if not isinstance(error, TidepoolError) or getattr(error, "ambiguous", False):
+                self._doubt.until = time.monotonic() + self._timing.doubt
+                for lease in self._leases:
+                    lease.keep_for(self._timing.doubt)
+            raise
+
+    def pause(self, attempt: int, error: TidepoolUnreachableError) -> None:
+        """Wait before a step is tried again: if it is in doubt, until it can no longer be carried out.
+
+        :param attempt: how often it was tried before this time, from 0.
+        :param error: what it ended with.
+        :raises UploadStoppedError: somebody said stop meanwhile.
+        """
+        if error.ambiguous:
+            self.settle()
+        else:
+            self._wait(self._timing.pause * 2**attempt)
+
+    def settle(self) -> None:
+        """Wait until no request of this upload can be carried out any more.
+
+        :raises UploadStoppedError: somebody said stop meanwhile.
+        """
+        left = self._doubt.until - time.monotonic()
+        if left > 0:
+            for lease in self._leases:
+                lease.ensure(left + self._timing.request)
+            self._wait(left)
+
+    def _wait(self, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            if any(stop.is_set() for stop in self._stops):
+                raise UploadStoppedError
+            time.sleep(min(left, POLL_SECONDS))

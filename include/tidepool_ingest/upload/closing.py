@@ -1,0 +1,94 @@
+"""Step three, at its end, and step four: a data set is closed, and what became visible is read back.
+
+A close in doubt is asked for again: the answer is either "closed" or "closed already", and both times only
+what Tidepool then shows decides whether the batch is done.
+"""
+
+from __future__ import annotations
+
+import time
+
+from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.tidepool import (
+    TidepoolDataSetClosedError,
+    TidepoolNotFoundError,
+    TidepoolUnreachableError,
+)
+from tidepool_ingest.upload.caution import Caution
+from tidepool_ingest.upload.job import UploadJob
+from tidepool_ingest.upload.sending import StartOverError
+from tidepool_ingest.upload.verify import Comparison, compare
+
+
+def device_lease_name(batch: BatchRow) -> str:
+    """Return the name of the claim under which data sets of a batch's device are closed."""
+    return f"device:{short_hash(f'{batch.api_host} {batch.user_id} {batch.device_id}')}"
+
+
+class Closing:
+    """Closes one data set and compares what it shows with what was sent.
+
+    :param job: the batch and what gets it into Tidepool.
+    :param lease: the claim on the batch, under which the ledger is written.
+    :param caution: covers the requests.
+    """
+
+    def __init__(self, job: UploadJob, lease: Lease, caution: Caution) -> None:
+        self._job = job
+        self._lease = lease
+        self._caution = caution
+
+    def close_and_look(self, data_set: DataSetRow) -> Comparison:
+        """Close a data set unless it is closed, and read it back.
+
+        The deduplicator compares with what is active at that moment: of one device, one data set at a time
+        is closed and read back.
+
+        :param data_set: all its chunks are stored.
+        :raises StartOverError: Tidepool does not know it any more.
+        """
+        timing = self._job.timing
+        turn = self._job.ledger.leases.held(
+            device_lease_name(self._job.batch), seconds=timing.lease, wait=timing.close_turn
+        )
+        with turn as device:
+            caution = self._caution.under(device)
+            in_doubt = False
+            if data_set.state is not DataSetState.CLOSED:
+                in_doubt = self._close(data_set, caution)
+                self._job.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED, lease=self._lease)
+            return self._look(str(data_set.upload_id), caution, patiently=in_doubt)
+
+    def _close(self, data_set: DataSetRow, caution: Caution) -> bool:
+        """Close the set; tell whether the answer leaves a doubt about what is visible."""
+        in_doubt = data_set.state is DataSetState.CLOSING
+        self._job.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSING, lease=self._lease)
+        for attempt in range(self._job.timing.attempts):
+            self._job.counts.repairs += bool(attempt)
+            try:
+                with caution.covering():
+                    self._job.client.close_data_set(str(data_set.upload_id))
+            except TidepoolDataSetClosedError:
+                return True
+            except TidepoolNotFoundError:
+                raise StartOverError("Tidepool does not know it any more") from None
+            except TidepoolUnreachableError as error:
+                if attempt + 1 == self._job.timing.attempts:
+                    raise
+                in_doubt = in_doubt or error.ambiguous
+                caution.pause(attempt, error)
+            else:
+                return in_doubt
+        return in_doubt
+
+    def _look(self, upload_id: str, caution: Caution, *, patiently: bool) -> Comparison:
+        wait = self._job.timing.visible_wait if patiently else self._job.timing.visible_poll
+        give_up = time.monotonic() + wait
+        while True:
+            caution.go_on()
+            shown = self._job.client.read_data(self._job.batch.user_id, upload_id=upload_id)
+            comparison = compare(self._job.work, self._job.prepared, upload_id, shown)
+            if comparison.is_exact or time.monotonic() >= give_up:
+                return comparison
+            time.sleep(self._job.timing.visible_poll)

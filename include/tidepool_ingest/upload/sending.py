@@ -1,0 +1,154 @@
+"""Step three, in the middle: the chunks of one data set are sent, several at once.
+
+The ledger is told of each chunk before it is sent and of the answer after. A chunk in doubt is removed by its
+identifiers and sent again; where the deduplicator does not let rows of an open set be removed, the whole set
+has to be begun anew. Chunks do not depend on each other, so those of one set may arrive in any order. No more
+of them are read from the work area than are under way.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from tidepool_ingest.ledger import ChunkState, DataSetRow, Lease
+from tidepool_ingest.staging.work_area import Chunk
+from tidepool_ingest.tidepool import (
+    TidepoolDataSetClosedError,
+    TidepoolNotFoundError,
+    TidepoolUnreachableError,
+)
+from tidepool_ingest.upload.caution import Caution, UploadStoppedError
+from tidepool_ingest.upload.identify import identified
+from tidepool_ingest.upload.job import UploadJob
+
+log = logging.getLogger(__name__)
+
+
+class StartOverError(Exception):
+    """The data set cannot be brought in order where it is: delete it and begin a new one."""
+
+
+class Sending:
+    """Sends the chunks of one data set.
+
+    :param job: the batch and what gets it into Tidepool.
+    :param data_set: where its records go; it is open.
+    :param lease: the claim on the batch, under which the ledger is written.
+    :param caution: covers the requests.
+    """
+
+    def __init__(self, job: UploadJob, data_set: DataSetRow, lease: Lease, caution: Caution) -> None:
+        self._job = job
+        self._data_set = data_set
+        self._upload_id = str(data_set.upload_id)
+        self._lease = lease
+        self._halted = threading.Event()
+        self._caution = caution.until(self._halted)
+        self._lock = threading.Lock()
+
+    def send(self, chunks: Sequence[Chunk]) -> None:
+        """Send every chunk that the data set does not hold yet.
+
+        Returns only when nothing is under way any more, however it ends.
+
+        :param chunks: the plan.
+        :raises StartOverError: the data set cannot be completed.
+        """
+        known = self._job.ledger.data_sets.chunks_of(self._data_set.id)
+        waiting: list[tuple[Chunk, bool]] = []
+        for chunk in chunks:
+            before = known.get(chunk.index)
+            if before is not None and before.digest != chunk.digest:
+                raise StartOverError("the batch was prepared differently since it was begun")
+            if before is None or before.state is not ChunkState.STORED:
+                waiting.append((chunk, before is not None))
+        resumed = len(chunks) - len(waiting)
+        self._job.counts.resumed += resumed
+        if waiting:
+            self._all(iter(waiting), min(self._job.at_once, len(waiting)))
+        log.info(
+            "Data set %s holds %d chunks, %d of them from an earlier attempt.",
+            self._upload_id,
+            len(chunks),
+            resumed,
+        )
+
+    def _all(self, waiting: Iterator[tuple[Chunk, bool]], senders: int) -> None:
+        with ThreadPoolExecutor(senders, thread_name_prefix="chunks") as pool:
+            running = [pool.submit(self._one_after_the_other, waiting) for _ in range(senders)]
+            try:
+                wait(running)
+            except BaseException:
+                # A signal reached this thread: what is under way ends, and nothing more is begun.
+                self._halted.set()
+                raise
+        _raise_worst(running)
+
+    def _one_after_the_other(self, waiting: Iterator[tuple[Chunk, bool]]) -> None:
+        while not self._halted.is_set():
+            with self._lock:
+                following = next(waiting, None)
+            if following is None:
+                return
+            try:
+                self._until_answered(*following)
+            except BaseException:
+                self._halted.set()
+                raise
+
+    def _until_answered(self, chunk: Chunk, in_doubt: bool) -> None:
+        attempts = self._job.timing.attempts
+        for attempt in range(attempts):
+            try:
+                self._send(chunk, in_doubt=in_doubt)
+            except TidepoolUnreachableError as error:
+                if attempt + 1 == attempts:
+                    raise
+                in_doubt = in_doubt or error.ambiguous
+                self._caution.pause(attempt, error)
+            except TidepoolDataSetClosedError:
+                raise StartOverError("it was closed before it was complete") from None
+            except TidepoolNotFoundError:
+                raise StartOverError("Tidepool does not know it any more") from None
+            else:
+                with self._lock:
+                    self._job.counts.sent += 1
+                return
+
+    def _send(self, chunk: Chunk, *, in_doubt: bool) -> None:
+        records = list(identified(self._job.work.read_chunk(chunk), chunk, self._upload_id))
+        if in_doubt:
+            self._take_back([one for _line, ids in records for one in ids])
+        self._caution.go_on()
+        self._job.ledger.data_sets.begin_chunk(
+            self._data_set.id, chunk.index, digest=chunk.digest, records=chunk.records, lease=self._lease
+        )
+        body = b"[" + b",".join(line for line, _ids in records) + b"]"
+        with self._caution.covering():
+            self._job.client.upload_data(self._upload_id, body)
+        self._job.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=self._lease)
+
+    def _take_back(self, ids: Sequence[str]) -> None:
+        """Remove what the data set may hold of a chunk in doubt."""
+        if not self._job.deduplicator.removes_from_open_set:
+            raise StartOverError("a chunk is in doubt and its deduplicator cannot take it back")
+        with self._caution.covering():
+            self._job.client.delete_data(self._upload_id, [{"id": one} for one in ids])
+        with self._lock:
+            self._job.counts.repairs += 1
+
+
+def _raise_worst(ended: Sequence[Future[None]]) -> None:
+    """Raise what some senders ended with: what only a person can mend, before what another try may mend."""
+    errors = [error for one in ended if (error := one.exception()) is not None]
+    if errors:
+        raise min(errors, key=_rank)
+
+
+def _rank(error: BaseException) -> int:
+    """Return the place of an error: a sender that only stopped because of another one comes last."""
+    order = (StartOverError, TidepoolUnreachableError, UploadStoppedError)
+    return next((place for place, kind in enumerate(order, 1) if isinstance(error, kind)), 0)
