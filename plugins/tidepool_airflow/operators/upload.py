@@ -27,8 +27,8 @@ class TidepoolUploadOperator(TidepoolOperator):
 
     :param batch: the batch's number in the ledger, as the plan step returned it.
     :param parallel_chunks: chunks of the batch on their way at the same time; give the task as many slots of
-        its pool (``pool_slots``), so that the pool bounds the requests of all tasks. A run's parameter of that
-        name can only lower it.
+        its pool (``pool_slots``), so that the pool bounds the requests of all tasks. A run's parameter of
+        that name can only lower it.
     """
 
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batch")
