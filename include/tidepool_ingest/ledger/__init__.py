@@ -11,6 +11,8 @@ from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.file_digests import FileDigests
 from tidepool_ingest.ledger.leases import Lease, Leases
 from tidepool_ingest.ledger.migrating import migrate
+from tidepool_ingest.ledger.refusals import Refusal, Refusals
+from tidepool_ingest.ledger.slow_downs import SlowDowns
 from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, ChunkState, DataSetState
 
 __all__ = [
@@ -29,6 +31,9 @@ __all__ = [
     "Lease",
     "Leases",
     "Ledger",
+    "Refusal",
+    "Refusals",
+    "SlowDowns",
     "TaskOrigin",
 ]
 
@@ -45,6 +50,8 @@ class Ledger:
         self.data_sets = DataSets(self.database)
         self.file_digests = FileDigests(self.database)
         self.leases = Leases(self.database)
+        self.refusals = Refusals(self.database)
+        self.slow_downs = SlowDowns(self.database)
 
     def migrate(self) -> None:
         """Create the tables, or bring those of an older version up to date."""

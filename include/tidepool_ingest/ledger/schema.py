@@ -151,6 +151,31 @@ chunks = Table(
     _time("updated_at", required=True),
 )
 
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("batch", AutoId, ForeignKey("batches.id"), primary_key=True),
+    Column(
+        "ordinal",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="place of the record among those that prepare accepted, from 0",
+    ),
+    Column("type", String(32), nullable=False),
+    Column("rows", Integer, nullable=False, comment="rows that Tidepool would have made of it"),
+    Column("problems", Text, nullable=False, comment="codes and pointers as JSON, names of a person's as *"),
+    _time("created_at", required=True),
+)
+
+slow_downs = Table(
+    "slow_downs",
+    metadata,
+    Column("api_host", String(255), primary_key=True),
+    Column("pauses", Integer, nullable=False, comment="how often in a row it asked for one"),
+    _time("until", required=True),
+)
+
 file_digests = Table(
     "file_digests",
     metadata,

@@ -1,0 +1,71 @@
+"""Until when each Tidepool asked to be left alone, so that one task's 429 slows down every task."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.schema import slow_downs
+
+FIRST_PAUSE_SECONDS = 1.0
+"""Pause when Tidepool does not say how long; twice as long each time that it asks again."""
+
+LONGEST_PAUSE_SECONDS = 120.0
+"""No pause of our own choice is longer."""
+
+FORGET_SECONDS = 120.0
+"""After so long without another one, the next pause is a first one again."""
+
+
+class SlowDowns:
+    """The table of slow-downs, one row for each API host.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def seconds_left(self, api_host: str) -> float:
+        """Return for how long yet nobody should send anything; 0 when there is no reason to wait.
+
+        :param api_host: host of the Tidepool API.
+        """
+        asked = select(slow_downs.c.until).where(slow_downs.c.api_host == api_host)
+        with self._database.reading() as connection:
+            until: datetime | None = connection.scalar(asked)
+        return 0.0 if until is None else max(0.0, (until - datetime.now(UTC)).total_seconds())
+
+    def note(self, api_host: str, asked_seconds: float | None) -> None:
+        """Note that Tidepool asked to slow down.
+
+        What several tasks are told at the same time counts as once.
+
+        :param api_host: host of the Tidepool API.
+        :param asked_seconds: its ``Retry-After``; ``None`` when it did not say.
+        """
+        try:
+            self._note(api_host, asked_seconds)
+        except IntegrityError:
+            # Another task noted the first one of this host in the same instant.
+            self._note(api_host, asked_seconds)
+
+    def _note(self, api_host: str, asked_seconds: float | None) -> None:
+        now = datetime.now(UTC)
+        here = slow_downs.c.api_host == api_host
+        with self._database.writing() as connection:
+            known = connection.execute(select(slow_downs).where(here).with_for_update()).one_or_none()
+            pauses = 1
+            if known is not None and now < known.until + timedelta(seconds=FORGET_SECONDS):
+                pauses = known.pauses + (1 if now >= known.until else 0)
+            ours = min(FIRST_PAUSE_SECONDS * 2.0 ** (pauses - 1), LONGEST_PAUSE_SECONDS)
+            until = now + timedelta(seconds=ours if asked_seconds is None else asked_seconds)
+            if known is None:
+                connection.execute(insert(slow_downs).values(api_host=api_host, pauses=pauses, until=until))
+            else:
+                connection.execute(
+                    update(slow_downs).where(here).values(pauses=pauses, until=max(until, known.until))
+                )
