@@ -16,7 +16,7 @@ from tests.faults.place import DAY, Place
 from tests.faults.plain_uploader import PlainUpload
 from tests.faults.schedule import LocalFault
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger import Ledger, TaskOrigin, database
+from tidepool_ingest.ledger import Ledger, TaskOrigin, database, slow_downs
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
@@ -34,6 +34,7 @@ READ_SECONDS = 0.6
 QUICK: dict[tuple[Any, str], Any] = {
     (client_settings, "SIGN_IN_TIMEOUTS"): Timeouts(READ_SECONDS, READ_SECONDS, 3.0),
     (database, "SQLITE_WAIT_SECONDS"): 0.4,
+    (slow_downs, "FIRST_PAUSE_SECONDS"): 0.05,
 }
 """Constants that a schedule shortens, about a hundredfold; their order of size stays."""
 

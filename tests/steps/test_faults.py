@@ -274,6 +274,10 @@ def test_busy_goes_up_with_the_pause_that_tidepool_asks_for(world: World, operat
 
     assert caught.value.retry_after == 17
     assert caught.value.disposition is Disposition.RETRIABLE
+    with pytest.raises(TidepoolBusyError) as caught:
+        world.upload(number)  # another task, which sends nothing before the pause is over
+    assert 0 < (caught.value.retry_after or 0) <= 17
+    world.wait_out_slow_downs()
     world.resume(number)
     assert states(world, number)[-1] is DataSetState.VERIFIED
     assert len(world.check().sets) == 1

@@ -171,7 +171,7 @@ FAILURES: dict[str, tuple[str, Callable[[World], Any]]] = {
     "no permission": ("tidepool-permission", lock_out),
     "rejected by Tidepool": ("tidepool-unreachable", fault(Fault.refused("post", 500, times=None))),
     "create lost": ("tidepool-unreachable", fault(Fault.lost_answer("create"))),
-    "busy": ("tidepool-busy", fault(Fault.refused("close", 429, retry_after="3"))),
+    "busy": ("tidepool-busy", fault(Fault.refused("close", 429, retry_after="30"))),
     "token refused": ("tidepool-authentication", fault(Fault.refused("create", 401, times=None))),
     "cut answer": ("tidepool-unreachable", fault(Fault(operation="read-back", answer="reset-body"))),
 }

@@ -9,18 +9,20 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from sqlalchemy import update
 from upath import UPath
 
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.errors import LeaseHeldError
+from tidepool_ingest.ledger.schema import slow_downs
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import Plan, plan_run
 from tidepool_ingest.prepare import PrepareSummary, prepare_batch
@@ -46,7 +48,7 @@ TRUNCATE = "org.tidepool.deduplicator.device.truncate.dataset"
 ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
 NONE = "org.tidepool.deduplicator.none"
 
-QUICK = Timing(pause=0.01, doubt=0.0, visible_poll=0.05, visible_wait=0.3)
+QUICK = Timing(pause=0.01, doubt=0.0, patience=2.0, visible_poll=0.05, visible_wait=0.3)
 """Pauses that let a test be short."""
 
 
@@ -162,6 +164,11 @@ class World:
         """Let steps take longer or shorter; see :class:`Timing`."""
         self.timing = replace(self.timing, **seconds)
 
+    def wait_out_slow_downs(self) -> None:
+        """Let the pauses that Tidepool asked for be over."""
+        with self.ledger.database.writing() as connection:
+            connection.execute(update(slow_downs).values(until=datetime.now(UTC)))
+
     # ---------------------------------------------------------------- what lies there
 
     def add_user(self, *, may_upload: bool = True) -> str:
@@ -236,7 +243,9 @@ class World:
             api_host_of=self.host_of,
         )
 
-    def upload(self, number: int, *, run: str = "run-1", try_number: int = 1, **more: Any) -> UploadSummary:
+    def batch_upload(
+        self, number: int, *, run: str = "run-1", try_number: int = 1, **more: Any
+    ) -> BatchUpload:
         origin = TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number)
         return BatchUpload(
             self.client,
@@ -245,7 +254,10 @@ class World:
             self.root,
             self.settings,
             **{"origin": origin, "timing": self.timing, "at_once": self.at_once, **more},
-        ).run()
+        )
+
+    def upload(self, number: int, **more: Any) -> UploadSummary:
+        return self.batch_upload(number, **more).run()
 
     def resume(self, number: int, *, try_number: int = 2, **more: Any) -> UploadSummary:
         """Upload as a later try does: it waits for the claim of the one before to end."""

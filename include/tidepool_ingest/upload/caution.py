@@ -1,4 +1,4 @@
-"""With what caution requests are sent that change something.
+"""With what caution requests are sent.
 
 A request whose answer was lost may be carried out later, after whatever has been done since. Two rules keep
 that harmless: nothing further is done about a step in doubt before it can no longer be carried out, and a
@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import Lease
-from tidepool_ingest.tidepool import TidepoolError, TidepoolUnreachableError
+from tidepool_ingest.tidepool import TidepoolBusyError, TidepoolError, TidepoolUnreachableError
+from tidepool_ingest.upload.pace import Pace
 from tidepool_ingest.upload.timing import Timing
+
+Result = TypeVar("Result")
 
 
 class UploadStoppedError(IngestError):
@@ -48,6 +52,7 @@ class Caution:
     """Covers the requests of one upload. Safe to use from several threads.
 
     :param timing: how long requests and doubts last.
+    :param pace: when the next request may be sent.
     :param leases: claims that have to outlive each request, and the doubt that it may leave.
     :param stops: any of them is set when the upload has to stop.
     :param doubt: shared with others that cover requests of the same upload.
@@ -56,22 +61,24 @@ class Caution:
     def __init__(
         self,
         timing: Timing,
+        pace: Pace,
         leases: tuple[Lease, ...],
         stops: tuple[threading.Event, ...],
         doubt: _Doubt | None = None,
     ) -> None:
         self._timing = timing
+        self._pace = pace
         self._leases = leases
         self._stops = stops
         self._doubt = doubt or _Doubt()
 
     def under(self, lease: Lease) -> Caution:
         """Return the same caution under one more claim."""
-        return Caution(self._timing, (*self._leases, lease), self._stops, self._doubt)
+        return Caution(self._timing, self._pace, (*self._leases, lease), self._stops, self._doubt)
 
     def until(self, stop: threading.Event) -> Caution:
         """Return the same caution with one more reason to stop."""
-        return Caution(self._timing, self._leases, (*self._stops, stop), self._doubt)
+        return Caution(self._timing, self._pace, self._leases, (*self._stops, stop), self._doubt)
 
     def go_on(self) -> None:
         """Make sure that another request may be begun: nobody said stop, and the claims outlive it.
@@ -84,10 +91,39 @@ class Caution:
         for lease in self._leases:
             lease.ensure(self._timing.request)
 
+    def send(self, request: Callable[[], Result]) -> Result:
+        """Send a request that changes something, and return what it returns.
+
+        :param request: sends it once; it may be called again after Tidepool has asked to slow down, which
+            tells that nothing was done.
+        """
+
+        def covered() -> Result:
+            with self._covering():
+                return request()
+
+        return self.ask(covered)
+
+    def ask(self, request: Callable[[], Result]) -> Result:
+        """Send a request that leaves no harm when its answer is lost, and return what it returns.
+
+        :param request: sends it once; it may be called again after Tidepool has asked to slow down.
+        """
+        for attempt in range(self._timing.attempts):
+            self.go_on()
+            self._pace.keep(self._wait)
+            try:
+                return request()
+            except TidepoolBusyError as error:
+                bearable = self._pace.slow_down(error)
+                if attempt + 1 == self._timing.attempts or not bearable:
+                    raise
+        raise AssertionError("an upload makes at least one attempt at a step")
+
     @contextmanager
-    def covering(self) -> Iterator[None]:
+    def _covering(self) -> Iterator[None]:
         """Cover a request that changes something: the claims outlive it, and its doubt if it leaves one."""
-        self.go_on()
+        self.go_on()  # once more: it may have waited for its turn
         try:
             yield
         except BaseException as error:

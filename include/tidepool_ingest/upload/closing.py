@@ -67,8 +67,7 @@ class Closing:
         for attempt in range(self._job.timing.attempts):
             self._job.counts.repairs += bool(attempt)
             try:
-                with caution.covering():
-                    self._job.client.close_data_set(str(data_set.upload_id))
+                caution.send(lambda: self._job.client.close_data_set(str(data_set.upload_id)))
             except TidepoolDataSetClosedError:
                 return True
             except TidepoolNotFoundError:
@@ -86,9 +85,11 @@ class Closing:
         wait = self._job.timing.visible_wait if patiently else self._job.timing.visible_poll
         give_up = time.monotonic() + wait
         while True:
-            caution.go_on()
-            shown = self._job.client.read_data(self._job.batch.user_id, upload_id=upload_id)
-            comparison = compare(self._job.work, self._job.prepared, upload_id, shown)
+            comparison = caution.ask(lambda: self._comparison(upload_id))
             if comparison.is_exact or time.monotonic() >= give_up:
                 return comparison
             time.sleep(self._job.timing.visible_poll)
+
+    def _comparison(self, upload_id: str) -> Comparison:
+        shown = self._job.client.read_data(self._job.batch.user_id, upload_id=upload_id)
+        return compare(self._job.work, self._job.prepared, upload_id, shown)

@@ -127,16 +127,15 @@ class Sending:
             self._data_set.id, chunk.index, digest=chunk.digest, records=chunk.records, lease=self._lease
         )
         body = b"[" + b",".join(line for line, _ids in records) + b"]"
-        with self._caution.covering():
-            self._job.client.upload_data(self._upload_id, body)
+        self._caution.send(lambda: self._job.client.upload_data(self._upload_id, body))
         self._job.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=self._lease)
 
     def _take_back(self, ids: Sequence[str]) -> None:
         """Remove what the data set may hold of a chunk in doubt."""
         if not self._job.deduplicator.removes_from_open_set:
             raise StartOverError("a chunk is in doubt and its deduplicator cannot take it back")
-        with self._caution.covering():
-            self._job.client.delete_data(self._upload_id, [{"id": one} for one in ids])
+        selectors = [{"id": one} for one in ids]
+        self._caution.send(lambda: self._job.client.delete_data(self._upload_id, selectors))
         with self._lock:
             self._job.counts.repairs += 1
 

@@ -42,6 +42,7 @@ from tidepool_ingest.upload import timing as timings
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.closing import Closing
 from tidepool_ingest.upload.job import UploadJob, job_of
+from tidepool_ingest.upload.pace import Pace
 from tidepool_ingest.upload.sending import Sending, StartOverError
 from tidepool_ingest.upload.summary import UploadSummary
 from tidepool_ingest.upload.timing import Timing
@@ -109,7 +110,8 @@ class BatchUpload:
         job = self._job
         name = f"batch:{job.batch.id}"
         with job.ledger.leases.held(name, seconds=job.timing.lease) as lease:
-            caution = Caution(job.timing, (lease,), (self._stopping,))
+            pace = Pace(job.ledger.slow_downs, job.batch.api_host, job.timing.patience)
+            caution = Caution(job.timing, pace, (lease,), (self._stopping,))
             return _Attempt(job, lease, caution, self._on_open, force=self._force).run()
 
     def stop(self) -> None:
@@ -217,7 +219,7 @@ class _Attempt:
             lease=self._lease,
         )
         try:
-            opened = job.client.open_data_set(job.batch.user_id, job.body)
+            opened = self._caution.ask(lambda: job.client.open_data_set(job.batch.user_id, job.body))
         except TidepoolError as error:
             if not (isinstance(error, TidepoolUnreachableError) and error.ambiguous):
                 self._set_data_set(row, DataSetState.REFUSED)
@@ -252,8 +254,7 @@ class _Attempt:
         self._set_data_set(data_set, DataSetState.DELETING)
         self._job.counts.repairs += 1
         try:
-            with self._caution.covering():
-                self._job.client.delete_data_set(str(data_set.upload_id))
+            self._caution.send(lambda: self._job.client.delete_data_set(str(data_set.upload_id)))
         except TidepoolNotFoundError:
             log.info("Data set %s is gone already.", data_set.upload_id)
         self._set_data_set(data_set, DataSetState.DELETED)

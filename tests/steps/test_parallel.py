@@ -1,0 +1,281 @@
+"""Several chunks of one data set are under way at the same time, and what that means when something fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.steps.world import NONE, ORIGIN, World, readings
+from tidepool_ingest.errors import IngestError
+from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger.slow_downs import SlowDowns
+from tidepool_ingest.simulator.faults import Fault
+from tidepool_ingest.tidepool import TidepoolBusyError, TidepoolPermissionError, TidepoolUnreachableError
+from tidepool_ingest.upload.caution import UploadStoppedError
+
+ROWS = 24
+CHUNKS = 12
+
+
+def staged(world: World, **more: Any) -> int:
+    return world.ready(readings(ROWS), chunk_records=2, **more)
+
+
+class UnderWay:
+    """Counts the uploads of chunks that are under way at the same time."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.most = self.now = self.begun = 0
+        self._lock = threading.Lock()
+        self._send = world.client.upload_data
+        self.before: Callable[[int], None] = lambda number: None
+        monkeypatch.setattr(world.client, "upload_data", self._counted)
+
+    def _counted(self, upload_id: str, body: bytes) -> None:
+        with self._lock:
+            self.begun += 1
+            number = self.begun
+            self.now += 1
+            self.most = max(self.most, self.now)
+        try:
+            self.before(number)
+            self._send(upload_id, body)
+        finally:
+            with self._lock:
+                self.now -= 1
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 50])
+def test_as_many_as_allowed_are_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    number = staged(world)
+    expected = min(at_once, CHUNKS)
+    meeting = threading.Barrier(expected, timeout=20)
+    under_way = UnderWay(world, monkeypatch)
+    under_way.before = lambda call: meeting.wait() if call <= expected else None
+
+    summary = world.upload(number, at_once=at_once)
+
+    assert under_way.most == expected
+    assert summary.chunks_sent == CHUNKS
+    assert world.all_right()
+
+
+def test_no_more_chunks_are_read_than_are_under_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = staged(world)
+    read: list[int] = []
+    from tidepool_ingest.staging.work_area import WorkArea
+
+    reading = WorkArea.read_chunk
+    monkeypatch.setattr(
+        WorkArea, "read_chunk", lambda area, chunk: (read.append(chunk.index), reading(area, chunk))[1]
+    )
+    ahead: list[int] = []
+    under_way = UnderWay(world, monkeypatch)
+    under_way.before = lambda call: ahead.append(len(read) - call)
+
+    world.upload(number, at_once=3)
+
+    assert max(ahead) < 3
+
+
+@pytest.mark.parametrize("lost", [1, 3, 7])
+def test_several_answers_lost_at_once_are_each_reconciled(world: World, lost: int) -> None:
+    number = staged(world)
+    world.simulator.faults.add(Fault.lost_answer("post", skip=2, times=lost))
+
+    summary = world.upload(number, at_once=4)
+
+    assert summary.repairs == lost
+    assert len(world.sets(number)) == 1
+    assert world.all_right()
+
+
+@pytest.mark.parametrize("deduplicator", [NONE, ORIGIN])
+def test_late_commits_side_by_side(world: World, deduplicator: str) -> None:
+    world.timed(doubt=0.8)
+    records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(readings(ROWS))]
+    number = world.ready(records, chunk_records=2, data_set={"deduplicator": {"name": deduplicator}})
+    world.simulator.faults.add(Fault.late_commit("post", 0.3, skip=1, times=3))
+
+    world.upload(number, at_once=4)
+
+    assert world.simulator.settle(10)
+    assert world.row(number).state is BatchState.VERIFIED
+    assert world.all_right()
+
+
+def test_a_set_is_deleted_only_when_nothing_can_reach_it_any_more(world: World) -> None:
+    world.timed(doubt=0.8)
+    number = staged(world, data_set={"deduplicator": {"name": ORIGIN}})
+    world.simulator.faults.add(
+        Fault.late_commit("post", 0.4, skip=2, times=1), Fault.late_commit("post", 0.6, skip=3, times=1)
+    )
+
+    world.upload(number, at_once=4)
+
+    assert world.simulator.settle(10)
+    assert [row.state for row in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.check().ok  # nothing came into the deleted set
+
+
+def test_what_only_a_person_can_mend_goes_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = staged(world)
+    under_way = UnderWay(world, monkeypatch)
+    both = threading.Barrier(2, timeout=20)
+
+    def failing(call: int) -> None:
+        if call <= 2:
+            both.wait()
+            if call == 1:
+                raise TidepoolUnreachableError("upload", ambiguous=False)
+            raise TidepoolPermissionError("upload")
+
+    under_way.before = failing
+
+    with pytest.raises(TidepoolPermissionError):
+        world.upload(number, at_once=2)
+
+    assert world.row(number).reason == "tidepool-permission"
+    under_way.before = lambda call: None
+    world.resume(number)
+    assert world.all_right()
+
+
+def test_when_one_fails_no_other_chunk_is_begun(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = staged(world)
+    under_way = UnderWay(world, monkeypatch)
+    both = threading.Barrier(2, timeout=20)
+
+    def failing(call: int) -> None:
+        if call <= 2:
+            both.wait()
+        if call == 1:
+            raise TidepoolPermissionError("upload")
+        time.sleep(0.2)
+
+    under_way.before = failing
+
+    with pytest.raises(TidepoolPermissionError):
+        world.upload(number, at_once=2)
+
+    assert under_way.begun == 2
+    assert under_way.now == 0
+
+
+def test_told_to_stop_it_stops_between_two_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = staged(world)
+    under_way = UnderWay(world, monkeypatch)
+    upload = world.batch_upload(number, at_once=2)
+    under_way.before = lambda call: upload.stop() if call == 3 else None
+
+    with pytest.raises(UploadStoppedError) as caught:
+        upload.run()
+
+    assert "goes on from the ledger" in str(caught.value)
+    assert under_way.begun <= 4
+    (data_set,) = world.sets(number)
+    chunks = world.ledger.data_sets.chunks_of(data_set.id).values()
+    assert {chunk.state for chunk in chunks} == {ChunkState.STORED}  # nothing is left in doubt
+    under_way.before = lambda call: None
+    assert world.upload(number, try_number=2).chunks_resumed == under_way.begun - (CHUNKS - len(chunks))
+    assert world.all_right()
+
+
+def test_told_to_stop_it_does_not_wait_out_a_doubt(world: World) -> None:
+    world.timed(doubt=60.0)
+    number = staged(world)
+    world.simulator.faults.add(Fault.lost_answer("post", skip=1))
+    upload = world.batch_upload(number, at_once=2)
+    threading.Timer(1.0, upload.stop).start()
+
+    with pytest.raises(IngestError):
+        upload.run()
+
+
+def test_a_signal_while_chunks_are_under_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = staged(world)
+    under_way = UnderWay(world, monkeypatch)
+
+    def ending(*_: object) -> None:
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, ending)
+    under_way.before = lambda call: os.kill(os.getpid(), signal.SIGTERM) if call == 4 else time.sleep(0.05)
+    try:
+        with pytest.raises(SystemExit):
+            world.upload(number, at_once=3)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert under_way.now == 0
+    under_way.before = lambda call: None
+    world.resume(number)
+    assert world.all_right()
+
+
+# ---------------------------------------------------------------- 429
+
+
+def test_one_429_slows_down_every_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = staged(world, batch="first")
+    other = world.ready(readings(ROWS, first=100), batch="other", chunk_records=2, data_set={"deviceId": "x"})
+    monkeypatch.setattr("tidepool_ingest.ledger.slow_downs.FIRST_PAUSE_SECONDS", 1.6)
+    asked: list[float] = []
+    sent: list[float] = []
+    note = SlowDowns.note
+
+    def noted(table: SlowDowns, api_host: str, seconds: float | None) -> None:
+        note(table, api_host, seconds)
+        asked.append(time.monotonic())
+
+    monkeypatch.setattr(SlowDowns, "note", noted)
+    under_way = UnderWay(world, monkeypatch)
+    under_way.before = lambda call: sent.append(time.monotonic())
+    world.simulator.faults.add(Fault.refused("post", 429, skip=4))
+
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(world.upload, number, at_once=2) for number in (first, other)]
+        summaries = [one.result() for one in done]
+
+    assert len(asked) == 1
+    pause = [moment for moment in sent if asked[0] + 0.5 < moment < asked[0] + 1.5]
+    assert pause == []  # those that were on their way already had been sent before
+    assert [summary.repairs for summary in summaries] == [0, 0]
+    assert world.all_right()
+
+
+@pytest.mark.parametrize("operation", ["create", "post", "close"])
+def test_a_short_pause_is_waited_for_within_the_attempt(
+    world: World, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    monkeypatch.setattr("tidepool_ingest.ledger.slow_downs.FIRST_PAUSE_SECONDS", 0.05)
+    number = staged(world)
+    world.simulator.faults.add(Fault.refused(operation, 429, times=2))
+
+    world.upload(number, at_once=2)
+
+    assert len(world.sets(number)) == 1
+    assert world.all_right()
+
+
+def test_busy_without_end_goes_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidepool_ingest.ledger.slow_downs.FIRST_PAUSE_SECONDS", 0.02)
+    number = staged(world)
+    world.simulator.faults.add(Fault.refused("post", 429, times=None))
+
+    with pytest.raises(TidepoolBusyError):
+        world.upload(number, at_once=4)
+
+    world.simulator.faults.clear()
+    world.wait_out_slow_downs()
+    world.upload(number, try_number=2)
+    assert world.all_right()
