@@ -47,7 +47,7 @@ faults: $(READY)  ## prove exactly-once on N=200 seeded schedules of faults; SEE
 	@$(BIN)/python -m tests.faults --schedules $(N) --seed $(SEED) --kind $(KIND) \
 	  $(foreach number,$(ONLY),--only $(number)) $(if $(UPLOADER),--beside $(UPLOADER)) $(if $(KEEP),--keep $(KEEP))
 
-bench: $(READY)  ## measure validation and preparation beside json.loads, and their memory; some minutes
+bench: $(READY)  ## measure validation, preparation and their memory, and sending in parallel; some minutes
 	@$(BIN)/python -m bench
 
 clean:  ## remove what demo, up and tests have written (not the virtual environment)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bench.preparing import measure_preparing
 from bench.records import uploader_lines
-from bench.result import print_results
+from bench.result import print_results, print_rows
+from bench.sending import HEADINGS, measure_sending
 from bench.validation import measure_validation
 
 
@@ -15,13 +16,18 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure validation and preparation beside json.loads: CPU time, best of several rounds.",
+        description="Measure validation and preparation beside json.loads (CPU time, best of several "
+        "rounds), and sending in parallel beside sending one after the other.",
     )
     parser.add_argument("file", nargs="?", type=Path, help="gzipped NDJSON of one device (default: made up)")
     parser.add_argument("--quick", action="store_true", help="leave out the file of five million records")
+    parser.add_argument("--only", choices=["prepare", "send"], help="measure only this")
     options = parser.parse_args()
     lines = uploader_lines(options.file)
-    print_results([*measure_validation(lines), *measure_preparing(lines, memory=not options.quick)])
+    if options.only in (None, "prepare"):
+        print_results([*measure_validation(lines), *measure_preparing(lines, memory=not options.quick)])
+    if options.only in (None, "send"):
+        print_rows(HEADINGS, measure_sending(lines))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tidepool_ingest.cli.table import table
@@ -37,7 +37,11 @@ class Result:
 def print_results(results: Iterable[Result]) -> None:
     """Print a table, then the same as JSON lines."""
     headings = ("measured", "records", "refused", "json µs", "work µs", "ratio", "peak MB")
-    rows = [_row(result) for result in results]
+    print_rows(headings, [_row(result) for result in results])
+
+
+def print_rows(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table, then each row as a JSON object."""
     print(table(headings, rows), end="\n\n")
     for row in rows:
         print(json.dumps(dict(zip(headings, row, strict=True)), ensure_ascii=False))
