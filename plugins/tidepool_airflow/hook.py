@@ -17,6 +17,7 @@ from tidepool_airflow.ledger import DEFAULT_LEDGER_CONN_ID, open_ledger
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger.errors import LedgerConfigurationError
 from tidepool_ingest.ledger.tokens import LedgerRefreshTokens
+from tidepool_ingest.options import MAX_QUARANTINED_PERCENT
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient, connect, environment, host_of
 from tidepool_ingest.tidepool.errors import TidepoolConfigurationError
@@ -157,6 +158,7 @@ class TidepoolHook(BaseHook):
         on_open: Callable[[str], None] | None = None,
         force: bool = False,
         at_once: int = CHUNKS_AT_ONCE,
+        max_refused_percent: float = MAX_QUARANTINED_PERCENT,
     ) -> BatchUpload:
         """Return the upload of a prepared batch: its ``run()`` opens, uploads, closes and verifies.
 
@@ -169,6 +171,7 @@ class TidepoolHook(BaseHook):
         :param on_open: told the data set's id the moment it is known.
         :param force: open another data set even if the batch is verified in one.
         :param at_once: chunks that may be on their way at the same time.
+        :param max_refused_percent: share of refused records, by Tidepool itself too, above which it stops.
         """
         return BatchUpload(
             self.client,
@@ -180,6 +183,7 @@ class TidepoolHook(BaseHook):
             on_open=on_open,
             force=force,
             at_once=at_once,
+            max_refused_percent=max_refused_percent,
         )
 
     def test_connection(self) -> tuple[bool, str]:

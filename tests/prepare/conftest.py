@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.steps.conftest import _quick, empty_ledger, world
+from tests.steps.conftest import empty_ledger, world
 
-__all__ = ["_quick", "empty_ledger", "world"]
+__all__ = ["empty_ledger", "world"]

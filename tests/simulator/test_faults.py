@@ -363,6 +363,9 @@ def test_faults_over_http(simulator: Simulator, owner: Hands) -> None:
     [
         ("POST", "/simulator/faults", "{", 400),
         ("POST", "/simulator/faults", '{"operation": "dance"}', 400),
+        ("POST", "/simulator/rules", "{", 400),
+        ("POST", "/simulator/rules", '{"pointer": "/value"}', 400),
+        ("POST", "/simulator/rules", '{"pointer": "value", "above": 1}', 400),
         ("GET", "/simulator/nothing", None, 404),
         ("PUT", "/simulator/faults", None, 405),
         ("DELETE", "/simulator/faults/x", None, 404),

@@ -10,7 +10,7 @@ import pytest
 from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.quarantine import QuarantineWriter
+from tidepool_ingest.staging.quarantine import QuarantineWriter, rewrite
 from tidepool_ingest.staging.records import FileReader
 from tidepool_ingest.staging.stage import guess_format
 
@@ -120,3 +120,37 @@ def test_a_quarantine_file_is_seen_as_one(tmp_path: Path, put: Put) -> None:
     assert guess_format(write(UPath(tmp_path / "q"), b"{")) == "quarantine"
     for other in (RECORD, b'{"type":"cbg","position":1}', b"{"):
         assert guess_format(put(UPath(tmp_path / "o"), other)) == "ndjson"
+
+
+def test_entries_are_added_and_the_others_stay_byte_for_byte(root: UPath) -> None:
+    large = b'{"v":"' + b"x" * 400_000 + b'"}'
+    path = write(root / "quarantine.ndjson", b'{"v": 1}', large, None, b"[1]")
+    before = content(path).splitlines(keepends=True)
+
+    rewrite(path, {(1, 1): ([("value-out-of-range", "/v")], b'{"v": 2}'), (2, 0): ([("x", "")], RECORD)})
+
+    after = content(path).splitlines(keepends=True)
+    assert after[:3] == [before[0], before[2], before[3]]
+    assert [(json.loads(line)["file"], json.loads(line)["position"]) for line in after[3:]] == [
+        (1, 1),
+        (2, 0),
+    ]
+    assert b'"record":' + RECORD in after[4]
+
+
+def test_adding_the_same_entries_again_changes_nothing(root: UPath) -> None:
+    path = write(root / "quarantine.ndjson", b'{"v": 1}')
+    added = {(1, 5): ([("value-out-of-range", "/v")], b'{"v": 2}')}
+    rewrite(path, added)
+    before = content(path)
+
+    rewrite(path, added)
+
+    assert content(path) == before
+
+
+def test_nothing_can_be_added_to_a_file_that_is_not_there(root: UPath) -> None:
+    with pytest.raises(BatchError) as caught:
+        rewrite(root / "quarantine.ndjson", {})
+
+    assert caught.value.code == "work-area-damaged"

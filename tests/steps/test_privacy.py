@@ -201,7 +201,7 @@ def test_of_what_tidepool_refuses_by_name_and_value(
 
     outcome = world.run()
 
-    assert outcome.codes == ["tidepool-rejected"]
+    assert outcome.codes == ["too-many-refused"]
     (error,) = outcome.errors.values()
     assert KEY not in "".join(traceback.format_exception(error))
     assert KEY not in repr(pickle.loads(pickle.dumps(error)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from tests.steps.world import (
     ORIGIN,
     TRUNCATE,
     World,
-    cbg,
     readings,
     wizard,
 )
@@ -26,7 +24,7 @@ from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, TaskOri
 from tidepool_ingest.ledger.errors import LeaseHeldError
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.tidepool import TidepoolPermissionError, TidepoolRejectedError
+from tidepool_ingest.tidepool import TidepoolPermissionError
 
 INJECTED = re.compile(rb',"id":"[0-9a-f]{32}"')
 
@@ -246,28 +244,6 @@ def test_a_user_that_the_account_may_not_write_to(world: World, caplog: pytest.L
     assert world.run().codes == []
     assert len(world.visible(stranger)) == 5
     assert world.check().unreachable == 0
-    assert world.all_right()
-
-
-def test_what_tidepool_refuses_after_all_leaves_the_reason_in_the_ledger(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = json.dumps(cbg(1)).encode()
-    number = world.ready([good, *readings(3, first=10)])
-    monkeypatch.setattr(
-        WorkArea, "read_chunk", lambda area, chunk: [good.replace(b"6.5", b"99.75")] * chunk.records
-    )
-
-    with pytest.raises(TidepoolRejectedError, match="value-out-of-range") as caught:
-        world.upload(number)
-
-    assert caught.value.disposition is Disposition.DATA
-    assert "99.75" not in str(caught.value)
-    assert world.row(number).reason == "tidepool-rejected"
-    assert world.row(number).state is BatchState.UPLOADING
-    monkeypatch.undo()
-    assert world.upload(number).visible_rows == 4
-    assert world.row(number).reason is None
     assert world.all_right()
 
 

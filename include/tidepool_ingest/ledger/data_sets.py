@@ -121,7 +121,8 @@ class DataSets:
 
         :param data_set: its number in the ledger.
         :param state: the new state.
-        :param values: ``upload_id`` when it has just been opened, ``visible_rows`` when it was read back.
+        :param values: ``upload_id`` when it has just been opened, ``expected_rows`` and ``visible_rows``
+            when it was read back.
         """
         now = datetime.now(UTC)
         noted = {**values, "state": state, "updated_at": now}

@@ -13,6 +13,7 @@ from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.options import CHUNK_BYTES
 from tidepool_ingest.prepare.editing import Editing
 from tidepool_ingest.prepare.glucose_guard import GlucoseGuard
+from tidepool_ingest.prepare.places import Places
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.prepare.sorting import RecordSorter, SortedBlock
 from tidepool_ingest.staged_batch import StagedBatch, named
@@ -81,6 +82,7 @@ class _Filing:
         self._accepted_writer = accepted
         self._quarantine_writer = quarantine
         self._chunk_records = chunk_records
+        self._places = Places()
         self._chunk: list[bytes] = []
         self._chunk_bytes = 0
         self._chunk_is_plain = True
@@ -104,6 +106,7 @@ class _Filing:
                 place = (file_number, block.first_position + index)
                 self._refuse(place, record.datum, record.problems, block.lines[index])
             self._identical += record.identical
+        self._places.add(file_number, block.first_position, len(block.lines), found.left_out())
         self._accept(found)
         for position, code in block.refused:
             self._refuse((file_number, position), None, (Problem(code, ""),), None)
@@ -143,7 +146,8 @@ class _Filing:
     def finish_chunk(self) -> None:
         """Write what has gathered as one chunk."""
         if self._chunk:
-            self._accepted_writer.write(self._chunk, plain=self._chunk_is_plain)
+            places = self._places.take(len(self._chunk))
+            self._accepted_writer.write(self._chunk, plain=self._chunk_is_plain, places=places)
         self._chunk, self._chunk_bytes, self._chunk_is_plain = [], 0, True
 
     def _refuse(

@@ -66,9 +66,14 @@ class SortedBlock:
         for index, (line, datum) in enumerate(zip(self.lines, self.data, strict=True)):
             yield self.special.get(index) or Sorted(line, datum)
 
+    def left_out(self) -> list[int]:
+        """Return the indexes of the records that are not uploaded as such, rising."""
+        special = self.special.items()
+        return sorted(index for index, record in special if record.inside or not record.accepted)
+
     def to_upload(self) -> tuple[Sequence[bytes], Sequence[Mapping[str, Any]]]:
         """Return the records that are uploaded as such, as lines and decoded."""
-        out = {index for index, record in self.special.items() if record.inside or not record.accepted}
+        out = set(self.left_out())
         records = zip(self.lines, self.data, strict=True)
         kept = [one for index, one in enumerate(records) if index not in out] if out else records
         lines, data = zip(*kept, strict=True) if len(out) < len(self.lines) else ((), ())

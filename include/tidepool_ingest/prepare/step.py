@@ -61,7 +61,8 @@ def _prepare(
     # A data set that was begun goes on with the chunk plan it was begun with.
     if prepared is None or not (begun or prepared.chunk_records == options.chunk_records):
         prepared = file_batch(batch, work, chunk_records=options.chunk_records)
-    summary = summary_of(batch.label, prepared)
+    refusals = ledger.refusals.of_batch(row.id).values()
+    summary = summary_of(batch.label, prepared).with_refusals(refusals)
     log.info("%s: %s.", batch.label, described(summary))
     counts = summary.model_dump(include={"staged", "accepted", "quarantined", "identical", "expected_rows"})
     ledger.batches.set_counts(row.id, **counts)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
 from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import Refusal
 from tidepool_ingest.staging.work_area import PreparedBatch
 
 REASONS_NAMED = 8
@@ -44,6 +46,28 @@ class PrepareSummary(BaseModel):
     reasons: dict[str, dict[str, int]]
     warnings: dict[str, dict[str, int]]
     edits: dict[str, int]
+
+    def with_refusals(self, refusals: Iterable[Refusal]) -> PrepareSummary:
+        """Return the same with some of the accepted records among the quarantined ones.
+
+        :param refusals: records that Tidepool itself refused in an earlier attempt.
+        """
+        accepted = Counter(self.accepted_by_type)
+        reasons = {kind: Counter(codes) for kind, codes in self.reasons.items()}
+        late, rows = 0, 0
+        for refusal in refusals:
+            late, rows = late + 1, rows + refusal.rows
+            accepted[refusal.type] -= 1
+            codes = {code for code, _pointer in refusal.problems}
+            reasons.setdefault(refusal.type, Counter()).update(codes)
+        changed = {
+            "accepted": self.accepted - late,
+            "quarantined": self.quarantined + late,
+            "expected_rows": self.expected_rows - rows,
+            "accepted_by_type": dict(+accepted),
+            "reasons": {kind: dict(codes) for kind, codes in reasons.items()},
+        }
+        return self.model_copy(update=changed) if late else self
 
 
 class TooManyRefusedError(IngestError):

@@ -18,6 +18,7 @@ from tidepool_ingest.simulator.control import Control
 from tidepool_ingest.simulator.exchange import Answer, Request
 from tidepool_ingest.simulator.faults import Answering, Fault, Faults, Work
 from tidepool_ingest.simulator.platform import Located, Platform, status_answer
+from tidepool_ingest.simulator.rules import Rules
 from tidepool_ingest.simulator.steps import CutError, CutSteps, HeldSteps, Steps
 
 _LOGGER = logging.getLogger(__name__)
@@ -49,14 +50,20 @@ class Application:
     """
 
     def __init__(
-        self, platform: Platform, faults: Faults, executor: Executor, *, latency: float = 0.0
+        self,
+        platform: Platform,
+        faults: Faults,
+        rules: Rules,
+        executor: Executor,
+        *,
+        latency: float = 0.0,
     ) -> None:
         self.latency = latency
         self.requests: list[Exchanged] = []
         self._platform = platform
         self._faults = faults
         self._executor = executor
-        self._control = Control(faults, self._requests_as_json, lambda: self._working)
+        self._control = Control(faults, rules, self._requests_as_json, lambda: self._working)
         self._stopping = threading.Event()
         self._closed = asyncio.Event()
         self._loop = asyncio.get_running_loop()

@@ -5,6 +5,8 @@
 - ``GET /simulator/faults``: ``{"faults": […], "counts": {label: struck}, "working": n}``; ``working`` counts
   the requests under way, late work too: at 0 the world has settled
 - ``DELETE /simulator/faults`` takes all faults away, ``DELETE /simulator/faults/{id}`` one of them: 204
+- ``POST /simulator/rules`` adds a validation rule or a list of them (:class:`.rules.Rule` as JSON): 204;
+  ``DELETE /simulator/rules`` takes all of them back: 204
 - ``GET /simulator/requests``: ``[{"method", "route", "operation", "status", "fault"}, …]``
 """
 
@@ -12,14 +14,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tidepool_ingest.simulator.exchange import Answer, Request, Route, Router
 from tidepool_ingest.simulator.faults import Fault, Faults
+from tidepool_ingest.simulator.rules import Rule, Rules
 
 _ROOT = "/simulator/"
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Control:
@@ -30,9 +35,14 @@ class Control:
     """
 
     def __init__(
-        self, faults: Faults, requests: Callable[[], list[dict[str, Any]]], working: Callable[[], int]
+        self,
+        faults: Faults,
+        rules: Rules,
+        requests: Callable[[], list[dict[str, Any]]],
+        working: Callable[[], int],
     ) -> None:
         self._faults = faults
+        self._rules = rules
         self._requests = requests
         self._working = working
         self._router = Router([
@@ -40,6 +50,8 @@ class Control:
             Route("POST", "/simulator/faults", "control", self._add),
             Route("DELETE", "/simulator/faults", "control", self._clear),
             Route("DELETE", "/simulator/faults/{id}", "control", self._remove),
+            Route("POST", "/simulator/rules", "control", self._add_rules),
+            Route("DELETE", "/simulator/rules", "control", self._clear_rules),
             Route("GET", "/simulator/requests", "control", self._list_requests),
         ])  # fmt: skip
 
@@ -68,15 +80,9 @@ class Control:
         )
 
     def _add(self, request: Request) -> Answer:
-        try:
-            given = json.loads(request.body)
-            faults = [Fault.model_validate(one) for one in (given if isinstance(given, list) else [given])]
-        except ValidationError as error:
-            return _problem(
-                400, "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            )
-        except ValueError:
-            return _problem(400, "the body must be a fault or a list of faults, as JSON")
+        faults = _given(request, Fault)
+        if isinstance(faults, Answer):
+            return faults
         return Answer.of_json(201, {"ids": self._faults.add(*faults)})
 
     def _clear(self, request: Request) -> Answer:
@@ -91,9 +97,35 @@ class Control:
         self._faults.remove(int(fault_id))
         return Answer(204)
 
+    def _add_rules(self, request: Request) -> Answer:
+        rules = _given(request, Rule)
+        if isinstance(rules, Answer):
+            return rules
+        self._rules.add(*rules)
+        return Answer(204)
+
+    def _clear_rules(self, request: Request) -> Answer:
+        del request
+        self._rules.clear()
+        return Answer(204)
+
     def _list_requests(self, request: Request) -> Answer:
         del request
         return Answer.of_json(200, self._requests())
+
+
+def _given(request: Request, model: type[Model]) -> list[Model] | Answer:
+    """Return what a body holds, one or a list; or the answer that says what is wrong with it."""
+    name = model.__name__.lower()
+    try:
+        given = json.loads(request.body)
+        return [model.model_validate(one) for one in (given if isinstance(given, list) else [given])]
+    except ValidationError as error:
+        return _problem(
+            400, "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        )
+    except ValueError:
+        return _problem(400, f"the body must be a {name} or a list of {name}s, as JSON")
 
 
 def _problem(status: int, message: str) -> Answer:

@@ -37,6 +37,7 @@ from tidepool_ingest.simulator.exchange import (
 from tidepool_ingest.simulator.instants import now_text
 from tidepool_ingest.simulator.queries import Parameters
 from tidepool_ingest.simulator.records import CLOSED, DataSet, Datum
+from tidepool_ingest.simulator.rules import Rules
 from tidepool_ingest.simulator.selectors import InvalidSelectorsError, selection_of
 from tidepool_ingest.simulator.sessions import Identity, Sessions
 from tidepool_ingest.simulator.store import Store
@@ -46,8 +47,9 @@ from tidepool_ingest.simulator.writes import MissingDeviceError
 class DataService:
     """Answer what goes to the data service."""
 
-    def __init__(self, store: Store, accounts: Accounts, sessions: Sessions) -> None:
+    def __init__(self, store: Store, accounts: Accounts, sessions: Sessions, rules: Rules) -> None:
         self._store = store
+        self._rules = rules
         self._accounts = accounts
         self._sessions = sessions
         self.router = Router(self._routes())
@@ -230,7 +232,7 @@ class DataService:
     def _post(self, request: Request, identity: Identity, upload_id: str) -> Answer:
         data_set = self._writable_set(request, identity, upload_id)
         posted = self._json(request, list)
-        stored, wrong = _stored_of(posted)
+        stored, wrong = _stored_of(posted, self._rules)
         if wrong:
             return refusals.refused(wrong)
         deduplicator = self._deduplicator(request, data_set)
@@ -282,7 +284,7 @@ def _failure(request: Request) -> RefusedError:
     return RefusedError(handler_error(request, "internal-server-failure"))
 
 
-def _stored_of(posted: list[Any]) -> tuple[list[Datum], list[refusals.Refusal]]:
+def _stored_of(posted: list[Any], rules: Rules) -> tuple[list[Datum], list[refusals.Refusal]]:
     """Return what is to be stored of posted data, embedded data last, and what is wrong with them.
 
     Problems of parsing, in any datum, hide the others.
@@ -299,7 +301,11 @@ def _stored_of(posted: list[Any]) -> tuple[list[Datum], list[refusals.Refusal]]:
         except NotAcceptedError as error:
             stage = parsing if refusals.is_parse_stage(datum) else validating
             stage += refusals.of_datum(index, datum, error.problems)
-        else:
+            continue
+        now_wrong, then_wrong = rules.broken_by(datum)
+        parsing += refusals.of_datum(index, datum, now_wrong)
+        validating += refusals.of_datum(index, datum, then_wrong)
+        if not (now_wrong or then_wrong):
             stored.append(Datum(first))
             split_off += map(Datum, rest)
     return stored + split_off, parsing or validating

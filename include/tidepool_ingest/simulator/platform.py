@@ -21,6 +21,7 @@ from tidepool_ingest.simulator.login_service import LoginService
 from tidepool_ingest.simulator.neighbours import Neighbours
 from tidepool_ingest.simulator.oidc_service import OidcService
 from tidepool_ingest.simulator.reading_service import ReadingService
+from tidepool_ingest.simulator.rules import Rules
 from tidepool_ingest.simulator.sessions import Sessions
 from tidepool_ingest.simulator.store import Store
 
@@ -50,9 +51,11 @@ class Located:
 class Platform:
     """Route a request to its service and answer it."""
 
-    def __init__(self, database: Database, store: Store, accounts: Accounts, sessions: Sessions) -> None:
+    def __init__(
+        self, database: Database, store: Store, accounts: Accounts, sessions: Sessions, rules: Rules
+    ) -> None:
         self._store = store
-        self._data = DataService(self._store, accounts, sessions)
+        self._data = DataService(self._store, accounts, sessions, rules)
         self._others = Router([
             *LoginService(accounts, sessions).routes(),
             *OidcService(accounts, sessions).routes(),

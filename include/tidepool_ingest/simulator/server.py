@@ -20,6 +20,7 @@ from tidepool_ingest.simulator.application import Application, Exchanged
 from tidepool_ingest.simulator.database import Database
 from tidepool_ingest.simulator.faults import Faults
 from tidepool_ingest.simulator.platform import Platform
+from tidepool_ingest.simulator.rules import Rules
 from tidepool_ingest.simulator.sessions import DEFAULT_TOKEN_LIFETIME, Sessions
 from tidepool_ingest.simulator.store import Store
 
@@ -77,6 +78,7 @@ class Simulator:
     ) -> None:
         self.accounts = accounts or Accounts()
         self.faults = Faults(seed)
+        self.rules = Rules()
         self.database = Database(store)
         self.store = Store(self.database, undo_loses=undo_loses)
         self.sessions = Sessions(self.database, lifetime=token_lifetime, rotate=rotate_refresh_tokens)
@@ -169,8 +171,10 @@ class Simulator:
         asyncio.run(self._serve(started))
 
     async def _serve(self, started: threading.Event) -> None:
-        platform = Platform(self.database, self.store, self.accounts, self.sessions)
-        self._application = Application(platform, self.faults, self._executor, latency=self._latency)
+        platform = Platform(self.database, self.store, self.accounts, self.sessions, self.rules)
+        self._application = Application(
+            platform, self.faults, self.rules, self._executor, latency=self._latency
+        )
         config = uvicorn.Config(
             self._application,
             http=_Protocol,

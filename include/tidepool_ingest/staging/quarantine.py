@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
@@ -21,10 +22,13 @@ from tidepool_ingest.staging import ndjson
 from tidepool_ingest.staging.block import Block
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.splice import members
-from tidepool_ingest.staging.storage import WholeFileWriter
+from tidepool_ingest.staging.storage import WholeFileWriter, read_blocks
 
 WRITE_BYTES: Final = 1024 * 1024
 """Bytes gathered before they are written."""
+
+Place = tuple[int, int]
+"""Number of a file in its manifest, from 1, and position of a record in it, from 0."""
 
 _ENTRY: Final = frozenset({"file", "position", "problems"})
 
@@ -67,7 +71,13 @@ class QuarantineWriter:
             "position": position,
             "problems": [{"code": code, "pointer": pointer} for code, pointer in problems],
         }
-        line = b"%s,%s}\n" % (_json(entry)[:-1], _record_member(record))
+        self.keep(b"%s,%s}\n" % (_json(entry)[:-1], _record_member(record)))
+
+    def keep(self, line: bytes) -> None:
+        """Append an entry as it stands in a quarantine file.
+
+        :param line: the entry, line end included.
+        """
         self._waiting.append(line)
         self._waiting_bytes += len(line)
         self.records += 1
@@ -78,6 +88,44 @@ class QuarantineWriter:
         self._writer.write(b"".join(self._waiting))
         self._waiting.clear()
         self._waiting_bytes = 0
+
+
+def rewrite(path: UPath, entries: Mapping[Place, tuple[Iterable[tuple[str, str]], bytes]]) -> None:
+    """Add entries to a quarantine file; what it holds of the same places is replaced.
+
+    :param path: the file.
+    :param entries: problems and record by number of the file and position in it.
+    :raises BatchError: ``work-area-damaged`` when there is no such file.
+    """
+    # Some storages empty a file when it is opened for writing: what is kept has to lie elsewhere by then.
+    with tempfile.TemporaryFile() as kept:
+        for line in _lines(read_blocks(path, missing="work-area-damaged")):
+            entry = json.loads(line)
+            if (entry["file"], entry["position"]) not in entries:
+                kept.write(line)
+        kept.seek(0)
+        _write(path, kept, entries)
+
+
+def _write(
+    path: UPath, kept: Iterable[bytes], entries: Mapping[Place, tuple[Iterable[tuple[str, str]], bytes]]
+) -> None:
+    with QuarantineWriter(path) as writer:
+        for line in kept:
+            writer.keep(line)
+        for (file_number, position), (problems, record) in entries.items():
+            writer.add(file_number, position, problems, record)
+
+
+def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield whole lines, however long; each ends in a line feed."""
+    begun: list[bytes] = []
+    for block in blocks:
+        *whole, rest = block.split(b"\n")
+        for line in whole:
+            yield b"".join((*begun, line, b"\n"))
+            begun.clear()
+        begun.append(rest)
 
 
 def _record_member(record: bytes | None) -> bytes:

@@ -14,16 +14,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.quarantine import QuarantineWriter
+from tidepool_ingest.staging.quarantine import QuarantineWriter, rewrite
 from tidepool_ingest.staging.storage import (
     WholeFileWriter,
     make_folder,
@@ -39,7 +39,7 @@ ACCEPTED_NAME = "accepted.ndjson"
 QUARANTINE_NAME = "quarantine.ndjson"
 PREPARED_NAME = "prepared.json"
 
-PREPARED_VERSION = 1
+PREPARED_VERSION = 2
 """Version of ``prepared.json``; an area of another version is prepared again."""
 
 MAX_PREPARED_BYTES = 256 * 1024 * 1024
@@ -56,6 +56,19 @@ class _Model(BaseModel):
     )
 
 
+class Run(NamedTuple):
+    """Records that follow each other in a staged file.
+
+    :param file: number of the file in the manifest, counting from 1.
+    :param position: place of the first one in it, counting from 0.
+    :param records: how many they are.
+    """
+
+    file: int
+    position: int
+    records: int
+
+
 class Chunk(_Model):
     """Accepted records that travel in one request.
 
@@ -67,6 +80,7 @@ class Chunk(_Model):
     :param digest: sha256 of those bytes, in hex.
     :param plain: whether no record of it was staged with an identifier or holds an embedded datum, so that
         identifiers can be appended without a look into the records.
+    :param places: where its records were staged, in their order.
     """
 
     index: _Count
@@ -76,6 +90,22 @@ class Chunk(_Model):
     records: _Count
     digest: _Digest
     plain: bool = False
+    places: tuple[Run, ...] = ()
+
+    def place_of(self, ordinal: int) -> tuple[int, int]:
+        """Return where one of its records was staged.
+
+        :param ordinal: the record's place among the accepted ones, from 0.
+        :return: number of the file, from 1, and position in it, from 0.
+        :raises ValueError: it is no record of this chunk.
+        """
+        left = ordinal - self.first_record
+        if left >= 0:
+            for run in self.places:
+                if left < run.records:
+                    return run.file, run.position + left
+                left -= run.records
+        raise ValueError("the record is none of this chunk")
 
 
 class PreparedBatch(_Model):
@@ -192,6 +222,25 @@ class WorkArea:
             raise BatchError("work-area-damaged", detail=f"chunk {chunk.index} differs from its digest")
         return content.split(b"\n")[:-1]
 
+    def add_to_quarantine(
+        self, prepared: PreparedBatch, refused: Mapping[int, Sequence[tuple[str, str]]]
+    ) -> None:
+        """Let the quarantine file hold accepted records too that Tidepool refused; those in it stay once.
+
+        :param prepared: this area's plan.
+        :param refused: codes and pointers by the record's place among the accepted ones.
+        :raises BatchError: ``work-area-damaged`` when a file is not what prepare wrote.
+        """
+        entries = {}
+        for chunk in prepared.chunks:
+            ordinals = range(chunk.first_record, chunk.first_record + chunk.records)
+            if wanted := [ordinal for ordinal in refused if ordinal in ordinals]:
+                lines = self.read_chunk(chunk)
+                for ordinal in wanted:
+                    line = lines[ordinal - chunk.first_record]
+                    entries[chunk.place_of(ordinal)] = (refused[ordinal], line)
+        rewrite(self.quarantine_path, entries)
+
     def discard(self) -> None:
         """Remove the area, the plan first; nothing happens when it is not there."""
         remove_file(self.path / PREPARED_NAME)
@@ -218,11 +267,12 @@ class AcceptedWriter:
     ) -> None:
         self._writer.__exit__(kind, error, trace)
 
-    def write(self, lines: Sequence[bytes], *, plain: bool = False) -> Chunk:
+    def write(self, lines: Sequence[bytes], *, plain: bool = False, places: Sequence[Run] = ()) -> Chunk:
         """Append the records of one chunk.
 
         :param lines: the records, none of them with a line break.
         :param plain: see :class:`Chunk`.
+        :param places: see :class:`Chunk`.
         :raises ValueError: a record has a line break; JSON has none inside a string, so it was not judged.
         """
         content = b"\n".join(lines) + b"\n" if lines else b""
@@ -236,6 +286,7 @@ class AcceptedWriter:
             records=len(lines),
             digest=hashlib.sha256(content).hexdigest(),
             plain=plain,
+            places=tuple(places),
         )
         self._writer.write(content)
         self._records += len(lines)

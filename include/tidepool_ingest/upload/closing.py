@@ -7,6 +7,7 @@ what Tidepool then shows decides whether the batch is done.
 from __future__ import annotations
 
 import time
+from collections.abc import Set as AbstractSet
 
 from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease
 from tidepool_ingest.privacy import short_hash
@@ -39,13 +40,14 @@ class Closing:
         self._lease = lease
         self._caution = caution
 
-    def close_and_look(self, data_set: DataSetRow) -> Comparison:
+    def close_and_look(self, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
         """Close a data set unless it is closed, and read it back.
 
         The deduplicator compares with what is active at that moment: of one device, one data set at a time
         is closed and read back.
 
         :param data_set: all its chunks are stored.
+        :param refused: places of the records that Tidepool refused.
         :raises StartOverError: Tidepool does not know it any more.
         """
         timing = self._job.timing
@@ -58,7 +60,7 @@ class Closing:
             if data_set.state is not DataSetState.CLOSED:
                 in_doubt = self._close(data_set, caution)
                 self._job.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED, lease=self._lease)
-            return self._look(str(data_set.upload_id), caution, patiently=in_doubt)
+            return self._look(str(data_set.upload_id), refused, caution, patiently=in_doubt)
 
     def _close(self, data_set: DataSetRow, caution: Caution) -> bool:
         """Close the set; tell whether the answer leaves a doubt about what is visible."""
@@ -81,15 +83,17 @@ class Closing:
                 return in_doubt
         return in_doubt
 
-    def _look(self, upload_id: str, caution: Caution, *, patiently: bool) -> Comparison:
+    def _look(
+        self, upload_id: str, refused: AbstractSet[int], caution: Caution, *, patiently: bool
+    ) -> Comparison:
         wait = self._job.timing.visible_wait if patiently else self._job.timing.visible_poll
         give_up = time.monotonic() + wait
         while True:
-            comparison = caution.ask(lambda: self._comparison(upload_id))
+            comparison = caution.ask(lambda: self._comparison(upload_id, refused))
             if comparison.is_exact or time.monotonic() >= give_up:
                 return comparison
             time.sleep(self._job.timing.visible_poll)
 
-    def _comparison(self, upload_id: str) -> Comparison:
+    def _comparison(self, upload_id: str, refused: AbstractSet[int]) -> Comparison:
         shown = self._job.client.read_data(self._job.batch.user_id, upload_id=upload_id)
-        return compare(self._job.work, self._job.prepared, upload_id, shown)
+        return compare(self._job.work, self._job.prepared, upload_id, shown, refused)

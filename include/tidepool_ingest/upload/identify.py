@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from typing import NamedTuple
 
 from tidepool_ingest.model import embedded_data
 from tidepool_ingest.staging.splice import with_member, with_member_in
@@ -30,25 +31,36 @@ def datum_id(upload_id: str, ordinal: int, part: str = "") -> str:
     return blake2b(f"{ordinal}/{part}".encode(), digest_size=ID_BYTES, key=upload_id.encode()).hexdigest()
 
 
-def identified(
-    lines: Iterable[bytes], chunk: Chunk, upload_id: str
-) -> Iterator[tuple[bytes, tuple[str, ...]]]:
+class Identified(NamedTuple):
+    """One record as it is sent.
+
+    :param ordinal: its place among the batch's accepted records, from 0.
+    :param line: its text, identifiers included.
+    :param ids: identifiers of the rows that Tidepool makes of it.
+    """
+
+    ordinal: int
+    line: bytes
+    ids: tuple[str, ...]
+
+
+def identified(lines: Iterable[bytes], chunk: Chunk, upload_id: str) -> Iterator[Identified]:
     """Give each accepted record of a chunk its identifiers, embedded data too.
 
     :param lines: the chunk's records as they were accepted.
     :param chunk: where they stand among the batch's records, and whether any needs a closer look.
     :param upload_id: the data set that they go to.
-    :return: each record as it is sent, with the identifiers of the rows that Tidepool makes of it.
+    :return: each record as it is sent.
     """
     for ordinal, line in enumerate(lines, chunk.first_record):
         if chunk.plain:
             own = datum_id(upload_id, ordinal)
-            yield with_member(line, "id", f'"{own}"'.encode()), (own,)
+            yield Identified(ordinal, with_member(line, "id", f'"{own}"'.encode()), (own,))
         else:
             yield _looked_into(line, ordinal, upload_id)
 
 
-def _looked_into(line: bytes, ordinal: int, upload_id: str) -> tuple[bytes, tuple[str, ...]]:
+def _looked_into(line: bytes, ordinal: int, upload_id: str) -> Identified:
     datum = json.loads(line)
     ids = []
     for part in embedded_data(datum):
@@ -61,4 +73,4 @@ def _looked_into(line: bytes, ordinal: int, upload_id: str) -> tuple[bytes, tupl
     if own is None:
         own = datum_id(upload_id, ordinal)
         line = with_member(line, "id", f'"{own}"'.encode())
-    return line, (own, *ids)
+    return Identified(ordinal, line, (own, *ids))

@@ -44,6 +44,7 @@ class UploadJob:
     :param origin: the task at work, for the ledger.
     :param timing: how long steps may take.
     :param at_once: chunks of it that may be under way at the same time.
+    :param max_refused_percent: share of refused records above which it is not uploaded, 0 to 100.
     :param counts: what its requests have come to.
     """
 
@@ -57,6 +58,7 @@ class UploadJob:
     origin: TaskOrigin
     timing: Timing
     at_once: int
+    max_refused_percent: float
     counts: Counts = field(default_factory=Counts)
 
 
@@ -70,6 +72,7 @@ def job_of(
     origin: TaskOrigin | None,
     timing: Timing,
     at_once: int,
+    max_refused_percent: float,
 ) -> UploadJob:
     """Return the job of uploading a prepared batch.
 
@@ -93,4 +96,5 @@ def job_of(
         origin=origin or TaskOrigin(),
         timing=timing,
         at_once=at_once,
+        max_refused_percent=max_refused_percent,
     )

@@ -12,17 +12,20 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 
 from tidepool_ingest.ledger import ChunkState, DataSetRow, Lease
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.tidepool import (
     TidepoolDataSetClosedError,
     TidepoolNotFoundError,
+    TidepoolRejectedError,
     TidepoolUnreachableError,
 )
 from tidepool_ingest.upload.caution import Caution, UploadStoppedError
-from tidepool_ingest.upload.identify import identified
+from tidepool_ingest.upload.identify import Identified, identified
 from tidepool_ingest.upload.job import UploadJob
+from tidepool_ingest.upload.refused import RefusedRecords
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +41,19 @@ class Sending:
     :param data_set: where its records go; it is open.
     :param lease: the claim on the batch, under which the ledger is written.
     :param caution: covers the requests.
+    :param refused: records that are not sent, and those that Tidepool refuses now.
     """
 
-    def __init__(self, job: UploadJob, data_set: DataSetRow, lease: Lease, caution: Caution) -> None:
+    def __init__(
+        self,
+        job: UploadJob,
+        data_set: DataSetRow,
+        lease: Lease,
+        caution: Caution,
+        refused: RefusedRecords,
+    ) -> None:
         self._job = job
+        self._refused = refused
         self._data_set = data_set
         self._upload_id = str(data_set.upload_id)
         self._lease = lease
@@ -121,14 +133,24 @@ class Sending:
     def _send(self, chunk: Chunk, *, in_doubt: bool) -> None:
         records = list(identified(self._job.work.read_chunk(chunk), chunk, self._upload_id))
         if in_doubt:
-            self._take_back([one for _line, ids in records for one in ids])
+            self._take_back([one for record in records for one in record.ids])
         self._caution.go_on()
         self._job.ledger.data_sets.begin_chunk(
             self._data_set.id, chunk.index, digest=chunk.digest, records=chunk.records, lease=self._lease
         )
-        body = b"[" + b",".join(line for line, _ids in records) + b"]"
-        self._caution.send(lambda: self._job.client.upload_data(self._upload_id, body))
+        self._post(records)
         self._job.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=self._lease)
+
+    def _post(self, records: Sequence[Identified]) -> None:
+        """Send records; those that Tidepool refuses go to quarantine, and the others are sent again."""
+        while left := [record for record in records if record.ordinal not in self._refused.ordinals]:
+            body = b"[" + b",".join(record.line for record in left) + b"]"
+            try:
+                self._caution.send(partial(self._job.client.upload_data, self._upload_id, body))
+            except TidepoolRejectedError as error:
+                self._refused.note(left, error)
+            else:
+                return
 
     def _take_back(self, ids: Sequence[str]) -> None:
         """Remove what the data set may hold of a chunk in doubt."""

@@ -31,6 +31,7 @@ from tidepool_ingest.ledger import (
     Ledger,
     TaskOrigin,
 )
+from tidepool_ingest.options import MAX_QUARANTINED_PERCENT
 from tidepool_ingest.tidepool import (
     ClientSettings,
     TidepoolClient,
@@ -43,6 +44,7 @@ from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.closing import Closing
 from tidepool_ingest.upload.job import UploadJob, job_of
 from tidepool_ingest.upload.pace import Pace
+from tidepool_ingest.upload.refused import RefusedRecords, TooManyRefusedByTidepoolError
 from tidepool_ingest.upload.sending import Sending, StartOverError
 from tidepool_ingest.upload.summary import UploadSummary
 from tidepool_ingest.upload.timing import Timing
@@ -69,6 +71,7 @@ class BatchUpload:
     :param on_open: told the data set's id the moment it is known.
     :param force: open another data set even if the batch is verified in one.
     :param at_once: chunks that may be under way at the same time.
+    :param max_refused_percent: share of refused records, by Tidepool itself too, above which it stops.
     :param timing: how long steps may take; ``timing.USUAL`` when left out.
     """
 
@@ -84,6 +87,7 @@ class BatchUpload:
         on_open: Callable[[str], None] | None = None,
         force: bool = False,
         at_once: int = CHUNKS_AT_ONCE,
+        max_refused_percent: float = MAX_QUARANTINED_PERCENT,
         timing: Timing | None = None,
     ) -> None:
         self._job = job_of(
@@ -95,6 +99,7 @@ class BatchUpload:
             origin=origin,
             timing=timing or timings.USUAL,
             at_once=at_once,
+            max_refused_percent=max_refused_percent,
         )
         self._on_open = on_open or (lambda data_set_id: None)
         self._force = force
@@ -130,6 +135,7 @@ class _Attempt:
         self._caution = caution
         self._on_open = on_open
         self._force = force
+        self._refused = RefusedRecords(job, lease)
 
     def run(self) -> UploadSummary:
         if done := self._done():
@@ -145,7 +151,10 @@ class _Attempt:
     def _until_verified(self) -> UploadSummary:
         comparison: Comparison | None = None
         for _ in range(DATA_SETS_AN_ATTEMPT):
-            data_set = self._resume() or self._open()
+            data_set = self._resume()
+            if data_set is None:
+                self._refused.check()
+                data_set = self._open()
             try:
                 comparison = self._sent_and_closed(data_set)
             except StartOverError as reason:
@@ -156,17 +165,28 @@ class _Attempt:
                 difference = VerificationError(comparison).what
                 log.warning("Data set %s is given up: %s", data_set.upload_id, difference)
             self._give_up(data_set)
-        raise VerificationError(comparison or Comparison(self._job.prepared.expected_rows, 0))
+        expected = self._job.prepared.expected_rows - self._refused.rows
+        raise VerificationError(comparison or Comparison(expected, 0))
 
     def _sent_and_closed(self, data_set: DataSetRow) -> Comparison:
+        job = self._job
         if data_set.state is DataSetState.OPEN:
-            Sending(self._job, data_set, self._lease, self._caution).send(self._job.prepared.chunks)
-        return Closing(self._job, self._lease, self._caution).close_and_look(data_set)
+            sending = Sending(job, data_set, self._lease, self._caution, self._refused)
+            try:
+                sending.send(job.prepared.chunks)
+            except TooManyRefusedByTidepoolError:
+                self._refused.finish()
+                self._give_up(data_set)
+                raise
+            self._refused.finish()
+        closing = Closing(job, self._lease, self._caution)
+        return closing.close_and_look(data_set, self._refused.ordinals)
 
     def _note_failure(self, error: IngestError) -> None:
         latest = self._latest()
         begun = latest is not None and latest.state.may_hold_data
-        self._set_batch(BatchState.UPLOADING if begun else BatchState.FAILED, reason=error.code)
+        ended = BatchState.HELD if isinstance(error, TooManyRefusedByTidepoolError) else BatchState.FAILED
+        self._set_batch(BatchState.UPLOADING if begun else ended, reason=error.code)
         # Errors of the client know the data set and the user's short hash, not the batch.
         log.error("%s cannot be uploaded: %s", self._job.batch.label, error)
 
@@ -214,7 +234,7 @@ class _Attempt:
             job.batch.id,
             data_set_type="normal",
             deduplicator=job.deduplicator.name,
-            expected_rows=job.prepared.expected_rows,
+            expected_rows=job.prepared.expected_rows - self._refused.rows,
             origin=job.origin,
             lease=self._lease,
         )
@@ -232,7 +252,12 @@ class _Attempt:
         return latest
 
     def _verified(self, data_set: DataSetRow, comparison: Comparison) -> UploadSummary:
-        self._set_data_set(data_set, DataSetState.VERIFIED, visible_rows=comparison.visible)
+        self._set_data_set(
+            data_set,
+            DataSetState.VERIFIED,
+            expected_rows=comparison.expected,
+            visible_rows=comparison.visible,
+        )
         self._set_batch(BatchState.VERIFIED)
         log.info(
             "Data set %s is verified: %d rows are visible, each once.", data_set.upload_id, comparison.visible

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
-from tidepool_ingest.upload.identify import identified
+from tidepool_ingest.upload.identify import Identified, identified
 
 POSITIONS_NAMED = 10
 """How many missing or doubled records a message names by position."""
@@ -61,7 +62,11 @@ class VerificationError(IngestError):
 
 
 def compare(
-    work: WorkArea, prepared: PreparedBatch, upload_id: str, shown: Iterable[dict[str, Any]]
+    work: WorkArea,
+    prepared: PreparedBatch,
+    upload_id: str,
+    shown: Iterable[dict[str, Any]],
+    refused: AbstractSet[int] = frozenset(),
 ) -> Comparison:
     """Hold a read-back against the accepted records.
 
@@ -69,6 +74,7 @@ def compare(
     :param prepared: its chunk plan.
     :param upload_id: the data set that was read back.
     :param shown: the read-back, the data set's own record (type ``upload``) included.
+    :param refused: places, among the accepted records, of those that Tidepool refused.
     """
     seen: Counter[str] = Counter()
     deleted = False
@@ -79,21 +85,21 @@ def compare(
             seen[str(datum.get("id"))] += 1
     visible = seen.total()
     expected, missing, double = 0, [], []
-    for ordinal, ids in _sent(work, prepared, upload_id):
-        expected += len(ids)
-        counts = [seen.pop(one, 0) for one in ids]
+    for sent in _sent(work, prepared, upload_id):
+        if sent.ordinal in refused:
+            continue
+        expected += len(sent.ids)
+        counts = [seen.pop(one, 0) for one in sent.ids]
         if 0 in counts:
-            missing.append(ordinal)
+            missing.append(sent.ordinal)
         if max(counts) > 1:
-            double.append(ordinal)
+            double.append(sent.ordinal)
     return Comparison(expected, visible, tuple(missing), tuple(double), seen.total(), deleted)
 
 
-def _sent(work: WorkArea, prepared: PreparedBatch, upload_id: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _sent(work: WorkArea, prepared: PreparedBatch, upload_id: str) -> Iterator[Identified]:
     for chunk in prepared.chunks:
-        sent = identified(work.read_chunk(chunk), chunk, upload_id)
-        for ordinal, (_line, ids) in enumerate(sent, chunk.first_record):
-            yield ordinal, ids
+        yield from identified(work.read_chunk(chunk), chunk, upload_id)
 
 
 def _named(what: str, positions: tuple[int, ...]) -> str:

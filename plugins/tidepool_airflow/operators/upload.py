@@ -72,6 +72,7 @@ class TidepoolUploadOperator(TidepoolOperator):
                 on_open=opened,
                 force=options.force,
                 at_once=options.chunks_at_once(self.parallel_chunks),
+                max_refused_percent=options.max_quarantined_percent,
             )
             summary = self._upload.run()
         return {**vars(summary), "state": str(summary.state)}

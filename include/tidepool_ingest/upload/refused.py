@@ -1,0 +1,149 @@
+"""Records that local validation accepted and Tidepool refuses all the same.
+
+One such record makes Tidepool refuse its whole request and store none of it. The answer names it by its place
+in the request, so that it can go to quarantine and the others be sent again. What was refused once is noted
+in the ledger and never sent again for this batch, whatever data set it goes to.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import Lease, Refusal
+from tidepool_ingest.model import masked_pointer
+from tidepool_ingest.tidepool import TidepoolRejectedError
+from tidepool_ingest.upload.identify import Identified
+from tidepool_ingest.upload.job import UploadJob
+
+log = logging.getLogger(__name__)
+
+
+class TooManyRefusedByTidepoolError(IngestError):
+    """Tidepool itself refused more of a batch's records than the run allows.
+
+    :param batch: the batch's label.
+    :param refused: records in quarantine, those that local validation refused included.
+    :param staged: records staged.
+    :param allowed: the share allowed, in percent.
+    """
+
+    disposition: Disposition = Disposition.DATA
+
+    def __init__(self, batch: str, refused: int, staged: int, allowed: float) -> None:
+        super().__init__(
+            f"{batch} stops before its data set is closed: {refused} of {staged} records "
+            f"({100 * refused / staged:.1f} %) were refused, some of them by Tidepool itself, more than the "
+            f"{allowed:g} % allowed. Nothing of it is visible.",
+            remedy="Look at the quarantine file in the batch's work area, correct the batch and stage it "
+            "again; or allow a larger share for this run.",
+            code="too-many-refused",
+        )
+
+
+class RefusedRecords:
+    """The records of one batch that Tidepool refused. Safe to use from several threads.
+
+    :param job: the batch.
+    :param lease: the claim on it, under which the ledger is written.
+    """
+
+    def __init__(self, job: UploadJob, lease: Lease) -> None:
+        self._job = job
+        self._lease = lease
+        self._lock = threading.Lock()
+        self._known = job.ledger.refusals.of_batch(job.batch.id)
+
+    @property
+    def ordinals(self) -> frozenset[int]:
+        """Their places among the records that ``prepare`` accepted."""
+        with self._lock:
+            return frozenset(self._known)
+
+    @property
+    def rows(self) -> int:
+        """Rows that Tidepool would have made of them."""
+        with self._lock:
+            return sum(one.rows for one in self._known.values())
+
+    def note(self, sent: Sequence[Identified], error: TidepoolRejectedError) -> None:
+        """Note which records of a request were refused.
+
+        :param sent: the records in the order in which they were sent.
+        :param error: the answer.
+        :raises TidepoolRejectedError: the answer, if it names no record of the request.
+        :raises TooManyRefusedByTidepoolError: if too many are refused by now.
+        """
+        found = _refusals(sent, error)
+        if not found:
+            raise error
+        with self._lock:
+            self._job.ledger.refusals.add(self._job.batch.id, found, lease=self._lease)
+            self._known.update((one.ordinal, one) for one in found)
+        log.warning(
+            "Tidepool refused %d records that local validation accepted (%s): they go to quarantine. "
+            "Please report it with these codes.",
+            len(found),
+            _named(found),
+        )
+        self.check()
+
+    def check(self) -> None:
+        """Make sure that no more are refused than the run allows, and that some are left.
+
+        :raises TooManyRefusedByTidepoolError: if not.
+        """
+        prepared = self._job.prepared
+        with self._lock:
+            late = len(self._known)
+        if not late:
+            return
+        refused = prepared.quarantined + late
+        travelling = sum(chunk.records for chunk in prepared.chunks)
+        if refused * 100 > self._job.max_refused_percent * prepared.records or late == travelling:
+            raise TooManyRefusedByTidepoolError(
+                self._job.batch.label, refused, prepared.records, self._job.max_refused_percent
+            )
+
+    def finish(self) -> None:
+        """Let the quarantine file and the ledger's counts tell of them, before anything is visible."""
+        with self._lock:
+            known = dict(self._known)
+        if not known:
+            return
+        job = self._job
+        job.work.add_to_quarantine(
+            job.prepared, {ordinal: one.problems for ordinal, one in sorted(known.items())}
+        )
+        job.ledger.batches.set_counts(
+            job.batch.id,
+            accepted=sum(job.prepared.accepted.values()) - len(known),
+            quarantined=job.prepared.quarantined + len(known),
+            expected_rows=job.prepared.expected_rows - sum(one.rows for one in known.values()),
+        )
+
+
+def _refusals(sent: Sequence[Identified], error: TidepoolRejectedError) -> list[Refusal]:
+    problems: dict[int, list[tuple[str, str]]] = {}
+    for problem in error.problems:
+        if problem.index is not None and problem.index < len(sent):
+            found = (problem.code, masked_pointer(problem.pointer))
+            problems.setdefault(problem.index, []).append(found)
+    return [
+        Refusal(
+            ordinal=sent[index].ordinal,
+            type=str(json.loads(sent[index].line)["type"]),
+            rows=len(sent[index].ids),
+            problems=tuple(found),
+        )
+        for index, found in sorted(problems.items())
+    ]
+
+
+def _named(refused: Iterable[Refusal]) -> str:
+    counted = Counter((one.type, code) for one in refused for code, _pointer in one.problems)
+    return ", ".join(f"{count} {kind} {code}" for (kind, code), count in counted.most_common(5))
