@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,6 +86,13 @@ def up(folder: Path) -> Iterator[Up]:
         running.process.wait()
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder to keep everything in. Not pytest's own: run by root, PostgreSQL may not enter that one."""
+    with tempfile.TemporaryDirectory(prefix="tidepool-up-") as made:
+        yield Path(made) / "up"
+
+
 def run_up(folder: Path, port: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tidepool_airflow.local.up"],
@@ -96,8 +104,16 @@ def run_up(folder: Path, port: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
-    folder = tmp_path / "up"
+def in_its_shell(folder: Path, command: str) -> str:
+    """Run a command as the lines that `make up` prints tell to."""
+    ended = subprocess.run(
+        ["sh", "-c", f". {folder}/env && {command}"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
     with up(folder) as running:
         running.wait_until(lambda: READY in running.said)
         url = f"http://127.0.0.1:{running.port}"
@@ -112,6 +128,15 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
         assert answer.json()["is_paused"] is False
         assert f"{url}/dags/tidepool_normal_upload" in running.said
         assert list((folder / "staging").glob("*/*/*/manifest.json"))
+        assert any("postgres" in process.name() for process in of_folder(folder))
+
+        # Another terminal finds Airflow's database and the ledger's, and nobody else finds the secrets.
+        assert f". {folder}/env" in running.said
+        assert (folder / "env").stat().st_mode & 0o777 == 0o600
+        conn = in_its_shell(folder, "airflow config get-value database sql_alchemy_conn")
+        assert conn.startswith("postgresql+psycopg2://")
+        in_its_shell(folder, "python -c 'from tidepool_airflow.ledger import open_ledger; open_ledger()'")
+        assert in_its_shell(folder, "tidepool-ingest sessions --json").strip() == "[]"
 
         # A second one is turned away with one line, and does no harm to the first.
         for second, port, line in (
@@ -135,10 +160,10 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
         assert "up: stopped.\n" in running.said
         assert left_of(family, folder) == []
         assert not is_open(running.port)
+        assert not (folder / "env").exists()
 
 
-def test_ended_while_it_starts_it_leaves_nothing_behind_either(tmp_path: Path) -> None:
-    folder = tmp_path / "up"
+def test_ended_while_it_starts_it_leaves_nothing_behind_either(folder: Path) -> None:
     with up(folder) as running:
         running.wait_until(lambda: (folder / "logs" / "dag-processor.log").exists())
         family = children_of(running.process.pid)

@@ -24,8 +24,8 @@ from tidepool_ingest.privacy import short_hash
 LEDGER_VARIABLE = "TIDEPOOL_LEDGER"
 """Environment variable with the ledger's address."""
 
-DEFAULT_LEDGER = "sqlite:///.local/airflow/tidepool_ledger.db"
-"""Where `make demo` and `make up` keep the ledger."""
+DEFAULT_LEDGER = "sqlite:///.local/demo/airflow/tidepool_ledger.db"
+"""Where `make demo` keeps the ledger; `make up` gives a shell beside it the variable."""
 
 SESSIONS_SHOWN = 100
 """How many are shown unless asked for more."""

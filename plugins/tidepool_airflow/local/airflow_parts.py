@@ -51,8 +51,7 @@ class LocalAirflow:
     def __init__(self, environment: Mapping[str, str], logs: Path, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.logs = logs
-        self._environment = {
-            **os.environ,
+        self.settings = {
             **environment,
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__HOST": "127.0.0.1",
@@ -65,6 +64,7 @@ class LocalAirflow:
             "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
         }
+        self._environment = {**os.environ, **self.settings}
         self.parts: dict[str, LocalProcess] = {}
 
     @contextmanager

@@ -6,7 +6,10 @@ import base64
 import json
 import os
 import secrets
+import shlex
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,18 @@ FERNET_BYTES = 32
 
 SECRET_BYTES = 48
 """Random bytes of the other secrets: 64 characters, as long as SHA-512 asks for (RFC 7518, section 3.2)."""
+
+
+@dataclass(frozen=True)
+class Databases:
+    """Where a local Airflow and the ledger keep their tables.
+
+    :param airflow: SQLAlchemy URL of Airflow's own database.
+    :param ledger: SQLAlchemy URL of the ledger's, which is an Airflow connection's URI too.
+    """
+
+    airflow: str
+    ledger: str
 
 
 @dataclass(frozen=True)
@@ -54,13 +69,49 @@ class LocalHome:
         """Address and accounts of the simulator, written once it listens."""
         return self.folder / "roles.json"
 
-    def environment(self, *, tidepool: dict[str, object] | None = None) -> dict[str, str]:
+    @property
+    def postgresql(self) -> Path:
+        """Where a database server keeps its data."""
+        return self.folder / "postgresql"
+
+    @property
+    def shell(self) -> Path:
+        """What a shell reads to speak to this Airflow while it runs."""
+        return self.folder / "env"
+
+    @contextmanager
+    def open_to_shells(self, environment: Mapping[str, str]) -> Iterator[None]:
+        """Let other shells find a running Airflow for the length of a ``with`` block.
+
+        :param environment: its environment variables, secrets among them.
+        """
+        lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+        self.shell.unlink(missing_ok=True)
+        self.shell.touch(mode=0o600)
+        self.shell.write_text("".join(lines))
+        try:
+            yield
+        finally:
+            self.shell.unlink(missing_ok=True)
+
+    @property
+    def databases(self) -> Databases:
+        """The databases of a run without a server: two SQLite files."""
+        return Databases(
+            airflow=f"sqlite:///{self.airflow / 'airflow.db'}", ledger=f"sqlite:///{self.ledger}"
+        )
+
+    def environment(
+        self, *, tidepool: dict[str, object] | None = None, databases: Databases | None = None
+    ) -> dict[str, str]:
         """Return the environment variables of a local Airflow.
 
         :param tidepool: the connection ``tidepool_default``.
+        :param databases: on a server; SQLite files if not given.
         """
         self.airflow.mkdir(parents=True, exist_ok=True)
         self.staging.mkdir(parents=True, exist_ok=True)
+        databases = databases or self.databases
         values = {
             "AIRFLOW_HOME": str(self.airflow),
             "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
@@ -69,11 +120,11 @@ class LocalHome:
             "AIRFLOW__CORE__FERNET_KEY": self._secret("fernet_key", FERNET_BYTES),
             "AIRFLOW__API_AUTH__JWT_SECRET": self._secret("jwt_secret"),
             "AIRFLOW__API__SECRET_KEY": self._secret("api_secret_key"),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.airflow / 'airflow.db'}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": databases.airflow,
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-            "AIRFLOW_CONN_TIDEPOOL_LEDGER": json.dumps({"conn_type": "sqlite", "host": str(self.ledger)}),
+            "AIRFLOW_CONN_TIDEPOOL_LEDGER": databases.ledger,
             "TIDEPOOL_STAGING_ROOT": str(self.staging),
-            "TIDEPOOL_LEDGER": f"sqlite:///{self.ledger}",
+            "TIDEPOOL_LEDGER": databases.ledger,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
         if tidepool is not None:

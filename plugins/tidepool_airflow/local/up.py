@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from tidepool_airflow.local.airflow_parts import LocalAirflow
 from tidepool_airflow.local.connection import simulator_connection
 from tidepool_airflow.local.errors import LocalRunError
 from tidepool_airflow.local.home import PROJECT, LocalHome
+from tidepool_airflow.local.postgresql import postgresql
 from tidepool_airflow.local.processes import STOP_SIGNALS
 from tidepool_airflow.local.simulator import simulator
 from tidepool_ingest.sample import write_sample
@@ -63,15 +65,23 @@ def run(home: LocalHome, port: int) -> None:
         if not any(home.staging.glob("*/*/*/manifest.json")):
             write_sample(home.staging, datetime.now(UTC).date())
         print("up: starting Airflow, which takes about half a minute …", flush=True)
-        with simulator(home, port=practice_port) as roles:
-            environment = home.environment(tidepool=simulator_connection(roles["base_url"]))
+        with ExitStack() as stack:
+            databases = stack.enter_context(postgresql(home.postgresql))
+            roles = stack.enter_context(simulator(home, port=practice_port))
+            environment = home.environment(
+                tidepool=simulator_connection(roles["base_url"]), databases=databases
+            )
             airflow = LocalAirflow(environment, home.folder / "logs", port)
-            with airflow.running():
-                airflow.unpause(DAG_ID)
-                print(f"up: Airflow is at {airflow.url}/dags/{DAG_ID}: press Trigger.")
-                print(f"up: staging is {home.staging}, the simulated Tidepool {roles['base_url']}.")
-                print("up: Ctrl-C stops everything.", flush=True)
-                _watch(airflow)
+            stack.enter_context(airflow.running())
+            stack.enter_context(home.open_to_shells(airflow.settings))
+            airflow.unpause(DAG_ID)
+            print(f"up: Airflow is at {airflow.url}/dags/{DAG_ID}: press Trigger.")
+            print(f"up: staging is {home.staging}, the simulated Tidepool {roles['base_url']}.")
+            print(
+                f"up: for airflow and tidepool-ingest in another terminal: . {shlex.quote(str(home.shell))}"
+            )
+            print("up: Ctrl-C stops everything.", flush=True)
+            _watch(airflow)
 
 
 def _watch(airflow: LocalAirflow) -> None:
@@ -86,7 +96,7 @@ def _watch(airflow: LocalAirflow) -> None:
 
 @contextmanager
 def alone(home: LocalHome) -> Iterator[None]:
-    """Make sure that no other process runs in a home: two schedulers would share one SQLite file.
+    """Make sure that no other process runs in a home: two schedulers would share one database.
 
     :raises LocalRunError: if one does.
     """
