@@ -30,3 +30,19 @@ class TidepoolRunFailedError(IngestError):
             code="run-failed",
         )
         self.tasks = tuple(tasks)
+
+
+class TidepoolBatchesLeftError(IngestError):
+    """No task failed, and yet some of a run's batches are not in Tidepool: their tasks did not run.
+
+    :param number: how many batches.
+    :param report: what became of the batches.
+    """
+
+    def __init__(self, number: int, report: Report) -> None:
+        super().__init__(
+            f"{number} batches that this run took up were left out: no task failed. {report.outcome()}",
+            remedy="Somebody may have marked their tasks as success or skipped. Clear this run, or let the "
+            "next one take them up.",
+            code="batches-left",
+        )

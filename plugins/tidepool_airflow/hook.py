@@ -24,6 +24,8 @@ from tidepool_ingest.tidepool.errors import TidepoolConfigurationError
 from tidepool_ingest.upload import CHUNKS_AT_ONCE, BatchUpload, data_set_body
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from upath import UPath
 
     from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
@@ -159,6 +161,7 @@ class TidepoolHook(BaseHook):
         force: bool = False,
         at_once: int = CHUNKS_AT_ONCE,
         max_refused_percent: float = MAX_QUARANTINED_PERCENT,
+        asked_at: datetime | None = None,
     ) -> BatchUpload:
         """Return the upload of a prepared batch: its ``run()`` opens, uploads, closes and verifies.
 
@@ -172,6 +175,7 @@ class TidepoolHook(BaseHook):
         :param force: open another data set even if the batch is verified in one.
         :param at_once: chunks that may be on their way at the same time.
         :param max_refused_percent: share of refused records, by Tidepool itself too, above which it stops.
+        :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
         """
         return BatchUpload(
             self.client,
@@ -184,6 +188,7 @@ class TidepoolHook(BaseHook):
             force=force,
             at_once=at_once,
             max_refused_percent=max_refused_percent,
+            asked_at=asked_at,
         )
 
     def test_connection(self) -> tuple[bool, str]:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from tests.steps.world import DAY, World, readings, sha256
 from tidepool_ingest import plan, staged_batch
@@ -356,3 +357,27 @@ def test_an_empty_root_is_an_empty_plan(world: World) -> None:
         "days_outside": [],
         "number_of_days_outside": 0,
     }
+
+
+def test_what_is_done_is_known_by_one_query_however_many_days_there_are(world: World) -> None:
+    """As for a backfill of years that are verified: manifests are listed, the ledger is asked once."""
+    asked: list[str] = []
+    event.listen(
+        world.ledger.database.engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, statement, *_more: asked.append(statement),
+    )
+    queries = {}
+    for days in (1, 12):
+        for offset in range(days):
+            content = json.dumps(readings(1, first=offset)[0]).encode() + b"\n"
+            name, day = f"day{offset}", DAY + timedelta(days=offset)
+            world.stage(content=content, batch=name, day=day, file={"sha256": sha256(content)})
+        window = Window(DAY, DAY + timedelta(days=days))
+        assert world.run(window).codes == []
+        asked.clear()
+        made = world.plan(window)
+        assert (made.batches, made.done) == ([], days)
+        queries[days] = [statement for statement in asked if "FROM" in statement]
+
+    assert {days: len(statements) for days, statements in queries.items()} == {1: 1, 12: 1}

@@ -190,6 +190,19 @@ def test_a_forced_run_that_is_tried_again_uploads_once(world: World) -> None:
     assert len(world.sets(number)) == 2
 
 
+def test_a_run_that_is_asked_again_to_force_uploads_again(world: World) -> None:
+    """As a backfill does that reprocesses its own days: Airflow clears the run and keeps its id."""
+    number = world.ready(readings(5))
+    world.upload(number)
+
+    asked_at = datetime.now(UTC)
+    for try_number in (2, 3):
+        world.upload(number, try_number=try_number, force=True, asked_at=asked_at)
+
+    assert len(world.sets(number)) == 2
+    assert world.all_right()
+
+
 def test_two_batches_of_one_device_that_overlap_show_each_record_once(world: World) -> None:
     world.stage(readings(20), "first")
     world.stage(readings(20, first=10), "second")

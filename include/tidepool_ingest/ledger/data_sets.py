@@ -55,6 +55,15 @@ class DataSetRow(TaskOrigin):
     created_at: datetime
     updated_at: datetime
 
+    def was_verified_by(self, run_id: str | None, since: datetime | None) -> bool:
+        """Tell whether a run has verified it, after a moment that may be left out.
+
+        A run that is cleared, or reprocessed by a backfill, keeps its id: its start tells the times apart.
+        """
+        if self.run_id != run_id:
+            return False
+        return since is None or (self.verified_at is not None and self.verified_at >= since)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkRow:

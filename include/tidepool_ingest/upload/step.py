@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from upath import UPath
@@ -73,6 +74,7 @@ class BatchUpload:
     :param at_once: chunks that may be under way at the same time.
     :param max_refused_percent: share of refused records, by Tidepool itself too, above which it stops.
     :param timing: how long steps may take; ``timing.USUAL`` when left out.
+    :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class BatchUpload:
         at_once: int = CHUNKS_AT_ONCE,
         max_refused_percent: float = MAX_QUARANTINED_PERCENT,
         timing: Timing | None = None,
+        asked_at: datetime | None = None,
     ) -> None:
         self._job = job_of(
             client,
@@ -103,6 +106,7 @@ class BatchUpload:
         )
         self._on_open = on_open or (lambda data_set_id: None)
         self._force = force
+        self._asked_at = asked_at
         self._stopping = threading.Event()
 
     def run(self) -> UploadSummary:
@@ -117,7 +121,8 @@ class BatchUpload:
         with job.ledger.leases.held(name, seconds=job.timing.lease) as lease:
             pace = Pace(job.ledger.slow_downs, job.batch.api_host, job.timing.patience)
             caution = Caution(job.timing, pace, (lease,), (self._stopping,))
-            return _Attempt(job, lease, caution, self._on_open, force=self._force).run()
+            attempt = _Attempt(job, lease, caution, self._on_open, force=self._force, asked_at=self._asked_at)
+            return attempt.run()
 
     def stop(self) -> None:
         """Let :meth:`run` end before its next request; quick, and safe to call from a signal handler."""
@@ -128,7 +133,14 @@ class _Attempt:
     """What one holder of the batch's claim does."""
 
     def __init__(
-        self, job: UploadJob, lease: Lease, caution: Caution, on_open: Callable[[str], None], *, force: bool
+        self,
+        job: UploadJob,
+        lease: Lease,
+        caution: Caution,
+        on_open: Callable[[str], None],
+        *,
+        force: bool,
+        asked_at: datetime | None,
     ) -> None:
         self._job = job
         self._lease = lease
@@ -136,6 +148,7 @@ class _Attempt:
         self._on_open = on_open
         self._force = force
         self._refused = RefusedRecords(job, lease)
+        self._asked_at = asked_at
 
     def run(self) -> UploadSummary:
         if done := self._done():
@@ -200,7 +213,7 @@ class _Attempt:
         latest = self._latest()
         if latest is None or latest.state is not DataSetState.VERIFIED or latest.upload_id is None:
             return None
-        if self._force and latest.run_id != self._job.origin.run_id:
+        if self._force and not latest.was_verified_by(self._job.origin.run_id, self._asked_at):
             return None
         if self._job.batch.state is not BatchState.VERIFIED:
             # The attempt that verified the data set ended before it could note so of the batch.

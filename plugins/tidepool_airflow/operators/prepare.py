@@ -27,9 +27,11 @@ class TidepoolPrepareOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Prepare the batch."""
+        from tidepool_airflow.mapping import skip_without_batch
         from tidepool_ingest.prepare import prepare_batch
 
         options = self.options(context)
+        skip_without_batch(int(self.batch), context)
         with self.ledger() as ledger:
             row = ledger.batches.get(int(self.batch))
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]

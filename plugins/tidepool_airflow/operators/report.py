@@ -14,7 +14,7 @@ FAILED_STATES = ("failed", "upstream_failed")
 
 
 class TidepoolReportOperator(TidepoolOperator):
-    """Sum up a run, and fail it when any of its batches failed.
+    """Sum up a run, and fail it when any of its batches failed or was left out.
 
     It runs whatever became of the steps before it, so it has to fail by itself: a last task that succeeds
     would make the whole run green.
@@ -32,7 +32,8 @@ class TidepoolReportOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report the run."""
-        from tidepool_airflow.errors import TidepoolRunFailedError
+        from tidepool_airflow.errors import TidepoolBatchesLeftError, TidepoolRunFailedError
+        from tidepool_airflow.mapping import NO_BATCH
         from tidepool_ingest.report import report_on
 
         task_instance = context["ti"]
@@ -43,11 +44,14 @@ class TidepoolReportOperator(TidepoolOperator):
             if state in FAILED_STATES and task != self.task_id
         )
         with self.ledger() as ledger:
-            report = report_on(ledger, [int(batch) for batch in self.batches or ()])
+            report = report_on(ledger, [int(batch) for batch in self.batches or () if int(batch) != NO_BATCH])
         for line in report.lines():
             self.log.info("%s", line)
         summary = report.summary()
         task_instance.xcom_push(key="summary", value=summary)
         if failed:
             raise TidepoolRunFailedError(failed, report)
+        left = sum(not row.state.is_done for row in report.batches)
+        if left and not self.options(context).dry_run:
+            raise TidepoolBatchesLeftError(left, report)
         return summary

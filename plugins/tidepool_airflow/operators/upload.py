@@ -50,7 +50,10 @@ class TidepoolUploadOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the batch."""
+        from tidepool_airflow.mapping import skip_without_batch
+
         options = self.options(context)
+        skip_without_batch(int(self.batch), context)
         with self.ledger() as ledger:
             row = ledger.batches.get(int(self.batch))
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]
@@ -73,6 +76,7 @@ class TidepoolUploadOperator(TidepoolOperator):
                 force=options.force,
                 at_once=options.chunks_at_once(self.parallel_chunks),
                 max_refused_percent=options.max_quarantined_percent,
+                asked_at=context["dag_run"].start_date,
             )
             summary = self._upload.run()
         return {**vars(summary), "state": str(summary.state)}

@@ -1,0 +1,47 @@
+"""Mapped tasks of a run that is run again.
+
+When a run is cleared, by hand or by a reprocessing backfill, and its plan is shorter than before, Airflow
+removes the mapped tasks at the end of the list. If a later plan of the same run is longer again, it does not
+bring them back: their batches would be left out of a run that is green. So a plan never gets shorter within
+one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+NO_BATCH = 0
+"""Stands in a plan where an earlier one of the same run had one batch more. The ledger counts from 1."""
+
+LONGEST_KEY = "longest_plan"
+"""Key in the plan task's own store, which outlives clearing."""
+
+
+def never_shorter(batches: Sequence[int], context: Mapping[str, Any]) -> list[int]:
+    """Return a plan that is at least as long as the earlier ones of its run.
+
+    :param batches: the ledger's numbers of the batches.
+    :param context: the plan task's context.
+    """
+    store = context["task_state_store"]
+    before = int(store.get(LONGEST_KEY) or 0)
+    if len(batches) > before:
+        store.set(LONGEST_KEY, len(batches), retention=NEVER_EXPIRE)
+    return [*batches, *[NO_BATCH] * (before - len(batches))]
+
+
+def skip_without_batch(batch: int, context: Context) -> None:
+    """End the task of a place in the plan that no batch has any more.
+
+    :raises AirflowSkipException: if it is such a place.
+    """
+    if batch == NO_BATCH:
+        context["label"] = "nothing left to do"  # type: ignore[typeddict-unknown-key]
+        raise AirflowSkipException("What an earlier plan of this run had here is done.")

@@ -1,0 +1,96 @@
+"""A running Airflow for the tests, looked at from outside: over its REST API and in the ledger."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import requests
+
+from tidepool_airflow.local.airflow_parts import LocalAirflow
+from tidepool_airflow.local.home import LocalHome
+from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger.sessions import Session, sessions
+
+DAG_ID = "tidepool_normal_upload"
+RUN_SECONDS = 180
+
+
+@dataclass
+class Deployment:
+    """A running Airflow and a Tidepool to practise on, both in processes of their own."""
+
+    home: LocalHome
+    airflow: LocalAirflow
+    roles: dict[str, Any]
+    port: int
+    stack: ExitStack
+    first_run: str = ""
+    family: list[psutil.Process] = field(default_factory=list)
+
+    def get(self, path: str, **query: object) -> Any:
+        answer = self.airflow.request("GET", f"/api/v2/dags/{DAG_ID}{path}{_query(query)}")
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def post(self, path: str, body: object) -> Any:
+        answer = self.airflow.request("POST", f"/api/v2/dags/{DAG_ID}{path}", body)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def trigger(self) -> str:
+        """Start a run as REST does without any date, and return its id when it has succeeded."""
+        run_id: str = self.post("/dagRuns", {"logical_date": None})["dag_run_id"]
+        self.wait_for(run_id)
+        return run_id
+
+    def wait_for(self, run_id: str) -> None:
+        give_up = time.monotonic() + RUN_SECONDS
+        while (state := self.get(f"/dagRuns/{run_id}")["state"]) in ("queued", "running"):
+            self.airflow.check()
+            assert time.monotonic() < give_up, self.states(run_id)
+            time.sleep(0.5)
+        assert state == "success", self.states(run_id)
+
+    def task_instances(self, run_id: str, task_id: str | None = None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.get(f"/dagRuns/{run_id}/taskInstances", limit=100)[
+            "task_instances"
+        ]
+        return [one for one in found if task_id in (None, one["task_id"])]
+
+    def states(self, run_id: str) -> list[tuple[str, int, str]]:
+        return [(one["task_id"], one["map_index"], one["state"]) for one in self.task_instances(run_id)]
+
+    def xcom(self, run_id: str, task_id: str, key: str, map_index: int = -1) -> Any:
+        path = f"/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.get(path, map_index=map_index)["value"]
+
+    def log(self, instance: dict[str, Any]) -> str:
+        """The log of a task's try, as the UI shows it."""
+        path = f"/dagRuns/{instance['dag_run_id']}/taskInstances/{instance['task_id']}"
+        content = self.get(f"{path}/logs/{instance['try_number']}", map_index=instance["map_index"])
+        return json.dumps(content, ensure_ascii=False)
+
+    def sessions(self) -> list[Session]:
+        with closing(Ledger(self.airflow.settings["TIDEPOOL_LEDGER"])) as ledger:
+            return sessions(ledger.database)
+
+    def asked_of_tidepool(self) -> list[str]:
+        """The requests that could change anything at Tidepool, so far."""
+        found = requests.get(f"{self.roles['base_url']}/simulator/requests", timeout=30).json()
+        return [
+            f"{one['method']} {one['route']}"
+            for one in found
+            if "data" in one["route"] and one["method"] != "GET"
+        ]
+
+    def stop(self) -> None:
+        self.stack.close()
+
+
+def _query(query: dict[str, object]) -> str:
+    return "?" + "&".join(f"{name}={value}" for name, value in query.items()) if query else ""

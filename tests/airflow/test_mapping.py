@@ -1,0 +1,36 @@
+"""A plan that is made again for the same run never gets shorter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tidepool_airflow.mapping import never_shorter, skip_without_batch
+
+
+class Store(dict[str, Any]):
+    """The store of one task, as far as it is used."""
+
+    def set(self, key: str, value: Any, *, retention: object) -> None:
+        self[key] = value
+
+
+def test_a_shorter_plan_is_filled_up() -> None:
+    context: dict[str, Any] = {"task_state_store": Store()}
+
+    assert never_shorter([7, 8], context) == [7, 8]
+    assert never_shorter([], context) == [0, 0]
+    assert never_shorter([9], context) == [9, 0]
+    assert never_shorter([7, 8, 9], context) == [7, 8, 9]
+    assert never_shorter([8], context) == [8, 0, 0]
+
+
+def test_a_place_without_batch_is_skipped() -> None:
+    context: Any = {}
+    with pytest.raises(AirflowSkipException):
+        skip_without_batch(0, context)
+
+    assert context["label"] == "nothing left to do"
+    skip_without_batch(1, context)
