@@ -7,9 +7,31 @@ from typing import Any
 
 PACKAGE = "tidepool-airflow"
 
-AUTH_MODES = ("client_credentials", "refresh_token", "password", "login", "token")
+AUTH_MODES = {
+    "client_credentials": "client_credentials: client id and client secret",
+    "refresh_token": "refresh_token: client id, and a refresh token as the password",
+    "password": "password: user name and password, and the OIDC client id below",
+    "login": "login: e-mail address and password (Tidepool's older login)",
+    "token": "token: a session or access token as the password",
+}
+"""How a token may be obtained, and how the form calls it."""
 
-ENVIRONMENT_NAMES = ("production", "integration", "qa1", "qa2", "qa3", "qa4", "qa5", "dev1", "local")
+ENVIRONMENTS = {
+    "production": "production: people's real accounts (api.tidepool.org)",
+    "integration": "integration: to try out (int-api.tidepool.org)",
+    **{name: f"{name}: Tidepool's own tests" for name in ("qa1", "qa2", "qa3", "qa4", "qa5", "dev1")},
+    "local": "local: on this machine (localhost:3000)",
+}
+"""Tidepool's environments, and how the form calls them."""
+
+
+def _choice(names: dict[str, str], without: str) -> dict[str, Any]:
+    """Return the schema of a drop-down list.
+
+    :param names: the values, and how the form calls them.
+    :param without: how the form calls no value.
+    """
+    return {"enum": [*names, None], "values_display": {**names, "null": without}}
 
 
 def _field(label: str, description: str, **schema: Any) -> dict[str, Any]:
@@ -45,23 +67,25 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "placeholders": {
                         "host": "only for an environment that is not in the list, e.g. https://api.tidepool.org",
-                        "login": "client id, or user name for password and legacy login",
+                        "login": "client id, user name or e-mail address, as the authentication asks for",
+                        "password": "client secret, password, refresh token or token",
                     },
                 },
                 "conn-fields": {
                     "environment": _field(
                         "Environment",
-                        "Where Tidepool is; leave empty to use the API host above.",
-                        enum=[*ENVIRONMENT_NAMES, None],
+                        "Which Tidepool the data go to; the standard fields take the API host of any other.",
+                        **_choice(ENVIRONMENTS, "none of these: the API host of the standard fields"),
                     ),
                     "auth_mode": _field(
                         "Authentication",
-                        "How a token is obtained: what Tidepool has given you decides.",
-                        enum=[*AUTH_MODES, None],
+                        "What Tidepool has given you decides. It goes into the standard fields.",
+                        **_choice(AUTH_MODES, "client_credentials"),
                         default="client_credentials",
                     ),
                     "client_id": _field(
-                        "OIDC client id", "Only for password mode, where the login is the user name."
+                        "OIDC client id",
+                        "Only for authentication by password, where the login is the user name.",
                     ),
                     "client_secret": _field(
                         "OIDC client secret",
@@ -74,10 +98,10 @@ def get_provider_info() -> dict[str, Any]:
                     "realm": _field("Realm", "Only to override what GET /info of the API host tells."),
                     "client_name": _field(
                         "Client name",
-                        "Reverse DNS name of your uploader, e.g. org.example.ingest.",
+                        "Reverse DNS name of your uploader, e.g. org.example.ingest; a manifest may differ.",
                     ),
                     "client_version": _field(
-                        "Client version", "Semantic version of your uploader, e.g. 1.0.0."
+                        "Client version", "Semantic version of your uploader, e.g. 1.0.0; goes with its name."
                     ),
                     "connect_timeout": _seconds("Connect timeout", "Seconds to wait for a connection.", 10),
                     "read_timeout": _seconds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import entry_points
 from importlib.resources import files
 from typing import Any, get_args
@@ -12,10 +13,11 @@ import pytest
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 from airflow.sdk import Connection
 
+from tidepool_airflow import provider_info
 from tidepool_airflow.connection_settings import DEFAULT_AUTH_MODE, EXTRAS, OWN_FIELDS, client_settings
 from tidepool_airflow.hook import TidepoolHook
-from tidepool_airflow.provider_info import AUTH_MODES, ENVIRONMENT_NAMES, PACKAGE, get_provider_info
-from tidepool_ingest.tidepool import ENVIRONMENTS, AuthMode, ClientSettings
+from tidepool_airflow.provider_info import AUTH_MODES, PACKAGE, get_provider_info
+from tidepool_ingest.tidepool import ENVIRONMENTS, AuthMode, ClientSettings, host_of
 from tidepool_ingest.tidepool.settings import NEEDED
 
 (CONNECTION_TYPE,) = get_provider_info()["connection-types"]
@@ -70,11 +72,31 @@ def test_every_field_of_the_form_is_read_and_every_one_read_is_in_the_form() -> 
 
 
 def test_the_form_knows_every_auth_mode_and_environment() -> None:
-    assert get_args(AuthMode) == AUTH_MODES
+    assert get_args(AuthMode) == tuple(AUTH_MODES)
     assert set(OWN_FIELDS) == set(AUTH_MODES)
     assert FIELDS["auth_mode"]["schema"]["enum"] == [*AUTH_MODES, None]
-    assert tuple(ENVIRONMENTS) == ENVIRONMENT_NAMES
-    assert FIELDS["environment"]["schema"]["enum"] == [*ENVIRONMENT_NAMES, None]
+    assert list(ENVIRONMENTS) == list(provider_info.ENVIRONMENTS)
+    assert FIELDS["environment"]["schema"]["enum"] == [*ENVIRONMENTS, None]
+
+
+@pytest.mark.parametrize("name", ["auth_mode", "environment"])
+def test_every_choice_has_a_name_that_says_what_it_is(name: str) -> None:
+    schema = FIELDS[name]["schema"]
+    shown = schema["values_display"]
+
+    assert list(shown) == [value or "null" for value in schema["enum"]]
+    assert all(shown[value].startswith(f"{value}: ") for value in schema["enum"] if value)
+
+
+def test_the_hosts_that_the_form_names_are_those_of_the_environments() -> None:
+    named = {
+        name: found[1]
+        for name, label in provider_info.ENVIRONMENTS.items()
+        if (found := re.search(r"\((\S+)\)$", label))
+    }
+
+    assert named.keys() >= {"production", "integration", "local"}
+    assert named == {name: host_of(ENVIRONMENTS[name].api) for name in named}
 
 
 @pytest.mark.parametrize("mode", AUTH_MODES)
@@ -105,7 +127,7 @@ def test_fields_that_are_left_alone_are_taken_as_left_out() -> None:
     assert (taken.client_name, taken.client_version, taken.auth_url) == (None, None, "")
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENT_NAMES)
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_environment_of_the_list_can_be_chosen(environment: str) -> None:
     assert settings({"environment": environment}).environment == environment
 

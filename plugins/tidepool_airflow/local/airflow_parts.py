@@ -6,12 +6,14 @@ of ours, and all it started is gone before we are.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,26 +33,44 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 """What makes a running Airflow, and the arguments of each part."""
 
+PASSWORDS_FILE = "passwords.json"
+
 MIGRATE_SECONDS = 300.0
 START_SECONDS = 180.0
 CALL_SECONDS = 30.0
 POLL_SECONDS = 0.5
 
 
+@dataclass(frozen=True)
+class Account:
+    """Somebody who may sign in.
+
+    :param role: ``admin``, ``op``, ``user`` or ``viewer``, as Airflow's simple auth manager knows them.
+    """
+
+    name: str
+    role: str
+    password: str
+
+
 class LocalAirflow:
     """A running Airflow: its parts as processes, their output in log files.
 
-    It runs what somebody triggers and nothing by the clock. Whoever can reach the port is its admin, so it
-    listens on loopback only.
+    It runs what somebody triggers and nothing by the clock. Whoever can reach the port is its admin unless
+    there are accounts, so it listens on loopback only.
 
     :param environment: see :meth:`~tidepool_airflow.local.home.LocalHome.environment`.
     :param logs: folder for the parts' output.
     :param port: of the web UI and the API.
+    :param accounts: who may sign in, an admin first; without any nobody has to.
     """
 
-    def __init__(self, environment: Mapping[str, str], logs: Path, port: int) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], logs: Path, port: int, *, accounts: Sequence[Account] = ()
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.logs = logs
+        self._accounts = accounts
         self.settings = {
             **environment,
             "AIRFLOW__API__PORT": str(port),
@@ -60,10 +80,14 @@ class LocalAirflow:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": str(not accounts),
             "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
         }
+        if accounts:
+            named = ",".join(f"{one.name}:{one.role}" for one in accounts)
+            self.settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = named
+            self.settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] = str(logs / PASSWORDS_FILE)
         self._environment = {**os.environ, **self.settings}
         self.parts: dict[str, LocalProcess] = {}
 
@@ -74,6 +98,10 @@ class LocalAirflow:
         :raises LocalRunError: naming the part that does not come up, and its log.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
+        if self._accounts:
+            passwords = self.logs / PASSWORDS_FILE
+            passwords.touch(mode=0o600)
+            passwords.write_text(json.dumps({one.name: one.password for one in self._accounts}))
         self._migrate()
         try:
             for part, arguments in PARTS.items():
@@ -122,7 +150,12 @@ class LocalAirflow:
 
     @cached_property
     def _token(self) -> str:
-        answer = requests.get(f"{self.url}/auth/token", timeout=CALL_SECONDS)
+        url = f"{self.url}/auth/token"
+        if self._accounts:
+            body = {"username": self._accounts[0].name, "password": self._accounts[0].password}
+            answer = requests.post(url, json=body, timeout=CALL_SECONDS)
+        else:
+            answer = requests.get(url, timeout=CALL_SECONDS)
         answer.raise_for_status()
         token: str = answer.json()["access_token"]
         return token

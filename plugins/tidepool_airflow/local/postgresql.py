@@ -119,7 +119,7 @@ def _started(folder: Path) -> PostgresServer:
     (folder / ".handle_pids.json").unlink(missing_ok=True)
     try:
         return wheel.get_server(folder, cleanup_mode=None)
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+    except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise LocalRunError(
             f"PostgreSQL does not start in {folder}.",
             remedy=f"Its file `log` there says why; `make clean` begins anew. {TAKE_YOUR_OWN}",
