@@ -82,6 +82,18 @@ def test_an_open_connection_holds_no_end_up(folder: Path) -> None:
         connection.execute("SELECT 1")
 
 
+def test_a_server_that_was_ended_from_outside_is_no_trouble(folder: Path) -> None:
+    with postgresql(folder) as databases:
+        postmaster = int((folder / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGKILL)
+        with pytest.raises(psycopg.OperationalError):
+            one(databases.ledger, "SELECT pg_sleep(60)")
+    assert left_of([], folder) == []
+
+    with postgresql(folder) as databases:
+        assert one(databases.ledger, "SELECT 1") == 1
+
+
 def test_an_interrupt_while_it_starts_leaves_nothing(folder: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = ["-c", f"import os, signal; os.kill({os.getpid()}, signal.SIGINT)"]

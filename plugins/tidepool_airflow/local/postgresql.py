@@ -14,7 +14,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,17 +132,14 @@ def _stop(server: PostgresServer) -> None:
 
     Not by its own ``pg_ctl``, which an impatient second Ctrl-C would end before it has ended the server.
     """
-    postmaster = server.get_postmaster_info()
-    if postmaster.process is None:
-        return
+    pid = server.get_postmaster_info().pid
     with uninterrupted():
-        os.kill(postmaster.pid, signal.SIGINT)
-        give_up = time.monotonic() + STOP_SECONDS
-        while (server.pgdata / "postmaster.pid").exists():
-            if time.monotonic() > give_up:
-                os.kill(postmaster.pid, signal.SIGKILL)
-                break
-            time.sleep(POLL_SECONDS)
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.kill(pid, signal.SIGINT)
+            give_up = time.monotonic() + STOP_SECONDS
+            while (server.pgdata / "postmaster.pid").exists():
+                os.kill(pid, signal.SIGKILL if time.monotonic() > give_up else 0)
+                time.sleep(POLL_SECONDS)
         server.cleanup()  # forgets it, so that another one can be started in the same folder
 
 
