@@ -13,7 +13,9 @@ from tidepool_ingest.prepare.seen import SeenDigests, digest
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make filter and partitions so small that nearly everything is a collision and lies in the file."""
+    """Make set, filter and partitions so small that nearly everything is a collision and lies in the file."""
+    monkeypatch.setattr(seen, "FIRST_DIGESTS", 1)
+    monkeypatch.setattr(seen, "_LOOK_AFTER", 1)
     monkeypatch.setattr(seen, "FILTER_SLOTS", 64)
     monkeypatch.setattr(seen, "_SLOT_MASK", 63)
     monkeypatch.setattr(seen, "PARTITION_ENTRIES", 4)
@@ -45,6 +47,14 @@ def test_it_tells_what_a_set_would_tell() -> None:
     check_like_a_set(20_000)
 
 
+@pytest.mark.parametrize("first", [1, 97, 5_000])
+def test_it_does_so_when_there_are_more_than_the_set_takes(
+    monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    monkeypatch.setattr(seen, "FIRST_DIGESTS", first)
+    check_like_a_set(20_000)
+
+
 @pytest.mark.usefixtures("tiny")
 def test_it_does_so_when_nearly_all_lies_in_the_file() -> None:
     check_like_a_set(20_000)
@@ -53,13 +63,16 @@ def test_it_does_so_when_nearly_all_lies_in_the_file() -> None:
 @pytest.mark.usefixtures("tiny")
 def test_digests_that_differ_by_a_shifted_byte_are_not_mixed_up() -> None:
     """Found at a place where none begins, a digest is not there."""
-    first, second = 0x0102030405060708, 0x0910111213141516
+    first, second = 0x0102030405060708, 0x010F000001020304
     across = int.from_bytes(first.to_bytes(8, "little")[4:] + second.to_bytes(8, "little")[:4], "little")
-    same_partition = [first, second & 0x007FFFFFFFFFFFFF | first & 0x7F80000000000000]
     with SeenDigests() as known:
-        known.add(same_partition)
+        # The set takes one digest, and then two in one slot of the filter make it say "several".
+        assert known.add([0]) == []
+        assert known.add([0x44, first, second]) == []
         assert across not in known
-        assert known.add(same_partition) == [0, 1]
+        assert known.add([first, second]) == [0, 1]
+        assert known.add([across]) == []
+        assert across in known
 
 
 @pytest.mark.parametrize("edge", [0, -1, 2**63 - 1, -(2**63)])
@@ -76,7 +89,8 @@ def test_a_digest_is_of_the_text() -> None:
 
 
 def test_memory_does_not_grow_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen, "PARTITION_ENTRIES", 16)
+    monkeypatch.setattr(seen, "FIRST_DIGESTS", 10_000)
+    monkeypatch.setattr(seen, "PARTITION_ENTRIES", 64)
     with SeenDigests() as known:
         tracemalloc.start()
         held = []

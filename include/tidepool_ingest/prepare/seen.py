@@ -1,22 +1,28 @@
-"""What was there before, in memory that does not grow with how much it was."""
+"""What was there before, in memory that is bounded however much it was."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable
-from typing import IO, Any, Final, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Self
 
-PARTITIONS: Final = 512
-PARTITION_ENTRIES: Final = 2_048
+FIRST_DIGESTS: Final = 1 << 18
+"""Digests held in a set: 20 MB. A batch seldom has more; what it has more costs three times as much time."""
+
+PARTITIONS: Final = 1 << 11
+PARTITION_ENTRIES: Final = 512
 """Digests of a partition at which it moves from memory to a file; 8 MB for all partitions."""
 
 FILTER_SLOTS: Final = 1 << 24
 """Slots of the filter, a byte each: 16 MB. With five million digests it cannot tell of 1 in 25."""
 
+_LOOK_AFTER: Final = 1 << 14
+"""Digests after which the partitions are looked at; a few for each."""
+
 _SLOT_MASK: Final = FILTER_SLOTS - 1
-_PARTITION_SHIFT: Final = 64 - 9
+_PARTITION_SHIFT: Final = 64 - 11
 _MARK_SHIFT: Final = 32
 _MARKS: Final = 254
 _SEVERAL: Final = 255
@@ -33,17 +39,12 @@ Among five million texts, two that differ have the same by a chance of one in a 
 class SeenDigests:
     """Remembers digests; to be used in a ``with`` statement, or closed.
 
-    A filter in memory tells of most new ones at once that they are new: each slot is empty, or marks the one
-    digest that fell into it, or says that several did. What it cannot tell is looked for in the partition of
-    the digest: first in the part in memory, then in what was laid down in a private temporary file.
+    The first ones are in a set, as fast as can be; further ones where they take less memory.
     """
 
     def __init__(self) -> None:
-        self._filter = bytearray(FILTER_SLOTS)
-        self._partitions = [array("q") for _ in range(PARTITIONS)]
-        self._laid_down: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
-        self._file: IO[bytes] | None = None
-        self._since_look = 0  # digests added since the partitions were last looked at
+        self._first: set[int] = set()
+        self._further: _FurtherDigests | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -53,40 +54,81 @@ class SeenDigests:
 
     def close(self) -> None:
         """Remove the temporary file, if there is one."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._further is not None:
+            self._further.close()
 
     def __contains__(self, digest: int) -> bool:
-        mark = 1 + (digest >> _MARK_SHIFT) % _MARKS
-        return self._filter[digest & _SLOT_MASK] in (mark, _SEVERAL) and self._is_stored(digest)
+        return digest in self._first or (self._further is not None and digest in self._further)
 
-    def add(self, digests: Iterable[int]) -> list[int]:
+    def add(self, digests: Sequence[int]) -> list[int]:
         """Remember some digests: many at once are cheaper than one by one.
 
         :param digests: see :data:`digest`.
         :return: the indexes of those that were there before, or earlier among them.
         """
+        if self._first.isdisjoint(digests):
+            if self._further is not None:
+                return self._further.add(digests)
+            new = set(digests)
+            if len(new) == len(digests):
+                self._add_first(new)
+                return []
+        return [index for index, digest in enumerate(digests) if not self._is_added(digest)]
+
+    def _add_first(self, digests: set[int]) -> None:
+        self._first |= digests
+        if len(self._first) >= FIRST_DIGESTS:
+            self._further = _FurtherDigests()
+
+    def _is_added(self, digest: int) -> bool:
+        """Remember one digest; tell whether it was new."""
+        if digest in self._first:
+            return False
+        if self._further is not None:
+            return not self._further.add((digest,))
+        self._add_first({digest})
+        return True
+
+
+class _FurtherDigests:
+    """Remembers digests in bounded memory, and a private temporary file.
+
+    A filter in memory tells of most new ones at once that they are new: each slot is empty, or marks the one
+    digest that fell into it, or says that several did. What it cannot tell is looked for in the partition of
+    the digest: first in the part in memory, then in what was laid down in the file.
+    """
+
+    def __init__(self) -> None:
+        self._filter = bytearray(FILTER_SLOTS)
+        self._partitions = [array("q") for _ in range(PARTITIONS)]
+        self._laid_down: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
+        self._since_look = 0  # digests added since the partitions were last looked at
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __contains__(self, digest: int) -> bool:
+        return self._filter[digest & _SLOT_MASK] in (_mark_of(digest), _SEVERAL) and self._is_stored(digest)
+
+    def add(self, digests: Sequence[int]) -> list[int]:
+        """Remember digests; return the indexes of those that were there before, or earlier among them."""
         known: list[int] = []
-        index = -1
         slots, partitions = self._filter, self._partitions
         for index, digest in enumerate(digests):
             slot = digest & _SLOT_MASK
-            mark = 1 + (digest >> _MARK_SHIFT) % _MARKS
             if not slots[slot]:
-                slots[slot] = mark
-            elif slots[slot] in (mark, _SEVERAL) and self._is_stored(digest):
+                slots[slot] = 1 + (digest >> _MARK_SHIFT) % _MARKS
+            elif digest in self:
                 known.append(index)
                 continue
             else:
                 slots[slot] = _SEVERAL
             partitions[digest >> _PARTITION_SHIFT].append(digest)  # below zero it counts from the end
-        self._since_look += index + 1
-        if self._since_look >= PARTITION_ENTRIES:
+        self._since_look += len(digests)
+        if self._since_look >= _LOOK_AFTER:
             self._since_look = 0
-            for number, partition in enumerate(partitions):
-                if len(partition) >= PARTITION_ENTRIES:
-                    self._lay_down(number, partition)
+            self._lay_down()
         return known
 
     def _is_stored(self, digest: int) -> bool:
@@ -94,20 +136,22 @@ class SeenDigests:
         number = digest >> _PARTITION_SHIFT
         if _holds(self._partitions[number].tobytes(), entry):
             return True
-        if self._file is None:
-            return False
         descriptor = self._file.fileno()
-        places = self._laid_down[number % PARTITIONS]
+        places = self._laid_down[number]
         return any(_holds(os.pread(descriptor, size, offset), entry) for offset, size in places)
 
-    def _lay_down(self, number: int, partition: array[int]) -> None:
-        """Move what is in memory of a partition to the file, which has no name: nobody else can open it."""
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
-        self._laid_down[number].append((self._file.tell(), len(partition) * _DIGEST_BYTES))
-        partition.tofile(self._file)
+    def _lay_down(self) -> None:
+        """Move the partitions that are full to the file, which has no name: nobody else can open it."""
+        for partition, places in zip(self._partitions, self._laid_down, strict=True):
+            if len(partition) >= PARTITION_ENTRIES:
+                places.append((self._file.tell(), len(partition) * _DIGEST_BYTES))
+                partition.tofile(self._file)
+                del partition[:]
         self._file.flush()
-        del partition[:]
+
+
+def _mark_of(digest: int) -> int:
+    return 1 + (digest >> _MARK_SHIFT) % _MARKS
 
 
 def _holds(content: bytes, entry: bytes) -> bool:
