@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tidepool_ingest.model import STAGED_NOT_JSON, STAGED_NOT_UTF8, NotDecodableError, decode
-from tidepool_ingest.model.decode import NESTING_MAX
+from tidepool_ingest.model.decode import FLOAT_DIGITS_MAX, NESTING_MAX, may_hold_huge_integer
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,13 @@ def test_what_is_not_json(text: bytes) -> None:
     with pytest.raises(NotDecodableError) as caught:
         decode(text)
     assert caught.value.code == STAGED_NOT_JSON
+
+
+def test_a_huge_integer_is_seen_wherever_it_stands() -> None:
+    for digits, is_huge in ((FLOAT_DIGITS_MAX, False), (FLOAT_DIGITS_MAX + 1, True)):
+        for before in range(2 * FLOAT_DIGITS_MAX + 3):
+            text = b"x" * before + b"7" * digits + b"y" * (2 * FLOAT_DIGITS_MAX)
+            assert may_hold_huge_integer(text) is is_huge
 
 
 @pytest.mark.parametrize(

@@ -90,21 +90,20 @@ def judge_many(
     data: list[dict[str, Any] | None] = []
     problems: dict[int, tuple[Problem, ...]] = {}
     with collector_paused():
-        for index, line in enumerate(lines):
+        for line in lines:
             size = len(line)
             if size <= FLOAT_DIGITS_MAX or (size <= SCREENED_BYTES_MAX and not may_hold_huge_integer(line)):
                 try:
-                    datum = fast_decode(line)
+                    data.append(fast_decode(line))
+                    continue
                 except FAST_ERRORS:
                     pass
-                else:
-                    if surely_accepted(datum):
-                        data.append(datum)
-                        continue
-            judged = judge_line(line)
-            data.append(judged.datum)
-            if judged.problems:
-                problems[index] = judged.problems
+            data.append(None)
+        unsure = [index for index, sure in enumerate(map(surely_accepted, data)) if not sure]
+        for index in unsure:
+            data[index], found = judge_line(lines[index])
+            if found:
+                problems[index] = found
     return data, problems
 
 
