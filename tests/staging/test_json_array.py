@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidepool_ingest.staging import json_array
-from tidepool_ingest.staging.block import BLOCK_BYTES, EMPTY_ELEMENT, MAX_RECORD_BYTES, TOO_LARGE, Block
+from tidepool_ingest.staging.block import (
+    BLOCK_BYTES,
+    BLOCK_RECORDS,
+    EMPTY_ELEMENT,
+    MAX_RECORD_BYTES,
+    TOO_LARGE,
+    Block,
+)
 from tidepool_ingest.staging.errors import BatchError
 
 
@@ -132,10 +139,11 @@ def test_where_borders_are_not_certain_the_file_is_refused(
     assert (error.code, error.position) == (code, position)
 
 
-def test_blocks_hold_a_thousand_elements() -> None:
-    text = json.dumps(list(range(2500))).encode()
-    assert [len(block) for block in json_array.split(cut(text, 997))] == [1000, 1000, 500]
-    assert elements(text) == [b"%d" % number for number in range(2500)]
+def test_blocks_hold_so_many_elements() -> None:
+    text = json.dumps(list(range(2 * BLOCK_RECORDS + 7))).encode()
+    blocks = json_array.split(cut(text, 997))
+    assert [len(block) for block in blocks] == [BLOCK_RECORDS, BLOCK_RECORDS, 7]
+    assert elements(text) == [b"%d" % number for number in range(2 * BLOCK_RECORDS + 7)]
 
 
 def test_long_elements_do_not_pile_up_in_a_block() -> None:

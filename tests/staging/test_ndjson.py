@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidepool_ingest.staging import ndjson
-from tidepool_ingest.staging.block import BLOCK_BYTES, MAX_RECORD_BYTES, TOO_LARGE, Block
+from tidepool_ingest.staging.block import BLOCK_BYTES, BLOCK_RECORDS, MAX_RECORD_BYTES, TOO_LARGE, Block
 
 
 def cut(text: bytes, size: int) -> list[bytes]:
@@ -19,7 +19,7 @@ def lines_of(blocks: list[Block]) -> list[bytes]:
     for block in blocks:
         assert block.first_position == position
         assert len(block) >= 1
-        assert len(block.lines) <= 1000
+        assert len(block.lines) <= BLOCK_RECORDS
         lines += block.lines
         position += len(block.lines)
         for refused, _code in block.refused:
@@ -40,11 +40,11 @@ def test_lines_whatever_the_pieces_are(size: int) -> None:
     ]
 
 
-def test_blocks_hold_a_thousand_lines_over_the_borders_of_pieces() -> None:
-    text = b"".join(b"%d\n" % number for number in range(2500))
+def test_blocks_hold_so_many_lines_over_the_borders_of_pieces() -> None:
+    text = b"".join(b"%d\n" % number for number in range(2 * BLOCK_RECORDS + 7))
     for size in (100, 5000, 10**6):
         blocks = list(ndjson.split(cut(text, size)))
-        assert [len(block) for block in blocks] == [1000, 1000, 500]
+        assert [len(block) for block in blocks] == [BLOCK_RECORDS, BLOCK_RECORDS, 7]
         assert lines_of(blocks) == text.split()
 
 

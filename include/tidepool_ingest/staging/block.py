@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-BLOCK_RECORDS = 1_000
-"""Most records of a block: as many as Tidepool advises for one request."""
+BLOCK_RECORDS = 500
+"""Most records of a block: decoded, they fit into a processor's cache, and each is looked at often."""
 
 BLOCK_BYTES = 4 * 1024 * 1024
 """Bytes of records at which a block ends before it is full, so that long records do not pile up."""

@@ -275,7 +275,7 @@ class AcceptedWriter:
         :param places: see :class:`Chunk`.
         :raises ValueError: a record has a line break; JSON has none inside a string, so it was not judged.
         """
-        content = b"\n".join(lines) + b"\n" if lines else b""
+        content = b"\n".join((*lines, b""))
         if content.count(b"\n") != len(lines):
             raise ValueError("an accepted record holds a line break")
         chunk = Chunk(
