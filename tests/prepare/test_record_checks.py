@@ -136,8 +136,23 @@ def test_the_quick_look_passes_only_what_the_full_one_says_nothing_of(
     checker.look_at(cbg(1), ())
     datum = {**cbg(2), **change}
     assert checker.special_ones([cbg(3), datum, cbg(4)]) == ([] if plain else [1])
+    assert checker.special_ones([None, cbg(3)]) == [0]
     if plain:
         assert checker.look_at(datum, ()) == Findings()
+
+
+@pytest.mark.parametrize("about", [BY_DEVICE, {}])
+def test_a_device_without_readings_passes_the_quick_look_as_well(about: dict[str, Any]) -> None:
+    checker = RecordChecker(**about)
+    other = bolus(1, deviceId="other")
+    assert checker.special_ones([bolus(1)]) == [0]
+    if about:
+        checker.look_at(other, ())  # not of the data set's device: it does not become the usual one
+    checker.look_at(bolus(1), ())
+    assert checker.special_ones([bolus(2), other, cbg(3)]) == [1, 2]
+    checker.look_at(cbg(3, 120, units="mg/dL"), ())
+    assert checker.special_ones([bolus(4), cbg(5, 120, units="mg/dL"), cbg(6)]) == [2]
+    assert checker.look_at(cbg(6), ()).warned == (Problem("staged-units-mixed", "/units"),)
 
 
 # ---------------------------------------------------------------- through prepare

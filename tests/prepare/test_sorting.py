@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.steps.world import DEVICE, Record, alarm, cbg, wizard
+from tidepool_ingest.model import decode
 from tidepool_ingest.prepare.contents import content_digest
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.prepare.sorting import RecordSorter, Sorted
@@ -44,6 +45,39 @@ def test_repeats_are_found_within_a_block_and_across_blocks() -> None:
         "accepted",
         "identical",
     ]
+
+
+def test_repeats_are_found_whatever_else_is_said_of_them() -> None:
+    """A calculation holds a bolus, a late one gets a warning: both are looked at closely, and come once."""
+    late = cbg(3, time="2026-03-05T10:00:00+01:00")
+    block: list[Record | bytes] = [wizard(1), late, wizard(1), cbg(2), b"null", late, cbg(2, 99), cbg(2)]
+    expected = ["accepted", "accepted", "identical", "accepted", "staged-null", "identical"]
+    refused, again = "value-out-of-range", "identical"
+    assert sort(block) == [*expected, refused, again]
+    assert sort(block, block)[8:] == [again, again, again, again, "staged-null", again, refused, again]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (b'{"a":1,"b":{"c":2,"d":[3]}}', b' { "b" : {"d":[3],"c":2}, "a":1}', True),
+        (b'{"a":1e2}', b'{"a":100.0}', True),
+        (b'{"a":"\\u00e9\\/"}', '{"a":"é/"}'.encode(), True),
+        (b'{"a":1,"a":2}', b'{"a":2}', True),
+        (b'{"a":1}', b'{"a":true}', False),
+        (b'{"a":1}', b'{"a":"1"}', False),
+        (b'{"a":0}', b'{"a":null}', False),
+        (b'{"a":null}', b"{}", False),
+        (b'{"a":[1,2]}', b'{"a":[2,1]}', False),
+        (b'{"a":[[1],2]}', b'{"a":[[1,2]]}', False),
+        (b'{"a":0.1}', b'{"a":0.10000000000000002}', False),
+        (b'{"a":9007199254740993}', b'{"a":9007199254740992}', False),
+        (b'{"a":{"b":1}}', b'{"a":["b",1]}', False),
+        (b'{"a":""}', b'{"a":[]}', False),
+    ],
+)
+def test_a_record_is_the_same_in_every_spelling_and_no_other_is(one: bytes, other: bytes, same: bool) -> None:
+    assert (content_digest(one, decode(one)) == content_digest(other, decode(other))) is same
 
 
 def test_what_repeats_a_refused_record_is_refused_too() -> None:

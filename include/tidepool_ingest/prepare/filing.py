@@ -125,23 +125,25 @@ class _Filing:
         self.guard.see(data)
         is_plain = not any(record.embedded or record.has_own_id for record in special)
         while lines:
-            fitting = self._fitting(lines)
+            fitting, size = self._fitting(lines)
             self._chunk += fitting
-            self._chunk_bytes += _size(fitting)
+            self._chunk_bytes += size
             self._chunk_is_plain = self._chunk_is_plain and is_plain
             lines = lines[len(fitting) :]
             if lines or len(self._chunk) >= self._chunk_records:
                 self.finish_chunk()
 
-    def _fitting(self, lines: Sequence[bytes]) -> Sequence[bytes]:
-        """Return those of some lines that still fit into the chunk; at least one into an empty chunk."""
+    def _fitting(self, lines: Sequence[bytes]) -> tuple[Sequence[bytes], int]:
+        """Return those lines that still fit into the chunk, or one if it is empty, and their size."""
         fitting = lines[: self._chunk_records - len(self._chunk)]
         room = CHUNK_BYTES - self._chunk_bytes
-        if _size(fitting) <= room:
-            return fitting
-        sizes = accumulate(len(line) + 1 for line in fitting)
-        fits = sum(1 for _ in takewhile(lambda size: size <= room, sizes))
-        return fitting[: max(fits, 0 if self._chunk else 1)]
+        size = _size(fitting)
+        if size > room:
+            sizes = accumulate(len(line) + 1 for line in fitting)
+            fits = sum(1 for _ in takewhile(lambda size: size <= room, sizes))
+            fitting = fitting[: max(fits, 0 if self._chunk else 1)]
+            size = _size(fitting)
+        return fitting, size
 
     def finish_chunk(self) -> None:
         """Write what has gathered as one chunk."""

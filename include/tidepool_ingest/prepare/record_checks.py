@@ -88,19 +88,20 @@ class RecordChecker:
             device_id=manifest.device_id,
         )
 
-    def special_ones(self, data: Sequence[Mapping[str, Any]]) -> list[int]:
+    def special_ones(self, data: Sequence[Mapping[str, Any] | None]) -> list[int]:
         """Return the indexes of the records that have to be looked at; of the others there is nothing to say.
 
         Those are of the usual device and in its units, their time ends with ``Z``, they have no ``id``, and
         their type holds no other datum.
 
-        :param data: accepted records, decoded.
+        :param data: accepted records, decoded; ``None`` where there is none, which has to be looked at too.
         """
         device, units = self._usual_device, self._usual_units
         return [
             index
             for index, datum in enumerate(data)
-            if datum.get("deviceId") != device
+            if datum is None
+            or datum.get("deviceId") != device
             or datum.get("units") not in units
             or datum["time"][-1] != "Z"
             or "id" in datum
@@ -131,14 +132,17 @@ class RecordChecker:
             found.append(Problem(code, f"{pointer}/deviceId"))
         if not _is_utc(datum["time"]):
             found.append(Problem(TIME_NOT_UTC, f"{pointer}/time"))
+        is_usual = not self._needs_device_id or device_id == self._device_id
         if reading := glucose_reading(datum):
             unit = _UNIT_OF[reading[0]]
             if self._units.get(device_id, unit) != unit:
                 found.append(Problem(UNITS_MIXED, f"{pointer}/units"))
             elif len(self._units) < MAX_SOURCES:
                 self._units[device_id] = unit
-                if not self._needs_device_id or device_id == self._device_id:
+                if is_usual:
                     self._usual_device, self._usual_units = device_id, (None, *_SPELLINGS[unit])
+        elif is_usual and self._usual_device is self:
+            self._usual_device, self._usual_units = device_id, (None,)  # a pump may have no readings at all
 
 
 def _is_utc(time: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, cast
 
 from tidepool_ingest.model import Problem, embedded_data, judge_many
 from tidepool_ingest.prepare.contents import content_digests
@@ -74,10 +74,11 @@ class SortedBlock:
     def to_upload(self) -> tuple[Sequence[bytes], Sequence[Mapping[str, Any]]]:
         """Return the records that are uploaded as such, as lines and decoded."""
         out = set(self.left_out())
+        if not out:
+            return self.lines, cast("Sequence[Mapping[str, Any]]", self.data)
         records = zip(self.lines, self.data, strict=True)
-        kept = [one for index, one in enumerate(records) if index not in out] if out else records
-        lines, data = zip(*kept, strict=True) if len(out) < len(self.lines) else ((), ())
-        return lines, data
+        kept = [one for index, one in enumerate(records) if index not in out]
+        return [line for line, _datum in kept], [datum for _line, datum in kept if datum is not None]
 
 
 class RecordSorter:
@@ -109,42 +110,37 @@ class RecordSorter:
         """
         data, problems = judge_many(lines)
         special = {index: Sorted(lines[index], data[index], found) for index, found in problems.items()}
-        accepted: list[Mapping[str, Any]] = []
-        indexes: list[int] = []
-        for index, datum in enumerate(data):
-            if datum is None:
-                special.setdefault(index, Sorted(lines[index], None, (Problem(NULL, ""),)))
-            elif index not in problems:
-                accepted.append(datum)
-                indexes.append(index)
-        contents = content_digests([lines[index] for index in indexes], accepted)
+        accepted: Sequence[Mapping[str, Any] | None] = data
+        if problems:
+            accepted = [None if index in problems else datum for index, datum in enumerate(data)]
+        contents = content_digests(lines, accepted)
         looked_at = set(self._checker.special_ones(accepted))
         if self._inside:
-            looked_at.update(place for place, content in enumerate(contents) if content in self._inside)
-        for place in sorted(looked_at):
-            index = indexes[place]
-            special[index] = self._looked_at(lines[index], accepted[place], contents[place])
-        plain = [place for place in range(len(accepted)) if place not in looked_at]
-        for known in self._contents.add([contents[place] for place in plain]):
-            index = indexes[plain[known]]
+            looked_at.update(index for index, content in enumerate(contents) if content in self._inside)
+        for index in sorted(looked_at - problems.keys()):
+            special[index] = self._looked_at(lines[index], accepted[index], contents[index])
+        for index in self._repeats(contents, special):
             special[index] = Sorted(lines[index], data[index], identical=True)
         return SortedBlock(lines, data, special)
 
-    def _looked_at(self, line: bytes, datum: Mapping[str, Any], content: int) -> Sorted:
+    def _looked_at(self, line: bytes, datum: Mapping[str, Any] | None, content: int) -> Sorted:
         """Sort a record that the Platform accepts and in which something may be found.
 
         A refused one is not remembered, so that what repeats it is refused too.
         """
+        if datum is None:
+            return Sorted(line, None, (Problem(NULL, ""),))
         embedded = embedded_data(datum)
         refused, warned = self._checker.look_at(datum, embedded)
         if refused:
             return Sorted(line, datum, refused)
         ids = list(_ids(datum, embedded))
-        if content in self._contents:
-            return Sorted(line, datum, identical=True)
-        if repeated := self._repeated_ids(ids):
-            return Sorted(line, datum, repeated)
-        self._contents.add((content,))
+        if ids:
+            if content in self._contents:
+                return Sorted(line, datum, identical=True)
+            if repeated := self._repeated_ids(ids):
+                return Sorted(line, datum, repeated)
+            self._contents.add((content,))
         return Sorted(
             line,
             datum,
@@ -153,6 +149,15 @@ class RecordSorter:
             has_own_id=bool(ids),
             inside=content in self._inside,
         )
+
+    def _repeats(self, contents: Sequence[int], special: Mapping[int, Sorted]) -> Sequence[int]:
+        """Return which records repeat others, of those for which that is still open; remember the rest."""
+        settled = {index for index, record in special.items() if record.has_own_id or not record.accepted}
+        if not settled:
+            return self._contents.add(contents)
+        still_open = [index for index in range(len(contents)) if index not in settled]
+        known = self._contents.add([contents[index] for index in still_open])
+        return [still_open[place] for place in known]
 
     def _repeated_ids(self, ids: list[tuple[str, int]]) -> tuple[Problem, ...]:
         """Return which identifiers of a record are taken; when none is, they are now."""
@@ -163,7 +168,7 @@ class RecordSorter:
                 problems.append(Problem(ID_REPEATED, f"{pointer}/id"))
             own.add(identifier)
         if not problems:
-            self._ids.add(own)
+            self._ids.add(tuple(own))
         return tuple(problems)
 
 
