@@ -32,8 +32,10 @@ from tidepool_ingest.staging.work_area import WorkArea
             }
         },
         {"connection": "tidepool_b", "replaces": "older"},
+        {"checks": {"units-mixed": "warn", "time-not-utc": "ignore"}},
+        {"checks": {"units-mixed": "refuse", "device-id-differs": "refuse", "time-not-utc": "warn"}},
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_the_work_area_of_a_batch(tmp_path: Path, manifest: dict[str, Any]) -> None:
     world = World(tmp_path)

@@ -368,6 +368,27 @@ def test_data_nobody_staged(uploaded: World) -> None:
     assert uploaded.check(users=["0123456789"]).ok
 
 
+def test_a_device_with_an_export_is_not_compared(uploaded: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """How an export is cleaned is not known to the checker: it says so, and calls nothing lost or foreign."""
+    uploaded.put(*(kept(reading) for reading in READINGS[5:]))
+    assert uploaded.check().ok
+    uploaded.stage(READINGS[:1], "exported", file={"format": "tidepool-export"})
+    other = {"deviceId": "Other"}
+    uploaded.stage([smbg(1, deviceId="Other")], "another", data_set=other)
+    uploaded.open_set("set-x", device_id="Other")
+
+    result = uploaded.check()
+    assert result.uncompared == [f"{DAY}/{USER}/exported", f"{DAY}/{USER}/one"]
+    assert (result.staged, result.lost, result.foreign, result.ok) == (1, 1, 0, False)
+    uploaded.put(kept(smbg(1, deviceId="Other")), upload_id="set-x")
+    result = uploaded.check()
+    assert (result.visible, result.lost, result.ok) == (1, 0, False)
+    assert main([str(uploaded.staging), str(uploaded.store)]) == 1
+    printed = capsys.readouterr().out
+    assert f"not compared, its device has a tidepool-export: {DAY}/{USER}/one\n" in printed
+    assert printed.splitlines()[-1].endswith("not compared 2")
+
+
 def test_the_table_names_places_and_no_values(
     uploaded: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

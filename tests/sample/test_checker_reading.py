@@ -87,6 +87,10 @@ BAD_BATCHES: list[dict[str, Any]] = [
     {"content": PLAIN, "userId": "0123456789"},
     {"content": PLAIN, "comment": "an unknown key"},
     {"content": PLAIN, "edits": {"rename": {}}},
+    {"content": PLAIN, "checks": {"value-odd": "warn"}},
+    {"content": PLAIN, "checks": {"units-mixed": "drop"}},
+    {"content": PLAIN, "checks": None},
+    {"content": PLAIN, "file": {"format": "csv"}},
 ]
 
 

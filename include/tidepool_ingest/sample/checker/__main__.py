@@ -29,6 +29,9 @@ def table(result: CheckResult) -> str:
     lines += [
         f"not what its manifest says, nothing of it may be visible: {name}" for name in result.unreadable
     ]
+    lines += [f"not compared, its device has a tidepool-export: {name}" for name in result.uncompared]
+    if result.uncompared:
+        lines.append("how exports are cleaned is not known here, so that nothing can be said of these batches")
     return "\n".join([*lines, summary(result)])
 
 
@@ -45,6 +48,7 @@ def summary(result: CheckResult) -> str:
         f"foreign {result.foreign}",
         f"left open {result.left_open}",
         f"unreachable {result.unreachable}",
+        f"not compared {len(result.uncompared)}",
     )
     return f"checker: {', '.join(counts)}"
 
@@ -65,7 +69,7 @@ def _cells(entry: SetCheck) -> tuple[str, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare and print; return 0 if nothing differs, 1 if something does, 2 if nothing could be compared."""
+    """Compare and print; return 0 if all is as it should be, 1 if not or not known, 2 without a store."""
     parser = argparse.ArgumentParser(
         prog="python -m tidepool_ingest.sample.checker",
         description="Compare staged batches with what a simulator's store shows.",

@@ -60,6 +60,7 @@ class CheckResult:
     :param quarantined: those that are in a quarantine file.
     :param identical: those that repeat an earlier record of their batch.
     :param unreadable: names of the batches that are not what their manifests say.
+    :param uncompared: names of the batches of devices of which a Tidepool export was staged.
     :param unreachable: open data sets without any data, as a create leaves whose answer was lost.
     """
 
@@ -68,6 +69,7 @@ class CheckResult:
     quarantined: int = 0
     identical: int = 0
     unreadable: list[str] = field(default_factory=list)
+    uncompared: list[str] = field(default_factory=list)
     unreachable: int = 0
 
     @property
@@ -102,5 +104,5 @@ class CheckResult:
 
     @property
     def ok(self) -> bool:
-        """Whether Tidepool shows exactly what was staged and not refused."""
-        return all(entry.ok for entry in self.sets)
+        """Whether everything was compared, and Tidepool shows exactly what was staged and not refused."""
+        return not self.uncompared and all(entry.ok for entry in self.sets)

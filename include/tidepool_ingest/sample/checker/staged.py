@@ -20,9 +20,13 @@ MANIFEST = "manifest.json"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DEACTIVATE_HASH = "org.tidepool.deduplicator.device.deactivate.hash"
 
-_KEYS = {"userId", "connection", "replaces", "dataSet", "files", "edits"}
+_KEYS = {"userId", "connection", "replaces", "dataSet", "files", "edits", "checks"}
 _FILE_KEYS = {"name", "format", "sha256", "records"}
 _EDIT_KEYS = {"drop", "set", "glucoseUnits"}
+_CHECK_KEYS = {"time-not-utc", "device-id-differs", "units-mixed"}
+_CHECK_OUTCOMES = {"refuse", "warn", "ignore"}
+_FORMATS = {"ndjson", "json"}
+_EXPORT = "tidepool-export"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class StagedBatch:
     :param content_key: name of its work area.
     :param records: its records; None when the batch cannot be read or is not what its manifest says, so
         that none of it may be uploaded.
+    :param is_export: it holds a Tidepool export. How such records are cleaned is not known here a second
+        time, so that they cannot be told again among what is visible; ``records`` is None.
     """
 
     name: str
@@ -60,6 +66,7 @@ class StagedBatch:
     replaces: str | None
     content_key: str
     records: tuple[StagedRecord, ...] | None
+    is_export: bool = False
 
 
 _NOT_AS_SAID = (
@@ -91,7 +98,9 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
         contents = [(path.parent / file["name"]).read_bytes() for file in files]
         device_id, asked = body.get("deviceId"), body.get("deduplicator") or {}
         deduplicator, replaces = asked.get("name") or _DEACTIVATE_HASH, manifest.get("replaces")
-        key = _content_key(user_id, body, edits, files, contents)
+        if any(file["format"] == _EXPORT for file in files):
+            return StagedBatch(name, user_id, batch_id, device_id, deduplicator, replaces, "", None, True)
+        key = _content_key(user_id, manifest, files, contents)
         records = tuple(
             record
             for number, (file, content) in enumerate(zip(files, contents, strict=True), 1)
@@ -110,6 +119,9 @@ def _manifest(path: Path, user_id: str) -> dict[str, Any]:
     parts = (
         (manifest, _KEYS),
         (manifest.get("edits") or {}, _EDIT_KEYS),
+        (manifest.get("checks", {}), _CHECK_KEYS),
+        (manifest.get("checks", {}).values(), _CHECK_OUTCOMES),
+        ((file["format"] for file in files), _FORMATS | {_EXPORT}),
         *((file, _FILE_KEYS) for file in files),
     )
     known = all(set(part) <= keys for part, keys in parts)
@@ -122,21 +134,20 @@ def _manifest(path: Path, user_id: str) -> dict[str, Any]:
 
 
 def _content_key(
-    user_id: str,
-    body: object,
-    edits: dict[str, Any] | None,
-    files: list[dict[str, Any]],
-    contents: list[bytes],
+    user_id: str, manifest: dict[str, Any], files: list[dict[str, Any]], contents: list[bytes]
 ) -> str:
     """Return the name of the batch's work area: a digest of what it says and holds, not of its name."""
-    wanted = None
+    edits, wanted = manifest.get("edits"), None
     if edits and any(edits.values()):
         wanted = {"drop": [], "set": {}, "glucoseUnits": None} | edits
     digests = [
         [file["format"], hashlib.sha256(content).hexdigest()]
         for file, content in zip(files, contents, strict=True)
     ]
-    said = {"userId": user_id, "dataSet": body, "edits": wanted, "files": digests}
+    said = {"userId": user_id, "dataSet": manifest["dataSet"], "edits": wanted, "files": digests}
+    refusing = sorted(name for name, outcome in manifest.get("checks", {}).items() if outcome == "refuse")
+    if refusing:
+        said["refusing"] = refusing
     return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
