@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Final, NamedTuple, Self, cast
 
 from tidepool_ingest.model import Problem, embedded_data, judge_many
@@ -76,9 +77,9 @@ class SortedBlock:
         out = set(self.left_out())
         if not out:
             return self.lines, cast("Sequence[Mapping[str, Any]]", self.data)
-        records = zip(self.lines, self.data, strict=True)
-        kept = [one for index, one in enumerate(records) if index not in out]
-        return [line for line, _datum in kept], [datum for _line, datum in kept if datum is not None]
+        kept = _all_but(out, len(self.lines))
+        data = [datum for datum in compress(self.data, kept) if datum is not None]
+        return list(compress(self.lines, kept)), data
 
 
 class RecordSorter:
@@ -110,9 +111,9 @@ class RecordSorter:
         """
         data, problems = judge_many(lines)
         special = {index: Sorted(lines[index], data[index], found) for index, found in problems.items()}
-        accepted: Sequence[Mapping[str, Any] | None] = data
-        if problems:
-            accepted = [None if index in problems else datum for index, datum in enumerate(data)]
+        accepted: list[Mapping[str, Any] | None] = [*data]
+        for index in problems:
+            accepted[index] = None
         contents = content_digests(lines, accepted)
         looked_at = set(self._checker.special_ones(accepted))
         if self._inside:
@@ -155,9 +156,10 @@ class RecordSorter:
         settled = {index for index, record in special.items() if record.has_own_id or not record.accepted}
         if not settled:
             return self._contents.add(contents)
-        still_open = [index for index in range(len(contents)) if index not in settled]
-        known = self._contents.add([contents[index] for index in still_open])
-        return [still_open[place] for place in known]
+        still_open = _all_but(settled, len(contents))
+        known = self._contents.add(list(compress(contents, still_open)))
+        places = list(compress(range(len(contents)), still_open)) if known else []
+        return [places[place] for place in known]
 
     def _repeated_ids(self, ids: list[tuple[str, int]]) -> tuple[Problem, ...]:
         """Return which identifiers of a record are taken; when none is, they are now."""
@@ -170,6 +172,14 @@ class RecordSorter:
         if not problems:
             self._ids.add(tuple(own))
         return tuple(problems)
+
+
+def _all_but(indexes: Iterable[int], count: int) -> bytearray:
+    """Return, for so many places, whether they are none of some indexes."""
+    kept = bytearray(b"\1") * count
+    for index in indexes:
+        kept[index] = 0
+    return kept
 
 
 def _ids(datum: Mapping[str, Any], embedded: tuple[str, ...]) -> Iterator[tuple[str, int]]:

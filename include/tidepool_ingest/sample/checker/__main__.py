@@ -31,7 +31,7 @@ def table(result: CheckResult) -> str:
     ]
     lines += [f"not compared, its device has a tidepool-export: {name}" for name in result.uncompared]
     if result.uncompared:
-        lines.append("how exports are cleaned is not known here, so that nothing can be said of these batches")
+        lines.append("how exports are cleaned is not known here, so nothing can be said of these batches")
     return "\n".join([*lines, summary(result)])
 
 
