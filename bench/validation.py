@@ -31,10 +31,10 @@ def measure_validation(lines: list[bytes]) -> Iterator[Result]:
     yield _measured("validation, all types alike", mixed)
 
 
-def json_microseconds(lines: list[bytes]) -> float:
+def json_microseconds(lines: list[bytes], *, rounds: int = ROUNDS) -> float:
     """Measure ``json.loads`` of lines, as arrays: microseconds a record."""
     arrays = [b"[" + b",".join(batch) + b"]" for batch in batches_of(lines)]
-    return _microseconds(lambda: [len(json.loads(array)) for array in arrays], len(lines))
+    return _microseconds(lambda: [len(json.loads(array)) for array in arrays], len(lines), rounds)
 
 
 def _measured(what: str, lines: list[bytes], parsing: float | None = None) -> Result:
@@ -49,10 +49,10 @@ def _measured(what: str, lines: list[bytes], parsing: float | None = None) -> Re
     )
 
 
-def _microseconds(work: Callable[[], object], records: int) -> float:
+def _microseconds(work: Callable[[], object], records: int, rounds: int = ROUNDS) -> float:
     """Return the CPU time of the best round, a record."""
     best = float("inf")
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         started = time.process_time()
         work()
         best = min(best, time.process_time() - started)

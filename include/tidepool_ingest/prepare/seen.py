@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, Final, Self
 
 FIRST_DIGESTS: Final = 1 << 18
 """Digests held in a set: 20 MB. A batch seldom has more; what it has more costs three times as much time."""
 
 PARTITIONS: Final = 1 << 11
-PARTITION_ENTRIES: Final = 512
-"""Digests of a partition at which it moves from memory to a file; 8 MB for all partitions."""
+PARTITION_ENTRIES: Final = 256
+"""Digests of a partition at which it moves from memory to a file; 4 MB for all partitions."""
 
 FILTER_SLOTS: Final = 1 << 24
-"""Slots of the filter, a byte each: 16 MB. With five million digests it cannot tell of 1 in 25."""
+"""Slots of the filter, a byte each: 16 MB. With five million digests it cannot tell of 1 in 80."""
 
 _LOOK_AFTER: Final = 1 << 14
 """Digests after which the partitions are looked at; a few for each."""
 
 _SLOT_MASK: Final = FILTER_SLOTS - 1
 _PARTITION_SHIFT: Final = 64 - 11
+_SECOND_SLOT_SHIFT: Final = 24
 _MARK_SHIFT: Final = 32
 _MARKS: Final = 254
 _SEVERAL: Final = 255
@@ -58,7 +59,7 @@ class SeenDigests:
             self._further.close()
 
     def __contains__(self, digest: int) -> bool:
-        return digest in self._first or (self._further is not None and digest in self._further)
+        return digest in (self._first if self._further is None else self._further)
 
     def add(self, digests: Sequence[int]) -> list[int]:
         """Remember some digests: many at once are cheaper than one by one.
@@ -66,50 +67,53 @@ class SeenDigests:
         :param digests: see :data:`digest`.
         :return: the indexes of those that were there before, or earlier among them.
         """
-        if self._first.isdisjoint(digests):
-            if self._further is not None:
-                return self._further.add(digests)
-            new = set(digests)
-            if len(new) == len(digests):
-                self._add_first(new)
-                return []
-        return [index for index, digest in enumerate(digests) if not self._is_added(digest)]
-
-    def _add_first(self, digests: set[int]) -> None:
-        self._first |= digests
-        if len(self._first) >= FIRST_DIGESTS:
-            self._further = _FurtherDigests()
-
-    def _is_added(self, digest: int) -> bool:
-        """Remember one digest; tell whether it was new."""
-        if digest in self._first:
-            return False
         if self._further is not None:
-            return not self._further.add((digest,))
-        self._add_first({digest})
-        return True
+            return self._further.add(digests)
+        first, known = self._first, []
+        new = set(digests)
+        if len(new) < len(digests) or not first.isdisjoint(new):
+            new = set()
+            for index, digest in enumerate(digests):
+                if digest in first or digest in new:
+                    known.append(index)
+                new.add(digest)
+        first |= new
+        if len(first) >= FIRST_DIGESTS:
+            self._further = _FurtherDigests(first)
+        return known
 
 
 class _FurtherDigests:
     """Remembers digests in bounded memory, and a private temporary file.
 
-    A filter in memory tells of most new ones at once that they are new: each slot is empty, or marks the one
-    digest that fell into it, or says that several did. What it cannot tell is looked for in the partition of
-    the digest: first in the part in memory, then in what was laid down in the file.
+    A filter in memory tells of most new ones at once that they are new. Each digest has two slots there, each
+    of which is empty, or holds the mark of one digest, or says that several came to it: a digest leaves its
+    mark in its first slot, or in its second if the first one is taken. What the filter cannot tell is looked
+    for among the first digests, and in the partition of the digest: in the part in memory, then in what was
+    laid down in the file.
+
+    :param first: digests that are there already; they stay where they are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: Set[int]) -> None:
+        self._first = first
         self._filter = bytearray(FILTER_SLOTS)
         self._partitions = [array("q") for _ in range(PARTITIONS)]
         self._laid_down: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
         self._since_look = 0  # digests added since the partitions were last looked at
+        for digest in first:
+            self._leave_mark(digest)
 
     def close(self) -> None:
         self._file.close()
 
     def __contains__(self, digest: int) -> bool:
-        return self._filter[digest & _SLOT_MASK] in (_mark_of(digest), _SEVERAL) and self._is_stored(digest)
+        mark = _mark_of(digest)
+        found = self._filter[digest & _SLOT_MASK]
+        if found not in (0, mark, _SEVERAL):
+            found = self._filter[_second_slot_of(digest)]
+        return found in (mark, _SEVERAL) and (digest in self._first or self._is_stored(digest))
 
     def add(self, digests: Sequence[int]) -> list[int]:
         """Remember digests; return the indexes of those that were there before, or earlier among them."""
@@ -123,13 +127,19 @@ class _FurtherDigests:
                 known.append(index)
                 continue
             else:
-                slots[slot] = _SEVERAL
+                self._leave_mark(digest)
             partitions[digest >> _PARTITION_SHIFT].append(digest)  # below zero it counts from the end
         self._since_look += len(digests)
         if self._since_look >= _LOOK_AFTER:
             self._since_look = 0
             self._lay_down()
         return known
+
+    def _leave_mark(self, digest: int) -> None:
+        slot = digest & _SLOT_MASK
+        if self._filter[slot]:
+            slot = _second_slot_of(digest)
+        self._filter[slot] = _SEVERAL if self._filter[slot] else _mark_of(digest)
 
     def _is_stored(self, digest: int) -> bool:
         entry = array("q", (digest,)).tobytes()
@@ -148,6 +158,10 @@ class _FurtherDigests:
                 partition.tofile(self._file)
                 del partition[:]
         self._file.flush()
+
+
+def _second_slot_of(digest: int) -> int:
+    return digest >> _SECOND_SLOT_SHIFT & _SLOT_MASK
 
 
 def _mark_of(digest: int) -> int:
