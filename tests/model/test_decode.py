@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tidepool_ingest.model import STAGED_NOT_JSON, STAGED_NOT_UTF8, NotDecodableError, decode
-from tidepool_ingest.model.decode import FLOAT_DIGITS_MAX, NESTING_MAX, may_hold_huge_integer
+from tidepool_ingest.model.decode import FLOAT_DIGITS_MAX, NESTING_MAX, VALUES_MAX, may_hold_huge_integer
+from tidepool_ingest.model.problems import STAGED_TOO_MANY_VALUES
 
 
 @pytest.mark.parametrize(
@@ -67,14 +68,35 @@ def test_what_can_be_decoded(text: bytes, value: Any) -> None:
         b"{} // yes",
         b"[" * (NESTING_MAX + 1) + b"]" * (NESTING_MAX + 1),
         b'{"a":' * (NESTING_MAX + 1) + b"1" + b"}" * (NESTING_MAX + 1),
-        b"[" * 100000,
-        b'["\\ud800",' + b"[" * 100000 + b"]" * 100001,
+        b"[" * 90000,
+        b'["\\ud800",' + b"[" * 90000 + b"]" * 90001,
     ],
 )
 def test_what_is_not_json(text: bytes) -> None:
     with pytest.raises(NotDecodableError) as caught:
         decode(text)
     assert caught.value.code == STAGED_NOT_JSON
+
+
+@pytest.mark.parametrize(
+    ("item", "values"),
+    [(b"1", 1), (b"[]", 2), (b"{}", 2), (b'"a"', 1), (b'"a,\\"[,{"', 1), (b'{"a":1}', 2), (b"[[[]]]", 4)],
+)
+def test_so_many_values_are_not_decoded(item: bytes, values: int) -> None:
+    """A million tiny values would take a hundred times the size of their text."""
+    count = VALUES_MAX // values
+    assert len(decode(b"[" + b",".join([item] * count) + b"]")) == count
+    for text in (b"[" + b",".join([item] * (count + 1)) + b"]", (item + b",") * 1_000_000):
+        with pytest.raises(NotDecodableError) as caught:
+            decode(text)
+        assert caught.value.code == STAGED_TOO_MANY_VALUES
+
+
+def test_what_stands_in_a_string_is_no_value() -> None:
+    text = 'a,[{\\" ' * VALUES_MAX
+    assert decode(f'{{"notes":"{text}"}}'.encode()) == {
+        "notes": text.replace("\\\\", "\\").replace('\\"', '"')
+    }
 
 
 def test_a_huge_integer_is_seen_wherever_it_stands() -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from tests.model.examples import EXAMPLES, example
 from tidepool_ingest.model import judge, judge_data_set, judge_lines, masked_pointer, stored_form
-from tidepool_ingest.model.problems import STAGED_NOT_JSON
+from tidepool_ingest.model.decode import VALUES_MAX
+from tidepool_ingest.model.problems import STAGED_NOT_JSON, STAGED_TOO_MANY_VALUES
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 FIELDS = sorted({name for record in EXAMPLES.values() for name in record})
@@ -35,6 +36,9 @@ DATA = st.builds(
     st.sampled_from(sorted(EXAMPLES)),
     st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4),
 )
+
+
+PIECES = [b"", b'"', b"\\ud800", b"\xff", b"{", b"]", b"1e999", b"NaN", b"9" * 400, b"\x00", b",", b"[" * 300]
 
 
 def check(line: bytes) -> None:
@@ -68,9 +72,7 @@ def test_spoilt_lines(record: dict[str, Any], chance: random.Random, times: int)
     line = bytearray(json.dumps(record, ensure_ascii=chance.random() < 0.5).encode())
     for _ in range(times):
         start = chance.randrange(len(line) + 1)
-        piece = chance.choice(
-            [b"", b'"', b"\\ud800", b"\xff", b"{", b"]", b"1e999", b"NaN", b"9" * 400, b"\x00", b","]
-        )
+        piece = chance.choice(PIECES)
         line[start : start + chance.randrange(3)] = piece
     check(bytes(line))
 
@@ -78,12 +80,37 @@ def test_spoilt_lines(record: dict[str, Any], chance: random.Random, times: int)
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the folder `shared` beside the checkout")
 def test_spoilt_recorded_cases() -> None:
     chance = random.Random(0)
-    with gzip.open(SHARED / "conformance" / "datum-verdicts.ndjson.gz") as cases:
-        data = [json.loads(line)["datum"] for line in cases]
+    data = recorded_cases()
     for datum, other in zip(data, chance.sample(data, len(data)), strict=True):
         if isinstance(datum, dict) and isinstance(other, dict):
             mixed = {**datum, **{name: other[name] for name in other if chance.random() < 0.2}}
             check(json.dumps(mixed).encode())
+
+
+def recorded_cases() -> list[Any]:
+    with gzip.open(SHARED / "conformance" / "datum-verdicts.ndjson.gz") as cases:
+        return [json.loads(line)["datum"] for line in cases]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the folder `shared` beside the checkout")
+def test_recorded_cases_with_spoilt_bytes() -> None:
+    chance = random.Random(1)
+    for datum in recorded_cases():
+        line = bytearray(json.dumps(datum).encode())
+        for _ in range(chance.randint(1, 3)):
+            start = chance.randrange(len(line) + 1)
+            line[start : start + chance.randrange(4)] = chance.choice(PIECES)
+        check(bytes(line))
+
+
+@settings(max_examples=300, deadline=None)
+@given(DATA, DATA, st.sampled_from(FIELDS), JSON)
+def test_of_a_repeated_name_the_last_counts(record: Any, other: Any, name: str, value: Any) -> None:
+    members = [*record.items(), *other.items(), (name, value)]
+    line = "{" + ",".join(f"{json.dumps(key)}:{json.dumps(item)}" for key, item in members) + "}"
+    check(line.encode())
+    once = json.dumps({**record, **other, name: value}).encode()
+    assert judge_lines([line.encode()]) == judge_lines([once])
 
 
 HUGE = {
@@ -98,6 +125,11 @@ HUGE = {
     "objects": lambda: b'{"type":"food","ingredients":' * 300_000 + b"1" + b"}" * 300_000,
     "open": lambda: b"[" * 10_000_000,
     "tags": lambda: json.dumps(example("smbg", {"tags": ["x"] * 300_000})).encode(),
+    "lists": lambda: b'{"x":[' + b"[]," * 3_300_000 + b"[]]}",
+    "numbers": lambda: b'{"x":[' + b"0.5," * 2_500_000 + b"0]}",
+    "repeated": lambda: b'{"type":"food"' + b',"a":{}' * 1_400_000 + b"}",
+    "names": lambda: b'{"type":"food"' + b"".join(b',"%d":1' % name for name in range(850_000)) + b"}",
+    "problems": lambda: json.dumps(example("food", {"annotations": [{}] * 2_500_000})).encode(),
     "white": lambda: b" " * 10_000_000 + json.dumps(example("smbg")).encode(),
     "time": lambda: json.dumps(
         example("smbg", {"time": "2024-03-04T05:06:07." + "1" * 10_000_000 + "Z"})
@@ -113,7 +145,7 @@ def test_ten_megabytes(kind: str) -> None:
     assert time.process_time() - started < 5
 
 
-@pytest.mark.parametrize("kind", ["text", "id", "integer", "nesting", "open"])
+@pytest.mark.parametrize("kind", sorted(HUGE))
 def test_memory_is_a_few_times_the_line(kind: str) -> None:
     line = HUGE[kind]()
     tracemalloc.start()
@@ -124,10 +156,24 @@ def test_memory_is_a_few_times_the_line(kind: str) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("field", ["annotations", "ingredients", "tags"])
+def test_memory_for_as_many_values_as_are_taken(field: str) -> None:
+    item = "x" if field == "tags" else {}
+    line = json.dumps(example("food", {field: [item] * (VALUES_MAX // 2 - 100)})).encode()
+    tracemalloc.start()
+    try:
+        (judged,) = judge_lines([line])
+        assert judged.problems
+        assert judged.problems[0].code != STAGED_TOO_MANY_VALUES
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_many_problems_take_no_more_than_linear_time() -> None:
     # The Platform itself takes quadratic time here.
     took = []
-    for count in (20_000, 80_000):
+    for count in (10_000, 40_000):
         line = json.dumps(example("food", {"ingredients": [{"name": ""}] * count})).encode()
         started = time.process_time()
         (judged,) = judge_lines([line])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,19 @@ def test_quarantine_is_for_people(root: UPath) -> None:
             "recordText": '{"v": 1',
         },
     ]
+
+
+def test_a_very_long_record_is_kept_as_text_and_not_decoded(tmp_path: Path) -> None:
+    record = b'{"x":[' + b"[]," * 1_000_000 + b"1]}"
+    tracemalloc.start()
+    try:
+        path = write(UPath(tmp_path / "q"), record)
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(record)
+    finally:
+        tracemalloc.stop()
+    assert json.loads(content(path))["recordText"] == record.decode()
+    (block,) = FileReader(path, "quarantine")
+    assert block.lines == [record]
 
 
 @pytest.mark.parametrize("record", KEPT.values(), ids=KEPT.keys())

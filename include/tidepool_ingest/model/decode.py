@@ -10,19 +10,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 import msgspec
 
-from tidepool_ingest.model.problems import STAGED_NOT_JSON, STAGED_NOT_UTF8
+from tidepool_ingest.model.problems import STAGED_NOT_JSON, STAGED_NOT_UTF8, STAGED_TOO_MANY_VALUES
 
 NESTING_MAX: Final = 256
 """Arrays and objects inside each other. Go stops at 10,000; Python's stack is shorter."""
+
+VALUES_MAX: Final = 100_000
+"""Values of a line, counted by commas and opening brackets: decoded, a tiny one takes some 100 bytes, its
+problem 300 more. The largest settings have some thousands."""
 
 FLOAT_DIGITS_MAX: Final = 308
 """Digits that an integer can have and surely be within float64."""
 
 _LONG_INTEGER: Final = re.compile(rb"[0-9]{%d}" % (FLOAT_DIGITS_MAX + 1))
+_SIGN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[,\[{]', re.DOTALL)
+"""What begins a value; or a string, with all that is in it."""
+_QUOTE: Final = ord('"')
 _DIGIT: Final = re.compile(rb"[0-9]")
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
@@ -46,7 +54,7 @@ def may_hold_huge_integer(text: bytes) -> bool:
 class NotDecodableError(ValueError):
     """A staged text is no JSON that the Platform could read.
 
-    :param code: ``STAGED_NOT_JSON`` or ``STAGED_NOT_UTF8``.
+    :param code: ``STAGED_NOT_JSON``, ``STAGED_NOT_UTF8`` or ``STAGED_TOO_MANY_VALUES``.
     """
 
     def __init__(self, code: str) -> None:
@@ -64,6 +72,8 @@ def decode(text: bytes) -> Any:
     :return: the value; strings hold no lone surrogates, and every number is within float64.
     :raises NotDecodableError: when it is no such text.
     """
+    if _holds_too_many_values(text):
+        raise NotDecodableError(STAGED_TOO_MANY_VALUES)
     if may_hold_huge_integer(text):
         value = _decode_slowly(text)
     else:
@@ -74,6 +84,13 @@ def decode(text: bytes) -> Any:
     if text.count(b"[") + text.count(b"{") > NESTING_MAX and _nests_too_deeply(value):
         raise NotDecodableError(STAGED_NOT_JSON)
     return value
+
+
+def _holds_too_many_values(text: bytes) -> bool:
+    if len(text) <= VALUES_MAX or sum(map(text.count, (b",", b"[", b"{"))) <= VALUES_MAX:
+        return False
+    outside_strings = (1 for sign in _SIGN.finditer(text) if text[sign.start()] != _QUOTE)
+    return next(islice(outside_strings, VALUES_MAX, None), None) is not None
 
 
 def _decode_slowly(text: bytes) -> Any:

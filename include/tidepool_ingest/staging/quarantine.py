@@ -1,8 +1,9 @@
 """The quarantine file: refused records with their reasons, for a person to correct and stage again.
 
 One JSON object a line: ``file`` and ``position`` say where the record was staged, ``problems`` why it is
-refused, and ``record`` is the record itself, its text as staged. What is no JSON object stands as a string in
-``recordText``, what is not UTF-8 in ``recordBase64``; of what could not be held ``record`` is ``null``.
+refused, and ``record`` is the record itself, its text as staged. What is no JSON object, or very long, stands
+as a string in ``recordText``, what is not UTF-8 in ``recordBase64``; of what could not be held ``record`` is
+``null``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ WRITE_BYTES: Final = 1024 * 1024
 
 Place = tuple[int, int]
 """Number of a file in its manifest, from 1, and position of a record in it, from 0."""
+
+OBJECT_BYTES_MAX: Final = 256 * 1024
+"""Longest record that is decoded to see whether it is an object: decoded, it can take many times its size."""
 
 _ENTRY: Final = frozenset({"file", "position", "problems"})
 
@@ -131,7 +135,7 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def _record_member(record: bytes | None) -> bytes:
     if record is None:
         return b'"record":null'
-    if b"\r" not in record and _is_object(record):
+    if len(record) <= OBJECT_BYTES_MAX and b"\r" not in record and _is_object(record):
         return b'"record":' + record.strip()
     try:
         return b'"recordText":' + _json(record.decode())
