@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +75,11 @@ class Deployment:
         content = self.get(f"{path}/logs/{instance['try_number']}", map_index=instance["map_index"])
         return json.dumps(content, ensure_ascii=False)
 
+    def ledger(self) -> AbstractContextManager[Ledger]:
+        return closing(Ledger(self.airflow.settings["TIDEPOOL_LEDGER"]))
+
     def sessions(self) -> list[Session]:
-        with closing(Ledger(self.airflow.settings["TIDEPOOL_LEDGER"])) as ledger:
+        with self.ledger() as ledger:
             return sessions(ledger.database)
 
     def asked_of_tidepool(self) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -33,6 +34,9 @@ Place = tuple[int, int]
 
 OBJECT_BYTES_MAX: Final = 256 * 1024
 """Longest record that is decoded to see whether it is an object: decoded, it can take many times its size."""
+
+_PLACE: Final = re.compile(rb'\{"file":(\d+),"position":(\d+),')
+"""How an entry begins; it can be far too long to be decoded for its place."""
 
 _ENTRY: Final = frozenset({"file", "position", "problems"})
 
@@ -104,8 +108,8 @@ def rewrite(path: UPath, entries: Mapping[Place, tuple[Iterable[tuple[str, str]]
     # Some storages empty a file when it is opened for writing: what is kept has to lie elsewhere by then.
     with tempfile.TemporaryFile() as kept:
         for line in _lines(read_blocks(path, missing="work-area-damaged")):
-            entry = json.loads(line)
-            if (entry["file"], entry["position"]) not in entries:
+            place = _PLACE.match(line)
+            if place is None or (int(place[1]), int(place[2])) not in entries:
                 kept.write(line)
         kept.seek(0)
         _write(path, kept, entries)

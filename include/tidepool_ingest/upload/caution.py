@@ -88,30 +88,38 @@ class Caution:
         """
         if any(stop.is_set() for stop in self._stops):
             raise UploadStoppedError
+        self._claim()
+
+    def _claim(self) -> None:
         for lease in self._leases:
             lease.ensure(self._timing.request)
 
-    def send(self, request: Callable[[], Result]) -> Result:
+    def send(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
         """Send a request that changes something, and return what it returns.
 
         :param request: sends it once; it may be called again after Tidepool has asked to slow down, which
             tells that nothing was done.
+        :param intent: notes in the ledger that the request is about to be sent; called when nothing stands
+            in its way any more.
         """
 
         def covered() -> Result:
             with self._covering():
                 return request()
 
-        return self.ask(covered)
+        return self.ask(covered, intent)
 
-    def ask(self, request: Callable[[], Result]) -> Result:
+    def ask(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
         """Send a request that leaves no harm when its answer is lost, and return what it returns.
 
         :param request: sends it once; it may be called again after Tidepool has asked to slow down.
+        :param intent: see :meth:`send`.
         """
         for attempt in range(self._timing.attempts):
             self.go_on()
             self._pace.keep(self._wait)
+            if intent is not None and attempt == 0:
+                intent()
             try:
                 return request()
             except TidepoolBusyError as error:
@@ -123,7 +131,7 @@ class Caution:
     @contextmanager
     def _covering(self) -> Iterator[None]:
         """Cover a request that changes something: the claims outlive it, and its doubt if it leaves one."""
-        self.go_on()  # once more: it may have waited for its turn
+        self._claim()  # once more: it may have waited for its turn
         try:
             yield
         except BaseException as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 
@@ -134,23 +134,28 @@ class Sending:
         records = list(identified(self._job.work.read_chunk(chunk), chunk, self._upload_id))
         if in_doubt:
             self._take_back([one for record in records for one in record.ids])
-        self._caution.go_on()
+        self._post(chunk, records)
+        self._job.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=self._lease)
+
+    def _begin(self, chunk: Chunk) -> None:
         self._job.ledger.data_sets.begin_chunk(
             self._data_set.id, chunk.index, digest=chunk.digest, records=chunk.records, lease=self._lease
         )
-        self._post(records)
-        self._job.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=self._lease)
 
-    def _post(self, records: Sequence[Identified]) -> None:
+    def _post(self, chunk: Chunk, records: Sequence[Identified]) -> None:
         """Send records; those that Tidepool refuses go to quarantine, and the others are sent again."""
+        intent: Callable[[], None] | None = partial(self._begin, chunk)
         while left := [record for record in records if record.ordinal not in self._refused.ordinals]:
             body = b"[" + b",".join(record.line for record in left) + b"]"
             try:
-                self._caution.send(partial(self._job.client.upload_data, self._upload_id, body))
+                self._caution.send(partial(self._job.client.upload_data, self._upload_id, body), intent)
             except TidepoolRejectedError as error:
                 self._refused.note(left, error)
+                intent = None
             else:
                 return
+        if intent is not None:
+            self._begin(chunk)  # nothing is left to send of it
 
     def _take_back(self, ids: Sequence[str]) -> None:
         """Remove what the data set may hold of a chunk in doubt."""
