@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
-.PHONY: help demo up test test-all check requirements requirements-check bench faults clean
+.PHONY: help demo up test browser test-all check requirements requirements-check bench faults clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 20
@@ -19,6 +19,13 @@ up: $(READY)  ## start Airflow with its web UI and a simulated Tidepool; Ctrl-C 
 
 test: check  ## the checks, and the tests but the slow ones
 	$(PYTEST) -m "not slow"
+
+browser: $(READY)  ## work with Airflow in headless Chromium; screenshots go to .local/browser
+	@for name in $${CHROMIUM:-chromium chromium-browser google-chrome google-chrome-stable}; do \
+	  command -v "$$name" >/dev/null && exit 0; done; \
+	echo "make browser needs Chromium: apt-get install chromium (Debian, Ubuntu), brew install --cask chromium" \
+	  "(macOS), or set CHROMIUM to the path of one." >&2; exit 2
+	$(PYTEST) -m browser tests/browser
 
 test-all: check requirements-check  ## all tests, those with a real scheduler too
 	$(PYTEST) -m slow

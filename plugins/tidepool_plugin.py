@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.plugins_manager import AirflowPlugin
 
 from tidepool_airflow.links import TidepoolDataSetLink
+from tidepool_airflow.portless_test import PortlessConnectionTest
 
 
 class TidepoolPlugin(AirflowPlugin):
@@ -12,3 +13,6 @@ class TidepoolPlugin(AirflowPlugin):
 
     name = "tidepool"
     operator_extra_links = [TidepoolDataSetLink()]  # noqa: RUF012 - as Airflow types it
+    fastapi_root_middlewares = [  # noqa: RUF012
+        {"middleware": PortlessConnectionTest, "args": [], "kwargs": {}, "name": "Tidepool connection test"}
+    ]

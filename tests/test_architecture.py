@@ -21,7 +21,7 @@ STOREYS = (
     {"", "errors", "privacy"},
     {"model", "ledger", "tidepool", "staging", "options", "window"},
     {"simulator", "staged_batch", "sample"},
-    {"plan", "prepare", "upload", "report"},
+    {"plan", "prepare", "upload", "report", "counts"},
     {"cli"},
     {"__main__"},
 )

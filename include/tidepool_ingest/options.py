@@ -6,6 +6,7 @@ from datetime import date
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from tidepool_ingest.errors import IngestError
 
@@ -68,7 +69,7 @@ class RunOptions(BaseModel):
     @model_validator(mode="after")
     def _days_in_order(self) -> RunOptions:
         if self.first_day and self.last_day and self.last_day < self.first_day:
-            raise ValueError("last_day lies before first_day")
+            raise PydanticCustomError("days-order", "last_day lies before first_day: exchange them")
         return self
 
     @classmethod

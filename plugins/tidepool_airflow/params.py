@@ -6,8 +6,12 @@ from airflow.sdk import Param
 
 from tidepool_ingest.options import CHUNK_RECORDS, LOOK_BACK_DAYS, MAX_QUARANTINED_PERCENT
 
-WHICH = "Which data"
-HOW = "How"
+USUAL = "Run Parameters"
+"""Airflow's own name of the section that its form opens by itself: what most people want to choose."""
+
+FURTHER = "Where to look"
+CARE = "With care"
+SPEED = "How fast"
 
 
 def upload_params() -> dict[str, Param]:
@@ -18,16 +22,33 @@ def upload_params() -> dict[str, Param]:
             type=["null", "string"],
             format="date",
             title="First day",
-            section=WHICH,
-            description="Oldest day folder to take. With either day set, exactly those days are taken.",
+            section=USUAL,
+            description="Oldest day folder to take. Without any day: all that is ready and not done.",
         ),
         "last_day": Param(
             None,
             type=["null", "string"],
             format="date",
             title="Last day",
-            section=WHICH,
-            description="Newest day folder to take. Leave both empty for everything ready and not done.",
+            section=USUAL,
+            description="Newest day folder to take. With one of the two days, only that one is taken.",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            section=USUAL,
+            description="Only look: every record is validated, and nothing is opened at Tidepool. The log of "
+            "the task report shows what would be sent and what would be refused.",
+        ),
+        "users": Param(
+            [],
+            type=["null", "array"],
+            items={"type": "string"},
+            title="Only these people",
+            section=USUAL,
+            description="Short hashes that logs show, or Tidepool user ids, one a line. Empty for everybody. "
+            "Airflow shows what you write here to everybody who can see the run.",
         ),
         "look_back_days": Param(
             LOOK_BACK_DAYS,
@@ -35,36 +56,21 @@ def upload_params() -> dict[str, Param]:
             minimum=0,
             maximum=3660,
             title="Days to look back",
-            section=WHICH,
+            section=FURTHER,
             description="Without explicit days: how many earlier day folders to look into for late arrivals.",
-        ),
-        "users": Param(
-            [],
-            type=["null", "array"],
-            items={"type": "string"},
-            title="Only these users",
-            section=WHICH,
-            description="Tidepool user ids, or the short hashes that logs show, one a line; empty for all.",
         ),
         "staging_root": Param(
             None,
             type=["null", "string"],
             title="Staging root",
-            section=WHICH,
+            section=FURTHER,
             description="Folder or URL with the day folders, if not the deployment's own.",
-        ),
-        "dry_run": Param(
-            False,
-            type="boolean",
-            title="Dry run",
-            section=HOW,
-            description="Validate and report only; nothing is opened at Tidepool.",
         ),
         "force": Param(
             False,
             type="boolean",
             title="Upload again",
-            section=HOW,
+            section=CARE,
             description="Also take batches that are done. The deduplicator then archives the older copies.",
         ),
         "max_quarantined_percent": Param(
@@ -73,7 +79,7 @@ def upload_params() -> dict[str, Param]:
             minimum=0,
             maximum=100,
             title="Refused records allowed (%)",
-            section=HOW,
+            section=CARE,
             description="A batch with a larger share of refused records stops before anything is sent.",
         ),
         "chunk_records": Param(
@@ -82,15 +88,15 @@ def upload_params() -> dict[str, Param]:
             minimum=1,
             maximum=CHUNK_RECORDS,
             title="Records a request",
-            section=HOW,
-            description="Tidepool asks for chunks of 1,000.",
+            section=SPEED,
+            description="Tidepool asks for chunks of 1,000. Fewer only help where requests are too large.",
         ),
         "parallel_chunks": Param(
             None,
             type=["null", "integer"],
             minimum=1,
             title="Requests at the same time",
-            section=HOW,
+            section=SPEED,
             description="Of one data set. Empty for what the deployment allows; a run can only lower it.",
         ),
     }

@@ -106,6 +106,9 @@ def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
     assert run.tasks["batch.upload", 0] == "skipped"
     assert run.xcoms["batch.prepare", 0, "return_value"]["quarantined"] == 1
     assert world.simulator.requests == []
+    told = run.xcoms["report", -1, "dry_run"]
+    assert (told["batches"], told["accepted"]) == (1, {"smbg": 20})
+    assert sum(told["refused"]["smbg"].values()) >= 1
 
     assert world.run().state == "success"
     assert [one.state for one in world.sessions()] == ["verified"]

@@ -10,7 +10,12 @@ from tidepool_airflow.operators.base import TidepoolOperator
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
+    from tidepool_ingest.ledger import BatchRow
+
 FAILED_STATES = ("failed", "upstream_failed")
+
+DRY_RUN_KEY = "dry_run"
+"""XCom key of what a dry run found."""
 
 
 class TidepoolReportOperator(TidepoolOperator):
@@ -47,11 +52,25 @@ class TidepoolReportOperator(TidepoolOperator):
             report = report_on(ledger, [int(batch) for batch in self.batches or () if int(batch) != NO_BATCH])
         for line in report.lines():
             self.log.info("%s", line)
+        options = self.options(context)
+        if options.dry_run:
+            self._tell_dry_run(context, report.batches)
         summary = report.summary()
         task_instance.xcom_push(key="summary", value=summary)
         if failed:
             raise TidepoolRunFailedError(failed, report)
         left = sum(not row.state.is_done for row in report.batches)
-        if left and not self.options(context).dry_run:
+        if left and not options.dry_run:
             raise TidepoolBatchesLeftError(left, report)
         return summary
+
+    def _tell_dry_run(self, context: Context, batches: Sequence[BatchRow]) -> None:
+        """Put what would be sent and refused into the log as a table, and into XCom as numbers."""
+        from tidepool_ingest.cli.table import table
+        from tidepool_ingest.counts import COLUMNS, counts_of
+
+        counts = counts_of(self.root(self.options(context)), batches)
+        context["ti"].xcom_push(key=DRY_RUN_KEY, value=counts.summary())
+        self.log.info("Dry run, nothing was opened: %s", counts.sentence())
+        for line in table(COLUMNS, counts.rows()).splitlines():
+            self.log.info("%s", line)

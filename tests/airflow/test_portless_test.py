@@ -1,0 +1,63 @@
+"""The button Test sends port 0 for a connection that has none: what of it reaches Airflow's API."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.testclient import TestClient
+
+from tidepool_airflow.portless_test import PATH, PortlessConnectionTest
+
+ASKED = {
+    "conn_type": "tidepool",
+    "connection_id": "tidepool_default",
+    "host": "h",
+    "port": 0,
+    "password": "é",
+}
+
+
+@pytest.fixture
+def client() -> TestClient:
+    """An application that tells what it was asked, behind the middleware as Airflow puts it."""
+    application = FastAPI()
+
+    @application.post("/{path:path}")
+    async def tell(request: Request) -> dict[str, Any]:
+        body = await request.body()
+        return {"body": body.decode(), "length": int(request.headers["content-length"]), "bytes": len(body)}
+
+    application.add_middleware(PortlessConnectionTest)
+    return TestClient(application)
+
+
+def arrived(client: TestClient, path: str, body: bytes) -> str:
+    told: dict[str, Any] = client.post(path, content=body).json()
+    assert told["length"] == told["bytes"]
+    return str(told["body"])
+
+
+@pytest.mark.parametrize("path", [PATH, f"/behind/a/proxy{PATH}"])
+def test_port_0_of_a_tidepool_connection_is_none(client: TestClient, path: str) -> None:
+    expected = {name: value for name, value in ASKED.items() if name != "port"}
+
+    assert json.loads(arrived(client, path, json.dumps(ASKED).encode())) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PATH, json.dumps({**ASKED, "port": 8443})),
+        (PATH, json.dumps({**ASKED, "port": None})),
+        (PATH, json.dumps({**ASKED, "conn_type": "postgres"})),
+        (PATH, json.dumps([ASKED])),
+        (PATH, "no json"),
+        (PATH, ""),
+        ("/api/v2/connections", json.dumps(ASKED)),
+    ],
+)
+def test_everything_else_arrives_as_it_was_sent(client: TestClient, path: str, body: str) -> None:
+    assert arrived(client, path, body.encode()) == body

@@ -1,0 +1,89 @@
+"""The pages of Airflow that people meet, as far as the tests work with them."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Locator, Page
+
+
+class ConnectionsPage:
+    """Admin, Connections."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        page.goto("/connections")
+
+    def new(self, conn_id: str, kind: str) -> ConnectionForm:
+        """Open the form for a new connection."""
+        self.page.get_by_role("button", name="Add Connection").first.click()
+        dialog = self.page.get_by_role("dialog")
+        dialog.locator("input[name=connection_id]").fill(conn_id)
+        dialog.get_by_role("combobox").first.fill(kind)
+        self.page.get_by_role("option", name=kind, exact=True).click()
+        return ConnectionForm(self.page, dialog)
+
+    def test(self, conn_id: str) -> str:
+        """Press the button Test in a connection's row, and return what is told."""
+        row = self.page.get_by_role("row").filter(has_text=conn_id)
+        row.get_by_role("button", name="Test Connection").click()
+        told = self.page.get_by_role("status").filter(has_text="Test Connection")
+        told.first.wait_for()
+        return told.first.inner_text()
+
+
+class ConnectionForm:
+    """The form of a connection."""
+
+    def __init__(self, page: Page, dialog: Locator) -> None:
+        self.page, self.dialog = page, dialog
+
+    def fill(self, **fields: str) -> None:
+        """Fill the standard fields in."""
+        for name, value in fields.items():
+            self.dialog.locator(f"[name={name}]").fill(value)
+
+    def open_extra(self) -> None:
+        self.dialog.get_by_role("button", name="Extra Fields", exact=True).click()
+        self.field("environment").wait_for()
+
+    def field(self, name: str) -> Locator:
+        """Return an extra field."""
+        return self.dialog.locator(f"#element_{name}")
+
+    def choices(self, name: str) -> list[str]:
+        """Return what a drop-down list offers."""
+        self.field(name).locator("input").first.click()
+        offered = self.page.get_by_role("option").all_inner_texts()
+        self.field(name).locator("input").first.press("Tab")
+        return offered
+
+    def choose(self, name: str, label: str) -> None:
+        self.field(name).locator("input").first.fill(label)
+        self.page.get_by_role("option", name=label).first.click()
+
+    def save(self) -> None:
+        self.dialog.get_by_role("button", name="Save").click()
+        self.dialog.wait_for(state="hidden")
+
+
+class TriggerForm:
+    """The form that the button Trigger of a DAG opens."""
+
+    def __init__(self, page: Page, dag_id: str) -> None:
+        self.page = page
+        page.goto(f"/dags/{dag_id}")
+        page.get_by_role("button", name="Trigger").first.click()
+        self.dialog = page.get_by_role("dialog")
+        self.field("first_day").wait_for()
+
+    def field(self, name: str) -> Locator:
+        return self.dialog.locator(f"#element_{name}")
+
+    def open(self, section: str) -> None:
+        self.dialog.get_by_role("button", name=section, exact=True).click()
+
+    def tick(self, name: str) -> None:
+        """Turn a switch on; the input itself is hidden under it."""
+        self.dialog.locator(f"[name=element_{name}]").first.evaluate("input => input.click()")
+
+    def trigger(self) -> None:
+        self.dialog.get_by_role("button", name="Trigger").last.click()

@@ -1,0 +1,121 @@
+"""A newcomer's way: make the connection, test it, look by a dry run, upload, and see what became of it."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
+from tests.browser.pages import ConnectionsPage, TriggerForm
+from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_ingest.sample.checker.check import check
+from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
+
+CONN_ID = "tidepool_default"
+RUN_SECONDS = 180
+
+
+def runs(stack: Stack) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = stack.api(f"/dags/{DAG_ID}/dagRuns")["dag_runs"]
+    return found
+
+
+def new_run(stack: Stack, before: list[dict[str, str]], *, state: str = "success") -> str:
+    """Return the run that was triggered since, when it has ended as it should."""
+    known = {run["dag_run_id"] for run in before}
+    give_up = time.monotonic() + RUN_SECONDS
+    while True:
+        new = [run for run in runs(stack) if run["dag_run_id"] not in known]
+        if new and new[0]["state"] in ("success", "failed"):
+            assert new[0]["state"] == state
+            return new[0]["dag_run_id"]
+        stack.airflow.check()
+        assert time.monotonic() < give_up, new
+        time.sleep(0.5)
+
+
+def test_the_connection_is_made_in_the_form_and_tested(stack: Stack, visit: Visitor) -> None:
+    page = visit(ADMIN)
+    connections = ConnectionsPage(page)
+    form = connections.new(CONN_ID, "Tidepool")
+    shoot(page, "connection-standard")
+    assert [form.dialog.get_by_label(name).count() for name in ("Port", "Schema")] == [0, 0]
+    form.fill(host=stack.roles["base_url"], login=CLIENT_ID, password=CLIENT_SECRET)
+    assert form.dialog.locator("[name=password]").get_attribute("type") == "password"
+    form.open_extra()
+
+    offered = form.choices("environment")
+    assert offered[0].startswith("production: ")
+    assert offered[-1].startswith("none of these: ")
+    assert len(form.choices("auth_mode")) == 6
+    assert form.field("client_secret").get_attribute("type") == "password"
+    form.field("client_name").fill("org.example.ingest")
+    form.field("client_version").fill("1.0.0")
+    shoot(page, "connection-extra")
+    form.save()
+
+    told = connections.test(CONN_ID)
+    shoot(page, "connection-tested")
+    assert "Test Connection Successful" in told
+    assert re.search(r"as user [0-9a-f]{10}\. It may upload for itself", told)
+    assert f"granted it uploading: {len(SAMPLE_USERS) + 1} " in told
+    assert CLIENT_SECRET not in page.content()
+
+
+def test_a_mistake_in_the_form_is_refused_with_what_to_change(stack: Stack, visit: Visitor) -> None:
+    before = runs(stack)
+    page = visit(ADMIN)
+    form = TriggerForm(page, DAG_ID)
+    form.field("first_day").fill("2026-03-02")
+    form.field("last_day").fill("2026-03-01")
+    form.trigger()
+    run_id = new_run(stack, before, state="failed")
+
+    page.goto(f"/dags/{DAG_ID}/runs/{run_id}/tasks/plan")
+    told = page.get_by_text("last_day lies before first_day: exchange them. Correct them and trigger again.")
+    expect(told.first).to_be_visible()
+    shoot(page, "trigger-mistake")
+
+
+def test_a_dry_run_is_one_tick_and_its_result_can_be_read(stack: Stack, visit: Visitor) -> None:
+    before = runs(stack)
+    page = visit(ADMIN)
+    form = TriggerForm(page, DAG_ID)
+    form.tick("dry_run")
+    shoot(page, "trigger-form")
+    form.trigger()
+    run_id = new_run(stack, before)
+
+    page.goto(f"/dags/{DAG_ID}/runs/{run_id}/tasks/report")
+    batches = len(list(stack.home.staging.glob("*/*/*/manifest.json")))
+    expect(page.get_by_text(f"records of {batches} batches would be sent in").first).to_be_visible()
+    expect(page.get_by_text("what becomes of it").first).to_be_visible()
+    shoot(page, "dry-run")
+    assert {one.data_set_id for one in stack.sessions()} == {None}
+
+
+def test_a_run_from_the_form_is_followed_to_its_end(stack: Stack, visit: Visitor) -> None:
+    before = runs(stack)
+    page = visit(ADMIN)
+    TriggerForm(page, DAG_ID).trigger()
+    run_id = new_run(stack, before)
+
+    page.goto(f"/dags/{DAG_ID}/runs/{run_id}")
+    expect(page.get_by_text("Success").first).to_be_visible()
+    shoot(page, "run")
+    result = check(stack.home.staging, stack.home.simulator_store)
+    found = stack.sessions()
+    assert {one.data_set_state for one in found} == {"verified"}
+    assert result.ok
+    assert sum(one.visible_rows or 0 for one in found) == result.visible
+
+
+def test_a_viewer_may_look_and_not_trigger(stack: Stack, visit: Visitor) -> None:
+    page = visit(VIEWER)
+    page.goto(f"/dags/{DAG_ID}/runs")
+    expect(page.get_by_role("table")).to_be_visible()
+
+    asked = page.request.post(f"/api/v2/dags/{DAG_ID}/dagRuns", data={"logical_date": None})
+    assert asked.status == 403
