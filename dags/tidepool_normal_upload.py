@@ -7,7 +7,8 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import DAG, CronDataIntervalTimetable, task_group
 
-from tidepool_airflow import settings
+from tidepool_airflow import notices, settings
+from tidepool_airflow.assets import UPLOADS_OF_A_RUN
 from tidepool_airflow.operators import (
     TidepoolPlanOperator,
     TidepoolPrepareOperator,
@@ -27,6 +28,7 @@ with DAG(
     max_active_tasks=8,
     params=upload_params(),
     tags=["tidepool"],
+    deadline=notices.deadline(),
     default_args={
         "retries": settings.retries(),
         "retry_delay": settings.retry_delay(),
@@ -50,5 +52,10 @@ with DAG(
         prepare >> upload
 
     plan = TidepoolPlanOperator(task_id="plan")
-    report = TidepoolReportOperator(task_id="report", batches=plan.output)
+    report = TidepoolReportOperator(
+        task_id="report",
+        batches=plan.output,
+        outlets=[UPLOADS_OF_A_RUN],
+        on_failure_callback=notices.on_failure(),
+    )
     one_batch.expand(batch=plan.output) >> report

@@ -24,6 +24,7 @@ class Counts:
     :param batches: prepared batches that nothing holds up; the other numbers are theirs.
     :param held: batches that a guard or an error holds up.
     :param requests: requests in which the accepted records travel.
+    :param size: bytes of the accepted records.
     :param accepted: accepted records by type.
     :param identical: repeats of an accepted record, which are kept once.
     :param refused: refused records by type and code.
@@ -33,6 +34,7 @@ class Counts:
     batches: int = 0
     held: int = 0
     requests: int = 0
+    size: int = 0
     accepted: Counter[str] = field(default_factory=Counter)
     identical: int = 0
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -42,6 +44,7 @@ class Counts:
         """Count a batch."""
         self.batches += 1
         self.requests += len(prepared.chunks)
+        self.size += sum(chunk.length for chunk in prepared.chunks)
         self.accepted.update(prepared.accepted)
         self.identical += prepared.identical
         for counted, reasons in ((self.refused, prepared.reasons), (self.warned, prepared.warnings)):
@@ -74,6 +77,7 @@ class Counts:
             "batches": self.batches,
             "held": self.held,
             "requests": self.requests,
+            "bytes": self.size,
             "accepted": dict(self.accepted),
             "identical": self.identical,
             "refused": _by_type(self.refused),

@@ -27,9 +27,11 @@ class TidepoolPrepareOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Prepare the batch."""
+        from tidepool_airflow import metrics
         from tidepool_airflow.mapping import skip_without_batch
         from tidepool_ingest.prepare import prepare_batch
 
+        metrics.begun(context)
         options = self.options(context)
         skip_without_batch(int(self.batch), context)
         with self.ledger() as ledger:
@@ -42,4 +44,5 @@ class TidepoolPrepareOperator(TidepoolOperator):
                 options=options,
                 api_host_of=self.connections.api_host_of,
             )
+        metrics.prepared(context, summary)
         return summary.model_dump(mode="json")

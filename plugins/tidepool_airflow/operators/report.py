@@ -37,6 +37,7 @@ class TidepoolReportOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report the run."""
+        from tidepool_airflow.assets import tell
         from tidepool_airflow.errors import TidepoolBatchesLeftError, TidepoolRunFailedError
         from tidepool_airflow.mapping import NO_BATCH
         from tidepool_ingest.report import report_on
@@ -62,6 +63,8 @@ class TidepoolReportOperator(TidepoolOperator):
         left = sum(not row.state.is_done for row in report.batches)
         if left and not options.dry_run:
             raise TidepoolBatchesLeftError(left, report)
+        if not options.dry_run:
+            tell(context, summary)
         return summary
 
     def _tell_dry_run(self, context: Context, batches: Sequence[BatchRow]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,11 @@ class TidepoolUploadOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the batch."""
+        from tidepool_airflow import metrics
         from tidepool_airflow.mapping import skip_without_batch
+        from tidepool_ingest.counts import counts_of
 
+        metrics.begun(context)
         options = self.options(context)
         skip_without_batch(int(self.batch), context)
         with self.ledger() as ledger:
@@ -78,7 +82,11 @@ class TidepoolUploadOperator(TidepoolOperator):
                 max_refused_percent=options.max_quarantined_percent,
                 asked_at=context["dag_run"].start_date,
             )
+            started = time.monotonic()
             summary = self._upload.run()
+            seconds = time.monotonic() - started
+            size = counts_of(self.root(options), [row]).size
+        metrics.uploaded(context, summary, size=size, seconds=seconds)
         return {**vars(summary), "state": str(summary.state)}
 
     def on_kill(self) -> None:

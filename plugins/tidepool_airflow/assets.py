@@ -1,0 +1,27 @@
+"""The asset that other DAGs can follow: data became visible in Tidepool."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, AssetAlias
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+UPLOADS = Asset(name="tidepool_uploads", uri="tidepool://uploads")
+"""What to give as ``schedule`` of a DAG that runs after each run in which something became visible."""
+
+UPLOADS_OF_A_RUN = AssetAlias(name="tidepool_uploads_of_a_run")
+"""The outlet of the report task: an alias, because a dry run or one without new data is no event."""
+
+
+def tell(context: Context, summary: dict[str, Any]) -> None:
+    """Let others know of a run's uploads, if there are any.
+
+    :param context: the report task's context.
+    :param summary: the run's numbers; they travel with the event.
+    """
+    if summary["visible_rows"]:
+        counts = {name: summary[name] for name in ("batches", "accepted", "quarantined", "visible_rows")}
+        context["outlet_events"][UPLOADS_OF_A_RUN].add(UPLOADS, extra=counts)

@@ -1,0 +1,114 @@
+"""Who is told of a run: a team's own functions, DAGs that follow, metrics."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from datetime import timedelta
+from types import ModuleType
+from typing import Any
+
+import pytest
+from airflow.sdk.observability import stats
+from sqlalchemy import select
+
+from tests.airflow.conftest import DAG_ID, World, readings, stage
+from tidepool_airflow import notices
+from tidepool_airflow.assets import UPLOADS
+from tidepool_airflow.notices import NoticeError
+
+TOLD: list[dict[str, Any]] = []
+
+
+@pytest.fixture
+def team(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module of a team's own, with a function that is told."""
+    TOLD.clear()
+    module = ModuleType("a_team_of_ours")
+    module.tell = TOLD.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setenv(notices.FAILURE_VARIABLE, f"{module.__name__}.tell")
+    return module
+
+
+def test_a_failed_run_is_told_once(world: World, team: ModuleType) -> None:
+    (stage(world.staging, readings(3)) / "manifest.json").write_text("{")
+    assert world.run().state == "failed"
+
+    (context,) = TOLD
+    assert context["ti"].task_id == "report"
+    assert "tasks of this run failed" in str(context["exception"])
+
+
+def test_a_good_run_is_told_nobody(world: World, team: ModuleType) -> None:
+    stage(world.staging, readings(3))
+    assert world.run().state == "success"
+
+    assert TOLD == []
+
+
+@pytest.mark.parametrize("path", ["no_such_module.tell", "json.no_such_function", "tell"])
+def test_a_function_that_is_not_there_is_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv(notices.FAILURE_VARIABLE, path)
+    (named,) = notices.on_failure()
+
+    with pytest.raises(NoticeError, match=f"{notices.FAILURE_VARIABLE} names a function"):
+        named({})
+
+
+def test_a_deadline_takes_both_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert notices.deadline() is None
+    monkeypatch.setenv(notices.DEADLINE_VARIABLE, "a_team_of_ours.tell")
+    assert notices.deadline() is None
+    monkeypatch.setenv(notices.MINUTES_VARIABLE, "90")
+    alert = notices.deadline()
+
+    assert alert is not None
+    assert alert.interval == timedelta(minutes=90)
+    assert alert.callback.path == "a_team_of_ours.tell"
+
+
+def events() -> list[dict[str, Any]]:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        asset = select(AssetModel.id).where(AssetModel.uri == UPLOADS.uri)
+        asked = select(AssetEvent).where(AssetEvent.asset_id.in_(asset), AssetEvent.source_dag_id == DAG_ID)
+        return [dict(one.extra) for one in session.scalars(asked.order_by(AssetEvent.id))]
+
+
+def test_dags_that_follow_hear_of_runs_in_which_something_became_visible(world: World) -> None:
+    stage(world.staging, readings(4))
+    before = len(events())
+    world.run({"dry_run": True})
+    assert len(events()) == before
+    world.run()
+    assert events()[before:] == [
+        {"batches": {"verified": 1}, "accepted": 4, "quarantined": 0, "visible_rows": 4}
+    ]
+    world.run()
+    assert len(events()) == before + 1
+
+
+def test_metrics_count_what_was_done(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: Counter[str] = Counter()
+    timed: list[str] = []
+    monkeypatch.setattr(stats, "incr", lambda name, count=1, **more: counted.update({name: count}))
+    monkeypatch.setattr(stats, "timing", lambda name, value, **more: timed.append(name))
+    stage(world.staging, [*readings(20), readings(1)[0], {"type": "smbg"}])
+    assert world.run().state == "success"
+    ours = {name: number for name, number in counted.items() if name.startswith("tidepool.")}
+
+    assert ours.pop("tidepool.bytes") > 20 * 50
+    assert {name: number for name, number in ours.items() if number} == {
+        "tidepool.records.accepted": 20,
+        "tidepool.records.quarantined": 1,
+        "tidepool.records.identical": 1,
+        "tidepool.chunks.sent": 1,
+        "tidepool.data_sets.verified": 1,
+        "tidepool.rows.visible": 20,
+    }
+    assert "tidepool.upload.duration" in timed
