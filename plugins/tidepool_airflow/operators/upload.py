@@ -12,6 +12,7 @@ from tidepool_airflow.links import TidepoolDataSetLink
 from tidepool_airflow.operators.base import BATCH_LABEL, TidepoolOperator, origin_of
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk.definitions.context import Context
 
     from tidepool_ingest.upload import BatchUpload
@@ -48,6 +49,7 @@ class TidepoolUploadOperator(TidepoolOperator):
         self.parallel_chunks = parallel_chunks
         self.data_set_url: str | None = None
         self._upload: BatchUpload | None = None
+        self._visible: tuple[str, int] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the batch."""
@@ -86,8 +88,18 @@ class TidepoolUploadOperator(TidepoolOperator):
             summary = self._upload.run()
             seconds = time.monotonic() - started
             size = counts_of(self.root(options), [row]).size
+        self._visible = (row.label, summary.visible_rows)
         metrics.uploaded(context, summary, size=size, seconds=seconds)
         return {**vars(summary), "state": str(summary.state)}
+
+    def get_openlineage_facets_on_complete(self, _task_instance: object) -> OperatorLineage[Any, Any] | None:
+        """Return which batch became which data set; called by OpenLineage's provider, where there is one."""
+        from tidepool_airflow.lineage import of_upload
+
+        if self._visible is None or self.data_set_url is None:
+            return None
+        label, rows = self._visible
+        return of_upload(label, self.data_set_url, rows)
 
     def on_kill(self) -> None:
         """Stop between two requests, so that the ledger knows of each what became of it.
