@@ -133,7 +133,7 @@ def test_a_chunk_that_is_not_what_was_written_is_told(root: UPath, change: str) 
     assert "Prepare the batch again" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":2}', b'{"version":2,"contentKey":"x"}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":3}', b'{"version":3,"contentKey":"x"}'])
 def test_a_plan_that_is_no_plan_is_told(tmp_path: Path, content: bytes) -> None:
     area = WorkArea(UPath(tmp_path), KEY)
     area.begin()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -393,3 +395,43 @@ def test_every_format_gives_the_same_records(world: World, name: str) -> None:
     number = world.ready([*readings(12), wizard(50)], name=name)
 
     assert [json.loads(line) for line in world.accepted(number)] == [*readings(12), wizard(50)]
+
+
+# ---------------------------------------------------------------- the days of the records
+
+
+def test_the_ledger_keeps_how_many_records_lie_on_which_day(world: World) -> None:
+    late = cbg(5) | {"time": "2026-03-02T00:30:00+01:00"}
+    number = world.ready(
+        [cbg(0), late, cbg(1440), bolus(1441), cbg(1442, 99), cbg(1440)], max_quarantined_percent=50
+    )
+
+    assert world.ledger.batch_days.of_batch(number) == {
+        date(2026, 3, 1): {"cbg": 2},
+        date(2026, 3, 2): {"bolus": 1, "cbg": 1},
+    }
+    assert world.prepared(number).accepted == {"bolus": 1, "cbg": 3}
+
+
+def test_a_prepared_area_tells_the_days_without_being_read_again(world: World) -> None:
+    number = world.ready(readings(3))
+    days = world.ledger.batch_days.of_batch(number)
+    world.ledger.batch_days.note(number, {})
+    (written,) = Path(world.root.path).glob("_work/*/accepted.ndjson")
+    before = written.stat().st_mtime_ns
+
+    world.prepare(number)
+
+    assert days == {date(2026, 3, 1): {"cbg": 3}} == world.ledger.batch_days.of_batch(number)
+    assert written.stat().st_mtime_ns == before
+
+
+def test_odd_times_that_tidepool_takes_have_a_day_too(world: World) -> None:
+    odd = [cbg(0) | {"time": time} for time in ("0000-06-01T00:00:00Z", "9999-12-31T23:59:00-02:00")]
+    number = world.ready([*odd, wizard(1)])
+
+    assert world.ledger.batch_days.of_batch(number) == {
+        date.min: {"cbg": 1},
+        date(2026, 3, 1): {"wizard": 1},
+        date.max: {"cbg": 1},
+    }

@@ -5,6 +5,7 @@ It is the one place that a retry, a cleared task, a backfill or a second run res
 
 from __future__ import annotations
 
+from tidepool_ingest.ledger.batch_days import BatchDays
 from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch
 from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
 from tidepool_ingest.ledger.database import Database
@@ -17,6 +18,7 @@ from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, ChunkState, Data
 
 __all__ = [
     "GIVEN_UP",
+    "BatchDays",
     "BatchRow",
     "BatchState",
     "Batches",
@@ -47,6 +49,7 @@ class Ledger:
     def __init__(self, address: str) -> None:
         self.database = Database(address)
         self.batches = Batches(self.database)
+        self.batch_days = BatchDays(self.database)
         self.data_sets = DataSets(self.database)
         self.file_digests = FileDigests(self.database)
         self.leases = Leases(self.database)

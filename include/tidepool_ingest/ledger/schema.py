@@ -106,6 +106,16 @@ batches = Table(
     Index(None, "state"),
 )
 
+batch_days = Table(
+    "batch_days",
+    metadata,
+    Column("batch", AutoId, ForeignKey("batches.id"), primary_key=True),
+    Column("day", Date, primary_key=True, comment="UTC day of the records, not of the staged folder"),
+    Column("type", String(32), primary_key=True),
+    Column("records", BigInteger, nullable=False, comment="accepted records of that day and type"),
+    Index(None, "day"),
+)
+
 data_sets = Table(
     "data_sets",
     metadata,

@@ -15,6 +15,7 @@ from tidepool_ingest.prepare.editing import Editing
 from tidepool_ingest.prepare.glucose_guard import GlucoseGuard
 from tidepool_ingest.prepare.places import Places
 from tidepool_ingest.prepare.record_checks import RecordChecker
+from tidepool_ingest.prepare.record_days import RecordDays
 from tidepool_ingest.prepare.sorting import RecordSorter, SortedBlock
 from tidepool_ingest.staged_batch import StagedBatch, named
 from tidepool_ingest.staging.block import Block
@@ -86,11 +87,10 @@ class _Filing:
         self._chunk: list[bytes] = []
         self._chunk_bytes = 0
         self._chunk_is_plain = True
-        self._accepted: Counter[str] = Counter()
-        self._inside: Counter[str] = Counter()
+        self._days = RecordDays()
         self._reasons: dict[str, Counter[str]] = {}
         self._warnings: dict[str, Counter[str]] = {}
-        self._staged = self._quarantined = self._identical = self._split_off = 0
+        self._staged = self._quarantined = self._identical = self._inside = self._split_off = 0
 
     def add(self, file_number: int, block: Block, found: SortedBlock) -> None:
         """File the records of one block.
@@ -116,12 +116,13 @@ class _Filing:
         special = [record for record in found.special.values() if record.accepted]
         for record in special:
             self._split_off += len(record.embedded)
-            if record.inside:
-                self._inside[type_of(record.datum)] += 1
+            if record.inside and record.datum is not None:
+                self._inside += 1
+                self._days.see((record.datum,))
             if record.warnings:
                 _count(self._warnings, record.datum, record.warnings)
         lines, data = found.to_upload()
-        self._accepted.update([datum["type"] for datum in data])
+        self._days.see(data)
         self.guard.see(data)
         is_plain = not any(record.embedded or record.has_own_id for record in special)
         while lines:
@@ -161,13 +162,15 @@ class _Filing:
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of the chunk plan."""
+        accepted = self._days.by_type()
         return {
             "records": self._staged,
-            "accepted": dict(self._accepted + self._inside),
-            "inside": self._inside.total(),
+            "accepted": accepted,
+            "days": self._days.by_day(),
+            "inside": self._inside,
             "quarantined": self._quarantined,
             "identical": self._identical,
-            "expected_rows": self._accepted.total() + self._split_off,
+            "expected_rows": sum(accepted.values()) - self._inside + self._split_off,
             "reasons": {kind: dict(codes) for kind, codes in self._reasons.items()},
             "warnings": {kind: dict(codes) for kind, codes in self._warnings.items()},
         }

@@ -66,6 +66,7 @@ def _prepare(
     log.info("%s: %s.", batch.label, described(summary))
     counts = summary.model_dump(include={"staged", "accepted", "quarantined", "identical", "expected_rows"})
     ledger.batches.set_counts(row.id, **counts)
+    ledger.batch_days.note(row.id, prepared.days)
     if summary.quarantined * 100 > options.max_quarantined_percent * summary.staged:
         raise TooManyRefusedError(named(batch.folder), summary, options.max_quarantined_percent)
     if not begun:

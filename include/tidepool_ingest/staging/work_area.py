@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from types import TracebackType
 from typing import Annotated, NamedTuple, Self
 
@@ -39,7 +40,7 @@ ACCEPTED_NAME = "accepted.ndjson"
 QUARANTINE_NAME = "quarantine.ndjson"
 PREPARED_NAME = "prepared.json"
 
-PREPARED_VERSION = 2
+PREPARED_VERSION = 3
 """Version of ``prepared.json``; an area of another version is prepared again."""
 
 MAX_PREPARED_BYTES = 256 * 1024 * 1024
@@ -117,6 +118,7 @@ class PreparedBatch(_Model):
     :param data_set: the manifest's data set body.
     :param records: how many records were staged.
     :param accepted: how many of them are accepted, by type.
+    :param days: how many of the accepted ones lie on each UTC day, by type.
     :param inside: how many of the accepted ones travel inside another one that embeds them.
     :param quarantined: how many are in quarantine.
     :param identical: how many repeat an accepted one.
@@ -133,6 +135,7 @@ class PreparedBatch(_Model):
     data_set: dict[str, JsonValue]
     records: _Count
     accepted: dict[str, _Count] = {}
+    days: dict[date, dict[str, _Count]] = {}
     inside: _Count = 0
     quarantined: _Count = 0
     identical: _Count = 0

@@ -1,0 +1,70 @@
+"""On which days a batch's accepted records lie."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any, Final
+
+from tidepool_ingest.model.gotime import parse_instant
+
+DATE_CHARACTERS: Final = 10
+"""Characters of ``YYYY-MM-DD``, with which every accepted time begins."""
+
+SECONDS_A_DAY: Final = 86_400
+
+_FIRST_OF_MARCH_0000: Final = date(1, 3, 1).toordinal() - 365
+"""Ordinal of the day from which the model counts; before the first one that a ``date`` can hold."""
+
+
+class RecordDays:
+    """Counts records by UTC day and type, in memory that grows with the days only."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def see(self, data: Iterable[Mapping[str, Any]]) -> None:
+        """Count accepted records.
+
+        :param data: the records, decoded.
+        """
+        self._counts.update(
+            [
+                (time[:DATE_CHARACTERS] if (time := datum["time"])[-1] == "Z" else _utc(time), datum["type"])
+                for datum in data
+            ]
+        )
+
+    def by_type(self) -> dict[str, int]:
+        """Return the number of records by type."""
+        found: Counter[str] = Counter()
+        for (_, kind), count in self._counts.items():
+            found[kind] += count
+        return dict(found)
+
+    def by_day(self) -> dict[date, dict[str, int]]:
+        """Return the number of records by day and type, oldest day first."""
+        found: dict[date, Counter[str]] = {}
+        for (text, kind), count in sorted(self._counts.items()):
+            found.setdefault(utc_day(f"{text}T00:00:00Z"), Counter())[kind] += count
+        return {day: dict(kinds) for day, kinds in sorted(found.items())}
+
+
+def utc_day(time: str) -> date:
+    """Return the day of an accepted time in UTC.
+
+    The Platform takes the year 0000, which no ``date`` has, and an offset can lead past the year 9999: such
+    a time counts as of the first or the last day that there is.
+
+    :param time: the time as the Platform takes it.
+    """
+    instant = parse_instant(time)
+    if instant is None:
+        raise ValueError("an accepted record has a time that cannot be read")
+    ordinal = _FIRST_OF_MARCH_0000 + instant.moment[0] // SECONDS_A_DAY
+    return date.fromordinal(min(max(ordinal, date.min.toordinal()), date.max.toordinal()))
+
+
+def _utc(time: str) -> str:
+    return utc_day(time).isoformat()
