@@ -20,7 +20,7 @@ FACE = "tidepool_airflow"
 STOREYS = (
     {"", "errors", "privacy"},
     {"model", "ledger", "tidepool", "staging", "options", "window"},
-    {"simulator", "staged_batch", "sample"},
+    {"simulator", "staged_batch", "guards", "sample"},
     {"plan", "prepare", "upload", "report", "counts"},
     {"cli"},
     {"__main__"},

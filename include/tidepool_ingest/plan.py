@@ -45,6 +45,7 @@ class Plan:
     :param window: the days it looked into.
     :param batches: the ledger's numbers of what it takes up, oldest day first.
     :param done: ready batches that need no more work.
+    :param older_than_uploaded: those of them for whose device a batch of a later day is verified.
     :param same_content: ready batches whose content another ready batch has too.
     :param continuous: ready batches for continuous data sets, which another DAG feeds.
     :param left_for_next_run: ready batches beyond what one run can take.
@@ -55,6 +56,7 @@ class Plan:
     window: Window
     batches: list[int] = field(default_factory=list)
     done: int = 0
+    older_than_uploaded: int = 0
     same_content: int = 0
     continuous: int = 0
     left_for_next_run: int = 0
@@ -67,6 +69,7 @@ class Plan:
             "window": str(self.window),
             "batches": len(self.batches),
             "done": self.done,
+            "older_than_uploaded": self.older_than_uploaded,
             "same_content": self.same_content,
             "continuous": self.continuous,
             "left_for_next_run": self.left_for_next_run,
@@ -96,6 +99,7 @@ def plan_run(
     found = [_found(folder, ledger, api_host_of) for folder in folders if _wanted(folder, options)]
     known = _known(found, ledger)
     taken: set[Identity] = set()
+    taken_up: list[FoundBatch] = []
     for batch in _told_apart(root, found, known, ledger):
         identity = _identity(batch)
         if identity in known and known[identity].state.is_done and not options.force:
@@ -110,6 +114,8 @@ def plan_run(
         else:
             taken.add(identity)
             plan.batches.append(ledger.batches.note(batch).id)
+            taken_up.append(batch)
+    plan.older_than_uploaded = _older_than_uploaded(taken_up, ledger)
     plan.ignored = dict(ignored.counts)
     plan.days_outside = [str(day) for day in days_with_batches(root) if day not in window]
     return plan
@@ -129,6 +135,24 @@ def _known(found: list[FoundBatch], ledger: Ledger) -> dict[Identity, BatchRow]:
         keys = [batch.content_key for batch in found if batch.api_host == host]
         known.update(((host, key), row) for key, row in ledger.batches.of_contents(host, keys).items())
     return known
+
+
+def _older_than_uploaded(batches: list[FoundBatch], ledger: Ledger) -> int:
+    """Count the batches that were staged before something that is verified of their device."""
+    newest = {
+        (host, *device): day
+        for host in {batch.api_host for batch in batches}
+        for device, day in ledger.devices.newest_verified_days(
+            host, sorted({batch.user_id for batch in batches if batch.api_host == host})
+        ).items()
+    }
+    return sum(
+        batch.device_id is not None and batch.day < newest.get(_device(batch), batch.day) for batch in batches
+    )
+
+
+def _device(batch: FoundBatch) -> tuple[str, str, str | None]:
+    return batch.api_host, batch.user_id, batch.device_id
 
 
 def _told_apart(

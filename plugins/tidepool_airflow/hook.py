@@ -159,6 +159,7 @@ class TidepoolHook(BaseHook):
         origin: TaskOrigin | None = None,
         on_open: Callable[[str], None] | None = None,
         force: bool = False,
+        allow_older: bool = False,
         at_once: int = CHUNKS_AT_ONCE,
         max_refused_percent: float = MAX_QUARANTINED_PERCENT,
         asked_at: datetime | None = None,
@@ -173,6 +174,7 @@ class TidepoolHook(BaseHook):
         :param origin: the task at work.
         :param on_open: told the data set's id the moment it is known.
         :param force: open another data set even if the batch is verified in one.
+        :param allow_older: close it even after a newer batch of its device.
         :param at_once: chunks that may be on their way at the same time.
         :param max_refused_percent: share of refused records, by Tidepool itself too, above which it stops.
         :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
@@ -186,6 +188,7 @@ class TidepoolHook(BaseHook):
             origin=origin,
             on_open=on_open,
             force=force,
+            allow_older=allow_older,
             at_once=at_once,
             max_refused_percent=max_refused_percent,
             asked_at=asked_at,

@@ -73,6 +73,13 @@ def upload_params() -> dict[str, Param]:
             section=CARE,
             description="Also take batches that are done. The deduplicator then archives the older copies.",
         ),
+        "allow_older": Param(
+            False,
+            type="boolean",
+            title="Older content may win",
+            section=HOW,
+            description="Also upload batches staged before something that is verified of their device.",
+        ),
         "max_quarantined_percent": Param(
             MAX_QUARANTINED_PERCENT,
             type="number",

@@ -227,3 +227,20 @@ def test_forced_runs_upload_again_and_the_older_copy_is_archived(world: World) -
 
     assert first.data_set_id != second.data_set_id
     assert check(world.staging, world.staging.parent / "simulator.db").visible == 3
+
+
+def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -> None:
+    yesterday = TODAY - timedelta(days=1)
+    stage(world.staging, readings(3), batch="newer")
+    world.run()
+    stage(world.staging, readings(4), day=yesterday, batch="older")
+    run = world.run()
+
+    assert run.state == "failed"
+    assert run.xcoms["plan", -1, "plan"]["older_than_uploaded"] == 1
+    assert sorted((one.day, one.state, one.reason) for one in world.sessions()) == [
+        (yesterday, "held", "older-than-uploaded"),
+        (TODAY, "verified", None),
+    ]
+    assert world.run({"allow_older": True}).state == "success"
+    assert [one.state for one in world.sessions()] == ["verified", "verified"]

@@ -350,6 +350,7 @@ def test_an_empty_root_is_an_empty_plan(world: World) -> None:
         "window": "2026-01-01 to 2026-12-31",
         "batches": 0,
         "done": 0,
+        "older_than_uploaded": 0,
         "same_content": 0,
         "continuous": 0,
         "left_for_next_run": 0,

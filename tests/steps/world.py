@@ -274,7 +274,8 @@ class World:
             try:
                 outcome.prepared[number] = self.prepare(number, **options)
                 if outcome.prepared[number].accepted and not options.get("dry_run"):
-                    outcome.uploaded[number] = self.upload(number, run=run, force=bool(options.get("force")))
+                    asked = {name: bool(options.get(name)) for name in ("force", "allow_older")}
+                    outcome.uploaded[number] = self.upload(number, run=run, **asked)
             except IngestError as error:
                 outcome.errors[number] = error
         return outcome

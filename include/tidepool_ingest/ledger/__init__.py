@@ -9,8 +9,9 @@ from tidepool_ingest.ledger.batch_days import BatchDays
 from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch
 from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
 from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.devices import Devices
 from tidepool_ingest.ledger.file_digests import FileDigests
-from tidepool_ingest.ledger.leases import Lease, Leases
+from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
 from tidepool_ingest.ledger.migrating import migrate
 from tidepool_ingest.ledger.refusals import Refusal, Refusals
 from tidepool_ingest.ledger.slow_downs import SlowDowns
@@ -28,6 +29,7 @@ __all__ = [
     "DataSetState",
     "DataSets",
     "Database",
+    "Devices",
     "FileDigests",
     "FoundBatch",
     "Lease",
@@ -37,6 +39,7 @@ __all__ = [
     "Refusals",
     "SlowDowns",
     "TaskOrigin",
+    "lease_of_batch",
 ]
 
 
@@ -51,6 +54,7 @@ class Ledger:
         self.batches = Batches(self.database)
         self.batch_days = BatchDays(self.database)
         self.data_sets = DataSets(self.database)
+        self.devices = Devices(self.database)
         self.file_digests = FileDigests(self.database)
         self.leases = Leases(self.database)
         self.refusals = Refusals(self.database)

@@ -119,7 +119,7 @@ class Batches:
         """Return the batches of these numbers that the ledger has, by number."""
         found: list[BatchRow] = []
         with self._database.reading() as connection:
-            for part in _parts(numbers):
+            for part in parts(numbers):
                 asked = select(batches).where(batches.c.id.in_(part)).order_by(batches.c.id)
                 found += [_row(row) for row in connection.execute(asked)]
         return found
@@ -132,7 +132,7 @@ class Batches:
         """
         found: dict[str, BatchRow] = {}
         with self._database.reading() as connection:
-            for part in _parts(content_keys):
+            for part in parts(content_keys):
                 asked = select(batches).where(batches.c.api_host == api_host, batches.c.content_key.in_(part))
                 found.update((row.content_key, _row(row)) for row in connection.execute(asked))
         return found
@@ -186,6 +186,7 @@ def _row(row: Any) -> BatchRow:
     return BatchRow(**{**values, "state": BatchState(values["state"])})
 
 
-def _parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
+def parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    """Yield some values in parts that one statement can ask for."""
     for start in range(0, len(items), KEYS_A_QUERY):
         yield items[start : start + KEYS_A_QUERY]

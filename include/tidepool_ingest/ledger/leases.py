@@ -25,6 +25,14 @@ POLL_SECONDS = 0.2
 """How often a waiting task looks whether a lease has become free."""
 
 
+def lease_of_batch(number: int) -> str:
+    """Return the name of the claim on a batch.
+
+    :param number: the batch's number in the ledger.
+    """
+    return f"batch:{number}"
+
+
 @dataclass(frozen=True)
 class _Claim:
     name: str

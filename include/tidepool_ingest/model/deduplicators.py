@@ -19,6 +19,17 @@ class HashScope(Enum):
     DATA_SET = "uploadId"
 
 
+class AtClose(Enum):
+    """What closing a normal data set does to the rows that other data sets have of its device."""
+
+    NOTHING = "nothing"
+    """They stay as they are: the same records uploaded once more are there twice."""
+    ARCHIVES_EQUAL = "archives equal ones"
+    """Those with an equal hash are hidden: of one record, the set closed last wins."""
+    DELETES_ALL = "deletes all"
+    """All are deleted for good, whatever they hold."""
+
+
 @dataclass(frozen=True)
 class Deduplicator:
     """A deduplicator.
@@ -31,6 +42,7 @@ class Deduplicator:
         and can then never be closed.
     :param removes_from_open_set: whether selectors remove rows of an open normal set. Where they do not, the
         Platform answers 200 all the same.
+    :param at_close: what its close does to other data sets of the device.
     :param works_for: the types of data sets in which it does what it is for. Any name opens either type.
     """
 
@@ -40,6 +52,7 @@ class Deduplicator:
     hash_scope: HashScope | None = None
     needs_device_id: bool = False
     removes_from_open_set: bool = True
+    at_close: AtClose = AtClose.NOTHING
     works_for: frozenset[str] = DATA_SET_TYPES
 
     @property
@@ -61,6 +74,7 @@ DEVICE_DEACTIVATE_HASH: Final = Deduplicator(
     aliases=("org.tidepool.hash-deactivate-old",),
     hash_scope=HashScope.DEVICE,
     needs_device_id=True,
+    at_close=AtClose.ARCHIVES_EQUAL,
     works_for=frozenset({NORMAL}),
 )
 """At close: archives what older data sets of the device have with the same hashes."""
@@ -70,6 +84,7 @@ DEVICE_TRUNCATE_DATA_SET: Final = Deduplicator(
     version="1.1.0",
     aliases=("org.tidepool.truncate",),
     needs_device_id=True,
+    at_close=AtClose.DELETES_ALL,
     works_for=frozenset({NORMAL}),
 )
 """At close: deletes all that other data sets have of the device."""

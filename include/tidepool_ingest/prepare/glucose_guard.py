@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards import HeldError
 from tidepool_ingest.model import MG_PER_DL_UNITS, MMOL_PER_L_UNITS, glucose_readings
 from tidepool_ingest.prepare.readings import Readings
 
@@ -20,15 +20,13 @@ HIGHEST_MEDIAN_MMOL_L = 40.0
 """Above 40 mmol/L (720 mg/dL) no meter even shows a number, let alone as a median."""
 
 
-class GlucoseUnitsError(IngestError):
+class GlucoseUnitsError(HeldError):
     """A batch's glucose values cannot be in the unit they claim.
 
     :param batch: how the batch is named in messages.
     :param claimed: the unit they claim.
     :param readings: how many do.
     """
-
-    disposition: Disposition = Disposition.DATA
 
     def __init__(self, batch: str, claimed: str, readings: int) -> None:
         other = "mmol/L" if claimed.lower().startswith("mg") else "mg/dL"

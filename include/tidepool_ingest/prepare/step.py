@@ -11,19 +11,17 @@ import logging
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
 from tidepool_ingest.options import RunOptions
-from tidepool_ingest.prepare.checks import checked_batch
+from tidepool_ingest.prepare.checks import checked_batch, checked_data_set
 from tidepool_ingest.prepare.filing import file_batch
-from tidepool_ingest.prepare.glucose_guard import GlucoseUnitsError
+from tidepool_ingest.prepare.opening import check_opening, opens_another
 from tidepool_ingest.prepare.summary import PrepareSummary, TooManyRefusedError, described, summary_of
 from tidepool_ingest.staged_batch import ApiHostOf, named
 from tidepool_ingest.staging.work_area import WorkArea
 
 log = logging.getLogger(__name__)
-
-HOLDING = (GlucoseUnitsError, TooManyRefusedError)
-"""Errors of the guards: the batch can be read, but a person has to look at it first."""
 
 
 def prepare_batch(
@@ -40,13 +38,13 @@ def prepare_batch(
     :param api_host_of: checks the connection that the manifest names.
     :raises BatchError: if the batch cannot be taken.
     :raises TooManyRefusedError: if too large a share of its records is refused.
-    :raises GlucoseUnitsError: if its glucose values cannot be in the unit they claim.
+    :raises HeldError: if another guard holds it until a person has looked at it.
     """
     try:
         return _prepare(root, row, ledger, options, api_host_of)
     except IngestError as error:
         if error.disposition is not Disposition.RETRIABLE:
-            state = BatchState.HELD if isinstance(error, HOLDING) else BatchState.FAILED
+            state = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
             ledger.batches.set_state(row.id, state, reason=error.code)
         raise
 
@@ -56,7 +54,8 @@ def _prepare(
 ) -> PrepareSummary:
     batch = checked_batch(root, row, ledger, api_host_of)
     work = WorkArea(root, batch.content_key)
-    begun = any(one.state.may_hold_data for one in ledger.data_sets.of_batch(row.id))
+    data_sets = ledger.data_sets.of_batch(row.id)
+    begun = any(one.state.may_hold_data for one in data_sets)
     prepared = work.load()
     # A data set that was begun goes on with the chunk plan it was begun with.
     if prepared is None or not (begun or prepared.chunk_records == options.chunk_records):
@@ -69,6 +68,8 @@ def _prepare(
     ledger.batch_days.note(row.id, prepared.days)
     if summary.quarantined * 100 > options.max_quarantined_percent * summary.staged:
         raise TooManyRefusedError(named(batch.folder), summary, options.max_quarantined_percent)
+    if summary.accepted and opens_another(data_sets, options):
+        check_opening(row, ledger, options, checked_data_set(batch.manifest))
     if not begun:
         nothing = summary.accepted == 0 and not options.dry_run
         ledger.batches.set_state(row.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import Refusal
 from tidepool_ingest.staging.work_area import PreparedBatch
 
@@ -70,15 +70,13 @@ class PrepareSummary(BaseModel):
         return self.model_copy(update=changed) if late else self
 
 
-class TooManyRefusedError(IngestError):
+class TooManyRefusedError(HeldError):
     """The share of refused records exceeds what the run allows; nothing was opened.
 
     :param batch: how the batch is named in messages.
     :param summary: what became of its records.
     :param allowed: the share allowed, in percent.
     """
-
-    disposition: Disposition = Disposition.DATA
 
     def __init__(self, batch: str, summary: PrepareSummary, allowed: float) -> None:
         share = 100 * summary.quarantined / summary.staged

@@ -117,7 +117,7 @@ class Caution:
         """
         for attempt in range(self._timing.attempts):
             self.go_on()
-            self._pace.keep(self._wait)
+            self._pace.keep(self.wait)
             if intent is not None and attempt == 0:
                 intent()
             try:
@@ -152,7 +152,7 @@ class Caution:
         if error.ambiguous:
             self.settle()
         else:
-            self._wait(self._timing.pause * 2**attempt)
+            self.wait(self._timing.pause * 2**attempt)
 
     def settle(self) -> None:
         """Wait until no request of this upload can be carried out any more.
@@ -163,9 +163,14 @@ class Caution:
         if left > 0:
             for lease in self._leases:
                 lease.ensure(left + self._timing.request)
-            self._wait(left)
+            self.wait(left)
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """Wait, unless somebody says stop.
+
+        :param seconds: how long.
+        :raises UploadStoppedError: somebody did.
+        """
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
             if any(stop.is_set() for stop in self._stops):

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Set as AbstractSet
+from contextlib import ExitStack
 
+from tidepool_ingest.guards import OlderThanUploadedError, check_order, compares_days
 from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease
+from tidepool_ingest.ledger.errors import LeaseHeldError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.tidepool import (
     TidepoolDataSetClosedError,
     TidepoolNotFoundError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.upload.caution import Caution
+from tidepool_ingest.upload.caution import POLL_SECONDS, Caution
 from tidepool_ingest.upload.job import UploadJob
 from tidepool_ingest.upload.sending import StartOverError
 from tidepool_ingest.upload.verify import Comparison, compare
@@ -44,23 +47,75 @@ class Closing:
         """Close a data set unless it is closed, and read it back.
 
         The deduplicator compares with what is active at that moment: of one device, one data set at a time
-        is closed and read back.
+        is closed and read back, those of older batches first.
 
         :param data_set: all its chunks are stored.
         :param refused: places of the records that Tidepool refused.
         :raises StartOverError: Tidepool does not know it any more.
+        :raises OlderThanUploadedError: a newer batch of the device is verified; this one was not closed.
         """
-        timing = self._job.timing
-        turn = self._job.ledger.leases.held(
-            device_lease_name(self._job.batch), seconds=timing.lease, wait=timing.close_turn
-        )
-        with turn as device:
-            caution = self._caution.under(device)
+        with ExitStack() as stack:
+            caution = self._caution.under(self._turn(stack))
             in_doubt = False
             if data_set.state is not DataSetState.CLOSED:
-                in_doubt = self._close(data_set, caution)
+                in_doubt = self._close_in_order(data_set, caution)
                 self._job.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED, lease=self._lease)
             return self._look(str(data_set.upload_id), refused, caution, patiently=in_doubt)
+
+    def _turn(self, stack: ExitStack) -> Lease:
+        """Wait for the claim on the device while older batches of it are at work, and take it.
+
+        They need it themselves, and it is only they that are waited for, so that no two can wait for each
+        other.
+
+        :param stack: holds the claim.
+        :raises LeaseHeldError: others were at work for longer than a turn may take.
+        """
+        timing = self._job.timing
+        give_up = time.monotonic() + timing.close_turn
+        while True:
+            self._caution.go_on()
+            busy = self._older_at_work()
+            if busy is None:
+                try:
+                    device = stack.enter_context(
+                        self._job.ledger.leases.held(device_lease_name(self._job.batch), seconds=timing.lease)
+                    )
+                except LeaseHeldError as error:
+                    busy = error
+                else:
+                    # One may have begun since; as long as this claim lasts, it cannot close.
+                    busy = self._older_at_work()
+                    if busy is None:
+                        return device
+                    stack.close()
+            if time.monotonic() >= give_up:
+                raise busy
+            self._caution.wait(POLL_SECONDS)
+
+    def _older_at_work(self) -> LeaseHeldError | None:
+        """Return, as the error it would end with, what this batch has to wait for."""
+        sharing_days = compares_days(self._job.deduplicator)
+        claims = self._job.ledger.devices.older_at_work(self._job.batch, sharing_days=sharing_days)
+        return next((LeaseHeldError(name, left) for name, left in claims.items()), None)
+
+    def _close_in_order(self, data_set: DataSetRow, caution: Caution) -> bool:
+        """Close the set unless it is older than what is verified; tell whether a doubt is left."""
+        if not self._job.allow_older:
+            try:
+                check_order(self._job.ledger, self._job.batch, self._job.deduplicator)
+            except OlderThanUploadedError:
+                if data_set.state is not DataSetState.CLOSING or self._is_open(data_set, caution):
+                    raise
+                # An earlier attempt's close was carried out, before the newer one's: look what it shows.
+                return True
+        return self._close(data_set, caution)
+
+    def _is_open(self, data_set: DataSetRow, caution: Caution) -> bool:
+        try:
+            return caution.ask(lambda: self._job.client.is_open(str(data_set.upload_id)))
+        except TidepoolNotFoundError:
+            raise StartOverError("Tidepool does not know it any more") from None
 
     def _close(self, data_set: DataSetRow, caution: Caution) -> bool:
         """Close the set; tell whether the answer leaves a doubt about what is visible."""

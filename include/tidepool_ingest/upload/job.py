@@ -43,6 +43,7 @@ class UploadJob:
     :param deduplicator: the data set's.
     :param origin: the task at work, for the ledger.
     :param timing: how long steps may take.
+    :param allow_older: close its data set even after a newer one of its device.
     :param at_once: chunks of it that may be under way at the same time.
     :param max_refused_percent: share of refused records above which it is not uploaded, 0 to 100.
     :param counts: what its requests have come to.
@@ -59,6 +60,7 @@ class UploadJob:
     timing: Timing
     at_once: int
     max_refused_percent: float
+    allow_older: bool = False
     counts: Counts = field(default_factory=Counts)
 
 
@@ -73,6 +75,7 @@ def job_of(
     timing: Timing,
     at_once: int,
     max_refused_percent: float,
+    allow_older: bool = False,
 ) -> UploadJob:
     """Return the job of uploading a prepared batch.
 
@@ -97,4 +100,5 @@ def job_of(
         timing=timing,
         at_once=at_once,
         max_refused_percent=max_refused_percent,
+        allow_older=allow_older,
     )

@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import Lease, Refusal
 from tidepool_ingest.model import masked_pointer
 from tidepool_ingest.tidepool import TidepoolRejectedError
@@ -23,7 +23,7 @@ from tidepool_ingest.upload.job import UploadJob
 log = logging.getLogger(__name__)
 
 
-class TooManyRefusedByTidepoolError(IngestError):
+class TooManyRefusedByTidepoolError(HeldError):
     """Tidepool itself refused more of a batch's records than the run allows.
 
     :param batch: the batch's label.
@@ -31,8 +31,6 @@ class TooManyRefusedByTidepoolError(IngestError):
     :param staged: records staged.
     :param allowed: the share allowed, in percent.
     """
-
-    disposition: Disposition = Disposition.DATA
 
     def __init__(self, batch: str, refused: int, staged: int, allowed: float) -> None:
         super().__init__(

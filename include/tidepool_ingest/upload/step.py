@@ -22,6 +22,7 @@ from typing import Any
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import (
     GIVEN_UP,
     BatchRow,
@@ -31,6 +32,7 @@ from tidepool_ingest.ledger import (
     Lease,
     Ledger,
     TaskOrigin,
+    lease_of_batch,
 )
 from tidepool_ingest.options import MAX_QUARANTINED_PERCENT
 from tidepool_ingest.tidepool import (
@@ -88,6 +90,7 @@ class BatchUpload:
         origin: TaskOrigin | None = None,
         on_open: Callable[[str], None] | None = None,
         force: bool = False,
+        allow_older: bool = False,
         at_once: int = CHUNKS_AT_ONCE,
         max_refused_percent: float = MAX_QUARANTINED_PERCENT,
         timing: Timing | None = None,
@@ -103,6 +106,7 @@ class BatchUpload:
             timing=timing or timings.USUAL,
             at_once=at_once,
             max_refused_percent=max_refused_percent,
+            allow_older=allow_older,
         )
         self._on_open = on_open or (lambda data_set_id: None)
         self._force = force
@@ -113,12 +117,12 @@ class BatchUpload:
         """Bring the batch to verified, from wherever an earlier attempt left it.
 
         :raises LeaseHeldError: if another task is at work on it.
+        :raises HeldError: if a newer batch of the device was verified meanwhile; nothing is left open.
         :raises VerificationError: if what is visible stays unlike what was sent.
         :raises UploadStoppedError: if it was told to stop.
         """
         job = self._job
-        name = f"batch:{job.batch.id}"
-        with job.ledger.leases.held(name, seconds=job.timing.lease) as lease:
+        with job.ledger.leases.held(lease_of_batch(job.batch.id), seconds=job.timing.lease) as lease:
             pace = Pace(job.ledger.slow_downs, job.batch.api_host, job.timing.patience)
             caution = Caution(job.timing, pace, (lease,), (self._stopping,))
             attempt = _Attempt(job, lease, caution, self._on_open, force=self._force, asked_at=self._asked_at)
@@ -170,6 +174,9 @@ class _Attempt:
                 data_set = self._open()
             try:
                 comparison = self._sent_and_closed(data_set)
+            except HeldError:
+                self._give_up(data_set)
+                raise
             except StartOverError as reason:
                 log.warning("Data set %s is given up: %s.", data_set.upload_id, reason)
             else:
@@ -189,7 +196,6 @@ class _Attempt:
                 sending.send(job.prepared.chunks)
             except TooManyRefusedByTidepoolError:
                 self._refused.finish()
-                self._give_up(data_set)
                 raise
             self._refused.finish()
         closing = Closing(job, self._lease, self._caution)
@@ -198,8 +204,8 @@ class _Attempt:
     def _note_failure(self, error: IngestError) -> None:
         latest = self._latest()
         begun = latest is not None and latest.state.may_hold_data
-        ended = BatchState.HELD if isinstance(error, TooManyRefusedByTidepoolError) else BatchState.FAILED
-        self._set_batch(BatchState.UPLOADING if begun else ended, reason=error.code)
+        stopped = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
+        self._set_batch(BatchState.UPLOADING if begun else stopped, reason=error.code)
         # Errors of the client know the data set and the user's short hash, not the batch.
         log.error("%s cannot be uploaded: %s", self._job.batch.label, error)
 

@@ -38,6 +38,12 @@ class TidepoolPlanOperator(TidepoolOperator):
         summary = plan.summary()
         context["ti"].xcom_push(key="plan", value=summary)
         self.log.info("Plan for %s: %s", window, {key: value for key, value in summary.items() if value})
+        if plan.older_than_uploaded and not options.allow_older:
+            self.log.warning(
+                "%d of these batches were staged before something that is verified of their device. Those "
+                "that share a day of records with it are held; the parameter `allow_older` lets them win.",
+                plan.older_than_uploaded,
+            )
         if plan.days_outside:
             self.log.warning(
                 "Ready batches lie outside %s, in the folders of %d days (%s): trigger a run with these "

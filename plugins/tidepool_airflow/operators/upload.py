@@ -80,6 +80,7 @@ class TidepoolUploadOperator(TidepoolOperator):
                 origin=origin_of(context),
                 on_open=opened,
                 force=options.force,
+                allow_older=options.allow_older,
                 at_once=options.chunks_at_once(self.parallel_chunks),
                 max_refused_percent=options.max_quarantined_percent,
                 asked_at=context["dag_run"].start_date,

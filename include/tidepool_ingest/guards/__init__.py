@@ -1,0 +1,8 @@
+"""What holds a batch until a person has looked at it or said that it is meant so."""
+
+from __future__ import annotations
+
+from tidepool_ingest.guards.held import HeldError
+from tidepool_ingest.guards.order import OlderThanUploadedError, check_order, compares_days
+
+__all__ = ["HeldError", "OlderThanUploadedError", "check_order", "compares_days"]

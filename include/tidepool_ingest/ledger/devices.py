@@ -1,0 +1,110 @@
+"""What the ledger knows of the batches of one device, and of their order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, date, datetime
+
+from sqlalchemy import ColumnElement, and_, exists, func, select
+
+from tidepool_ingest.ledger.batches import BatchRow, parts
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.leases import lease_of_batch
+from tidepool_ingest.ledger.schema import batch_days, batches, data_sets, leases
+from tidepool_ingest.ledger.states import DataSetState
+
+
+class Devices:
+    """Batches that go to the same device of the same user at the same Tidepool.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def newer_verified(
+        self, batch: BatchRow, *, sharing_days: bool, deduplicators: Collection[str] | None = None
+    ) -> dict[int, date]:
+        """Return the staged days of batches of a later day that have a verified data set, by batch.
+
+        :param batch: the batch in question; one that it replaces does not count.
+        :param sharing_days: only those that have records on a day on which it has some.
+        :param deduplicators: only those whose verified data set has one of these; ``None`` for all.
+        """
+        asked = (
+            select(batches.c.id, batches.c.day)
+            .join(data_sets, data_sets.c.batch == batches.c.id)
+            .where(
+                _same_device(batch),
+                batches.c.day > batch.day,
+                data_sets.c.state == DataSetState.VERIFIED,
+            )
+            .distinct()
+        )
+        if deduplicators is not None:
+            asked = asked.where(data_sets.c.deduplicator.in_(deduplicators))
+        if sharing_days:
+            asked = asked.where(_shares_a_day(batch))
+        with self._database.reading() as connection:
+            return {row.id: row.day for row in connection.execute(asked)}
+
+    def older_at_work(self, batch: BatchRow, *, sharing_days: bool) -> dict[str, float]:
+        """Return the claims on batches of an earlier day that a task is at work on.
+
+        :param batch: the batch in question.
+        :param sharing_days: only those that have records on a day on which it has some.
+        :return: seconds that each claim has left, by its name.
+        """
+        asked = select(batches.c.id).where(_same_device(batch), batches.c.day < batch.day)
+        if sharing_days:
+            asked = asked.where(_shares_a_day(batch))
+        now = datetime.now(UTC)
+        found: dict[str, float] = {}
+        with self._database.reading() as connection:
+            names = [lease_of_batch(number) for number in connection.scalars(asked)]
+            for part in parts(names):
+                alive = select(leases.c.name, leases.c.expires_at).where(
+                    leases.c.name.in_(part), leases.c.expires_at > now
+                )
+                for name, expires_at in connection.execute(alive):
+                    found[name] = (expires_at - now).total_seconds()
+        return found
+
+    def newest_verified_days(
+        self, api_host: str, user_ids: Sequence[str]
+    ) -> dict[tuple[str, str | None], date]:
+        """Return the latest staged day that is verified, by user and device.
+
+        :param api_host: the host of the Tidepool API.
+        :param user_ids: the users in question.
+        """
+        found: dict[tuple[str, str | None], date] = {}
+        with self._database.reading() as connection:
+            for part in parts(user_ids):
+                asked = (
+                    select(batches.c.user_id, batches.c.device_id, func.max(batches.c.day))
+                    .join(data_sets, data_sets.c.batch == batches.c.id)
+                    .where(
+                        batches.c.api_host == api_host,
+                        batches.c.user_id.in_(part),
+                        data_sets.c.state == DataSetState.VERIFIED,
+                    )
+                    .group_by(batches.c.user_id, batches.c.device_id)
+                )
+                found.update(((user, device), day) for user, device, day in connection.execute(asked))
+        return found
+
+
+def _same_device(batch: BatchRow) -> ColumnElement[bool]:
+    return and_(
+        batches.c.api_host == batch.api_host,
+        batches.c.user_id == batch.user_id,
+        batches.c.device_id == batch.device_id,
+        batches.c.id != batch.id,
+    )
+
+
+def _shares_a_day(batch: BatchRow) -> ColumnElement[bool]:
+    own, others = batch_days.alias(), batch_days.alias()
+    return exists().where(own.c.batch == batch.id, others.c.batch == batches.c.id, own.c.day == others.c.day)
