@@ -13,7 +13,7 @@ from typing import Any
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.ledger import BatchRow, FoundBatch, Ledger
+from tidepool_ingest.ledger import BatchRow, BatchState, FoundBatch, Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staged_batch import (
@@ -102,7 +102,7 @@ def plan_run(
     taken_up: list[FoundBatch] = []
     for batch in _told_apart(root, found, known, ledger):
         identity = _identity(batch)
-        if identity in known and known[identity].state.is_done and not options.force:
+        if identity in known and _is_done(known[identity].state, options):
             plan.done += 1
             continue
         if batch.data_set_type == "continuous":
@@ -119,6 +119,11 @@ def plan_run(
     plan.ignored = dict(ignored.counts)
     plan.days_outside = [str(day) for day in days_with_batches(root) if day not in window]
     return plan
+
+
+def _is_done(state: BatchState, options: RunOptions) -> bool:
+    """Tell whether nothing is left to do; what a corrected batch has replaced is never brought back."""
+    return state.is_done and (state is BatchState.CORRECTED or not options.force)
 
 
 def _wanted(folder: BatchFolder, options: RunOptions) -> bool:

@@ -244,3 +244,18 @@ def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -
     ]
     assert world.run({"allow_older": True}).state == "success"
     assert [one.state for one in world.sessions()] == ["verified", "verified"]
+
+
+def test_a_corrected_batch_takes_the_place_of_the_one_it_names(world: World) -> None:
+    stage(world.staging, readings(3), batch="wrong")
+    world.run()
+    stage(world.staging, readings(3, value=150), batch="right", replaces="wrong")
+    run = world.run()
+
+    assert run.state == "success"
+    assert sorted((one.state, one.data_set_state) for one in world.sessions()) == [
+        ("corrected", "deleted"),
+        ("verified", "verified"),
+    ]
+    assert check(world.staging, world.staging.parent / "simulator.db").visible == 3
+    assert world.run({"force": True}).xcoms["plan", -1, "plan"]["done"] == 1

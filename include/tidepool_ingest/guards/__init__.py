@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from tidepool_ingest.guards.held import HeldError
 from tidepool_ingest.guards.order import OlderThanUploadedError, check_order, compares_days
+from tidepool_ingest.guards.replacing import replaced_by
 
-__all__ = ["HeldError", "OlderThanUploadedError", "check_order", "compares_days"]
+__all__ = ["HeldError", "OlderThanUploadedError", "check_order", "compares_days", "replaced_by"]

@@ -47,6 +47,7 @@ class BatchRow(FoundBatch):
     id: int
     state: BatchState
     reason: str | None
+    replaces: int | None
     staged: int | None
     accepted: int | None
     quarantined: int | None
@@ -164,6 +165,14 @@ class Batches:
         :param counts: ``staged``, ``accepted``, ``quarantined``, ``identical``, ``expected_rows``.
         """
         self._set(batch, None, **counts)
+
+    def note_replaced(self, batch: int, replaces: int | None) -> None:
+        """Note which batch another one replaces.
+
+        :param batch: the number of the one that replaces.
+        :param replaces: the number of the one that is replaced, if any.
+        """
+        self._set(batch, None, replaces=replaces)
 
     def _set(self, batch: int, lease: Lease | None, **values: Any) -> None:
         with writing_under(self._database, lease) as connection:

@@ -17,6 +17,8 @@ from tidepool_ingest.ledger.states import DataSetState
 class Devices:
     """Batches that go to the same device of the same user at the same Tidepool.
 
+    One that a batch replaces does not count beside it: it is deleted in any case.
+
     :param database: the ledger's database.
     """
 
@@ -28,7 +30,7 @@ class Devices:
     ) -> dict[int, date]:
         """Return the staged days of batches of a later day that have a verified data set, by batch.
 
-        :param batch: the batch in question; one that it replaces does not count.
+        :param batch: the batch in question.
         :param sharing_days: only those that have records on a day on which it has some.
         :param deduplicators: only those whose verified data set has one of these; ``None`` for all.
         """
@@ -101,7 +103,7 @@ def _same_device(batch: BatchRow) -> ColumnElement[bool]:
         batches.c.api_host == batch.api_host,
         batches.c.user_id == batch.user_id,
         batches.c.device_id == batch.device_id,
-        batches.c.id != batch.id,
+        batches.c.id.not_in([batch.id, *([] if batch.replaces is None else [batch.replaces])]),
     )
 
 

@@ -91,6 +91,7 @@ batches = Table(
     Column("connection", Text, comment="Airflow connection that the manifest names, if it names one"),
     Column("device_id", Text),
     Column("data_set_type", String(16), nullable=False, server_default="normal"),
+    Column("replaces", AutoId, comment="batch whose data sets are deleted once this one shows in Tidepool"),
     Column("state", String(24), nullable=False),
     Column("reason", String(80), comment="code of the error or guard that stopped it"),
     Column("staged", BigInteger, comment="records found in its files"),

@@ -22,13 +22,15 @@ class BatchState(StrEnum):
     """A guard stopped it before anything remote; it waits for a correction of the batch."""
     FAILED = "failed"
     """The last attempt ended with an error, which ``reason`` names."""
+    CORRECTED = "corrected"
+    """Another batch that names it shows in its place; its own data sets are deleted, or about to be."""
     REPLACED = "replaced"
     """Its folder held this content once, and holds another now; nothing of it was opened."""
 
     @property
     def is_done(self) -> bool:
         """Tell whether a later run has nothing left to do for it."""
-        return self in (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
+        return self in (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED, BatchState.CORRECTED)
 
 
 class DataSetState(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from upath import UPath
 
+from tidepool_ingest.guards import replaced_by
 from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
 from tidepool_ingest.model import judge_data_set, masked_pointer
 from tidepool_ingest.model.deduplicators import Deduplicator, deduplicator_named
@@ -48,6 +49,17 @@ def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHo
     except BatchError as error:
         raise error.for_batch(named(folder)) from None
     return batch
+
+
+def replaced_batch(batch: StagedBatch, row: BatchRow, ledger: Ledger) -> int | None:
+    """Return the number of the batch that the manifest names as replaced by this one, if it names one.
+
+    :raises BatchError: naming the batch, the cause and what to do.
+    """
+    try:
+        return replaced_by(row, batch.manifest.replaces, ledger)
+    except BatchError as error:
+        raise error.for_batch(named(batch.folder)) from None
 
 
 def checked_data_set(manifest: Manifest) -> Deduplicator:

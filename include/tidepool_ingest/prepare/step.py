@@ -14,7 +14,7 @@ from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
 from tidepool_ingest.options import RunOptions
-from tidepool_ingest.prepare.checks import checked_batch, checked_data_set
+from tidepool_ingest.prepare.checks import checked_batch, checked_data_set, replaced_batch
 from tidepool_ingest.prepare.filing import file_batch
 from tidepool_ingest.prepare.opening import check_opening, opens_another
 from tidepool_ingest.prepare.summary import PrepareSummary, TooManyRefusedError, described, summary_of
@@ -53,6 +53,8 @@ def _prepare(
     root: UPath, row: BatchRow, ledger: Ledger, options: RunOptions, api_host_of: ApiHostOf
 ) -> PrepareSummary:
     batch = checked_batch(root, row, ledger, api_host_of)
+    ledger.batches.note_replaced(row.id, replaced_batch(batch, row, ledger))
+    row = ledger.batches.get(row.id)
     work = WorkArea(root, batch.content_key)
     data_sets = ledger.data_sets.of_batch(row.id)
     begun = any(one.state.may_hold_data for one in data_sets)

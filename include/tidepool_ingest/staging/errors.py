@@ -52,6 +52,23 @@ FAULTS: dict[str, Fault] = {
         "two batches of this user carry one batch id",
         "give one of the two folders another name",
     ),
+    "replaces-itself": Fault(
+        "manifest.json names its own batch as the one it replaces",
+        "stage the corrected data as a batch of another id",
+    ),
+    "replaces-unknown": Fault(
+        "manifest.json names a batch to replace of which nothing is known for this user at this Tidepool",
+        "correct `replaces`, or leave it out if that batch was never uploaded",
+    ),
+    "replaces-other-device": Fault(
+        "manifest.json names a batch to replace that is of another device",
+        "correct `replaces`, or the deviceId of the dataSet",
+    ),
+    "replaces-not-verified": Fault(
+        "manifest.json names a batch to replace that is not verified in Tidepool",
+        "let that batch be verified first; if it is not to be uploaded at all, take it out of staging and "
+        "leave `replaces` out",
+    ),
     # the manifest
     "manifest-missing": Fault(
         "the batch has no manifest.json", "write manifest.json last, when all files are in place"

@@ -10,24 +10,18 @@ import time
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 
-from tidepool_ingest.guards import OlderThanUploadedError, check_order, compares_days
-from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease
-from tidepool_ingest.ledger.errors import LeaseHeldError
-from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.guards import OlderThanUploadedError, check_order
+from tidepool_ingest.ledger import DataSetRow, DataSetState, Lease
 from tidepool_ingest.tidepool import (
     TidepoolDataSetClosedError,
     TidepoolNotFoundError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.upload.caution import POLL_SECONDS, Caution
+from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.job import UploadJob
 from tidepool_ingest.upload.sending import StartOverError
+from tidepool_ingest.upload.turn import take_turn
 from tidepool_ingest.upload.verify import Comparison, compare
-
-
-def device_lease_name(batch: BatchRow) -> str:
-    """Return the name of the claim under which data sets of a batch's device are closed."""
-    return f"device:{short_hash(f'{batch.api_host} {batch.user_id} {batch.device_id}')}"
 
 
 class Closing:
@@ -55,49 +49,22 @@ class Closing:
         :raises OlderThanUploadedError: a newer batch of the device is verified; this one was not closed.
         """
         with ExitStack() as stack:
-            caution = self._caution.under(self._turn(stack))
+            caution = self._caution.under(take_turn(stack, self._job, self._caution, after_older=True))
             in_doubt = False
             if data_set.state is not DataSetState.CLOSED:
                 in_doubt = self._close_in_order(data_set, caution)
                 self._job.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED, lease=self._lease)
             return self._look(str(data_set.upload_id), refused, caution, patiently=in_doubt)
 
-    def _turn(self, stack: ExitStack) -> Lease:
-        """Wait for the claim on the device while older batches of it are at work, and take it.
+    def look_again(self, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+        """Read a closed data set back once more, after something else of its device was changed.
 
-        They need it themselves, and it is only they that are waited for, so that no two can wait for each
-        other.
-
-        :param stack: holds the claim.
-        :raises LeaseHeldError: others were at work for longer than a turn may take.
+        :param data_set: it is closed.
+        :param refused: places of the records that Tidepool refused.
         """
-        timing = self._job.timing
-        give_up = time.monotonic() + timing.close_turn
-        while True:
-            self._caution.go_on()
-            busy = self._older_at_work()
-            if busy is None:
-                try:
-                    device = stack.enter_context(
-                        self._job.ledger.leases.held(device_lease_name(self._job.batch), seconds=timing.lease)
-                    )
-                except LeaseHeldError as error:
-                    busy = error
-                else:
-                    # One may have begun since; as long as this claim lasts, it cannot close.
-                    busy = self._older_at_work()
-                    if busy is None:
-                        return device
-                    stack.close()
-            if time.monotonic() >= give_up:
-                raise busy
-            self._caution.wait(POLL_SECONDS)
-
-    def _older_at_work(self) -> LeaseHeldError | None:
-        """Return, as the error it would end with, what this batch has to wait for."""
-        sharing_days = compares_days(self._job.deduplicator)
-        claims = self._job.ledger.devices.older_at_work(self._job.batch, sharing_days=sharing_days)
-        return next((LeaseHeldError(name, left) for name, left in claims.items()), None)
+        with ExitStack() as stack:
+            caution = self._caution.under(take_turn(stack, self._job, self._caution))
+            return self._look(str(data_set.upload_id), refused, caution, patiently=False)
 
     def _close_in_order(self, data_set: DataSetRow, caution: Caution) -> bool:
         """Close the set unless it is older than what is verified; tell whether a doubt is left."""

@@ -39,15 +39,16 @@ from tidepool_ingest.tidepool import (
     ClientSettings,
     TidepoolClient,
     TidepoolError,
-    TidepoolNotFoundError,
     TidepoolUnreachableError,
 )
 from tidepool_ingest.upload import timing as timings
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.closing import Closing
+from tidepool_ingest.upload.deleting import delete_data_set
 from tidepool_ingest.upload.job import UploadJob, job_of
 from tidepool_ingest.upload.pace import Pace
 from tidepool_ingest.upload.refused import RefusedRecords, TooManyRefusedByTidepoolError
+from tidepool_ingest.upload.replacing import delete_replaced
 from tidepool_ingest.upload.sending import Sending, StartOverError
 from tidepool_ingest.upload.summary import UploadSummary
 from tidepool_ingest.upload.timing import Timing
@@ -180,6 +181,10 @@ class _Attempt:
             except StartOverError as reason:
                 log.warning("Data set %s is given up: %s.", data_set.upload_id, reason)
             else:
+                if comparison.is_exact and delete_replaced(self._job, self._caution):
+                    comparison = Closing(self._job, self._lease, self._caution).look_again(
+                        data_set, self._refused.ordinals
+                    )
                 if comparison.is_exact:
                     return self._verified(data_set, comparison)
                 difference = VerificationError(comparison).what
@@ -293,15 +298,8 @@ class _Attempt:
         )
 
     def _give_up(self, data_set: DataSetRow) -> None:
-        """Delete a data set, once nothing that was asked for can be carried out in it any more."""
-        self._caution.settle()
-        self._set_data_set(data_set, DataSetState.DELETING)
         self._job.counts.repairs += 1
-        try:
-            self._caution.send(lambda: self._job.client.delete_data_set(str(data_set.upload_id)))
-        except TidepoolNotFoundError:
-            log.info("Data set %s is gone already.", data_set.upload_id)
-        self._set_data_set(data_set, DataSetState.DELETED)
+        delete_data_set(self._job, data_set, self._lease, self._caution)
 
     def _set_batch(self, state: BatchState, *, reason: str | None = None) -> None:
         self._job.ledger.batches.set_state(self._job.batch.id, state, reason=reason, lease=self._lease)

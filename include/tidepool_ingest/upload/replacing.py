@@ -1,0 +1,53 @@
+"""A corrected batch: what it replaces is deleted once it shows itself.
+
+The hash keeps a changed glucose value beside the old one, so closing the corrected batch is not enough. The
+other way round, deleting first, would show what the old one had hidden in between.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+
+from tidepool_ingest.ledger import BatchState, DataSetRow, DataSetState, lease_of_batch
+from tidepool_ingest.upload.caution import Caution
+from tidepool_ingest.upload.deleting import delete_data_set
+from tidepool_ingest.upload.job import UploadJob
+from tidepool_ingest.upload.turn import take_turn
+
+log = logging.getLogger(__name__)
+
+
+def delete_replaced(job: UploadJob, caution: Caution) -> bool:
+    """Delete the data sets of the batch that this one replaces; tell whether there was any left to delete.
+
+    Its state is noted first: whatever happens in between, it is never uploaded again.
+
+    :param job: the batch that replaces; all its records are visible.
+    :param caution: covers the requests, under the claim on this batch.
+    :raises LeaseHeldError: another task is at work on the other batch.
+    """
+    old = job.batch.replaces
+    if old is None or not _left(job, old):
+        return False
+    with ExitStack() as stack:
+        claim = job.ledger.leases.held(lease_of_batch(old), seconds=job.timing.lease)
+        lease = stack.enter_context(claim)
+        with ExitStack() as turn:
+            covered = caution.under(lease)
+            covered = covered.under(take_turn(turn, job, covered))
+            job.ledger.batches.set_state(old, BatchState.CORRECTED, lease=lease)
+            # The oldest first, so that none comes back to light by the deletion of one that hid it.
+            for data_set in _left(job, old):
+                if data_set.state is DataSetState.OPENING:
+                    job.ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
+                else:
+                    delete_data_set(job, data_set, lease, covered)
+                    log.info("Data set %s was replaced, and is deleted.", data_set.upload_id)
+    return True
+
+
+def _left(job: UploadJob, batch: int) -> list[DataSetRow]:
+    """Return the data sets of a batch that may hold data, or are about to be opened."""
+    begun = job.ledger.data_sets.of_batch(batch)
+    return [one for one in begun if one.state.may_hold_data or one.state is DataSetState.OPENING]
