@@ -40,6 +40,8 @@ class RunOptions(BaseModel):
     :param users: Tidepool user ids, or the short hashes that logs show; empty for all.
     :param dry_run: validate and report, open nothing.
     :param force: also take batches that are done, and upload them again.
+    :param allow_doubling: with ``force``, upload again also where the records will then be there twice.
+    :param allow_truncate: upload under the deduplicator that deletes all else of the device.
     :param allow_older: upload a batch although a newer one of its device is verified, so that its values win.
     :param max_quarantined_percent: share of refused records above which a batch stops, 0 to 100.
     :param chunk_records: records a request.
@@ -56,6 +58,8 @@ class RunOptions(BaseModel):
     users: tuple[Annotated[str, Field(min_length=1, max_length=36)], ...] = ()
     dry_run: bool = False
     force: bool = False
+    allow_doubling: bool = False
+    allow_truncate: bool = False
     allow_older: bool = False
     max_quarantined_percent: Annotated[float, Field(ge=0, le=100)] = MAX_QUARANTINED_PERCENT
     chunk_records: Annotated[int, Field(ge=1, le=CHUNK_RECORDS)] = CHUNK_RECORDS

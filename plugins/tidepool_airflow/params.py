@@ -71,7 +71,21 @@ def upload_params() -> dict[str, Param]:
             type="boolean",
             title="Upload again",
             section=CARE,
-            description="Also take batches that are done. The deduplicator then archives the older copies.",
+            description="Also take batches that are done. The usual deduplicator archives the older copies.",
+        ),
+        "allow_doubling": Param(
+            False,
+            type="boolean",
+            title="Twice is meant",
+            section=CARE,
+            description="Upload again also where nothing is archived, so that the records are there twice.",
+        ),
+        "allow_truncate": Param(
+            False,
+            type="boolean",
+            title="Delete all else of the device",
+            section=CARE,
+            description="Take batches whose deduplicator deletes whatever else Tidepool has of the device.",
         ),
         "allow_older": Param(
             False,

@@ -259,3 +259,30 @@ def test_a_corrected_batch_takes_the_place_of_the_one_it_names(world: World) -> 
     ]
     assert check(world.staging, world.staging.parent / "simulator.db").visible == 3
     assert world.run({"force": True}).xcoms["plan", -1, "plan"]["done"] == 1
+
+
+def test_what_would_delete_other_data_has_to_be_confirmed(world: World) -> None:
+    truncate = {"name": "org.tidepool.deduplicator.device.truncate.dataset"}
+    stage(world.staging, readings(3), dataSet={"deviceId": "device-1", "deduplicator": truncate})
+    run = world.run()
+
+    assert run.state == "failed"
+    assert run.tasks["batch.prepare", 0] == "failed"
+    assert [(one.state, one.reason) for one in world.sessions()] == [("held", "truncate-not-allowed")]
+    assert world.simulator.requests == []
+    assert world.run({"allow_truncate": True}).state == "success"
+
+
+def test_what_would_show_records_twice_has_to_be_confirmed(world: World) -> None:
+    none = {"name": "org.tidepool.deduplicator.none"}
+    stage(world.staging, readings(3), dataSet={"deviceId": "device-1", "deduplicator": none})
+    world.run()
+    sent = world.posts()
+
+    assert world.run({"force": True}).state == "failed"
+    assert [(one.state, one.reason) for one in world.sessions()] == [("held", "would-double")]
+    assert world.posts() == sent
+    assert world.run().state == "success"
+    assert [one.state for one in world.sessions()] == ["verified"]
+    assert world.run({"force": True, "allow_doubling": True}).state == "success"
+    assert world.posts() > sent

@@ -22,7 +22,8 @@ def staged(world: World, deduplicator: str = HASH) -> int:
     """Stage and prepare seven records that make eight rows and travel in three chunks."""
     records = [*readings(6), wizard(10)]
     records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(records)]
-    return world.ready(records, chunk_records=3, data_set={"deduplicator": {"name": deduplicator}})
+    body = {"deduplicator": {"name": deduplicator}}
+    return world.ready(records, chunk_records=3, data_set=body, allow_truncate=True)
 
 
 def until_done(world: World, number: int, tries: int = 4) -> int:

@@ -279,5 +279,5 @@ def test_truncate_is_held_whatever_the_days_of_the_records(world: World) -> None
     truncate = {"deduplicator": {"name": TRUNCATE}}
     world.stage(readings(2, first=5 * MINUTES_A_DAY), "older", day=OLDER, data_set=truncate)
 
-    assert world.run(BOTH).codes == ["older-than-uploaded"]
+    assert world.run(BOTH, allow_truncate=True).codes == ["older-than-uploaded"]
     assert len(world.visible()) == 2

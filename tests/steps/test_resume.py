@@ -33,7 +33,8 @@ def staged(world: World, deduplicator: str = HASH) -> int:
     """Stage and prepare six records that make seven rows and travel in three chunks."""
     records = [*readings(5), wizard(10)]
     records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(records)]
-    return world.ready(records, chunk_records=2, data_set={"deduplicator": {"name": deduplicator}})
+    body = {"deduplicator": {"name": deduplicator}}
+    return world.ready(records, chunk_records=2, data_set=body, allow_truncate=True)
 
 
 CALLS = [

@@ -221,7 +221,8 @@ def test_other_deduplicators(world: World, deduplicator: str) -> None:
     records = [*readings(5), wizard(10)]
     if deduplicator == ORIGIN:
         records = [record | {"origin": {"id": f"o-{at}"}} for at, record in enumerate(records)]
-    number = world.ready(records, data_set={"deduplicator": {"name": deduplicator}}, chunk_records=2)
+    body = {"deduplicator": {"name": deduplicator}}
+    number = world.ready(records, data_set=body, chunk_records=2, allow_truncate=True)
 
     summary = world.upload(number)
 

@@ -234,13 +234,14 @@ class World:
             api_host_of=host_of or self.host_of,
         )
 
-    def prepare(self, number: int, **options: Any) -> PrepareSummary:
+    def prepare(self, number: int, *, run: str | None = None, **options: Any) -> PrepareSummary:
         return prepare_batch(
             self.root,
             self.row(number),
             ledger=self.ledger,
             options=self.options(**options),
             api_host_of=self.host_of,
+            run_id=run,
         )
 
     def batch_upload(
@@ -272,7 +273,7 @@ class World:
         outcome = Outcome(self.plan(window, **options))
         for number in outcome.plan.batches:
             try:
-                outcome.prepared[number] = self.prepare(number, **options)
+                outcome.prepared[number] = self.prepare(number, run=run, **options)
                 if outcome.prepared[number].accepted and not options.get("dry_run"):
                     asked = {name: bool(options.get(name)) for name in ("force", "allow_older")}
                     outcome.uploaded[number] = self.upload(number, run=run, **asked)

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from tidepool_ingest.guards.held import HeldError
+from tidepool_ingest.guards.opt_ins import DoublingError, TruncateError, check_doubling, check_truncate
 from tidepool_ingest.guards.order import OlderThanUploadedError, check_order, compares_days
 from tidepool_ingest.guards.replacing import replaced_by
 
-__all__ = ["HeldError", "OlderThanUploadedError", "check_order", "compares_days", "replaced_by"]
+__all__ = [
+    "DoublingError",
+    "HeldError",
+    "OlderThanUploadedError",
+    "TruncateError",
+    "check_doubling",
+    "check_order",
+    "check_truncate",
+    "compares_days",
+    "replaced_by",
+]

@@ -7,6 +7,7 @@ quarantine file with its reason, or counted as a repeat of an accepted one.
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 from upath import UPath
 
@@ -25,7 +26,14 @@ log = logging.getLogger(__name__)
 
 
 def prepare_batch(
-    root: UPath, row: BatchRow, *, ledger: Ledger, options: RunOptions, api_host_of: ApiHostOf
+    root: UPath,
+    row: BatchRow,
+    *,
+    ledger: Ledger,
+    options: RunOptions,
+    api_host_of: ApiHostOf,
+    run_id: str | None = None,
+    asked_at: datetime | None = None,
 ) -> PrepareSummary:
     """Validate, edit and chunk a staged batch into its work area.
 
@@ -36,12 +44,14 @@ def prepare_batch(
     :param ledger: takes the counts.
     :param options: the run's parameters.
     :param api_host_of: checks the connection that the manifest names.
+    :param run_id: the run at work; what it has verified itself, it does not upload again.
+    :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
     :raises BatchError: if the batch cannot be taken.
     :raises TooManyRefusedError: if too large a share of its records is refused.
     :raises HeldError: if another guard holds it until a person has looked at it.
     """
     try:
-        return _prepare(root, row, ledger, options, api_host_of)
+        return _prepare(root, row, ledger, options, api_host_of, run_id, asked_at)
     except IngestError as error:
         if error.disposition is not Disposition.RETRIABLE:
             state = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
@@ -50,7 +60,13 @@ def prepare_batch(
 
 
 def _prepare(
-    root: UPath, row: BatchRow, ledger: Ledger, options: RunOptions, api_host_of: ApiHostOf
+    root: UPath,
+    row: BatchRow,
+    ledger: Ledger,
+    options: RunOptions,
+    api_host_of: ApiHostOf,
+    run_id: str | None,
+    asked_at: datetime | None,
 ) -> PrepareSummary:
     batch = checked_batch(root, row, ledger, api_host_of)
     ledger.batches.note_replaced(row.id, replaced_batch(batch, row, ledger))
@@ -70,8 +86,9 @@ def _prepare(
     ledger.batch_days.note(row.id, prepared.days)
     if summary.quarantined * 100 > options.max_quarantined_percent * summary.staged:
         raise TooManyRefusedError(named(batch.folder), summary, options.max_quarantined_percent)
-    if summary.accepted and opens_another(data_sets, options):
-        check_opening(row, ledger, options, checked_data_set(batch.manifest))
+    if summary.accepted and opens_another(data_sets, options, run_id=run_id, asked_at=asked_at):
+        deduplicator = checked_data_set(batch.manifest)
+        check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
     if not begun:
         nothing = summary.accepted == 0 and not options.dry_run
         ledger.batches.set_state(row.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)

@@ -43,6 +43,8 @@ class TidepoolPrepareOperator(TidepoolOperator):
                 ledger=ledger,
                 options=options,
                 api_host_of=self.connections.api_host_of,
+                run_id=context["ti"].run_id,
+                asked_at=context["dag_run"].start_date,
             )
         metrics.prepared(context, summary)
         return summary.model_dump(mode="json")
