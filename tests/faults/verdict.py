@@ -88,7 +88,8 @@ def _ledger_differs(place: Place, verdict: Verdict) -> Iterator[str]:
         if set(states) != {"verified"}:
             yield f"batches are {', '.join(sorted(set(states)))}"
         sets = ledger.execute(
-            "SELECT upload_id, state, expected_rows, visible_rows, batch FROM data_sets"
+            "SELECT upload_id, state, expected_rows, visible_rows + coalesce(superseded_rows, 0), batch"
+            " FROM data_sets"
         ).fetchall()
         verdict.sent_again = ledger.execute("SELECT coalesce(sum(attempts - 1), 0) FROM chunks").fetchone()[0]
         verdict.given_up = sum(state == "deleted" for _, state, *_ in sets)

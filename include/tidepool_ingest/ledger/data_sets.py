@@ -15,8 +15,8 @@ from sqlalchemy import func, insert, select, update
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import chunks, data_sets
-from tidepool_ingest.ledger.states import ChunkState, DataSetState
+from tidepool_ingest.ledger.schema import batches, chunks, data_sets
+from tidepool_ingest.ledger.states import BatchState, ChunkState, DataSetState
 
 TIME_NOTED = {
     DataSetState.OPEN: "opened_at",
@@ -49,9 +49,11 @@ class DataSetRow(TaskOrigin):
     state: DataSetState
     expected_rows: int
     visible_rows: int | None
+    superseded_rows: int | None
     opened_at: datetime | None
     closed_at: datetime | None
     verified_at: datetime | None
+    checked_at: datetime | None
     created_at: datetime
     updated_at: datetime
 
@@ -130,8 +132,8 @@ class DataSets:
 
         :param data_set: its number in the ledger.
         :param state: the new state.
-        :param values: ``upload_id`` when it has just been opened, ``expected_rows`` and ``visible_rows``
-            when it was read back.
+        :param values: ``upload_id`` when it has just been opened, ``expected_rows``, ``visible_rows``
+            and ``superseded_rows`` when it was read back.
         """
         now = datetime.now(UTC)
         noted = {**values, "state": state, "updated_at": now}
@@ -139,6 +141,45 @@ class DataSets:
             noted[reached] = now
         with writing_under(self._database, lease) as connection:
             connection.execute(update(data_sets).where(data_sets.c.id == data_set).values(noted))
+
+    def note_check(self, data_set: int, superseded_rows: int, *, lease: Lease | None = None) -> None:
+        """Note that a verified data set was read back again and was found right.
+
+        :param data_set: its number in the ledger.
+        :param superseded_rows: rows that a later upload of the device hides.
+        :param lease: the claim under which this is written.
+        """
+        now = datetime.now(UTC)
+        with writing_under(self._database, lease) as connection:
+            connection.execute(
+                update(data_sets)
+                .where(data_sets.c.id == data_set)
+                .values(checked_at=now, superseded_rows=superseded_rows)
+            )
+
+    def due_for_check(self, before: datetime, limit: int) -> list[int]:
+        """Return the batches whose verified data set was not read back for long, longest first.
+
+        :param before: those that were verified and checked before this moment.
+        :param limit: how many at most.
+        """
+        last = func.coalesce(data_sets.c.checked_at, data_sets.c.verified_at)
+        others = data_sets.alias()
+        newest = select(func.max(others.c.ordinal)).where(others.c.batch == data_sets.c.batch)
+        asked = (
+            select(data_sets.c.batch)
+            .join(batches, batches.c.id == data_sets.c.batch)
+            .where(
+                batches.c.state == BatchState.VERIFIED,
+                data_sets.c.state == DataSetState.VERIFIED,
+                data_sets.c.ordinal == newest.scalar_subquery(),
+                last < before,
+            )
+            .order_by(last, data_sets.c.id)
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            return list(connection.scalars(asked))
 
     def taken_up_by(self, data_set: int, origin: TaskOrigin, *, lease: Lease | None = None) -> None:
         """Note which task works on a data set now, after another one has left it."""

@@ -73,6 +73,24 @@ class Devices:
                     found[name] = (expires_at - now).total_seconds()
         return found
 
+    def verified_since(self, batch: BatchRow, since: datetime) -> dict[str, str]:
+        """Return the deduplicators of other verified data sets of the device that were closed since, by id.
+
+        :param batch: the batch in question.
+        :param since: the moment in question.
+        """
+        asked = (
+            select(data_sets.c.upload_id, data_sets.c.deduplicator)
+            .join(batches, batches.c.id == data_sets.c.batch)
+            .where(
+                _same_device(batch),
+                data_sets.c.state == DataSetState.VERIFIED,
+                data_sets.c.closed_at > since,
+            )
+        )
+        with self._database.reading() as connection:
+            return {row.upload_id: row.deduplicator for row in connection.execute(asked)}
+
     def newest_verified_days(
         self, api_host: str, user_ids: Sequence[str]
     ) -> dict[tuple[str, str | None], date]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
+from datetime import date
 from typing import Final, NamedTuple
 
 _DATE = r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
@@ -58,6 +59,12 @@ class Instant(NamedTuple):
         """What instants are compared by: seconds since 0000-03-01T00:00:00Z, and nanoseconds."""
         minutes = (_days(self.year, self.month, self.day) * 24 + self.hour) * 60 + self.minute - self.offset
         return minutes * 60 + self.second, int(self.fraction.ljust(NANOSECOND_DIGITS, "0"))
+
+    @property
+    def utc_date(self) -> date:
+        """The day in UTC; the first or the last that a ``date`` can hold for one that lies beyond."""
+        ordinal = date(1, 3, 1).toordinal() - _days(1, 3, 1) + self.moment[0] // (24 * 60 * 60)
+        return date.fromordinal(min(max(ordinal, date.min.toordinal()), date.max.toordinal()))
 
     @property
     def is_zero(self) -> bool:

@@ -12,11 +12,6 @@ from tidepool_ingest.model.gotime import parse_instant
 DATE_CHARACTERS: Final = 10
 """Characters of ``YYYY-MM-DD``, with which every accepted time begins."""
 
-SECONDS_A_DAY: Final = 86_400
-
-_FIRST_OF_MARCH_0000: Final = date(1, 3, 1).toordinal() - 365
-"""Ordinal of the day from which the model counts; before the first one that a ``date`` can hold."""
-
 
 class RecordDays:
     """Counts records by UTC day and type, in memory that grows with the days only."""
@@ -62,8 +57,7 @@ def utc_day(time: str) -> date:
     instant = parse_instant(time)
     if instant is None:
         raise ValueError("an accepted record has a time that cannot be read")
-    ordinal = _FIRST_OF_MARCH_0000 + instant.moment[0] // SECONDS_A_DAY
-    return date.fromordinal(min(max(ordinal, date.min.toordinal()), date.max.toordinal()))
+    return instant.utc_date
 
 
 def _utc(time: str) -> str:

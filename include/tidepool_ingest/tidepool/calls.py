@@ -114,6 +114,7 @@ class Calls:
         user_id: str,
         *,
         upload_id: str | None,
+        device_id: str | None,
         types: Sequence[str],
         start: datetime | None,
         end: datetime | None,
@@ -121,6 +122,7 @@ class Calls:
         """Read visible records."""
         params = {
             **({"uploadId": _upload(upload_id)} if upload_id is not None else UNFILTERED),
+            **({"deviceId": device_id} if device_id else {}),
             **({"type": ",".join(types)} if types else {}),
             **({"startDate": _moment(start)} if start else {}),
             **({"endDate": _moment(end)} if end else {}),

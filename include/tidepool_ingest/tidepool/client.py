@@ -265,6 +265,7 @@ class TidepoolClient:
         user_id: str,
         *,
         upload_id: str | None = None,
+        device_id: str | None = None,
         types: Sequence[str] = (),
         start: datetime | None = None,
         end: datetime | None = None,
@@ -276,12 +277,15 @@ class TidepoolClient:
 
         :param user_id: the user whose data they are.
         :param upload_id: only those of this data set; without it, nothing is left out as a repetition either.
+        :param device_id: only those of this device.
         :param types: only these types.
         :param start: only from this moment on, with a time zone.
         :param end: only up to this moment, with a time zone.
         :raises TidepoolUnreachableError: the answer broke off; begin again.
         """
-        call = self._calls.read_back(user_id, upload_id=upload_id, types=types, start=start, end=end)
+        call = self._calls.read_back(
+            user_id, upload_id=upload_id, device_id=device_id, types=types, start=start, end=end
+        )
         return self._streamed(call)
 
     def _streamed(self, call: Call) -> Iterator[dict[str, Any]]:

@@ -19,9 +19,13 @@ from tidepool_ingest.tidepool import (
 )
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.job import UploadJob
+from tidepool_ingest.upload.reading_back import read_back, read_back_later
 from tidepool_ingest.upload.sending import StartOverError
 from tidepool_ingest.upload.turn import take_turn
-from tidepool_ingest.upload.verify import Comparison, compare
+from tidepool_ingest.upload.verify import Comparison
+
+BEGUN_TO_CLOSE = (DataSetState.CLOSING, DataSetState.CLOSED)
+"""States of a data set that an earlier attempt left at its close: newer ones may have been closed since."""
 
 
 class Closing:
@@ -54,7 +58,7 @@ class Closing:
             if data_set.state is not DataSetState.CLOSED:
                 in_doubt = self._close_in_order(data_set, caution)
                 self._job.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED, lease=self._lease)
-            return self._look(str(data_set.upload_id), refused, caution, patiently=in_doubt)
+            return self._look(data_set, refused, caution, patiently=in_doubt)
 
     def look_again(self, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
         """Read a closed data set back once more, after something else of its device was changed.
@@ -64,7 +68,7 @@ class Closing:
         """
         with ExitStack() as stack:
             caution = self._caution.under(take_turn(stack, self._job, self._caution))
-            return self._look(str(data_set.upload_id), refused, caution, patiently=False)
+            return self._look(data_set, refused, caution, patiently=False)
 
     def _close_in_order(self, data_set: DataSetRow, caution: Caution) -> bool:
         """Close the set unless it is older than what is verified; tell whether a doubt is left."""
@@ -106,16 +110,17 @@ class Closing:
         return in_doubt
 
     def _look(
-        self, upload_id: str, refused: AbstractSet[int], caution: Caution, *, patiently: bool
+        self, data_set: DataSetRow, refused: AbstractSet[int], caution: Caution, *, patiently: bool
     ) -> Comparison:
         wait = self._job.timing.visible_wait if patiently else self._job.timing.visible_poll
         give_up = time.monotonic() + wait
         while True:
-            comparison = caution.ask(lambda: self._comparison(upload_id, refused))
-            if comparison.is_exact or time.monotonic() >= give_up:
+            comparison = caution.ask(lambda: read_back(self._job, data_set, refused))
+            if comparison.is_exact:
                 return comparison
+            if time.monotonic() >= give_up:
+                break
             time.sleep(self._job.timing.visible_poll)
-
-    def _comparison(self, upload_id: str, refused: AbstractSet[int]) -> Comparison:
-        shown = self._job.client.read_data(self._job.batch.user_id, upload_id=upload_id)
-        return compare(self._job.work, self._job.prepared, upload_id, shown, refused)
+        if data_set.state not in BEGUN_TO_CLOSE:
+            return comparison
+        return caution.ask(lambda: read_back_later(self._job, data_set, refused))

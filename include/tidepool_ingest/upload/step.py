@@ -281,10 +281,16 @@ class _Attempt:
             DataSetState.VERIFIED,
             expected_rows=comparison.expected,
             visible_rows=comparison.visible,
+            superseded_rows=comparison.superseded,
         )
         self._set_batch(BatchState.VERIFIED)
         log.info(
-            "Data set %s is verified: %d rows are visible, each once.", data_set.upload_id, comparison.visible
+            "Data set %s is verified: %d rows are visible, each once%s.",
+            data_set.upload_id,
+            comparison.visible,
+            f", and {comparison.superseded} are superseded by a later upload"
+            if comparison.superseded
+            else "",
         )
         counts = self._job.counts
         return UploadSummary(

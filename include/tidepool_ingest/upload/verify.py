@@ -17,6 +17,33 @@ POSITIONS_NAMED = 10
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What a read-back of one data set shows.
+
+    :param rows: how often each identifier is shown.
+    :param deleted: the data set is marked as deleted.
+    """
+
+    rows: Counter[str]
+    deleted: bool = False
+
+    @classmethod
+    def of(cls, read_back: Iterable[dict[str, Any]]) -> Shown:
+        """Read a read-back to its end.
+
+        :param read_back: the records, the data set's own one (type ``upload``) included.
+        """
+        rows: Counter[str] = Counter()
+        deleted = False
+        for datum in read_back:
+            if datum.get("type") == "upload":
+                deleted = deleted or datum.get("deletedTime") is not None
+            else:
+                rows[str(datum.get("id"))] += 1
+        return cls(rows, deleted)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What a read-back shows of one data set. Counts are of rows, as Tidepool keeps them.
 
@@ -26,6 +53,7 @@ class Comparison:
     :param double: places of those that are shown more than once.
     :param foreign: rows shown that were never sent.
     :param deleted: the data set is marked as deleted. It takes data all the same, and shows them.
+    :param superseded: rows that are not shown because a later upload of the device shows them instead.
     """
 
     expected: int
@@ -34,11 +62,25 @@ class Comparison:
     double: tuple[int, ...] = ()
     foreign: int = 0
     deleted: bool = False
+    superseded: int = 0
 
     @property
     def is_exact(self) -> bool:
-        """Tell whether every accepted record is visible once, and nothing else, in a set that stands."""
+        """Tell whether every accepted record is visible once, and nothing else, in a set that stands.
+
+        One that a later upload shows in its place counts as visible.
+        """
         return not (self.missing or self.double or self.foreign or self.deleted)
+
+    def difference(self) -> str:
+        """Say what is not as it should be, by counts and positions."""
+        return (
+            f"Tidepool shows {self.visible} of {self.expected} rows: "
+            f"{_named('missing', self.missing)}, {_named('double', self.double)}, "
+            f"{self.foreign} that were never sent"
+            + (f", {self.superseded} superseded by a later upload" if self.superseded else "")
+            + (", and the data set was deleted by somebody else" if self.deleted else "")
+        )
 
 
 class VerificationError(IngestError):
@@ -51,10 +93,7 @@ class VerificationError(IngestError):
 
     def __init__(self, comparison: Comparison) -> None:
         super().__init__(
-            f"Tidepool shows {comparison.visible} of {comparison.expected} rows: "
-            f"{_named('missing', comparison.missing)}, {_named('double', comparison.double)}, "
-            f"{comparison.foreign} that were never sent"
-            + (", and the data set was deleted by somebody else." if comparison.deleted else "."),
+            f"{comparison.difference()}.",
             remedy="The next try repairs it: it removes this data set and uploads the batch into a new one.",
             code="verification",
         )
@@ -65,36 +104,38 @@ def compare(
     work: WorkArea,
     prepared: PreparedBatch,
     upload_id: str,
-    shown: Iterable[dict[str, Any]],
+    shown: Shown,
+    *,
     refused: AbstractSet[int] = frozenset(),
+    superseded: AbstractSet[str] = frozenset(),
 ) -> Comparison:
     """Hold a read-back against the accepted records.
 
     :param work: the batch's work area.
     :param prepared: its chunk plan.
     :param upload_id: the data set that was read back.
-    :param shown: the read-back, the data set's own record (type ``upload``) included.
+    :param shown: the read-back.
     :param refused: places, among the accepted records, of those that Tidepool refused.
+    :param superseded: identifiers of rows that a later upload of the device hides.
     """
-    seen: Counter[str] = Counter()
-    deleted = False
-    for datum in shown:
-        if datum.get("type") == "upload":
-            deleted = deleted or datum.get("deletedTime") is not None
-        else:
-            seen[str(datum.get("id"))] += 1
-    visible = seen.total()
-    expected, missing, double = 0, [], []
+    seen = shown.rows.copy()
+    expected, hidden, missing, double = 0, 0, [], []
     for sent in _sent(work, prepared, upload_id):
         if sent.ordinal in refused:
             continue
         expected += len(sent.ids)
         counts = [seen.pop(one, 0) for one in sent.ids]
+        for place, one in enumerate(sent.ids):
+            if not counts[place] and one in superseded:
+                counts[place] = 1
+                hidden += 1
         if 0 in counts:
             missing.append(sent.ordinal)
         if max(counts) > 1:
             double.append(sent.ordinal)
-    return Comparison(expected, visible, tuple(missing), tuple(double), seen.total(), deleted)
+    return Comparison(
+        expected, shown.rows.total(), tuple(missing), tuple(double), seen.total(), shown.deleted, hidden
+    )
 
 
 def _sent(work: WorkArea, prepared: PreparedBatch, upload_id: str) -> Iterator[Identified]:

@@ -1,0 +1,59 @@
+"""What a closed data set of a batch shows, held against what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+from tidepool_ingest.ledger import DataSetRow, DataSetState
+from tidepool_ingest.upload.job import UploadJob
+from tidepool_ingest.upload.superseded import TRUNCATING, later_sets, superseded_rows
+from tidepool_ingest.upload.verify import Comparison, Shown, compare
+
+
+def read_back(job: UploadJob, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+    """Read a data set back and compare it, record by record.
+
+    :param job: the batch.
+    :param data_set: its data set.
+    :param refused: places, among the accepted records, of those that Tidepool refused.
+    """
+    return _compared(job, str(data_set.upload_id), _shown(job, data_set), refused)
+
+
+def read_back_later(job: UploadJob, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+    """Do the same when other data sets of the device may have been closed meanwhile, and have hidden rows.
+
+    :param job: the batch.
+    :param data_set: its data set.
+    :param refused: places, among the accepted records, of those that Tidepool refused.
+    """
+    shown = _shown(job, data_set)
+    upload_id = str(data_set.upload_id)
+    comparison = _compared(job, upload_id, shown, refused)
+    if comparison.is_exact:
+        return comparison
+    later = later_sets(job, data_set)
+    if not TRUNCATING.isdisjoint(later.values()):
+        # A later one deleted all that the device had, this set as well.
+        gone = comparison.expected - comparison.visible
+        return replace(comparison, missing=(), deleted=False, superseded=max(gone, 0))
+    seen_whole = data_set.state is DataSetState.VERIFIED
+    hidden = superseded_rows(
+        job, upload_id, shown, frozenset(comparison.missing), only_by=None if seen_whole else later
+    )
+    return _compared(job, upload_id, shown, refused, hidden) if hidden else comparison
+
+
+def _shown(job: UploadJob, data_set: DataSetRow) -> Shown:
+    return Shown.of(job.client.read_data(job.batch.user_id, upload_id=str(data_set.upload_id)))
+
+
+def _compared(
+    job: UploadJob,
+    upload_id: str,
+    shown: Shown,
+    refused: AbstractSet[int],
+    superseded: AbstractSet[str] = frozenset(),
+) -> Comparison:
+    return compare(job.work, job.prepared, upload_id, shown, refused=refused, superseded=superseded)
