@@ -22,6 +22,7 @@ STOREYS = (
     {"model", "ledger", "tidepool", "staging", "options", "window"},
     {"simulator", "staged_batch", "guards", "sample"},
     {"plan", "prepare", "upload", "report", "counts"},
+    {"reconcile"},
     {"cli"},
     {"__main__"},
 )

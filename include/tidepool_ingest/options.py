@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -23,6 +23,16 @@ MAX_QUARANTINED_PERCENT = 10.0
 """Share of refused records above which a batch is not uploaded until somebody has looked at it."""
 
 
+OLDER_THAN_MINUTES = 60
+"""How long a batch may be left before the maintenance job takes it up: longer than any upload is silent."""
+
+CHECK_BATCHES = 20
+"""Verified batches that one maintenance run looks at again."""
+
+CHECK_AFTER_DAYS = 7
+"""How long a verified batch is left alone between two looks."""
+
+
 class OptionsError(IngestError):
     """A parameter of the run is unknown or has a value that cannot be used."""
 
@@ -30,7 +40,26 @@ class OptionsError(IngestError):
         super().__init__(what, remedy=remedy, code="params")
 
 
-class RunOptions(BaseModel):
+class _Options(BaseModel):
+    """What all kinds of parameters share: strict about names, and errors that name them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def of_params(cls, params: dict[str, Any]) -> Self:
+        """Check a run's parameters.
+
+        :param params: parameter names and values as Airflow hands them over; an empty one is left out.
+        :raises OptionsError: naming the parameters that are wrong and the ones there are.
+        """
+        given = {name: value for name, value in params.items() if value not in (None, "", [])}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise _options_error(cls, error) from None
+
+
+class RunOptions(_Options):
     """Parameters of one run.
 
     :param first_day: oldest day folder to take; with ``last_day`` empty, the only one.
@@ -48,8 +77,6 @@ class RunOptions(BaseModel):
     :param parallel_chunks: chunks of one data set on their way at the same time; can only lower what the
         deployment allows.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     first_day: date | None = None
     last_day: date | None = None
@@ -78,21 +105,25 @@ class RunOptions(BaseModel):
             raise PydanticCustomError("days-order", "last_day lies before first_day: exchange them")
         return self
 
-    @classmethod
-    def of_params(cls, params: dict[str, Any]) -> RunOptions:
-        """Check a run's parameters.
 
-        :param params: parameter names and values as Airflow hands them over; an empty one is left out.
-        :raises OptionsError: naming the parameters that are wrong and the ones there are.
-        """
-        given = {name: value for name, value in params.items() if value not in (None, "", [])}
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            raise _options_error(cls, error) from None
+class ReconcileOptions(_Options):
+    """Parameters of one maintenance run.
+
+    :param staging_root: where the work areas lie: a path or an fsspec URL.
+    :param older_than_minutes: what nothing was noted of for so long counts as left unfinished.
+    :param check_batches: verified batches to look at again, at most.
+    :param check_after_days: how long after its last look a batch is due again.
+    :param repair: upload batches anew that have lost or doubled rows since they were verified.
+    """
+
+    staging_root: Annotated[str, Field(min_length=1)] | None = None
+    older_than_minutes: Annotated[int, Field(ge=0, le=525_600)] = OLDER_THAN_MINUTES
+    check_batches: Annotated[int, Field(ge=0, le=1_000)] = CHECK_BATCHES
+    check_after_days: Annotated[int, Field(ge=0, le=3_660)] = CHECK_AFTER_DAYS
+    repair: bool = True
 
 
-def _options_error(options: type[RunOptions], error: ValidationError) -> OptionsError:
+def _options_error(options: type[_Options], error: ValidationError) -> OptionsError:
     # The values are left out: somebody may have put a token into the wrong field.
     valid = ", ".join(sorted(options.model_fields))
     problems = error.errors(include_input=False, include_url=False, include_context=False)

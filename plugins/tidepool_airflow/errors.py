@@ -1,8 +1,8 @@
-"""What a run fails with when some of its batches failed."""
+"""What runs fail with when something is left for a person to do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tidepool_ingest.errors import IngestError
@@ -46,3 +46,19 @@ class TidepoolBatchesLeftError(IngestError):
             "next one take them up.",
             code="batches-left",
         )
+
+
+class TidepoolReconcileFailedError(IngestError):
+    """The maintenance job found batches that only a person can put in order.
+
+    :param failed: how many, by the code of the cause.
+    """
+
+    def __init__(self, failed: Mapping[str, int]) -> None:
+        named = ", ".join(f"{count} {code}" for code, count in sorted(failed.items()))
+        super().__init__(
+            f"{sum(failed.values())} batches could not be put in order: {named}.",
+            remedy="The log above names each of them, its cause and what to do.",
+            code="reconcile-failed",
+        )
+        self.failed = dict(failed)

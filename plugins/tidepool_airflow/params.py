@@ -1,10 +1,17 @@
-"""The trigger form of the upload DAG."""
+"""The trigger forms of the DAGs."""
 
 from __future__ import annotations
 
 from airflow.sdk import Param
 
-from tidepool_ingest.options import CHUNK_RECORDS, LOOK_BACK_DAYS, MAX_QUARANTINED_PERCENT
+from tidepool_ingest.options import (
+    CHECK_AFTER_DAYS,
+    CHECK_BATCHES,
+    CHUNK_RECORDS,
+    LOOK_BACK_DAYS,
+    MAX_QUARANTINED_PERCENT,
+    OLDER_THAN_MINUTES,
+)
 
 USUAL = "Run Parameters"
 """Airflow's own name of the section that its form opens by itself: what most people want to choose."""
@@ -91,7 +98,7 @@ def upload_params() -> dict[str, Param]:
             False,
             type="boolean",
             title="Older content may win",
-            section=HOW,
+            section=CARE,
             description="Also upload batches staged before something that is verified of their device.",
         ),
         "max_quarantined_percent": Param(
@@ -119,5 +126,52 @@ def upload_params() -> dict[str, Param]:
             title="Requests at the same time",
             section=SPEED,
             description="Of one data set. Empty for what the deployment allows; a run can only lower it.",
+        ),
+    }
+
+
+def reconcile_params() -> dict[str, Param]:
+    """Return the parameters of a maintenance run; their defaults are what an hourly run uses."""
+    return {
+        "older_than_minutes": Param(
+            OLDER_THAN_MINUTES,
+            type="integer",
+            minimum=0,
+            maximum=525_600,
+            title="Left for so many minutes",
+            section=WHICH,
+            description="What the ledger has noted nothing of for so long counts as left unfinished.",
+        ),
+        "check_batches": Param(
+            CHECK_BATCHES,
+            type="integer",
+            minimum=0,
+            maximum=1_000,
+            title="Verified batches to look at again",
+            section=WHICH,
+            description="So many at most, those first that nobody has looked at for longest; 0 for none.",
+        ),
+        "check_after_days": Param(
+            CHECK_AFTER_DAYS,
+            type="integer",
+            minimum=0,
+            maximum=3_660,
+            title="Days between two looks",
+            section=WHICH,
+            description="A verified batch is due again so many days after its last look.",
+        ),
+        "staging_root": Param(
+            None,
+            type=["null", "string"],
+            title="Staging root",
+            section=WHICH,
+            description="Folder or URL with the work areas, if not the deployment's own.",
+        ),
+        "repair": Param(
+            True,
+            type="boolean",
+            title="Repair what was verified",
+            section=CARE,
+            description="Upload verified batches anew that have lost or doubled rows since.",
         ),
     }

@@ -74,8 +74,9 @@ class World:
         logical_date: datetime | None = None,
         run_type: str = "manual",
         interval: tuple[datetime, datetime] | None = None,
+        dag_id: str = DAG_ID,
     ) -> Run:
-        """Run the DAG once in this process, each task as Airflow runs it."""
+        """Run a DAG once in this process, each task as Airflow runs it."""
         import airflow.models.dagrun
         from airflow.dag_processing.dagbag import DagBag
         from airflow.models.xcom import XComModel
@@ -95,7 +96,7 @@ class World:
 
         with self.monkeypatch.context() as patch:
             patch.setattr(airflow.models.dagrun, "get_or_create_dagrun", created)
-            dag = DagBag(str(PROJECT / "dags")).dags[DAG_ID]
+            dag = DagBag(str(PROJECT / "dags")).dags[dag_id]
             run = dag.test(logical_date=logical_date, run_conf=conf)
         with create_session() as session:
             tasks = {
@@ -103,7 +104,7 @@ class World:
                 for one in run.get_task_instances(session=session)
             }
             found = session.query(XComModel).filter(
-                XComModel.dag_id == DAG_ID, XComModel.run_id == run.run_id
+                XComModel.dag_id == dag_id, XComModel.run_id == run.run_id
             )
             xcoms = {(one.task_id, one.map_index, one.key): XComModel.deserialize_value(one) for one in found}
         return Run(str(run.state), tasks, xcoms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
@@ -11,8 +12,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 from tests.airflow.conftest import DAG_ID
 from tests.airflow.loading import loaded
 from tidepool_airflow.local.home import PROJECT, LocalHome
-from tidepool_airflow.params import upload_params
-from tidepool_ingest.options import OptionsError, RunOptions
+from tidepool_airflow.params import reconcile_params, upload_params
+from tidepool_ingest.options import OptionsError, ReconcileOptions, RunOptions
 
 CPU_SECONDS = 0.3
 """What loading all DAG files may cost beyond ``import airflow.sdk``; measured: 0.11."""
@@ -20,7 +21,7 @@ CPU_SECONDS = 0.3
 NEEDED_TO_LOAD = {"tidepool_ingest", "tidepool_ingest.errors", "tidepool_ingest.options"}
 """Modules of the library that a DAG file may load; all others wait until a task runs."""
 
-DAG_IDS = [DAG_ID]
+DAG_IDS = [DAG_ID, "tidepool_reconcile"]
 
 
 @pytest.fixture(scope="module")
@@ -116,28 +117,43 @@ def test_templates_carry_numbers_and_places_only(bag: DagBag) -> None:
 # ---------------------------------------------------------------------- the trigger form
 
 
-def test_every_parameter_is_an_option_and_every_option_a_parameter() -> None:
-    assert set(upload_params()) == set(RunOptions.model_fields)
+FORMS: dict[str, tuple[dict[str, Any], type[RunOptions] | type[ReconcileOptions]]] = {
+    DAG_ID: (upload_params(), RunOptions),
+    "tidepool_reconcile": (reconcile_params(), ReconcileOptions),
+}
 
 
-@pytest.mark.parametrize("name", sorted(RunOptions.model_fields))
-def test_every_parameter_has_a_form_field(name: str) -> None:
-    param = upload_params()[name]
+@pytest.mark.parametrize("dag_id", FORMS)
+def test_every_parameter_is_an_option_and_every_option_a_parameter(dag_id: str) -> None:
+    params, options = FORMS[dag_id]
+
+    assert set(params) == set(options.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "name"), [(dag_id, name) for dag_id in FORMS for name in FORMS[dag_id][0]]
+)
+def test_every_parameter_has_a_form_field(dag_id: str, name: str) -> None:
+    param = FORMS[dag_id][0][name]
 
     assert param.schema["title"]
     assert param.schema["section"]
     assert str(param.description).endswith(".")
 
 
-def test_the_defaults_of_the_form_are_those_of_the_options(bag: DagBag) -> None:
-    assert RunOptions.of_params(bag.dags[DAG_ID].params.dump()) == RunOptions()
+@pytest.mark.parametrize("dag_id", FORMS)
+def test_the_defaults_of_the_form_are_those_of_the_options(bag: DagBag, dag_id: str) -> None:
+    options = FORMS[dag_id][1]
+
+    assert options.of_params(bag.dags[dag_id].params.dump()) == options()
 
 
 @pytest.mark.parametrize(
-    ("name", "least", "beyond"),
+    ("dag_id", "name", "least", "beyond"),
     [
-        (name, edge, beyond)
-        for name, param in upload_params().items()
+        (dag_id, name, edge, beyond)
+        for dag_id, (params, _options) in FORMS.items()
+        for name, param in params.items()
         for edge, beyond in (
             (param.schema.get("minimum"), param.schema.get("minimum", 0) - 1),
             (param.schema.get("maximum"), param.schema.get("maximum", 0) + 1),
@@ -145,16 +161,16 @@ def test_the_defaults_of_the_form_are_those_of_the_options(bag: DagBag) -> None:
         if edge is not None
     ],
 )
-def test_form_and_options_draw_the_same_lines(name: str, least: float, beyond: float) -> None:
+def test_form_and_options_draw_the_same_lines(dag_id: str, name: str, least: float, beyond: float) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 
-    param = upload_params()[name]
+    params, options = FORMS[dag_id]
 
-    assert param.resolve(least) == getattr(RunOptions.of_params({name: least}), name)
+    assert params[name].resolve(least) == getattr(options.of_params({name: least}), name)
     with pytest.raises(ParamValidationError):
-        param.resolve(beyond)
+        params[name].resolve(beyond)
     with pytest.raises(OptionsError, match=name):
-        RunOptions.of_params({name: beyond})
+        options.of_params({name: beyond})
 
 
 @pytest.mark.parametrize("left_empty", ["first_day", "last_day", "users", "staging_root"])

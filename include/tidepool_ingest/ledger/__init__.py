@@ -16,6 +16,7 @@ from tidepool_ingest.ledger.migrating import migrate
 from tidepool_ingest.ledger.refusals import Refusal, Refusals
 from tidepool_ingest.ledger.slow_downs import SlowDowns
 from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger.unfinished import Unfinished
 
 __all__ = [
     "GIVEN_UP",
@@ -39,6 +40,7 @@ __all__ = [
     "Refusals",
     "SlowDowns",
     "TaskOrigin",
+    "Unfinished",
     "lease_of_batch",
 ]
 
@@ -58,6 +60,7 @@ class Ledger:
         self.file_digests = FileDigests(self.database)
         self.leases = Leases(self.database)
         self.refusals = Refusals(self.database)
+        self.unfinished = Unfinished(self.database)
         self.slow_downs = SlowDowns(self.database)
 
     def migrate(self) -> None:

@@ -48,6 +48,11 @@ class DataSetState(StrEnum):
     UNREACHABLE = "unreachable"
     """The answer to its creation was lost. It holds no data, and no route of Tidepool can find it."""
 
+    @classmethod
+    def unfinished(cls) -> tuple[DataSetState, ...]:
+        """Return the states of a data set that somebody still has to bring to an end."""
+        return cls.OPEN, cls.CLOSING, cls.CLOSED, cls.DELETING
+
     @property
     def may_hold_data(self) -> bool:
         """Tell whether Tidepool may hold records in it."""

@@ -42,7 +42,7 @@ def delete_replaced(job: UploadJob, caution: Caution) -> bool:
                 if data_set.state is DataSetState.OPENING:
                     job.ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
                 else:
-                    delete_data_set(job, data_set, lease, covered)
+                    delete_data_set(job.client, job.ledger, data_set, lease, covered)
                     log.info("Data set %s was replaced, and is deleted.", data_set.upload_id)
     return True
 

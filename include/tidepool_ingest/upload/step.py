@@ -305,7 +305,7 @@ class _Attempt:
 
     def _give_up(self, data_set: DataSetRow) -> None:
         self._job.counts.repairs += 1
-        delete_data_set(self._job, data_set, self._lease, self._caution)
+        delete_data_set(self._job.client, self._job.ledger, data_set, self._lease, self._caution)
 
     def _set_batch(self, state: BatchState, *, reason: str | None = None) -> None:
         self._job.ledger.batches.set_state(self._job.batch.id, state, reason=reason, lease=self._lease)

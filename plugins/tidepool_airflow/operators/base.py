@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from tidepool_ingest.ledger import Ledger, TaskOrigin
-    from tidepool_ingest.options import RunOptions
+    from tidepool_ingest.options import ReconcileOptions, RunOptions
 
 DEFAULT_CONN_ID = "tidepool_default"
 
@@ -71,7 +71,7 @@ class TidepoolOperator(BaseOperator):
 
         return RunOptions.of_params(dict(context["params"]))
 
-    def root(self, options: RunOptions) -> UPath:
+    def root(self, options: RunOptions | ReconcileOptions) -> UPath:
         """Return where the day folders lie."""
         from tidepool_airflow.staging import staging_root
 

@@ -1,0 +1,38 @@
+"""What was begun and left: by a task that died, was stopped or gave up."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import and_, exists, or_, select
+
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.schema import batches, data_sets
+from tidepool_ingest.ledger.states import BatchState, DataSetState
+
+
+class Unfinished:
+    """Batches whose upload was begun and not brought to an end.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def batches(self, before: datetime) -> list[int]:
+        """Return the numbers of those that nothing was noted of since, oldest day first.
+
+        One of them may well be at work: whoever takes it up has to take its claim.
+
+        :param before: the moment in question.
+        """
+        left = exists().where(
+            data_sets.c.batch == batches.c.id,
+            data_sets.c.state.in_((DataSetState.OPENING, *DataSetState.unfinished())),
+            data_sets.c.updated_at < before,
+        )
+        uploading = and_(batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before)
+        asked = select(batches.c.id).where(or_(left, uploading)).order_by(batches.c.day, batches.c.id)
+        with self._database.reading() as connection:
+            return list(connection.scalars(asked))

@@ -1,0 +1,193 @@
+"""The maintenance job: what was left unfinished is brought to an end, what was verified is looked at again.
+
+Everything happens under the same claims as an upload, so that it can run beside anything. What can be brought
+to verified from its work area is; what cannot, and shows nothing yet, is deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from upath import UPath
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, TaskOrigin
+from tidepool_ingest.ledger.errors import LeaseHeldError, LedgerUnavailableError
+from tidepool_ingest.options import ReconcileOptions, RunOptions
+from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.reconcile.counts import Reconciled
+from tidepool_ingest.reconcile.leftovers import Leftovers
+from tidepool_ingest.staged_batch import ApiHostOf
+from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
+from tidepool_ingest.upload import BatchRecheck, BatchUpload
+from tidepool_ingest.upload import timing as timings
+from tidepool_ingest.upload.caution import UploadStoppedError
+from tidepool_ingest.upload.timing import Timing
+
+log = logging.getLogger(__name__)
+
+ClientOf = Callable[[str | None], tuple[TidepoolClient, ClientSettings]]
+"""Gives the client behind a connection that a manifest names, or behind the job's own for ``None``.
+
+Raises :class:`BatchError` for a connection that this deployment does not allow.
+"""
+
+NOT_WANTED = (BatchState.REPLACED, BatchState.CORRECTED)
+"""States of a batch that nobody wants to see uploaded any more."""
+
+LOOKED_THROUGH = 1_000
+"""Verified batches looked through for some that can be checked."""
+
+
+class Reconciliation:
+    """One run of the maintenance job.
+
+    :param root: the staging root.
+    :param ledger: knows what was left unfinished.
+    :param options: the run's parameters.
+    :param client_of: see :data:`ClientOf`.
+    :param api_host_of: checks the connection that a manifest names.
+    :param origin: the task at work, for the ledger.
+    :param timing: how long steps may take; ``timing.USUAL`` when left out.
+    """
+
+    def __init__(
+        self,
+        root: UPath,
+        ledger: Ledger,
+        *,
+        options: ReconcileOptions,
+        client_of: ClientOf,
+        api_host_of: ApiHostOf,
+        origin: TaskOrigin | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self._root = root
+        self._ledger = ledger
+        self._options = options
+        self._client_of = client_of
+        self._api_host_of = api_host_of
+        self._origin = origin
+        self._timing = timing or timings.USUAL
+        self._stopping = threading.Event()
+        self._at_work: BatchUpload | BatchRecheck | None = None
+        self._counts = Reconciled()
+
+    def run(self) -> Reconciled:
+        """Bring to an end what can be, one batch after the other; none keeps the others from their turn.
+
+        :raises UploadStoppedError: it was told to stop.
+        :raises LedgerUnavailableError: if the ledger does not answer.
+        """
+        now = datetime.now(UTC)
+        before = now - timedelta(minutes=self._options.older_than_minutes)
+        for number in self._ledger.unfinished.batches(before):
+            self._counts.unfinished += 1
+            self._one(number, self._bring_to_an_end)
+        self._counts.leases = self._ledger.leases.sweep(before)
+        self._check(now - timedelta(days=self._options.check_after_days))
+        return self._counts
+
+    def stop(self) -> None:
+        """Let :meth:`run` end before its next request; quick, and safe to call from a signal handler."""
+        self._stopping.set()
+        if self._at_work is not None:
+            self._at_work.stop()
+
+    def _one(self, number: int, step: Callable[[BatchRow], None]) -> None:
+        if self._stopping.is_set():
+            raise UploadStoppedError
+        row = self._ledger.batches.get(number)
+        try:
+            step(row)
+        except (UploadStoppedError, LedgerUnavailableError):
+            raise
+        except LeaseHeldError:
+            self._counts.busy += 1
+        except IngestError as error:
+            if error.disposition is Disposition.RETRIABLE:
+                self._counts.later += 1
+            else:
+                self._counts.failed[error.code] += 1
+            log.warning("%s is not in order: %s", row.label, error)
+        finally:
+            self._at_work = None
+
+    # ---------------------------------------------------------------- left unfinished
+
+    def _bring_to_an_end(self, row: BatchRow) -> None:
+        if row.state in NOT_WANTED or (row.state is BatchState.HELD and not self._is_closing(row)):
+            self._delete(row, keep_whole=False)
+        elif self._has_work_area(row) or self._prepared_again(row):
+            self._upload(row)
+            self._counts.finished += 1
+        else:
+            self._delete(self._ledger.batches.get(row.id), keep_whole=True)
+
+    def _is_closing(self, row: BatchRow) -> bool:
+        """Tell whether a batch may be visible already: it had passed every guard by then."""
+        begun = self._ledger.data_sets.of_batch(row.id)
+        return bool(begun) and begun[-1].state in (DataSetState.CLOSING, DataSetState.CLOSED)
+
+    def _has_work_area(self, row: BatchRow) -> bool:
+        return WorkArea(self._root, row.content_key).load() is not None
+
+    def _prepared_again(self, row: BatchRow) -> bool:
+        """Make the work area anew, if the batch still lies in staging as it was."""
+        try:
+            prepare_batch(
+                self._root,
+                row,
+                ledger=self._ledger,
+                options=RunOptions(max_quarantined_percent=100),
+                api_host_of=self._api_host_of,
+            )
+        except IngestError as error:
+            if error.disposition is not Disposition.DATA:
+                raise
+            log.info("%s cannot be prepared again: %s", row.label, error)
+            return False
+        return True
+
+    def _upload(self, row: BatchRow) -> None:
+        client, settings = self._client_of(row.connection)
+        upload = BatchUpload(
+            client, self._ledger, row, self._root, settings, origin=self._origin, timing=self._timing
+        )
+        self._at_work = upload
+        upload.run()
+
+    def _delete(self, row: BatchRow, *, keep_whole: bool) -> None:
+        client, _settings = self._client_of(row.connection)
+        leftovers = Leftovers(client, self._ledger, row, self._timing, self._stopping)
+        self._counts.deleted += leftovers.delete(keep_whole=keep_whole)
+
+    # ---------------------------------------------------------------- verified
+
+    def _check(self, before: datetime) -> None:
+        left = self._options.check_batches
+        for number in self._ledger.data_sets.due_for_check(before, LOOKED_THROUGH) if left else ():
+            if not left:
+                break
+            if self._has_work_area(self._ledger.batches.get(number)):
+                left -= 1
+                self._one(number, self._look_again)
+            else:
+                self._counts.uncheckable += 1
+
+    def _look_again(self, row: BatchRow) -> None:
+        client, settings = self._client_of(row.connection)
+        looking = BatchRecheck(client, self._ledger, row, self._root, settings, timing=self._timing)
+        self._at_work = looking
+        self._counts.checked += 1
+        found = looking.run(repair=self._options.repair)
+        if found is None:
+            return
+        self._counts.superseded_rows += found.comparison.superseded
+        if found.to_repair:
+            self._upload(row)
+            self._counts.repaired += 1

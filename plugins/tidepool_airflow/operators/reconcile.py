@@ -1,0 +1,63 @@
+"""Operator of the maintenance job: what was left unfinished is brought to an end."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tidepool_airflow.operators.base import TidepoolOperator, origin_of
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+    from tidepool_ingest.reconcile import Reconciliation
+    from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
+
+
+class TidepoolReconcileOperator(TidepoolOperator):
+    """Bring data sets to an end that were left unfinished, and look again at some that are verified.
+
+    It works under the same claims as an upload, so that it can run beside anything. Returns what it came to,
+    in numbers.
+
+    .. seealso:: ``docs/airflow.md``, "Maintenance".
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._reconciliation: Reconciliation | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Reconcile the ledger with Tidepool."""
+        from tidepool_airflow.errors import TidepoolReconcileFailedError
+        from tidepool_ingest.options import ReconcileOptions
+        from tidepool_ingest.reconcile import Reconciliation
+
+        options = ReconcileOptions.of_params(dict(context["params"]))
+
+        @cache
+        def client_of(named: str | None) -> tuple[TidepoolClient, ClientSettings]:
+            hook = self.connections.hook(named)
+            return hook.client, hook.settings
+
+        with self.ledger() as ledger:
+            self._reconciliation = Reconciliation(
+                self.root(options),
+                ledger,
+                options=options,
+                client_of=client_of,
+                api_host_of=self.connections.api_host_of,
+                origin=origin_of(context),
+            )
+            counts = self._reconciliation.run()
+        summary = counts.summary()
+        context["ti"].xcom_push(key="summary", value=summary)
+        self.log.info("Reconciled: %s", {key: value for key, value in summary.items() if value})
+        if counts.failed:
+            raise TidepoolReconcileFailedError(counts.failed)
+        return summary
+
+    def on_kill(self) -> None:
+        """Stop between two requests, as an upload does."""
+        if self._reconciliation is not None:
+            self._reconciliation.stop()
