@@ -23,6 +23,7 @@ EXTRAS = frozenset(
         "client_version",
         "connect_timeout",
         "read_timeout",
+        "chosen_ids",
     }
 )
 """Fields of the connection form besides host, login and password."""
@@ -65,6 +66,8 @@ def client_settings(connection: Connection) -> ClientSettings:
     for name in TIMEOUTS:
         if name in values:
             values[name] = _seconds(connection, name, values[name])
+    if "chosen_ids" in values:
+        values["chosen_ids"] = _truth(connection, "chosen_ids", values["chosen_ids"])
     try:
         return ClientSettings.of(values)
     except TidepoolConfigurationError as problem:
@@ -110,6 +113,14 @@ def _seconds(connection: Connection, name: str, value: Any) -> float:
     except (TypeError, ValueError):
         reason = f"`{name}` is not a number of seconds"
     raise _to_correct(connection, reason, (name,), "")
+
+
+def _truth(connection: Connection, name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    raise _to_correct(connection, f"`{name}` is neither true nor false", (name,), "")
 
 
 def _to_correct(

@@ -109,6 +109,12 @@ def get_provider_info() -> dict[str, Any]:
                         "Seconds to wait for an answer; Tidepool's gateway gives up at 60.",
                         75,
                     ),
+                    "chosen_ids": {
+                        "label": "Choose data set ids",
+                        "description": "So that a lost answer leaves no empty data set behind. Tidepool's "
+                        "documentation forbids it; its servers take it.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
                 },
             }
         ],

@@ -6,7 +6,7 @@ knows which step is in doubt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -98,6 +98,7 @@ class DataSets:
         expected_rows: int,
         origin: TaskOrigin,
         lease: Lease | None = None,
+        id_of: Callable[[int], str] | None = None,
     ) -> DataSetRow:
         """Note that a data set is about to be opened for a batch.
 
@@ -107,6 +108,8 @@ class DataSets:
         :param expected_rows: rows that Tidepool will hold when all is there.
         :param origin: the task that opens it.
         :param lease: the claim under which this is written, here and below.
+        :param id_of: gives the upload id by the data set's place among the batch's, from 1; ``None`` when
+            Tidepool chooses it.
         """
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
@@ -115,6 +118,7 @@ class DataSets:
                 **vars(origin),
                 "batch": batch,
                 "ordinal": (last or 0) + 1,
+                "upload_id": None if id_of is None else id_of((last or 0) + 1),
                 "data_set_type": data_set_type,
                 "deduplicator": deduplicator,
                 "state": DataSetState.OPENING,

@@ -44,7 +44,7 @@ class DataSetState(StrEnum):
     DELETING = "deleting"
     DELETED = "deleted"
     REFUSED = "refused"
-    """Tidepool said no to its creation: there is none."""
+    """Tidepool said no to its creation, or does not know the id that we chose: there is none."""
     UNREACHABLE = "unreachable"
     """The answer to its creation was lost. It holds no data, and no route of Tidepool can find it."""
 

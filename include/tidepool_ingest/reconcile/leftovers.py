@@ -71,9 +71,11 @@ class Leftovers:
             pace = Pace(self._ledger.slow_downs, self._batch.api_host, self._timing.patience)
             caution = Caution(self._timing, pace, (lease,), (self._stopping,))
             for data_set in self._ledger.data_sets.of_batch(self._batch.id):
-                if data_set.state is DataSetState.OPENING and data_set.upload_id is None:
+                if data_set.state not in (DataSetState.OPENING, *DataSetState.unfinished()):
+                    continue
+                if data_set.upload_id is None:
                     self._ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
-                elif data_set.state in DataSetState.unfinished():
+                else:
                     if keep_whole and self._is_whole(data_set, caution):
                         raise UnverifiableError(self._batch.label)
                     delete_data_set(self._client, self._ledger, data_set, lease, caution)

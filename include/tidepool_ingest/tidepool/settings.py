@@ -70,6 +70,8 @@ class ClientSettings(BaseModel):
     :param read_timeout: seconds until the first, and between two pieces, of an answer.
     :param client_name: reverse DNS name of the uploading program, for the data sets it creates.
     :param client_version: its semantic version.
+    :param chosen_ids: choose the ids of data sets, so that a creation in doubt can be looked for. Tidepool's
+        documentation forbids an id in the body; its servers take one.
     :param trace_session: ties the requests of one run together in Tidepool's logs; nothing about a person.
     """
 
@@ -89,6 +91,7 @@ class ClientSettings(BaseModel):
     read_timeout: Seconds = 75.0
     client_name: Annotated[str, Field(pattern=REVERSE_DNS)] | None = None
     client_version: Annotated[str, Field(pattern=SEMANTIC_VERSION)] | None = None
+    chosen_ids: bool = False
     trace_session: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,64}$")] | None = None
 
     @classmethod

@@ -43,6 +43,7 @@ class UploadJob:
     :param deduplicator: the data set's.
     :param origin: the task at work, for the ledger.
     :param timing: how long steps may take.
+    :param chosen_ids: whether ids of data sets are chosen here.
     :param allow_older: close its data set even after a newer one of its device.
     :param at_once: chunks of it that may be under way at the same time.
     :param max_refused_percent: share of refused records above which it is not uploaded, 0 to 100.
@@ -61,6 +62,7 @@ class UploadJob:
     at_once: int
     max_refused_percent: float
     allow_older: bool = False
+    chosen_ids: bool = False
     counts: Counts = field(default_factory=Counts)
 
 
@@ -80,7 +82,7 @@ def job_of(
     """Return the job of uploading a prepared batch.
 
     :param root: the staging root, in which its work area lies.
-    :param settings: name the client where the manifest does not.
+    :param settings: name the client where the manifest does not, and tell whether ids are chosen here.
     :raises BatchError: if its work area is not there.
     """
     work = WorkArea(root, batch.content_key)
@@ -101,4 +103,5 @@ def job_of(
         at_once=at_once,
         max_refused_percent=max_refused_percent,
         allow_older=allow_older,
+        chosen_ids=settings.chosen_ids,
     )

@@ -39,7 +39,7 @@ def delete_replaced(job: UploadJob, caution: Caution) -> bool:
             job.ledger.batches.set_state(old, BatchState.CORRECTED, lease=lease)
             # The oldest first, so that none comes back to light by the deletion of one that hid it.
             for data_set in _left(job, old):
-                if data_set.state is DataSetState.OPENING:
+                if data_set.upload_id is None:
                     job.ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
                 else:
                     delete_data_set(job.client, job.ledger, data_set, lease, covered)

@@ -38,14 +38,13 @@ from tidepool_ingest.options import MAX_QUARANTINED_PERCENT
 from tidepool_ingest.tidepool import (
     ClientSettings,
     TidepoolClient,
-    TidepoolError,
-    TidepoolUnreachableError,
 )
 from tidepool_ingest.upload import timing as timings
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.closing import Closing
 from tidepool_ingest.upload.deleting import delete_data_set
 from tidepool_ingest.upload.job import UploadJob, job_of
+from tidepool_ingest.upload.opening import Opening
 from tidepool_ingest.upload.pace import Pace
 from tidepool_ingest.upload.refused import RefusedRecords, TooManyRefusedByTidepoolError
 from tidepool_ingest.upload.replacing import delete_replaced
@@ -238,39 +237,24 @@ class _Attempt:
         latest = self._latest()
         if latest is None or latest.state in (DataSetState.VERIFIED, *GIVEN_UP):
             return None
-        if latest.upload_id is None:
-            self._set_data_set(latest, DataSetState.UNREACHABLE)
-            return None
+        if latest.state is DataSetState.OPENING:
+            Opening(self._job, self._lease, self._caution).reconcile(latest)
+            return self._resume()
         if latest.state is DataSetState.DELETING:
             self._give_up(latest)
             return None
         self._job.ledger.data_sets.taken_up_by(latest.id, self._job.origin, lease=self._lease)
-        self._on_open(latest.upload_id)
+        self._on_open(str(latest.upload_id))
         log.info("Going on with data set %s, which is %s.", latest.upload_id, latest.state)
         return latest
 
     # ---------------------------------------------------------------- the steps
 
     def _open(self) -> DataSetRow:
-        job = self._job
-        self._caution.go_on()
-        row = job.ledger.data_sets.begin_opening(
-            job.batch.id,
-            data_set_type="normal",
-            deduplicator=job.deduplicator.name,
-            expected_rows=job.prepared.expected_rows - self._refused.rows,
-            origin=job.origin,
-            lease=self._lease,
-        )
-        try:
-            opened = self._caution.ask(lambda: job.client.open_data_set(job.batch.user_id, job.body))
-        except TidepoolError as error:
-            if not (isinstance(error, TidepoolUnreachableError) and error.ambiguous):
-                self._set_data_set(row, DataSetState.REFUSED)
-            raise
-        self._set_data_set(row, DataSetState.OPEN, upload_id=opened.upload_id)
-        self._on_open(opened.upload_id)
-        log.info("Opened data set %s.", opened.upload_id)
+        opening = Opening(self._job, self._lease, self._caution)
+        upload_id = opening.open(self._job.prepared.expected_rows - self._refused.rows)
+        self._on_open(upload_id)
+        log.info("Opened data set %s.", upload_id)
         latest = self._latest()
         assert latest is not None
         return latest

@@ -81,6 +81,8 @@ def test_a_missing_field_is_named_as_the_form_calls_it(
         ({"read_timeout": "nan"}, "read_timeout"),
         ({"read_timeout": [CANARY]}, "read_timeout"),
         ({"realm": "tidepool"}, "auth_url"),
+        ({"chosen_ids": CANARY}, "chosen_ids"),
+        ({"chosen_ids": 1}, "chosen_ids"),
     ],
 )
 def test_a_field_with_an_unusable_value_is_named(
@@ -90,6 +92,25 @@ def test_a_field_with_an_unusable_value_is_named(
     given["extra"] |= extra
 
     assert refused(connect(given)).fields == (field,)
+
+
+@pytest.mark.parametrize(
+    ("extra", "chosen"),
+    [
+        ({}, False),
+        ({"chosen_ids": None}, False),
+        ({"chosen_ids": True}, True),
+        ({"chosen_ids": "true"}, True),
+        ({"chosen_ids": "False"}, False),
+    ],
+)
+def test_ids_of_data_sets_are_chosen_only_if_the_connection_says_so(
+    simulator: Simulator, connect: Connect, extra: dict[str, Any], chosen: bool
+) -> None:
+    given = connection(simulator, "client_credentials")
+    given["extra"] |= extra
+
+    assert connect(given).settings.chosen_ids is chosen
 
 
 @pytest.mark.parametrize(
