@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
+from operator import itemgetter
 from typing import Any, Final
 
 from tidepool_ingest.model.gotime import parse_instant
 
-DATE_CHARACTERS: Final = 10
-"""Characters of ``YYYY-MM-DD``, with which every accepted time begins."""
+_TIME: Final = itemgetter("time")
+_TYPE: Final = itemgetter("type")
+_LAST_CHARACTER: Final = itemgetter(-1)
+_DATE: Final = itemgetter(slice(10))
+"""``YYYY-MM-DD``, with which every accepted time begins."""
 
 
 class RecordDays:
@@ -19,17 +23,17 @@ class RecordDays:
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
 
-    def see(self, data: Iterable[Mapping[str, Any]]) -> None:
+    def see(self, data: Sequence[Mapping[str, Any]]) -> None:
         """Count accepted records.
 
         :param data: the records, decoded.
         """
-        self._counts.update(
-            [
-                (time[:DATE_CHARACTERS] if (time := datum["time"])[-1] == "Z" else _utc(time), datum["type"])
-                for datum in data
-            ]
-        )
+        times = list(map(_TIME, data))
+        if set(map(_LAST_CHARACTER, times)) <= {"Z"}:
+            days = list(map(_DATE, times))
+        else:
+            days = [_DATE(time) if time[-1] == "Z" else utc_day(time).isoformat() for time in times]
+        self._counts.update(zip(days, map(_TYPE, data), strict=True))
 
     def by_type(self) -> dict[str, int]:
         """Return the number of records by type."""
@@ -58,7 +62,3 @@ def utc_day(time: str) -> date:
     if instant is None:
         raise ValueError("an accepted record has a time that cannot be read")
     return instant.utc_date
-
-
-def _utc(time: str) -> str:
-    return utc_day(time).isoformat()
