@@ -1,0 +1,104 @@
+"""Batches of one device, what was left unfinished, and what is due for another look, on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from tests.ledger.conftest import found
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, TaskOrigin
+
+FIRST, SECOND = date(2026, 1, 2), date(2026, 1, 3)
+EARLIER, LATER = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
+
+
+def batch(ledger: Ledger, name: str, day: date, days: tuple[date, ...] = (), **more: Any) -> BatchRow:
+    given = {"content_key": (name * 64)[:64], "batch_id": name, "folder": f"/{name}", "day": day}
+    row = ledger.batches.note(found(**given, **more))
+    ledger.batch_days.note(row.id, {one: {"cbg": 1} for one in days})
+    return row
+
+
+def data_set(ledger: Ledger, row: BatchRow, *states: DataSetState, deduplicator: str = "hash") -> None:
+    begun = ledger.data_sets.begin_opening(
+        row.id, data_set_type="normal", deduplicator=deduplicator, expected_rows=1, origin=TaskOrigin()
+    )
+    for state in states:
+        ledger.data_sets.set_state(begun.id, state, upload_id=f"set-of-{row.batch_id}")
+
+
+def verified(ledger: Ledger, row: BatchRow, deduplicator: str = "hash") -> None:
+    data_set(ledger, row, DataSetState.CLOSED, DataSetState.VERIFIED, deduplicator=deduplicator)
+    ledger.batches.set_state(row.id, BatchState.VERIFIED)
+
+
+def test_newer_verified_batches_of_a_device(ledger: Ledger) -> None:
+    older = batch(ledger, "a", FIRST, (FIRST, SECOND))
+    sharing, apart = batch(ledger, "b", SECOND, (SECOND,)), batch(ledger, "c", SECOND)
+    unlike = batch(ledger, "d", SECOND, (SECOND,), device_id="device-2")
+    for row in (sharing, apart, unlike):
+        verified(ledger, row)
+    batch(ledger, "e", SECOND, (SECOND,))
+
+    assert ledger.devices.newer_verified(older, sharing_days=True) == {sharing.id: SECOND}
+    assert ledger.devices.newer_verified(older, sharing_days=False) == {sharing.id: SECOND, apart.id: SECOND}
+    assert ledger.devices.newer_verified(older, sharing_days=True, deduplicators=("none",)) == {}
+    assert ledger.devices.newer_verified(sharing, sharing_days=False) == {}
+    ledger.batches.note_replaced(older.id, sharing.id)
+    assert ledger.devices.newer_verified(ledger.batches.get(older.id), sharing_days=True) == {}
+    assert ledger.devices.newest_verified_days("api.example.org", ["0123456789"]) == {
+        ("0123456789", "device-1"): SECOND,
+        ("0123456789", "device-2"): SECOND,
+    }
+
+
+def test_older_batches_at_work(ledger: Ledger) -> None:
+    older, newer = batch(ledger, "a", FIRST, (FIRST,)), batch(ledger, "b", SECOND, (FIRST,))
+    assert ledger.devices.older_at_work(newer, sharing_days=True) == {}
+
+    with ledger.leases.held(f"batch:{older.id}", seconds=60):
+        claims = ledger.devices.older_at_work(newer, sharing_days=True)
+        assert list(claims) == [f"batch:{older.id}"]
+        assert 0 < claims[f"batch:{older.id}"] <= 60
+        assert ledger.devices.older_at_work(older, sharing_days=False) == {}
+
+
+def test_data_sets_that_were_closed_since(ledger: Ledger) -> None:
+    older, newer = batch(ledger, "a", FIRST), batch(ledger, "b", SECOND)
+    verified(ledger, older)
+    verified(ledger, newer, "truncate")
+
+    assert ledger.devices.verified_since(older, EARLIER) == {"set-of-b": "truncate"}
+    assert ledger.devices.verified_since(older, LATER) == {}
+
+
+def test_what_was_left_unfinished(ledger: Ledger) -> None:
+    open_one, done, stuck = (batch(ledger, name, FIRST) for name in "abc")
+    data_set(ledger, open_one, DataSetState.OPEN)
+    verified(ledger, done)
+    ledger.batches.set_state(stuck.id, BatchState.UPLOADING)
+
+    assert ledger.unfinished.batches(LATER) == [open_one.id, stuck.id]
+    assert ledger.unfinished.batches(EARLIER) == []
+
+
+def test_what_is_due_for_another_look(ledger: Ledger) -> None:
+    first, second = batch(ledger, "a", FIRST), batch(ledger, "b", SECOND)
+    verified(ledger, first)
+    verified(ledger, second)
+    assert ledger.data_sets.due_for_check(LATER, 10) == [first.id, second.id]
+    assert ledger.data_sets.due_for_check(EARLIER, 10) == []
+
+    (looked_at,) = ledger.data_sets.of_batch(first.id)
+    ledger.data_sets.note_check(looked_at.id, 3)
+
+    assert ledger.data_sets.due_for_check(LATER, 10) == [second.id, first.id]
+    assert ledger.data_sets.due_for_check(LATER, 1) == [second.id]
+    assert ledger.data_sets.of_batch(first.id)[0].superseded_rows == 3
+
+
+def test_claims_that_have_run_out_are_swept(ledger: Ledger) -> None:
+    ledger.leases._take("batch:1", seconds=-1, wait=0)
+    with ledger.leases.held("batch:2", seconds=60):
+        assert ledger.leases.sweep(datetime.now(UTC)) == 1
+        assert ledger.leases.sweep(datetime.now(UTC)) == 0
