@@ -139,7 +139,7 @@ def reconcile_params() -> dict[str, Param]:
             minimum=0,
             maximum=525_600,
             title="Left for so many minutes",
-            section=WHICH,
+            section=USUAL,
             description="What the ledger has noted nothing of for so long counts as left unfinished.",
         ),
         "check_batches": Param(
@@ -148,7 +148,7 @@ def reconcile_params() -> dict[str, Param]:
             minimum=0,
             maximum=1_000,
             title="Verified batches to look at again",
-            section=WHICH,
+            section=USUAL,
             description="So many at most, those first that nobody has looked at for longest; 0 for none.",
         ),
         "check_after_days": Param(
@@ -157,14 +157,14 @@ def reconcile_params() -> dict[str, Param]:
             minimum=0,
             maximum=3_660,
             title="Days between two looks",
-            section=WHICH,
+            section=USUAL,
             description="A verified batch is due again so many days after its last look.",
         ),
         "staging_root": Param(
             None,
             type=["null", "string"],
             title="Staging root",
-            section=WHICH,
+            section=FURTHER,
             description="Folder or URL with the work areas, if not the deployment's own.",
         ),
         "repair": Param(
