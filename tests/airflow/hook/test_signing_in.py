@@ -46,13 +46,17 @@ def test_the_client_secret_may_stand_in_its_own_field(simulator: Simulator, conn
     assert uploaded(connect({**given, "login": "", "password": ""}), simulator.accounts["owner"].id) == 3
 
 
+ENOUGH = 6
+"""Requests sent while tokens end, however slow the machine is."""
+
+
 def test_tokens_that_end_in_the_middle_of_an_upload(connect: Connect) -> None:
     lifetime = 1.2
 
     def upload_for_a_while(hook: TidepoolHook, first: int) -> tuple[int, int]:
         data_set_id = hook.open_data_set(owner, BODY).upload_id
         stop, sent = time.monotonic() + 2.2 * lifetime, 0
-        while time.monotonic() < stop:
+        while time.monotonic() < stop or sent < ENOUGH:
             hook.upload_data(data_set_id, readings(1, first=first + sent))
             sent += 1
             time.sleep(0.05)
@@ -68,7 +72,7 @@ def test_tokens_that_end_in_the_middle_of_an_upload(connect: Connect) -> None:
 
     # The simulator refuses a token that has ended: what was sent to the end was sent with several.
     for mode, (sent, shown) in zip(RENEWING, ran, strict=True):
-        assert shown == sent > 5, mode
+        assert shown == sent >= ENOUGH, mode
 
 
 def test_a_fixed_token_that_has_ended_says_so(connect: Connect) -> None:
