@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pendulum
 from airflow.sdk import DAG, CronDataIntervalTimetable, task_group
 
@@ -29,26 +27,14 @@ with DAG(
     params=upload_params(),
     tags=["tidepool"],
     deadline=notices.deadline(),
-    default_args={
-        "retries": settings.retries(),
-        "retry_delay": settings.retry_delay(),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=30),
-        "allowed_conn_ids": settings.allowed_connections(),
-    },
+    default_args=settings.default_args(),
 ) as dag:
 
     @task_group(group_id="batch")
     def one_batch(batch: int) -> None:
         """Prepare and upload one batch."""
         prepare = TidepoolPrepareOperator(task_id="prepare", batch=batch)
-        upload = TidepoolUploadOperator(
-            task_id="upload",
-            batch=batch,
-            parallel_chunks=settings.parallel_chunks(),
-            pool=settings.pool(),
-            pool_slots=settings.parallel_chunks(),
-        )
+        upload = TidepoolUploadOperator(task_id="upload", batch=batch, **settings.upload_args())
         prepare >> upload
 
     plan = TidepoolPlanOperator(task_id="plan")

@@ -26,6 +26,7 @@ from tidepool_ingest.staged_batch import (
 )
 from tidepool_ingest.staging.batches import BatchFolder, Ignored, days_with_batches, find_batches
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import read_manifest
 from tidepool_ingest.window import Window
 
 MAX_BATCHES_A_RUN = 1_000
@@ -47,7 +48,7 @@ class Plan:
     :param done: ready batches that need no more work.
     :param older_than_uploaded: those of them for whose device a batch of a later day is verified.
     :param same_content: ready batches whose content another ready batch has too.
-    :param continuous: ready batches for continuous data sets, which another DAG feeds.
+    :param other_type: ready batches for the other type of data set, which another DAG takes.
     :param left_for_next_run: ready batches beyond what one run can take.
     :param ignored: what lies in the window's folders and is no ready batch, by reason.
     :param days_outside: day folders outside the window that hold ready batches.
@@ -58,7 +59,7 @@ class Plan:
     done: int = 0
     older_than_uploaded: int = 0
     same_content: int = 0
-    continuous: int = 0
+    other_type: int = 0
     left_for_next_run: int = 0
     ignored: dict[str, int] = field(default_factory=dict)
     days_outside: list[str] = field(default_factory=list)
@@ -71,7 +72,7 @@ class Plan:
             "done": self.done,
             "older_than_uploaded": self.older_than_uploaded,
             "same_content": self.same_content,
-            "continuous": self.continuous,
+            "other_type": self.other_type,
             "left_for_next_run": self.left_for_next_run,
             "ignored": self.ignored,
             "days_outside": self.days_outside[:DAYS_NAMED],
@@ -80,7 +81,13 @@ class Plan:
 
 
 def plan_run(
-    root: UPath, window: Window, *, ledger: Ledger, options: RunOptions, api_host_of: ApiHostOf
+    root: UPath,
+    window: Window,
+    *,
+    ledger: Ledger,
+    options: RunOptions,
+    api_host_of: ApiHostOf,
+    data_set_type: str = "normal",
 ) -> Plan:
     """Find the ready batches of a window that are not done, and note them in the ledger.
 
@@ -92,6 +99,7 @@ def plan_run(
     :param ledger: knows what is done.
     :param options: the run's parameters.
     :param api_host_of: see :data:`~tidepool_ingest.staged_batch.ApiHostOf`.
+    :param data_set_type: ``normal`` or ``continuous``: which batches the run is for.
     """
     plan = Plan(window)
     ignored = Ignored()
@@ -102,11 +110,10 @@ def plan_run(
     taken_up: list[FoundBatch] = []
     for batch in _told_apart(root, found, known, ledger):
         identity = _identity(batch)
-        if identity in known and _is_done(known[identity].state, options):
+        if batch.data_set_type != data_set_type:
+            plan.other_type += 1
+        elif identity in known and _is_done(known[identity].state, options):
             plan.done += 1
-            continue
-        if batch.data_set_type == "continuous":
-            plan.continuous += 1
         elif identity in taken:
             plan.same_content += 1
         elif len(plan.batches) >= MAX_BATCHES_A_RUN:
@@ -200,6 +207,7 @@ def _found(folder: BatchFolder, ledger: Ledger, api_host_of: ApiHostOf) -> Found
             api_host=api_host_of(None),
             content_key=unreadable_key(folder),
             label=label_of(folder, None),
+            data_set_type=_type_of(folder),
             **_place(folder),
         )
     manifest = batch.manifest
@@ -212,6 +220,14 @@ def _found(folder: BatchFolder, ledger: Ledger, api_host_of: ApiHostOf) -> Found
         data_set_type=manifest.data_set_type,
         **_place(folder),
     )
+
+
+def _type_of(folder: BatchFolder) -> str:
+    """Return for which type of data set an unreadable batch is, as far as that can be told."""
+    try:
+        return read_manifest(folder.path, folder.user_id).data_set_type
+    except BatchError:
+        return "normal"
 
 
 def _place(folder: BatchFolder) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class StagedBatch:
 
     :param folder: where it lies.
     :param manifest: what it says of itself.
-    :param content_key: sha256 of user, data set body, edits and file digests.
+    :param content_key: see :func:`~tidepool_ingest.staging.manifest.content_key`.
     """
 
     folder: BatchFolder
@@ -64,7 +64,7 @@ def read_batch(folder: BatchFolder, digests: FileDigests) -> StagedBatch:
         ]
     except BatchError as error:
         raise error.for_batch(named(folder)) from None
-    return StagedBatch(folder, manifest, content_key(manifest, keys))
+    return StagedBatch(folder, manifest, content_key(manifest, keys, folder.name))
 
 
 def check_digests(folder: BatchFolder, digests: FileDigests) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,15 @@ from tidepool_ingest.options import MAX_QUARANTINED_PERCENT
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient, connect, environment, host_of
 from tidepool_ingest.tidepool.errors import TidepoolConfigurationError
-from tidepool_ingest.upload import CHUNKS_AT_ONCE, BatchUpload, data_set_body
+from tidepool_ingest.upload import (
+    CHUNKS_AT_ONCE,
+    BatchUpload,
+    ContinuousUpload,
+    Feed,
+    continuous_data_set,
+    data_set_body,
+    refuse_to_close,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,8 +45,8 @@ class TidepoolHook(BaseHook):
     """Speak to Tidepool with the account of an Airflow connection.
 
     Each step of a data set's life is a method, usable in a DAG of your own: :meth:`open_data_set`,
-    :meth:`upload_data`, :meth:`close_data_set`, :meth:`read_data`; :meth:`batch_upload` does them all for a
-    prepared batch, resumable through the ledger.
+    :meth:`upload_data`, :meth:`close_data_set`, :meth:`read_data`; :meth:`continuous_data_set` finds or opens
+    a continuous one. :meth:`batch_upload` does them all for a prepared batch, resumable through the ledger.
 
     Errors are the library's (:mod:`tidepool_ingest.tidepool.errors`), so that
     :class:`~tidepool_airflow.retry.TidepoolRetryPolicy` can tell what is worth another try. Every token is
@@ -126,11 +135,27 @@ class TidepoolHook(BaseHook):
         """
         self.client.delete_data(data_set_id, selectors)
 
+    def continuous_data_set(self, user_id: str, body: Mapping[str, Any]) -> str:
+        """Return the id of a program's continuous data set of a user, found by the client name or opened.
+
+        There is one, whoever asks and however many at once: the ledger keeps its id.
+
+        :param user_id: the Tidepool user whose data it holds.
+        :param body: as for :meth:`open_data_set`; a client name in it wins over the connection's.
+        :raises FeedError: if it cannot be used, or it is not certain which one it is.
+        """
+        filled_in = data_set_body({**body, "dataSetType": "continuous"}, self.settings)
+        with closing(open_ledger(self.ledger_conn_id)) as ledger:
+            return continuous_data_set(self.client, ledger, Feed(self.api_host, user_id, filled_in))
+
     def close_data_set(self, data_set_id: str) -> None:
         """Close a normal data set: its records become visible, older repetitions of them are archived.
 
         :param data_set_id: the data set.
+        :raises FeedError: if it is a continuous one, which is never closed.
         """
+        with closing(open_ledger(self.ledger_conn_id)) as ledger:
+            refuse_to_close(self.client, ledger, data_set_id)
         self.client.close_data_set(data_set_id)
 
     def delete_data_set(self, data_set_id: str) -> None:
@@ -166,7 +191,8 @@ class TidepoolHook(BaseHook):
     ) -> BatchUpload:
         """Return the upload of a prepared batch: its ``run()`` opens, uploads, closes and verifies.
 
-        It goes on from where the ledger says that the batch stands; ``stop()`` lets it end early.
+        A batch for a continuous data set goes to that of its feed, and nothing is closed. The upload goes on
+        from where the ledger says that the batch stands; ``stop()`` lets it end early.
 
         :param root: the staging root.
         :param batch: the batch, prepared.
@@ -179,7 +205,8 @@ class TidepoolHook(BaseHook):
         :param max_refused_percent: share of refused records, by Tidepool itself too, above which it stops.
         :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
         """
-        return BatchUpload(
+        upload = ContinuousUpload if batch.data_set_type == "continuous" else BatchUpload
+        return upload(
             self.client,
             ledger,
             batch,

@@ -21,8 +21,11 @@ CARE = "With care"
 SPEED = "How fast"
 
 
-def upload_params() -> dict[str, Param]:
-    """Return the parameters of an upload run; their defaults are what a daily run uses."""
+def upload_params(look_back_days: int = LOOK_BACK_DAYS) -> dict[str, Param]:
+    """Return the parameters of an upload run; their defaults are what a scheduled run uses.
+
+    :param look_back_days: how many earlier day folders a scheduled run looks into.
+    """
     return {
         "first_day": Param(
             None,
@@ -58,7 +61,7 @@ def upload_params() -> dict[str, Param]:
             "Airflow shows what you write here to everybody who can see the run.",
         ),
         "look_back_days": Param(
-            LOOK_BACK_DAYS,
+            look_back_days,
             type="integer",
             minimum=0,
             maximum=3660,

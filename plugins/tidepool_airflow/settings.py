@@ -4,6 +4,27 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from typing import Any
+
+
+def default_args() -> dict[str, Any]:
+    """Return what the tasks of every upload DAG have in common."""
+    return {
+        "retries": retries(),
+        "retry_delay": retry_delay(),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(minutes=30),
+        "allowed_conn_ids": allowed_connections(),
+    }
+
+
+def upload_args() -> dict[str, Any]:
+    """Return what every upload task has besides: how many requests it sends at once, counted by its pool."""
+    return {
+        "parallel_chunks": parallel_chunks(),
+        "pool": pool(),
+        "pool_slots": parallel_chunks(),
+    }
 
 
 def allowed_connections() -> list[str]:

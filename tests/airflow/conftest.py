@@ -26,6 +26,7 @@ HOME = LocalHome(Path(tempfile.mkdtemp(prefix="tidepool-airflow-tests-")))
 os.environ |= {**HOME.environment(), "TIDEPOOL_RETRIES": "0"}
 
 DAG_ID = "tidepool_normal_upload"
+CONTINUOUS_DAG_ID = "tidepool_continuous_upload"
 TODAY = datetime.now(UTC).date()
 
 

@@ -9,7 +9,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 
-from tests.airflow.conftest import DAG_ID
+from tests.airflow.conftest import CONTINUOUS_DAG_ID, DAG_ID
 from tests.airflow.loading import loaded
 from tidepool_airflow.local.home import PROJECT, LocalHome
 from tidepool_airflow.params import reconcile_params, upload_params
@@ -21,7 +21,8 @@ CPU_SECONDS = 0.3
 NEEDED_TO_LOAD = {"tidepool_ingest", "tidepool_ingest.errors", "tidepool_ingest.options"}
 """Modules of the library that a DAG file may load; all others wait until a task runs."""
 
-DAG_IDS = [DAG_ID, "tidepool_reconcile"]
+DAG_IDS = sorted([CONTINUOUS_DAG_ID, DAG_ID, "tidepool_reconcile"])
+UPLOAD_DAG_IDS = [CONTINUOUS_DAG_ID, DAG_ID]
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +81,19 @@ def test_every_dag_has_tags_and_says_what_it_does(bag: DagBag) -> None:
         assert dag.doc_md
 
 
-def test_a_scheduled_dag_has_intervals_with_a_length_and_catches_nothing_up(bag: DagBag) -> None:
-    dag = bag.dags[DAG_ID]
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_a_scheduled_dag_has_intervals_with_a_length_and_catches_nothing_up(bag: DagBag, dag_id: str) -> None:
+    dag = bag.dags[dag_id]
 
     assert type(dag.timetable).__name__ == "CronDataIntervalTimetable"
     assert not dag.catchup
 
 
-def test_a_dag_survives_serialization(bag: DagBag) -> None:
-    dag = bag.dags[DAG_ID]
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_a_dag_survives_serialization(bag: DagBag, dag_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A run in the same process leaves this off, as in a scheduler; the UI loads the links.
+    monkeypatch.setattr(DagSerialization, "_load_operator_extra_links", True)
+    dag = bag.dags[dag_id]
     written = json.loads(json.dumps(DagSerialization.to_dict(dag)))
     restored = DagSerialization.from_dict(written)
 
@@ -98,8 +103,9 @@ def test_a_dag_survives_serialization(bag: DagBag) -> None:
     assert "Tidepool data set" in restored.task_dict["batch.upload"].extra_links
 
 
-def test_the_last_task_runs_whatever_became_of_the_others(bag: DagBag) -> None:
-    dag = bag.dags[DAG_ID]
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_the_last_task_runs_whatever_became_of_the_others(bag: DagBag, dag_id: str) -> None:
+    dag = bag.dags[dag_id]
     (leaf,) = [task for task in dag.tasks if not task.downstream_task_ids]
 
     assert leaf.task_id == "report"
@@ -107,9 +113,10 @@ def test_the_last_task_runs_whatever_became_of_the_others(bag: DagBag) -> None:
     assert not any(task.is_teardown or task.is_setup for task in dag.tasks)
 
 
-def test_templates_carry_numbers_and_places_only(bag: DagBag) -> None:
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_templates_carry_numbers_and_places_only(bag: DagBag, dag_id: str) -> None:
     # What is rendered is kept in Airflow's own database and shown in its UI.
-    rendered = {name for task in bag.dags[DAG_ID].tasks for name in task.template_fields}
+    rendered = {name for task in bag.dags[dag_id].tasks for name in task.template_fields}
 
     assert rendered == {"staging_root", "batch", "batches"}
 

@@ -24,12 +24,19 @@ ALL_KINDS_FROM = 200
 
 
 def play_all(
-    seed: int, numbers: Sequence[int], folder: Path, *, uploader: str = "ours", tell: bool = False
+    seed: int,
+    numbers: Sequence[int],
+    folder: Path,
+    *,
+    kind: str = "normal",
+    uploader: str = "ours",
+    tell: bool = False,
 ) -> list[Outcome]:
     """Play schedules side by side and return what came of them, by number.
 
     :param folder: takes a folder for each; those of good schedules are removed again.
-    :param uploader: key of :data:`~tests.faults.worker.UPLOADERS`.
+    :param kind: ``normal`` or ``continuous`` data sets.
+    :param uploader: ``ours`` or ``plain``.
     :param tell: whether a line is printed for each.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +47,7 @@ def play_all(
     outcomes = []
     with ProcessPoolExecutor(AT_ONCE, mp_context=get_context("fork")) as pool:
         playing = {
-            pool.submit(play, schedule_of(seed, number), folder / str(number), empty, uploader): number
+            pool.submit(play, schedule_of(seed, number, kind), folder / str(number), empty, uploader): number
             for number in numbers
         }
         for played in as_completed(playing):
@@ -72,23 +79,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--schedules", "-n", type=int, default=ALL_KINDS_FROM)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, action="append", help="play this schedule only, and show it")
-    parser.add_argument("--kind", choices=["normal"], default="normal", help="kind of data set")
+    parser.add_argument("--kind", choices=["normal", "continuous"], default="normal", help="of data set")
     parser.add_argument("--beside", choices=["plain"], help="play them with this uploader too")
     parser.add_argument("--keep", type=Path, help="folder for what wrong schedules leave behind")
     options = parser.parse_args(arguments)
+    if options.beside and options.kind != "normal":
+        parser.error("the plain uploader knows normal data sets only")
     numbers = options.only or list(range(options.schedules))
     for number in options.only or ():
-        print("\n".join(schedule_of(options.seed, number).lines()))
+        print("\n".join(schedule_of(options.seed, number, options.kind).lines()))
     folder = options.keep or Path(tempfile.mkdtemp(prefix="tidepool-faults-"))
-    columns = {"ours": play_all(options.seed, numbers, folder / "ours", tell=True)}
+    columns = {"ours": play_all(options.seed, numbers, folder / "ours", kind=options.kind, tell=True)}
     ours = columns["ours"]
     if options.beside:
         beside = folder / options.beside
         columns[options.beside] = play_all(options.seed, numbers, beside, uploader=options.beside)
         shutil.rmtree(beside)
     ok = all(outcome.ok for outcome in ours)
-    print(table(columns))
-    if len(numbers) >= ALL_KINDS_FROM and (missing := missing_kinds(ours)):
+    print(table(columns, options.kind))
+    if len(numbers) >= ALL_KINDS_FROM and (missing := missing_kinds(ours, options.kind)):
         print(f"never struck: {', '.join(missing)}")
         ok = False
     if all(outcome.ok for outcome in ours):

@@ -146,6 +146,19 @@ REMOTE = tuple(_kinds())
 
 BY_NAME = {kind.name: kind for kind in REMOTE}
 
+FEED_REMOTE = (
+    *(kind for kind in REMOTE if kind.operation not in ("close", "delete")),
+    Kind("500: list", "list", _refused("list", 500)),
+    Kind("429: list", "list", _refused("list", 429)),
+    Kind("401: list", "list", _refused("list", 401)),
+    Kind("body cut off: list", "list", _cut("list", Answering.TRUNCATED_BODY)),
+    Kind("answer lost: list", "list", _plain(Fault.lost_answer, "list")),
+    Kind("hang, nothing done: list", "list", _plain(Fault.hang, "list")),
+)
+"""All kinds that a feed can meet: its data set is looked for in a list, never closed and never deleted."""
+
+REMOTE_OF = {"normal": REMOTE, "continuous": FEED_REMOTE}
+
 DOUBTS = tuple(
     kind
     for kind in REMOTE

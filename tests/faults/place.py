@@ -16,6 +16,7 @@ from typing import Any
 import requests
 
 from tests.faults.children import start, stop
+from tests.faults.feeds import FeedBatchSpec, feed_manifest, feed_records
 from tests.faults.journal import Journal
 from tests.faults.records import device_id, file_name, records_of, spoiled
 from tests.faults.schedule import BatchSpec, Schedule
@@ -84,18 +85,30 @@ def lay_out(place: Place, empty_ledger: Path) -> None:
     shutil.copy(empty_ledger, place.ledger)
 
 
-def stage(place: Place, batch: BatchSpec, seed: str) -> None:
+def stage(place: Place, batch: BatchSpec | FeedBatchSpec, seed: str) -> None:
     """Write a ready batch."""
-    records = records_of(batch.device, batch.first, batch.count, dose=batch.dose, seed=seed)
-    records += [spoiled(batch.device, 10_000 + batch.first + number) for number in range(batch.spoiled)]
+    if isinstance(batch, FeedBatchSpec):
+        records, said = feed_records(batch), feed_manifest(batch)
+    else:
+        records, said = _records(batch, seed), _manifest(batch)
     folder = place.staging / str(DAY) / USER / batch.name
     folder.mkdir(parents=True)
     name = file_name(batch.name)
+    files = [{"name": name, "format": "ndjson"}] if records else []
     (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "manifest.json").write_text(json.dumps({"userId": USER, **said, "files": files}))
+
+
+def _records(batch: BatchSpec, seed: str) -> list[dict[str, Any]]:
+    records = records_of(batch.device, batch.first, batch.count, dose=batch.dose, seed=seed)
+    records += [spoiled(batch.device, 10_000 + batch.first + number) for number in range(batch.spoiled)]
+    return records
+
+
+def _manifest(batch: BatchSpec) -> dict[str, Any]:
     data_set: dict[str, Any] = {"deviceId": device_id(batch.device), "deviceModel": "Model 5"}
     data_set["deduplicator"] = {"name": batch.deduplicator}
-    manifest = {"userId": USER, "dataSet": data_set, "files": [{"name": name, "format": "ndjson"}]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return {"dataSet": data_set}
 
 
 @contextmanager

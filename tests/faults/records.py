@@ -43,7 +43,7 @@ def records_of(device: int, first: int, count: int, *, dose: float, seed: str) -
     :param seed: of the draws.
     """
     return [
-        _record(device, minute, dose, random.Random(f"{seed} {device} {minute}"))
+        record_of(device, minute, dose, random.Random(f"{seed} {device} {minute}"))
         for minute in range(first, first + count)
     ]
 
@@ -53,7 +53,12 @@ def spoiled(device: int, number: int) -> Record:
     return _base("cbg", device, number) | {"units": MG_DL, "value": f"{CANARY}Value-{number}"}
 
 
-def _record(device: int, minute: int, dose: float, chance: random.Random) -> Record:
+def record_of(device: int, minute: int, dose: float, chance: random.Random) -> Record:
+    """Return what a device remembers of a minute.
+
+    :param dose: units of its bolus, if it is one.
+    :param chance: draws its kind and its other values.
+    """
     draw = chance.random()
     if draw < 0.70:
         return _base("cbg", device, minute) | {"units": MG_DL, "value": chance.randrange(60, 300)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from tests.faults.catalogue import DOUBTS, HALF_CLOSES, KILLS, REMOTE, Kind, Local
+from tests.faults.catalogue import DOUBTS, FEED_REMOTE, HALF_CLOSES, KILLS, REMOTE, Kind, Local
+from tests.faults.feeds import FeedBatchSpec, feed_batches
 from tidepool_ingest.simulator import Fault
 
 HASH = "org.tidepool.deduplicator.device.deactivate.hash"
@@ -39,6 +40,19 @@ class BatchSpec:
     deduplicator: str
     earlier: bool = False
 
+    @property
+    def wave(self) -> int:
+        """Before which run it is staged: 0 is before anything goes wrong."""
+        return 0 if self.earlier else 1
+
+    def line(self) -> str:
+        """Return what it is, for a person."""
+        return (
+            f"  batch {self.name}: device {self.device}, {self.count} records and {self.spoiled} spoiled,"
+            f" {self.deduplicator.rpartition('deduplicator.')[2]}"
+            f"{', uploaded earlier' if self.earlier else ''}"
+        )
+
 
 @dataclass(frozen=True)
 class LocalFault:
@@ -70,16 +84,18 @@ class Schedule:
     :param local: faults at ours.
     :param at_once: whether the batches of a run are worked on at the same time.
     :param chunks_at_once: chunks of one data set that may be under way at the same time.
+    :param kind: ``normal`` or ``continuous`` data sets.
     """
 
     seed: int
     number: int
-    batches: tuple[BatchSpec, ...]
+    batches: tuple[BatchSpec | FeedBatchSpec, ...]
     chunk_records: int
     remote: tuple[Fault, ...]
     local: tuple[LocalFault, ...]
     at_once: bool
     chunks_at_once: int
+    kind: str = "normal"
 
     def lines(self) -> list[str]:
         """Return what it holds, for a person."""
@@ -87,24 +103,44 @@ class Schedule:
             f"schedule {self.number} of seed {self.seed}: chunks of {self.chunk_records} records,"
             f" {self.chunks_at_once} at once"
         ]
-        told += [
-            f"  batch {one.name}: device {one.device}, {one.count} records and {one.spoiled} spoiled,"
-            f" {one.deduplicator.rpartition('deduplicator.')[2]}{', uploaded earlier' if one.earlier else ''}"
-            for one in self.batches
-        ]
+        told += [one.line() for one in self.batches]
         told += [f"  {fault.name}, after {fault.skip} such requests" for fault in self.remote]
         told += [f"  start {one.start}: {one.kind}, {one.moment} call {one.at}" for one in self.local]
         return told
 
 
-def schedule_of(seed: int, number: int) -> Schedule:
+def schedule_of(seed: int, number: int, kind: str = "normal") -> Schedule:
     """Return one schedule of a run.
 
     The first fault at each side goes round all kinds, so that none is left out by chance.
 
     :param seed: the run's seed.
     :param number: its place in the run.
+    :param kind: ``normal`` or ``continuous`` data sets.
     """
+    return _feeds(seed, number) if kind == "continuous" else _normal(seed, number)
+
+
+def _feeds(seed: int, number: int) -> Schedule:
+    chance = random.Random(f"feeds {seed} {number}")
+    leading = FEED_REMOTE[number % len(FEED_REMOTE)]
+    kinds = [leading, *chance.choices(FEED_REMOTE, k=chance.randrange(6))]
+    if leading.operation == "delete-data":
+        kinds.append(chance.choice(DOUBTS))
+    deletes = leading.operation == "delete-data" or chance.random() < 0.5
+    earlier = leading.operation != "create" and chance.random() < 0.5
+    batches = feed_batches(chance, first_wave=0 if earlier else 1, deletes=deletes)
+    chunk_records = chance.choice((8, 15, 30))
+    chunks = sum(-(-len(one.records) // chunk_records) for one in batches if one.wave)
+    remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
+    local = _local(chance, number)
+    at_once, chunks_at_once = chance.random() < 0.5, chance.choice((1, 2, 4))
+    return Schedule(
+        seed, number, batches, chunk_records, remote, local, at_once, chunks_at_once, "continuous"
+    )
+
+
+def _normal(seed: int, number: int) -> Schedule:
     chance = random.Random(f"faults {seed} {number}")
     batches = _batches(chance)
     chunk_records = chance.choice((20, 30, 45))
@@ -146,7 +182,9 @@ def _with_hash(batch: BatchSpec) -> BatchSpec:
 
 
 def _fault(kind: Kind, chance: random.Random, chunks: int, *, first: bool) -> Fault:
-    most = {"post": chunks, "delete-data": 2, "close": 2, "read-back": 2, "create": 2}.get(kind.operation, 1)
+    most = {"post": chunks, "delete-data": 2, "close": 2, "read-back": 2, "create": 2, "list": 4}.get(
+        kind.operation, 1
+    )
     skip = 0 if first and kind.operation != "post" else chance.randrange(most)
     return kind.make(chance, skip).model_copy(update={"name": kind.name})
 

@@ -67,7 +67,7 @@ def play(schedule: Schedule, folder: Path, empty_ledger: Path, uploader: str = "
     """Play a schedule in a folder of its own.
 
     :param empty_ledger: a migrated SQLite file to copy.
-    :param uploader: key of :data:`~tests.faults.worker.UPLOADERS`.
+    :param uploader: ``ours`` or ``plain``.
     """
     began = time.monotonic()
     outcome = Outcome(schedule.number)
@@ -105,15 +105,8 @@ class _Player:
         self._batches: list[int] = []
 
     def play(self) -> None:
-        seed = f"{self._schedule.seed} {self._schedule.number}"
-        for batch in self._schedule.batches:
-            if batch.earlier:
-                stage(self._place, batch, seed)
-        if any(batch.earlier for batch in self._schedule.batches) and not self._run():
+        if self._stage(0) and not self._run():
             self._outcome.wrong.append("the batch of earlier was not uploaded")
-        for batch in self._schedule.batches:
-            if not batch.earlier:
-                stage(self._place, batch, seed)
         self._with_faults()
         self._tidepool.clear()
         self._tidepool.settle()
@@ -129,12 +122,24 @@ class _Player:
         self._faulty = True
         self._outcome.starts = 0
         for run in range(RUNS_WITH_FAULTS):
+            self._stage(run + 1)
             done = self._run()
             if run == 0:
                 self._clear()
-            if done and not self._tidepool.waiting():
+            if done and not self._tidepool.waiting() and run + 1 >= self._last_wave:
                 break
         self._faulty = False
+
+    @property
+    def _last_wave(self) -> int:
+        return max(batch.wave for batch in self._schedule.batches)
+
+    def _stage(self, wave: int) -> int:
+        """Write the batches that are staged before a run, and return how many."""
+        batches = [batch for batch in self._schedule.batches if batch.wave == wave]
+        for batch in batches:
+            stage(self._place, batch, f"{self._schedule.seed} {self._schedule.number}")
+        return len(batches)
 
     def _clear(self) -> None:
         """Do again what the faults say that somebody cleared in the UI."""
@@ -206,6 +211,7 @@ class _Player:
                 one.try_number,
                 self._uploader,
                 self._schedule.chunks_at_once,
+                self._schedule.kind,
             )
             output = self._place.logs / f"{task.number:02}.out"
             output.touch()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from tests.faults.catalogue import REMOTE, Local
+from tests.faults.catalogue import REMOTE_OF, Local
 from tests.faults.supervise import Outcome
 
-KINDS = (*(kind.name for kind in REMOTE), *map(str, Local))
+
+def kinds_of(kind: str) -> tuple[str, ...]:
+    """Return the names of all faults that a kind of data set can meet."""
+    return (*(fault.name for fault in REMOTE_OF[kind]), *map(str, Local))
 
 
 def struck_in(outcomes: Sequence[Outcome]) -> Counter[str]:
@@ -19,19 +22,21 @@ def struck_in(outcomes: Sequence[Outcome]) -> Counter[str]:
     return total
 
 
-def missing_kinds(outcomes: Sequence[Outcome]) -> list[str]:
+def missing_kinds(outcomes: Sequence[Outcome], kind: str = "normal") -> list[str]:
     """Return the kinds of fault that never struck."""
     struck = struck_in(outcomes)
-    return [kind for kind in KINDS if not struck[kind]]
+    return [name for name in kinds_of(kind) if not struck[name]]
 
 
-def table(columns: Mapping[str, Sequence[Outcome]]) -> str:
+def table(columns: Mapping[str, Sequence[Outcome]], kind: str = "normal") -> str:
     """Return one row for each kind of fault, then the totals.
 
     :param columns: what came of the same schedules, by uploader.
+    :param kind: ``normal`` or ``continuous`` data sets.
     """
     counted = [struck_in(outcomes) for outcomes in columns.values()]
-    rows = [("", *columns), *((kind, *(str(struck[kind]) for struck in counted)) for kind in KINDS)]
+    rows = [("", *columns)]
+    rows += [(name, *(str(struck[name]) for struck in counted)) for name in kinds_of(kind)]
     totals = [_totals(outcomes) for outcomes in columns.values()]
     rows += [("", *("" for _ in columns))]
     rows += [(name, *(str(total[name]) for total in totals)) for name in totals[0]]
@@ -53,7 +58,7 @@ def _totals(outcomes: Sequence[Outcome]) -> dict[str, int]:
         "  chunks removed and sent again": sum(verdict.sent_again for verdict in verdicts),
         "  data sets given up and redone": sum(verdict.given_up for verdict in verdicts),
         "  closes asked again": sum(outcome.closed_again for outcome in outcomes),
-        "rows superseded by a newer upload": sum(verdict.superseded for verdict in verdicts),
+        "rows superseded by newer ones": sum(verdict.superseded for verdict in verdicts),
         "unreachable empty data sets": sum(verdict.unreachable for verdict in verdicts),
         "lost": sum(verdict.lost for verdict in verdicts),
         "double": sum(verdict.double for verdict in verdicts),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.__main__ import play_all
-from tests.faults.catalogue import REMOTE, Local
+from tests.faults.catalogue import FEED_REMOTE, REMOTE, Local
 from tests.faults.schedule import Schedule, schedule_of
 from tests.faults.supervise import Outcome
 from tests.faults.table import last_line, missing_kinds, table
@@ -45,6 +45,20 @@ def test_a_few_schedules(tmp_path: Path) -> None:
     assert sum(sum(one.struck.values()) for one in outcomes) > 4
 
 
+def test_each_kind_of_fault_that_a_feed_can_meet_leads_a_schedule() -> None:
+    schedules = [schedule_of(1, number, "continuous") for number in range(len(FEED_REMOTE))]
+
+    assert {one.remote[0].name for one in schedules} == {kind.name for kind in FEED_REMOTE}
+    assert {batch.wave for one in schedules for batch in one.batches} == {0, 1, 2, 3}
+
+
+def test_a_few_schedules_of_feeds(tmp_path: Path) -> None:
+    outcomes = play_all(SEED, range(2), tmp_path, kind="continuous")
+
+    assert not wrong(outcomes)
+    assert in_short(outcomes) == "lost 0, double 0, left open 0"
+
+
 def test_a_plain_uploader_fails_where_ours_does_not(tmp_path: Path) -> None:
     names = ("answer lost: post", "stored in part, then 500: post")
     numbers = [number for number in range(len(REMOTE)) if _leads(schedule_of(SEED, number), names)]
@@ -69,6 +83,16 @@ def test_a_kind_that_never_struck_is_named() -> None:
 @pytest.mark.slow
 def test_schedules(tmp_path: Path) -> None:
     outcomes = play_all(SEED, range(25), tmp_path)
+
+    assert not wrong(outcomes)
+    assert in_short(outcomes) == "lost 0, double 0, left open 0"
+    assert sum(one.kills for one in outcomes) > 0
+    assert sum(one.repairs for one in outcomes) > 0
+
+
+@pytest.mark.slow
+def test_schedules_of_feeds(tmp_path: Path) -> None:
+    outcomes = play_all(SEED, range(20), tmp_path, kind="continuous")
 
     assert not wrong(outcomes)
     assert in_short(outcomes) == "lost 0, double 0, left open 0"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.faults.place import USER, Place
 from tests.faults.records import CANARY, CANARY_RATE
@@ -76,12 +77,12 @@ def judge(place: Place, schedule: Schedule, *, ours: bool) -> Verdict:
         verdict.wrong.append(f"{result.quarantined} records in quarantine, of {spoiled} spoiled ones")
     if result.unreadable:
         verdict.wrong.append("a batch is not what it was staged as")
-    verdict.wrong += _ledger_differs(place, verdict)
+    verdict.wrong += _ledger_differs(place, verdict, schedule.kind)
     verdict.wrong += _leaks(place)
     return verdict
 
 
-def _ledger_differs(place: Place, verdict: Verdict) -> Iterator[str]:
+def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
     """Hold the ledger against the store, both read by plain SQL."""
     with closing(sqlite3.connect(place.ledger)) as ledger, closing(sqlite3.connect(place.store)) as store:
         states = [state for (state,) in ledger.execute("SELECT state FROM batches")]
@@ -98,11 +99,15 @@ def _ledger_differs(place: Place, verdict: Verdict) -> Iterator[str]:
             {batch for *_, batch in sets}
         ):
             yield "a batch has not exactly one verified data set"
-        for upload_id, state, expected, visible, _ in sets:
+        for _upload_id, state, expected, visible, _ in sets:
             if state not in ("verified", "deleted", "refused", "unreachable"):
                 yield f"the ledger leaves a data set {state}"
-            if state == "verified":
-                yield from _set_differs(store, upload_id, expected, visible)
+            if state == "verified" and expected != visible:
+                yield f"a verified batch has {visible} rows visible of {expected}"
+        if kind == "continuous":
+            yield from _feeds_differ(ledger, store)
+        else:
+            yield from _sets_differ(sets, store)
         for upload_id, deleted in store.execute(
             "SELECT upload_id, deleted_time IS NOT NULL FROM data_sets WHERE upload_id IN"
             " (SELECT DISTINCT upload_id FROM data)"
@@ -111,6 +116,27 @@ def _ledger_differs(place: Place, verdict: Verdict) -> Iterator[str]:
                 yield "a deleted data set holds data"
             elif upload_id not in verified:
                 yield "Tidepool holds data in a data set that the ledger has not verified"
+
+
+def _feeds_differ(ledger: sqlite3.Connection, store: sqlite3.Connection) -> Iterator[str]:
+    """Each feed has one data set at Tidepool, open and visible, and it is the one that the ledger knows."""
+    pinned = dict(ledger.execute("SELECT client_name, upload_id FROM feeds").fetchall())
+    there = store.execute(
+        "SELECT client_name, upload_id, state, deleted_time IS NULL FROM data_sets WHERE active = 1"
+    ).fetchall()
+    if len(there) != len(pinned):
+        yield f"{len(pinned)} feeds have {len(there)} data sets"
+    for client_name, upload_id, state, stands in there:
+        if pinned.get(client_name) != upload_id:
+            yield "a feed's data set is not the one that the ledger knows"
+        if state == "closed" or not stands:
+            yield "a feed's data set is closed or deleted"
+
+
+def _sets_differ(sets: Sequence[tuple[Any, ...]], store: sqlite3.Connection) -> Iterator[str]:
+    for upload_id, state, expected, visible, _ in sets:
+        if state == "verified":
+            yield from _set_differs(store, upload_id, expected, visible)
 
 
 def _set_differs(store: sqlite3.Connection, upload_id: str, expected: int, visible: int) -> Iterator[str]:

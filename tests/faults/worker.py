@@ -24,7 +24,7 @@ from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
 from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
 from tidepool_ingest.tidepool import settings as client_settings
 from tidepool_ingest.tidepool.exchange import Timeouts
-from tidepool_ingest.upload import BatchUpload
+from tidepool_ingest.upload import BatchUpload, ContinuousUpload
 from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.window import Window
 
@@ -50,8 +50,12 @@ TIMING = Timing(
 )
 """The same for the steps of an upload."""
 
-UPLOADERS: dict[str, Any] = {"ours": BatchUpload, "plain": PlainUpload}
-"""How a prepared batch is uploaded."""
+UPLOADERS: dict[tuple[str, str], Any] = {
+    ("ours", "normal"): BatchUpload,
+    ("ours", "continuous"): ContinuousUpload,
+    ("plain", "normal"): PlainUpload,
+}
+"""How a prepared batch is uploaded, by whom and to which kind of data set."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ class Task:
     :param chunk_records: records a request.
     :param batch: the ledger's number of a batch; None for the plan.
     :param try_number: from 1.
-    :param uploader: key of :data:`UPLOADERS`.
+    :param uploader: ``ours`` or ``plain``.
     :param at_once: chunks that may be under way at the same time.
+    :param kind: ``normal`` or ``continuous`` data sets.
     """
 
     number: int
@@ -74,6 +79,7 @@ class Task:
     try_number: int = 1
     uploader: str = "ours"
     at_once: int = 1
+    kind: str = "normal"
 
 
 def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
@@ -108,17 +114,22 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
     host = host_of(place.base_url)
     if task.batch is None:
         plan = plan_run(
-            root, Window(DAY, DAY), ledger=ledger, options=options, api_host_of=lambda connection: host
+            root,
+            Window(DAY, DAY),
+            ledger=ledger,
+            options=options,
+            api_host_of=lambda connection: host,
+            data_set_type=task.kind,
         )
         return {"end": "done", "batches": plan.batches, "summary": plan.summary()}
     row = ledger.batches.get(task.batch)
     prepared = prepare_batch(root, row, ledger=ledger, options=options, api_host_of=lambda connection: host)
-    if not prepared.accepted:
+    if not (prepared.accepted or prepared.deletes):
         return {"end": "done", "summary": prepared.model_dump(mode="json")}
     settings = _settings(place)
     with _client(place, settings) as client:
         origin = TaskOrigin(dag_id="dag", run_id=task.run, map_index=0, try_number=task.try_number)
-        upload = UPLOADERS[task.uploader](
+        upload = UPLOADERS[task.uploader, task.kind](
             client,
             ledger,
             ledger.batches.get(task.batch),

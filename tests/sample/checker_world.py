@@ -43,6 +43,7 @@ class World:
         self._connection.executescript(
             """
             CREATE TABLE data_sets (seq INTEGER PRIMARY KEY, upload_id TEXT, user_id TEXT, device_id TEXT,
+                client_name TEXT,
                 data_set_type TEXT, state TEXT, active INTEGER, deleted_time INTEGER);
             CREATE TABLE data (seq INTEGER PRIMARY KEY, upload_id TEXT, active INTEGER, archived_by TEXT,
                 deleted_time INTEGER, document TEXT);

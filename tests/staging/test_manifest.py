@@ -165,7 +165,7 @@ def test_a_file_is_named_once(manifest_json: ManifestJson) -> None:
     [
         ({"userId": 123}, "/userId: input should be a valid string"),
         ({"dataSet": []}, "/dataSet: input should be an object"),
-        ({"files": []}, "/files: tuple should have at least 1 item after validation, not 0"),
+        ({"files": []}, "the manifest: names no file"),
         ({"files": [{"name": "a"}]}, "/files/0/format: field required"),
         (
             {"files": [{"name": "a", "format": "csv"}]},

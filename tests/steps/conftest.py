@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import event
@@ -15,6 +15,8 @@ from sqlalchemy import event
 from tests.steps.world import World
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.simulator import Simulator
+
+W = TypeVar("W", bound=World)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +34,7 @@ def _without_waiting_for_the_disk(connection: sqlite3.Connection, _record: Any) 
 
 
 @contextmanager
-def a_world(folder: Path, empty_ledger: Path) -> Iterator[World]:
+def a_world(folder: Path, empty_ledger: Path, kind: type[W]) -> Iterator[W]:
     """Make a world in a folder of its own."""
     copy = folder / "ledger.db"
     shutil.copy(empty_ledger, copy)
@@ -40,7 +42,7 @@ def a_world(folder: Path, empty_ledger: Path) -> Iterator[World]:
     event.listen(ledger.database.engine, "connect", _without_waiting_for_the_disk)
     store = folder / "store.sqlite"
     with Simulator(store) as simulator:
-        made = World(folder, simulator, store, ledger)
+        made = kind(folder, simulator, store, ledger)
         yield made
         made.client.close()
         assert simulator.settle(10)
@@ -49,5 +51,5 @@ def a_world(folder: Path, empty_ledger: Path) -> Iterator[World]:
 
 @pytest.fixture
 def world(tmp_path: Path, empty_ledger: Path) -> Iterator[World]:
-    with a_world(tmp_path, empty_ledger) as made:
+    with a_world(tmp_path, empty_ledger, World) as made:
         yield made

@@ -137,7 +137,7 @@ def corrected(world: World, bad: Bad) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path) -> Iterator[Runs]:
-    with a_world(tmp_path_factory.mktemp("bad"), empty_ledger) as world:
+    with a_world(tmp_path_factory.mktemp("bad"), empty_ledger, World) as world:
         for bad in BAD:
             bad.spoil(corrected(world, bad))
         world.stage(readings(3, first=9_000), "good")

@@ -161,7 +161,7 @@ def test_continuous_batches_are_counted_and_left_to_their_own_dag(world: World) 
     made = world.plan()
 
     assert batch_ids(world, made.batches) == ["normal"]
-    assert made.continuous == 1
+    assert made.other_type == 1
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_an_empty_root_is_an_empty_plan(world: World) -> None:
         "done": 0,
         "older_than_uploaded": 0,
         "same_content": 0,
-        "continuous": 0,
+        "other_type": 0,
         "left_for_next_run": 0,
         "ignored": {},
         "days_outside": [],

@@ -384,6 +384,8 @@ def test_a_dry_run_counts_and_opens_nothing(world: World) -> None:
         "reasons": {"cbg": {"value-out-of-range": 1}},
         "edits": {},
         "warnings": {},
+        "replaced": {},
+        "deletes": 0,
     }
     assert world.simulator.requests == []
     assert world.plan().batches == [number]

@@ -17,7 +17,7 @@ from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError
 
 @pytest.fixture(scope="module")
 def shared_world(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path) -> Iterator[World]:
-    with a_world(tmp_path_factory.mktemp("resume"), empty_ledger) as world:
+    with a_world(tmp_path_factory.mktemp("resume"), empty_ledger, World) as world:
         yield world
 
 

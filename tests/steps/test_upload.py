@@ -86,6 +86,7 @@ def test_the_order_of_requests(world: World) -> None:
 
     operations = [request.operation for request in world.simulator.requests]
     assert [one for one in operations if one not in ("info", "discovery", "token")] == [
+        "list",
         "create",
         *["post"] * 3,
         "close",

@@ -134,6 +134,9 @@ class Outcome:
 class World:
     """Everything that the steps work on; see the methods."""
 
+    data_set_type = "normal"
+    uploader: Any = BatchUpload
+
     def __init__(self, folder: Path, simulator: Simulator, store: Path, ledger: Ledger) -> None:
         self.root = UPath(folder / "staging")
         self.folder = folder
@@ -232,6 +235,7 @@ class World:
             ledger=self.ledger,
             options=self.options(**options),
             api_host_of=host_of or self.host_of,
+            data_set_type=self.data_set_type,
         )
 
     def prepare(self, number: int, *, run: str | None = None, **options: Any) -> PrepareSummary:
@@ -248,7 +252,7 @@ class World:
         self, number: int, *, run: str = "run-1", try_number: int = 1, **more: Any
     ) -> BatchUpload:
         origin = TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number)
-        return BatchUpload(
+        return self.uploader(
             self.client,
             self.ledger,
             self.row(number),
@@ -258,7 +262,8 @@ class World:
         )
 
     def upload(self, number: int, **more: Any) -> UploadSummary:
-        return self.batch_upload(number, **more).run()
+        summary: UploadSummary = self.batch_upload(number, **more).run()
+        return summary
 
     def resume(self, number: int, *, try_number: int = 2, **more: Any) -> UploadSummary:
         """Upload as a later try does: it waits for the claim of the one before to end."""

@@ -10,6 +10,8 @@ from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch
 from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.devices import Devices
+from tidepool_ingest.ledger.feed_writes import FeedWrites, origin_digest
+from tidepool_ingest.ledger.feeds import FeedRow, Feeds
 from tidepool_ingest.ledger.file_digests import FileDigests
 from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
 from tidepool_ingest.ledger.migrating import migrate
@@ -31,6 +33,9 @@ __all__ = [
     "DataSets",
     "Database",
     "Devices",
+    "FeedRow",
+    "FeedWrites",
+    "Feeds",
     "FileDigests",
     "FoundBatch",
     "Lease",
@@ -42,6 +47,7 @@ __all__ = [
     "TaskOrigin",
     "Unfinished",
     "lease_of_batch",
+    "origin_digest",
 ]
 
 
@@ -57,6 +63,8 @@ class Ledger:
         self.batch_days = BatchDays(self.database)
         self.data_sets = DataSets(self.database)
         self.devices = Devices(self.database)
+        self.feed_writes = FeedWrites(self.database)
+        self.feeds = Feeds(self.database)
         self.file_digests = FileDigests(self.database)
         self.leases = Leases(self.database)
         self.refusals = Refusals(self.database)

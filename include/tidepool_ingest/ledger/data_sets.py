@@ -97,16 +97,18 @@ class DataSets:
         deduplicator: str,
         expected_rows: int,
         origin: TaskOrigin,
+        upload_id: str | None = None,
         lease: Lease | None = None,
         id_of: Callable[[int], str] | None = None,
     ) -> DataSetRow:
-        """Note that a data set is about to be opened for a batch.
+        """Note that a data set is about to be opened for a batch, or that the batch goes to an open one.
 
         :param batch: the batch's number.
         :param data_set_type: ``normal`` or ``continuous``.
         :param deduplicator: the deduplicator's full name.
         :param expected_rows: rows that Tidepool will hold when all is there.
         :param origin: the task that opens it.
+        :param upload_id: the continuous data set that the batch goes to.
         :param lease: the claim under which this is written, here and below.
         :param id_of: gives the upload id by the data set's place among the batch's, from 1; ``None`` when
             Tidepool chooses it.
@@ -118,10 +120,11 @@ class DataSets:
                 **vars(origin),
                 "batch": batch,
                 "ordinal": (last or 0) + 1,
-                "upload_id": None if id_of is None else id_of((last or 0) + 1),
                 "data_set_type": data_set_type,
                 "deduplicator": deduplicator,
-                "state": DataSetState.OPENING,
+                "state": DataSetState.OPENING if upload_id is None else DataSetState.OPEN,
+                "upload_id": upload_id if id_of is None else id_of((last or 0) + 1),
+                "opened_at": None if upload_id is None else now,
                 "expected_rows": expected_rows,
                 "created_at": now,
                 "updated_at": now,

@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -162,6 +163,40 @@ chunks = Table(
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
     _time("updated_at", required=True),
+)
+
+feeds = Table(
+    "feeds",
+    metadata,
+    Column("id", AutoId, primary_key=True),
+    Column("api_host", String(255), nullable=False),
+    Column("user_id", String(USER_ID_LENGTH), nullable=False),
+    Column("client_name", Text, nullable=False, comment="the program that the data sets name"),
+    Column("data_set_type", String(16), nullable=False, comment="normal and continuous share no name"),
+    Column("deduplicator", Text, comment="of the continuous data set"),
+    Column(
+        "upload_id", String(UPLOAD_ID_LENGTH), comment="the one continuous data set; empty until it is found"
+    ),
+    _time("pinned_at"),
+    _time("created_at", required=True),
+    UniqueConstraint("api_host", "user_id", "client_name"),
+    Index(None, "upload_id"),
+)
+
+feed_writes = Table(
+    "feed_writes",
+    metadata,
+    Column("feed", AutoId, ForeignKey("feeds.id"), primary_key=True),
+    Column("batch", AutoId, ForeignKey("batches.id"), primary_key=True),
+    Column(
+        "origins",
+        LargeBinary,
+        nullable=False,
+        comment="digests, 8 bytes each, of the origin ids that it writes or deletes",
+    ),
+    Column("superseded", BigInteger, nullable=False, comment="records of it that a later batch has replaced"),
+    _time("created_at", required=True),
+    Index(None, "batch"),
 )
 
 refusals = Table(

@@ -105,6 +105,9 @@ DATA_SET_DELETE_ORIGIN_OLDER: Final = Deduplicator(
 )
 """As above, but a bolus or food replaces only an older one; in an open normal set any counts as older."""
 
+REPLACED_ONLY_BY_NEWER: Final = frozenset({"bolus", "food"})
+"""Types of which ``dataset.delete.origin.older`` keeps the newer one (FilterableDataSetDataTypes)."""
+
 DATA_SET_DROP_HASH: Final = Deduplicator(
     name="org.tidepool.deduplicator.dataset.drop.hash",
     version="1.0.0",

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+ORIGIN_NOT_NEWER: Final = "staged-origin-not-newer"
+"""Our own code: there is a version of the record with as new an ``origin.time``, and the deduplicator would
+keep that and drop this one without a word."""
+
+HASH_REPEATED: Final = "staged-hash-repeated"
+"""Our own code: there is another record of the same kind at the same moment, and the deduplicator would keep
+that and drop this one without a word."""
+
 
 class Problem(NamedTuple):
     """One thing that is wrong with a record.

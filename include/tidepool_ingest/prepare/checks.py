@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from upath import UPath
 
 from tidepool_ingest.guards import replaced_by
 from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
 from tidepool_ingest.model import judge_data_set, masked_pointer
-from tidepool_ingest.model.deduplicators import Deduplicator, deduplicator_named
+from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, Deduplicator, deduplicator_named
+from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.staged_batch import (
     ApiHostOf,
     StagedBatch,
@@ -22,6 +25,12 @@ from tidepool_ingest.staging.manifest import Manifest
 
 PROBLEMS_NAMED = 5
 """How many problems of a data set body a message names."""
+
+WHY_NOT_FOR: Final = {
+    CONTINUOUS: "it does its work when a data set is closed, and a continuous one never is",
+    NORMAL: "it compares with what is visible, and nothing of a normal data set is before it is closed",
+}
+"""Why some deduplicators do not work for a type of data set."""
 
 
 def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHostOf) -> StagedBatch:
@@ -65,7 +74,7 @@ def replaced_batch(batch: StagedBatch, row: BatchRow, ledger: Ledger) -> int | N
 def checked_data_set(manifest: Manifest) -> Deduplicator:
     """Check a manifest's data set body before anything is read for it, and return its deduplicator.
 
-    :raises BatchError: ``data-set-body``, ``deduplicator`` or ``device-id-required``.
+    :raises BatchError: ``data-set-body``, ``deduplicator``, ``deletion-time`` or ``device-id-required``.
     """
     if problems := judge_data_set(manifest.data_set):
         named_problems = ", ".join(
@@ -73,8 +82,13 @@ def checked_data_set(manifest: Manifest) -> Deduplicator:
         )
         raise BatchError("data-set-body", detail=named_problems)
     deduplicator = deduplicator_named(manifest.deduplicator_name)
-    if deduplicator is None or manifest.data_set_type not in deduplicator.works_for:
-        raise BatchError("deduplicator")
+    if deduplicator is None:
+        raise BatchError("deduplicator", detail="Tidepool knows none of this name")
+    if manifest.data_set_type not in deduplicator.works_for:
+        raise BatchError("deduplicator", detail=WHY_NOT_FOR[manifest.data_set_type])
+    for deletion in manifest.deletes:
+        if deletion.time is not None and parse_instant(deletion.time) is None:
+            raise BatchError("deletion-time")
     if deduplicator.needs_device_id and not manifest.device_id:
         raise BatchError("device-id-required")
     return deduplicator

@@ -9,9 +9,11 @@ from itertools import accumulate, takewhile
 from typing import Any
 
 from tidepool_ingest.model import Problem, type_of
+from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.options import CHUNK_BYTES
 from tidepool_ingest.prepare.editing import Editing
+from tidepool_ingest.prepare.feed_sorting import FeedSorter
 from tidepool_ingest.prepare.glucose_guard import GlucoseGuard
 from tidepool_ingest.prepare.places import Places
 from tidepool_ingest.prepare.record_checks import RecordChecker
@@ -47,7 +49,8 @@ def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBa
     manifest, folder = batch.manifest, batch.folder.path
     with ExitStack() as stack:
         editing = stack.enter_context(Editing.of(manifest, folder))
-        sorter = stack.enter_context(RecordSorter(RecordChecker.of(manifest), editing.inside))
+        sorter = _sorter(batch, editing)
+        stack.enter_context(sorter)
         accepted = stack.enter_context(work.accepted_writer())
         quarantine = stack.enter_context(work.quarantine_writer())
         filing = _Filing(accepted, quarantine, chunk_records)
@@ -65,9 +68,16 @@ def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBa
         data_set=manifest.data_set,
         chunk_records=chunk_records,
         changes=dict(editing.changes),
+        deletes=manifest.deletes,
         chunks=tuple(accepted.chunks),
         **filing.counts(),
     )
+
+
+def _sorter(batch: StagedBatch, editing: Editing) -> RecordSorter | FeedSorter:
+    if batch.manifest.data_set_type == CONTINUOUS:
+        return FeedSorter(batch, editing.inside)
+    return RecordSorter(RecordChecker.of(batch.manifest), editing.inside)
 
 
 class _Filing:
@@ -88,6 +98,7 @@ class _Filing:
         self._chunk_bytes = 0
         self._chunk_is_plain = True
         self._days = RecordDays()
+        self._replaced: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}
         self._warnings: dict[str, Counter[str]] = {}
         self._staged = self._quarantined = self._identical = self._inside = self._split_off = 0
@@ -106,6 +117,8 @@ class _Filing:
                 place = (file_number, block.first_position + index)
                 self._refuse(place, record.datum, record.problems, block.lines[index])
             self._identical += record.identical
+            if record.replaced:
+                self._replaced[type_of(record.datum)] += 1
         self._places.add(file_number, block.first_position, len(block.lines), found.left_out())
         self._accept(found)
         for position, code in block.refused:
@@ -170,6 +183,7 @@ class _Filing:
             "inside": self._inside,
             "quarantined": self._quarantined,
             "identical": self._identical,
+            "replaced": dict(self._replaced),
             "expected_rows": sum(accepted.values()) - self._inside + self._split_off,
             "reasons": {kind: dict(codes) for kind, codes in self._reasons.items()},
             "warnings": {kind: dict(codes) for kind, codes in self._warnings.items()},

@@ -32,6 +32,7 @@ class Sorted(NamedTuple):
     :param warnings: what is reported of an accepted record.
     :param has_own_id: it, or a datum embedded in it, was staged with an identifier.
     :param inside: it is accepted, but travels inside another record that embeds it.
+    :param replaced: a later version of it is in the batch, by its origin.
     """
 
     line: bytes
@@ -42,11 +43,12 @@ class Sorted(NamedTuple):
     warnings: tuple[Problem, ...] = ()
     has_own_id: bool = False
     inside: bool = False
+    replaced: bool = False
 
     @property
     def accepted(self) -> bool:
         """Whether it comes to be stored."""
-        return not (self.problems or self.identical)
+        return not (self.problems or self.identical or self.replaced)
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,22 @@ class RecordSorter:
 
     :param checker: what is looked at beyond the Platform's own verdict.
     :param inside: digests of contents that travel inside other records, and so not alone.
+    :param contents: takes up contents, to tell what repeats another record.
+    :param ids: takes up identifiers, to tell which are repeated.
     """
 
-    def __init__(self, checker: RecordChecker, inside: AbstractSet[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        checker: RecordChecker,
+        inside: AbstractSet[int] = frozenset(),
+        *,
+        contents: SeenDigests | None = None,
+        ids: SeenDigests | None = None,
+    ) -> None:
         self._checker = checker
         self._inside = inside
-        self._contents = SeenDigests()
-        self._ids = SeenDigests()
+        self._contents = contents or SeenDigests()
+        self._ids = ids or SeenDigests()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:

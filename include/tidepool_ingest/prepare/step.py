@@ -90,6 +90,6 @@ def _prepare(
         deduplicator = checked_data_set(batch.manifest)
         check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
     if not begun:
-        nothing = summary.accepted == 0 and not options.dry_run
+        nothing = summary.accepted == summary.deletes == 0 and not options.dry_run
         ledger.batches.set_state(row.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)
     return summary

@@ -23,7 +23,9 @@ class PrepareSummary(BaseModel):
     :param accepted: records that Tidepool will store.
     :param inside: accepted records that travel inside another one, which an export had linked to them.
     :param quarantined: records refused, each in the quarantine file with its reason.
-    :param identical: repeats of an accepted record, kept once.
+    :param identical: repeats of an accepted record, kept once, and replaced ones.
+    :param replaced: records of a feed of which the batch holds a later version, by type.
+    :param deletes: records of a feed that the batch deletes.
     :param expected_rows: rows that Tidepool makes of the accepted records.
     :param chunks: requests they travel in.
     :param accepted_by_type: accepted records by type.
@@ -40,6 +42,8 @@ class PrepareSummary(BaseModel):
     inside: int
     quarantined: int
     identical: int
+    replaced: dict[str, int]
+    deletes: int
     expected_rows: int
     chunks: int
     accepted_by_type: dict[str, int]
@@ -100,7 +104,9 @@ def summary_of(label: str, prepared: PreparedBatch) -> PrepareSummary:
         accepted=sum(prepared.accepted.values()),
         inside=prepared.inside,
         quarantined=prepared.quarantined,
-        identical=prepared.identical,
+        identical=prepared.identical + sum(prepared.replaced.values()),
+        replaced=prepared.replaced,
+        deletes=len(prepared.deletes),
         expected_rows=prepared.expected_rows,
         chunks=len(prepared.chunks),
         accepted_by_type=prepared.accepted,
@@ -128,8 +134,13 @@ def described(summary: PrepareSummary) -> str:
     ]
     if summary.warnings:
         parts.append(f"accepted with a warning: {named_counts(summary.warnings)}")
-    if summary.identical:
-        parts.append(f"{summary.identical} identical to another one")
+    replaced = sum(summary.replaced.values())
+    if summary.identical - replaced:
+        parts.append(f"{summary.identical - replaced} identical to another one")
+    if replaced:
+        parts.append(f"{replaced} replaced by a later version in the batch")
+    if summary.deletes:
+        parts.append(f"{summary.deletes} to delete")
     if summary.inside:
         parts.append(f"{summary.inside} of the accepted inside the record that linked to them")
     if summary.edits:

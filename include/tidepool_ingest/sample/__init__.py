@@ -1,11 +1,15 @@
 """Sample data: three people, eight devices, a month of plausible days, a hundredth of it spoiled on purpose.
 
-Nobody's data: the people are simulated. The demo stages what :func:`write_sample` writes, and
-:mod:`tidepool_ingest.sample.checker` compares what was staged with what became visible.
+Beside the devices' batches for normal data sets there is a feed for a continuous one.
+
+Nobody's data: the people are simulated. The demo stages what :func:`write_sample` and
+:func:`write_sample_feed` write, and :mod:`tidepool_ingest.sample.checker` compares what was staged with what
+became visible.
 """
 
 from __future__ import annotations
 
+from tidepool_ingest.sample.feed import SampleFeed, write_sample_feed
 from tidepool_ingest.sample.people import SAMPLE_USERS, practice_accounts
 from tidepool_ingest.sample.spoil import Spoiled, SpoiledAs
 from tidepool_ingest.sample.write import SampleBatch, SampleSummary, write_sample
@@ -13,9 +17,11 @@ from tidepool_ingest.sample.write import SampleBatch, SampleSummary, write_sampl
 __all__ = [
     "SAMPLE_USERS",
     "SampleBatch",
+    "SampleFeed",
     "SampleSummary",
     "Spoiled",
     "SpoiledAs",
     "practice_accounts",
     "write_sample",
+    "write_sample_feed",
 ]

@@ -15,9 +15,6 @@ from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.simulator.records import DataSet, Datum, Existing, Selection
 from tidepool_ingest.simulator.store import Store
 
-_REPLACED_ONLY_BY_NEWER = frozenset({"bolus", "food"})
-"""Types which ``dataset.delete.origin.older`` guards (FilterableDataSetDataTypes)."""
-
 
 class Deduplicator:
     """What all have in common; as it is, the one called ``none``.
@@ -114,7 +111,7 @@ class DataSetDeleteOriginOlder(DataSetDeleteOrigin):
     """The same, but a bolus or food is dropped unless it is newer than the one it would replace."""
 
     def _kept(self, data_set: DataSet, data: list[Datum]) -> list[Datum]:
-        selection = _by_origin(datum for datum in data if datum.type in _REPLACED_ONLY_BY_NEWER)
+        selection = _by_origin(datum for datum in data if datum.type in described.REPLACED_ONLY_BY_NEWER)
         if selection is None:
             return data
         existing = {old.origin_id: old for old in self._store.existing(data_set, selection)}

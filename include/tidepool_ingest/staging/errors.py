@@ -42,7 +42,11 @@ FAULTS: dict[str, Fault] = {
     ),
     "deduplicator": Fault(
         "manifest.json names a deduplicator that Tidepool does not know or that cannot work for this set",
-        "name one of docs/staging.md, or leave it out for org.tidepool.deduplicator.device.deactivate.hash",
+        "name one of docs/staging.md, or leave it out for the usual one of this type of data set",
+    ),
+    "deletion-time": Fault(
+        "a time under deletes in manifest.json is none",
+        "write it as in records, for example 2026-03-05T07:30:00Z, or leave it out",
     ),
     "device-id-required": Fault(
         "the deduplicator needs a deviceId in the dataSet of manifest.json, which has none",

@@ -11,19 +11,18 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     StringConstraints,
     ValidationError,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest_feed import Deletion, OriginRule
+from tidepool_ingest.staging.manifest_part import ManifestPart
 from tidepool_ingest.staging.storage import read_at_most
 from tidepool_ingest.staging.strict_json import StrictJsonError, strict_json
 
@@ -43,6 +42,9 @@ BATCH_ID_PATTERN = rf"^[^\s._/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{{0,{MAX_NAME_L
 
 DEFAULT_DEDUPLICATOR = "org.tidepool.deduplicator.device.deactivate.hash"
 """For the create body when the manifest names none: what Tidepool's own Uploader uses for every device."""
+
+DEFAULT_CONTINUOUS_DEDUPLICATOR = "org.tidepool.deduplicator.dataset.delete.origin"
+"""The same for a continuous data set: what Loop uses, among others."""
 
 TIDEPOOL_EXPORT: Final = "tidepool-export"
 
@@ -78,20 +80,7 @@ def _plain_file_name(name: str) -> str:
     return name
 
 
-class _Part(BaseModel):
-    """What all parts of a manifest share: strict, and no key that is not known."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        validate_by_alias=True,
-        validate_by_name=True,
-    )
-
-
-class StagedFile(_Part):
+class StagedFile(ManifestPart):
     """One data file of a batch.
 
     :param name: plain name in the batch folder; ``.gz`` or ``.zst`` at its end tells the compression.
@@ -106,7 +95,7 @@ class StagedFile(_Part):
     records: Annotated[int, Field(ge=1)] | None = None
 
 
-class RecordEdits(_Part):
+class RecordEdits(ManifestPart):
     """Changes to records that the people who staged the batch ask for.
 
     :param drop: names of top-level fields to leave out.
@@ -115,7 +104,7 @@ class RecordEdits(_Part):
     """
 
     drop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    set_fields: Annotated[dict[str, JsonValue], Field(alias="set")] = {}
+    set_fields: Annotated[dict[str, JsonValue], Field(alias="set")] = Field(default_factory=dict)
     glucose_units: GlucoseUnits | None = None
 
     @model_validator(mode="after")
@@ -136,7 +125,7 @@ CheckOutcome = Literal["warn", "refuse", "ignore"]
 """What finding something does: count the record in the report, put it into quarantine, or nothing."""
 
 
-class RecordChecks(_Part):
+class RecordChecks(ManifestPart):
     """What is done about records that Tidepool takes but that are hardly meant so.
 
     :param time_not_utc: a time that is not UTC: Tidepool tells records apart by its text, so that the same
@@ -158,7 +147,7 @@ class RecordChecks(_Part):
         return sorted(name for name, outcome in outcomes.items() if outcome == "refuse")
 
 
-class Manifest(_Part):
+class Manifest(ManifestPart):
     """A batch: one device's data for one user.
 
     :param user_id: the Tidepool user whose data these are.
@@ -168,15 +157,19 @@ class Manifest(_Part):
     :param replaces: id of the batch whose data set this one replaces.
     :param edits: changes to the records.
     :param checks: what is done about records that Tidepool takes but that are hardly meant so.
+    :param origin: for a continuous data set: how records get an origin that come without one.
+    :param deletes: for a continuous data set: records to delete from it.
     """
 
     user_id: Annotated[str, Field(pattern=USER_ID_PATTERN)]
     data_set: dict[str, JsonValue]
-    files: Annotated[tuple[StagedFile, ...], Field(min_length=1)]
+    files: tuple[StagedFile, ...]
     connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")] | None = None
     replaces: Annotated[str, Field(pattern=BATCH_ID_PATTERN)] | None = None
     edits: RecordEdits | None = None
     checks: RecordChecks = RecordChecks()
+    origin: OriginRule = OriginRule()
+    deletes: tuple[Deletion, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -185,6 +178,10 @@ class Manifest(_Part):
             raise PydanticCustomError("file_name", "names a file twice")
         if self.data_set.get("dataSetType", "normal") not in ("normal", "continuous"):
             raise PydanticCustomError("data_set_type", "has a dataSetType other than normal and continuous")
+        if not self.files and not self.deletes:
+            raise PydanticCustomError("files", "names no file")
+        if self.data_set_type == "normal" and {"origin", "deletes"} & self.model_fields_set:
+            raise PydanticCustomError("feed", "has origin or deletes, which are for continuous data sets")
         return self
 
     @property
@@ -207,7 +204,13 @@ class Manifest(_Part):
         """Name of the deduplicator: the body's, or the default."""
         deduplicator = self.data_set.get("deduplicator")
         name = _text(deduplicator, "name") if isinstance(deduplicator, dict) else None
-        return DEFAULT_DEDUPLICATOR if name is None else name
+        return default_deduplicator(self.data_set_type) if name is None else name
+
+    @property
+    def client_name(self) -> str | None:
+        """Name of the program in the data set body, when it is a text."""
+        client = self.data_set.get("client")
+        return _text(client, "name") if isinstance(client, dict) else None
 
     def to_json(self) -> bytes:
         """Return the manifest as it is written into a batch folder."""
@@ -220,14 +223,25 @@ def _text(body: Mapping[str, JsonValue], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def content_key(manifest: Manifest, file_digests: Iterable[str]) -> str:
+def default_deduplicator(data_set_type: str) -> str:
+    """Return the deduplicator of a data set whose body names none.
+
+    :param data_set_type: ``normal`` or ``continuous``.
+    """
+    return DEFAULT_CONTINUOUS_DEDUPLICATOR if data_set_type == "continuous" else DEFAULT_DEDUPLICATOR
+
+
+def content_key(manifest: Manifest, file_digests: Iterable[str], place: str = "") -> str:
     """Return the name of a batch's content: the same content twice has one key, whatever it is called.
 
     It is made of user id, data set body, edits, checks that refuse records, and format and digest of each
-    file in order; batch id, file names, connection and ``replaces`` leave no trace in it.
+    file in order; batch id, file names, connection and ``replaces`` leave no trace in it. To a continuous
+    data set, what was written before may be written again after something else: there, the same content in
+    another place is another batch.
 
     :param manifest: the manifest.
     :param file_digests: sha256 in hex of each file as it lies in staging, in the manifest's order.
+    :param place: the batch folder, as ``<YYYY-MM-DD>/<user id>/<batch id>``.
     :return: 64 hex digits.
     """
     edits = manifest.edits.model_dump(mode="json", by_alias=True) if manifest.edits else None
@@ -239,6 +253,10 @@ def content_key(manifest: Manifest, file_digests: Iterable[str]) -> str:
     }
     if manifest.checks.refusing:
         content["refusing"] = manifest.checks.refusing
+    if manifest.data_set_type == "continuous":
+        content["place"] = place
+        content["origin"] = manifest.origin.model_dump(mode="json", by_alias=True)
+        content["deletes"] = [deletion.model_dump(mode="json") for deletion in manifest.deletes]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -305,23 +323,23 @@ def _unknown_key(loc: tuple[int | str, ...], raw: Any) -> str:
     return place + (f" (did you mean {near[0]}?)" if near else "")
 
 
+_PARTS: Final[dict[int | str, type[ManifestPart]]] = {
+    "files": StagedFile,
+    "edits": RecordEdits,
+    "checks": RecordChecks,
+    "origin": OriginRule,
+    "deletes": Deletion,
+}
+
+
 def _known_names(container: tuple[int | str, ...]) -> Iterator[str]:
-    part: type[_Part] = Manifest
-    if container and container[0] == "files":
-        part = StagedFile
-    elif container and container[0] == "edits":
-        part = RecordEdits
-    elif container and container[0] == "checks":
-        part = RecordChecks
+    part = _PARTS.get(container[0], Manifest) if container else Manifest
     for name, field in part.model_fields.items():
         yield field.alias or name
 
 
-_KNOWN = {
-    field.alias or name
-    for part in (Manifest, StagedFile, RecordEdits, RecordChecks)
-    for name, field in part.model_fields.items()
-}
+_ALL_PARTS: Final[tuple[type[ManifestPart], ...]] = (Manifest, *_PARTS.values())
+_KNOWN = {field.alias or name for part in _ALL_PARTS for name, field in part.model_fields.items()}
 
 
 def _pointer(loc: tuple[int | str, ...]) -> str:

@@ -24,6 +24,7 @@ from pydantic.alias_generators import to_camel
 from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest_feed import Deletion
 from tidepool_ingest.staging.quarantine import QuarantineWriter, rewrite
 from tidepool_ingest.staging.storage import (
     WholeFileWriter,
@@ -122,6 +123,8 @@ class PreparedBatch(_Model):
     :param inside: how many of the accepted ones travel inside another one that embeds them.
     :param quarantined: how many are in quarantine.
     :param identical: how many repeat an accepted one.
+    :param replaced: how many have a later version in the batch, by type; in a feed only.
+    :param deletes: the records that the batch deletes; in a feed only.
     :param expected_rows: rows that the Platform makes of the accepted records; it splits some.
     :param reasons: how many records each code refused, by type.
     :param warnings: how many records each code warns of, by type; they are accepted all the same.
@@ -139,6 +142,8 @@ class PreparedBatch(_Model):
     inside: _Count = 0
     quarantined: _Count = 0
     identical: _Count = 0
+    replaced: dict[str, _Count] = {}
+    deletes: tuple[Deletion, ...] = ()
     expected_rows: _Count = 0
     reasons: dict[str, dict[str, _Count]] = {}
     warnings: dict[str, dict[str, _Count]] = {}

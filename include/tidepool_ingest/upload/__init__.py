@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from tidepool_ingest.upload.body import data_set_body
+from tidepool_ingest.upload.continuous import ContinuousUpload
+from tidepool_ingest.upload.feed import Feed, check_data_set_type, continuous_data_set, refuse_to_close
+from tidepool_ingest.upload.feed_errors import FeedError
 from tidepool_ingest.upload.recheck import BatchRecheck, ChangedSinceError, Rechecked
 from tidepool_ingest.upload.step import CHUNKS_AT_ONCE, BatchUpload
 from tidepool_ingest.upload.summary import UploadSummary
@@ -12,7 +15,13 @@ __all__ = [
     "BatchRecheck",
     "BatchUpload",
     "ChangedSinceError",
+    "ContinuousUpload",
+    "Feed",
+    "FeedError",
     "Rechecked",
     "UploadSummary",
+    "check_data_set_type",
+    "continuous_data_set",
     "data_set_body",
+    "refuse_to_close",
 ]

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tidepool_ingest.model.deduplicators import Deduplicator, deduplicator_named
-from tidepool_ingest.staging.manifest import DEFAULT_DEDUPLICATOR
+from tidepool_ingest.staging.manifest import default_deduplicator
 from tidepool_ingest.tidepool import ClientSettings
+
+CONTINUOUS_SUFFIX = ".continuous"
+"""Follows the connection's client name in continuous data sets that name no client of their own."""
 
 
 def data_set_body(body: Mapping[str, Any], settings: ClientSettings) -> dict[str, Any]:
@@ -19,11 +22,16 @@ def data_set_body(body: Mapping[str, Any], settings: ClientSettings) -> dict[str
     :param body: what the manifest, or the caller, says of device and client.
     :param settings: the connection's client name and version.
     """
-    client = {"name": settings.client_name, "version": settings.client_version, **(body.get("client") or {})}
+    data_set_type = body.get("dataSetType") or "normal"
+    name = settings.client_name
+    if name is not None and data_set_type == "continuous":
+        # Tidepool finds a continuous data set by this name: a normal one must not be found by it.
+        name += CONTINUOUS_SUFFIX
+    client = {"name": name, "version": settings.client_version, **(body.get("client") or {})}
     named = {key: value for key, value in client.items() if value is not None}
-    deduplicator = body.get("deduplicator") or {"name": DEFAULT_DEDUPLICATOR}
+    deduplicator = body.get("deduplicator") or {"name": default_deduplicator(data_set_type)}
     return {
-        "dataSetType": "normal",
+        "dataSetType": data_set_type,
         **body,
         "deduplicator": deduplicator,
         **({"client": named} if named else {}),

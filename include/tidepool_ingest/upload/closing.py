@@ -20,9 +20,9 @@ from tidepool_ingest.tidepool import (
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.job import UploadJob
 from tidepool_ingest.upload.reading_back import read_back, read_back_later
-from tidepool_ingest.upload.sending import StartOverError
 from tidepool_ingest.upload.turn import take_turn
 from tidepool_ingest.upload.verify import Comparison
+from tidepool_ingest.upload.ways import StartOverError
 
 BEGUN_TO_CLOSE = (DataSetState.CLOSING, DataSetState.CLOSED)
 """States of a data set that an earlier attempt left at its close: newer ones may have been closed since."""

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import Lease, Refusal
 from tidepool_ingest.model import masked_pointer
+from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.tidepool import TidepoolRejectedError
 from tidepool_ingest.upload.identify import Identified
 from tidepool_ingest.upload.job import UploadJob
@@ -30,13 +31,16 @@ class TooManyRefusedByTidepoolError(HeldError):
     :param refused: records in quarantine, those that local validation refused included.
     :param staged: records staged.
     :param allowed: the share allowed, in percent.
+    :param live: whether what was sent before is visible: the data set is a continuous one.
     """
 
-    def __init__(self, batch: str, refused: int, staged: int, allowed: float) -> None:
+    def __init__(self, batch: str, refused: int, staged: int, allowed: float, *, live: bool = False) -> None:
+        when = "before the rest of it is sent" if live else "before its data set is closed"
+        left = "What was sent of it before is visible." if live else "Nothing of it is visible."
         super().__init__(
-            f"{batch} stops before its data set is closed: {refused} of {staged} records "
+            f"{batch} stops {when}: {refused} of {staged} records "
             f"({100 * refused / staged:.1f} %) were refused, some of them by Tidepool itself, more than the "
-            f"{allowed:g} % allowed. Nothing of it is visible.",
+            f"{allowed:g} % allowed. {left}",
             remedy="Look at the quarantine file in the batch's work area, correct the batch and stage it "
             "again; or allow a larger share for this run.",
             code="too-many-refused",
@@ -79,15 +83,32 @@ class RefusedRecords:
         found = _refusals(sent, error)
         if not found:
             raise error
-        with self._lock:
-            self._job.ledger.refusals.add(self._job.batch.id, found, lease=self._lease)
-            self._known.update((one.ordinal, one) for one in found)
         log.warning(
             "Tidepool refused %d records that local validation accepted (%s): they go to quarantine. "
             "Please report it with these codes.",
             len(found),
             _named(found),
         )
+        self._add(found)
+
+    def note_dropped(self, found: Sequence[Refusal]) -> None:
+        """Note which records Tidepool would drop without a word.
+
+        :param found: the records; none of them has been sent.
+        :raises TooManyRefusedByTidepoolError: if too many are refused by now.
+        """
+        if found:
+            log.warning(
+                "The data set's deduplicator would drop %d records (%s): they go to quarantine.",
+                len(found),
+                _named(found),
+            )
+            self._add(found)
+
+    def _add(self, found: Sequence[Refusal]) -> None:
+        with self._lock:
+            self._job.ledger.refusals.add(self._job.batch.id, found, lease=self._lease)
+            self._known.update((one.ordinal, one) for one in found)
         self.check()
 
     def check(self) -> None:
@@ -104,7 +125,11 @@ class RefusedRecords:
         travelling = sum(chunk.records for chunk in prepared.chunks)
         if refused * 100 > self._job.max_refused_percent * prepared.records or late == travelling:
             raise TooManyRefusedByTidepoolError(
-                self._job.batch.label, refused, prepared.records, self._job.max_refused_percent
+                self._job.batch.label,
+                refused,
+                prepared.records,
+                self._job.max_refused_percent,
+                live=self._job.body["dataSetType"] != NORMAL,
             )
 
     def finish(self) -> None:

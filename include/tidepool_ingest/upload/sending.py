@@ -2,15 +2,16 @@
 
 The ledger is told of each chunk before it is sent and of the answer after. A chunk in doubt is removed by its
 identifiers and sent again; where the deduplicator does not let rows of an open set be removed, the whole set
-has to be begun anew. Chunks do not depend on each other, so those of one set may arrive in any order. No more
-of them are read from the work area than are under way.
+has to be begun anew. In a continuous data set, sending it again is enough (:mod:`.ways`). Chunks do not
+depend on each other, so those of one set may arrive in any order. No more of them are read from the work area
+than are under way.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 
@@ -23,15 +24,12 @@ from tidepool_ingest.tidepool import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.upload.caution import Caution, UploadStoppedError
-from tidepool_ingest.upload.identify import Identified, identified
+from tidepool_ingest.upload.identify import Identified
 from tidepool_ingest.upload.job import UploadJob
 from tidepool_ingest.upload.refused import RefusedRecords
+from tidepool_ingest.upload.ways import NormalWay, Selector, StartOverError, Way
 
 log = logging.getLogger(__name__)
-
-
-class StartOverError(Exception):
-    """The data set cannot be brought in order where it is: delete it and begin a new one."""
 
 
 class Sending:
@@ -42,6 +40,7 @@ class Sending:
     :param lease: the claim on the batch, under which the ledger is written.
     :param caution: covers the requests.
     :param refused: records that are not sent, and those that Tidepool refuses now.
+    :param way: how the chunks travel; as to a normal data set when left out.
     """
 
     def __init__(
@@ -51,8 +50,10 @@ class Sending:
         lease: Lease,
         caution: Caution,
         refused: RefusedRecords,
+        way: Way | None = None,
     ) -> None:
         self._job = job
+        self._way = way or NormalWay(job, str(data_set.upload_id))
         self._refused = refused
         self._data_set = data_set
         self._upload_id = str(data_set.upload_id)
@@ -61,12 +62,13 @@ class Sending:
         self._caution = caution.until(self._halted)
         self._lock = threading.Lock()
 
-    def send(self, chunks: Sequence[Chunk]) -> None:
+    def send(self, chunks: Sequence[Chunk], again: Collection[int] = ()) -> None:
         """Send every chunk that the data set does not hold yet.
 
         Returns only when nothing is under way any more, however it ends.
 
         :param chunks: the plan.
+        :param again: indexes of chunks to send whatever the ledger says.
         :raises StartOverError: the data set cannot be completed.
         """
         known = self._job.ledger.data_sets.chunks_of(self._data_set.id)
@@ -75,7 +77,7 @@ class Sending:
             before = known.get(chunk.index)
             if before is not None and before.digest != chunk.digest:
                 raise StartOverError("the batch was prepared differently since it was begun")
-            if before is None or before.state is not ChunkState.STORED:
+            if before is None or before.state is not ChunkState.STORED or chunk.index in again:
                 waiting.append((chunk, before is not None))
         resumed = len(chunks) - len(waiting)
         self._job.counts.resumed += resumed
@@ -131,10 +133,13 @@ class Sending:
                 return
 
     def _send(self, chunk: Chunk, *, in_doubt: bool) -> None:
-        records = list(identified(self._job.work.read_chunk(chunk), chunk, self._upload_id))
+        load = self._way.load(chunk)
+        if self._way.removes_first(in_doubt=in_doubt):
+            self._remove(load.selectors)
         if in_doubt:
-            self._take_back([one for record in records for one in record.ids])
-        self._post(chunk, records)
+            with self._lock:
+                self._job.counts.repairs += 1
+        self._post(chunk, load.records)
         self._job.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=self._lease)
 
     def _begin(self, chunk: Chunk) -> None:
@@ -157,14 +162,10 @@ class Sending:
         if intent is not None:
             self._begin(chunk)  # nothing is left to send of it
 
-    def _take_back(self, ids: Sequence[str]) -> None:
-        """Remove what the data set may hold of a chunk in doubt."""
-        if not self._job.deduplicator.removes_from_open_set:
-            raise StartOverError("a chunk is in doubt and its deduplicator cannot take it back")
-        selectors = [{"id": one} for one in ids]
-        self._caution.send(lambda: self._job.client.delete_data(self._upload_id, selectors))
-        with self._lock:
-            self._job.counts.repairs += 1
+    def _remove(self, selectors: Sequence[Selector]) -> None:
+        """Remove what the data set may hold of a chunk."""
+        if selectors:
+            self._caution.send(lambda: self._job.client.delete_data(self._upload_id, selectors))
 
 
 def _raise_worst(ended: Sequence[Future[None]]) -> None:

@@ -21,7 +21,6 @@ from typing import Any
 
 from upath import UPath
 
-from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import (
     GIVEN_UP,
@@ -29,29 +28,32 @@ from tidepool_ingest.ledger import (
     BatchState,
     DataSetRow,
     DataSetState,
-    Lease,
     Ledger,
     TaskOrigin,
     lease_of_batch,
 )
+from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.options import MAX_QUARANTINED_PERCENT
 from tidepool_ingest.tidepool import (
     ClientSettings,
     TidepoolClient,
 )
 from tidepool_ingest.upload import timing as timings
+from tidepool_ingest.upload.attempt import Attempt
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.closing import Closing
 from tidepool_ingest.upload.deleting import delete_data_set
-from tidepool_ingest.upload.job import UploadJob, job_of
+from tidepool_ingest.upload.feed import Feed, check_data_set_type, claim_for_normal
+from tidepool_ingest.upload.job import job_of
 from tidepool_ingest.upload.opening import Opening
 from tidepool_ingest.upload.pace import Pace
-from tidepool_ingest.upload.refused import RefusedRecords, TooManyRefusedByTidepoolError
+from tidepool_ingest.upload.refused import TooManyRefusedByTidepoolError
 from tidepool_ingest.upload.replacing import delete_replaced
-from tidepool_ingest.upload.sending import Sending, StartOverError
+from tidepool_ingest.upload.sending import Sending
 from tidepool_ingest.upload.summary import UploadSummary
 from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.upload.verify import Comparison, VerificationError
+from tidepool_ingest.upload.ways import StartOverError
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +124,7 @@ class BatchUpload:
         :raises UploadStoppedError: if it was told to stop.
         """
         job = self._job
+        check_data_set_type(job.body["dataSetType"], NORMAL)
         with job.ledger.leases.held(lease_of_batch(job.batch.id), seconds=job.timing.lease) as lease:
             pace = Pace(job.ledger.slow_downs, job.batch.api_host, job.timing.patience)
             caution = Caution(job.timing, pace, (lease,), (self._stopping,))
@@ -133,39 +136,14 @@ class BatchUpload:
         self._stopping.set()
 
 
-class _Attempt:
+class _Attempt(Attempt):
     """What one holder of the batch's claim does."""
 
-    def __init__(
-        self,
-        job: UploadJob,
-        lease: Lease,
-        caution: Caution,
-        on_open: Callable[[str], None],
-        *,
-        force: bool,
-        asked_at: datetime | None,
-    ) -> None:
-        self._job = job
-        self._lease = lease
-        self._caution = caution
-        self._on_open = on_open
-        self._force = force
-        self._refused = RefusedRecords(job, lease)
-        self._asked_at = asked_at
-
-    def run(self) -> UploadSummary:
-        if done := self._done():
-            return done
-        self._set_batch(BatchState.UPLOADING)
-        try:
-            return self._until_verified()
-        except IngestError as error:
-            if error.disposition is not Disposition.RETRIABLE:
-                self._note_failure(error)
-            raise
-
     def _until_verified(self) -> UploadSummary:
+        job = self._job
+        self._set_batch(BatchState.UPLOADING)
+        feed = Feed(job.batch.api_host, job.batch.user_id, job.body)
+        claim_for_normal(job.client, job.ledger, feed, self._caution)
         comparison: Comparison | None = None
         for _ in range(DATA_SETS_AN_ATTEMPT):
             data_set = self._resume()
@@ -189,7 +167,7 @@ class _Attempt:
                 difference = VerificationError(comparison).what
                 log.warning("Data set %s is given up: %s", data_set.upload_id, difference)
             self._give_up(data_set)
-        expected = self._job.prepared.expected_rows - self._refused.rows
+        expected = job.prepared.expected_rows - self._refused.rows
         raise VerificationError(comparison or Comparison(expected, 0))
 
     def _sent_and_closed(self, data_set: DataSetRow) -> Comparison:
@@ -205,32 +183,7 @@ class _Attempt:
         closing = Closing(job, self._lease, self._caution)
         return closing.close_and_look(data_set, self._refused.ordinals)
 
-    def _note_failure(self, error: IngestError) -> None:
-        latest = self._latest()
-        begun = latest is not None and latest.state.may_hold_data
-        stopped = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
-        self._set_batch(BatchState.UPLOADING if begun else stopped, reason=error.code)
-        # Errors of the client know the data set and the user's short hash, not the batch.
-        log.error("%s cannot be uploaded: %s", self._job.batch.label, error)
-
     # ---------------------------------------------------------------- where an earlier attempt left it
-
-    def _latest(self) -> DataSetRow | None:
-        begun = self._job.ledger.data_sets.of_batch(self._job.batch.id)
-        return begun[-1] if begun else None
-
-    def _done(self) -> UploadSummary | None:
-        latest = self._latest()
-        if latest is None or latest.state is not DataSetState.VERIFIED or latest.upload_id is None:
-            return None
-        if self._force and not latest.was_verified_by(self._job.origin.run_id, self._asked_at):
-            return None
-        if self._job.batch.state is not BatchState.VERIFIED:
-            # The attempt that verified the data set ended before it could note so of the batch.
-            self._set_batch(BatchState.VERIFIED)
-        self._on_open(latest.upload_id)
-        rows = latest.visible_rows or 0
-        return UploadSummary(latest.upload_id, latest.state, latest.expected_rows, rows)
 
     def _resume(self) -> DataSetRow | None:
         """Return the data set that an earlier attempt began, if it can still be used."""
@@ -290,9 +243,6 @@ class _Attempt:
     def _give_up(self, data_set: DataSetRow) -> None:
         self._job.counts.repairs += 1
         delete_data_set(self._job.client, self._job.ledger, data_set, self._lease, self._caution)
-
-    def _set_batch(self, state: BatchState, *, reason: str | None = None) -> None:
-        self._job.ledger.batches.set_state(self._job.batch.id, state, reason=reason, lease=self._lease)
 
     def _set_data_set(self, data_set: DataSetRow, state: DataSetState, **values: Any) -> None:
         self._job.ledger.data_sets.set_state(data_set.id, state, lease=self._lease, **values)

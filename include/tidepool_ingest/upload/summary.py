@@ -18,6 +18,8 @@ class UploadSummary:
     :param chunks_sent: chunks that this call sent.
     :param chunks_resumed: chunks that an earlier attempt had sent.
     :param repairs: chunks taken back and sent again, closes asked for again, data sets given up.
+    :param superseded: records of a feed that a later batch had replaced or deleted.
+    :param deleted: records of a feed that were deleted as the batch asked.
     """
 
     data_set_id: str
@@ -27,3 +29,5 @@ class UploadSummary:
     chunks_sent: int = 0
     chunks_resumed: int = 0
     repairs: int = 0
+    superseded: int = 0
+    deleted: int = 0

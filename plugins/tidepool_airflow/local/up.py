@@ -23,7 +23,7 @@ from tidepool_airflow.local.home import PROJECT, LocalHome
 from tidepool_airflow.local.postgresql import postgresql
 from tidepool_airflow.local.processes import STOP_SIGNALS
 from tidepool_airflow.local.simulator import simulator
-from tidepool_ingest.sample import write_sample
+from tidepool_ingest.sample import write_sample, write_sample_feed
 
 DAG_ID = "tidepool_normal_upload"
 DEFAULT_PORT = 8080
@@ -64,6 +64,7 @@ def run(home: LocalHome, port: int) -> None:
         require_free(practice_port, "The simulated Tidepool listened there before: end what does now.")
         if not any(home.staging.glob("*/*/*/manifest.json")):
             write_sample(home.staging, datetime.now(UTC).date())
+            write_sample_feed(home.staging, datetime.now(UTC).date())
         print("up: starting Airflow, which takes about half a minute …", flush=True)
         with ExitStack() as stack:
             databases = stack.enter_context(postgresql(home.postgresql))

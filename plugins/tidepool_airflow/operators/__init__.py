@@ -6,9 +6,10 @@ from tidepool_airflow.operators.plan import TidepoolPlanOperator
 from tidepool_airflow.operators.prepare import TidepoolPrepareOperator
 from tidepool_airflow.operators.reconcile import TidepoolReconcileOperator
 from tidepool_airflow.operators.report import TidepoolReportOperator
-from tidepool_airflow.operators.upload import TidepoolUploadOperator
+from tidepool_airflow.operators.upload import TidepoolContinuousUploadOperator, TidepoolUploadOperator
 
 __all__ = [
+    "TidepoolContinuousUploadOperator",
     "TidepoolPlanOperator",
     "TidepoolPrepareOperator",
     "TidepoolReconcileOperator",

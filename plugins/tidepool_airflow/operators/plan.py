@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidepool_airflow.operators.base import TidepoolOperator
 
@@ -16,8 +16,14 @@ class TidepoolPlanOperator(TidepoolOperator):
     Returns their numbers in the ledger, to map the next steps over; a run that is run again may have more
     places than batches, see :mod:`tidepool_airflow.mapping`. XCom ``plan`` holds the plan in numbers.
 
+    :param data_set_type: ``normal`` or ``continuous``: for which type of data set it takes batches.
+
     .. seealso:: ``docs/airflow.md``, "Which days a run takes".
     """
+
+    def __init__(self, *, data_set_type: str = "normal", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.data_set_type = data_set_type
 
     def execute(self, context: Context) -> list[int]:
         """Plan the run."""
@@ -34,6 +40,7 @@ class TidepoolPlanOperator(TidepoolOperator):
                 ledger=ledger,
                 options=options,
                 api_host_of=self.connections.api_host_of,
+                data_set_type=self.data_set_type,
             )
         summary = plan.summary()
         context["ti"].xcom_push(key="plan", value=summary)

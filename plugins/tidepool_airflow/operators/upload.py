@@ -1,4 +1,4 @@
-"""Operator of the third step: a prepared batch becomes a closed, verified normal data set."""
+"""Operators of the third step: a prepared batch becomes visible in Tidepool, and is verified there."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class TidepoolUploadOperator(TidepoolOperator):
         that name can only lower it.
     """
 
+    data_set_type = "normal"
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batch")
     operator_extra_links = (TidepoolDataSetLink(),)
 
@@ -56,6 +57,7 @@ class TidepoolUploadOperator(TidepoolOperator):
         from tidepool_airflow import metrics
         from tidepool_airflow.mapping import skip_without_batch
         from tidepool_ingest.counts import counts_of
+        from tidepool_ingest.upload import check_data_set_type
 
         metrics.begun(context)
         options = self.options(context)
@@ -65,8 +67,9 @@ class TidepoolUploadOperator(TidepoolOperator):
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]
             if options.dry_run:
                 raise AirflowSkipException("Dry run: the batch was validated, and nothing was opened.")
-            if row.accepted == 0:
+            if row.state == "nothing-accepted":
                 raise AirflowSkipException("No record of the batch was accepted, so nothing was opened.")
+            check_data_set_type(row.data_set_type, self.data_set_type)
             hook = self.connections.hook(row.connection)
 
             def opened(data_set_id: str) -> None:
@@ -110,3 +113,17 @@ class TidepoolUploadOperator(TidepoolOperator):
         """
         if self._upload is not None:
             self._upload.stop()
+
+
+class TidepoolContinuousUploadOperator(TidepoolUploadOperator):
+    """Upload a prepared batch to the one continuous data set of its feed, and read back what became visible.
+
+    The data set is found by its client name or opened, and stays open. Several tasks may work for one feed:
+    they take turns, and what a batch that comes later in staging has written is left alone. The session id is
+    pushed to XCom as ``data_set_id`` at once; the return value holds the counts.
+
+    :param batch: the batch's number in the ledger, as the plan step returned it.
+    :param parallel_chunks: see :class:`TidepoolUploadOperator`.
+    """
+
+    data_set_type = "continuous"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tidepool_ingest.sample.checker.content import Row
 from tidepool_ingest.sample.checker.expected import Expected, Place, expect
+from tidepool_ingest.sample.checker.feeds import ExpectedFeed, compare_feeds, expect_feeds
 from tidepool_ingest.sample.checker.result import CheckResult, SetCheck
 from tidepool_ingest.sample.checker.staged import read_staging
 from tidepool_ingest.sample.checker.store import StoredSet, read_store
@@ -33,29 +34,44 @@ def check(
     :raises FileNotFoundError: if there is no such store.
     """
     result = CheckResult()
-    batches: dict[tuple[str, str | None], list[Expected]] = defaultdict(list)
     staged = [batch for batch in read_staging(staging_root) if users is None or batch.user_id in users]
+    stored = [one for one in read_store(store) if users is None or one.user_id in users]
     # What an export leaves visible could be told neither from what is lost nor from what is foreign.
     unknown = {(batch.user_id, batch.device_id) for batch in staged if batch.is_export}
-    for batch in staged:
-        if (batch.user_id, batch.device_id) in unknown:
-            result.uncompared.append(batch.name)
-        elif batch.records is None:
-            result.unreadable.append(batch.name)
-        elif batch.name not in without:
-            expected = expect(batch, staging_root)
-            batches[batch.user_id, batch.device_id].append(expected)
-            result.staged += expected.staged
-            result.quarantined += expected.quarantined
-            result.identical += expected.identical
+    known = [batch for batch in staged if (batch.user_id, batch.device_id) not in unknown]
+    result.uncompared += (batch.name for batch in staged if batch not in known)
+    result.unreadable += (batch.name for batch in known if batch.records is None)
+    taken = [batch for batch in known if batch.records is not None and batch.name not in without]
+    _check_devices(
+        result,
+        [expect(batch, staging_root) for batch in taken if not batch.continuous],
+        [one for one in stored if not one.continuous and (one.user_id, one.device_id) not in unknown],
+    )
+    feeds = expect_feeds([batch for batch in taken if batch.continuous], staging_root)
+    _count(result, feeds)
+    result.sets += compare_feeds(feeds, [one for one in stored if one.continuous])
+    return result
+
+
+def _check_devices(result: CheckResult, expected: Sequence[Expected], stored: Sequence[StoredSet]) -> None:
+    """Compare normal data sets: device by device, for a newer one hides the older ones of its device."""
+    batches: dict[tuple[str, str | None], list[Expected]] = defaultdict(list)
+    for one in expected:
+        batches[one.batch.user_id, one.batch.device_id].append(one)
     sets: dict[tuple[str, str | None], list[StoredSet]] = defaultdict(list)
-    for stored in read_store(store):
-        if (users is None or stored.user_id in users) and (stored.user_id, stored.device_id) not in unknown:
-            sets[stored.user_id, stored.device_id].append(stored)
-            result.unreachable += not (stored.closed or stored.deleted or stored.continuous or stored.rows)
+    for data_set in stored:
+        sets[data_set.user_id, data_set.device_id].append(data_set)
+        result.unreachable += not (data_set.closed or data_set.deleted or data_set.rows)
+    _count(result, expected)
     for device in sorted(batches.keys() | sets.keys(), key=str):
         result.sets += _Device(device, batches[device], sets[device]).compare()
-    return result
+
+
+def _count(result: CheckResult, expected: Sequence[Expected] | Sequence[ExpectedFeed]) -> None:
+    for one in expected:
+        result.staged += one.staged
+        result.quarantined += one.quarantined
+        result.identical += one.identical
 
 
 class _Device:

@@ -77,6 +77,11 @@ def same_text(record: object) -> str:
     return json.dumps(record, sort_keys=True, separators=(",", ":"))
 
 
+def instant_of(time: object) -> Hashable:
+    """Return a moment as milliseconds since 1970; what is no moment as it is."""
+    return _instant(time, None)
+
+
 def _kind(record: Mapping[str, Any]) -> tuple[str, str | None]:
     kind = str(record.get("type"))
     field = SUB_KIND_FIELDS.get(kind)

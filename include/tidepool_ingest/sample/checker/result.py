@@ -17,7 +17,7 @@ class SetCheck:
     :param batches: names of the batches it holds records of.
     :param state: ``closed``, ``open``, ``deleted``, or ``not uploaded``.
     :param visible: rows that the read-back shows.
-    :param superseded: rows rightly hidden by a newer data set of the device.
+    :param superseded: rows rightly hidden by a newer data set of the device, or replaced in a feed.
     :param hidden: rows that are in the set but nobody sees.
     :param lost: staged, not refused, and not visible.
     :param double: visible more often than staged.
@@ -58,7 +58,7 @@ class CheckResult:
     :param sets: one entry for each data set that holds data, and for each batch of which nothing is there.
     :param staged: records in batches that can be read.
     :param quarantined: those that are in a quarantine file.
-    :param identical: those that repeat an earlier record of their batch.
+    :param identical: those that repeat, or in a feed are replaced by, another record of their batch.
     :param unreadable: names of the batches that are not what their manifests say.
     :param uncompared: names of the batches of devices of which a Tidepool export was staged.
     :param unreachable: open data sets without any data, as a create leaves whose answer was lost.

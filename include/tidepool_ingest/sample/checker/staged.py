@@ -18,9 +18,10 @@ from tidepool_ingest.sample.checker.files import UnreadableError, values_of
 
 MANIFEST = "manifest.json"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_DEFAULT_ORIGIN_KEY = ("type", "subType", "deliveryType", "time", "deviceId")
 _DEACTIVATE_HASH = "org.tidepool.deduplicator.device.deactivate.hash"
 
-_KEYS = {"userId", "connection", "replaces", "dataSet", "files", "edits", "checks"}
+_KEYS = {"userId", "connection", "replaces", "dataSet", "files", "edits", "checks", "origin", "deletes"}
 _FILE_KEYS = {"name", "format", "sha256", "records"}
 _EDIT_KEYS = {"drop", "set", "glucoseUnits"}
 _CHECK_KEYS = {"time-not-utc", "device-id-differs", "units-mixed"}
@@ -51,6 +52,10 @@ class StagedBatch:
     :param device_id: of the data set it asks for; None when it names none.
     :param deduplicator: name of the deduplicator it asks for.
     :param replaces: id of the batch it replaces.
+    :param continuous: whether it is for a continuous data set.
+    :param client_name: the program that its data set names; None when it names none.
+    :param origin_key: fields that tell its records apart, where they have no ``origin.id``.
+    :param deletes: the ``origin.id`` of each record that it deletes.
     :param content_key: name of its work area.
     :param records: its records; None when the batch cannot be read or is not what its manifest says, so
         that none of it may be uploaded.
@@ -67,6 +72,10 @@ class StagedBatch:
     content_key: str
     records: tuple[StagedRecord, ...] | None
     is_export: bool = False
+    continuous: bool = False
+    client_name: str | None = None
+    origin_key: tuple[str, ...] = _DEFAULT_ORIGIN_KEY
+    deletes: tuple[str, ...] = ()
 
 
 _NOT_AS_SAID = (
@@ -100,7 +109,7 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
         deduplicator, replaces = asked.get("name") or _DEACTIVATE_HASH, manifest.get("replaces")
         if any(file["format"] == _EXPORT for file in files):
             return StagedBatch(name, user_id, batch_id, device_id, deduplicator, replaces, "", None, True)
-        key = _content_key(user_id, manifest, files, contents)
+        key = _content_key(name, manifest, contents)
         records = tuple(
             record
             for number, (file, content) in enumerate(zip(files, contents, strict=True), 1)
@@ -108,7 +117,20 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
         )
     except _NOT_AS_SAID:
         return StagedBatch(name, user_id, batch_id, None, "", None, "", None)
-    return StagedBatch(name, user_id, batch_id, device_id, deduplicator, replaces, key, records)
+    return StagedBatch(
+        name,
+        user_id,
+        batch_id,
+        device_id,
+        deduplicator,
+        replaces,
+        key,
+        records,
+        continuous=body.get("dataSetType") == "continuous",
+        client_name=(body.get("client") or {}).get("name"),
+        origin_key=tuple(manifest.get("origin", {}).get("key", _DEFAULT_ORIGIN_KEY)),
+        deletes=tuple(deletion["id"] for deletion in manifest.get("deletes", ())),
+    )
 
 
 def _manifest(path: Path, user_id: str) -> dict[str, Any]:
@@ -133,21 +155,33 @@ def _manifest(path: Path, user_id: str) -> dict[str, Any]:
     return manifest
 
 
-def _content_key(
-    user_id: str, manifest: dict[str, Any], files: list[dict[str, Any]], contents: list[bytes]
-) -> str:
-    """Return the name of the batch's work area: a digest of what it says and holds, not of its name."""
-    edits, wanted = manifest.get("edits"), None
+def _content_key(name: str, manifest: dict[str, Any], contents: list[bytes]) -> str:
+    """Return the name of the batch's work area: a digest of what it says and holds.
+
+    Not of its name, unless it is for a continuous data set.
+    """
+    edits, files = manifest.get("edits"), manifest["files"]
+    wanted = None
     if edits and any(edits.values()):
         wanted = {"drop": [], "set": {}, "glucoseUnits": None} | edits
     digests = [
         [file["format"], hashlib.sha256(content).hexdigest()]
         for file, content in zip(files, contents, strict=True)
     ]
-    said = {"userId": user_id, "dataSet": manifest["dataSet"], "edits": wanted, "files": digests}
+    said = {
+        "userId": manifest["userId"],
+        "dataSet": manifest["dataSet"],
+        "edits": wanted,
+        "files": digests,
+    }
     refusing = sorted(name for name, outcome in manifest.get("checks", {}).items() if outcome == "refuse")
     if refusing:
         said["refusing"] = refusing
+    if manifest["dataSet"].get("dataSetType") == "continuous":
+        usual = {"key": list(_DEFAULT_ORIGIN_KEY), "name": None, "type": "service"}
+        said["place"] = name
+        said["origin"] = usual | manifest.get("origin", {})
+        said["deletes"] = [{"time": None} | deletion for deletion in manifest.get("deletes", ())]
     return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -30,6 +30,7 @@ class StoredSet:
     """A data set and its rows, as they lie in the store.
 
     :param device_id: of the set; None when it was created without.
+    :param client_name: the program that made it; None when it names none.
     :param continuous: whether it is a continuous set, which stays open and is visible all the same.
     :param rows: what it holds; rows marked for destruction are left out.
     """
@@ -37,6 +38,7 @@ class StoredSet:
     upload_id: str
     user_id: str
     device_id: str | None
+    client_name: str | None
     continuous: bool
     closed: bool
     active: bool
@@ -76,14 +78,17 @@ def read_store(path: Path) -> list[StoredSet]:
                 upload_id=upload_id,
                 user_id=user_id,
                 device_id=device_id,
+                client_name=client_name,
                 continuous=kind == "continuous",
                 closed=state == "closed",
                 active=bool(active),
                 deleted=deleted_time is not None,
                 rows=tuple(rows.get(upload_id, ())),
             )
-            for upload_id, user_id, device_id, kind, state, active, deleted_time in connection.execute(
-                "SELECT upload_id, user_id, device_id, data_set_type, state, active, deleted_time"
-                " FROM data_sets ORDER BY seq"
+            for upload_id, user_id, device_id, client_name, kind, state, active, deleted_time in (
+                connection.execute(
+                    "SELECT upload_id, user_id, device_id, client_name, data_set_type, state, active,"
+                    " deleted_time FROM data_sets ORDER BY seq"
+                )
             )
         ]

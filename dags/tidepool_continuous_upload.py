@@ -1,0 +1,40 @@
+"""Upload staged batches of feeds to Tidepool: each feed to its one continuous data set, which stays open."""
+
+from __future__ import annotations
+
+import pendulum
+from airflow.sdk import DAG, CronDataIntervalTimetable, task_group
+
+from tidepool_airflow import settings
+from tidepool_airflow.operators import (
+    TidepoolContinuousUploadOperator,
+    TidepoolPlanOperator,
+    TidepoolPrepareOperator,
+    TidepoolReportOperator,
+)
+from tidepool_airflow.params import upload_params
+
+with DAG(
+    dag_id="tidepool_continuous_upload",
+    description="Staged batches of feeds become visible in Tidepool, each in its one continuous data set",
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable("*/10 * * * *", timezone="UTC"),
+    start_date=pendulum.datetime(2015, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    max_active_tasks=8,
+    params=upload_params(look_back_days=1),
+    tags=["tidepool"],
+    default_args=settings.default_args(),
+) as dag:
+
+    @task_group(group_id="batch")
+    def one_batch(batch: int) -> None:
+        """Prepare and upload one batch."""
+        prepare = TidepoolPrepareOperator(task_id="prepare", batch=batch)
+        upload = TidepoolContinuousUploadOperator(task_id="upload", batch=batch, **settings.upload_args())
+        prepare >> upload
+
+    plan = TidepoolPlanOperator(task_id="plan", data_set_type="continuous")
+    report = TidepoolReportOperator(task_id="report", batches=plan.output)
+    one_batch.expand(batch=plan.output) >> report

@@ -1,0 +1,91 @@
+"""What the attempts to upload a batch have in common, whatever the type of its data set."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from datetime import datetime
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards import HeldError
+from tidepool_ingest.ledger import BatchState, DataSetRow, DataSetState, Lease
+from tidepool_ingest.upload.caution import Caution
+from tidepool_ingest.upload.job import UploadJob
+from tidepool_ingest.upload.refused import RefusedRecords
+from tidepool_ingest.upload.summary import UploadSummary
+
+log = logging.getLogger(__name__)
+
+
+class Attempt(ABC):
+    """What one holder of a claim does for a batch.
+
+    :param job: the batch and what gets it into Tidepool.
+    :param lease: the claim, under which the ledger is written.
+    :param caution: covers the requests.
+    :param on_open: told the data set's id the moment it is known.
+    :param force: upload the batch again even if it is verified.
+    :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
+    """
+
+    def __init__(
+        self,
+        job: UploadJob,
+        lease: Lease,
+        caution: Caution,
+        on_open: Callable[[str], None],
+        *,
+        force: bool,
+        asked_at: datetime | None,
+    ) -> None:
+        self._job = job
+        self._lease = lease
+        self._caution = caution
+        self._on_open = on_open
+        self._force = force
+        self._refused = RefusedRecords(job, lease)
+        self._asked_at = asked_at
+
+    def run(self) -> UploadSummary:
+        """Bring the batch to verified, from wherever an earlier attempt left it."""
+        if done := self._done():
+            return done
+        try:
+            return self._until_verified()
+        except IngestError as error:
+            if error.disposition is not Disposition.RETRIABLE:
+                self._note_failure(error)
+            raise
+
+    @abstractmethod
+    def _until_verified(self) -> UploadSummary:
+        """Do what is left to do."""
+
+    def _latest(self) -> DataSetRow | None:
+        begun = self._job.ledger.data_sets.of_batch(self._job.batch.id)
+        return begun[-1] if begun else None
+
+    def _done(self) -> UploadSummary | None:
+        latest = self._latest()
+        if latest is None or latest.state is not DataSetState.VERIFIED or latest.upload_id is None:
+            return None
+        if self._force and not latest.was_verified_by(self._job.origin.run_id, self._asked_at):
+            return None
+        if self._job.batch.state is not BatchState.VERIFIED:
+            # The attempt that verified the data set ended before it could note so of the batch.
+            self._set_batch(BatchState.VERIFIED)
+        self._on_open(latest.upload_id)
+        rows = latest.visible_rows or 0
+        return UploadSummary(latest.upload_id, latest.state, latest.expected_rows, rows)
+
+    def _note_failure(self, error: IngestError) -> None:
+        latest = self._latest()
+        begun = latest is not None and latest.state.may_hold_data
+        ended = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
+        self._set_batch(BatchState.UPLOADING if begun else ended, reason=error.code)
+        # Errors of the client know the data set and the user's short hash, not the batch.
+        log.error("%s cannot be uploaded: %s", self._job.batch.label, error)
+
+    def _set_batch(self, state: BatchState, *, reason: str | None = None) -> None:
+        self._job.ledger.batches.set_state(self._job.batch.id, state, reason=reason, lease=self._lease)

@@ -1,0 +1,207 @@
+"""What a batch of a feed has to say, held against what later batches of the feed have said already.
+
+Batches of a feed may come in any order: a failed one is corrected, months of history are backfilled. What a
+batch that comes later in staging has written or deleted is not touched by an earlier one any more.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidepool_ingest.ledger import origin_digest
+from tidepool_ingest.model import embedded_data, stored_form
+from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.model.origins import origin_id_of, parts_of
+from tidepool_ingest.staging.manifest_feed import Deletion
+from tidepool_ingest.staging.splice import cut_member, members, spliced
+from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
+from tidepool_ingest.upload.identify import Identified, datum_id, identified
+
+Moment = tuple[int, int]
+"""Seconds and nanoseconds, as :attr:`tidepool_ingest.model.gotime.Instant.moment`."""
+
+DELETION = -1
+"""Stands for the place of a record in what a deletion touches."""
+
+
+@dataclass(frozen=True)
+class SentRecord:
+    """One record of a feed as it is sent.
+
+    :param ordinal: its place among the batch's accepted records, from 0.
+    :param line: its text.
+    :param datum: the same, decoded.
+    """
+
+    ordinal: int
+    line: bytes
+    datum: Mapping[str, Any]
+
+    @property
+    def identified(self) -> Identified:
+        """The record with the ``id`` of each row that Tidepool makes of it."""
+        ids = tuple(str(part["id"]) for part in parts_of(self.datum))
+        return Identified(self.ordinal, self.line, ids)
+
+    @property
+    def origin_ids(self) -> tuple[str, ...]:
+        """Its origin id, then those of the data embedded in it."""
+        return tuple(str(origin_id_of(part)) for part in parts_of(self.datum))
+
+
+@dataclass(frozen=True)
+class ExpectedRow:
+    """One row that Tidepool is to show.
+
+    :param ordinal: the record it comes from.
+    :param type: its type.
+    :param id: its ``id``, which tells its version unless it was staged with one.
+    :param has_own_id: its ``id`` was staged with it, and so does not tell its version.
+    :param stored: what it says as Tidepool stores it, where that has to be looked at.
+    """
+
+    ordinal: int
+    type: str
+    id: str
+    has_own_id: bool = False
+    stored: Mapping[str, Any] | None = None
+
+
+@dataclass
+class FeedContents:
+    """What a batch sends, and what Tidepool is to show of it.
+
+    :param rows: by origin id, what is to be visible.
+    :param deletes: the deletions that still count.
+    :param moments: when the records are.
+    :param superseded: records that a later batch has replaced or deleted.
+    :param may_be_older: origin ids of which the data set may keep the version that it has, as its
+        deduplicator does.
+    :param touched: digests of the origin ids of all records and deletions, each with its record's place; a
+        deletion's is ``DELETION``.
+    """
+
+    rows: dict[str, ExpectedRow] = field(default_factory=dict)
+    deletes: list[Deletion] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+    superseded: int = 0
+    may_be_older: set[str] = field(default_factory=set)
+    touched: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def leave_out(self, ordinals: AbstractSet[int]) -> None:
+        """Expect nothing of some records: they are not sent.
+
+        :param ordinals: their places among the accepted ones.
+        """
+        if ordinals:
+            self.rows = {origin: row for origin, row in self.rows.items() if row.ordinal not in ordinals}
+            self.touched = [(ordinal, digest) for ordinal, digest in self.touched if ordinal not in ordinals]
+
+
+class FeedRecords:
+    """Reads the records of a batch as they are sent to a continuous data set.
+
+    Each row carries an ``id`` made from the batch and the record's place, unless it was staged with one: by
+    it, what is visible is told from another version of the same record.
+
+    :param work: the batch's work area.
+    :param prepared: its chunk plan.
+    :param later: digests of the origin ids that later batches have written or deleted.
+    :param looks_inside: whether what each row says has to be known.
+    """
+
+    def __init__(
+        self,
+        work: WorkArea,
+        prepared: PreparedBatch,
+        later: frozenset[bytes],
+        *,
+        looks_inside: bool = False,
+    ) -> None:
+        self._looks_inside = looks_inside
+        self._work = work
+        self._prepared = prepared
+        self._later = later
+        self._firsts = [chunk.first_record for chunk in prepared.chunks]
+
+    def of(self, chunk: Chunk) -> Iterator[SentRecord]:
+        """Yield what is still to be sent of a chunk."""
+        for ordinal, line, datum in self._read(chunk):
+            kept = self._without_superseded(line, datum)
+            if kept is not None:
+                yield SentRecord(ordinal, *kept)
+
+    def contents(self) -> FeedContents:
+        """Read the whole batch."""
+        contents = FeedContents()
+        for chunk in self._prepared.chunks:
+            for ordinal, line, datum in self._read(chunk):
+                contents.touched += (
+                    (ordinal, origin_digest(str(origin_id_of(part)))) for part in parts_of(datum)
+                )
+                kept = self._without_superseded(line, datum)
+                if kept is None:
+                    contents.superseded += 1
+                    continue
+                contents.rows.update(self._rows_of(ordinal, kept[1]))
+                contents.moments += (
+                    instant.moment
+                    for part in parts_of(kept[1])
+                    if (instant := parse_instant(str(part["time"])))
+                )
+        for deletion in self._prepared.deletes:
+            digest = origin_digest(deletion.id)
+            contents.touched.append((DELETION, digest))
+            if digest not in self._later:
+                contents.deletes.append(deletion)
+        return contents
+
+    def chunk_of(self, ordinal: int) -> Chunk:
+        """Return the chunk that a record travels in."""
+        return self._prepared.chunks[bisect_right(self._firsts, ordinal) - 1]
+
+    def _read(self, chunk: Chunk) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+        for one in identified(self._work.read_chunk(chunk), chunk, self._prepared.content_key):
+            yield one.ordinal, one.line, json.loads(one.line)
+
+    def _without_superseded(self, line: bytes, datum: dict[str, Any]) -> tuple[bytes, dict[str, Any]] | None:
+        """Return a record without what a later batch has replaced of it; nothing if that is the whole."""
+        if not self._later:
+            return line, datum
+        if self._is_superseded(datum):
+            return None
+        for part in embedded_data(datum):
+            if self._is_superseded(datum[part]):
+                line = _without_member(line, part)
+                datum = {name: value for name, value in datum.items() if name != part}
+        return line, datum
+
+    def _rows_of(self, ordinal: int, datum: Mapping[str, Any]) -> Iterator[tuple[str, ExpectedRow]]:
+        names = ("", *embedded_data(datum))
+        parts = parts_of(datum)
+        own = [
+            str(part["id"]) != datum_id(self._prepared.content_key, ordinal, name)
+            for part, name in zip(parts, names, strict=True)
+        ]
+        stored: Sequence[Mapping[str, Any] | None] = [None] * len(parts)
+        if self._looks_inside or any(own):
+            stored = stored_form(datum)
+        for part, has_own_id, row in zip(parts, own, stored, strict=True):
+            expected = ExpectedRow(ordinal, str(part["type"]), str(part["id"]), has_own_id, row)
+            yield str(origin_id_of(part)), expected
+
+    def _is_superseded(self, datum: Mapping[str, Any]) -> bool:
+        return origin_digest(str(origin_id_of(datum))) in self._later
+
+
+def _without_member(line: bytes, name: str) -> bytes:
+    found = members(line) or []
+    while (index := next((at for at, one in enumerate(found) if one.name == name), None)) is not None:
+        line = spliced(line, [cut_member(found, index, index > 0)])
+        found = members(line) or []
+    return line

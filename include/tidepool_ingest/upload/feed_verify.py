@@ -1,0 +1,204 @@
+"""What a continuous data set shows of one batch, held against what was sent, origin id by origin id.
+
+Not the whole data set is read back, which may hold years, but the stretches of time in which the batch's
+records are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.model.origins import origin_id_of
+from tidepool_ingest.upload.feed_contents import ExpectedRow, FeedContents, Moment
+
+GAP_SECONDS: Final = 6 * 3600
+"""A longer time without records is not read back."""
+
+MOST_WINDOWS: Final = 8
+"""Requests of one read-back; with more gaps, the shortest of them are read back as well."""
+
+MARGIN: Final = timedelta(seconds=1)
+"""Tidepool keeps milliseconds of what may be sent with nanoseconds."""
+
+_FIRST: Final = datetime(1, 1, 2, tzinfo=UTC)
+_LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
+"""What a ``datetime`` can hold, with a margin. The Platform takes the year 0 too."""
+
+Window = tuple[datetime | None, datetime | None]
+"""Beginning and end of what is read back, both included; ``None`` for no bound."""
+
+
+@dataclass(frozen=True)
+class FeedComparison:
+    """What a read-back shows of one batch. Counts are of rows, as Tidepool keeps them.
+
+    :param expected: rows that the batch's records make.
+    :param visible: those of them that Tidepool shows.
+    :param missing: records, by place, of which a row is not shown.
+    :param double: records of which a row is shown more than once.
+    :param stale: records of which another version is shown.
+    :param undeleted: deletions whose record is still shown.
+    :param deleted: the data set is marked as deleted. It takes data all the same, and shows them.
+    """
+
+    expected: int
+    visible: int
+    missing: tuple[int, ...] = ()
+    double: tuple[int, ...] = ()
+    stale: tuple[int, ...] = ()
+    undeleted: int = 0
+    deleted: bool = False
+
+    @property
+    def is_exact(self) -> bool:
+        """Tell whether each record is visible once and as it was sent, and nothing that was deleted."""
+        return not (self.missing or self.double or self.stale or self.undeleted or self.deleted)
+
+    @property
+    def wrong(self) -> tuple[int, ...]:
+        """Places of the records that have to be sent again."""
+        return (*self.missing, *self.double, *self.stale)
+
+
+class FeedVerificationError(IngestError):
+    """What Tidepool shows of a feed's batch is not what was sent.
+
+    :param comparison: what differs.
+    """
+
+    disposition: Disposition = Disposition.RETRIABLE
+
+    def __init__(self, comparison: FeedComparison) -> None:
+        super().__init__(
+            f"Tidepool shows {comparison.visible} of {comparison.expected} rows: "
+            f"{len(comparison.missing)} records are missing, {len(comparison.double)} there twice, "
+            f"{len(comparison.stale)} in another version, {comparison.undeleted} not deleted.",
+            remedy="The next try sends these records again. If it stays so, look whether another program "
+            "writes to the same data set.",
+            code="verification",
+        )
+        self.comparison = comparison
+
+
+def windows_of(contents: FeedContents) -> list[Window]:
+    """Return the stretches of time to read back; none if there is nothing to look for.
+
+    :param contents: what the batch has sent and deleted.
+    """
+    if any(deletion.time is None for deletion in contents.deletes):
+        return [(None, None)]
+    moments = [moment for one in contents.deletes if (moment := _moment(one.time)) is not None]
+    moments = sorted((*moments, *contents.moments))
+    if not moments:
+        return []
+    if moments[0] < _moment_of(_FIRST) or moments[-1] > _moment_of(_LAST):
+        return [(None, None)]
+    return [(_datetime(first) - MARGIN, _datetime(last) + MARGIN) for first, last in _stretches(moments)]
+
+
+def _stretches(moments: Sequence[Moment]) -> Iterator[tuple[Moment, Moment]]:
+    """Cut sorted moments where long gaps are, at the longest ones if there are many."""
+    gaps = [later[0] - earlier[0] for earlier, later in pairwise(moments)]
+    longest = sorted((gap for gap in gaps if gap > GAP_SECONDS), reverse=True)
+    at_least = longest[MOST_WINDOWS - 2] if len(longest) >= MOST_WINDOWS else GAP_SECONDS + 1
+    first, cuts = 0, 0
+    for index, gap in enumerate(gaps):
+        if gap >= at_least and cuts < MOST_WINDOWS - 1:
+            yield moments[first], moments[index]
+            first, cuts = index + 1, cuts + 1
+    yield moments[first], moments[-1]
+
+
+def compare_feed(contents: FeedContents, shown: Iterable[Mapping[str, Any]]) -> FeedComparison:
+    """Hold a read-back against what a batch has sent.
+
+    :param contents: what is to be visible.
+    :param shown: the read-back of its stretches of time, the data set's own record (type ``upload``)
+        included.
+    """
+    deletes = {deletion.id for deletion in contents.deletes}
+    counts: Counter[str] = Counter()
+    stale, undeleted, deleted = set(), set(), False
+    for row in shown:
+        if row.get("type") == "upload":
+            deleted = deleted or row.get("deletedTime") is not None
+            continue
+        origin = origin_id_of(row) or ""
+        if origin in deletes:
+            undeleted.add(origin)
+        expected = contents.rows.get(origin)
+        if expected is None:
+            continue
+        counts[origin] += 1
+        if origin not in contents.may_be_older and not is_version(expected, row):
+            stale.add(expected.ordinal)
+    missing = {one.ordinal for origin, one in contents.rows.items() if not counts[origin]}
+    double = {contents.rows[origin].ordinal for origin, count in counts.items() if count > 1}
+    return FeedComparison(
+        len(contents.rows),
+        counts.total(),
+        tuple(sorted(missing)),
+        tuple(sorted(double)),
+        tuple(sorted(stale)),
+        len(undeleted),
+        deleted,
+    )
+
+
+def is_version(expected: ExpectedRow, row: Mapping[str, Any]) -> bool:
+    """Tell whether a visible row is the version of a record that was sent.
+
+    :param expected: what was sent.
+    :param row: what is shown under its origin id.
+    """
+    if row.get("id") != expected.id or row.get("type") != expected.type:
+        return False
+    return not expected.has_own_id or says_the_same(expected.stored or {}, row)
+
+
+def says_the_same(stored: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Tell whether a visible row says what a record does, by time and plain fields.
+
+    :param stored: a record as Tidepool stores it.
+    :param row: what is shown.
+    """
+    if _milliseconds(stored.get("time")) != _milliseconds(row.get("time")):
+        return False
+    return all(
+        _equal(value, row.get(name))
+        for name, value in stored.items()
+        if isinstance(value, str | int | float) and name not in ("id", "time") and not name.endswith("Time")
+    )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    numbers = [value for value in (one, other) if isinstance(value, int | float)]
+    return math.isclose(*numbers, rel_tol=1e-9) if len(numbers) == 2 else bool(one == other)
+
+
+def _milliseconds(time: Any) -> tuple[int, int] | None:
+    moment = _moment(time)
+    return None if moment is None else (moment[0], moment[1] // 1_000_000)
+
+
+def _moment(time: Any) -> Moment | None:
+    instant = parse_instant(time) if isinstance(time, str) else None
+    return None if instant is None else instant.moment
+
+
+def _moment_of(time: datetime) -> Moment:
+    instant = parse_instant(time.isoformat())
+    assert instant is not None
+    return instant.moment
+
+
+def _datetime(moment: Moment) -> datetime:
+    return _FIRST + timedelta(seconds=moment[0] - _moment_of(_FIRST)[0])

@@ -1,0 +1,147 @@
+"""Batches of feeds: overlaps, edits, data that come late, deletions, staged over several runs."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from tests.faults.records import Record, device_id, record_of, spoiled
+
+DELETE_ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
+NONE = "org.tidepool.deduplicator.none"
+
+WAVES = 3
+"""Runs before which batches of a feed are staged, after the one in which nothing goes wrong."""
+
+
+@dataclass(frozen=True)
+class FeedBatchSpec:
+    """One batch of a feed.
+
+    :param name: its folder; a feed's batches follow each other by name.
+    :param feed: number of the feed.
+    :param wave: before which run it is staged.
+    :param records: minute and version of each record.
+    :param deletes: minutes whose records it deletes.
+    :param spoiled: records in it that the Platform refuses.
+    :param deduplicator: name of the deduplicator.
+    :param given: whether its records come with an origin id.
+    """
+
+    name: str
+    feed: int
+    wave: int
+    records: tuple[tuple[int, int], ...]
+    deletes: tuple[int, ...]
+    spoiled: int
+    deduplicator: str
+    given: bool
+
+    def line(self) -> str:
+        """Return what it is, for a person."""
+        edits = sum(version > 0 for _minute, version in self.records)
+        return (
+            f"  batch {self.name}: feed {self.feed}, before run {self.wave}, {len(self.records)} records"
+            f" ({edits} edited), {self.spoiled} spoiled, {len(self.deletes)} deletions,"
+            f" {self.deduplicator.rpartition('deduplicator.')[2]}"
+        )
+
+
+def feed_batches(chance: random.Random, *, first_wave: int, deletes: bool) -> tuple[FeedBatchSpec, ...]:
+    """Return the batches of one or two feeds.
+
+    :param first_wave: 0 if the first batches are uploaded before anything goes wrong.
+    :param deletes: whether batches delete records of earlier ones.
+    """
+    batches: list[FeedBatchSpec] = []
+    for feed in range(1, chance.choice((2, 2, 3))):
+        deduplicator = chance.choice((DELETE_ORIGIN, DELETE_ORIGIN, DELETE_ORIGIN, NONE))
+        given = deletes or chance.random() < 0.5
+        versions: dict[int, int] = {}
+        now = 0
+        for wave in range(first_wave, WAVES + 1):
+            for part in range(chance.choice((1, 1, 2))):
+                name = f"feed-{feed}-{wave}-{part}"
+                records, gone, now = _next(chance, versions, now, deletes=deletes and wave > first_wave)
+                spoilt = chance.randrange(3) if len(records) > 10 else 0
+                batches.append(FeedBatchSpec(name, feed, wave, records, gone, spoilt, deduplicator, given))
+    return tuple(batches)
+
+
+def _next(
+    chance: random.Random, versions: dict[int, int], now: int, *, deletes: bool
+) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...], int]:
+    """Return records and deletions of a feed's next batch, and the minute that it has come to.
+
+    :param versions: the version of each minute that was told so far; a batch brings it up to date.
+    """
+    overlap = range(max(0, now - chance.randrange(15)), now)
+    until = now + chance.randrange(10, 40)
+    told = {minute: versions.get(minute, 0) for minute in overlap}
+    for minute in range(now, until):
+        if chance.random() < 0.9:  # the others come late, with an overlap, or never
+            told[minute] = 0
+    edited = [minute for minute in versions if chance.random() < 0.1]
+    told |= {minute: versions[minute] + 1 for minute in edited}
+    gone: list[int] = []
+    if deletes:
+        gone = [minute for minute in versions if minute not in told and chance.random() < 0.15]
+        gone = gone or [minute for minute in list(versions)[:1] if told.pop(minute, None) is not None]
+    versions |= told
+    for minute in gone:
+        versions.pop(minute, None)
+    records = sorted(told.items())
+    if len(records) > 2:
+        # The same record twice in a batch: the later version counts.
+        minute, version = chance.choice(records)
+        records.append((minute, version + 1))
+        versions[minute] = version + 1
+    return tuple(records), tuple(gone), until
+
+
+def feed_records(batch: FeedBatchSpec) -> list[Record]:
+    """Return the records of a batch."""
+    records = [_record(batch.feed, minute, version) for minute, version in batch.records]
+    if not batch.given:
+        records = [_without_origins(record) for record in records]
+    first = 20_000 + 100 * batch.wave + 10 * int(batch.name[-1])
+    return records + [spoiled(batch.feed, first + number) for number in range(batch.spoiled)]
+
+
+def feed_manifest(batch: FeedBatchSpec) -> dict[str, Any]:
+    """Return what the manifest of a batch says, but for user and files."""
+    data_set = {
+        "dataSetType": "continuous",
+        "deviceId": device_id(batch.feed),
+        "client": {"name": f"org.example.feed-{batch.feed}", "version": "1.0.0"},
+        "deduplicator": {"name": batch.deduplicator},
+    }
+    return {"dataSet": data_set, "deletes": [{"id": one} for one in _deleted(batch)]}
+
+
+def _deleted(batch: FeedBatchSpec) -> list[str]:
+    """Return the origin ids of what a batch deletes: of each record, and of what is embedded in it."""
+    records = [_record(batch.feed, minute, 0) for minute in batch.deletes]
+    return [part["origin"]["id"] for record in records for part in (record, *_embedded(record))]
+
+
+def _record(feed: int, minute: int, version: int) -> Record:
+    """Return a version of a minute's record; its kind is the same in all of them."""
+    record = record_of(feed, minute, 1.0 + version, random.Random(f"{minute}"))
+    if record["type"] in ("cbg", "wizard"):
+        name = "value" if record["type"] == "cbg" else "carbInput"
+        record[name] = (record[name] + 7 * version) % 300
+    for part in _embedded(record):
+        part["origin"] = {"id": f"{part['origin']['id']}-inside"}
+    return record
+
+
+def _without_origins(record: Record) -> Record:
+    for part in (record, *_embedded(record)):
+        part.pop("origin", None)
+    return record
+
+
+def _embedded(record: Record) -> list[Record]:
+    return [record[name] for name in ("bolus", "status") if isinstance(record.get(name), dict)]
