@@ -226,3 +226,19 @@ def test_errors_say_what_to_do(world: FeedWorld) -> None:
     assert "another dataSet.client.name" in caught.value.remedy
     assert world.user not in str(caught.value)
     assert minute_of(5) not in str(caught.value)
+
+
+def test_a_forced_run_sends_a_batch_again_and_doubles_nothing(world: FeedWorld) -> None:
+    world.feed(readings(3), "b-0001")
+    world.feed([cbg(1, 9.0)], "b-0002")
+    outcome = world.run(run="run-2", force=True)
+
+    assert (outcome.codes, len(outcome.uploaded)) == ([], 2)
+    assert len(world.data_sets()) == 1
+    assert world.values()[minute_of(1)] == 9.0
+    assert world.all_right()
+
+
+def test_a_batch_of_a_feed_replaces_no_other(world: FeedWorld) -> None:
+    with pytest.raises(BatchError, match="feed-replaces"):
+        world.ready(readings(3), replaces="b-0000")

@@ -167,6 +167,8 @@ class DataSets:
     def due_for_check(self, before: datetime, limit: int) -> list[int]:
         """Return the batches whose verified data set was not read back for long, longest first.
 
+        Normal data sets only: what a batch has brought to a continuous one, later ones may have replaced.
+
         :param before: those that were verified and checked before this moment.
         :param limit: how many at most.
         """
@@ -179,6 +181,7 @@ class DataSets:
             .where(
                 batches.c.state == BatchState.VERIFIED,
                 data_sets.c.state == DataSetState.VERIFIED,
+                data_sets.c.data_set_type == "normal",
                 data_sets.c.ordinal == newest.scalar_subquery(),
                 last < before,
             )

@@ -108,6 +108,7 @@ class Devices:
                     .where(
                         batches.c.api_host == api_host,
                         batches.c.user_id.in_(part),
+                        batches.c.data_set_type == "normal",
                         data_sets.c.state == DataSetState.VERIFIED,
                     )
                     .group_by(batches.c.user_id, batches.c.device_id)
@@ -121,6 +122,7 @@ def _same_device(batch: BatchRow) -> ColumnElement[bool]:
         batches.c.api_host == batch.api_host,
         batches.c.user_id == batch.user_id,
         batches.c.device_id == batch.device_id,
+        batches.c.data_set_type == batch.data_set_type,
         batches.c.id.not_in([batch.id, *([] if batch.replaces is None else [batch.replaces])]),
     )
 

@@ -86,6 +86,8 @@ def checked_data_set(manifest: Manifest) -> Deduplicator:
         raise BatchError("deduplicator", detail="Tidepool knows none of this name")
     if manifest.data_set_type not in deduplicator.works_for:
         raise BatchError("deduplicator", detail=WHY_NOT_FOR[manifest.data_set_type])
+    if manifest.data_set_type == CONTINUOUS and manifest.replaces is not None:
+        raise BatchError("feed-replaces")
     for deletion in manifest.deletes:
         if deletion.time is not None and parse_instant(deletion.time) is None:
             raise BatchError("deletion-time")

@@ -14,6 +14,7 @@ from upath import UPath
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
+from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.checks import checked_batch, checked_data_set, replaced_batch
 from tidepool_ingest.prepare.filing import file_batch
@@ -86,7 +87,8 @@ def _prepare(
     ledger.batch_days.note(row.id, prepared.days)
     if summary.quarantined * 100 > options.max_quarantined_percent * summary.staged:
         raise TooManyRefusedError(named(batch.folder), summary, options.max_quarantined_percent)
-    if summary.accepted and opens_another(data_sets, options, run_id=run_id, asked_at=asked_at):
+    another = opens_another(data_sets, options, run_id=run_id, asked_at=asked_at)
+    if summary.accepted and another and row.data_set_type == NORMAL:
         deduplicator = checked_data_set(batch.manifest)
         check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
     if not begun:

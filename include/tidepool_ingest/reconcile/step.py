@@ -16,6 +16,7 @@ from upath import UPath
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, TaskOrigin
 from tidepool_ingest.ledger.errors import LeaseHeldError, LedgerUnavailableError
+from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.options import ReconcileOptions, RunOptions
 from tidepool_ingest.prepare import prepare_batch
 from tidepool_ingest.reconcile.counts import Reconciled
@@ -23,7 +24,7 @@ from tidepool_ingest.reconcile.leftovers import Leftovers
 from tidepool_ingest.staged_batch import ApiHostOf
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
-from tidepool_ingest.upload import BatchRecheck, BatchUpload
+from tidepool_ingest.upload import BatchRecheck, BatchUpload, ContinuousUpload
 from tidepool_ingest.upload import timing as timings
 from tidepool_ingest.upload.caution import UploadStoppedError
 from tidepool_ingest.upload.timing import Timing
@@ -120,13 +121,23 @@ class Reconciliation:
     # ---------------------------------------------------------------- left unfinished
 
     def _bring_to_an_end(self, row: BatchRow) -> None:
-        if row.state in NOT_WANTED or (row.state is BatchState.HELD and not self._is_closing(row)):
+        if row.data_set_type == CONTINUOUS:
+            self._go_on_with_feed(row)
+        elif row.state in NOT_WANTED or (row.state is BatchState.HELD and not self._is_closing(row)):
             self._delete(row, keep_whole=False)
         elif self._has_work_area(row) or self._prepared_again(row):
             self._upload(row)
             self._counts.finished += 1
         else:
             self._delete(self._ledger.batches.get(row.id), keep_whole=True)
+
+    def _go_on_with_feed(self, row: BatchRow) -> None:
+        """Bring a batch of a feed to its end, if it may; its data set holds others too and stays."""
+        if row.state in (*NOT_WANTED, BatchState.HELD):
+            return
+        if self._has_work_area(row) or self._prepared_again(row):
+            self._upload(row)
+            self._counts.finished += 1
 
     def _is_closing(self, row: BatchRow) -> bool:
         """Tell whether a batch may be visible already: it had passed every guard by then."""
@@ -155,7 +166,8 @@ class Reconciliation:
 
     def _upload(self, row: BatchRow) -> None:
         client, settings = self._client_of(row.connection)
-        upload = BatchUpload(
+        kind = ContinuousUpload if row.data_set_type == CONTINUOUS else BatchUpload
+        upload = kind(
             client, self._ledger, row, self._root, settings, origin=self._origin, timing=self._timing
         )
         self._at_work = upload

@@ -44,6 +44,10 @@ FAULTS: dict[str, Fault] = {
         "manifest.json names a deduplicator that Tidepool does not know or that cannot work for this set",
         "name one of docs/staging.md, or leave it out for the usual one of this type of data set",
     ),
+    "feed-replaces": Fault(
+        "manifest.json names a batch to replace, and is for a continuous data set",
+        "take out `replaces`: records replace those of the same origin, and `deletes` deletes",
+    ),
     "deletion-time": Fault(
         "a time under deletes in manifest.json is none",
         "write it as in records, for example 2026-03-05T07:30:00Z, or leave it out",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from tidepool_ingest.ledger import DataSetRow, DataSetState, Lease, Ledger
+from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.tidepool import TidepoolClient, TidepoolNotFoundError
 from tidepool_ingest.upload.caution import Caution
 
@@ -21,7 +22,10 @@ def delete_data_set(
     :param data_set: any one that was opened; deleting it again is no error.
     :param lease: the claim on its batch, under which the ledger is written.
     :param caution: covers the request.
+    :raises ValueError: it is a continuous one, which holds what all batches of its feed have brought.
     """
+    if data_set.data_set_type != NORMAL:
+        raise ValueError("a continuous data set is never deleted")
     caution.settle()
     ledger.data_sets.set_state(data_set.id, DataSetState.DELETING, lease=lease)
     try:

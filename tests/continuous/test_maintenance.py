@@ -1,0 +1,53 @@
+"""The maintenance job and feeds: it brings their batches to an end, and never deletes their data set."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.continuous.feeds import FeedWorld
+from tests.steps.world import readings
+from tidepool_ingest.ledger import BatchState
+from tidepool_ingest.options import ReconcileOptions
+from tidepool_ingest.reconcile import Reconciled, Reconciliation
+from tidepool_ingest.simulator import Fault
+from tidepool_ingest.tidepool import TidepoolUnreachableError
+
+
+def reconciled(world: FeedWorld) -> Reconciled:
+    return Reconciliation(
+        world.root,
+        world.ledger,
+        options=ReconcileOptions(older_than_minutes=0, check_after_days=0),
+        client_of=lambda connection: (world.client, world.settings),
+        api_host_of=world.host_of,
+        timing=world.timing,
+    ).run()
+
+
+def unfinished(world: FeedWorld) -> int:
+    world.feed(readings(5), "b-0001")
+    number = world.ready(readings(5, first=10), batch="b-0002")
+    world.simulator.faults.add(Fault.refused("post", 503, times=9))
+    with pytest.raises(TidepoolUnreachableError):
+        world.upload(number)
+    world.simulator.faults.clear()
+    return number
+
+
+def test_a_batch_that_was_left_is_brought_to_its_end(world: FeedWorld) -> None:
+    number = unfinished(world)
+    counts = reconciled(world)
+
+    assert (counts.unfinished, counts.finished, counts.deleted) == (1, 1, 0)
+    assert world.row(number).state == "verified"
+    assert len(world.values()) == 10
+
+
+def test_the_data_set_stays_whatever_became_of_a_batch(world: FeedWorld) -> None:
+    number = unfinished(world)
+    for state in (BatchState.HELD, BatchState.REPLACED):
+        world.ledger.batches.set_state(number, state)
+        assert reconciled(world).deleted == 0
+
+    assert len(world.data_sets()) == 1
+    assert len(world.values()) == 5
