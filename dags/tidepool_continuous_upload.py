@@ -5,7 +5,8 @@ from __future__ import annotations
 import pendulum
 from airflow.sdk import DAG, CronDataIntervalTimetable, task_group
 
-from tidepool_airflow import settings
+from tidepool_airflow import notices, settings
+from tidepool_airflow.assets import UPLOADS_OF_A_RUN
 from tidepool_airflow.operators import (
     TidepoolContinuousUploadOperator,
     TidepoolPlanOperator,
@@ -25,6 +26,7 @@ with DAG(
     max_active_tasks=8,
     params=upload_params(look_back_days=1),
     tags=["tidepool"],
+    deadline=notices.deadline(),
     default_args=settings.default_args(),
 ) as dag:
 
@@ -36,5 +38,10 @@ with DAG(
         prepare >> upload
 
     plan = TidepoolPlanOperator(task_id="plan", data_set_type="continuous")
-    report = TidepoolReportOperator(task_id="report", batches=plan.output)
+    report = TidepoolReportOperator(
+        task_id="report",
+        batches=plan.output,
+        outlets=[UPLOADS_OF_A_RUN],
+        on_failure_callback=notices.on_failure(),
+    )
     one_batch.expand(batch=plan.output) >> report

@@ -81,7 +81,7 @@ def test_every_dag_has_tags_and_says_what_it_does(bag: DagBag) -> None:
         assert dag.doc_md
 
 
-@pytest.mark.parametrize("dag_id", DAG_IDS)
+@pytest.mark.parametrize("dag_id", UPLOAD_DAG_IDS)
 def test_a_scheduled_dag_has_intervals_with_a_length_and_catches_nothing_up(bag: DagBag, dag_id: str) -> None:
     dag = bag.dags[dag_id]
 
@@ -89,7 +89,7 @@ def test_a_scheduled_dag_has_intervals_with_a_length_and_catches_nothing_up(bag:
     assert not dag.catchup
 
 
-@pytest.mark.parametrize("dag_id", DAG_IDS)
+@pytest.mark.parametrize("dag_id", UPLOAD_DAG_IDS)
 def test_a_dag_survives_serialization(bag: DagBag, dag_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A run in the same process leaves this off, as in a scheduler; the UI loads the links.
     monkeypatch.setattr(DagSerialization, "_load_operator_extra_links", True)
@@ -103,7 +103,7 @@ def test_a_dag_survives_serialization(bag: DagBag, dag_id: str, monkeypatch: pyt
     assert "Tidepool data set" in restored.task_dict["batch.upload"].extra_links
 
 
-@pytest.mark.parametrize("dag_id", DAG_IDS)
+@pytest.mark.parametrize("dag_id", UPLOAD_DAG_IDS)
 def test_the_last_task_runs_whatever_became_of_the_others(bag: DagBag, dag_id: str) -> None:
     dag = bag.dags[dag_id]
     (leaf,) = [task for task in dag.tasks if not task.downstream_task_ids]
@@ -113,7 +113,7 @@ def test_the_last_task_runs_whatever_became_of_the_others(bag: DagBag, dag_id: s
     assert not any(task.is_teardown or task.is_setup for task in dag.tasks)
 
 
-@pytest.mark.parametrize("dag_id", DAG_IDS)
+@pytest.mark.parametrize("dag_id", UPLOAD_DAG_IDS)
 def test_templates_carry_numbers_and_places_only(bag: DagBag, dag_id: str) -> None:
     # What is rendered is kept in Airflow's own database and shown in its UI.
     rendered = {name for task in bag.dags[dag_id].tasks for name in task.template_fields}
