@@ -51,7 +51,7 @@ class Protocol(RuleBasedStateMachine):
         super().__init__()
         self._stack = ExitStack()
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tidepool-protocol-")))
-        self._world = self._stack.enter_context(a_world(folder, empty_ledger()))
+        self._world = self._stack.enter_context(a_world(folder, empty_ledger(), World))
         self._world.timed(doubt=LATEST_COMMIT + 0.2, lease=1.0, request=0.3, close_turn=5.0, patience=0.2)
         self._patch = self._stack.enter_context(pytest.MonkeyPatch.context())
         self._patch.setattr("tidepool_ingest.ledger.slow_downs.FIRST_PAUSE_SECONDS", 0.02)

@@ -92,7 +92,7 @@ def is_done(world: World, number: int) -> bool:
 
 @pytest.fixture(scope="module")
 def shared_world(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path) -> Iterator[World]:
-    with a_world(tmp_path_factory.mktemp("reconcile"), empty_ledger) as world:
+    with a_world(tmp_path_factory.mktemp("reconcile"), empty_ledger, World) as world:
         yield world
 
 
