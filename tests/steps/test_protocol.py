@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.faults.catalogue import LATEST_COMMIT, REMOTE, Kind
 from tests.steps.conftest import a_world
 from tests.steps.killing import Killed, Killer
-from tests.steps.world import HASH, NONE, ORIGIN, readings, wizard
+from tests.steps.world import HASH, NONE, ORIGIN, World, readings, wizard
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger
 from tidepool_ingest.ledger.errors import LeaseHeldError
