@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults.records import Record, device_id, record_of, spoiled
+from tests.faults.records import Record, device_id, record_of, spoilt_ones
 
 DELETE_ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
 NONE = "org.tidepool.deduplicator.none"
@@ -106,7 +106,7 @@ def feed_records(batch: FeedBatchSpec) -> list[Record]:
     if not batch.given:
         records = [_without_origins(record) for record in records]
     first = 20_000 + 100 * batch.wave + 10 * int(batch.name[-1])
-    return records + [spoiled(batch.feed, first + number) for number in range(batch.spoiled)]
+    return records + spoilt_ones(batch.feed, first, batch.spoiled)
 
 
 def feed_manifest(batch: FeedBatchSpec) -> dict[str, Any]:

@@ -18,10 +18,11 @@ import requests
 from tests.faults.children import start, stop
 from tests.faults.feeds import FeedBatchSpec, feed_manifest, feed_records
 from tests.faults.journal import Journal
-from tests.faults.records import device_id, file_name, records_of, spoiled
+from tests.faults.records import STRICTER, device_id, file_name, records_of, spoilt_ones
 from tests.faults.schedule import BatchSpec, Schedule
 from tidepool_ingest.simulator import Fault, Simulator
 from tidepool_ingest.simulator.accounts import Accounts
+from tidepool_ingest.simulator.rules import Rule
 
 DAY = date(2026, 3, 9)
 USER = "c0ffee4711"
@@ -101,8 +102,7 @@ def stage(place: Place, batch: BatchSpec | FeedBatchSpec, seed: str) -> None:
 
 def _records(batch: BatchSpec, seed: str) -> list[dict[str, Any]]:
     records = records_of(batch.device, batch.first, batch.count, dose=batch.dose, seed=seed)
-    records += [spoiled(batch.device, 10_000 + batch.first + number) for number in range(batch.spoiled)]
-    return records
+    return records + spoilt_ones(batch.device, 10_000 + batch.first, batch.spoiled)
 
 
 def _manifest(batch: BatchSpec) -> dict[str, Any]:
@@ -112,10 +112,14 @@ def _manifest(batch: BatchSpec) -> dict[str, Any]:
 
 
 @contextmanager
-def simulated(place: Place, schedule: Schedule) -> Iterator[tuple[Place, Tidepool]]:
-    """Run a simulator in a process of its own, which outlives the workers that are killed."""
+def simulated(place: Place, schedule: Schedule, *, stricter: bool) -> Iterator[tuple[Place, Tidepool]]:
+    """Run a simulator in a process of its own, which outlives the workers that are killed.
+
+    :param stricter: whether it refuses some of what local validation accepts.
+    """
     address = place.folder / "address"
-    pid = start(lambda: _serve(place.store, address, schedule.number), place.folder / "simulator.log")
+    rules = (STRICTER,) if stricter else ()
+    pid = start(lambda: _serve(place.store, address, schedule.number, rules), place.folder / "simulator.log")
     try:
         deadline = time.monotonic() + START_SECONDS
         while not address.exists():
@@ -128,13 +132,14 @@ def simulated(place: Place, schedule: Schedule) -> Iterator[tuple[Place, Tidepoo
         stop(pid)
 
 
-def _serve(store: Path, address: Path, number: int) -> None:
+def _serve(store: Path, address: Path, number: int, rules: tuple[Rule, ...]) -> None:
     accounts = Accounts()
     accounts.add_user("patient", user_id=USER)
     accounts.grant("service", of="patient")
     parent = os.getppid()
     # Every other schedule has the Platform's undoing of a close at its worst.
     with Simulator(store, accounts=accounts, seed=number, undo_loses=bool(number % 2)) as simulator:
+        simulator.rules.add(*rules)
         part = address.with_suffix(".part")
         part.write_text(simulator.base_url)
         part.replace(address)

@@ -42,8 +42,9 @@ class PlainUpload:
         origin: TaskOrigin,
         timing: Timing,
         at_once: int,
+        max_refused_percent: float,
     ) -> None:
-        del origin, timing, at_once
+        del origin, timing, at_once, max_refused_percent
         self._client = client
         self._ledger = ledger
         self._batch = batch

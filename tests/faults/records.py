@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from tidepool_ingest.simulator.rules import Rule
+
 Record = dict[str, Any]
 
 CANARY = "Canary"
@@ -18,6 +20,11 @@ CANARY_RATE = 0.7319733141
 """A planted number, with more digits than a time in a log has."""
 
 MG_DL = "mg/dL"
+
+HIGHEST_SMBG = 598
+"""This Tidepool refuses meter readings above it, mg/dL: a rule that the model does not know."""
+
+STRICTER = Rule(type="smbg", pointer="/value", above=HIGHEST_SMBG)
 
 
 def device_id(device: int) -> str:
@@ -48,8 +55,23 @@ def records_of(device: int, first: int, count: int, *, dose: float, seed: str) -
     ]
 
 
-def spoiled(device: int, number: int) -> Record:
-    """Return a record that the Platform refuses; the value it would quote is a canary."""
+def spoilt_ones(device: int, first: int, count: int) -> list[Record]:
+    """Return records that end in quarantine: every other one only Tidepool itself refuses, at its post.
+
+    :param first: number of the first of them.
+    """
+    return [
+        _refused_by_tidepool(device, first + at) if at % 2 else _spoiled(device, first + at)
+        for at in range(count)
+    ]
+
+
+def _refused_by_tidepool(device: int, number: int) -> Record:
+    return _base("smbg", device, number) | {"units": MG_DL, "value": HIGHEST_SMBG + 1}
+
+
+def _spoiled(device: int, number: int) -> Record:
+    """Return a record that local validation refuses; the value it would quote is a canary."""
     return _base("cbg", device, number) | {"units": MG_DL, "value": f"{CANARY}Value-{number}"}
 
 

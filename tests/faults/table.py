@@ -58,6 +58,7 @@ def _totals(outcomes: Sequence[Outcome]) -> dict[str, int]:
         "  chunks removed and sent again": sum(verdict.sent_again for verdict in verdicts),
         "  data sets given up and redone": sum(verdict.given_up for verdict in verdicts),
         "  closes asked again": sum(outcome.closed_again for outcome in outcomes),
+        "records that only Tidepool refused": sum(verdict.refused_late for verdict in verdicts),
         "rows superseded by newer ones": sum(verdict.superseded for verdict in verdicts),
         "unreachable empty data sets": sum(verdict.unreachable for verdict in verdicts),
         "lost": sum(verdict.lost for verdict in verdicts),

@@ -40,6 +40,7 @@ class Verdict:
     :param foreign: rows that were never staged, or refused.
     :param left_open: data sets that hold data which nobody sees.
     :param unreachable: empty data sets that no route can find.
+    :param refused_late: records that local validation accepted and Tidepool refused.
     :param sent_again: chunks removed and sent again.
     :param given_up: data sets deleted and begun anew.
     :param wrong: what else is not as it should be.
@@ -51,6 +52,7 @@ class Verdict:
     left_open: int = 0
     unreachable: int = 0
     superseded: int = 0
+    refused_late: int = 0
     sent_again: int = 0
     given_up: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -92,6 +94,7 @@ def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
             "SELECT upload_id, state, expected_rows, visible_rows + coalesce(superseded_rows, 0), batch"
             " FROM data_sets"
         ).fetchall()
+        verdict.refused_late = ledger.execute("SELECT count(*) FROM refusals").fetchone()[0]
         verdict.sent_again = ledger.execute("SELECT coalesce(sum(attempts - 1), 0) FROM chunks").fetchone()[0]
         verdict.given_up = sum(state == "deleted" for _, state, *_ in sets)
         verified = {upload_id for upload_id, state, *_ in sets if state == "verified"}

@@ -138,6 +138,7 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
             origin=origin,
             timing=TIMING,
             at_once=task.at_once,
+            max_refused_percent=options.max_quarantined_percent,
         )
         summary = upload.run()
     return {"end": "done", "summary": {**prepared.model_dump(mode="json"), **vars(summary)}}
