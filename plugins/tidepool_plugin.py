@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.plugins_manager import AirflowPlugin
 
 from tidepool_airflow.links import TidepoolDataSetLink
-from tidepool_airflow.portless_test import PortlessConnectionTest
+from tidepool_airflow.portless_connections import PortlessConnectionTest
 
 
 class TidepoolPlugin(AirflowPlugin):

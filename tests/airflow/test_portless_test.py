@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from tidepool_airflow.portless_test import PATH, PortlessConnectionTest
+from tidepool_airflow.portless_connections import PATH, PortlessConnectionTest
 
 ASKED = {
     "conn_type": "tidepool",

@@ -13,7 +13,7 @@ from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.options import CHUNK_BYTES
 from tidepool_ingest.prepare.editing import Editing
-from tidepool_ingest.prepare.feed_sorting import FeedSorter
+from tidepool_ingest.prepare.feeds.sorting import FeedSorter
 from tidepool_ingest.prepare.glucose_guard import GlucoseGuard
 from tidepool_ingest.prepare.places import Places
 from tidepool_ingest.prepare.record_checks import RecordChecker

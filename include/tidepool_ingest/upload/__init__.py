@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from tidepool_ingest.upload.body import data_set_body
-from tidepool_ingest.upload.continuous import ContinuousUpload
-from tidepool_ingest.upload.feed import Feed, check_data_set_type, continuous_data_set, refuse_to_close
-from tidepool_ingest.upload.feed_errors import FeedError
+from tidepool_ingest.upload.feeds.errors import FeedError
+from tidepool_ingest.upload.feeds.keeper import (
+    Feed,
+    check_data_set_type,
+    continuous_data_set,
+    refuse_to_close,
+)
+from tidepool_ingest.upload.feeds.step import ContinuousUpload
 from tidepool_ingest.upload.recheck import BatchRecheck, ChangedSinceError, Rechecked
 from tidepool_ingest.upload.step import CHUNKS_AT_ONCE, BatchUpload
 from tidepool_ingest.upload.summary import UploadSummary

@@ -43,7 +43,7 @@ from tidepool_ingest.upload.attempt import Attempt
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.closing import Closing
 from tidepool_ingest.upload.deleting import delete_data_set
-from tidepool_ingest.upload.feed import Feed, check_data_set_type, claim_for_normal
+from tidepool_ingest.upload.feeds.keeper import Feed, check_data_set_type, claim_for_normal
 from tidepool_ingest.upload.job import job_of
 from tidepool_ingest.upload.opening import Opening
 from tidepool_ingest.upload.pace import Pace

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from tidepool_ingest.model.deduplicators import NONE, Deduplicator
 from tidepool_ingest.staging.work_area import Chunk
-from tidepool_ingest.upload.feed_contents import FeedRecords
+from tidepool_ingest.upload.feeds.contents import FeedRecords
 from tidepool_ingest.upload.identify import Identified, identified
 from tidepool_ingest.upload.job import UploadJob
 

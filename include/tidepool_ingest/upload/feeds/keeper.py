@@ -25,7 +25,7 @@ from tidepool_ingest.tidepool import (
 )
 from tidepool_ingest.upload import timing as timings
 from tidepool_ingest.upload.caution import Caution
-from tidepool_ingest.upload.feed_errors import FeedError
+from tidepool_ingest.upload.feeds.errors import FeedError
 from tidepool_ingest.upload.pace import Pace
 from tidepool_ingest.upload.timing import Timing
 

@@ -21,8 +21,8 @@ from tidepool_ingest.model.deduplicators import (
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import origin_id_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
-from tidepool_ingest.upload.feed_contents import FeedContents
-from tidepool_ingest.upload.feed_verify import is_version, says_the_same
+from tidepool_ingest.upload.feeds.contents import FeedContents
+from tidepool_ingest.upload.feeds.verify import is_version, says_the_same
 
 NEVER: Final = (-1, 0)
 """Before every moment: what has no ``origin.time`` is newer than nothing."""

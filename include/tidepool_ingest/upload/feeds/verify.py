@@ -17,7 +17,7 @@ from typing import Any, Final
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import origin_id_of
-from tidepool_ingest.upload.feed_contents import ExpectedRow, FeedContents, Moment
+from tidepool_ingest.upload.feeds.contents import ExpectedRow, FeedContents, Moment
 
 GAP_SECONDS: Final = 6 * 3600
 """A longer time without records is not read back."""

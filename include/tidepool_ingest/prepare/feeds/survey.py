@@ -22,7 +22,7 @@ from tidepool_ingest.model.deduplicators import (
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import Origin, parts_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
-from tidepool_ingest.prepare.origins import Originated
+from tidepool_ingest.prepare.feeds.origins import Originated
 from tidepool_ingest.prepare.seen import SeenDigests
 from tidepool_ingest.staging.manifest import Manifest
 

@@ -14,8 +14,8 @@ from typing import Any, Final, Self
 from tidepool_ingest.model import Problem, deduplicator_named
 from tidepool_ingest.model.deduplicators import DATA_SET_DELETE_ORIGIN_OLDER, REPLACED_ONLY_BY_NEWER
 from tidepool_ingest.prepare.editing import Editing
-from tidepool_ingest.prepare.origin_survey import OriginSurvey
-from tidepool_ingest.prepare.origins import Originated, OriginGiver
+from tidepool_ingest.prepare.feeds.origins import Originated, OriginGiver
+from tidepool_ingest.prepare.feeds.survey import OriginSurvey
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.prepare.seen import SeenDigests
 from tidepool_ingest.prepare.sorting import RecordSorter, Sorted, SortedBlock

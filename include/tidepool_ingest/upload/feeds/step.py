@@ -29,11 +29,11 @@ from tidepool_ingest.tidepool import (
 )
 from tidepool_ingest.upload.attempt import Attempt
 from tidepool_ingest.upload.caution import Caution
-from tidepool_ingest.upload.feed import Feed, FeedKeeper, check_data_set_type
-from tidepool_ingest.upload.feed_contents import FeedContents, FeedRecords
-from tidepool_ingest.upload.feed_drops import may_drop, predicted_drops
-from tidepool_ingest.upload.feed_errors import FeedError
-from tidepool_ingest.upload.feed_verify import (
+from tidepool_ingest.upload.feeds.contents import FeedContents, FeedRecords
+from tidepool_ingest.upload.feeds.drops import may_drop, predicted_drops
+from tidepool_ingest.upload.feeds.errors import FeedError
+from tidepool_ingest.upload.feeds.keeper import Feed, FeedKeeper, check_data_set_type
+from tidepool_ingest.upload.feeds.verify import (
     FeedComparison,
     FeedVerificationError,
     compare_feed,
