@@ -28,7 +28,7 @@ from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
 from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
 from tidepool_ingest.tidepool import ClientSettings, connect, host_of
-from tidepool_ingest.upload import BatchUpload
+from tidepool_ingest.upload import BatchUpload, UploadWishes
 from tidepool_ingest.window import Window
 
 ROUND_TRIP_SECONDS = 0.2
@@ -119,7 +119,14 @@ def _uploaded(folder: Path, roles: dict[str, Any], lines: Sequence[bytes], at_on
     prepare_batch(UPath(root), row, ledger=ledger, options=options, api_host_of=lambda _: host)
     started = time.process_time()
     with connect(settings) as client:
-        BatchUpload(client, ledger, ledger.batches.get(number), UPath(root), settings, at_once=at_once).run()
+        BatchUpload(
+            client,
+            ledger,
+            ledger.batches.get(number),
+            UPath(root),
+            settings,
+            wishes=UploadWishes(at_once=at_once),
+        ).run()
     cpu_seconds = time.process_time() - started
     (data_set,) = ledger.data_sets.of_batch(number)
     chunks = ledger.data_sets.chunks_of(data_set.id).values()

@@ -18,23 +18,20 @@ from tidepool_airflow.ledger import DEFAULT_LEDGER_CONN_ID, open_ledger
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger.errors import LedgerConfigurationError
 from tidepool_ingest.ledger.tokens import LedgerRefreshTokens
-from tidepool_ingest.options import MAX_QUARANTINED_PERCENT
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient, connect, environment, host_of
 from tidepool_ingest.tidepool.errors import TidepoolConfigurationError
 from tidepool_ingest.upload import (
-    CHUNKS_AT_ONCE,
     BatchUpload,
     ContinuousUpload,
     Feed,
+    UploadWishes,
     continuous_data_set,
     data_set_body,
     refuse_to_close,
 )
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from upath import UPath
 
     from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
@@ -181,13 +178,9 @@ class TidepoolHook(BaseHook):
         batch: BatchRow,
         *,
         ledger: Ledger,
+        wishes: UploadWishes | None = None,
         origin: TaskOrigin | None = None,
         on_open: Callable[[str], None] | None = None,
-        force: bool = False,
-        allow_older: bool = False,
-        at_once: int = CHUNKS_AT_ONCE,
-        max_refused_percent: float = MAX_QUARANTINED_PERCENT,
-        asked_at: datetime | None = None,
     ) -> BatchUpload:
         """Return the upload of a prepared batch: its ``run()`` opens, uploads, closes and verifies.
 
@@ -197,13 +190,9 @@ class TidepoolHook(BaseHook):
         :param root: the staging root.
         :param batch: the batch, prepared.
         :param ledger: remembers each step.
+        :param wishes: what the run wants of it.
         :param origin: the task at work.
         :param on_open: told the data set's id the moment it is known.
-        :param force: open another data set even if the batch is verified in one.
-        :param allow_older: close it even after a newer batch of its device.
-        :param at_once: chunks that may be on their way at the same time.
-        :param max_refused_percent: share of refused records, by Tidepool itself too, above which it stops.
-        :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
         """
         upload = ContinuousUpload if batch.data_set_type == "continuous" else BatchUpload
         return upload(
@@ -212,13 +201,9 @@ class TidepoolHook(BaseHook):
             batch,
             root,
             self.settings,
+            wishes=wishes,
             origin=origin,
             on_open=on_open,
-            force=force,
-            allow_older=allow_older,
-            at_once=at_once,
-            max_refused_percent=max_refused_percent,
-            asked_at=asked_at,
         )
 
     def test_connection(self) -> tuple[bool, str]:

@@ -22,7 +22,7 @@ from tidepool_ingest.tidepool import (
     TidepoolDataSetClosedError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.upload import UploadSummary, data_set_body
+from tidepool_ingest.upload import UploadSummary, UploadWishes, data_set_body
 from tidepool_ingest.upload.timing import Timing
 
 Result = TypeVar("Result")
@@ -41,10 +41,9 @@ class PlainUpload:
         *,
         origin: TaskOrigin,
         timing: Timing,
-        at_once: int,
-        max_refused_percent: float,
+        wishes: UploadWishes,
     ) -> None:
-        del origin, timing, at_once, max_refused_percent
+        del origin, timing, wishes
         self._client = client
         self._ledger = ledger
         self._batch = batch

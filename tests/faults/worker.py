@@ -24,7 +24,7 @@ from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
 from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
 from tidepool_ingest.tidepool import settings as client_settings
 from tidepool_ingest.tidepool.exchange import Timeouts
-from tidepool_ingest.upload import BatchUpload, ContinuousUpload
+from tidepool_ingest.upload import BatchUpload, ContinuousUpload, UploadWishes
 from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.window import Window
 
@@ -137,8 +137,7 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
             settings,
             origin=origin,
             timing=TIMING,
-            at_once=task.at_once,
-            max_refused_percent=options.max_quarantined_percent,
+            wishes=UploadWishes(at_once=task.at_once, max_refused_percent=options.max_quarantined_percent),
         )
         summary = upload.run()
     return {"end": "done", "summary": {**prepared.model_dump(mode="json"), **vars(summary)}}

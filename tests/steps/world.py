@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
 from tidepool_ingest.tidepool.transport import new_session
-from tidepool_ingest.upload import BatchUpload, UploadSummary
+from tidepool_ingest.upload import BatchUpload, UploadSummary, UploadWishes
 from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.window import Window
 
@@ -252,13 +252,16 @@ class World:
         self, number: int, *, run: str = "run-1", try_number: int = 1, **more: Any
     ) -> BatchUpload:
         origin = TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number)
+        wished = {field.name for field in fields(UploadWishes)}
+        wishes = {name: more.pop(name) for name in wished & more.keys()}
         return self.uploader(
             self.client,
             self.ledger,
             self.row(number),
             self.root,
             self.settings,
-            **{"origin": origin, "timing": self.timing, "at_once": self.at_once, **more},
+            wishes=UploadWishes(**{"at_once": self.at_once, **wishes}),
+            **{"origin": origin, "timing": self.timing, **more},
         )
 
     def upload(self, number: int, **more: Any) -> UploadSummary:

@@ -12,11 +12,11 @@ from tidepool_ingest.upload.feeds.keeper import (
 )
 from tidepool_ingest.upload.feeds.step import ContinuousUpload
 from tidepool_ingest.upload.recheck import BatchRecheck, ChangedSinceError, Rechecked
-from tidepool_ingest.upload.step import CHUNKS_AT_ONCE, BatchUpload
+from tidepool_ingest.upload.step import BatchUpload
 from tidepool_ingest.upload.summary import UploadSummary
+from tidepool_ingest.upload.wishes import UploadWishes
 
 __all__ = [
-    "CHUNKS_AT_ONCE",
     "BatchRecheck",
     "BatchUpload",
     "ChangedSinceError",
@@ -25,6 +25,7 @@ __all__ = [
     "FeedError",
     "Rechecked",
     "UploadSummary",
+    "UploadWishes",
     "check_data_set_type",
     "continuous_data_set",
     "data_set_body",

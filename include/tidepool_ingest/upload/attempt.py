@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from datetime import datetime
 
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import HeldError
@@ -25,8 +24,6 @@ class Attempt(ABC):
     :param lease: the claim, under which the ledger is written.
     :param caution: covers the requests.
     :param on_open: told the data set's id the moment it is known.
-    :param force: upload the batch again even if it is verified.
-    :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
     """
 
     def __init__(
@@ -35,17 +32,12 @@ class Attempt(ABC):
         lease: Lease,
         caution: Caution,
         on_open: Callable[[str], None],
-        *,
-        force: bool,
-        asked_at: datetime | None,
     ) -> None:
         self._job = job
         self._lease = lease
         self._caution = caution
         self._on_open = on_open
-        self._force = force
         self._refused = RefusedRecords(job, lease)
-        self._asked_at = asked_at
 
     def run(self) -> UploadSummary:
         """Bring the batch to verified, from wherever an earlier attempt left it."""
@@ -70,7 +62,8 @@ class Attempt(ABC):
         latest = self._latest()
         if latest is None or latest.state is not DataSetState.VERIFIED or latest.upload_id is None:
             return None
-        if self._force and not latest.was_verified_by(self._job.origin.run_id, self._asked_at):
+        wishes = self._job.wishes
+        if wishes.force and not latest.was_verified_by(self._job.origin.run_id, wishes.asked_at):
             return None
         if self._job.batch.state is not BatchState.VERIFIED:
             # The attempt that verified the data set ended before it could note so of the batch.

@@ -72,7 +72,7 @@ class Closing:
 
     def _close_in_order(self, data_set: DataSetRow, caution: Caution) -> bool:
         """Close the set unless it is older than what is verified; tell whether a doubt is left."""
-        if not self._job.allow_older:
+        if not self._job.wishes.allow_older:
             try:
                 check_order(self._job.ledger, self._job.batch, self._job.deduplicator)
             except OlderThanUploadedError:

@@ -14,6 +14,7 @@ from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
 from tidepool_ingest.upload.body import data_set_body, deduplicator_of
 from tidepool_ingest.upload.timing import Timing
+from tidepool_ingest.upload.wishes import UploadWishes
 
 
 @dataclass
@@ -43,10 +44,8 @@ class UploadJob:
     :param deduplicator: the data set's.
     :param origin: the task at work, for the ledger.
     :param timing: how long steps may take.
+    :param wishes: what the run wants of it.
     :param chosen_ids: whether ids of data sets are chosen here.
-    :param allow_older: close its data set even after a newer one of its device.
-    :param at_once: chunks of it that may be under way at the same time.
-    :param max_refused_percent: share of refused records above which it is not uploaded, 0 to 100.
     :param counts: what its requests have come to.
     """
 
@@ -59,9 +58,7 @@ class UploadJob:
     deduplicator: Deduplicator
     origin: TaskOrigin
     timing: Timing
-    at_once: int
-    max_refused_percent: float
-    allow_older: bool = False
+    wishes: UploadWishes
     chosen_ids: bool = False
     counts: Counts = field(default_factory=Counts)
 
@@ -75,9 +72,7 @@ def job_of(
     *,
     origin: TaskOrigin | None,
     timing: Timing,
-    at_once: int,
-    max_refused_percent: float,
-    allow_older: bool = False,
+    wishes: UploadWishes,
 ) -> UploadJob:
     """Return the job of uploading a prepared batch.
 
@@ -100,8 +95,6 @@ def job_of(
         deduplicator=deduplicator_of(body),
         origin=origin or TaskOrigin(),
         timing=timing,
-        at_once=at_once,
-        max_refused_percent=max_refused_percent,
-        allow_older=allow_older,
+        wishes=wishes,
         chosen_ids=settings.chosen_ids,
     )

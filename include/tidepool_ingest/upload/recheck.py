@@ -34,6 +34,7 @@ from tidepool_ingest.upload.reading_back import read_back_later
 from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.upload.turn import take_turn
 from tidepool_ingest.upload.verify import Comparison
+from tidepool_ingest.upload.wishes import UploadWishes
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +105,7 @@ class BatchRecheck:
             settings,
             origin=None,
             timing=timing or timings.USUAL,
-            at_once=1,
-            max_refused_percent=100,
+            wishes=UploadWishes(),
         )
         self._stopping = threading.Event()
 

@@ -123,12 +123,12 @@ class RefusedRecords:
             return
         refused = prepared.quarantined + late
         travelling = sum(chunk.records for chunk in prepared.chunks)
-        if refused * 100 > self._job.max_refused_percent * prepared.records or late == travelling:
+        if refused * 100 > self._job.wishes.max_refused_percent * prepared.records or late == travelling:
             raise TooManyRefusedByTidepoolError(
                 self._job.batch.label,
                 refused,
                 prepared.records,
-                self._job.max_refused_percent,
+                self._job.wishes.max_refused_percent,
                 live=self._job.body["dataSetType"] != NORMAL,
             )
 

@@ -82,7 +82,7 @@ class Sending:
         resumed = len(chunks) - len(waiting)
         self._job.counts.resumed += resumed
         if waiting:
-            self._all(iter(waiting), min(self._job.at_once, len(waiting)))
+            self._all(iter(waiting), min(self._job.wishes.at_once, len(waiting)))
         log.info(
             "Data set %s holds %d chunks, %d of them from an earlier attempt.",
             self._upload_id,

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from upath import UPath
@@ -33,7 +32,6 @@ from tidepool_ingest.ledger import (
     lease_of_batch,
 )
 from tidepool_ingest.model.deduplicators import NORMAL
-from tidepool_ingest.options import MAX_QUARANTINED_PERCENT
 from tidepool_ingest.tidepool import (
     ClientSettings,
     TidepoolClient,
@@ -54,14 +52,12 @@ from tidepool_ingest.upload.summary import UploadSummary
 from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.upload.verify import Comparison, VerificationError
 from tidepool_ingest.upload.ways import StartOverError
+from tidepool_ingest.upload.wishes import UploadWishes
 
 log = logging.getLogger(__name__)
 
 DATA_SETS_AN_ATTEMPT = 2
 """How many data sets one attempt may begin: the first, and one more where the first had to be given up."""
-
-CHUNKS_AT_ONCE = 4
-"""Chunks of one data set that are under way at the same time, unless somebody says otherwise."""
 
 
 class BatchUpload:
@@ -72,13 +68,10 @@ class BatchUpload:
     :param batch: the prepared batch.
     :param root: the staging root, in which its work area lies.
     :param settings: name the client where the manifest does not.
+    :param wishes: what the run wants of it.
     :param origin: the task at work, for the ledger.
     :param on_open: told the data set's id the moment it is known.
-    :param force: open another data set even if the batch is verified in one.
-    :param at_once: chunks that may be under way at the same time.
-    :param max_refused_percent: share of refused records, by Tidepool itself too, above which it stops.
     :param timing: how long steps may take; ``timing.USUAL`` when left out.
-    :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
     """
 
     def __init__(
@@ -89,14 +82,10 @@ class BatchUpload:
         root: UPath,
         settings: ClientSettings,
         *,
+        wishes: UploadWishes | None = None,
         origin: TaskOrigin | None = None,
         on_open: Callable[[str], None] | None = None,
-        force: bool = False,
-        allow_older: bool = False,
-        at_once: int = CHUNKS_AT_ONCE,
-        max_refused_percent: float = MAX_QUARANTINED_PERCENT,
         timing: Timing | None = None,
-        asked_at: datetime | None = None,
     ) -> None:
         self._job = job_of(
             client,
@@ -106,13 +95,9 @@ class BatchUpload:
             settings,
             origin=origin,
             timing=timing or timings.USUAL,
-            at_once=at_once,
-            max_refused_percent=max_refused_percent,
-            allow_older=allow_older,
+            wishes=wishes or UploadWishes(),
         )
         self._on_open = on_open or (lambda data_set_id: None)
-        self._force = force
-        self._asked_at = asked_at
         self._stopping = threading.Event()
 
     def run(self) -> UploadSummary:
@@ -128,8 +113,7 @@ class BatchUpload:
         with job.ledger.leases.held(lease_of_batch(job.batch.id), seconds=job.timing.lease) as lease:
             pace = Pace(job.ledger.slow_downs, job.batch.api_host, job.timing.patience)
             caution = Caution(job.timing, pace, (lease,), (self._stopping,))
-            attempt = _Attempt(job, lease, caution, self._on_open, force=self._force, asked_at=self._asked_at)
-            return attempt.run()
+            return _Attempt(job, lease, caution, self._on_open).run()
 
     def stop(self) -> None:
         """Let :meth:`run` end before its next request; quick, and safe to call from a signal handler."""

@@ -57,7 +57,7 @@ class TidepoolUploadOperator(TidepoolOperator):
         from tidepool_airflow import metrics
         from tidepool_airflow.mapping import skip_without_batch
         from tidepool_ingest.counts import counts_of
-        from tidepool_ingest.upload import check_data_set_type
+        from tidepool_ingest.upload import UploadWishes, check_data_set_type
 
         metrics.begun(context)
         options = self.options(context)
@@ -82,11 +82,9 @@ class TidepoolUploadOperator(TidepoolOperator):
                 ledger=ledger,
                 origin=origin_of(context),
                 on_open=opened,
-                force=options.force,
-                allow_older=options.allow_older,
-                at_once=options.chunks_at_once(self.parallel_chunks),
-                max_refused_percent=options.max_quarantined_percent,
-                asked_at=context["dag_run"].start_date,
+                wishes=UploadWishes.of(
+                    options, at_once=self.parallel_chunks, asked_at=context["dag_run"].start_date
+                ),
             )
             started = time.monotonic()
             summary = self._upload.run()

@@ -69,10 +69,7 @@ class ContinuousUpload(BatchUpload):
         with job.ledger.leases.held(feed.lease_name, seconds=timing.lease, wait=timing.close_turn) as lease:
             pace = Pace(job.ledger.slow_downs, job.batch.api_host, timing.patience)
             caution = Caution(timing, pace, (lease,), (self._stopping,))
-            attempt = _Attempt(
-                feed, job, lease, caution, self._on_open, force=self._force, asked_at=self._asked_at
-            )
-            return attempt.run()
+            return _Attempt(feed, job, lease, caution, self._on_open).run()
 
 
 class _Attempt(Attempt):
