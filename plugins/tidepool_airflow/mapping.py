@@ -17,6 +17,8 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
+    from tidepool_ingest.ledger import BatchRow
+
 NO_BATCH = 0
 """Stands in a plan where an earlier one of the same run had one batch more. The ledger counts from 1."""
 
@@ -35,6 +37,17 @@ def never_shorter(batches: Sequence[int], context: Mapping[str, Any]) -> list[in
     if len(batches) > before:
         store.set(LONGEST_KEY, len(batches), retention=NEVER_EXPIRE)
     return [*batches, *[NO_BATCH] * (before - len(batches))]
+
+
+def skip_in_its_place(row: BatchRow) -> None:
+    """Skip a task whose batch another one has been staged in the place of: it is cleared by mistake, or late.
+
+    :param row: the batch as the ledger has it now.
+    """
+    from tidepool_ingest.ledger import IN_ITS_PLACE
+
+    if row.state in IN_ITS_PLACE:
+        raise AirflowSkipException("Another batch has been staged in the place of this one.")
 
 
 def skip_without_batch(batch: int, context: Context) -> None:

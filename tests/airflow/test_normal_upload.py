@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.airflow.conftest import TODAY, World, readings, stage
+from tidepool_airflow.operators import TidepoolPrepareOperator
+from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.sample import SAMPLE_USERS
 from tidepool_ingest.sample.checker.check import check
 from tidepool_ingest.simulator import Fault
@@ -280,9 +282,30 @@ def test_what_would_show_records_twice_has_to_be_confirmed(world: World) -> None
     sent = world.posts()
 
     assert world.run({"force": True}).state == "failed"
-    assert [(one.state, one.reason) for one in world.sessions()] == [("held", "would-double")]
+    assert [(one.state, one.reason) for one in world.sessions()] == [("verified", None)]
     assert world.posts() == sent
     assert world.run().state == "success"
     assert [one.state for one in world.sessions()] == ["verified"]
     assert world.run({"force": True, "allow_doubling": True}).state == "success"
     assert world.posts() > sent
+
+
+def test_a_run_passes_over_what_another_batch_was_staged_in_the_place_of(world: World) -> None:
+    stage(world.staging, readings(3))
+    ledger = Ledger(f"sqlite:///{world.ledger_file}")
+    prepare = TidepoolPrepareOperator.execute
+
+    def overtaken(operator: TidepoolPrepareOperator, context: Any) -> Any:
+        ledger.batches.set_state(int(operator.batch), BatchState.REPLACED)
+        return prepare(operator, context)
+
+    world.monkeypatch.setattr(TidepoolPrepareOperator, "execute", overtaken)
+    run = world.run()
+    ledger.close()
+
+    assert (run.state, run.tasks["batch.prepare", 0], run.tasks["batch.upload", 0]) == (
+        "success",
+        "skipped",
+        "skipped",
+    )
+    assert world.simulator.requests == []

@@ -40,6 +40,8 @@ QUICK: dict[tuple[Any, str], Any] = {
 
 TIMING = Timing(
     request=1.2,
+    begin=0.6,
+    read_back=1.2,
     doubt=0.9,
     lease=2.4,
     close_turn=6.0,

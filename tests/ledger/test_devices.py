@@ -11,6 +11,8 @@ from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, T
 FIRST, SECOND = date(2026, 1, 2), date(2026, 1, 3)
 EARLIER, LATER = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
 
+VERIFIED = [DataSetState.VERIFIED]
+
 
 def batch(ledger: Ledger, name: str, day: date, days: tuple[date, ...] = (), **more: Any) -> BatchRow:
     given = {"content_key": (name * 64)[:64], "batch_id": name, "folder": f"/{name}", "day": day}
@@ -40,12 +42,12 @@ def test_newer_verified_batches_of_a_device(ledger: Ledger) -> None:
         verified(ledger, row)
     batch(ledger, "e", SECOND, (SECOND,))
 
-    assert ledger.devices.newer_verified(older, sharing_days=True) == {sharing.id: SECOND}
-    assert ledger.devices.newer_verified(older, sharing_days=False) == {sharing.id: SECOND, apart.id: SECOND}
-    assert ledger.devices.newer_verified(older, sharing_days=True, deduplicators=("none",)) == {}
-    assert ledger.devices.newer_verified(sharing, sharing_days=False) == {}
+    assert ledger.devices.newer(older, VERIFIED, sharing_days=True) == {sharing.id: SECOND}
+    assert ledger.devices.newer(older, VERIFIED, sharing_days=False) == {sharing.id: SECOND, apart.id: SECOND}
+    assert ledger.devices.newer(older, VERIFIED, sharing_days=True, deduplicators=("none",)) == {}
+    assert ledger.devices.newer(sharing, VERIFIED, sharing_days=False) == {}
     ledger.batches.note_replaced(older.id, sharing.id)
-    assert ledger.devices.newer_verified(ledger.batches.get(older.id), sharing_days=True) == {}
+    assert ledger.devices.newer(ledger.batches.get(older.id), VERIFIED, sharing_days=True) == {}
     assert ledger.devices.newest_verified_days("api.example.org", ["0123456789"]) == {
         ("0123456789", "device-1"): SECOND,
         ("0123456789", "device-2"): SECOND,

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import BatchState, Ledger
@@ -106,3 +108,38 @@ def test_one_who_was_overtaken_cannot_write_any_more(ledger: Ledger) -> None:
                 ledger.batches.set_state(batch, BatchState.FAILED, lease=stalled)
 
     assert ledger.batches.get(batch).state is BatchState.VERIFIED
+
+
+def test_a_holder_that_wakes_up_in_the_middle_of_a_takeover_keeps_its_claim_or_learns_of_it(
+    ledger: Ledger,
+) -> None:
+    other = Ledger(ledger.database.engine.url.render_as_string(hide_password=False))
+    with ledger.leases.held("batch:1", seconds=0.2) as mine:
+        time.sleep(0.3)
+        mine._seconds = 60
+        woken: list[threading.Thread] = []
+        lost: list[LeaseLostError] = []
+
+        def wake() -> None:
+            try:
+                mine.ensure(0.1)
+            except LeaseLostError as error:
+                lost.append(error)
+
+        def between(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if statement.startswith("SELECT leases") and not woken:
+                woken.append(threading.Thread(target=wake))
+                woken[0].start()
+                woken[0].join(1)
+
+        event.listen(other.database.engine, "after_cursor_execute", between)
+        taken = True
+        try:
+            with other.leases.held("batch:1", seconds=60):
+                woken[0].join()
+        except LeaseHeldError:
+            taken = False
+        woken[0].join()
+    other.close()
+
+    assert taken == bool(lost)

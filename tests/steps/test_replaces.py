@@ -129,7 +129,7 @@ def calls_of_a_replacement(world: World, monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 STEPS = [
-    *["set_state", "begin_opening", "open_data_set", "set_state"],
+    *["begin_upload", "begin_opening", "open_data_set", "set_state"],
     *["begin_chunk", "upload_data", "chunk_stored"],
     *["set_state", "close_data_set", "set_state", "read_data"],
     *["set_state", "set_state", "delete_data_set", "set_state", "read_data"],

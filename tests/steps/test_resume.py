@@ -38,7 +38,7 @@ def staged(world: World, deduplicator: str = HASH) -> int:
 
 
 CALLS = [
-    "set_state",
+    "begin_upload",
     "begin_opening",
     "open_data_set",
     "set_state",

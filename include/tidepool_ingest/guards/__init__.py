@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidepool_ingest.guards.held import HeldError
+from tidepool_ingest.guards.in_its_place import InItsPlaceError, check_not_in_its_place
 from tidepool_ingest.guards.opt_ins import DoublingError, TruncateError, check_doubling, check_truncate
 from tidepool_ingest.guards.order import OlderThanUploadedError, check_order, compares_days
 from tidepool_ingest.guards.replacing import replaced_by
@@ -10,9 +11,11 @@ from tidepool_ingest.guards.replacing import replaced_by
 __all__ = [
     "DoublingError",
     "HeldError",
+    "InItsPlaceError",
     "OlderThanUploadedError",
     "TruncateError",
     "check_doubling",
+    "check_not_in_its_place",
     "check_order",
     "check_truncate",
     "compares_days",

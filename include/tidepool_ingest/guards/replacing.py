@@ -17,8 +17,8 @@ def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
     :param row: the batch that replaces.
     :param name: the id of the batch it names, ``None`` when it names none.
     :param ledger: knows the user's batches.
-    :raises BatchError: ``replaces-itself``, ``replaces-unknown``, ``replaces-other-device`` or
-        ``replaces-not-verified``.
+    :raises BatchError: ``replaces-itself``, ``replaces-unknown``, ``replaces-other-device``,
+        ``replaces-ambiguous`` or ``replaces-not-verified``.
     """
     if name is None:
         return None
@@ -45,11 +45,13 @@ def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> in
         if one.state is DataSetState.VERIFIED
     }
     for one in named:
-        if one.state is BatchState.CORRECTED:
-            if row.replaces == one.id:
-                return one.id
-        elif one.id in verified:
+        if one.state is BatchState.CORRECTED and row.replaces == one.id:
             return one.id
+    candidates = [one.id for one in named if one.state is not BatchState.CORRECTED and one.id in verified]
+    if len(candidates) > 1:
+        raise BatchError("replaces-ambiguous")
+    if candidates:
+        return candidates[0]
     corrected = any(one.state is BatchState.CORRECTED for one in named)
     raise BatchError(
         "replaces-not-verified",

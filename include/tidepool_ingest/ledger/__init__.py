@@ -17,11 +17,12 @@ from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
 from tidepool_ingest.ledger.migrating import migrate
 from tidepool_ingest.ledger.refusals import Refusal, Refusals
 from tidepool_ingest.ledger.slow_downs import SlowDowns
-from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger.states import GIVEN_UP, IN_ITS_PLACE, BatchState, ChunkState, DataSetState
 from tidepool_ingest.ledger.unfinished import Unfinished
 
 __all__ = [
     "GIVEN_UP",
+    "IN_ITS_PLACE",
     "BatchDays",
     "BatchRow",
     "BatchState",

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, insert, select, update
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.errors import UnknownBatchError
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import batches
-from tidepool_ingest.ledger.states import BatchState
+from tidepool_ingest.ledger.schema import batches, data_sets
+from tidepool_ingest.ledger.states import GIVEN_UP, IN_ITS_PLACE, BatchState, DataSetState
 
 T = TypeVar("T")
 
@@ -82,6 +82,7 @@ class Batches:
                     batches.c.folder == found.folder,
                     batches.c.content_key != found.content_key,
                     batches.c.state.in_(NEVER_OPENED),
+                    ~_may_hold_data(),
                 )
                 .values(state=BatchState.REPLACED, updated_at=now)
             )
@@ -89,13 +90,17 @@ class Batches:
             if known is None:
                 values = {**vars(found), "state": BatchState.PLANNED, "created_at": now, "updated_at": now}
                 connection.execute(insert(batches).values(values))
-            elif not known.state.is_done and known.folder != found.folder:
+            elif known.state is BatchState.REPLACED or (
+                not known.state.is_done and known.folder != found.folder
+            ):
                 moved = {
                     "folder": found.folder,
                     "batch_id": found.batch_id,
                     "day": found.day,
                     "label": found.label,
                 }
+                if known.state is BatchState.REPLACED:
+                    moved["state"] = BatchState.PLANNED  # its content lies in staging once more
                 connection.execute(
                     update(batches).where(batches.c.id == known.id).values(**moved, updated_at=now)
                 )
@@ -158,6 +163,21 @@ class Batches:
         """
         self._set(batch, lease, state=state, reason=reason)
 
+    def begin_upload(self, batch: int, *, lease: Lease | None = None) -> bool:
+        """Note that a batch is being uploaded, unless another one shows in its place.
+
+        :param batch: its number.
+        :param lease: the claim under which this is written.
+        :return: whether it may be uploaded.
+        """
+        with writing_under(self._database, lease) as connection:
+            begun = connection.execute(
+                update(batches)
+                .where(batches.c.id == batch, batches.c.state.not_in(IN_ITS_PLACE))
+                .values(state=BatchState.UPLOADING, reason=None, updated_at=datetime.now(UTC))
+            )
+        return bool(begun.rowcount)
+
     def set_counts(self, batch: int, **counts: int) -> None:
         """Note what became of a batch's records.
 
@@ -180,6 +200,12 @@ class Batches:
                 update(batches).where(batches.c.id == batch).values(**values, updated_at=datetime.now(UTC))
             )
             connection.execute(changed)
+
+
+def _may_hold_data() -> ColumnElement[bool]:
+    """Return the condition that Tidepool may hold data of a batch."""
+    empty = (DataSetState.OPENING, *GIVEN_UP)
+    return exists().where(data_sets.c.batch == batches.c.id, data_sets.c.state.not_in(empty))
 
 
 def _by_content(connection: Connection, api_host: str, content_key: str) -> BatchRow | None:

@@ -200,6 +200,12 @@ class DataSets:
                 .values(**vars(origin), updated_at=datetime.now(UTC))
             )
 
+    def get(self, data_set: int) -> DataSetRow:
+        """Return one data set as it is noted now."""
+        asked = select(data_sets).where(data_sets.c.id == data_set)
+        with self._database.reading() as connection:
+            return _data_set(connection.execute(asked).one())
+
     def of_batch(self, batch: int) -> list[DataSetRow]:
         """Return every data set that was begun for a batch, oldest first."""
         return self.of_batches([batch])

@@ -25,14 +25,20 @@ class Devices:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def newer_verified(
-        self, batch: BatchRow, *, sharing_days: bool, deduplicators: Collection[str] | None = None
+    def newer(
+        self,
+        batch: BatchRow,
+        states: Collection[DataSetState],
+        *,
+        sharing_days: bool,
+        deduplicators: Collection[str] | None = None,
     ) -> dict[int, date]:
-        """Return the staged days of batches of a later day that have a verified data set, by batch.
+        """Return the staged days of batches of a later day that have a data set in some state, by batch.
 
         :param batch: the batch in question.
+        :param states: of the data set.
         :param sharing_days: only those that have records on a day on which it has some.
-        :param deduplicators: only those whose verified data set has one of these; ``None`` for all.
+        :param deduplicators: only those whose data set has one of these; ``None`` for all.
         """
         asked = (
             select(batches.c.id, batches.c.day)
@@ -40,7 +46,7 @@ class Devices:
             .where(
                 _same_device(batch),
                 batches.c.day > batch.day,
-                data_sets.c.state == DataSetState.VERIFIED,
+                data_sets.c.state.in_(states),
             )
             .distinct()
         )

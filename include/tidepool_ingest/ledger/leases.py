@@ -191,7 +191,11 @@ class Leases:
                 fence = present.fence + 1
                 taken = connection.execute(
                     update(leases)
-                    .where(leases.c.name == name, leases.c.fence == present.fence)
+                    .where(
+                        leases.c.name == name,
+                        leases.c.fence == present.fence,
+                        leases.c.expires_at <= now,  # its holder may have come back to life meanwhile
+                    )
                     .values(fence=fence, **values)
                 )
                 return (_Claim(name, owner, fence), seconds) if taken.rowcount else (None, seconds)

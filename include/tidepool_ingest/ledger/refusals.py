@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Lease, writing_under
@@ -56,6 +56,11 @@ class Refusals:
             ]
             if rows:
                 connection.execute(insert(refusals), rows)
+
+    def forget(self, batch: int) -> None:
+        """Forget what was refused of a batch; Tidepool will say so again."""
+        with self._database.writing() as connection:
+            connection.execute(delete(refusals).where(refusals.c.batch == batch))
 
     def of_batch(self, batch: int) -> dict[int, Refusal]:
         """Return the refused records of a batch by their place among the accepted ones."""

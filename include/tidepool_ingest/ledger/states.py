@@ -33,6 +33,10 @@ class BatchState(StrEnum):
         return self in (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED, BatchState.CORRECTED)
 
 
+IN_ITS_PLACE = (BatchState.CORRECTED, BatchState.REPLACED)
+"""States of a batch in whose place another one shows, or is about to: it is not uploaded again."""
+
+
 class DataSetState(StrEnum):
     """Where one data set stands. Each *…ing* is an intent, written before the request is sent."""
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.guards import HeldError
+from tidepool_ingest.guards import HeldError, InItsPlaceError, check_not_in_its_place
 from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.options import RunOptions
@@ -53,11 +53,21 @@ def prepare_batch(
     """
     try:
         return _prepare(root, row, ledger, options, api_host_of, run_id, asked_at)
+    except InItsPlaceError:
+        raise
     except IngestError as error:
         if error.disposition is not Disposition.RETRIABLE:
-            state = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
-            ledger.batches.set_state(row.id, state, reason=error.code)
+            _note_failure(row.id, error, ledger)
         raise
+
+
+def _note_failure(batch: int, error: IngestError, ledger: Ledger) -> None:
+    """Note why a batch stopped; one that Tidepool may hold data of stays what it is."""
+    state = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
+    if any(one.state.may_hold_data for one in ledger.data_sets.of_batch(batch)):
+        state = ledger.batches.get(batch).state
+    if state is not BatchState.VERIFIED:
+        ledger.batches.set_state(batch, state, reason=error.code)
 
 
 def _prepare(
@@ -69,6 +79,7 @@ def _prepare(
     run_id: str | None,
     asked_at: datetime | None,
 ) -> PrepareSummary:
+    check_not_in_its_place(ledger.batches.get(row.id))
     batch = checked_batch(root, row, ledger, api_host_of)
     ledger.batches.note_replaced(row.id, replaced_batch(batch, row, ledger))
     row = ledger.batches.get(row.id)
@@ -77,6 +88,9 @@ def _prepare(
     begun = any(one.state.may_hold_data for one in data_sets)
     prepared = work.load()
     # A data set that was begun goes on with the chunk plan it was begun with.
+    if prepared is None:
+        # Made anew, perhaps by other rules: the places of what Tidepool refused may be others.
+        ledger.refusals.forget(row.id)
     if prepared is None or not (begun or prepared.chunk_records == options.chunk_records):
         prepared = file_batch(batch, work, chunk_records=options.chunk_records)
     refusals = ledger.refusals.of_batch(row.id).values()

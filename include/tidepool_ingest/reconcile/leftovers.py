@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Ledger, lease_of_batch
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, DataSetState, Ledger, lease_of_batch
 from tidepool_ingest.tidepool import TidepoolClient, TidepoolNotFoundError
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.deleting import delete_data_set
@@ -15,7 +15,7 @@ from tidepool_ingest.upload.verify import Shown
 
 
 class UnverifiableError(IngestError):
-    """A closed data set shows as many rows as it should, and nothing is left to compare them with.
+    """A closed data set shows rows, and nothing is left to compare them with.
 
     :param batch: the batch's label.
     """
@@ -24,8 +24,8 @@ class UnverifiableError(IngestError):
 
     def __init__(self, batch: str) -> None:
         super().__init__(
-            f"Batch {batch} is closed and shows as many rows as it should, but was never verified, and its "
-            "work area and staged files are gone. It is left as it is.",
+            f"Batch {batch} is closed and shows records, but was never verified, and its work area and "
+            "staged files are gone or hold something else. It is left as it is.",
             remedy="Stage the batch again where it lay, and run its day; or delete the data set.",
             code="unverifiable",
         )
@@ -55,11 +55,12 @@ class Leftovers:
         self._timing = timing
         self._stopping = stopping
 
-    def delete(self, *, keep_whole: bool) -> int:
+    def delete(self) -> int:
         """Delete what is unfinished; return how many data sets that were.
 
-        :param keep_whole: leave a closed set that shows as many rows as it should: what it was made from is
-            gone, and it may be all that is left of the data.
+        A closed set that shows anything is left: it may be all that is left of the data, and rows of it may
+        rightly be hidden by newer ones.
+
         :raises UnverifiableError: there is such a set.
         :raises LeaseHeldError: if another task is at work on the batch.
         """
@@ -76,14 +77,18 @@ class Leftovers:
                 if data_set.upload_id is None:
                     self._ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
                 else:
-                    if keep_whole and self._is_whole(data_set, caution):
+                    if self._shows_anything(data_set, caution):
                         raise UnverifiableError(self._batch.label)
                     delete_data_set(self._client, self._ledger, data_set, lease, caution)
                     deleted += 1
+            if self._batch.state is BatchState.UPLOADING:
+                # Nothing of it is at Tidepool any more; the reason why it could not go on is noted already.
+                reason = self._ledger.batches.get(self._batch.id).reason
+                self._ledger.batches.set_state(self._batch.id, BatchState.FAILED, reason=reason, lease=lease)
         return deleted
 
-    def _is_whole(self, data_set: DataSetRow, caution: Caution) -> bool:
-        """Tell whether a set is closed and shows as many rows as it should, each once."""
+    def _shows_anything(self, data_set: DataSetRow, caution: Caution) -> bool:
+        """Tell whether a set is closed, stands, and shows records."""
         if data_set.state not in (DataSetState.CLOSING, DataSetState.CLOSED):
             return False
         upload_id = str(data_set.upload_id)
@@ -93,7 +98,6 @@ class Leftovers:
         except TidepoolNotFoundError:
             return False
         shown = caution.ask(
-            lambda: Shown.of(self._client.read_data(self._batch.user_id, upload_id=upload_id))
+            lambda: Shown.of(caution.watch(self._client.read_data(self._batch.user_id, upload_id=upload_id)))
         )
-        counts = shown.rows.values()
-        return not shown.deleted and sum(counts) == data_set.expected_rows and set(counts) <= {1}
+        return bool(shown.rows) and not shown.deleted

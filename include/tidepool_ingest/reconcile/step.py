@@ -124,12 +124,12 @@ class Reconciliation:
         if row.data_set_type == CONTINUOUS:
             self._go_on_with_feed(row)
         elif row.state in NOT_WANTED or (row.state is BatchState.HELD and not self._is_closing(row)):
-            self._delete(row, keep_whole=False)
+            self._delete(row)
         elif self._has_work_area(row) or self._prepared_again(row):
             self._upload(row)
             self._counts.finished += 1
         else:
-            self._delete(self._ledger.batches.get(row.id), keep_whole=True)
+            self._delete(self._ledger.batches.get(row.id))
 
     def _go_on_with_feed(self, row: BatchRow) -> None:
         """Bring a batch of a feed to its end, if it may; its data set holds others too and stays."""
@@ -173,10 +173,10 @@ class Reconciliation:
         self._at_work = upload
         upload.run()
 
-    def _delete(self, row: BatchRow, *, keep_whole: bool) -> None:
+    def _delete(self, row: BatchRow) -> None:
         client, _settings = self._client_of(row.connection)
         leftovers = Leftovers(client, self._ledger, row, self._timing, self._stopping)
-        self._counts.deleted += leftovers.delete(keep_whole=keep_whole)
+        self._counts.deleted += leftovers.delete()
 
     # ---------------------------------------------------------------- verified
 

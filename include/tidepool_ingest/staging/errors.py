@@ -72,6 +72,10 @@ FAULTS: dict[str, Fault] = {
         "manifest.json names a batch to replace that is of another device",
         "correct `replaces`, or the deviceId of the dataSet",
     ),
+    "replaces-ambiguous": Fault(
+        "manifest.json names a batch to replace, and its folder has held several that are verified",
+        "delete the wrong data set by hand, and leave `replaces` out",
+    ),
     "replaces-not-verified": Fault(
         "manifest.json names a batch to replace that is not verified in Tidepool",
         "let that batch be verified first; if it is not to be uploaded at all, take it out of staging and "

@@ -17,6 +17,7 @@ from urllib3.exceptions import NewConnectionError
 
 from tidepool_ingest import __version__
 from tidepool_ingest.tidepool.answers import TRACE_ID_PATTERN, Answer, Call, Purpose, trace_id_of
+from tidepool_ingest.tidepool.begin_by import is_too_late
 from tidepool_ingest.tidepool.environments import is_loopback
 from tidepool_ingest.tidepool.errors import (
     TidepoolConfigurationError,
@@ -132,6 +133,13 @@ class Transport:
         host = urlsplit(call.url).hostname or ""
         hide_paths(host)
         sending = len(call.body or b"") / SLOWEST_SEND_BYTES_PER_SECOND
+        if call.purpose is Purpose.WRITE and is_too_late():
+            return TidepoolUnreachableError(
+                call.operation,
+                reason="it could not be begun in time, and was not sent",
+                place=place_of(call),
+                trace_id=trace_id,
+            )
         try:
             response = self._session.request(
                 call.method,

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.guards import HeldError
+from tidepool_ingest.guards import HeldError, InItsPlaceError, check_not_in_its_place
 from tidepool_ingest.ledger import BatchState, DataSetRow, DataSetState, Lease
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.job import UploadJob
@@ -41,10 +41,16 @@ class Attempt(ABC):
 
     def run(self) -> UploadSummary:
         """Bring the batch to verified, from wherever an earlier attempt left it."""
-        if done := self._done():
+        batch = self._job.ledger.batches.get(self._job.batch.id)
+        check_not_in_its_place(batch)
+        if done := self._done(batch.state):
             return done
         try:
+            if not self._job.ledger.batches.begin_upload(batch.id, lease=self._lease):
+                raise InItsPlaceError(batch.label)
             return self._until_verified()
+        except InItsPlaceError:
+            raise
         except IngestError as error:
             if error.disposition is not Disposition.RETRIABLE:
                 self._note_failure(error)
@@ -58,14 +64,14 @@ class Attempt(ABC):
         begun = self._job.ledger.data_sets.of_batch(self._job.batch.id)
         return begun[-1] if begun else None
 
-    def _done(self) -> UploadSummary | None:
+    def _done(self, state: BatchState) -> UploadSummary | None:
         latest = self._latest()
         if latest is None or latest.state is not DataSetState.VERIFIED or latest.upload_id is None:
             return None
         wishes = self._job.wishes
         if wishes.force and not latest.was_verified_by(self._job.origin.run_id, wishes.asked_at):
             return None
-        if self._job.batch.state is not BatchState.VERIFIED:
+        if state is not BatchState.VERIFIED:
             # The attempt that verified the data set ended before it could note so of the batch.
             self._set_batch(BatchState.VERIFIED)
         self._on_open(latest.upload_id)

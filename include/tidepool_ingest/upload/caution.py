@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +18,7 @@ from typing import TypeVar
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import Lease
 from tidepool_ingest.tidepool import TidepoolBusyError, TidepoolError, TidepoolUnreachableError
+from tidepool_ingest.tidepool.begin_by import begun_within
 from tidepool_ingest.upload.pace import Pace
 from tidepool_ingest.upload.timing import Timing
 
@@ -36,6 +37,9 @@ class UploadStoppedError(IngestError):
             code="upload-stopped",
         )
 
+
+ROWS_BETWEEN_LOOKS = 500
+"""Rows of a read-back after which the claims are looked at again."""
 
 POLL_SECONDS = 0.2
 """How often a wait looks whether somebody said stop."""
@@ -88,11 +92,11 @@ class Caution:
         """
         if any(stop.is_set() for stop in self._stops):
             raise UploadStoppedError
-        self._claim()
+        self._claim(self._timing.request)
 
-    def _claim(self) -> None:
+    def _claim(self, seconds: float) -> None:
         for lease in self._leases:
-            lease.ensure(self._timing.request)
+            lease.ensure(seconds)
 
     def send(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
         """Send a request that changes something, and return what it returns.
@@ -128,12 +132,27 @@ class Caution:
                     raise
         raise AssertionError("an upload makes at least one attempt at a step")
 
+    def watch(self, rows: Iterable[Result]) -> Iterator[Result]:
+        """Yield what a read-back brings, and keep the claims while it comes.
+
+        :param rows: the read-back, not begun yet.
+        :raises LeaseLostError: another task has taken over: what is read says nothing any more.
+        """
+        self._claim(self._timing.read_back)
+        for number, row in enumerate(rows, 1):
+            if number % ROWS_BETWEEN_LOOKS == 0:
+                self._claim(self._timing.read_back)
+            yield row
+        self._claim(self._timing.request)
+
     @contextmanager
     def _covering(self) -> Iterator[None]:
         """Cover a request that changes something: the claims outlive it, and its doubt if it leaves one."""
-        self._claim()  # once more: it may have waited for its turn
+        # Once more, for it may have waited for its turn; and for as long as it can be carried out late.
+        self._claim(self._timing.request + self._timing.doubt)
         try:
-            yield
+            with begun_within(self._timing.begin):
+                yield
         except BaseException as error:
             # What is no answer of Tidepool's, a signal for example, leaves the request in doubt too.
             if not isinstance(error, TidepoolError) or getattr(error, "ambiguous", False):

@@ -25,7 +25,7 @@ from tidepool_ingest.upload.verify import Comparison
 from tidepool_ingest.upload.ways import StartOverError
 
 BEGUN_TO_CLOSE = (DataSetState.CLOSING, DataSetState.CLOSED)
-"""States of a data set that an earlier attempt left at its close: newer ones may have been closed since."""
+"""States of a data set that an earlier attempt left at its close."""
 
 
 class Closing:
@@ -115,12 +115,14 @@ class Closing:
         wait = self._job.timing.visible_wait if patiently else self._job.timing.visible_poll
         give_up = time.monotonic() + wait
         while True:
-            comparison = caution.ask(lambda: read_back(self._job, data_set, refused))
+            comparison = caution.ask(lambda: read_back(self._job, data_set, refused, caution))
             if comparison.is_exact:
                 return comparison
             if time.monotonic() >= give_up:
                 break
             time.sleep(self._job.timing.visible_poll)
-        if data_set.state not in BEGUN_TO_CLOSE:
-            return comparison
-        return caution.ask(lambda: read_back_later(self._job, data_set, refused))
+        # Others of the device may have been closed since: an earlier attempt's close was noted long ago, and
+        # of our own the ledger knows by now.
+        begun = data_set.state in BEGUN_TO_CLOSE
+        noted = data_set if begun else self._job.ledger.data_sets.get(data_set.id)
+        return caution.ask(lambda: read_back_later(self._job, noted, refused, caution))

@@ -6,29 +6,36 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from tidepool_ingest.ledger import DataSetRow, DataSetState
+from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.job import UploadJob
 from tidepool_ingest.upload.superseded import TRUNCATING, later_sets, superseded_rows
 from tidepool_ingest.upload.verify import Comparison, Shown, compare
 
 
-def read_back(job: UploadJob, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+def read_back(
+    job: UploadJob, data_set: DataSetRow, refused: AbstractSet[int], caution: Caution
+) -> Comparison:
     """Read a data set back and compare it, record by record.
 
     :param job: the batch.
     :param data_set: its data set.
     :param refused: places, among the accepted records, of those that Tidepool refused.
+    :param caution: keeps the claims while it is read.
     """
-    return _compared(job, str(data_set.upload_id), _shown(job, data_set), refused)
+    return _compared(job, str(data_set.upload_id), _shown(job, data_set, caution), refused)
 
 
-def read_back_later(job: UploadJob, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+def read_back_later(
+    job: UploadJob, data_set: DataSetRow, refused: AbstractSet[int], caution: Caution
+) -> Comparison:
     """Do the same when other data sets of the device may have been closed meanwhile, and have hidden rows.
 
     :param job: the batch.
     :param data_set: its data set.
     :param refused: places, among the accepted records, of those that Tidepool refused.
+    :param caution: keeps the claims while it is read.
     """
-    shown = _shown(job, data_set)
+    shown = _shown(job, data_set, caution)
     upload_id = str(data_set.upload_id)
     comparison = _compared(job, upload_id, shown, refused)
     if comparison.is_exact:
@@ -40,13 +47,19 @@ def read_back_later(job: UploadJob, data_set: DataSetRow, refused: AbstractSet[i
         return replace(comparison, missing=(), deleted=False, superseded=max(gone, 0))
     seen_whole = data_set.state is DataSetState.VERIFIED
     hidden = superseded_rows(
-        job, upload_id, shown, frozenset(comparison.missing), only_by=None if seen_whole else later
+        job,
+        upload_id,
+        shown,
+        frozenset(comparison.missing),
+        only_by=None if seen_whole else later,
+        caution=caution,
     )
     return _compared(job, upload_id, shown, refused, hidden) if hidden else comparison
 
 
-def _shown(job: UploadJob, data_set: DataSetRow) -> Shown:
-    return Shown.of(job.client.read_data(job.batch.user_id, upload_id=str(data_set.upload_id)))
+def _shown(job: UploadJob, data_set: DataSetRow, caution: Caution) -> Shown:
+    rows = job.client.read_data(job.batch.user_id, upload_id=str(data_set.upload_id))
+    return Shown.of(caution.watch(rows))
 
 
 def _compared(

@@ -154,7 +154,7 @@ class BatchRecheck:
         refused = frozenset(self._job.ledger.refusals.of_batch(self._job.batch.id))
         with ExitStack() as turn:
             covered = caution.under(take_turn(turn, self._job, caution))
-            return covered.ask(lambda: read_back_later(self._job, data_set, refused))
+            return covered.ask(lambda: read_back_later(self._job, data_set, refused, covered))
 
     def _note_right(self, data_set: DataSetRow, comparison: Comparison, lease: Lease) -> None:
         job = self._job

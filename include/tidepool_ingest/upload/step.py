@@ -125,7 +125,6 @@ class _Attempt(Attempt):
 
     def _until_verified(self) -> UploadSummary:
         job = self._job
-        self._set_batch(BatchState.UPLOADING)
         feed = Feed(job.batch.api_host, job.batch.user_id, job.body)
         claim_for_normal(job.client, job.ledger, feed, self._caution)
         comparison: Comparison | None = None
@@ -164,6 +163,7 @@ class _Attempt(Attempt):
                 self._refused.finish()
                 raise
             self._refused.finish()
+            self._refused.check()  # what an earlier attempt noted may be too many already
         closing = Closing(job, self._lease, self._caution)
         return closing.close_and_look(data_set, self._refused.ordinals)
 

@@ -18,6 +18,7 @@ from tidepool_ingest.ledger import DataSetRow
 from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
 from tidepool_ingest.model.deduplicators import DEDUPLICATORS, AtClose
 from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.identify import identified
 from tidepool_ingest.upload.job import UploadJob
 from tidepool_ingest.upload.verify import Shown
@@ -72,6 +73,7 @@ def superseded_rows(
     missing: AbstractSet[int],
     *,
     only_by: Collection[str] | None,
+    caution: Caution,
 ) -> frozenset[str]:
     """Return the identifiers of missing rows that another data set of the device shows.
 
@@ -81,6 +83,7 @@ def superseded_rows(
     :param missing: places, among the accepted records, of those that are not shown or only in part.
     :param only_by: ids of the data sets that count. ``None`` for all: right for what has been seen whole
         once, since its close had hidden whatever was older.
+    :param caution: keeps the claims while it is read.
     """
     if job.deduplicator.at_close is not AtClose.ARCHIVES_EQUAL or not missing:
         return frozenset()
@@ -99,7 +102,7 @@ def superseded_rows(
         start=start,
         end=end,
     )
-    for datum in read_back:
+    for datum in caution.watch(read_back):
         stamp = datum.get("_deduplicator")
         by = datum.get("uploadId")
         if isinstance(stamp, dict) and by != upload_id and (only_by is None or by in only_by):

@@ -28,7 +28,7 @@ class TidepoolPrepareOperator(TidepoolOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Prepare the batch."""
         from tidepool_airflow import metrics
-        from tidepool_airflow.mapping import skip_without_batch
+        from tidepool_airflow.mapping import skip_in_its_place, skip_without_batch
         from tidepool_ingest.prepare import prepare_batch
 
         metrics.begun(context)
@@ -37,6 +37,7 @@ class TidepoolPrepareOperator(TidepoolOperator):
         with self.ledger() as ledger:
             row = ledger.batches.get(int(self.batch))
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]
+            skip_in_its_place(row)
             summary = prepare_batch(
                 self.root(options),
                 row,

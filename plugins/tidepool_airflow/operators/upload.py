@@ -55,7 +55,7 @@ class TidepoolUploadOperator(TidepoolOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the batch."""
         from tidepool_airflow import metrics
-        from tidepool_airflow.mapping import skip_without_batch
+        from tidepool_airflow.mapping import skip_in_its_place, skip_without_batch
         from tidepool_ingest.counts import counts_of
         from tidepool_ingest.upload import UploadWishes, check_data_set_type
 
@@ -65,6 +65,7 @@ class TidepoolUploadOperator(TidepoolOperator):
         with self.ledger() as ledger:
             row = ledger.batches.get(int(self.batch))
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]
+            skip_in_its_place(row)
             if options.dry_run:
                 raise AirflowSkipException("Dry run: the batch was validated, and nothing was opened.")
             if row.state == "nothing-accepted":

@@ -86,7 +86,6 @@ class _Attempt(Attempt):
         )
         row, upload_id = keeper.data_set()
         self._on_open(upload_id)
-        self._set_batch(BatchState.UPLOADING)
         records = FeedRecords(
             job.work,
             job.prepared,
@@ -225,7 +224,8 @@ class _Attempt(Attempt):
         """Yield what the data set shows at the times of the batch's records."""
         job = self._job
         for start, end in windows_of(contents):
-            yield from job.client.read_data(job.batch.user_id, upload_id=upload_id, start=start, end=end)
+            rows = job.client.read_data(job.batch.user_id, upload_id=upload_id, start=start, end=end)
+            yield from self._caution.watch(rows)
 
     def _why_not(self, upload_id: str) -> FeedError:
         """Return why the data set takes nothing any more."""

@@ -1,0 +1,301 @@
+"""Orders of events that are rare, and in which data were lost, doubled or shown wrongly once."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete
+
+from tests.steps.killing import Killed
+from tests.steps.test_order import OLDER, amounts, dose, ready, verified
+from tests.steps.test_reconcile import reconcile
+from tests.steps.test_refused import TOO_HIGH, some_bad
+from tests.steps.test_replaces import RIGHT, WRONG, right_one, shown, values_of, wrong_one
+from tests.steps.world import DAY, World, cbg
+from tidepool_ingest.errors import Disposition
+from tidepool_ingest.guards import InItsPlaceError
+from tidepool_ingest.guards.order import NewerAtCloseError
+from tidepool_ingest.ledger import BatchState, DataSetState
+from tidepool_ingest.ledger.schema import leases
+from tidepool_ingest.model import Problem
+from tidepool_ingest.prepare.record_checks import DEVICE_ID_MISSING, Findings, RecordChecker
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.tidepool import TidepoolUnreachableError
+from tidepool_ingest.upload import timing
+from tidepool_ingest.upload.refused import TooManyRefusedByTidepoolError
+from tidepool_ingest.window import Window
+
+
+def killed_before(world: World, monkeypatch: pytest.MonkeyPatch, number: int, name: str, **more: Any) -> None:
+    """Upload, and let the task be killed when it is about to send its first request of a kind."""
+
+    def struck(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.client, name, struck)
+        with pytest.raises(Killed):
+            world.upload(number, **more)
+
+
+def end_all_claims(world: World) -> None:
+    """Let so much time pass that no claim is left."""
+    with world.ledger.database.writing() as connection:
+        connection.execute(delete(leases))
+
+
+def lose_work_area(world: World, number: int) -> None:
+    WorkArea(world.root, world.row(number).content_key).discard()
+
+
+# ---------------------------------------------------------------- the only copy
+
+
+def test_a_closed_set_of_which_newer_data_hide_a_part_is_never_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ready(world, [*dose(1, 0), *dose(1, 5)], OLDER, "first")
+    killed_before(world, monkeypatch, first, "read_data")
+    end_all_claims(world)
+    second = ready(world, dose(2, 0), DAY, "second")
+    world.upload(second)
+    assert amounts(world) == [1, 2]
+    lose_work_area(world, first)
+    shutil.rmtree(Path(world.root.path) / str(OLDER))
+
+    reconcile(world)
+
+    assert amounts(world) == [1, 2]
+
+
+def test_a_closed_set_stays_when_its_folder_holds_something_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ready(world, dose(1, 0), DAY, "latest")
+    killed_before(world, monkeypatch, first, "read_data")
+    end_all_claims(world)
+    lose_work_area(world, first)
+    world.stage(dose(3, 60), "latest")
+
+    reconcile(world)
+    assert world.row(first).state is BatchState.UPLOADING
+    world.run()
+    reconcile(world)
+
+    assert amounts(world) == [1, 3]
+
+
+def test_a_verified_batch_that_a_guard_holds_stays_verified(world: World) -> None:
+    older = verified(world, dose(1), OLDER, batch="older")
+    verified(world, dose(2))
+    outcome = world.run(Window(OLDER, OLDER), run="run-2", force=True)
+    assert outcome.codes == ["older-than-uploaded"]
+    assert world.row(older).state is BatchState.VERIFIED
+    world.stage(dose(5, 90), "older", day=OLDER)
+
+    world.plan(Window(OLDER, OLDER))
+
+    assert world.row(older).state is BatchState.VERIFIED
+
+
+def test_which_of_two_is_replaced_has_to_be_clear(world: World) -> None:
+    world.stage(values_of([5.0]), "latest")
+    world.run()
+    world.stage([cbg(100, 9.0)], "latest")
+    world.run()
+    world.stage([cbg(100, 9.5)], "right", replaces="latest")
+    (number,) = [one for one in world.plan().batches if world.row(one).batch_id == "right"]
+
+    with pytest.raises(BatchError) as caught:
+        world.prepare(number)
+
+    assert caught.value.code == "replaces-ambiguous"
+    assert shown(world) == [5.0, 9.0]
+
+
+# ---------------------------------------------------------------- in the place of another
+
+
+def test_a_corrected_batch_is_not_uploaded_again(world: World) -> None:
+    wrong = wrong_one(world)
+    world.upload(right_one(world))
+
+    with pytest.raises(InItsPlaceError):
+        world.upload(wrong, try_number=2)  # its task is cleared
+    with pytest.raises(InItsPlaceError):
+        world.prepare(wrong)
+
+    assert world.row(wrong).state is BatchState.CORRECTED
+    assert world.run().uploaded == {}
+    assert shown(world) == RIGHT
+
+
+def test_what_was_staged_anew_is_not_uploaded_beside_it(world: World) -> None:
+    first = world.ready(values_of(WRONG), batch="one")
+    second = world.ready(values_of(RIGHT), batch="one")
+
+    with pytest.raises(InItsPlaceError) as caught:
+        world.upload(first)  # its task was queued already
+    world.upload(second)
+
+    assert caught.value.disposition is Disposition.DATA
+    assert world.row(first).state is BatchState.REPLACED
+    assert shown(world) == RIGHT
+
+
+def test_content_that_lies_in_staging_once_more_is_taken_up_again(world: World) -> None:
+    first = world.ready(values_of(WRONG), batch="one")
+    world.ready(values_of(RIGHT), batch="one")
+    assert world.row(first).state is BatchState.REPLACED
+
+    world.stage(values_of(WRONG), "one")
+    world.run()
+
+    assert world.row(first).state is BatchState.VERIFIED
+    assert shown(world) == WRONG
+
+
+# ---------------------------------------------------------------- order
+
+
+def test_an_older_batch_waits_for_a_newer_one_that_was_left_at_its_close(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = ready(world, dose(1), OLDER, "older")
+    newer = ready(world, dose(2), DAY, "newer")
+    killed_before(world, monkeypatch, newer, "read_data")
+
+    with pytest.raises(NewerAtCloseError) as caught:
+        world.upload(older)
+    assert caught.value.disposition is Disposition.RETRIABLE
+    world.resume(newer)
+
+    assert amounts(world) == [2]
+    assert world.row(newer).state is BatchState.VERIFIED
+
+
+# ---------------------------------------------------------------- claims and requests
+
+
+def test_a_claim_outlasts_the_last_request_of_a_dead_holder() -> None:
+    usual = timing.USUAL
+    gateway = 60.0
+
+    assert usual.lease >= usual.request + usual.doubt
+    assert usual.begin + gateway <= usual.request
+    assert usual.lease > usual.read_back
+
+
+def test_a_request_whose_token_took_too_long_is_not_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = ready(world, dose(1), DAY, "one")
+    world.timed(begin=0.2, attempts=1)
+    token = world.client._conversation._tokens.token
+    open_data_set = world.client.open_data_set
+    opened = threading.Event()
+
+    def waiting() -> str:
+        if opened.is_set():
+            time.sleep(0.5)
+        return token()
+
+    def opening(*given: Any) -> Any:
+        data_set = open_data_set(*given)
+        opened.set()
+        return data_set
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.client._conversation._tokens, "token", waiting)
+        patch.setattr(world.client, "open_data_set", opening)
+        with pytest.raises(TidepoolUnreachableError, match="could not be begun in time") as caught:
+            world.upload(number)
+
+    assert not caught.value.ambiguous
+    assert world.recorder.chunks == []
+    world.timed(begin=60.0)
+    world.resume(number)
+    assert amounts(world) == [1]
+
+
+def test_the_claims_are_kept_while_a_read_back_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.timed(request=0.3, read_back=0.6, lease=1.0, close_turn=20.0)
+    monkeypatch.setattr("tidepool_ingest.upload.caution.ROWS_BETWEEN_LOOKS", 1)
+    older = ready(world, [*dose(1, 0), *dose(1, 5)], DAY, "older")
+    newer = ready(world, dose(2, 0), DAY, "newer")
+    read, began = world.client.read_data, threading.Event()
+
+    def slow(*given: Any, **more: Any) -> Iterator[dict[str, Any]]:
+        first = not began.is_set()
+        began.set()
+        for row in read(*given, **more):
+            if first:
+                time.sleep(0.5)  # all of it takes longer than a claim lasts
+            yield row
+
+    monkeypatch.setattr(world.client, "read_data", slow)
+    task = threading.Thread(target=world.upload, args=(older,))
+    task.start()
+    assert began.wait(20)
+    world.resume(newer)
+    task.join()
+
+    assert [one.state for one in world.sets(older)] == [DataSetState.VERIFIED]
+    assert amounts(world) == [1, 2]
+
+
+# ---------------------------------------------------------------- what Tidepool refused
+
+
+def test_a_kill_does_not_get_refused_records_past_the_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.simulator.rules.add(TOO_HIGH)
+    number = world.ready(some_bad(), chunk_records=5)
+    add = world.ledger.refusals.add
+
+    def struck(*given: Any, **more: Any) -> None:
+        add(*given, **more)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.ledger.refusals, "add", struck)
+        for _ in range(2):
+            with pytest.raises(Killed):
+                world.resume(number)
+
+    with pytest.raises(TooManyRefusedByTidepoolError):
+        world.resume(number)
+
+    assert world.visible() == []
+
+
+def test_other_rules_of_ours_do_not_shift_what_tidepool_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.simulator.rules.add(TOO_HIGH)
+    number = world.ready(some_bad(bad=(0, 5)), max_quarantined_percent=50)
+    killed_before(world, monkeypatch, number, "close_data_set", max_refused_percent=50)
+    lose_work_area(world, number)
+    look_at = RecordChecker.look_at
+
+    def stricter(checker: RecordChecker, datum: Any, embedded: Any) -> Any:
+        if datum.get("value", 0) > 20:
+            return Findings(refused=(Problem(DEVICE_ID_MISSING, "/value"),), warned=())
+        return look_at(checker, datum, embedded)
+
+    monkeypatch.setattr(RecordChecker, "special_ones", lambda checker, data: list(range(len(data))))
+    monkeypatch.setattr(RecordChecker, "look_at", stricter)
+    world.prepare(number, max_quarantined_percent=50)
+
+    world.resume(number, max_refused_percent=50)
+
+    assert len(world.visible()) == 18
+    assert [place for place, _codes in world.refused(number)] == [0, 5]
