@@ -10,7 +10,7 @@ from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch
 from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.devices import Devices
-from tidepool_ingest.ledger.feed_writes import FeedWrites, origin_digest
+from tidepool_ingest.ledger.feed_writes import DELETIONS, FeedWrites, origin_digest
 from tidepool_ingest.ledger.feeds import FeedRow, Feeds
 from tidepool_ingest.ledger.file_digests import FileDigests
 from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
@@ -21,6 +21,7 @@ from tidepool_ingest.ledger.states import GIVEN_UP, IN_ITS_PLACE, BatchState, Ch
 from tidepool_ingest.ledger.unfinished import Unfinished
 
 __all__ = [
+    "DELETIONS",
     "GIVEN_UP",
     "IN_ITS_PLACE",
     "BatchDays",

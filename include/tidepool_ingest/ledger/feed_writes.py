@@ -1,4 +1,4 @@
-"""Which origin ids each batch of a feed writes or deletes, so that an older batch never overtakes it."""
+"""Which origin ids each batch of a feed has written or deleted, so that an older batch never overtakes it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select
 
 from tidepool_ingest.ledger.batches import BatchRow
+from tidepool_ingest.ledger.batches import parts as cut
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, feed_writes
 
+DELETIONS = -1
+"""Stands for a batch's deletions, in the place of a chunk's index."""
+
 DIGEST_BYTES = 8
 """Bytes that stand for one origin id."""
-
-BATCHES_A_QUERY = 500
-"""Batches whose digests are asked for at once."""
 
 
 def origin_digest(origin_id: str) -> bytes:
@@ -26,9 +27,10 @@ def origin_digest(origin_id: str) -> bytes:
 
 
 class FeedWrites:
-    """The table of what batches write; see :class:`Feeds` for the feeds.
+    """The table of what batches have written; see :class:`Feeds` for the feeds.
 
-    Batches of a feed are ordered as they lie in staging: by day, then by batch id.
+    Only what Tidepool has answered for stands in it, chunk by chunk: what a batch only meant to write holds
+    nobody back. Batches of a feed are ordered as they lie in staging: by day, then by batch id.
 
     :param database: the ledger's database.
     """
@@ -37,23 +39,35 @@ class FeedWrites:
         self._database = database
 
     def note(
-        self, feed: int, batch: int, origins: Iterable[bytes], *, superseded: int, lease: Lease | None = None
+        self, feed: int, batch: int, part: int, origins: Iterable[bytes], *, lease: Lease | None = None
     ) -> None:
-        """Note what a batch is about to write or delete.
+        """Note what a batch has just written or deleted, in place of what was noted of that part before.
 
         :param feed: the feed's number.
         :param batch: the batch's number.
+        :param part: index of the chunk, or ``DELETIONS``.
         :param origins: digests of ``DIGEST_BYTES`` bytes each.
-        :param superseded: records that are left out, for a later batch has replaced them.
-        :param lease: the claim under which this is written.
+        :param lease: the claim under which this is written, here and below.
         """
-        at = (feed_writes.c.feed == feed, feed_writes.c.batch == batch)
-        values = {"origins": b"".join(origins), "superseded": superseded}
+        values = {"feed": feed, "batch": batch, "part": part, "origins": b"".join(origins)}
         with writing_under(self._database, lease) as connection:
-            if not connection.execute(update(feed_writes).where(*at).values(values)).rowcount:
-                connection.execute(
-                    insert(feed_writes).values(feed=feed, batch=batch, created_at=datetime.now(UTC), **values)
-                )
+            connection.execute(delete(feed_writes).where(*_at(feed, batch, [part])))
+            connection.execute(insert(feed_writes).values(**values, created_at=datetime.now(UTC)))
+
+    def parts_of(self, feed: int, batch: int) -> list[int]:
+        """Return the parts that are noted of a batch: indexes of chunks, and ``DELETIONS``."""
+        asked = select(feed_writes.c.part).where(feed_writes.c.feed == feed, feed_writes.c.batch == batch)
+        with self._database.reading() as connection:
+            return list(connection.scalars(asked))
+
+    def forget(self, feed: int, batch: int, parts: Sequence[int], *, lease: Lease | None = None) -> None:
+        """Forget what was noted of some parts of a batch.
+
+        :param parts: indexes of chunks, or ``DELETIONS``.
+        """
+        with writing_under(self._database, lease) as connection:
+            for some in cut(parts):
+                connection.execute(delete(feed_writes).where(*_at(feed, batch, some)))
 
     def later_than(self, feed: int, batch: BatchRow) -> frozenset[bytes]:
         """Return the digests of all that batches of a feed have written that come after one in staging.
@@ -65,6 +79,7 @@ class FeedWrites:
             select(batches.c.id, batches.c.day, batches.c.batch_id)
             .select_from(feed_writes.join(batches, feed_writes.c.batch == batches.c.id))
             .where(feed_writes.c.feed == feed, batches.c.day >= batch.day, batches.c.id != batch.id)
+            .distinct()
         )
         place = (batch.day, batch.batch_id, batch.id)
         found: set[bytes] = set()
@@ -72,20 +87,17 @@ class FeedWrites:
             # Compared here and not by the database, whose order of texts is a matter of its language.
             rows = connection.execute(asked).all()
             later = [row.id for row in rows if (row.day, row.batch_id, row.id) > place]
-            for start in range(0, len(later), BATCHES_A_QUERY):
-                part = later[start : start + BATCHES_A_QUERY]
+            for some in cut(later):
                 wanted = select(feed_writes.c.origins).where(
-                    feed_writes.c.feed == feed, feed_writes.c.batch.in_(part)
+                    feed_writes.c.feed == feed, feed_writes.c.batch.in_(some)
                 )
                 for digests in connection.scalars(wanted):
                     found.update(_cut(digests))
         return frozenset(found)
 
-    def superseded_of(self, numbers: Sequence[int]) -> dict[int, int]:
-        """Return how many records of these batches were left out for a later batch, by batch."""
-        asked = select(feed_writes.c.batch, feed_writes.c.superseded).where(feed_writes.c.batch.in_(numbers))
-        with self._database.reading() as connection:
-            return {row.batch: row.superseded for row in connection.execute(asked)}
+
+def _at(feed: int, batch: int, parts: Sequence[int]) -> tuple[ColumnElement[bool], ...]:
+    return feed_writes.c.feed == feed, feed_writes.c.batch == batch, feed_writes.c.part.in_(parts)
 
 
 def _cut(digests: bytes) -> Iterable[bytes]:

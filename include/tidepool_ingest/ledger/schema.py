@@ -189,12 +189,18 @@ feed_writes = Table(
     Column("feed", AutoId, ForeignKey("feeds.id"), primary_key=True),
     Column("batch", AutoId, ForeignKey("batches.id"), primary_key=True),
     Column(
+        "part",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        comment="index of the chunk that Tidepool has stored; -1 for deletions that it has carried out",
+    ),
+    Column(
         "origins",
         LargeBinary,
         nullable=False,
-        comment="digests, 8 bytes each, of the origin ids that it writes or deletes",
+        comment="digests, 8 bytes each, of the origin ids written or deleted",
     ),
-    Column("superseded", BigInteger, nullable=False, comment="records of it that a later batch has replaced"),
     _time("created_at", required=True),
     Index(None, "batch"),
 )

@@ -134,12 +134,14 @@ class Sending:
 
     def _send(self, chunk: Chunk, *, in_doubt: bool) -> None:
         load = self._way.load(chunk)
+        self._way.begin(chunk)
         if self._way.removes_first(in_doubt=in_doubt):
             self._remove(load.selectors)
         if in_doubt:
             with self._lock:
                 self._job.counts.repairs += 1
         self._post(chunk, load.records)
+        self._way.stored(chunk, load, self._refused.ordinals)
         self._job.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=self._lease)
 
     def _begin(self, chunk: Chunk) -> None:

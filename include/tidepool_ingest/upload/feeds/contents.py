@@ -25,9 +25,6 @@ from tidepool_ingest.upload.identify import Identified, datum_id, identified
 Moment = tuple[int, int]
 """Seconds and nanoseconds, as :attr:`tidepool_ingest.model.gotime.Instant.moment`."""
 
-DELETION = -1
-"""Stands for the place of a record in what a deletion touches."""
-
 
 @dataclass(frozen=True)
 class SentRecord:
@@ -82,8 +79,6 @@ class FeedContents:
     :param superseded: records that a later batch has replaced or deleted.
     :param may_be_older: origin ids of which the data set may keep the version that it has, as its
         deduplicator does.
-    :param touched: digests of the origin ids of all records and deletions, each with its record's place; a
-        deletion's is ``DELETION``.
     """
 
     rows: dict[str, ExpectedRow] = field(default_factory=dict)
@@ -91,7 +86,6 @@ class FeedContents:
     moments: list[Moment] = field(default_factory=list)
     superseded: int = 0
     may_be_older: set[str] = field(default_factory=set)
-    touched: list[tuple[int, bytes]] = field(default_factory=list)
 
     def leave_out(self, ordinals: AbstractSet[int]) -> None:
         """Expect nothing of some records: they are not sent.
@@ -100,7 +94,6 @@ class FeedContents:
         """
         if ordinals:
             self.rows = {origin: row for origin, row in self.rows.items() if row.ordinal not in ordinals}
-            self.touched = [(ordinal, digest) for ordinal, digest in self.touched if ordinal not in ordinals]
 
 
 class FeedRecords:
@@ -141,9 +134,6 @@ class FeedRecords:
         contents = FeedContents()
         for chunk in self._prepared.chunks:
             for ordinal, line, datum in self._read(chunk):
-                contents.touched += (
-                    (ordinal, origin_digest(str(origin_id_of(part)))) for part in parts_of(datum)
-                )
                 kept = self._without_superseded(line, datum)
                 if kept is None:
                     contents.superseded += 1
@@ -155,9 +145,7 @@ class FeedRecords:
                     if (instant := parse_instant(str(part["time"])))
                 )
         for deletion in self._prepared.deletes:
-            digest = origin_digest(deletion.id)
-            contents.touched.append((DELETION, digest))
-            if digest not in self._later:
+            if origin_digest(deletion.id) not in self._later:
                 contents.deletes.append(deletion)
         return contents
 

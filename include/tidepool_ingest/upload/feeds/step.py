@@ -3,8 +3,9 @@
 Data are visible at once and the data set is never closed, so everything that may stop a batch has acted
 before its first request. One batch of a feed at a time is under way. What is in doubt is sent again, once it
 can no longer be carried out late: by its origin id it replaces what is there. A batch that comes after a
-later one leaves alone what that has written. What the data set then shows of the batch decides whether it is
-done.
+later one leaves alone what Tidepool has answered for of that, verified or not; what the later one only meant
+to write, or left in doubt, holds nobody back: it sends that again itself. What the data set then shows of the
+batch decides whether it is done.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tidepool_ingest.ledger import (
+    DELETIONS,
     GIVEN_UP,
     BatchState,
     DataSetRow,
     DataSetState,
-    FeedRow,
 )
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.tidepool import (
@@ -39,6 +40,7 @@ from tidepool_ingest.upload.feeds.verify import (
     compare_feed,
     windows_of,
 )
+from tidepool_ingest.upload.feeds.writes import BatchWrites
 from tidepool_ingest.upload.pace import Pace
 from tidepool_ingest.upload.sending import Sending
 from tidepool_ingest.upload.step import BatchUpload
@@ -95,29 +97,34 @@ class _Attempt(Attempt):
         contents = records.contents()
         self._predict(contents, upload_id)
         self._refused.check()
-        data_set = self._taken_up(upload_id, contents)
-        self._note_writes(row, contents)
+        writes = BatchWrites(job.ledger, row.id, job.batch.id, self._lease)
+        data_set = self._taken_up(upload_id, contents, writes)
+        self._tell_superseded(contents)
         try:
-            self._delete(data_set, contents)
-            comparison = self._sent(data_set, records, contents)
+            self._delete(data_set, contents, writes)
+            comparison = self._sent(data_set, records, contents, writes)
         except StartOverError:
             raise self._why_not(upload_id) from None
         finally:
             self._refused.finish()
-        self._note_writes(row, contents)
+        if not comparison.is_exact:
+            writes.forget(_not_shown(records, comparison))
         return self._verified(data_set, contents, comparison)
 
     # ---------------------------------------------------------------- where an earlier attempt left it
 
-    def _taken_up(self, upload_id: str, contents: FeedContents) -> DataSetRow:
+    def _taken_up(self, upload_id: str, contents: FeedContents, writes: BatchWrites) -> DataSetRow:
         """Return the batch's share in the data set, as the ledger keeps it; begin it if there is none."""
         job, latest = self._job, self._latest()
+        is_same = latest is not None and self._has_same_chunks(latest)
         can_go_on = (
             latest is not None
             and latest.upload_id == upload_id
             and latest.state not in (DataSetState.VERIFIED, *GIVEN_UP)
-            and self._has_same_chunks(latest)
+            and is_same
         )
+        if not is_same:
+            writes.forget_chunks()
         if latest is not None and can_go_on:
             job.ledger.data_sets.taken_up_by(latest.id, job.origin, lease=self._lease)
             log.info("Going on with data set %s.", upload_id)
@@ -142,20 +149,13 @@ class _Attempt(Attempt):
 
     # ---------------------------------------------------------------- the steps
 
-    def _note_writes(self, row: FeedRow, contents: FeedContents) -> None:
+    def _tell_superseded(self, contents: FeedContents) -> None:
         if contents.superseded:
             log.warning(
                 "%d records of %s are left out: later batches of this feed have replaced or deleted them.",
                 contents.superseded,
                 self._job.batch.label,
             )
-        self._job.ledger.feed_writes.note(
-            row.id,
-            self._job.batch.id,
-            [digest for _ordinal, digest in contents.touched],
-            superseded=contents.superseded,
-            lease=self._lease,
-        )
 
     def _predict(self, contents: FeedContents, upload_id: str) -> None:
         """Find what the deduplicator would drop, before anything is sent, and leave it out."""
@@ -169,11 +169,13 @@ class _Attempt(Attempt):
             self._refused.note_dropped(dropped)
             contents.leave_out(self._refused.ordinals)
 
-    def _delete(self, data_set: DataSetRow, contents: FeedContents) -> None:
+    def _delete(self, data_set: DataSetRow, contents: FeedContents, writes: BatchWrites) -> None:
         """Delete what the batch asks to be deleted; doing so again is no error."""
         selectors = [{"origin": {"id": deletion.id}} for deletion in contents.deletes]
         for start in range(0, len(selectors), SELECTORS_A_REQUEST):
             self._until_answered(data_set, selectors[start : start + SELECTORS_A_REQUEST])
+        if selectors:
+            writes.note_deletions(contents)
 
     def _until_answered(self, data_set: DataSetRow, selectors: Sequence[dict[str, Any]]) -> None:
         job = self._job
@@ -190,10 +192,12 @@ class _Attempt(Attempt):
             else:
                 return
 
-    def _sent(self, data_set: DataSetRow, records: FeedRecords, contents: FeedContents) -> FeedComparison:
+    def _sent(
+        self, data_set: DataSetRow, records: FeedRecords, contents: FeedContents, writes: BatchWrites
+    ) -> FeedComparison:
         """Send what is not there, and what turns out not to be there as it was sent."""
         job = self._job
-        way = FeedWay(records, job.deduplicator)
+        way = FeedWay(records, job.deduplicator, writes)
         sending = Sending(job, data_set, self._lease, self._caution, self._refused, way)
         sending.send(job.prepared.chunks)
         contents.leave_out(self._refused.ordinals)
@@ -204,7 +208,7 @@ class _Attempt(Attempt):
             log.warning("%s", FeedVerificationError(comparison).what)
             again = {records.chunk_of(ordinal).index for ordinal in comparison.wrong}
             if comparison.undeleted:
-                self._delete(data_set, contents)
+                self._delete(data_set, contents, writes)
             sending.send(job.prepared.chunks, again)
             contents.leave_out(self._refused.ordinals)
             comparison = self._look(data_set, contents)
@@ -272,3 +276,9 @@ class _Attempt(Attempt):
             contents.superseded,
             len(contents.deletes),
         )
+
+
+def _not_shown(records: FeedRecords, comparison: FeedComparison) -> set[int]:
+    """Return the parts of a batch of which something is not shown, or is still shown."""
+    chunks = {records.chunk_of(ordinal).index for ordinal in comparison.wrong}
+    return chunks | {DELETIONS} if comparison.undeleted else chunks
