@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.continuous.feeds import FeedWorld
+from tests.continuous.feeds import FeedWorld, cbg
+from tests.steps.killing import Killed
 from tests.steps.world import readings
-from tidepool_ingest.ledger import BatchState
+from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.options import ReconcileOptions
 from tidepool_ingest.reconcile import Reconciled, Reconciliation
 from tidepool_ingest.simulator import Fault
+from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.tidepool import TidepoolUnreachableError
 
 
@@ -51,3 +53,27 @@ def test_the_data_set_stays_whatever_became_of_a_batch(world: FeedWorld) -> None
 
     assert len(world.data_sets()) == 1
     assert len(world.values()) == 5
+
+
+def test_a_batch_that_was_cut_anew_is_not_looked_at_for_ever(
+    world: FeedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = world.ready([cbg(minute) for minute in range(4)], chunk_records=2)
+    send = world.client.upload_data
+
+    def struck(upload_id: str, body: bytes) -> None:
+        send(upload_id, body)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.client, "upload_data", struck)
+        with pytest.raises(Killed):
+            world.upload(number)
+    WorkArea(world.root, world.row(number).content_key).discard()
+    world.prepare(number, chunk_records=3)
+    world.resume(number)
+
+    assert [one.state for one in world.sets(number)] == [DataSetState.LEFT, DataSetState.VERIFIED]
+    assert reconciled(world).unfinished == 0
+    assert len(world.values()) == 4
+    assert world.all_right()

@@ -103,7 +103,7 @@ def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
         ):
             yield "a batch has not exactly one verified data set"
         for _upload_id, state, expected, visible, _ in sets:
-            if state not in ("verified", "deleted", "refused", "unreachable"):
+            if state not in ("verified", "deleted", "refused", "unreachable", "left"):
                 yield f"the ledger leaves a data set {state}"
             if state == "verified" and expected != visible:
                 yield f"a verified batch has {visible} rows visible of {expected}"

@@ -98,6 +98,7 @@ class DataSets:
         expected_rows: int,
         origin: TaskOrigin,
         upload_id: str | None = None,
+        instead_of: int | None = None,
         lease: Lease | None = None,
         id_of: Callable[[int], str] | None = None,
     ) -> DataSetRow:
@@ -109,12 +110,16 @@ class DataSets:
         :param expected_rows: rows that Tidepool will hold when all is there.
         :param origin: the task that opens it.
         :param upload_id: the continuous data set that the batch goes to.
+        :param instead_of: number of the batch's unfinished row for it, which is left.
         :param lease: the claim under which this is written, here and below.
         :param id_of: gives the upload id by the data set's place among the batch's, from 1; ``None`` when
             Tidepool chooses it.
         """
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
+            if instead_of is not None:
+                left = {"state": DataSetState.LEFT, "updated_at": now}
+                connection.execute(update(data_sets).where(data_sets.c.id == instead_of).values(left))
             last = connection.scalar(select(func.max(data_sets.c.ordinal)).where(data_sets.c.batch == batch))
             values = {
                 **vars(origin),

@@ -51,6 +51,8 @@ class DataSetState(StrEnum):
     """Tidepool said no to its creation, or does not know the id that we chose: there is none."""
     UNREACHABLE = "unreachable"
     """The answer to its creation was lost. It holds no data, and no route of Tidepool can find it."""
+    LEFT = "left"
+    """In a feed, whose data set stands: the batch was cut into other chunks and has begun another row."""
 
     @classmethod
     def unfinished(cls) -> tuple[DataSetState, ...]:

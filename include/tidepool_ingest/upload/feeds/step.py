@@ -17,7 +17,6 @@ from typing import Any
 
 from tidepool_ingest.ledger import (
     DELETIONS,
-    GIVEN_UP,
     BatchState,
     DataSetRow,
     DataSetState,
@@ -117,18 +116,13 @@ class _Attempt(Attempt):
         """Return the batch's share in the data set, as the ledger keeps it; begin it if there is none."""
         job, latest = self._job, self._latest()
         is_same = latest is not None and self._has_same_chunks(latest)
-        can_go_on = (
-            latest is not None
-            and latest.upload_id == upload_id
-            and latest.state not in (DataSetState.VERIFIED, *GIVEN_UP)
-            and is_same
-        )
+        unfinished = latest if latest is not None and latest.state is DataSetState.OPEN else None
         if not is_same:
             writes.forget_chunks()
-        if latest is not None and can_go_on:
-            job.ledger.data_sets.taken_up_by(latest.id, job.origin, lease=self._lease)
+        if unfinished is not None and is_same and unfinished.upload_id == upload_id:
+            job.ledger.data_sets.taken_up_by(unfinished.id, job.origin, lease=self._lease)
             log.info("Going on with data set %s.", upload_id)
-            return latest
+            return unfinished
         return job.ledger.data_sets.begin_opening(
             job.batch.id,
             data_set_type=CONTINUOUS,
@@ -136,6 +130,7 @@ class _Attempt(Attempt):
             expected_rows=len(contents.rows),
             origin=job.origin,
             upload_id=upload_id,
+            instead_of=None if unfinished is None else unfinished.id,
             lease=self._lease,
         )
 
