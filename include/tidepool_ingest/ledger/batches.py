@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
@@ -30,13 +30,13 @@ class FoundBatch:
 
     api_host: str
     content_key: str
-    user_id: str
-    batch_id: str
+    user_id: str = field(repr=False)
+    batch_id: str = field(repr=False)
     day: date
-    folder: str
+    folder: str = field(repr=False)
     label: str
     connection: str | None = None
-    device_id: str | None = None
+    device_id: str | None = field(default=None, repr=False)
     data_set_type: str = "normal"
 
 

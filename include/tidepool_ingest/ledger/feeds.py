@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ class FeedRow:
 
     id: int
     api_host: str
-    user_id: str
+    user_id: str = field(repr=False)
     client_name: str
     data_set_type: str
     deduplicator: str | None

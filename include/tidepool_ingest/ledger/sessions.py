@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from sqlalchemy import func, select
@@ -19,8 +19,8 @@ class Session:
     api_host: str
     label: str
     day: date
-    user_id: str
-    folder: str
+    user_id: str = field(repr=False)
+    folder: str = field(repr=False)
     state: str
     reason: str | None
     staged: int | None

@@ -23,6 +23,10 @@ class Origin(NamedTuple):
     id: str
     time: str | None
 
+    def __repr__(self) -> str:
+        """Show the type only."""
+        return f"Origin(type={self.type!r})"
+
 
 def parts_of(datum: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return a record and the data embedded in it.

@@ -49,6 +49,10 @@ class Parsed(NamedTuple):
     model: type[Record]
     values: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """Leave the values out."""
+        return f"Parsed(model={self.model.__name__})"
+
 
 def escape(name: str) -> str:
     """Spell a field name as part of a JSON pointer."""

@@ -37,6 +37,10 @@ class Judged(NamedTuple):
     datum: dict[str, Any] | None
     problems: tuple[Problem, ...]
 
+    def __repr__(self) -> str:
+        """Leave the record out."""
+        return f"Judged(problems={self.problems!r})"
+
 
 def judge(datum: object) -> tuple[Problem, ...]:
     """Judge a record as the Platform does.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, Final, NamedTuple, Self, cast
 
@@ -45,6 +45,10 @@ class Sorted(NamedTuple):
     inside: bool = False
     replaced: bool = False
 
+    def __repr__(self) -> str:
+        """Leave the record out."""
+        return f"Sorted(accepted={self.accepted}, problems={self.problems!r})"
+
     @property
     def accepted(self) -> bool:
         """Whether it comes to be stored."""
@@ -60,8 +64,8 @@ class SortedBlock:
     :param special: by index, those that are refused or identical, or of which there is more to say.
     """
 
-    lines: list[bytes]
-    data: Sequence[Mapping[str, Any] | None]
+    lines: list[bytes] = field(repr=False)
+    data: Sequence[Mapping[str, Any] | None] = field(repr=False)
     special: dict[int, Sorted]
 
     def __iter__(self) -> Iterator[Sorted]:

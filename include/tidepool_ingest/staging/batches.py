@@ -34,9 +34,9 @@ class BatchFolder:
     """
 
     day: date
-    user_id: str
-    batch_id: str
-    path: UPath = field(compare=False)
+    user_id: str = field(repr=False)
+    batch_id: str = field(repr=False)
+    path: UPath = field(compare=False, repr=False)
 
     @property
     def name(self) -> str:

@@ -30,7 +30,7 @@ class Block:
     """
 
     first_position: int
-    lines: list[bytes]
+    lines: list[bytes] = field(repr=False)
     refused: list[tuple[int, str]] = field(default_factory=list)
 
     def __len__(self) -> int:

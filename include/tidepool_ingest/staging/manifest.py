@@ -104,7 +104,7 @@ class RecordEdits(ManifestPart):
     """
 
     drop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    set_fields: Annotated[dict[str, JsonValue], Field(alias="set")] = Field(default_factory=dict)
+    set_fields: Annotated[dict[str, JsonValue], Field(alias="set", repr=False)] = Field(default_factory=dict)
     glucose_units: GlucoseUnits | None = None
 
     @model_validator(mode="after")
@@ -161,11 +161,11 @@ class Manifest(ManifestPart):
     :param deletes: for a continuous data set: records to delete from it.
     """
 
-    user_id: Annotated[str, Field(pattern=USER_ID_PATTERN)]
-    data_set: dict[str, JsonValue]
+    user_id: Annotated[str, Field(pattern=USER_ID_PATTERN, repr=False)]
+    data_set: Annotated[dict[str, JsonValue], Field(repr=False)]
     files: tuple[StagedFile, ...]
     connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")] | None = None
-    replaces: Annotated[str, Field(pattern=BATCH_ID_PATTERN)] | None = None
+    replaces: Annotated[Annotated[str, Field(pattern=BATCH_ID_PATTERN)] | None, Field(repr=False)] = None
     edits: RecordEdits | None = None
     checks: RecordChecks = RecordChecks()
     origin: OriginRule = OriginRule()

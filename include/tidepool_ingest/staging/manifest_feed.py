@@ -41,5 +41,5 @@ class Deletion(ManifestPart):
     :param time: its time, so that its absence is looked for there and not in the whole data set.
     """
 
-    id: _OriginText
-    time: Annotated[str, Field(min_length=1)] | None = None
+    id: Annotated[_OriginText, Field(repr=False)]
+    time: Annotated[Annotated[str, Field(min_length=1)] | None, Field(repr=False)] = None

@@ -86,6 +86,10 @@ class Cut(NamedTuple):
     end: int
     text: bytes
 
+    def __repr__(self) -> str:
+        """Leave the text out."""
+        return f"Cut(start={self.start}, end={self.end})"
+
 
 def with_member(line: bytes, name: str, value_json: bytes) -> bytes:
     """Return the object with one more member at its end.

@@ -36,11 +36,11 @@ class Output:
     """
 
     path: Path
-    device_id: str
+    device_id: str = field(repr=False)
     staged_format: FileFormat
     sets_device: bool = False
     records: int = 0
-    waiting: list[bytes] = field(default_factory=list)
+    waiting: list[bytes] = field(default_factory=list, repr=False)
     waiting_bytes: int = 0
 
     def add(self, line: bytes) -> None:

@@ -135,7 +135,7 @@ class PreparedBatch(_Model):
     version: int = PREPARED_VERSION
     content_key: _Digest
     chunk_records: Annotated[int, Field(ge=1)]
-    data_set: dict[str, JsonValue]
+    data_set: Annotated[dict[str, JsonValue], Field(repr=False)]
     records: _Count
     accepted: dict[str, _Count] = {}
     days: dict[date, dict[str, _Count]] = {}

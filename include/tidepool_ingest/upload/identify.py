@@ -43,6 +43,10 @@ class Identified(NamedTuple):
     line: bytes
     ids: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """Show the place only."""
+        return f"Identified(ordinal={self.ordinal})"
+
 
 def identified(lines: Iterable[bytes], chunk: Chunk, upload_id: str) -> Iterator[Identified]:
     """Give each accepted record of a chunk its identifiers, embedded data too.

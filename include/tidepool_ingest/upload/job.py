@@ -54,7 +54,7 @@ class UploadJob:
     batch: BatchRow
     work: WorkArea
     prepared: PreparedBatch
-    body: dict[str, Any]
+    body: dict[str, Any] = field(repr=False)
     deduplicator: Deduplicator
     origin: TaskOrigin
     timing: Timing

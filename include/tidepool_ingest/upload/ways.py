@@ -33,6 +33,10 @@ class Load(NamedTuple):
     selectors: Sequence[Selector]
     origins: Sequence[tuple[int, bytes]] = ()
 
+    def __repr__(self) -> str:
+        """Show how many records they are."""
+        return f"Load(records={len(self.records)})"
+
 
 class Way(Protocol):
     """How the chunks of one data set travel."""

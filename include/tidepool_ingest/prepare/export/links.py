@@ -46,6 +46,10 @@ class LinkKey(NamedTuple):
     by: str
     value: str
 
+    def __repr__(self) -> str:
+        """Leave the value out."""
+        return f"LinkKey(field={self.field!r}, by={self.by!r})"
+
 
 def link_of(kind: str, datum: Mapping[str, Any]) -> LinkKey | None:
     """Return the link that a record holds.

@@ -40,6 +40,10 @@ class Originated(NamedTuple):
     origins: tuple[Origin, ...]
     problems: tuple[Problem, ...] = ()
 
+    def __repr__(self) -> str:
+        """Leave the record out."""
+        return f"Originated(problems={self.problems!r})"
+
 
 class OriginGiver:
     """Gives the records of a batch their origins.

@@ -36,8 +36,8 @@ class SentRecord:
     """
 
     ordinal: int
-    line: bytes
-    datum: Mapping[str, Any]
+    line: bytes = field(repr=False)
+    datum: Mapping[str, Any] = field(repr=False)
 
     @property
     def identified(self) -> Identified:
@@ -64,9 +64,9 @@ class ExpectedRow:
 
     ordinal: int
     type: str
-    id: str
+    id: str = field(repr=False)
     has_own_id: bool = False
-    stored: Mapping[str, Any] | None = None
+    stored: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -81,11 +81,11 @@ class FeedContents:
         deduplicator does.
     """
 
-    rows: dict[str, ExpectedRow] = field(default_factory=dict)
+    rows: dict[str, ExpectedRow] = field(default_factory=dict, repr=False)
     deletes: list[Deletion] = field(default_factory=list)
-    moments: list[Moment] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list, repr=False)
     superseded: int = 0
-    may_be_older: set[str] = field(default_factory=set)
+    may_be_older: set[str] = field(default_factory=set, repr=False)
 
     def leave_out(self, ordinals: AbstractSet[int]) -> None:
         """Expect nothing of some records: they are not sent.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tidepool_ingest.ledger import FeedRow, Lease, Ledger
@@ -42,8 +42,8 @@ class Feed:
     """
 
     api_host: str
-    user_id: str
-    body: Mapping[str, Any]
+    user_id: str = field(repr=False)
+    body: Mapping[str, Any] = field(repr=False)
 
     @property
     def client_name(self) -> str:

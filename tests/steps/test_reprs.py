@@ -1,0 +1,117 @@
+"""What stands for a person or holds a record is not shown when a value is printed."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from upath import UPath
+
+from tidepool_ingest.ledger import BatchRow, BatchState, FeedRow, FoundBatch
+from tidepool_ingest.ledger.sessions import Session
+from tidepool_ingest.model import Judged
+from tidepool_ingest.model.glucose import GlucoseReading
+from tidepool_ingest.model.origins import Origin
+from tidepool_ingest.model.parsing import Parsed
+from tidepool_ingest.prepare.export.links import LinkKey
+from tidepool_ingest.prepare.feeds.origins import Originated
+from tidepool_ingest.prepare.sorting import Sorted, SortedBlock
+from tidepool_ingest.staging.batches import BatchFolder
+from tidepool_ingest.staging.block import Block
+from tidepool_ingest.staging.manifest import Manifest, RecordEdits
+from tidepool_ingest.staging.manifest_feed import Deletion
+from tidepool_ingest.staging.splice import Cut
+from tidepool_ingest.staging.spool import Output
+from tidepool_ingest.upload.feeds.contents import ExpectedRow, FeedContents, SentRecord
+from tidepool_ingest.upload.feeds.keeper import Feed
+from tidepool_ingest.upload.identify import Identified
+from tidepool_ingest.upload.ways import Load
+
+CANARY = "canary"
+LINE = b'{"value": "canary"}'
+DATUM = {"value": CANARY}
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+DAY = NOW.date()
+
+FOUND: dict[str, Any] = {
+    "api_host": "api.example.org",
+    "content_key": "c" * 64,
+    "user_id": CANARY,
+    "batch_id": CANARY,
+    "day": date(2026, 1, 2),
+    "folder": CANARY,
+    "label": "2026-01-02 Dexcom G6 0a1b2c3d4e",
+    "device_id": CANARY,
+}
+COUNTS = dict.fromkeys(("reason", "replaces", "staged", "accepted", "quarantined", "identical"))
+EMPTY = {one.name: None for one in fields(Session)}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        FoundBatch(**FOUND),
+        BatchRow(
+            **FOUND,
+            **COUNTS,
+            id=1,
+            state=BatchState.PLANNED,
+            expected_rows=None,
+            created_at=NOW,
+            updated_at=NOW,
+        ),
+        FeedRow(
+            id=1,
+            api_host="api.example.org",
+            user_id=CANARY,
+            client_name="org.example.app",
+            data_set_type="continuous",
+            deduplicator=None,
+            upload_id=None,
+            pinned_at=None,
+            created_at=NOW,
+        ),
+        Session(
+            **EMPTY | {"user_id": CANARY, "folder": CANARY},  # type: ignore[arg-type]
+        ),
+        BatchFolder(DAY, CANARY, CANARY, UPath(CANARY)),
+        Block(0, [LINE]),
+        Cut(0, 1, LINE),
+        Output(Path("records"), CANARY, "ndjson", waiting=[LINE]),
+        RecordEdits(set={"deviceId": CANARY}),
+        Manifest(
+            user_id="0123456789",
+            data_set={"deviceId": CANARY, "dataSetType": "continuous"},
+            files=(),
+            deletes=(Deletion(id=CANARY, time=CANARY),),
+        ),
+        Deletion(id=CANARY, time=CANARY),
+        Judged(DATUM, ()),
+        Parsed(GlucoseReading, DATUM),
+        Origin("cbg", CANARY, CANARY),
+        LinkKey("bolus", "id", CANARY),
+        Sorted(LINE, DATUM),
+        SortedBlock([LINE], [DATUM], {0: Sorted(LINE, DATUM)}),
+        Originated(LINE, (Origin("cbg", CANARY, None),)),
+        Feed("api.example.org", CANARY, {"deviceId": CANARY}),
+        SentRecord(0, LINE, DATUM),
+        ExpectedRow(0, "cbg", CANARY, True, DATUM),
+        FeedContents(
+            rows={CANARY: ExpectedRow(0, "cbg", CANARY)},
+            deletes=[Deletion(id=CANARY)],
+            may_be_older={CANARY},
+        ),
+        Identified(0, LINE, (CANARY,)),
+        Load([Identified(0, LINE, (CANARY,))], [{"origin": {"id": CANARY}}]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_nothing_of_a_person_is_printed(value: object) -> None:
+    shown = f"{value!r} {value} {[value]}"
+
+    assert type(value).__name__ in shown
+    assert CANARY not in shown
+    assert "0123456789" not in shown
