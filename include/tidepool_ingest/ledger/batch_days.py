@@ -8,7 +8,7 @@ from datetime import date
 from sqlalchemy import delete, insert, select
 
 from tidepool_ingest.ledger.database import Database
-from tidepool_ingest.ledger.schema import batch_days
+from tidepool_ingest.ledger.schema import batch_days, batches
 
 Days = dict[date, dict[str, int]]
 """Numbers of records by UTC day and type."""
@@ -37,6 +37,8 @@ class BatchDays:
             for kind, records in kinds.items()
         ]
         with self._database.writing() as connection:
+            # Another run may be noting the same: they take turns.
+            connection.execute(select(batches.c.id).where(batches.c.id == batch).with_for_update())
             connection.execute(delete(batch_days).where(batch_days.c.batch == batch))
             if rows:
                 connection.execute(insert(batch_days), rows)

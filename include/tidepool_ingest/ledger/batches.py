@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, insert, select, update
 
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.database import Database, once_more_if_met
 from tidepool_ingest.ledger.errors import UnknownBatchError
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, data_sets
@@ -73,6 +73,9 @@ class Batches:
 
         :param found: the batch as it lies in staging.
         """
+        return once_more_if_met(lambda: self._note(found))
+
+    def _note(self, found: FoundBatch) -> BatchRow:
         with self._database.writing() as connection:
             now = datetime.now(UTC)
             connection.execute(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tidepool_ingest.ledger.errors import LedgerConfigurationError, LedgerUnavailableError
+
+T = TypeVar("T")
 
 SQLITE_WAIT_SECONDS = 30
 """How long a writer waits for another one on SQLite, which takes one writer at a time."""
@@ -110,6 +112,17 @@ class Database:
     def close(self) -> None:
         """Give the pooled connections back."""
         self.engine.dispose()
+
+
+def once_more_if_met(write: Callable[[], T]) -> T:
+    """Carry out a write that inserts what another task may be inserting in the same instant.
+
+    :param write: looks first what is there; a whole transaction. Done again, it finds what the other wrote.
+    """
+    try:
+        return write()
+    except IntegrityError:
+        return write()
 
 
 @contextmanager

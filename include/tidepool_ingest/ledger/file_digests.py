@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import insert, select, update
 
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.database import Database, once_more_if_met
 from tidepool_ingest.ledger.schema import file_digests
 
 
@@ -37,11 +37,12 @@ class FileDigests:
         if known is not None:
             return known
         digest = compute()
-        with self._database.writing() as connection:
-            connection.execute(delete(file_digests).where(file_digests.c.path_key == key))
-            connection.execute(
-                insert(file_digests).values(
-                    path_key=key, fingerprint=fingerprint, sha256=digest, updated_at=datetime.now(UTC)
-                )
-            )
+        once_more_if_met(lambda: self._note(key, fingerprint, digest))
         return digest
+
+    def _note(self, key: str, fingerprint: str, digest: str) -> None:
+        values = {"fingerprint": fingerprint, "sha256": digest, "updated_at": datetime.now(UTC)}
+        with self._database.writing() as connection:
+            changed = update(file_digests).where(file_digests.c.path_key == key).values(values)
+            if not connection.execute(changed).rowcount:
+                connection.execute(insert(file_digests).values(path_key=key, **values))

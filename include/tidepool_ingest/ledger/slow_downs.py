@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.exc import IntegrityError
 
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.database import Database, once_more_if_met
 from tidepool_ingest.ledger.schema import slow_downs
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -47,11 +46,7 @@ class SlowDowns:
         :param api_host: host of the Tidepool API.
         :param asked_seconds: its ``Retry-After``; ``None`` when it did not say.
         """
-        try:
-            self._note(api_host, asked_seconds)
-        except IntegrityError:
-            # Another task noted the first one of this host in the same instant.
-            self._note(api_host, asked_seconds)
+        once_more_if_met(lambda: self._note(api_host, asked_seconds))
 
     def _note(self, api_host: str, asked_seconds: float | None) -> None:
         now = datetime.now(UTC)
