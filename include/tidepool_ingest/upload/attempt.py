@@ -78,6 +78,29 @@ class Attempt(ABC):
         rows = latest.visible_rows or 0
         return UploadSummary(latest.upload_id, latest.state, latest.expected_rows, rows)
 
+    def _summary(
+        self, data_set: DataSetRow, *, expected: int, visible: int, superseded: int = 0, deleted: int = 0
+    ) -> UploadSummary:
+        """Return what the attempt came to, now that the data set is verified.
+
+        :param expected: rows that the records make.
+        :param visible: rows that Tidepool shows.
+        :param superseded: records of a feed that a later batch had replaced or deleted.
+        :param deleted: records of a feed that were deleted as the batch asked.
+        """
+        counts = self._job.counts
+        return UploadSummary(
+            str(data_set.upload_id),
+            DataSetState.VERIFIED,
+            expected,
+            visible,
+            counts.sent,
+            counts.resumed,
+            counts.repairs,
+            superseded,
+            deleted,
+        )
+
     def _note_failure(self, error: IngestError) -> None:
         latest = self._latest()
         begun = latest is not None and latest.state.may_hold_data

@@ -213,16 +213,7 @@ class _Attempt(Attempt):
             if comparison.superseded
             else "",
         )
-        counts = self._job.counts
-        return UploadSummary(
-            str(data_set.upload_id),
-            DataSetState.VERIFIED,
-            comparison.expected,
-            comparison.visible,
-            counts.sent,
-            counts.resumed,
-            counts.repairs,
-        )
+        return self._summary(data_set, expected=comparison.expected, visible=comparison.visible)
 
     def _give_up(self, data_set: DataSetRow) -> None:
         self._job.counts.repairs += 1

@@ -259,17 +259,12 @@ class _Attempt(Attempt):
             comparison.visible,
             len(contents.deletes),
         )
-        counts = self._job.counts
-        return UploadSummary(
-            str(data_set.upload_id),
-            DataSetState.VERIFIED,
-            comparison.expected,
-            comparison.visible,
-            counts.sent,
-            counts.resumed,
-            counts.repairs,
-            contents.superseded,
-            len(contents.deletes),
+        return self._summary(
+            data_set,
+            expected=comparison.expected,
+            visible=comparison.visible,
+            superseded=contents.superseded,
+            deleted=len(contents.deletes),
         )
 
 
