@@ -22,7 +22,7 @@ STOREYS = (
     {"model", "ledger", "tidepool", "staging", "options", "window"},
     {"simulator", "staged_batch", "guards", "sample"},
     {"plan", "prepare", "upload", "report", "counts"},
-    {"reconcile"},
+    {"reconcile", "comparison"},
     {"cli"},
     {"__main__"},
 )

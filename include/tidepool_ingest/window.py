@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 SECONDS_A_DAY = 86_400
+
+A_DAY = timedelta(days=1)
+
+
+def moments_of(first: date, last: date) -> tuple[datetime | None, datetime | None]:
+    """Return moments between which everything of some UTC days lies, with a day to spare on either side.
+
+    :param first: the first day.
+    :param last: the last day.
+    :return: ``None`` for a moment beyond what a ``datetime`` can hold.
+    """
+    return (
+        _midnight(first - A_DAY) if first - date.min > A_DAY else None,
+        _midnight(last + 2 * A_DAY) if date.max - last > 2 * A_DAY else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -68,3 +83,7 @@ class Window:
         if self.first_day == self.last_day:
             return f"{self.first_day}"
         return f"{self.first_day} to {self.last_day}"
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

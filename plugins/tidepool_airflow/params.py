@@ -49,7 +49,7 @@ def upload_params(look_back_days: int = LOOK_BACK_DAYS) -> dict[str, Param]:
             title="Dry run",
             section=USUAL,
             description="Only look: every record is validated, and nothing is opened at Tidepool. The log of "
-            "the task report shows what would be sent and what would be refused.",
+            "the task report shows what would be sent, refused and archived.",
         ),
         "users": Param(
             [],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.airflow.conftest import TODAY, World, readings, stage
+from tidepool_airflow.local.connection import simulator_connection
 from tidepool_airflow.operators import TidepoolPrepareOperator
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.sample import SAMPLE_USERS
@@ -107,13 +108,40 @@ def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
     assert run.state == "success"
     assert run.tasks["batch.upload", 0] == "skipped"
     assert run.xcoms["batch.prepare", 0, "return_value"]["quarantined"] == 1
-    assert world.simulator.requests == []
+    assert {one.method for one in world.simulator.requests if "/data" in one.route} == {"GET"}
     told = run.xcoms["report", -1, "dry_run"]
     assert (told["batches"], told["accepted"]) == (1, {"smbg": 20})
     assert sum(told["refused"]["smbg"].values()) >= 1
+    assert (told["compared"]["batches"], told["compared"]["new"]) == (1, {"smbg": 20})
 
     assert world.run().state == "success"
     assert [one.state for one in world.sessions()] == ["verified"]
+
+
+def test_a_dry_run_tells_what_tidepool_shows_already(world: World) -> None:
+    stage(world.staging, readings(20))
+    world.run()
+    stage(world.staging, readings(30), batch="batch-2")
+    stage(world.staging, readings(3), user="0123456789", batch="of-a-stranger")
+    told = world.run({"dry_run": True}).xcoms["report", -1, "dry_run"]["compared"]
+
+    assert (told["new"], told["same"], told["archived"]) == ({"smbg": 10}, {"smbg": 20}, {"smbg": 20})
+    assert (told["batches"], told["left_out"]) == (1, {"tidepool-permission": 1})
+
+
+def test_a_dry_run_works_where_nobody_may_sign_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage(world.staging, readings(20))
+    connection = simulator_connection(world.simulator.base_url) | {"password": "not-the-secret"}
+    monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_DEFAULT", json.dumps(connection))
+    run = world.run({"dry_run": True})
+
+    told = run.xcoms["report", -1, "dry_run"]
+    assert run.state == "success"
+    assert told["accepted"] == {"smbg": 20}
+    assert (told["compared"]["batches"], told["compared"]["left_out"]) == (
+        0,
+        {"tidepool-authentication": 1},
+    )
 
 
 def test_one_bad_batch_fails_the_run_and_the_others_go_on(world: World) -> None:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 from typing import Any
 
 from tidepool_ingest.ledger import DataSetRow
@@ -22,11 +22,10 @@ from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.identify import identified
 from tidepool_ingest.upload.job import UploadJob
 from tidepool_ingest.upload.verify import Shown
+from tidepool_ingest.window import moments_of
 
 TRUNCATING = frozenset(one.name for one in DEDUPLICATORS if one.at_close is AtClose.DELETES_ALL)
 """Deduplicators whose close deletes all other data sets of the device."""
-
-A_DAY = timedelta(days=1)
 
 
 @dataclass
@@ -47,14 +46,6 @@ class _Wanted:
         instant = parse_instant(str(row["time"]))
         if instant is not None:
             self.days.add(instant.utc_date)
-
-    def bounds(self) -> tuple[datetime | None, datetime | None]:
-        """Return the first and the last moment; none beyond what a ``datetime`` can hold."""
-        first, last = min(self.days), max(self.days)
-        return (
-            _midnight(first - A_DAY) if first - date.min > A_DAY else None,
-            _midnight(last + 2 * A_DAY) if date.max - last > 2 * A_DAY else None,
-        )
 
 
 def later_sets(job: UploadJob, data_set: DataSetRow) -> dict[str, str]:
@@ -94,7 +85,7 @@ def superseded_rows(
     if not wanted.ids:
         return frozenset()
     found: set[str] = set()
-    start, end = wanted.bounds()
+    start, end = moments_of(min(wanted.days), max(wanted.days))
     read_back = job.client.read_data(
         job.batch.user_id,
         device_id=job.batch.device_id,
@@ -119,7 +110,3 @@ def _stored_rows(job: UploadJob, upload_id: str, ordinals: AbstractSet[int]) -> 
         for sent in identified(job.work.read_chunk(chunk), chunk, upload_id):
             if sent.ordinal in ordinals:
                 yield from stored_form(json.loads(sent.line))
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 FAILED_STATES = ("failed", "upstream_failed")
 
-DRY_RUN_KEY = "dry_run"
-"""XCom key of what a dry run found."""
-
 
 class TidepoolReportOperator(TidepoolOperator):
     """Sum up a run, and fail it when any of its batches failed or was left out.
@@ -69,12 +66,9 @@ class TidepoolReportOperator(TidepoolOperator):
         return summary
 
     def _tell_dry_run(self, context: Context, batches: Sequence[BatchRow]) -> None:
-        """Put what would be sent and refused into the log as a table, and into XCom as numbers."""
-        from tidepool_ingest.cli.table import table
-        from tidepool_ingest.counts import COLUMNS, counts_of
+        """Tell what would be sent and refused, and what the uploads found that this would change."""
+        from tidepool_airflow.dry_run import COMPARED_KEY, DRY_RUN_KEY, tell
 
-        counts = counts_of(self.root(self.options(context)), batches)
-        context["ti"].xcom_push(key=DRY_RUN_KEY, value=counts.summary())
-        self.log.info("Dry run, nothing was opened: %s", counts.sentence())
-        for line in table(COLUMNS, counts.rows()).splitlines():
-            self.log.info("%s", line)
+        told = context["ti"].xcom_pull(task_ids=sorted(self.upstream_task_ids), key=COMPARED_KEY)
+        found = tell(told or (), self.root(self.options(context)), batches, self.log)
+        context["ti"].xcom_push(key=DRY_RUN_KEY, value=found)

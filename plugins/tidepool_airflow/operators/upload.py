@@ -55,6 +55,7 @@ class TidepoolUploadOperator(TidepoolOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the batch."""
         from tidepool_airflow import metrics
+        from tidepool_airflow.dry_run import COMPARED_KEY, compared
         from tidepool_airflow.mapping import skip_in_its_place, skip_without_batch
         from tidepool_ingest.counts import counts_of
         from tidepool_ingest.upload import UploadWishes, check_data_set_type
@@ -67,6 +68,8 @@ class TidepoolUploadOperator(TidepoolOperator):
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]
             skip_in_its_place(row)
             if options.dry_run:
+                found = compared(self.connections, self.root(options), row, ledger=ledger, log=self.log)
+                context["ti"].xcom_push(key=COMPARED_KEY, value=found)
                 raise AirflowSkipException("Dry run: the batch was validated, and nothing was opened.")
             if row.state == "nothing-accepted":
                 raise AirflowSkipException("No record of the batch was accepted, so nothing was opened.")

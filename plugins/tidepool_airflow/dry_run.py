@@ -1,0 +1,81 @@
+"""What a dry run tells: what would be sent and refused, and what that would change at Tidepool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+    from upath import UPath
+
+    from tidepool_airflow.connections import TidepoolConnections
+    from tidepool_ingest.ledger import BatchRow, Ledger
+
+COMPARED_KEY = "compared"
+"""XCom key of what comparing one batch with Tidepool came to."""
+
+DRY_RUN_KEY = "dry_run"
+"""XCom key of what a dry run found."""
+
+NOT_COMPARED = "not_compared"
+"""Stands in a batch's comparison, with the code of the cause, when there is none."""
+
+
+def compared(
+    connections: TidepoolConnections, root: UPath, row: BatchRow, *, ledger: Ledger, log: Logger
+) -> dict[str, Any]:
+    """Compare a prepared batch with what Tidepool shows, and return the numbers, fit for XCom.
+
+    A dry run is of use without Tidepool too: whatever keeps it from answering is told and noted.
+
+    :param connections: the connections that may be used.
+    :param root: the staging root.
+    :param row: the batch.
+    :param ledger: knows what Tidepool has refused of it before.
+    :param log: the task's log.
+    """
+    from tidepool_ingest.comparison import Comparisons, compare_batch
+    from tidepool_ingest.tidepool import TidepoolError
+
+    try:
+        hook = connections.hook(row.connection)
+        refused = ledger.refusals.of_batch(row.id)
+        found = compare_batch(hook.client, hook.settings, root, row, refused=refused.keys())
+    except TidepoolError as error:
+        log.warning("%s is not compared with what Tidepool shows: %s", row.label, error)
+        return {NOT_COMPARED: error.code}
+    one = Comparisons()
+    one.add(found)
+    log.info("%s: %s", row.label, one.sentence())
+    return found.model_dump(mode="json")
+
+
+def tell(
+    told: Iterable[dict[str, Any] | None], root: UPath, batches: Sequence[BatchRow], log: Logger
+) -> dict[str, Any]:
+    """Put what a dry run found into the log as tables, and return the numbers, fit for XCom.
+
+    :param told: what :func:`compared` has returned for the batches.
+    :param root: the staging root.
+    :param batches: the run's batches.
+    :param log: the task's log.
+    """
+    from tidepool_ingest import comparison, counts
+    from tidepool_ingest.cli.table import table
+
+    found = counts.counts_of(root, batches)
+    beside = comparison.Comparisons()
+    for one in filter(None, told):
+        if NOT_COMPARED in one:
+            beside.left_out[one[NOT_COMPARED]] += 1
+        else:
+            beside.add(comparison.Compared.model_validate(one))
+    log.info("Dry run, nothing was opened: %s", found.sentence())
+    for line in table(counts.COLUMNS, found.rows()).splitlines():
+        log.info("%s", line)
+    log.info("%s", beside.sentence())
+    if beside.batches:
+        for line in table(comparison.COLUMNS, beside.rows()).splitlines():
+            log.info("%s", line)
+    return {**found.summary(), "compared": beside.summary()}
