@@ -32,6 +32,7 @@ FOUNDATIONS = ("model", "ledger", "tidepool", "staging")
 
 COMES_WITH = {
     "airflow": "apache-airflow",
+    "asgiref": "apache-airflow",
     "pydantic_core": "pydantic",
     "urllib3": "requests",
 }

@@ -13,7 +13,7 @@ from tidepool_ingest.ledger import FileDigests
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, StagedFile, content_key, read_manifest
-from tidepool_ingest.staging.storage import reading, sha256_of
+from tidepool_ingest.staging.storage import change_mark, reading, sha256_of
 
 ApiHostOf = Callable[[str | None], str]
 """Gives the API host behind a connection that a manifest names, or behind the run's own for ``None``.
@@ -23,9 +23,6 @@ Raises :class:`BatchError` for a connection that this deployment does not allow.
 
 MODEL_CHARACTERS = 40
 """Characters of a device model that a label shows."""
-
-CHANGE_MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
-"""What the storages of fsspec call the thing that changes when a file does."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,4 @@ def _digest(path: UPath, number: int, file: StagedFile, digests: FileDigests) ->
 def _read_digest(path: UPath, number: int, digests: FileDigests) -> str:
     with reading(file_number=number):
         info = path.fs.info(path.path)
-    mark = next((str(info[name]) for name in CHANGE_MARKS if info.get(name)), "")
-    return digests.digest_of(
-        str(path), f"{info.get('size')}:{mark}"[:255], lambda: sha256_of(path, file_number=number)
-    )
+    return digests.digest_of(str(path), change_mark(info)[:255], lambda: sha256_of(path, file_number=number))

@@ -1,13 +1,23 @@
-"""The asset that other DAGs can follow: data became visible in Tidepool."""
+"""The assets: what has landed in staging, and what became visible in Tidepool."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetAlias
+from airflow.sdk import Asset, AssetAlias, AssetWatcher
+
+from tidepool_airflow import settings
+from tidepool_airflow.triggers import ManifestTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
+
+STAGED = Asset(
+    name="tidepool_staged",
+    uri="tidepool-staging://manifests",
+    watchers=[AssetWatcher(name="manifests", trigger=ManifestTrigger(settings.watch_seconds()))],
+)
+"""Manifests in staging. The triggerer looks out for new ones while a DAG that goes by it is not paused."""
 
 UPLOADS = Asset(name="tidepool_uploads", uri="tidepool://uploads")
 """What to give as ``schedule`` of a DAG that runs after each run in which something became visible."""

@@ -58,3 +58,8 @@ def retries() -> int:
 def retry_delay() -> timedelta:
     """Return the pause before a retry, doubled each time: ``TIDEPOOL_RETRY_SECONDS``, or two minutes."""
     return timedelta(seconds=float(os.environ.get("TIDEPOOL_RETRY_SECONDS", "120")))
+
+
+def watch_seconds() -> float:
+    """Return the pause between two looks for new manifests: ``TIDEPOOL_WATCH_SECONDS``, or a minute."""
+    return float(os.environ.get("TIDEPOOL_WATCH_SECONDS", "60"))

@@ -18,7 +18,7 @@ class Loaded:
     """What a new process found.
 
     :param cpu_seconds: processor time that loading the DAG files took.
-    :param modules: modules that they loaded, beyond those of ``import airflow.sdk``.
+    :param modules: modules that they loaded, beyond those of Airflow's own process that parses DAG files.
     :param connections: sockets that they tried to connect.
     :param dags: by id: hash of the serialized form, retries and retry policy of each task.
     :param plugin_errors: what Airflow's plugin loader could not import.

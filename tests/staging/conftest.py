@@ -61,10 +61,14 @@ class BucketFileSystem(AbstractFileSystem):
             raise FileNotFoundError(path)
         return list(found.values()) if detail else [entry["name"] for entry in found.values()]
 
-    def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False, **_: Any) -> list[str]:
+    def find(
+        self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any
+    ) -> Any:
         self.calls["list"] += 1
         prefix = self._strip_protocol(path).rstrip("/") + "/"
-        return sorted(key for key in self.objects if key.startswith(prefix))
+        names = sorted(key for key in self.objects if key.startswith(prefix))
+        found = {name: {"name": name, "size": len(self.objects[name]), "type": "file"} for name in names}
+        return found if detail else names
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """Object stores have no folders."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -14,7 +14,7 @@ from upath import UPath
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import MANIFEST_NAME, is_batch_id, is_user_id
-from tidepool_ingest.staging.storage import filesystem, reading
+from tidepool_ingest.staging.storage import change_mark, filesystem, reading
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HIDDEN = (".", "_")
@@ -162,14 +162,36 @@ def _list(folder: UPath) -> list[tuple[str, bool]]:
     return sorted((name, is_folder) for name, is_folder in named if name and "/" not in name)
 
 
+def manifest_marks(root: UPath, day: date) -> dict[BatchFolder, str]:
+    """Return each ready batch of a day with what changes when its manifest does, by one recursive listing.
+
+    :param root: the staging root.
+    :param day: the day.
+    :raises BatchError: ``staging-unreadable``.
+    """
+    folder = root / day.isoformat()
+    with reading():
+        listed: dict[str, dict[str, Any]] = filesystem(folder).find(folder.path, detail=True)
+    found = {_relative(name, folder): info for name, info in listed.items()}
+    return {
+        batch: change_mark(found[f"{batch.user_id}/{batch.batch_id}/{MANIFEST_NAME}"])
+        for batch in _ready_among(found, root, day, Ignored())
+    }
+
+
 def _batches_of(root: UPath, day: date, ignored: Ignored) -> Iterator[BatchFolder]:
     folder = root / day.isoformat()
     with reading():
         listed: list[str] = filesystem(folder).find(folder.path)
+    return _ready_among((_relative(name, folder) for name in listed), root, day, ignored)
+
+
+def _ready_among(names: Iterable[str], root: UPath, day: date, ignored: Ignored) -> Iterator[BatchFolder]:
+    folder = root / day.isoformat()
     ready: dict[tuple[str, str], bool] = {}
     passed: dict[str, str] = {}
-    for name in listed:
-        parts = _relative(name, folder).split("/")
+    for name in names:
+        parts = name.split("/")
         if any(part.startswith(_HIDDEN) for part in parts[:2]):
             continue
         if len(parts) < 2 or not is_user_id(parts[0]):

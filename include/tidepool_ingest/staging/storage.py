@@ -13,7 +13,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
@@ -39,6 +39,18 @@ SHARED_FOLDER = 0o777
 """Mode of their folders, less the umask."""
 
 _LOCAL_PROTOCOLS = ("", "file", "local")
+
+CHANGE_MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+"""What the storages of fsspec call the thing that changes when a file does."""
+
+
+def change_mark(info: Mapping[str, Any]) -> str:
+    """Return what changes when a file does: its size, and its etag or modification time.
+
+    :param info: what a storage lists of the file.
+    """
+    mark = next((str(info[name]) for name in CHANGE_MARKS if info.get(name)), "")
+    return f"{info.get('size')}:{mark}"
 
 
 def filesystem(path: UPath) -> AbstractFileSystem:

@@ -56,17 +56,24 @@ class Account:
 class LocalAirflow:
     """A running Airflow: its parts as processes, their output in log files.
 
-    It runs what somebody triggers and nothing by the clock. Whoever can reach the port is its admin unless
-    there are accounts, so it listens on loopback only.
+    It runs what somebody triggers and nothing by itself, unless it is told to. Whoever can reach the port is
+    its admin unless there are accounts, so it listens on loopback only.
 
     :param environment: see :meth:`~tidepool_airflow.local.home.LocalHome.environment`.
     :param logs: folder for the parts' output.
     :param port: of the web UI and the API.
     :param accounts: who may sign in, an admin first; without any nobody has to.
+    :param by_itself: also run what is due by the clock, or by what assets tell.
     """
 
     def __init__(
-        self, environment: Mapping[str, str], logs: Path, port: int, *, accounts: Sequence[Account] = ()
+        self,
+        environment: Mapping[str, str],
+        logs: Path,
+        port: int,
+        *,
+        accounts: Sequence[Account] = (),
+        by_itself: bool = False,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.logs = logs
@@ -82,7 +89,7 @@ class LocalAirflow:
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": str(not accounts),
             "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
-            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(by_itself),
         }
         if accounts:
             named = ",".join(f"{one.name}:{one.role}" for one in accounts)
@@ -104,16 +111,24 @@ class LocalAirflow:
             passwords.write_text(json.dumps({one.name: one.password for one in self._accounts}))
         self._migrate()
         try:
-            for part, arguments in PARTS.items():
-                self.parts[part] = LocalProcess(
-                    _airflow(part, *arguments), environment=self._environment, log=self._log(part)
-                )
+            for part in PARTS:
+                self._start(part)
             self._wait_for("healthy", self._is_healthy)
             yield
         finally:
             # The API server goes last: a task that is being ended still reports to it.
             end([process for part, process in self.parts.items() if part != API_SERVER])
             end([process for part, process in self.parts.items() if part == API_SERVER])
+
+    def restart(self, part: str) -> None:
+        """End a part and start it anew; return when all are healthy.
+
+        :param part: its name in :data:`PARTS`.
+        :raises LocalRunError: naming the part that does not come up, and its log.
+        """
+        end([self.parts[part]])
+        self._start(part)
+        self._wait_for("healthy", self._is_healthy)
 
     def unpause(self, dag_id: str) -> None:
         """Let a DAG run, as soon as Airflow has read its file.
@@ -159,6 +174,11 @@ class LocalAirflow:
         answer.raise_for_status()
         token: str = answer.json()["access_token"]
         return token
+
+    def _start(self, part: str) -> None:
+        self.parts[part] = LocalProcess(
+            _airflow(part, *PARTS[part]), environment=self._environment, log=self._log(part)
+        )
 
     def _migrate(self) -> None:
         log = self._log("db")

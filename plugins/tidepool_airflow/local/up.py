@@ -31,6 +31,9 @@ DEFAULT_PORT = 8080
 FOLDER_VARIABLE = "UP_FOLDER"
 """Environment variable with the folder to keep everything in, if not ``.local/up`` of the checkout."""
 
+BY_ITSELF_VARIABLE = "UP_BY_ITSELF"
+"""Environment variable that, set to anything, lets what is due by the clock or by arrivals run."""
+
 CHECK_SECONDS = 0.5
 
 
@@ -72,7 +75,8 @@ def run(home: LocalHome, port: int) -> None:
             environment = home.environment(
                 tidepool=simulator_connection(roles["base_url"]), databases=databases
             )
-            airflow = LocalAirflow(environment, home.folder / "logs", port)
+            by_itself = bool(os.environ.get(BY_ITSELF_VARIABLE))
+            airflow = LocalAirflow(environment, home.folder / "logs", port, by_itself=by_itself)
             stack.enter_context(airflow.running())
             stack.enter_context(home.open_to_shells(airflow.settings))
             airflow.unpause(DAG_ID)

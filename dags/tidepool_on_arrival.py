@@ -1,0 +1,36 @@
+"""Start an upload as soon as a manifest lands in staging, beside the schedule; paused until you want it."""
+
+from __future__ import annotations
+
+import pendulum
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import DAG
+
+from tidepool_airflow import settings
+from tidepool_airflow.assets import STAGED
+from tidepool_airflow.retry import RETRY_POLICY
+
+with DAG(
+    dag_id="tidepool_on_arrival",
+    description="A manifest that lands in staging starts an upload at once",
+    doc_md=__doc__,
+    schedule=[STAGED],
+    start_date=pendulum.datetime(2015, 1, 1, tz="UTC"),
+    catchup=False,
+    # What lands while one runs is gathered into the next.
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    tags=["tidepool"],
+    default_args={**settings.default_args(), "retry_policy": RETRY_POLICY},
+) as dag:
+    TriggerDagRunOperator(
+        task_id="upload",
+        trigger_dag_id="tidepool_normal_upload",
+        wait_for_completion=True,
+        deferrable=True,
+        poke_interval=10,
+        # A run that fails tells so itself; it is not started once more for that.
+        allowed_states=["success", "failed"],
+        failed_states=[],
+        fail_when_dag_is_paused=True,
+    )

@@ -1,0 +1,118 @@
+"""A manifest that lands in staging starts an upload: under a real triggerer and a real scheduler."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.airflow.conftest import readings, stage
+from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
+from tests.airflow.ports import free_port
+from tidepool_airflow.local.airflow_parts import LocalAirflow
+from tidepool_airflow.local.connection import simulator_connection
+from tidepool_airflow.local.home import LocalHome
+from tidepool_airflow.local.simulator import simulator
+from tidepool_ingest.sample import SAMPLE_USERS
+
+pytestmark = pytest.mark.slow
+
+ARRIVAL = "tidepool_on_arrival"
+LOOK_SECONDS = 1
+QUIET_LOOKS = 5
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Airflow that also runs what assets tell, looking for manifests every second."""
+    home = LocalHome(tmp_path_factory.mktemp("arrival"))
+    stage(home.staging, readings(3), batch="first")
+    port = free_port()
+    with ExitStack() as stack:
+        roles = stack.enter_context(simulator(home))
+        environment = home.environment(tidepool=simulator_connection(roles["base_url"]))
+        settings = {**environment, "TIDEPOOL_RETRIES": "0", "TIDEPOOL_WATCH_SECONDS": str(LOOK_SECONDS)}
+        airflow = LocalAirflow(settings, home.folder / "logs", port, by_itself=True)
+        stack.enter_context(airflow.running())
+        yield Deployment(home, airflow, roles, port, stack)
+
+
+def runs(deployment: Deployment, dag_id: str, *, kind: str) -> list[dict[str, Any]]:
+    answer = deployment.airflow.request("GET", f"/api/v2/dags/{dag_id}/dagRuns?run_type={kind}&limit=100")
+    assert answer.ok, answer.text
+    found: list[dict[str, Any]] = answer.json()["dag_runs"]
+    return found
+
+
+def wait_until(deployment: Deployment, is_so: Callable[[], bool], what: str) -> None:
+    give_up = time.monotonic() + RUN_SECONDS
+    while not is_so():
+        deployment.airflow.check()
+        assert time.monotonic() < give_up, (what, [one.state for one in deployment.sessions()])
+        time.sleep(0.5)
+
+
+def verified(deployment: Deployment) -> int:
+    with deployment.ledger() as ledger:
+        ledger.migrate()
+    return sum(one.state == "verified" for one in deployment.sessions())
+
+
+def at_rest(deployment: Deployment) -> bool:
+    found = [one for kind in ("asset_triggered", "operator_triggered") for dag in (ARRIVAL, DAG_ID)
+             for one in runs(deployment, dag, kind=kind)]  # fmt: skip
+    return all(one["state"] in ("success", "failed") for one in found)
+
+
+def test_nothing_starts_by_itself_before_somebody_wants_it(deployment: Deployment) -> None:
+    answer = deployment.airflow.request("GET", f"/api/v2/dags/{ARRIVAL}")
+
+    assert answer.json()["is_paused"] is True
+    assert runs(deployment, ARRIVAL, kind="asset_triggered") == []
+
+
+def test_what_lies_there_is_uploaded_when_it_is_switched_on(deployment: Deployment) -> None:
+    deployment.airflow.unpause(DAG_ID)
+    deployment.airflow.unpause(ARRIVAL)
+
+    wait_until(deployment, lambda: verified(deployment) == 1, "the first batch is verified")
+    wait_until(deployment, lambda: at_rest(deployment), "all runs have ended")
+    (started,) = runs(deployment, ARRIVAL, kind="asset_triggered")
+    assert started["state"] == "success"
+    assert len(runs(deployment, DAG_ID, kind="operator_triggered")) == 1
+
+
+def test_the_same_manifest_starts_no_second_run(deployment: Deployment) -> None:
+    time.sleep(QUIET_LOOKS * LOOK_SECONDS)
+
+    assert len(runs(deployment, ARRIVAL, kind="asset_triggered")) == 1
+
+
+def test_another_one_starts_another_run(deployment: Deployment) -> None:
+    stage(deployment.home.staging, readings(3), user=SAMPLE_USERS[1], batch="second")
+
+    wait_until(deployment, lambda: verified(deployment) == 2, "the second batch is verified")
+    wait_until(deployment, lambda: at_rest(deployment), "all runs have ended")
+    assert len(runs(deployment, ARRIVAL, kind="asset_triggered")) == 2
+
+
+def test_a_triggerer_that_starts_anew_knows_what_was_seen(deployment: Deployment) -> None:
+    before = len(runs(deployment, ARRIVAL, kind="asset_triggered"))
+    deployment.airflow.restart("triggerer")
+    time.sleep(QUIET_LOOKS * LOOK_SECONDS)
+    assert len(runs(deployment, ARRIVAL, kind="asset_triggered")) == before
+
+    stage(deployment.home.staging, readings(3), user=SAMPLE_USERS[2], batch="third")
+    wait_until(deployment, lambda: verified(deployment) == 3, "the third batch is verified")
+
+
+def test_no_event_names_anybody(deployment: Deployment) -> None:
+    answer = deployment.airflow.request("GET", "/api/v2/assets/events?limit=100")
+    told = json.dumps(answer.json())
+
+    assert '"manifests": 1' in told
+    assert not [user for user in SAMPLE_USERS if user in told]
