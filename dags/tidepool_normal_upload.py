@@ -33,7 +33,9 @@ with DAG(
     @task_group(group_id="batch")
     def one_batch(batch: int) -> None:
         """Prepare and upload one batch."""
-        prepare = TidepoolPrepareOperator(task_id="prepare", batch=batch)
+        prepare = TidepoolPrepareOperator(
+            task_id="prepare", batch=batch, answer_within=settings.answer_within()
+        )
         upload = TidepoolUploadOperator(task_id="upload", batch=batch, **settings.upload_args())
         prepare >> upload
 

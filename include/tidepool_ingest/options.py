@@ -73,6 +73,7 @@ class RunOptions(_Options):
     :param allow_truncate: upload under the deduplicator that deletes all else of the device.
     :param allow_older: upload a batch although a newer one of its device is verified, so that its values win.
     :param max_quarantined_percent: share of refused records above which a batch stops, 0 to 100.
+    :param ask_when_refused: let a person decide about a batch above that share, instead of failing.
     :param chunk_records: records a request.
     :param parallel_chunks: chunks of one data set on their way at the same time; can only lower what the
         deployment allows.
@@ -89,8 +90,14 @@ class RunOptions(_Options):
     allow_truncate: bool = False
     allow_older: bool = False
     max_quarantined_percent: Annotated[float, Field(ge=0, le=100)] = MAX_QUARANTINED_PERCENT
+    ask_when_refused: bool = False
     chunk_records: Annotated[int, Field(ge=1, le=CHUNK_RECORDS)] = CHUNK_RECORDS
     parallel_chunks: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Tell whether a person is asked; a dry run only tells."""
+        return self.ask_when_refused and not self.dry_run
 
     def chunks_at_once(self, allowed: int) -> int:
         """Return how many chunks of one data set may be on their way at the same time.

@@ -48,6 +48,21 @@ class TidepoolBatchesLeftError(IngestError):
         )
 
 
+class TidepoolNobodyAnsweredError(IngestError):
+    """Nobody has decided in time about a batch of which too many records are refused.
+
+    :param batch: the batch's label.
+    """
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(
+            f"Nobody has decided in time about batch {batch}. Nothing was opened; it stays held.",
+            remedy="Clear this task to be asked again, or correct the batch.",
+            code="nobody-answered",
+        )
+        self.batch = batch
+
+
 class TidepoolReconcileFailedError(IngestError):
     """The maintenance job found batches that only a person can put in order.
 

@@ -113,6 +113,14 @@ def upload_params(look_back_days: int = LOOK_BACK_DAYS) -> dict[str, Param]:
             section=CARE,
             description="A batch with a larger share of refused records stops before anything is sent.",
         ),
+        "ask_when_refused": Param(
+            False,
+            type="boolean",
+            title="Ask when too many are refused",
+            section=CARE,
+            description="Let a batch above that share wait for a person, who sees the counts and approves, "
+            "rejects or uploads only the good ones, instead of failing.",
+        ),
         "chunk_records": Param(
             CHUNK_RECORDS,
             type="integer",

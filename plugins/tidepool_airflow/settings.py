@@ -60,6 +60,11 @@ def retry_delay() -> timedelta:
     return timedelta(seconds=float(os.environ.get("TIDEPOOL_RETRY_SECONDS", "120")))
 
 
+def answer_within() -> timedelta:
+    """Return how long a task waits for a person's decision: ``TIDEPOOL_ANSWER_HOURS``, or a day."""
+    return timedelta(hours=float(os.environ.get("TIDEPOOL_ANSWER_HOURS", "24")))
+
+
 def watch_seconds() -> float:
     """Return the pause between two looks for new manifests: ``TIDEPOOL_WATCH_SECONDS``, or a minute."""
     return float(os.environ.get("TIDEPOOL_WATCH_SECONDS", "60"))

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from tidepool_ingest.guards.approval import (
+    TOO_MANY_REFUSED,
+    Decision,
+    decision_of,
+    follow,
+    is_rejected,
+    note_decision,
+    percent_allowed,
+    waits_for_person,
+)
 from tidepool_ingest.guards.held import HeldError
 from tidepool_ingest.guards.in_its_place import InItsPlaceError, check_not_in_its_place
 from tidepool_ingest.guards.opt_ins import DoublingError, TruncateError, check_doubling, check_truncate
@@ -9,6 +19,8 @@ from tidepool_ingest.guards.order import OlderThanUploadedError, check_order, co
 from tidepool_ingest.guards.replacing import replaced_by
 
 __all__ = [
+    "TOO_MANY_REFUSED",
+    "Decision",
     "DoublingError",
     "HeldError",
     "InItsPlaceError",
@@ -19,5 +31,11 @@ __all__ = [
     "check_order",
     "check_truncate",
     "compares_days",
+    "decision_of",
+    "follow",
+    "is_rejected",
+    "note_decision",
+    "percent_allowed",
     "replaced_by",
+    "waits_for_person",
 ]

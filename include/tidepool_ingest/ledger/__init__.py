@@ -5,6 +5,7 @@ It is the one place that a retry, a cleared task, a backfill or a second run res
 
 from __future__ import annotations
 
+from tidepool_ingest.ledger.actions import ActionRow, Actions, Result, What
 from tidepool_ingest.ledger.batch_days import BatchDays
 from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch
 from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
@@ -24,6 +25,8 @@ __all__ = [
     "DELETIONS",
     "GIVEN_UP",
     "IN_ITS_PLACE",
+    "ActionRow",
+    "Actions",
     "BatchDays",
     "BatchRow",
     "BatchState",
@@ -45,9 +48,11 @@ __all__ = [
     "Ledger",
     "Refusal",
     "Refusals",
+    "Result",
     "SlowDowns",
     "TaskOrigin",
     "Unfinished",
+    "What",
     "lease_of_batch",
     "origin_digest",
 ]
@@ -61,6 +66,7 @@ class Ledger:
 
     def __init__(self, address: str) -> None:
         self.database = Database(address)
+        self.actions = Actions(self.database)
         self.batches = Batches(self.database)
         self.batch_days = BatchDays(self.database)
         self.data_sets = DataSets(self.database)

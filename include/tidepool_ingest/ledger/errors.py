@@ -42,6 +42,17 @@ class UnknownBatchError(IngestError):
         self.batch = batch
 
 
+class UnknownActionError(IngestError):
+    """The ledger has no note of that number of what somebody asked for."""
+
+    def __init__(self, action: int) -> None:
+        super().__init__(
+            f"The ledger knows nothing of an action {action}.",
+            remedy="Ask for it on the page of uploads, which notes it first.",
+            code="action-unknown",
+        )
+
+
 class LeaseHeldError(IngestError):
     """Somebody else is at work on the same batch or device.
 

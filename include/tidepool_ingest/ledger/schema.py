@@ -32,6 +32,9 @@ USER_ID_LENGTH = 36
 UPLOAD_ID_LENGTH = 37
 """Characters of the longest upload id: ``upid_`` and 32 hex digits."""
 
+CODE_LENGTH = 80
+"""Characters of a cause's code."""
+
 AutoId = BigInteger().with_variant(Integer, "sqlite")
 """A primary key that counts by itself; SQLite does that for INTEGER only."""
 
@@ -239,6 +242,24 @@ file_digests = Table(
     ),
     Column("sha256", String(64), nullable=False),
     _time("updated_at", required=True),
+)
+
+actions = Table(
+    "actions",
+    metadata,
+    Column("id", AutoId, primary_key=True),
+    Column("who", Text, nullable=False, comment="Airflow's name of the person"),
+    Column("what", String(24), nullable=False),
+    Column("batch", AutoId, ForeignKey("batches.id"), comment="empty for what concerns a whole run"),
+    Column("detail", Text, comment="fixed words, for example the parameters that a run confirmed"),
+    Column("dag_id", Text),
+    Column("run_id", Text),
+    Column("result", String(16), nullable=False),
+    Column("reason", String(CODE_LENGTH), comment="code of the error that it ended with"),
+    _time("created_at", required=True),
+    _time("ended_at"),
+    Index(None, "batch", "id"),
+    Index(None, "dag_id", "run_id"),
 )
 
 leases = Table(

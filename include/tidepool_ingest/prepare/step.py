@@ -12,8 +12,8 @@ from datetime import datetime
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.guards import HeldError, InItsPlaceError, check_not_in_its_place
-from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
+from tidepool_ingest.guards import TOO_MANY_REFUSED, HeldError, InItsPlaceError, check_not_in_its_place
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.checks import checked_batch, checked_data_set, replaced_batch
@@ -48,7 +48,8 @@ def prepare_batch(
     :param run_id: the run at work; what it has verified itself, it does not upload again.
     :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
     :raises BatchError: if the batch cannot be taken.
-    :raises TooManyRefusedError: if too large a share of its records is refused.
+    :raises TooManyRefusedError: if too large a share of its records is refused; where a person is asked, the
+        batch is held and its summary returned instead.
     :raises HeldError: if another guard holds it until a person has looked at it.
     """
     try:
@@ -99,13 +100,19 @@ def _prepare(
     counts = summary.model_dump(include={"staged", "accepted", "quarantined", "identical", "expected_rows"})
     ledger.batches.set_counts(row.id, **counts)
     ledger.batch_days.note(row.id, prepared.days)
-    if summary.quarantined * 100 > options.max_quarantined_percent * summary.staged:
-        raise TooManyRefusedError(named(batch.folder), summary, options.max_quarantined_percent)
     another = opens_another(data_sets, options, run_id=run_id, asked_at=asked_at)
+    # While a person was asked, another run may have brought the batch to its end.
+    done = bool(data_sets) and data_sets[-1].state is DataSetState.VERIFIED and not another
+    too_many = not done and summary.quarantined * 100 > options.max_quarantined_percent * summary.staged
+    if too_many and not options.asks:
+        raise TooManyRefusedError(named(batch.folder), summary, options.max_quarantined_percent)
     if summary.accepted and another and row.data_set_type == NORMAL:
         deduplicator = checked_data_set(batch.manifest)
         check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
-    if not begun:
-        nothing = summary.accepted == summary.deletes == 0 and not options.dry_run
+    if too_many:
+        # Nothing else holds it: who asked for it sees in the state that a person has to decide.
+        ledger.batches.set_state(row.id, BatchState.HELD, reason=TOO_MANY_REFUSED)
+    elif not begun:
+        nothing = summary.is_empty and not options.dry_run
         ledger.batches.set_state(row.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)
     return summary

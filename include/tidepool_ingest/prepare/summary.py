@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from tidepool_ingest.guards import HeldError
+from tidepool_ingest.guards import TOO_MANY_REFUSED, Decision, HeldError
 from tidepool_ingest.ledger import Refusal
 from tidepool_ingest.staging.work_area import PreparedBatch
+
+REASONS_ASKED_ABOUT = 30
+"""How many kinds of refusal a person is shown who has to decide."""
 
 REASONS_NAMED = 8
 """How many kinds of refusal a message names before it only counts them."""
@@ -51,6 +54,11 @@ class PrepareSummary(BaseModel):
     warnings: dict[str, dict[str, int]]
     edits: dict[str, int]
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is to be uploaded of it."""
+        return self.accepted == self.deletes == 0
+
     def with_refusals(self, refusals: Iterable[Refusal]) -> PrepareSummary:
         """Return the same with some of the accepted records among the quarantined ones.
 
@@ -90,7 +98,7 @@ class TooManyRefusedError(HeldError):
             f"{named_counts(summary.reasons)}.",
             remedy="Look at the quarantine file in the batch's work area, correct the batch or let its "
             "manifest edit the records, and run again; or allow a larger share for this run.",
-            code="too-many-refused",
+            code=TOO_MANY_REFUSED,
         )
         self.batch = batch
         self.summary = summary
@@ -116,12 +124,44 @@ def summary_of(label: str, prepared: PreparedBatch) -> PrepareSummary:
     )
 
 
+def question_of(summary: PrepareSummary, allowed: float) -> tuple[str, str]:
+    """Return subject and body, in Markdown, of what a person is asked about a batch: numbers only.
+
+    :param summary: what became of its records.
+    :param allowed: the share of refused records that the run allows, in percent.
+    """
+    share = 100 * summary.quarantined / summary.staged
+    rows = [
+        f"| {kind} | {code} | {count} |"
+        for count, kind, code in _most_frequent(summary.reasons)[:REASONS_ASKED_ABOUT]
+    ]
+    body = (
+        f"{summary.quarantined} of {summary.staged} records ({share:.1f} %) are refused, more than the "
+        f"{allowed:g} % allowed. {summary.accepted} are accepted. Nothing is opened yet.",
+        "",
+        "| type | reason | records |",
+        "|---|---|---|",
+        *rows,
+        "",
+        f"- **{Decision.APPROVE}**: upload the accepted records; the refused ones stay in quarantine, and so "
+        "do any that Tidepool itself refuses.",
+        f"- **{Decision.GOOD_ONES}**: the same, but stop if Tidepool itself refuses any of them.",
+        f"- **{Decision.REJECT}**: upload nothing of this batch, and let the others go on.",
+    )
+    return f"{summary.batch}: upload it without {summary.quarantined} refused records?", "\n".join(body)
+
+
 def named_counts(counts: Mapping[str, Mapping[str, int]]) -> str:
     """Return the most frequent of some counts by type and code, for a message."""
-    counted = [(count, kind, code) for kind, codes in counts.items() for code, count in codes.items()]
-    counted.sort(reverse=True)
+    counted = _most_frequent(counts)
     text = ", ".join(f"{count} {kind} {code}" for count, kind, code in counted[:REASONS_NAMED])
     return text + (", …" if len(counted) > REASONS_NAMED else "")
+
+
+def _most_frequent(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[int, str, str]]:
+    """Return some counts by type and code, the most frequent first."""
+    counted = [(count, kind, code) for kind, codes in counts.items() for code, count in codes.items()]
+    return sorted(counted, reverse=True)
 
 
 def described(summary: PrepareSummary) -> str:

@@ -3,37 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tidepool_airflow.operators.base import BATCH_LABEL, TidepoolOperator
+from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
+from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+
+from tidepool_airflow.operators.base import BATCH_LABEL, TidepoolOperator, origin_of
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
+
+    from tidepool_ingest.ledger import BatchRow, Ledger
+    from tidepool_ingest.options import RunOptions
+    from tidepool_ingest.prepare import PrepareSummary
+
+
+ANSWER_WITHIN = timedelta(days=1)
 
 
 class TidepoolPrepareOperator(TidepoolOperator):
     """Prepare one batch in the work area of staging; nothing remote is touched.
 
-    Returns the counts of what became of its records.
+    Returns the counts of what became of its records. Where the run says ``ask_when_refused``, a batch of
+    which too many records are refused waits for a person's decision, as Airflow's own operators for that do:
+    among the required actions of the UI, without a worker.
 
     :param batch: the batch's number in the ledger, as the plan step returned it.
+    :param answer_within: how long it waits for a decision.
     """
 
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batch")
 
-    def __init__(self, *, batch: int, map_index_template: str | None = BATCH_LABEL, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        batch: int,
+        answer_within: timedelta = ANSWER_WITHIN,
+        map_index_template: str | None = BATCH_LABEL,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(map_index_template=map_index_template, **kwargs)
         self.batch = batch
+        self.answer_within = answer_within
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Prepare the batch."""
         from tidepool_airflow import metrics
-        from tidepool_airflow.mapping import skip_in_its_place, skip_without_batch
-        from tidepool_ingest.prepare import prepare_batch
+        from tidepool_airflow.mapping import skip_without_batch
 
         metrics.begun(context)
-        options = self.options(context)
         skip_without_batch(int(self.batch), context)
+        return self._prepare(context)
+
+    def decided(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on after a person's decision; Airflow calls this with what was chosen, or that nobody has.
+
+        :raises TidepoolNobodyAnsweredError: if nobody has decided in time.
+        """
+        from tidepool_airflow.errors import TidepoolNobodyAnsweredError
+        from tidepool_ingest.guards import Decision, note_decision
+
+        with self.ledger() as ledger:
+            row = ledger.batches.get(int(self.batch))
+            context["label"] = row.label  # type: ignore[typeddict-unknown-key]
+            if "error" in event:
+                raise TidepoolNobodyAnsweredError(row.label)
+            decision = Decision(event["chosen_options"][0])
+            who = (event.get("responded_by_user") or {}).get("name") or "unknown"
+            note_decision(ledger, row, decision, who=who, run=origin_of(context))
+        self.log.info("%s: %s.", row.label, decision)
+        return self._prepare(context)
+
+    def _prepare(self, context: Context) -> dict[str, Any]:
+        from tidepool_airflow import metrics
+        from tidepool_airflow.mapping import skip_in_its_place
+        from tidepool_ingest.guards import waits_for_person
+        from tidepool_ingest.prepare import prepare_batch
+
+        options = self.options(context)
         with self.ledger() as ledger:
             row = ledger.batches.get(int(self.batch))
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]
@@ -47,5 +95,36 @@ class TidepoolPrepareOperator(TidepoolOperator):
                 run_id=context["ti"].run_id,
                 asked_at=context["dag_run"].start_date,
             )
+            row = ledger.batches.get(row.id)
+            if options.asks and waits_for_person(row):
+                self._ask_or_follow(context, ledger, row, summary, options)
         metrics.prepared(context, summary)
         return summary.model_dump(mode="json")
+
+    def _ask_or_follow(
+        self,
+        context: Context,
+        ledger: Ledger,
+        row: BatchRow,
+        summary: PrepareSummary,
+        options: RunOptions,
+    ) -> None:
+        """Follow what a person has decided in this run, or ask.
+
+        :raises TaskAwaitingInput: to wait for a person.
+        :raises AirflowSkipException: if the batch is rejected.
+        """
+        from tidepool_ingest.guards import Decision, decision_of, follow
+        from tidepool_ingest.prepare.summary import question_of
+
+        since = context["dag_run"].start_date
+        decision = decision_of(ledger, row, run=origin_of(context), since=since)
+        if decision is None:
+            subject, body = question_of(summary, options.max_quarantined_percent)
+            options_shown = [str(one) for one in Decision]
+            upsert_hitl_detail(context["ti"].id, options_shown, subject, body, params={})
+            self.log.info("%s Waiting for a decision.", subject)
+            raise TaskAwaitingInput(method_name="decided", timeout=self.answer_within)
+        follow(ledger, row, decision, nothing=summary.is_empty)
+        if decision is Decision.REJECT:
+            raise AirflowSkipException("A person has rejected the batch: nothing of it is uploaded.")

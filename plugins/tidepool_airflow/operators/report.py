@@ -37,6 +37,7 @@ class TidepoolReportOperator(TidepoolOperator):
         from tidepool_airflow.assets import tell
         from tidepool_airflow.errors import TidepoolBatchesLeftError, TidepoolRunFailedError
         from tidepool_airflow.mapping import NO_BATCH
+        from tidepool_ingest.guards import is_rejected
         from tidepool_ingest.ledger import IN_ITS_PLACE
         from tidepool_ingest.report import report_on
 
@@ -58,7 +59,8 @@ class TidepoolReportOperator(TidepoolOperator):
         task_instance.xcom_push(key="summary", value=summary)
         if failed:
             raise TidepoolRunFailedError(failed, report)
-        left = sum(not row.state.is_done and row.state not in IN_ITS_PLACE for row in report.batches)
+        ended = [row for row in report.batches if row.state.is_done or row.state in IN_ITS_PLACE]
+        left = len(report.batches) - len(ended) - sum(is_rejected(row) for row in report.batches)
         if left and not options.dry_run:
             raise TidepoolBatchesLeftError(left, report)
         if not options.dry_run:

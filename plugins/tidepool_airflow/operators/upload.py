@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk.definitions.context import Context
 
+    from tidepool_ingest.ledger import BatchRow, Ledger
+    from tidepool_ingest.options import RunOptions
     from tidepool_ingest.upload import BatchUpload
 
 DATA_SET_ID_KEY = "data_set_id"
@@ -75,6 +77,7 @@ class TidepoolUploadOperator(TidepoolOperator):
                 raise AirflowSkipException("No record of the batch was accepted, so nothing was opened.")
             check_data_set_type(row.data_set_type, self.data_set_type)
             hook = self.connections.hook(row.connection)
+            options = self._as_decided(options, ledger, row, context)
 
             def opened(data_set_id: str) -> None:
                 self.data_set_url = hook.data_set_url(data_set_id)
@@ -97,6 +100,17 @@ class TidepoolUploadOperator(TidepoolOperator):
         self._visible = (row.label, summary.visible_rows)
         metrics.uploaded(context, summary, size=size, seconds=seconds)
         return {**vars(summary), "state": str(summary.state)}
+
+    def _as_decided(self, options: RunOptions, ledger: Ledger, row: BatchRow, context: Context) -> RunOptions:
+        """Return the run's parameters as a person has changed them for this batch, if one was asked."""
+        from tidepool_ingest.guards import decision_of, percent_allowed
+
+        if not options.asks:
+            return options
+        since = context["dag_run"].start_date
+        decision = decision_of(ledger, row, run=origin_of(context), since=since)
+        allowed = percent_allowed(row, decision, options.max_quarantined_percent)
+        return options.model_copy(update={"max_quarantined_percent": allowed})
 
     def get_openlineage_facets_on_complete(self, _task_instance: object) -> OperatorLineage[Any, Any] | None:
         """Return which batch became which data set; called by OpenLineage's provider, where there is one."""

@@ -1,0 +1,101 @@
+"""What a person decides about a batch of which too many records are refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from tidepool_ingest.ledger import BatchRow, BatchState, Ledger, Result, TaskOrigin, What
+
+TOO_MANY_REFUSED = "too-many-refused"
+"""Why a batch waits for a person."""
+
+REJECTED = "rejected"
+"""Why a batch is held that a person does not want to be uploaded as it is."""
+
+
+class Decision(StrEnum):
+    """What a person can say."""
+
+    APPROVE = "Approve"
+    """Upload it, however many of its records Tidepool itself refuses besides."""
+    GOOD_ONES = "Upload only the good ones"
+    """Upload the records that are accepted now; stop if Tidepool itself refuses any of them."""
+    REJECT = "Reject"
+    """Upload nothing of it."""
+
+
+def waits_for_person(batch: BatchRow) -> bool:
+    """Tell whether a batch is held because too many of its records are refused."""
+    return batch.state is BatchState.HELD and batch.reason == TOO_MANY_REFUSED
+
+
+def is_rejected(batch: BatchRow) -> bool:
+    """Tell whether a person has decided that a batch is not uploaded."""
+    return batch.state is BatchState.HELD and batch.reason == REJECTED
+
+
+def note_decision(ledger: Ledger, batch: BatchRow, decision: Decision, *, who: str, run: TaskOrigin) -> None:
+    """Note in the ledger what a person has decided in a run.
+
+    :param ledger: keeps who asked for what.
+    :param batch: the batch.
+    :param decision: what was decided.
+    :param who: Airflow's name of the person.
+    :param run: the run that asked.
+    """
+    ledger.actions.note(
+        who,
+        What.APPROVE,
+        batch=batch.id,
+        detail=decision,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        result=Result.DONE,
+    )
+
+
+def decision_of(
+    ledger: Ledger, batch: BatchRow, *, run: TaskOrigin, since: datetime | None
+) -> Decision | None:
+    """Return what a person has decided about a batch in a run, if anybody has.
+
+    :param ledger: keeps who asked for what.
+    :param batch: the batch.
+    :param run: the run that asked.
+    :param since: when the run was started or cleared: what was decided before does not count.
+    """
+    for note in ledger.actions.of_batch(batch.id):
+        of_run = note.what is What.APPROVE and (note.dag_id, note.run_id) == (run.dag_id, run.run_id)
+        if of_run and note.detail and (since is None or note.created_at >= since):
+            return Decision(note.detail)
+    return None
+
+
+def follow(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool) -> None:
+    """Let a batch that waits for a person go on, or hold it as rejected.
+
+    :param ledger: takes its new state.
+    :param batch: the batch, prepared.
+    :param decision: what was decided.
+    :param nothing: whether there is nothing of it to upload.
+    """
+    if decision is Decision.REJECT:
+        ledger.batches.set_state(batch.id, BatchState.HELD, reason=REJECTED)
+    else:
+        ledger.batches.set_state(batch.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)
+
+
+def percent_allowed(batch: BatchRow, decision: Decision | None, otherwise: float) -> float:
+    """Return the share of refused records above which the upload of a batch stops.
+
+    :param batch: the batch, prepared.
+    :param decision: what a person has decided about it.
+    :param otherwise: what the run allows.
+    """
+    if decision is Decision.APPROVE:
+        return 100.0
+    if decision is Decision.GOOD_ONES and batch.staged and batch.quarantined is not None:
+        # Half a record of room: a share that is worked out twice need not be the same to the last digit.
+        return max(otherwise, 100.0 * (batch.quarantined + 0.5) / batch.staged)
+    return otherwise

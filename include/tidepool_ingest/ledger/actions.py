@@ -1,0 +1,169 @@
+"""Who asked for what: what a person set off, confirmed or opened, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import insert, select, update
+
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.errors import UnknownActionError
+from tidepool_ingest.ledger.schema import actions, batches
+
+
+class What(StrEnum):
+    """What a person can ask for."""
+
+    CHECK = "check"
+    """Read a verified batch back again."""
+    RETRY = "retry"
+    """Run the day of a batch that stopped again."""
+    WITHDRAW = "withdraw"
+    """Delete what was uploaded of a batch."""
+    QUARANTINE = "quarantine"
+    """Open the file with the refused records."""
+    CONFIRM = "confirm"
+    """Start a run that was told that doubling, deleting or repeating is meant."""
+    APPROVE = "approve"
+    """Decide on a run that waited for a person."""
+
+
+class Result(StrEnum):
+    """What became of it."""
+
+    ASKED = "asked"
+    """Nobody has begun with it yet, or it is tried again."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionRow:
+    """One row of the table ``actions``, with the label of its batch."""
+
+    id: int
+    who: str
+    what: What
+    batch: int | None
+    label: str | None
+    detail: str | None
+    dag_id: str | None
+    run_id: str | None
+    result: Result
+    reason: str | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class Actions:
+    """The table of what people asked for.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def note(
+        self,
+        who: str,
+        what: What,
+        *,
+        batch: int | None = None,
+        detail: str | None = None,
+        dag_id: str | None = None,
+        run_id: str | None = None,
+        result: Result = Result.ASKED,
+    ) -> int:
+        """Note that somebody asked for something, and return the note's number.
+
+        :param who: Airflow's name of the person.
+        :param what: what it is.
+        :param batch: the batch's number, where it concerns one.
+        :param detail: more about it, in fixed words.
+        :param dag_id: the DAG of the run that does it, or that it is about.
+        :param run_id: that run.
+        :param result: ``DONE`` for what is over with the asking.
+        """
+        now = datetime.now(UTC)
+        values = {
+            "who": who,
+            "what": what,
+            "batch": batch,
+            "detail": detail,
+            "dag_id": dag_id,
+            "run_id": run_id,
+            "result": result,
+            "created_at": now,
+            "ended_at": None if result is Result.ASKED else now,
+        }
+        with self._database.writing() as connection:
+            number: int = connection.execute(
+                insert(actions).values(values).returning(actions.c.id)
+            ).scalar_one()
+        return number
+
+    def begun_by(self, action: int, dag_id: str, run_id: str) -> None:
+        """Note which run does it."""
+        self._set(action, dag_id=dag_id, run_id=run_id)
+
+    def ended(
+        self, action: int, result: Result, *, reason: str | None = None, detail: str | None = None
+    ) -> None:
+        """Note what became of it.
+
+        :param action: the note's number.
+        :param result: how it ended.
+        :param reason: the code of the error, if it failed.
+        :param detail: what it came to, in numbers.
+        """
+        self._set(action, result=result, reason=reason, detail=detail, ended_at=datetime.now(UTC))
+
+    def get(self, action: int) -> ActionRow:
+        """Return one note.
+
+        :raises UnknownActionError: if there is none of that number.
+        """
+        found = self._rows(actions.c.id == action, limit=1)
+        if not found:
+            raise UnknownActionError(action)
+        return found[0]
+
+    def of_batch(self, batch: int, *, limit: int = 50) -> list[ActionRow]:
+        """Return what was asked for about a batch, newest first."""
+        return self._rows(actions.c.batch == batch, limit=limit)
+
+    def of_run(self, dag_id: str, run_id: str) -> list[ActionRow]:
+        """Return what people did about a run, newest first."""
+        return self._rows((actions.c.dag_id == dag_id) & (actions.c.run_id == run_id), limit=50)
+
+    def newest(self, *, before: int | None = None, limit: int = 100) -> list[ActionRow]:
+        """Return what was asked for, newest first.
+
+        :param before: only notes of a smaller number, for the next page.
+        :param limit: how many at most.
+        """
+        return self._rows(True if before is None else actions.c.id < before, limit=limit)
+
+    def _rows(self, condition: Any, *, limit: int) -> list[ActionRow]:
+        asked = (
+            select(actions, batches.c.label)
+            .select_from(actions.outerjoin(batches, batches.c.id == actions.c.batch))
+            .where(condition)
+            .order_by(actions.c.id.desc())
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            return [_row(row) for row in connection.execute(asked)]
+
+    def _set(self, action: int, **values: Any) -> None:
+        with self._database.writing() as connection:
+            connection.execute(update(actions).where(actions.c.id == action).values(**values))
+
+
+def _row(row: Any) -> ActionRow:
+    values = dict(row._mapping)
+    return ActionRow(**{**values, "what": What(values["what"]), "result": Result(values["result"])})

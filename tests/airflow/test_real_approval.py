@@ -1,0 +1,199 @@
+"""Too many records are refused, and a run waits for a person: under a real scheduler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.airflow.conftest import TODAY, readings, stage
+from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
+from tests.airflow.ports import free_port
+from tidepool_airflow.local.airflow_parts import LocalAirflow
+from tidepool_airflow.local.connection import simulator_connection
+from tidepool_airflow.local.home import LocalHome
+from tidepool_airflow.local.simulator import simulator
+from tidepool_ingest.guards import Decision
+from tidepool_ingest.ledger import What
+from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_ingest.sample.checker.check import check
+
+pytestmark = pytest.mark.slow
+
+PREPARE = "batch.prepare"
+ANSWER_SECONDS = 100
+ASKED = {"ask_when_refused": True}
+DECISIONS = {"approved": Decision.APPROVE, "rejected": Decision.REJECT, "good-ones": Decision.GOOD_ONES}
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Airflow, one batch for each decision, and one that is in order."""
+    home = LocalHome(tmp_path_factory.mktemp("approval"))
+    for batch in DECISIONS:
+        stage_spoilt(home, batch)
+    stage(home.staging, readings(6, device="in-order"), batch="in-order", device="in-order")
+    port = free_port()
+    with ExitStack() as stack:
+        roles = stack.enter_context(simulator(home))
+        environment = home.environment(tidepool=simulator_connection(roles["base_url"]))
+        settings = {
+            **environment,
+            "TIDEPOOL_RETRIES": "2",
+            "TIDEPOOL_RETRY_SECONDS": "1",
+            "TIDEPOOL_ANSWER_HOURS": str(ANSWER_SECONDS / 3600),
+            "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
+        }
+        airflow = LocalAirflow(settings, home.folder / "logs", port)
+        stack.enter_context(airflow.running())
+        airflow.unpause(DAG_ID)
+        yield Deployment(home, airflow, roles, port, stack)
+
+
+def stage_spoilt(home: LocalHome, batch: str, **more: Any) -> None:
+    """Stage a batch of which 4 of 10 records are refused."""
+    bad = [{**one, "units": "stones"} for one in readings(4, device=batch)]
+    good = readings(10, device=batch, **more)[4:]
+    stage(home.staging, [*bad, *good], batch=batch, device=batch)
+
+
+def start(deployment: Deployment) -> str:
+    run_id: str = deployment.post("/dagRuns", {"logical_date": None, "conf": ASKED})["dag_run_id"]
+    return run_id
+
+
+def waiting(deployment: Deployment, run_id: str, number: int) -> list[dict[str, Any]]:
+    """Return the tasks that wait for a person, once there are so many."""
+    give_up = time.monotonic() + RUN_SECONDS
+    while True:
+        found = deployment.task_instances(run_id, PREPARE)
+        asked = [one for one in found if one["state"] == "awaiting_input"]
+        if len(asked) == number:
+            return asked
+        deployment.airflow.check()
+        ended = [one for one in found if one["state"] in ("failed", "upstream_failed")]
+        assert not ended, deployment.states(run_id)
+        assert time.monotonic() < give_up, deployment.states(run_id)
+        time.sleep(0.3)
+
+
+def question(deployment: Deployment, instance: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = deployment.get(_details(instance))
+    return found
+
+
+def answer(deployment: Deployment, instance: dict[str, Any], decision: Decision) -> None:
+    path = f"/api/v2/dags/{DAG_ID}{_details(instance)}"
+    body = {"chosen_options": [str(decision)], "params_input": {}}
+    told = deployment.airflow.request("PATCH", path, body)
+    assert told.ok, told.text
+
+
+def _details(instance: dict[str, Any]) -> str:
+    where = f"/dagRuns/{instance['dag_run_id']}/taskInstances/{PREPARE}/{instance['map_index']}"
+    return f"{where}/hitlDetails"
+
+
+def end_of(deployment: Deployment, run_id: str) -> str:
+    give_up = time.monotonic() + RUN_SECONDS
+    while (state := deployment.get(f"/dagRuns/{run_id}")["state"]) in ("queued", "running"):
+        assert time.monotonic() < give_up, deployment.states(run_id)
+        time.sleep(0.5)
+    return str(state)
+
+
+def sessions(deployment: Deployment) -> dict[str, tuple[str, str | None]]:
+    """Return state and reason of each batch, by the name of its folder."""
+    return {one.folder.rpartition("/")[2]: (one.state, one.reason) for one in deployment.sessions()}
+
+
+def visible(deployment: Deployment) -> int:
+    return check(deployment.home.staging, deployment.home.simulator_store).visible
+
+
+def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> None:
+    run_id = start(deployment)
+    asked = waiting(deployment, run_id, len(DECISIONS))
+    assert {state for batch, state in sessions(deployment).items() if batch in DECISIONS} == {
+        ("held", "too-many-refused")
+    }
+    batches = {one.label: one.folder.rpartition("/")[2] for one in deployment.sessions()}
+
+    for instance in asked:
+        told = question(deployment, instance)
+        label = told["subject"].partition(":")[0]
+        assert "4 of 10 records (40.0 %) are refused" in told["body"]
+        assert told["options"] == [str(one) for one in Decision]
+        assert not [user for user in SAMPLE_USERS if user in str(told)]
+        answer(deployment, instance, DECISIONS[batches[label]])
+
+    assert end_of(deployment, run_id) == "success", deployment.states(run_id)
+    assert sessions(deployment) == {
+        "approved": ("verified", None),
+        "rejected": ("held", "rejected"),
+        "good-ones": ("verified", None),
+        "in-order": ("verified", None),
+    }
+    assert visible(deployment) == 3 * 6
+    uploads = {
+        one["rendered_map_index"]: one["state"] for one in deployment.task_instances(run_id, "batch.upload")
+    }
+    assert [state for label, state in uploads.items() if batches.get(label) == "rejected"] in (
+        [],
+        ["skipped"],
+    )
+    (waits,) = deployment.xcom(run_id, "report", "summary")["waiting"]
+    assert waits.endswith("held (rejected)")
+
+
+def test_who_decided_what_is_in_the_ledger(deployment: Deployment) -> None:
+    with deployment.ledger() as ledger:
+        notes = ledger.actions.newest()
+
+    assert {note.what for note in notes} == {What.APPROVE}
+    assert sorted(str(note.detail) for note in notes) == sorted(map(str, DECISIONS.values()))
+    assert all(note.who and note.dag_id == DAG_ID and note.run_id for note in notes)
+
+
+def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment) -> None:
+    sent = deployment.asked_of_tidepool()
+    run_id = start(deployment)
+    (instance,) = waiting(deployment, run_id, 1)
+
+    assert end_of(deployment, run_id) == "failed"
+    assert sessions(deployment)["rejected"] == ("held", "too-many-refused")
+    assert deployment.asked_of_tidepool() == sent
+    (prepared,) = deployment.task_instances(run_id, PREPARE)
+    assert (prepared["state"], prepared["try_number"]) == ("failed", 1)
+    assert "Nobody has decided in time" in deployment.log(prepared)
+
+    deployment.post(
+        "/clearTaskInstances",
+        {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "only_failed": True,
+            "reset_dag_runs": True,
+        },
+    )
+    (instance,) = waiting(deployment, run_id, 1)
+    answer(deployment, instance, Decision.APPROVE)
+    ended = end_of(deployment, run_id)
+    (prepared,) = deployment.task_instances(run_id, PREPARE)
+    assert ended == "success", deployment.log(prepared)
+    assert sessions(deployment)["rejected"] == ("verified", None)
+
+
+def test_a_run_that_does_not_ask_fails_as_ever(deployment: Deployment) -> None:
+    yesterday = TODAY - timedelta(days=1)
+    bad = [{**one, "units": "stones"} for one in readings(4, device="other", day=yesterday)]
+    stage(deployment.home.staging, [*bad, *readings(4, device="other", day=yesterday)],
+          day=yesterday, batch="other", device="other")  # fmt: skip
+    run_id = deployment.post("/dagRuns", {"logical_date": None})["dag_run_id"]
+
+    assert end_of(deployment, run_id) == "failed"
+    assert sessions(deployment)["other"] == ("held", "too-many-refused")

@@ -1,0 +1,145 @@
+"""A person decides about a batch of which too many records are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.steps.world import DEVICE, World, cbg, readings
+from tidepool_ingest.guards import (
+    Decision,
+    decision_of,
+    follow,
+    is_rejected,
+    note_decision,
+    percent_allowed,
+    waits_for_person,
+)
+from tidepool_ingest.ledger import BatchState, Result, TaskOrigin, What
+from tidepool_ingest.prepare.summary import TooManyRefusedError, question_of
+from tidepool_ingest.simulator.rules import Rule
+from tidepool_ingest.upload.refused import TooManyRefusedByTidepoolError
+
+RUN = TaskOrigin(dag_id="dag", run_id="run-1")
+CANARY = "a value that nobody may see"
+
+
+def waiting(world: World, good: int = 7, bad: int = 3) -> int:
+    """Prepare a batch in a run that asks, and return its number."""
+    refused = [cbg(number, units=CANARY) for number in range(bad)]
+    return world.ready([*readings(good, first=100), *refused], ask_when_refused=True)
+
+
+def test_a_run_that_asks_holds_the_batch_instead_of_failing(world: World) -> None:
+    number = waiting(world)
+
+    assert waits_for_person(world.row(number))
+    assert world.simulator.requests == []
+    with pytest.raises(TooManyRefusedError):
+        world.prepare(number)
+    with pytest.raises(TooManyRefusedError):
+        world.prepare(number, ask_when_refused=True, dry_run=True)
+
+
+def test_other_guards_are_not_asked_about(world: World) -> None:
+    truncate = {"name": "org.tidepool.deduplicator.device.truncate.dataset"}
+    world.stage([*readings(3), cbg(9, units=CANARY)], data_set={"deduplicator": truncate})
+    (number,) = world.plan().batches
+
+    with pytest.raises(Exception, match="allow_truncate"):
+        world.prepare(number, ask_when_refused=True)
+
+    assert world.row(number).reason == "truncate-not-allowed"
+
+
+def test_the_question_has_counts_and_no_value(world: World) -> None:
+    number = waiting(world)
+    summary = world.prepare(number, ask_when_refused=True)
+    subject, body = question_of(summary, 10.0)
+
+    assert subject == f"{world.row(number).label}: upload it without 3 refused records?"
+    assert "3 of 10 records (30.0 %) are refused, more than the 10 % allowed. 7 are accepted." in body
+    assert "| cbg | value-not-allowed | 3 |" in body
+    assert all(f"**{decision}**" in body for decision in Decision)
+    assert not [secret for secret in (CANARY, DEVICE, world.user) if secret in subject + body]
+
+
+def test_a_decision_counts_for_its_run_since_it_was_started(world: World) -> None:
+    batch = world.row(waiting(world))
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    note_decision(world.ledger, batch, Decision.GOOD_ONES, who="ada", run=RUN)
+
+    def decided(run: TaskOrigin = RUN, since: datetime | None = before) -> Decision | None:
+        return decision_of(world.ledger, batch, run=run, since=since)
+
+    assert decided() is decided(since=None) is Decision.GOOD_ONES
+    assert decided(since=datetime.now(UTC) + timedelta(seconds=1)) is None
+    assert decided(run=TaskOrigin(dag_id="dag", run_id="run-2")) is None
+    note_decision(world.ledger, batch, Decision.REJECT, who="ada", run=RUN)
+    assert decided() is Decision.REJECT
+    (newest, _) = world.ledger.actions.of_batch(batch.id)
+    assert (newest.who, newest.what, newest.result) == ("ada", What.APPROVE, Result.DONE)
+
+
+def test_what_is_approved_goes_on_and_what_is_rejected_stays_held(world: World) -> None:
+    number = waiting(world)
+    follow(world.ledger, world.row(number), Decision.REJECT, nothing=False)
+    assert is_rejected(world.row(number))
+    assert not waits_for_person(world.row(number))
+
+    follow(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
+    world.upload(number)
+
+    assert world.row(number).state is BatchState.VERIFIED
+    assert len(world.visible()) == 7
+    assert len(world.quarantine(number)) == 3
+
+
+def test_a_batch_without_any_good_record_is_done_when_that_is_approved(world: World) -> None:
+    number = waiting(world, good=0)
+
+    follow(world.ledger, world.row(number), Decision.APPROVE, nothing=True)
+
+    assert world.row(number).state is BatchState.NOTHING_ACCEPTED
+
+
+def test_the_good_ones_are_exactly_those_accepted_now(world: World) -> None:
+    row = world.row(waiting(world))
+    for staged in range(1, 200):
+        for quarantined in range(1, staged):
+            batch = replace(row, staged=staged, quarantined=quarantined)
+            allowed = percent_allowed(batch, Decision.GOOD_ONES, 0.0)
+            assert quarantined * 100 <= allowed * staged < (quarantined + 1) * 100
+    assert percent_allowed(row, Decision.APPROVE, 10.0) == 100.0
+    assert percent_allowed(row, None, 10.0) == 10.0
+
+
+@pytest.mark.parametrize("decision", [Decision.APPROVE, Decision.GOOD_ONES])
+def test_what_tidepool_refuses_besides_counts_for_those_who_want_the_good_ones_only(
+    world: World, decision: Decision
+) -> None:
+    world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
+    refused = [cbg(number, units=CANARY) for number in range(3)]
+    number = world.ready([*readings(6, first=100), cbg(200, 22.5), *refused], ask_when_refused=True)
+    follow(world.ledger, world.row(number), decision, nothing=False)
+    allowed = percent_allowed(world.row(number), decision, 10.0)
+
+    if decision is Decision.APPROVE:
+        world.upload(number, max_refused_percent=allowed)
+        assert (len(world.visible()), len(world.quarantine(number))) == (6, 4)
+    else:
+        with pytest.raises(TooManyRefusedByTidepoolError):
+            world.upload(number, max_refused_percent=allowed)
+        assert world.visible() == []
+
+
+def test_another_run_that_has_brought_it_to_its_end_is_not_undone(world: World) -> None:
+    number = waiting(world)
+    follow(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
+    world.upload(number)
+
+    world.prepare(number, ask_when_refused=True)
+
+    assert world.row(number).state is BatchState.VERIFIED
