@@ -9,6 +9,8 @@ from bench.preparing import measure_preparing
 from bench.records import uploader_lines
 from bench.result import print_results, print_rows
 from bench.sending import HEADINGS, measure_sending
+from bench.silence import HEADINGS as SILENCE_HEADINGS
+from bench.silence import measure_silence
 from bench.validation import measure_validation
 
 
@@ -17,17 +19,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure validation and preparation beside json.loads (CPU time, best of several "
-        "rounds), and sending in parallel beside sending one after the other.",
+        "rounds), sending in parallel beside sending one after the other, and finding silent devices.",
     )
     parser.add_argument("file", nargs="?", type=Path, help="gzipped NDJSON of one device (default: made up)")
     parser.add_argument("--quick", action="store_true", help="leave out the file of five million records")
-    parser.add_argument("--only", choices=["prepare", "send"], help="measure only this")
+    parser.add_argument("--only", choices=["prepare", "send", "silence"], help="measure only this")
     options = parser.parse_args()
     lines = uploader_lines(options.file)
     if options.only in (None, "prepare"):
         print_results([*measure_validation(lines), *measure_preparing(lines, memory=not options.quick)])
     if options.only in (None, "send"):
         print_rows(HEADINGS, measure_sending(lines))
+    if options.only in (None, "silence"):
+        print_rows(SILENCE_HEADINGS, measure_silence())
 
 
 if __name__ == "__main__":

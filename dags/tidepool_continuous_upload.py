@@ -43,6 +43,7 @@ with DAG(
     report = TidepoolReportOperator(
         task_id="report",
         batches=plan.output,
+        names_silent=False,  # the daily run does
         outlets=[UPLOADS_OF_A_RUN],
         on_failure_callback=notices.on_failure(),
     )

@@ -21,7 +21,7 @@ STOREYS = (
     {"", "errors", "privacy"},
     {"model", "ledger", "tidepool", "staging", "options", "window"},
     {"simulator", "staged_batch", "guards", "sample"},
-    {"plan", "prepare", "upload", "report", "counts"},
+    {"plan", "prepare", "upload", "report", "counts", "silence"},
     {"reconcile", "comparison"},
     {"cli"},
     {"__main__"},

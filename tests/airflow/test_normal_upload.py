@@ -12,6 +12,7 @@ from tests.airflow.conftest import TODAY, World, readings, stage
 from tidepool_airflow.local.connection import simulator_connection
 from tidepool_airflow.operators import TidepoolPrepareOperator
 from tidepool_ingest.ledger import BatchState, Ledger
+from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.sample import SAMPLE_USERS
 from tidepool_ingest.sample.checker.check import check
 from tidepool_ingest.simulator import Fault
@@ -198,6 +199,20 @@ def test_a_failed_upload_fails_the_run_and_the_next_one_goes_on(world: World) ->
     assert [one.data_set_id for one in world.sessions()] == opened
     assert world.posts() == sent
     assert check(world.staging, world.staging.parent / "simulator.db").ok
+
+
+def test_a_device_that_has_stopped_is_named_in_the_report(world: World) -> None:
+    for ago in range(5, 11):
+        day = TODAY - timedelta(days=ago)
+        stage(world.staging, readings(2, day=day), day=day, batch=f"batch-{ago}")
+    summary = world.run({"look_back_days": 30}).xcoms["report", -1, "summary"]
+
+    assert summary["silent"]["devices"] == 1
+    (named,) = summary["silent"]["named"]
+    assert named.startswith(
+        f"Meter {short_hash('device-1')} of user {short_hash(SAMPLE_USERS[0])}: silent for 5 "
+    )
+    assert SAMPLE_USERS[0] not in named
 
 
 def test_an_unknown_parameter_is_refused(world: World) -> None:

@@ -10,7 +10,7 @@ from tidepool_airflow.operators.base import TidepoolOperator
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
-    from tidepool_ingest.ledger import BatchRow
+    from tidepool_ingest.ledger import BatchRow, Ledger
 
 FAILED_STATES = ("failed", "upstream_failed")
 
@@ -22,15 +22,22 @@ class TidepoolReportOperator(TidepoolOperator):
     would make the whole run green.
 
     :param batches: the plan step's return value.
+    :param names_silent: also name the devices that have stopped to send.
     """
 
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batches")
 
     def __init__(
-        self, *, batches: Sequence[int] | None, trigger_rule: str = "all_done", **kwargs: Any
+        self,
+        *,
+        batches: Sequence[int] | None,
+        names_silent: bool = True,
+        trigger_rule: str = "all_done",
+        **kwargs: Any,
     ) -> None:
         super().__init__(trigger_rule=trigger_rule, **kwargs)
         self.batches = batches
+        self.names_silent = names_silent
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report the run."""
@@ -50,12 +57,13 @@ class TidepoolReportOperator(TidepoolOperator):
         )
         with self.ledger() as ledger:
             report = report_on(ledger, [int(batch) for batch in self.batches or () if int(batch) != NO_BATCH])
+            silent = self._silent(ledger)
         for line in report.lines():
             self.log.info("%s", line)
         options = self.options(context)
         if options.dry_run:
             self._tell_dry_run(context, report.batches)
-        summary = report.summary()
+        summary = {**report.summary(), **silent}
         task_instance.xcom_push(key="summary", value=summary)
         if failed:
             raise TidepoolRunFailedError(failed, report)
@@ -66,6 +74,19 @@ class TidepoolReportOperator(TidepoolOperator):
         if not options.dry_run:
             tell(context, summary)
         return summary
+
+    def _silent(self, ledger: Ledger) -> dict[str, Any]:
+        """Tell of the devices that have stopped to send, and return what the summary says of them."""
+        import pendulum
+
+        from tidepool_ingest.silence import silence_summary, silent_devices
+
+        if not self.names_silent:
+            return {}
+        summary = silence_summary(silent_devices(ledger, pendulum.now("UTC").date()))
+        for line in summary["named"]:
+            self.log.warning("%s", line)
+        return {"silent": summary}
 
     def _tell_dry_run(self, context: Context, batches: Sequence[BatchRow]) -> None:
         """Tell what would be sent and refused, and what the uploads found that this would change."""
