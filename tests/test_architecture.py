@@ -22,7 +22,7 @@ STOREYS = (
     {"model", "ledger", "tidepool", "staging", "options", "window"},
     {"simulator", "staged_batch", "guards", "sample"},
     {"plan", "prepare", "upload", "report", "counts", "silence"},
-    {"reconcile", "comparison"},
+    {"reconcile", "comparison", "erasing"},
     {"cli"},
     {"__main__"},
 )

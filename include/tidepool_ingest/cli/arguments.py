@@ -9,6 +9,7 @@ from datetime import date
 from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import is_user_id
 from tidepool_ingest.staging.storage import filesystem
 
 PORT_MAX = 65_535
@@ -45,6 +46,13 @@ def day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError("give a day as YYYY-MM-DD") from None
+
+
+def user(text: str) -> str:
+    """Read a Tidepool user id; what is given is not repeated, since it may be one with a slip."""
+    if not is_user_id(text):
+        raise argparse.ArgumentTypeError("a Tidepool user id has ten hex digits, or is a UUID")
+    return text
 
 
 def place(text: str) -> UPath:

@@ -29,6 +29,8 @@ class What(StrEnum):
     """Start a run that was told that doubling, deleting or repeating is meant."""
     APPROVE = "approve"
     """Decide on a run that waited for a person."""
+    ERASE = "erase"
+    """Take a person out of ledger, staging and work area."""
 
 
 class Result(StrEnum):
@@ -139,6 +141,10 @@ class Actions:
     def of_run(self, dag_id: str, run_id: str) -> list[ActionRow]:
         """Return what people did about a run, newest first."""
         return self._rows((actions.c.dag_id == dag_id) & (actions.c.run_id == run_id), limit=50)
+
+    def unfinished(self, what: What) -> list[ActionRow]:
+        """Return what was asked for of one kind and is not over, newest first."""
+        return self._rows((actions.c.what == what) & (actions.c.result == Result.ASKED), limit=50)
 
     def newest(self, *, before: int | None = None, limit: int = 100) -> list[ActionRow]:
         """Return what was asked for, newest first.

@@ -12,6 +12,15 @@ from sqlalchemy.exc import IntegrityError
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import feeds
+from tidepool_ingest.privacy import short_hash
+
+
+def lease_of_feed(api_host: str, user_id: str, client_name: str) -> str:
+    """Return the name of the claim under which a feed is written to.
+
+    :param client_name: the program's name, as its data sets carry it.
+    """
+    return f"feed:{short_hash(f'{api_host} {user_id} {client_name}')}"
 
 
 @dataclass(frozen=True, kw_only=True)

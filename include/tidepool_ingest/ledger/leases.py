@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,9 @@ from sqlalchemy.exc import IntegrityError
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError
 from tidepool_ingest.ledger.schema import leases
+
+NAMES_A_QUERY = 500
+"""Names asked for at once."""
 
 POLL_SECONDS = 0.2
 """How often a waiting task looks whether a lease has become free."""
@@ -153,6 +156,22 @@ class Leases:
             yield lease
         finally:
             lease.release()
+
+    def alive(self, names: Sequence[str]) -> dict[str, float]:
+        """Return how many seconds each of some claims has left, of those that somebody holds.
+
+        :param names: the claims in question.
+        """
+        now = datetime.now(UTC)
+        found: dict[str, float] = {}
+        with self._database.reading() as connection:
+            for start in range(0, len(names), NAMES_A_QUERY):
+                asked = select(leases.c.name, leases.c.expires_at).where(
+                    leases.c.name.in_(names[start : start + NAMES_A_QUERY]), leases.c.expires_at > now
+                )
+                for name, expires_at in connection.execute(asked):
+                    found[name] = (expires_at - now).total_seconds()
+        return found
 
     def sweep(self, before: datetime) -> int:
         """Take out claims that have run out, and return how many there were.

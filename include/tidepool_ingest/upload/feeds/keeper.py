@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidepool_ingest.ledger import FeedRow, Lease, Ledger
+from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, deduplicator_named
-from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.tidepool import (
     DataSet,
     TidepoolClient,
@@ -59,7 +59,7 @@ class Feed:
     @property
     def lease_name(self) -> str:
         """Name of the claim under which the feed is written to."""
-        return f"feed:{short_hash(f'{self.api_host} {self.user_id} {self.client_name}')}"
+        return lease_of_feed(self.api_host, self.user_id, self.client_name)
 
 
 class FeedKeeper:

@@ -1,0 +1,75 @@
+"""``tidepool-ingest erase``: take a person out of ledger, staging and work area."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+
+from tidepool_ingest.cli.arguments import place, user
+from tidepool_ingest.cli.errors import CommandError
+from tidepool_ingest.cli.ledger import NO_LEDGER, add_ledger, opened
+from tidepool_ingest.cli.stage import ROOT_VARIABLE
+from tidepool_ingest.cli.table import table
+from tidepool_ingest.erasing import Erasing, Found
+from tidepool_ingest.privacy import short_hash
+
+COLUMNS = ("Tidepool", "data set", "state")
+
+
+def describe(command: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    command.description = (
+        "Remove all that is here of one person: staged folders, work areas with quarantine files, and the "
+        "ledger's rows. Without --yes it only says what there is. What Tidepool has stays, and is listed."
+    )
+    root = os.environ.get(ROOT_VARIABLE) or None
+    command.add_argument(
+        "--user", type=user, required=True, metavar="ID", help="Tidepool user id of the person"
+    )
+    command.add_argument(
+        "--root",
+        default=root,
+        required=root is None,
+        help=f"staging root, a path or fsspec URL (default: ${ROOT_VARIABLE})",
+    )
+    add_ledger(command)
+    command.add_argument("--yes", action="store_true", help="remove it; this cannot be undone")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Remove the person, or tell what would be removed."""
+    with opened(options.ledger) as ledger:
+        if ledger is None:
+            raise CommandError(
+                NO_LEDGER, "Give --ledger: without it nobody knows which work areas are the person's."
+            )
+        erasing = Erasing(ledger, place(options.root), options.user)
+        found = erasing.run(f"{getpass.getuser()} (command line)") if options.yes else erasing.find()
+    print(_told(found, options.user, removed=options.yes))
+    return 0
+
+
+def _told(found: Found, user_id: str, *, removed: bool) -> str:
+    who = f"user {short_hash(user_id)}"
+    if found.is_empty:
+        return f"Nothing is known of {who}."
+    counted = f"{len(found.folders)} staged folders, {len(found.batches)} batches with their work areas"
+    lines = [f"Removed of {who}: {counted}." if removed else f"There is of {who}: {counted}."]
+    if found.left:
+        lines += [
+            "",
+            f"Tidepool still has {len(found.left)} data sets. The person can delete them there, or whoever "
+            "uploaded them; keep this list, for the ledger does not name the person any more:"
+            if removed
+            else f"Tidepool has {len(found.left)} data sets, which would stay there:",
+            "",
+            table(COLUMNS, found.left),
+        ]
+    if not removed:
+        lines += [
+            "",
+            "Nothing was removed. Pause the DAGs and add --yes to remove it; that cannot be undone.",
+        ]
+    return "\n".join(lines)
