@@ -109,7 +109,7 @@ def _prepare(
     if summary.accepted and another and row.data_set_type == NORMAL:
         deduplicator = checked_data_set(batch.manifest)
         check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
-    if too_many:
+    if too_many and not begun:
         # Nothing else holds it: who asked for it sees in the state that a person has to decide.
         ledger.batches.set_state(row.id, BatchState.HELD, reason=TOO_MANY_REFUSED)
     elif not begun:
