@@ -51,7 +51,7 @@ ENOUGH = 6
 
 
 def test_tokens_that_end_in_the_middle_of_an_upload(connect: Connect) -> None:
-    lifetime = 1.2
+    lifetime = 3.0
 
     def upload_for_a_while(hook: TidepoolHook, first: int) -> tuple[int, int]:
         data_set_id = hook.open_data_set(owner, BODY).upload_id
