@@ -87,3 +87,18 @@ class TriggerForm:
 
     def trigger(self) -> None:
         self.dialog.get_by_role("button", name="Trigger").last.click()
+
+
+class RequiredActions:
+    """What waits for a person in a run."""
+
+    def __init__(self, page: Page, dag_id: str, run_id: str) -> None:
+        self.page = page
+        page.goto(f"/dags/{dag_id}/runs/{run_id}/required_actions?response_received=false")
+
+    def open(self, label: str) -> None:
+        """Open the question that names a batch."""
+        self.page.get_by_role("link", name=label).first.click()
+
+    def answer(self, option: str) -> None:
+        self.page.get_by_role("button", name=option, exact=True).click()

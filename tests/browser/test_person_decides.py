@@ -1,0 +1,78 @@
+"""Too many records of a batch are refused, and a person decides about it in the browser."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.airflow.conftest import readings, stage
+from tests.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
+from tests.browser.pages import RequiredActions, TriggerForm
+from tests.browser.test_first_steps import CONN_ID, RUN_SECONDS, new_run, runs
+from tidepool_airflow.local.connection import simulator_connection
+from tidepool_ingest.ledger.sessions import Session
+
+DEVICE = "to-decide-about"
+
+
+@pytest.fixture
+def connected(stack: Stack) -> None:
+    """Make the connection, if the tests of the first steps have not."""
+    if stack.airflow.request("GET", f"/api/v2/connections/{CONN_ID}").ok:
+        return
+    connection = simulator_connection(stack.roles["base_url"])
+    body = {**connection, "connection_id": CONN_ID, "extra": json.dumps(connection["extra"])}
+    made = stack.airflow.request("POST", "/api/v2/connections", body)
+    assert made.ok, made.text
+
+
+def spoilt(stack: Stack) -> Session | None:
+    """Return what the ledger knows of the batch in question."""
+    return next((one for one in stack.sessions() if one.folder.endswith(DEVICE)), None)
+
+
+def waits(stack: Stack) -> str:
+    """Return the run that waits for a person, once one does."""
+    give_up = time.monotonic() + RUN_SECONDS
+    while True:
+        for run in runs(stack):
+            path = f"/dags/{DAG_ID}/dagRuns/{run['dag_run_id']}/taskInstances?state=awaiting_input"
+            if stack.api(path)["task_instances"]:
+                return run["dag_run_id"]
+        stack.airflow.check()
+        assert time.monotonic() < give_up, runs(stack)
+        time.sleep(0.5)
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> None:
+    bad = [{**one, "units": "stones"} for one in readings(4, device=DEVICE)]
+    stage(stack.home.staging, [*bad, *readings(10, device=DEVICE)[4:]], batch=DEVICE, device=DEVICE)
+    before = runs(stack)
+    page = visit(ADMIN)
+    form = TriggerForm(page, DAG_ID)
+    form.open("With care")
+    form.tick("ask_when_refused")
+    shoot(page, "trigger-ask")
+    form.trigger()
+    run_id = waits(stack)
+    found = spoilt(stack)
+    assert found is not None
+    assert (found.state, found.reason) == ("held", "too-many-refused")
+
+    actions = RequiredActions(page, DAG_ID, run_id)
+    expect(page.get_by_text(f"{found.label}: upload it without 4 refused records?").first).to_be_visible()
+    shoot(page, "required-actions")
+    actions.open(found.label)
+    expect(page.get_by_text("4 of 10 records (40.0 %) are refused").first).to_be_visible()
+    expect(page.get_by_role("cell", name="value-not-allowed").first).to_be_visible()
+    shoot(page, "decision")
+    actions.answer("Upload only the good ones")
+
+    assert new_run(stack, before) == run_id
+    decided = spoilt(stack)
+    assert decided is not None
+    assert (decided.state, decided.visible_rows, decided.quarantined) == ("verified", 6, 4)
