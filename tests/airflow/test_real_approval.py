@@ -26,6 +26,9 @@ pytestmark = pytest.mark.slow
 
 PREPARE = "batch.prepare"
 ANSWER_SECONDS = 100
+READING_SECONDS = 5
+"""How long a person reads. A task that is answered in the second in which it began to wait is taken by
+Airflow 3.3.2 for one that was killed, and asks again on its next try."""
 ASKED = {"ask_when_refused": True}
 DECISIONS = {"approved": Decision.APPROVE, "rejected": Decision.REJECT, "good-ones": Decision.GOOD_ONES}
 
@@ -73,6 +76,7 @@ def waiting(deployment: Deployment, run_id: str, number: int) -> list[dict[str, 
         found = deployment.task_instances(run_id, PREPARE)
         asked = [one for one in found if one["state"] == "awaiting_input"]
         if len(asked) == number:
+            time.sleep(READING_SECONDS)
             return asked
         deployment.airflow.check()
         ended = [one for one in found if one["state"] in ("failed", "upstream_failed")]
