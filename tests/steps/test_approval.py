@@ -19,7 +19,9 @@ from tidepool_ingest.guards import (
 )
 from tidepool_ingest.ledger import BatchState, Result, TaskOrigin, What
 from tidepool_ingest.prepare.summary import TooManyRefusedError, question_of
+from tidepool_ingest.simulator import Fault
 from tidepool_ingest.simulator.rules import Rule
+from tidepool_ingest.tidepool import TidepoolError
 from tidepool_ingest.upload.refused import TooManyRefusedByTidepoolError
 
 RUN = TaskOrigin(dag_id="dag", run_id="run-1")
@@ -36,11 +38,30 @@ def test_a_run_that_asks_holds_the_batch_instead_of_failing(world: World) -> Non
     number = waiting(world)
 
     assert waits_for_person(world.row(number))
+    assert world.prepare(number, ask_when_refused=True).asks
+    assert not world.prepare(number, ask_when_refused=True, max_quarantined_percent=50).asks
     assert world.simulator.requests == []
     with pytest.raises(TooManyRefusedError):
         world.prepare(number)
     with pytest.raises(TooManyRefusedError):
         world.prepare(number, ask_when_refused=True, dry_run=True)
+
+
+def test_a_person_is_asked_about_a_batch_that_was_begun_too(world: World) -> None:
+    """Begun by a run that allowed more, it is not held, and not uploaded without a decision either."""
+    refused = [cbg(number, units=CANARY) for number in range(3)]
+    number = world.ready([*readings(7, first=100), *refused], max_quarantined_percent=50)
+    world.simulator.faults.add(Fault.refused("close", 503, times=50))
+    with pytest.raises(TidepoolError):
+        world.upload(number, max_refused_percent=50)
+    world.simulator.faults.clear()
+
+    assert world.prepare(number, ask_when_refused=True).asks
+    assert world.row(number).state is BatchState.UPLOADING
+    follow(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
+    assert world.row(number).state is BatchState.UPLOADING
+    follow(world.ledger, world.row(number), Decision.REJECT, nothing=False)
+    assert is_rejected(world.row(number))
 
 
 def test_other_guards_are_not_asked_about(world: World) -> None:

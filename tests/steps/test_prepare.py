@@ -386,6 +386,7 @@ def test_a_dry_run_counts_and_opens_nothing(world: World) -> None:
         "warnings": {},
         "replaced": {},
         "deletes": 0,
+        "asks": False,
     }
     assert world.simulator.requests == []
     assert world.plan().batches == [number]

@@ -73,7 +73,7 @@ def decision_of(
 
 
 def follow(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool) -> None:
-    """Let a batch that waits for a person go on, or hold it as rejected.
+    """Let a batch that waits for a person go on, or hold it as rejected; one that was begun goes on as it is.
 
     :param ledger: takes its new state.
     :param batch: the batch, prepared.
@@ -82,7 +82,7 @@ def follow(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool
     """
     if decision is Decision.REJECT:
         ledger.batches.set_state(batch.id, BatchState.HELD, reason=REJECTED)
-    else:
+    elif waits_for_person(batch):
         ledger.batches.set_state(batch.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)
 
 

@@ -49,7 +49,7 @@ def prepare_batch(
     :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
     :raises BatchError: if the batch cannot be taken.
     :raises TooManyRefusedError: if too large a share of its records is refused; where a person is asked, the
-        batch is held and its summary returned instead.
+        summary says so instead, and the batch is held if no data set of it was begun.
     :raises HeldError: if another guard holds it until a person has looked at it.
     """
     try:
@@ -110,9 +110,8 @@ def _prepare(
         deduplicator = checked_data_set(batch.manifest)
         check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
     if too_many and not begun:
-        # Nothing else holds it: who asked for it sees in the state that a person has to decide.
         ledger.batches.set_state(row.id, BatchState.HELD, reason=TOO_MANY_REFUSED)
     elif not begun:
         nothing = summary.is_empty and not options.dry_run
         ledger.batches.set_state(row.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)
-    return summary
+    return summary.model_copy(update={"asks": too_many})

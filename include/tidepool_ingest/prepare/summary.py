@@ -35,6 +35,7 @@ class PrepareSummary(BaseModel):
     :param reasons: refusals by type and code.
     :param warnings: accepted records that are reported, by type and code.
     :param edits: records changed on their way, by field.
+    :param asks: whether too many are refused, and a person has to decide.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +54,7 @@ class PrepareSummary(BaseModel):
     reasons: dict[str, dict[str, int]]
     warnings: dict[str, dict[str, int]]
     edits: dict[str, int]
+    asks: bool = False
 
     @property
     def is_empty(self) -> bool:

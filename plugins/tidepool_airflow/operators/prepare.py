@@ -78,7 +78,6 @@ class TidepoolPrepareOperator(TidepoolOperator):
     def _prepare(self, context: Context) -> dict[str, Any]:
         from tidepool_airflow import metrics
         from tidepool_airflow.mapping import skip_in_its_place
-        from tidepool_ingest.guards import waits_for_person
         from tidepool_ingest.prepare import prepare_batch
 
         options = self.options(context)
@@ -95,9 +94,8 @@ class TidepoolPrepareOperator(TidepoolOperator):
                 run_id=context["ti"].run_id,
                 asked_at=context["dag_run"].start_date,
             )
-            row = ledger.batches.get(row.id)
-            if options.asks and waits_for_person(row):
-                self._ask_or_follow(context, ledger, row, summary, options)
+            if summary.asks:
+                self._ask_or_follow(context, ledger, ledger.batches.get(row.id), summary, options)
         metrics.prepared(context, summary)
         return summary.model_dump(mode="json")
 
