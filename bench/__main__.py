@@ -11,6 +11,8 @@ from bench.result import print_results, print_rows
 from bench.sending import HEADINGS, measure_sending
 from bench.silence import HEADINGS as SILENCE_HEADINGS
 from bench.silence import measure_silence
+from bench.uploads_page import HEADINGS as VISIT_HEADINGS
+from bench.uploads_page import measure_uploads_page
 from bench.validation import measure_validation
 
 
@@ -19,12 +21,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure validation and preparation beside json.loads (CPU time, best of several "
-        "rounds), sending in parallel beside sending one after the other, and finding silent devices.",
+        "rounds), sending in parallel beside one after the other, finding silent devices, and the uploads "
+        "page's queries.",
     )
     parser.add_argument("file", nargs="?", type=Path, help="gzipped NDJSON of one device (default: made up)")
     parser.add_argument("--quick", action="store_true", help="leave out the file of five million records")
-    parser.add_argument("--only", choices=["prepare", "send", "silence"], help="measure only this")
+    parser.add_argument("--only", choices=["prepare", "send", "silence", "page"], help="measure only this")
     options = parser.parse_args()
+    if options.only in (None, "page"):
+        print_rows(VISIT_HEADINGS, measure_uploads_page())
+    if options.only == "page":
+        return
     lines = uploader_lines(options.file)
     if options.only in (None, "prepare"):
         print_results([*measure_validation(lines), *measure_preparing(lines, memory=not options.quick)])

@@ -33,6 +33,10 @@ CHECK_AFTER_DAYS = 7
 """How long a verified batch is left alone between two looks."""
 
 
+CONFIRMING = ("force", "allow_doubling", "allow_truncate", "allow_older")
+"""Parameters by which somebody says that repeating, doubling, deleting or an older value is meant."""
+
+
 class OptionsError(IngestError):
     """A parameter of the run is unknown or has a value that cannot be used."""
 
@@ -105,6 +109,10 @@ class RunOptions(_Options):
         :param allowed: what the deployment allows; its Airflow pool counts with that many.
         """
         return min(self.parallel_chunks or allowed, allowed)
+
+    def confirmed(self) -> list[str]:
+        """Return the parameters by which this run confirms something; see :data:`CONFIRMING`."""
+        return [name for name in CONFIRMING if getattr(self, name)]
 
     @model_validator(mode="after")
     def _days_in_order(self) -> RunOptions:

@@ -22,15 +22,20 @@ def open_ledger(conn_id: str = DEFAULT_LEDGER_CONN_ID) -> Ledger:
 
     :param conn_id: an Airflow connection to a PostgreSQL or SQLite database of the ledger's own.
     """
+    ledger = Ledger(ledger_address(conn_id))
+    ledger.migrate()
+    return ledger
+
+
+def ledger_address(conn_id: str = DEFAULT_LEDGER_CONN_ID) -> str:
+    """Return the address of the ledger's database; see :func:`open_ledger`."""
     try:
         address = BaseHook.get_connection(conn_id).get_uri()
     except AirflowNotFoundException:
         if conn_id != DEFAULT_LEDGER_CONN_ID:
             raise
         address = f"sqlite:///{_embedded_file()}"
-    ledger = Ledger(_as_sqlalchemy(address))
-    ledger.migrate()
-    return ledger
+    return _as_sqlalchemy(address)
 
 
 def _embedded_file() -> Path:

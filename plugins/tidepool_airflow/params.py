@@ -141,6 +141,21 @@ def upload_params(look_back_days: int = LOOK_BACK_DAYS) -> dict[str, Param]:
     }
 
 
+def action_params() -> dict[str, Param]:
+    """Return the parameter of a run that does what somebody asked for on the uploads page."""
+    return {
+        "action": Param(
+            0,
+            type="integer",
+            minimum=0,
+            title="Number of the note",
+            section=USUAL,
+            description="The uploads page fills it in and starts the run: nothing is done that was not asked "
+            "for there.",
+        ),
+    }
+
+
 def reconcile_params() -> dict[str, Param]:
     """Return the parameters of a maintenance run; their defaults are what an hourly run uses."""
     return {

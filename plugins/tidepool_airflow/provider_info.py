@@ -118,5 +118,9 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
-        "extra-links": ["tidepool_airflow.links.TidepoolDataSetLink"],
+        "extra-links": [
+            "tidepool_airflow.links.TidepoolUploadLink",
+            "tidepool_airflow.links.TidepoolQuarantineLink",
+            "tidepool_airflow.links.TidepoolDataSetLink",
+        ],
     }

@@ -76,17 +76,25 @@ class World:
         run_type: str = "manual",
         interval: tuple[datetime, datetime] | None = None,
         dag_id: str = DAG_ID,
+        run_id: str | None = None,
     ) -> Run:
         """Run a DAG once in this process, each task as Airflow runs it."""
         import airflow.models.dagrun
         from airflow.dag_processing.dagbag import DagBag
+        from airflow.models.dagrun import DagRun
         from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
         from airflow.utils.types import DagRunType
+        from sqlalchemy import delete
 
         create = airflow.models.dagrun.get_or_create_dagrun
 
         def created(**given: Any) -> Any:
+            if run_id is not None:
+                # One that the API server has queued: there is no scheduler here to run it.
+                given["run_id"] = run_id
+                queued = delete(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+                given["session"].execute(queued)
             run = create(**given)
             if run_type != "manual":
                 # `DAG.test` only makes manual runs; a scheduler makes the other types like this.

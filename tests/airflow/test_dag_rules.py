@@ -21,7 +21,7 @@ CPU_SECONDS = 0.3
 NEEDED_TO_LOAD = {"tidepool_ingest", "tidepool_ingest.errors", "tidepool_ingest.options"}
 """Modules of the library that a DAG file may load; all others wait until a task runs."""
 
-DAG_IDS = sorted([CONTINUOUS_DAG_ID, DAG_ID, "tidepool_on_arrival", "tidepool_reconcile"])
+DAG_IDS = sorted([CONTINUOUS_DAG_ID, DAG_ID, "tidepool_action", "tidepool_on_arrival", "tidepool_reconcile"])
 UPLOAD_DAG_IDS = [CONTINUOUS_DAG_ID, DAG_ID]
 
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 from airflow._shared.module_loading.file_discovery import find_path_from_directory
 
 from tests.airflow.loading import loaded
-from tidepool_airflow.links import TidepoolDataSetLink
+from tidepool_airflow.addresses import upload_url
+from tidepool_airflow.links import LINKS, TidepoolDataSetLink, TidepoolQuarantineLink, TidepoolUploadLink
 from tidepool_airflow.local.home import PROJECT
 
 PLUGINS = PROJECT / "plugins"
@@ -33,15 +34,15 @@ def test_the_loader_finds_the_one_file_that_is_a_plugin() -> None:
     assert executed == [str(PLUGINS / "tidepool_plugin.py")]
 
 
-def test_the_plugin_and_the_provider_register_the_link() -> None:
+def test_the_plugin_and_the_provider_register_every_link() -> None:
     from airflow.providers_manager import ProvidersManager
 
     from tidepool_plugin import TidepoolPlugin
 
-    name = f"{TidepoolDataSetLink.__module__}.{TidepoolDataSetLink.__name__}"
+    names = {f"{link.__module__}.{link.__name__}" for link in LINKS}
 
-    assert name in ProvidersManager().extra_links_class_names
-    assert [type(link) for link in TidepoolPlugin.operator_extra_links] == [TidepoolDataSetLink]
+    assert names <= set(ProvidersManager().extra_links_class_names)
+    assert [type(link) for link in TidepoolPlugin.operator_extra_links] == list(LINKS)
 
 
 def test_the_link_leads_to_the_data_set_that_the_task_opened() -> None:
@@ -50,3 +51,20 @@ def test_the_link_leads_to_the_data_set_that_the_task_opened() -> None:
 
     assert link.get_link(opened, ti_key=key) == opened.data_set_url
     assert link.get_link(cast("Any", SimpleNamespace(data_set_url=None)), ti_key=key) == ""
+
+
+def test_links_lead_to_the_batch_on_the_uploads_page() -> None:
+    key = cast("Any", None)
+    for batch in (7, "7"):
+        task = cast("Any", SimpleNamespace(batch=batch))
+        assert TidepoolUploadLink().get_link(task, ti_key=key) == upload_url(7)
+        assert TidepoolQuarantineLink().get_link(task, ti_key=key) == f"{upload_url(7)}#quarantine"
+    assert upload_url(7).endswith("/plugin/tidepool-uploads/tidepool/uploads/7")
+    for batch in (0, None, "{{ batch }}"):
+        assert TidepoolUploadLink().get_link(cast("Any", SimpleNamespace(batch=batch)), ti_key=key) == ""
+
+
+def test_loading_the_plugin_leaves_the_page_for_the_api_server() -> None:
+    assert not {"fastapi", "jinja2.environment", "tidepool_airflow.uploads_page.application"} & set(
+        loaded()[0].modules
+    )

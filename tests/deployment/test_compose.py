@@ -14,8 +14,8 @@ from tests.deployment.conftest import Compose, environment, filled
 ONE_SHOT = {"airflow-init", "sample"}
 """Services that end by themselves."""
 
-DATA_SERVICES = {"airflow-worker", "simulator", "sample"}
-"""The only ones that may see staged data."""
+DATA_SERVICES = {"airflow-apiserver", "airflow-worker", "simulator", "sample"}
+"""The only ones that may see staged data; the API server reads quarantine files, for the uploads page."""
 
 
 def running(compose: Compose) -> dict[str, dict[str, Any]]:
@@ -90,6 +90,10 @@ def test_staged_data_are_seen_by_few(compose: Compose) -> None:
         if source == "staging"
     }
     assert seen == DATA_SERVICES
+    (of_api_server,) = (
+        mount for mount in compose.services["airflow-apiserver"]["volumes"] if "/staging" in mount
+    )
+    assert of_api_server.endswith(":ro")
 
 
 def test_ports_are_bound_to_loopback_and_only_for_the_ui(compose: Compose) -> None:

@@ -104,3 +104,16 @@ def test_claims_that_have_run_out_are_swept(ledger: Ledger) -> None:
     with ledger.leases.held("batch:2", seconds=60):
         assert ledger.leases.sweep(datetime.now(UTC)) == 1
         assert ledger.leases.sweep(datetime.now(UTC)) == 0
+
+
+def test_days_of_other_verified_batches_of_the_device(ledger: Ledger) -> None:
+    own = batch(ledger, "a", FIRST, (FIRST, SECOND))
+    for name, days, more in (
+        ("b", (SECOND, SECOND + timedelta(days=1)), {}),
+        ("c", (SECOND,), {}),
+        ("d", (SECOND,), {"device_id": "device-2"}),
+    ):
+        verified(ledger, batch(ledger, name, SECOND, days, **more))
+    batch(ledger, "e", SECOND, (FIRST,))
+
+    assert ledger.devices.days_of_others(own) == {SECOND: {"cbg": 2}}

@@ -60,6 +60,7 @@ EMPTY = {one.name: None for one in fields(Session)}
             id=1,
             state=BatchState.PLANNED,
             expected_rows=None,
+            chunks=None,
             created_at=NOW,
             updated_at=NOW,
         ),

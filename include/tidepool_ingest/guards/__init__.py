@@ -17,6 +17,7 @@ from tidepool_ingest.guards.in_its_place import InItsPlaceError, check_not_in_it
 from tidepool_ingest.guards.opt_ins import DoublingError, TruncateError, check_doubling, check_truncate
 from tidepool_ingest.guards.order import OlderThanUploadedError, check_order, compares_days
 from tidepool_ingest.guards.replacing import replaced_by
+from tidepool_ingest.guards.withdrawn import WithdrawnError, check_not_withdrawn
 
 __all__ = [
     "TOO_MANY_REFUSED",
@@ -26,8 +27,10 @@ __all__ = [
     "InItsPlaceError",
     "OlderThanUploadedError",
     "TruncateError",
+    "WithdrawnError",
     "check_doubling",
     "check_not_in_its_place",
+    "check_not_withdrawn",
     "check_order",
     "check_truncate",
     "compares_days",

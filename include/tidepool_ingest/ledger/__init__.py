@@ -16,10 +16,12 @@ from tidepool_ingest.ledger.feeds import FeedRow, Feeds
 from tidepool_ingest.ledger.file_digests import FileDigests
 from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
 from tidepool_ingest.ledger.migrating import migrate
+from tidepool_ingest.ledger.quarantine_reasons import QuarantineReasons
 from tidepool_ingest.ledger.refusals import Refusal, Refusals
 from tidepool_ingest.ledger.slow_downs import SlowDowns
 from tidepool_ingest.ledger.states import GIVEN_UP, IN_ITS_PLACE, BatchState, ChunkState, DataSetState
 from tidepool_ingest.ledger.unfinished import Unfinished
+from tidepool_ingest.ledger.uploads import Upload, Uploads, Wanted
 
 __all__ = [
     "DELETIONS",
@@ -46,12 +48,16 @@ __all__ = [
     "Lease",
     "Leases",
     "Ledger",
+    "QuarantineReasons",
     "Refusal",
     "Refusals",
     "Result",
     "SlowDowns",
     "TaskOrigin",
     "Unfinished",
+    "Upload",
+    "Uploads",
+    "Wanted",
     "What",
     "lease_of_batch",
     "origin_digest",
@@ -75,9 +81,11 @@ class Ledger:
         self.feeds = Feeds(self.database)
         self.file_digests = FileDigests(self.database)
         self.leases = Leases(self.database)
+        self.quarantine_reasons = QuarantineReasons(self.database)
         self.refusals = Refusals(self.database)
         self.unfinished = Unfinished(self.database)
         self.slow_downs = SlowDowns(self.database)
+        self.uploads = Uploads(self.database)
 
     def migrate(self) -> None:
         """Create the tables, or bring those of an older version up to date."""

@@ -53,6 +53,7 @@ class BatchRow(FoundBatch):
     quarantined: int | None
     identical: int | None
     expected_rows: int | None
+    chunks: int | None
     created_at: datetime
     updated_at: datetime
 
@@ -185,7 +186,8 @@ class Batches:
         """Note what became of a batch's records.
 
         :param batch: its number.
-        :param counts: ``staged``, ``accepted``, ``quarantined``, ``identical``, ``expected_rows``.
+        :param counts: ``staged``, ``accepted``, ``quarantined``, ``identical``, ``expected_rows``,
+            ``chunks``.
         """
         self._set(batch, None, **counts)
 

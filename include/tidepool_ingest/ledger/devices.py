@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 
 from sqlalchemy import ColumnElement, and_, exists, func, select
 
+from tidepool_ingest.ledger.batch_days import Days
 from tidepool_ingest.ledger.batches import BatchRow, parts
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import lease_of_batch
@@ -96,6 +97,30 @@ class Devices:
         )
         with self._database.reading() as connection:
             return {row.upload_id: row.deduplicator for row in connection.execute(asked)}
+
+    def days_of_others(self, batch: BatchRow) -> Days:
+        """Return what other verified batches of the device have on the days of this one's records.
+
+        :param batch: the batch in question.
+        """
+        verified = exists().where(
+            data_sets.c.batch == batches.c.id, data_sets.c.state == DataSetState.VERIFIED
+        )
+        days: Days = {}
+        with self._database.reading() as connection:
+            own = set(connection.scalars(select(batch_days.c.day).where(batch_days.c.batch == batch.id)))
+            others = list(connection.scalars(select(batches.c.id).where(_same_device(batch), verified)))
+            for part in parts(others if own else []):
+                asked = (
+                    select(batch_days.c.day, batch_days.c.type, func.sum(batch_days.c.records))
+                    .where(batch_days.c.batch.in_(part), batch_days.c.day.between(min(own), max(own)))
+                    .group_by(batch_days.c.day, batch_days.c.type)
+                )
+                for day, kind, records in connection.execute(asked):
+                    if day in own:
+                        kinds = days.setdefault(day, {})
+                        kinds[kind] = kinds.get(kind, 0) + int(records)
+        return days
 
     def newest_verified_days(
         self, api_host: str, user_ids: Sequence[str]

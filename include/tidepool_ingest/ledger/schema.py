@@ -103,12 +103,14 @@ batches = Table(
     Column("quarantined", BigInteger),
     Column("identical", BigInteger, comment="repeats of a record of the same batch, kept once"),
     Column("expected_rows", BigInteger, comment="rows Tidepool makes of the accepted records"),
+    Column("chunks", Integer, comment="requests that the accepted records travel in, as planned"),
     _time("created_at", required=True),
     _time("updated_at", required=True),
     UniqueConstraint("api_host", "content_key"),
     Index(None, "api_host", "user_id", "batch_id"),
     Index(None, "day"),
-    Index(None, "state"),
+    Index(None, "state", "id"),
+    Index(None, "reason"),
 )
 
 batch_days = Table(
@@ -119,6 +121,15 @@ batch_days = Table(
     Column("type", String(32), primary_key=True),
     Column("records", BigInteger, nullable=False, comment="accepted records of that day and type"),
     Index(None, "day"),
+)
+
+quarantine_reasons = Table(
+    "quarantine_reasons",
+    metadata,
+    Column("batch", AutoId, ForeignKey("batches.id"), primary_key=True),
+    Column("type", String(32), primary_key=True),
+    Column("code", String(CODE_LENGTH), primary_key=True),
+    Column("records", BigInteger, nullable=False, comment="records that the code refused, maybe with others"),
 )
 
 data_sets = Table(
@@ -153,7 +164,8 @@ data_sets = Table(
     _time("updated_at", required=True),
     UniqueConstraint("batch", "ordinal"),
     Index(None, "upload_id"),
-    Index(None, "state"),
+    Index(None, "state", "batch"),
+    Index(None, "dag_id", "batch"),
 )
 
 chunks = Table(

@@ -24,13 +24,20 @@ class BatchState(StrEnum):
     """The last attempt ended with an error, which ``reason`` names."""
     CORRECTED = "corrected"
     """Another batch that names it shows in its place; its own data sets are deleted, or about to be."""
+    WITHDRAWN = "withdrawn"
+    """A person took it back: its data sets are deleted, or about to be. Only ``force`` uploads it again."""
     REPLACED = "replaced"
     """Its folder held this content once, and holds another now; nothing of it was opened."""
 
     @property
     def is_done(self) -> bool:
         """Tell whether a later run has nothing left to do for it."""
-        return self in (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED, BatchState.CORRECTED)
+        return self in (
+            BatchState.VERIFIED,
+            BatchState.NOTHING_ACCEPTED,
+            BatchState.CORRECTED,
+            BatchState.WITHDRAWN,
+        )
 
 
 IN_ITS_PLACE = (BatchState.CORRECTED, BatchState.REPLACED)

@@ -12,7 +12,14 @@ from datetime import datetime
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.guards import TOO_MANY_REFUSED, HeldError, InItsPlaceError, check_not_in_its_place
+from tidepool_ingest.guards import (
+    TOO_MANY_REFUSED,
+    HeldError,
+    InItsPlaceError,
+    WithdrawnError,
+    check_not_in_its_place,
+    check_not_withdrawn,
+)
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.options import RunOptions
@@ -24,6 +31,9 @@ from tidepool_ingest.staged_batch import ApiHostOf, named
 from tidepool_ingest.staging.work_area import WorkArea
 
 log = logging.getLogger(__name__)
+
+COUNTS_NOTED = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
+"""What the ledger keeps of a summary beside days and reasons."""
 
 
 def prepare_batch(
@@ -54,7 +64,7 @@ def prepare_batch(
     """
     try:
         return _prepare(root, row, ledger, options, api_host_of, run_id, asked_at)
-    except InItsPlaceError:
+    except (InItsPlaceError, WithdrawnError):
         raise
     except IngestError as error:
         if error.disposition is not Disposition.RETRIABLE:
@@ -80,7 +90,9 @@ def _prepare(
     run_id: str | None,
     asked_at: datetime | None,
 ) -> PrepareSummary:
-    check_not_in_its_place(ledger.batches.get(row.id))
+    here = ledger.batches.get(row.id)
+    check_not_in_its_place(here)
+    check_not_withdrawn(here, force=options.force)
     batch = checked_batch(root, row, ledger, api_host_of)
     ledger.batches.note_replaced(row.id, replaced_batch(batch, row, ledger))
     row = ledger.batches.get(row.id)
@@ -97,9 +109,9 @@ def _prepare(
     refusals = ledger.refusals.of_batch(row.id).values()
     summary = summary_of(batch.label, prepared).with_refusals(refusals)
     log.info("%s: %s.", batch.label, described(summary))
-    counts = summary.model_dump(include={"staged", "accepted", "quarantined", "identical", "expected_rows"})
-    ledger.batches.set_counts(row.id, **counts)
+    ledger.batches.set_counts(row.id, **summary.model_dump(include=COUNTS_NOTED))
     ledger.batch_days.note(row.id, prepared.days)
+    ledger.quarantine_reasons.note(row.id, prepared.reasons)
     another = opens_another(data_sets, options, run_id=run_id, asked_at=asked_at)
     # While a person was asked, another run may have brought the batch to its end.
     done = bool(data_sets) and data_sets[-1].state is DataSetState.VERIFIED and not another

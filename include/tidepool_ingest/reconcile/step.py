@@ -37,7 +37,7 @@ ClientOf = Callable[[str | None], tuple[TidepoolClient, ClientSettings]]
 Raises :class:`BatchError` for a connection that this deployment does not allow.
 """
 
-NOT_WANTED = (BatchState.REPLACED, BatchState.CORRECTED)
+NOT_WANTED = (BatchState.REPLACED, BatchState.CORRECTED, BatchState.WITHDRAWN)
 """States of a batch that nobody wants to see uploaded any more."""
 
 LOOKED_THROUGH = 1_000

@@ -15,10 +15,12 @@ from tidepool_ingest.upload.recheck import BatchRecheck, ChangedSinceError, Rech
 from tidepool_ingest.upload.step import BatchUpload
 from tidepool_ingest.upload.summary import UploadSummary
 from tidepool_ingest.upload.wishes import UploadWishes
+from tidepool_ingest.upload.withdrawing import BatchWithdrawal
 
 __all__ = [
     "BatchRecheck",
     "BatchUpload",
+    "BatchWithdrawal",
     "ChangedSinceError",
     "ContinuousUpload",
     "Feed",

@@ -7,7 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.guards import HeldError, InItsPlaceError, check_not_in_its_place
+from tidepool_ingest.guards import (
+    HeldError,
+    InItsPlaceError,
+    check_not_in_its_place,
+    check_not_withdrawn,
+)
 from tidepool_ingest.ledger import BatchState, DataSetRow, DataSetState, Lease
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.job import UploadJob
@@ -43,6 +48,7 @@ class Attempt(ABC):
         """Bring the batch to verified, from wherever an earlier attempt left it."""
         batch = self._job.ledger.batches.get(self._job.batch.id)
         check_not_in_its_place(batch)
+        check_not_withdrawn(batch, force=self._job.wishes.force)
         if done := self._done(batch.state):
             return done
         try:

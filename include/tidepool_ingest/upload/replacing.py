@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 
-from tidepool_ingest.ledger import BatchState, DataSetRow, DataSetState, lease_of_batch
+from tidepool_ingest.ledger import BatchState, lease_of_batch
 from tidepool_ingest.upload.caution import Caution
-from tidepool_ingest.upload.deleting import delete_data_set
+from tidepool_ingest.upload.deleting import delete_left, left_of
 from tidepool_ingest.upload.job import UploadJob
 from tidepool_ingest.upload.turn import take_turn
 
@@ -28,7 +28,7 @@ def delete_replaced(job: UploadJob, caution: Caution) -> bool:
     :raises LeaseHeldError: another task is at work on the other batch.
     """
     old = job.batch.replaces
-    if old is None or not _left(job, old):
+    if old is None or not left_of(job.ledger, old):
         return False
     with ExitStack() as stack:
         claim = job.ledger.leases.held(lease_of_batch(old), seconds=job.timing.lease)
@@ -37,17 +37,6 @@ def delete_replaced(job: UploadJob, caution: Caution) -> bool:
             covered = caution.under(lease)
             covered = covered.under(take_turn(turn, job, covered))
             job.ledger.batches.set_state(old, BatchState.CORRECTED, lease=lease)
-            # The oldest first, so that none comes back to light by the deletion of one that hid it.
-            for data_set in _left(job, old):
-                if data_set.upload_id is None:
-                    job.ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
-                else:
-                    delete_data_set(job.client, job.ledger, data_set, lease, covered)
-                    log.info("Data set %s was replaced, and is deleted.", data_set.upload_id)
+            deleted = delete_left(job.client, job.ledger, old, lease, covered)
+            log.info("%s replaces batch %d: %d data sets are deleted.", job.batch.label, old, deleted)
     return True
-
-
-def _left(job: UploadJob, batch: int) -> list[DataSetRow]:
-    """Return the data sets of a batch that may hold data, or are about to be opened."""
-    begun = job.ledger.data_sets.of_batch(batch)
-    return [one for one in begun if one.state.may_hold_data or one.state is DataSetState.OPENING]

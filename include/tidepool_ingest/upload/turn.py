@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from tidepool_ingest.guards import compares_days
-from tidepool_ingest.ledger import BatchRow, Lease
+from tidepool_ingest.ledger import BatchRow, Lease, Ledger
 from tidepool_ingest.ledger.errors import LeaseHeldError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.upload.caution import POLL_SECONDS, Caution
 from tidepool_ingest.upload.job import UploadJob
+from tidepool_ingest.upload.timing import Timing
 
 
 def device_lease_name(batch: BatchRow) -> str:
@@ -30,20 +32,36 @@ def take_turn(stack: ExitStack, job: UploadJob, caution: Caution, *, after_older
     :param after_older: whether older batches that it can touch go first.
     :raises LeaseHeldError: others were at work for longer than a turn may take.
     """
-    timing = job.timing
+    blocked = (lambda: _older_at_work(job)) if after_older else None
+    return wait_for_device(stack, job.ledger, job.batch, job.timing, caution, blocked)
+
+
+def wait_for_device(
+    stack: ExitStack,
+    ledger: Ledger,
+    batch: BatchRow,
+    timing: Timing,
+    caution: Caution,
+    blocked: Callable[[], LeaseHeldError | None] | None = None,
+) -> Lease:
+    """Wait for the claim on a batch's device, and take it; see :func:`take_turn`.
+
+    :param blocked: tells what has to be over first, if anything.
+    :raises LeaseHeldError: others were at work for longer than a turn may take.
+    """
     give_up = time.monotonic() + timing.close_turn
     while True:
         caution.go_on()
-        busy = _older_at_work(job) if after_older else None
+        busy = blocked() if blocked else None
         if busy is None:
             try:
-                claim = job.ledger.leases.held(device_lease_name(job.batch), seconds=timing.lease)
+                claim = ledger.leases.held(device_lease_name(batch), seconds=timing.lease)
                 device = stack.enter_context(claim)
             except LeaseHeldError as error:
                 busy = error
             else:
                 # One may have begun since; as long as this claim lasts, it cannot close.
-                busy = _older_at_work(job) if after_older else None
+                busy = blocked() if blocked else None
                 if busy is None:
                     return device
                 stack.close()

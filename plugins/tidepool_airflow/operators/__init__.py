@@ -1,7 +1,8 @@
-"""The operators, one for each step of the job, and one for maintenance."""
+"""The operators, one for each step of the job, one for maintenance, one for what people ask for."""
 
 from __future__ import annotations
 
+from tidepool_airflow.operators.action import TidepoolActionOperator
 from tidepool_airflow.operators.plan import TidepoolPlanOperator
 from tidepool_airflow.operators.prepare import TidepoolPrepareOperator
 from tidepool_airflow.operators.reconcile import TidepoolReconcileOperator
@@ -9,6 +10,7 @@ from tidepool_airflow.operators.report import TidepoolReportOperator
 from tidepool_airflow.operators.upload import TidepoolContinuousUploadOperator, TidepoolUploadOperator
 
 __all__ = [
+    "TidepoolActionOperator",
     "TidepoolContinuousUploadOperator",
     "TidepoolPlanOperator",
     "TidepoolPrepareOperator",

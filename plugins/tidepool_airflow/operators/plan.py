@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tidepool_airflow.operators.base import TidepoolOperator
+from tidepool_airflow.operators.confirmed import note_confirmed
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -34,6 +35,7 @@ class TidepoolPlanOperator(TidepoolOperator):
         options = self.options(context)
         window = window_of(context, options)
         with self.ledger() as ledger:
+            note_confirmed(ledger, options, context)
             plan = plan_run(
                 self.root(options),
                 window,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
+from tidepool_airflow.links import TidepoolQuarantineLink, TidepoolUploadLink
 from tidepool_airflow.operators.base import BATCH_LABEL, TidepoolOperator, origin_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class TidepoolPrepareOperator(TidepoolOperator):
     """
 
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batch")
+    operator_extra_links = (TidepoolUploadLink(), TidepoolQuarantineLink())
 
     def __init__(
         self,

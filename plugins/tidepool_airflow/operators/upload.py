@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from tidepool_airflow.links import TidepoolDataSetLink
+from tidepool_airflow.links import LINKS
 from tidepool_airflow.operators.base import BATCH_LABEL, TidepoolOperator, origin_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class TidepoolUploadOperator(TidepoolOperator):
 
     data_set_type = "normal"
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batch")
-    operator_extra_links = (TidepoolDataSetLink(),)
+    operator_extra_links = tuple(link() for link in LINKS)
 
     def __init__(
         self,

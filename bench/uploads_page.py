@@ -1,0 +1,237 @@
+"""How long the uploads page waits for the ledger when it holds 100,000 uploads.
+
+A ledger of its own is filled on each database: batches of 500 devices over 200 days, a data set and four
+chunks for most of them. Then the page's queries run as one visit makes them, each kind of visit 40 times.
+PostgreSQL is the embedded one of `make up`; without its wheel only SQLite is measured.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Table, insert, text
+
+from tidepool_airflow.local.errors import LocalRunError
+from tidepool_airflow.local.postgresql import postgresql
+from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Ledger, Wanted
+from tidepool_ingest.ledger.schema import batch_days, batches, chunks, data_sets
+from tidepool_ingest.privacy import short_hash
+
+UPLOADS = 100_000
+DEVICES = 500
+CHUNKS = 4
+DAYS_EACH = 2
+VISITS = 40
+PAGE = 50
+FIRST_DAY = date(2025, 1, 1)
+ROWS_AT_ONCE = 5_000
+
+HEADINGS = ("visit", "database", "median ms", "p95 ms", "rows shown")
+
+STATES = (
+    [(BatchState.VERIFIED, None)] * 94
+    + [(BatchState.UPLOADING, None), (BatchState.PREPARED, None), (BatchState.REPLACED, "file-missing")]
+    + [
+        (BatchState.HELD, "too-many-refused"),
+        (BatchState.FAILED, "file-sha256"),
+        (BatchState.WITHDRAWN, None),
+    ]
+)
+"""Of 100 uploads, in which state they are and for which reason."""
+
+DAY_80 = FIRST_DAY + timedelta(days=80)
+VISITED: Mapping[str, tuple[Wanted, int | None]] = {
+    "newest": (Wanted(), None),
+    "in the middle": (Wanted(), UPLOADS // 2),
+    "the oldest": (Wanted(), PAGE),
+    "needs a person": (Wanted(waiting=True), None),
+    "one state": (Wanted(state=BatchState.HELD), None),
+    "one day": (Wanted(first_day=DAY_80, last_day=DAY_80), None),
+    "100 days": (Wanted(first_day=DAY_80, last_day=DAY_80 + timedelta(days=99)), None),
+    "one label": (Wanted(label=short_hash(f"batch {UPLOADS // 3}")), None),
+    "no such label": (Wanted(label="no such label"), None),
+    "one DAG": (Wanted(dag_id="tidepool_normal_upload"), None),
+    "no such DAG": (Wanted(dag_id="no_such_dag"), None),
+    "continuous": (Wanted(data_set_type="continuous"), None),
+    "all filters": (
+        Wanted(
+            state=BatchState.VERIFIED,
+            first_day=DAY_80,
+            last_day=DAY_80 + timedelta(days=9),
+            label="G6",
+            dag_id="tidepool_normal_upload",
+            data_set_type="normal",
+        ),
+        None,
+    ),
+}
+"""Kinds of visits: what is looked for, and the number before which a page begins."""
+
+
+def measure_uploads_page() -> list[tuple[object, ...]]:
+    """Fill a ledger on each database and visit the page; return the rows of a table."""
+    rows: list[tuple[object, ...]] = []
+    with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name, ExitStack() as stack:
+        addresses = {"SQLite": f"sqlite:///{name}/ledger.db"}
+        try:
+            addresses["PostgreSQL"] = stack.enter_context(postgresql(Path(name) / "pg")).ledger
+        except LocalRunError as error:
+            print(f"PostgreSQL is left out: {error}", file=sys.stderr)
+        for database, address in addresses.items():
+            ledger = Ledger(address)
+            stack.callback(ledger.close)
+            ledger.migrate()
+            fill(ledger)
+            rows += _visits(ledger, database)
+    return rows
+
+
+def fill(ledger: Ledger, uploads: int = UPLOADS) -> None:
+    """Write a ledger's worth of uploads.
+
+    :param ledger: an empty one.
+    :param uploads: how many.
+    """
+    numbers = range(1, uploads + 1)
+    begun = [number for number in numbers if _state(number)[0] in (BatchState.VERIFIED, BatchState.UPLOADING)]
+    _write(ledger, batches, (_batch(number) for number in numbers))
+    _write(ledger, data_sets, (_data_set(number) for number in begun))
+    _write(ledger, chunks, (_chunk(number, index) for number in begun for index in range(CHUNKS)))
+    _write(ledger, batch_days, (_day(number, ago) for number in numbers for ago in range(DAYS_EACH)))
+    with ledger.database.engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("ANALYZE"))  # autovacuum would do it within a minute
+            connection.commit()
+
+
+def _visits(ledger: Ledger, database: str) -> Iterator[tuple[object, ...]]:
+    for what, (wanted, before) in VISITED.items():
+        milliseconds, shown = _timed(lambda w=wanted, b=before: visit(ledger, w, b))  # type: ignore[misc]
+        p95 = statistics.quantiles(milliseconds, n=20)[-1]
+        yield what, database, round(statistics.median(milliseconds), 1), round(p95, 1), shown
+    middle = UPLOADS // 2
+    milliseconds, shown = _timed(lambda: visit_one(ledger, middle))
+    p95 = statistics.quantiles(milliseconds, n=20)[-1]
+    yield "one upload", database, round(statistics.median(milliseconds), 1), round(p95, 1), shown
+
+
+def _timed(work: Callable[[], int]) -> tuple[list[float], int]:
+    shown = work()
+    times = []
+    for _ in range(VISITS):
+        started = time.perf_counter()
+        work()
+        times.append((time.perf_counter() - started) * 1_000)
+    return times, shown
+
+
+def visit(ledger: Ledger, wanted: Wanted, before: int | None) -> int:
+    """Ask all that the list asks for."""
+    shown = ledger.uploads.page(wanted, before=before, limit=PAGE + 1)
+    ledger.uploads.by_state()
+    ledger.uploads.waiting()
+    ledger.uploads.dags()
+    return len(shown)
+
+
+def visit_one(ledger: Ledger, batch: int) -> int:
+    """Ask all that the page of one upload asks for."""
+    row = ledger.batches.get(batch)
+    begun = ledger.data_sets.of_batch(batch)
+    for one in begun:
+        ledger.data_sets.chunks_of(one.id)
+    ledger.batch_days.of_batch(batch)
+    ledger.devices.days_of_others(row)
+    ledger.quarantine_reasons.of_batch(batch)
+    ledger.refusals.of_batch(batch)
+    ledger.actions.of_batch(batch)
+    return len(begun)
+
+
+def _write(ledger: Ledger, table: Table, rows: Iterator[dict[str, Any]]) -> None:
+    waiting: list[dict[str, Any]] = []
+    with ledger.database.writing() as connection:
+        for row in rows:
+            waiting.append(row)
+            if len(waiting) == ROWS_AT_ONCE:
+                connection.execute(insert(table), waiting)
+                waiting = []
+        if waiting:
+            connection.execute(insert(table), waiting)
+
+
+def _state(number: int) -> tuple[BatchState, str | None]:
+    return STATES[number % len(STATES)]
+
+
+def _staged_day(number: int) -> date:
+    return FIRST_DAY + timedelta(days=number * 200 // UPLOADS)
+
+
+def _batch(number: int) -> dict[str, Any]:
+    day, user = _staged_day(number), f"{number % DEVICES:010x}"
+    model = ("G6", "Omnipod DASH", "Contour Next")[number % 3]
+    state, reason = _state(number)
+    at = datetime(day.year, day.month, day.day, 3, tzinfo=UTC)
+    return {
+        "api_host": "api.example.org",
+        "content_key": f"{number:064x}",
+        "user_id": user,
+        "batch_id": f"batch-{number}",
+        "day": day,
+        "folder": f"/staging/{day}/{user}/batch-{number}",
+        "label": f"{day} {model} {short_hash(f'batch {number}')}",
+        "device_id": f"device-{number % DEVICES}",
+        "data_set_type": "continuous" if number % 50 == 0 else "normal",
+        "state": state,
+        "reason": reason,
+        "staged": 3_500,
+        "accepted": 3_490,
+        "quarantined": 10,
+        "identical": 0,
+        "expected_rows": 3_490,
+        "chunks": CHUNKS,
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+def _data_set(number: int) -> dict[str, Any]:
+    at = _batch(number)["created_at"]
+    done = _state(number)[0] is BatchState.VERIFIED
+    return {
+        "id": number,
+        "batch": number,
+        "ordinal": 1,
+        "upload_id": f"{number:032x}",
+        "data_set_type": "normal",
+        "deduplicator": "org.tidepool.deduplicator.device.deactivate.hash",
+        "state": DataSetState.VERIFIED if done else DataSetState.OPEN,
+        "expected_rows": 3_490,
+        "visible_rows": 3_490 if done else None,
+        "dag_id": "tidepool_reconcile" if number % 97 == 0 else "tidepool_normal_upload",
+        "run_id": f"scheduled__{at.isoformat()}",
+        "map_index": number % DEVICES,
+        "try_number": 1,
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+def _chunk(number: int, index: int) -> dict[str, Any]:
+    at = _batch(number)["created_at"]
+    common = {"data_set": number, "chunk_index": index, "digest": f"{number:064x}", "records": 900}
+    return {**common, "state": ChunkState.STORED, "attempts": 1, "updated_at": at}
+
+
+def _day(number: int, ago: int) -> dict[str, Any]:
+    day = _staged_day(number) - timedelta(days=ago)
+    return {"batch": number, "day": day, "type": "cbg", "records": 1_745}

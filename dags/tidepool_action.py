@@ -1,0 +1,26 @@
+"""Do what somebody has asked for on the uploads page: verify an upload again, or undo it."""
+
+from __future__ import annotations
+
+import pendulum
+from airflow.sdk import DAG
+
+from tidepool_airflow import settings
+from tidepool_airflow.operators import TidepoolActionOperator
+from tidepool_airflow.params import action_params
+
+with DAG(
+    dag_id="tidepool_action",
+    description="What somebody has asked for on the uploads page is done, and noted there",
+    doc_md=__doc__,
+    schedule=None,
+    start_date=pendulum.datetime(2015, 1, 1, tz="UTC"),
+    catchup=False,
+    # It does nothing unless somebody asks for it.
+    is_paused_upon_creation=False,
+    max_active_runs=4,
+    params=action_params(),
+    tags=["tidepool"],
+    default_args=settings.default_args(),
+) as dag:
+    TidepoolActionOperator(task_id="act", pool=settings.pool())

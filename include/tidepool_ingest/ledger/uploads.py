@@ -1,0 +1,212 @@
+"""The ledger as the uploads page shows it: batches page by page, newest first, without people and folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, func, select
+
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.schema import batches, chunks, data_sets
+from tidepool_ingest.ledger.states import BatchState, ChunkState
+
+CAN_WAIT = (BatchState.HELD, BatchState.FAILED, BatchState.UPLOADING, BatchState.VERIFIED)
+"""States in which a batch waits for a person if a reason stands beside."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A batch with its newest data set, whose fields are ``None`` if it has none.
+
+    ``chunks`` are planned, ``stored`` are those of the newest data set that Tidepool holds.
+    """
+
+    batch: int
+    label: str
+    day: date
+    data_set_type: str
+    state: BatchState
+    reason: str | None
+    staged: int | None
+    accepted: int | None
+    quarantined: int | None
+    identical: int | None
+    chunks: int | None
+    created_at: datetime
+    updated_at: datetime
+    data_set: int | None
+    data_set_id: str | None
+    data_set_state: str | None
+    expected_rows: int | None
+    visible_rows: int | None
+    superseded_rows: int | None
+    dag_id: str | None
+    run_id: str | None
+    map_index: int | None
+    stored: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which uploads are looked for; what is ``None`` does not matter.
+
+    :param state: a state of batches.
+    :param first_day: oldest staged day.
+    :param last_day: newest staged day.
+    :param label: a part of the label, for example its short hash.
+    :param dag_id: the DAG that worked on a data set of it.
+    :param data_set_type: ``normal`` or ``continuous``.
+    :param waiting: only those that need a person.
+    """
+
+    state: BatchState | None = None
+    first_day: date | None = None
+    last_day: date | None = None
+    label: str | None = None
+    dag_id: str | None = None
+    data_set_type: str | None = None
+    waiting: bool = False
+
+
+class Uploads:
+    """Batches and their newest data sets, as people look at them.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def page(
+        self, wanted: Wanted, *, before: int | None = None, after: int | None = None, limit: int = 50
+    ) -> list[Upload]:
+        """Return a page of uploads, the batch noted last first.
+
+        :param wanted: which ones.
+        :param before: only batches of a smaller number: the next page.
+        :param after: the ``limit`` batches whose numbers follow this one: the page before.
+        :param limit: how many at most.
+        """
+        numbers = select(batches.c.id).where(*_conditions(wanted)).limit(limit)
+        if after is not None:
+            numbers = numbers.where(batches.c.id > after).order_by(batches.c.id)
+        else:
+            numbers = numbers.order_by(batches.c.id.desc())
+            if before is not None:
+                numbers = numbers.where(batches.c.id < before)
+        with self._database.reading() as connection:
+            found = sorted(connection.scalars(numbers), reverse=True)
+            rows = connection.execute(_with_newest(found)).all() if found else []
+            newest = [row.data_set for row in rows if row.data_set is not None]
+            stored = {data_set: number for data_set, number in connection.execute(_stored_chunks(newest))}
+        return [_upload(row, stored.get(row.data_set, 0)) for row in rows]
+
+    def get(self, batch: int) -> Upload | None:
+        """Return one upload, or nothing if there is no batch of that number."""
+        found = self.page(Wanted(), before=batch + 1, limit=1)
+        return found[0] if found and found[0].batch == batch else None
+
+    def by_state(self) -> dict[BatchState, int]:
+        """Return how many batches are in each state."""
+        asked = select(batches.c.state, func.count()).group_by(batches.c.state)
+        with self._database.reading() as connection:
+            return {BatchState(state): number for state, number in connection.execute(asked)}
+
+    def waiting(self) -> int:
+        """Return how many batches need a person."""
+        asked = select(func.count()).select_from(batches).where(needs_a_person())
+        with self._database.reading() as connection:
+            return connection.scalar(asked) or 0
+
+    def dags(self) -> list[str]:
+        """Return the DAGs that have worked on data sets."""
+        found: list[str] = []
+        with self._database.reading() as connection:
+            # One look into the index a DAG: DISTINCT would read every row of it.
+            while True:
+                after = data_sets.c.dag_id > (found[-1] if found else "")
+                following = connection.scalar(select(func.min(data_sets.c.dag_id)).where(after))
+                if following is None:
+                    return found
+                found.append(following)
+
+
+def needs_a_person() -> ColumnElement[bool]:
+    """Return the condition on batches that wait for somebody to look at them."""
+    # Every reason is greater than "", which SQLite finds by the index; IS NOT NULL it does not.
+    return and_(batches.c.reason > "", batches.c.state.in_(CAN_WAIT))
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    conditions = []
+    if wanted.state is not None:
+        conditions.append(batches.c.state == wanted.state)
+    if wanted.first_day is not None:
+        conditions.append(batches.c.day >= wanted.first_day)
+    if wanted.last_day is not None:
+        conditions.append(batches.c.day <= wanted.last_day)
+    if wanted.label is not None:
+        conditions.append(batches.c.label.icontains(wanted.label, autoescape=True))
+    if wanted.dag_id is not None:
+        at_work = exists().where(data_sets.c.dag_id == wanted.dag_id, data_sets.c.batch == batches.c.id)
+        conditions.append(at_work)
+    if wanted.data_set_type is not None:
+        conditions.append(batches.c.data_set_type == wanted.data_set_type)
+    if wanted.waiting:
+        conditions.append(needs_a_person())
+    return conditions
+
+
+def _with_newest(numbers: Sequence[int]) -> Any:
+    others = data_sets.alias()
+    newest = select(func.max(others.c.ordinal)).where(others.c.batch == batches.c.id).scalar_subquery()
+    return (
+        select(
+            batches.c.id.label("batch"),
+            *(batches.c[name] for name in _OF_BATCH),
+            data_sets.c.id.label("data_set"),
+            data_sets.c.upload_id.label("data_set_id"),
+            data_sets.c.state.label("data_set_state"),
+            *(data_sets.c[name] for name in _OF_DATA_SET),
+        )
+        .select_from(
+            batches.outerjoin(
+                data_sets, (data_sets.c.batch == batches.c.id) & (data_sets.c.ordinal == newest)
+            )
+        )
+        .where(batches.c.id.in_(numbers))
+        .order_by(batches.c.id.desc())
+    )
+
+
+def _stored_chunks(numbers: Sequence[int]) -> Any:
+    return (
+        select(chunks.c.data_set, func.count())
+        .where(chunks.c.data_set.in_(numbers), chunks.c.state == ChunkState.STORED)
+        .group_by(chunks.c.data_set)
+    )
+
+
+def _upload(row: Any, stored: int) -> Upload:
+    values = dict(row._mapping)
+    return Upload(**{**values, "state": BatchState(values["state"]), "stored": stored})
+
+
+_OF_BATCH = (
+    "label",
+    "day",
+    "data_set_type",
+    "state",
+    "reason",
+    "staged",
+    "accepted",
+    "quarantined",
+    "identical",
+    "chunks",
+    "created_at",
+    "updated_at",
+)
+_OF_DATA_SET = ("expected_rows", "visible_rows", "superseded_rows", "dag_id", "run_id", "map_index")

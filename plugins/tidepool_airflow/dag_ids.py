@@ -1,0 +1,14 @@
+"""The DAGs that the uploads page works with."""
+
+from __future__ import annotations
+
+from typing import Final
+
+UPLOAD_DAG: Final = "tidepool_normal_upload"
+"""Who may see its runs sees the page; who may trigger it may act there."""
+
+ACTION_DAG: Final = "tidepool_action"
+"""Does what somebody has asked for on the page."""
+
+DAG_OF_TYPE: Final = {"normal": UPLOAD_DAG, "continuous": "tidepool_continuous_upload"}
+"""Which DAG uploads batches of a type of data set."""

@@ -1,0 +1,88 @@
+"""Operator of what somebody asked for on the uploads page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tidepool_airflow.links import TidepoolUploadLink
+from tidepool_airflow.operators.base import TidepoolOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+    from tidepool_ingest.ledger import ActionRow, BatchRow, Ledger
+    from tidepool_ingest.upload import BatchRecheck, BatchWithdrawal
+
+
+class TidepoolActionOperator(TidepoolOperator):
+    """Verify a batch again or take it back, as the ledger notes that somebody asked for, once.
+
+    The run's parameter ``action`` is the number of that note, which names this run: nothing is done that was
+    not asked for there. What it came to is written beside it.
+    """
+
+    operator_extra_links = (TidepoolUploadLink(),)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch: int | None = None
+        self._at_work: BatchRecheck | BatchWithdrawal | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Do it."""
+        from tidepool_ingest.errors import IngestError
+        from tidepool_ingest.ledger import Result
+
+        with self.ledger() as ledger:
+            action = self._asked(ledger, context)
+            if action.result is Result.DONE:
+                raise AirflowSkipException("This is done already. Ask for it again on the uploads page.")
+            row = ledger.batches.get(int(action.batch or 0))
+            self.batch = row.id
+            self.log.info("%s asked for: %s %s.", action.who, action.what, row.label)
+            try:
+                detail = self._done(ledger, action, row)
+            except IngestError as error:
+                ledger.actions.ended(action.id, Result.FAILED, reason=error.code)
+                raise
+            ledger.actions.ended(action.id, Result.DONE, detail=detail)
+        self.log.info("%s: %s.", row.label, detail)
+        return {"what": str(action.what), "label": row.label, "detail": detail}
+
+    def _asked(self, ledger: Ledger, context: Context) -> ActionRow:
+        """Return the note that this run was started for.
+
+        :raises UnknownActionError: if there is none: somebody triggered the DAG by hand.
+        """
+        from tidepool_ingest.ledger.errors import UnknownActionError
+
+        number = int(context["params"].get("action") or 0)
+        action = ledger.actions.get(number)
+        if (action.dag_id, action.run_id) != (context["ti"].dag_id, context["ti"].run_id):
+            raise UnknownActionError(number)
+        return action
+
+    def _done(self, ledger: Ledger, action: ActionRow, row: BatchRow) -> str:
+        from tidepool_ingest.ledger import What
+        from tidepool_ingest.upload import BatchRecheck, BatchWithdrawal
+
+        hook = self.connections.hook(row.connection)
+        if action.what is What.WITHDRAW:
+            self._at_work = withdrawal = BatchWithdrawal(hook.client, ledger, row)
+            deleted = withdrawal.run()
+            return f"{deleted} data set{'' if deleted == 1 else 's'} deleted"
+        from tidepool_airflow.staging import staging_root
+
+        root = staging_root(self.staging_root)
+        self._at_work = recheck = BatchRecheck(hook.client, ledger, row, root, hook.settings)
+        found = recheck.run()
+        if found is None:
+            return "not verified any more, so that there is nothing to compare"
+        return f"{found.comparison.visible} rows visible, {found.comparison.superseded} superseded"
+
+    def on_kill(self) -> None:
+        """Stop between two requests, as an upload does."""
+        if self._at_work is not None:
+            self._at_work.stop()

@@ -1,0 +1,262 @@
+"""The page's routes: who may ask for what, and which template answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response, status
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from tidepool_airflow.uploads_page.access import (
+    User,
+    may_act,
+    require_actor,
+    require_own_page,
+    require_reader,
+    token_of,
+)
+from tidepool_airflow.uploads_page.chart import charts
+from tidepool_airflow.uploads_page.html import Links, html
+from tidepool_airflow.uploads_page.ledger_access import the_ledger
+from tidepool_airflow.uploads_page.running import NotStartedError, start
+from tidepool_ingest.errors import IngestError
+from tidepool_ingest.ledger import BatchState, Ledger, Refusal, Result, Upload, Wanted, What
+from tidepool_ingest.offers import offers
+
+PAGE_ROWS = 50
+STATIC = FilePath(__file__).parent / "static"
+ASSETS = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "theme.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "icon-dark.svg": "image/svg+xml",
+}
+"""What the page loads, and of which type it is; nothing comes from anywhere else."""
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+OPENED_BLOCK = 256 * 1024
+"""Bytes of a quarantine file that are read at once."""
+
+Opened = Annotated[Ledger, Depends(the_ledger)]
+Batch = Annotated[int, Path(ge=1, le=2**62)]
+
+
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+EMPTY_IS_NONE = BeforeValidator(_none_if_empty)
+Text = Annotated[Annotated[str, Field(max_length=250)] | None, EMPTY_IS_NONE]
+Number = Annotated[Annotated[int, Field(ge=1, le=2**62)] | None, EMPTY_IS_NONE]
+
+
+class Asked(BaseModel):
+    """What the list's form asks for; what is left empty does not matter."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    state: Annotated[BatchState | None, EMPTY_IS_NONE] = None
+    first_day: Annotated[date | None, EMPTY_IS_NONE] = None
+    last_day: Annotated[date | None, EMPTY_IS_NONE] = None
+    label: Text = None
+    dag: Text = None
+    type: Text = None
+    waiting: bool = False
+    before: Number = None
+    after: Number = None
+
+    def wanted(self) -> Wanted:
+        """Return it as the ledger takes it."""
+        return Wanted(
+            state=self.state,
+            first_day=self.first_day,
+            last_day=self.last_day,
+            label=self.label.strip() if self.label else None,
+            dag_id=self.dag,
+            data_set_type=self.type,
+            waiting=self.waiting,
+        )
+
+    def query(self, **changed: Any) -> dict[str, str]:
+        """Return it as the query of a link, with some of it changed."""
+        values = self.model_dump(mode="json", exclude_none=True, exclude={"before", "after"}) | changed
+        return {name: str(value) for name, value in values.items() if value not in (None, False, "")}
+
+
+def application() -> FastAPI:
+    """Return the page's application. Whoever is not signed in to Airflow gets 401 from every part of it."""
+    page = FastAPI(
+        title="Tidepool uploads",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(require_reader)],
+    )
+    page.add_api_route("/", show_list, response_class=HTMLResponse)
+    page.add_api_route("/people", show_people, response_class=HTMLResponse)
+    page.add_api_route("/static/{name}", show_asset, response_class=FileResponse)
+    page.add_api_route("/{batch}", show_upload, response_class=HTMLResponse)
+    page.add_api_route(
+        "/{batch}/quarantine.ndjson",
+        open_quarantine,
+        response_class=StreamingResponse,
+        dependencies=[Depends(require_actor)],
+    )
+    page.add_api_route(
+        "/{batch}/{what}",
+        act,
+        methods=["POST"],
+        dependencies=[Depends(require_actor), Depends(require_own_page)],
+    )
+    page.middleware("http")(_with_headers)
+    page.exception_handler(IngestError)(_tell_error)
+    return page
+
+
+def show_list(request: Request, user: User, ledger: Opened, asked: Annotated[Asked, Query()]) -> str:
+    """Show a page of uploads."""
+    found = ledger.uploads.page(asked.wanted(), before=asked.before, after=asked.after, limit=PAGE_ROWS + 1)
+    # One more than is shown tells whether there is another page, and lies on its side.
+    more = len(found) > PAGE_ROWS
+    shown = found[1:] if more and asked.after is not None else found[:PAGE_ROWS]
+    newer = more if asked.after is not None else asked.before is not None
+    older = bool(shown) if asked.after is not None else more
+    by_state = ledger.uploads.by_state()
+    return html(
+        "list.html",
+        links=Links(request),
+        asked=asked,
+        uploads=shown,
+        newer=asked.query(after=shown[0].batch) if shown and newer else None,
+        older=asked.query(before=shown[-1].batch) if older and shown else None,
+        by_state=by_state,
+        total=sum(by_state.values()),
+        waiting=ledger.uploads.waiting(),
+        dags=ledger.uploads.dags(),
+        acts=may_act(user),
+    )
+
+
+def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> str:
+    """Show one upload."""
+    upload, row = _upload(ledger, batch), ledger.batches.get(batch)
+    data_sets = ledger.data_sets.of_batch(batch)
+    acts = may_act(user)
+    return html(
+        "upload.html",
+        links=Links(request),
+        upload=upload,
+        row=row,
+        data_sets=data_sets[::-1],
+        chunks={one.id: list(ledger.data_sets.chunks_of(one.id).values()) for one in data_sets},
+        charts=charts(ledger.batch_days.of_batch(batch), ledger.devices.days_of_others(row)),
+        reasons=ledger.quarantine_reasons.of_batch(batch),
+        refused_by_tidepool=_counted(ledger.refusals.of_batch(batch).values()),
+        actions=ledger.actions.of_batch(batch),
+        waiting=ledger.uploads.waiting(),
+        offered=offers(upload) if acts else (),
+        acts=acts,
+        token=token_of(user) if acts else "",
+    )
+
+
+def show_people(
+    request: Request, ledger: Opened, before: Annotated[int | None, Query(ge=1, le=2**62)] = None
+) -> str:
+    """Show what people asked for, confirmed and opened."""
+    notes = ledger.actions.newest(before=before, limit=PAGE_ROWS + 1)
+    shown = notes[:PAGE_ROWS]
+    return html(
+        "people.html",
+        links=Links(request),
+        actions=shown,
+        older={"before": str(shown[-1].id)} if len(notes) > PAGE_ROWS else None,
+        newer={} if before is not None else None,
+        waiting=ledger.uploads.waiting(),
+    )
+
+
+def show_asset(name: str) -> FileResponse:
+    """Send one of the files that the page loads."""
+    if name not in ASSETS:
+        raise HTTPException(status.HTTP_404_NOT_FOUND)
+    return FileResponse(STATIC / name, media_type=ASSETS[name])
+
+
+def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingResponse:
+    """Send the file with the refused records, and note who opened it."""
+    from tidepool_airflow.staging import staging_root
+    from tidepool_ingest.staging.storage import read_blocks
+    from tidepool_ingest.staging.work_area import WorkArea
+
+    upload, row = _upload(ledger, batch), ledger.batches.get(batch)
+    blocks = read_blocks(
+        WorkArea(staging_root(), row.content_key).quarantine_path, missing="work-area-damaged"
+    )
+    first = next(blocks, b"")  # a file that is not there is told before anything is sent
+    ledger.actions.note(user.get_name(), What.QUARANTINE, batch=batch, result=Result.DONE)
+
+    def whole() -> Iterator[bytes]:
+        yield first
+        yield from blocks
+
+    name = f"quarantine-{upload.day}-{upload.label.split()[-1]}.ndjson"
+    return StreamingResponse(
+        whole(),
+        media_type="application/x-ndjson",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def act(request: Request, user: User, ledger: Opened, batch: Batch, what: What) -> JSONResponse:
+    """Start what somebody asked for, and tell where it can be followed."""
+    upload = _upload(ledger, batch)
+    if what not in offers(upload):
+        raise HTTPException(
+            status.HTTP_409_CONFLICT, f"The upload is {upload.state} by now. Load the page again."
+        )
+    try:
+        dag_id, run_id = start(ledger, ledger.batches.get(batch), what, user.get_name())
+    except NotStartedError as error:
+        raise HTTPException(status.HTTP_409_CONFLICT, str(error)) from error
+    run = Links(request).run(dag_id, run_id)
+    return JSONResponse({"run": run}, status_code=status.HTTP_202_ACCEPTED)
+
+
+def _counted(refusals: Iterable[Refusal]) -> list[tuple[str, str, int]]:
+    """Return how many records of a type Tidepool itself refused for a reason."""
+    counted = Counter((one.type, code) for one in refusals for code in {code for code, _at in one.problems})
+    return [(kind, code, records) for (kind, code), records in sorted(counted.items())]
+
+
+def _upload(ledger: Ledger, batch: int) -> Upload:
+    upload = ledger.uploads.get(batch)
+    if upload is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, "The ledger has no upload of this number.")
+    return upload
+
+
+async def _with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
+    response.headers.update(HEADERS)
+    return response
+
+
+def _tell_error(request: Request, error: Exception) -> HTMLResponse:
+    """Say what is in the way: errors of the library hold nothing that may not be shown."""
+    assert isinstance(error, IngestError)
+    content = html("error.html", links=Links(request), error=error, moment=datetime.now(UTC))
+    return HTMLResponse(content, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)

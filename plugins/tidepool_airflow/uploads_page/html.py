@@ -1,0 +1,116 @@
+"""Templates, the words they use, and the links between them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tidepool_airflow.addresses import PREFIX
+from tidepool_airflow.dag_ids import DAG_OF_TYPE
+from tidepool_airflow.uploads_page.chart import BAR, HEIGHT
+from tidepool_ingest.ledger import BatchState, What
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.remedies import remedy_of
+
+STATE_WORDS = {
+    BatchState.PLANNED: "Planned",
+    BatchState.PREPARED: "Prepared",
+    BatchState.UPLOADING: "Uploading",
+    BatchState.VERIFIED: "Verified",
+    BatchState.NOTHING_ACCEPTED: "Nothing accepted",
+    BatchState.HELD: "Held",
+    BatchState.FAILED: "Failed",
+    BatchState.CORRECTED: "Corrected by another",
+    BatchState.WITHDRAWN: "Undone",
+    BatchState.REPLACED: "Replaced in staging",
+}
+
+ACTION_WORDS = {
+    What.CHECK: "Verify again",
+    What.RETRY: "Retry",
+    What.WITHDRAW: "Undo",
+    What.QUARANTINE: "Opened the quarantine file",
+    What.CONFIRM: "Confirmed for a run",
+    What.APPROVE: "Decided on refused records",
+    What.ERASE: "Erased a person",
+}
+
+NOTHING = "\N{EN DASH}"
+
+UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+class Links:
+    """Addresses within the page and within Airflow, as this request's browser reaches them.
+
+    :param request: a request to the page's application, which knows below which path it is mounted.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.page = str(request.scope.get("root_path", "")).rstrip("/")
+        self.airflow = self.page.removesuffix(PREFIX)
+
+    def list(self, query: dict[str, str] | None = None) -> str:
+        """Return the list's address."""
+        return f"{self.page}/" + (f"?{urlencode(query)}" if query else "")
+
+    def people(self, query: dict[str, str] | None = None) -> str:
+        """Return the address of what people did."""
+        return f"{self.page}/people" + (f"?{urlencode(query)}" if query else "")
+
+    def upload(self, batch: int, part: str = "") -> str:
+        """Return the address of one upload, or of something below it."""
+        return f"{self.page}/{batch}{part}"
+
+    def asset(self, name: str) -> str:
+        """Return the address of a file that the page loads."""
+        return f"{self.page}/static/{name}"
+
+    def run(self, dag_id: str, run_id: str, map_index: int | None = None) -> str:
+        """Return where Airflow shows a run, or the task in it that uploaded a batch."""
+        run = f"{self.airflow}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+        if map_index is None or map_index < 0 or dag_id not in DAG_OF_TYPE.values():
+            return run
+        return f"{run}/tasks/batch.upload/mapped/{map_index}"
+
+
+def html(template: str, **values: Any) -> str:
+    """Return a page; whatever stands in it is escaped."""
+    return _environment().get_template(template).render(now=datetime.now(UTC), **values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tidepool_airflow.uploads_page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=lambda value: NOTHING if value is None else f"{value:,}",
+        moment=lambda value: f"{value:%Y-%m-%d %H:%M:%S} UTC",
+        ago=ago,
+        several=lambda count, noun: f"{count:,} {noun}" + ("" if count == 1 else "s"),
+        short_hash=short_hash,
+        what=lambda what: ACTION_WORDS[what],
+    )
+    environment.globals.update(
+        state_words=STATE_WORDS, remedy_of=remedy_of, What=What, bar_width=BAR, bar_height=HEIGHT
+    )
+    return environment
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """Say in one unit how long ago something was."""
+    seconds = (now - moment).total_seconds()
+    for size, unit in UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "just now"

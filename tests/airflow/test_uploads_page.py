@@ -1,0 +1,414 @@
+"""The uploads page as Airflow's API server mounts it, with its own login, rights and runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.airflow.conftest import DAG_ID, World, readings, stage
+from tidepool_airflow.dag_ids import ACTION_DAG
+from tidepool_airflow.local.home import PROJECT, LocalHome
+from tidepool_ingest.ledger import BatchState, Ledger, Result, What
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.sample import SAMPLE_USERS
+
+PAGE = "/tidepool/uploads"
+OWN = {"sec-fetch-site": "same-origin"}
+
+Visitor = Callable[[str], TestClient]
+
+
+@pytest.fixture(scope="module")
+def api_server(airflow_home: LocalHome) -> Any:
+    """Airflow's whole API server, with the DAGs that it can trigger."""
+    from airflow.api_fastapi.app import create_app
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    DagBundlesManager().sync_bundles_to_db()
+    sync_bag_to_db(DagBag(str(PROJECT / "dags")), "dags-folder", None)
+    return create_app(apps="core")
+
+
+@pytest.fixture
+def visit(world: World, api_server: Any) -> Visitor:
+    """Sign somebody in by their role."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    switch(on=True)
+
+    def signed_in(role: str) -> TestClient:
+        client = TestClient(api_server)
+        if role:
+            user = SimpleAuthManagerUser(username=f"{role}-name", role=role.upper())
+            client.cookies.set("_token", get_auth_manager().generate_jwt(user))
+        return client
+
+    return signed_in
+
+
+def switch(*, on: bool, dag_id: str = "") -> None:
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        changed = update(DagModel).values(is_paused=not on)
+        session.execute(changed.where(DagModel.dag_id == dag_id) if dag_id else changed)
+
+
+def runs_of(dag_id: str) -> list[Any]:
+    from airflow.models.dagrun import DagRun
+
+    return list(DagRun.find(dag_id=dag_id))
+
+
+def ledger_of(world: World) -> closing[Ledger]:
+    return closing(Ledger(f"sqlite:///{world.ledger_file}"))
+
+
+def uploaded(world: World, *, refused: int = 0) -> int:
+    """Stage one batch, upload it, and return its number."""
+    records = readings(60)
+    for record in records[:refused]:
+        record["value"] = 77_777
+    stage(world.staging, records)
+    world.run({"max_quarantined_percent": 50})
+    (session,) = world.sessions()
+    return session.batch
+
+
+def token_on(client: TestClient, batch: int) -> str:
+    page = client.get(f"{PAGE}/{batch}")
+    assert page.status_code == 200
+    found = re.search('data-token="([^"]+)"', page.text)
+    assert found is not None
+    return found[1]
+
+
+def ask(client: TestClient, batch: int, what: str, **headers: str) -> Any:
+    given = OWN | {"x-tidepool-token": token_on(client, batch)} | headers
+    return client.post(f"{PAGE}/{batch}/{what}", headers=given)
+
+
+# ---------------------------------------------------------------- who may see it
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/people", "/1", "/1/quarantine.ndjson", "/static/page.css", "/static/page.js", "/nothing"]
+)
+def test_whoever_is_not_signed_in_sees_nothing(visit: Visitor, path: str) -> None:
+    assert visit("").get(f"{PAGE}{path}").status_code == 401
+
+
+def test_whoever_is_not_signed_in_can_do_nothing(visit: Visitor) -> None:
+    assert visit("").post(f"{PAGE}/1/withdraw", headers=OWN).status_code == 401
+
+
+def test_a_viewer_sees_the_page_and_can_do_nothing(world: World, visit: Visitor) -> None:
+    batch = uploaded(world, refused=1)
+    viewer = visit("viewer")
+    page = viewer.get(f"{PAGE}/{batch}")
+
+    assert page.status_code == 200
+    assert "data-opens" not in page.text
+    assert "data-token" not in page.text
+    assert "opens only for who may trigger" in page.text
+    token = token_on(visit("user"), batch)
+    for what in ("check", "retry", "withdraw"):
+        asked = viewer.post(f"{PAGE}/{batch}/{what}", headers=OWN | {"x-tidepool-token": token})
+        assert asked.status_code == 403
+    assert viewer.get(f"{PAGE}/{batch}/quarantine.ndjson").status_code == 403
+    with ledger_of(world) as ledger:
+        assert ledger.actions.newest() == []
+
+
+def test_the_page_stands_in_airflows_navigation(visit: Visitor) -> None:
+    plugins = visit("admin").get("/api/v2/plugins").json()["plugins"]
+    ours = next(plugin for plugin in plugins if plugin["name"] == "tidepool")
+
+    (view,) = ours["external_views"]
+    assert (view["name"], view["destination"], view["url_route"]) == (
+        "Tidepool uploads",
+        "nav",
+        "tidepool-uploads",
+    )
+    assert visit("viewer").get(view["href"]).status_code == 200
+    for icon in ("icon", "icon_dark_mode"):
+        assert visit("viewer").get(view[icon]).headers["content-type"] == "image/svg+xml"
+
+
+# ---------------------------------------------------------------- what it shows
+
+
+def test_it_shows_what_the_ledger_holds_and_no_person(world: World, visit: Visitor) -> None:
+    batch = uploaded(world, refused=2)
+    viewer = visit("viewer")
+    (session,) = world.sessions()
+    with ledger_of(world) as ledger:
+        upload, row = ledger.uploads.get(batch), ledger.batches.get(batch)
+    assert upload is not None
+    pages = [viewer.get(f"{PAGE}{path}") for path in ("/", f"/{batch}", "/people", "/?waiting=True")]
+    listed, detail = pages[0].text, pages[1].text
+
+    assert upload.label in listed
+    assert "58" in listed
+    assert str(session.data_set_id) in detail
+    assert "58 of 58 rows are visible" in detail
+    assert "value-out-of-range" in detail
+    assert short_hash(row.user_id) in detail
+    for page in pages:
+        assert page.status_code == 200
+        for secret in (*SAMPLE_USERS, row.folder, str(row.device_id), row.batch_id, "77777", "77,777"):
+            assert secret not in page.text
+        policy = page.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert page.headers["cache-control"] == "no-store"
+        assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", page.text)
+        assert " style=" not in page.text
+        assert "<script>" not in page.text
+
+
+def test_a_label_cannot_bring_markup(world: World, visit: Visitor) -> None:
+    stage(world.staging, readings(3), dataSet={"deviceId": "device-1", "deviceModel": "<b>\"x' & co"})
+    world.run({"dry_run": True})
+
+    for path in ("/", "/1", "/?label=<b>%22"):
+        text = visit("viewer").get(f"{PAGE}{path}").text
+        assert "<b>" not in text
+        assert "&lt;b&gt;" in text
+
+
+def test_filters_that_cannot_be_read_are_refused_and_empty_ones_do_not_matter(
+    world: World, visit: Visitor
+) -> None:
+    uploaded(world)
+    viewer = visit("viewer")
+
+    assert viewer.get(f"{PAGE}/?state=&first_day=&last_day=&label=&dag=&type=&before=").status_code == 200
+    for query in ("state=nonsense", "first_day=yesterday", "before=0", f"label={'x' * 251}"):
+        assert viewer.get(f"{PAGE}/?{query}").status_code == 422
+    assert "No upload is like that" in viewer.get(f"{PAGE}/?label=nothing").text
+    assert viewer.get(f"{PAGE}/77").status_code == 404
+    assert viewer.get(f"{PAGE}/static/..%2fhtml.py").status_code == 404
+
+
+def test_what_needs_a_person_is_told_with_its_remedy(world: World, visit: Visitor) -> None:
+    records = readings(20)
+    for record in records[:10]:
+        record["value"] = 77_777
+    stage(world.staging, records)
+    world.run()
+    page = visit("viewer").get(f"{PAGE}/?waiting=True").text
+
+    assert "too-many-refused" in page
+    assert "Look at the quarantine; correct the batch" in page
+
+
+# ---------------------------------------------------------------- the quarantine file
+
+
+def test_the_quarantine_file_opens_for_who_may_trigger_and_that_is_noted(
+    world: World, visit: Visitor
+) -> None:
+    batch = uploaded(world, refused=3)
+    opened = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+
+    assert opened.status_code == 200
+    lines = [json.loads(line) for line in opened.text.splitlines()]
+    assert [line["record"]["value"] for line in lines] == [77_777] * 3
+    assert opened.headers["content-disposition"].startswith("attachment; ")
+    assert opened.headers["cache-control"] == "no-store"
+    with ledger_of(world) as ledger:
+        (note,) = ledger.actions.of_batch(batch)
+    assert (note.who, note.what, note.result) == ("user-name", What.QUARANTINE, Result.DONE)
+
+
+def test_a_file_that_is_gone_is_told(world: World, visit: Visitor) -> None:
+    batch = uploaded(world, refused=1)
+    for file in world.staging.glob("_work/*/quarantine.ndjson"):
+        file.unlink()
+    told = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+
+    assert told.status_code == 503
+    assert "work-area-damaged" in told.text
+    with ledger_of(world) as ledger:
+        assert ledger.actions.of_batch(batch) == []
+
+
+# ---------------------------------------------------------------- other sites
+
+
+def test_only_the_page_itself_can_ask(world: World, visit: Visitor) -> None:
+    batch = uploaded(world)
+    user = visit("user")
+    token = token_on(user, batch)
+    own, elsewhere = f"{PAGE}/{batch}/withdraw", {"sec-fetch-site": "cross-site"}
+    others = token_on(visit("admin"), batch)
+
+    for headers in (
+        {},
+        {"x-tidepool-token": token},
+        OWN,
+        OWN | {"x-tidepool-token": "made-up"},
+        OWN | {"x-tidepool-token": others},
+        elsewhere | {"x-tidepool-token": token},
+        {"sec-fetch-site": "same-site", "x-tidepool-token": token},
+        {"origin": "https://elsewhere.example", "x-tidepool-token": token},
+        {"origin": "null", "x-tidepool-token": token},
+    ):
+        assert user.post(own, headers=headers).status_code == 403, headers
+    with ledger_of(world) as ledger:
+        assert ledger.actions.newest() == []
+    # A browser over plain HTTP says only where the page came from.
+    asked = user.post(own, headers={"origin": "http://testserver", "x-tidepool-token": token})
+    assert asked.status_code == 202
+
+
+def test_a_token_ends(world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tidepool_airflow.uploads_page import access
+
+    batch = uploaded(world)
+    user = visit("user")
+    monkeypatch.setattr(access, "TOKEN_SECONDS", -1)
+
+    assert ask(user, batch, "check").status_code == 403
+
+
+# ---------------------------------------------------------------- actions
+
+
+@pytest.mark.parametrize("what", ["check", "withdraw"])
+def test_an_action_is_noted_done_by_a_run_and_its_result_told(
+    world: World, visit: Visitor, what: str
+) -> None:
+    batch = uploaded(world)
+    user = visit("user")
+    requests = len(world.simulator.requests)
+
+    asked = ask(user, batch, what)
+
+    assert asked.status_code == 202
+    assert len(world.simulator.requests) == requests  # nothing was asked of Tidepool yet
+    with ledger_of(world) as ledger:
+        (note,) = ledger.actions.of_batch(batch)
+    assert (note.who, note.what, note.result) == ("user-name", what, Result.ASKED)
+    (run,) = [one for one in runs_of(ACTION_DAG) if one.run_id == note.run_id]
+    assert (run.conf, run.triggering_user_name) == ({"action": note.id}, "user-name")
+    assert asked.json()["run"].startswith(f"/dags/{ACTION_DAG}/runs/{what}__")
+
+    done = world.run(run.conf, dag_id=ACTION_DAG, run_id=note.run_id)
+
+    assert done.state == "success"
+    with ledger_of(world) as ledger:
+        (note,) = ledger.actions.of_batch(batch)
+        state = ledger.batches.get(batch).state
+    assert note.result is Result.DONE
+    told = user.get(f"{PAGE}/people").text
+    if what == "check":
+        assert (state, note.detail) == (BatchState.VERIFIED, "60 rows visible, 0 superseded")
+    else:
+        assert (state, note.detail) == (BatchState.WITHDRAWN, "1 data set deleted")
+        assert ask(user, batch, what).status_code == 409
+    assert str(note.detail) in told
+    again = world.run(run.conf, dag_id=ACTION_DAG, run_id=note.run_id)
+    assert again.tasks["act", -1] == "skipped"
+
+
+def test_a_failed_action_tells_why(world: World, visit: Visitor) -> None:
+    from tidepool_airflow.hook import TidepoolHook
+
+    batch = uploaded(world)
+    (session,) = world.sessions()
+    TidepoolHook().delete_data_set(str(session.data_set_id))
+    user = visit("user")
+    assert ask(user, batch, "check").status_code == 202
+    with ledger_of(world) as ledger:
+        (note,) = ledger.actions.of_batch(batch)
+
+    assert world.run({"action": note.id}, dag_id=ACTION_DAG, run_id=note.run_id).state == "failed"
+
+    with ledger_of(world) as ledger:
+        (note,) = ledger.actions.of_batch(batch)
+    assert (note.result, note.reason) == (Result.FAILED, "changed-since-verified")
+    assert "what Tidepool shows is not what was verified" in user.get(f"{PAGE}/{batch}").text
+
+
+def test_a_retry_runs_the_day_of_the_person_again(world: World, visit: Visitor) -> None:
+    stage(world.staging, readings(5))
+    world.run({"dry_run": True})
+    (session,) = world.sessions()
+    user = visit("user")
+
+    asked = ask(user, session.batch, "retry")
+
+    assert asked.status_code == 202
+    with ledger_of(world) as ledger:
+        (note,) = ledger.actions.of_batch(session.batch)
+    (run,) = [one for one in runs_of(DAG_ID) if one.run_id == note.run_id]
+    assert run.conf == {"first_day": str(session.day), "users": [short_hash(session.user_id)]}
+    assert world.run(run.conf, run_id=note.run_id).state == "success"
+    assert [one.state for one in world.sessions()] == ["verified"]
+
+
+def test_nothing_is_asked_of_a_paused_dag(world: World, visit: Visitor) -> None:
+    batch = uploaded(world)
+    user = visit("user")
+    switch(on=False, dag_id=ACTION_DAG)
+
+    asked = ask(user, batch, "withdraw")
+
+    assert asked.status_code == 409
+    assert "is paused: switch it on" in asked.json()["detail"]
+    with ledger_of(world) as ledger:
+        assert ledger.actions.newest() == []
+
+
+def test_what_is_not_offered_is_refused(world: World, visit: Visitor) -> None:
+    batch = uploaded(world)
+    user = visit("user")
+
+    assert ask(user, batch, "retry").status_code == 409
+    for what in ("quarantine", "confirm"):
+        assert ask(user, batch, what).status_code == 409
+    assert ask(user, batch, "nonsense").status_code == 422
+
+
+def test_a_run_that_nobody_asked_for_on_the_page_does_nothing(world: World, visit: Visitor) -> None:
+    batch = uploaded(world)
+    assert ask(visit("user"), batch, "withdraw").status_code == 202
+    with ledger_of(world) as ledger:
+        (note,) = ledger.actions.of_batch(batch)
+
+    for conf in ({}, {"action": note.id}, {"action": 77}):
+        assert world.run(conf, dag_id=ACTION_DAG).state == "failed"
+    assert [one.data_set_state for one in world.sessions()] == ["verified"]
+
+
+def test_a_forced_run_is_noted_with_who_started_it(world: World, visit: Visitor) -> None:
+    batch = uploaded(world)
+    world.run({"force": True, "max_quarantined_percent": 50})
+    world.run({"force": True, "dry_run": True})
+
+    with ledger_of(world) as ledger:
+        (note,) = ledger.actions.newest()
+    assert (note.what, note.detail, note.batch, note.result) == (What.CONFIRM, "force", None, Result.DONE)
+    assert "Confirmed for a run" in visit("viewer").get(f"{PAGE}/people").text
+    assert batch
+
+
+def test_a_ledger_that_is_away_is_told(world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = {"conn_type": "postgres", "host": "127.0.0.1", "port": 1, "schema": "ledger"}
+    monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_LEDGER", json.dumps(away))
+
+    told = visit("viewer").get(f"{PAGE}/")
+
+    assert told.status_code == 503
+    assert "ledger-unavailable" in told.text

@@ -1,0 +1,305 @@
+"""The uploads page in Airflow's navigation, held against the ledger, and what people do on it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pytest
+from playwright.sync_api import FrameLocator, Page, expect
+
+from tests.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
+from tidepool_airflow.local.connection import simulator_connection
+from tidepool_airflow.uploads_page.html import NOTHING
+from tidepool_ingest.ledger import BatchState, Ledger, Result, Upload, Wanted, What
+from tidepool_ingest.sample import SAMPLE_USERS
+
+PAGE = "/tidepool/uploads"
+RUN_SECONDS = 180
+DONE = 90_000
+"""Milliseconds that a run may take from being asked for to being seen on the page."""
+
+SHOWS_FOCUS = """() => {
+  const focused = document.activeElement;
+  // The button within a date field shows its focus by itself, and the field is not the one that has it.
+  const within = focused.type === "date" && !focused.matches(":focus-visible");
+  return within || getComputedStyle(focused).outlineStyle === "solid";
+}"""
+
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def ledger(stack: Stack) -> Ledger:
+    """The ledger after a run: verified uploads, and one that a guard holds."""
+    connection = {**simulator_connection(stack.roles["base_url"]), "connection_id": "tidepool_default"}
+    connection["extra"] = json.dumps(connection["extra"])
+    made = stack.airflow.request("POST", "/api/v2/connections", connection)
+    assert made.status_code in (201, 409), made.text
+    stage_refused(stack)
+    for dag_id in (DAG_ID, "tidepool_action"):
+        stack.airflow.unpause(dag_id)
+    asked = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", {"logical_date": None})
+    run_id = asked.json()["dag_run_id"]
+    wait_for(stack, run_id)
+    opened = Ledger(stack.airflow.settings["TIDEPOOL_LEDGER"])
+    opened.migrate()
+    return opened
+
+
+def stage_refused(stack: Stack) -> None:
+    """Stage a batch of which half the records cannot be accepted."""
+    now = datetime.now(UTC)
+    folder = stack.home.staging / str(now.date()) / SAMPLE_USERS[0] / "spoilt"
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"type": "smbg", "deviceId": "meter-1", "units": "mmol/L", "time": now.isoformat()}
+    lines = [json.dumps(record | {"value": value}) for value in (5.5, 77_777)]
+    (folder / "records.ndjson").write_text("\n".join(lines) + "\n")
+    body = {"deviceId": "meter-1", "deviceModel": "Contour Next", "deviceTags": ["bgm"]}
+    manifest = {
+        "userId": SAMPLE_USERS[0],
+        "dataSet": body,
+        "files": [{"name": "records.ndjson", "format": "ndjson"}],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def wait_for(stack: Stack, run_id: str) -> None:
+    give_up = time.monotonic() + RUN_SECONDS
+    while stack.api(f"/dags/{DAG_ID}/dagRuns/{run_id}")["state"] not in ("success", "failed"):
+        stack.airflow.check()
+        assert time.monotonic() < give_up
+        time.sleep(0.5)
+
+
+def uploads(ledger: Ledger, state: BatchState) -> list[Upload]:
+    return ledger.uploads.page(Wanted(state=state))
+
+
+def largest(ledger: Ledger) -> Upload:
+    return max(uploads(ledger, BatchState.VERIFIED), key=lambda one: one.accepted or 0)
+
+
+def opened(page: Page) -> FrameLocator:
+    """Open the page by Airflow's navigation."""
+    page.get_by_role("link", name="Tidepool uploads").first.click()
+    frame = page.frame_locator("iframe[title='Tidepool uploads']")
+    expect(frame.get_by_role("heading", name="All uploads")).to_be_visible()
+    return frame
+
+
+def visible_rows(stack: Stack, data_set_id: str | None) -> int:
+    with closing(sqlite3.connect(stack.home.simulator_store)) as store:
+        asked = "SELECT count(*) FROM data WHERE upload_id = ? AND active = 1"
+        return int(store.execute(asked, (data_set_id,)).fetchone()[0])
+
+
+def test_the_list_shows_what_the_ledger_holds(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+    page = visit(ADMIN)
+    frame = opened(page)
+    everything = ledger.uploads.page(Wanted())
+
+    rows = frame.locator("table.uploads tbody tr")
+    expect(rows).to_have_count(len(everything))
+    for number, upload in enumerate(everything):
+        row = rows.nth(number)
+        expect(row.get_by_role("link", name=upload.label)).to_be_visible()
+        shown = [upload.accepted, upload.quarantined, upload.visible_rows]
+        for label, value in zip(("Accepted", "Refused", "Visible"), shown, strict=True):
+            cell = row.locator(f"[data-label={label}]")
+            expect(cell).to_contain_text(NOTHING if value is None else f"{value:,}")
+    shoot(page, "uploads-list")
+    frame.locator("select[name=state]").select_option("held")
+    frame.get_by_role("button", name="Filter").click()
+    expect(rows).to_have_count(len(uploads(ledger, BatchState.HELD)))
+    expect(rows.first).to_contain_text("too-many-refused")
+
+    frame.get_by_role("link", name="Needs a person").click()
+    expect(frame.get_by_text("Look at the quarantine; correct the batch")).to_be_visible()
+    shoot(page, "uploads-waiting")
+
+
+def test_one_upload_is_told_in_detail_and_its_run_is_a_click_away(
+    stack: Stack, ledger: Ledger, visit: Visitor
+) -> None:
+    upload = largest(ledger)
+    page = visit(ADMIN)
+    frame = opened(page)
+    frame.get_by_role("link", name=upload.label).click()
+
+    expect(frame.get_by_role("heading", name=upload.label)).to_be_visible()
+    expect(
+        frame.get_by_text(f"{upload.visible_rows:,} of {upload.expected_rows:,} rows are visible")
+    ).to_be_visible()
+    expect(frame.get_by_text(str(upload.data_set_id))).to_be_visible()
+    days = ledger.batch_days.of_batch(upload.batch)
+    charted = frame.locator("figure.chart")
+    expect(charted).to_have_count(len({kind for kinds in days.values() for kind in kinds}))
+    kind = str(charted.first.locator("strong").inner_text())
+    bars = charted.first.locator("rect.own, rect.much")
+    assert bars.count() == sum(1 for kinds in days.values() if kinds.get(kind))
+    reasons = ledger.quarantine_reasons.of_batch(upload.batch)
+    for codes in reasons.values():
+        for code in codes:
+            expect(frame.get_by_text(code, exact=True).first).to_be_visible()
+    assert page.url.endswith(f"/plugin/tidepool-uploads{PAGE}/{upload.batch}")
+    shoot(page, "upload-detail")
+    page.set_viewport_size({"width": 1280, "height": 2600})
+    shoot(page, "upload-detail-whole")
+    page.set_viewport_size({"width": 1280, "height": 960})
+
+    frame.get_by_role("link", name=DAG_ID).first.click()
+    page.wait_for_url(f"**/dags/{DAG_ID}/runs/**")
+
+
+def test_a_task_leads_to_its_upload(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+    (upload, *_) = uploads(ledger, BatchState.VERIFIED)
+    path = f"/dags/{upload.dag_id}/dagRuns/{upload.run_id}/taskInstances/batch.upload/links"
+    links = stack.api(f"{path}?map_index={upload.map_index}")["extra_links"]
+    page = visit(VIEWER)
+
+    page.goto(links["Quarantine"])
+    frame = page.frame_locator("iframe[title='Tidepool uploads']")
+    expect(frame.get_by_role("heading", name=upload.label)).to_be_visible()
+    assert links["Quarantine"] == f"{links['Upload']}#quarantine"
+    assert links["Tidepool data set"].endswith(str(upload.data_set_id))
+
+
+def test_verifying_again_is_asked_back_done_and_noted(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+    (upload, *_) = uploads(ledger, BatchState.VERIFIED)
+    page = visit(ADMIN)
+    page.goto(f"{PAGE}/{upload.batch}")
+    button = page.get_by_role("button", name="Verify again…")
+    button.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(button).to_be_focused()
+    assert ledger.actions.of_batch(upload.batch) == []
+
+    button.click()
+    shoot(page, "upload-dialog")
+    dialog.get_by_role("button", name="Verify again").click()
+
+    expect(page.get_by_role("status")).to_contain_text("It is started.")
+    told = page.get_by_text(f"done: {upload.visible_rows} rows visible, 0 superseded")
+    expect(told).to_be_visible(timeout=DONE)
+    (note,) = ledger.actions.of_batch(upload.batch)
+    assert (note.who, note.what, note.result) == (ADMIN.name, What.CHECK, Result.DONE)
+
+
+def test_undoing_deletes_the_data_set(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+    upload = uploads(ledger, BatchState.VERIFIED)[-1]
+    assert visible_rows(stack, upload.data_set_id) > 0
+    page = visit(ADMIN)
+    page.goto(f"{PAGE}/{upload.batch}")
+    page.get_by_role("button", name="Undo…").click()
+    expect(page.get_by_role("dialog")).to_contain_text("disappear from Tidepool for good")
+    page.get_by_role("button", name="Undo this upload").click()
+
+    expect(page.get_by_text("done: 1 data set deleted")).to_be_visible(timeout=DONE)
+    expect(page.locator(".title .badge")).to_have_text("Undone")
+    assert visible_rows(stack, upload.data_set_id) == 0
+    assert page.get_by_role("button", name="Undo…").count() == 0
+    page.goto(f"{PAGE}/people")
+    expect(page.get_by_role("row").filter(has_text=upload.label)).to_contain_text(ADMIN.name)
+    shoot(page, "uploads-people")
+
+
+def test_retrying_runs_the_day_again(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+    (upload, *_) = uploads(ledger, BatchState.HELD)
+    page = visit(ADMIN)
+    page.goto(f"{PAGE}/{upload.batch}")
+    page.get_by_role("button", name="Retry…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+
+    page.get_by_role("link", name="Follow the run").click()
+    page.wait_for_url(f"**/dags/{DAG_ID}/runs/**")
+    (note,) = ledger.actions.of_batch(upload.batch)
+    wait_for(stack, str(note.run_id))
+    # What the guard complained about is still so.
+    assert [one.batch for one in uploads(ledger, BatchState.HELD)] == [upload.batch]
+
+
+def test_the_quarantine_file_opens_after_a_warning(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+    (upload, *_) = uploads(ledger, BatchState.HELD)
+    page = visit(ADMIN)
+    page.goto(f"{PAGE}/{upload.batch}#quarantine")
+    page.get_by_role("button", name="Open the quarantine file…").click()
+    expect(page.get_by_role("dialog")).to_contain_text("This is a person's health data")
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Download the file").click()
+
+    lines = downloading.value.path().read_text().splitlines()
+    assert [json.loads(line)["record"]["value"] for line in lines] == [77_777]
+    assert ledger.actions.of_batch(upload.batch)[0].what is What.QUARANTINE
+
+
+def test_a_viewer_finds_nothing_to_press(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+    page = visit(VIEWER)
+    for state in (BatchState.VERIFIED, BatchState.HELD):
+        (upload, *_) = uploads(ledger, state)
+        page.goto(f"{PAGE}/{upload.batch}")
+        expect(page.get_by_role("heading", name=upload.label)).to_be_visible()
+        assert page.get_by_role("button").count() == 0
+        assert page.request.get(f"{PAGE}/{upload.batch}/quarantine.ndjson").status == 403
+        assert page.request.post(f"{PAGE}/{upload.batch}/withdraw").status == 403
+
+
+def test_it_is_as_dark_as_airflow_is(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+    upload = largest(ledger)
+    page = visit(VIEWER)
+    page.goto(f"{PAGE}/{upload.batch}")
+    ground = "() => getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(ground) == "rgb(17, 19, 23)"
+    page.emulate_media(color_scheme="light")
+    page.evaluate("() => localStorage.setItem('theme', 'dark')")
+    page.goto(f"/plugin/tidepool-uploads{PAGE}/{upload.batch}")
+    frame = page.frame_locator("iframe[title='Tidepool uploads']")
+    expect(frame.get_by_role("heading", name=upload.label)).to_be_visible()
+    expect(frame.locator("html")).to_have_attribute("data-theme", "dark")
+    shoot(page, "upload-dark")
+
+
+def test_it_fits_a_phone(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+    page = visit(ADMIN)
+    page.set_viewport_size(PHONE)
+    (held, *_), (verified, *_) = (uploads(ledger, one) for one in (BatchState.HELD, BatchState.VERIFIED))
+    pages = {
+        "list": "/",
+        "waiting": "/?waiting=True",
+        "people": "/people",
+        "held": f"/{held.batch}",
+        "verified": f"/{verified.batch}",
+    }
+    for name, path in pages.items():
+        page.goto(f"{PAGE}{path}")
+        expect(page.get_by_role("heading").first).to_be_visible()
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"], path
+        shoot(page, f"phone-{name}")
+
+
+def test_it_is_walked_through_by_keyboard(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+    page = visit(ADMIN)
+    page.goto(f"{PAGE}/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    seen = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("() => document.activeElement.textContent.trim()"))
+        assert page.evaluate(SHOWS_FOCUS), seen
+        if seen[-1] == ledger.uploads.page(Wanted())[0].label:
+            break
+    else:
+        pytest.fail(f"the first upload is not reached: {seen}")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name=seen[-1])).to_be_visible()

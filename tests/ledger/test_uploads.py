@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from tests.ledger.conftest import found
+from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, TaskOrigin, Upload, Wanted
+
+
+def noted(ledger: Ledger, number: int, state: BatchState = BatchState.PLANNED, **values: Any) -> int:
+    reason = values.pop("reason", None)
+    given = {
+        "content_key": f"{number:064}",
+        "folder": f"/{number}",
+        "label": f"2026-01-02 G6 {number:010x}",
+        **values,
+    }
+    batch = ledger.batches.note(found(**given)).id
+    ledger.batches.set_state(batch, state, reason=reason)
+    return batch
+
+
+def with_data_set(ledger: Ledger, batch: int, state: DataSetState, dag_id: str | None = None) -> int:
+    row = ledger.data_sets.begin_opening(
+        batch,
+        data_set_type="normal",
+        deduplicator="org.example.d",
+        expected_rows=3,
+        origin=TaskOrigin(dag_id=dag_id, run_id="run-1" if dag_id else None, map_index=0),
+    )
+    ledger.data_sets.set_state(row.id, state, upload_id=f"upid_{row.id:012}")
+    return row.id
+
+
+def batches(page: list[Upload]) -> list[int]:
+    return [one.batch for one in page]
+
+
+def test_pages_follow_each_other_in_both_directions(ledger: Ledger) -> None:
+    numbers = [noted(ledger, number) for number in range(7)][::-1]
+
+    first = ledger.uploads.page(Wanted(), limit=3)
+    second = ledger.uploads.page(Wanted(), before=first[-1].batch, limit=3)
+    third = ledger.uploads.page(Wanted(), before=second[-1].batch, limit=3)
+
+    assert batches(first) + batches(second) + batches(third) == numbers
+    assert ledger.uploads.page(Wanted(), before=third[-1].batch) == []
+    assert ledger.uploads.page(Wanted(), after=third[0].batch, limit=3) == second
+    assert ledger.uploads.page(Wanted(), after=second[0].batch, limit=3) == first
+
+
+def test_a_batch_shows_the_progress_of_its_newest_data_set(ledger: Ledger) -> None:
+    batch = noted(ledger, 1, BatchState.UPLOADING)
+    ledger.batches.set_counts(batch, staged=30, accepted=29, quarantined=1, identical=0, chunks=3)
+    given_up = with_data_set(ledger, batch, DataSetState.DELETED, "a_dag")
+    newest = with_data_set(ledger, batch, DataSetState.OPEN, "another_dag")
+    for data_set, stored in ((given_up, (0, 1, 2)), (newest, (0, 1))):
+        for chunk in range(3):
+            ledger.data_sets.begin_chunk(data_set, chunk, digest="d" * 64, records=10)
+        for chunk in stored:
+            ledger.data_sets.chunk_stored(data_set, chunk)
+
+    (shown,) = ledger.uploads.page(Wanted())
+
+    assert (shown.stored, shown.chunks, shown.data_set_state) == (2, 3, "open")
+    assert (shown.dag_id, shown.run_id, shown.map_index) == ("another_dag", "run-1", 0)
+    assert ledger.uploads.get(batch) == shown
+    assert ledger.uploads.get(batch + 1) is None
+
+
+def test_each_filter_takes_what_it_says(ledger: Ledger) -> None:
+    old = noted(ledger, 1, BatchState.VERIFIED, day=date(2026, 1, 1))
+    with_data_set(ledger, old, DataSetState.VERIFIED, "a_dag")
+    held = noted(ledger, 2, BatchState.HELD, reason="too-many-refused", day=date(2026, 1, 5))
+    feed = noted(ledger, 3, data_set_type="continuous", day=date(2026, 1, 9), label="2026-01-09 50%_x ab")
+
+    def taken(**wanted: Any) -> list[int]:
+        return batches(ledger.uploads.page(Wanted(**wanted)))
+
+    assert taken(state=BatchState.VERIFIED) == [old]
+    assert taken(first_day=date(2026, 1, 5)) == [feed, held]
+    assert taken(last_day=date(2026, 1, 5)) == [held, old]
+    assert taken(first_day=date(2026, 1, 2), last_day=date(2026, 1, 8)) == [held]
+    assert taken(label="g6") == [held, old]
+    assert taken(label="50%_") == [feed]
+    assert taken(label="%") == [feed]
+    assert taken(dag_id="a_dag") == [old]
+    assert taken(dag_id="no_dag") == []
+    assert taken(data_set_type="continuous") == [feed]
+    assert taken(waiting=True) == [held]
+    assert taken(state=BatchState.HELD, label="g6", first_day=date(2026, 1, 6)) == []
+    assert ledger.uploads.dags() == ["a_dag"]
+    assert ledger.uploads.by_state() == {
+        BatchState.VERIFIED: 1,
+        BatchState.HELD: 1,
+        BatchState.PLANNED: 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "waits"),
+    [
+        (BatchState.HELD, "would-double", True),
+        (BatchState.FAILED, "file-missing", True),
+        (BatchState.UPLOADING, "tidepool-permission", True),
+        (BatchState.UPLOADING, None, False),
+        (BatchState.VERIFIED, "changed-since-verified", True),
+        (BatchState.VERIFIED, None, False),
+        (BatchState.REPLACED, "file-missing", False),
+        (BatchState.WITHDRAWN, None, False),
+    ],
+)
+def test_what_needs_a_person(ledger: Ledger, state: BatchState, reason: str | None, waits: bool) -> None:
+    noted(ledger, 1, state, reason=reason)
+
+    assert ledger.uploads.waiting() == int(waits)
+    assert len(ledger.uploads.page(Wanted(waiting=True))) == int(waits)
+
+
+def test_a_page_tells_no_person_device_or_folder() -> None:
+    assert not {"user_id", "device_id", "folder", "batch_id", "connection"} & set(Upload.__annotations__)
