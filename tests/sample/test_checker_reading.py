@@ -72,7 +72,7 @@ def test_lines_that_are_no_records(world: World, line: bytes) -> None:
 
 
 BAD_BATCHES: list[dict[str, Any]] = [
-    {"name": "d.ndjson.gz", "content": gzip.compress(PLAIN)[:-9]},
+    {"name": "d.ndjson.gz", "content": gzip.compress(PLAIN, mtime=0)[:-9]},
     {"name": "d.ndjson.zst", "content": zstandard.compress(PLAIN)[:-3]},
     {"name": "d.ndjson.zst", "content": zstandard.compress(PLAIN) + zstandard.compress(PLAIN)[:-3]},
     {"name": "d.ndjson.gz", "content": PLAIN},
