@@ -47,7 +47,7 @@ def compared(
         return {NOT_COMPARED: error.code}
     one = Comparisons()
     one.add(found)
-    log.info("%s: %s", row.label, one.sentence())
+    log.info("%s: %s", row.label, " ".join(one.sentences()))
     return found.model_dump(mode="json")
 
 
@@ -71,11 +71,10 @@ def tell(
             beside.left_out[one[NOT_COMPARED]] += 1
         else:
             beside.add(comparison.Compared.model_validate(one))
-    log.info("Dry run, nothing was opened: %s", found.sentence())
-    for line in table(counts.COLUMNS, found.rows()).splitlines():
-        log.info("%s", line)
-    log.info("%s", beside.sentence())
+    lines = table(counts.COLUMNS, found.rows()).splitlines()
     if beside.batches:
-        for line in table(comparison.COLUMNS, beside.rows()).splitlines():
-            log.info("%s", line)
+        lines += table(comparison.COLUMNS, beside.rows()).splitlines()
+    # The sums come last: Airflow's page of a log opens at its end.
+    for line in (*lines, f"Dry run, nothing was opened: {found.sentence()}", *beside.sentences()):
+        log.info("%s", line)
     return {**found.summary(), "compared": beside.summary()}

@@ -63,15 +63,15 @@ class Comparisons:
         for kind in sorted({*self.new, *self.same, *self.other, *self.archived}):
             yield kind, self.new[kind], self.same[kind], self.other[kind], self.archived[kind]
 
-    def sentence(self) -> str:
+    def sentences(self) -> list[str]:
         """Return the sums, and what was not compared."""
         parts = []
         if self.batches:
             parts.append(
                 f"Beside what Tidepool shows now: {self.new.total()} rows of {self.batches} batches are new, "
-                f"{self.same.total()} are already there, {self.other.total()} are there with other content; "
-                f"{self.archived.total()} that are there would be archived."
+                f"{self.same.total()} are already there, {self.other.total()} are there with other content."
             )
+            parts.append(f"{self.archived.total()} rows that are there would be archived.")
         if self.deleted:
             parts.append(f"{self.deleted} rows of the devices would be deleted for good.")
         if self.untold:
@@ -82,7 +82,7 @@ class Comparisons:
                 f"{self.left_out.total()} batches were not compared with Tidepool ({named}): "
                 "the logs of their tasks say why."
             )
-        return " ".join(parts) or "No batch was compared with Tidepool."
+        return parts or ["No batch was compared with Tidepool."]
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers, fit for XCom."""
