@@ -115,9 +115,10 @@ def test_the_session_ids_are_in_xcom_and_in_the_ledger(deployment: Deployment) -
 def test_every_upload_links_to_its_data_set(deployment: Deployment) -> None:
     (session,) = (one for one in deployment.sessions() if one.map_index == 0)
     path = f"/dagRuns/{deployment.first_run}/taskInstances/{UPLOAD}/links"
-    (link,) = deployment.get(path, map_index=0)["extra_links"].values()
+    links = deployment.get(path, map_index=0)["extra_links"]
 
-    assert link == f"{deployment.roles['base_url']}/v1/data_sets/{session.data_set_id}"
+    assert links["Tidepool data set"] == f"{deployment.roles['base_url']}/v1/data_sets/{session.data_set_id}"
+    assert links["Upload"].endswith(f"/{session.batch}")
 
 
 def test_mapped_tasks_are_labelled_by_day_model_and_hash(deployment: Deployment) -> None:
