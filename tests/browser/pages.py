@@ -90,15 +90,11 @@ class TriggerForm:
 
 
 class RequiredActions:
-    """What waits for a person in a run."""
+    """What waits for a person in a run; where it is one question, it is shown beside the list at once."""
 
     def __init__(self, page: Page, dag_id: str, run_id: str) -> None:
         self.page = page
         page.goto(f"/dags/{dag_id}/runs/{run_id}/required_actions?response_received=false")
-
-    def open(self, label: str) -> None:
-        """Open the question that names a batch."""
-        self.page.get_by_role("link", name=label).first.click()
 
     def answer(self, option: str) -> None:
         self.page.get_by_role("button", name=option, exact=True).click()
