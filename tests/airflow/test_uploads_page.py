@@ -6,17 +6,19 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.airflow.conftest import DAG_ID, World, readings, stage
+from tests.airflow.conftest import DAG_ID, TODAY, World, readings, stage
 from tidepool_airflow.dag_ids import ACTION_DAG
 from tidepool_airflow.local.home import PROJECT, LocalHome
 from tidepool_ingest.ledger import BatchState, Ledger, Result, What
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_ingest.silence import silent_devices
 
 PAGE = "/tidepool/uploads"
 OWN = {"sec-fetch-site": "same-origin"}
@@ -102,7 +104,17 @@ def ask(client: TestClient, batch: int, what: str, **headers: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/people", "/1", "/1/quarantine.ndjson", "/static/page.css", "/static/page.js", "/nothing"]
+    "path",
+    [
+        "/",
+        "/people",
+        "/silent",
+        "/1",
+        "/1/quarantine.ndjson",
+        "/static/page.css",
+        "/static/page.js",
+        "/nothing",
+    ],
 )
 def test_whoever_is_not_signed_in_sees_nothing(visit: Visitor, path: str) -> None:
     assert visit("").get(f"{PAGE}{path}").status_code == 401
@@ -210,6 +222,22 @@ def test_what_needs_a_person_is_told_with_its_remedy(world: World, visit: Visito
 
     assert "too-many-refused" in page
     assert "Look at the quarantine; correct the batch" in page
+
+
+def test_a_device_that_has_fallen_silent_is_named_without_its_id(world: World, visit: Visitor) -> None:
+    for ago in range(20, 14, -1):
+        day = TODAY - timedelta(days=ago)
+        stage(world.staging, readings(3, day=day), day=day, batch=f"batch-{ago}")
+    world.run({"look_back_days": 30, "dry_run": True})
+    with ledger_of(world) as ledger:
+        (silent,) = silent_devices(ledger, datetime.now(UTC).date())
+
+    text = visit("viewer").get(f"{PAGE}/silent").text
+
+    assert f"{silent.silent_days} days" in text
+    assert short_hash(silent.device_id) in text
+    assert silent.device_id not in text
+    assert silent.user_id not in text
 
 
 # ---------------------------------------------------------------- the quarantine file

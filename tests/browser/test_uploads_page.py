@@ -276,6 +276,7 @@ def test_it_fits_a_phone(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
         "list": "/",
         "waiting": "/?waiting=True",
         "people": "/people",
+        "silent": "/silent",
         "held": f"/{held.batch}",
         "verified": f"/{verified.batch}",
     }

@@ -106,6 +106,7 @@ def application() -> FastAPI:
         dependencies=[Depends(require_reader)],
     )
     page.add_api_route("/", show_list, response_class=HTMLResponse)
+    page.add_api_route("/silent", show_silent, response_class=HTMLResponse)
     page.add_api_route("/people", show_people, response_class=HTMLResponse)
     page.add_api_route("/static/{name}", show_asset, response_class=FileResponse)
     page.add_api_route("/{batch}", show_upload, response_class=HTMLResponse)
@@ -170,6 +171,18 @@ def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> s
         offered=offers(upload) if acts else (),
         acts=acts,
         token=token_of(user) if acts else "",
+    )
+
+
+def show_silent(request: Request, ledger: Opened) -> str:
+    """Show the devices that have stopped to send."""
+    from tidepool_ingest.silence import silent_devices
+
+    return html(
+        "silent.html",
+        links=Links(request),
+        silent=silent_devices(ledger, datetime.now(UTC).date()),
+        waiting=ledger.uploads.waiting(),
     )
 
 

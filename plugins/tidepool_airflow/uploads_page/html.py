@@ -63,6 +63,10 @@ class Links:
         """Return the address of what people did."""
         return f"{self.page}/people" + (f"?{urlencode(query)}" if query else "")
 
+    def silent(self) -> str:
+        """Return the address of the silent devices."""
+        return f"{self.page}/silent"
+
     def upload(self, batch: int, part: str = "") -> str:
         """Return the address of one upload, or of something below it."""
         return f"{self.page}/{batch}{part}"
