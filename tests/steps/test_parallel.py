@@ -89,6 +89,7 @@ def test_no_more_chunks_are_read_than_are_under_way(world: World, monkeypatch: p
 
 @pytest.mark.parametrize("lost", [1, 3, 7])
 def test_several_answers_lost_at_once_are_each_reconciled(world: World, lost: int) -> None:
+    world.timed(attempts=lost + 1)  # all of them may strike one chunk
     number = staged(world)
     world.simulator.faults.add(Fault.lost_answer("post", skip=2, times=lost))
 
