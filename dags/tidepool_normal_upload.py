@@ -8,6 +8,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, task_group
 from tidepool_airflow import notices, settings
 from tidepool_airflow.assets import UPLOADS_OF_A_RUN
 from tidepool_airflow.operators import (
+    TidepoolLeftOperator,
     TidepoolPlanOperator,
     TidepoolPrepareOperator,
     TidepoolReportOperator,
@@ -31,19 +32,24 @@ with DAG(
 ) as dag:
 
     @task_group(group_id="batch")
-    def one_batch(batch: int) -> None:
-        """Prepare and upload one batch."""
+    def one_pack(batches: list[int]) -> None:
+        """Prepare and upload the batches of a pack; where they are few, it is one."""
         prepare = TidepoolPrepareOperator(
-            task_id="prepare", batch=batch, answer_within=settings.answer_within()
+            task_id="prepare", batches=batches, answer_within=settings.answer_within()
         )
-        upload = TidepoolUploadOperator(task_id="upload", batch=batch, **settings.upload_args())
+        upload = TidepoolUploadOperator(task_id="upload", batches=batches, **settings.upload_args())
         prepare >> upload
 
-    plan = TidepoolPlanOperator(task_id="plan")
+    plan = TidepoolPlanOperator(task_id="plan", **settings.plan_args())
+    left = TidepoolLeftOperator(task_id="left", packs=plan.output)
     report = TidepoolReportOperator(
         task_id="report",
-        batches=plan.output,
+        packs=plan.output,
         outlets=[UPLOADS_OF_A_RUN],
         on_failure_callback=notices.on_failure(),
     )
-    one_batch.expand(batch=plan.output) >> report
+    packed = one_pack.expand(batches=plan.output)
+    # What packs have left: each of these batches gets tasks of its own.
+    alone = one_pack.override(group_id="alone").expand(batches=left.output)
+    packed >> left
+    [packed, alone] >> report

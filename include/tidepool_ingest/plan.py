@@ -29,8 +29,8 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import read_manifest
 from tidepool_ingest.window import Window
 
-MAX_BATCHES_A_RUN = 1_000
-"""Batches one run takes up. Source: Airflow refuses more than 1,024 mapped tasks (``max_map_length``)."""
+MAX_BATCHES_A_RUN = 20_000
+"""Batches one run takes up: what it keeps of them in memory and in XCom stays small."""
 
 Identity = tuple[str, str]
 """API host and content key: what is one batch to the ledger."""

@@ -24,9 +24,10 @@ class TidepoolConnections:
         self._allowed = (own, *allowed)
         self._ledger_conn_id = ledger_conn_id
         self._hosts: dict[str, str] = {}
+        self._hooks: dict[str, TidepoolHook] = {}
 
     def hook(self, named: str | None) -> TidepoolHook:
-        """Return the hook for a batch.
+        """Return the hook for a batch; batches of one connection share it, and its client.
 
         :param named: the connection that its manifest names, if any.
         :raises BatchError: ``connection-not-allowed``.
@@ -36,7 +37,9 @@ class TidepoolConnections:
         conn_id = named or self._own
         if conn_id not in self._allowed:
             raise BatchError("connection-not-allowed")
-        return TidepoolHook(conn_id, ledger_conn_id=self._ledger_conn_id)
+        if conn_id not in self._hooks:
+            self._hooks[conn_id] = TidepoolHook(conn_id, ledger_conn_id=self._ledger_conn_id)
+        return self._hooks[conn_id]
 
     def api_host_of(self, named: str | None) -> str:
         """Return the API host that a batch goes to.

@@ -10,25 +10,30 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from tidepool_airflow.connections import TidepoolConnections
+    from tidepool_ingest.comparison import Comparisons
     from tidepool_ingest.ledger import BatchRow, Ledger
 
 COMPARED_KEY = "compared"
-"""XCom key of what comparing one batch with Tidepool came to."""
+"""XCom key of what comparing a task's batches with Tidepool came to."""
 
 DRY_RUN_KEY = "dry_run"
 """XCom key of what a dry run found."""
 
-NOT_COMPARED = "not_compared"
-"""Stands in a batch's comparison, with the code of the cause, when there is none."""
 
+def compare_into(
+    found: Comparisons,
+    connections: TidepoolConnections,
+    root: UPath,
+    row: BatchRow,
+    *,
+    ledger: Ledger,
+    log: Logger,
+) -> None:
+    """Compare a prepared batch with what Tidepool shows, and count it.
 
-def compared(
-    connections: TidepoolConnections, root: UPath, row: BatchRow, *, ledger: Ledger, log: Logger
-) -> dict[str, Any]:
-    """Compare a prepared batch with what Tidepool shows, and return the numbers, fit for XCom.
+    A dry run is of use without Tidepool too: whatever keeps it from answering is told and counted.
 
-    A dry run is of use without Tidepool too: whatever keeps it from answering is told and noted.
-
+    :param found: takes the numbers.
     :param connections: the connections that may be used.
     :param root: the staging root.
     :param row: the batch.
@@ -41,14 +46,15 @@ def compared(
     try:
         hook = connections.hook(row.connection)
         refused = ledger.refusals.of_batch(row.id)
-        found = compare_batch(hook.client, hook.settings, root, row, refused=refused.keys())
+        compared = compare_batch(hook.client, hook.settings, root, row, refused=refused.keys())
     except TidepoolError as error:
         log.warning("%s is not compared with what Tidepool shows: %s", row.label, error)
-        return {NOT_COMPARED: error.code}
+        found.left_out[error.code] += 1
+        return
+    found.add(compared)
     one = Comparisons()
-    one.add(found)
+    one.add(compared)
     log.info("%s: %s", row.label, " ".join(one.sentences()))
-    return found.model_dump(mode="json")
 
 
 def tell(
@@ -56,7 +62,7 @@ def tell(
 ) -> dict[str, Any]:
     """Put what a dry run found into the log as tables, and return the numbers, fit for XCom.
 
-    :param told: what :func:`compared` has returned for the batches.
+    :param told: what each task's comparisons came to, as :meth:`Comparisons.summary` gives it.
     :param root: the staging root.
     :param batches: the run's batches.
     :param log: the task's log.
@@ -67,10 +73,7 @@ def tell(
     found = counts.counts_of(root, batches)
     beside = comparison.Comparisons()
     for one in filter(None, told):
-        if NOT_COMPARED in one:
-            beside.left_out[one[NOT_COMPARED]] += 1
-        else:
-            beside.add(comparison.Compared.model_validate(one))
+        beside.add_summary(one)
     lines = table(counts.COLUMNS, found.rows()).splitlines()
     if beside.batches:
         lines += table(comparison.COLUMNS, beside.rows()).splitlines()

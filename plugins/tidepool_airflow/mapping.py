@@ -3,7 +3,7 @@
 When a run is cleared, by hand or by a reprocessing backfill, and its plan is shorter than before, Airflow
 removes the mapped tasks at the end of the list. If a later plan of the same run is longer again, it does not
 bring them back: their batches would be left out of a run that is green. So a plan never gets shorter within
-one run.
+one run: empty packs stand at its end.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ if TYPE_CHECKING:
 
     from tidepool_ingest.ledger import BatchRow
 
-NO_BATCH = 0
-"""Stands in a plan where an earlier one of the same run had one batch more. The ledger counts from 1."""
-
 LONGEST_KEY = "longest_plan"
 """Key in the plan task's own store, which outlives clearing."""
 
 
-def never_shorter(batches: Sequence[int], context: Mapping[str, Any]) -> list[int]:
+Packs = Sequence[Sequence[int]]
+"""What the tasks of a run are mapped over: the ledger's numbers of each one's batches."""
+
+
+def never_shorter(packs: Packs, context: Mapping[str, Any]) -> list[list[int]]:
     """Return a plan that is at least as long as the earlier ones of its run.
 
-    :param batches: the ledger's numbers of the batches.
-    :param context: the plan task's context.
+    :param packs: the batches of each mapped task.
+    :param context: the context of the task that made it.
     """
     store = context["task_state_store"]
     before = int(store.get(LONGEST_KEY) or 0)
-    if len(batches) > before:
-        store.set(LONGEST_KEY, len(batches), retention=NEVER_EXPIRE)
-    return [*batches, *[NO_BATCH] * (before - len(batches))]
+    if len(packs) > before:
+        store.set(LONGEST_KEY, len(packs), retention=NEVER_EXPIRE)
+    return [*map(list, packs), *([] for _ in range(before - len(packs)))]
 
 
 def skip_in_its_place(row: BatchRow) -> None:
@@ -50,11 +51,12 @@ def skip_in_its_place(row: BatchRow) -> None:
         raise AirflowSkipException("Another batch has been staged in the place of this one.")
 
 
-def skip_without_batch(batch: int, context: Context) -> None:
+def skip_without_batch(batches: Sequence[int], context: Context) -> None:
     """End the task of a place in the plan that no batch has any more.
 
-    :raises AirflowSkipException: if it is such a place.
+    :param batches: the task's pack.
+    :raises AirflowSkipException: if it is empty.
     """
-    if batch == NO_BATCH:
+    if not batches:
         context["label"] = "nothing left to do"  # type: ignore[typeddict-unknown-key]
         raise AirflowSkipException("What an earlier plan of this run had here is done.")

@@ -27,6 +27,18 @@ def upload_args() -> dict[str, Any]:
     }
 
 
+def plan_args() -> dict[str, int]:
+    """Return how the plan of every upload DAG divides batches among tasks.
+
+    ``TIDEPOOL_BATCHES_ALONE``, or 100: up to so many, each has a mapped task of its own.
+    ``TIDEPOOL_BATCHES_A_PACK``, or 50: where there are more, so many share one.
+    """
+    return {
+        "batches_alone": int(os.environ.get("TIDEPOOL_BATCHES_ALONE", "100")),
+        "batches_a_pack": int(os.environ.get("TIDEPOOL_BATCHES_A_PACK", "50")),
+    }
+
+
 def allowed_connections() -> list[str]:
     """Return which other connections a manifest may name: ``TIDEPOOL_ALLOWED_CONNECTIONS``, by commas."""
     return [

@@ -118,7 +118,7 @@ def test_templates_carry_numbers_and_places_only(bag: DagBag, dag_id: str) -> No
     # What is rendered is kept in Airflow's own database and shown in its UI.
     rendered = {name for task in bag.dags[dag_id].tasks for name in task.template_fields}
 
-    assert rendered == {"staging_root", "batch", "batches"}
+    assert rendered == {"staging_root", "batches", "packs"}
 
 
 # ---------------------------------------------------------------------- the trigger form

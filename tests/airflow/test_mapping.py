@@ -20,17 +20,17 @@ class Store(dict[str, Any]):
 def test_a_shorter_plan_is_filled_up() -> None:
     context: dict[str, Any] = {"task_state_store": Store()}
 
-    assert never_shorter([7, 8], context) == [7, 8]
-    assert never_shorter([], context) == [0, 0]
-    assert never_shorter([9], context) == [9, 0]
-    assert never_shorter([7, 8, 9], context) == [7, 8, 9]
-    assert never_shorter([8], context) == [8, 0, 0]
+    assert never_shorter([[7], [8]], context) == [[7], [8]]
+    assert never_shorter([], context) == [[], []]
+    assert never_shorter([[9]], context) == [[9], []]
+    assert never_shorter([[7, 5], [8], [9]], context) == [[7, 5], [8], [9]]
+    assert never_shorter([[8]], context) == [[8], [], []]
 
 
 def test_a_place_without_batch_is_skipped() -> None:
     context: Any = {}
     with pytest.raises(AirflowSkipException):
-        skip_without_batch(0, context)
+        skip_without_batch([], context)
 
     assert context["label"] == "nothing left to do"
-    skip_without_batch(1, context)
+    skip_without_batch([1], context)

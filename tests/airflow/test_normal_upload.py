@@ -339,7 +339,7 @@ def test_a_run_passes_over_what_another_batch_was_staged_in_the_place_of(world: 
     prepare = TidepoolPrepareOperator.execute
 
     def overtaken(operator: TidepoolPrepareOperator, context: Any) -> Any:
-        ledger.batches.set_state(int(operator.batch), BatchState.REPLACED)
+        ledger.batches.set_state(int(operator.batches[0]), BatchState.REPLACED)
         return prepare(operator, context)
 
     world.monkeypatch.setattr(TidepoolPrepareOperator, "execute", overtaken)

@@ -177,9 +177,9 @@ def test_the_policy_survives_serialization() -> None:
 
 STEPS: dict[type[BaseOperator], dict[str, Any]] = {
     TidepoolPlanOperator: {},
-    TidepoolPrepareOperator: {"batch": 1},
-    TidepoolUploadOperator: {"batch": 1},
-    TidepoolReportOperator: {"batches": [1]},
+    TidepoolPrepareOperator: {"batches": [1]},
+    TidepoolUploadOperator: {"batches": [1]},
+    TidepoolReportOperator: {"packs": [1]},
 }
 
 
@@ -194,8 +194,8 @@ def test_every_step_has_the_policy_in_a_dag_of_ones_own(step: type[BaseOperator]
 @pytest.mark.parametrize("step", [TidepoolPrepareOperator, TidepoolUploadOperator], ids=lambda s: s.__name__)
 def test_a_mapped_step_has_policy_and_label_too(step: type[BaseOperator]) -> None:
     with DAG("of_ones_own", schedule=None, default_args={"tidepool_conn_id": "clinic_a"}):
-        mapped = step.partial(task_id="one").expand(batch=[1, 2])
-    task = mapped.unmap({"batch": 2})
+        mapped = step.partial(task_id="one").expand(batches=[[1], [2]])
+    task = mapped.unmap({"batches": [2]})
 
     assert mapped.has_retry_policy
     assert mapped.map_index_template == task.map_index_template == "{{ label }}"
@@ -205,6 +205,6 @@ def test_a_mapped_step_has_policy_and_label_too(step: type[BaseOperator]) -> Non
 
 @pytest.mark.parametrize("given", [None, ExceptionRetryPolicy([])])
 def test_a_policy_of_ones_own_wins(given: ExceptionRetryPolicy | None) -> None:
-    assert TidepoolUploadOperator(task_id="one", batch=1, retry_policy=given).retry_policy is given
+    assert TidepoolUploadOperator(task_id="one", batches=[1], retry_policy=given).retry_policy is given
     with DAG("of_ones_own", schedule=None, default_args={"retry_policy": given}):
-        assert TidepoolUploadOperator(task_id="one", batch=1).retry_policy is given
+        assert TidepoolUploadOperator(task_id="one", batches=[1]).retry_policy is given

@@ -58,6 +58,17 @@ class Comparisons:
         self.deleted += compared.deleted
         self.untold += compared.untold
 
+    def add_summary(self, summary: Mapping[str, Any]) -> None:
+        """Count other comparisons in.
+
+        :param summary: as :meth:`summary` gives it.
+        """
+        self.batches += summary["batches"]
+        for name in ("left_out", "new", "same", "other", "archived"):
+            getattr(self, name).update(summary[name])
+        self.deleted += summary["deleted"]
+        self.untold += summary["untold"]
+
     def rows(self) -> Iterator[tuple[str, int, int, int, int]]:
         """Yield the lines of a table of :data:`COLUMNS`."""
         for kind in sorted({*self.new, *self.same, *self.other, *self.archived}):

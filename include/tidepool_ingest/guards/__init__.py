@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tidepool_ingest.guards.approval import (
     TOO_MANY_REFUSED,
+    AskingError,
     Decision,
     decision_of,
     follow,
@@ -21,6 +22,7 @@ from tidepool_ingest.guards.withdrawn import WithdrawnError, check_not_withdrawn
 
 __all__ = [
     "TOO_MANY_REFUSED",
+    "AskingError",
     "Decision",
     "DoublingError",
     "HeldError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from tidepool_ingest.guards.held import HeldError
 from tidepool_ingest.ledger import BatchRow, BatchState, Ledger, Result, TaskOrigin, What
 
 TOO_MANY_REFUSED = "too-many-refused"
@@ -23,6 +24,20 @@ class Decision(StrEnum):
     """Upload the records that are accepted now; stop if Tidepool itself refuses any of them."""
     REJECT = "Reject"
     """Upload nothing of it."""
+
+
+class AskingError(HeldError):
+    """A person has to be asked about a batch that is one of a pack, where nobody can be asked.
+
+    :param batch: the batch's label.
+    """
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(
+            f"Too many records of batch {batch} are refused.",
+            remedy="A person is asked about it in a task of its own.",
+            code=TOO_MANY_REFUSED,
+        )
 
 
 def waits_for_person(batch: BatchRow) -> bool:

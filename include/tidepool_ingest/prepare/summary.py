@@ -61,6 +61,13 @@ class PrepareSummary(BaseModel):
         """Tell whether nothing is to be uploaded of it."""
         return self.accepted == self.deletes == 0
 
+    def counts(self) -> dict[str, int]:
+        """Return the numbers that several batches can be summed up by."""
+        summed = self.model_dump(
+            include={"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
+        )
+        return {"batches": 1, **summed}
+
     def with_refusals(self, refusals: Iterable[Refusal]) -> PrepareSummary:
         """Return the same with some of the accepted records among the quarantined ones.
 

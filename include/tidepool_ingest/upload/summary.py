@@ -31,3 +31,7 @@ class UploadSummary:
     repairs: int = 0
     superseded: int = 0
     deleted: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers that several uploads can be summed up by."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, int)}

@@ -1,8 +1,9 @@
-"""The operators, one for each step of the job, one for maintenance, one for what people ask for."""
+"""The operators: the steps of the job, what lies between them, maintenance, and what people ask for."""
 
 from __future__ import annotations
 
 from tidepool_airflow.operators.action import TidepoolActionOperator
+from tidepool_airflow.operators.left import TidepoolLeftOperator
 from tidepool_airflow.operators.plan import TidepoolPlanOperator
 from tidepool_airflow.operators.prepare import TidepoolPrepareOperator
 from tidepool_airflow.operators.reconcile import TidepoolReconcileOperator
@@ -12,6 +13,7 @@ from tidepool_airflow.operators.upload import TidepoolContinuousUploadOperator, 
 __all__ = [
     "TidepoolActionOperator",
     "TidepoolContinuousUploadOperator",
+    "TidepoolLeftOperator",
     "TidepoolPlanOperator",
     "TidepoolPrepareOperator",
     "TidepoolReconcileOperator",

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 DEFAULT_CONN_ID = "tidepool_default"
 
-BATCH_LABEL = "{{ label }}"
-"""How Airflow's UI names a mapped task: the batch's label, which the task puts into its context."""
-
 
 class TidepoolOperator(BaseOperator):
     """Base of the steps.

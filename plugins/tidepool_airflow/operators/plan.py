@@ -12,24 +12,37 @@ if TYPE_CHECKING:
 
 
 class TidepoolPlanOperator(TidepoolOperator):
-    """List the ready batches of the run's days that the ledger does not know as done.
+    """List the ready batches of the run's days that the ledger does not know as done, in packs.
 
-    Returns their numbers in the ledger, to map the next steps over; a run that is run again may have more
-    places than batches, see :mod:`tidepool_airflow.mapping`. XCom ``plan`` holds the plan in numbers.
+    Returns the packs, each a list of the ledger's numbers of batches, to map the next steps over: where the
+    batches are few, each is a pack of its own. A run that is run again may have more places than packs, see
+    :mod:`tidepool_airflow.mapping`. XCom ``plan`` holds the plan in numbers.
 
     :param data_set_type: ``normal`` or ``continuous``: for which type of data set it takes batches.
+    :param batches_alone: up to so many batches, each has a mapped task of its own.
+    :param batches_a_pack: batches a pack, where there are more.
 
     .. seealso:: ``docs/airflow.md``, "Which days a run takes".
     """
 
-    def __init__(self, *, data_set_type: str = "normal", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        data_set_type: str = "normal",
+        batches_alone: int = 100,
+        batches_a_pack: int = 50,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.data_set_type = data_set_type
+        self.batches_alone = batches_alone
+        self.batches_a_pack = batches_a_pack
 
-    def execute(self, context: Context) -> list[int]:
+    def execute(self, context: Context) -> list[list[int]]:
         """Plan the run."""
         from tidepool_airflow.mapping import never_shorter
         from tidepool_airflow.run_window import window_of
+        from tidepool_ingest.packs import packs_of
         from tidepool_ingest.plan import plan_run
 
         options = self.options(context)
@@ -44,7 +57,11 @@ class TidepoolPlanOperator(TidepoolOperator):
                 api_host_of=self.connections.api_host_of,
                 data_set_type=self.data_set_type,
             )
-        summary = plan.summary()
+            found = {row.id: row for row in ledger.batches.get_all(plan.batches)}
+        packs = packs_of(
+            [found[number] for number in plan.batches], alone=self.batches_alone, size=self.batches_a_pack
+        )
+        summary = {**plan.summary(), "packs": len(packs)}
         context["ti"].xcom_push(key="plan", value=summary)
         self.log.info("Plan for %s: %s", window, {key: value for key, value in summary.items() if value})
         if plan.older_than_uploaded and not options.allow_older:
@@ -61,4 +78,4 @@ class TidepoolPlanOperator(TidepoolOperator):
                 len(plan.days_outside),
                 ", ".join(summary["days_outside"]),
             )
-        return never_shorter(plan.batches, context)
+        return never_shorter(packs, context)

@@ -1,7 +1,8 @@
-"""Operator of the second step: validate a batch, chunk it, quarantine what Tidepool would refuse."""
+"""Operator of the second step: validate batches, chunk them, quarantine what Tidepool would refuse."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
 from tidepool_airflow.links import TidepoolQuarantineLink, TidepoolUploadLink
-from tidepool_airflow.operators.base import BATCH_LABEL, TidepoolOperator, origin_of
+from tidepool_airflow.operators.base import origin_of
+from tidepool_airflow.operators.pack import BATCH_LABEL, READY_KEY, TidepoolPackOperator
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -23,40 +25,66 @@ if TYPE_CHECKING:
 ANSWER_WITHIN = timedelta(days=1)
 
 
-class TidepoolPrepareOperator(TidepoolOperator):
-    """Prepare one batch in the work area of staging; nothing remote is touched.
+class TidepoolPrepareOperator(TidepoolPackOperator):
+    """Prepare batches in the work area of staging; nothing remote is touched.
 
-    Returns the counts of what became of its records. Where the run says ``ask_when_refused``, a batch of
+    Returns the counts of what became of their records. Where the run says ``ask_when_refused``, a batch of
     which too many records are refused waits for a person's decision, as Airflow's own operators for that do:
-    among the required actions of the UI, without a worker.
+    among the required actions of the UI, without a worker. One in a larger pack does so in a task of its own.
 
-    :param batch: the batch's number in the ledger, as the plan step returned it.
-    :param answer_within: how long it waits for a decision.
+    :param batches: the ledger's numbers of the batches, as the plan step returned them.
+    :param answer_within: how long one waits for a decision.
     """
 
-    template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batch")
     operator_extra_links = (TidepoolUploadLink(), TidepoolQuarantineLink())
 
     def __init__(
         self,
         *,
-        batch: int,
+        batches: Sequence[int],
         answer_within: timedelta = ANSWER_WITHIN,
         map_index_template: str | None = BATCH_LABEL,
         **kwargs: Any,
     ) -> None:
-        super().__init__(map_index_template=map_index_template, **kwargs)
-        self.batch = batch
+        super().__init__(batches=batches, map_index_template=map_index_template, **kwargs)
         self.answer_within = answer_within
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Prepare the batch."""
+    def of_one(self, context: Context) -> dict[str, Any]:
+        """Prepare the only batch."""
         from tidepool_airflow import metrics
-        from tidepool_airflow.mapping import skip_without_batch
+        from tidepool_airflow.mapping import skip_in_its_place
 
-        metrics.begun(context)
-        skip_without_batch(int(self.batch), context)
-        return self._prepare(context)
+        options = self.options(context)
+        with self.ledger() as ledger:
+            row = ledger.batches.get(int(self.batches[0]))
+            context["label"] = row.label  # type: ignore[typeddict-unknown-key]
+            skip_in_its_place(row)
+            summary = self._prepared(context, ledger, row, options)
+            if summary.asks:
+                self._ask_or_follow(context, ledger, ledger.batches.get(row.id), summary, options)
+        metrics.prepared(context, summary)
+        return summary.model_dump(mode="json")
+
+    def of_many(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
+        """Prepare a pack, one batch after the other."""
+        from tidepool_airflow import metrics
+        from tidepool_ingest.guards import AskingError
+        from tidepool_ingest.ledger import IN_ITS_PLACE
+
+        options = self.options(context)
+        counts: Counter[str] = Counter()
+
+        def prepare(row: BatchRow, _share: int) -> None:
+            if row.state in IN_ITS_PLACE:
+                return
+            summary = self._prepared(context, ledger, row, options)
+            if summary.asks:
+                raise AskingError(row.label)
+            metrics.prepared(context, summary)
+            counts.update(summary.counts())
+
+        self.work_off(context, rows, prepare, key=READY_KEY)
+        return dict(counts)
 
     def decided(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after a person's decision; Airflow calls this with what was chosen, or that nobody has.
@@ -67,7 +95,7 @@ class TidepoolPrepareOperator(TidepoolOperator):
         from tidepool_ingest.guards import Decision, note_decision
 
         with self.ledger() as ledger:
-            row = ledger.batches.get(int(self.batch))
+            row = ledger.batches.get(int(self.batches[0]))
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]
             if "error" in event:
                 raise TidepoolNobodyAnsweredError(row.label)
@@ -75,31 +103,22 @@ class TidepoolPrepareOperator(TidepoolOperator):
             who = (event.get("responded_by_user") or {}).get("name") or "unknown"
             note_decision(ledger, row, decision, who=who, run=origin_of(context))
         self.log.info("%s: %s.", row.label, decision)
-        return self._prepare(context)
+        return self.of_one(context)
 
-    def _prepare(self, context: Context) -> dict[str, Any]:
-        from tidepool_airflow import metrics
-        from tidepool_airflow.mapping import skip_in_its_place
+    def _prepared(
+        self, context: Context, ledger: Ledger, row: BatchRow, options: RunOptions
+    ) -> PrepareSummary:
         from tidepool_ingest.prepare import prepare_batch
 
-        options = self.options(context)
-        with self.ledger() as ledger:
-            row = ledger.batches.get(int(self.batch))
-            context["label"] = row.label  # type: ignore[typeddict-unknown-key]
-            skip_in_its_place(row)
-            summary = prepare_batch(
-                self.root(options),
-                row,
-                ledger=ledger,
-                options=options,
-                api_host_of=self.connections.api_host_of,
-                run_id=context["ti"].run_id,
-                asked_at=context["dag_run"].start_date,
-            )
-            if summary.asks:
-                self._ask_or_follow(context, ledger, ledger.batches.get(row.id), summary, options)
-        metrics.prepared(context, summary)
-        return summary.model_dump(mode="json")
+        return prepare_batch(
+            self.root(options),
+            row,
+            ledger=ledger,
+            options=options,
+            api_host_of=self.connections.api_host_of,
+            run_id=context["ti"].run_id,
+            asked_at=context["dag_run"].start_date,
+        )
 
     def _ask_or_follow(
         self,

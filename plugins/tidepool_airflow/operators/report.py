@@ -10,6 +10,7 @@ from tidepool_airflow.operators.base import TidepoolOperator
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
+    from tidepool_airflow.mapping import Packs
     from tidepool_ingest.ledger import BatchRow, Ledger
 
 FAILED_STATES = ("failed", "upstream_failed")
@@ -21,29 +22,28 @@ class TidepoolReportOperator(TidepoolOperator):
     It runs whatever became of the steps before it, so it has to fail by itself: a last task that succeeds
     would make the whole run green.
 
-    :param batches: the plan step's return value.
+    :param packs: the plan step's return value.
     :param names_silent: also name the devices that have stopped to send.
     """
 
-    template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batches")
+    template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "packs")
 
     def __init__(
         self,
         *,
-        batches: Sequence[int] | None,
+        packs: Packs | None,
         names_silent: bool = True,
         trigger_rule: str = "all_done",
         **kwargs: Any,
     ) -> None:
         super().__init__(trigger_rule=trigger_rule, **kwargs)
-        self.batches = batches
+        self.packs = packs
         self.names_silent = names_silent
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report the run."""
         from tidepool_airflow.assets import tell
         from tidepool_airflow.errors import TidepoolBatchesLeftError, TidepoolRunFailedError
-        from tidepool_airflow.mapping import NO_BATCH
         from tidepool_ingest.guards import is_rejected
         from tidepool_ingest.ledger import IN_ITS_PLACE
         from tidepool_ingest.report import report_on
@@ -56,7 +56,7 @@ class TidepoolReportOperator(TidepoolOperator):
             if state in FAILED_STATES and task != self.task_id
         )
         with self.ledger() as ledger:
-            report = report_on(ledger, [int(batch) for batch in self.batches or () if int(batch) != NO_BATCH])
+            report = report_on(ledger, [int(batch) for pack in self.packs or () for batch in pack])
             silent = self._silent(ledger)
         for line in report.lines():
             self.log.info("%s", line)

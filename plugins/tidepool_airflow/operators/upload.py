@@ -1,15 +1,19 @@
-"""Operators of the third step: a prepared batch becomes visible in Tidepool, and is verified there."""
+"""Operators of the third step: prepared batches become visible in Tidepool, and are verified there."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tidepool_airflow.links import LINKS
-from tidepool_airflow.operators.base import BATCH_LABEL, TidepoolOperator, origin_of
+from tidepool_airflow.operators.base import origin_of
+from tidepool_airflow.operators.pack import BATCH_LABEL, DONE_KEY, READY_KEY, TidepoolPackOperator
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -17,89 +21,158 @@ if TYPE_CHECKING:
 
     from tidepool_ingest.ledger import BatchRow, Ledger
     from tidepool_ingest.options import RunOptions
-    from tidepool_ingest.upload import BatchUpload
+    from tidepool_ingest.upload import BatchUpload, UploadSummary
 
 DATA_SET_ID_KEY = "data_set_id"
 """XCom key under which the session id stands from the moment it is known."""
 
+DATA_SET_IDS_KEY = "data_set_ids"
+"""XCom key of the session ids of a pack, by the ledger's numbers of its batches, at its end."""
 
-class TidepoolUploadOperator(TidepoolOperator):
-    """Open a normal data set, upload a prepared batch to it in chunks, close it, and read it back.
 
-    A later try, a cleared task or another run goes on from the ledger. The session id is pushed to XCom as
-    ``data_set_id`` at once; the return value holds the counts.
+class TidepoolUploadOperator(TidepoolPackOperator):
+    """Open a normal data set for each prepared batch, upload it in chunks, close it, and read it back.
 
-    :param batch: the batch's number in the ledger, as the plan step returned it.
-    :param parallel_chunks: chunks of the batch on their way at the same time; give the task as many slots of
-        its pool (``pool_slots``), so that the pool bounds the requests of all tasks. A run's parameter of
-        that name can only lower it.
+    A later try, a cleared task or another run goes on from the ledger. The session id of the only batch is
+    pushed to XCom as ``data_set_id`` at once, those of a larger pack as ``data_set_ids`` at its end; the
+    return value holds the counts.
+
+    :param batches: the ledger's numbers of the batches, as the plan step returned them.
+    :param parallel_chunks: chunks on their way at the same time, of one data set or of several; give the task
+        as many slots of its pool (``pool_slots``), so that the pool bounds the requests of all tasks. A run's
+        parameter of that name can only lower it.
     """
 
     data_set_type = "normal"
-    template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batch")
     operator_extra_links = tuple(link() for link in LINKS)
 
     def __init__(
         self,
         *,
-        batch: int,
+        batches: Sequence[int],
         parallel_chunks: int = 4,
         map_index_template: str | None = BATCH_LABEL,
         **kwargs: Any,
     ) -> None:
-        super().__init__(map_index_template=map_index_template, **kwargs)
-        self.batch = batch
+        super().__init__(batches=batches, map_index_template=map_index_template, **kwargs)
         self.parallel_chunks = parallel_chunks
-        self.data_set_url: str | None = None
-        self._upload: BatchUpload | None = None
-        self._visible: tuple[str, int] | None = None
+        self._lock = threading.Lock()
+        self._at_work: set[BatchUpload] = set()
+        self._opened: dict[int, str] = {}
+        self._visible: list[tuple[str, str, int]] = []
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Upload the batch."""
-        from tidepool_airflow import metrics
-        from tidepool_airflow.dry_run import COMPARED_KEY, compared
-        from tidepool_airflow.mapping import skip_in_its_place, skip_without_batch
-        from tidepool_ingest.counts import counts_of
-        from tidepool_ingest.upload import UploadWishes, check_data_set_type
+    @property
+    def data_set_url(self) -> str | None:
+        """Where the API shows the data set of the only batch, once it is open."""
+        return self._opened.get(self.batch) if self.batch is not None else None
 
-        metrics.begun(context)
+    def of_one(self, context: Context) -> dict[str, Any]:
+        """Upload the only batch."""
+        from tidepool_airflow.mapping import skip_in_its_place
+
         options = self.options(context)
-        skip_without_batch(int(self.batch), context)
         with self.ledger() as ledger:
-            row = ledger.batches.get(int(self.batch))
+            row = ledger.batches.get(int(self.batches[0]))
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]
             skip_in_its_place(row)
             if options.dry_run:
-                found = compared(self.connections, self.root(options), row, ledger=ledger, log=self.log)
-                context["ti"].xcom_push(key=COMPARED_KEY, value=found)
-                raise AirflowSkipException("Dry run: the batch was validated, and nothing was opened.")
+                self._compare(context, ledger, [row], options)
             if row.state == "nothing-accepted":
                 raise AirflowSkipException("No record of the batch was accepted, so nothing was opened.")
-            check_data_set_type(row.data_set_type, self.data_set_type)
-            hook = self.connections.hook(row.connection)
             options = self._as_decided(options, ledger, row, context)
+            share = options.chunks_at_once(self.parallel_chunks)
+            summary = self._uploaded(context, ledger, row, options, share)
+        return {**vars(summary), "state": str(summary.state)}
 
-            def opened(data_set_id: str) -> None:
-                self.data_set_url = hook.data_set_url(data_set_id)
+    def of_many(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
+        """Upload a pack, several data sets at the same time."""
+        from tidepool_ingest.errors import IngestError
+        from tidepool_ingest.ledger import IN_ITS_PLACE
+
+        options = self.options(context)
+        prepared = context["ti"].xcom_pull(
+            task_ids=sorted(self.upstream_task_ids), map_indexes=context["ti"].map_index, key=READY_KEY
+        )
+        ready = {int(batch) for one in prepared or () for batch in one or ()}
+        rows = [row for row in rows if row.id in ready]
+        if options.dry_run:
+            self._compare(context, ledger, rows, options)
+        counts: Counter[str] = Counter()
+
+        def upload(row: BatchRow, share: int) -> None:
+            if row.state in IN_ITS_PLACE or row.state == "nothing-accepted":
+                return
+            summary = self._uploaded(context, ledger, row, options, share)
+            with self._lock:
+                counts.update(batches=1, **summary.counts())
+
+        for named in {row.connection for row in rows}:
+            # Signed in before the threads begin; a connection that fails does so for each of its batches.
+            with suppress(IngestError):
+                _ = self.connections.hook(named).client
+        try:
+            self.work_off(
+                context, rows, upload, key=DONE_KEY, at_once=options.chunks_at_once(self.parallel_chunks)
+            )
+        finally:
+            ids = {str(batch): url.rpartition("/")[2] for batch, url in self._opened.items()}
+            context["ti"].xcom_push(key=DATA_SET_IDS_KEY, value=ids)
+        return dict(counts)
+
+    def _uploaded(
+        self, context: Context, ledger: Ledger, row: BatchRow, options: RunOptions, share: int
+    ) -> UploadSummary:
+        """Upload one batch, with so many chunks at the same time."""
+        from tidepool_airflow import metrics
+        from tidepool_ingest.counts import counts_of
+        from tidepool_ingest.upload import UploadWishes, check_data_set_type
+
+        check_data_set_type(row.data_set_type, self.data_set_type)
+        hook = self.connections.hook(row.connection)
+
+        def opened(data_set_id: str) -> None:
+            self._opened[row.id] = hook.data_set_url(data_set_id)
+            if row.id == self.batch:
                 context["ti"].xcom_push(key=DATA_SET_ID_KEY, value=data_set_id)
 
-            self._upload = hook.batch_upload(
-                self.root(options),
-                row,
-                ledger=ledger,
-                origin=origin_of(context),
-                on_open=opened,
-                wishes=UploadWishes.of(
-                    options, at_once=self.parallel_chunks, asked_at=context["dag_run"].start_date
-                ),
-            )
-            started = time.monotonic()
-            summary = self._upload.run()
-            seconds = time.monotonic() - started
-            size = counts_of(self.root(options), [row]).size
-        self._visible = (row.label, summary.visible_rows)
+        upload = hook.batch_upload(
+            self.root(options),
+            row,
+            ledger=ledger,
+            origin=origin_of(context),
+            on_open=opened,
+            wishes=UploadWishes.of(options, at_once=share, asked_at=context["dag_run"].start_date),
+        )
+        with self._lock:
+            self._at_work.add(upload)
+        started = time.monotonic()
+        try:
+            summary: UploadSummary = upload.run()
+        finally:
+            with self._lock:
+                self._at_work.discard(upload)
+        seconds = time.monotonic() - started
+        self._visible.append((row.label, self._opened[row.id], summary.visible_rows))
+        size = counts_of(self.root(options), [row]).size
         metrics.uploaded(context, summary, size=size, seconds=seconds)
-        return {**vars(summary), "state": str(summary.state)}
+        return summary
+
+    def _compare(
+        self, context: Context, ledger: Ledger, rows: Sequence[BatchRow], options: RunOptions
+    ) -> None:
+        """Compare batches with what Tidepool shows, instead of uploading them.
+
+        :raises AirflowSkipException: always, at its end.
+        """
+        from tidepool_airflow.dry_run import COMPARED_KEY, compare_into
+        from tidepool_ingest.comparison import Comparisons
+
+        found = Comparisons()
+        for row in rows:
+            compare_into(found, self.connections, self.root(options), row, ledger=ledger, log=self.log)
+        context["ti"].xcom_push(key=COMPARED_KEY, value=found.summary())
+        context["ti"].xcom_push(key=DONE_KEY, value=[row.id for row in rows])
+        raise AirflowSkipException("Dry run: what was prepared is validated, and nothing was opened.")
 
     def _as_decided(self, options: RunOptions, ledger: Ledger, row: BatchRow, context: Context) -> RunOptions:
         """Return the run's parameters as a person has changed them for this batch, if one was asked."""
@@ -113,13 +186,10 @@ class TidepoolUploadOperator(TidepoolOperator):
         return options.model_copy(update={"max_quarantined_percent": allowed})
 
     def get_openlineage_facets_on_complete(self, _task_instance: object) -> OperatorLineage[Any, Any] | None:
-        """Return which batch became which data set; called by OpenLineage's provider, where there is one."""
-        from tidepool_airflow.lineage import of_upload
+        """Return which batches became which data sets; called by OpenLineage's provider, if there is one."""
+        from tidepool_airflow.lineage import of_uploads
 
-        if self._visible is None or self.data_set_url is None:
-            return None
-        label, rows = self._visible
-        return of_upload(label, self.data_set_url, rows)
+        return of_uploads(self._visible) if self._visible else None
 
     def on_kill(self) -> None:
         """Stop between two requests, so that the ledger knows of each what became of it.
@@ -127,18 +197,19 @@ class TidepoolUploadOperator(TidepoolOperator):
         Airflow kills the process five seconds later; what was under way then is in doubt, and waited out by
         whoever comes next.
         """
-        if self._upload is not None:
-            self._upload.stop()
+        super().on_kill()
+        for upload in tuple(self._at_work):
+            upload.stop()
 
 
 class TidepoolContinuousUploadOperator(TidepoolUploadOperator):
-    """Upload a prepared batch to the one continuous data set of its feed, and read back what became visible.
+    """Upload prepared batches to the one continuous data set of their feed, and read back what shows.
 
     The data set is found by its client name or opened, and stays open. Several tasks may work for one feed:
-    they take turns, and what a batch that comes later in staging has written is left alone. The session id is
-    pushed to XCom as ``data_set_id`` at once; the return value holds the counts.
+    they take turns, and what a batch that comes later in staging has written is left alone. What is pushed to
+    XCom, and the return value, are as for :class:`TidepoolUploadOperator`.
 
-    :param batch: the batch's number in the ledger, as the plan step returned it.
+    :param batches: the ledger's numbers of the batches, as the plan step returned them.
     :param parallel_chunks: see :class:`TidepoolUploadOperator`.
     """
 

@@ -1,0 +1,152 @@
+"""A fleet: a run of many batches, in packs, as Airflow runs it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tests.airflow.conftest import CONTINUOUS_DAG_ID, TODAY, Run, World, readings, stage
+from tidepool_airflow.operators import TidepoolPrepareOperator
+from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_ingest.sample.checker.check import check
+from tidepool_ingest.simulator import Fault
+
+A_PACK = 3
+
+
+@pytest.fixture(autouse=True)
+def _packs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEPOOL_BATCHES_ALONE", "2")
+    monkeypatch.setenv("TIDEPOOL_BATCHES_A_PACK", str(A_PACK))
+
+
+def fleet(world: World, batches: int, **more: object) -> None:
+    for number in range(batches):
+        device = f"meter-{number}"
+        stage(world.staging, readings(4, device=device), batch=device, device=device, **more)
+
+
+def states(run: Run, task: str) -> list[str]:
+    return [state for (name, _), state in sorted(run.tasks.items()) if name == task]
+
+
+def test_many_batches_travel_in_packs_and_each_stands_in_the_ledger(world: World) -> None:
+    fleet(world, 8)
+    run = world.run()
+    sessions = world.sessions()
+
+    assert run.state == "success"
+    assert states(run, "batch.prepare") == states(run, "batch.upload") == ["success"] * 3
+    assert run.xcoms["plan", -1, "plan"]["packs"] == 3
+    assert run.xcoms["left", -1, "return_value"] == []
+    assert states(run, "alone.upload") == ["skipped"]
+    assert {(one.state, one.visible_rows) for one in sessions} == {("verified", 4)}
+    in_xcom: dict[str, str] = {}
+    for pack in range(3):
+        in_xcom |= run.xcoms["batch.upload", pack, "data_set_ids"]
+    assert in_xcom == {str(one.batch): one.data_set_id for one in sessions}
+    assert run.xcoms["report", -1, "summary"]["visible_rows"] == 32
+    assert check(world.staging, world.staging.parent / "simulator.db").ok
+
+    sent = world.posts()
+    assert world.run().state == "success"
+    assert world.posts() == sent
+
+
+def test_one_failing_batch_holds_up_nobody_and_is_tried_alone(world: World) -> None:
+    fleet(world, 5)
+    (world.staging / str(TODAY) / SAMPLE_USERS[0] / "meter-1" / "manifest.json").write_text("{")
+    stage(world.staging, readings(4), user="0123456789", batch="of-a-stranger")
+    run = world.run()
+
+    assert run.state == "failed"
+    assert states(run, "batch.prepare") == states(run, "batch.upload") == ["success"] * 2
+    assert len(run.xcoms["left", -1, "return_value"]) == 2
+    assert sorted(states(run, "alone.prepare")) == ["failed", "success"]
+    assert sorted(states(run, "alone.upload")) == ["failed", "upstream_failed"]
+    found = [(one.state, one.reason) for one in world.sessions()]
+    assert sorted(found, key=str) == [
+        ("failed", "manifest-malformed"),
+        ("failed", "tidepool-permission"),
+        *[("verified", None)] * 4,
+    ]
+    assert run.tasks["report", -1] == "failed"
+
+
+def test_what_strikes_once_is_mended_in_the_same_run(world: World) -> None:
+    fleet(world, 4)
+    # Enough that the batch at work gives up; the one that takes its place finds nothing in the way.
+    world.simulator.faults.add(Fault.refused("close", 503, times=3))
+    run = world.run({"parallel_chunks": 1})
+
+    assert run.state == "success"
+    assert states(run, "alone.upload") == ["success"]
+    assert {one.state for one in world.sessions()} == {"verified"}
+    assert check(world.staging, world.staging.parent / "simulator.db").ok
+
+
+def test_a_tidepool_that_is_away_fails_packs_and_not_a_task_for_each_batch(world: World) -> None:
+    fleet(world, 14)
+    world.monkeypatch.setenv("TIDEPOOL_BATCHES_A_PACK", "7")
+    world.simulator.faults.add(Fault.refused("create", 503, times=500))
+    run = world.run()
+
+    assert run.state == "failed"
+    assert states(run, "batch.upload") == ["failed"] * 2
+    assert run.xcoms["left", -1, "return_value"] == []
+    world.simulator.faults.clear()
+
+    assert world.run().state == "success"
+    assert {one.state for one in world.sessions()} == {"verified"}
+
+
+def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
+    fleet(world, 3)
+    stage(world.staging, [*readings(5), *({"type": "smbg"} for _ in range(5))], batch="doubtful")
+    asked: list[int] = []
+
+    def ask(operator: TidepoolPrepareOperator, *_: object) -> None:
+        # Waiting takes a scheduler; see test_real_approval.
+        asked.append(len(operator.batches))
+        raise AirflowSkipException("asked")
+
+    world.monkeypatch.setattr(TidepoolPrepareOperator, "_ask_or_follow", ask)
+    run = world.run({"ask_when_refused": True})
+
+    assert states(run, "batch.upload") == ["success"] * 2
+    assert (asked, states(run, "alone.prepare")) == ([1], ["skipped"])
+    assert [one.state for one in world.sessions()].count("verified") == 3
+
+
+def test_a_dry_run_sums_up_its_packs(world: World) -> None:
+    fleet(world, 7)
+    run = world.run({"dry_run": True})
+    told = run.xcoms["report", -1, "dry_run"]
+
+    assert run.state == "success"
+    assert states(run, "alone.upload") == ["skipped"]
+    assert (told["batches"], told["accepted"]) == (7, {"smbg": 28})
+    assert (told["compared"]["batches"], told["compared"]["new"]) == (7, {"smbg": 28})
+    assert world.posts() == 0
+
+
+def test_feeds_travel_in_packs_too(world: World) -> None:
+    for ago in range(4):
+        day = TODAY - timedelta(days=ago)
+        for user in SAMPLE_USERS[:2]:
+            stage(
+                world.staging,
+                readings(4, day=day),
+                day=day,
+                user=user,
+                batch=f"feed-{ago}",
+                dataSet={"dataSetType": "continuous", "deviceId": "device-1"},
+            )
+    run = world.run({"look_back_days": 7}, dag_id=CONTINUOUS_DAG_ID)
+
+    assert run.state == "success"
+    assert states(run, "batch.upload") == ["success"] * 2
+    assert [one.state for one in world.sessions()] == ["verified"] * 8
+    assert len({one.data_set_id for one in world.sessions()}) == 2
