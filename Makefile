@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
-.PHONY: help demo up test browser test-all check requirements requirements-check bench faults clean
+.PHONY: help demo up test browser test-all check requirements requirements-check bench bench-fleet faults clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 20
@@ -56,6 +56,10 @@ faults: $(READY)  ## prove exactly-once on N=200 seeded schedules of faults; SEE
 
 bench: $(READY)  ## measure validation, preparation and their memory, and sending in parallel; some minutes
 	@$(BIN)/python -m bench
+
+BATCHES ?= 2000
+bench-fleet: $(READY)  ## measure BATCHES=2000 small batches through a running Airflow, in packs and one per task
+	@$(BIN)/python -m bench.fleet --batches $(BATCHES)
 
 clean:  ## remove what demo, up and tests have written (not the virtual environment)
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .hypothesis

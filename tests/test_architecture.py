@@ -21,7 +21,7 @@ STOREYS = (
     {"", "errors", "privacy"},
     {"model", "ledger", "tidepool", "staging", "options", "window"},
     {"simulator", "staged_batch", "guards", "sample"},
-    {"plan", "prepare", "upload", "report", "counts", "silence", "remedies", "offers"},
+    {"packs", "plan", "prepare", "upload", "report", "counts", "silence", "remedies", "offers"},
     {"reconcile", "comparison", "erasing"},
     {"cli"},
     {"__main__"},

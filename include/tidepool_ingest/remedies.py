@@ -57,6 +57,10 @@ OWN = {
         "Stage the batch again where it lay and run its day; or undo the upload.",
     ),
     "upload-at-work": ("a task is at work on the person's data", "Try again when it has ended."),
+    "pack-stopped": (
+        "its task was told to stop",
+        "Nothing is lost: run it again; it goes on from the ledger.",
+    ),
     "upload-stopped": ("the upload was told to stop", "Try again: it goes on from where it was."),
     "verification": (
         "what Tidepool shows is not what was sent",

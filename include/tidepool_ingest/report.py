@@ -12,6 +12,9 @@ from tidepool_ingest.ledger import BatchRow, DataSetRow, Ledger
 BATCHES_NAMED = 50
 """Batches that need a person which a summary names one by one."""
 
+BATCHES_TOLD = 500
+"""Batches up to which a report has a line for each; where there are more, for those that need a person."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -46,8 +49,8 @@ class Report:
         return "Batches: " + ", ".join(f"{number} {state}" for state, number in sorted(counted.items())) + "."
 
     def lines(self) -> Iterator[str]:
-        """Yield the report for a log: one line a batch, and the sum."""
-        for row in self.batches:
+        """Yield the report for a log: one line a batch that is told of, and the sum."""
+        for row in self.batches if len(self.batches) <= BATCHES_TOLD else self._waiting()[:BATCHES_TOLD]:
             data_set = self.data_sets.get(row.id)
             shown = (
                 f", data set {data_set.upload_id}: {data_set.visible_rows} rows visible" if data_set else ""

@@ -23,6 +23,11 @@ def page_path() -> str:
     return f"{urlsplit(airflow_url()).path}{PREFIX}/"
 
 
+def uploads_url() -> str:
+    """Return where Airflow's UI shows the page."""
+    return f"{airflow_url()}/plugin/{ROUTE}"
+
+
 def upload_url(batch: int, part: str = "") -> str:
     """Return where Airflow's UI shows one upload on the page.
 
@@ -30,5 +35,5 @@ def upload_url(batch: int, part: str = "") -> str:
     :param part: id of the part to show first.
     """
     # The UI hands the rest of its path on to the page.
-    shown = f"{airflow_url()}/plugin/{ROUTE}{page_path()}{batch}"
+    shown = f"{uploads_url()}{page_path()}{batch}"
     return f"{shown}#{part}" if part else shown

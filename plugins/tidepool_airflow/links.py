@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 
 class TidepoolUploadLink(BaseOperatorLink):
-    """The task's batch on the uploads page."""
+    """The task's batch on the uploads page; for a pack, the page."""
 
     name = "Upload"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the address; empty for a task without a batch."""
-        return _batch_link(operator)
+        from tidepool_airflow.addresses import uploads_url
+
+        return _batch_link(operator) or (uploads_url() if getattr(operator, "batches", None) else "")
 
 
 class TidepoolQuarantineLink(BaseOperatorLink):

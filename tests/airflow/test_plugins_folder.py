@@ -8,7 +8,7 @@ from typing import Any, cast
 from airflow._shared.module_loading.file_discovery import find_path_from_directory
 
 from tests.airflow.loading import loaded
-from tidepool_airflow.addresses import upload_url
+from tidepool_airflow.addresses import upload_url, uploads_url
 from tidepool_airflow.links import LINKS, TidepoolDataSetLink, TidepoolQuarantineLink, TidepoolUploadLink
 from tidepool_airflow.local.home import PROJECT
 
@@ -62,6 +62,9 @@ def test_links_lead_to_the_batch_on_the_uploads_page() -> None:
     assert upload_url(7).endswith("/plugin/tidepool-uploads/tidepool/uploads/7")
     for batch in (0, None, "{{ batch }}"):
         assert TidepoolUploadLink().get_link(cast("Any", SimpleNamespace(batch=batch)), ti_key=key) == ""
+    pack = cast("Any", SimpleNamespace(batch=None, batches=[7, 8]))
+    assert TidepoolUploadLink().get_link(pack, ti_key=key) == uploads_url()
+    assert TidepoolQuarantineLink().get_link(pack, ti_key=key) == ""
 
 
 def test_loading_the_plugin_leaves_the_page_for_the_api_server() -> None:
