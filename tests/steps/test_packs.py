@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import date, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.steps.rows import row
 from tests.steps.world import DAY, World, readings
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import BatchRow, BatchState
@@ -18,22 +18,6 @@ from tidepool_ingest.packs import MAX_PACKS, PackStoppedError, PackWork, label_o
 from tidepool_ingest.packs.work import FAILURES_IN_A_ROW
 from tidepool_ingest.simulator import Fault
 from tidepool_ingest.tidepool.errors import TidepoolConfigurationError
-
-
-def row(number: int, *, user: str = "u", device: str | None = None, day: date = DAY, **more: Any) -> BatchRow:
-    values: dict[str, Any] = dict.fromkeys(BatchRow.__dataclass_fields__)
-    values |= {
-        "id": number,
-        "api_host": "api",
-        "user_id": user,
-        "device_id": device or f"device-{number}",
-        "day": day,
-        "label": f"batch {number}",
-        "data_set_type": "normal",
-        "state": BatchState.PLANNED,
-    }
-    return BatchRow(**(values | more))
-
 
 # ---------------------------------------------------------------------- how they are divided
 

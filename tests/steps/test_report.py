@@ -1,0 +1,24 @@
+"""What a run's report says, however many batches it had."""
+
+from __future__ import annotations
+
+from tests.steps.rows import row
+from tidepool_ingest.ledger import BatchState
+from tidepool_ingest.report import BATCHES_TOLD, Report
+
+
+def test_few_batches_have_a_line_each() -> None:
+    lines = list(Report(tuple(row(n, state=BatchState.VERIFIED) for n in range(1, 4)), {}).lines())
+
+    assert len(lines) == 4
+    assert lines[0].startswith("batch 1: verified")
+    assert lines[-1] == "Batches: 3 verified."
+
+
+def test_of_many_only_those_have_one_that_need_a_person() -> None:
+    fine = [row(n, state=BatchState.VERIFIED) for n in range(BATCHES_TOLD)]
+    failed = row(9_999, state=BatchState.FAILED, reason="file-missing")
+    first, last = Report((*fine, failed), {}).lines()
+
+    assert first.startswith("batch 9999: failed (file-missing)")
+    assert last == f"Batches: 1 failed, {BATCHES_TOLD} verified."
