@@ -90,7 +90,7 @@ def main() -> int:
     asked = parser.parse_args()
     alone = _measured("one per task", asked.baseline, {"TIDEPOOL_BATCHES_ALONE": str(asked.baseline)})
     packs = _measured("packs", asked.batches, {})
-    print_rows("A fleet of batches of 100 records", HEADINGS, [alone.row(), packs.row()])
+    print_rows(HEADINGS, [alone.row(), packs.row()])
     print(
         f"fleet: {asked.batches} batches, packs {packs.per_minute:.0f}/min, "
         f"one per task {alone.per_minute:.0f}/min, ratio {packs.per_minute / alone.per_minute:.1f}"
@@ -104,7 +104,7 @@ def _measured(what: str, batches: int, settings: dict[str, str]) -> Fleet:
         home = LocalHome(Path(name))
         today = datetime.now(UTC).date()
         for number in range(batches):
-            _stage(home.staging, today, number)
+            stage(home.staging, today, SAMPLE_USERS[number % len(SAMPLE_USERS)], f"meter-{number}")
         databases = stack.enter_context(postgresql(home.postgresql))
         roles = stack.enter_context(simulator(home))
         environment = home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases)
@@ -158,8 +158,14 @@ def _free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def _stage(root: Path, day: date, number: int) -> None:
-    user, device = SAMPLE_USERS[number % len(SAMPLE_USERS)], f"meter-{number}"
+def stage(root: Path, day: date, user: str, device: str) -> None:
+    """Stage one small batch.
+
+    :param root: the staging root.
+    :param day: its day folder, and the day of its records.
+    :param user: its Tidepool user.
+    :param device: its device, after which its folder is named.
+    """
     folder = root / day.isoformat() / user / device
     folder.mkdir(parents=True)
     lines = [json.dumps(_reading(day, device, minute)) for minute in range(RECORDS)]

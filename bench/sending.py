@@ -73,16 +73,25 @@ def measure_sending(lines: Sequence[bytes]) -> list[tuple[object, ...]]:
 
     :param lines: records of one device, at least as many as are sent.
     """
-    with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name, _simulator(Path(name)) as roles:
+    with (
+        tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name,
+        running_simulator(Path(name), ROUND_TRIP_SECONDS) as roles,
+    ):
         sent = [_uploaded(Path(name), roles, lines, at_once) for at_once in AT_ONCE]
     return [one.row(sent[0]) for one in sent]
 
 
 @contextmanager
-def _simulator(folder: Path) -> Iterator[dict[str, Any]]:
+def running_simulator(folder: Path, latency: float) -> Iterator[dict[str, Any]]:
+    """Run a simulated Tidepool for the length of a ``with`` block.
+
+    :param folder: for its store.
+    :param latency: seconds that it takes for every request.
+    :return: its address and accounts.
+    """
     roles = folder / "roles.json"
     command = [sys.executable, "-m", "tidepool_ingest", "simulate", "--store", str(folder / "store.db")]
-    command += ["--latency", str(ROUND_TRIP_SECONDS), "--write-roles", str(roles)]
+    command += ["--latency", str(latency), "--write-roles", str(roles)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         ends = time.monotonic() + START_SECONDS
@@ -96,11 +105,9 @@ def _simulator(folder: Path) -> Iterator[dict[str, Any]]:
         process.wait()
 
 
-def _uploaded(folder: Path, roles: dict[str, Any], lines: Sequence[bytes], at_once: int) -> Sent:
-    root = folder / f"staging-{at_once}"
-    user, device = roles["owner"]["id"], json.loads(lines[0])["deviceId"]
-    _stage(root, user, device, lines[: CHUNKS * CHUNK_RECORDS])
-    settings = ClientSettings.of(
+def settings_of(roles: dict[str, Any]) -> ClientSettings:
+    """Return the settings of a client that speaks to a simulated Tidepool."""
+    return ClientSettings.of(
         {
             "environment": roles["base_url"],
             "auth_mode": "client_credentials",
@@ -108,6 +115,13 @@ def _uploaded(folder: Path, roles: dict[str, Any], lines: Sequence[bytes], at_on
             "client_secret": CLIENT_SECRET,
         }
     )
+
+
+def _uploaded(folder: Path, roles: dict[str, Any], lines: Sequence[bytes], at_once: int) -> Sent:
+    root = folder / f"staging-{at_once}"
+    user, device = roles["owner"]["id"], json.loads(lines[0])["deviceId"]
+    _stage(root, user, device, lines[: CHUNKS * CHUNK_RECORDS])
+    settings = settings_of(roles)
     host = host_of(roles["base_url"])
     options = RunOptions(chunk_records=CHUNK_RECORDS)
     ledger = Ledger(f"sqlite:///{folder / f'ledger-{at_once}.db'}")

@@ -1,0 +1,83 @@
+"""What working on several data sets of a pack at once gains when Tidepool is far away.
+
+A simulated Tidepool, in a process of its own, takes 200 ms for every request. Packs of as many small batches
+are prepared and uploaded, one data set at a time, four, and eight. Counted is the wall time of the uploads,
+from the first request to the last batch verified, and the CPU time of preparing and uploading here.
+"""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from bench.fleet import RECORDS, stage
+from bench.sending import ROUND_TRIP_SECONDS, running_simulator, settings_of
+from upath import UPath
+
+from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
+from tidepool_ingest.options import RunOptions
+from tidepool_ingest.packs import PackWork
+from tidepool_ingest.plan import plan_run
+from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.tidepool import connect, host_of
+from tidepool_ingest.upload import BatchUpload, UploadWishes
+from tidepool_ingest.window import Window
+
+AT_ONCE = (1, 4, 8)
+BATCHES = 80
+DAY = date(2026, 1, 1)
+
+HEADINGS = (
+    "data sets at once", "batches", "records each", "batches/min", "ratio", "CPU ms/batch", "peak MB"
+)  # fmt: skip
+
+
+def measure_packs() -> list[tuple[object, ...]]:
+    """Work off a pack with each number of data sets at once; return the rows of a table."""
+    with (
+        tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name,
+        running_simulator(Path(name), ROUND_TRIP_SECONDS) as roles,
+    ):
+        measured = [_measured(Path(name), roles, at_once) for at_once in AT_ONCE]
+    first = measured[0][0]
+    return [
+        (at_once, BATCHES, RECORDS, round(per_minute), round(per_minute / first, 2), round(cpu), round(peak))
+        for at_once, (per_minute, cpu, peak) in zip(AT_ONCE, measured, strict=True)
+    ]
+
+
+def _measured(folder: Path, roles: dict[str, Any], at_once: int) -> tuple[float, float, float]:
+    """Return batches a minute, milliseconds of CPU time a batch, and the peak memory in MB."""
+    root, user = folder / f"staging-{at_once}", roles["owner"]["id"]
+    for number in range(BATCHES):
+        stage(root, DAY, user, f"meter-{at_once}-{number}")
+    settings = settings_of(roles)
+    host, options = host_of(roles["base_url"]), RunOptions()
+    ledger = Ledger(f"sqlite:///{folder / f'ledger-{at_once}.db'}")
+    ledger.migrate()
+    plan = plan_run(UPath(root), Window(DAY, DAY), ledger=ledger, options=options, api_host_of=lambda _: host)
+    cpu = time.process_time()
+
+    def prepare(row: BatchRow, _share: int) -> None:
+        prepare_batch(UPath(root), row, ledger=ledger, options=options, api_host_of=lambda _: host)
+
+    PackWork(ledger.batches.get_all(plan.batches)).run(prepare)
+    with connect(settings) as client:
+
+        def upload(row: BatchRow, share: int) -> None:
+            wishes = UploadWishes(at_once=share)
+            BatchUpload(client, ledger, row, UPath(root), settings, wishes=wishes).run()
+
+        started = time.monotonic()
+        PackWork(ledger.batches.get_all(plan.batches), at_once=at_once).run(upload)
+        seconds = time.monotonic() - started
+    cpu = time.process_time() - cpu
+    states = {row.state for row in ledger.batches.get_all(plan.batches)}
+    ledger.close()
+    assert states == {BatchState.VERIFIED}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return 60 * BATCHES / seconds, 1_000 * cpu / BATCHES, peak
