@@ -59,8 +59,8 @@ class TidepoolPackOperator(TidepoolOperator):
         if self.batch is not None:
             return self.of_one(context)
         with self.ledger() as ledger:
-            found = {row.id: row for row in ledger.batches.get_all([int(number) for number in self.batches])}
-            rows = [found[int(number)] for number in self.batches]
+            numbers = [int(number) for number in self.batches]
+            rows = sorted(ledger.batches.get_all(numbers), key=lambda row: numbers.index(row.id))
             context["label"] = label_of_pack(rows)  # type: ignore[typeddict-unknown-key]
             return self.of_many(context, ledger, rows)
 
