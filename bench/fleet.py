@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import socket
 import sys
 import tempfile
@@ -88,6 +89,8 @@ def main() -> int:
     parser.add_argument("--batches", type=int, default=BATCHES, help="how many travel in packs")
     parser.add_argument("--baseline", type=int, default=BASELINE, help="how many travel one per task")
     asked = parser.parse_args()
+    # Airflow and its database end with this process, however it is told to.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     alone = _measured("one per task", asked.baseline, {"TIDEPOOL_BATCHES_ALONE": str(asked.baseline)})
     packs = _measured("packs", asked.batches, {})
     print_rows(HEADINGS, [alone.row(), packs.row()])
