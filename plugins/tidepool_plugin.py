@@ -7,6 +7,7 @@ from airflow.plugins_manager import AirflowPlugin
 from tidepool_airflow.addresses import PREFIX, ROUTE, page_path
 from tidepool_airflow.links import LINKS
 from tidepool_airflow.portless_connections import PortlessConnectionTest
+from tidepool_airflow.run_mistakes import RunMistakes
 from tidepool_airflow.uploads_page import UploadsPage
 
 
@@ -30,5 +31,6 @@ class TidepoolPlugin(AirflowPlugin):
         }
     ]
     fastapi_root_middlewares = [  # noqa: RUF012
-        {"middleware": PortlessConnectionTest, "args": [], "kwargs": {}, "name": "Tidepool connection test"}
+        {"middleware": PortlessConnectionTest, "args": [], "kwargs": {}, "name": "Tidepool connection test"},
+        {"middleware": RunMistakes, "args": [], "kwargs": {}, "name": "Tidepool run parameters"},
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
+from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,11 +39,24 @@ CONFIRMING = ("force", "allow_doubling", "allow_truncate", "allow_older")
 """Parameters by which somebody says that repeating, doubling, deleting or an older value is meant."""
 
 
-class OptionsError(IngestError):
-    """A parameter of the run is unknown or has a value that cannot be used."""
+class WhenRefused(StrEnum):
+    """What becomes of a batch of which too many records are refused."""
 
-    def __init__(self, what: str, remedy: str) -> None:
+    FAIL = "fail"
+    """Its task fails, and the batch stays held."""
+    ASK = "ask"
+    """A person decides."""
+
+
+class OptionsError(IngestError):
+    """A parameter of the run is unknown or has a value that cannot be used.
+
+    :param wrong: what is wrong with which parameter; several of them together have the name ``days``.
+    """
+
+    def __init__(self, what: str, remedy: str, wrong: Mapping[str, str] | None = None) -> None:
         super().__init__(what, remedy=remedy, code="params")
+        self.wrong = dict(wrong or {})
 
 
 class _Options(BaseModel):
@@ -77,7 +92,7 @@ class RunOptions(_Options):
     :param allow_truncate: upload under the deduplicator that deletes all else of the device.
     :param allow_older: upload a batch although a newer one of its device is verified, so that its values win.
     :param max_quarantined_percent: share of refused records above which a batch stops, 0 to 100.
-    :param ask_when_refused: let a person decide about a batch above that share, instead of failing.
+    :param when_refused: what becomes of a batch above that share.
     :param chunk_records: records a request.
     :param parallel_chunks: chunks of one data set on their way at the same time; can only lower what the
         deployment allows.
@@ -94,14 +109,14 @@ class RunOptions(_Options):
     allow_truncate: bool = False
     allow_older: bool = False
     max_quarantined_percent: Annotated[float, Field(ge=0, le=100)] = MAX_QUARANTINED_PERCENT
-    ask_when_refused: bool = False
+    when_refused: WhenRefused = WhenRefused.FAIL
     chunk_records: Annotated[int, Field(ge=1, le=CHUNK_RECORDS)] = CHUNK_RECORDS
     parallel_chunks: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def asks(self) -> bool:
         """Tell whether a person is asked; a dry run only tells."""
-        return self.ask_when_refused and not self.dry_run
+        return self.when_refused is WhenRefused.ASK and not self.dry_run
 
     def chunks_at_once(self, allowed: int) -> int:
         """Return how many chunks of one data set may be on their way at the same time.
@@ -117,7 +132,7 @@ class RunOptions(_Options):
     @model_validator(mode="after")
     def _days_in_order(self) -> RunOptions:
         if self.first_day and self.last_day and self.last_day < self.first_day:
-            raise PydanticCustomError("days-order", "last_day lies before first_day: exchange them")
+            raise PydanticCustomError("days-order", "the last day lies before the first day: exchange them")
         return self
 
 
@@ -150,7 +165,8 @@ def _options_error(options: type[_Options], error: ValidationError) -> OptionsEr
         return OptionsError(
             f"This run has parameters that do not exist: {named}.", f"The valid ones are: {valid}."
         )
-    wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'days'}: {one['msg']}" for one in problems)
+    wrong = {str(one["loc"][0]) if one["loc"] else "days": one["msg"] for one in problems}
+    named = "; ".join(f"{name}: {message}" for name, message in wrong.items())
     return OptionsError(
-        f"This run has parameters that cannot be used: {wrong}.", "Correct them and trigger again."
+        f"This run has parameters that cannot be used: {named}.", "Correct them and trigger again.", wrong
     )

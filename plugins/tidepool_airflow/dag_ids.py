@@ -1,4 +1,4 @@
-"""The DAGs that the uploads page works with."""
+"""The DAGs that the pages in Airflow's UI know of."""
 
 from __future__ import annotations
 
@@ -12,3 +12,6 @@ ACTION_DAG: Final = "tidepool_action"
 
 DAG_OF_TYPE: Final = {"normal": UPLOAD_DAG, "continuous": "tidepool_continuous_upload"}
 """Which DAG uploads batches of a type of data set."""
+
+RECONCILE_DAG: Final = "tidepool_reconcile"
+"""Brings to an end what uploads have left unfinished."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import Param
 
+from tidepool_airflow import settings
 from tidepool_ingest.options import (
     CHECK_AFTER_DAYS,
     CHECK_BATCHES,
@@ -11,6 +12,7 @@ from tidepool_ingest.options import (
     LOOK_BACK_DAYS,
     MAX_QUARANTINED_PERCENT,
     OLDER_THAN_MINUTES,
+    WhenRefused,
 )
 
 USUAL = "Run Parameters"
@@ -19,6 +21,9 @@ USUAL = "Run Parameters"
 FURTHER = "Where to look"
 CARE = "With care"
 SPEED = "How fast"
+
+FEWER_RECORDS = (500, 250, 100, 50, 10, 1)
+"""Records a request that the form offers besides the usual number."""
 
 
 def upload_params(look_back_days: int = LOOK_BACK_DAYS) -> dict[str, Param]:
@@ -33,7 +38,7 @@ def upload_params(look_back_days: int = LOOK_BACK_DAYS) -> dict[str, Param]:
             format="date",
             title="First day",
             section=USUAL,
-            description="Oldest day folder to take. Without any day: all that is ready and not done.",
+            description="Oldest day folder to take. Without any day: what is ready and not done of late.",
         ),
         "last_day": Param(
             None,
@@ -113,30 +118,35 @@ def upload_params(look_back_days: int = LOOK_BACK_DAYS) -> dict[str, Param]:
             section=CARE,
             description="A batch with a larger share of refused records stops before anything is sent.",
         ),
-        "ask_when_refused": Param(
-            False,
-            type="boolean",
-            title="Ask when too many are refused",
+        "when_refused": Param(
+            WhenRefused.FAIL.value,
+            type="string",
+            enum=[one.value for one in WhenRefused],
+            values_display={
+                WhenRefused.FAIL.value: "Fail: the batch stays held, the others go on",
+                WhenRefused.ASK.value: "Ask a person, and wait for the answer",
+            },
+            title="When too many are refused",
             section=CARE,
-            description="Let a batch above that share wait for a person, who sees the counts and approves, "
-            "rejects or uploads only the good ones, instead of failing.",
+            description="Who is asked sees the counts, and approves, rejects or uploads only the good ones.",
         ),
         "chunk_records": Param(
             CHUNK_RECORDS,
             type="integer",
-            minimum=1,
-            maximum=CHUNK_RECORDS,
+            enum=[CHUNK_RECORDS, *FEWER_RECORDS],
+            values_display={str(CHUNK_RECORDS): f"{CHUNK_RECORDS:,}, as Tidepool asks for"},
             title="Records a request",
             section=SPEED,
-            description="Tidepool asks for chunks of 1,000. Fewer only help where requests are too large.",
+            description="Fewer only help where requests are too large.",
         ),
         "parallel_chunks": Param(
             None,
             type=["null", "integer"],
-            minimum=1,
+            enum=[None, *range(1, settings.parallel_chunks() + 1)],
+            values_display={"null": f"As many as the deployment allows: {settings.parallel_chunks()}"},
             title="Requests at the same time",
             section=SPEED,
-            description="Of one data set. Empty for what the deployment allows; a run can only lower it.",
+            description="Of one data set. A run can only lower what the deployment allows.",
         ),
     }
 

@@ -8,16 +8,11 @@ this takes the port out of such a request.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+
+from tidepool_airflow.request_bodies import Application, Message, Receive, Send, giving, whole_body
 
 PATH = "/api/v2/connections/test"
 CONN_TYPE = "tidepool"
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class PortlessConnectionTest:
@@ -32,10 +27,10 @@ class PortlessConnectionTest:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith(PATH):
-            body = without_port_0(await _whole_body(receive))
+            body = without_port_0(await whole_body(receive))
             headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
             headers.append((b"content-length", str(len(body)).encode()))
-            await self._app({**scope, "headers": headers}, _giving(body, receive), send)
+            await self._app({**scope, "headers": headers}, giving(body, receive), send)
         else:
             await self._app(scope, receive, send)
 
@@ -49,26 +44,3 @@ def without_port_0(body: bytes) -> bytes:
     if not isinstance(asked, dict) or asked.get("conn_type") != CONN_TYPE or asked.get("port") != 0:
         return body
     return json.dumps({name: value for name, value in asked.items() if name != "port"}).encode()
-
-
-async def _whole_body(receive: Receive) -> bytes:
-    parts = []
-    more = True
-    while more:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-def _giving(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def give() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return give

@@ -180,6 +180,27 @@ def test_form_and_options_draw_the_same_lines(dag_id: str, name: str, least: flo
         options.of_params({name: beyond})
 
 
+@pytest.mark.parametrize(
+    ("dag_id", "name"),
+    [
+        (dag_id, name)
+        for dag_id, (params, _options) in FORMS.items()
+        for name, param in params.items()
+        if "enum" in param.schema
+    ],
+)
+def test_whatever_a_drop_down_offers_can_be_used(dag_id: str, name: str) -> None:
+    params, options = FORMS[dag_id]
+    offered, shown = params[name].schema["enum"], params[name].schema["values_display"]
+
+    assert params[name].value == offered[0]
+    assert len(offered) > 1
+    for choice in offered:
+        taken = getattr(options.of_params({name: params[name].resolve(choice)}), name)
+        assert taken == choice
+    assert set(shown) <= {"null" if choice is None else str(choice) for choice in offered}
+
+
 @pytest.mark.parametrize("left_empty", ["first_day", "last_day", "users", "staging_root"])
 def test_what_a_form_leaves_empty_is_taken(left_empty: str) -> None:
     param = upload_params()[left_empty]

@@ -113,7 +113,7 @@ def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
         raise AirflowSkipException("asked")
 
     world.monkeypatch.setattr(TidepoolPrepareOperator, "_ask_or_follow", ask)
-    run = world.run({"ask_when_refused": True})
+    run = world.run({"when_refused": "ask"})
 
     assert states(run, "batch.upload") == ["success"] * 2
     assert (asked, states(run, "alone.prepare")) == ([1], ["skipped"])

@@ -29,7 +29,7 @@ ANSWER_SECONDS = 100
 READING_SECONDS = 5
 """How long a person reads. A task that is answered in the second in which it began to wait is taken by
 Airflow 3.3.2 for one that was killed, and asks again on its next try."""
-ASKED = {"ask_when_refused": True}
+ASKED = {"when_refused": "ask"}
 DECISIONS = {"approved": Decision.APPROVE, "rejected": Decision.REJECT, "good-ones": Decision.GOOD_ONES}
 
 

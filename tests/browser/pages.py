@@ -5,6 +5,22 @@ from __future__ import annotations
 from playwright.sync_api import Locator, Page
 
 
+def choices(page: Page, field: Locator) -> list[str]:
+    """Return what a drop-down list offers."""
+    box = field.locator("input").first
+    box.click()
+    page.get_by_role("option").first.wait_for()
+    offered = page.get_by_role("option").all_inner_texts()
+    box.press("Tab")
+    return offered
+
+
+def choose(page: Page, field: Locator, label: str) -> None:
+    """Choose from a drop-down list."""
+    field.locator("input").first.fill(label)
+    page.get_by_role("option", name=label).first.click()
+
+
 class ConnectionsPage:
     """Admin, Connections."""
 
@@ -50,15 +66,10 @@ class ConnectionForm:
         return self.dialog.locator(f"#element_{name}")
 
     def choices(self, name: str) -> list[str]:
-        """Return what a drop-down list offers."""
-        self.field(name).locator("input").first.click()
-        offered = self.page.get_by_role("option").all_inner_texts()
-        self.field(name).locator("input").first.press("Tab")
-        return offered
+        return choices(self.page, self.field(name))
 
     def choose(self, name: str, label: str) -> None:
-        self.field(name).locator("input").first.fill(label)
-        self.page.get_by_role("option", name=label).first.click()
+        choose(self.page, self.field(name), label)
 
     def save(self) -> None:
         self.dialog.get_by_role("button", name="Save").click()
@@ -84,6 +95,16 @@ class TriggerForm:
     def tick(self, name: str) -> None:
         """Turn a switch on; the input itself is hidden under it."""
         self.dialog.locator(f"[name=element_{name}]").first.evaluate("input => input.click()")
+
+    def number(self, name: str) -> Locator:
+        """Return what a number is written into."""
+        return self.dialog.locator(f"[name=element_{name}]")
+
+    def choices(self, name: str) -> list[str]:
+        return choices(self.page, self.field(name))
+
+    def choose(self, name: str, label: str) -> None:
+        choose(self.page, self.field(name), label)
 
     def trigger(self) -> None:
         self.dialog.get_by_role("button", name="Trigger").last.click()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
@@ -22,14 +23,14 @@ def runs(stack: Stack) -> list[dict[str, str]]:
     return found
 
 
-def new_run(stack: Stack, before: list[dict[str, str]], *, state: str = "success") -> str:
-    """Return the run that was triggered since, when it has ended as it should."""
+def new_run(stack: Stack, before: list[dict[str, str]]) -> str:
+    """Return the run that was triggered since, when it has ended well."""
     known = {run["dag_run_id"] for run in before}
     give_up = time.monotonic() + RUN_SECONDS
     while True:
         new = [run for run in runs(stack) if run["dag_run_id"] not in known]
         if new and new[0]["state"] in ("success", "failed"):
-            assert new[0]["state"] == state
+            assert new[0]["state"] == "success"
             return new[0]["dag_run_id"]
         stack.airflow.check()
         assert time.monotonic() < give_up, new
@@ -64,19 +65,70 @@ def test_the_connection_is_made_in_the_form_and_tested(stack: Stack, visit: Visi
     assert CLIENT_SECRET not in page.content()
 
 
-def test_a_mistake_in_the_form_is_refused_with_what_to_change(stack: Stack, visit: Visitor) -> None:
+def test_a_mistake_is_refused_in_the_form_with_what_to_change(stack: Stack, visit: Visitor) -> None:
     before = runs(stack)
     page = visit(ADMIN)
     form = TriggerForm(page, DAG_ID)
     form.field("first_day").fill("2026-03-02")
     form.field("last_day").fill("2026-03-01")
     form.trigger()
-    run_id = new_run(stack, before, state="failed")
-
-    page.goto(f"/dags/{DAG_ID}/runs/{run_id}/tasks/plan")
-    told = page.get_by_text("last_day lies before first_day: exchange them. Correct them and trigger again.")
-    expect(told.first).to_be_visible()
+    told = form.dialog.get_by_text("the last day lies before the first day: exchange them. Correct them")
+    expect(told).to_be_visible()
     shoot(page, "trigger-mistake")
+
+    form.field("last_day").fill("2026-03-03")
+    form.open("With care")
+    share = form.number("max_quarantined_percent")
+    share.fill("500")
+    share.press("Tab")
+    expect(share).to_have_value("100")
+    share.fill("")
+    share.press("Tab")
+    expect(form.dialog.get_by_text("This field is required")).to_be_visible()
+    expect(form.dialog.get_by_role("button", name="Trigger").last).to_be_disabled()
+    shoot(page, "trigger-number-missing")
+    assert runs(stack) == before
+
+
+def test_choices_are_drop_downs_whose_first_is_what_a_daily_run_takes(stack: Stack, visit: Visitor) -> None:
+    form = TriggerForm(visit(ADMIN), DAG_ID)
+    offered = {}
+    for section, names in (
+        ("With care", ["when_refused"]),
+        ("How fast", ["chunk_records", "parallel_chunks"]),
+    ):
+        form.open(section)
+        for name in names:
+            offered[name] = form.choices(name)
+            expect(form.field(name)).to_contain_text(offered[name][0])
+
+    assert [one.partition(":")[0] for one in offered["when_refused"]] == [
+        "Fail",
+        "Ask a person, and wait for the answer",
+    ]
+    assert offered["chunk_records"][:2] == ["1,000, as Tidepool asks for", "500"]
+    assert offered["parallel_chunks"] == [
+        "As many as the deployment allows: 4", "1", "2", "3", "4"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("conf", "told"),
+    [
+        ({"max_quarantined_percent": 101}, "Refused records allowed (%) (max_quarantined_percent): Input"),
+        ({"first_day": "2026-02-30"}, "First day (first_day): Input should be a valid date"),
+        ({"frist_day": "2026-03-01"}, "parameters that do not exist: frist_day. The valid ones are: "),
+        ({"chunk_records": 333}, "333 is not one of [1000, 500, "),
+    ],
+)
+def test_the_api_refuses_the_same_mistakes(stack: Stack, conf: dict[str, object], told: str) -> None:
+    before = runs(stack)
+    asked = {"logical_date": None, "conf": conf}
+    answer = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", asked)
+
+    assert answer.status_code == 400
+    assert told in answer.json()["detail"]
+    assert runs(stack) == before
 
 
 def test_a_dry_run_is_one_tick_and_its_result_can_be_read(stack: Stack, visit: Visitor) -> None:

@@ -55,7 +55,7 @@ def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> N
     page = visit(ADMIN)
     form = TriggerForm(page, DAG_ID)
     form.open("With care")
-    form.tick("ask_when_refused")
+    form.choose("when_refused", "Ask a person")
     shoot(page, "trigger-ask")
     form.trigger()
     run_id = waits(stack)

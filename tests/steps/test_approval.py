@@ -18,6 +18,7 @@ from tidepool_ingest.guards import (
     waits_for_person,
 )
 from tidepool_ingest.ledger import BatchState, Result, TaskOrigin, What
+from tidepool_ingest.options import WhenRefused
 from tidepool_ingest.prepare.summary import TooManyRefusedError, question_of
 from tidepool_ingest.simulator import Fault
 from tidepool_ingest.simulator.rules import Rule
@@ -31,20 +32,20 @@ CANARY = "a value that nobody may see"
 def waiting(world: World, good: int = 7, bad: int = 3) -> int:
     """Prepare a batch in a run that asks, and return its number."""
     refused = [cbg(number, units=CANARY) for number in range(bad)]
-    return world.ready([*readings(good, first=100), *refused], ask_when_refused=True)
+    return world.ready([*readings(good, first=100), *refused], when_refused=WhenRefused.ASK)
 
 
 def test_a_run_that_asks_holds_the_batch_instead_of_failing(world: World) -> None:
     number = waiting(world)
 
     assert waits_for_person(world.row(number))
-    assert world.prepare(number, ask_when_refused=True).asks
-    assert not world.prepare(number, ask_when_refused=True, max_quarantined_percent=50).asks
+    assert world.prepare(number, when_refused=WhenRefused.ASK).asks
+    assert not world.prepare(number, when_refused=WhenRefused.ASK, max_quarantined_percent=50).asks
     assert world.simulator.requests == []
     with pytest.raises(TooManyRefusedError):
         world.prepare(number)
     with pytest.raises(TooManyRefusedError):
-        world.prepare(number, ask_when_refused=True, dry_run=True)
+        world.prepare(number, when_refused=WhenRefused.ASK, dry_run=True)
 
 
 def test_a_person_is_asked_about_a_batch_that_was_begun_too(world: World) -> None:
@@ -56,7 +57,7 @@ def test_a_person_is_asked_about_a_batch_that_was_begun_too(world: World) -> Non
         world.upload(number, max_refused_percent=50)
     world.simulator.faults.clear()
 
-    assert world.prepare(number, ask_when_refused=True).asks
+    assert world.prepare(number, when_refused=WhenRefused.ASK).asks
     assert world.row(number).state is BatchState.UPLOADING
     follow(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
     assert world.row(number).state is BatchState.UPLOADING
@@ -70,14 +71,14 @@ def test_other_guards_are_not_asked_about(world: World) -> None:
     (number,) = world.plan().batches
 
     with pytest.raises(Exception, match="allow_truncate"):
-        world.prepare(number, ask_when_refused=True)
+        world.prepare(number, when_refused=WhenRefused.ASK)
 
     assert world.row(number).reason == "truncate-not-allowed"
 
 
 def test_the_question_has_counts_and_no_value(world: World) -> None:
     number = waiting(world)
-    summary = world.prepare(number, ask_when_refused=True)
+    summary = world.prepare(number, when_refused=WhenRefused.ASK)
     subject, body = question_of(summary, 10.0)
 
     assert subject == f"{world.row(number).label}: upload it without 3 refused records?"
@@ -143,7 +144,7 @@ def test_what_tidepool_refuses_besides_counts_for_those_who_want_the_good_ones_o
 ) -> None:
     world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
     refused = [cbg(number, units=CANARY) for number in range(3)]
-    number = world.ready([*readings(6, first=100), cbg(200, 22.5), *refused], ask_when_refused=True)
+    number = world.ready([*readings(6, first=100), cbg(200, 22.5), *refused], when_refused=WhenRefused.ASK)
     follow(world.ledger, world.row(number), decision, nothing=False)
     allowed = percent_allowed(world.row(number), decision, 10.0)
 
@@ -161,6 +162,6 @@ def test_another_run_that_has_brought_it_to_its_end_is_not_undone(world: World) 
     follow(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
     world.upload(number)
 
-    world.prepare(number, ask_when_refused=True)
+    world.prepare(number, when_refused=WhenRefused.ASK)
 
     assert world.row(number).state is BatchState.VERIFIED

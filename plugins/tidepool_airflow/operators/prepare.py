@@ -28,9 +28,10 @@ ANSWER_WITHIN = timedelta(days=1)
 class TidepoolPrepareOperator(TidepoolPackOperator):
     """Prepare batches in the work area of staging; nothing remote is touched.
 
-    Returns the counts of what became of their records. Where the run says ``ask_when_refused``, a batch of
-    which too many records are refused waits for a person's decision, as Airflow's own operators for that do:
-    among the required actions of the UI, without a worker. One in a larger pack does so in a task of its own.
+    Returns the counts of what became of their records. Where ``when_refused`` of the run says ``ask``, a
+    batch of which too many records are refused waits for a person's decision, as Airflow's own operators for
+    that do: among the required actions of the UI, without a worker. One in a larger pack does so in a task of
+    its own.
 
     :param batches: the ledger's numbers of the batches, as the plan step returned them.
     :param answer_within: how long one waits for a decision.
