@@ -27,5 +27,16 @@ def staging_root(address: str | None = None) -> UPath:
     return cast("UPath", ObjectStoragePath(address))
 
 
+def root_of_batch(folder: str, otherwise: str | None = None) -> UPath:
+    """Return the staging root that a batch was prepared in: a run may have been given another one.
+
+    :param folder: where the batch was staged, as the ledger keeps it.
+    :param otherwise: the root to take if this machine has no such folder, because storage is mounted
+        elsewhere here; the deployment's own if not given.
+    """
+    root = folder.rsplit("/", 3)[0]
+    return staging_root(root if "://" in root or Path(root).is_dir() else otherwise)
+
+
 def _default_root() -> Path:
     return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "staging"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,13 +77,13 @@ def ledger_of(world: World) -> closing[Ledger]:
     return closing(Ledger(f"sqlite:///{world.ledger_file}"))
 
 
-def uploaded(world: World, *, refused: int = 0) -> int:
+def uploaded(world: World, *, refused: int = 0, **conf: Any) -> int:
     """Stage one batch, upload it, and return its number."""
     records = readings(60)
     for record in records[:refused]:
         record["value"] = 77_777
-    stage(world.staging, records)
-    world.run({"max_quarantined_percent": 50})
+    stage(Path(conf.get("staging_root", world.staging)), records)
+    world.run({"max_quarantined_percent": 50, **conf})
     (session,) = world.sessions()
     return session.batch
 
@@ -259,6 +260,26 @@ def test_the_quarantine_file_opens_for_who_may_trigger_and_that_is_noted(
     assert (note.who, note.what, note.result) == ("user-name", What.QUARANTINE, Result.DONE)
 
 
+def test_the_quarantine_file_of_a_run_with_another_root_is_found(
+    world: World, visit: Visitor, tmp_path: Path
+) -> None:
+    batch = uploaded(world, refused=2, staging_root=str(tmp_path / "elsewhere"))
+    opened = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+
+    assert opened.status_code == 200
+    assert len(opened.text.splitlines()) == 2
+
+
+def test_the_quarantine_file_is_found_where_storage_is_mounted_elsewhere(
+    world: World, visit: Visitor, tmp_path: Path
+) -> None:
+    batch = uploaded(world, refused=2)
+    here = world.staging.rename(tmp_path / "mounted")
+    world.monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(here))
+
+    assert visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson").status_code == 200
+
+
 def test_a_file_that_is_gone_is_told(world: World, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
     for file in world.staging.glob("_work/*/quarantine.ndjson"):
@@ -384,6 +405,30 @@ def test_a_retry_runs_the_day_of_the_person_again(world: World, visit: Visitor) 
     assert run.conf == {"first_day": str(session.day), "users": [short_hash(session.user_id)]}
     assert world.run(run.conf, run_id=note.run_id).state == "success"
     assert [one.state for one in world.sessions()] == ["verified"]
+
+
+def test_what_was_staged_under_another_root_is_checked_and_retried_there(
+    world: World, visit: Visitor, tmp_path: Path
+) -> None:
+    root = str(tmp_path / "elsewhere")
+    batch = uploaded(world, staging_root=root)
+    user = visit("user")
+    assert ask(user, batch, "check").status_code == 202
+    with ledger_of(world) as ledger:
+        (note,) = ledger.actions.of_batch(batch)
+    assert world.run({"action": note.id}, dag_id=ACTION_DAG, run_id=note.run_id).state == "success"
+    stage(Path(root), readings(5, device="other"), batch="other", device="other")
+    world.run({"dry_run": True, "staging_root": root})
+    (other,) = [one.batch for one in world.sessions() if one.state != "verified"]
+
+    assert ask(user, other, "retry").status_code == 202
+
+    with ledger_of(world) as ledger:
+        (note,) = ledger.actions.of_batch(other)
+    (run,) = [one for one in runs_of(DAG_ID) if one.run_id == note.run_id]
+    assert run.conf["staging_root"] == root
+    assert world.run(run.conf, run_id=note.run_id).state == "success"
+    assert [one.state for one in world.sessions()] == ["verified"] * 2
 
 
 def test_nothing_is_asked_of_a_paused_dag(world: World, visit: Visitor) -> None:

@@ -73,9 +73,9 @@ class TidepoolActionOperator(TidepoolOperator):
             self._at_work = withdrawal = BatchWithdrawal(hook.client, ledger, row)
             deleted = withdrawal.run()
             return f"{deleted} data set{'' if deleted == 1 else 's'} deleted"
-        from tidepool_airflow.staging import staging_root
+        from tidepool_airflow.staging import root_of_batch
 
-        root = staging_root(self.staging_root)
+        root = root_of_batch(row.folder, self.staging_root)
         self._at_work = recheck = BatchRecheck(hook.client, ledger, row, root, hook.settings)
         found = recheck.run()
         if found is None:

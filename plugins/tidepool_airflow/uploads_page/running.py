@@ -14,6 +14,7 @@ from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy.exc import SQLAlchemyError
 
 from tidepool_airflow.dag_ids import ACTION_DAG, DAG_OF_TYPE
+from tidepool_airflow.staging import root_of_batch, staging_root
 from tidepool_ingest.ledger import BatchRow, Ledger, Result, What
 from tidepool_ingest.privacy import short_hash
 
@@ -58,9 +59,11 @@ def start(ledger: Ledger, batch: BatchRow, what: What, who: str) -> tuple[str, s
 
 
 def _conf(batch: BatchRow, what: What, action: int) -> dict[str, Any]:
-    if what is What.RETRY:
-        return {"first_day": batch.day.isoformat(), "users": [short_hash(batch.user_id)]}
-    return {"action": action}
+    if what is not What.RETRY:
+        return {"action": action}
+    conf = {"first_day": batch.day.isoformat(), "users": [short_hash(batch.user_id)]}
+    root, own = str(root_of_batch(batch.folder)), str(staging_root())
+    return conf if root == own else {**conf, "staging_root": root}
 
 
 def _require_running(dag_id: str) -> None:
