@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from tests.ledger.conftest import found
-from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, TaskOrigin, Upload, Wanted
+from tidepool_ingest.ledger import (
+    REJECTED,
+    BatchState,
+    DataSetState,
+    Ledger,
+    TaskOrigin,
+    Upload,
+    Wanted,
+)
 
 
 def noted(ledger: Ledger, number: int, state: BatchState = BatchState.PLANNED, **values: Any) -> int:
@@ -103,6 +111,7 @@ def test_each_filter_takes_what_it_says(ledger: Ledger) -> None:
     ("state", "reason", "waits"),
     [
         (BatchState.HELD, "would-double", True),
+        (BatchState.HELD, REJECTED, False),
         (BatchState.FAILED, "file-missing", True),
         (BatchState.UPLOADING, "tidepool-permission", True),
         (BatchState.UPLOADING, None, False),

@@ -6,13 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from tidepool_ingest.guards.held import HeldError
-from tidepool_ingest.ledger import BatchRow, BatchState, Ledger, Result, TaskOrigin, What
+from tidepool_ingest.ledger import REJECTED, BatchRow, BatchState, Ledger, Result, TaskOrigin, What
 
 TOO_MANY_REFUSED = "too-many-refused"
 """Why a batch waits for a person."""
-
-REJECTED = "rejected"
-"""Why a batch is held that a person does not want to be uploaded as it is."""
 
 
 class Decision(StrEnum):

@@ -19,7 +19,14 @@ from tidepool_ingest.ledger.migrating import migrate
 from tidepool_ingest.ledger.quarantine_reasons import QuarantineReasons
 from tidepool_ingest.ledger.refusals import Refusal, Refusals
 from tidepool_ingest.ledger.slow_downs import SlowDowns
-from tidepool_ingest.ledger.states import GIVEN_UP, IN_ITS_PLACE, BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger.states import (
+    GIVEN_UP,
+    IN_ITS_PLACE,
+    REJECTED,
+    BatchState,
+    ChunkState,
+    DataSetState,
+)
 from tidepool_ingest.ledger.unfinished import Unfinished
 from tidepool_ingest.ledger.uploads import Upload, Uploads, Wanted
 
@@ -27,6 +34,7 @@ __all__ = [
     "DELETIONS",
     "GIVEN_UP",
     "IN_ITS_PLACE",
+    "REJECTED",
     "ActionRow",
     "Actions",
     "BatchDays",

@@ -44,6 +44,10 @@ IN_ITS_PLACE = (BatchState.CORRECTED, BatchState.REPLACED)
 """States of a batch in whose place another one shows, or is about to: it is not uploaded again."""
 
 
+REJECTED = "rejected"
+"""Why a batch is held that a person does not want to be uploaded as it is."""
+
+
 class DataSetState(StrEnum):
     """Where one data set stands. Each *…ing* is an intent, written before the request is sent."""
 

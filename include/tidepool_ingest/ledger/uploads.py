@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, select
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
-from tidepool_ingest.ledger.states import BatchState, ChunkState
+from tidepool_ingest.ledger.states import REJECTED, BatchState, ChunkState
 
 CAN_WAIT = (BatchState.HELD, BatchState.FAILED, BatchState.UPLOADING, BatchState.VERIFIED)
 """States in which a batch waits for a person if a reason stands beside."""
@@ -136,8 +136,9 @@ class Uploads:
 
 def needs_a_person() -> ColumnElement[bool]:
     """Return the condition on batches that wait for somebody to look at them."""
+    # Who has rejected a batch is not asked about it any more.
     # Every reason is greater than "", which SQLite finds by the index; IS NOT NULL it does not.
-    return and_(batches.c.reason > "", batches.c.state.in_(CAN_WAIT))
+    return and_(batches.c.reason > "", batches.c.reason != REJECTED, batches.c.state.in_(CAN_WAIT))
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
