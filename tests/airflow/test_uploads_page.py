@@ -223,6 +223,7 @@ def test_what_needs_a_person_is_told_with_its_remedy(world: World, visit: Visito
 
     assert "too-many-refused" in page
     assert "Look at the quarantine; correct the batch" in page
+    assert f'href="/dags/{DAG_ID}/runs"' in page  # it has no data set, which would name its run
 
 
 def test_a_device_that_has_fallen_silent_is_named_without_its_id(world: World, visit: Visitor) -> None:

@@ -6,16 +6,19 @@ import json
 import sqlite3
 import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import FrameLocator, Page, expect
 
+from tests.airflow.conftest import TODAY, readings, stage
 from tests.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tidepool_airflow.local.connection import simulator_connection
 from tidepool_airflow.uploads_page.html import NOTHING
 from tidepool_ingest.ledger import BatchState, Ledger, Result, Upload, Wanted, What
+from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_ingest.silence import SilentDevice, silent_devices
 
 PAGE = "/tidepool/uploads"
 RUN_SECONDS = 180
@@ -28,6 +31,8 @@ SHOWS_FOCUS = """() => {
   const within = focused.type === "date" && !focused.matches(":focus-visible");
   return within || getComputedStyle(focused).outlineStyle === "solid";
 }"""
+
+PEN = "a-pen-that-has-stopped"
 
 PHONE = {"width": 390, "height": 844}
 
@@ -48,6 +53,23 @@ def ledger(stack: Stack) -> Ledger:
     opened = Ledger(stack.airflow.settings["TIDEPOOL_LEDGER"])
     opened.migrate()
     return opened
+
+
+@pytest.fixture(scope="module")
+def silent(stack: Stack, ledger: Ledger) -> SilentDevice:
+    """A pen that sent every day until a fortnight ago."""
+    first, last = (TODAY - timedelta(days=ago) for ago in (20, 14))
+    for number in range((last - first).days + 1):
+        day = first + timedelta(days=number)
+        records = readings(3, device=PEN, day=day)
+        stage(stack.home.staging, records, day=day, batch=f"{PEN}-{number}", device=PEN)
+    conf = {"first_day": str(first), "last_day": str(last), "dry_run": True}
+    asked = stack.airflow.request(
+        "POST", f"/api/v2/dags/{DAG_ID}/dagRuns", {"logical_date": None, "conf": conf}
+    )
+    wait_for(stack, asked.json()["dag_run_id"])
+    (found,) = silent_devices(ledger, TODAY)
+    return found
 
 
 def stage_refused(stack: Stack) -> None:
@@ -261,6 +283,10 @@ def test_it_is_as_dark_as_airflow_is(stack: Stack, ledger: Ledger, visit: Visito
     assert page.evaluate(ground) == "rgb(17, 19, 23)"
     page.emulate_media(color_scheme="light")
     page.evaluate("() => localStorage.setItem('theme', 'dark')")
+    for name, path in {"list": "/", "waiting": "/?waiting=True", "people": "/people"}.items():
+        page.goto(f"{PAGE}{path}")
+        assert page.evaluate(ground) == "rgb(17, 19, 23)"
+        shoot(page, f"uploads-{name}-dark")
     page.goto(f"/plugin/tidepool-uploads{PAGE}/{upload.batch}")
     frame = page.frame_locator("iframe[title='Tidepool uploads']")
     expect(frame.get_by_role("heading", name=upload.label)).to_be_visible()
@@ -284,6 +310,10 @@ def test_it_fits_a_phone(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
         page.goto(f"{PAGE}{path}")
         expect(page.get_by_role("heading").first).to_be_visible()
         assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"], path
+        for tab in page.get_by_role("navigation", name="Uploads").get_by_role("link").all():
+            box = tab.bounding_box()
+            assert box is not None
+            assert box["x"] + box["width"] <= PHONE["width"], (path, tab.inner_text())
         shoot(page, f"phone-{name}")
 
 
@@ -304,3 +334,37 @@ def test_it_is_walked_through_by_keyboard(stack: Stack, ledger: Ledger, visit: V
         pytest.fail(f"the first upload is not reached: {seen}")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name=seen[-1])).to_be_visible()
+
+
+def test_a_silent_device_is_found_by_keyboard_and_named_by_hashes(
+    ledger: Ledger, silent: SilentDevice, visit: Visitor
+) -> None:
+    page = visit(VIEWER)
+    page.goto(f"{PAGE}/")
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate("() => document.activeElement.textContent") == "Silent devices":
+            break
+    assert page.evaluate(SHOWS_FOCUS)
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", name="Silent devices")).to_be_visible()
+    expect(page.get_by_role("link", name="Silent devices")).to_have_attribute("aria-current", "page")
+    (row,) = page.get_by_role("row").filter(has_text=short_hash(silent.device_id)).all()
+    expect(row).to_contain_text(short_hash(silent.user_id))
+    expect(row).to_contain_text(str(silent.last_day))
+    expect(row).to_contain_text(f"{silent.silent_days} days")
+    assert not [secret for secret in (silent.device_id, silent.user_id) if secret in page.content()]
+    shoot(page, "uploads-silent")
+
+
+def test_silent_devices_fit_a_phone_in_the_dark(silent: SilentDevice, visit: Visitor) -> None:
+    page = visit(VIEWER)
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{PAGE}/silent")
+
+    expect(page.get_by_role("row").filter(has_text=short_hash(silent.device_id))).to_be_visible()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(17, 19, 23)"
+    shoot(page, "phone-silent-dark")

@@ -75,6 +75,10 @@ class Links:
         """Return the address of a file that the page loads."""
         return f"{self.page}/static/{name}"
 
+    def runs(self, data_set_type: str) -> str:
+        """Return where Airflow shows the runs that take up batches of a type of data set."""
+        return f"{self.airflow}/dags/{quote(DAG_OF_TYPE[data_set_type], safe='')}/runs"
+
     def run(self, dag_id: str, run_id: str, map_index: int | None = None) -> str:
         """Return where Airflow shows a run, or the task in it that uploaded a batch."""
         run = f"{self.airflow}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
