@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from datetime import timedelta
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +13,10 @@ from airflow.sdk.observability import stats
 from sqlalchemy import select
 
 from tests.airflow.conftest import DAG_ID, World, readings, stage
-from tidepool_airflow import notices
+from tidepool_airflow import metrics, notices
 from tidepool_airflow.assets import UPLOADS
 from tidepool_airflow.notices import NoticeError
+from tidepool_ingest.simulator import Fault
 
 TOLD: list[dict[str, Any]] = []
 
@@ -93,10 +94,18 @@ def test_dags_that_follow_hear_of_runs_in_which_something_became_visible(world: 
     assert len(events()) == before + 1
 
 
-def test_metrics_count_what_was_done(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What Airflow's metrics are told to count."""
     counted: Counter[str] = Counter()
-    timed: list[str] = []
     monkeypatch.setattr(stats, "incr", lambda name, count=1, **more: counted.update({name: count}))
+    return counted
+
+
+def test_metrics_count_what_was_done(
+    world: World, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[str] = []
     monkeypatch.setattr(stats, "timing", lambda name, value, **more: timed.append(name))
     stage(world.staging, [*readings(20), readings(1)[0], {"type": "smbg"}])
     assert world.run().state == "success"
@@ -112,3 +121,14 @@ def test_metrics_count_what_was_done(world: World, monkeypatch: pytest.MonkeyPat
         "tidepool.rows.visible": 20,
     }
     assert "tidepool.upload.duration" in timed
+
+
+def test_metrics_count_what_was_repaired_and_what_is_tried_again(world: World, counted: Counter[str]) -> None:
+    stage(world.staging, readings(20))
+    world.simulator.faults.add(Fault.lost_answer("post"))
+    assert world.run().state == "success"
+
+    assert (counted["tidepool.repairs"], counted["tidepool.retries"]) == (1, 0)
+    for try_number in (1, 2):
+        metrics.begun({"ti": SimpleNamespace(dag_id=DAG_ID, try_number=try_number)})  # type: ignore[arg-type,typeddict-item]
+    assert counted["tidepool.retries"] == 1
