@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
-from contextlib import AbstractContextManager, ExitStack, closing
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
 import requests
 
 from tidepool_airflow.local.airflow_parts import LocalAirflow
-from tidepool_airflow.local.home import LocalHome
+from tidepool_airflow.local.home import Databases, LocalHome
+from tidepool_airflow.local.postgresql import postgresql
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.sessions import Session, sessions
 
 DAG_ID = "tidepool_normal_upload"
 RUN_SECONDS = 180
+
+DATABASES = ("SQLite", "PostgreSQL")
+"""What Airflow and the ledger keep their tables in."""
+
+
+@contextmanager
+def home_on(database: str) -> Iterator[tuple[LocalHome, Databases]]:
+    """Make a home for an Airflow on one of :data:`DATABASES`, for the length of a ``with`` block.
+
+    It lies in no folder of pytest's: run by root, PostgreSQL may not enter those.
+    """
+    with tempfile.TemporaryDirectory(prefix="tidepool-deployment-") as made, ExitStack() as stack:
+        home = LocalHome(Path(made))
+        on_server = database == "PostgreSQL"
+        yield home, stack.enter_context(postgresql(home.postgresql)) if on_server else home.databases
 
 
 @dataclass

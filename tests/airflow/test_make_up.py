@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -18,7 +20,7 @@ import requests
 from tests.airflow.ports import free_port, is_open
 from tests.airflow.processes import children_of, left_of, of_folder
 from tidepool_airflow.local.home import PROJECT
-from tidepool_airflow.local.up import FOLDER_VARIABLE
+from tidepool_airflow.local.up import BY_ITSELF_VARIABLE, FOLDER_VARIABLE
 
 pytestmark = pytest.mark.slow
 
@@ -42,11 +44,12 @@ def _interruptible() -> None:
 class Up:
     """A running ``make up``, as the foreground job of a terminal: a process group of its own."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, *variables: str) -> None:
         self.folder, self.port = folder, port
         self.output = folder.parent / f"{folder.name}.txt"
         # The environment that these tests run in, and no setting up of another.
-        command = ["make", "-o", ".venv/.ready", f"BIN={Path(sys.executable).parent}", f"PORT={port}", "up"]
+        python = f"BIN={Path(sys.executable).parent}"
+        command = ["make", "-o", ".venv/.ready", python, f"PORT={port}", *variables, "up"]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
@@ -69,14 +72,23 @@ class Up:
             assert time.monotonic() < give_up, self.said
             time.sleep(0.2)
 
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """Ask Airflow's API, as whoever may reach its port."""
+        url = f"http://127.0.0.1:{self.port}"
+        token = requests.get(f"{url}/auth/token", timeout=30).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = requests.request(method, f"{url}/api/v2{path}", json=body, headers=headers, timeout=30)
+        assert answer.ok, answer.text
+        return answer.json()
+
     def interrupt(self) -> None:
         """What a terminal does on Ctrl-C."""
         os.killpg(self.process.pid, signal.SIGINT)
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[Up]:
-    running = Up(folder, free_port())
+def up(folder: Path, *variables: str) -> Iterator[Up]:
+    running = Up(folder, free_port(), *variables)
     try:
         yield running
     finally:
@@ -119,13 +131,7 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{running.port}"
 
         # Nobody is asked for a password, and the DAG waits for Trigger.
-        token = requests.get(f"{url}/auth/token", timeout=30).json()["access_token"]
-        answer = requests.get(
-            f"{url}/api/v2/dags/tidepool_normal_upload",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=30,
-        )
-        assert answer.json()["is_paused"] is False
+        assert running.ask("GET", "/dags/tidepool_normal_upload")["is_paused"] is False
         assert f"{url}/dags/tidepool_normal_upload" in running.said
         assert list((folder / "staging").glob("*/*/*/manifest.json"))
         assert any("postgres" in process.name() for process in of_folder(folder))
@@ -161,6 +167,26 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
         assert left_of(family, folder) == []
         assert not is_open(running.port)
         assert not (folder / "env").exists()
+
+
+def test_what_is_due_and_what_arrives_runs_by_itself_if_that_is_wanted(folder: Path) -> None:
+    with up(folder, f"{BY_ITSELF_VARIABLE}=1") as running:
+        running.wait_until(lambda: READY in running.said)
+
+        def has_run(run_type: str) -> bool:
+            runs = running.ask("GET", "/dags/tidepool_normal_upload/dagRuns")["dag_runs"]
+            return [run["state"] for run in runs if run["run_type"] == run_type] == ["success"]
+
+        running.wait_until(lambda: has_run("scheduled"))
+        running.ask("PATCH", "/dags/tidepool_on_arrival?update_mask=is_paused", {"is_paused": False})
+        running.wait_until(lambda: has_run("operator_triggered"))
+        states = json.loads(in_its_shell(folder, "tidepool-ingest sessions --json"))
+        assert {one["state"] for one in states} == {"verified"}
+        family = children_of(running.process.pid)
+        running.interrupt()
+        running.process.wait(STOP_SECONDS)
+
+        assert left_of(family, folder) == []
 
 
 def test_ended_while_it_starts_it_leaves_nothing_behind_either(folder: Path) -> None:

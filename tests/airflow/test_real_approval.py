@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.airflow.conftest import TODAY, readings, stage
-from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
+from tests.airflow.deployment import DAG_ID, DATABASES, RUN_SECONDS, Deployment, home_on
 from tests.airflow.ports import free_port
 from tidepool_airflow.local.airflow_parts import LocalAirflow
 from tidepool_airflow.local.connection import simulator_connection
@@ -33,17 +33,17 @@ ASKED = {"when_refused": "ask"}
 DECISIONS = {"approved": Decision.APPROVE, "rejected": Decision.REJECT, "good-ones": Decision.GOOD_ONES}
 
 
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+@pytest.fixture(scope="module", params=DATABASES)
+def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """Airflow, one batch for each decision, and one that is in order."""
-    home = LocalHome(tmp_path_factory.mktemp("approval"))
-    for batch in DECISIONS:
-        stage_spoilt(home, batch)
-    stage(home.staging, readings(6, device="in-order"), batch="in-order", device="in-order")
     port = free_port()
     with ExitStack() as stack:
+        home, databases = stack.enter_context(home_on(request.param))
+        for batch in DECISIONS:
+            stage_spoilt(home, batch)
+        stage(home.staging, readings(6, device="in-order"), batch="in-order", device="in-order")
         roles = stack.enter_context(simulator(home))
-        environment = home.environment(tidepool=simulator_connection(roles["base_url"]))
+        environment = home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases)
         settings = {
             **environment,
             "TIDEPOOL_RETRIES": "2",
@@ -110,6 +110,12 @@ def end_of(deployment: Deployment, run_id: str) -> str:
     return str(state)
 
 
+def failed_of(deployment: Deployment, run_id: str) -> str:
+    """Return the logs of what failed in a run."""
+    found = [one for one in deployment.task_instances(run_id) if one["state"] == "failed"]
+    return "\n\n".join(deployment.log(one)[-3000:] for one in found)
+
+
 def sessions(deployment: Deployment) -> dict[str, tuple[str, str | None]]:
     """Return state and reason of each batch, by the name of its folder."""
     return {one.folder.rpartition("/")[2]: (one.state, one.reason) for one in deployment.sessions()}
@@ -135,7 +141,7 @@ def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> Non
         assert not [user for user in SAMPLE_USERS if user in str(told)]
         answer(deployment, instance, DECISIONS[batches[label]])
 
-    assert end_of(deployment, run_id) == "success", deployment.states(run_id)
+    assert end_of(deployment, run_id) == "success", failed_of(deployment, run_id)
     assert sessions(deployment) == {
         "approved": ("verified", None),
         "rejected": ("held", "rejected"),

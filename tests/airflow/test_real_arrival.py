@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from tests.airflow.conftest import readings, stage
-from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
+from tests.airflow.deployment import DAG_ID, DATABASES, RUN_SECONDS, Deployment, home_on
 from tests.airflow.ports import free_port
 from tidepool_airflow.local.airflow_parts import LocalAirflow
 from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.home import LocalHome
 from tidepool_airflow.local.simulator import simulator
 from tidepool_ingest.sample import SAMPLE_USERS
 
@@ -26,15 +25,15 @@ LOOK_SECONDS = 1
 QUIET_LOOKS = 5
 
 
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+@pytest.fixture(scope="module", params=DATABASES)
+def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """Airflow that also runs what assets tell, looking for manifests every second."""
-    home = LocalHome(tmp_path_factory.mktemp("arrival"))
-    stage(home.staging, readings(3), batch="first")
     port = free_port()
     with ExitStack() as stack:
+        home, databases = stack.enter_context(home_on(request.param))
+        stage(home.staging, readings(3), batch="first")
         roles = stack.enter_context(simulator(home))
-        environment = home.environment(tidepool=simulator_connection(roles["base_url"]))
+        environment = home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases)
         settings = {**environment, "TIDEPOOL_RETRIES": "0", "TIDEPOOL_WATCH_SECONDS": str(LOOK_SECONDS)}
         airflow = LocalAirflow(settings, home.folder / "logs", port, by_itself=True)
         stack.enter_context(airflow.running())

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,12 +17,10 @@ from typing import Any
 import pytest
 
 from tests.airflow.conftest import readings, stage
-from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
+from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on
 from tests.airflow.ports import free_port
 from tidepool_airflow.local.airflow_parts import LocalAirflow
 from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.home import LocalHome
-from tidepool_airflow.local.postgresql import postgresql
 from tidepool_airflow.local.simulator import simulator
 from tidepool_ingest.sample.checker.check import check
 
@@ -108,12 +105,11 @@ class Backfills:
 @pytest.fixture(scope="module")
 def backfills() -> Iterator[Backfills]:
     """Airflow on PostgreSQL, and some staged days of which one cannot be read."""
-    with tempfile.TemporaryDirectory(prefix="tidepool-backfill-") as made, ExitStack() as stack:
-        home = LocalHome(Path(made))
+    with ExitStack() as stack:
+        home, databases = stack.enter_context(home_on("PostgreSQL"))
         for day in DAYS:
             stage(home.staging, readings(RECORDS, day=day), day=day, batch=f"batch-{day}")
         name_digest(home.staging, "0" * 64)
-        databases = stack.enter_context(postgresql(home.postgresql))
         roles = stack.enter_context(simulator(home))
         environment = home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases)
         port = free_port()
