@@ -1,0 +1,103 @@
+"""Functions of a team are called for a late run and for a failed one, by a real scheduler and its workers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.airflow.conftest import readings, stage
+from tests.airflow.deployment import DAG_ID, DATABASES, RUN_SECONDS, Deployment, home_on
+from tests.airflow.ports import free_port
+from tidepool_airflow import notices
+from tidepool_airflow.local.airflow_parts import LocalAirflow
+from tidepool_airflow.local.connection import simulator_connection
+from tidepool_airflow.local.simulator import simulator
+from tidepool_ingest.sample import SAMPLE_USERS
+
+pytestmark = pytest.mark.slow
+
+AT_ONCE = "0.01"
+"""Minutes after which a run is late: less than any takes."""
+
+MODULE = """
+import json, pathlib
+
+def note(what, context):
+    run = context["dag_run"]
+    run_id = run["dag_run_id"] if isinstance(run, dict) else run.run_id
+    line = {"what": what, "run": run_id, "context": str({key: str(context[key]) for key in context})}
+    with pathlib.Path(__file__).with_name("told").open("a") as file:
+        file.write(json.dumps(line) + "\\n")
+
+def late(context):
+    note("late", context)
+
+def failed(context):
+    note("failed", context)
+"""
+
+
+class Team:
+    """A module of a team's own, in a folder that Airflow's parts can import from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "a_team_of_ours.py").write_text(MODULE)
+
+    def told(self, what: str) -> list[dict[str, Any]]:
+        file = self.folder / "told"
+        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return [line for line in lines if line["what"] == what]
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def told(request: pytest.FixtureRequest) -> Iterator[tuple[Deployment, Team]]:
+    """Airflow whose runs are late at once, and one batch that cannot be read."""
+    port = free_port()
+    with ExitStack() as stack:
+        home, databases = stack.enter_context(home_on(request.param))
+        (stage(home.staging, readings(3)) / "manifest.json").write_text("{")
+        (home.folder / "team").mkdir()
+        team = Team(home.folder / "team")
+        roles = stack.enter_context(simulator(home))
+        settings = {
+            **home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases),
+            "PYTHONPATH": str(team.folder),
+            "TIDEPOOL_RETRIES": "0",
+            notices.FAILURE_VARIABLE: "a_team_of_ours.failed",
+            notices.DEADLINE_VARIABLE: "a_team_of_ours.late",
+            notices.MINUTES_VARIABLE: AT_ONCE,
+        }
+        airflow = LocalAirflow(settings, home.folder / "logs", port)
+        stack.enter_context(airflow.running())
+        airflow.unpause(DAG_ID)
+        yield Deployment(home, airflow, roles, port, stack), team
+
+
+def wait_for(deployment: Deployment, team: Team, what: str) -> list[dict[str, Any]]:
+    give_up = time.monotonic() + RUN_SECONDS
+    while not (found := team.told(what)):
+        deployment.airflow.check()
+        assert time.monotonic() < give_up
+        time.sleep(0.5)
+    return found
+
+
+def test_a_late_run_and_a_failed_one_are_told_once_each(told: tuple[Deployment, Team]) -> None:
+    deployment, team = told
+    run_id = deployment.post("/dagRuns", {"logical_date": None})["dag_run_id"]
+
+    (late,) = wait_for(deployment, team, "late")
+    (failed,) = wait_for(deployment, team, "failed")
+
+    assert late["run"] == failed["run"] == run_id
+    while deployment.get(f"/dagRuns/{run_id}")["state"] == "running":
+        time.sleep(0.5)
+    assert (len(team.told("late")), len(team.told("failed"))) == (1, 1)
+    assert not [user for user in SAMPLE_USERS if user in late["context"] + failed["context"]]
