@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.airflow.ports import free_port
 from tests.conftest import PROJECT
 from tidepool_airflow.local.airflow_parts import Account, LocalAirflow
+from tidepool_airflow.local.connection import simulator_connection
 from tidepool_airflow.local.home import LocalHome
 from tidepool_airflow.local.postgresql import postgresql
 from tidepool_airflow.local.simulator import simulator
@@ -44,6 +46,7 @@ PATIENCE = 30_000
 
 SCREENSHOTS = PROJECT / ".local" / "browser"
 DAG_ID = "tidepool_normal_upload"
+CONN_ID = "tidepool_default"
 
 BATCHES = 3
 """Batches of the sample that are staged: as many as it takes to look at lists."""
@@ -104,6 +107,17 @@ def stack(chromium: str) -> Iterator[Stack]:
         stack.enter_context(airflow.running())
         airflow.unpause(DAG_ID)
         yield Stack(home, airflow, roles)
+
+
+@pytest.fixture
+def connected(stack: Stack) -> None:
+    """Make the connection, if the tests of the first steps have not."""
+    if stack.airflow.request("GET", f"/api/v2/connections/{CONN_ID}").ok:
+        return
+    connection = simulator_connection(stack.roles["base_url"])
+    body = {**connection, "connection_id": CONN_ID, "extra": json.dumps(connection["extra"])}
+    made = stack.airflow.request("POST", "/api/v2/connections", body)
+    assert made.ok, made.text
 
 
 @pytest.fixture(scope="session")

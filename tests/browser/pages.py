@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from playwright.sync_api import Locator, Page
 
 
@@ -108,6 +110,25 @@ class TriggerForm:
 
     def trigger(self) -> None:
         self.dialog.get_by_role("button", name="Trigger").last.click()
+
+
+class BackfillForm(TriggerForm):
+    """The same dialog for a range of dates."""
+
+    def __init__(self, page: Page, dag_id: str) -> None:
+        super().__init__(page, dag_id)
+        self.dialog.get_by_text("Run this Dag for a range of dates").click()
+
+    def dates(self, *days: date) -> None:
+        """Write both ends of the range, each at midnight UTC."""
+        for number, day in enumerate(days):
+            self.dialog.get_by_test_id("datetime-input").nth(number).click()
+            self.page.get_by_placeholder("YYYY/MM/DD").locator("visible=true").fill(f"{day:%Y/%m/%d}")
+            self.page.get_by_placeholder("HH:mm").locator("visible=true").fill("00:00")
+            self.dialog.get_by_text("Date Range").click()
+
+    def run(self) -> None:
+        self.dialog.get_by_role("button", name="Run Backfill").click()
 
 
 class RequiredActions:

@@ -8,13 +8,12 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
+from tests.browser.conftest import ADMIN, CONN_ID, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tests.browser.pages import ConnectionsPage, TriggerForm
 from tidepool_ingest.sample import SAMPLE_USERS
 from tidepool_ingest.sample.checker.check import check
 from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
 
-CONN_ID = "tidepool_default"
 RUN_SECONDS = 180
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
@@ -11,22 +10,10 @@ from playwright.sync_api import expect
 from tests.airflow.conftest import readings, stage
 from tests.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tests.browser.pages import RequiredActions, TriggerForm
-from tests.browser.test_first_steps import CONN_ID, RUN_SECONDS, new_run, runs
-from tidepool_airflow.local.connection import simulator_connection
+from tests.browser.test_first_steps import RUN_SECONDS, new_run, runs
 from tidepool_ingest.ledger.sessions import Session
 
 DEVICE = "to-decide-about"
-
-
-@pytest.fixture
-def connected(stack: Stack) -> None:
-    """Make the connection, if the tests of the first steps have not."""
-    if stack.airflow.request("GET", f"/api/v2/connections/{CONN_ID}").ok:
-        return
-    connection = simulator_connection(stack.roles["base_url"])
-    body = {**connection, "connection_id": CONN_ID, "extra": json.dumps(connection["extra"])}
-    made = stack.airflow.request("POST", "/api/v2/connections", body)
-    assert made.ok, made.text
 
 
 def spoilt(stack: Stack) -> Session | None:
