@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, text
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import (
@@ -15,6 +17,8 @@ from tidepool_ingest.ledger import (
     Upload,
     Wanted,
 )
+from tidepool_ingest.ledger.schema import batches as batches_table
+from tidepool_ingest.ledger.uploads import needs_a_person
 
 
 def noted(ledger: Ledger, number: int, state: BatchState = BatchState.PLANNED, **values: Any) -> int:
@@ -130,3 +134,17 @@ def test_what_needs_a_person(ledger: Ledger, state: BatchState, reason: str | No
 
 def test_a_page_tells_no_person_device_or_folder() -> None:
     assert not {"user_id", "device_id", "folder", "batch_id", "connection"} & set(Upload.__annotations__)
+
+
+def test_sqlite_finds_what_needs_a_person_by_its_reason(tmp_path: Path) -> None:
+    """By the states it would go through nearly all batches, at each visit of the page."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.migrate()
+    asked = select(batches_table.c.id).where(needs_a_person())
+    query = asked.compile(ledger.database.engine, compile_kwargs={"literal_binds": True})
+
+    with ledger.database.reading() as connection:
+        (plan,) = connection.execute(text(f"EXPLAIN QUERY PLAN {query}")).scalars(3)
+    ledger.close()
+
+    assert "USING INDEX ix_batches_reason" in plan
