@@ -13,5 +13,8 @@ ACTION_DAG: Final = "tidepool_action"
 DAG_OF_TYPE: Final = {"normal": UPLOAD_DAG, "continuous": "tidepool_continuous_upload"}
 """Which DAG uploads batches of a type of data set."""
 
+BATCH_GROUP: Final = "batch"
+"""The task group of the upload DAGs in which a plan's batches, or packs of them, are uploaded."""
+
 RECONCILE_DAG: Final = "tidepool_reconcile"
 """Brings to an end what uploads have left unfinished."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from tidepool_airflow.dag_ids import BATCH_GROUP
 from tidepool_airflow.retry import RETRY_POLICY
 
 if TYPE_CHECKING:
@@ -91,9 +92,11 @@ def origin_of(context: Mapping[str, Any]) -> TaskOrigin:
     from tidepool_ingest.ledger import TaskOrigin
 
     task_instance = context["ti"]
+    # By this the uploads page leads to a task of the group `batch`; one of another group has other numbers.
+    in_group = task_instance.task_id.startswith(f"{BATCH_GROUP}.")
     return TaskOrigin(
         dag_id=task_instance.dag_id,
         run_id=task_instance.run_id,
-        map_index=task_instance.map_index,
+        map_index=task_instance.map_index if in_group else None,
         try_number=task_instance.try_number,
     )

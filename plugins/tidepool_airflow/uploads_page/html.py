@@ -11,7 +11,7 @@ from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tidepool_airflow.addresses import PREFIX
-from tidepool_airflow.dag_ids import DAG_OF_TYPE
+from tidepool_airflow.dag_ids import BATCH_GROUP, DAG_OF_TYPE
 from tidepool_airflow.uploads_page.chart import BAR, HEIGHT
 from tidepool_ingest.ledger import BatchState, What
 from tidepool_ingest.privacy import short_hash
@@ -84,7 +84,7 @@ class Links:
         run = f"{self.airflow}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
         if map_index is None or map_index < 0 or dag_id not in DAG_OF_TYPE.values():
             return run
-        return f"{run}/tasks/batch.upload/mapped/{map_index}"
+        return f"{run}/tasks/{BATCH_GROUP}.upload/mapped/{map_index}"
 
 
 def html(template: str, **values: Any) -> str:
