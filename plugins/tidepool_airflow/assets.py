@@ -1,4 +1,8 @@
-"""The assets: what has landed in staging, and what became visible in Tidepool."""
+"""The assets: what has landed in staging, and what became visible in Tidepool.
+
+Their schemes begin with ``x-``: for any other Airflow asks every provider's code, boto3 among it, whether it
+knows better how to write the address, each time a DAG file is parsed.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,12 @@ if TYPE_CHECKING:
 
 STAGED = Asset(
     name="tidepool_staged",
-    uri="tidepool-staging://manifests",
+    uri="x-tidepool-staging://manifests",
     watchers=[AssetWatcher(name="manifests", trigger=ManifestTrigger(settings.watch_seconds()))],
 )
 """Manifests in staging. The triggerer looks out for new ones while a DAG that goes by it is not paused."""
 
-UPLOADS = Asset(name="tidepool_uploads", uri="tidepool://uploads")
+UPLOADS = Asset(name="tidepool_uploads", uri="x-tidepool://uploads")
 """What to give as ``schedule`` of a DAG that runs after each run in which something became visible."""
 
 UPLOADS_OF_A_RUN = AssetAlias(name="tidepool_uploads_of_a_run")

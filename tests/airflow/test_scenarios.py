@@ -1,7 +1,7 @@
 """What may happen to an upload under a real scheduler on PostgreSQL: each record is visible once after all.
 
-Time constants of the upload are shortened in the processes of this Airflow, by a ``sitecustomize`` module
-that every Python on its path imports first; nothing else differs from ``make up``.
+Time constants of the upload are shortened, see :mod:`tests.airflow.runs_of_a_day`; nothing else differs from
+``make up``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -25,6 +24,7 @@ import requests
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
 from tests.airflow.ports import free_port
+from tests.airflow.runs_of_a_day import CHUNK_RECORDS, UPLOAD, RunsOfADay, install, quick, slow_posts
 from tidepool_airflow.local.airflow_parts import LocalAirflow
 from tidepool_airflow.local.connection import simulator_connection
 from tidepool_airflow.local.home import LocalHome
@@ -33,77 +33,18 @@ from tidepool_airflow.local.simulator import simulator
 from tidepool_ingest.sample.checker.check import check
 from tidepool_ingest.simulator import Fault
 
-UPLOAD = "batch.upload"
 RECORDS = 400
-CHUNK_RECORDS = 10
 FIRST_DAY = date(2024, 5, 1)
 
-SHORT = """
-from tidepool_ingest.upload import timing
 
-timing.USUAL = timing.Timing(
-    request=6.0, doubt=3.0, lease=12.0, close_turn=30.0, visible_wait=5.0, visible_poll=0.5
-)
-"""
-"""What each Python of this Airflow runs first."""
-
-QUICK = {
-    "TIDEPOOL_RETRIES": "4",
-    "TIDEPOOL_RETRY_SECONDS": "2",
-    # A worker that is lost is noticed after seconds, not after five minutes.
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-}
-
-
-class Scene:
+class Scene(RunsOfADay):
     """One batch of one day, and what is done to its run."""
 
     def __init__(self, deployment: Deployment, number: int) -> None:
-        self.deployment = deployment
-        self.day = FIRST_DAY + timedelta(days=number)
+        super().__init__(deployment, FIRST_DAY + timedelta(days=number))
         self.device = f"device-{number}"
         records = readings(RECORDS, device=self.device, day=self.day)
         stage(deployment.home.staging, records, day=self.day, batch=f"scene-{number}", device=self.device)
-
-    def install(self, *faults: Fault) -> None:
-        url = f"{self.deployment.roles['base_url']}/simulator/faults"
-        given = [fault.model_dump(mode="json") for fault in faults]
-        requests.post(url, json=given, timeout=30).raise_for_status()
-
-    def trigger(self, **more: Any) -> str:
-        conf = {"first_day": str(self.day), "chunk_records": CHUNK_RECORDS, **more.pop("conf", {})}
-        run = self.deployment.post("/dagRuns", {"logical_date": None, "conf": conf, **more})
-        return str(run["dag_run_id"])
-
-    def until_uploading(self, run_id: str) -> dict[str, Any]:
-        """Wait until some chunks of the run's batch are at Tidepool; return its upload's task instance."""
-        give_up = time.monotonic() + RUN_SECONDS
-        while True:
-            self.deployment.airflow.check()
-            running = [
-                one for one in self.deployment.task_instances(run_id, UPLOAD) if one["state"] == "running"
-            ]
-            if running and self._chunks() >= 4:
-                return running[0]
-            assert time.monotonic() < give_up, self.deployment.states(run_id)
-            time.sleep(0.1)
-
-    def _chunks(self) -> int:
-        mine = {one.batch for one in self.deployment.sessions() if one.day == self.day}
-        with self.deployment.ledger() as ledger:
-            return sum(
-                len(ledger.data_sets.chunks_of(data_set.id))
-                for data_set in ledger.data_sets.of_batches(sorted(mine))
-            )
-
-    def ended(self, run_id: str) -> str:
-        give_up = time.monotonic() + RUN_SECONDS
-        while (state := self.deployment.get(f"/dagRuns/{run_id}")["state"]) in ("queued", "running"):
-            self.deployment.airflow.check()
-            assert time.monotonic() < give_up, self.deployment.states(run_id)
-            time.sleep(0.5)
-        return str(state)
 
     def clear(self, run_id: str) -> None:
         self.deployment.post(
@@ -135,15 +76,11 @@ def deployment() -> Iterator[Deployment]:
     with tempfile.TemporaryDirectory(prefix="tidepool-scenes-") as made, ExitStack() as stack:
         home = LocalHome(Path(made))
         home.staging.mkdir(parents=True, exist_ok=True)
-        first = home.folder / "first"
-        first.mkdir()
-        (first / "sitecustomize.py").write_text(SHORT)
         databases = stack.enter_context(postgresql(home.postgresql))
         roles = stack.enter_context(simulator(home))
         environment = home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases)
-        path = os.pathsep.join(filter(None, [str(first), environment.get("PYTHONPATH", "")]))
-        settings = {**environment, **QUICK, "PYTHONPATH": path}
         port = free_port()
+        settings = quick(environment, home.folder / "first")
         airflow = LocalAirflow(settings, home.folder / "logs", port)
         stack.enter_context(airflow.running())
         airflow.unpause(DAG_ID)
@@ -151,16 +88,13 @@ def deployment() -> Iterator[Deployment]:
 
 
 @pytest.fixture
-def slow_posts(deployment: Deployment) -> Iterator[None]:
-    """Let each chunk take long enough that something can happen to the upload meanwhile."""
-    url = f"{deployment.roles['base_url']}/simulator/faults"
-    fault = Fault.slow(0.6, "post").model_dump(mode="json")
-    requests.post(url, json=fault, timeout=30).raise_for_status()
+def slowly(deployment: Deployment) -> Iterator[None]:
+    install(deployment, slow_posts())
     yield
-    requests.delete(url, timeout=30).raise_for_status()
+    requests.delete(f"{deployment.roles['base_url']}/simulator/faults", timeout=30).raise_for_status()
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slow_posts")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slowly")]
 
 
 def test_a_worker_is_lost(deployment: Deployment) -> None:
@@ -181,7 +115,7 @@ def test_a_worker_is_lost(deployment: Deployment) -> None:
 
 def test_a_task_is_killed(deployment: Deployment) -> None:
     scene = Scene(deployment, 2)
-    scene.install(Fault.lost_answer("post", skip=3))
+    install(deployment, Fault.lost_answer("post", skip=3))
     run_id = scene.trigger()
 
     psutil.Process(scene.until_uploading(run_id)["pid"]).send_signal(signal.SIGKILL)

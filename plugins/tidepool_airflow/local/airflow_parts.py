@@ -59,7 +59,8 @@ class LocalAirflow:
     It runs what somebody triggers and nothing by itself, unless it is told to. Whoever can reach the port is
     its admin unless there are accounts, so it listens on loopback only.
 
-    :param environment: see :meth:`~tidepool_airflow.local.home.LocalHome.environment`.
+    :param environment: see :meth:`~tidepool_airflow.local.home.LocalHome.environment`; what it says of
+        Airflow's own settings wins over what is usual here.
     :param logs: folder for the parts' output.
     :param port: of the web UI and the API.
     :param accounts: who may sign in, an admin first; without any nobody has to.
@@ -79,7 +80,6 @@ class LocalAirflow:
         self.logs = logs
         self._accounts = accounts
         self.settings = {
-            **environment,
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__WORKERS": "1",
@@ -90,6 +90,7 @@ class LocalAirflow:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": str(not accounts),
             "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(by_itself),
+            **environment,
         }
         if accounts:
             named = ",".join(f"{one.name}:{one.role}" for one in accounts)
@@ -177,7 +178,7 @@ class LocalAirflow:
 
     def _start(self, part: str) -> None:
         self.parts[part] = LocalProcess(
-            _airflow(part, *PARTS[part]), environment=self._environment, log=self._log(part)
+            airflow_command(part, *PARTS[part]), environment=self._environment, log=self._log(part)
         )
 
     def _migrate(self) -> None:
@@ -185,7 +186,7 @@ class LocalAirflow:
         # To its end in any case: SQLite has no way back from a migration that stopped halfway.
         with log.open("ab") as output, uninterrupted():
             ended = subprocess.run(
-                _airflow("db", "migrate"),
+                airflow_command("db", "migrate"),
                 check=False,
                 env=self._environment,
                 stdout=output,
@@ -222,5 +223,6 @@ class LocalAirflow:
         return self.logs / f"{part}.log"
 
 
-def _airflow(*arguments: str) -> tuple[str, ...]:
+def airflow_command(*arguments: str) -> tuple[str, ...]:
+    """Return the command that runs Airflow's own, in this Python."""
     return (sys.executable, "-m", "airflow", *arguments)
