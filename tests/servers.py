@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.airflow.ports import free_port, is_open
 from tidepool_airflow.local.processes import LocalProcess, end
@@ -44,3 +49,40 @@ def s3_server(log: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
     with serving(command, port, log):
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def google_server(log: Path, bucket: str) -> Iterator[str]:
+    """Run a Google Cloud Storage that keeps everything in memory, and return its address.
+
+    The test is skipped where its packages are not installed. This server cannot end an upload that has begun
+    (501), which its client tries again for a minute.
+    """
+    # Asked by gRPC for the kind of a bucket, which it is otherwise, this server never answers.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    for package in ("gcp_storage_emulator", "gcsfs", "airflow.providers.google"):
+        pytest.importorskip(package, reason=f"{package} is not installed: staging on gs:// was not tested")
+    port = free_port()
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1", "--in-memory"]
+    with serving([*command, "--port", str(port), "--default-bucket", bucket], port, log):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def azure_server(log: Path) -> Iterator[str]:
+    """Run an Azure Blob Storage that keeps everything in memory, and return its connection string.
+
+    The test is skipped where its packages are not installed.
+    """
+    for package in ("adlfs", "airflow.providers.microsoft.azure"):
+        pytest.importorskip(package, reason=f"{package} is not installed: staging on abfs:// was not tested")
+    program = shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("azurite-blob is not installed (npm package azurite): staging on abfs:// was not tested")
+    port = free_port()
+    account, key = "practice", base64.b64encode(b"a key of nobody").decode()
+    command = [program, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence"]
+    environment = {**os.environ, "AZURITE_ACCOUNTS": f"{account}:{key}"}
+    with serving([*command, "--skipApiVersionCheck", "--disableTelemetry"], port, log, environment):
+        endpoint = f"BlobEndpoint=http://127.0.0.1:{port}/{account}"
+        yield f"DefaultEndpointsProtocol=http;AccountName={account};AccountKey={key};{endpoint}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
+from tests.staging.conftest import BucketFile
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.staging import storage
 from tidepool_ingest.staging.errors import BatchError
@@ -28,6 +29,11 @@ def write_and_stop(path: UPath, content: bytes) -> None:
     with storage.WholeFileWriter(path) as file:
         file.write(content)
         raise RuntimeError("stop")
+
+
+def write_all(path: UPath, content: bytes) -> None:
+    with storage.WholeFileWriter(path) as file:
+        file.write(content)
 
 
 def test_a_file_is_read_in_blocks_and_hashed(root: UPath) -> None:
@@ -116,6 +122,31 @@ def test_a_multi_part_upload_given_up_never_appears(bucket: UPath) -> None:
         write_and_stop(bucket / "big", b"x" * 20_000_000)
     gc.collect()  # a file object that is still open would be completed now
     assert bucket.fs.objects.get((bucket / "big").path) is None
+
+
+def refuse(*_: object) -> None:
+    raise ConnectionError("the store is gone")
+
+
+def test_an_upload_that_cannot_even_be_given_up_never_appears(
+    bucket: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BucketFile, "discard", refuse)
+    with pytest.raises(RuntimeError, match="stop"):
+        write_and_stop(bucket / "half", b"half")
+    gc.collect()
+    assert bucket.fs.objects.get((bucket / "half").path) is None
+
+
+def test_an_upload_that_cannot_be_completed_is_given_up(
+    bucket: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up = []
+    monkeypatch.setattr(BucketFile, "_upload_chunk", refuse)
+    monkeypatch.setattr(BucketFile, "discard", lambda file: given_up.append(file.path))
+    with pytest.raises(BatchError, match="staging-unwritable"):
+        write_all(bucket / "half", b"half")
+    assert given_up == [(bucket / "half").path]
 
 
 def test_local_files_are_private(tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from tidepool_ingest.staging.storage import filesystem
 
 PORT_MAX = 65_535
 
+_NO_LOGIN = ("s3", "gs")
+"""Storages whose URLs have no ``@`` but the one behind an Airflow connection's id."""
+
 
 def port(text: str) -> int:
     """Read a TCP port, 0 for any free one."""
@@ -60,6 +63,13 @@ def place(text: str) -> UPath:
 
     :raises BatchError: ``staging-unreachable``.
     """
+    scheme, _, rest = text.partition("://")
+    if scheme in _NO_LOGIN and "@" in rest.partition("/")[0]:
+        raise BatchError(
+            "staging-unreachable",
+            detail="it names an Airflow connection, which is not known here: leave `<connection>@` out, and "
+            "set the storage's own environment variables",
+        )
     try:
         path = UPath(text)
     except ValueError:

@@ -40,6 +40,9 @@ SHARED_FOLDER = 0o777
 
 _LOCAL_PROTOCOLS = ("", "file", "local")
 
+_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
+"""Storages without folders. Asked to make one, they would make the bucket of a misspelt address."""
+
 CHANGE_MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 """What the storages of fsspec call the thing that changes when a file does."""
 
@@ -169,10 +172,10 @@ def make_folder(path: UPath, mode: int = PRIVATE_FOLDER) -> None:
     """
     with writing():
         local = local_path(path)
-        if local is None:
-            filesystem(path).makedirs(path.path, exist_ok=True)
-        else:
+        if local is not None:
             local.mkdir(mode=mode, parents=True, exist_ok=True)
+        elif path.protocol not in _OBJECT_STORES:
+            filesystem(path).makedirs(path.path, exist_ok=True)
 
 
 def remove_file(path: UPath) -> None:
@@ -257,10 +260,10 @@ class WholeFileWriter:
             self._give_up()
 
     def _publish(self) -> None:
-        if self._part is None or self._local is None:
-            self._file.close()
-            return
         try:
+            if self._part is None or self._local is None:
+                self._file.close()
+                return
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -276,9 +279,10 @@ class WholeFileWriter:
                 self._file.close()
                 self._part.unlink(missing_ok=True)
                 return
-            if isinstance(self._file, AbstractBufferedFile):  # closing it would complete the upload
-                self._file.discard()
+            if isinstance(self._file, AbstractBufferedFile):
+                # Closing it, as its end would do too, would complete the upload.
                 self._file.closed = True
+                self._file.discard()
             else:
                 self._file.close()
                 filesystem(self._path).rm_file(self._path.path)
