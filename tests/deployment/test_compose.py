@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import PROJECT
 from tests.deployment.conftest import Compose, environment, filled
 
-ONE_SHOT = {"airflow-init", "sample"}
+ONE_SHOT = {"airflow-init", "sample", "store-sample"}
 """Services that end by themselves."""
 
 DATA_SERVICES = {"airflow-apiserver", "airflow-worker", "simulator", "sample"}
@@ -40,6 +40,7 @@ def test_runs_all_of_airflow_with_its_stores(compose: Compose) -> None:
     assert set(compose.services) == {
         "postgres", "redis", "airflow-init", "airflow-apiserver", "airflow-scheduler",
         "airflow-dag-processor", "airflow-triggerer", "airflow-worker", "simulator", "sample",
+        "store", "store-sample",
     }  # fmt: skip
     commands = {name: service.get("command") for name, service in airflow(compose).items()}
     del commands["airflow-init"]
@@ -128,7 +129,7 @@ def test_nothing_runs_as_root_or_may_become_it(compose: Compose) -> None:
 
 def test_practice_is_a_profile_that_nothing_else_needs(compose: Compose) -> None:
     practice = {name for name, service in compose.services.items() if service.get("profiles")}
-    assert practice == {"simulator", "sample"}
+    assert practice == {"simulator", "sample", "store", "store-sample"}
     for name in compose.services.keys() - practice:
         assert not practice & compose.services[name].get("depends_on", {}).keys(), name
 
@@ -142,7 +143,7 @@ def test_simulator_shares_the_network_of_the_worker(compose: Compose) -> None:
 
 
 def test_simulator_knows_no_secret(compose: Compose) -> None:
-    for name in ("simulator", "sample"):
+    for name in ("simulator", "sample", "store-sample"):
         assert [variable for variable, _ in environment(compose.services[name])] == [
             "CONNECTION_CHECK_MAX_COUNT"
         ]
