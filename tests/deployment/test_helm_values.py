@@ -1,0 +1,205 @@
+"""The values for the official Helm chart: the settings of the compose file, and no secret.
+
+There is no cluster and no chart here. What is checked is what can be: the keys against a list, Airflow's own
+settings against Airflow's options, what is shared against the compose file, the secrets against the manual.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import PROJECT
+from tests.deployment.conftest import Compose, environment, filled
+from tests.deployment.test_airflow_settings import airflow_pin, airflow_settings, options, pins
+
+KNOWN = {
+    "airflowVersion": None,
+    "apiSecretKeySecretName": None,
+    "apiServer": {"resources"},
+    "config": None,
+    "createUserJob": {"defaultUser"},
+    "dagProcessor": {"enabled", "resources"},
+    "dags": {"persistence", "gitSync"},
+    "data": {"metadataSecretName"},
+    "defaultAirflowRepository": None,
+    "defaultAirflowTag": None,
+    "env": None,
+    "executor": None,
+    "extraEnvFrom": None,
+    "fernetKeySecretName": None,
+    "gid": None,
+    "jwtSecretName": None,
+    "migrateDatabaseJob": {"args"},
+    "postgresql": {"enabled"},
+    "redis": {"enabled"},
+    "scheduler": {"resources"},
+    "securityContexts": {"pod", "containers"},
+    "statsd": {"enabled"},
+    "triggerer": {"enabled", "persistence", "resources"},
+    "uid": None,
+    "workers": {"resources"},
+}
+"""Keys of the chart, and those below them, as its documentation has them."""
+
+BY_THE_CHART = {
+    "AIRFLOW__CORE__EXECUTOR",
+    "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+    "AIRFLOW__CORE__FERNET_KEY",
+    "AIRFLOW__API_AUTH__JWT_SECRET",
+    "AIRFLOW__API__SECRET_KEY",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST",
+}
+"""What the chart sets by itself, from its own keys and the secrets that are named."""
+
+OTHERWISE_HERE = {"AIRFLOW__API__BASE_URL", "TIDEPOOL_STAGING_ROOT"}
+"""What each deployment sets for itself."""
+
+CONNECTIONS = "tidepool-airflow-connections"
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((PROJECT / "deploy" / "helm-values.yaml").read_text())
+    return content
+
+
+def configured(values: dict[str, Any]) -> dict[str, str]:
+    return {
+        f"AIRFLOW__{section}__{key}".upper(): str(value)
+        for section, content in values["config"].items()
+        for key, value in content.items()
+    }
+
+
+def given(values: dict[str, Any]) -> dict[str, str]:
+    names = [one["name"] for one in values["env"]]
+    assert len(set(names)) == len(names)
+    return {one["name"]: one["value"] for one in values["env"]}
+
+
+def named_secrets(manual: str) -> dict[str, set[str]]:
+    """Return the secrets that the manual's commands make, and the keys of each."""
+    made = re.findall(r"create secret generic (\S+)((?: \\\n)?(?:\s+--from-literal=[^\n]*)+)", manual)
+    return {name: set(re.findall(r"--from-literal=([A-Za-z_-]+)=", given)) for name, given in made}
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for one in value.values():
+            yield from texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from texts(one)
+    else:
+        yield str(value)
+
+
+def test_keys_are_those_of_the_chart(values: dict[str, Any]) -> None:
+    assert values.keys() == KNOWN.keys()
+    for name, below in KNOWN.items():
+        if below is not None:
+            assert values[name].keys() <= below, name
+
+
+def test_image_is_the_one_of_the_compose_file(values: dict[str, Any], compose: Compose) -> None:
+    repository, _, tag = compose.services["airflow-worker"]["image"].partition(":")
+    assert values["defaultAirflowRepository"].rpartition("/")[2] == repository
+    assert values["defaultAirflowTag"] == tag
+    assert values["airflowVersion"] == airflow_pin()
+
+
+def test_executor_can_be_loaded(values: dict[str, Any]) -> None:
+    from airflow.executors.executor_loader import ExecutorLoader
+
+    module, _, name = ExecutorLoader.executors[values["executor"]].rpartition(".")
+    assert hasattr(import_module(module), name)
+    assert "apache-airflow-providers-cncf-kubernetes" in pins()
+
+
+def test_every_setting_is_an_option_of_airflow(values: dict[str, Any]) -> None:
+    known = options()
+    for section, content in values["config"].items():
+        for key in content:
+            assert (section, key) in known, f"{section}.{key}"
+
+
+def test_settings_of_airflow_are_those_of_the_compose_file(values: dict[str, Any], compose: Compose) -> None:
+    theirs = {
+        name: filled(value).lower()
+        for name, value in airflow_settings(compose).items()
+        if not name.startswith(("AIRFLOW__CELERY", *BY_THE_CHART, *OTHERWISE_HERE))
+    }
+    ours = {name: value.lower() for name, value in configured(values).items()}
+
+    assert len(theirs) == 3
+    assert theirs.items() <= ours.items()
+    added = ours.keys() - theirs.keys() - OTHERWISE_HERE
+    assert all(name.startswith("AIRFLOW__LOGGING__REMOTE_") for name in added)
+
+
+def test_settings_of_the_project_are_those_of_the_compose_file(
+    values: dict[str, Any], compose: Compose
+) -> None:
+    worker = dict(environment(compose.services["airflow-worker"]))
+    theirs = {name: filled(value or "") for name, value in worker.items() if name.startswith("TIDEPOOL_")}
+    del theirs["TIDEPOOL_LEDGER"]  # among the secrets
+    ours = given(values)
+
+    assert ours.keys() == theirs.keys()
+    assert {name for name in ours if ours[name] != theirs[name]} == OTHERWISE_HERE & ours.keys()
+
+
+def test_pool_is_made_as_in_the_compose_file(values: dict[str, Any], compose: Compose) -> None:
+    init = compose.services["airflow-init"]
+    slots = filled(str(dict(environment(init))["POOL_SLOTS"]))
+    theirs = filled(init["command"][-1]).replace('"$POOL_SLOTS"', slots).splitlines()
+
+    program = values["migrateDatabaseJob"]["args"][-1].splitlines()
+    assert program == theirs[:2]
+    assert "airflow users create" in theirs[2]
+    assert values["createUserJob"]["defaultUser"]["enabled"] is False
+
+
+def test_secrets_are_named_and_the_manual_makes_them(values: dict[str, Any], manual: str) -> None:
+    made = named_secrets(manual)
+    assert made == {
+        values["data"]["metadataSecretName"]: {"connection"},
+        values["fernetKeySecretName"]: {"fernet-key"},
+        values["apiSecretKeySecretName"]: {"api-secret-key"},
+        values["jwtSecretName"]: {"jwt-secret"},
+        CONNECTIONS: {
+            "AIRFLOW_CONN_TIDEPOOL_LEDGER", "TIDEPOOL_LEDGER", "AIRFLOW_CONN_STAGING_STORE",
+        },
+    }  # fmt: skip
+    assert yaml.safe_load(values["extraEnvFrom"]) == [{"secretRef": {"name": CONNECTIONS}}]
+
+
+def test_no_secret_has_a_value(values: dict[str, Any]) -> None:
+    for text in texts(values):
+        assert not re.search(r"://[^/\s]*:[^/\s]*@", text), "an address with a password"
+        assert not re.search(r"[A-Za-z0-9_-]{40,}", text.replace("airflow.providers.", "")), "a long secret"
+    assert not [name for name in given(values) if name.endswith(("PASSWORD", "SECRET", "KEY"))]
+
+
+def test_root_and_logs_go_through_the_connection_that_is_given(values: dict[str, Any]) -> None:
+    assert given(values)["TIDEPOOL_STAGING_ROOT"].startswith("s3://staging_store@")
+    assert values["config"]["logging"]["remote_log_conn_id"] == "staging_store"
+
+
+def test_nothing_runs_as_root_or_without_limits(values: dict[str, Any]) -> None:
+    pod, containers = values["securityContexts"]["pod"], values["securityContexts"]["containers"]
+    assert (values["uid"], values["gid"]) == (50000, 0)
+    assert pod["runAsNonRoot"] is True
+    assert pod["runAsUser"] == values["uid"]
+    assert containers == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    for name in ("apiServer", "scheduler", "dagProcessor", "triggerer", "workers"):
+        for kind in ("requests", "limits"):
+            assert values[name]["resources"][kind].keys() == {"cpu", "memory"}, name
