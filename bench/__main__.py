@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bench.ledger import HEADINGS as LEDGER_HEADINGS
+from bench.ledger import measure_ledger
 from bench.packs import HEADINGS as PACK_HEADINGS
 from bench.packs import measure_packs
 from bench.preparing import measure_preparing
@@ -23,19 +25,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure validation and preparation beside json.loads (CPU time, best of several "
-        "rounds), sending in parallel beside one after the other, "
-        "packs of small batches, finding silent devices, and the uploads "
-        "page's queries.",
+        "rounds), sending in parallel beside one after the other, packs of small batches, finding silent "
+        "devices, the uploads page's queries, and plans with a large ledger.",
     )
     parser.add_argument("file", nargs="?", type=Path, help="gzipped NDJSON of one device (default: made up)")
     parser.add_argument("--quick", action="store_true", help="leave out the file of five million records")
     parser.add_argument(
-        "--only", choices=["prepare", "send", "packs", "silence", "page"], help="measure only this"
+        "--only", choices=["prepare", "send", "packs", "silence", "page", "ledger"], help="measure only this"
     )
     options = parser.parse_args()
     if options.only in (None, "page"):
         print_rows(VISIT_HEADINGS, measure_uploads_page())
-    if options.only == "page":
+    if options.only in (None, "ledger"):
+        print_rows(LEDGER_HEADINGS, list(measure_ledger()))
+    if options.only in ("page", "ledger"):
         return
     if options.only in (None, "packs"):
         print_rows(PACK_HEADINGS, measure_packs())

@@ -94,18 +94,20 @@ def measure_uploads_page() -> list[tuple[object, ...]]:
     return rows
 
 
-def fill(ledger: Ledger, uploads: int = UPLOADS) -> None:
+def fill(ledger: Ledger, uploads: int = UPLOADS, *, details: bool = True) -> None:
     """Write a ledger's worth of uploads.
 
     :param ledger: an empty one.
     :param uploads: how many.
+    :param details: whether to write their chunks and days too.
     """
     numbers = range(1, uploads + 1)
     begun = [number for number in numbers if _state(number)[0] in (BatchState.VERIFIED, BatchState.UPLOADING)]
     _write(ledger, batches, (_batch(number) for number in numbers))
     _write(ledger, data_sets, (_data_set(number) for number in begun))
-    _write(ledger, chunks, (_chunk(number, index) for number in begun for index in range(CHUNKS)))
-    _write(ledger, batch_days, (_day(number, ago) for number in numbers for ago in range(DAYS_EACH)))
+    if details:
+        _write(ledger, chunks, (_chunk(number, index) for number in begun for index in range(CHUNKS)))
+        _write(ledger, batch_days, (_day(number, ago) for number in numbers for ago in range(DAYS_EACH)))
     with ledger.database.engine.connect() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("ANALYZE"))  # autovacuum would do it within a minute

@@ -21,6 +21,7 @@ STOREYS = (
     {"", "errors", "privacy"},
     {"model", "ledger", "tidepool", "staging", "options", "window"},
     {"simulator", "staged_batch", "guards", "sample"},
+    {"ready"},
     {"packs", "plan", "prepare", "upload", "report", "counts", "silence", "remedies", "offers"},
     {"reconcile", "comparison", "erasing"},
     {"cli"},

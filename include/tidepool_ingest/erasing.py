@@ -127,6 +127,7 @@ class Erasing:
 
     def _remove(self, found: Found, feeds: list[Lease]) -> None:
         self._person.erase_digests(list(self._addresses(found)))
+        self._person.erase_manifests()
         for folder in found.folders:
             _ensure(feeds)
             remove_folder(folder)

@@ -7,7 +7,9 @@ trying out integration first never hides work from production.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 from upath import UPath
@@ -16,17 +18,10 @@ from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchRow, BatchState, FoundBatch, Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.staged_batch import (
-    ApiHostOf,
-    check_digests,
-    folder_of,
-    label_of,
-    read_batch,
-    unreadable_key,
-)
-from tidepool_ingest.staging.batches import BatchFolder, Ignored, days_with_batches, find_batches
+from tidepool_ingest.ready import readers_at_work, ready_batches
+from tidepool_ingest.staged_batch import ApiHostOf, check_digests, folder_of, unreadable_key
+from tidepool_ingest.staging.batches import BatchFolder, Ignored, days, days_with_batches, find_marked
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import read_manifest
 from tidepool_ingest.window import Window
 
 MAX_BATCHES_A_RUN = 20_000
@@ -103,12 +98,15 @@ def plan_run(
     """
     plan = Plan(window)
     ignored = Ignored()
-    folders = find_batches(root, window.first_day, window.last_day, ignored)
-    found = [_found(folder, ledger, api_host_of) for folder in folders if _wanted(folder, options)]
-    known = _known(found, ledger)
+    folders = find_marked(root, window.first_day, window.last_day, ignored)
+    wanted = (one for one in folders if _wanted(one.folder, options))
+    with readers_at_work() as readers:
+        found = list(ready_batches(wanted, ledger, api_host_of, readers))
+        known = _known(found, ledger)
+        told_apart = list(_told_apart(root, found, known, ledger, readers))
     taken: set[Identity] = set()
     taken_up: list[FoundBatch] = []
-    for batch in _told_apart(root, found, known, ledger):
+    for batch in told_apart:
         identity = _identity(batch)
         if batch.data_set_type != data_set_type:
             plan.other_type += 1
@@ -116,16 +114,24 @@ def plan_run(
             plan.done += 1
         elif identity in taken:
             plan.same_content += 1
-        elif len(plan.batches) >= MAX_BATCHES_A_RUN:
+        elif len(taken_up) >= MAX_BATCHES_A_RUN:
             plan.left_for_next_run += 1
         else:
             taken.add(identity)
-            plan.batches.append(ledger.batches.note(batch).id)
             taken_up.append(batch)
+    plan.batches = [row.id for row in ledger.batches.note_all(taken_up)]
     plan.older_than_uploaded = _older_than_uploaded(taken_up, ledger)
     plan.ignored = dict(ignored.counts)
-    plan.days_outside = [str(day) for day in days_with_batches(root) if day not in window]
+    plan.days_outside = [str(day) for day in _days_outside(root, window, ledger)]
     return plan
+
+
+def _days_outside(root: UPath, window: Window, ledger: Ledger) -> list[date]:
+    """Return the days outside a window that hold ready batches; of those in the ledger that is known."""
+    known = set(ledger.batches.days())
+    outside = [day for day in days(root) if day not in window]
+    looked_into = days_with_batches(root, [day for day in outside if day not in known])
+    return sorted({*looked_into, *known.intersection(outside)})
 
 
 def _is_done(state: BatchState, options: RunOptions) -> bool:
@@ -151,13 +157,13 @@ def _known(found: list[FoundBatch], ledger: Ledger) -> dict[Identity, BatchRow]:
 
 def _older_than_uploaded(batches: list[FoundBatch], ledger: Ledger) -> int:
     """Count the batches that were staged before something that is verified of their device."""
-    newest = {
-        (host, *device): day
-        for host in {batch.api_host for batch in batches}
-        for device, day in ledger.devices.newest_verified_days(
-            host, sorted({batch.user_id for batch in batches if batch.api_host == host})
-        ).items()
-    }
+    newest: dict[tuple[str, str, str | None], date] = {}
+    for host in {batch.api_host for batch in batches}:
+        here = [batch for batch in batches if batch.api_host == host]
+        verified = ledger.devices.newest_verified_days(
+            host, sorted({batch.user_id for batch in here}), after=min(batch.day for batch in here)
+        )
+        newest.update(((host, *device), day) for device, day in verified.items())
     return sum(
         batch.device_id is not None and batch.day < newest.get(_device(batch), batch.day) for batch in batches
     )
@@ -168,21 +174,33 @@ def _device(batch: FoundBatch) -> tuple[str, str, str | None]:
 
 
 def _told_apart(
-    root: UPath, found: list[FoundBatch], known: dict[Identity, BatchRow], ledger: Ledger
+    root: UPath,
+    found: list[FoundBatch],
+    known: dict[Identity, BatchRow],
+    ledger: Ledger,
+    readers: Executor,
 ) -> Iterator[FoundBatch]:
     """Yield the batches, those that carry another one's content key by mistake under a key of their own."""
     homes: dict[Identity, set[str]] = {identity: {row.folder} for identity, row in known.items()}
     for batch in found:
         homes.setdefault(_identity(batch), set()).add(batch.folder)
+    doubtful = {
+        batch.folder: folder_of(root, batch.day, batch.user_id, batch.batch_id)
+        for batch in found
+        if len(homes[_identity(batch)]) > 1 and not _uploaded_from_here(batch, known)
+    }
+    checked = readers.map(lambda folder: _is_what_it_says(folder, ledger), doubtful.values())
+    mistaken = {address for address, is_right in zip(doubtful, checked, strict=True) if not is_right}
     for batch in found:
-        folder = folder_of(root, batch.day, batch.user_id, batch.batch_id)
-        row = known.get(_identity(batch))
-        uploaded_from_here = row is not None and row.state.is_done and row.folder == batch.folder
-        alone = uploaded_from_here or len(homes[_identity(batch)]) == 1
-        if not alone and not _is_what_it_says(folder, ledger):
-            yield replace(batch, content_key=unreadable_key(folder))
+        if batch.folder in mistaken:
+            yield replace(batch, content_key=unreadable_key(doubtful[batch.folder]))
         else:
             yield batch
+
+
+def _uploaded_from_here(batch: FoundBatch, known: dict[Identity, BatchRow]) -> bool:
+    row = known.get(_identity(batch))
+    return row is not None and row.state.is_done and row.folder == batch.folder
 
 
 def _is_what_it_says(folder: BatchFolder, ledger: Ledger) -> bool:
@@ -193,47 +211,3 @@ def _is_what_it_says(folder: BatchFolder, ledger: Ledger) -> bool:
             raise
         return False
     return True
-
-
-def _found(folder: BatchFolder, ledger: Ledger, api_host_of: ApiHostOf) -> FoundBatch:
-    try:
-        batch = read_batch(folder, ledger.file_digests)
-        host = api_host_of(batch.manifest.connection)
-    except BatchError as error:
-        if error.disposition is Disposition.RETRIABLE:
-            raise
-        # `prepare` meets the same error again, in the batch's own task.
-        return FoundBatch(
-            api_host=api_host_of(None),
-            content_key=unreadable_key(folder),
-            label=label_of(folder, None),
-            data_set_type=_type_of(folder),
-            **_place(folder),
-        )
-    manifest = batch.manifest
-    return FoundBatch(
-        api_host=host,
-        content_key=batch.content_key,
-        label=batch.label,
-        connection=manifest.connection,
-        device_id=manifest.device_id,
-        data_set_type=manifest.data_set_type,
-        **_place(folder),
-    )
-
-
-def _type_of(folder: BatchFolder) -> str:
-    """Return for which type of data set an unreadable batch is, as far as that can be told."""
-    try:
-        return read_manifest(folder.path, folder.user_id).data_set_type
-    except BatchError:
-        return "normal"
-
-
-def _place(folder: BatchFolder) -> dict[str, Any]:
-    return {
-        "user_id": folder.user_id,
-        "batch_id": folder.batch_id,
-        "day": folder.day,
-        "folder": str(folder.path),
-    }

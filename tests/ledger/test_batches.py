@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any
+
 import pytest
 
 from tests.ledger.conftest import found
-from tidepool_ingest.ledger import BatchState, Ledger
+from tidepool_ingest.ledger import BatchState, DataSetState, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.errors import UnknownBatchError
 
 
@@ -78,3 +83,82 @@ def test_counts_and_reason_are_kept_apart(ledger: Ledger) -> None:
 def test_an_unknown_number_says_what_to_do(ledger: Ledger) -> None:
     with pytest.raises(UnknownBatchError, match="clear the task `plan`"):
         ledger.batches.get(404)
+
+
+def lying(content: str, folder: int, **more: Any) -> FoundBatch:
+    place = {"batch_id": f"batch-{folder}", "day": date(2026, 1, 1) + timedelta(days=folder)}
+    place |= {"folder": f"/staging/{folder}", "label": f"label {folder}"}
+    return found(content_key=content * 64, **place, **more)
+
+
+def set_back(ledger: Ledger, content: str, state: BatchState, begun: DataSetState | None) -> None:
+    """Bring what was noted to some state, with a data set in another one."""
+    row = ledger.batches.of_contents("api.example.org", [content * 64])[content * 64]
+    if begun is not None:
+        data_set = ledger.data_sets.begin_opening(
+            row.id, data_set_type="normal", deduplicator="d", expected_rows=1, origin=TaskOrigin()
+        )
+        ledger.data_sets.set_state(data_set.id, begun)
+    ledger.batches.set_state(row.id, state, reason="some-code" if state is BatchState.HELD else None)
+
+
+def noted(ledger: Ledger) -> list[tuple[Any, ...]]:
+    """Return what stands in the ledger of each batch, but for the times."""
+    rows = ledger.batches.of_contents("api.example.org", [letter * 64 for letter in "abcdef0"])
+    columns = ("id", "content_key", "folder", "batch_id", "day", "label", "state", "reason")
+    return sorted(tuple(getattr(row, column) for column in columns) for row in rows.values())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_many_are_noted_together_as_they_are_one_after_the_other(tmp_path: Any, seed: int) -> None:
+    """Contents wander between folders, in all states, with and without data at Tidepool."""
+    chance = random.Random(seed)
+    together, one_by_one = (Ledger(f"sqlite:///{tmp_path / name}.db") for name in ("a", "b"))
+    for ledger in (together, one_by_one):
+        ledger.migrate()
+    states = list(BatchState)
+    for _ in range(4):
+        contents = chance.sample("abcdef", chance.randint(1, 6))
+        met = [lying(content, chance.randint(1, 3)) for content in contents]
+        rows = together.batches.note_all(met)
+        assert [row.content_key for row in rows] == [one.content_key for one in met]
+        for one in met:
+            one_by_one.batches.note(one)
+        assert noted(together) == noted(one_by_one)
+        for content in chance.sample(contents, chance.randint(0, len(contents))):
+            state = chance.choice(states)
+            begun = chance.choice([None, DataSetState.OPENING, DataSetState.OPEN, DataSetState.DELETED])
+            for ledger in (together, one_by_one):
+                set_back(ledger, content, state, begun)
+    for ledger in (together, one_by_one):
+        ledger.close()
+
+
+def test_contents_that_change_places_are_both_planned(ledger: Ledger) -> None:
+    before = ledger.batches.note_all([lying("a", 1), lying("b", 2)])
+    after = ledger.batches.note_all([lying("b", 1), lying("a", 2)])
+
+    assert sorted(row.id for row in after) == sorted(row.id for row in before)
+    assert [(row.folder, row.state) for row in after] == [
+        ("/staging/1", BatchState.PLANNED),
+        ("/staging/2", BatchState.PLANNED),
+    ]
+
+
+def test_more_than_one_transaction_takes_are_noted_in_order(ledger: Ledger) -> None:
+    many = [found(content_key=f"{number:064x}", folder=f"/{number}") for number in range(701)]
+
+    rows = ledger.batches.note_all(many)
+
+    assert [row.content_key for row in rows] == [one.content_key for one in many]
+    assert [row.id for row in rows] == sorted(row.id for row in rows)
+    assert ledger.batches.note_all(many) == rows
+    assert ledger.batches.note_all([]) == []
+
+
+def test_the_days_of_batches_are_told_once_each(ledger: Ledger) -> None:
+    assert ledger.batches.days() == []
+    numbered: Sequence[tuple[str, int]] = [("a", 3), ("b", 1), ("c", 3), ("d", 2)]
+    ledger.batches.note_all([lying(content, day) for content, day in numbered])
+
+    assert ledger.batches.days() == [date(2026, 1, day) for day in (2, 3, 4)]

@@ -6,13 +6,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
 
-from tests.ledger.conftest import found
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.database import ledger_url
 from tidepool_ingest.ledger.errors import LedgerConfigurationError, LedgerUnavailableError
-from tidepool_ingest.ledger.migrating import HEAD_REVISION, alembic_config, current_revision, migrate
+from tidepool_ingest.ledger.migrating import HEAD_REVISION, alembic_config
 from tidepool_ingest.ledger.schema import metadata
 
 
@@ -25,16 +23,6 @@ def test_migrations_lead_to_the_tables_of_the_schema(ledger: Ledger) -> None:
 
 def test_the_newest_revision_is_the_one_we_say() -> None:
     assert ScriptDirectory.from_config(alembic_config()).get_current_head() == HEAD_REVISION
-
-
-def test_migrations_lead_back_and_forth_with_data(ledger: Ledger) -> None:
-    ledger.batches.note(found())
-    migrate(ledger.database.engine, "base")
-    assert set(inspect(ledger.database.engine).get_table_names()) <= {"alembic_version"}
-
-    ledger.migrate()
-    assert current_revision(ledger.database.engine) == HEAD_REVISION
-    assert ledger.batches.note(found()).id
 
 
 def test_many_processes_may_migrate_at_once(address: str) -> None:

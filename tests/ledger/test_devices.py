@@ -48,7 +48,7 @@ def test_newer_verified_batches_of_a_device(ledger: Ledger) -> None:
     assert ledger.devices.newer(sharing, VERIFIED, sharing_days=False) == {}
     ledger.batches.note_replaced(older.id, sharing.id)
     assert ledger.devices.newer(ledger.batches.get(older.id), VERIFIED, sharing_days=True) == {}
-    assert ledger.devices.newest_verified_days("api.example.org", ["0123456789"]) == {
+    assert ledger.devices.newest_verified_days("api.example.org", ["0123456789"], after=date(2025, 1, 1)) == {
         ("0123456789", "device-1"): SECOND,
         ("0123456789", "device-2"): SECOND,
     }

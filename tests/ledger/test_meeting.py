@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import event
 
 from tests.ledger.conftest import found
-from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger import Ledger, ReadManifest
 
 RUNS = 3
 
@@ -77,3 +77,10 @@ def test_a_digest_is_noted_once(ledger: Ledger) -> None:
     assert meeting(ledger, "SELECT file_digests", digest) == ["1" * 64] * RUNS
     assert meeting(ledger, "SELECT file_digests", lambda: digest("2")) == ["2" * 64] * RUNS
     assert ledger.file_digests.digest_of("staged.ndjson", "2", lambda: "never") == "2" * 64
+
+
+def test_a_manifest_is_noted_once(ledger: Ledger) -> None:
+    read = ReadManifest(mark="1" * 64, user_id="0123456789", content_key="c" * 64, label="label")
+
+    assert meeting(ledger, "SELECT manifests", lambda: ledger.manifests.note({"/a": read})) == [None] * RUNS
+    assert ledger.manifests.known({"/a": "1" * 64}) == {"/a": read}

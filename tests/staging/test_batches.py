@@ -84,13 +84,13 @@ def test_days_come_from_one_listing(filled: UPath) -> None:
 def test_days_with_batches_leave_out_empty_ones(filled: UPath, put: Put) -> None:
     put(filled / f"2026-02-01/{A}/unfinished/cbg.ndjson", b"{}")
     put(filled / "2026-02-02/nobody/b1/manifest.json", b"{}")
-    assert list(days_with_batches(filled)) == [JAN_1, JAN_2, JAN_3]
+    assert days_with_batches(filled) == [JAN_1, JAN_2, JAN_3]
 
 
 def test_a_root_that_is_not_there_holds_nothing(root: UPath) -> None:
     assert days(root / "nowhere") == []
     assert list(find_batches(root / "nowhere", JAN_1, JAN_3)) == []
-    assert list(days_with_batches(root / "nowhere")) == []
+    assert days_with_batches(root / "nowhere") == []
 
 
 def test_an_object_store_is_listed_in_few_calls_and_no_object_is_opened(bucket: UPath, put: Put) -> None:
@@ -102,7 +102,7 @@ def test_an_object_store_is_listed_in_few_calls_and_no_object_is_opened(bucket: 
     assert len(list(find_batches(bucket, JAN_1, JAN_3))) == 300
     assert store.calls == {"list": 4}
     store.calls.clear()
-    assert len(list(days_with_batches(bucket))) == 5
+    assert len(days_with_batches(bucket)) == 5
     assert "get" not in store.calls
     assert store.calls["list"] <= 1 + 5 * 3
 

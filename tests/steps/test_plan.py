@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event
+from upath import UPath
 
 from tests.steps.world import DAY, World, readings, sha256
-from tidepool_ingest import plan, staged_batch
+from tidepool_ingest import plan, ready, staged_batch
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.staging.batches import days_with_batches
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import Manifest
 from tidepool_ingest.window import Window
 
 
@@ -360,8 +363,11 @@ def test_an_empty_root_is_an_empty_plan(world: World) -> None:
     }
 
 
-def test_what_is_done_is_known_by_one_query_however_many_days_there_are(world: World) -> None:
-    """As for a backfill of years that are verified: manifests are listed, the ledger is asked once."""
+def test_what_is_done_is_known_by_as_few_queries_however_many_days_there_are(world: World) -> None:
+    """As for a backfill of years that are verified.
+
+    What manifests say, what is done, which days there are.
+    """
     asked: list[str] = []
     event.listen(
         world.ledger.database.engine,
@@ -381,4 +387,116 @@ def test_what_is_done_is_known_by_one_query_however_many_days_there_are(world: W
         assert (made.batches, made.done) == ([], days)
         queries[days] = [statement for statement in asked if "FROM" in statement]
 
-    assert {days: len(statements) for days, statements in queries.items()} == {1: 1, 12: 1}
+    assert {days: len(statements) for days, statements in queries.items()} == {1: 3, 12: 3}
+
+
+# ---------------------------------------------------------------- reading no manifest twice
+
+
+@pytest.fixture
+def manifests_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Batch ids whose manifest was opened, in no order."""
+    opened: list[str] = []
+    reading = staged_batch.read_manifest
+
+    def counted(folder: UPath, user_id: str | None) -> Manifest:
+        opened.append(folder.name)
+        return reading(folder, user_id)
+
+    monkeypatch.setattr(staged_batch, "read_manifest", counted)
+    return opened
+
+
+def test_a_manifest_that_has_not_changed_is_not_opened_again(world: World, manifests_read: list[str]) -> None:
+    world.stage(readings(2), "one", data_set={"deviceModel": "Model 7"}, connection="tidepool_default")
+    world.stage(readings(2, first=10), "two")
+    first = world.plan()
+    noted = [world.row(number) for number in first.batches]
+    assert sorted(manifests_read) == ["one", "two"]
+
+    second = world.plan()
+
+    assert second.batches == first.batches
+    assert [world.row(number) for number in second.batches] == noted
+    assert sorted(manifests_read) == ["one", "two"]
+    world.stage(readings(3, first=10), "two")
+    assert world.plan().batches != first.batches
+    assert sorted(manifests_read) == ["one", "two", "two"]
+
+
+def test_a_manifest_that_cannot_be_read_is_read_by_each_run(world: World, manifests_read: list[str]) -> None:
+    (world.stage(readings(2), "broken") / "manifest.json").write_bytes(b"{")
+
+    assert world.plan().batches == world.plan().batches
+    assert manifests_read == ["broken"] * 2
+
+
+def test_a_connection_that_is_allowed_later_needs_no_second_reading(
+    world: World, manifests_read: list[str]
+) -> None:
+    world.stage(readings(2), connection="clinic_b")
+    (refused,) = world.plan().batches
+    assert world.row(refused).connection is None
+    world.allowed.add("clinic_b")
+
+    (allowed,) = world.plan().batches
+
+    assert world.row(allowed).connection == "clinic_b"
+    assert world.row(refused).state is BatchState.REPLACED
+    assert manifests_read == ["one"]
+
+
+def test_a_run_of_many_parts_keeps_their_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "AT_ONCE", 3)
+    names = [f"batch{number}" for number in range(8)]
+    for number, name in enumerate(names):
+        world.stage(readings(1, first=number), name)
+
+    assert batch_ids(world, world.plan().batches) == names
+    (Path(world.root.path) / str(DAY) / world.user / "batch4" / "data.ndjson").write_bytes(b"{}\n")
+    again = world.plan().batches
+    assert batch_ids(world, again) == names
+    assert again == [*sorted(again)[:4], again[4], *sorted(again)[4:7]]
+
+
+def test_storage_that_fails_ends_the_plan_and_notes_nothing_of_the_part(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        world.stage(readings(1, first=number), f"batch{number}")
+    reading = staged_batch.read_manifest
+
+    def failing(folder: UPath, user_id: str | None) -> Manifest:
+        if folder.name == "batch1":
+            raise BatchError("staging-unreadable", detail="ConnectionError")
+        return reading(folder, user_id)
+
+    monkeypatch.setattr(staged_batch, "read_manifest", failing)
+    with pytest.raises(BatchError, match=r"\[staging-unreadable\]"):
+        world.plan()
+    monkeypatch.undo()
+
+    assert batch_ids(world, world.plan().batches) == ["batch0", "batch1", "batch2"]
+
+
+def test_days_that_the_ledger_knows_are_not_looked_into_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[date] = []
+
+    def looking(root: UPath, among: list[date]) -> list[date]:
+        looked.extend(among)
+        return days_with_batches(root, among)
+
+    monkeypatch.setattr(plan, "days_with_batches", looking)
+    for offset in (-2, -1, 0):
+        world.stage(readings(1, first=10 * offset + 20), f"day{offset}", day=DAY + timedelta(days=offset))
+    assert world.plan(Window(DAY - timedelta(days=1), DAY)).days_outside == ["2026-03-03"]
+    assert looked == [DAY - timedelta(days=2)]
+    looked.clear()
+
+    assert world.plan(Window(DAY - timedelta(days=2), DAY - timedelta(days=2))).days_outside == [
+        "2026-03-04",
+        "2026-03-05",
+    ]
+    assert looked == []

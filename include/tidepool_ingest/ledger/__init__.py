@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from tidepool_ingest.ledger.actions import ActionRow, Actions, Result, What
 from tidepool_ingest.ledger.batch_days import BatchDays
-from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch
+from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch
+from tidepool_ingest.ledger.batches import Batches
 from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.devices import Devices
@@ -15,6 +16,7 @@ from tidepool_ingest.ledger.feed_writes import DELETIONS, FeedWrites, origin_dig
 from tidepool_ingest.ledger.feeds import FeedRow, Feeds
 from tidepool_ingest.ledger.file_digests import FileDigests
 from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
+from tidepool_ingest.ledger.manifests import Manifests, ReadManifest
 from tidepool_ingest.ledger.migrating import migrate
 from tidepool_ingest.ledger.quarantine_reasons import QuarantineReasons
 from tidepool_ingest.ledger.refusals import Refusal, Refusals
@@ -56,7 +58,9 @@ __all__ = [
     "Lease",
     "Leases",
     "Ledger",
+    "Manifests",
     "QuarantineReasons",
+    "ReadManifest",
     "Refusal",
     "Refusals",
     "Result",
@@ -89,6 +93,7 @@ class Ledger:
         self.feeds = Feeds(self.database)
         self.file_digests = FileDigests(self.database)
         self.leases = Leases(self.database)
+        self.manifests = Manifests(self.database)
         self.quarantine_reasons = QuarantineReasons(self.database)
         self.refusals = Refusals(self.database)
         self.unfinished = Unfinished(self.database)

@@ -2,60 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, insert, select, update
+from sqlalchemy import and_, func, select, update
 
+from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, batch_row, parts
 from tidepool_ingest.ledger.database import Database, once_more_if_met
 from tidepool_ingest.ledger.errors import UnknownBatchError
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import batches, data_sets
-from tidepool_ingest.ledger.states import GIVEN_UP, IN_ITS_PLACE, BatchState, DataSetState
+from tidepool_ingest.ledger.noting import Noting
+from tidepool_ingest.ledger.schema import batches
+from tidepool_ingest.ledger.states import IN_ITS_PLACE, BatchState
 
-T = TypeVar("T")
-
-KEYS_A_QUERY = 500
-"""Content keys asked for at once; SQLite takes 32,766 variables in a statement, older ones 999."""
-
-NEVER_OPENED = (BatchState.PLANNED, BatchState.PREPARED, BatchState.HELD, BatchState.FAILED)
-"""States in which other content in the same folder takes a batch's place."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoundBatch:
-    """A ready batch as ``plan`` found it, before the ledger knows it."""
-
-    api_host: str
-    content_key: str
-    user_id: str = field(repr=False)
-    batch_id: str = field(repr=False)
-    day: date
-    folder: str = field(repr=False)
-    label: str
-    connection: str | None = None
-    device_id: str | None = field(default=None, repr=False)
-    data_set_type: str = "normal"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchRow(FoundBatch):
-    """One row of the table ``batches``. Counts are ``None`` until ``prepare`` has made them."""
-
-    id: int
-    state: BatchState
-    reason: str | None
-    replaces: int | None
-    staged: int | None
-    accepted: int | None
-    quarantined: int | None
-    identical: int | None
-    expected_rows: int | None
-    chunks: int | None
-    created_at: datetime
-    updated_at: datetime
+NOTED_AT_ONCE = 300
+"""Batches noted in one transaction: others wait for it no longer than for a few single ones."""
 
 
 class Batches:
@@ -74,45 +36,23 @@ class Batches:
 
         :param found: the batch as it lies in staging.
         """
-        return once_more_if_met(lambda: self._note(found))
+        return self.note_all([found])[0]
 
-    def _note(self, found: FoundBatch) -> BatchRow:
-        with self._database.writing() as connection:
-            now = datetime.now(UTC)
-            connection.execute(
-                update(batches)
-                .where(
-                    batches.c.api_host == found.api_host,
-                    batches.c.folder == found.folder,
-                    batches.c.content_key != found.content_key,
-                    batches.c.state.in_(NEVER_OPENED),
-                    ~_may_hold_data(),
-                )
-                .values(state=BatchState.REPLACED, updated_at=now)
-            )
-            known = _by_content(connection, found.api_host, found.content_key)
-            if known is None:
-                values = {**vars(found), "state": BatchState.PLANNED, "created_at": now, "updated_at": now}
-                connection.execute(insert(batches).values(values))
-            elif known.state is BatchState.REPLACED or (
-                not known.state.is_done and known.folder != found.folder
-            ):
-                moved = {
-                    "folder": found.folder,
-                    "batch_id": found.batch_id,
-                    "day": found.day,
-                    "label": found.label,
-                }
-                if known.state is BatchState.REPLACED:
-                    moved["state"] = BatchState.PLANNED  # its content lies in staging once more
-                connection.execute(
-                    update(batches).where(batches.c.id == known.id).values(**moved, updated_at=now)
-                )
-            else:
-                return known
-            noted = _by_content(connection, found.api_host, found.content_key)
-        assert noted is not None
+    def note_all(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
+        """Note ready batches as :meth:`note` does one after the other, some hundreds in one transaction.
+
+        :param found: the batches as they lie in staging.
+        :return: the batches in the same order.
+        """
+        noted: list[BatchRow] = []
+        for start in range(0, len(found), NOTED_AT_ONCE):
+            part = found[start : start + NOTED_AT_ONCE]
+            noted += once_more_if_met(lambda part=part: self._note(part))  # type: ignore[misc]
         return noted
+
+    def _note(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
+        with self._database.writing() as connection:
+            return Noting(connection).note(found)
 
     def get(self, batch: int) -> BatchRow:
         """Return one batch.
@@ -123,7 +63,7 @@ class Batches:
             row = connection.execute(select(batches).where(batches.c.id == batch)).one_or_none()
         if row is None:
             raise UnknownBatchError(batch)
-        return _row(row)
+        return batch_row(row)
 
     def get_all(self, numbers: Sequence[int]) -> list[BatchRow]:
         """Return the batches of these numbers that the ledger has, by number."""
@@ -131,7 +71,7 @@ class Batches:
         with self._database.reading() as connection:
             for part in parts(numbers):
                 asked = select(batches).where(batches.c.id.in_(part)).order_by(batches.c.id)
-                found += [_row(row) for row in connection.execute(asked)]
+                found += [batch_row(row) for row in connection.execute(asked)]
         return found
 
     def of_contents(self, api_host: str, content_keys: Sequence[str]) -> dict[str, BatchRow]:
@@ -144,8 +84,17 @@ class Batches:
         with self._database.reading() as connection:
             for part in parts(content_keys):
                 asked = select(batches).where(batches.c.api_host == api_host, batches.c.content_key.in_(part))
-                found.update((row.content_key, _row(row)) for row in connection.execute(asked))
+                found.update((row.content_key, batch_row(row)) for row in connection.execute(asked))
         return found
+
+    def days(self) -> list[date]:
+        """Return the staged days of all batches, oldest first."""
+        # One look into the index a day: DISTINCT would read every row of it.
+        walk = select(func.min(batches.c.day).label("day")).cte("walk", recursive=True)
+        after = select(func.min(batches.c.day)).where(batches.c.day > walk.c.day).scalar_subquery()
+        walk = walk.union_all(select(after).where(walk.c.day.is_not(None)))
+        with self._database.reading() as connection:
+            return list(connection.scalars(select(walk.c.day).where(walk.c.day.is_not(None))))
 
     def namesakes(self, api_host: str, user_id: str, batch_id: str) -> list[BatchRow]:
         """Return what the ledger knows under one user's batch id, whatever its content."""
@@ -153,7 +102,7 @@ class Batches:
             and_(batches.c.api_host == api_host, batches.c.user_id == user_id, batches.c.batch_id == batch_id)
         )
         with self._database.reading() as connection:
-            return [_row(row) for row in connection.execute(asked)]
+            return [batch_row(row) for row in connection.execute(asked)]
 
     def set_state(
         self, batch: int, state: BatchState, *, reason: str | None = None, lease: Lease | None = None
@@ -205,28 +154,3 @@ class Batches:
                 update(batches).where(batches.c.id == batch).values(**values, updated_at=datetime.now(UTC))
             )
             connection.execute(changed)
-
-
-def _may_hold_data() -> ColumnElement[bool]:
-    """Return the condition that Tidepool may hold data of a batch."""
-    empty = (DataSetState.OPENING, *GIVEN_UP)
-    return exists().where(data_sets.c.batch == batches.c.id, data_sets.c.state.not_in(empty))
-
-
-def _by_content(connection: Connection, api_host: str, content_key: str) -> BatchRow | None:
-    asked: Select[Any] = select(batches).where(
-        batches.c.api_host == api_host, batches.c.content_key == content_key
-    )
-    row = connection.execute(asked).one_or_none()
-    return None if row is None else _row(row)
-
-
-def _row(row: Any) -> BatchRow:
-    values = dict(row._mapping)
-    return BatchRow(**{**values, "state": BatchState(values["state"])})
-
-
-def parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    """Yield some values in parts that one statement can ask for."""
-    for start in range(0, len(items), KEYS_A_QUERY):
-        yield items[start : start + KEYS_A_QUERY]

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from sqlalchemy import ColumnElement, and_, exists, func, select
 
 from tidepool_ingest.ledger.batch_days import Days
-from tidepool_ingest.ledger.batches import BatchRow, parts
+from tidepool_ingest.ledger.batch_rows import BatchRow, parts
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.schema import batch_days, batches, data_sets, leases
@@ -123,12 +123,13 @@ class Devices:
         return days
 
     def newest_verified_days(
-        self, api_host: str, user_ids: Sequence[str]
+        self, api_host: str, user_ids: Sequence[str], *, after: date
     ) -> dict[tuple[str, str | None], date]:
         """Return the latest staged day that is verified, by user and device.
 
         :param api_host: the host of the Tidepool API.
         :param user_ids: the users in question.
+        :param after: only days after this one: most uploads are newer than all others of their device.
         """
         found: dict[tuple[str, str | None], date] = {}
         with self._database.reading() as connection:
@@ -139,6 +140,7 @@ class Devices:
                     .where(
                         batches.c.api_host == api_host,
                         batches.c.user_id.in_(part),
+                        batches.c.day > after,
                         batches.c.data_set_type == "normal",
                         data_sets.c.state == DataSetState.VERIFIED,
                     )

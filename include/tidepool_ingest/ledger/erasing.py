@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, ForeignKey, delete, select, update
 
-from tidepool_ingest.ledger.batches import Batches, BatchRow, parts
+from tidepool_ingest.ledger.batch_rows import BatchRow, parts
+from tidepool_ingest.ledger.batches import Batches
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.ledger.leases import Lease
-from tidepool_ingest.ledger.schema import batches, data_sets, feeds, file_digests, leases, metadata
+from tidepool_ingest.ledger.schema import batches, data_sets, feeds, file_digests, leases, manifests, metadata
 from tidepool_ingest.ledger.states import GIVEN_UP
 
 
@@ -99,6 +100,11 @@ class Person:
         with self._database.writing() as connection:
             for part in parts(names):
                 connection.execute(delete(leases).where(leases.c.name.in_(part)))
+
+    def erase_manifests(self) -> None:
+        """Take out what reading the person's manifests gave."""
+        with self._database.writing() as connection:
+            connection.execute(delete(manifests).where(manifests.c.user_id == self._user_id))
 
     def erase_digests(self, addresses: Sequence[str]) -> None:
         """Take the digests of files out.

@@ -8,8 +8,8 @@ from hashlib import blake2b
 
 from sqlalchemy import ColumnElement, delete, insert, select
 
-from tidepool_ingest.ledger.batches import BatchRow
-from tidepool_ingest.ledger.batches import parts as cut
+from tidepool_ingest.ledger.batch_rows import BatchRow
+from tidepool_ingest.ledger.batch_rows import parts as cut
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, feed_writes

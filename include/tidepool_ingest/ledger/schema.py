@@ -165,6 +165,7 @@ data_sets = Table(
     UniqueConstraint("batch", "ordinal"),
     Index(None, "upload_id"),
     Index(None, "state", "batch"),
+    Index(None, "state", "checked_at", "verified_at"),
     Index(None, "dag_id", "batch"),
 )
 
@@ -254,6 +255,23 @@ file_digests = Table(
     ),
     Column("sha256", String(64), nullable=False),
     _time("updated_at", required=True),
+    Index(None, "updated_at"),
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("path_key", String(64), primary_key=True, comment="sha256 of the batch folder's address"),
+    Column("mark", String(64), nullable=False, comment="changes when any file of the folder does"),
+    Column("user_id", String(USER_ID_LENGTH), nullable=False),
+    Column("content_key", String(64), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("connection", Text, comment="Airflow connection that the manifest names, if it names one"),
+    Column("device_id", Text),
+    Column("data_set_type", String(16), nullable=False),
+    Column("met_on", Date, nullable=False, comment="about when a run last met it, in UTC"),
+    Index(None, "user_id"),
+    Index(None, "met_on"),
 )
 
 actions = Table(

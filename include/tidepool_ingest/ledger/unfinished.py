@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import select, union
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.schema import batches, data_sets
@@ -27,12 +27,19 @@ class Unfinished:
 
         :param before: the moment in question.
         """
-        left = exists().where(
-            data_sets.c.batch == batches.c.id,
+        # Two looks into indexes, put together: OR between them would read every batch.
+        left = select(data_sets.c.batch).where(
             data_sets.c.state.in_((DataSetState.OPENING, *DataSetState.unfinished())),
             data_sets.c.updated_at < before,
         )
-        uploading = and_(batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before)
-        asked = select(batches.c.id).where(or_(left, uploading)).order_by(batches.c.day, batches.c.id)
+        uploading = select(batches.c.id).where(
+            batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before
+        )
+        numbers = union(left, uploading).subquery()
+        asked = (
+            select(batches.c.id)
+            .join(numbers, numbers.c[0] == batches.c.id)
+            .order_by(batches.c.day, batches.c.id)
+        )
         with self._database.reading() as connection:
             return list(connection.scalars(asked))

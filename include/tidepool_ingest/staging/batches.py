@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 from upath import UPath
 
@@ -19,6 +21,12 @@ from tidepool_ingest.staging.storage import change_mark, filesystem, reading
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HIDDEN = (".", "_")
 _MOST_EXAMPLES = 20
+
+LISTINGS_AT_ONCE = 16
+"""Days that are looked into at the same time; an object store takes some 50 ms for each answer."""
+
+Listed = Mapping[str, Mapping[str, Any]]
+"""What a storage tells of each file of a day, by the file's name relative to the day's folder."""
 
 
 @dataclass(frozen=True, order=True)
@@ -89,9 +97,27 @@ class Ignored:
             examples.append(short_hash(name))
 
 
+class MarkedFolder(NamedTuple):
+    """A ready batch as a listing shows it.
+
+    :param folder: the batch.
+    :param mark: what changes when any file of it does; empty where the storage tells no such thing.
+    """
+
+    folder: BatchFolder
+    mark: str
+
+
 def find_batches(
     root: UPath, first_day: date, last_day: date, ignored: Ignored | None = None
 ) -> Iterator[BatchFolder]:
+    """List the ready batches of some days as :func:`find_marked` does, without their marks."""
+    return (found.folder for found in find_marked(root, first_day, last_day, ignored))
+
+
+def find_marked(
+    root: UPath, first_day: date, last_day: date, ignored: Ignored | None = None
+) -> Iterator[MarkedFolder]:
     """List the ready batches of some days, ordered by day, user and batch id.
 
     One listing finds the days and one recursive listing each day's batches; object stores answer those
@@ -106,7 +132,10 @@ def find_batches(
     ignored = Ignored() if ignored is None else ignored
     for day in days(root, ignored):
         if first_day <= day <= last_day:
-            yield from sorted(_batches_of(root, day, ignored))
+            listed = _list_day(root, day)
+            marks = _marks(listed)
+            for batch in sorted(_ready_among(listed, root, day, ignored)):
+                yield MarkedFolder(batch, marks[batch.user_id, batch.batch_id])
 
 
 def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
@@ -127,14 +156,19 @@ def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
     return sorted(found)
 
 
-def days_with_batches(root: UPath) -> Iterator[date]:
-    """Name each day that holds a ready batch, looking no further into a day than its first one.
+def days_with_batches(root: UPath, among: Iterable[date] | None = None) -> list[date]:
+    """Return the days that hold a ready batch, looking no further into a day than its first one.
+
+    Several days are looked into at the same time; of an object store that takes three answers a day.
 
     :param root: the staging root.
+    :param among: the days to look into; all that there are when left out.
+    :raises BatchError: ``staging-unreadable``.
     """
-    for day in days(root):
-        if _has_batch(root / day.isoformat()):
-            yield day
+    looked = days(root) if among is None else list(among)
+    with ThreadPoolExecutor(LISTINGS_AT_ONCE) as lookers:
+        holding = lookers.map(lambda day: _has_batch(root / day.isoformat()), looked)
+        return [day for day, holds in zip(looked, holding, strict=True) if holds]
 
 
 def _day_of(name: str) -> date | None:
@@ -169,21 +203,35 @@ def manifest_marks(root: UPath, day: date) -> dict[BatchFolder, str]:
     :param day: the day.
     :raises BatchError: ``staging-unreadable``.
     """
-    folder = root / day.isoformat()
-    with reading():
-        listed: dict[str, dict[str, Any]] = filesystem(folder).find(folder.path, detail=True)
-    found = {_relative(name, folder): info for name, info in listed.items()}
+    found = _list_day(root, day)
     return {
         batch: change_mark(found[f"{batch.user_id}/{batch.batch_id}/{MANIFEST_NAME}"])
         for batch in _ready_among(found, root, day, Ignored())
     }
 
 
-def _batches_of(root: UPath, day: date, ignored: Ignored) -> Iterator[BatchFolder]:
+def _list_day(root: UPath, day: date) -> Listed:
     folder = root / day.isoformat()
     with reading():
-        listed: list[str] = filesystem(folder).find(folder.path)
-    return _ready_among((_relative(name, folder) for name in listed), root, day, ignored)
+        listed: dict[str, dict[str, Any]] = filesystem(folder).find(folder.path, detail=True)
+    return {_relative(name, folder): info for name, info in listed.items()}
+
+
+def _marks(listed: Listed) -> dict[tuple[str, str], str]:
+    """Return a digest of the names and change marks of each batch folder's files, by user and batch id."""
+    files: dict[tuple[str, str], list[str]] = {}
+    unmarked = set()
+    for name, info in listed.items():
+        user_id, _, rest = name.partition("/")
+        batch_id, _, file = rest.partition("/")
+        mark = change_mark(info)
+        files.setdefault((user_id, batch_id), []).append(f"{file}\n{mark}")
+        if mark.endswith(":"):
+            unmarked.add((user_id, batch_id))
+    return {
+        key: "" if key in unmarked else sha256("\n".join(sorted(found)).encode()).hexdigest()
+        for key, found in files.items()
+    }
 
 
 def _ready_among(names: Iterable[str], root: UPath, day: date, ignored: Ignored) -> Iterator[BatchFolder]:

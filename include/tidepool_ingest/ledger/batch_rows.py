@@ -1,0 +1,61 @@
+"""A staged batch as it is found, and as the ledger keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+from tidepool_ingest.ledger.states import BatchState
+
+T = TypeVar("T")
+
+KEYS_A_QUERY = 500
+"""Content keys asked for at once; SQLite takes 32,766 variables in a statement, older ones 999."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundBatch:
+    """A ready batch as ``plan`` found it, before the ledger knows it."""
+
+    api_host: str
+    content_key: str
+    user_id: str = field(repr=False)
+    batch_id: str = field(repr=False)
+    day: date
+    folder: str = field(repr=False)
+    label: str
+    connection: str | None = None
+    device_id: str | None = field(default=None, repr=False)
+    data_set_type: str = "normal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRow(FoundBatch):
+    """One row of the table ``batches``. Counts are ``None`` until ``prepare`` has made them."""
+
+    id: int
+    state: BatchState
+    reason: str | None
+    replaces: int | None
+    staged: int | None
+    accepted: int | None
+    quarantined: int | None
+    identical: int | None
+    expected_rows: int | None
+    chunks: int | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def batch_row(row: Any) -> BatchRow:
+    """Return a row of the table as the database gives it."""
+    values = dict(row._mapping)
+    return BatchRow(**{**values, "state": BatchState(values["state"])})
+
+
+def parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    """Yield some values in parts that one statement can ask for."""
+    for start in range(0, len(items), KEYS_A_QUERY):
+        yield items[start : start + KEYS_A_QUERY]
