@@ -1,4 +1,4 @@
-"""Bring to an end what uploads have left unfinished, and look again at what is verified."""
+"""Bring to an end what was left unfinished, look again at what is verified, tidy away what is over."""
 
 from __future__ import annotations
 
@@ -30,5 +30,9 @@ with DAG(
     },
 ) as dag:
     TidepoolReconcileOperator(
-        task_id="reconcile", pool=settings.pool(), pool_slots=settings.parallel_chunks()
+        task_id="reconcile",
+        pool=settings.pool(),
+        pool_slots=settings.parallel_chunks(),
+        keep_work_days=settings.keep_work_days(),
+        keep_quarantine_days=settings.keep_quarantine_days(),
     )

@@ -22,7 +22,7 @@ STOREYS = (
     {"model", "ledger", "tidepool", "staging", "options", "window"},
     {"simulator", "staged_batch", "guards", "sample"},
     {"ready"},
-    {"packs", "plan", "prepare", "upload", "report", "counts", "silence", "remedies", "offers"},
+    {"packs", "plan", "prepare", "upload", "report", "counts", "silence", "remedies", "offers", "tidying"},
     {"reconcile", "comparison", "erasing"},
     {"cli"},
     {"__main__"},

@@ -35,6 +35,12 @@ CHECK_AFTER_DAYS = 7
 """How long a verified batch is left alone between two looks."""
 
 
+WORK_DAYS = 30
+"""How long accepted records are kept after their batch is done: somebody may want to look again."""
+
+QUARANTINE_DAYS = 365
+"""How long refused records are kept after their batch is done: somebody has to find time to correct them."""
+
 CONFIRMING = ("force", "allow_doubling", "allow_truncate", "allow_older")
 """Parameters by which somebody says that repeating, doubling, deleting or an older value is meant."""
 

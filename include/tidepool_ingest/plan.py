@@ -15,7 +15,7 @@ from typing import Any
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.ledger import BatchRow, BatchState, FoundBatch, Ledger
+from tidepool_ingest.ledger import BatchState, FoundBatch, KnownBatch, Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.ready import readers_at_work, ready_batches
@@ -147,8 +147,8 @@ def _identity(batch: FoundBatch) -> Identity:
     return batch.api_host, batch.content_key
 
 
-def _known(found: list[FoundBatch], ledger: Ledger) -> dict[Identity, BatchRow]:
-    known: dict[Identity, BatchRow] = {}
+def _known(found: list[FoundBatch], ledger: Ledger) -> dict[Identity, KnownBatch]:
+    known: dict[Identity, KnownBatch] = {}
     for host in {batch.api_host for batch in found}:
         keys = [batch.content_key for batch in found if batch.api_host == host]
         known.update(((host, key), row) for key, row in ledger.batches.of_contents(host, keys).items())
@@ -176,7 +176,7 @@ def _device(batch: FoundBatch) -> tuple[str, str, str | None]:
 def _told_apart(
     root: UPath,
     found: list[FoundBatch],
-    known: dict[Identity, BatchRow],
+    known: dict[Identity, KnownBatch],
     ledger: Ledger,
     readers: Executor,
 ) -> Iterator[FoundBatch]:
@@ -198,7 +198,7 @@ def _told_apart(
             yield batch
 
 
-def _uploaded_from_here(batch: FoundBatch, known: dict[Identity, BatchRow]) -> bool:
+def _uploaded_from_here(batch: FoundBatch, known: dict[Identity, KnownBatch]) -> bool:
     row = known.get(_identity(batch))
     return row is not None and row.state.is_done and row.folder == batch.folder
 

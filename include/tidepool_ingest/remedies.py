@@ -40,6 +40,10 @@ OWN = {
         "If its values are to win, run its day with `allow_older`; if not, take it out of staging.",
     ),
     "params": ("a parameter of the run could not be used", "Correct it and trigger again."),
+    "prepared-otherwise": (
+        "its work area had been tidied away, and was made anew by other rules than it was uploaded by",
+        "Nothing to do. To upload it anew, run its day with `force`.",
+    ),
     "rejected": (
         "somebody decided that it is not uploaded",
         "Correct the batch and stage it again, or take it out of staging.",

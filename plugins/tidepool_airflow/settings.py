@@ -6,6 +6,8 @@ import os
 from datetime import timedelta
 from typing import Any
 
+from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
+
 
 def default_args() -> dict[str, Any]:
     """Return what the tasks of every upload DAG have in common."""
@@ -80,3 +82,16 @@ def answer_within() -> timedelta:
 def watch_seconds() -> float:
     """Return the pause between two looks for new manifests: ``TIDEPOOL_WATCH_SECONDS``, or a minute."""
     return float(os.environ.get("TIDEPOOL_WATCH_SECONDS", "60"))
+
+
+def keep_work_days() -> int:
+    """Return how long accepted records of batches that are done are kept: ``TIDEPOOL_KEEP_WORK_DAYS``, or 30.
+
+    0 keeps them for ever.
+    """
+    return int(os.environ.get("TIDEPOOL_KEEP_WORK_DAYS", WORK_DAYS))
+
+
+def keep_quarantine_days() -> int:
+    """Return how long refused records are kept: ``TIDEPOOL_KEEP_QUARANTINE_DAYS``, or 365; 0 for ever."""
+    return int(os.environ.get("TIDEPOOL_KEEP_QUARANTINE_DAYS", QUARANTINE_DAYS))

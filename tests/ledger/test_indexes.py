@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from tidepool_ingest.ledger import (
     Ledger,
     ReadManifest,
     TaskOrigin,
+    Tidied,
     What,
     lease_of_batch,
 )
@@ -201,6 +202,11 @@ def upload(ledger: Ledger) -> None:
 def reconcile(ledger: Ledger) -> None:
     ledger.unfinished.batches(NOW)
     ledger.data_sets.due_for_check(NOW, 1_000)
+    before = datetime(2025, 1, 3, tzinfo=UTC)
+    rows = ledger.retention.over("/staging", None, before, after=(before - timedelta(days=1), 1), limit=30)
+    ledger.retention.of_contents("/staging", [row.content_key for row in rows])
+    ledger.retention.note_tidied(rows[:1], Tidied.ACCEPTED, before)
+    ledger.retention.forget(datetime(2024, 1, 1, tzinfo=UTC))
 
 
 def page(ledger: Ledger) -> None:

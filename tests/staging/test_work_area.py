@@ -204,3 +204,18 @@ def test_discard_removes_all_of_it(root: UPath) -> None:
 def test_a_content_key_is_a_digest(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValueError, match="64 lower-case hex digits"):
         WorkArea(UPath(tmp_path), key)
+
+
+def test_accepted_records_go_and_refused_ones_stay(root: UPath) -> None:
+    area = WorkArea(root, KEY)
+    area.drop_accepted()
+    assert not area.holds_refused()
+    fill(area)
+    assert area.holds_refused()
+
+    area.drop_accepted()
+
+    assert names(area) == ["quarantine.ndjson"]
+    assert area.load() is None
+    area.discard()
+    assert not area.holds_refused()

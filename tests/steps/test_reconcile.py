@@ -24,6 +24,7 @@ from tidepool_ingest.simulator.faults import Fault
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
+from tidepool_ingest.tidying import Keeping
 from tidepool_ingest.upload.caution import UploadStoppedError
 
 ROWS = 7
@@ -34,7 +35,7 @@ def staged(world: World, **more: Any) -> int:
     return world.ready([*readings(5), wizard(10)], chunk_records=2, **more)
 
 
-def reconciliation(world: World, **options: Any) -> Reconciliation:
+def reconciliation(world: World, *, keeping: Keeping | None = None, **options: Any) -> Reconciliation:
     def client_of(named: str | None) -> tuple[TidepoolClient, ClientSettings]:
         if named not in world.allowed:
             raise BatchError("connection-not-allowed")
@@ -48,6 +49,7 @@ def reconciliation(world: World, **options: Any) -> Reconciliation:
         api_host_of=world.host_of,
         origin=TaskOrigin(dag_id="tidepool_reconcile", run_id="maintenance", map_index=-1, try_number=1),
         timing=world.timing,
+        keeping=keeping,
     )
 
 

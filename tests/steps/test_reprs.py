@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tidepool_ingest.ledger import BatchRow, BatchState, FeedRow, FoundBatch
+from tidepool_ingest.ledger import BatchRow, BatchState, FeedRow, FoundBatch, KnownBatch, ReadManifest
 from tidepool_ingest.ledger.sessions import Session
 from tidepool_ingest.model import Judged
 from tidepool_ingest.model.glucose import GlucoseReading
@@ -61,9 +61,12 @@ EMPTY = {one.name: None for one in fields(Session)}
             state=BatchState.PLANNED,
             expected_rows=None,
             chunks=None,
+            tidied=None,
             created_at=NOW,
             updated_at=NOW,
         ),
+        KnownBatch(1, BatchState.PLANNED, CANARY),
+        ReadManifest(mark="1" * 64, user_id=CANARY, content_key="c" * 64, label="one", device_id=CANARY),
         FeedRow(
             id=1,
             api_host="api.example.org",

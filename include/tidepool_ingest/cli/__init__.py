@@ -1,4 +1,4 @@
-"""The command line: ``tidepool-ingest validate | simulate | stage | sessions | silent | erase``."""
+"""The command line: ``tidepool-ingest validate | simulate | stage | sessions | silent | tidy | erase``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ COMMANDS = {
     "simulate": "serve a local Tidepool to practise on",
     "stage": "turn a data file into ready batches",
     "sessions": "show the ledger: batches, their data sets, where they stand",
+    "tidy": "empty the work areas of batches that are done for long",
     "erase": "take a person out of ledger, staging and work area",
     "silent": "show devices that used to send and have stopped",
 }

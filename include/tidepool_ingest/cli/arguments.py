@@ -32,6 +32,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def days(text: str) -> int:
+    """Read a number of days, 0 for ever."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError("give a whole number of days, or 0 for ever")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Read a duration, zero or longer."""
     try:

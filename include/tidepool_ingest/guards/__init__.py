@@ -13,6 +13,7 @@ from tidepool_ingest.guards.approval import (
     percent_allowed,
     waits_for_person,
 )
+from tidepool_ingest.guards.as_sent import PreparedOtherwiseError, is_as_sent
 from tidepool_ingest.guards.held import HeldError
 from tidepool_ingest.guards.in_its_place import InItsPlaceError, check_not_in_its_place
 from tidepool_ingest.guards.opt_ins import DoublingError, TruncateError, check_doubling, check_truncate
@@ -28,6 +29,7 @@ __all__ = [
     "HeldError",
     "InItsPlaceError",
     "OlderThanUploadedError",
+    "PreparedOtherwiseError",
     "TruncateError",
     "WithdrawnError",
     "check_doubling",
@@ -38,6 +40,7 @@ __all__ = [
     "compares_days",
     "decision_of",
     "follow",
+    "is_as_sent",
     "is_rejected",
     "note_decision",
     "percent_allowed",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tidepool_ingest.ledger.actions import ActionRow, Actions, Result, What
 from tidepool_ingest.ledger.batch_days import BatchDays
-from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch
+from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, KnownBatch
 from tidepool_ingest.ledger.batches import Batches
 from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
 from tidepool_ingest.ledger.database import Database
@@ -20,6 +20,7 @@ from tidepool_ingest.ledger.manifests import Manifests, ReadManifest
 from tidepool_ingest.ledger.migrating import migrate
 from tidepool_ingest.ledger.quarantine_reasons import QuarantineReasons
 from tidepool_ingest.ledger.refusals import Refusal, Refusals
+from tidepool_ingest.ledger.retention import Retention
 from tidepool_ingest.ledger.slow_downs import SlowDowns
 from tidepool_ingest.ledger.states import (
     GIVEN_UP,
@@ -28,6 +29,7 @@ from tidepool_ingest.ledger.states import (
     BatchState,
     ChunkState,
     DataSetState,
+    Tidied,
 )
 from tidepool_ingest.ledger.unfinished import Unfinished
 from tidepool_ingest.ledger.uploads import Upload, Uploads, Wanted
@@ -55,6 +57,7 @@ __all__ = [
     "Feeds",
     "FileDigests",
     "FoundBatch",
+    "KnownBatch",
     "Lease",
     "Leases",
     "Ledger",
@@ -64,8 +67,10 @@ __all__ = [
     "Refusal",
     "Refusals",
     "Result",
+    "Retention",
     "SlowDowns",
     "TaskOrigin",
+    "Tidied",
     "Unfinished",
     "Upload",
     "Uploads",
@@ -96,6 +101,7 @@ class Ledger:
         self.manifests = Manifests(self.database)
         self.quarantine_reasons = QuarantineReasons(self.database)
         self.refusals = Refusals(self.database)
+        self.retention = Retention(self.database)
         self.unfinished = Unfinished(self.database)
         self.slow_downs = SlowDowns(self.database)
         self.uploads = Uploads(self.database)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, TypeVar
 
-from tidepool_ingest.ledger.states import BatchState
+from tidepool_ingest.ledger.states import BatchState, Tidied
 
 T = TypeVar("T")
 
@@ -45,14 +45,28 @@ class BatchRow(FoundBatch):
     identical: int | None
     expected_rows: int | None
     chunks: int | None
+    tidied: Tidied | None
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True)
+class KnownBatch:
+    """Where a batch stands, and where it lies: all that a plan needs to know of one that is done.
+
+    :param id: its number.
+    """
+
+    id: int
+    state: BatchState
+    folder: str = field(repr=False)
 
 
 def batch_row(row: Any) -> BatchRow:
     """Return a row of the table as the database gives it."""
     values = dict(row._mapping)
-    return BatchRow(**{**values, "state": BatchState(values["state"])})
+    tidied = values["tidied"] and Tidied(values["tidied"])
+    return BatchRow(**{**values, "state": BatchState(values["state"]), "tidied": tidied})
 
 
 def parts(items: Sequence[T]) -> Iterable[Sequence[T]]:

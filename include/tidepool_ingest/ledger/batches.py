@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import and_, func, select, update
 
-from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, batch_row, parts
+from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, KnownBatch, batch_row, parts
 from tidepool_ingest.ledger.database import Database, once_more_if_met
 from tidepool_ingest.ledger.errors import UnknownBatchError
 from tidepool_ingest.ledger.leases import Lease, writing_under
@@ -74,17 +74,21 @@ class Batches:
                 found += [batch_row(row) for row in connection.execute(asked)]
         return found
 
-    def of_contents(self, api_host: str, content_keys: Sequence[str]) -> dict[str, BatchRow]:
-        """Return what the ledger knows of these contents at this host, by content key.
+    def of_contents(self, api_host: str, content_keys: Sequence[str]) -> dict[str, KnownBatch]:
+        """Return where the batches of these contents at this host stand, by content key.
 
         :param api_host: the host of the Tidepool API that they go to.
         :param content_keys: keys of ready batches.
         """
-        found: dict[str, BatchRow] = {}
+        found: dict[str, KnownBatch] = {}
+        columns = batches.c.content_key, batches.c.id, batches.c.state, batches.c.folder
         with self._database.reading() as connection:
             for part in parts(content_keys):
-                asked = select(batches).where(batches.c.api_host == api_host, batches.c.content_key.in_(part))
-                found.update((row.content_key, batch_row(row)) for row in connection.execute(asked))
+                asked = select(*columns).where(
+                    batches.c.api_host == api_host, batches.c.content_key.in_(part)
+                )
+                for key, number, state, folder in connection.execute(asked):
+                    found[key] = KnownBatch(number, BatchState(state), folder)
         return found
 
     def days(self) -> list[date]:
@@ -132,13 +136,13 @@ class Batches:
         return bool(begun.rowcount)
 
     def set_counts(self, batch: int, **counts: int) -> None:
-        """Note what became of a batch's records.
+        """Note what became of a batch's records, whose work area is whole from now on.
 
         :param batch: its number.
         :param counts: ``staged``, ``accepted``, ``quarantined``, ``identical``, ``expected_rows``,
             ``chunks``.
         """
-        self._set(batch, None, **counts)
+        self._set(batch, None, tidied=None, **counts)
 
     def note_replaced(self, batch: int, replaces: int | None) -> None:
         """Note which batch another one replaces.

@@ -172,7 +172,8 @@ class DataSets:
     def due_for_check(self, before: datetime, limit: int) -> list[int]:
         """Return the batches whose verified data set was not read back for long, longest first.
 
-        Normal data sets only: what a batch has brought to a continuous one, later ones may have replaced.
+        Normal data sets only: what a batch has brought to a continuous one, later ones may have replaced. Not
+        those whose work area was tidied: there is nothing to compare with.
 
         :param before: those that were verified and checked before this moment.
         :param limit: how many at most.
@@ -184,6 +185,7 @@ class DataSets:
             .join(batches, batches.c.id == data_sets.c.batch)
             .where(
                 batches.c.state == BatchState.VERIFIED,
+                batches.c.tidied.is_(None),
                 data_sets.c.state == DataSetState.VERIFIED,
                 data_sets.c.data_set_type == "normal",
                 data_sets.c.ordinal == newest.scalar_subquery(),

@@ -104,6 +104,7 @@ batches = Table(
     Column("identical", BigInteger, comment="repeats of a record of the same batch, kept once"),
     Column("expected_rows", BigInteger, comment="rows Tidepool makes of the accepted records"),
     Column("chunks", Integer, comment="requests that the accepted records travel in, as planned"),
+    Column("tidied", String(16), comment="what was taken out of its work area; empty while that is whole"),
     _time("created_at", required=True),
     _time("updated_at", required=True),
     UniqueConstraint("api_host", "content_key"),
@@ -111,6 +112,7 @@ batches = Table(
     Index(None, "day"),
     Index(None, "state", "id"),
     Index(None, "reason"),
+    Index(None, "tidied", "updated_at"),
 )
 
 batch_days = Table(

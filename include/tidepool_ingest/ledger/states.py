@@ -40,6 +40,14 @@ class BatchState(StrEnum):
         )
 
 
+class Tidied(StrEnum):
+    """What was taken out of a batch's work area because nobody needs it any more."""
+
+    ACCEPTED = "accepted"
+    """The accepted records and their plan; refused records wait for a person."""
+    ALL = "all"
+
+
 IN_ITS_PLACE = (BatchState.CORRECTED, BatchState.REPLACED)
 """States of a batch in whose place another one shows, or is about to: it is not uploaded again."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from tidepool_ingest.prepare.again import ensure_prepared
 from tidepool_ingest.prepare.step import prepare_batch
 from tidepool_ingest.prepare.summary import PrepareSummary
 
-__all__ = ["PrepareSummary", "prepare_batch"]
+__all__ = ["PrepareSummary", "ensure_prepared", "prepare_batch"]

@@ -19,8 +19,9 @@ from tidepool_ingest.guards import (
     WithdrawnError,
     check_not_in_its_place,
     check_not_withdrawn,
+    is_as_sent,
 )
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, lease_of_batch
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.checks import checked_batch, checked_data_set, replaced_batch
@@ -28,9 +29,12 @@ from tidepool_ingest.prepare.filing import file_batch
 from tidepool_ingest.prepare.opening import check_opening, opens_another
 from tidepool_ingest.prepare.summary import PrepareSummary, TooManyRefusedError, described, summary_of
 from tidepool_ingest.staged_batch import ApiHostOf, named
-from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 
 log = logging.getLogger(__name__)
+
+TIDYING_SECONDS = 30.0
+"""How long to wait for somebody who is tidying the batch's work area."""
 
 COUNTS_NOTED = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
 """What the ledger keeps of a summary beside days and reasons."""
@@ -72,6 +76,18 @@ def prepare_batch(
         raise
 
 
+def _left_of_an_earlier_attempt(work: WorkArea, row: BatchRow, ledger: Ledger) -> PreparedBatch | None:
+    """Return the plan of the work area, if it is whole and stays.
+
+    :raises LeaseHeldError: if it is being tidied away, or uploaded, at this moment.
+    """
+    if row.tidied is None:
+        return work.load()
+    # Whoever tidies it holds the claim until it is done.
+    with ledger.leases.held(lease_of_batch(row.id), seconds=TIDYING_SECONDS, wait=TIDYING_SECONDS):
+        return None
+
+
 def _note_failure(batch: int, error: IngestError, ledger: Ledger) -> None:
     """Note why a batch stopped; one that Tidepool may hold data of stays what it is."""
     state = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
@@ -99,13 +115,14 @@ def _prepare(
     work = WorkArea(root, batch.content_key)
     data_sets = ledger.data_sets.of_batch(row.id)
     begun = any(one.state.may_hold_data for one in data_sets)
-    prepared = work.load()
+    prepared = _left_of_an_earlier_attempt(work, row, ledger)
+    is_new = prepared is None
     # A data set that was begun goes on with the chunk plan it was begun with.
-    if prepared is None:
-        # Made anew, perhaps by other rules: the places of what Tidepool refused may be others.
-        ledger.refusals.forget(row.id)
     if prepared is None or not (begun or prepared.chunk_records == options.chunk_records):
         prepared = file_batch(batch, work, chunk_records=options.chunk_records)
+    if is_new and not is_as_sent(prepared, data_sets[-1] if data_sets else None, ledger):
+        # Made anew, perhaps by other rules: the places of what Tidepool refused may be others.
+        ledger.refusals.forget(row.id)
     refusals = ledger.refusals.of_batch(row.id).values()
     summary = summary_of(batch.label, prepared).with_refusals(refusals)
     log.info("%s: %s.", batch.label, described(summary))

@@ -21,6 +21,7 @@ class Reconciled:
     :param uncheckable: verified batches whose work area is not there any more.
     :param superseded_rows: rows of the checked ones that a later upload shows instead.
     :param repaired: verified batches that had lost or doubled rows, and were uploaded anew.
+    :param tidied: what was tidied away, by kind.
     :param failed: batches that need a person, by the code of the cause.
     """
 
@@ -34,6 +35,7 @@ class Reconciled:
     uncheckable: int = 0
     superseded_rows: int = 0
     repaired: int = 0
+    tidied: dict[str, int] = field(default_factory=dict)
     failed: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> dict[str, Any]:

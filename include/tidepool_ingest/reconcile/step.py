@@ -14,16 +14,18 @@ from datetime import UTC, datetime, timedelta
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards import PreparedOtherwiseError
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, TaskOrigin
 from tidepool_ingest.ledger.errors import LeaseHeldError, LedgerUnavailableError
 from tidepool_ingest.model.deduplicators import CONTINUOUS
-from tidepool_ingest.options import ReconcileOptions, RunOptions
-from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.options import ReconcileOptions
+from tidepool_ingest.prepare import ensure_prepared
 from tidepool_ingest.reconcile.counts import Reconciled
 from tidepool_ingest.reconcile.leftovers import Leftovers
 from tidepool_ingest.staged_batch import ApiHostOf
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
+from tidepool_ingest.tidying import Keeping, Tidying
 from tidepool_ingest.upload import BatchRecheck, BatchUpload, ContinuousUpload
 from tidepool_ingest.upload import timing as timings
 from tidepool_ingest.upload.caution import UploadStoppedError
@@ -54,6 +56,7 @@ class Reconciliation:
     :param api_host_of: checks the connection that a manifest names.
     :param origin: the task at work, for the ledger.
     :param timing: how long steps may take; ``timing.USUAL`` when left out.
+    :param keeping: how long what is over is kept; nothing is tidied away when left out.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Reconciliation:
         api_host_of: ApiHostOf,
         origin: TaskOrigin | None = None,
         timing: Timing | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self._root = root
         self._ledger = ledger
@@ -74,6 +78,7 @@ class Reconciliation:
         self._api_host_of = api_host_of
         self._origin = origin
         self._timing = timing or timings.USUAL
+        self._keeping = keeping
         self._stopping = threading.Event()
         self._at_work: BatchUpload | BatchRecheck | None = None
         self._counts = Reconciled()
@@ -91,6 +96,9 @@ class Reconciliation:
             self._one(number, self._bring_to_an_end)
         self._counts.leases = self._ledger.leases.sweep(before)
         self._check(now - timedelta(days=self._options.check_after_days))
+        if self._keeping is not None:
+            tidying = Tidying(self._root, self._ledger, self._keeping, stopping=self._stopping)
+            self._counts.tidied = tidying.run().summary()
         return self._counts
 
     def stop(self) -> None:
@@ -125,7 +133,7 @@ class Reconciliation:
             self._go_on_with_feed(row)
         elif row.state in NOT_WANTED or (row.state is BatchState.HELD and not self._is_closing(row)):
             self._delete(row)
-        elif self._has_work_area(row) or self._prepared_again(row):
+        elif self._is_prepared(row):
             self._upload(row)
             self._counts.finished += 1
         else:
@@ -135,7 +143,7 @@ class Reconciliation:
         """Bring a batch of a feed to its end, if it may; its data set holds others too and stays."""
         if row.state in (*NOT_WANTED, BatchState.HELD):
             return
-        if self._has_work_area(row) or self._prepared_again(row):
+        if self._is_prepared(row):
             self._upload(row)
             self._counts.finished += 1
 
@@ -147,16 +155,10 @@ class Reconciliation:
     def _has_work_area(self, row: BatchRow) -> bool:
         return WorkArea(self._root, row.content_key).load() is not None
 
-    def _prepared_again(self, row: BatchRow) -> bool:
-        """Make the work area anew, if the batch still lies in staging as it was."""
+    def _is_prepared(self, row: BatchRow) -> bool:
+        """Tell whether there is a work area, made anew if the batch still lies in staging as it was."""
         try:
-            prepare_batch(
-                self._root,
-                row,
-                ledger=self._ledger,
-                options=RunOptions(max_quarantined_percent=100),
-                api_host_of=self._api_host_of,
-            )
+            ensure_prepared(self._root, row, ledger=self._ledger, api_host_of=self._api_host_of)
         except IngestError as error:
             if error.disposition is not Disposition.DATA:
                 raise
@@ -196,7 +198,12 @@ class Reconciliation:
         looking = BatchRecheck(client, self._ledger, row, self._root, settings, timing=self._timing)
         self._at_work = looking
         self._counts.checked += 1
-        found = looking.run(repair=self._options.repair)
+        try:
+            found = looking.run(repair=self._options.repair)
+        except PreparedOtherwiseError as error:
+            self._counts.uncheckable += 1
+            log.info("%s", error)
+            return
         if found is None:
             return
         self._counts.superseded_rows += found.comparison.superseded

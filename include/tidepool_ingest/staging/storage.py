@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
@@ -37,6 +38,9 @@ SHARED_FILE = 0o666
 
 SHARED_FOLDER = 0o777
 """Mode of their folders, less the umask."""
+
+PART_SUFFIX = ".part"
+"""End of the name under which a file is written until it is whole."""
 
 _LOCAL_PROTOCOLS = ("", "file", "local")
 
@@ -186,6 +190,43 @@ def remove_file(path: UPath) -> None:
             storage.rm_file(path.path)
 
 
+def remove_parts(folder: UPath, before: float | None = None) -> int:
+    """Remove what writers that were killed have left half-written in a local folder; return how many.
+
+    Object stores have no such thing: an upload that was not completed is no object.
+
+    :param folder: the folder; nothing happens when it is not there.
+    :param before: only what was last written to before this moment, in seconds since 1970.
+    """
+    removed, local = 0, local_path(folder)
+    with writing():
+        for part in local.glob(f".*{PART_SUFFIX}") if local is not None else ():
+            with contextlib.suppress(FileNotFoundError):  # its writer may just be done
+                if before is None or part.stat().st_mtime < before:
+                    part.unlink()
+                    removed += 1
+    return removed
+
+
+def size_of(path: UPath) -> int:
+    """Return the bytes of a file, 0 when it is not there."""
+    with reading():
+        try:
+            return int(filesystem(path).info(path.path)["size"])
+        except FileNotFoundError:
+            return 0
+
+
+def modified_at(path: UPath) -> datetime | None:
+    """Return when a file was last written, ``None`` when it is not there or its storage does not tell."""
+    with reading():
+        try:
+            found = filesystem(path).modified(path.path)
+        except (FileNotFoundError, NotImplementedError, KeyError):
+            return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else cast("datetime", found)
+
+
 def remove_folder(path: UPath) -> None:
     """Remove a folder with all it holds; nothing happens when it is not there."""
     with writing():
@@ -238,7 +279,7 @@ class WholeFileWriter:
             if self._local is None:
                 self._file = filesystem(self._path).open(self._path.path, "wb")
             else:
-                self._part = self._local.with_name(f".{self._local.name}.{secrets.token_hex(4)}.part")
+                self._part = self._local.with_name(f".{self._local.name}.{secrets.token_hex(4)}{PART_SUFFIX}")
                 opened = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
                 self._file = os.fdopen(opened, "wb")
         return self

@@ -33,6 +33,8 @@ from tidepool_ingest.staging.storage import (
     read_range,
     remove_file,
     remove_folder,
+    remove_parts,
+    size_of,
     write_whole,
 )
 
@@ -174,11 +176,16 @@ class WorkArea:
         """Where the refused records lie."""
         return self.path / QUARANTINE_NAME
 
+    @property
+    def plan_path(self) -> UPath:
+        """Where the plan lies."""
+        return self.path / PREPARED_NAME
+
     def begin(self) -> None:
         """Make the folder and take away an older plan: the area counts as not there until it is whole."""
         make_folder(self.path.parent)
         make_folder(self.path)
-        remove_file(self.path / PREPARED_NAME)
+        remove_file(self.plan_path)
 
     def accepted_writer(self) -> AcceptedWriter:
         """Return the writer of the accepted records, for a ``with`` statement."""
@@ -193,7 +200,7 @@ class WorkArea:
 
         :param prepared: the plan, after both writers were closed.
         """
-        write_whole(self.path / PREPARED_NAME, prepared.model_dump_json(by_alias=True).encode())
+        write_whole(self.plan_path, prepared.model_dump_json(by_alias=True).encode())
 
     def load(self) -> PreparedBatch | None:
         """Return the plan, or nothing when the area is unfinished, of another version, or not there.
@@ -201,7 +208,7 @@ class WorkArea:
         :raises BatchError: ``staging-unreadable``, or ``work-area-damaged`` when the plan is no plan.
         """
         try:
-            content = read_at_most(self.path / PREPARED_NAME, MAX_PREPARED_BYTES, missing="work-area-damaged")
+            content = read_at_most(self.plan_path, MAX_PREPARED_BYTES, missing="work-area-damaged")
         except BatchError as error:
             if error.code == "work-area-damaged":
                 return None
@@ -249,9 +256,19 @@ class WorkArea:
                     entries[chunk.place_of(ordinal)] = (refused[ordinal], line)
         rewrite(self.quarantine_path, entries)
 
+    def drop_accepted(self) -> None:
+        """Remove the accepted records, the plan first; the refused ones stay."""
+        remove_file(self.plan_path)
+        remove_file(self.accepted_path)
+        remove_parts(self.path)
+
+    def holds_refused(self) -> bool:
+        """Tell whether there are refused records."""
+        return size_of(self.quarantine_path) > 0
+
     def discard(self) -> None:
         """Remove the area, the plan first; nothing happens when it is not there."""
-        remove_file(self.path / PREPARED_NAME)
+        remove_file(self.plan_path)
         remove_folder(self.path)
 
 

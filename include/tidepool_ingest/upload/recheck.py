@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.guards import OlderThanUploadedError, check_order
+from tidepool_ingest.guards import OlderThanUploadedError, PreparedOtherwiseError, check_order, is_as_sent
 from tidepool_ingest.ledger import (
     BatchRow,
     BatchState,
@@ -116,6 +116,7 @@ class BatchRecheck:
 
         :param repair: give the data set up if rows are lost or double, so that the upload, run again,
             replaces it.
+        :raises PreparedOtherwiseError: what it was prepared into is not what was sent.
         :raises ChangedSinceError: rows are lost or double, and are not repaired.
         :raises LeaseHeldError: if another task is at work on the batch or its device.
         """
@@ -126,6 +127,8 @@ class BatchRecheck:
             data_set = self._verified()
             if data_set is None:
                 return None
+            if is_as_sent(job.prepared, data_set, job.ledger) is False:
+                raise PreparedOtherwiseError(job.batch.label)
             pace = Pace(job.ledger.slow_downs, job.batch.api_host, job.timing.patience)
             caution = Caution(job.timing, pace, (lease,), (self._stopping,))
             comparison = self._compared(data_set, caution)

@@ -66,6 +66,7 @@ class TidepoolActionOperator(TidepoolOperator):
 
     def _done(self, ledger: Ledger, action: ActionRow, row: BatchRow) -> str:
         from tidepool_ingest.ledger import What
+        from tidepool_ingest.prepare import ensure_prepared
         from tidepool_ingest.upload import BatchRecheck, BatchWithdrawal
 
         hook = self.connections.hook(row.connection)
@@ -76,6 +77,8 @@ class TidepoolActionOperator(TidepoolOperator):
         from tidepool_airflow.staging import root_of_batch
 
         root = root_of_batch(row.folder, self.staging_root)
+        # Long after, its work area may have been tidied away.
+        ensure_prepared(root, row, ledger=ledger, api_host_of=self.connections.api_host_of)
         self._at_work = recheck = BatchRecheck(hook.client, ledger, row, root, hook.settings)
         found = recheck.run()
         if found is None:

@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tidepool_airflow.operators.base import TidepoolOperator, origin_of
+from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -17,14 +18,27 @@ if TYPE_CHECKING:
 class TidepoolReconcileOperator(TidepoolOperator):
     """Bring data sets to an end that were left unfinished, and look again at some that are verified.
 
+    What is over is tidied away after some days, see :class:`~tidepool_ingest.tidying.Keeping`.
+
+    :param keep_work_days: how long accepted records of batches that are done are kept; 0 for ever.
+    :param keep_quarantine_days: the same for refused records.
+
     It works under the same claims as an upload, so that it can run beside anything. Returns what it came to,
     in numbers.
 
     .. seealso:: ``docs/airflow.md``, "Maintenance".
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        keep_work_days: int = WORK_DAYS,
+        keep_quarantine_days: int = QUARANTINE_DAYS,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.keep_work_days = keep_work_days
+        self.keep_quarantine_days = keep_quarantine_days
         self._reconciliation: Reconciliation | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -32,6 +46,7 @@ class TidepoolReconcileOperator(TidepoolOperator):
         from tidepool_airflow.errors import TidepoolReconcileFailedError
         from tidepool_ingest.options import ReconcileOptions
         from tidepool_ingest.reconcile import Reconciliation
+        from tidepool_ingest.tidying import Keeping
 
         options = ReconcileOptions.of_params(dict(context["params"]))
 
@@ -48,6 +63,7 @@ class TidepoolReconcileOperator(TidepoolOperator):
                 client_of=client_of,
                 api_host_of=self.connections.api_host_of,
                 origin=origin_of(context),
+                keeping=Keeping(self.keep_work_days, self.keep_quarantine_days),
             )
             counts = self._reconciliation.run()
         summary = counts.summary()

@@ -25,7 +25,7 @@ from tidepool_airflow.uploads_page.html import Links, html
 from tidepool_airflow.uploads_page.ledger_access import the_ledger
 from tidepool_airflow.uploads_page.running import NotStartedError, start
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.ledger import BatchState, Ledger, Refusal, Result, Upload, Wanted, What
+from tidepool_ingest.ledger import BatchState, Ledger, Refusal, Result, Tidied, Upload, Wanted, What
 from tidepool_ingest.offers import offers
 
 PAGE_ROWS = 50
@@ -216,6 +216,12 @@ def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingRespon
     from tidepool_ingest.staging.work_area import WorkArea
 
     upload, row = _upload(ledger, batch), ledger.batches.get(batch)
+    if row.tidied is Tidied.ALL:
+        raise HTTPException(
+            status.HTTP_410_GONE,
+            "The quarantine file was removed: it is not kept for ever after its batch is done. "
+            "It is made anew when the day of the batch is run with `force`.",
+        )
     area = WorkArea(root_of_batch(row.folder), row.content_key)
     blocks = read_blocks(area.quarantine_path, missing="work-area-damaged")
     first = next(blocks, b"")  # a file that is not there is told before anything is sent

@@ -1,4 +1,4 @@
-"""Keep what reading a manifest gave, so that it is opened again only when it has changed.
+"""Keep what reading a manifest gave, so that none is opened twice; note which work areas were tidied.
 
 Revision: 0011
 Revises: 0009
@@ -40,6 +40,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_manifests_user_id", "manifests", ["user_id"])
     op.create_index("ix_manifests_met_on", "manifests", ["met_on"])
+    op.add_column(
+        "batches",
+        sa.Column(
+            "tidied",
+            sa.String(length=16),
+            comment="what was taken out of its work area; empty while that is whole",
+        ),
+    )
+    op.create_index("ix_batches_tidied_updated_at", "batches", ["tidied", "updated_at"])
     op.create_index("ix_file_digests_updated_at", "file_digests", ["updated_at"])
     op.create_index(
         "ix_data_sets_state_checked_at_verified_at", "data_sets", ["state", "checked_at", "verified_at"]
@@ -47,6 +56,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_batches_tidied_updated_at", "batches")
+    op.drop_column("batches", "tidied")
     op.drop_index("ix_data_sets_state_checked_at_verified_at", "data_sets")
     op.drop_index("ix_file_digests_updated_at", "file_digests")
     op.drop_table("manifests")
