@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import resource
 import shutil
@@ -24,12 +25,14 @@ from typing import Any
 from bench.records import ONE_BAD_IN, spoilt
 from bench.result import Result
 from bench.validation import json_microseconds
+from cryptography.fernet import Fernet
 from upath import UPath
 
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.staging.sealing import KEYS_VARIABLE
 from tidepool_ingest.staging.work_area import WORK_FOLDER
 from tidepool_ingest.window import Window
 
@@ -51,13 +54,20 @@ def measure_preparing(lines: list[bytes], *, memory: bool) -> Iterator[Result]:
     """
     yield _measured("prepare, as from an uploader", lines, lines, len(lines))
     yield _measured(f"prepare, 1 bad in {ONE_BAD_IN}", spoilt(lines), lines, len(lines))
+    yield _measured("prepare, work area sealed", lines, lines, len(lines), sealed=True)
     if memory:
         yield _measured("prepare, small file", lines, lines, FEW)
         yield _measured("prepare, huge file", lines, lines, MANY, rounds=1)
 
 
 def _measured(
-    what: str, lines: list[bytes], parsed: list[bytes], records: int, *, rounds: int = ROUNDS
+    what: str,
+    lines: list[bytes],
+    parsed: list[bytes],
+    records: int,
+    *,
+    rounds: int = ROUNDS,
+    sealed: bool = False,
 ) -> Result:
     """Prepare in several rounds, with ``json.loads`` around each: what else loads the machine slows both."""
     outcomes = []
@@ -66,7 +76,7 @@ def _measured(
         root = Path(folder) / "staging"
         _stage(root, lines, records)
         for number in range(rounds):
-            outcomes.append(_in_own_process(root, Path(folder) / f"ledger-{number}.db"))
+            outcomes.append(_in_own_process(root, Path(folder) / f"ledger-{number}.db", sealed=sealed))
             parsing.append(json_microseconds(parsed, rounds=AROUND))
             shutil.rmtree(root / WORK_FOLDER)
     return Result(
@@ -98,9 +108,10 @@ def _stage(root: Path, lines: list[bytes], records: int) -> None:
     (batch / "manifest.json").write_text(json.dumps(manifest))
 
 
-def _in_own_process(root: Path, ledger: Path) -> dict[str, Any]:
+def _in_own_process(root: Path, ledger: Path, *, sealed: bool) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.preparing", str(root), str(ledger)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    keys = {KEYS_VARIABLE: Fernet.generate_key().decode() if sealed else ""}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | keys)
     outcome: dict[str, Any] = json.loads(done.stdout)
     return outcome
 

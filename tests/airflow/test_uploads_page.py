@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from tests.airflow.conftest import DAG_ID, TODAY, World, readings, stage
 from tidepool_airflow.dag_ids import ACTION_DAG
 from tidepool_airflow.local.home import PROJECT, LocalHome
-from tidepool_ingest.ledger import BatchState, Ledger, Result, What
+from tidepool_ingest.ledger import BatchState, Ledger, Result, Tidied, What
+from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.sample import SAMPLE_USERS
 from tidepool_ingest.silence import silent_devices
@@ -279,6 +282,35 @@ def test_the_quarantine_file_is_found_where_storage_is_mounted_elsewhere(
     world.monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(here))
 
     assert visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson").status_code == 200
+
+
+def test_a_sealed_quarantine_file_opens_as_any_other(
+    world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEPOOL_WORK_KEYS", Fernet.generate_key().decode())
+    batch = uploaded(world, refused=3)
+    (file,) = world.staging.glob("_work/*/quarantine.ndjson")
+    assert b"77777" not in file.read_bytes()
+
+    opened = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+
+    lines = [json.loads(line) for line in opened.text.splitlines()]
+    assert [line["record"]["value"] for line in lines] == [77_777] * 3
+    monkeypatch.delenv("TIDEPOOL_WORK_KEYS")
+    told = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+    assert told.status_code == 503
+    assert "TIDEPOOL_WORK_KEYS is not set" in told.text
+
+
+def test_a_file_that_was_tidied_away_is_told(world: World, visit: Visitor) -> None:
+    batch = uploaded(world, refused=1)
+    with ledger_of(world) as ledger, ledger.database.writing() as connection:
+        connection.execute(update(batches).values(tidied=Tidied.ALL))
+
+    told = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+
+    assert told.status_code == 410
+    assert "`force`" in told.text
 
 
 def test_a_file_that_is_gone_is_told(world: World, visit: Visitor) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from cryptography.fernet import Fernet
 from upath import UPath
 
 from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
@@ -27,6 +29,22 @@ def corrected(folder: Path) -> Path:
 def manifest(folder: str) -> dict[str, object]:
     content: dict[str, object] = json.loads((Path(folder) / "manifest.json").read_bytes())
     return content
+
+
+def test_a_sealed_quarantine_file_is_validated_and_staged(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEPOOL_WORK_KEYS", Fernet.generate_key().decode())
+    file = corrected(tmp_path)
+    assert file.read_bytes().startswith(b"gAAAAA")
+
+    assert run("validate", file).lines[-1] == "1 records: 1 accepted, 0 refused"
+    staged = run("stage", file, "--user", USER, "--root", tmp_path / "s")
+    assert staged.code == 0
+    assert run("validate", staged.lines[0]).lines[-1] == "1 records: 1 accepted, 0 refused"
+    monkeypatch.delenv("TIDEPOOL_WORK_KEYS")
+    error = run("stage", file, "--user", USER, "--root", tmp_path / "s").error
+    assert "TIDEPOOL_WORK_KEYS is not set" in error
 
 
 def test_validate_shows_an_export_as_it_would_be_uploaded(run: Run, tmp_path: Path) -> None:

@@ -185,3 +185,10 @@ def test_images_are_pinned(compose: Compose) -> None:
         _, _, tag = service["image"].partition(":")
         assert any(sign.isdigit() for sign in tag), name
         assert tag != "latest", name
+
+
+def test_keys_of_work_areas_reach_only_those_who_read_them(compose: Compose) -> None:
+    holders = {
+        name for name, service in compose.services.items() if "TIDEPOOL_WORK_KEYS" in environment(service)
+    }
+    assert holders == {"airflow-worker", "airflow-apiserver"}

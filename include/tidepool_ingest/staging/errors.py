@@ -151,6 +151,15 @@ FAULTS: dict[str, Fault] = {
     "staging-unwritable": Fault(
         "staging storage cannot be written", "try again; if it stays, check the storage", True
     ),
+    "work-area-sealed": Fault(
+        "the work area of this batch, or a file of one, is sealed and cannot be opened",
+        "set TIDEPOOL_WORK_KEYS to the key that it was written with, beside newer ones; if that key is lost, "
+        "remove the work area, so that the batch is prepared again from staging",
+    ),
+    "work-keys": Fault(
+        "TIDEPOOL_WORK_KEYS holds something that is no Fernet key",
+        "give keys of 32 bytes in URL-safe base64, the newest first, with commas between",
+    ),
     "work-area-damaged": Fault(
         "the work area of this batch is missing or damaged", "prepare the batch again"
     ),

@@ -23,6 +23,7 @@ from upath import UPath
 from tidepool_ingest.staging import ndjson
 from tidepool_ingest.staging.block import Block
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.sealing import seal, unsealed
 from tidepool_ingest.staging.splice import members
 from tidepool_ingest.staging.storage import WholeFileWriter, read_blocks
 
@@ -93,7 +94,7 @@ class QuarantineWriter:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write(b"".join(self._waiting))
+        self._writer.write(seal(b"".join(self._waiting)))
         self._waiting.clear()
         self._waiting_bytes = 0
 
@@ -106,13 +107,31 @@ def rewrite(path: UPath, entries: Mapping[Place, tuple[Iterable[tuple[str, str]]
     :raises BatchError: ``work-area-damaged`` when there is no such file.
     """
     # Some storages empty a file when it is opened for writing: what is kept has to lie elsewhere by then.
-    with tempfile.TemporaryFile() as kept:
-        for line in _lines(read_blocks(path, missing="work-area-damaged")):
-            place = _PLACE.match(line)
-            if place is None or (int(place[1]), int(place[2])) not in entries:
-                kept.write(line)
-        kept.seek(0)
-        _write(path, kept, entries)
+    with tempfile.TemporaryFile() as elsewhere:
+        for block in _blocks(_kept(path, entries)):
+            elsewhere.write(seal(block))
+        elsewhere.seek(0)
+        _write(path, _lines(unsealed(iter(lambda: elsewhere.read(WRITE_BYTES), b""))), entries)
+
+
+def _kept(path: UPath, entries: Mapping[Place, Any]) -> Iterator[bytes]:
+    for line in _lines(unsealed(read_blocks(path, missing="work-area-damaged"))):
+        place = _PLACE.match(line)
+        if place is None or (int(place[1]), int(place[2])) not in entries:
+            yield line
+
+
+def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Join lines to blocks of about what is written at once."""
+    gathered: list[bytes] = []
+    size = 0
+    for line in lines:
+        gathered.append(line)
+        size += len(line)
+        if size >= WRITE_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    yield b"".join(gathered)
 
 
 def _write(

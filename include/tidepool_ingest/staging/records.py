@@ -13,6 +13,7 @@ from tidepool_ingest.staging.block import Block
 from tidepool_ingest.staging.compression import compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import DataFormat, StagedFile
+from tidepool_ingest.staging.sealing import unsealed
 from tidepool_ingest.staging.storage import read_blocks
 
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -104,6 +105,8 @@ class FileReader:
 
     def _expanded(self) -> Iterator[bytes]:
         pieces = expand(self._staged(), compression_of(self.path.name), self.file_number)
+        if self.file_format == "quarantine":
+            pieces = unsealed(pieces)
         for first in pieces:
             if first.startswith(_OTHER_MARKS):
                 raise BatchError("file-encoding", file_number=self.file_number)

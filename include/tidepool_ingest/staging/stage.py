@@ -26,6 +26,7 @@ from tidepool_ingest.staging.manifest import (
 )
 from tidepool_ingest.staging.quarantine import is_entry
 from tidepool_ingest.staging.records import FileReader
+from tidepool_ingest.staging.sealing import TOKEN_START
 from tidepool_ingest.staging.spool import RECORDS_NAME, Output, Spool
 from tidepool_ingest.staging.storage import (
     SHARED_FILE,
@@ -115,6 +116,8 @@ def guess_format(source: UPath) -> DataFormat:
         start = piece.removeprefix(b"\xef\xbb\xbf").lstrip()
         if start.startswith(b"["):
             return "json"
+        if start.startswith(TOKEN_START):
+            return "quarantine"
         if start:
             return "quarantine" if is_entry(start.partition(b"\n")[0]) else "ndjson"
     raise BatchError("file-empty")

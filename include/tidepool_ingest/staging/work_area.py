@@ -6,6 +6,8 @@
 * ``quarantine.ndjson``: one object for each refused record, for a person to correct and stage again,
 * ``prepared.json``: the chunk plan and the counts, written last.
 
+Where the deployment gives a key, all three are sealed, see :mod:`.sealing`.
+
 An area without ``prepared.json`` is unfinished and counts as not there.
 """
 
@@ -26,6 +28,7 @@ from upath import UPath
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest_feed import Deletion
 from tidepool_ingest.staging.quarantine import QuarantineWriter, rewrite
+from tidepool_ingest.staging.sealing import seal, unseal
 from tidepool_ingest.staging.storage import (
     WholeFileWriter,
     make_folder,
@@ -79,9 +82,9 @@ class Chunk(_Model):
     :param index: its place in the plan, counting from 0.
     :param first_record: place of its first record among the accepted ones, counting from 0.
     :param offset: first byte of it in ``accepted.ndjson``.
-    :param length: its bytes there, line ends included.
+    :param length: its bytes there, line ends included; those of its token if the file is sealed.
     :param records: how many records it holds.
-    :param digest: sha256 of those bytes, in hex.
+    :param digest: sha256 of its lines, in hex, sealed or not.
     :param plain: whether no record of it was staged with an identifier or holds an embedded datum, so that
         identifiers can be appended without a look into the records.
     :param places: where its records were staged, in their order.
@@ -200,12 +203,14 @@ class WorkArea:
 
         :param prepared: the plan, after both writers were closed.
         """
-        write_whole(self.plan_path, prepared.model_dump_json(by_alias=True).encode())
+        plan = prepared.model_dump_json(by_alias=True).encode()
+        write_whole(self.plan_path, seal(plan))  # it holds the data set body, which names the device
 
     def load(self) -> PreparedBatch | None:
         """Return the plan, or nothing when the area is unfinished, of another version, or not there.
 
-        :raises BatchError: ``staging-unreadable``, or ``work-area-damaged`` when the plan is no plan.
+        :raises BatchError: ``staging-unreadable``, ``work-area-sealed`` when no key opens it, or
+            ``work-area-damaged`` when the plan is no plan.
         """
         try:
             content = read_at_most(self.plan_path, MAX_PREPARED_BYTES, missing="work-area-damaged")
@@ -213,6 +218,7 @@ class WorkArea:
             if error.code == "work-area-damaged":
                 return None
             raise
+        content = unseal(content)
         problem = "the plan cannot be read"
         try:
             if json.loads(content).get("version") != PREPARED_VERSION:
@@ -230,9 +236,11 @@ class WorkArea:
         """Return the records of a chunk, reading no more than its bytes.
 
         :param chunk: a chunk of this area's plan.
-        :raises BatchError: ``work-area-damaged`` when they are not the bytes that prepare wrote.
+        :raises BatchError: ``work-area-damaged`` when they are not the bytes that prepare wrote,
+            ``work-area-sealed`` when no key opens them.
         """
-        content = read_range(self.accepted_path, chunk.offset, chunk.length, missing="work-area-damaged")
+        written = read_range(self.accepted_path, chunk.offset, chunk.length, missing="work-area-damaged")
+        content = unseal(written)
         if hashlib.sha256(content).hexdigest() != chunk.digest:
             raise BatchError("work-area-damaged", detail=f"chunk {chunk.index} differs from its digest")
         return content.split(b"\n")[:-1]
@@ -303,17 +311,18 @@ class AcceptedWriter:
         content = b"\n".join((*lines, b""))
         if content.count(b"\n") != len(lines):
             raise ValueError("an accepted record holds a line break")
+        written = seal(content)
         chunk = Chunk(
             index=len(self.chunks),
             first_record=self._records,
             offset=self._writer.size,
-            length=len(content),
+            length=len(written),
             records=len(lines),
             digest=hashlib.sha256(content).hexdigest(),
             plain=plain,
             places=tuple(places),
         )
-        self._writer.write(content)
+        self._writer.write(written)
         self._records += len(lines)
         self.chunks.append(chunk)
         return chunk

@@ -74,9 +74,7 @@ class TidepoolActionOperator(TidepoolOperator):
             self._at_work = withdrawal = BatchWithdrawal(hook.client, ledger, row)
             deleted = withdrawal.run()
             return f"{deleted} data set{'' if deleted == 1 else 's'} deleted"
-        from tidepool_airflow.staging import root_of_batch
-
-        root = root_of_batch(row.folder, self.staging_root)
+        root = self.root_of(row)
         # Long after, its work area may have been tidied away.
         ensure_prepared(root, row, ledger=ledger, api_host_of=self.connections.api_host_of)
         self._at_work = recheck = BatchRecheck(hook.client, ledger, row, root, hook.settings)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
     from upath import UPath
 
-    from tidepool_ingest.ledger import Ledger, TaskOrigin
+    from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
     from tidepool_ingest.options import ReconcileOptions, RunOptions
 
 DEFAULT_CONN_ID = "tidepool_default"
@@ -71,9 +71,24 @@ class TidepoolOperator(BaseOperator):
 
     def root(self, options: RunOptions | ReconcileOptions) -> UPath:
         """Return where the day folders lie."""
+        return self.staging(options.staging_root)
+
+    def staging(self, address: str | None = None) -> UPath:
+        """Return the staging root, the keys of its work areas masked in what the task logs.
+
+        :param address: the one that the run asks for.
+        """
         from tidepool_airflow.staging import staging_root
 
-        return staging_root(options.staging_root or self.staging_root)
+        _mask_work_keys()
+        return staging_root(address or self.staging_root)
+
+    def root_of(self, batch: BatchRow) -> UPath:
+        """Return the staging root that a batch was prepared in, as :meth:`staging` does."""
+        from tidepool_airflow.staging import root_of_batch
+
+        _mask_work_keys()
+        return root_of_batch(batch.folder, self.staging_root)
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
@@ -100,3 +115,12 @@ def origin_of(context: Mapping[str, Any]) -> TaskOrigin:
         map_index=task_instance.map_index if in_group else None,
         try_number=task_instance.try_number,
     )
+
+
+def _mask_work_keys() -> None:
+    from airflow.sdk.log import mask_secret
+
+    from tidepool_ingest.staging.sealing import given_keys
+
+    for key in given_keys():
+        mask_secret(key)

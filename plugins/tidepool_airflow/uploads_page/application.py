@@ -212,6 +212,7 @@ def show_asset(name: str) -> FileResponse:
 def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingResponse:
     """Send the file with the refused records, and note who opened it."""
     from tidepool_airflow.staging import root_of_batch
+    from tidepool_ingest.staging.sealing import unsealed
     from tidepool_ingest.staging.storage import read_blocks
     from tidepool_ingest.staging.work_area import WorkArea
 
@@ -223,7 +224,7 @@ def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingRespon
             "It is made anew when the day of the batch is run with `force`.",
         )
     area = WorkArea(root_of_batch(row.folder), row.content_key)
-    blocks = read_blocks(area.quarantine_path, missing="work-area-damaged")
+    blocks = unsealed(read_blocks(area.quarantine_path, missing="work-area-damaged"))
     first = next(blocks, b"")  # a file that is not there is told before anything is sent
     ledger.actions.note(user.get_name(), What.QUARANTINE, batch=batch, result=Result.DONE)
 

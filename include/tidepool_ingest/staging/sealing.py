@@ -1,0 +1,115 @@
+"""Work areas are sealed where the deployment gives a key: what is written there is encrypted.
+
+A sealed file holds lines each of which is one Fernet token. Inside is a block of the lines that would stand
+there otherwise, so that parts of it can be read on their own. Whether a file is sealed can be seen: a token
+begins with the version 0x80 and a time whose first bytes are 0, which no JSON does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from tidepool_ingest.staging.errors import BatchError
+
+KEYS_VARIABLE = "TIDEPOOL_WORK_KEYS"
+"""Environment variable with Fernet keys, the newest first, with commas between: all of them open what lies
+there, and the first one seals."""
+
+TOKEN_START = b"gAAAAA"
+"""How each token begins, in base64. Source: the Fernet specification, until the year 2106."""
+
+MAX_TOKEN_BYTES = 64 * 1024 * 1024
+"""Longest token read: one of a single record of 16 MiB, which has to fit beside others, has a third of it."""
+
+
+def seal(lines: bytes) -> bytes:
+    """Return some lines as they are written: as the line of one token if there is a key, or as they are.
+
+    :param lines: whole lines, each with its end.
+    :raises BatchError: ``work-keys`` if the variable holds something else.
+    """
+    keys = _keys()
+    return lines if keys is None or not lines else keys.encrypt(lines) + b"\n"
+
+
+def unseal(written: bytes) -> bytes:
+    """Return the lines that :func:`seal` was given.
+
+    :param written: what it returned.
+    :raises BatchError: ``work-area-sealed`` if they are sealed and no key opens them.
+    """
+    if not written.startswith(TOKEN_START):
+        return written
+    keys = _keys()
+    if keys is None:
+        raise BatchError("work-area-sealed", detail=f"{KEYS_VARIABLE} is not set")
+    try:
+        return keys.decrypt(written.rstrip(b"\n"))
+    except InvalidToken:
+        raise BatchError(
+            "work-area-sealed", detail=f"no key of {KEYS_VARIABLE} opens it, or it is damaged"
+        ) from None
+
+
+def unsealed(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the text of a file that may be sealed, holding no more of it than one token.
+
+    :param blocks: the file in order.
+    :raises BatchError: ``work-area-sealed`` if it is sealed and no key opens it.
+    """
+    stream = iter(blocks)
+    start = b""
+    for block in stream:
+        start += block
+        if len(start) >= len(TOKEN_START):
+            break
+    if not start.startswith(TOKEN_START):
+        if start:
+            yield start
+        yield from stream
+        return
+    for line in _lines(start, stream):
+        yield unseal(line) if line.startswith(TOKEN_START) else line + b"\n"
+
+
+def given_keys() -> list[str]:
+    """Return the keys that are given, for whoever keeps secrets out of logs."""
+    return [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+
+
+def _lines(start: bytes, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    begun, size = [start], len(start)
+    if b"\n" in start:
+        *whole, rest = start.split(b"\n")
+        yield from filter(None, whole)
+        begun, size = [rest], len(rest)
+    for block in blocks:
+        first, *others = block.split(b"\n")
+        begun.append(first)
+        size += len(first)
+        if size > MAX_TOKEN_BYTES:
+            raise BatchError("work-area-sealed", detail="it is damaged: a line is too long")
+        if others:
+            *whole, rest = [b"".join(begun), *others]
+            yield from filter(None, whole)
+            begun, size = [rest], len(rest)
+    if last := b"".join(begun):
+        yield last
+
+
+def _keys() -> MultiFernet | None:
+    given = given_keys()
+    return _read(tuple(given)) if given else None
+
+
+@lru_cache(maxsize=4)
+def _read(given: tuple[str, ...]) -> MultiFernet:
+    try:
+        return MultiFernet([Fernet(key) for key in given])
+    except ValueError:
+        # Its text is of no help, and nothing that was given may be repeated.
+        raise BatchError("work-keys") from None
