@@ -189,6 +189,8 @@ def test_images_are_pinned(compose: Compose) -> None:
 
 def test_keys_of_work_areas_reach_only_those_who_read_them(compose: Compose) -> None:
     holders = {
-        name for name, service in compose.services.items() if "TIDEPOOL_WORK_KEYS" in environment(service)
+        name
+        for name, service in compose.services.items()
+        if "TIDEPOOL_WORK_KEYS" in dict(environment(service))
     }
     assert holders == {"airflow-worker", "airflow-apiserver"}
