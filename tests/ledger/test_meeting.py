@@ -84,3 +84,25 @@ def test_a_manifest_is_noted_once(ledger: Ledger) -> None:
 
     assert meeting(ledger, "SELECT manifests", lambda: ledger.manifests.note({"/a": read})) == [None] * RUNS
     assert ledger.manifests.known({"/a": "1" * 64}) == {"/a": read}
+
+
+def test_many_batches_that_several_runs_note_are_noted_once(ledger: Ledger) -> None:
+    """Their windows overlap, so that each meets some that another one is inserting."""
+    many = [
+        found(content_key=f"{number:064x}", folder=f"/{number}", batch_id=str(number))
+        for number in range(900)
+    ]
+    windows = iter([many[:600], many[150:750], many[300:]])
+    taking = threading.Lock()
+
+    def note() -> list[str]:
+        with taking:
+            window = next(windows)
+        rows = ledger.batches.note_all(window)
+        assert [row.content_key for row in rows] == [one.content_key for one in window]
+        return [f"{row.content_key} {row.id}" for row in rows]
+
+    results = meeting(ledger, "SELECT batches", note)
+
+    assert [result for result in results if not isinstance(result, list)] == []
+    assert len({noted for result in results for noted in result}) == len(many)

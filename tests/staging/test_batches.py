@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 import pytest
 from upath import UPath
@@ -14,6 +17,7 @@ from tidepool_ingest.staging.batches import (
     days,
     days_with_batches,
     find_batches,
+    find_marked,
 )
 from tidepool_ingest.staging.errors import BatchError
 
@@ -161,3 +165,45 @@ def test_a_failing_storage_is_told_without_its_text(root: UPath, monkeypatch: py
     assert caught.value.disposition is Disposition.RETRIABLE
     assert caught.value.detail == "ConnectionError"
     assert A not in str(caught.value)
+
+
+def test_a_mark_changes_when_any_file_of_its_batch_does_and_no_other_one(tmp_path: Path, put: Put) -> None:
+    root = UPath(tmp_path / "staging")
+    for batch in ("b1", "b2"):
+        for name in ("manifest.json", "cbg.ndjson"):
+            put(root / f"2026-01-01/{A}/{batch}/{name}", b"{}")
+
+    def marks() -> list[str]:
+        return [mark for _folder, mark in find_marked(root, JAN_1, JAN_1)]
+
+    seen = [marks()]
+    assert all(len(mark) == 64 for mark in seen[0])
+    assert marks() == seen[0]
+    for change in (
+        lambda: put(root / f"2026-01-01/{A}/b2/cbg.ndjson", b"{ }"),
+        lambda: put(root / f"2026-01-01/{A}/b2/more.ndjson", b"{}"),
+        lambda: os.utime((root / f"2026-01-01/{A}/b2/manifest.json").path, (1, 1)),
+        lambda: os.unlink((root / f"2026-01-01/{A}/b2/more.ndjson").path),
+    ):
+        change()
+        seen.append(marks())
+    assert len({first for first, _second in seen}) == 1
+    assert len({second for _first, second in seen}) == 5
+
+
+def test_what_a_storage_tells_no_change_of_has_no_mark(
+    bucket: UPath, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket / f"2026-01-01/{A}/b1/manifest.json", b"{}")
+    put(bucket / f"2026-01-01/{A}/b1/cbg.ndjson", b"{}")
+    assert [mark for _folder, mark in find_marked(bucket, JAN_1, JAN_1)] == [""]
+    listing = bucket.fs.find
+
+    def find(*given: Any, **more: Any) -> Any:
+        return {name: {**info, "ETag": "1"} for name, info in listing(*given, **more).items()}
+
+    monkeypatch.setattr(bucket.fs, "find", find)
+    bucket.fs.calls.clear()
+    ((_folder, mark),) = find_marked(bucket, JAN_1, JAN_1)
+    assert len(mark) == 64
+    assert bucket.fs.calls == {"list": 2}

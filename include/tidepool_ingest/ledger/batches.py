@@ -20,6 +20,10 @@ NOTED_AT_ONCE = 300
 """Batches noted in one transaction: others wait for it no longer than for a few single ones."""
 
 
+TIMES_MET = 20
+"""How often others may have noted some of these just before: each time, fewer are left to be met."""
+
+
 class Batches:
     """The table of staged batches.
 
@@ -47,7 +51,7 @@ class Batches:
         noted: list[BatchRow] = []
         for start in range(0, len(found), NOTED_AT_ONCE):
             part = found[start : start + NOTED_AT_ONCE]
-            noted += once_more_if_met(lambda part=part: self._note(part))  # type: ignore[misc]
+            noted += once_more_if_met(lambda part=part: self._note(part), TIMES_MET)  # type: ignore[misc]
         return noted
 
     def _note(self, found: Sequence[FoundBatch]) -> list[BatchRow]:

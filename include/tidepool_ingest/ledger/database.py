@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,15 +114,16 @@ class Database:
         self.engine.dispose()
 
 
-def once_more_if_met(write: Callable[[], T]) -> T:
+def once_more_if_met(write: Callable[[], T], times: int = 1) -> T:
     """Carry out a write that inserts what another task may be inserting in the same instant.
 
     :param write: looks first what is there; a whole transaction. Done again, it finds what the other wrote.
+    :param times: how often it is done again: of many rows, some may be met anew each time.
     """
-    try:
-        return write()
-    except IntegrityError:
-        return write()
+    for _ in range(times):
+        with suppress(IntegrityError):
+            return write()
+    return write()
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from tidepool_ingest.ledger.schema import manifests
 MET_AGAIN = timedelta(days=7)
 """How far behind the noted day of meeting a manifest may be: it is written once a week, not by each run."""
 
+TIMES_MET = 20
+"""How often other runs may have noted some of these just before."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadManifest:
@@ -73,7 +76,7 @@ class Manifests:
         rows = {_key(address): {**vars(one), "met_on": today} for address, one in sorted(read.items())}
         for some in parts(list(rows)):
             part = {key: rows[key] for key in some}
-            once_more_if_met(lambda part=part: self._note(part))  # type: ignore[misc]
+            once_more_if_met(lambda part=part: self._note(part), TIMES_MET)  # type: ignore[misc]
 
     def _note(self, rows: Mapping[str, dict[str, Any]]) -> None:
         with self._database.writing() as connection:

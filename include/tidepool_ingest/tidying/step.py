@@ -114,7 +114,7 @@ class Tidying:
 
     def _empty(self, tidied: Tidied | None, before: datetime) -> None:
         """Empty the work areas of batches that are over since before a moment, oldest first."""
-        retention, root = self._ledger.retention, str(self._root)
+        retention, root = self._ledger.retention, str(self._root).rstrip("/") + "/"
         after: Mark | None = None
         for _page in range(PAGES):
             rows = retention.over(root, tidied, before, after=after, limit=PAGE)
