@@ -183,7 +183,7 @@ def test_a_mark_changes_when_any_file_of_its_batch_does_and_no_other_one(tmp_pat
         lambda: put(root / f"2026-01-01/{A}/b2/cbg.ndjson", b"{ }"),
         lambda: put(root / f"2026-01-01/{A}/b2/more.ndjson", b"{}"),
         lambda: os.utime((root / f"2026-01-01/{A}/b2/manifest.json").path, (1, 1)),
-        lambda: os.unlink((root / f"2026-01-01/{A}/b2/more.ndjson").path),
+        lambda: Path((root / f"2026-01-01/{A}/b2/more.ndjson").path).unlink(),
     ):
         change()
         seen.append(marks())
