@@ -16,6 +16,7 @@ from tidepool_ingest.ledger.feeds import FeedRow, Feeds
 from tidepool_ingest.ledger.file_digests import FileDigests
 from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
 from tidepool_ingest.ledger.migrating import migrate
+from tidepool_ingest.ledger.parts import FoundPart, Parts
 from tidepool_ingest.ledger.quarantine_reasons import QuarantineReasons
 from tidepool_ingest.ledger.refusals import Refusal, Refusals
 from tidepool_ingest.ledger.slow_downs import SlowDowns
@@ -45,9 +46,11 @@ __all__ = [
     "Feeds",
     "FileDigests",
     "FoundBatch",
+    "FoundPart",
     "Lease",
     "Leases",
     "Ledger",
+    "Parts",
     "QuarantineReasons",
     "Refusal",
     "Refusals",
@@ -81,6 +84,7 @@ class Ledger:
         self.feeds = Feeds(self.database)
         self.file_digests = FileDigests(self.database)
         self.leases = Leases(self.database)
+        self.parts = Parts(self.database)
         self.quarantine_reasons = QuarantineReasons(self.database)
         self.refusals = Refusals(self.database)
         self.unfinished = Unfinished(self.database)

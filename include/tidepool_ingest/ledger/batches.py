@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, insert, select, update
+from sqlalchemy import Connection, Select, and_, insert, select, update
 
 from tidepool_ingest.ledger.database import Database, once_more_if_met
 from tidepool_ingest.ledger.errors import UnknownBatchError
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import batches, data_sets
-from tidepool_ingest.ledger.states import GIVEN_UP, IN_ITS_PLACE, BatchState, DataSetState
+from tidepool_ingest.ledger.part_rows import IS_WHOLE, may_hold_data, move_parts, replace_parts
+from tidepool_ingest.ledger.schema import batches
+from tidepool_ingest.ledger.states import IN_ITS_PLACE, BatchState
 
 T = TypeVar("T")
 
@@ -48,6 +49,9 @@ class BatchRow(FoundBatch):
     state: BatchState
     reason: str | None
     replaces: int | None
+    part_of: int | None
+    part: int | None
+    part_records: int | None
     staged: int | None
     accepted: int | None
     quarantined: int | None
@@ -86,10 +90,12 @@ class Batches:
                     batches.c.folder == found.folder,
                     batches.c.content_key != found.content_key,
                     batches.c.state.in_(NEVER_OPENED),
-                    ~_may_hold_data(),
+                    IS_WHOLE,
+                    ~may_hold_data(),
                 )
                 .values(state=BatchState.REPLACED, updated_at=now)
             )
+            replace_parts(connection, found.api_host, found.folder, now)
             known = _by_content(connection, found.api_host, found.content_key)
             if known is None:
                 values = {**vars(found), "state": BatchState.PLANNED, "created_at": now, "updated_at": now}
@@ -103,6 +109,7 @@ class Batches:
                     "day": found.day,
                     "label": found.label,
                 }
+                move_parts(connection, known.id, moved, now)
                 if known.state is BatchState.REPLACED:
                     moved["state"] = BatchState.PLANNED  # its content lies in staging once more
                 connection.execute(
@@ -123,7 +130,7 @@ class Batches:
             row = connection.execute(select(batches).where(batches.c.id == batch)).one_or_none()
         if row is None:
             raise UnknownBatchError(batch)
-        return _row(row)
+        return batch_row(row)
 
     def get_all(self, numbers: Sequence[int]) -> list[BatchRow]:
         """Return the batches of these numbers that the ledger has, by number."""
@@ -131,7 +138,7 @@ class Batches:
         with self._database.reading() as connection:
             for part in parts(numbers):
                 asked = select(batches).where(batches.c.id.in_(part)).order_by(batches.c.id)
-                found += [_row(row) for row in connection.execute(asked)]
+                found += [batch_row(row) for row in connection.execute(asked)]
         return found
 
     def of_contents(self, api_host: str, content_keys: Sequence[str]) -> dict[str, BatchRow]:
@@ -144,16 +151,15 @@ class Batches:
         with self._database.reading() as connection:
             for part in parts(content_keys):
                 asked = select(batches).where(batches.c.api_host == api_host, batches.c.content_key.in_(part))
-                found.update((row.content_key, _row(row)) for row in connection.execute(asked))
+                found.update((row.content_key, batch_row(row)) for row in connection.execute(asked))
         return found
 
     def namesakes(self, api_host: str, user_id: str, batch_id: str) -> list[BatchRow]:
-        """Return what the ledger knows under one user's batch id, whatever its content."""
-        asked = select(batches).where(
-            and_(batches.c.api_host == api_host, batches.c.user_id == user_id, batches.c.batch_id == batch_id)
-        )
+        """Return what the ledger knows under one user's batch id, whatever its content; parts excepted."""
+        named = and_(batches.c.api_host == api_host, batches.c.user_id == user_id)
+        asked = select(batches).where(named, batches.c.batch_id == batch_id, IS_WHOLE)
         with self._database.reading() as connection:
-            return [_row(row) for row in connection.execute(asked)]
+            return [batch_row(row) for row in connection.execute(asked)]
 
     def set_state(
         self, batch: int, state: BatchState, *, reason: str | None = None, lease: Lease | None = None
@@ -191,6 +197,10 @@ class Batches:
         """
         self._set(batch, None, **counts)
 
+    def note_cut(self, batch: int, part_records: int | None) -> None:
+        """Note how many records a part of a batch holds at most; nothing for one that stays whole."""
+        self._set(batch, None, part_records=part_records)
+
     def note_replaced(self, batch: int, replaces: int | None) -> None:
         """Note which batch another one replaces.
 
@@ -207,21 +217,16 @@ class Batches:
             connection.execute(changed)
 
 
-def _may_hold_data() -> ColumnElement[bool]:
-    """Return the condition that Tidepool may hold data of a batch."""
-    empty = (DataSetState.OPENING, *GIVEN_UP)
-    return exists().where(data_sets.c.batch == batches.c.id, data_sets.c.state.not_in(empty))
-
-
 def _by_content(connection: Connection, api_host: str, content_key: str) -> BatchRow | None:
     asked: Select[Any] = select(batches).where(
         batches.c.api_host == api_host, batches.c.content_key == content_key
     )
     row = connection.execute(asked).one_or_none()
-    return None if row is None else _row(row)
+    return None if row is None else batch_row(row)
 
 
-def _row(row: Any) -> BatchRow:
+def batch_row(row: Any) -> BatchRow:
+    """Return a row of the table as what stands for it."""
     values = dict(row._mapping)
     return BatchRow(**{**values, "state": BatchState(values["state"])})
 

@@ -18,7 +18,7 @@ from tidepool_ingest.ledger.database import READING, unavailable_named
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD_REVISION = "0009"
+HEAD_REVISION = "0010"
 """The newest revision in ``migrations/versions``; a test holds it against Alembic's own finding."""
 
 MIGRATION_LOCK = 0x71DE_9001

@@ -44,6 +44,10 @@ IN_ITS_PLACE = (BatchState.CORRECTED, BatchState.REPLACED)
 """States of a batch in whose place another one shows, or is about to: it is not uploaded again."""
 
 
+ENDED = (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
+"""States of a part of which nothing is left to upload."""
+
+
 class DataSetState(StrEnum):
     """Where one data set stands. Each *…ing* is an intent, written before the request is sent."""
 

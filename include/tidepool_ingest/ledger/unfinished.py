@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import and_, exists, or_, select
 
 from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.part_rows import WHOLE
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.ledger.states import BatchState, DataSetState
 
@@ -23,6 +24,7 @@ class Unfinished:
     def batches(self, before: datetime) -> list[int]:
         """Return the numbers of those that nothing was noted of since, oldest day first.
 
+        Of one that is cut into parts it is the whole one's number, for the parts are uploaded in their order.
         One of them may well be at work: whoever takes it up has to take its claim.
 
         :param before: the moment in question.
@@ -33,6 +35,6 @@ class Unfinished:
             data_sets.c.updated_at < before,
         )
         uploading = and_(batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before)
-        asked = select(batches.c.id).where(or_(left, uploading)).order_by(batches.c.day, batches.c.id)
+        asked = select(WHOLE).where(or_(left, uploading)).order_by(batches.c.day, batches.c.id)
         with self._database.reading() as connection:
-            return list(connection.scalars(asked))
+            return list(dict.fromkeys(connection.scalars(asked)))

@@ -151,6 +151,10 @@ FAULTS: dict[str, Fault] = {
     "staging-unwritable": Fault(
         "staging storage cannot be written", "try again; if it stays, check the storage", True
     ),
+    "parts-differ": Fault(
+        "its work area is gone, and what it would be cut into now is not what Tidepool holds parts of",
+        "undo its upload on the uploads page, then run its day with `force`",
+    ),
     "work-area-damaged": Fault(
         "the work area of this batch is missing or damaged", "prepare the batch again"
     ),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_ingest.staging.chunk_plan import PreparedBatch
+from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload.identify import Identified, identified
 
 POSITIONS_NAMED = 10
