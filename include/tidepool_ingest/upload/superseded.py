@@ -21,7 +21,7 @@ from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.identify import identified
 from tidepool_ingest.upload.job import UploadJob
-from tidepool_ingest.upload.verify import Shown
+from tidepool_ingest.upload.shown import Shown
 from tidepool_ingest.window import moments_of
 
 TRUNCATING = frozenset(one.name for one in DEDUPLICATORS if one.at_close is AtClose.DELETES_ALL)
@@ -80,7 +80,7 @@ def superseded_rows(
         return frozenset()
     wanted = _Wanted()
     for row in _stored_rows(job, upload_id, missing):
-        if not shown.rows[str(row["id"])]:
+        if not shown.rows.count(str(row["id"])):
             wanted.add(row, job.batch.user_id)
     if not wanted.ids:
         return frozenset()
