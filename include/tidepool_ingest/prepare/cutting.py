@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tidepool_ingest.model import embedded_data
+from tidepool_ingest.model import EMBEDDING_TYPES, embedded_data
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.prepare.record_days import utc_day
 from tidepool_ingest.staging.chunk_plan import Chunk
@@ -30,7 +30,7 @@ MOMENT: Final = 19
 
 
 class _Timed(msgspec.Struct):
-    """What is read of a record without embedded data."""
+    """What is read of every record."""
 
     type: str
     time: str
@@ -40,46 +40,47 @@ _timed = msgspec.json.Decoder(list[_Timed])
 
 
 class Placed(NamedTuple):
-    """A record as far as cutting has to know it.
+    """The records of a chunk as far as cutting has to know them, in their order.
 
-    :param line: the record.
-    :param kind: its type.
-    :param time: its time as accepted.
-    :param moment: when it is.
-    :param others: when the data embedded in it are.
+    :param lines: the records.
+    :param kinds: their types.
+    :param times: their times as accepted.
+    :param moments: when they are.
+    :param others: when the data are that are embedded in some, by the index of the record.
     """
 
-    line: bytes
-    kind: str
-    time: str
-    moment: str
-    others: tuple[str, ...] = ()
+    lines: list[bytes]
+    kinds: list[str]
+    times: list[str]
+    moments: list[str]
+    others: dict[int, tuple[str, ...]]
 
     def __repr__(self) -> str:
-        """Leave the record out."""
-        return f"Placed(kind={self.kind!r})"
+        """Leave the records out."""
+        return f"Placed(records={len(self.lines)})"
+
+    def ties(self) -> Iterator[tuple[str, str]]:
+        """Yield the first and the last moment of each record in which data of another moment are embedded."""
+        for index, others in self.others.items():
+            moments = (self.moments[index], *others)
+            if min(moments) != max(moments):
+                yield min(moments), max(moments)
 
 
-def placed(work: WorkArea, chunk: Chunk) -> list[Placed]:
-    """Read a chunk's records with their moments, in their order."""
+def placed(work: WorkArea, chunk: Chunk) -> Placed:
+    """Read a chunk's records with their moments."""
     lines = work.read_chunk(chunk)
-    if chunk.plain:
-        try:
-            timed = _timed.decode(b"[" + b",".join(lines) + b"]")
-        except msgspec.MsgspecError:
-            pass  # spellings that only the slower reader takes
-        else:
-            return [
-                Placed(line, one.type, one.time, moment_of(one.time))
-                for line, one in zip(lines, timed, strict=True)
-            ]
-    return [_looked_into(line) for line in lines]
-
-
-def _looked_into(line: bytes) -> Placed:
-    datum: Mapping[str, Any] = json.loads(line)
-    others = tuple(moment_of(datum[name]["time"]) for name in embedded_data(datum))
-    return Placed(line, datum["type"], datum["time"], moment_of(datum["time"]), others)
+    try:
+        timed = _timed.decode(b"[" + b",".join(lines) + b"]")
+    except msgspec.MsgspecError:  # a spelling that only the slower reader takes
+        timed = [_Timed(datum["type"], datum["time"]) for datum in map(json.loads, lines)]
+    kinds, times = [one.type for one in timed], [one.time for one in timed]
+    others = {}
+    if not chunk.plain:
+        for index in (index for index, kind in enumerate(kinds) if kind in EMBEDDING_TYPES):
+            datum: Mapping[str, Any] = json.loads(lines[index])
+            others[index] = tuple(moment_of(datum[name]["time"]) for name in embedded_data(datum))
+    return Placed(lines, kinds, times, [moment_of(time) for time in times], others)
 
 
 def moment_of(time: str) -> str:
@@ -133,27 +134,19 @@ def where_to_cut(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> Cut:
     content = hashlib.sha256()
     for chunk in chunks:
         found = placed(work, chunk)
-        content.update(b"\n".join((*(one.line for one in found), b"")))
-        days.update(one.moment[:DAY] for one in found)
-        ties += (tie for tie in _ties(found) if tie[0][:DAY] != tie[1][:DAY])
-        moments = [one.moment for one in found]
-        spans.append((min(moments), max(moments)))
+        content.update(b"\n".join((*found.lines, b"")))
+        days.update([moment[:DAY] for moment in found.moments])
+        ties += (tie for tie in found.ties() if tie[0][:DAY] != tie[1][:DAY])
+        spans.append((min(found.moments), max(found.moments)))
     full = {day for day, number in days.items() if number > limit}
     counts = Counter({day: number for day, number in days.items() if day not in full})
     if full:
         for chunk, (first, last) in zip(chunks, spans, strict=True):
             if any(first[:DAY] <= day <= last[:DAY] for day in full):
-                within = [one for one in placed(work, chunk) if one.moment[:DAY] in full]
-                counts.update(one.moment for one in within)
-                ties += (tie for tie in _ties(within) if tie[0] != tie[1])
+                found = placed(work, chunk)
+                counts.update(moment for moment in found.moments if moment[:DAY] in full)
+                ties += (tie for tie in found.ties() if tie[0][:DAY] in full or tie[1][:DAY] in full)
     return Cut(content.hexdigest(), tuple(_begins(_tied(counts, ties), limit)), tuple(spans))
-
-
-def _ties(found: Iterable[Placed]) -> Iterator[tuple[str, str]]:
-    """Yield the first and the last moment of what records hold that have data embedded in them."""
-    for one in found:
-        if one.others:
-            yield min(one.moment, *one.others), max(one.moment, *one.others)
 
 
 def _tied(counts: Mapping[str, int], ties: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int]]:

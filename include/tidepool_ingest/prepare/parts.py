@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 from typing import Final
 
 from tidepool_ingest.model.deduplicators import DEVICE_DEACTIVATE_HASH, NONE, NORMAL, deduplicator_named
@@ -91,14 +92,14 @@ def _filed(work: WorkArea, area: WorkArea, prepared: PreparedBatch, cut: Cut, nu
         chunking = Chunking(accepted, prepared.chunk_records)
         for chunk in cut.chunks_of(number, prepared.chunks):
             found = placed(work, chunk)
-            inside = [one.moment >= begin and (end is None or one.moment < end) for one in found]
-            kept = [one for one, is_inside in zip(found, inside, strict=True) if is_inside]
+            inside = [moment >= begin and (end is None or moment < end) for moment in found.moments]
             for run, left_out in _left_out(chunk.places, inside):
                 chunking.places.add(run.file, run.position, run.records, left_out)
-            chunking.add([one.line for one in kept], plain=chunk.plain)
-            days.see([{"time": one.time, "type": one.kind} for one in kept])
+            kept = list(compress(found.lines, inside))
+            chunking.add(kept, plain=chunk.plain)
+            days.add(compress(found.times, inside), compress(found.kinds, inside))
             records += len(kept)
-            rows += len(kept) + sum(len(one.others) for one in kept)
+            rows += len(kept) + sum(len(others) for at, others in found.others.items() if inside[at])
         chunking.finish()
     plan = PreparedBatch(
         content_key=area.content_key,
