@@ -295,7 +295,7 @@ def test_the_next_try_goes_on_in_the_middle_of_a_part(world: World) -> None:
     assert is_done(world, number)
 
 
-CALLS_OF_TWO_PARTS = 34
+CALLS_OF_TWO_PARTS = 35
 
 
 @pytest.fixture(scope="module")
