@@ -112,7 +112,7 @@ batches = Table(
     UniqueConstraint("api_host", "content_key"),
     Index(None, "api_host", "user_id", "batch_id"),
     Index(None, "day"),
-    Index(None, "state", "id"),
+    Index(None, "state", "id", "part_of"),
     Index(None, "reason"),
     Index(None, "part_of", "part"),
 )
