@@ -137,12 +137,20 @@ def test_parts_are_as_large_as_they_may_be_and_follow_each_other_in_time(tmp_pat
     assert prepared.requests == sum(len(plan.chunks) for _, plan in work.holding_records(prepared)) == 10
 
 
+def test_no_part_is_a_small_rest(tmp_path: Path) -> None:
+    records = [cbg(time(day, 60 * at)) for day in range(1, 8) for at in range(10)]
+
+    _, prepared = cut(tmp_path, records, 60)
+
+    assert [part.records for part in prepared.parts] == [40, 30]
+
+
 def test_a_day_that_is_too_large_is_cut_within(tmp_path: Path) -> None:
     records = [cbg(time(1, at)) for at in range(100)] + [cbg(time(2, at)) for at in range(10)]
 
     _, prepared = cut(tmp_path, records, 30)
 
-    assert [part.records for part in prepared.parts] == [30, 30, 30, 20]
+    assert [part.records for part in prepared.parts] == [28, 28, 28, 26]
 
 
 def test_what_one_second_holds_is_never_torn_apart(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def where_to_cut(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> Cut:
                 found = placed(work, chunk)
                 counts.update(moment for moment in found.moments if moment[:DAY] in full)
                 ties += (tie for tie in found.ties() if tie[0][:DAY] in full or tie[1][:DAY] in full)
-    return Cut(content.hexdigest(), tuple(_begins(_tied(counts, ties), limit)), tuple(spans))
+    return Cut(content.hexdigest(), tuple(_evenly(list(_tied(counts, ties)), limit)), tuple(spans))
 
 
 def _tied(counts: Mapping[str, int], ties: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int]]:
@@ -163,6 +163,20 @@ def _tied(counts: Mapping[str, int], ties: Iterable[tuple[str, str]]) -> Iterato
         number += count
     if number:
         yield begin, number
+
+
+def _evenly(together: Sequence[tuple[str, int]], limit: int) -> list[str]:
+    """Return where the parts begin: as few as can be, and about as large as each other."""
+    begins = list(_begins(together, limit))
+    smallest, enough = 1, limit
+    while smallest < enough:
+        middle = (smallest + enough) // 2
+        tried = list(_begins(together, middle))
+        if len(tried) > len(begins):
+            smallest = middle + 1
+        else:
+            begins, enough = tried, middle
+    return begins
 
 
 def _begins(together: Iterable[tuple[str, int]], limit: int) -> Iterator[str]:
