@@ -49,7 +49,10 @@ def measure_giant(lines: list[bytes], *, quick: bool) -> Iterator[tuple[object, 
             prepared = _in_own_process("prepare", folder, PART_RECORDS, {})
             yield _row("prepare and cut", records, prepared)
     for records in (SENT_SMALL, SENT // 4 if quick else SENT):
-        with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name, running_simulator(Path(name), 0) as roles:
+        with (
+            tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name,
+            running_simulator(Path(name), 0) as roles,
+        ):
             folder = Path(name)
             stage(folder / "staging", lines, records, user=roles["owner"]["id"])
             limit = SENT_PART // 4 if quick else SENT_PART

@@ -173,11 +173,5 @@ class PartsUpload:
 
 def _sum(one: UploadSummary, other: UploadSummary) -> UploadSummary:
     """Return what two parts came to; the id is that of the later one."""
-    return replace(
-        other,
-        data_set_id=other.data_set_id or one.data_set_id,
-        **{name: getattr(one, name) + getattr(other, name) for name in _SUMMED},
-    )
-
-
-_SUMMED = ("expected_rows", "visible_rows", "chunks_sent", "chunks_resumed", "repairs")
+    sums: dict[str, Any] = {name: number + getattr(one, name) for name, number in other.counts().items()}
+    return replace(other, data_set_id=other.data_set_id or one.data_set_id, **sums)
