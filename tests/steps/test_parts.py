@@ -70,6 +70,10 @@ def is_done(world: World, number: int, rows: int = 960) -> bool:
     return world.all_right()
 
 
+def areas(world: World) -> list[Path]:
+    return list((Path(world.root.path) / "_work").iterdir())
+
+
 def break_off(world: World, number: int, after: int) -> None:
     """Upload until so many parts are verified; the next one cannot be opened."""
     world.simulator.faults.add(Fault.refused("create", 503, skip=after, times=50))
@@ -203,9 +207,9 @@ def test_another_limit_cuts_anew_as_long_as_nothing_is_begun(world: World) -> No
     first = [part.content_key for part in parts(world, number)]
 
     world.prepare(number, part_records=500, chunk_records=100)
-    assert len(parts(world, number)) == 2
+    assert (len(parts(world, number)), len(areas(world))) == (2, 3)
     world.prepare(number)
-    assert parts(world, number) == []
+    assert (parts(world, number), len(areas(world))) == ([], 1)
     assert world.accepted(number) != []
     world.prepare(number, **CUT)
 
@@ -364,8 +368,9 @@ def test_lost_answers(world: World, operation: str, done: bool) -> None:
     assert is_done(world, number, 480)
 
 
+@pytest.mark.parametrize("erased", [False, True])
 def test_cutting_that_is_ended_leaves_nothing_that_counts(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, *, erased: bool
 ) -> None:
     from tidepool_ingest.prepare import parts as cutting
 
@@ -386,10 +391,15 @@ def test_cutting_that_is_ended_leaves_nothing_that_counts(
             world.prepare(number, **CUT)
     assert WorkArea(world.root, key).load() is None
     assert parts(world, number) == []
+    assert len(areas(world)) == 3
 
+    if erased:
+        Erasing(world.ledger, world.root, world.user).run("somebody")
+        assert areas(world) == []
+        return
     world.prepare(number, **CUT)
 
-    assert len(list((Path(world.root.path) / "_work").iterdir())) == 5
+    assert len(areas(world)) == 5
     assert not WorkArea(world.root, key).accepted_path.exists()
     world.upload(number)
     assert is_done(world, number)
@@ -606,7 +616,7 @@ def test_erasing_a_person_takes_parts_along(world: World) -> None:
 
     assert len(found.left) == 4
     assert len(found.batches) == 5
-    assert list((Path(world.root.path) / "_work").iterdir()) == []
+    assert areas(world) == []
     assert parts(world, number) == []
 
 

@@ -100,6 +100,7 @@ def note_parts(row: BatchRow, work: WorkArea, prepared: PreparedBatch, begun: Be
         raise BatchError("parts-differ", batch=row.label)
     if not (keys or begun.parts):
         return begun
+    work.drop_parts(keep=keys)
     found = [
         FoundPart(
             content_key=part.content_key,

@@ -53,7 +53,9 @@ def cut_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Prepa
     if len(cut.begins) == 1:
         log.warning("A batch of %d records stays whole: none can be told apart.", prepared.travelling)
         return prepared
-    parts = tuple(_part(work, prepared, cut, number) for number in range(len(cut.begins)))
+    keys = [_key_of(prepared, cut, number) for number in range(len(cut.begins))]
+    work.announce_parts(keys)
+    parts = tuple(_part(work, prepared, cut, number, key) for number, key in enumerate(keys))
     filed = sum(part.records for part in parts), sum(part.expected_rows for part in parts)
     if filed != (prepared.travelling, prepared.expected_rows):
         raise AssertionError("the parts do not hold what the batch does")
@@ -61,8 +63,7 @@ def cut_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Prepa
     return prepared.model_copy(update={"parts": parts, "chunks": ()})
 
 
-def _part(work: WorkArea, prepared: PreparedBatch, cut: Cut, number: int) -> Part:
-    key = _key_of(prepared, cut, number)
+def _part(work: WorkArea, prepared: PreparedBatch, cut: Cut, number: int, key: str) -> Part:
     area = work.beside(key)
     plan = area.load()
     if plan is None or plan.chunk_records != prepared.chunk_records:

@@ -7,7 +7,8 @@
 * ``prepared.json``: the chunk plan and the counts, written last.
 
 An area without ``prepared.json`` is unfinished and counts as not there. A giant batch that is cut into
-parts has no ``accepted.ndjson``: each part has a work area of its own, and all share the batch's quarantine.
+parts has no ``accepted.ndjson``: each part has a work area of its own, which ``parts.json`` names before it
+is written, and all share the batch's quarantine.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ WORK_FOLDER = "_work"
 ACCEPTED_NAME = "accepted.ndjson"
 QUARANTINE_NAME = "quarantine.ndjson"
 PREPARED_NAME = "prepared.json"
+PARTS_NAME = "parts.json"
 
 MAX_PREPARED_BYTES = 256 * 1024 * 1024
 """Largest chunk plan read: some 300 bytes a chunk, so hundreds of millions of records."""
@@ -88,6 +90,33 @@ class WorkArea:
             if plan is None:
                 raise BatchError("work-area-damaged", detail=f"part {number} is not there")
             yield area, plan
+
+    def announce_parts(self, keys: Sequence[str]) -> None:
+        """Note which work areas of parts are about to be written, so that they are found whatever ends that.
+
+        :param keys: content keys of the parts.
+        """
+        known = [*dict.fromkeys((*self._announced(), *keys))]
+        write_whole(self.path / PARTS_NAME, json.dumps(known).encode())
+
+    def drop_parts(self, keep: Sequence[str] = ()) -> None:
+        """Remove the work areas of parts that were ever announced.
+
+        :param keep: content keys of those that stay.
+        """
+        if gone := [key for key in self._announced() if key not in keep]:
+            for key in gone:
+                self.beside(key).discard()
+            write_whole(self.path / PARTS_NAME, json.dumps(list(keep)).encode())
+
+    def _announced(self) -> list[str]:
+        try:
+            content = read_at_most(self.path / PARTS_NAME, MAX_PREPARED_BYTES, missing="work-area-damaged")
+        except BatchError as error:
+            if error.code == "work-area-damaged":
+                return []
+            raise
+        return [str(key) for key in json.loads(content)]
 
     def whole_plan(self) -> PreparedBatch | None:
         """Return the plan as :meth:`load` does, but nothing either when the area of a part is not whole."""
@@ -179,8 +208,9 @@ class WorkArea:
         rewrite(area.quarantine_path, entries)
 
     def discard(self) -> None:
-        """Remove the area, the plan first; nothing happens when it is not there."""
+        """Remove the area with those of its parts, the plan first; nothing happens when it is not there."""
         remove_file(self.path / PREPARED_NAME)
+        self.drop_parts()
         remove_folder(self.path)
 
 
