@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.steps.test_recheck import double, in_the_store, lose, recheck
+from tests.steps.test_recheck import NEXT, double, in_the_store, lose, recheck, verified
 from tests.steps.world import World, cbg, wizard
 from tidepool_ingest.upload import ChangedSinceError
 from tidepool_ingest.upload.shown import Shown
@@ -112,6 +112,19 @@ def test_a_row_that_is_missing_in_one_window_is_missed(world: World) -> None:
         recheck(world, number)
 
     assert caught.value.comparison.missing == (250,)
+
+
+def test_what_a_later_upload_shows_is_found_in_windows_too(world: World) -> None:
+    world.timed(read_rows=40)
+    days = [cbg(360 * place) for place in range(120)]
+    older = verified(world, days)
+    verified(world, [{**one} for one in days[10:110]], "two", day=NEXT)
+    before = reads(world)
+
+    found = recheck(world, older)
+
+    assert (found.comparison.visible, found.comparison.superseded) == (20, 100)
+    assert reads(world) - before > 6
 
 
 def test_a_set_that_is_marked_as_deleted_is_so_in_windows_too(world: World) -> None:
