@@ -13,7 +13,7 @@ from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.part_rows import WHOLE
 from tidepool_ingest.ledger.schema import batch_days, batches, data_sets, leases
-from tidepool_ingest.ledger.states import BatchState, DataSetState
+from tidepool_ingest.ledger.states import ENDED, BatchState, DataSetState
 
 
 class Devices:
@@ -80,7 +80,7 @@ class Devices:
             names = set()
             for row in connection.execute(asked):
                 names.add(lease_of_batch(row.id))
-                if row.part_of is not None and row.state != BatchState.VERIFIED:
+                if row.part_of is not None and row.state not in ENDED:
                     # Its turn comes as long as the whole batch is at work.
                     names.add(lease_of_batch(row.part_of))
             for some in parts(sorted(names)):
