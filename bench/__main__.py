@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bench.giant import HEADINGS as GIANT_HEADINGS
+from bench.giant import measure_giant
 from bench.ledger import HEADINGS as LEDGER_HEADINGS
 from bench.ledger import measure_ledger
 from bench.packs import HEADINGS as PACK_HEADINGS
@@ -25,13 +27,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure validation and preparation beside json.loads (CPU time, best of several "
-        "rounds), sending in parallel beside one after the other, packs of small batches, finding silent "
-        "devices, the uploads page's queries, and plans with a large ledger.",
+        "rounds), sending in parallel beside one after the other, a giant batch in parts, packs of small "
+        "batches, finding silent devices, the uploads page's queries, and plans with a large ledger.",
     )
     parser.add_argument("file", nargs="?", type=Path, help="gzipped NDJSON of one device (default: made up)")
-    parser.add_argument("--quick", action="store_true", help="leave out the file of five million records")
+    parser.add_argument("--quick", action="store_true", help="leave out batches of millions of records")
     parser.add_argument(
-        "--only", choices=["prepare", "send", "packs", "silence", "page", "ledger"], help="measure only this"
+        "--only",
+        choices=["prepare", "send", "giant", "packs", "silence", "page", "ledger"],
+        help="measure only this",
     )
     options = parser.parse_args()
     if options.only in (None, "page"):
@@ -49,6 +53,8 @@ def main() -> None:
         print_results([*measure_validation(lines), *measure_preparing(lines, memory=not options.quick)])
     if options.only in (None, "send"):
         print_rows(HEADINGS, measure_sending(lines))
+    if options.only in (None, "giant"):
+        print_rows(GIANT_HEADINGS, list(measure_giant(lines, quick=options.quick)))
     if options.only in (None, "silence"):
         print_rows(SILENCE_HEADINGS, measure_silence())
 

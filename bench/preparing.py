@@ -74,7 +74,7 @@ def _measured(
     parsing = [json_microseconds(parsed, rounds=AROUND)]
     with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as folder:
         root = Path(folder) / "staging"
-        _stage(root, lines, records)
+        stage(root, lines, records)
         for number in range(rounds):
             outcomes.append(_in_own_process(root, Path(folder) / f"ledger-{number}.db", sealed=sealed))
             parsing.append(json_microseconds(parsed, rounds=AROUND))
@@ -89,9 +89,9 @@ def _measured(
     )
 
 
-def _stage(root: Path, lines: list[bytes], records: int) -> None:
+def stage(root: Path, lines: list[bytes], records: int, *, user: str = USER) -> None:
     """Write a batch of so many different records, each round of the lines in a century of its own."""
-    batch = root / DAY.isoformat() / USER / "bench"
+    batch = root / DAY.isoformat() / user / "bench"
     batch.mkdir(parents=True)
     with (batch / "records.ndjson.gz").open("wb") as file:
         for done in range(0, records, len(lines)):
@@ -101,7 +101,7 @@ def _stage(root: Path, lines: list[bytes], records: int) -> None:
             file.write(gzip.compress(text, 1))
     device = json.loads(lines[1])["deviceId"]
     manifest = {
-        "userId": USER,
+        "userId": user,
         "dataSet": {"deviceId": device},
         "files": [{"name": "records.ndjson.gz", "format": "ndjson"}],
     }
@@ -135,10 +135,10 @@ def main(arguments: Sequence[str]) -> None:
     summary = prepare_batch(root, row, ledger=ledger, options=options, api_host_of=api_host_of)
     seconds = time.process_time() - started
     ledger.close()
-    print(json.dumps({"seconds": seconds, "refused": summary.quarantined, "peak_mb": _peak_mb()}))
+    print(json.dumps({"seconds": seconds, "refused": summary.quarantined, "peak_mb": peak_mb()}))
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Return the most memory that this process has held, and not its parent at the fork."""
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):

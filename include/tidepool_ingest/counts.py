@@ -10,7 +10,8 @@ from typing import Any
 from upath import UPath
 
 from tidepool_ingest.ledger import BatchRow, BatchState
-from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_ingest.staging.chunk_plan import PreparedBatch
+from tidepool_ingest.staging.work_area import WorkArea
 
 HELD_UP = (BatchState.HELD, BatchState.FAILED)
 
@@ -43,8 +44,8 @@ class Counts:
     def add(self, prepared: PreparedBatch) -> None:
         """Count a batch."""
         self.batches += 1
-        self.requests += len(prepared.chunks)
-        self.size += sum(chunk.length for chunk in prepared.chunks)
+        self.requests += prepared.requests
+        self.size += prepared.size
         self.accepted.update(prepared.accepted)
         self.identical += prepared.identical
         for counted, reasons in ((self.refused, prepared.reasons), (self.warned, prepared.warnings)):

@@ -18,6 +18,9 @@ CHUNK_RECORDS = 1_000
 CHUNK_BYTES = 1_000_000
 """Bytes a request, so that one stays far from the gateway's 60 s. Source: what Loop aims for."""
 
+PART_RECORDS = 200_000
+"""Records a data set of a normal batch, so that its close and read-back stay far from the gateway's 60 s."""
+
 LOOK_BACK_DAYS = 7
 """Day folders before a run's own that it also looks into, for data that arrived late."""
 
@@ -100,6 +103,7 @@ class RunOptions(_Options):
     :param max_quarantined_percent: share of refused records above which a batch stops, 0 to 100.
     :param when_refused: what becomes of a batch above that share.
     :param chunk_records: records a request.
+    :param part_records: records a data set; a normal batch of more is cut into parts.
     :param parallel_chunks: chunks of one data set on their way at the same time; can only lower what the
         deployment allows.
     """
@@ -117,6 +121,7 @@ class RunOptions(_Options):
     max_quarantined_percent: Annotated[float, Field(ge=0, le=100)] = MAX_QUARANTINED_PERCENT
     when_refused: WhenRefused = WhenRefused.FAIL
     chunk_records: Annotated[int, Field(ge=1, le=CHUNK_RECORDS)] = CHUNK_RECORDS
+    part_records: Annotated[int, Field(ge=1, le=1_000_000)] = PART_RECORDS
     parallel_chunks: Annotated[int, Field(ge=1)] | None = None
 
     @property

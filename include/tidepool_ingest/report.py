@@ -21,11 +21,12 @@ class Report:
     """What became of some batches.
 
     :param batches: the batches.
-    :param data_sets: the newest data set of each that has one, by batch number.
+    :param data_sets: the newest data set of each that has one, by batch number; of one that is cut, those of
+        its parts.
     """
 
     batches: tuple[BatchRow, ...]
-    data_sets: dict[int, DataSetRow]
+    data_sets: dict[int, tuple[DataSetRow, ...]]
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers, fit for XCom."""
@@ -35,7 +36,7 @@ class Report:
             "accepted": sum(row.accepted or 0 for row in self.batches),
             "quarantined": sum(row.quarantined or 0 for row in self.batches),
             "identical": sum(row.identical or 0 for row in self.batches),
-            "visible_rows": sum(one.visible_rows or 0 for one in self.data_sets.values()),
+            "visible_rows": sum(map(_visible, self.data_sets.values())),
             "waiting": [
                 f"{row.label}: {row.state} ({row.reason})" for row in self._waiting()[:BATCHES_NAMED]
             ],
@@ -51,10 +52,11 @@ class Report:
     def lines(self) -> Iterator[str]:
         """Yield the report for a log: one line a batch that is told of, and the sum."""
         for row in self.batches if len(self.batches) <= BATCHES_TOLD else self._waiting()[:BATCHES_TOLD]:
-            data_set = self.data_sets.get(row.id)
-            shown = (
-                f", data set {data_set.upload_id}: {data_set.visible_rows} rows visible" if data_set else ""
+            data_sets = self.data_sets.get(row.id, ())
+            named = (
+                f"data set {data_sets[0].upload_id}" if len(data_sets) == 1 else f"{len(data_sets)} data sets"
             )
+            shown = f", {named}: {_visible(data_sets)} rows visible" if data_sets else ""
             reason = f" ({row.reason})" if row.reason else ""
             yield (
                 f"{row.label}: {row.state}{reason}, {row.accepted} of {row.staged} records accepted, "
@@ -72,5 +74,14 @@ def report_on(ledger: Ledger, batches: Sequence[int]) -> Report:
     :param ledger: the ledger.
     :param batches: their numbers.
     """
-    data_sets = {one.batch: one for one in ledger.data_sets.of_batches(batches)}
-    return Report(tuple(ledger.batches.get_all(batches)), data_sets)
+    rows = ledger.batches.get_all(batches)
+    whole = {row.id: row.id for row in rows} | ledger.parts.wholes_of([row.id for row in rows])
+    newest = {one.batch: one for one in ledger.data_sets.of_batches(list(whole))}
+    data_sets: dict[int, tuple[DataSetRow, ...]] = {}
+    for number, data_set in newest.items():
+        data_sets[whole[number]] = (*data_sets.get(whole[number], ()), data_set)
+    return Report(tuple(rows), data_sets)
+
+
+def _visible(data_sets: Sequence[DataSetRow]) -> int:
+    return sum(one.visible_rows or 0 for one in data_sets)

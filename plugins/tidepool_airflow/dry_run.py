@@ -45,8 +45,11 @@ def compare_into(
 
     try:
         hook = connections.hook(row.connection)
-        refused = ledger.refusals.of_batch(row.id)
-        compared = compare_batch(hook.client, hook.settings, root, row, refused=refused.keys())
+        refused = {
+            one.content_key: ledger.refusals.of_batch(one.id).keys()
+            for one in (row, *ledger.parts.of_batch(row.id))
+        }
+        compared = compare_batch(hook.client, hook.settings, root, row, refused=refused)
     except TidepoolError as error:
         log.warning("%s is not compared with what Tidepool shows: %s", row.label, error)
         found.left_out[error.code] += 1

@@ -22,13 +22,13 @@ from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient, connect, environment, host_of
 from tidepool_ingest.tidepool.errors import TidepoolConfigurationError
 from tidepool_ingest.upload import (
-    BatchUpload,
-    ContinuousUpload,
     Feed,
+    Upload,
     UploadWishes,
     continuous_data_set,
     data_set_body,
     refuse_to_close,
+    upload_of,
 )
 
 if TYPE_CHECKING:
@@ -181,21 +181,21 @@ class TidepoolHook(BaseHook):
         wishes: UploadWishes | None = None,
         origin: TaskOrigin | None = None,
         on_open: Callable[[str], None] | None = None,
-    ) -> BatchUpload:
+    ) -> Upload:
         """Return the upload of a prepared batch: its ``run()`` opens, uploads, closes and verifies.
 
-        A batch for a continuous data set goes to that of its feed, and nothing is closed. The upload goes on
-        from where the ledger says that the batch stands; ``stop()`` lets it end early.
+        A batch for a continuous data set goes to that of its feed, and nothing is closed; one that is cut
+        into parts goes to a data set for each, part by part. The upload goes on from where the ledger says
+        that the batch stands; ``stop()`` lets it end early.
 
         :param root: the staging root.
         :param batch: the batch, prepared.
         :param ledger: remembers each step.
         :param wishes: what the run wants of it.
         :param origin: the task at work.
-        :param on_open: told the data set's id the moment it is known.
+        :param on_open: told the data set's id the moment it is known, for each part its own.
         """
-        upload = ContinuousUpload if batch.data_set_type == "continuous" else BatchUpload
-        return upload(
+        return upload_of(
             self.client,
             ledger,
             batch,

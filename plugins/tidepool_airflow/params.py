@@ -12,6 +12,7 @@ from tidepool_ingest.options import (
     LOOK_BACK_DAYS,
     MAX_QUARANTINED_PERCENT,
     OLDER_THAN_MINUTES,
+    PART_RECORDS,
     WhenRefused,
 )
 
@@ -138,6 +139,16 @@ def upload_params(look_back_days: int = LOOK_BACK_DAYS) -> dict[str, Param]:
             title="Records a request",
             section=SPEED,
             description="Fewer only help where requests are too large.",
+        ),
+        "part_records": Param(
+            PART_RECORDS,
+            type="integer",
+            minimum=1,
+            maximum=1_000_000,
+            title="Records a data set",
+            section=SPEED,
+            description="A batch of more is cut into parts, each with a data set of its own, so that closing "
+            "and reading back stay within the gateway's time.",
         ),
         "parallel_chunks": Param(
             None,

@@ -404,6 +404,38 @@ def test_an_action_is_noted_done_by_a_run_and_its_result_told(
     assert again.tasks["act", -1] == "skipped"
 
 
+def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, visit: Visitor) -> None:
+    records = readings(60)
+    records[0]["value"] = 77_777
+    stage(world.staging, records)
+    world.run({"part_records": 20, "max_quarantined_percent": 50})
+    whole, first, *_others = sorted(one.batch for one in world.sessions())
+    user = visit("user")
+
+    listed, page, of_part = (user.get(f"{PAGE}/{path}").text for path in ("", whole, first))
+
+    assert listed.count("part 1 of 3") == 0
+    assert "3 of 3 parts" in listed
+    assert "3 of 3 parts are verified" in page
+    assert page.count(f'href="{PAGE}/{first}"') == 1
+    assert f'href="{PAGE}/{whole}"' in of_part
+    assert ask(user, first, "withdraw").status_code == ask(user, first, "retry").status_code == 409
+    refused = [user.get(f"{PAGE}/{batch}/quarantine.ndjson").content for batch in (whole, first)]
+    assert refused[0] == refused[1]
+    assert refused[0].count(b"77777") == 1
+    for what, detail in (
+        ("check", "59 rows visible, 0 superseded"),
+        ("withdraw", "3 data sets deleted"),
+    ):
+        assert ask(user, whole, what).status_code == 202
+        with ledger_of(world) as ledger:
+            note = ledger.actions.of_batch(whole)[0]
+        assert world.run({"action": note.id}, dag_id=ACTION_DAG, run_id=note.run_id).state == "success"
+        with ledger_of(world) as ledger:
+            assert ledger.actions.of_batch(whole)[0].detail == detail
+    assert {one.state for one in world.sessions()} == {"withdrawn"}
+
+
 def test_a_failed_action_tells_why(world: World, visit: Visitor) -> None:
     from tidepool_airflow.hook import TidepoolHook
 

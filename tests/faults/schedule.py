@@ -13,6 +13,9 @@ HASH = "org.tidepool.deduplicator.device.deactivate.hash"
 ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
 NONE = "org.tidepool.deduplicator.none"
 
+PART_RECORDS = (40, 70)
+"""Limits of a part, in half of the schedules of normal data sets: two to four parts a batch."""
+
 STARTS = 5
 """Task starts among which the local faults of a schedule are spread."""
 
@@ -85,6 +88,8 @@ class Schedule:
     :param at_once: whether the batches of a run are worked on at the same time.
     :param chunks_at_once: chunks of one data set that may be under way at the same time.
     :param kind: ``normal`` or ``continuous`` data sets.
+    :param part_records: records a data set; a batch of more is cut into parts. ``None`` for the usual limit,
+        which no batch here comes near.
     """
 
     seed: int
@@ -96,12 +101,14 @@ class Schedule:
     at_once: bool
     chunks_at_once: int
     kind: str = "normal"
+    part_records: int | None = None
 
     def lines(self) -> list[str]:
         """Return what it holds, for a person."""
         told = [
             f"schedule {self.number} of seed {self.seed}: chunks of {self.chunk_records} records,"
             f" {self.chunks_at_once} at once"
+            f"{f', cut into parts of {self.part_records} at most' if self.part_records else ''}"
         ]
         told += [one.line() for one in self.batches]
         told += [f"  {fault.name}, after {fault.skip} such requests" for fault in self.remote]
@@ -155,7 +162,19 @@ def _normal(seed: int, number: int) -> Schedule:
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
     local = _local(chance, number)
     at_once, chunks_at_once = chance.random() < 0.4, chance.choice((1, 2, 4))
-    return Schedule(seed, number, batches, chunk_records, remote, local, at_once, chunks_at_once)
+    # By a chance of its own, so that whether batches are cut changes nothing else of a schedule.
+    part_records = random.Random(f"parts {seed} {number}").choice((None, None, *PART_RECORDS))
+    return Schedule(
+        seed,
+        number,
+        batches,
+        chunk_records,
+        remote,
+        local,
+        at_once,
+        chunks_at_once,
+        part_records=part_records,
+    )
 
 
 def _batches(chance: random.Random) -> tuple[BatchSpec, ...]:

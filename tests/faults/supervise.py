@@ -213,6 +213,7 @@ class _Player:
                 self._uploader,
                 self._schedule.chunks_at_once,
                 self._schedule.kind,
+                self._schedule.part_records if self._uploader == "ours" else None,
             )
             output = self._place.logs / f"{task.number:02}.out"
             output.touch()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.__main__ import play_all
 from tests.faults.catalogue import FEED_REMOTE, REMOTE, Local
-from tests.faults.schedule import Schedule, schedule_of
+from tests.faults.schedule import PART_RECORDS, Schedule, schedule_of
 from tests.faults.supervise import Outcome
 from tests.faults.table import last_line, missing_kinds, table
 
@@ -35,6 +35,14 @@ def test_each_kind_of_fault_leads_a_schedule() -> None:
 
     assert {one.remote[0].name for one in schedules} == {kind.name for kind in REMOTE}
     assert {one.local[0].kind for one in schedules} == set(Local)
+
+
+def test_half_of_the_schedules_cut_their_batches_into_parts() -> None:
+    limits = Counter(schedule_of(1, number).part_records for number in range(200))
+
+    assert set(limits) == {None, *PART_RECORDS}
+    assert 80 < limits[None] < 120
+    assert schedule_of(1, 3, "continuous").part_records is None
 
 
 def test_a_few_schedules(tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ from tests.faults.plain_uploader import PlainUpload
 from tests.faults.schedule import LocalFault
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import Ledger, TaskOrigin, database, slow_downs
-from tidepool_ingest.options import RunOptions
+from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
 from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
 from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
 from tidepool_ingest.tidepool import settings as client_settings
 from tidepool_ingest.tidepool.exchange import Timeouts
-from tidepool_ingest.upload import BatchUpload, ContinuousUpload, UploadWishes
+from tidepool_ingest.upload import ContinuousUpload, UploadWishes, upload_of
 from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.window import Window
 
@@ -42,6 +42,7 @@ TIMING = Timing(
     request=1.2,
     begin=0.6,
     read_back=1.2,
+    read_rows=50,
     doubt=0.9,
     lease=2.4,
     close_turn=6.0,
@@ -53,7 +54,7 @@ TIMING = Timing(
 """The same for the steps of an upload."""
 
 UPLOADERS: dict[tuple[str, str], Any] = {
-    ("ours", "normal"): BatchUpload,
+    ("ours", "normal"): upload_of,
     ("ours", "continuous"): ContinuousUpload,
     ("plain", "normal"): PlainUpload,
 }
@@ -72,6 +73,7 @@ class Task:
     :param uploader: ``ours`` or ``plain``.
     :param at_once: chunks that may be under way at the same time.
     :param kind: ``normal`` or ``continuous`` data sets.
+    :param part_records: records a data set, if not as usual.
     """
 
     number: int
@@ -82,6 +84,7 @@ class Task:
     uploader: str = "ours"
     at_once: int = 1
     kind: str = "normal"
+    part_records: int | None = None
 
 
 def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
@@ -111,7 +114,11 @@ def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
 
 def _done(place: Place, task: Task) -> dict[str, Any]:
     root = UPath(place.staging)
-    options = RunOptions(chunk_records=task.chunk_records, max_quarantined_percent=50)
+    options = RunOptions(
+        chunk_records=task.chunk_records,
+        part_records=task.part_records or PART_RECORDS,
+        max_quarantined_percent=50,
+    )
     ledger = Ledger(f"sqlite:///{place.ledger}")
     host = host_of(place.base_url)
     if task.batch is None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
+from tidepool_ingest.staging.chunk_plan import Chunk, PreparedBatch
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import write_whole
-from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
+from tidepool_ingest.staging.work_area import WorkArea
 
 KEY = "ab" * 32
 

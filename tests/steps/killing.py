@@ -31,6 +31,7 @@ class Killer:
             (world.client, STEPS),
             (world.ledger.data_sets, NOTES),
             (world.ledger.batches, ("begin_upload", "set_state")),
+            (world.ledger.parts, ("set_all", "sum_up")),
         ):
             for name in names:
                 monkeypatch.setattr(target, name, self._watched(name, getattr(target, name)))

@@ -13,7 +13,7 @@ import pytest
 from tests.steps.world import DEVICE, NONE, Record, World, alarm, bolus, cbg, readings, wizard
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.options import CHUNK_BYTES
-from tidepool_ingest.prepare import filing
+from tidepool_ingest.prepare import chunking
 from tidepool_ingest.staging import block
 
 
@@ -244,7 +244,7 @@ def test_chunks_have_at_most_a_thousand_records(world: World) -> None:
 
 
 def test_chunks_end_at_the_number_of_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filing, "CHUNK_BYTES", 1_000)
+    monkeypatch.setattr(chunking, "CHUNK_BYTES", 1_000)
 
     number = world.ready(readings(30))
 
@@ -267,7 +267,7 @@ def test_long_records_travel_in_requests_of_about_a_megabyte(world: World) -> No
 
 
 def test_a_record_larger_than_a_chunk_travels_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filing, "CHUNK_BYTES", 300)
+    monkeypatch.setattr(chunking, "CHUNK_BYTES", 300)
     long = cbg(50, payload={"text": "x" * 400})
 
     number = world.ready([*readings(2), long, *readings(2, first=60)])
@@ -294,9 +294,9 @@ def filed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
     file_batch: Callable[..., Any] = step.file_batch
 
-    def counted(*args: Any, chunk_records: int) -> Any:
+    def counted(*args: Any, chunk_records: int, **more: Any) -> Any:
         made.append(chunk_records)
-        return file_batch(*args, chunk_records=chunk_records)
+        return file_batch(*args, chunk_records=chunk_records, **more)
 
     monkeypatch.setattr(step, "file_batch", counted)
     return made

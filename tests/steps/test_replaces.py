@@ -132,7 +132,7 @@ STEPS = [
     *["begin_upload", "begin_opening", "open_data_set", "set_state"],
     *["begin_chunk", "upload_data", "chunk_stored"],
     *["set_state", "close_data_set", "set_state", "read_data"],
-    *["set_state", "set_state", "delete_data_set", "set_state", "read_data"],
+    *["set_all", "set_state", "delete_data_set", "set_state", "read_data"],
     *["set_state", "set_state"],
 ]
 """What replacing a batch does; the fourth line is the old one's."""

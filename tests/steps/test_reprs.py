@@ -46,7 +46,19 @@ FOUND: dict[str, Any] = {
     "label": "2026-01-02 Dexcom G6 0a1b2c3d4e",
     "device_id": CANARY,
 }
-COUNTS = dict.fromkeys(("reason", "replaces", "staged", "accepted", "quarantined", "identical"))
+COUNTS = dict.fromkeys(
+    (
+        "reason",
+        "replaces",
+        "part_of",
+        "part",
+        "part_records",
+        "staged",
+        "accepted",
+        "quarantined",
+        "identical",
+    )
+)
 EMPTY = {one.name: None for one in fields(Session)}
 
 

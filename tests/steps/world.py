@@ -29,11 +29,12 @@ from tidepool_ingest.prepare import PrepareSummary, prepare_batch
 from tidepool_ingest.sample.checker import CheckResult, check
 from tidepool_ingest.simulator import Simulator
 from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
+from tidepool_ingest.staging.chunk_plan import PreparedBatch
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
 from tidepool_ingest.tidepool.transport import new_session
-from tidepool_ingest.upload import BatchUpload, UploadSummary, UploadWishes
+from tidepool_ingest.upload import Upload, UploadSummary, UploadWishes, upload_of
 from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.window import Window
 
@@ -135,7 +136,7 @@ class World:
     """Everything that the steps work on; see the methods."""
 
     data_set_type = "normal"
-    uploader: Any = BatchUpload
+    uploader: Any = staticmethod(upload_of)
 
     def __init__(self, folder: Path, simulator: Simulator, store: Path, ledger: Ledger) -> None:
         self.root = UPath(folder / "staging")
@@ -248,9 +249,7 @@ class World:
             run_id=run,
         )
 
-    def batch_upload(
-        self, number: int, *, run: str = "run-1", try_number: int = 1, **more: Any
-    ) -> BatchUpload:
+    def batch_upload(self, number: int, *, run: str = "run-1", try_number: int = 1, **more: Any) -> Upload:
         origin = TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number)
         wished = {field.name for field in fields(UploadWishes)}
         wishes = {name: more.pop(name) for name in wished & more.keys()}

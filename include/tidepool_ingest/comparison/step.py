@@ -16,8 +16,9 @@ from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
 from tidepool_ingest.model.deduplicators import AtClose, Deduplicator
 from tidepool_ingest.prepare.record_days import utc_day
+from tidepool_ingest.staging.chunk_plan import Chunk, PreparedBatch
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
+from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
 from tidepool_ingest.upload.body import data_set_body, deduplicator_of
 from tidepool_ingest.window import moments_of
@@ -32,7 +33,7 @@ def compare_batch(
     root: UPath,
     row: BatchRow,
     *,
-    refused: Collection[int] = (),
+    refused: Mapping[str, Collection[int]] | None = None,
 ) -> Compared:
     """Tell which rows of a prepared batch Tidepool shows already, and which ones it would hide for them.
 
@@ -42,7 +43,8 @@ def compare_batch(
     :param settings: of its connection.
     :param root: the staging root, in which the batch's work area lies.
     :param row: the batch.
-    :param refused: places, among the accepted records, of those that Tidepool has refused before.
+    :param refused: places, among the accepted records, of those that Tidepool has refused before, by the
+        content key of the batch or of the part that holds them.
     :raises TidepoolError: if Tidepool cannot be asked, or does not let the account see the user's data.
     :raises BatchError: if the work area is not there, or damaged.
     """
@@ -53,8 +55,10 @@ def compare_batch(
     deduplicator = deduplicator_of(data_set_body(prepared.data_set, settings))
     with Rows() as rows:
         comparing = _Comparing(client, row, deduplicator, rows)
-        for chunk in prepared.chunks:
-            comparing.take_in(_stored_rows(work, chunk, refused))
+        for area, plan in work.holding_records(prepared):
+            left_out = (refused or {}).get(area.content_key, ())
+            for chunk in plan.chunks:
+                comparing.take_in(_stored_rows(area, chunk, left_out))
         return comparing.compared(prepared)
 
 
@@ -116,7 +120,7 @@ class _Comparing:
             same=becomes.get("same", {}),
             other=becomes.get("other", {}),
             archived=self._rows.hidden(),
-            deleted=self._deleted() if prepared.chunks else 0,
+            deleted=self._deleted() if prepared.travelling else 0,
             untold=self._untold,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import DataSetRow, Ledger
-from tidepool_ingest.staging.work_area import PreparedBatch
+from tidepool_ingest.staging.chunk_plan import PreparedBatch
 
 
 class PreparedOtherwiseError(IngestError):

@@ -39,9 +39,11 @@ def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
 
 def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> int:
     """Return the one that is verified, or that this batch has begun to replace already."""
+    numbers = {one.id: one.id for one in named}
+    numbers |= {part.id: one.id for one in named for part in ledger.parts.of_batch(one.id)}
     verified = {
-        one.batch
-        for one in ledger.data_sets.of_batches([one.id for one in named])
+        numbers[one.batch]
+        for one in ledger.data_sets.of_batches(list(numbers))
         if one.state is DataSetState.VERIFIED
     }
     for one in named:

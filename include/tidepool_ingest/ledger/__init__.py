@@ -18,6 +18,7 @@ from tidepool_ingest.ledger.file_digests import FileDigests
 from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
 from tidepool_ingest.ledger.manifests import Manifests, ReadManifest
 from tidepool_ingest.ledger.migrating import migrate
+from tidepool_ingest.ledger.parts import FoundPart, Parts
 from tidepool_ingest.ledger.quarantine_reasons import QuarantineReasons
 from tidepool_ingest.ledger.refusals import Refusal, Refusals
 from tidepool_ingest.ledger.retention import Retention
@@ -57,11 +58,13 @@ __all__ = [
     "Feeds",
     "FileDigests",
     "FoundBatch",
+    "FoundPart",
     "KnownBatch",
     "Lease",
     "Leases",
     "Ledger",
     "Manifests",
+    "Parts",
     "QuarantineReasons",
     "ReadManifest",
     "Refusal",
@@ -99,6 +102,7 @@ class Ledger:
         self.file_digests = FileDigests(self.database)
         self.leases = Leases(self.database)
         self.manifests = Manifests(self.database)
+        self.parts = Parts(self.database)
         self.quarantine_reasons = QuarantineReasons(self.database)
         self.refusals = Refusals(self.database)
         self.retention = Retention(self.database)

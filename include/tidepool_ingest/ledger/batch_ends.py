@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 
 from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.part_rows import IS_WHOLE
 from tidepool_ingest.ledger.schema import batch_days, batches
 
 
@@ -41,7 +42,7 @@ def batch_ends(database: Database, since: date) -> Iterator[BatchEnd]:
     asked = (
         select(batches.c.api_host, batches.c.user_id, batches.c.device_id, batches.c.label, ends.c.last_day)
         .join(ends, ends.c.batch == batches.c.id)
-        .where(batches.c.device_id.is_not(None))
+        .where(batches.c.device_id.is_not(None), IS_WHOLE)
         .order_by(batches.c.api_host, batches.c.user_id, batches.c.device_id, ends.c.last_day)
     )
     with database.reading() as connection:

@@ -39,6 +39,9 @@ class BatchRow(FoundBatch):
     state: BatchState
     reason: str | None
     replaces: int | None
+    part_of: int | None
+    part: int | None
+    part_records: int | None
     staged: int | None
     accepted: int | None
     quarantined: int | None

@@ -13,6 +13,7 @@ from tidepool_ingest.ledger.database import Database, once_more_if_met
 from tidepool_ingest.ledger.errors import UnknownBatchError
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.noting import Noting
+from tidepool_ingest.ledger.part_rows import IS_WHOLE
 from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.ledger.states import IN_ITS_PLACE, BatchState
 
@@ -105,10 +106,9 @@ class Batches:
             return list(connection.scalars(select(walk.c.day).where(walk.c.day.is_not(None))))
 
     def namesakes(self, api_host: str, user_id: str, batch_id: str) -> list[BatchRow]:
-        """Return what the ledger knows under one user's batch id, whatever its content."""
-        asked = select(batches).where(
-            and_(batches.c.api_host == api_host, batches.c.user_id == user_id, batches.c.batch_id == batch_id)
-        )
+        """Return what the ledger knows under one user's batch id, whatever its content; parts excepted."""
+        named = and_(batches.c.api_host == api_host, batches.c.user_id == user_id)
+        asked = select(batches).where(named, batches.c.batch_id == batch_id, IS_WHOLE)
         with self._database.reading() as connection:
             return [batch_row(row) for row in connection.execute(asked)]
 
@@ -147,6 +147,10 @@ class Batches:
             ``chunks``.
         """
         self._set(batch, None, tidied=None, **counts)
+
+    def note_cut(self, batch: int, part_records: int | None) -> None:
+        """Note how many records a part of a batch holds at most; nothing for one that stays whole."""
+        self._set(batch, None, part_records=part_records)
 
     def note_replaced(self, batch: int, replaces: int | None) -> None:
         """Note which batch another one replaces.

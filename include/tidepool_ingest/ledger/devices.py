@@ -11,14 +11,16 @@ from tidepool_ingest.ledger.batch_days import Days
 from tidepool_ingest.ledger.batch_rows import BatchRow, parts
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import lease_of_batch
+from tidepool_ingest.ledger.part_rows import WHOLE
 from tidepool_ingest.ledger.schema import batch_days, batches, data_sets, leases
-from tidepool_ingest.ledger.states import DataSetState
+from tidepool_ingest.ledger.states import ENDED, BatchState, DataSetState
 
 
 class Devices:
     """Batches that go to the same device of the same user at the same Tidepool.
 
-    One that a batch replaces does not count beside it: it is deleted in any case.
+    One that a batch replaces does not count beside it: it is deleted in any case. Of one that is cut,
+    the parts count, each with its own data set and the days of its own records; never beside each other.
 
     :param database: the ledger's database.
     """
@@ -65,16 +67,25 @@ class Devices:
         :param sharing_days: only those that have records on a day on which it has some.
         :return: seconds that each claim has left, by its name.
         """
-        asked = select(batches.c.id).where(_same_device(batch), batches.c.day < batch.day)
+        part = batches.alias()
+        is_cut = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.REPLACED)
+        asked = select(batches.c.id, batches.c.part_of, batches.c.state).where(
+            _same_device(batch), batches.c.day < batch.day, ~is_cut
+        )
         if sharing_days:
             asked = asked.where(_shares_a_day(batch))
         now = datetime.now(UTC)
         found: dict[str, float] = {}
         with self._database.reading() as connection:
-            names = [lease_of_batch(number) for number in connection.scalars(asked)]
-            for part in parts(names):
+            names = set()
+            for row in connection.execute(asked):
+                names.add(lease_of_batch(row.id))
+                if row.part_of is not None and row.state not in ENDED:
+                    # Its turn comes as long as the whole batch is at work.
+                    names.add(lease_of_batch(row.part_of))
+            for some in parts(sorted(names)):
                 alive = select(leases.c.name, leases.c.expires_at).where(
-                    leases.c.name.in_(part), leases.c.expires_at > now
+                    leases.c.name.in_(some), leases.c.expires_at > now
                 )
                 for name, expires_at in connection.execute(alive):
                     found[name] = (expires_at - now).total_seconds()
@@ -156,7 +167,8 @@ def _same_device(batch: BatchRow) -> ColumnElement[bool]:
         batches.c.user_id == batch.user_id,
         batches.c.device_id == batch.device_id,
         batches.c.data_set_type == batch.data_set_type,
-        batches.c.id.not_in([batch.id, *([] if batch.replaces is None else [batch.replaces])]),
+        # Parts of one batch have no record in common: they are no others to each other.
+        WHOLE.not_in([batch.part_of or batch.id, *([] if batch.replaces is None else [batch.replaces])]),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
 
 from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, batch_row, parts
+from tidepool_ingest.ledger.part_rows import IS_WHOLE, WHOLE, move_parts, replace_parts
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, DataSetState
 
@@ -40,6 +41,7 @@ class Noting:
         self._lying_in: dict[_Place, set[_Content]] = {}
         self._hold_data: set[int] = set()
         self._changed: dict[_Content, None] = {}
+        self._moved: set[int] = set()
         self._new: list[_Content] = []
 
     def note(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
@@ -89,12 +91,13 @@ class Noting:
                     tuple_(batches.c.user_id, batches.c.batch_id).in_(names),
                     batches.c.folder.in_([one.folder for one in some]),
                     batches.c.state.in_(NEVER_OPENED),
+                    IS_WHOLE,
                 )
                 numbers += self._connection.scalars(asked)
         return numbers
 
     def _look_for_data(self) -> None:
-        """Find out which batches that could lose their place are such that Tidepool may hold data of."""
+        """Find out of which batches that could lose their place, or of whose parts, Tidepool may hold data."""
         could = [
             row["id"]
             for row in self._known.values()
@@ -102,10 +105,10 @@ class Noting:
         ]
         empty = (DataSetState.OPENING, *GIVEN_UP)
         for some in parts(could):
-            asked = select(data_sets.c.batch).where(
-                data_sets.c.batch.in_(some), data_sets.c.state.not_in(empty)
-            )
-            self._hold_data.update(self._connection.scalars(asked))
+            for column in (batches.c.id, batches.c.part_of):
+                asked = select(WHOLE).join(data_sets, data_sets.c.batch == batches.c.id)
+                held = asked.where(column.in_(some), data_sets.c.state.not_in(empty))
+                self._hold_data.update(self._connection.scalars(held))
 
     def _take(self, row: dict[str, Any]) -> None:
         content = row["api_host"], row["content_key"]
@@ -139,6 +142,8 @@ class Noting:
         self._lying_in.setdefault((found.api_host, found.folder), set()).add(content)
         place = {"batch_id": found.batch_id, "day": found.day, "label": found.label}
         self._change(row, folder=found.folder, **place, **values)
+        if "id" in row:
+            self._moved.add(row["id"])
 
     def _change(self, row: dict[str, Any], **values: Any) -> None:
         row.update(values)
@@ -153,6 +158,18 @@ class Noting:
             values = [{"number": row["id"], **{name: row[name] for name in _MOVED}} for row in rows]
             changed = update(batches).where(batches.c.id == bindparam("number"))
             self._connection.execute(changed.values(updated_at=self._now), values)
+            self._let_parts_follow(rows)
         if new:
             inserted = [{**self._known[content], "updated_at": self._now} for content in self._new]
             self._connection.execute(insert(batches), inserted)
+
+    def _let_parts_follow(self, rows: Sequence[dict[str, Any]]) -> None:
+        replaced = [row["id"] for row in rows if row["state"] is BatchState.REPLACED]
+        for some in parts(replaced):
+            replace_parts(self._connection, some, self._now)
+        for some in parts(sorted(self._moved)):
+            cut = select(batches.c.part_of).where(batches.c.part_of.in_(some)).distinct()
+            wholes = set(self._connection.scalars(cut))
+            for row in rows:
+                if row["id"] in wholes:
+                    move_parts(self._connection, row["id"], row, self._now)

@@ -10,6 +10,7 @@ from sqlalchemy import Column, ColumnElement, Table, delete, func, select, tuple
 
 from tidepool_ingest.ledger.batch_rows import BatchRow, batch_row, parts
 from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.part_rows import IS_WHOLE
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets, file_digests, manifests, refusals
 from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, Tidied
 
@@ -48,6 +49,8 @@ class Retention:
     ) -> list[BatchRow]:
         """Return batches that nothing was noted of for long because they are over, longest first.
 
+        Parts go with the batch that they are cut from.
+
         :param root: only batches below this address.
         :param tidied: what was taken out of their work areas.
         :param before: the moment in question.
@@ -59,6 +62,7 @@ class Retention:
             batches.c.updated_at < before,
             batches.c.state.in_(OVER),
             batches.c.folder.startswith(root, autoescape=True),
+            IS_WHOLE,
         )
         if after is not None:
             asked = asked.where(tuple_(batches.c.updated_at, batches.c.id) > tuple_(*after))

@@ -96,6 +96,9 @@ batches = Table(
     Column("device_id", Text),
     Column("data_set_type", String(16), nullable=False, server_default="normal"),
     Column("replaces", AutoId, comment="batch whose data sets are deleted once this one shows in Tidepool"),
+    Column("part_of", AutoId, comment="batch that it is a part of; empty for a whole one"),
+    Column("part", Integer, comment="its place among the parts, from 1"),
+    Column("part_records", Integer, comment="of a batch that is cut into parts: records a part, at most"),
     Column("state", String(24), nullable=False),
     Column("reason", String(80), comment="code of the error or guard that stopped it"),
     Column("staged", BigInteger, comment="records found in its files"),
@@ -110,9 +113,10 @@ batches = Table(
     UniqueConstraint("api_host", "content_key"),
     Index(None, "api_host", "user_id", "batch_id"),
     Index(None, "day"),
-    Index(None, "state", "id"),
+    Index(None, "state", "id", "part_of"),
     Index(None, "reason"),
     Index(None, "tidied", "updated_at"),
+    Index(None, "part_of", "part"),
 )
 
 batch_days = Table(

@@ -51,6 +51,8 @@ class Tidied(StrEnum):
 IN_ITS_PLACE = (BatchState.CORRECTED, BatchState.REPLACED)
 """States of a batch in whose place another one shows, or is about to: it is not uploaded again."""
 
+ENDED = (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
+"""States of a part of which nothing is left to upload."""
 
 REJECTED = "rejected"
 """Why a batch is held that a person does not want to be uploaded as it is."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import select, union
 
 from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.part_rows import WHOLE
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.ledger.states import BatchState, DataSetState
 
@@ -23,6 +24,7 @@ class Unfinished:
     def batches(self, before: datetime) -> list[int]:
         """Return the numbers of those that nothing was noted of since, oldest day first.
 
+        Of one that is cut into parts it is the whole one's number, for the parts are uploaded in their order.
         One of them may well be at work: whoever takes it up has to take its claim.
 
         :param before: the moment in question.
@@ -37,9 +39,7 @@ class Unfinished:
         )
         numbers = union(left, uploading).subquery()
         asked = (
-            select(batches.c.id)
-            .join(numbers, numbers.c[0] == batches.c.id)
-            .order_by(batches.c.day, batches.c.id)
+            select(WHOLE).join(numbers, numbers.c[0] == batches.c.id).order_by(batches.c.day, batches.c.id)
         )
         with self._database.reading() as connection:
-            return list(connection.scalars(asked))
+            return list(dict.fromkeys(connection.scalars(asked)))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
 from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.part_rows import IS_WHOLE
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
-from tidepool_ingest.ledger.states import REJECTED, BatchState, ChunkState
+from tidepool_ingest.ledger.states import ENDED, REJECTED, BatchState, ChunkState, DataSetState
 
 CAN_WAIT = (BatchState.HELD, BatchState.FAILED, BatchState.UPLOADING, BatchState.VERIFIED)
 """States in which a batch waits for a person if a reason stands beside."""
@@ -21,7 +22,9 @@ CAN_WAIT = (BatchState.HELD, BatchState.FAILED, BatchState.UPLOADING, BatchState
 class Upload:
     """A batch with its newest data set, whose fields are ``None`` if it has none.
 
-    ``chunks`` are planned, ``stored`` are those of the newest data set that Tidepool holds.
+    ``chunks`` are planned, ``stored`` are those of the newest data set that Tidepool holds. Of a batch that
+    is cut into ``parts``, the numbers of rows and of stored chunks are the sums of theirs, and the run is the
+    one that worked on their newest data set; ``begun`` tells whether Tidepool may hold data of any of them.
     """
 
     batch: int
@@ -46,7 +49,11 @@ class Upload:
     dag_id: str | None
     run_id: str | None
     map_index: int | None
+    part_of: int | None = None
     stored: int = 0
+    parts: int = 0
+    parts_ended: int = 0
+    begun: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +97,7 @@ class Uploads:
         :param after: the ``limit`` batches whose numbers follow this one: the page before.
         :param limit: how many at most.
         """
-        numbers = select(batches.c.id).where(*_conditions(wanted)).limit(limit)
+        numbers = select(batches.c.id).where(IS_WHOLE, *_conditions(wanted)).limit(limit)
         if after is not None:
             numbers = numbers.where(batches.c.id > after).order_by(batches.c.id)
         else:
@@ -99,25 +106,35 @@ class Uploads:
                 numbers = numbers.where(batches.c.id < before)
         with self._database.reading() as connection:
             found = sorted(connection.scalars(numbers), reverse=True)
-            rows = connection.execute(_with_newest(found)).all() if found else []
-            newest = [row.data_set for row in rows if row.data_set is not None]
-            stored = {data_set: number for data_set, number in connection.execute(_stored_chunks(newest))}
-        return [_upload(row, stored.get(row.data_set, 0)) for row in rows]
+            return _uploads(connection, found)
 
     def get(self, batch: int) -> Upload | None:
-        """Return one upload, or nothing if there is no batch of that number."""
-        found = self.page(Wanted(), before=batch + 1, limit=1)
-        return found[0] if found and found[0].batch == batch else None
+        """Return one upload, which may be a part, or nothing if there is no batch of that number."""
+        with self._database.reading() as connection:
+            found = _uploads(connection, [batch])
+        return found[0] if found else None
+
+    def of_parts(self, whole: int) -> list[Upload]:
+        """Return the parts that a batch is cut into, in their order."""
+        asked = (
+            select(batches.c.id)
+            .where(batches.c.part_of == whole, batches.c.state != BatchState.REPLACED)
+            .order_by(batches.c.part)
+        )
+        with self._database.reading() as connection:
+            numbers = list(connection.scalars(asked))
+            found = {one.batch: one for one in _uploads(connection, numbers)}
+        return [found[number] for number in numbers]
 
     def by_state(self) -> dict[BatchState, int]:
         """Return how many batches are in each state."""
-        asked = select(batches.c.state, func.count()).group_by(batches.c.state)
+        asked = select(batches.c.state, func.count()).where(IS_WHOLE).group_by(batches.c.state)
         with self._database.reading() as connection:
             return {BatchState(state): number for state, number in connection.execute(asked)}
 
     def waiting(self) -> int:
         """Return how many batches need a person."""
-        asked = select(func.count()).select_from(batches).where(needs_a_person())
+        asked = select(func.count()).select_from(batches).where(IS_WHOLE, needs_a_person())
         with self._database.reading() as connection:
             return connection.scalar(asked) or 0
 
@@ -155,7 +172,13 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
         conditions.append(batches.c.label.icontains(wanted.label, autoescape=True))
     if wanted.dag_id is not None:
         at_work = exists().where(data_sets.c.dag_id == wanted.dag_id, data_sets.c.batch == batches.c.id)
-        conditions.append(at_work)
+        part = batches.alias()
+        at_a_part = exists().where(
+            part.c.part_of == batches.c.id,
+            data_sets.c.batch == part.c.id,
+            data_sets.c.dag_id == wanted.dag_id,
+        )
+        conditions.append(or_(at_work, at_a_part))
     if wanted.data_set_type is not None:
         conditions.append(batches.c.data_set_type == wanted.data_set_type)
     if wanted.waiting:
@@ -163,7 +186,40 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _with_newest(numbers: Sequence[int]) -> Any:
+def _uploads(connection: Connection, numbers: Sequence[int]) -> list[Upload]:
+    """Return some uploads, the batch noted last first."""
+    if not numbers:
+        return []
+    rows = connection.execute(_with_newest(batches.c.id.in_(numbers))).all()
+    of_parts = and_(batches.c.part_of.in_(numbers), batches.c.state != BatchState.REPLACED)
+    parts = connection.execute(_with_newest(of_parts)).all()
+    newest = [row.data_set for row in (*rows, *parts) if row.data_set is not None]
+    stored = {data_set: number for data_set, number in connection.execute(_stored_chunks(newest))}
+    ups = [_upload(row, stored.get(row.data_set, 0)) for row in rows]
+    of_wholes: dict[int | None, list[Upload]] = {}
+    for row in parts:
+        of_wholes.setdefault(row.part_of, []).append(_upload(row, stored.get(row.data_set, 0)))
+    return [_summed(up, of_wholes[up.batch]) if up.batch in of_wholes else up for up in ups]
+
+
+def _summed(whole: Upload, parts: Sequence[Upload]) -> Upload:
+    """Return a batch with the sums of its parts."""
+    begun = [one for one in parts if one.data_set is not None]
+    newest = max(begun, key=lambda one: one.data_set or 0, default=whole)
+    sums: dict[str, Any] = {name: sum(getattr(one, name) or 0 for one in parts) for name in _OF_PARTS}
+    return replace(
+        whole,
+        **sums,
+        dag_id=newest.dag_id,
+        run_id=newest.run_id,
+        map_index=newest.map_index,
+        parts=len(parts),
+        parts_ended=sum(one.state in ENDED for one in parts),
+        begun=any(DataSetState(str(one.data_set_state)).may_hold_data for one in begun),
+    )
+
+
+def _with_newest(condition: ColumnElement[bool]) -> Any:
     others = data_sets.alias()
     newest = select(func.max(others.c.ordinal)).where(others.c.batch == batches.c.id).scalar_subquery()
     return (
@@ -180,7 +236,7 @@ def _with_newest(numbers: Sequence[int]) -> Any:
                 data_sets, (data_sets.c.batch == batches.c.id) & (data_sets.c.ordinal == newest)
             )
         )
-        .where(batches.c.id.in_(numbers))
+        .where(condition)
         .order_by(batches.c.id.desc())
     )
 
@@ -211,5 +267,7 @@ _OF_BATCH = (
     "chunks",
     "created_at",
     "updated_at",
+    "part_of",
 )
+_OF_PARTS = ("expected_rows", "visible_rows", "superseded_rows", "stored")
 _OF_DATA_SET = ("expected_rows", "visible_rows", "superseded_rows", "dag_id", "run_id", "map_index")

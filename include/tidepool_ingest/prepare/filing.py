@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import accumulate, takewhile
 from typing import Any
 
 from tidepool_ingest.model import Problem, type_of
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.model.verdict import collector_paused
-from tidepool_ingest.options import CHUNK_BYTES
+from tidepool_ingest.prepare.chunking import Chunking
 from tidepool_ingest.prepare.editing import Editing
 from tidepool_ingest.prepare.feeds.sorting import FeedSorter
 from tidepool_ingest.prepare.glucose_guard import GlucoseGuard
-from tidepool_ingest.prepare.places import Places
+from tidepool_ingest.prepare.parts import cut_into_parts
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.prepare.record_days import RecordDays
 from tidepool_ingest.prepare.sorting import RecordSorter, SortedBlock
 from tidepool_ingest.staged_batch import StagedBatch, named
 from tidepool_ingest.staging.block import Block
+from tidepool_ingest.staging.chunk_plan import PreparedBatch
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.quarantine import QuarantineWriter
 from tidepool_ingest.staging.records import open_file
-from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, WorkArea
+from tidepool_ingest.staging.work_area import AcceptedWriter, WorkArea
 
 
-def file_batch(batch: StagedBatch, work: WorkArea, *, chunk_records: int) -> PreparedBatch:
-    """Read, judge and file every record of a batch into its work area.
+def file_batch(
+    batch: StagedBatch, work: WorkArea, *, chunk_records: int, part_records: int | None = None
+) -> PreparedBatch:
+    """Read, judge and file every record of a batch into its work area, and cut it into parts if it is giant.
 
     :param batch: the batch.
     :param work: its work area, which is whole only once this has returned.
     :param chunk_records: records a chunk, at most.
+    :param part_records: records a part, at most; ``None`` if it has to stay whole.
     :raises BatchError: if a file cannot be read, or is not the one that the manifest names.
     :raises GlucoseUnitsError: if the glucose values cannot be in the unit they claim.
     """
     work.begin()
     try:
         prepared = _filed(batch, work, chunk_records)
+        if part_records is not None:
+            prepared = cut_into_parts(work, prepared, part_records)
     except BatchError as error:
         raise error.for_batch(named(batch.folder)) from None
     work.finish(prepared)
@@ -60,7 +64,7 @@ def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBa
                 with collector_paused():
                     filing.add(number, block, sorter.sort(editing.lines(block, file.format)))
             reader.check(file)
-        filing.finish_chunk()
+        filing.chunking.finish()
         if not (manifest.edits and manifest.edits.glucose_units):
             filing.guard.check(named(batch.folder))
     return PreparedBatch(
@@ -90,13 +94,8 @@ class _Filing:
 
     def __init__(self, accepted: AcceptedWriter, quarantine: QuarantineWriter, chunk_records: int) -> None:
         self.guard = GlucoseGuard()
-        self._accepted_writer = accepted
+        self.chunking = Chunking(accepted, chunk_records)
         self._quarantine_writer = quarantine
-        self._chunk_records = chunk_records
-        self._places = Places()
-        self._chunk: list[bytes] = []
-        self._chunk_bytes = 0
-        self._chunk_is_plain = True
         self._days = RecordDays()
         self._replaced: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}
@@ -119,7 +118,7 @@ class _Filing:
             self._identical += record.identical
             if record.replaced:
                 self._replaced[type_of(record.datum)] += 1
-        self._places.add(file_number, block.first_position, len(block.lines), found.left_out())
+        self.chunking.places.add(file_number, block.first_position, len(block.lines), found.left_out())
         self._accept(found)
         for position, code in block.refused:
             self._refuse((file_number, position), None, (Problem(code, ""),), None)
@@ -138,33 +137,7 @@ class _Filing:
         self._days.see(data)
         self.guard.see(data)
         is_plain = not any(record.embedded or record.has_own_id for record in special)
-        while lines:
-            fitting, size = self._fitting(lines)
-            self._chunk += fitting
-            self._chunk_bytes += size
-            self._chunk_is_plain = self._chunk_is_plain and is_plain
-            lines = lines[len(fitting) :]
-            if lines or len(self._chunk) >= self._chunk_records:
-                self.finish_chunk()
-
-    def _fitting(self, lines: Sequence[bytes]) -> tuple[Sequence[bytes], int]:
-        """Return those lines that still fit into the chunk, or one if it is empty, and their size."""
-        fitting = lines[: self._chunk_records - len(self._chunk)]
-        room = CHUNK_BYTES - self._chunk_bytes
-        size = _size(fitting)
-        if size > room:
-            sizes = accumulate(len(line) + 1 for line in fitting)
-            fits = sum(1 for _ in takewhile(lambda size: size <= room, sizes))
-            fitting = fitting[: max(fits, 0 if self._chunk else 1)]
-            size = _size(fitting)
-        return fitting, size
-
-    def finish_chunk(self) -> None:
-        """Write what has gathered as one chunk."""
-        if self._chunk:
-            places = self._places.take(len(self._chunk))
-            self._accepted_writer.write(self._chunk, plain=self._chunk_is_plain, places=places)
-        self._chunk, self._chunk_bytes, self._chunk_is_plain = [], 0, True
+        self.chunking.add(lines, plain=is_plain)
 
     def _refuse(
         self, place: tuple[int, int], datum: Any, problems: tuple[Problem, ...], staged: bytes | None
@@ -188,11 +161,6 @@ class _Filing:
             "reasons": {kind: dict(codes) for kind, codes in self._reasons.items()},
             "warnings": {kind: dict(codes) for kind, codes in self._warnings.items()},
         }
-
-
-def _size(lines: Sequence[bytes]) -> int:
-    """Return the bytes of some lines with their line ends."""
-    return sum(map(len, lines)) + len(lines)
 
 
 def _count(counts: dict[str, Counter[str]], datum: Any, problems: tuple[Problem, ...]) -> None:

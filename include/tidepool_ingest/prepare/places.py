@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from tidepool_ingest.staging.work_area import Run
+from tidepool_ingest.staging.chunk_plan import Run
 
 
 class Places:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from operator import itemgetter
 from typing import Any, Final
@@ -28,12 +28,16 @@ class RecordDays:
 
         :param data: the records, decoded.
         """
-        times = list(map(_TIME, data))
+        self.add(map(_TIME, data), map(_TYPE, data))
+
+    def add(self, times: Iterable[str], kinds: Iterable[str]) -> None:
+        """Count accepted records of which the times and, in the same order, the types are known."""
+        times = list(times)
         if set(map(_LAST_CHARACTER, times)) <= {"Z"}:
             days = list(map(_DATE, times))
         else:
             days = [_DATE(time) if time[-1] == "Z" else utc_day(time).isoformat() for time in times]
-        self._counts.update(zip(days, map(_TYPE, data), strict=True))
+        self._counts.update(zip(days, kinds, strict=True))
 
     def by_type(self) -> dict[str, int]:
         """Return the number of records by type."""

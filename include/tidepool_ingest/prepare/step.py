@@ -19,17 +19,18 @@ from tidepool_ingest.guards import (
     WithdrawnError,
     check_not_in_its_place,
     check_not_withdrawn,
-    is_as_sent,
 )
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, lease_of_batch
+from tidepool_ingest.ledger import BatchRow, BatchState, Ledger, lease_of_batch
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.options import RunOptions
+from tidepool_ingest.prepare.begun import Begun, note_parts, part_limit
 from tidepool_ingest.prepare.checks import checked_batch, checked_data_set, replaced_batch
 from tidepool_ingest.prepare.filing import file_batch
 from tidepool_ingest.prepare.opening import check_opening, opens_another
 from tidepool_ingest.prepare.summary import PrepareSummary, TooManyRefusedError, described, summary_of
 from tidepool_ingest.staged_batch import ApiHostOf, named
-from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_ingest.staging.chunk_plan import PreparedBatch
+from tidepool_ingest.staging.work_area import WorkArea
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def _left_of_an_earlier_attempt(work: WorkArea, row: BatchRow, ledger: Ledger) -
     :raises LeaseHeldError: if it is being tidied away, or uploaded, at this moment.
     """
     if row.tidied is None:
-        return work.load()
+        return work.whole_plan()
     # Whoever tidies it holds the claim until it is done.
     with ledger.leases.held(lease_of_batch(row.id), seconds=TIDYING_SECONDS, wait=TIDYING_SECONDS):
         return None
@@ -91,7 +92,7 @@ def _left_of_an_earlier_attempt(work: WorkArea, row: BatchRow, ledger: Ledger) -
 def _note_failure(batch: int, error: IngestError, ledger: Ledger) -> None:
     """Note why a batch stopped; one that Tidepool may hold data of stays what it is."""
     state = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
-    if any(one.state.may_hold_data for one in ledger.data_sets.of_batch(batch)):
+    if Begun.of(ledger, batch).any:
         state = ledger.batches.get(batch).state
     if state is not BatchState.VERIFIED:
         ledger.batches.set_state(batch, state, reason=error.code)
@@ -113,34 +114,45 @@ def _prepare(
     ledger.batches.note_replaced(row.id, replaced_batch(batch, row, ledger))
     row = ledger.batches.get(row.id)
     work = WorkArea(root, batch.content_key)
-    data_sets = ledger.data_sets.of_batch(row.id)
-    begun = any(one.state.may_hold_data for one in data_sets)
+    begun = Begun.of(ledger, row.id)
     prepared = _left_of_an_earlier_attempt(work, row, ledger)
+    limit = part_limit(batch.manifest, begun, options)
     is_new = prepared is None
     # A data set that was begun goes on with the chunk plan it was begun with.
-    if prepared is None or not (begun or prepared.chunk_records == options.chunk_records):
-        prepared = file_batch(batch, work, chunk_records=options.chunk_records)
-    if is_new and not is_as_sent(prepared, data_sets[-1] if data_sets else None, ledger):
-        # Made anew, perhaps by other rules: the places of what Tidepool refused may be others.
-        ledger.refusals.forget(row.id)
-    refusals = ledger.refusals.of_batch(row.id).values()
-    summary = summary_of(batch.label, prepared).with_refusals(refusals)
+    anew = prepared is None or not (begun.any or _as_asked(prepared, options.chunk_records, limit))
+    if prepared is None or anew:
+        prepared = file_batch(batch, work, chunk_records=options.chunk_records, part_records=limit)
+    if is_new:
+        begun.forget_refusals(prepared, ledger)
+    if prepared.parts:
+        work.leave_to_parts()
+    begun = note_parts(row, work, prepared, begun, ledger)
+    if anew:
+        begun.refill_quarantine(work, ledger)
+    summary = summary_of(batch.label, prepared).with_refusals(begun.refusals(ledger))
     log.info("%s: %s.", batch.label, described(summary))
     ledger.batches.set_counts(row.id, **summary.model_dump(include=COUNTS_NOTED))
     ledger.batch_days.note(row.id, prepared.days)
     ledger.quarantine_reasons.note(row.id, prepared.reasons)
-    another = opens_another(data_sets, options, run_id=run_id, asked_at=asked_at)
+    opening = [one for one in begun.units if opens_another(one, options, run_id=run_id, asked_at=asked_at)]
     # While a person was asked, another run may have brought the batch to its end.
-    done = bool(data_sets) and data_sets[-1].state is DataSetState.VERIFIED and not another
+    done = not opening and begun.is_verified
     too_many = not done and summary.quarantined * 100 > options.max_quarantined_percent * summary.staged
     if too_many and not options.asks:
         raise TooManyRefusedError(named(batch.folder), summary, options.max_quarantined_percent)
-    if summary.accepted and another and row.data_set_type == NORMAL:
+    if summary.accepted and opening and row.data_set_type == NORMAL:
         deduplicator = checked_data_set(batch.manifest)
+        data_sets = [data_set for one in opening for data_set in one]
         check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
-    if too_many and not begun:
+    if too_many and not begun.any:
         ledger.batches.set_state(row.id, BatchState.HELD, reason=TOO_MANY_REFUSED)
-    elif not begun:
+    elif not begun.any:
         nothing = summary.is_empty and not options.dry_run
         ledger.batches.set_state(row.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)
     return summary.model_copy(update={"asks": too_many})
+
+
+def _as_asked(prepared: PreparedBatch, chunk_records: int, part_records: int | None) -> bool:
+    """Tell whether a plan is as a run asks for it."""
+    giant = bool(prepared.parts) or (part_records is not None and prepared.travelling > part_records)
+    return prepared.chunk_records == chunk_records and (not giant or prepared.part_records == part_records)

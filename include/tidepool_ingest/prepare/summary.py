@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tidepool_ingest.guards import TOO_MANY_REFUSED, Decision, HeldError
 from tidepool_ingest.ledger import Refusal
-from tidepool_ingest.staging.work_area import PreparedBatch
+from tidepool_ingest.staging.chunk_plan import PreparedBatch
 
 REASONS_ASKED_ABOUT = 30
 """How many kinds of refusal a person is shown who has to decide."""
@@ -125,7 +125,7 @@ def summary_of(label: str, prepared: PreparedBatch) -> PrepareSummary:
         replaced=prepared.replaced,
         deletes=len(prepared.deletes),
         expected_rows=prepared.expected_rows,
-        chunks=len(prepared.chunks),
+        chunks=prepared.requests,
         accepted_by_type=prepared.accepted,
         reasons=prepared.reasons,
         warnings=prepared.warnings,

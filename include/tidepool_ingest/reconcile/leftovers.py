@@ -10,8 +10,8 @@ from tidepool_ingest.tidepool import TidepoolClient, TidepoolNotFoundError
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.deleting import delete_data_set
 from tidepool_ingest.upload.pace import Pace
+from tidepool_ingest.upload.shown import Shown
 from tidepool_ingest.upload.timing import Timing
-from tidepool_ingest.upload.verify import Shown
 
 
 class UnverifiableError(IngestError):
@@ -98,6 +98,6 @@ class Leftovers:
         except TidepoolNotFoundError:
             return False
         shown = caution.ask(
-            lambda: Shown.of(caution.watch(self._client.read_data(self._batch.user_id, upload_id=upload_id)))
+            lambda: Shown(caution.watch(self._client.read_data(self._batch.user_id, upload_id=upload_id)))
         )
-        return bool(shown.rows) and not shown.deleted
+        return len(shown.rows) > 0 and not shown.deleted

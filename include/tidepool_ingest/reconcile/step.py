@@ -26,7 +26,7 @@ from tidepool_ingest.staged_batch import ApiHostOf
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
 from tidepool_ingest.tidying import Keeping, Tidying
-from tidepool_ingest.upload import BatchRecheck, BatchUpload, ContinuousUpload
+from tidepool_ingest.upload import BatchRecheck, Upload, upload_of
 from tidepool_ingest.upload import timing as timings
 from tidepool_ingest.upload.caution import UploadStoppedError
 from tidepool_ingest.upload.timing import Timing
@@ -80,7 +80,7 @@ class Reconciliation:
         self._timing = timing or timings.USUAL
         self._keeping = keeping
         self._stopping = threading.Event()
-        self._at_work: BatchUpload | BatchRecheck | None = None
+        self._at_work: Upload | BatchRecheck | None = None
         self._counts = Reconciled()
 
     def run(self) -> Reconciled:
@@ -148,12 +148,15 @@ class Reconciliation:
             self._counts.finished += 1
 
     def _is_closing(self, row: BatchRow) -> bool:
-        """Tell whether a batch may be visible already: it had passed every guard by then."""
-        begun = self._ledger.data_sets.of_batch(row.id)
-        return bool(begun) and begun[-1].state in (DataSetState.CLOSING, DataSetState.CLOSED)
+        """Tell whether a batch or a part of it may be visible already: it had passed every guard by then."""
+        newest = {one.batch: one for one in self._ledger.data_sets.of_batches(self._numbers(row))}
+        return any(one.state in (DataSetState.CLOSING, DataSetState.CLOSED) for one in newest.values())
+
+    def _numbers(self, row: BatchRow) -> list[int]:
+        return [row.id, *(part.id for part in self._ledger.parts.of_batch(row.id))]
 
     def _has_work_area(self, row: BatchRow) -> bool:
-        return WorkArea(self._root, row.content_key).load() is not None
+        return WorkArea(self._root, row.content_key).whole_plan() is not None
 
     def _is_prepared(self, row: BatchRow) -> bool:
         """Tell whether there is a work area, made anew if the batch still lies in staging as it was."""
@@ -168,8 +171,7 @@ class Reconciliation:
 
     def _upload(self, row: BatchRow) -> None:
         client, settings = self._client_of(row.connection)
-        kind = ContinuousUpload if row.data_set_type == CONTINUOUS else BatchUpload
-        upload = kind(
+        upload = upload_of(
             client, self._ledger, row, self._root, settings, origin=self._origin, timing=self._timing
         )
         self._at_work = upload
@@ -177,8 +179,10 @@ class Reconciliation:
 
     def _delete(self, row: BatchRow) -> None:
         client, _settings = self._client_of(row.connection)
-        leftovers = Leftovers(client, self._ledger, row, self._timing, self._stopping)
-        self._counts.deleted += leftovers.delete()
+        # The whole batch comes last: it is left unfinished until nothing of its parts is.
+        for one in (*self._ledger.parts.of_batch(row.id), row):
+            leftovers = Leftovers(client, self._ledger, one, self._timing, self._stopping)
+            self._counts.deleted += leftovers.delete()
 
     # ---------------------------------------------------------------- verified
 
@@ -208,5 +212,5 @@ class Reconciliation:
             return
         self._counts.superseded_rows += found.comparison.superseded
         if found.to_repair:
-            self._upload(row)
+            self._upload(self._ledger.batches.get(row.part_of or row.id))
             self._counts.repaired += 1

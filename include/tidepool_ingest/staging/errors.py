@@ -160,6 +160,10 @@ FAULTS: dict[str, Fault] = {
         "TIDEPOOL_WORK_KEYS holds something that is no Fernet key",
         "give keys of 32 bytes in URL-safe base64, the newest first, with commas between",
     ),
+    "parts-differ": Fault(
+        "its work area is gone, and what it would be cut into now is not what Tidepool holds parts of",
+        "undo its upload on the uploads page, then run its day with `force`",
+    ),
     "work-area-damaged": Fault(
         "the work area of this batch is missing or damaged", "prepare the batch again"
     ),

@@ -8,7 +8,9 @@
 
 Where the deployment gives a key, all three are sealed, see :mod:`.sealing`.
 
-An area without ``prepared.json`` is unfinished and counts as not there.
+An area without ``prepared.json`` is unfinished and counts as not there. A giant batch that is cut into
+parts has no ``accepted.ndjson``: each part has a work area of its own, which ``parts.json`` names before it
+is written, and all share the batch's quarantine.
 """
 
 from __future__ import annotations
@@ -16,17 +18,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Annotated, NamedTuple, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import ValidationError
 from upath import UPath
 
+from tidepool_ingest.staging.chunk_plan import PREPARED_VERSION, Chunk, PreparedBatch, Run
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest_feed import Deletion
 from tidepool_ingest.staging.quarantine import QuarantineWriter, rewrite
 from tidepool_ingest.staging.sealing import seal, unseal
 from tidepool_ingest.staging.storage import (
@@ -45,115 +45,12 @@ WORK_FOLDER = "_work"
 ACCEPTED_NAME = "accepted.ndjson"
 QUARANTINE_NAME = "quarantine.ndjson"
 PREPARED_NAME = "prepared.json"
-
-PREPARED_VERSION = 3
-"""Version of ``prepared.json``; an area of another version is prepared again."""
+PARTS_NAME = "parts.json"
 
 MAX_PREPARED_BYTES = 256 * 1024 * 1024
 """Largest chunk plan read: some 300 bytes a chunk, so hundreds of millions of records."""
 
 _CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
-_Count = Annotated[int, Field(ge=0)]
-_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, validate_by_alias=True, validate_by_name=True
-    )
-
-
-class Run(NamedTuple):
-    """Records that follow each other in a staged file.
-
-    :param file: number of the file in the manifest, counting from 1.
-    :param position: place of the first one in it, counting from 0.
-    :param records: how many they are.
-    """
-
-    file: int
-    position: int
-    records: int
-
-
-class Chunk(_Model):
-    """Accepted records that travel in one request.
-
-    :param index: its place in the plan, counting from 0.
-    :param first_record: place of its first record among the accepted ones, counting from 0.
-    :param offset: first byte of it in ``accepted.ndjson``.
-    :param length: its bytes there, line ends included; those of its token if the file is sealed.
-    :param records: how many records it holds.
-    :param digest: sha256 of its lines, in hex, sealed or not.
-    :param plain: whether no record of it was staged with an identifier or holds an embedded datum, so that
-        identifiers can be appended without a look into the records.
-    :param places: where its records were staged, in their order.
-    """
-
-    index: _Count
-    first_record: _Count
-    offset: _Count
-    length: _Count
-    records: _Count
-    digest: _Digest
-    plain: bool = False
-    places: tuple[Run, ...] = ()
-
-    def place_of(self, ordinal: int) -> tuple[int, int]:
-        """Return where one of its records was staged.
-
-        :param ordinal: the record's place among the accepted ones, from 0.
-        :return: number of the file, from 1, and position in it, from 0.
-        :raises ValueError: it is no record of this chunk.
-        """
-        left = ordinal - self.first_record
-        if left >= 0:
-            for run in self.places:
-                if left < run.records:
-                    return run.file, run.position + left
-                left -= run.records
-        raise ValueError("the record is none of this chunk")
-
-
-class PreparedBatch(_Model):
-    """What came out of preparing a batch.
-
-    :param version: ``PREPARED_VERSION``.
-    :param content_key: the batch's content key.
-    :param chunk_records: records a chunk, at most, as it was asked for.
-    :param data_set: the manifest's data set body.
-    :param records: how many records were staged.
-    :param accepted: how many of them are accepted, by type.
-    :param days: how many of the accepted ones lie on each UTC day, by type.
-    :param inside: how many of the accepted ones travel inside another one that embeds them.
-    :param quarantined: how many are in quarantine.
-    :param identical: how many repeat an accepted one.
-    :param replaced: how many have a later version in the batch, by type; in a feed only.
-    :param deletes: the records that the batch deletes; in a feed only.
-    :param expected_rows: rows that the Platform makes of the accepted records; it splits some.
-    :param reasons: how many records each code refused, by type.
-    :param warnings: how many records each code warns of, by type; they are accepted all the same.
-    :param changes: how many records were changed on their way, by field.
-    :param chunks: the plan.
-    """
-
-    version: int = PREPARED_VERSION
-    content_key: _Digest
-    chunk_records: Annotated[int, Field(ge=1)]
-    data_set: Annotated[dict[str, JsonValue], Field(repr=False)]
-    records: _Count
-    accepted: dict[str, _Count] = {}
-    days: dict[date, dict[str, _Count]] = {}
-    inside: _Count = 0
-    quarantined: _Count = 0
-    identical: _Count = 0
-    replaced: dict[str, _Count] = {}
-    deletes: tuple[Deletion, ...] = ()
-    expected_rows: _Count = 0
-    reasons: dict[str, dict[str, _Count]] = {}
-    warnings: dict[str, dict[str, _Count]] = {}
-    changes: dict[str, _Count] = {}
-    chunks: tuple[Chunk, ...] = ()
 
 
 class WorkArea:
@@ -167,6 +64,7 @@ class WorkArea:
         if not _CONTENT_KEY.fullmatch(content_key):
             raise ValueError("a content key is 64 lower-case hex digits")
         self.content_key = content_key
+        self._root = root
         self.path = root / WORK_FOLDER / content_key
 
     @property
@@ -183,6 +81,59 @@ class WorkArea:
     def plan_path(self) -> UPath:
         """Where the plan lies."""
         return self.path / PREPARED_NAME
+
+    def beside(self, content_key: str) -> WorkArea:
+        """Return the work area of another content, such as a part of this one."""
+        return WorkArea(self._root, content_key)
+
+    def holding_records(self, prepared: PreparedBatch) -> Iterator[tuple[WorkArea, PreparedBatch]]:
+        """Yield the areas that hold this batch's accepted records, with their plans: its parts', or itself.
+
+        :param prepared: this area's plan.
+        :raises BatchError: ``work-area-damaged`` when that of a part is not there.
+        """
+        if not prepared.parts:
+            yield self, prepared
+        for number, part in enumerate(prepared.parts, 1):
+            area = self.beside(part.content_key)
+            plan = area.load()
+            if plan is None:
+                raise BatchError("work-area-damaged", detail=f"part {number} is not there")
+            yield area, plan
+
+    def announce_parts(self, keys: Sequence[str]) -> None:
+        """Note which work areas of parts are about to be written, so that they are found whatever ends that.
+
+        :param keys: content keys of the parts.
+        """
+        known = [*dict.fromkeys((*self._announced(), *keys))]
+        write_whole(self.path / PARTS_NAME, json.dumps(known).encode())
+
+    def drop_parts(self, keep: Sequence[str] = ()) -> None:
+        """Remove the work areas of parts that were ever announced.
+
+        :param keep: content keys of those that stay.
+        """
+        if gone := [key for key in self._announced() if key not in keep]:
+            for key in gone:
+                self.beside(key).discard()
+            write_whole(self.path / PARTS_NAME, json.dumps(list(keep)).encode())
+
+    def _announced(self) -> list[str]:
+        try:
+            content = read_at_most(self.path / PARTS_NAME, MAX_PREPARED_BYTES, missing="work-area-damaged")
+        except BatchError as error:
+            if error.code == "work-area-damaged":
+                return []
+            raise
+        return [str(key) for key in json.loads(content)]
+
+    def whole_plan(self) -> PreparedBatch | None:
+        """Return the plan as :meth:`load` does, but nothing either when the area of a part is not whole."""
+        prepared = self.load()
+        if prepared and all(self.beside(part.content_key).load() for part in prepared.parts):
+            return prepared
+        return None
 
     def begin(self) -> None:
         """Make the folder and take away an older plan: the area counts as not there until it is whole."""
@@ -250,6 +201,8 @@ class WorkArea:
     ) -> None:
         """Let the quarantine file hold accepted records too that Tidepool refused; those in it stay once.
 
+        What is refused of a part goes to the one file of the whole batch.
+
         :param prepared: this area's plan.
         :param refused: codes and pointers by the record's place among the accepted ones.
         :raises BatchError: ``work-area-damaged`` when a file is not what prepare wrote.
@@ -262,11 +215,17 @@ class WorkArea:
                 for ordinal in wanted:
                     line = lines[ordinal - chunk.first_record]
                     entries[chunk.place_of(ordinal)] = (refused[ordinal], line)
-        rewrite(self.quarantine_path, entries)
+        area = self.beside(prepared.whole.content_key) if prepared.whole else self
+        rewrite(area.quarantine_path, entries)
+
+    def leave_to_parts(self) -> None:
+        """Remove the accepted records: the areas of the parts hold them."""
+        remove_file(self.accepted_path)
 
     def drop_accepted(self) -> None:
-        """Remove the accepted records, the plan first; the refused ones stay."""
+        """Remove the accepted records, those of parts too, the plan first; the refused ones stay."""
         remove_file(self.plan_path)
+        self.drop_parts()
         remove_file(self.accepted_path)
         remove_parts(self.path)
 
@@ -275,8 +234,9 @@ class WorkArea:
         return size_of(self.quarantine_path) > 0
 
     def discard(self) -> None:
-        """Remove the area, the plan first; nothing happens when it is not there."""
+        """Remove the area with those of its parts, the plan first; nothing happens when it is not there."""
         remove_file(self.plan_path)
+        self.drop_parts()
         remove_folder(self.path)
 
 

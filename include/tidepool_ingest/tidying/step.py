@@ -137,8 +137,9 @@ class Tidying:
             return
         try:
             with ExitStack() as claims:
-                for row in rows:
-                    name = lease_of_batch(row.id)
+                parts = [part.id for row in rows for part in self._ledger.parts.of_batch(row.id)]
+                for number in (*(row.id for row in rows), *parts):
+                    name = lease_of_batch(number)
                     claims.enter_context(self._ledger.leases.held(name, seconds=CLAIM_SECONDS))
                 self._remove(area, rows, tidied, before)
         except LeaseHeldError:

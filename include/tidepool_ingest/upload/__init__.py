@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidepool_ingest.upload.body import data_set_body
+from tidepool_ingest.upload.choosing import Upload, upload_of
 from tidepool_ingest.upload.feeds.errors import FeedError
 from tidepool_ingest.upload.feeds.keeper import (
     Feed,
@@ -11,6 +12,8 @@ from tidepool_ingest.upload.feeds.keeper import (
     refuse_to_close,
 )
 from tidepool_ingest.upload.feeds.step import ContinuousUpload
+from tidepool_ingest.upload.parts import PartsUpload
+from tidepool_ingest.upload.parts_recheck import PartsRecheck, recheck_of
 from tidepool_ingest.upload.recheck import BatchRecheck, ChangedSinceError, Rechecked
 from tidepool_ingest.upload.step import BatchUpload
 from tidepool_ingest.upload.summary import UploadSummary
@@ -25,11 +28,16 @@ __all__ = [
     "ContinuousUpload",
     "Feed",
     "FeedError",
+    "PartsRecheck",
+    "PartsUpload",
     "Rechecked",
+    "Upload",
     "UploadSummary",
     "UploadWishes",
     "check_data_set_type",
     "continuous_data_set",
     "data_set_body",
+    "recheck_of",
     "refuse_to_close",
+    "upload_of",
 ]

@@ -76,9 +76,9 @@ class Caution:
         self._stops = stops
         self._doubt = doubt or _Doubt()
 
-    def under(self, lease: Lease) -> Caution:
-        """Return the same caution under one more claim."""
-        return Caution(self._timing, self._pace, (*self._leases, lease), self._stops, self._doubt)
+    def under(self, *leases: Lease) -> Caution:
+        """Return the same caution under more claims."""
+        return Caution(self._timing, self._pace, (*self._leases, *leases), self._stops, self._doubt)
 
     def until(self, stop: threading.Event) -> Caution:
         """Return the same caution with one more reason to stop."""

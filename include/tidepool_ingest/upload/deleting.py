@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
 
-from tidepool_ingest.ledger import DataSetRow, DataSetState, Lease, Ledger
+from tidepool_ingest.ledger import BatchState, DataSetRow, DataSetState, Lease, Ledger, lease_of_batch
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.tidepool import TidepoolClient, TidepoolNotFoundError
 from tidepool_ingest.upload.caution import Caution
@@ -39,6 +41,45 @@ def left_of(ledger: Ledger, batch: int) -> list[DataSetRow]:
     """Return the data sets of a batch that may hold data, or are about to be opened, oldest first."""
     begun = ledger.data_sets.of_batch(batch)
     return [one for one in begun if one.state.may_hold_data or one.state is DataSetState.OPENING]
+
+
+def claims_on(stack: ExitStack, ledger: Ledger, batch: int, seconds: float) -> dict[int, Lease]:
+    """Claim a batch and all its parts, and return the claims by the number of each.
+
+    :param stack: holds them.
+    :param ledger: knows the parts.
+    :param batch: the batch's number.
+    :param seconds: how long a claim lasts without renewal.
+    :raises LeaseHeldError: if another task is at work on any of them.
+    """
+    whole = {batch: stack.enter_context(ledger.leases.held(lease_of_batch(batch), seconds=seconds))}
+    numbers = [part.id for part in ledger.parts.of_batch(batch)]
+    return whole | {
+        number: stack.enter_context(ledger.leases.held(lease_of_batch(number), seconds=seconds))
+        for number in numbers
+    }
+
+
+def take_back(
+    client: TidepoolClient,
+    ledger: Ledger,
+    batch: int,
+    state: BatchState,
+    claims: Mapping[int, Lease],
+    caution: Caution,
+) -> int:
+    """Note that a batch and its parts are not to be uploaded any more, and delete all their data sets.
+
+    :param client: speaks to Tidepool.
+    :param ledger: remembers each step.
+    :param batch: the batch's number.
+    :param state: what it is from now on; noted first, of all parts at once.
+    :param claims: see :func:`claims_on`.
+    :param caution: covers the requests, under the claims on the batch, its parts and its device.
+    :return: how many data sets were deleted.
+    """
+    ledger.parts.set_all(batch, state, lease=claims[batch])
+    return sum(delete_left(client, ledger, one, lease, caution) for one, lease in claims.items())
 
 
 def delete_left(client: TidepoolClient, ledger: Ledger, batch: int, lease: Lease, caution: Caution) -> int:

@@ -13,8 +13,8 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from tidepool_ingest.model import embedded_data
+from tidepool_ingest.staging.chunk_plan import Chunk
 from tidepool_ingest.staging.splice import with_member, with_member_in
-from tidepool_ingest.staging.work_area import Chunk
 
 ID_BYTES = 16
 """32 hex digits, within the Platform's ``^[0-9a-z]{32}$`` (platform: data/id.go)."""

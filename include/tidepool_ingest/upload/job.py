@@ -9,8 +9,9 @@ from upath import UPath
 
 from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
 from tidepool_ingest.model.deduplicators import Deduplicator
+from tidepool_ingest.staging.chunk_plan import PreparedBatch
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
 from tidepool_ingest.upload.body import data_set_body, deduplicator_of
 from tidepool_ingest.upload.timing import Timing
@@ -84,6 +85,8 @@ def job_of(
     prepared = work.load()
     if prepared is None:
         raise BatchError("work-area-damaged", detail="it is not there")
+    if prepared.parts:
+        raise ValueError("a batch that is cut into parts is uploaded part by part")
     body = data_set_body(prepared.data_set, settings)
     return UploadJob(
         client=client,

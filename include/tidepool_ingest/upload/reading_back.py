@@ -8,8 +8,10 @@ from dataclasses import replace
 from tidepool_ingest.ledger import DataSetRow, DataSetState
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.job import UploadJob
+from tidepool_ingest.upload.shown import Shown
 from tidepool_ingest.upload.superseded import TRUNCATING, later_sets, superseded_rows
-from tidepool_ingest.upload.verify import Comparison, Shown, compare
+from tidepool_ingest.upload.verify import Comparison, compare
+from tidepool_ingest.upload.windows import rows_of_set
 
 
 def read_back(
@@ -58,8 +60,10 @@ def read_back_later(
 
 
 def _shown(job: UploadJob, data_set: DataSetRow, caution: Caution) -> Shown:
-    rows = job.client.read_data(job.batch.user_id, upload_id=str(data_set.upload_id))
-    return Shown.of(caution.watch(rows))
+    rows = rows_of_set(
+        job.client, job.batch.user_id, str(data_set.upload_id), job.prepared.days, job.timing.read_rows
+    )
+    return Shown(caution.watch(rows))
 
 
 def _compared(

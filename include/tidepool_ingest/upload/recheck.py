@@ -120,6 +120,12 @@ class BatchRecheck:
         :raises ChangedSinceError: rows are lost or double, and are not repaired.
         :raises LeaseHeldError: if another task is at work on the batch or its device.
         """
+        try:
+            return self._run(repair=repair)
+        finally:
+            self._tell_the_whole()
+
+    def _run(self, *, repair: bool) -> Rechecked | None:
         job = self._job
         with ExitStack() as stack:
             claim = job.ledger.leases.held(lease_of_batch(job.batch.id), seconds=job.timing.lease)
@@ -141,6 +147,12 @@ class BatchRecheck:
                 raise ChangedSinceError(job.batch.label, comparison, why)
             self._give_up(data_set, comparison, lease)
             return Rechecked(str(data_set.upload_id), comparison, to_repair=True)
+
+    def _tell_the_whole(self) -> None:
+        """Let the batch that this one is a part of tell of it, unless a task is at work on that."""
+        ledger, whole = self._job.ledger, self._job.batch.part_of
+        if whole is not None and ledger.batches.get(whole).state is BatchState.VERIFIED:
+            ledger.parts.sum_up(whole)
 
     def stop(self) -> None:
         """Let :meth:`run` end before its next request; quick, and safe to call from a signal handler."""

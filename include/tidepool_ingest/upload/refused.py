@@ -59,6 +59,8 @@ class RefusedRecords:
         self._lease = lease
         self._lock = threading.Lock()
         self._known = job.ledger.refusals.of_batch(job.batch.id)
+        # The other parts of the same batch are not at work as long as this one is.
+        self._beside = (0, 0) if job.batch.part_of is None else job.ledger.parts.refused_beside(job.batch)
 
     @property
     def ordinals(self) -> frozenset[int]:
@@ -71,6 +73,11 @@ class RefusedRecords:
         """Rows that Tidepool would have made of them."""
         with self._lock:
             return sum(one.rows for one in self._known.values())
+
+    @property
+    def is_all(self) -> bool:
+        """Whether Tidepool has refused every record that travels."""
+        return len(self.ordinals) == self._job.prepared.travelling
 
     def note(self, sent: Sequence[Identified], error: TidepoolRejectedError) -> None:
         """Note which records of a request were refused.
@@ -112,22 +119,23 @@ class RefusedRecords:
         self.check()
 
     def check(self) -> None:
-        """Make sure that no more are refused than the run allows, and that some are left.
+        """Make sure that no more are refused than the run allows, and that some are left of a whole batch.
 
         :raises TooManyRefusedByTidepoolError: if not.
         """
-        prepared = self._job.prepared
+        of = self._job.prepared.whole or self._job.prepared
         with self._lock:
             late = len(self._known)
         if not late:
             return
-        refused = prepared.quarantined + late
-        travelling = sum(chunk.records for chunk in prepared.chunks)
-        if refused * 100 > self._job.wishes.max_refused_percent * prepared.records or late == travelling:
+        refused = of.quarantined + self._beside[0] + late
+        is_too_many = refused * 100 > self._job.wishes.max_refused_percent * of.records
+        # A part may end with nothing, where the whole batch has others.
+        if is_too_many or (self.is_all and self._job.prepared.whole is None):
             raise TooManyRefusedByTidepoolError(
                 self._job.batch.label,
                 refused,
-                prepared.records,
+                of.records,
                 self._job.wishes.max_refused_percent,
                 live=self._job.body["dataSetType"] != NORMAL,
             )
@@ -142,12 +150,21 @@ class RefusedRecords:
         job.work.add_to_quarantine(
             job.prepared, {ordinal: one.problems for ordinal, one in sorted(known.items())}
         )
+        late, rows = len(known), sum(one.rows for one in known.values())
         job.ledger.batches.set_counts(
             job.batch.id,
-            accepted=sum(job.prepared.accepted.values()) - len(known),
-            quarantined=job.prepared.quarantined + len(known),
-            expected_rows=job.prepared.expected_rows - sum(one.rows for one in known.values()),
+            accepted=sum(job.prepared.accepted.values()) - late,
+            quarantined=job.prepared.quarantined + late,
+            expected_rows=job.prepared.expected_rows - rows,
         )
+        whole = job.prepared.whole
+        if whole is not None and job.batch.part_of is not None:
+            job.ledger.batches.set_counts(
+                job.batch.part_of,
+                accepted=whole.accepted - late - self._beside[0],
+                quarantined=whole.quarantined + late + self._beside[0],
+                expected_rows=whole.expected_rows - rows - self._beside[1],
+            )
 
 
 def _refusals(sent: Sequence[Identified], error: TidepoolRejectedError) -> list[Refusal]:

@@ -9,34 +9,42 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 
-from tidepool_ingest.ledger import BatchState, lease_of_batch
+from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
+from tidepool_ingest.tidepool import TidepoolClient
 from tidepool_ingest.upload.caution import Caution
-from tidepool_ingest.upload.deleting import delete_left, left_of
-from tidepool_ingest.upload.job import UploadJob
-from tidepool_ingest.upload.turn import take_turn
+from tidepool_ingest.upload.deleting import claims_on, left_of, take_back
+from tidepool_ingest.upload.timing import Timing
+from tidepool_ingest.upload.turn import wait_for_device
 
 log = logging.getLogger(__name__)
 
 
-def delete_replaced(job: UploadJob, caution: Caution) -> bool:
+def delete_replaced(
+    client: TidepoolClient, ledger: Ledger, batch: BatchRow, timing: Timing, caution: Caution
+) -> bool:
     """Delete the data sets of the batch that this one replaces; tell whether there was any left to delete.
 
     Its state is noted first: whatever happens in between, it is never uploaded again.
 
-    :param job: the batch that replaces; all its records are visible.
+    :param client: speaks to Tidepool.
+    :param ledger: remembers each step.
+    :param batch: the batch that replaces; all its records are visible.
+    :param timing: how long steps may take.
     :param caution: covers the requests, under the claim on this batch.
     :raises LeaseHeldError: another task is at work on the other batch.
     """
-    old = job.batch.replaces
-    if old is None or not left_of(job.ledger, old):
+    old = batch.replaces
+    if old is None or not _left_of_all(ledger, old):
         return False
-    with ExitStack() as stack:
-        claim = job.ledger.leases.held(lease_of_batch(old), seconds=job.timing.lease)
-        lease = stack.enter_context(claim)
-        with ExitStack() as turn:
-            covered = caution.under(lease)
-            covered = covered.under(take_turn(turn, job, covered))
-            job.ledger.batches.set_state(old, BatchState.CORRECTED, lease=lease)
-            deleted = delete_left(job.client, job.ledger, old, lease, covered)
-            log.info("%s replaces batch %d: %d data sets are deleted.", job.batch.label, old, deleted)
+    with ExitStack() as stack, ExitStack() as turn:
+        claims = claims_on(stack, ledger, old, timing.lease)
+        covered = caution.under(*claims.values())
+        covered = covered.under(wait_for_device(turn, ledger, batch, timing, covered))
+        deleted = take_back(client, ledger, old, BatchState.CORRECTED, claims, covered)
+        log.info("%s replaces batch %d: %d data sets are deleted.", batch.label, old, deleted)
     return True
+
+
+def _left_of_all(ledger: Ledger, batch: int) -> bool:
+    numbers = (batch, *(part.id for part in ledger.parts.of_batch(batch)))
+    return any(left_of(ledger, number) for number in numbers)

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 
 from tidepool_ingest.ledger import ChunkState, DataSetRow, Lease
-from tidepool_ingest.staging.work_area import Chunk
+from tidepool_ingest.staging.chunk_plan import Chunk
 from tidepool_ingest.tidepool import (
     TidepoolDataSetClosedError,
     TidepoolNotFoundError,

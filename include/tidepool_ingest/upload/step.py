@@ -27,6 +27,7 @@ from tidepool_ingest.ledger import (
     BatchState,
     DataSetRow,
     DataSetState,
+    Lease,
     Ledger,
     TaskOrigin,
     lease_of_batch,
@@ -60,6 +61,10 @@ DATA_SETS_AN_ATTEMPT = 2
 """How many data sets one attempt may begin: the first, and one more where the first had to be given up."""
 
 
+class _NothingLeftError(Exception):
+    """No record of a part is left: Tidepool itself has refused them all."""
+
+
 class BatchUpload:
     """One batch on its way into a data set.
 
@@ -72,6 +77,7 @@ class BatchUpload:
     :param origin: the task at work, for the ledger.
     :param on_open: told the data set's id the moment it is known.
     :param timing: how long steps may take; ``timing.USUAL`` when left out.
+    :param claims: claims beside its own that have to last as long: of a part, the one on the whole batch.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class BatchUpload:
         origin: TaskOrigin | None = None,
         on_open: Callable[[str], None] | None = None,
         timing: Timing | None = None,
+        claims: tuple[Lease, ...] = (),
     ) -> None:
         self._job = job_of(
             client,
@@ -98,6 +105,7 @@ class BatchUpload:
             wishes=wishes or UploadWishes(),
         )
         self._on_open = on_open or (lambda data_set_id: None)
+        self._claims = claims
         self._stopping = threading.Event()
 
     def run(self) -> UploadSummary:
@@ -112,7 +120,7 @@ class BatchUpload:
         check_data_set_type(job.body["dataSetType"], NORMAL)
         with job.ledger.leases.held(lease_of_batch(job.batch.id), seconds=job.timing.lease) as lease:
             pace = Pace(job.ledger.slow_downs, job.batch.api_host, job.timing.patience)
-            caution = Caution(job.timing, pace, (lease,), (self._stopping,))
+            caution = Caution(job.timing, pace, (lease, *self._claims), (self._stopping,))
             return _Attempt(job, lease, caution, self._on_open).run()
 
     def stop(self) -> None:
@@ -132,16 +140,21 @@ class _Attempt(Attempt):
             data_set = self._resume()
             if data_set is None:
                 self._refused.check()
+                if self._refused.is_all:
+                    return self._nothing_left("")
                 data_set = self._open()
             try:
                 comparison = self._sent_and_closed(data_set)
+            except _NothingLeftError:
+                self._give_up(data_set)
+                return self._nothing_left(str(data_set.upload_id))
             except HeldError:
                 self._give_up(data_set)
                 raise
             except StartOverError as reason:
                 log.warning("Data set %s is given up: %s.", data_set.upload_id, reason)
             else:
-                if comparison.is_exact and delete_replaced(self._job, self._caution):
+                if comparison.is_exact and self._delete_replaced():
                     comparison = Closing(self._job, self._lease, self._caution).look_again(
                         data_set, self._refused.ordinals
                     )
@@ -164,6 +177,8 @@ class _Attempt(Attempt):
                 raise
             self._refused.finish()
             self._refused.check()  # what an earlier attempt noted may be too many already
+            if self._refused.is_all:
+                raise _NothingLeftError
         closing = Closing(job, self._lease, self._caution)
         return closing.close_and_look(data_set, self._refused.ordinals)
 
@@ -214,6 +229,19 @@ class _Attempt(Attempt):
             else "",
         )
         return self._summary(data_set, expected=comparison.expected, visible=comparison.visible)
+
+    def _delete_replaced(self) -> bool:
+        """Delete what the batch replaces; a part leaves that to the whole batch, once all of it shows."""
+        job = self._job
+        if job.batch.part_of is not None:
+            return False
+        return delete_replaced(job.client, job.ledger, job.batch, job.timing, self._caution)
+
+    def _nothing_left(self, upload_id: str) -> UploadSummary:
+        """End a part of which Tidepool itself has refused all records, within what the run allows."""
+        self._set_batch(BatchState.NOTHING_ACCEPTED)
+        log.warning("%s: Tidepool refused all its records, so that nothing is left.", self._job.batch.label)
+        return UploadSummary(upload_id, DataSetState.DELETED, 0, 0, repairs=self._job.counts.repairs)
 
     def _give_up(self, data_set: DataSetRow) -> None:
         self._job.counts.repairs += 1

@@ -11,7 +11,7 @@ from tidepool_ingest.ledger import DataSetState
 class UploadSummary:
     """What an upload came to, in numbers and ids only.
 
-    :param data_set_id: Tidepool's id of the data set, the session id.
+    :param data_set_id: Tidepool's id of the data set, the session id; of several parts, the last one's.
     :param state: the data set's state in the ledger.
     :param expected_rows: rows that the accepted records make.
     :param visible_rows: rows that Tidepool shows.

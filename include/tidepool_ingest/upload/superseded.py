@@ -21,7 +21,8 @@ from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.upload.caution import Caution
 from tidepool_ingest.upload.identify import identified
 from tidepool_ingest.upload.job import UploadJob
-from tidepool_ingest.upload.verify import Shown
+from tidepool_ingest.upload.shown import Shown
+from tidepool_ingest.upload.windows import windows_of
 from tidepool_ingest.window import moments_of
 
 TRUNCATING = frozenset(one.name for one in DEDUPLICATORS if one.at_close is AtClose.DELETES_ALL)
@@ -80,25 +81,31 @@ def superseded_rows(
         return frozenset()
     wanted = _Wanted()
     for row in _stored_rows(job, upload_id, missing):
-        if not shown.rows[str(row["id"])]:
+        if not shown.rows.count(str(row["id"])):
             wanted.add(row, job.batch.user_id)
     if not wanted.ids:
         return frozenset()
     found: set[str] = set()
-    start, end = moments_of(min(wanted.days), max(wanted.days))
-    read_back = job.client.read_data(
-        job.batch.user_id,
-        device_id=job.batch.device_id,
-        types=sorted(wanted.types),
-        start=start,
-        end=end,
-    )
-    for datum in caution.watch(read_back):
+    for datum in caution.watch(_rows_of_device(job, wanted)):
         stamp = datum.get("_deduplicator")
         by = datum.get("uploadId")
         if isinstance(stamp, dict) and by != upload_id and (only_by is None or by in only_by):
             found.update(wanted.ids.get(str(stamp.get("hash")), ()))
     return frozenset(found)
+
+
+def _rows_of_device(job: UploadJob, wanted: _Wanted) -> Iterator[dict[str, Any]]:
+    """Yield what the device shows on the days of missing rows, in windows where that is much."""
+    first, last = moments_of(min(wanted.days), max(wanted.days))
+    days = {day: kinds for day, kinds in job.prepared.days.items() if day in wanted.days}
+    for start, end in windows_of(days, job.timing.read_rows):
+        yield from job.client.read_data(
+            job.batch.user_id,
+            device_id=job.batch.device_id,
+            types=sorted(wanted.types),
+            start=start or first,
+            end=end or last,
+        )
 
 
 def _stored_rows(job: UploadJob, upload_id: str, ordinals: AbstractSet[int]) -> Iterator[dict[str, Any]]:

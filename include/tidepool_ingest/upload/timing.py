@@ -26,6 +26,8 @@ class Timing:
     :param patience: the longest that a task waits by itself when Tidepool asks to slow down; for longer,
         Airflow's retry waits and the worker is free meanwhile.
     :param read_back: the longest that a read-back may be silent, at its start or in between.
+    :param read_rows: records that are read back at once; a larger data set is read in windows of time. The
+        gateway gives an answer 60 s, and Tidepool's reading service 3 minutes.
     :param visible_wait: how long to wait for rows to show after a close in doubt: the Platform may still be
         at work on it.
     :param visible_poll: pause between two read-backs.
@@ -40,6 +42,7 @@ class Timing:
     pause: float = 1.0
     patience: float = 60.0
     read_back: float = 200.0
+    read_rows: int = 50_000
     visible_wait: float = 60.0
     visible_poll: float = 2.0
 

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_ingest.staging.chunk_plan import PreparedBatch
+from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload.identify import Identified, identified
+from tidepool_ingest.upload.shown import Shown
 
 POSITIONS_NAMED = 10
 """How many missing or doubled records a message names by position."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a read-back of one data set shows.
-
-    :param rows: how often each identifier is shown.
-    :param deleted: the data set is marked as deleted.
-    """
-
-    rows: Counter[str]
-    deleted: bool = False
-
-    @classmethod
-    def of(cls, read_back: Iterable[dict[str, Any]]) -> Shown:
-        """Read a read-back to its end.
-
-        :param read_back: the records, the data set's own one (type ``upload``) included.
-        """
-        rows: Counter[str] = Counter()
-        deleted = False
-        for datum in read_back:
-            if datum.get("type") == "upload":
-                deleted = deleted or datum.get("deletedTime") is not None
-            else:
-                rows[str(datum.get("id"))] += 1
-        return cls(rows, deleted)
 
 
 @dataclass(frozen=True)
@@ -118,13 +91,13 @@ def compare(
     :param refused: places, among the accepted records, of those that Tidepool refused.
     :param superseded: identifiers of rows that a later upload of the device hides.
     """
-    seen = shown.rows.copy()
-    expected, hidden, missing, double = 0, 0, [], []
+    expected, known, hidden, missing, double = 0, 0, 0, [], []
     for sent in _sent(work, prepared, upload_id):
         if sent.ordinal in refused:
             continue
         expected += len(sent.ids)
-        counts = [seen.pop(one, 0) for one in sent.ids]
+        counts = [shown.rows.count(one) for one in sent.ids]
+        known += sum(counts)
         for place, one in enumerate(sent.ids):
             if not counts[place] and one in superseded:
                 counts[place] = 1
@@ -133,8 +106,9 @@ def compare(
             missing.append(sent.ordinal)
         if max(counts) > 1:
             double.append(sent.ordinal)
+    visible = len(shown.rows)
     return Comparison(
-        expected, shown.rows.total(), tuple(missing), tuple(double), seen.total(), shown.deleted, hidden
+        expected, visible, tuple(missing), tuple(double), visible - known, shown.deleted, hidden
     )
 
 

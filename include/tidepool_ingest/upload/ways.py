@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from tidepool_ingest.ledger import origin_digest
 from tidepool_ingest.model.deduplicators import NONE, Deduplicator
-from tidepool_ingest.staging.work_area import Chunk
+from tidepool_ingest.staging.chunk_plan import Chunk
 from tidepool_ingest.upload.feeds.contents import FeedRecords
 from tidepool_ingest.upload.feeds.writes import BatchWrites
 from tidepool_ingest.upload.identify import Identified, identified

@@ -11,11 +11,11 @@ import threading
 from contextlib import ExitStack
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger import BatchRow, BatchState, Ledger, lease_of_batch
+from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
 from tidepool_ingest.tidepool import TidepoolClient
 from tidepool_ingest.upload import timing as timings
 from tidepool_ingest.upload.caution import Caution
-from tidepool_ingest.upload.deleting import delete_left
+from tidepool_ingest.upload.deleting import claims_on, left_of, take_back
 from tidepool_ingest.upload.pace import Pace
 from tidepool_ingest.upload.timing import Timing
 from tidepool_ingest.upload.turn import wait_for_device
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 TAKES_BACK = (BatchState.VERIFIED, BatchState.UPLOADING, BatchState.WITHDRAWN)
 """States of a batch that can be withdrawn; again too, where the first time was interrupted."""
+
+STOPPED = (BatchState.HELD, BatchState.FAILED)
+"""States in which a batch that is cut into parts may show some of them; those can be withdrawn too."""
 
 
 class NotWithdrawableError(IngestError):
@@ -71,18 +74,24 @@ class BatchWithdrawal:
         :raises LeaseHeldError: if another task is at work on the batch or its device.
         """
         ledger, timing, number = self._ledger, self._timing, self._batch.id
-        with ledger.leases.held(lease_of_batch(number), seconds=timing.lease) as lease:
+        with ExitStack() as stack, ExitStack() as turn:
+            claims = claims_on(stack, ledger, number, timing.lease)
             batch = ledger.batches.get(number)
-            if batch.state not in TAKES_BACK or batch.data_set_type != "normal":
+            if not self._can_be_taken_back(batch, list(claims)):
                 raise NotWithdrawableError(batch.label, batch.state)
             pace = Pace(ledger.slow_downs, batch.api_host, timing.patience)
-            caution = Caution(timing, pace, (lease,), (self._stopping,))
-            with ExitStack() as turn:
-                device = wait_for_device(turn, ledger, batch, timing, caution)
-                ledger.batches.set_state(number, BatchState.WITHDRAWN, lease=lease)
-                deleted = delete_left(self._client, ledger, number, lease, caution.under(device))
+            caution = Caution(timing, pace, tuple(claims.values()), (self._stopping,))
+            covered = caution.under(wait_for_device(turn, ledger, batch, timing, caution))
+            deleted = take_back(self._client, ledger, number, BatchState.WITHDRAWN, claims, covered)
         log.info("%s is withdrawn: %d data sets are deleted.", self._batch.label, deleted)
         return deleted
+
+    def _can_be_taken_back(self, batch: BatchRow, numbers: list[int]) -> bool:
+        """Tell whether there is something to take back: of a part, nothing is without the others."""
+        if batch.data_set_type != "normal" or batch.part_of is not None:
+            return False
+        stopped = batch.state in STOPPED and any(left_of(self._ledger, one) for one in numbers)
+        return batch.state in TAKES_BACK or stopped
 
     def stop(self) -> None:
         """Let :meth:`run` end before its next request; quick, and safe to call from a signal handler."""

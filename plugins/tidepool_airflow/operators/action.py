@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
     from tidepool_ingest.ledger import ActionRow, BatchRow, Ledger
-    from tidepool_ingest.upload import BatchRecheck, BatchWithdrawal
+    from tidepool_ingest.upload import BatchRecheck, BatchWithdrawal, PartsRecheck
 
 
 class TidepoolActionOperator(TidepoolOperator):
@@ -28,7 +28,7 @@ class TidepoolActionOperator(TidepoolOperator):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.batch: int | None = None
-        self._at_work: BatchRecheck | BatchWithdrawal | None = None
+        self._at_work: BatchRecheck | PartsRecheck | BatchWithdrawal | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do it."""
@@ -67,7 +67,7 @@ class TidepoolActionOperator(TidepoolOperator):
     def _done(self, ledger: Ledger, action: ActionRow, row: BatchRow) -> str:
         from tidepool_ingest.ledger import What
         from tidepool_ingest.prepare import ensure_prepared
-        from tidepool_ingest.upload import BatchRecheck, BatchWithdrawal
+        from tidepool_ingest.upload import BatchWithdrawal, recheck_of
 
         hook = self.connections.hook(row.connection)
         if action.what is What.WITHDRAW:
@@ -77,7 +77,7 @@ class TidepoolActionOperator(TidepoolOperator):
         root = self.root_of(row)
         # Long after, its work area may have been tidied away.
         ensure_prepared(root, row, ledger=ledger, api_host_of=self.connections.api_host_of)
-        self._at_work = recheck = BatchRecheck(hook.client, ledger, row, root, hook.settings)
+        self._at_work = recheck = recheck_of(hook.client, ledger, row, root, hook.settings)
         found = recheck.run()
         if found is None:
             return "not verified any more, so that there is nothing to compare"

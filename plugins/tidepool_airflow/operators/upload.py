@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tidepool_ingest.ledger import BatchRow, Ledger
     from tidepool_ingest.options import RunOptions
-    from tidepool_ingest.upload import BatchUpload, UploadSummary
+    from tidepool_ingest.upload import Upload, UploadSummary
 
 DATA_SET_ID_KEY = "data_set_id"
 """XCom key under which the session id stands from the moment it is known."""
@@ -33,9 +33,11 @@ DATA_SET_IDS_KEY = "data_set_ids"
 class TidepoolUploadOperator(TidepoolPackOperator):
     """Open a normal data set for each prepared batch, upload it in chunks, close it, and read it back.
 
+    A giant batch, which was cut into parts, goes to one data set for each, one after the other.
+
     A later try, a cleared task or another run goes on from the ledger. The session id of the only batch is
-    pushed to XCom as ``data_set_id`` at once, those of a larger pack as ``data_set_ids`` at its end; the
-    return value holds the counts.
+    pushed to XCom as ``data_set_id`` at once, of several parts that of the last one begun, those of a larger
+    pack as ``data_set_ids`` at its end; the return value holds the counts.
 
     :param batches: the ledger's numbers of the batches, as the plan step returned them.
     :param parallel_chunks: chunks on their way at the same time, of one data set or of several; give the task
@@ -57,7 +59,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         super().__init__(batches=batches, map_index_template=map_index_template, **kwargs)
         self.parallel_chunks = parallel_chunks
         self._lock = threading.Lock()
-        self._at_work: set[BatchUpload] = set()
+        self._at_work: set[Upload] = set()
         self._opened: dict[int, str] = {}
         self._visible: list[tuple[str, str, int]] = []
 

@@ -155,17 +155,24 @@ def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> s
     """Show one upload."""
     upload, row = _upload(ledger, batch), ledger.batches.get(batch)
     data_sets = ledger.data_sets.of_batch(batch)
+    in_parts = ledger.uploads.of_parts(batch) if upload.parts else []
+    refusals = [
+        one
+        for number in ([part.batch for part in in_parts] or [batch])
+        for one in ledger.refusals.of_batch(number).values()
+    ]
     acts = may_act(user)
     return html(
         "upload.html",
         links=Links(request),
         upload=upload,
         row=row,
+        in_parts=in_parts,
         data_sets=data_sets[::-1],
         chunks={one.id: list(ledger.data_sets.chunks_of(one.id).values()) for one in data_sets},
         charts=charts(ledger.batch_days.of_batch(batch), ledger.devices.days_of_others(row)),
         reasons=ledger.quarantine_reasons.of_batch(batch),
-        refused_by_tidepool=_counted(ledger.refusals.of_batch(batch).values()),
+        refused_by_tidepool=_counted(refusals),
         actions=ledger.actions.of_batch(batch),
         waiting=ledger.uploads.waiting(),
         offered=offers(upload) if acts else (),
@@ -216,7 +223,10 @@ def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingRespon
     from tidepool_ingest.staging.storage import read_blocks
     from tidepool_ingest.staging.work_area import WorkArea
 
-    upload, row = _upload(ledger, batch), ledger.batches.get(batch)
+    _upload(ledger, batch)
+    row = ledger.batches.get(batch)
+    if row.part_of is not None:
+        row = ledger.batches.get(row.part_of)  # one file for all parts
     if row.tidied is Tidied.ALL:
         raise HTTPException(
             status.HTTP_410_GONE,
@@ -226,13 +236,13 @@ def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingRespon
     area = WorkArea(root_of_batch(row.folder), row.content_key)
     blocks = unsealed(read_blocks(area.quarantine_path, missing="work-area-damaged"))
     first = next(blocks, b"")  # a file that is not there is told before anything is sent
-    ledger.actions.note(user.get_name(), What.QUARANTINE, batch=batch, result=Result.DONE)
+    ledger.actions.note(user.get_name(), What.QUARANTINE, batch=row.id, result=Result.DONE)
 
     def whole() -> Iterator[bytes]:
         yield first
         yield from blocks
 
-    name = f"quarantine-{upload.day}-{upload.label.split()[-1]}.ndjson"
+    name = f"quarantine-{row.day}-{row.label.split()[-1]}.ndjson"
     return StreamingResponse(
         whole(),
         media_type="application/x-ndjson",

@@ -17,9 +17,10 @@ from tidepool_ingest.ledger import origin_digest
 from tidepool_ingest.model import embedded_data, stored_form
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import origin_id_of, parts_of
+from tidepool_ingest.staging.chunk_plan import Chunk, PreparedBatch
 from tidepool_ingest.staging.manifest_feed import Deletion
 from tidepool_ingest.staging.splice import cut_member, members, spliced
-from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
+from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload.identify import Identified, datum_id, identified
 
 Moment = tuple[int, int]

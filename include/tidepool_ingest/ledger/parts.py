@@ -1,0 +1,189 @@
+"""What the ledger knows of the parts of giant batches.
+
+A part is a batch of its own to everything that uploads, verifies and checks. The whole batch has no data set:
+its state is the sum of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from tidepool_ingest.ledger.batch_rows import BatchRow, batch_row, parts
+from tidepool_ingest.ledger.database import Database, once_more_if_met
+from tidepool_ingest.ledger.leases import Lease, writing_under
+from tidepool_ingest.ledger.part_rows import part_label
+from tidepool_ingest.ledger.schema import batches, refusals
+from tidepool_ingest.ledger.states import ENDED, BatchState
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundPart:
+    """A part as ``prepare`` has cut it. Its records are all accepted."""
+
+    content_key: str
+    records: int
+    expected_rows: int
+    chunks: int
+
+
+class Parts:
+    """The rows of parts, in the table of batches.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of_batch(self, whole: int) -> list[BatchRow]:
+        """Return the parts that a batch is cut into, in their order; none for one that is not cut.
+
+        :param whole: the batch's number.
+        """
+        with self._database.reading() as connection:
+            return _standing(connection, whole)
+
+    def wholes_of(self, numbers: Sequence[int]) -> dict[int, int]:
+        """Return the numbers of all parts of some batches, each with the number of its batch.
+
+        :param numbers: of whole batches.
+        """
+        found: dict[int, int] = {}
+        with self._database.reading() as connection:
+            for some in parts(numbers):
+                asked = select(batches.c.id, batches.c.part_of).where(
+                    batches.c.part_of.in_(some), batches.c.state != BatchState.REPLACED
+                )
+                found.update((row.id, row.part_of) for row in connection.execute(asked))
+        return found
+
+    def note(self, whole: BatchRow, found: Sequence[FoundPart]) -> list[BatchRow]:
+        """Note into which parts a batch is cut; those of an earlier cut do not count any more.
+
+        A part that is known keeps its state and its history.
+
+        :param whole: the batch.
+        :param found: its parts in their order; none when it stays whole.
+        """
+        return once_more_if_met(lambda: self._note(whole, found))
+
+    def _note(self, whole: BatchRow, found: Sequence[FoundPart]) -> list[BatchRow]:
+        now = datetime.now(UTC)
+        with self._database.writing() as connection:
+            # Another run may be noting the same: they take turns.
+            connection.execute(select(batches.c.id).where(batches.c.id == whole.id).with_for_update())
+            asked = select(batches).where(batches.c.part_of == whole.id)
+            known = {row.content_key: batch_row(row) for row in connection.execute(asked)}
+            gone = [row.id for key, row in known.items() if key not in {one.content_key for one in found}]
+            connection.execute(
+                update(batches)
+                .where(batches.c.id.in_(gone), batches.c.state != BatchState.REPLACED)
+                .values(state=BatchState.REPLACED, reason=None, updated_at=now)
+            )
+            for number, one in enumerate(found, 1):
+                values = {
+                    **{name: getattr(whole, name) for name in _AS_THE_WHOLE},
+                    "label": part_label(whole.label, number, len(found)),
+                    "part": number,
+                    "chunks": one.chunks,
+                }
+                counted = {
+                    "staged": one.records,
+                    "accepted": one.records,
+                    "quarantined": 0,
+                    "identical": 0,
+                    "expected_rows": one.expected_rows,
+                }
+                before = known.get(one.content_key)
+                if before is None:
+                    begun = {"content_key": one.content_key, "part_of": whole.id, "created_at": now}
+                    values |= {**begun, **counted, "state": BatchState.PREPARED, "updated_at": now}
+                    connection.execute(insert(batches).values(values))
+                    continue
+                if before.state is BatchState.REPLACED:
+                    values |= {**counted, "state": BatchState.PREPARED, "reason": None}
+                if any(getattr(before, name) != value for name, value in values.items()):
+                    changed = update(batches).where(batches.c.id == before.id)
+                    connection.execute(changed.values(**values, updated_at=now))
+            return _standing(connection, whole.id)
+
+    def refused_beside(self, part: BatchRow) -> tuple[int, int]:
+        """Return how many records Tidepool itself has refused of the other parts of a batch, and their rows.
+
+        :param part: the part whose own do not count.
+        """
+        asked = (
+            select(func.count(), func.sum(refusals.c.rows))
+            .join(batches, batches.c.id == refusals.c.batch)
+            .where(batches.c.part_of == part.part_of, batches.c.id != part.id)
+        )
+        with self._database.reading() as connection:
+            records, rows = connection.execute(asked).one()
+        return records, int(rows or 0)
+
+    def set_all(self, whole: int, state: BatchState, *, lease: Lease | None = None) -> None:
+        """Note of a batch and all its parts that they are in one state, at once.
+
+        :param whole: the batch's number.
+        :param state: the state.
+        :param lease: the claim on the whole batch.
+        """
+        with writing_under(self._database, lease) as connection:
+            connection.execute(
+                update(batches)
+                .where(
+                    (batches.c.id == whole) | (batches.c.part_of == whole),
+                    batches.c.state != BatchState.REPLACED,
+                )
+                .values(state=state, reason=None, updated_at=datetime.now(UTC))
+            )
+
+    def sum_up(self, whole: int, *, lease: Lease | None = None) -> BatchState:
+        """Let a batch be what its parts are, and return its state.
+
+        It is verified once every part is, or nothing is left of one; a verified one of which a part is not
+        any more is being uploaded again. What a guard or a person has decided about the whole stays.
+
+        :param whole: the batch's number; it is cut into parts.
+        :param lease: the claim on the whole batch.
+        """
+        with writing_under(self._database, lease) as connection:
+            asked = select(batches.c.state).where(batches.c.id == whole)
+            state = BatchState(connection.execute(asked.with_for_update()).scalar_one())
+            parts = _standing(connection, whole)
+            if state not in (BatchState.PREPARED, BatchState.UPLOADING, BatchState.VERIFIED):
+                return state
+            reason = next((one.reason for one in parts if one.reason), None)
+            if all(one.state in ENDED for one in parts):
+                state = BatchState.VERIFIED
+            elif state is BatchState.VERIFIED:
+                state = BatchState.UPLOADING
+            connection.execute(
+                update(batches)
+                .where(batches.c.id == whole)
+                .values(state=state, reason=reason, updated_at=datetime.now(UTC))
+            )
+        return state
+
+
+def _standing(connection: Connection, whole: int) -> list[BatchRow]:
+    asked = select(batches).where(batches.c.part_of == whole, batches.c.state != BatchState.REPLACED)
+    return [batch_row(row) for row in connection.execute(asked.order_by(batches.c.part))]
+
+
+_AS_THE_WHOLE = (
+    "api_host",
+    "user_id",
+    "batch_id",
+    "day",
+    "folder",
+    "connection",
+    "device_id",
+    "data_set_type",
+    "replaces",
+)
+"""What a part has in common with the batch that it is cut from."""

@@ -1,0 +1,224 @@
+"""Where a giant batch is cut, and that each accepted record is in exactly one part."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from datetime import date
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from upath import UPath
+
+from tidepool_ingest.model import identity_hash, stored_form
+from tidepool_ingest.prepare.cutting import moment_of
+from tidepool_ingest.prepare.filing import file_batch
+from tidepool_ingest.staged_batch import StagedBatch
+from tidepool_ingest.staging.batches import BatchFolder
+from tidepool_ingest.staging.chunk_plan import PreparedBatch
+from tidepool_ingest.staging.manifest import content_key, read_manifest
+from tidepool_ingest.staging.work_area import WorkArea
+
+USER, DEVICE, DAY = "0123456789", "device-1", date(2026, 3, 5)
+
+Record = dict[str, Any]
+
+
+def cut(
+    folder: Path, records: list[Any], limit: int, chunk_records: int = 5
+) -> tuple[WorkArea, PreparedBatch]:
+    """Stage records as one batch and prepare it; return its work area and plan."""
+    batch = folder / "2026-03-05" / USER / "one"
+    batch.mkdir(parents=True, exist_ok=True)
+    lines = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in records]
+    half = len(lines) // 2
+    (batch / "a.ndjson").write_bytes(b"\n".join(lines[:half]) + b"\n")
+    (batch / "b.ndjson").write_bytes(b"\n".join(lines[half:]) + b"\n")
+    files = [{"name": name, "format": "ndjson"} for name in ("a.ndjson", "b.ndjson")]
+    manifest = {"userId": USER, "dataSet": {"deviceId": DEVICE}, "files": files}
+    (batch / "manifest.json").write_text(json.dumps(manifest))
+    root = UPath(folder)
+    read = read_manifest(UPath(batch), USER)
+    staged = StagedBatch(
+        BatchFolder(DAY, USER, "one", UPath(batch)), read, content_key(read, ["0" * 64] * 2, "one")
+    )
+    work = WorkArea(root, staged.content_key)
+    return work, file_batch(staged, work, chunk_records=chunk_records, part_records=limit)
+
+
+def lines_of(work: WorkArea, prepared: PreparedBatch) -> list[list[bytes]]:
+    """Return the accepted records of each part, or of the whole."""
+    return [
+        [line for chunk in plan.chunks for line in area.read_chunk(chunk)]
+        for area, plan in work.holding_records(prepared)
+    ]
+
+
+def cbg(time: str, value: float = 6.5) -> Record:
+    return {"type": "cbg", "time": time, "deviceId": DEVICE, "units": "mmol/L", "value": value}
+
+
+def wizard(time: str, at: str) -> Record:
+    bolus = {"type": "bolus", "subType": "normal", "normal": 1.5, "time": at, "deviceId": DEVICE}
+    return {"type": "wizard", "time": time, "deviceId": DEVICE, "units": "mmol/L", "bolus": bolus}
+
+
+def time(day: int, second: int, zone: str = "Z", fraction: str = "") -> str:
+    clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+    return f"2026-03-{day:02}T{clock}{fraction}{zone}"
+
+
+times = st.builds(
+    time,
+    st.integers(1, 6),
+    st.sampled_from([0, 1, 2, 43_200, 43_201, 86_398, 86_399]),
+    st.sampled_from(["Z", "Z", "+11:00", "-03:30"]),
+    st.sampled_from(["", "", ".5"]),
+)
+records_made = st.lists(
+    st.one_of(
+        st.builds(cbg, times, st.sampled_from([4.5, 5.5, 6.5])),
+        st.builds(wizard, times, times),
+        st.just(b'{"type": "nothing"}'),
+    ),
+    min_size=2,
+    max_size=40,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(records_made, st.integers(1, 12))
+def test_every_accepted_record_is_in_one_part_and_equal_hashes_are_in_the_same(
+    records: list[Any], limit: int
+) -> None:
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        _, whole = cut(Path(one), records, 1_000_000)
+        staged = lines_of(WorkArea(UPath(one), whole.content_key), whole)[0]
+        work, prepared = cut(Path(other), records, limit)
+        found = lines_of(work, prepared)
+        plans = [plan for _, plan in work.holding_records(prepared)]
+
+    assert sorted(chain.from_iterable(found)) == sorted(staged)
+    order = {line: place for place, line in enumerate(staged)}
+    for lines in found:
+        assert [order[line] for line in lines] == sorted(order[line] for line in lines)
+    homes: dict[str, set[int]] = defaultdict(set)
+    for number, lines in enumerate(found):
+        for row in chain.from_iterable(stored_form(json.loads(line)) for line in lines):
+            homes[identity_hash(row, user_id=USER, scope=DEVICE)].add(number)
+    assert all(len(numbers) == 1 for numbers in homes.values())
+    assert sum(plan.expected_rows for plan in plans) == whole.expected_rows
+    days: dict[date, int] = defaultdict(int)
+    for plan in plans:
+        for day, kinds in plan.days.items():
+            days[day] += sum(kinds.values())
+    assert days == {day: sum(kinds.values()) for day, kinds in whole.days.items()}
+
+
+def test_parts_are_as_large_as_they_may_be_and_follow_each_other_in_time(tmp_path: Path) -> None:
+    records = [cbg(time(day, 60 * at)) for at in range(10) for day in (5, 3, 1, 2, 4)]
+
+    work, prepared = cut(tmp_path, records, 25)
+
+    assert [part.records for part in prepared.parts] == [20, 20, 10]
+    assert [
+        sorted({json.loads(line)["time"][8:10] for line in lines}) for lines in lines_of(work, prepared)
+    ] == [
+        ["01", "02"],
+        ["03", "04"],
+        ["05"],
+    ]
+    assert prepared.chunks == ()
+    assert prepared.requests == sum(len(plan.chunks) for _, plan in work.holding_records(prepared)) == 10
+
+
+def test_no_part_is_a_small_rest(tmp_path: Path) -> None:
+    records = [cbg(time(day, 60 * at)) for day in range(1, 8) for at in range(10)]
+
+    _, prepared = cut(tmp_path, records, 60)
+
+    assert [part.records for part in prepared.parts] == [40, 30]
+
+
+def test_a_day_that_is_too_large_is_cut_within(tmp_path: Path) -> None:
+    records = [cbg(time(1, at)) for at in range(100)] + [cbg(time(2, at)) for at in range(10)]
+
+    _, prepared = cut(tmp_path, records, 30)
+
+    assert [part.records for part in prepared.parts] == [28, 28, 28, 26]
+
+
+def test_what_one_second_holds_is_never_torn_apart(tmp_path: Path) -> None:
+    records = [cbg(time(1, 7), 4 + at / 100) for at in range(50)] + [cbg(time(2, 0))]
+
+    _, prepared = cut(tmp_path, records, 30)
+
+    assert [part.records for part in prepared.parts] == [50, 1]
+
+
+def test_what_cannot_be_told_apart_stays_whole(tmp_path: Path) -> None:
+    records = [cbg(time(1, 7), 4 + at / 100) for at in range(50)]
+
+    work, prepared = cut(tmp_path, records, 30)
+
+    assert (prepared.parts, prepared.part_records) == ((), 30)
+    assert len(lines_of(work, prepared)[0]) == 50
+
+
+def test_a_bolus_after_midnight_keeps_the_days_of_its_calculation_together(tmp_path: Path) -> None:
+    records = [cbg(time(day, 60 * at)) for day in (1, 2, 3) for at in range(10)]
+
+    _, apart = cut(tmp_path / "apart", [*records, wizard(time(1, 86_399), time(1, 86_399))], 12)
+    _, together = cut(tmp_path / "together", [*records, wizard(time(1, 86_399), time(2, 1))], 12)
+
+    assert [part.records for part in apart.parts] == [11, 10, 10]
+    assert [part.records for part in together.parts] == [21, 10]
+
+
+@pytest.mark.parametrize("chunk_records", [1, 3, 7])
+def test_each_record_keeps_the_place_where_it_was_staged(tmp_path: Path, chunk_records: int) -> None:
+    records: list[Any] = [cbg(time(1 + at % 3, 60 * at)) for at in range(40)]
+    records[4] = records[25] = b"broken"
+    records[7] = records[1]
+
+    work, prepared = cut(tmp_path, records, 15, chunk_records)
+
+    places = {}
+    for area, plan in work.holding_records(prepared):
+        for chunk in plan.chunks:
+            for ordinal, line in enumerate(area.read_chunk(chunk), chunk.first_record):
+                places[chunk.place_of(ordinal)] = json.loads(line)
+    staged = {(1 + at // 20, at % 20): record for at, record in enumerate(records) if at not in (4, 7, 25)}
+    assert places == staged
+
+
+def test_the_same_records_give_the_same_parts_and_others_do_not(tmp_path: Path) -> None:
+    records = [cbg(time(day, 60 * at)) for day in (1, 2, 3) for at in range(10)]
+
+    def keys(name: str, records: list[Any], limit: int = 12, chunk_records: int = 5) -> list[str]:
+        _, prepared = cut(tmp_path / name, records, limit, chunk_records)
+        return [part.content_key for part in prepared.parts]
+
+    first = keys("a", records)
+    assert first == keys("a", records) == keys("b", records, chunk_records=3)
+    assert len(set(first)) == 3
+    assert set(first).isdisjoint(keys("c", records, limit=25))
+    assert set(first).isdisjoint(keys("d", [cbg(time(1, 0), 9.5), *records[1:]]))
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-03-05T01:02:03Z", "2026-03-05T01:02:03"),
+        ("2026-03-05T01:02:03.999999999Z", "2026-03-05T01:02:03"),
+        ("2026-03-05T01:02:03.5+02:00", "2026-03-04T23:02:03"),
+        ("2026-12-31T23:59:59-00:01", "2027-01-01T00:00:59"),
+    ],
+)
+def test_moments_are_in_utc(text: str, moment: str) -> None:
+    assert moment_of(text) == moment
