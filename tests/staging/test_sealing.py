@@ -91,7 +91,7 @@ def test_a_key_that_was_rotated_still_opens_and_the_new_one_seals(
     assert entries(area.quarantine_path) == [2]
 
 
-@pytest.mark.parametrize("given", ["", " ", NEW])
+@pytest.mark.parametrize("given", ["", " ", NEW], ids=["unset", "blank", "another"])
 def test_without_the_key_the_error_says_which_variable_to_set(
     root: UPath, keys: pytest.MonkeyPatch, given: str
 ) -> None:
@@ -147,7 +147,9 @@ def test_a_token_of_other_lines_is_not_sent(root: UPath, keys: pytest.MonkeyPatc
         area.read_chunk(chunk)
 
 
-@pytest.mark.parametrize("given", ["no key", f"{OLD},half", "ключ", "a" * 44])
+@pytest.mark.parametrize(
+    "given", ["no key", f"{OLD},half", "ключ", "a" * 44], ids=["words", "half a key", "letters", "no base64"]
+)
 def test_what_is_no_key_is_refused_without_repeating_it(
     root: UPath, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:

@@ -97,7 +97,7 @@ class Noting:
         return numbers
 
     def _look_for_data(self) -> None:
-        """Find out of which batches that could lose their place, or of whose parts, Tidepool may hold data."""
+        """Find out of which batches that could lose their place Tidepool may hold data."""
         could = [
             row["id"]
             for row in self._known.values()
