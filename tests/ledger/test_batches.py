@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import BatchState, DataSetState, FoundBatch, Ledger, TaskOrigin
@@ -163,3 +164,28 @@ def test_the_days_of_batches_are_told_once_each(ledger: Ledger) -> None:
     ledger.batches.note_all([lying(content, day) for content, day in numbered])
 
     assert ledger.batches.days() == [date(2026, 1, day) for day in (2, 3, 4)]
+
+
+def test_sqlite_finds_what_is_noted_by_content_and_place(tmp_path: Any) -> None:
+    """It knows no numbers of rows, and would read all batches of a state if one stood in the question."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.migrate()
+    asked: list[tuple[str, Any]] = []
+    event.listen(
+        ledger.database.engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, statement, given, *_more: asked.append((statement, given)),
+    )
+    ledger.batches.note_all([lying("a", 1), lying("b", 2)])
+    ledger.devices.newest_verified_days("api.example.org", ["0123456789"], after=date(2026, 1, 1))
+    with ledger.database.reading() as connection:
+        steps = {
+            row[3]
+            for statement, given in list(asked)
+            if statement.startswith("SELECT")
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)
+        }
+    ledger.close()
+
+    assert any("ix_batches_api_host_user_id_batch_id" in step for step in steps)
+    assert [step for step in steps if step.startswith("SCAN") or "(state=?)" in step] == []

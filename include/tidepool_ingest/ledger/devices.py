@@ -114,13 +114,10 @@ class Devices:
 
         :param batch: the batch in question.
         """
-        verified = exists().where(
-            data_sets.c.batch == batches.c.id, data_sets.c.state == DataSetState.VERIFIED
-        )
         days: Days = {}
         with self._database.reading() as connection:
             own = set(connection.scalars(select(batch_days.c.day).where(batch_days.c.batch == batch.id)))
-            others = list(connection.scalars(select(batches.c.id).where(_same_device(batch), verified)))
+            others = list(connection.scalars(select(batches.c.id).where(_same_device(batch), _is_verified())))
             for part in parts(others if own else []):
                 asked = (
                     select(batch_days.c.day, batch_days.c.type, func.sum(batch_days.c.records))
@@ -147,18 +144,21 @@ class Devices:
             for part in parts(user_ids):
                 asked = (
                     select(batches.c.user_id, batches.c.device_id, func.max(batches.c.day))
-                    .join(data_sets, data_sets.c.batch == batches.c.id)
                     .where(
                         batches.c.api_host == api_host,
                         batches.c.user_id.in_(part),
                         batches.c.day > after,
                         batches.c.data_set_type == "normal",
-                        data_sets.c.state == DataSetState.VERIFIED,
+                        _is_verified(),
                     )
                     .group_by(batches.c.user_id, batches.c.device_id)
                 )
                 found.update(((user, device), day) for user, device, day in connection.execute(asked))
         return found
+
+
+def _is_verified() -> ColumnElement[bool]:
+    return exists().where(data_sets.c.batch == batches.c.id, data_sets.c.state == DataSetState.VERIFIED)
 
 
 def _same_device(batch: BatchRow) -> ColumnElement[bool]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
 from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, batch_row, parts
 from tidepool_ingest.ledger.part_rows import IS_WHOLE, WHOLE, move_parts, replace_parts
@@ -16,7 +16,7 @@ from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, DataSetState
 NEVER_OPENED = (BatchState.PLANNED, BatchState.PREPARED, BatchState.HELD, BatchState.FAILED)
 """States in which other content in the same folder takes a batch's place."""
 
-NAMES_A_QUERY = 250
+NAMES_A_QUERY = 200
 """Pairs of user and batch id asked for at once."""
 
 _MOVED = ("folder", "batch_id", "day", "label", "state")
@@ -85,15 +85,21 @@ class Noting:
             here = [one for one in found if one.api_host == host]
             for start in range(0, len(here), NAMES_A_QUERY):
                 some = here[start : start + NAMES_A_QUERY]
-                names = [(one.user_id, one.batch_id) for one in some]
-                asked = select(batches.c.id).where(
-                    batches.c.api_host == host,
-                    tuple_(batches.c.user_id, batches.c.batch_id).in_(names),
-                    batches.c.folder.in_([one.folder for one in some]),
-                    batches.c.state.in_(NEVER_OPENED),
-                    IS_WHOLE,
+                # Each pair is a condition of its own, which both databases find by the index.
+                names = [
+                    and_(
+                        batches.c.api_host == host,
+                        batches.c.user_id == one.user_id,
+                        batches.c.batch_id == one.batch_id,
+                    )
+                    for one in some
+                ]
+                # The state is no condition: SQLite, which knows no numbers of rows, would look by that index.
+                asked = select(batches.c.id, batches.c.state).where(
+                    or_(*names), batches.c.folder.in_([one.folder for one in some]), IS_WHOLE
                 )
-                numbers += self._connection.scalars(asked)
+                found_there = self._connection.execute(asked)
+                numbers += [number for number, state in found_there if BatchState(state) in NEVER_OPENED]
         return numbers
 
     def _look_for_data(self) -> None:
