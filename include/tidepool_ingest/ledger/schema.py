@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 USER_ID_LENGTH = 36
@@ -113,7 +114,10 @@ batches = Table(
     UniqueConstraint("api_host", "content_key"),
     Index(None, "api_host", "user_id", "batch_id"),
     Index(None, "day"),
-    Index(None, "state", "id", "part_of"),
+    # Of whole batches only: those are counted and looked for by their state.
+    Index(
+        None, "state", "id", sqlite_where=text("part_of IS NULL"), postgresql_where=text("part_of IS NULL")
+    ),
     Index(None, "reason"),
     Index(None, "tidied", "updated_at"),
     Index(None, "part_of", "part"),

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import select, union
 
 from tidepool_ingest.ledger.database import Database
-from tidepool_ingest.ledger.part_rows import WHOLE
+from tidepool_ingest.ledger.part_rows import IS_WHOLE, WHOLE
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.ledger.states import BatchState, DataSetState
 
@@ -35,7 +35,7 @@ class Unfinished:
             data_sets.c.updated_at < before,
         )
         uploading = select(batches.c.id).where(
-            batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before
+            IS_WHOLE, batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before
         )
         numbers = union(left, uploading).subquery()
         asked = (

@@ -34,11 +34,14 @@ def upgrade() -> None:
     op.create_index("ix_batches_part_of_part", "batches", ["part_of", "part"])
     # Counting whole batches by state reads nothing but this index.
     op.drop_index("ix_batches_state_id", "batches")
-    op.create_index("ix_batches_state_id_part_of", "batches", ["state", "id", "part_of"])
+    whole = sa.text("part_of IS NULL")
+    op.create_index(
+        "ix_batches_state_id", "batches", ["state", "id"], sqlite_where=whole, postgresql_where=whole
+    )
 
 
 def downgrade() -> None:
-    op.drop_index("ix_batches_state_id_part_of", "batches")
+    op.drop_index("ix_batches_state_id", "batches")
     op.create_index("ix_batches_state_id", "batches", ["state", "id"])
     op.drop_index("ix_batches_part_of_part", "batches")
     op.drop_column("batches", "part_records")
