@@ -18,7 +18,7 @@ up: $(READY)  ## start Airflow with its web UI and a simulated Tidepool; Ctrl-C 
 	@$(BIN)/python -m tidepool_airflow.local.up
 
 test: check  ## the checks, and the tests but the slow ones
-	$(PYTEST) -n auto --dist loadfile -m "not slow"
+	$(PYTEST) -n 4 --dist loadfile -m "not slow"
 
 browser: $(READY)  ## work with Airflow in headless Chromium; screenshots go to .local/browser
 	@for name in $${CHROMIUM:-chromium chromium-browser google-chrome google-chrome-stable}; do \

@@ -15,7 +15,7 @@ from typing import Any
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.ledger import BatchState, FoundBatch, KnownBatch, Ledger
+from tidepool_ingest.ledger import REJECTED, BatchState, FoundBatch, KnownBatch, Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.ready import readers_at_work, ready_batches
@@ -41,6 +41,7 @@ class Plan:
     :param window: the days it looked into.
     :param batches: the ledger's numbers of what it takes up, oldest day first.
     :param done: ready batches that need no more work.
+    :param rejected: ready batches that a person has rejected; a run that names their day takes them up.
     :param older_than_uploaded: those of them for whose device a batch of a later day is verified.
     :param same_content: ready batches whose content another ready batch has too.
     :param other_type: ready batches for the other type of data set, which another DAG takes.
@@ -52,6 +53,7 @@ class Plan:
     window: Window
     batches: list[int] = field(default_factory=list)
     done: int = 0
+    rejected: int = 0
     older_than_uploaded: int = 0
     same_content: int = 0
     other_type: int = 0
@@ -65,6 +67,7 @@ class Plan:
             "window": str(self.window),
             "batches": len(self.batches),
             "done": self.done,
+            "rejected": self.rejected,
             "older_than_uploaded": self.older_than_uploaded,
             "same_content": self.same_content,
             "other_type": self.other_type,
@@ -112,6 +115,8 @@ def plan_run(
             plan.other_type += 1
         elif identity in known and _is_done(known[identity].state, options):
             plan.done += 1
+        elif identity in known and _stays_rejected(known[identity], options):
+            plan.rejected += 1
         elif identity in taken:
             plan.same_content += 1
         elif len(taken_up) >= MAX_BATCHES_A_RUN:
@@ -137,6 +142,12 @@ def _days_outside(root: UPath, window: Window, ledger: Ledger) -> list[date]:
 def _is_done(state: BatchState, options: RunOptions) -> bool:
     """Tell whether nothing is left to do; what a corrected batch has replaced is never brought back."""
     return state.is_done and (state is BatchState.CORRECTED or not options.force)
+
+
+def _stays_rejected(batch: KnownBatch, options: RunOptions) -> bool:
+    """Tell whether a person has rejected a batch, and nobody asks for its day now."""
+    asked_for = options.force or options.first_day or options.last_day
+    return batch.state is BatchState.HELD and batch.reason == REJECTED and not asked_for
 
 
 def _wanted(folder: BatchFolder, options: RunOptions) -> bool:

@@ -119,6 +119,16 @@ def test_what_is_approved_goes_on_and_what_is_rejected_stays_held(world: World) 
     assert len(world.quarantine(number)) == 3
 
 
+def test_what_is_rejected_is_taken_up_only_where_its_day_is_asked_for(world: World) -> None:
+    number = waiting(world)
+    follow(world.ledger, world.row(number), Decision.REJECT, nothing=False)
+
+    assert (world.plan().batches, world.plan().rejected) == ([], 1)
+    assert is_rejected(world.row(number))
+    assert world.plan(first_day=world.row(number).day).batches == [number]
+    assert world.plan(force=True).batches == [number]
+
+
 def test_a_batch_without_any_good_record_is_done_when_that_is_approved(world: World) -> None:
     number = waiting(world, good=0)
 

@@ -353,6 +353,7 @@ def test_an_empty_root_is_an_empty_plan(world: World) -> None:
         "window": "2026-01-01 to 2026-12-31",
         "batches": 0,
         "done": 0,
+        "rejected": 0,
         "older_than_uploaded": 0,
         "same_content": 0,
         "other_type": 0,

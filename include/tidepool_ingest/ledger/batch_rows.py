@@ -62,6 +62,7 @@ class KnownBatch:
 
     id: int
     state: BatchState
+    reason: str | None
     folder: str = field(repr=False)
 
 

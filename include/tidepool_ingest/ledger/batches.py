@@ -86,14 +86,14 @@ class Batches:
         :param content_keys: keys of ready batches.
         """
         found: dict[str, KnownBatch] = {}
-        columns = batches.c.content_key, batches.c.id, batches.c.state, batches.c.folder
+        columns = [batches.c[name] for name in ("content_key", "id", "state", "reason", "folder")]
         with self._database.reading() as connection:
             for part in parts(content_keys):
                 asked = select(*columns).where(
                     batches.c.api_host == api_host, batches.c.content_key.in_(part)
                 )
-                for key, number, state, folder in connection.execute(asked):
-                    found[key] = KnownBatch(number, BatchState(state), folder)
+                for key, number, state, reason, folder in connection.execute(asked):
+                    found[key] = KnownBatch(number, BatchState(state), reason, folder)
         return found
 
     def days(self) -> list[date]:
