@@ -17,8 +17,10 @@ demo: $(READY)  ## run the main job through Airflow on sample data, against a si
 up: $(READY)  ## start Airflow with its web UI and a simulated Tidepool; Ctrl-C stops both
 	@$(BIN)/python -m tidepool_airflow.local.up
 
+# Half of their time tests wait for a disk or a clock, so there are two processes for each processor.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 test: check  ## the checks, and the tests but the slow ones
-	$(PYTEST) -n 4 --dist loadfile -m "not slow"
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not slow"
 
 browser: $(READY)  ## work with Airflow in headless Chromium; screenshots go to .local/browser
 	@for name in $${CHROMIUM:-chromium chromium-browser google-chrome google-chrome-stable}; do \
