@@ -77,7 +77,7 @@ EMPTY = {one.name: None for one in fields(Session)}
             created_at=NOW,
             updated_at=NOW,
         ),
-        KnownBatch(1, BatchState.PLANNED, CANARY),
+        KnownBatch(1, BatchState.PLANNED, None, CANARY),
         ReadManifest(mark="1" * 64, user_id=CANARY, content_key="c" * 64, label="one", device_id=CANARY),
         FeedRow(
             id=1,
