@@ -23,20 +23,16 @@ from tidepool_ingest.ledger.sessions import Session, sessions
 DAG_ID = "tidepool_normal_upload"
 RUN_SECONDS = 180
 
-DATABASES = ("SQLite", "PostgreSQL")
-"""What Airflow and the ledger keep their tables in."""
-
 
 @contextmanager
-def home_on(database: str) -> Iterator[tuple[LocalHome, Databases]]:
-    """Make a home for an Airflow on one of :data:`DATABASES`, for the length of a ``with`` block.
+def home_on_server() -> Iterator[tuple[LocalHome, Databases]]:
+    """Make a home for an Airflow on PostgreSQL, for the length of a ``with`` block.
 
     It lies in no folder of pytest's: run by root, PostgreSQL may not enter those.
     """
     with tempfile.TemporaryDirectory(prefix="tidepool-deployment-") as made, ExitStack() as stack:
         home = LocalHome(Path(made))
-        on_server = database == "PostgreSQL"
-        yield home, stack.enter_context(postgresql(home.postgresql)) if on_server else home.databases
+        yield home, stack.enter_context(postgresql(home.postgresql))
 
 
 @dataclass

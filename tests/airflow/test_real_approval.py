@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.airflow.conftest import TODAY, readings, stage
-from tests.airflow.deployment import DAG_ID, DATABASES, RUN_SECONDS, Deployment, home_on
+from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.airflow.ports import free_port
 from tidepool_airflow.local.airflow_parts import LocalAirflow
 from tidepool_airflow.local.connection import simulator_connection
@@ -33,12 +33,12 @@ ASKED = {"when_refused": "ask"}
 DECISIONS = {"approved": Decision.APPROVE, "rejected": Decision.REJECT, "good-ones": Decision.GOOD_ONES}
 
 
-@pytest.fixture(scope="module", params=DATABASES)
-def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Deployment]:
     """Airflow, one batch for each decision, and one that is in order."""
     port = free_port()
     with ExitStack() as stack:
-        home, databases = stack.enter_context(home_on(request.param))
+        home, databases = stack.enter_context(home_on_server())
         for batch in DECISIONS:
             stage_spoilt(home, batch)
         stage(home.staging, readings(6, device="in-order"), batch="in-order", device="in-order")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.airflow.conftest import readings, stage
-from tests.airflow.deployment import DAG_ID, DATABASES, RUN_SECONDS, Deployment, home_on
+from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.airflow.ports import free_port
 from tidepool_airflow.local.airflow_parts import LocalAirflow
 from tidepool_airflow.local.connection import simulator_connection
@@ -25,12 +25,12 @@ LOOK_SECONDS = 1
 QUIET_LOOKS = 5
 
 
-@pytest.fixture(scope="module", params=DATABASES)
-def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Deployment]:
     """Airflow that also runs what assets tell, looking for manifests every second."""
     port = free_port()
     with ExitStack() as stack:
-        home, databases = stack.enter_context(home_on(request.param))
+        home, databases = stack.enter_context(home_on_server())
         stage(home.staging, readings(3), batch="first")
         roles = stack.enter_context(simulator(home))
         environment = home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.airflow.conftest import readings, stage
-from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on
+from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.airflow.ports import free_port
 from tidepool_airflow.local.airflow_parts import LocalAirflow
 from tidepool_airflow.local.connection import simulator_connection
@@ -106,7 +106,7 @@ class Backfills:
 def backfills() -> Iterator[Backfills]:
     """Airflow on PostgreSQL, and some staged days of which one cannot be read."""
     with ExitStack() as stack:
-        home, databases = stack.enter_context(home_on("PostgreSQL"))
+        home, databases = stack.enter_context(home_on_server())
         for day in DAYS:
             stage(home.staging, readings(RECORDS, day=day), day=day, batch=f"batch-{day}")
         name_digest(home.staging, "0" * 64)

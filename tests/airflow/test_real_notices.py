@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.airflow.conftest import readings, stage
-from tests.airflow.deployment import DAG_ID, DATABASES, RUN_SECONDS, Deployment, home_on
+from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.airflow.ports import free_port
 from tidepool_airflow import notices
 from tidepool_airflow.local.airflow_parts import LocalAirflow
@@ -56,12 +56,12 @@ class Team:
         return [line for line in lines if line["what"] == what]
 
 
-@pytest.fixture(scope="module", params=DATABASES)
-def told(request: pytest.FixtureRequest) -> Iterator[tuple[Deployment, Team]]:
+@pytest.fixture(scope="module")
+def told() -> Iterator[tuple[Deployment, Team]]:
     """Airflow whose runs are late at once, and one batch that cannot be read."""
     port = free_port()
     with ExitStack() as stack:
-        home, databases = stack.enter_context(home_on(request.param))
+        home, databases = stack.enter_context(home_on_server())
         (stage(home.staging, readings(3)) / "manifest.json").write_text("{")
         (home.folder / "team").mkdir()
         team = Team(home.folder / "team")
