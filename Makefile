@@ -30,7 +30,7 @@ browser: $(READY)  ## work with Airflow in headless Chromium; screenshots go to 
 	$(PYTEST) -m browser tests/browser
 
 test-all: check requirements-check  ## all tests, those with a real scheduler too
-	$(PYTEST) -m slow
+	$(PYTEST) -n 2 --dist loadfile -m slow
 
 check: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check
