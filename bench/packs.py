@@ -2,7 +2,8 @@
 
 A simulated Tidepool, in a process of its own, takes 200 ms for every request. Packs of as many small batches
 are prepared and uploaded, one data set at a time, four, and eight. Counted is the wall time of the uploads,
-from the first request to the last batch verified, and the CPU time of preparing and uploading here.
+from the first request to the last batch verified, the CPU time of preparing and uploading here, and the
+transactions of the ledger, reading ones included.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from bench.fleet import RECORDS, stage
 from bench.sending import ROUND_TRIP_SECONDS, running_simulator, settings_of
+from sqlalchemy import event
 from upath import UPath
 
 from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
@@ -32,7 +34,8 @@ BATCHES = 80
 DAY = date(2026, 1, 1)
 
 HEADINGS = (
-    "data sets at once", "batches", "records each", "batches/min", "ratio", "CPU ms/batch", "peak MB"
+    "data sets at once", "batches", "records each", "batches/min", "ratio", "CPU ms/batch",
+    "ledger transactions/batch", "peak MB",
 )  # fmt: skip
 
 
@@ -45,13 +48,13 @@ def measure_packs() -> list[tuple[object, ...]]:
         measured = [_measured(Path(name), roles, at_once) for at_once in AT_ONCE]
     first = measured[0][0]
     return [
-        (at_once, BATCHES, RECORDS, round(per_minute), round(per_minute / first, 2), round(cpu), round(peak))
-        for at_once, (per_minute, cpu, peak) in zip(AT_ONCE, measured, strict=True)
+        (at_once, BATCHES, RECORDS, round(per_minute), round(per_minute / first, 2), *map(round, more))
+        for at_once, (per_minute, *more) in zip(AT_ONCE, measured, strict=True)
     ]
 
 
-def _measured(folder: Path, roles: dict[str, Any], at_once: int) -> tuple[float, float, float]:
-    """Return batches a minute, milliseconds of CPU time a batch, and the peak memory in MB."""
+def _measured(folder: Path, roles: dict[str, Any], at_once: int) -> tuple[float, float, float, float]:
+    """Return batches a minute; of each batch CPU milliseconds and transactions; and the peak memory in MB."""
     root, user = folder / f"staging-{at_once}", roles["owner"]["id"]
     for number in range(BATCHES):
         stage(root, DAY, user, f"meter-{at_once}-{number}")
@@ -59,6 +62,13 @@ def _measured(folder: Path, roles: dict[str, Any], at_once: int) -> tuple[float,
     host, options = host_of(roles["base_url"]), RunOptions()
     ledger = Ledger(f"sqlite:///{folder / f'ledger-{at_once}.db'}")
     ledger.migrate()
+    transactions = 0
+
+    def count(_connection: object) -> None:
+        nonlocal transactions
+        transactions += 1
+
+    event.listen(ledger.database.engine, "begin", count)
     plan = plan_run(UPath(root), Window(DAY, DAY), ledger=ledger, options=options, api_host_of=lambda _: host)
     cpu = time.process_time()
 
@@ -80,4 +90,4 @@ def _measured(folder: Path, roles: dict[str, Any], at_once: int) -> tuple[float,
     ledger.close()
     assert states == {BatchState.VERIFIED}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return 60 * BATCHES / seconds, 1_000 * cpu / BATCHES, peak
+    return 60 * BATCHES / seconds, 1_000 * cpu / BATCHES, transactions / BATCHES, peak
