@@ -64,8 +64,9 @@ def stage_spoilt(home: LocalHome, batch: str, **more: Any) -> None:
     stage(home.staging, [*bad, *good], batch=batch, device=batch)
 
 
-def start(deployment: Deployment) -> str:
-    run_id: str = deployment.post("/dagRuns", {"logical_date": None, "conf": ASKED})["dag_run_id"]
+def start(deployment: Deployment, **more: str) -> str:
+    conf = {**ASKED, **more}
+    run_id: str = deployment.post("/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
     return run_id
 
 
@@ -171,7 +172,8 @@ def test_who_decided_what_is_in_the_ledger(deployment: Deployment) -> None:
 
 def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment) -> None:
     sent = deployment.asked_of_tidepool()
-    run_id = start(deployment)
+    # The one that was rejected: it is taken up again where its day is named.
+    run_id = start(deployment, first_day=str(TODAY))
     (instance,) = waiting(deployment, run_id, 1)
 
     assert end_of(deployment, run_id) == "failed"

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -73,13 +72,15 @@ def in_a_process(file: Path, *arguments: str) -> str:
     return told
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_a_run_and_a_test_take_their_connections_from_a_secrets_backend(
-    world: World, tmp_path: Path, form: Callable[[World], tuple[str, str]]
-) -> None:
-    name, content = form(world)
-    file = tmp_path / name
+def written(world: World, folder: Path, form: str) -> Path:
+    name, content = FORMS[form](world)
+    file = folder / name
     file.write_text(content)
+    return file
+
+
+def test_a_run_and_a_test_take_their_connections_from_a_secrets_backend(world: World, tmp_path: Path) -> None:
+    file = written(world, tmp_path, "JSON")
     stage(world.staging, readings(7))
 
     in_a_process(file, "-m", "tidepool_airflow.local.run_dag", DAG_ID)
@@ -88,6 +89,14 @@ def test_a_run_and_a_test_take_their_connections_from_a_secrets_backend(
     assert world.posts() == 1
     told = in_a_process(file, "-m", "airflow", "connections", "test", "tidepool_default")
     assert "Connection success!" in told
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_connection_can_be_written_in_every_form_that_a_secrets_backend_takes(
+    world: World, tmp_path: Path, form: str
+) -> None:
+    file = written(world, tmp_path, form)
+
     assert "It may upload for itself" in in_a_process(
         file, "-c", f"{HOOK}; print(TidepoolHook().test_connection())"
     )

@@ -41,7 +41,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 30_000
+PATIENCE = 90_000
 """Milliseconds that a page may take to show something: two cores do all the work."""
 
 SCREENSHOTS = PROJECT / ".local" / "browser"

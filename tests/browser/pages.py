@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 
 def choices(page: Page, field: Locator) -> list[str]:
@@ -123,9 +123,11 @@ class BackfillForm(TriggerForm):
         """Write both ends of the range, each at midnight UTC."""
         for number, day in enumerate(days):
             self.dialog.get_by_test_id("datetime-input").nth(number).click()
-            self.page.get_by_placeholder("YYYY/MM/DD").locator("visible=true").fill(f"{day:%Y/%m/%d}")
+            shown = self.page.get_by_placeholder("YYYY/MM/DD").locator("visible=true")
+            shown.fill(f"{day:%Y/%m/%d}")
             self.page.get_by_placeholder("HH:mm").locator("visible=true").fill("00:00")
             self.dialog.get_by_text("Date Range").click()
+            expect(shown).to_have_count(0)
 
     def run(self) -> None:
         self.dialog.get_by_role("button", name="Run Backfill").click()

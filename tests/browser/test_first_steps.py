@@ -14,7 +14,7 @@ from tidepool_ingest.sample import SAMPLE_USERS
 from tidepool_ingest.sample.checker.check import check
 from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
 
-RUN_SECONDS = 180
+RUN_SECONDS = 400
 
 
 def runs(stack: Stack) -> list[dict[str, str]]:
