@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
@@ -133,6 +134,28 @@ def test_a_dry_run_sums_up_its_packs(world: World) -> None:
     assert (told["batches"], told["accepted"]) == (7, {"smbg": 28})
     assert (told["compared"]["batches"], told["compared"]["new"]) == (7, {"smbg": 28})
     assert world.posts() == 0
+
+
+def test_a_dry_run_compares_the_others_when_one_batch_cannot_be_read(world: World) -> None:
+    fleet(world, 6)
+    broken: list[int] = []
+
+    def prepared(operator: TidepoolPrepareOperator, context: Any) -> Any:
+        made = prepare(operator, context)
+        if len(operator.batches) > 1 and not broken:
+            broken.append(int(operator.batches[0]))
+            (area, *_) = world.staging.glob("_work/*")
+            (area / "accepted.ndjson").write_bytes(b"{}\n")
+        return made
+
+    prepare = TidepoolPrepareOperator.execute
+    world.monkeypatch.setattr(TidepoolPrepareOperator, "execute", prepared)
+    run = world.run({"dry_run": True})
+
+    assert states(run, "batch.upload") == ["skipped"] * 2
+    assert len(run.xcoms["left", -1, "return_value"]) == 1
+    assert run.xcoms["report", -1, "dry_run"]["compared"]["batches"] == 5
+    assert states(run, "alone.upload") == ["failed"]
 
 
 def test_feeds_travel_in_packs_too(world: World) -> None:

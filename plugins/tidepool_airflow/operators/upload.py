@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk.definitions.context import Context
 
+    from tidepool_ingest.comparison import Comparisons
     from tidepool_ingest.ledger import BatchRow, Ledger
     from tidepool_ingest.options import RunOptions
     from tidepool_ingest.upload import Upload, UploadSummary
@@ -70,7 +71,9 @@ class TidepoolUploadOperator(TidepoolPackOperator):
 
     def of_one(self, context: Context) -> dict[str, Any]:
         """Upload the only batch."""
+        from tidepool_airflow.dry_run import compare_into
         from tidepool_airflow.mapping import skip_in_its_place
+        from tidepool_ingest.comparison import Comparisons
 
         options = self.options(context)
         with self.ledger() as ledger:
@@ -78,7 +81,9 @@ class TidepoolUploadOperator(TidepoolPackOperator):
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]
             skip_in_its_place(row)
             if options.dry_run:
-                self._compare(context, ledger, [row], options)
+                found = Comparisons()
+                compare_into(found, self.connections, self.root(options), row, ledger=ledger, log=self.log)
+                self._end_dry_run(context, found)
             if row.state == "nothing-accepted":
                 raise AirflowSkipException("No record of the batch was accepted, so nothing was opened.")
             options = self._as_decided(options, ledger, row, context)
@@ -154,7 +159,8 @@ class TidepoolUploadOperator(TidepoolPackOperator):
             with self._lock:
                 self._at_work.discard(upload)
         seconds = time.monotonic() - started
-        self._visible.append((row.label, self._opened[row.id], summary.visible_rows))
+        if row.id in self._opened:  # of a batch in parts, Tidepool may have refused every record
+            self._visible.append((row.label, self._opened[row.id], summary.visible_rows))
         size = counts_of(self.root(options), [row]).size
         metrics.uploaded(context, summary, size=size, seconds=seconds)
         return summary
@@ -162,18 +168,27 @@ class TidepoolUploadOperator(TidepoolPackOperator):
     def _compare(
         self, context: Context, ledger: Ledger, rows: Sequence[BatchRow], options: RunOptions
     ) -> None:
-        """Compare batches with what Tidepool shows, instead of uploading them.
+        """Compare a pack with what Tidepool shows, instead of uploading it.
 
         :raises AirflowSkipException: always, at its end.
         """
-        from tidepool_airflow.dry_run import COMPARED_KEY, compare_into
+        from tidepool_airflow.dry_run import compare_into
         from tidepool_ingest.comparison import Comparisons
+        from tidepool_ingest.ledger import IN_ITS_PLACE
 
-        found = Comparisons()
-        for row in rows:
-            compare_into(found, self.connections, self.root(options), row, ledger=ledger, log=self.log)
+        found, root = Comparisons(), self.root(options)
+
+        def compare(row: BatchRow, _share: int) -> None:
+            if row.state not in IN_ITS_PLACE:
+                compare_into(found, self.connections, root, row, ledger=ledger, log=self.log)
+
+        self.work_off(context, rows, compare, key=DONE_KEY)
+        self._end_dry_run(context, found)
+
+    def _end_dry_run(self, context: Context, found: Comparisons) -> None:
+        from tidepool_airflow.dry_run import COMPARED_KEY
+
         context["ti"].xcom_push(key=COMPARED_KEY, value=found.summary())
-        context["ti"].xcom_push(key=DONE_KEY, value=[row.id for row in rows])
         raise AirflowSkipException("Dry run: what was prepared is validated, and nothing was opened.")
 
     def _as_decided(self, options: RunOptions, ledger: Ledger, row: BatchRow, context: Context) -> RunOptions:
