@@ -15,7 +15,7 @@ from typing import Any
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.ledger import REJECTED, BatchState, FoundBatch, KnownBatch, Ledger
+from tidepool_ingest.ledger import REJECTED, BatchRow, BatchState, FoundBatch, KnownBatch, Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.ready import readers_at_work, ready_batches
@@ -39,7 +39,7 @@ class Plan:
     """What a run will do, in numbers only.
 
     :param window: the days it looked into.
-    :param batches: the ledger's numbers of what it takes up, oldest day first.
+    :param rows: the batches that it takes up, as the ledger has them, oldest day first.
     :param done: ready batches that need no more work.
     :param rejected: ready batches that a person has rejected; a run that names their day takes them up.
     :param older_than_uploaded: those of them for whose device a batch of a later day is verified.
@@ -51,7 +51,7 @@ class Plan:
     """
 
     window: Window
-    batches: list[int] = field(default_factory=list)
+    rows: list[BatchRow] = field(default_factory=list, repr=False)
     done: int = 0
     rejected: int = 0
     older_than_uploaded: int = 0
@@ -61,11 +61,16 @@ class Plan:
     ignored: dict[str, int] = field(default_factory=dict)
     days_outside: list[str] = field(default_factory=list)
 
+    @property
+    def batches(self) -> list[int]:
+        """The ledger's numbers of the batches that it takes up."""
+        return [row.id for row in self.rows]
+
     def summary(self) -> dict[str, Any]:
         """Return the plan's numbers, fit for a log line and XCom."""
         return {
             "window": str(self.window),
-            "batches": len(self.batches),
+            "batches": len(self.rows),
             "done": self.done,
             "rejected": self.rejected,
             "older_than_uploaded": self.older_than_uploaded,
@@ -124,7 +129,7 @@ def plan_run(
         else:
             taken.add(identity)
             taken_up.append(batch)
-    plan.batches = [row.id for row in ledger.batches.note_all(taken_up)]
+    plan.rows = ledger.batches.note_all(taken_up)
     plan.older_than_uploaded = _older_than_uploaded(taken_up, ledger)
     plan.ignored = dict(ignored.counts)
     plan.days_outside = [str(day) for day in _days_outside(root, window, ledger)]

@@ -57,10 +57,7 @@ class TidepoolPlanOperator(TidepoolOperator):
                 api_host_of=self.connections.api_host_of,
                 data_set_type=self.data_set_type,
             )
-            found = {row.id: row for row in ledger.batches.get_all(plan.batches)}
-        packs = packs_of(
-            [found[number] for number in plan.batches], alone=self.batches_alone, size=self.batches_a_pack
-        )
+        packs = packs_of(plan.rows, alone=self.batches_alone, size=self.batches_a_pack)
         summary = {**plan.summary(), "packs": len(packs)}
         context["ti"].xcom_push(key="plan", value=summary)
         self.log.info("Plan for %s: %s", window, {key: value for key, value in summary.items() if value})
