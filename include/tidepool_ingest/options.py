@@ -44,6 +44,12 @@ WORK_DAYS = 30
 QUARANTINE_DAYS = 365
 """How long refused records are kept after their batch is done: somebody has to find time to correct them."""
 
+BATCHES_ALONE = 100
+"""Batches up to which each has a task of its own, with its own label, log and retries."""
+
+BATCHES_A_PACK = 50
+"""Batches a pack, unless one device has more of them."""
+
 CONFIRMING = ("force", "allow_doubling", "allow_truncate", "allow_older")
 """Parameters by which somebody says that repeating, doubling, deleting or an older value is meant."""
 

@@ -6,7 +6,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
+from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE, QUARANTINE_DAYS, WORK_DAYS
 
 
 def default_args() -> dict[str, Any]:
@@ -36,8 +36,8 @@ def plan_args() -> dict[str, int]:
     ``TIDEPOOL_BATCHES_A_PACK``, or 50: where there are more, so many share one.
     """
     return {
-        "batches_alone": int(os.environ.get("TIDEPOOL_BATCHES_ALONE", "100")),
-        "batches_a_pack": int(os.environ.get("TIDEPOOL_BATCHES_A_PACK", "50")),
+        "batches_alone": int(os.environ.get("TIDEPOOL_BATCHES_ALONE", BATCHES_ALONE)),
+        "batches_a_pack": int(os.environ.get("TIDEPOOL_BATCHES_A_PACK", BATCHES_A_PACK)),
     }
 
 

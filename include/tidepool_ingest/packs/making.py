@@ -9,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tidepool_ingest.ledger import BatchRow
-
-BATCHES_ALONE = 100
-"""Batches up to which each has a task of its own, with its own label, log and retries."""
-
-BATCHES_A_PACK = 50
-"""Batches a pack, unless one device has more of them."""
+from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
 
 MAX_PACKS = 1_000
 """Packs a run. Source: Airflow refuses more than 1,024 mapped tasks (``max_map_length``)."""

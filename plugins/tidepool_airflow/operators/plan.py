@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidepool_airflow.operators.base import TidepoolOperator
 from tidepool_airflow.operators.confirmed import note_confirmed
+from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -29,8 +30,8 @@ class TidepoolPlanOperator(TidepoolOperator):
         self,
         *,
         data_set_type: str = "normal",
-        batches_alone: int = 100,
-        batches_a_pack: int = 50,
+        batches_alone: int = BATCHES_ALONE,
+        batches_a_pack: int = BATCHES_A_PACK,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
