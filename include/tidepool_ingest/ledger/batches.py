@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, select, update
 
 from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, KnownBatch, batch_row, parts
 from tidepool_ingest.ledger.database import Database, once_more_if_met
+from tidepool_ingest.ledger.distinct import distinct
 from tidepool_ingest.ledger.errors import UnknownBatchError
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.noting import Noting
@@ -98,12 +99,8 @@ class Batches:
 
     def days(self) -> list[date]:
         """Return the staged days of all batches, oldest first."""
-        # One look into the index a day: DISTINCT would read every row of it.
-        walk = select(func.min(batches.c.day).label("day")).cte("walk", recursive=True)
-        after = select(func.min(batches.c.day)).where(batches.c.day > walk.c.day).scalar_subquery()
-        walk = walk.union_all(select(after).where(walk.c.day.is_not(None)))
         with self._database.reading() as connection:
-            return list(connection.scalars(select(walk.c.day).where(walk.c.day.is_not(None))))
+            return distinct(connection, batches.c.day)
 
     def namesakes(self, api_host: str, user_id: str, batch_id: str) -> list[BatchRow]:
         """Return what the ledger knows under one user's batch id, whatever its content; parts excepted."""

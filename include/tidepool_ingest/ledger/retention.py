@@ -10,6 +10,7 @@ from sqlalchemy import Column, ColumnElement, Table, delete, func, select, tuple
 
 from tidepool_ingest.ledger.batch_rows import BatchRow, batch_row, parts
 from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.distinct import distinct
 from tidepool_ingest.ledger.part_rows import IS_WHOLE
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets, file_digests, manifests, refusals
 from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, Tidied
@@ -78,7 +79,7 @@ class Retention:
         """
         found: dict[str, list[BatchRow]] = defaultdict(list)
         with self._database.reading() as connection:
-            for host in self._hosts():
+            for host in distinct(connection, batches.c.api_host):
                 for some in parts(content_keys):
                     asked = select(batches).where(
                         batches.c.api_host == host,
@@ -105,16 +106,6 @@ class Retention:
                 return False
             connection.execute(update(batches).where(batches.c.id.in_(numbers)).values(tidied=tidied))
         return True
-
-    def _hosts(self) -> list[str]:
-        found: list[str] = []
-        with self._database.reading() as connection:
-            while True:
-                after = batches.c.api_host > (found[-1] if found else "")
-                following = connection.scalar(select(func.min(batches.c.api_host)).where(after))
-                if following is None:
-                    return found
-                found.append(following)
 
     # ---------------------------------------------------------------- rows
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
 
 from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.distinct import distinct
 from tidepool_ingest.ledger.part_rows import IS_WHOLE
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
 from tidepool_ingest.ledger.states import ENDED, REJECTED, BatchState, ChunkState, DataSetState
@@ -144,15 +145,8 @@ class Uploads:
 
     def dags(self) -> list[str]:
         """Return the DAGs that have worked on data sets."""
-        found: list[str] = []
         with self._database.reading() as connection:
-            # One look into the index a DAG: DISTINCT would read every row of it.
-            while True:
-                after = data_sets.c.dag_id > (found[-1] if found else "")
-                following = connection.scalar(select(func.min(data_sets.c.dag_id)).where(after))
-                if following is None:
-                    return found
-                found.append(following)
+            return distinct(connection, data_sets.c.dag_id)
 
 
 def needs_a_person() -> ColumnElement[bool]:
