@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, DataSetState, Ledger, lease_of_batch
@@ -12,6 +13,7 @@ from tidepool_ingest.upload.deleting import delete_data_set
 from tidepool_ingest.upload.pace import Pace
 from tidepool_ingest.upload.shown import Shown
 from tidepool_ingest.upload.timing import Timing
+from tidepool_ingest.upload.windows import rows_of_set
 
 
 class UnverifiableError(IngestError):
@@ -97,7 +99,9 @@ class Leftovers:
                 return False
         except TidepoolNotFoundError:
             return False
-        shown = caution.ask(
-            lambda: Shown(caution.watch(self._client.read_data(self._batch.user_id, upload_id=upload_id)))
+        days = self._ledger.batch_days.of_batch(self._batch.id)
+        read = partial(
+            rows_of_set, self._client, self._batch.user_id, upload_id, days, self._timing.read_rows
         )
+        shown = caution.ask(lambda: Shown(caution.watch(read())))
         return len(shown.rows) > 0 and not shown.deleted
