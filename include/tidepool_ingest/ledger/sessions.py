@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from sqlalchemy import func, select
-
 from tidepool_ingest.ledger.database import Database
-from tidepool_ingest.ledger.schema import batches, data_sets
+from tidepool_ingest.ledger.newest_sets import with_newest_set
+from tidepool_ingest.ledger.schema import batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +48,10 @@ def sessions(
     :param label_part: only batches whose label contains this, for example its short hash.
     :param limit: how many at most.
     """
-    others = data_sets.alias()
-    newest = select(func.max(others.c.ordinal)).where(others.c.batch == batches.c.id).scalar_subquery()
-    asked = (
-        select(
-            batches.c.id.label("batch"),
-            *(batches.c[name] for name in _OF_BATCH),
-            data_sets.c.upload_id.label("data_set_id"),
-            data_sets.c.state.label("data_set_state"),
-            *(data_sets.c[name] for name in _OF_DATA_SET),
-        )
-        .select_from(
-            batches.outerjoin(
-                data_sets, (data_sets.c.batch == batches.c.id) & (data_sets.c.ordinal == newest)
-            )
-        )
-        .order_by(batches.c.updated_at.desc(), batches.c.id.desc())
-        .limit(limit)
+    ordered = with_newest_set(_OF_BATCH, _OF_DATA_SET).order_by(
+        batches.c.updated_at.desc(), batches.c.id.desc()
     )
+    asked = ordered.limit(limit)
     if state is not None:
         asked = asked.where(batches.c.state == state)
     if label_part is not None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.distinct import distinct
+from tidepool_ingest.ledger.newest_sets import with_newest_set
 from tidepool_ingest.ledger.part_rows import IS_WHOLE
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
 from tidepool_ingest.ledger.states import ENDED, REJECTED, BatchState, ChunkState, DataSetState
@@ -223,26 +224,9 @@ def _summed(whole: Upload, parts: Sequence[Upload]) -> Upload:
     )
 
 
-def _with_newest(condition: ColumnElement[bool]) -> Any:
-    others = data_sets.alias()
-    newest = select(func.max(others.c.ordinal)).where(others.c.batch == batches.c.id).scalar_subquery()
-    return (
-        select(
-            batches.c.id.label("batch"),
-            *(batches.c[name] for name in _OF_BATCH),
-            data_sets.c.id.label("data_set"),
-            data_sets.c.upload_id.label("data_set_id"),
-            data_sets.c.state.label("data_set_state"),
-            *(data_sets.c[name] for name in _OF_DATA_SET),
-        )
-        .select_from(
-            batches.outerjoin(
-                data_sets, (data_sets.c.batch == batches.c.id) & (data_sets.c.ordinal == newest)
-            )
-        )
-        .where(condition)
-        .order_by(batches.c.id.desc())
-    )
+def _with_newest(condition: ColumnElement[bool]) -> Select[Any]:
+    asked = with_newest_set(_OF_BATCH, _OF_DATA_SET).add_columns(data_sets.c.id.label("data_set"))
+    return asked.where(condition).order_by(batches.c.id.desc())
 
 
 def _stored_chunks(numbers: Sequence[int]) -> Any:
