@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import os
 
 from tidepool_ingest.cli.arguments import place, user
 from tidepool_ingest.cli.errors import CommandError
 from tidepool_ingest.cli.ledger import NO_LEDGER, add_ledger, opened
-from tidepool_ingest.cli.stage import ROOT_VARIABLE
+from tidepool_ingest.cli.root import add_root
 from tidepool_ingest.cli.table import table
 from tidepool_ingest.erasing import Erasing, Found
 from tidepool_ingest.privacy import short_hash
@@ -23,16 +22,10 @@ def describe(command: argparse.ArgumentParser) -> None:
         "Remove all that is here of one person: staged folders, work areas with quarantine files, and the "
         "ledger's rows. Without --yes it only says what there is. What Tidepool has stays, and is listed."
     )
-    root = os.environ.get(ROOT_VARIABLE) or None
     command.add_argument(
         "--user", type=user, required=True, metavar="ID", help="Tidepool user id of the person"
     )
-    command.add_argument(
-        "--root",
-        default=root,
-        required=root is None,
-        help=f"staging root, a path or fsspec URL (default: ${ROOT_VARIABLE})",
-    )
+    add_root(command)
     add_ledger(command)
     command.add_argument("--yes", action="store_true", help="remove it; this cannot be undone")
     command.set_defaults(run=run)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any, NoReturn, get_args
 
 from pydantic import ValidationError
 
 from tidepool_ingest.cli.arguments import day, place
 from tidepool_ingest.cli.data_file import reading_data_file
+from tidepool_ingest.cli.root import add_root
 from tidepool_ingest.model import judge_data_set, masked_pointer
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.staging.errors import BatchError
@@ -21,9 +21,6 @@ from tidepool_ingest.staging.manifest import (
 )
 from tidepool_ingest.staging.stage import stage
 from tidepool_ingest.staging.strict_json import StrictJsonError, strict_json
-
-ROOT_VARIABLE = "TIDEPOOL_STAGING_ROOT"
-"""Environment variable with the staging root, the same that the DAGs read."""
 
 
 def describe(command: argparse.ArgumentParser) -> None:
@@ -40,13 +37,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="batch folder whose manifest describes this batch too, for its corrected quarantine file",
     )
-    root = os.environ.get(ROOT_VARIABLE) or None
-    command.add_argument(
-        "--root",
-        default=root,
-        required=root is None,
-        help=f"staging root, a path or fsspec URL (default: ${ROOT_VARIABLE})",
-    )
+    add_root(command)
     command.add_argument("--day", type=day, metavar="YYYY-MM-DD", help="date folder (default: today in UTC)")
     command.add_argument(
         "--format", choices=get_args(DataFormat), help="how the records lie in the file (default: seen)"

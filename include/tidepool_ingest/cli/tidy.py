@@ -8,7 +8,7 @@ import os
 from tidepool_ingest.cli.arguments import days, place
 from tidepool_ingest.cli.errors import CommandError
 from tidepool_ingest.cli.ledger import NO_LEDGER, add_ledger, opened
-from tidepool_ingest.cli.stage import ROOT_VARIABLE
+from tidepool_ingest.cli.root import add_root
 from tidepool_ingest.cli.table import table
 from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
 from tidepool_ingest.tidying import Keeping, Tidying
@@ -35,13 +35,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         "Empty the work areas of batches that are done for long, and let the ledger forget what can be made "
         "anew. Staged data and the batches in the ledger stay. The DAG tidepool_reconcile does the same."
     )
-    root = os.environ.get(ROOT_VARIABLE) or None
-    command.add_argument(
-        "--root",
-        default=root,
-        required=root is None,
-        help=f"staging root, a path or fsspec URL (default: ${ROOT_VARIABLE})",
-    )
+    add_root(command)
     add_ledger(command)
     for option, variable, usual, what in (
         ("--keep-work-days", WORK_VARIABLE, WORK_DAYS, "accepted"),
