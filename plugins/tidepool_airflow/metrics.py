@@ -35,12 +35,11 @@ def prepared(context: Context, summary: PrepareSummary) -> None:
     stats.incr("tidepool.records.identical", summary.identical, tags=tags)
 
 
-def uploaded(context: Context, summary: UploadSummary, *, size: int, seconds: float) -> None:
+def uploaded(context: Context, summary: UploadSummary, *, seconds: float) -> None:
     """Count what it took to bring a batch to verified; one that was verified before took nothing.
 
     :param context: the task's context.
     :param summary: what the upload came to.
-    :param size: bytes of its accepted records.
     :param seconds: how long it took.
     """
     tags = tags_of(context)
@@ -50,5 +49,5 @@ def uploaded(context: Context, summary: UploadSummary, *, size: int, seconds: fl
     if summary.chunks_sent:
         stats.incr("tidepool.data_sets.verified", tags=tags)
         stats.incr("tidepool.rows.visible", summary.visible_rows, tags=tags)
-        stats.incr("tidepool.bytes", size, tags=tags)
+        stats.incr("tidepool.bytes", summary.size, tags=tags)
         stats.timing("tidepool.upload.duration", seconds * 1000, tags=tags)

@@ -105,6 +105,7 @@ class Attempt(ABC):
             counts.repairs,
             superseded,
             deleted,
+            self._job.prepared.size,
         )
 
     def _note_failure(self, error: IngestError) -> None:

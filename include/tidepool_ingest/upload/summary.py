@@ -20,6 +20,7 @@ class UploadSummary:
     :param repairs: chunks taken back and sent again, closes asked for again, data sets given up.
     :param superseded: records of a feed that a later batch had replaced or deleted.
     :param deleted: records of a feed that were deleted as the batch asked.
+    :param size: bytes of the accepted records.
     """
 
     data_set_id: str
@@ -31,6 +32,7 @@ class UploadSummary:
     repairs: int = 0
     superseded: int = 0
     deleted: int = 0
+    size: int = 0
 
     def counts(self) -> dict[str, int]:
         """Return the numbers that several uploads can be summed up by."""

@@ -131,7 +131,6 @@ class TidepoolUploadOperator(TidepoolPackOperator):
     ) -> UploadSummary:
         """Upload one batch, with so many chunks at the same time."""
         from tidepool_airflow import metrics
-        from tidepool_ingest.counts import counts_of
         from tidepool_ingest.upload import UploadWishes, check_data_set_type
 
         check_data_set_type(row.data_set_type, self.data_set_type)
@@ -161,8 +160,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         seconds = time.monotonic() - started
         if row.id in self._opened:  # of a batch in parts, Tidepool may have refused every record
             self._visible.append((row.label, self._opened[row.id], summary.visible_rows))
-        size = counts_of(self.root(options), [row]).size
-        metrics.uploaded(context, summary, size=size, seconds=seconds)
+        metrics.uploaded(context, summary, seconds=seconds)
         return summary
 
     def _compare(
