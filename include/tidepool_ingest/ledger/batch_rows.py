@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from tidepool_ingest.ledger.states import BatchState, Tidied
-
-T = TypeVar("T")
-
-KEYS_A_QUERY = 500
-"""Content keys asked for at once; SQLite takes 32,766 variables in a statement, older ones 999."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +65,3 @@ def batch_row(row: Any) -> BatchRow:
     values = dict(row._mapping)
     tidied = values["tidied"] and Tidied(values["tidied"])
     return BatchRow(**{**values, "state": BatchState(values["state"]), "tidied": tidied})
-
-
-def parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    """Yield some values in parts that one statement can ask for."""
-    for start in range(0, len(items), KEYS_A_QUERY):
-        yield items[start : start + KEYS_A_QUERY]

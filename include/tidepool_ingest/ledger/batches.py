@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import and_, select, update
 
-from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, KnownBatch, batch_row, parts
-from tidepool_ingest.ledger.database import Database, once_more_if_met
+from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, KnownBatch, batch_row
+from tidepool_ingest.ledger.database import Database, once_more_if_met, portions
 from tidepool_ingest.ledger.distinct import distinct
 from tidepool_ingest.ledger.errors import UnknownBatchError
 from tidepool_ingest.ledger.leases import Lease, writing_under
@@ -75,8 +75,8 @@ class Batches:
         """Return the batches of these numbers that the ledger has, by number."""
         found: list[BatchRow] = []
         with self._database.reading() as connection:
-            for part in parts(numbers):
-                asked = select(batches).where(batches.c.id.in_(part)).order_by(batches.c.id)
+            for some in portions(numbers):
+                asked = select(batches).where(batches.c.id.in_(some)).order_by(batches.c.id)
                 found += [batch_row(row) for row in connection.execute(asked)]
         return found
 
@@ -89,9 +89,9 @@ class Batches:
         found: dict[str, KnownBatch] = {}
         columns = [batches.c[name] for name in ("content_key", "id", "state", "reason", "folder")]
         with self._database.reading() as connection:
-            for part in parts(content_keys):
+            for some in portions(content_keys):
                 asked = select(*columns).where(
-                    batches.c.api_host == api_host, batches.c.content_key.in_(part)
+                    batches.c.api_host == api_host, batches.c.content_key.in_(some)
                 )
                 for key, number, state, reason, folder in connection.execute(asked):
                     found[key] = KnownBatch(number, BatchState(state), reason, folder)

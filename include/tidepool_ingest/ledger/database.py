@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,9 @@ CONNECT_WAIT_SECONDS = 10
 
 READING = "ledger_reading"
 """Execution option of a connection that only reads, and so need not wait for SQLite's one writer."""
+
+KEYS_A_QUERY = 500
+"""Content keys asked for at once; SQLite takes 32,766 variables in a statement, older ones 999."""
 
 SUPPORTED = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 """Databases the ledger is tested on, and the driver it uses for each."""
@@ -112,6 +115,12 @@ class Database:
     def close(self) -> None:
         """Give the pooled connections back."""
         self.engine.dispose()
+
+
+def portions(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    """Yield some values in portions that one statement can ask for."""
+    for start in range(0, len(items), KEYS_A_QUERY):
+        yield items[start : start + KEYS_A_QUERY]
 
 
 def once_more_if_met(write: Callable[[], T], times: int = 1) -> T:

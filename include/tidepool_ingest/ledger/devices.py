@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime
 from sqlalchemy import ColumnElement, and_, exists, func, select
 
 from tidepool_ingest.ledger.batch_days import Days
-from tidepool_ingest.ledger.batch_rows import BatchRow, parts
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.batch_rows import BatchRow
+from tidepool_ingest.ledger.database import Database, portions
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.part_rows import WHOLE
 from tidepool_ingest.ledger.schema import batch_days, batches, data_sets, leases
@@ -83,7 +83,7 @@ class Devices:
                 if row.part_of is not None and row.state not in ENDED:
                     # Its turn comes as long as the whole batch is at work.
                     names.add(lease_of_batch(row.part_of))
-            for some in parts(sorted(names)):
+            for some in portions(sorted(names)):
                 alive = select(leases.c.name, leases.c.expires_at).where(
                     leases.c.name.in_(some), leases.c.expires_at > now
                 )
@@ -118,10 +118,10 @@ class Devices:
         with self._database.reading() as connection:
             own = set(connection.scalars(select(batch_days.c.day).where(batch_days.c.batch == batch.id)))
             others = list(connection.scalars(select(batches.c.id).where(_same_device(batch), _is_verified())))
-            for part in parts(others if own else []):
+            for some in portions(others if own else []):
                 asked = (
                     select(batch_days.c.day, batch_days.c.type, func.sum(batch_days.c.records))
-                    .where(batch_days.c.batch.in_(part), batch_days.c.day.between(min(own), max(own)))
+                    .where(batch_days.c.batch.in_(some), batch_days.c.day.between(min(own), max(own)))
                     .group_by(batch_days.c.day, batch_days.c.type)
                 )
                 for day, kind, records in connection.execute(asked):
@@ -141,12 +141,12 @@ class Devices:
         """
         found: dict[tuple[str, str | None], date] = {}
         with self._database.reading() as connection:
-            for part in parts(user_ids):
+            for some in portions(user_ids):
                 asked = (
                     select(batches.c.user_id, batches.c.device_id, func.max(batches.c.day))
                     .where(
                         batches.c.api_host == api_host,
-                        batches.c.user_id.in_(part),
+                        batches.c.user_id.in_(some),
                         batches.c.day > after,
                         batches.c.data_set_type == "normal",
                         _is_verified(),

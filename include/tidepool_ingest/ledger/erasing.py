@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, ForeignKey, delete, select, update
 
-from tidepool_ingest.ledger.batch_rows import BatchRow, parts
+from tidepool_ingest.ledger.batch_rows import BatchRow
 from tidepool_ingest.ledger.batches import Batches
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.database import Database, portions
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.ledger.leases import Lease
 from tidepool_ingest.ledger.schema import batches, data_sets, feeds, file_digests, leases, manifests, metadata
@@ -98,8 +98,8 @@ class Person:
     def erase_leases(self, names: Sequence[str]) -> None:
         """Take claims out whose holders are gone."""
         with self._database.writing() as connection:
-            for part in parts(names):
-                connection.execute(delete(leases).where(leases.c.name.in_(part)))
+            for some in portions(names):
+                connection.execute(delete(leases).where(leases.c.name.in_(some)))
 
     def erase_manifests(self) -> None:
         """Take out what reading the person's manifests gave."""
@@ -113,8 +113,8 @@ class Person:
         """
         keys = [hashlib.sha256(address.encode()).hexdigest() for address in addresses]
         with self._database.writing() as connection:
-            for part in parts(keys):
-                connection.execute(delete(file_digests).where(file_digests.c.path_key.in_(part)))
+            for some in portions(keys):
+                connection.execute(delete(file_digests).where(file_digests.c.path_key.in_(some)))
 
 
 def _hangs_on(key: ForeignKey, batch: int) -> ColumnElement[bool] | None:

@@ -9,8 +9,7 @@ from hashlib import blake2b
 from sqlalchemy import ColumnElement, delete, insert, select
 
 from tidepool_ingest.ledger.batch_rows import BatchRow
-from tidepool_ingest.ledger.batch_rows import parts as cut
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.database import Database, portions
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, feed_writes
 
@@ -66,7 +65,7 @@ class FeedWrites:
         :param parts: indexes of chunks, or ``DELETIONS``.
         """
         with writing_under(self._database, lease) as connection:
-            for some in cut(parts):
+            for some in portions(parts):
                 connection.execute(delete(feed_writes).where(*_at(feed, batch, some)))
 
     def later_than(self, feed: int, batch: BatchRow) -> frozenset[bytes]:
@@ -87,7 +86,7 @@ class FeedWrites:
             # Compared here and not by the database, whose order of texts is a matter of its language.
             rows = connection.execute(asked).all()
             later = [row.id for row in rows if (row.day, row.batch_id, row.id) > place]
-            for some in cut(later):
+            for some in portions(later):
                 wanted = select(feed_writes.c.origins).where(
                     feed_writes.c.feed == feed, feed_writes.c.batch.in_(some)
                 )

@@ -10,8 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from tidepool_ingest.ledger.batch_rows import parts
-from tidepool_ingest.ledger.database import Database, once_more_if_met
+from tidepool_ingest.ledger.database import Database, once_more_if_met, portions
 from tidepool_ingest.ledger.schema import manifests
 
 MET_AGAIN = timedelta(days=7)
@@ -56,7 +55,7 @@ class Manifests:
         met_long_ago = []
         today = datetime.now(UTC).date()
         with self._database.reading() as connection:
-            for some in parts(list(addresses)):
+            for some in portions(list(addresses)):
                 for row in connection.execute(select(manifests).where(manifests.c.path_key.in_(some))):
                     values = dict(row._mapping)
                     address, met_on = addresses[values.pop("path_key")], values.pop("met_on")
@@ -74,7 +73,7 @@ class Manifests:
         """
         today = datetime.now(UTC).date()
         rows = {_key(address): {**vars(one), "met_on": today} for address, one in sorted(read.items())}
-        for some in parts(list(rows)):
+        for some in portions(list(rows)):
             part = {key: rows[key] for key in some}
             once_more_if_met(lambda part=part: self._note(part), TIMES_MET)  # type: ignore[misc]
 
@@ -89,7 +88,7 @@ class Manifests:
                 connection.execute(insert(manifests), new)
 
     def _meet(self, keys: Sequence[str], today: date) -> None:
-        for some in parts(keys):
+        for some in portions(keys):
             with self._database.writing() as connection:
                 there = _locked(connection, some)
                 met = update(manifests).where(manifests.c.path_key.in_(there)).values(met_on=today)

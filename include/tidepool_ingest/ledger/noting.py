@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
-from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, batch_row, parts
+from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, batch_row
+from tidepool_ingest.ledger.database import portions
 from tidepool_ingest.ledger.part_rows import IS_WHOLE, WHOLE, move_parts, replace_parts
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, DataSetState
@@ -65,7 +66,7 @@ class Noting:
         """Return what has the content or the place of one of these, locked until this is over."""
         numbers = {row.id for row in self._by_content(found)} | set(self._in_the_places(found))
         rows: list[BatchRow] = []
-        for some in parts(sorted(numbers)):
+        for some in portions(sorted(numbers)):
             locked = select(batches).where(batches.c.id.in_(some)).order_by(batches.c.id).with_for_update()
             rows += [batch_row(row) for row in self._connection.execute(locked)]
         return rows
@@ -73,7 +74,7 @@ class Noting:
     def _by_content(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
         rows: list[BatchRow] = []
         for host in sorted({one.api_host for one in found}):
-            for some in parts(sorted({one.content_key for one in found if one.api_host == host})):
+            for some in portions(sorted({one.content_key for one in found if one.api_host == host})):
                 asked = select(batches).where(batches.c.api_host == host, batches.c.content_key.in_(some))
                 rows += [batch_row(row) for row in self._connection.execute(asked)]
         return rows
@@ -110,7 +111,7 @@ class Noting:
             if row["state"] in (*NEVER_OPENED, BatchState.REPLACED)  # the latter may be planned once more
         ]
         empty = (DataSetState.OPENING, *GIVEN_UP)
-        for some in parts(could):
+        for some in portions(could):
             for column in (batches.c.id, batches.c.part_of):
                 asked = select(WHOLE).join(data_sets, data_sets.c.batch == batches.c.id)
                 held = asked.where(column.in_(some), data_sets.c.state.not_in(empty))
@@ -171,9 +172,9 @@ class Noting:
 
     def _let_parts_follow(self, rows: Sequence[dict[str, Any]]) -> None:
         replaced = [row["id"] for row in rows if row["state"] is BatchState.REPLACED]
-        for some in parts(replaced):
+        for some in portions(replaced):
             replace_parts(self._connection, some, self._now)
-        for some in parts(sorted(self._moved)):
+        for some in portions(sorted(self._moved)):
             cut = select(batches.c.part_of).where(batches.c.part_of.in_(some)).distinct()
             wholes = set(self._connection.scalars(cut))
             for row in rows:

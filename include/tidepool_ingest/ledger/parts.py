@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from tidepool_ingest.ledger.batch_rows import BatchRow, batch_row, parts
-from tidepool_ingest.ledger.database import Database, once_more_if_met
+from tidepool_ingest.ledger.batch_rows import BatchRow, batch_row
+from tidepool_ingest.ledger.database import Database, once_more_if_met, portions
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.part_rows import part_label
 from tidepool_ingest.ledger.schema import batches, refusals
@@ -54,7 +54,7 @@ class Parts:
         """
         found: dict[int, int] = {}
         with self._database.reading() as connection:
-            for some in parts(numbers):
+            for some in portions(numbers):
                 asked = select(batches.c.id, batches.c.part_of).where(
                     batches.c.part_of.in_(some), batches.c.state != BatchState.REPLACED
                 )

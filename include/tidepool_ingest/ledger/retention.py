@@ -8,8 +8,8 @@ from datetime import date, datetime
 
 from sqlalchemy import Column, ColumnElement, Table, delete, func, select, tuple_, update
 
-from tidepool_ingest.ledger.batch_rows import BatchRow, batch_row, parts
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.batch_rows import BatchRow, batch_row
+from tidepool_ingest.ledger.database import Database, portions
 from tidepool_ingest.ledger.distinct import distinct
 from tidepool_ingest.ledger.part_rows import IS_WHOLE
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets, file_digests, manifests, refusals
@@ -80,7 +80,7 @@ class Retention:
         found: dict[str, list[BatchRow]] = defaultdict(list)
         with self._database.reading() as connection:
             for host in distinct(connection, batches.c.api_host):
-                for some in parts(content_keys):
+                for some in portions(content_keys):
                     asked = select(batches).where(
                         batches.c.api_host == host,
                         batches.c.content_key.in_(some),

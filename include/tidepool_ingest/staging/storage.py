@@ -190,7 +190,7 @@ def remove_file(path: UPath) -> None:
             storage.rm_file(path.path)
 
 
-def remove_parts(folder: UPath, before: float | None = None) -> int:
+def remove_half_written(folder: UPath, before: float | None = None) -> int:
     """Remove what writers that were killed have left half-written in a local folder; return how many.
 
     Object stores have no such thing: an upload that was not completed is no object.

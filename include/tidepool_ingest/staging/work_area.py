@@ -36,7 +36,7 @@ from tidepool_ingest.staging.storage import (
     read_range,
     remove_file,
     remove_folder,
-    remove_parts,
+    remove_half_written,
     size_of,
     write_whole,
 )
@@ -227,7 +227,7 @@ class WorkArea:
         remove_file(self.plan_path)
         self.drop_parts()
         remove_file(self.accepted_path)
-        remove_parts(self.path)
+        remove_half_written(self.path)
 
     def holds_refused(self) -> bool:
         """Tell whether there are refused records."""

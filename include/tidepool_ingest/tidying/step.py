@@ -23,8 +23,8 @@ from tidepool_ingest.ledger.retention import OVER, Mark
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import modified_at
 from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.tidying.half_written import remove_half_written_long_ago
 from tidepool_ingest.tidying.keeping import FORGET_DAYS, Keeping
-from tidepool_ingest.tidying.parts import remove_old_parts
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Tidying:
                 self._empty(None, before)
             if (before := self._keeping.refused_before(now)) is not None:
                 self._empty(Tidied.ACCEPTED, before)
-            self._counts.parts = remove_old_parts(self._root, now, dry_run=self._dry_run)
+            self._counts.parts = remove_half_written_long_ago(self._root, now, dry_run=self._dry_run)
         except BatchError as error:
             if error.disposition is not Disposition.RETRIABLE:
                 raise

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from upath import UPath
 
-from tidepool_ingest.staging.storage import PART_SUFFIX, local_path, reading, remove_parts
+from tidepool_ingest.staging.storage import PART_SUFFIX, local_path, reading, remove_half_written
 from tidepool_ingest.staging.work_area import WORK_FOLDER
 
 WRITTEN_FOR = timedelta(days=2)
@@ -19,7 +19,7 @@ LOOKED_AT_FOR = timedelta(days=30)
 """How long after something came or went in a work area it is looked into, since there are many."""
 
 
-def remove_old_parts(root: UPath, now: datetime, *, dry_run: bool = False) -> int:
+def remove_half_written_long_ago(root: UPath, now: datetime, *, dry_run: bool = False) -> int:
     """Remove them from work areas on a local disk; return how many.
 
     :param root: the staging root.
@@ -34,7 +34,7 @@ def remove_old_parts(root: UPath, now: datetime, *, dry_run: bool = False) -> in
             parts = (part for part in folder.glob(f".*{PART_SUFFIX}") if part.stat().st_mtime < before)
             removed += sum(1 for _part in parts)
         else:
-            removed += remove_parts(UPath(folder), before)
+            removed += remove_half_written(UPath(folder), before)
     return removed
 
 
