@@ -12,10 +12,10 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 20
 
 demo: $(READY)  ## run the main job through Airflow on sample data, against a simulated Tidepool
-	@$(BIN)/python -m tidepool_airflow.local.demo
+	@$(BIN)/python -m dev.demo
 
 up: $(READY)  ## start Airflow with its web UI and a simulated Tidepool; Ctrl-C stops both
-	@$(BIN)/python -m tidepool_airflow.local.up
+	@$(BIN)/python -m dev.up
 
 # Half of their time tests wait for a disk or a clock, so there are two processes for each processor.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')

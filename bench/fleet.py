@@ -24,15 +24,13 @@ from typing import Any
 
 import psutil
 from bench.result import print_rows
+from dev.components import LocalAirflow
+from dev.home import LocalHome, simulator, simulator_connection
+from dev.postgresql import postgresql
 
-from tidepool_airflow.local.airflow_parts import LocalAirflow
-from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.home import LocalHome
-from tidepool_airflow.local.postgresql import postgresql
-from tidepool_airflow.local.simulator import simulator
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.sample.checker.check import check
+from tidepool_simulator.sample import SAMPLE_USERS
+from tidepool_simulator.sample.checker.check import check
 
 DAG_ID = "tidepool_normal_upload"
 BATCHES = 2_000

@@ -20,11 +20,11 @@ from bench.preparing import DAY, peak_mb, stage
 from bench.sending import running_simulator, settings_of
 from upath import UPath
 
+from tidepool_ingest.client import connect, host_of
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
-from tidepool_ingest.tidepool import connect, host_of
 from tidepool_ingest.upload import UploadWishes, upload_of
 from tidepool_ingest.window import Window
 

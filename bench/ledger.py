@@ -21,11 +21,11 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from bench.uploads_page import FIRST_DAY, fill
+from dev.home import LocalRunError
+from dev.postgresql import postgresql
 from sqlalchemy import select, update
 from upath import UPath
 
-from tidepool_airflow.local.errors import LocalRunError
-from tidepool_airflow.local.postgresql import postgresql
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.options import RunOptions

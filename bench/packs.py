@@ -20,12 +20,12 @@ from bench.sending import ROUND_TRIP_SECONDS, running_simulator, settings_of
 from sqlalchemy import event
 from upath import UPath
 
+from tidepool_ingest.client import connect, host_of
 from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.packs import PackWork
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
-from tidepool_ingest.tidepool import connect, host_of
 from tidepool_ingest.upload import BatchUpload, UploadWishes
 from tidepool_ingest.window import Window
 

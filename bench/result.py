@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tidepool_ingest.cli.table import table
+from tidepool_ingest.cli.arguments import table
 
 
 @dataclass(frozen=True)

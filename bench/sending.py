@@ -22,14 +22,14 @@ from typing import Any
 
 from upath import UPath
 
+from tidepool_ingest.client import ClientSettings, connect, host_of
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
-from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
-from tidepool_ingest.tidepool import ClientSettings, connect, host_of
 from tidepool_ingest.upload import BatchUpload, UploadWishes
 from tidepool_ingest.window import Window
+from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
 
 ROUND_TRIP_SECONDS = 0.2
 CHUNK_RECORDS = 100

@@ -12,7 +12,7 @@ from sqlalchemy import insert
 
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.schema import batch_days, batches
-from tidepool_ingest.silence import silent_devices
+from tidepool_ingest.reports.inactive_devices import silent_devices
 
 HEADINGS = ("batches", "devices", "silent", "best seconds")
 

@@ -17,10 +17,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from dev.home import LocalRunError
+from dev.postgresql import postgresql
 from sqlalchemy import Table, insert, text
 
-from tidepool_airflow.local.errors import LocalRunError
-from tidepool_airflow.local.postgresql import postgresql
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Ledger, Wanted
 from tidepool_ingest.ledger.schema import batch_days, batches, chunks, data_sets
 from tidepool_ingest.privacy import short_hash

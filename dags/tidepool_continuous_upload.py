@@ -5,7 +5,8 @@ from __future__ import annotations
 import pendulum
 from airflow.sdk import DAG, CronDataIntervalTimetable, task_group
 
-from tidepool_airflow import notices, settings
+from tidepool_airflow import settings
+from tidepool_airflow import settings as notices
 from tidepool_airflow.assets import UPLOADS_OF_A_RUN
 from tidepool_airflow.operators import (
     TidepoolContinuousUploadOperator,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from tidepool_airflow.addresses import PREFIX, ROUTE, page_path
-from tidepool_airflow.links import LINKS
-from tidepool_airflow.portless_connections import PortlessConnectionTest
-from tidepool_airflow.run_mistakes import RunMistakes
+from tidepool_airflow.links import LINKS, PREFIX, ROUTE, page_path
+from tidepool_airflow.middleware import PortlessConnectionTest, RunMistakes
 from tidepool_airflow.uploads_page import UploadsPage
 
 

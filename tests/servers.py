@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from dev.processes import LocalProcess, end
 
 from tests.airflow.ports import free_port, is_open
-from tidepool_airflow.local.processes import LocalProcess, end
 
 START_SECONDS = 120.0
 

@@ -15,21 +15,23 @@ import pytest
 from tests.conftest import PROJECT
 
 LIBRARY = "tidepool_ingest"
+SIMULATOR = "tidepool_simulator"
 FACE = "tidepool_airflow"
+DEV = "dev"
+OURS = {LIBRARY, SIMULATOR, FACE, DEV}
 
 STOREYS = (
     {"", "errors", "privacy"},
-    {"model", "ledger", "tidepool", "staging", "options", "window"},
-    {"simulator", "staged_batch", "guards", "sample"},
-    {"ready"},
-    {"packs", "plan", "prepare", "upload", "report", "counts", "silence", "remedies", "offers", "tidying"},
-    {"reconcile", "comparison", "erasing"},
+    {"model", "ledger", "client", "staging", "options", "window"},
+    {"staged_batch", "guards"},
+    {"packs", "plan", "prepare", "upload"},
+    {"reports", "maintenance"},
     {"cli"},
     {"__main__"},
 )
 """Parts of the library from the ground up. Each imports only from storeys below its own."""
 
-FOUNDATIONS = ("model", "ledger", "tidepool", "staging")
+FOUNDATIONS = ("model", "ledger", "client", "staging")
 
 COMES_WITH = {
     "airflow": "apache-airflow",
@@ -39,8 +41,21 @@ COMES_WITH = {
 }
 """Packages that are used together with another one, which requires them and chooses their version."""
 
-LONGEST_MODULE = 400
+LONGEST_MODULE = 600
 """Lines that can be read in one sitting."""
+
+SHORTEST_MODULE = 60
+"""Lines from which on a module is worth a door of its own, even if only one other enters it."""
+
+FEW_LINES_ARE_RIGHT = (
+    "dags/",
+    "__main__.py",
+    "include/tidepool_ingest/cli/",
+    "include/tidepool_ingest/ledger/migrations/",
+    "include/tidepool_ingest/model/",
+    "plugins/tidepool_plugin.py",
+)
+"""Entry points, commands, migrations and data types: one is what it is, however short."""
 
 
 def modules(folder: str) -> list[Path]:
@@ -50,11 +65,15 @@ def modules(folder: str) -> list[Path]:
 def imports(path: Path) -> Iterator[str]:
     """Yield what a module imports, wherever in it; `from a import b` as `a.b`, for b may be a module."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path} imports relatively"
+        yield from imported_by(node)
+
+
+def imported_by(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def part_of(name: str) -> str:
@@ -72,14 +91,14 @@ def parts_used_by(part: str) -> dict[str, str]:
     """Return the other parts that a part of the library imports, each with a module that does."""
     return {
         part_of(name): str(path.relative_to(PROJECT))
-        for path in modules("include")
+        for path in modules(f"include/{LIBRARY}")
         if part_at(path) == part
         for name in imports(path)
         if name.split(".")[0] == LIBRARY and part_of(name) != part
     }
 
 
-PARTS = sorted({part_at(path) for path in modules("include")})
+PARTS = sorted({part_at(path) for path in modules(f"include/{LIBRARY}")})
 
 
 def test_there_is_something_to_look_at() -> None:
@@ -103,17 +122,41 @@ def test_foundations_do_not_know_each_other(foundation: str) -> None:
     assert not set(FOUNDATIONS) & set(parts_used_by(foundation))
 
 
+def of_library(folder: str) -> dict[str, str]:
+    """Return the parts of the library that a folder's modules import, each with a module that does."""
+    return {
+        part_of(name): str(path.relative_to(PROJECT))
+        for path in modules(folder)
+        for name in imports(path)
+        if name.split(".")[0] == LIBRARY
+    }
+
+
 def test_the_simulator_shares_the_model_only() -> None:
     # Two sides of one wire share no code that could share a mistake.
-    assert set(parts_used_by("simulator")) <= {"model", "errors", "privacy", ""}
+    assert set(of_library(f"include/{SIMULATOR}")) <= {"model", "errors", "privacy", ""}
+
+
+def test_only_the_command_simulate_knows_the_simulator() -> None:
+    users = {
+        path
+        for path in modules(f"include/{LIBRARY}")
+        if SIMULATOR in {n.split(".")[0] for n in imports(path)}
+    }
+    command = PROJECT / "include" / LIBRARY / "cli" / "simulate.py"
+
+    assert users == {command}
+    # Inside the command, for no other one has to load it.
+    at_the_top = {name for node in ast.parse(command.read_text()).body for name in imported_by(node)}
+    assert not {name for name in at_the_top if name.startswith(SIMULATOR)}
 
 
 def test_the_checker_of_the_demo_shares_nothing() -> None:
-    checker = PROJECT / "include" / LIBRARY / "sample" / "checker"
-    ours = {name for path in checker.rglob("*.py") for name in imports(path) if name.startswith(LIBRARY)}
+    checker = PROJECT / "include" / SIMULATOR / "sample" / "checker"
+    ours = {name for path in checker.rglob("*.py") for name in imports(path) if name.split(".")[0] in OURS}
 
     assert ours
-    assert all(name.startswith(f"{LIBRARY}.sample.checker") for name in ours)
+    assert all(name.startswith(f"{SIMULATOR}.sample.checker") for name in ours)
 
 
 def imported_packages(folder: str) -> dict[str, str]:
@@ -125,13 +168,21 @@ def imported_packages(folder: str) -> dict[str, str]:
 
 
 def test_the_library_never_imports_airflow() -> None:
-    assert not {"airflow", FACE, "dags", "tests"} & set(imported_packages("include"))
+    assert not {"airflow", FACE, DEV, "dags", "tests"} & set(imported_packages("include"))
 
 
 def test_airflows_face_imports_no_dag() -> None:
     own = {path.stem for path in modules("dags")}
 
-    assert not (own | {"dags", "tests"}) & set(imported_packages("plugins"))
+    assert not (own | {"dags", "tests", DEV}) & set(imported_packages("plugins"))
+
+
+def test_dev_is_in_no_wheel_and_nobody_imports_it() -> None:
+    wheel = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
+        "wheel"
+    ]
+    assert wheel["packages"] == [f"include/{LIBRARY}", f"include/{SIMULATOR}", f"plugins/{FACE}"]
+    assert DEV not in imported_packages("dags")
 
 
 def test_a_dag_is_wiring_only() -> None:
@@ -140,13 +191,13 @@ def test_a_dag_is_wiring_only() -> None:
     assert others <= {"airflow", "pendulum", FACE}
 
 
-@pytest.mark.parametrize("folder", ["include", "plugins"])
+@pytest.mark.parametrize("folder", ["include", "plugins", "dev"])
 def test_what_is_imported_is_a_dependency_of_its_own(folder: str) -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     declared = {_name(line) for line in wanted}
     known = packages_distributions()
-    others = set(imported_packages(folder)) - sys.stdlib_module_names - {LIBRARY, FACE}
+    others = set(imported_packages(folder)) - sys.stdlib_module_names - OURS
     unnamed = {
         name for name in others if not declared & {COMES_WITH.get(name, ""), *map(_name, known.get(name, []))}
     }
@@ -160,8 +211,42 @@ def _name(requirement: str) -> str:
     return requirement.lower().replace("_", "-")
 
 
-@pytest.mark.parametrize("folder", ["include", "plugins", "dags"])
+@pytest.mark.parametrize("folder", ["include", "plugins", "dev", "dags"])
 def test_a_module_is_read_in_one_sitting(folder: str) -> None:
-    lengths = {str(path.relative_to(PROJECT)): len(path.read_text().splitlines()) for path in modules(folder)}
+    lengths = {str(path.relative_to(PROJECT)): line_count(path) for path in modules(folder)}
 
     assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
+
+
+def test_a_module_is_worth_its_door() -> None:
+    # A few lines that only one other module uses are read where they are used.
+    paths = {
+        dotted(path): path for folder in ("include", "plugins", "dev", "dags") for path in modules(folder)
+    }
+    importers: dict[str, set[str]] = {name: set() for name in paths}
+    for by, path in paths.items():
+        for name in imports(path):
+            used = name if name in paths else name.rpartition(".")[0]
+            if used in paths and used != by:
+                importers[used].add(by)
+    drawers = {
+        str(path.relative_to(PROJECT)): line_count(path)
+        for name, path in paths.items()
+        if path.name != "__init__.py"
+        and line_count(path) < SHORTEST_MODULE
+        and len(importers[name]) <= 1
+        and not any(right in str(path.relative_to(PROJECT)) for right in FEW_LINES_ARE_RIGHT)
+    }
+
+    assert drawers == {}
+
+
+def line_count(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def dotted(path: Path) -> str:
+    """Return a module's name as it is imported."""
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    below = parts[1:] if parts[0] in ("include", "plugins") else parts
+    return ".".join(below[:-1] if below[-1] == "__init__" else below)

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from tests.conftest import PROJECT
-from tidepool_ingest.remedies import LOOK_INTO_THE_LOG, REMEDIES, remedy_of
+from tidepool_ingest.reports.help import LOOK_INTO_THE_LOG, REMEDIES, remedy_of
 from tidepool_ingest.staging.errors import FAULTS
 
 LIBRARY = PROJECT / "include" / "tidepool_ingest"

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from airflow.sdk.types import Logger
     from upath import UPath
 
-    from tidepool_airflow.connections import TidepoolConnections
-    from tidepool_ingest.comparison import Comparisons
+    from tidepool_airflow.hook import TidepoolConnections
     from tidepool_ingest.ledger import BatchRow, Ledger
+    from tidepool_ingest.reports.dry_run import Comparisons
 
 COMPARED_KEY = "compared"
 """XCom key of what comparing a task's batches with Tidepool came to."""
@@ -40,8 +40,8 @@ def compare_into(
     :param ledger: knows what Tidepool has refused of it before.
     :param log: the task's log.
     """
-    from tidepool_ingest.comparison import Comparisons, compare_batch
-    from tidepool_ingest.tidepool import TidepoolError
+    from tidepool_ingest.client import TidepoolError
+    from tidepool_ingest.reports.dry_run import Comparisons, compare_batch
 
     try:
         hook = connections.hook(row.connection)
@@ -70,16 +70,18 @@ def tell(
     :param batches: the run's batches.
     :param log: the task's log.
     """
-    from tidepool_ingest import comparison, counts
-    from tidepool_ingest.cli.table import table
+    from tidepool_ingest.cli.arguments import table
+    from tidepool_ingest.reports.dry_run import COLUMNS, Comparisons
+    from tidepool_ingest.reports.run import COLUMNS as COUNTS_COLUMNS
+    from tidepool_ingest.reports.run import counts_of
 
-    found = counts.counts_of(root, batches)
-    beside = comparison.Comparisons()
+    found = counts_of(root, batches)
+    beside = Comparisons()
     for one in filter(None, told):
         beside.add_summary(one)
-    lines = table(counts.COLUMNS, found.rows()).splitlines()
+    lines = table(COUNTS_COLUMNS, found.rows()).splitlines()
     if beside.batches:
-        lines += table(comparison.COLUMNS, beside.rows()).splitlines()
+        lines += table(COLUMNS, beside.rows()).splitlines()
     # The sums come last: Airflow's page of a log opens at its end.
     for line in (*lines, f"Dry run, nothing was opened: {found.sentence()}", *beside.sentences()):
         log.info("%s", line)

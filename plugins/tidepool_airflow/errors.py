@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tidepool_ingest.errors import IngestError
 
 if TYPE_CHECKING:
-    from tidepool_ingest.report import Report
+    from tidepool_ingest.reports.run import Report
 
 TASKS_NAMED = 10
 """How many failed tasks the message names."""

@@ -13,14 +13,14 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 from cryptography.fernet import InvalidToken
 
-from tidepool_airflow.connection_settings import client_settings
-from tidepool_airflow.ledger import DEFAULT_LEDGER_CONN_ID, open_ledger
+from tidepool_airflow.settings import DEFAULT_LEDGER_CONN_ID, open_ledger
+from tidepool_ingest.client import ClientSettings, TidepoolClient, connect, environment, host_of
+from tidepool_ingest.client.errors import TidepoolConfigurationError
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.ledger.errors import LedgerConfigurationError
-from tidepool_ingest.ledger.tokens import LedgerRefreshTokens
+from tidepool_ingest.ledger.client_state import LedgerRefreshTokens
+from tidepool_ingest.ledger.database import LedgerConfigurationError
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.tidepool import ClientSettings, TidepoolClient, connect, environment, host_of
-from tidepool_ingest.tidepool.errors import TidepoolConfigurationError
+from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.upload import (
     Feed,
     Upload,
@@ -32,10 +32,131 @@ from tidepool_ingest.upload import (
 )
 
 if TYPE_CHECKING:
+    from airflow.sdk import Connection
     from upath import UPath
 
+    from tidepool_ingest.client import DataSet
     from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
-    from tidepool_ingest.tidepool import DataSet
+
+
+EXTRAS = frozenset(
+    {
+        "environment",
+        "auth_mode",
+        "client_id",
+        "client_secret",
+        "auth_url",
+        "realm",
+        "client_name",
+        "client_version",
+        "connect_timeout",
+        "read_timeout",
+        "chosen_ids",
+    }
+)
+"""Fields of the connection form besides host, login and password."""
+
+DEFAULT_AUTH_MODE = "client_credentials"
+
+OWN_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "client_credentials": {"client_id": "login", "client_secret": "password"},
+    "refresh_token": {"client_id": "login", "refresh_token": "password"},
+    "password": {"username": "login", "password": "password"},
+    "login": {"username": "login", "password": "password"},
+    "token": {"token": "password"},
+}
+"""Which settings each auth mode takes from the form's fields login and password."""
+
+TIMEOUTS = ("connect_timeout", "read_timeout")
+"""Settings in seconds, which a connection given as a URI holds as text."""
+
+
+def client_settings(connection: Connection) -> ClientSettings:
+    """Return an Airflow connection's fields as the client takes them.
+
+    :param connection: a connection of type ``tidepool``.
+    :raises TidepoolConfigurationError: naming the fields to correct, as the form calls them.
+    """
+    extra = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
+    if unknown := extra.keys() - EXTRAS:
+        # Their names are left out: somebody may have put a secret in the place of one.
+        raise _to_correct(
+            connection,
+            f"its extra holds {len(unknown)} unknown fields",
+            ("extra",),
+            f"Known are {', '.join(sorted(EXTRAS))}.",
+        )
+    mode = str(extra.get("auth_mode", DEFAULT_AUTH_MODE))
+    own = OWN_FIELDS.get(mode, {})
+    values = {**extra, "environment": _where(connection, extra), "auth_mode": mode}
+    for setting, field in own.items():
+        values[setting] = getattr(connection, field) or extra.get(setting, "")
+    for name in TIMEOUTS:
+        if name in values:
+            values[name] = _seconds(connection, name, values[name])
+    if "chosen_ids" in values:
+        values["chosen_ids"] = _truth(connection, "chosen_ids", values["chosen_ids"])
+    try:
+        return ClientSettings.of(values)
+    except TidepoolConfigurationError as problem:
+        reason, fields = problem.reason, problem.fields
+    places = ", ".join(f"`{name}` in the field {own[name].capitalize()}" for name in fields if name in own)
+    raise _to_correct(
+        connection,
+        reason,
+        tuple(own.get(name, name) for name in fields),
+        f"With this auth mode it holds {places}." if places else "",
+    )
+
+
+def _where(connection: Connection, extra: Mapping[str, Any]) -> str:
+    """Return the environment's name or the API host, whichever the connection gives."""
+    named, host = str(extra.get("environment", "")), _host(connection)
+    if not host:
+        environment(named)
+        return named
+    found = environment(host, field="host")
+    if named and environment(named) != found:
+        # Choosing integration in the list must never send data to a production host left in the other field.
+        raise _to_correct(
+            connection,
+            "its environment and its API host are two different ones",
+            ("environment", "host"),
+            "Leave one of them empty.",
+        )
+    return host
+
+
+def _host(connection: Connection) -> str:
+    if not connection.host:
+        return ""
+    scheme = f"{connection.schema}://" if connection.schema and "://" not in connection.host else ""
+    port = f":{connection.port}" if connection.port else ""
+    return f"{scheme}{connection.host}{port}"
+
+
+def _seconds(connection: Connection, name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        reason = f"`{name}` is not a number of seconds"
+    raise _to_correct(connection, reason, (name,), "")
+
+
+def _truth(connection: Connection, name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    raise _to_correct(connection, f"`{name}` is neither true nor false", (name,), "")
+
+
+def _to_correct(
+    connection: Connection, reason: str, fields: tuple[str, ...], remedy: str
+) -> TidepoolConfigurationError:
+    return TidepoolConfigurationError(
+        f"use the Tidepool connection `{connection.conn_id}`", reason=reason, fields=fields, remedy=remedy
+    )
 
 
 class TidepoolHook(BaseHook):
@@ -45,7 +166,7 @@ class TidepoolHook(BaseHook):
     :meth:`upload_data`, :meth:`close_data_set`, :meth:`read_data`; :meth:`continuous_data_set` finds or opens
     a continuous one. :meth:`batch_upload` does them all for a prepared batch, resumable through the ledger.
 
-    Errors are the library's (:mod:`tidepool_ingest.tidepool.errors`), so that
+    Errors are the library's (:mod:`tidepool_ingest.client.errors`), so that
     :class:`~tidepool_airflow.retry.TidepoolRetryPolicy` can tell what is worth another try. Every token is
     masked in the logs before its first use.
 
@@ -242,3 +363,45 @@ def _sealing() -> tuple[Callable[[str], str], Callable[[str], str]]:
             ) from None
 
     return seal, unseal
+
+
+class TidepoolConnections:
+    """The connections to Tidepool of one DAG.
+
+    :param own: the DAG's own connection.
+    :param allowed: further ones that a manifest may name.
+    :param ledger_conn_id: the ledger, which keeps rotated refresh tokens.
+    """
+
+    def __init__(self, own: str, allowed: Sequence[str], ledger_conn_id: str) -> None:
+        self._own = own
+        self._allowed = (own, *allowed)
+        self._ledger_conn_id = ledger_conn_id
+        self._hosts: dict[str, str] = {}
+        self._hooks: dict[str, TidepoolHook] = {}
+
+    def hook(self, named: str | None) -> TidepoolHook:
+        """Return the hook for a batch; batches of one connection share it, and its client.
+
+        :param named: the connection that its manifest names, if any.
+        :raises BatchError: ``connection-not-allowed``.
+        """
+        pass
+
+        conn_id = named or self._own
+        if conn_id not in self._allowed:
+            raise BatchError("connection-not-allowed")
+        if conn_id not in self._hooks:
+            self._hooks[conn_id] = TidepoolHook(conn_id, ledger_conn_id=self._ledger_conn_id)
+        return self._hooks[conn_id]
+
+    def api_host_of(self, named: str | None) -> str:
+        """Return the API host that a batch goes to.
+
+        :param named: the connection that its manifest names, if any.
+        :raises BatchError: ``connection-not-allowed``.
+        """
+        conn_id = named or self._own
+        if conn_id not in self._hosts:
+            self._hosts[conn_id] = self.hook(named).api_host
+        return self._hosts[conn_id]

@@ -11,13 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pendulum
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
+from tidepool_ingest.options import OptionsError, RunOptions
+from tidepool_ingest.window import Window
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
     from tidepool_ingest.ledger import BatchRow
+
 
 LONGEST_KEY = "longest_plan"
 """Key in the plan task's own store, which outlives clearing."""
@@ -60,3 +65,35 @@ def skip_without_batch(batches: Sequence[int], context: Context) -> None:
     if not batches:
         context["label"] = "nothing left to do"  # type: ignore[typeddict-unknown-key]
         raise AirflowSkipException("What an earlier plan of this run had here is done.")
+
+
+INTERVAL_RUNS = ("scheduled", "backfill")
+"""Run types whose data interval is meant. A manual run's is not: the trigger form fills a logical date in
+by itself, and the timetable infers an interval from it that nobody asked for."""
+
+
+def window_of(context: Mapping[str, Any], options: RunOptions) -> Window:
+    """Return the days that a run looks into.
+
+    * Explicit days, in any kind of run: exactly those.
+    * A scheduled run: its data interval, and ``look_back_days`` before it for late arrivals.
+    * A backfilled run: exactly its data interval, so that no two runs of a backfill share a day.
+    * Any other run: everything of the last ``look_back_days``, whatever logical date it carries.
+
+    :param context: the task's context.
+    :param options: the run's parameters.
+    :raises OptionsError: for a scheduled or backfilled run whose data interval has no length.
+    """
+    if options.first_day or options.last_day:
+        return Window.of_days(options.first_day, options.last_day)
+    run_type = str(getattr(context["dag_run"].run_type, "value", context["dag_run"].run_type))
+    if run_type in INTERVAL_RUNS:
+        start, end = context.get("data_interval_start"), context.get("data_interval_end")
+        if start is None or end is None or end <= start:
+            raise OptionsError(
+                f"This {run_type} run's data interval has no length, so it selects no day folder.",
+                "Give the DAG a timetable with intervals, such as CronDataIntervalTimetable, or the run a "
+                "first day.",
+            )
+        return Window.of_interval(start, end, options.look_back_days if run_type == "scheduled" else 0)
+    return Window.recent(pendulum.now("UTC").date(), options.look_back_days)

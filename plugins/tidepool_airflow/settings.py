@@ -1,11 +1,28 @@
-"""What a deployment sets by environment variables, read once when a DAG file is parsed."""
+"""What a deployment sets by environment variables, read once when a DAG file is parsed.
+
+Whom to tell when a run fails or takes too long: functions of a team's own, named by environment variables.
+
+A function is named by its dotted path, takes Airflow's context, and has to be importable where it is called.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote
 
+from airflow.sdk import BaseHook, ObjectStoragePath
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.exceptions import AirflowNotFoundException
+from upath import UPath
+
+from tidepool_ingest.errors import IngestError
+from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE, QUARANTINE_DAYS, WORK_DAYS
 
 
@@ -95,3 +112,139 @@ def keep_work_days() -> int:
 def keep_quarantine_days() -> int:
     """Return how long refused records are kept: ``TIDEPOOL_KEEP_QUARANTINE_DAYS``, or 365; 0 for ever."""
     return int(os.environ.get("TIDEPOOL_KEEP_QUARANTINE_DAYS", QUARANTINE_DAYS))
+
+
+ROOT_VARIABLE = "TIDEPOOL_STAGING_ROOT"
+"""Environment variable with the staging root of a deployment."""
+
+
+def staging_root(address: str | None = None) -> UPath:
+    """Return the folder in which the day folders lie.
+
+    :param address: a path, or an fsspec URL, optionally with an Airflow connection in it, as in
+        ``s3://my_aws_connection@bucket/tidepool``. Without one: the environment variable
+        ``TIDEPOOL_STAGING_ROOT``, or else ``staging`` in Airflow's own folder.
+    """
+    address = address or os.environ.get(ROOT_VARIABLE) or str(_default_root())
+    if "://" not in address:
+        return UPath(Path(address).expanduser().absolute())
+    # It stands for a UPath in all it does, but its class is not derived from it.
+    return cast("UPath", ObjectStoragePath(address))
+
+
+def root_of_batch(folder: str, otherwise: str | None = None) -> UPath:
+    """Return the staging root that a batch was prepared in: a run may have been given another one.
+
+    :param folder: where the batch was staged, as the ledger keeps it.
+    :param otherwise: the root to take if this machine has no such folder, because storage is mounted
+        elsewhere here; the deployment's own if not given.
+    """
+    root = folder.rsplit("/", 3)[0]
+    return staging_root(root if "://" in root or Path(root).is_dir() else otherwise)
+
+
+def _default_root() -> Path:
+    return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "staging"
+
+
+DEFAULT_LEDGER_CONN_ID = "tidepool_ledger"
+
+
+def open_ledger(conn_id: str = DEFAULT_LEDGER_CONN_ID) -> Ledger:
+    """Return the ledger that a connection names, its tables brought up to date.
+
+    Without a connection ``tidepool_ledger`` the ledger is a SQLite file beside Airflow's own configuration,
+    which is enough for one machine.
+
+    :param conn_id: an Airflow connection to a PostgreSQL or SQLite database of the ledger's own.
+    """
+    ledger = Ledger(ledger_address(conn_id))
+    ledger.migrate()
+    return ledger
+
+
+def ledger_address(conn_id: str = DEFAULT_LEDGER_CONN_ID) -> str:
+    """Return the address of the ledger's database; see :func:`open_ledger`."""
+    try:
+        address = BaseHook.get_connection(conn_id).get_uri()
+    except AirflowNotFoundException:
+        if conn_id != DEFAULT_LEDGER_CONN_ID:
+            raise
+        address = f"sqlite:///{_embedded_file()}"
+    return _as_sqlalchemy(address)
+
+
+def _embedded_file() -> Path:
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+    return home / "tidepool_ledger.db"
+
+
+def _as_sqlalchemy(uri: str) -> str:
+    """Turn a connection's URI into a database address: Airflow writes SQLite paths with their own slashes."""
+    if not uri.startswith("sqlite:"):
+        return uri
+    path = unquote(uri.removeprefix("sqlite:")).lstrip("/")
+    return f"sqlite:////{path}"
+
+
+FAILURE_VARIABLE = "TIDEPOOL_ON_FAILURE"
+DEADLINE_VARIABLE = "TIDEPOOL_ON_DEADLINE"
+MINUTES_VARIABLE = "TIDEPOOL_DEADLINE_MINUTES"
+
+
+class NoticeError(IngestError):
+    """A function that was named for a notice cannot be called."""
+
+
+class Named:
+    """A function by its path, imported when it is called: a DAG file that is parsed imports nobody's module.
+
+    :param path: ``package.module.function``.
+    :param variable: the environment variable that named it.
+    """
+
+    def __init__(self, path: str, variable: str) -> None:
+        self.path = path
+        self.variable = variable
+
+    def __call__(self, context: dict[str, Any]) -> None:
+        """Call it.
+
+        :raises NoticeError: if there is no such function.
+        """
+        module, _, name = self.path.rpartition(".")
+        try:
+            function: Callable[[Any], Any] = getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise NoticeError(
+                f"{self.variable} names a function that cannot be found here.",
+                remedy="Give the dotted path of one that takes Airflow's context, in a module that workers "
+                "can import.",
+                code="notice",
+            ) from error
+        function(context)
+
+
+def on_failure() -> list[Named]:
+    """Return what is called when a run has failed: ``TIDEPOOL_ON_FAILURE``.
+
+    It belongs to the last task, which fails whenever one of the others has.
+    """
+    path = os.environ.get(FAILURE_VARIABLE, "")
+    return [Named(path, FAILURE_VARIABLE)] if path else []
+
+
+def deadline() -> DeadlineAlert | None:
+    """Return the alert for runs that are not done in time: both other variables, or none.
+
+    The time counts from when a run is queued: a run that somebody triggers may have no logical date.
+    """
+    path, minutes = os.environ.get(DEADLINE_VARIABLE, ""), os.environ.get(MINUTES_VARIABLE, "")
+    if not (path and minutes):
+        return None
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(minutes=float(minutes)),
+        callback=SyncCallback(path),
+        name="tidepool_run",
+    )

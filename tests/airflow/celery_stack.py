@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from dev.components import airflow_command
+from dev.home import Databases
+from dev.processes import LocalProcess, end
 
 from tests.airflow.deployment import Deployment
 from tests.airflow.ports import free_port
 from tests.servers import serving
-from tidepool_airflow.local.airflow_parts import airflow_command
-from tidepool_airflow.local.home import Databases
-from tidepool_airflow.local.processes import LocalProcess, end
 
 REDIS = "redis-server"
 UPLOADS_QUEUE = "uploads"

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dev.home import PROJECT, LocalHome, simulator_connection
 
-from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.home import PROJECT, LocalHome
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.sessions import Session, sessions
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.simulator import Accounts, Simulator
-from tidepool_ingest.upload import timing
+from tidepool_ingest.ledger.views import Session, sessions
+from tidepool_ingest.upload import guarded_requests as timing
+from tidepool_simulator import Accounts, Simulator
+from tidepool_simulator.sample import SAMPLE_USERS
 
 # Airflow reads its environment when it is imported, which collecting a test module may do already.
 HOME = LocalHome(Path(tempfile.mkdtemp(prefix="tidepool-airflow-tests-")))

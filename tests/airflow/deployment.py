@@ -13,12 +13,12 @@ from typing import Any
 
 import psutil
 import requests
+from dev.components import LocalAirflow
+from dev.home import Databases, LocalHome
+from dev.postgresql import postgresql
 
-from tidepool_airflow.local.airflow_parts import LocalAirflow
-from tidepool_airflow.local.home import Databases, LocalHome
-from tidepool_airflow.local.postgresql import postgresql
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.sessions import Session, sessions
+from tidepool_ingest.ledger.views import Session, sessions
 
 DAG_ID = "tidepool_normal_upload"
 RUN_SECONDS = 180

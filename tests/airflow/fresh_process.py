@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from tidepool_airflow.local.home import PROJECT
+from dev.home import PROJECT
 
 WATCHED = ("json", "logging", "platform", "queue", "select", "signal", "token", "types", "uuid")
 """Modules of the standard library whose names a module of ours could easily have."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tidepool_airflow.local.home import PROJECT
+from dev.home import PROJECT
 
 
 @dataclass(frozen=True)

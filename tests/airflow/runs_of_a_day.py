@@ -16,7 +16,7 @@ from typing import Any
 import requests
 
 from tests.airflow.deployment import RUN_SECONDS, Deployment
-from tidepool_ingest.simulator import Fault
+from tidepool_simulator import Fault
 
 UPLOAD = "batch.upload"
 CHUNK_RECORDS = 10

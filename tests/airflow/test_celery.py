@@ -16,6 +16,9 @@ from typing import Any
 
 import boto3
 import pytest
+from dev.components import LocalAirflow
+from dev.home import LocalHome, simulator, simulator_connection
+from dev.postgresql import postgresql
 from upath import UPath
 
 from tests.airflow.celery_stack import (
@@ -31,15 +34,10 @@ from tests.airflow.deployment import DAG_ID, Deployment
 from tests.airflow.ports import free_port
 from tests.airflow.runs_of_a_day import UPLOAD, RunsOfADay, install, quick, slow_posts
 from tests.servers import s3_server
-from tidepool_airflow.local.airflow_parts import LocalAirflow
-from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.home import LocalHome
-from tidepool_airflow.local.postgresql import postgresql
-from tidepool_airflow.local.simulator import simulator
-from tidepool_airflow.staging import staging_root
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.sample.checker.check import check
+from tidepool_airflow.settings import staging_root
 from tidepool_ingest.staging.stage import stage
+from tidepool_simulator.sample import SAMPLE_USERS
+from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 

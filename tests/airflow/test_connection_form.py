@@ -14,11 +14,10 @@ from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 from airflow.sdk import Connection
 
 from tidepool_airflow import provider_info
-from tidepool_airflow.connection_settings import DEFAULT_AUTH_MODE, EXTRAS, OWN_FIELDS, client_settings
-from tidepool_airflow.hook import TidepoolHook
+from tidepool_airflow.hook import DEFAULT_AUTH_MODE, EXTRAS, OWN_FIELDS, TidepoolHook, client_settings
 from tidepool_airflow.provider_info import AUTH_MODES, PACKAGE, get_provider_info
-from tidepool_ingest.tidepool import ENVIRONMENTS, AuthMode, ClientSettings, host_of
-from tidepool_ingest.tidepool.settings import NEEDED
+from tidepool_ingest.client import ENVIRONMENTS, AuthMode, ClientSettings, host_of
+from tidepool_ingest.client.settings import NEEDED
 
 (CONNECTION_TYPE,) = get_provider_info()["connection-types"]
 FIELDS: dict[str, Any] = CONNECTION_TYPE["conn-fields"]

@@ -10,9 +10,9 @@ import pytest
 
 from tests.airflow.conftest import CONTINUOUS_DAG_ID, TODAY, Run, World, readings, stage
 from tidepool_airflow.hook import TidepoolHook
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.sample.checker.check import check
 from tidepool_ingest.upload import FeedError
+from tidepool_simulator.sample import SAMPLE_USERS
+from tidepool_simulator.sample.checker.check import check
 
 FEED = {"dataSetType": "continuous", "deviceId": "device-1", "deviceModel": "Meter"}
 USER = SAMPLE_USERS[0]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
+from dev.home import PROJECT, LocalHome
 
 from tests.airflow.conftest import CONTINUOUS_DAG_ID, DAG_ID
 from tests.airflow.loading import loaded
-from tidepool_airflow.local.home import PROJECT, LocalHome
 from tidepool_airflow.params import reconcile_params, upload_params
 from tidepool_ingest.options import OptionsError, ReconcileOptions, RunOptions
 

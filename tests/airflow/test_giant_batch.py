@@ -6,7 +6,7 @@ from contextlib import closing
 
 from tests.airflow.conftest import World, readings, stage
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.simulator.faults import Fault
+from tidepool_simulator.faults import Fault
 
 CUT = {"part_records": 300}
 READINGS = 1_000

@@ -13,7 +13,7 @@ import pytest
 
 from tests.airflow.conftest import DAG_ID, HOME, World, readings, stage
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_simulator.sample import SAMPLE_USERS
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def sent(world: World, tmp_path: Path) -> list[dict[str, Any]]:
     file = tmp_path / "events"
     transport = {"type": "file", "log_file_path": str(file), "append": True}
     ended = subprocess.run(
-        [sys.executable, "-m", "tidepool_airflow.local.run_dag", DAG_ID],
+        [sys.executable, "-m", "dev.home", DAG_ID],
         env={**os.environ, "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)},
         capture_output=True,
         text=True,

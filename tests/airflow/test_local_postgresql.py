@@ -12,17 +12,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from dev.home import LocalRunError
+from dev.postgresql import SERVER_VARIABLE, databases_on, postgresql
 from sqlalchemy import make_url
 
 from tests.airflow.processes import left_of, of_folder
-from tidepool_airflow.local.errors import LocalRunError
-from tidepool_airflow.local.postgresql import SERVER_VARIABLE, databases_on, postgresql
 from tidepool_ingest.ledger import Ledger
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from tidepool_airflow.local.postgresql import postgresql
+from dev.postgresql import postgresql
 with postgresql(Path(sys.argv[1])):
     print("ready", flush=True)
     time.sleep(60)

@@ -11,12 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from tidepool_airflow.local.errors import LocalRunError
-from tidepool_airflow.local.home import LocalHome
-from tidepool_airflow.local.processes import LocalProcess, end, uninterrupted
-from tidepool_airflow.local.simulator import simulator
-from tidepool_airflow.local.up import DEFAULT_PORT, alone, port_of, port_of_last_time, require_free
+from dev.home import LocalHome, LocalRunError, simulator
+from dev.processes import LocalProcess, end, uninterrupted
+from dev.up import DEFAULT_PORT, alone, port_of, port_of_last_time, require_free
 
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('x', flush=True); {SLEEP}"

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 import requests
+from dev.home import PROJECT
+from dev.up import BY_ITSELF_VARIABLE, FOLDER_VARIABLE
 
 from tests.airflow.ports import free_port, is_open
 from tests.airflow.processes import children_of, left_of, of_folder
-from tidepool_airflow.local.home import PROJECT
-from tidepool_airflow.local.up import BY_ITSELF_VARIABLE, FOLDER_VARIABLE
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +107,7 @@ def folder() -> Iterator[Path]:
 
 def run_up(folder: Path, port: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tidepool_airflow.local.up"],
+        [sys.executable, "-m", "dev.up"],
         env={**os.environ, FOLDER_VARIABLE: str(folder), "PORT": str(port)},
         capture_output=True,
         text=True,
@@ -141,7 +141,7 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
         assert (folder / "env").stat().st_mode & 0o777 == 0o600
         conn = in_its_shell(folder, "airflow config get-value database sql_alchemy_conn")
         assert conn.startswith("postgresql+psycopg2://")
-        in_its_shell(folder, "python -c 'from tidepool_airflow.ledger import open_ledger; open_ledger()'")
+        in_its_shell(folder, "python -c 'from tidepool_airflow.settings import open_ledger; open_ledger()'")
         assert in_its_shell(folder, "tidepool-ingest sessions --json").strip() == "[]"
 
         # A second one is turned away with one line, and does no harm to the first.

@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from dev.home import simulator_connection
 
 from tests.airflow.conftest import TODAY, World, readings, stage
-from tidepool_airflow.local.connection import simulator_connection
 from tidepool_airflow.operators import TidepoolPrepareOperator
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.sample.checker.check import check
-from tidepool_ingest.simulator import Fault
+from tidepool_simulator import Fault
+from tidepool_simulator.sample import SAMPLE_USERS
+from tidepool_simulator.sample.checker.check import check
 
 LONG_AGO = TODAY - timedelta(days=400)
 

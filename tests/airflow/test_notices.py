@@ -13,10 +13,11 @@ from airflow.sdk.observability import stats
 from sqlalchemy import select
 
 from tests.airflow.conftest import DAG_ID, World, readings, stage
-from tidepool_airflow import metrics, notices
+from tidepool_airflow import observability as metrics
+from tidepool_airflow import settings as notices
 from tidepool_airflow.assets import UPLOADS
-from tidepool_airflow.notices import NoticeError
-from tidepool_ingest.simulator import Fault
+from tidepool_airflow.settings import NoticeError
+from tidepool_simulator import Fault
 
 TOLD: list[dict[str, Any]] = []
 

@@ -18,22 +18,21 @@ from typing import Any
 
 import boto3
 import pytest
+from dev.home import LocalHome
 from upath import UPath
 
 from tests.airflow.celery_stack import store_connection
 from tests.airflow.conftest import readings
 from tests.servers import azure_server, google_server, s3_server
-from tidepool_airflow.local.home import LocalHome
-from tidepool_airflow.staging import staging_root
+from tidepool_airflow.settings import staging_root
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.sample import SAMPLE_USERS
 from tidepool_ingest.staging import storage
-from tidepool_ingest.staging.arrivals import Arrivals
-from tidepool_ingest.staging.batches import find_batches
+from tidepool_ingest.staging.batches import Arrivals, find_batches
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import read_manifest
 from tidepool_ingest.staging.stage import stage
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_simulator.sample import SAMPLE_USERS
 
 pytestmark = pytest.mark.slow
 

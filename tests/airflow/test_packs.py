@@ -10,9 +10,9 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from tests.airflow.conftest import CONTINUOUS_DAG_ID, TODAY, Run, World, readings, stage
 from tidepool_airflow.operators import TidepoolPrepareOperator
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.sample.checker.check import check
-from tidepool_ingest.simulator import Fault
+from tidepool_simulator import Fault
+from tidepool_simulator.sample import SAMPLE_USERS
+from tidepool_simulator.sample.checker.check import check
 
 A_PACK = 3
 

@@ -6,11 +6,17 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from airflow._shared.module_loading.file_discovery import find_path_from_directory
+from dev.home import PROJECT
 
 from tests.airflow.loading import loaded
-from tidepool_airflow.addresses import upload_url, uploads_url
-from tidepool_airflow.links import LINKS, TidepoolDataSetLink, TidepoolQuarantineLink, TidepoolUploadLink
-from tidepool_airflow.local.home import PROJECT
+from tidepool_airflow.links import (
+    LINKS,
+    TidepoolDataSetLink,
+    TidepoolQuarantineLink,
+    TidepoolUploadLink,
+    upload_url,
+    uploads_url,
+)
 
 PLUGINS = PROJECT / "plugins"
 

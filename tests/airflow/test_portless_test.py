@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from tidepool_airflow.portless_connections import PATH, PortlessConnectionTest
+from tidepool_airflow.middleware import CONNECTION_TEST_PATH, PortlessConnectionTest
 
 ASKED = {
     "conn_type": "tidepool",
@@ -40,7 +40,7 @@ def arrived(client: TestClient, path: str, body: bytes) -> str:
     return str(told["body"])
 
 
-@pytest.mark.parametrize("path", [PATH, f"/behind/a/proxy{PATH}"])
+@pytest.mark.parametrize("path", [CONNECTION_TEST_PATH, f"/behind/a/proxy{CONNECTION_TEST_PATH}"])
 def test_port_0_of_a_tidepool_connection_is_none(client: TestClient, path: str) -> None:
     expected = {name: value for name, value in ASKED.items() if name != "port"}
 
@@ -50,12 +50,12 @@ def test_port_0_of_a_tidepool_connection_is_none(client: TestClient, path: str) 
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        (PATH, json.dumps({**ASKED, "port": 8443})),
-        (PATH, json.dumps({**ASKED, "port": None})),
-        (PATH, json.dumps({**ASKED, "conn_type": "postgres"})),
-        (PATH, json.dumps([ASKED])),
-        (PATH, "no json"),
-        (PATH, ""),
+        (CONNECTION_TEST_PATH, json.dumps({**ASKED, "port": 8443})),
+        (CONNECTION_TEST_PATH, json.dumps({**ASKED, "port": None})),
+        (CONNECTION_TEST_PATH, json.dumps({**ASKED, "conn_type": "postgres"})),
+        (CONNECTION_TEST_PATH, json.dumps([ASKED])),
+        (CONNECTION_TEST_PATH, "no json"),
+        (CONNECTION_TEST_PATH, ""),
         ("/api/v2/connections", json.dumps(ASKED)),
     ],
 )

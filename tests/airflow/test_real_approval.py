@@ -9,18 +9,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from dev.components import LocalAirflow
+from dev.home import LocalHome, simulator, simulator_connection
 
 from tests.airflow.conftest import TODAY, readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.airflow.ports import free_port
-from tidepool_airflow.local.airflow_parts import LocalAirflow
-from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.home import LocalHome
-from tidepool_airflow.local.simulator import simulator
 from tidepool_ingest.guards import Decision
 from tidepool_ingest.ledger import What
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.sample.checker.check import check
+from tidepool_simulator.sample import SAMPLE_USERS
+from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dev.components import LocalAirflow
+from dev.home import simulator, simulator_connection
 
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.airflow.ports import free_port
-from tidepool_airflow.local.airflow_parts import LocalAirflow
-from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.simulator import simulator
-from tidepool_ingest.sample.checker.check import check
+from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,11 @@ import pytest
 from upath import UPath
 
 from tests.airflow.conftest import World
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.sample.checker.check import check
+from tidepool_ingest.client import ClientSettings, connect
 from tidepool_ingest.staging.manifest import RecordEdits
 from tidepool_ingest.staging.stage import stage
-from tidepool_ingest.tidepool import ClientSettings, connect
+from tidepool_simulator.sample import SAMPLE_USERS
+from tidepool_simulator.sample.checker.check import check
 
 RECORDS = 8_994
 

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dev.components import LocalAirflow
+from dev.home import simulator, simulator_connection
 
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.airflow.ports import free_port
-from tidepool_airflow import notices
-from tidepool_airflow.local.airflow_parts import LocalAirflow
-from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.simulator import simulator
-from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_airflow import settings as notices
+from tidepool_simulator.sample import SAMPLE_USERS
 
 pytestmark = pytest.mark.slow
 

@@ -12,19 +12,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+from dev.components import PARTS, LocalAirflow
+from dev.home import LocalHome, simulator, simulator_connection
 
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
 from tests.airflow.ports import free_port, is_open
 from tests.airflow.processes import children_of, left_of
-from tidepool_airflow.local.airflow_parts import PARTS, LocalAirflow
-from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.home import LocalHome
-from tidepool_airflow.local.simulator import simulator
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.sample import SAMPLE_USERS, write_sample
-from tidepool_ingest.sample.checker.check import check
-from tidepool_ingest.simulator.accounts import CLIENT_SECRET
+from tidepool_simulator.accounts import CLIENT_SECRET
+from tidepool_simulator.sample import SAMPLE_USERS, write_sample
+from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 

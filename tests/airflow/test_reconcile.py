@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.airflow.conftest import Run, World, readings, stage
-from tidepool_ingest.sample.checker.check import check
-from tidepool_ingest.simulator import Fault
+from tidepool_simulator import Fault
+from tidepool_simulator.sample.checker.check import check
 
 
 def maintain(world: World, **conf: Any) -> Run:

@@ -20,11 +20,7 @@ from tidepool_airflow.operators import (
     TidepoolUploadOperator,
 )
 from tidepool_airflow.retry import LONGEST_WAIT, RETRY_POLICY, TidepoolRetryPolicy
-from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError, LedgerUnavailableError
-from tidepool_ingest.options import OptionsError
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.tidepool import (
+from tidepool_ingest.client import (
     TidepoolAuthenticationError,
     TidepoolBusyError,
     TidepoolConfigurationError,
@@ -32,6 +28,10 @@ from tidepool_ingest.tidepool import (
     TidepoolRejectedError,
     TidepoolUnreachableError,
 )
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError, LedgerUnavailableError
+from tidepool_ingest.options import OptionsError
+from tidepool_ingest.staging.errors import BatchError
 
 
 def decided(error: BaseException, try_number: int = 1) -> Any:

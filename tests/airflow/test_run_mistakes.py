@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from tidepool_airflow.run_mistakes import RunMistakes
+from tidepool_airflow.middleware import RunMistakes
 
 UPLOAD = "/api/v2/dags/tidepool_normal_upload/dagRuns"
 CONTINUOUS = "/api/v2/dags/tidepool_continuous_upload/dagRuns"

@@ -14,9 +14,9 @@ from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunTyp
 from airflow.sdk.bases.operator import BaseOperator
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+from tidepool_airflow.mapping import window_of
 from tidepool_airflow.operators import TidepoolPlanOperator
 from tidepool_airflow.params import upload_params
-from tidepool_airflow.run_window import window_of
 from tidepool_ingest.options import OptionsError
 from tidepool_ingest.window import Window
 

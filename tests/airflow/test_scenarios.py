@@ -20,18 +20,23 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from dev.components import LocalAirflow
+from dev.home import LocalHome, simulator, simulator_connection
+from dev.postgresql import postgresql
 
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
 from tests.airflow.ports import free_port
-from tests.airflow.runs_of_a_day import CHUNK_RECORDS, UPLOAD, RunsOfADay, install, quick, slow_posts
-from tidepool_airflow.local.airflow_parts import LocalAirflow
-from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.home import LocalHome
-from tidepool_airflow.local.postgresql import postgresql
-from tidepool_airflow.local.simulator import simulator
-from tidepool_ingest.sample.checker.check import check
-from tidepool_ingest.simulator import Fault
+from tests.airflow.runs_of_a_day import (
+    CHUNK_RECORDS,
+    UPLOAD,
+    RunsOfADay,
+    install,
+    quick,
+    slow_posts,
+)
+from tidepool_simulator import Fault
+from tidepool_simulator.sample.checker.check import check
 
 RECORDS = 400
 FIRST_DAY = date(2024, 5, 1)

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from dev.home import PROJECT, LocalHome
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from tests.airflow.conftest import DAG_ID, TODAY, World, readings, stage
-from tidepool_airflow.dag_ids import ACTION_DAG
-from tidepool_airflow.local.home import PROJECT, LocalHome
+from tidepool_airflow.links import ACTION_DAG
 from tidepool_ingest.ledger import BatchState, Ledger, Result, Tidied, What
 from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.silence import silent_devices
+from tidepool_ingest.reports.inactive_devices import silent_devices
+from tidepool_simulator.sample import SAMPLE_USERS
 
 PAGE = "/tidepool/uploads"
 OWN = {"sec-fetch-site": "same-origin"}

@@ -14,18 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dev.components import Account, LocalAirflow
+from dev.home import LocalHome, simulator, simulator_connection
+from dev.postgresql import postgresql
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.airflow.ports import free_port
 from tests.conftest import PROJECT
-from tidepool_airflow.local.airflow_parts import Account, LocalAirflow
-from tidepool_airflow.local.connection import simulator_connection
-from tidepool_airflow.local.home import LocalHome
-from tidepool_airflow.local.postgresql import postgresql
-from tidepool_airflow.local.simulator import simulator
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.sessions import Session, sessions
-from tidepool_ingest.sample import write_sample
+from tidepool_ingest.ledger.views import Session, sessions
+from tidepool_simulator.sample import write_sample
 
 CHROMIUM_VARIABLE = "CHROMIUM"
 """Environment variable with the browser's path, where it has none of the usual names."""

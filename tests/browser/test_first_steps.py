@@ -10,9 +10,9 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import ADMIN, CONN_ID, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tests.browser.pages import ConnectionsPage, TriggerForm
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.sample.checker.check import check
-from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
+from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
+from tidepool_simulator.sample import SAMPLE_USERS
+from tidepool_simulator.sample.checker.check import check
 
 RUN_SECONDS = 400
 

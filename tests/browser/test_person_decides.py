@@ -11,7 +11,7 @@ from tests.airflow.conftest import readings, stage
 from tests.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tests.browser.pages import RequiredActions, TriggerForm
 from tests.browser.test_first_steps import RUN_SECONDS, new_run, runs
-from tidepool_ingest.ledger.sessions import Session
+from tidepool_ingest.ledger.views import Session
 
 DEVICE = "to-decide-about"
 

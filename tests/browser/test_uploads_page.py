@@ -9,16 +9,16 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from dev.home import simulator_connection
 from playwright.sync_api import FrameLocator, Page, expect
 
 from tests.airflow.conftest import TODAY, readings, stage
 from tests.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
-from tidepool_airflow.local.connection import simulator_connection
 from tidepool_airflow.uploads_page.html import NOTHING
 from tidepool_ingest.ledger import BatchState, Ledger, Result, Upload, Wanted, What
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.sample import SAMPLE_USERS
-from tidepool_ingest.silence import SilentDevice, silent_devices
+from tidepool_ingest.reports.inactive_devices import SilentDevice, silent_devices
+from tidepool_simulator.sample import SAMPLE_USERS
 
 PAGE = "/tidepool/uploads"
 RUN_SECONDS = 180

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.steps.world import DAY, DEVICE, Record, World, bolus, cbg
-from tidepool_ingest.simulator.accounts import CLIENT_ID
 from tidepool_ingest.upload import ContinuousUpload
+from tidepool_simulator.accounts import CLIENT_ID
 
 CLIENT = "org.example.ingest.continuous"
 """What the world's feeds are called unless a manifest says otherwise."""

@@ -10,9 +10,9 @@ import pytest
 from tests.continuous.feeds import CLIENT, DROP_HASH, NONE, OLDER, ORIGIN, FeedWorld, bolus, cbg
 from tests.steps.world import minute_of, readings
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.simulator import Fault
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.upload import BatchUpload, Feed, FeedError, continuous_data_set, data_set_body
+from tidepool_simulator import Fault
 
 BODY = {
     "dataSetType": "continuous",

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import select
 
 from tests.continuous.feeds import CLIENT, FeedWorld, cbg
-from tidepool_ingest.comparison import Compared, compare_batch
-from tidepool_ingest.erasing import Erasing, UploadAtWorkError
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.ledger.schema import feed_writes, feeds
+from tidepool_ingest.maintenance.erasure import Erasing, UploadAtWorkError
+from tidepool_ingest.reports.dry_run import Compared, compare_batch
 
 
 def origin(number: int) -> dict[str, object]:

@@ -7,12 +7,12 @@ import pytest
 from tests.continuous.feeds import FeedWorld, cbg
 from tests.steps.killing import Killed
 from tests.steps.world import readings
+from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState, DataSetState
+from tidepool_ingest.maintenance.reconcile import Reconciled, Reconciliation
 from tidepool_ingest.options import ReconcileOptions
-from tidepool_ingest.reconcile import Reconciled, Reconciliation
-from tidepool_ingest.simulator import Fault
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.tidepool import TidepoolUnreachableError
+from tidepool_simulator import Fault
 
 
 def reconciled(world: FeedWorld) -> Reconciled:

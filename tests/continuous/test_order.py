@@ -9,9 +9,9 @@ from tests.steps.killing import Killed
 from tests.steps.world import minute_of
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.simulator import Fault
-from tidepool_ingest.simulator.rules import Rule
 from tidepool_ingest.upload.feeds.verify import FeedVerificationError
+from tidepool_simulator import Fault
+from tidepool_simulator.rules import Rule
 
 TOO_HIGH = Rule(type="cbg", pointer="/value", above=20)
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.continuous.feeds import DROP_HASH, NONE, OLDER, ORIGIN, FeedWorld, bolus, cbg
 from tests.steps.world import Record, alarm, minute_of, readings, wizard
-from tidepool_ingest.simulator import Fault
 from tidepool_ingest.upload.feeds.verify import FeedVerificationError
+from tidepool_simulator import Fault
 
 
 def origin(name: str, **more: str) -> dict[str, dict[str, str]]:

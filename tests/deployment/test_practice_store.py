@@ -17,7 +17,7 @@ from tests.deployment.conftest import Compose, settings
 from tests.deployment.test_env_and_manual import shell_block
 from tests.servers import s3_server
 from tidepool_ingest.cli import main
-from tidepool_ingest.sample import SAMPLE_USERS
+from tidepool_simulator.sample import SAMPLE_USERS
 
 ADDRESS = "http://store:5000"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tidepool_ingest.simulator import Answering, Fault, Work
+from tidepool_simulator import Answering, Fault, Work
 
 LATEST_COMMIT = 0.5
 """Seconds, at most, that work is done after its answer was cut; the workers' bound on a doubt is longer."""

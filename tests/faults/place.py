@@ -20,9 +20,9 @@ from tests.faults.feeds import FeedBatchSpec, feed_manifest, feed_records
 from tests.faults.journal import Journal
 from tests.faults.records import STRICTER, device_id, file_name, records_of, spoilt_ones
 from tests.faults.schedule import BatchSpec, Schedule
-from tidepool_ingest.simulator import Fault, Simulator
-from tidepool_ingest.simulator.accounts import Accounts
-from tidepool_ingest.simulator.rules import Rule
+from tidepool_simulator import Fault, Simulator
+from tidepool_simulator.accounts import Accounts
+from tidepool_simulator.rules import Rule
 
 DAY = date(2026, 3, 9)
 USER = "c0ffee4711"

@@ -13,17 +13,17 @@ from typing import TypeVar
 
 from upath import UPath
 
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, TaskOrigin
-from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.tidepool import (
+from tidepool_ingest.client import (
     ClientSettings,
     TidepoolBusyError,
     TidepoolClient,
     TidepoolDataSetClosedError,
     TidepoolUnreachableError,
 )
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, TaskOrigin
+from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload import UploadSummary, UploadWishes, data_set_body
-from tidepool_ingest.upload.timing import Timing
+from tidepool_ingest.upload.guarded_requests import Timing
 
 Result = TypeVar("Result")
 

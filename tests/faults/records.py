@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from tidepool_ingest.simulator.rules import Rule
+from tidepool_simulator.rules import Rule
 
 Record = dict[str, Any]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.faults.catalogue import DOUBTS, FEED_REMOTE, HALF_CLOSES, KILLS, REMOTE, Kind, Local
 from tests.faults.feeds import FeedBatchSpec, feed_batches
-from tidepool_ingest.simulator import Fault
+from tidepool_simulator import Fault
 
 HASH = "org.tidepool.deduplicator.device.deactivate.hash"
 ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"

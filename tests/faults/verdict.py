@@ -13,8 +13,8 @@ from typing import Any
 from tests.faults.place import USER, Place
 from tests.faults.records import CANARY, CANARY_RATE
 from tests.faults.schedule import Schedule
-from tidepool_ingest.sample.checker import check
-from tidepool_ingest.simulator.accounts import CLIENT_SECRET
+from tidepool_simulator.accounts import CLIENT_SECRET
+from tidepool_simulator.sample.checker import check
 
 SECRETS = {
     "a planted value, key, device id or file name": re.compile(CANARY),

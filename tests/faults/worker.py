@@ -15,18 +15,19 @@ from tests.faults.gremlins import Gremlins
 from tests.faults.place import DAY, Place
 from tests.faults.plain_uploader import PlainUpload
 from tests.faults.schedule import LocalFault
+from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, connect, host_of
+from tidepool_ingest.client import settings as client_settings
+from tidepool_ingest.client.transport import Timeouts
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger import Ledger, TaskOrigin, database, slow_downs
+from tidepool_ingest.ledger import Ledger, TaskOrigin, database
+from tidepool_ingest.ledger import client_state as slow_downs
 from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
-from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
-from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
-from tidepool_ingest.tidepool import settings as client_settings
-from tidepool_ingest.tidepool.exchange import Timeouts
 from tidepool_ingest.upload import ContinuousUpload, UploadWishes, upload_of
-from tidepool_ingest.upload.timing import Timing
+from tidepool_ingest.upload.guarded_requests import Timing
 from tidepool_ingest.window import Window
+from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
 
 READ_SECONDS = 0.6
 """Seconds after which a hanging request is given up."""

@@ -4,7 +4,7 @@ import pytest
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import Ledger, Result, What
-from tidepool_ingest.ledger.errors import UnknownActionError
+from tidepool_ingest.ledger.database import UnknownActionError
 
 
 def test_what_somebody_asked_for_is_told_with_what_became_of_it(ledger: Ledger) -> None:

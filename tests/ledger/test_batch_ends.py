@@ -4,7 +4,7 @@ from datetime import date
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.batch_ends import batch_ends
+from tidepool_ingest.ledger.record_counts import batch_ends
 
 FIRST, SECOND, THIRD = date(2026, 1, 1), date(2026, 1, 2), date(2026, 1, 3)
 

@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import BatchState, DataSetState, FoundBatch, Ledger, TaskOrigin
-from tidepool_ingest.ledger.errors import UnknownBatchError
+from tidepool_ingest.ledger.database import UnknownBatchError
 
 
 def test_the_same_content_is_one_batch_wherever_it_lies(ledger: Ledger) -> None:

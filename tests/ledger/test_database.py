@@ -8,9 +8,13 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.database import ledger_url
-from tidepool_ingest.ledger.errors import LedgerConfigurationError, LedgerUnavailableError
-from tidepool_ingest.ledger.migrating import HEAD_REVISION, alembic_config
+from tidepool_ingest.ledger.database import (
+    HEAD_REVISION,
+    LedgerConfigurationError,
+    LedgerUnavailableError,
+    alembic_config,
+    ledger_url,
+)
 from tidepool_ingest.ledger.schema import metadata
 
 

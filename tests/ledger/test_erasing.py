@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import DataSetState, Ledger, Refusal, TaskOrigin, What, lease_of_batch
-from tidepool_ingest.ledger.erasing import Person
+from tidepool_ingest.ledger.retention import Person
 from tidepool_ingest.ledger.schema import batches, leases, metadata
 
 OTHER = "9876543210"

@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import DELETIONS, BatchRow, BatchState, Ledger, origin_digest
-from tidepool_ingest.ledger.migrating import migrate
+from tidepool_ingest.ledger.database import migrate
 
 ONE, TWO, THREE = (origin_digest(name) for name in ("one", "two", "three"))
 

@@ -28,7 +28,14 @@ from tidepool_ingest.ledger import (
     What,
     lease_of_batch,
 )
-from tidepool_ingest.ledger.schema import actions, batches, data_sets, feed_writes, feeds, file_digests
+from tidepool_ingest.ledger.schema import (
+    actions,
+    batches,
+    data_sets,
+    feed_writes,
+    feeds,
+    file_digests,
+)
 from tidepool_ingest.model.deduplicators import deduplicator_named
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from sqlalchemy import event
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import BatchState, Ledger
-from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError
+from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError
 
 
 def test_a_second_taker_is_told_who_long_to_wait(ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import select, update
 
 from tidepool_ingest.ledger import Ledger, ReadManifest
-from tidepool_ingest.ledger.erasing import Person
+from tidepool_ingest.ledger.retention import Person
 from tidepool_ingest.ledger.schema import manifests
 
 READ = ReadManifest(

@@ -23,8 +23,7 @@ from sqlalchemy import (
 )
 
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.database import READING
-from tidepool_ingest.ledger.migrating import alembic_config, current_revision, migrate
+from tidepool_ingest.ledger.database import READING, alembic_config, current_revision, migrate
 
 REVISIONS = [
     script.revision

@@ -20,10 +20,10 @@ from tidepool_ingest.ledger import (
     Wanted,
     lease_of_batch,
 )
-from tidepool_ingest.ledger.batch_ends import batch_ends
-from tidepool_ingest.ledger.migrating import migrate
+from tidepool_ingest.ledger.database import migrate
+from tidepool_ingest.ledger.record_counts import batch_ends
 from tidepool_ingest.ledger.schema import batches
-from tidepool_ingest.ledger.sessions import sessions
+from tidepool_ingest.ledger.views import sessions
 
 FIRST, SECOND, THIRD = date(2026, 1, 2), date(2026, 1, 3), date(2026, 1, 4)
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import Ledger, Refusal
-from tidepool_ingest.ledger.errors import LeaseLostError
+from tidepool_ingest.ledger.database import LeaseLostError
 
 
 def refusal(ordinal: int, code: str = "value-out-of-range") -> Refusal:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, TaskOrigin
-from tidepool_ingest.ledger.sessions import sessions
+from tidepool_ingest.ledger.views import sessions
 
 
 def begin(ledger: Ledger, batch: int, state: DataSetState, upload_id: str) -> None:

@@ -4,7 +4,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import text
 
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.tokens import LedgerRefreshTokens
+from tidepool_ingest.ledger.client_state import LedgerRefreshTokens
 
 FERNET = Fernet(Fernet.generate_key())
 

@@ -18,7 +18,7 @@ from tidepool_ingest.ledger import (
     Wanted,
 )
 from tidepool_ingest.ledger.schema import batches as batches_table
-from tidepool_ingest.ledger.uploads import needs_a_person
+from tidepool_ingest.ledger.views import needs_a_person
 
 
 def noted(ledger: Ledger, number: int, state: BatchState = BatchState.PLANNED, **values: Any) -> int:

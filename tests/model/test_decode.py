@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from tidepool_ingest.model import STAGED_NOT_JSON, STAGED_NOT_UTF8, NotDecodableError, decode
-from tidepool_ingest.model.decode import FLOAT_DIGITS_MAX, NESTING_MAX, VALUES_MAX, may_hold_huge_integer
+from tidepool_ingest.model.decode import (
+    FLOAT_DIGITS_MAX,
+    NESTING_MAX,
+    VALUES_MAX,
+    may_hold_huge_integer,
+)
 from tidepool_ingest.model.problems import STAGED_TOO_MANY_VALUES
 
 

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.model.codes import EMPTY, EXISTS, LENGTH, NONE_OF_ANY, NOT_ALLOWED, NOT_EXISTS, RANGE, Case
+from tests.model.codes import (
+    EMPTY,
+    EXISTS,
+    LENGTH,
+    NONE_OF_ANY,
+    NOT_ALLOWED,
+    NOT_EXISTS,
+    RANGE,
+    Case,
+)
 from tests.model.examples import GONE, TIME, verdict
 
 CASES: list[Case] = [

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.model.codes import DUPLICATE, EMPTY, EXISTS, LENGTH, NOT_ALLOWED, NOT_EXISTS, RANGE, Case
+from tests.model.codes import (
+    DUPLICATE,
+    EMPTY,
+    EXISTS,
+    LENGTH,
+    NOT_ALLOWED,
+    NOT_EXISTS,
+    RANGE,
+    Case,
+)
 from tests.model.examples import GONE, verdict
 
 CASES: list[Case] = [

@@ -8,7 +8,14 @@ import json
 import pytest
 
 from tests.model.examples import EXAMPLES, example
-from tidepool_ingest.model import STAGED_NOT_JSON, STAGED_NOT_UTF8, Judged, Problem, judge, judge_lines
+from tidepool_ingest.model import (
+    STAGED_NOT_JSON,
+    STAGED_NOT_UTF8,
+    Judged,
+    Problem,
+    judge,
+    judge_lines,
+)
 
 GOOD = json.dumps(example("cbg")).encode()
 

@@ -11,13 +11,24 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tests.steps.world import DAY, DEVICE, NONE, Record, World, alarm, bolus, cbg, minute_of, readings, wizard
+from tests.steps.world import (
+    DAY,
+    DEVICE,
+    NONE,
+    Record,
+    World,
+    alarm,
+    bolus,
+    cbg,
+    minute_of,
+    readings,
+    wizard,
+)
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.specification import fields_of
-from tidepool_ingest.prepare.export import links
-from tidepool_ingest.prepare.export.cleaning import ExportCleaner
-from tidepool_ingest.prepare.export.owned import SERVER_OWNED, SHOWN_ONLY
+from tidepool_ingest.prepare.export import cleaning as links
+from tidepool_ingest.prepare.export.cleaning import SERVER_OWNED, SHOWN_ONLY, ExportCleaner
 from tidepool_ingest.staging.manifest import read_manifest
 from tidepool_ingest.staging.stage import stage
 

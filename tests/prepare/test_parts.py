@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from tidepool_ingest.model import identity_hash, stored_form
-from tidepool_ingest.prepare.cutting import moment_of
-from tidepool_ingest.prepare.filing import file_batch
+from tidepool_ingest.prepare.parts import moment_of
+from tidepool_ingest.prepare.writer import file_batch
 from tidepool_ingest.staged_batch import StagedBatch
 from tidepool_ingest.staging.batches import BatchFolder
-from tidepool_ingest.staging.chunk_plan import PreparedBatch
 from tidepool_ingest.staging.manifest import content_key, read_manifest
-from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 
 USER, DEVICE, DAY = "0123456789", "device-1", date(2026, 3, 5)
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from tidepool_ingest.prepare.places import Places
-from tidepool_ingest.staging.chunk_plan import Chunk, Run
+from tidepool_ingest.prepare.chunking import Places
+from tidepool_ingest.staging.work_area import Chunk, Run
 
 
 def test_places_follow_each_other_over_blocks_and_files() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidepool_ingest.prepare.record_days import RecordDays, utc_day
+from tidepool_ingest.prepare.parts import RecordDays, utc_day
 
 
 def seen(*times: str) -> dict[date, dict[str, int]]:

@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
-from tidepool_ingest.prepare import seen
-from tidepool_ingest.prepare.seen import SeenDigests, digest
+from tidepool_ingest.prepare import digests as seen
+from tidepool_ingest.prepare.digests import SeenDigests, digest
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 
 from tests.steps.world import DEVICE, Record, alarm, cbg, wizard
 from tidepool_ingest.model import decode
-from tidepool_ingest.prepare.contents import content_digest
+from tidepool_ingest.prepare.classify import RecordSorter, Sorted
+from tidepool_ingest.prepare.digests import content_digest
 from tidepool_ingest.prepare.record_checks import RecordChecker
-from tidepool_ingest.prepare.sorting import RecordSorter, Sorted
 
 ID = "0" * 31
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import zstandard
 
-from tidepool_ingest.sample.checker import CheckResult, check
+from tidepool_simulator.sample.checker import CheckResult, check
 
 USER = "5a3c0d0099"
 DEVICE = "Meter-1"

@@ -11,10 +11,10 @@ from upath import UPath
 
 from tests.sample.checker_world import USER, World, smbg
 from tidepool_ingest.model import Problem
-from tidepool_ingest.sample.checker.quarantine import refused_records
-from tidepool_ingest.sample.checker.staged import read_staging
 from tidepool_ingest.staging.manifest import content_key, read_manifest
 from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_simulator.sample.checker.quarantine import refused_records
+from tidepool_simulator.sample.checker.staged import read_staging
 
 
 @pytest.mark.parametrize(

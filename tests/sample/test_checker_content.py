@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tidepool_ingest.sample.checker.content import row_of, rows_of
+from tidepool_simulator.sample.checker.content import row_of, rows_of
 
 CONFORMANCE = Path(__file__).parents[2] / ".." / "shared" / "conformance"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.sample.checker_world import DAY, DEVICE, USER, Record, World, kept, smbg
-from tidepool_ingest.sample.checker.__main__ import main, table
+from tidepool_simulator.sample.checker.__main__ import main, table
 
 READINGS = [smbg(minute) for minute in range(10)]
 

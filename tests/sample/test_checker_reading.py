@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from tests.sample.checker_world import World, kept, smbg
-from tidepool_ingest.sample import checker
+from tidepool_simulator.sample import checker
 
 PLAIN = b"\n".join(json.dumps(smbg(minute)).encode() for minute in range(3))
 
@@ -145,7 +145,7 @@ def test_edits_are_made_by_the_checker_too(tmp_path: Path) -> None:
 
 
 def test_sensor_alerts_are_relabelled() -> None:
-    from tidepool_ingest.sample.checker.edits import edited
+    from tidepool_simulator.sample.checker.staged import edited
 
     alerts = {
         "low": {"enabled": True, "level": 4, "units": "mg/dL"},
@@ -168,5 +168,5 @@ def test_the_checker_shares_no_code_with_what_it_checks() -> None:
                 assert node.level == 0
                 names = [str(node.module)]
             for name in names:
-                own = name.startswith("tidepool_ingest.sample.checker")
+                own = name.startswith("tidepool_simulator.sample.checker")
                 assert own or name.split(".")[0] in {*sys.stdlib_module_names, "zstandard"}, (path.name, name)

@@ -14,12 +14,18 @@ import requests
 from upath import UPath
 
 from tidepool_ingest.model import Problem
-from tidepool_ingest.sample import SampleBatch, SampleSummary, SpoiledAs, practice_accounts, write_sample
-from tidepool_ingest.sample.checker import CheckResult, check
-from tidepool_ingest.sample.checker.files import values_of
-from tidepool_ingest.simulator import Accounts, Simulator
 from tidepool_ingest.staging.manifest import content_key, read_manifest
 from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_simulator import Accounts, Simulator
+from tidepool_simulator.sample import (
+    SampleBatch,
+    SampleSummary,
+    SpoiledAs,
+    practice_accounts,
+    write_sample,
+)
+from tidepool_simulator.sample.checker import CheckResult, check
+from tidepool_simulator.sample.checker.files import values_of
 
 MODEL = "723"
 """The conventional pump: basal, boluses inside wizards, events with status, settings."""

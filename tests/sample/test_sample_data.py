@@ -18,10 +18,16 @@ import pytest
 from upath import UPath
 
 from tidepool_ingest.model import judge
-from tidepool_ingest.sample import SAMPLE_USERS, SampleBatch, SampleSummary, SpoiledAs, write_sample
-from tidepool_ingest.sample.checker.files import values_of
 from tidepool_ingest.staging.batches import find_batches
 from tidepool_ingest.staging.manifest import read_manifest
+from tidepool_simulator.sample import (
+    SAMPLE_USERS,
+    SampleBatch,
+    SampleSummary,
+    SpoiledAs,
+    write_sample,
+)
+from tidepool_simulator.sample.checker.files import values_of
 
 DAY = date(2026, 11, 20)
 """Three weeks after the end of summer time in America, four after that in Europe."""

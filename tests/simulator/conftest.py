@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from tidepool_ingest.simulator import Simulator
+from tidepool_simulator import Simulator
 
 HASH = "org.tidepool.deduplicator.device.deactivate.hash"
 TRUNCATE = "org.tidepool.deduplicator.device.truncate.dataset"

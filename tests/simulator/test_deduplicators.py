@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.simulator.conftest import DROP_HASH, HASH, NONE, ORIGIN, ORIGIN_OLDER, TRUNCATE, Hands
-from tidepool_ingest.simulator import Simulator
+from tidepool_simulator import Simulator
 
 
 def test_hash_hides_older_data_of_the_device_and_deleting_brings_them_back(owner: Hands) -> None:

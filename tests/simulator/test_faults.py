@@ -13,7 +13,7 @@ import requests
 from pydantic import ValidationError
 
 from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, Hands
-from tidepool_ingest.simulator import Answering, Fault, Faults, Simulator, Work
+from tidepool_simulator import Answering, Fault, Faults, Simulator, Work
 
 Try = Callable[[], requests.Response]
 

@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from tests.simulator.conftest import NONE, Hands
-from tidepool_ingest.simulator import Simulator
+from tidepool_simulator import Simulator
 
 
 def test_an_uploader_may_create_post_close_and_delete_its_own(owner: Hands, uploader: Hands) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tidepool_ingest.simulator import Simulator
+from tidepool_simulator import Simulator
 
 
 def test_recorded_exchanges_are_answered_as_recorded(

@@ -8,8 +8,8 @@ import pytest
 import requests
 
 from tests.simulator.conftest import Hands
-from tidepool_ingest.simulator import Simulator
-from tidepool_ingest.simulator.rules import Rule
+from tidepool_simulator import Simulator
+from tidepool_simulator.rules import Rule
 
 
 @pytest.fixture(autouse=True)

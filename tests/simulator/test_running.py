@@ -15,13 +15,13 @@ import pytest
 import requests
 
 from tests.simulator.conftest import HASH, NONE, Hands
-from tidepool_ingest.simulator import Accounts, Fault, Simulator
-from tidepool_ingest.simulator.accounts import AccountError
+from tidepool_simulator import Accounts, Fault, Simulator
+from tidepool_simulator.accounts import AccountError
 
 COMMAND = """
 import sys
 from pathlib import Path
-from tidepool_ingest.simulator import serve
+from tidepool_simulator import serve
 folder = Path(sys.argv[1])
 files = {name: folder / name for name in ("store", "accounts")}
 sys.exit(serve(**files, write_roles=folder / "roles", token_lifetime=5))

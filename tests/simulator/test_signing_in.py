@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from tests.simulator.conftest import Hands
-from tidepool_ingest.simulator import CLIENT_ID, CLIENT_SECRET, PUBLIC_CLIENT_ID, Simulator
-from tidepool_ingest.simulator.accounts import SERVER_NAME, SERVER_SECRET
+from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, PUBLIC_CLIENT_ID, Simulator
+from tidepool_simulator.accounts import SERVER_NAME, SERVER_SECRET
 
 TOKEN = "X-Tidepool-Session-Token"
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, Hands
-from tidepool_ingest.simulator import Simulator
+from tidepool_simulator import Simulator
 
 
 def codes(answer: requests.Response) -> list[str]:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidepool_ingest.simulator.bodies import MalformedError, decode, decode_first
-from tidepool_ingest.simulator.instants import milliseconds_of, utc_of, utc_text
-from tidepool_ingest.simulator.selectors import InvalidSelectorsError, selection_of
+from tidepool_simulator.bodies import MalformedError, decode, decode_first
+from tidepool_simulator.instants import milliseconds_of, utc_of, utc_text
+from tidepool_simulator.selectors import InvalidSelectorsError, selection_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.simulator.conftest import NONE, Hands
-from tidepool_ingest.simulator import Simulator
+from tidepool_simulator import Simulator
 
 
 @pytest.mark.parametrize("prefix", ["", "/dataservices"])

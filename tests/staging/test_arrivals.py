@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 from upath import UPath
 
-from tidepool_ingest.staging.arrivals import Arrivals
+from tidepool_ingest.staging.batches import Arrivals
 from tidepool_ingest.staging.storage import remove_file
 
 USER = "aaaaaaaaaa"

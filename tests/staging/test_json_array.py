@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidepool_ingest.staging import json_array
-from tidepool_ingest.staging.block import (
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.ndjson import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
     EMPTY_ELEMENT,
@@ -16,7 +17,6 @@ from tidepool_ingest.staging.block import (
     TOO_LARGE,
     Block,
 )
-from tidepool_ingest.staging.errors import BatchError
 
 
 def cut(text: bytes, size: int) -> list[bytes]:

@@ -5,7 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidepool_ingest.staging import ndjson
-from tidepool_ingest.staging.block import BLOCK_BYTES, BLOCK_RECORDS, MAX_RECORD_BYTES, TOO_LARGE, Block
+from tidepool_ingest.staging.ndjson import (
+    BLOCK_BYTES,
+    BLOCK_RECORDS,
+    MAX_RECORD_BYTES,
+    TOO_LARGE,
+    Block,
+)
 
 
 def cut(text: bytes, size: int) -> list[bytes]:

@@ -13,9 +13,9 @@ import pytest
 import zstandard
 from upath import UPath
 
-from tidepool_ingest.staging.block import TOO_LARGE
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import FileFormat, StagedFile
+from tidepool_ingest.staging.ndjson import TOO_LARGE
 from tidepool_ingest.staging.records import FileReader, open_file
 
 Put = Callable[[UPath, bytes], UPath]

@@ -13,11 +13,11 @@ from upath import UPath
 
 from tests.staging.test_work_area import KEY, fill
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.staging import sealing
+from tidepool_ingest.staging import encryption as sealing
+from tidepool_ingest.staging.encryption import KEYS_VARIABLE, seal, unseal, unsealed
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.quarantine import QuarantineWriter, rewrite
 from tidepool_ingest.staging.records import FileReader
-from tidepool_ingest.staging.sealing import KEYS_VARIABLE, seal, unseal, unsealed
 from tidepool_ingest.staging.stage import guess_format
 from tidepool_ingest.staging.storage import read_blocks
 from tidepool_ingest.staging.work_area import WorkArea

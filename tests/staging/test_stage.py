@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from upath import UPath
 
-from tidepool_ingest.staging import spool
+from tidepool_ingest.staging import stage as spool
 from tidepool_ingest.staging import stage as stage_module
 from tidepool_ingest.staging.batches import BatchFolder, find_batches
 from tidepool_ingest.staging.errors import BatchError

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from tidepool_ingest.staging.chunk_plan import Chunk, PreparedBatch
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import write_whole
-from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
 
 KEY = "ab" * 32
 

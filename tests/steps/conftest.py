@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from tests.steps.world import World
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.simulator import Simulator
+from tidepool_simulator import Simulator
 
 W = TypeVar("W", bound=World)
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.steps.world import DEVICE, World, cbg, readings
+from tidepool_ingest.client import TidepoolError
 from tidepool_ingest.guards import (
     Decision,
     decision_of,
@@ -20,10 +21,9 @@ from tidepool_ingest.guards import (
 from tidepool_ingest.ledger import BatchState, Result, TaskOrigin, What
 from tidepool_ingest.options import WhenRefused
 from tidepool_ingest.prepare.summary import TooManyRefusedError, question_of
-from tidepool_ingest.simulator import Fault
-from tidepool_ingest.simulator.rules import Rule
-from tidepool_ingest.tidepool import TidepoolError
-from tidepool_ingest.upload.refused import TooManyRefusedByTidepoolError
+from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
+from tidepool_simulator import Fault
+from tidepool_simulator.rules import Rule
 
 RUN = TaskOrigin(dag_id="dag", run_id="run-1")
 CANARY = "a value that nobody may see"

@@ -16,7 +16,7 @@ from tests.steps.world import DAY, DEVICE, NONE, ORIGIN, Outcome, World, reading
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchRow, BatchState
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.staging import compression
+from tidepool_ingest.staging import storage as compression
 from tidepool_ingest.staging.errors import BatchError
 
 LINES = b"".join(json.dumps(record).encode() + b"\n" for record in readings(40))

@@ -13,10 +13,10 @@ import pytest
 from tests.steps.test_reconcile import forget_staged, forget_work_area, reconcile
 from tests.steps.test_resume import Killed, Killer
 from tests.steps.world import World, readings
+from tidepool_ingest.client import BackOff, TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState, DataSetState
-from tidepool_ingest.simulator.faults import Fault
-from tidepool_ingest.tidepool import BackOff, TidepoolUnreachableError
-from tidepool_ingest.upload.opening import chosen_id
+from tidepool_ingest.upload.normal import chosen_id
+from tidepool_simulator.faults import Fault
 
 
 @pytest.fixture(autouse=True)

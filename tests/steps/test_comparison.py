@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from tests.steps.world import DAY, DEVICE, NONE, TRUNCATE, Record, World, alarm, bolus, cbg, readings, wizard
-from tidepool_ingest.comparison import COLUMNS, Compared, Comparisons, compare_batch
-from tidepool_ingest.tidepool import TidepoolPermissionError
+from tests.steps.world import (
+    DAY,
+    DEVICE,
+    NONE,
+    TRUNCATE,
+    Record,
+    World,
+    alarm,
+    bolus,
+    cbg,
+    readings,
+    wizard,
+)
+from tidepool_ingest.client import TidepoolPermissionError
+from tidepool_ingest.reports.dry_run import COLUMNS, Compared, Comparisons, compare_batch
 
 CANARY = "a value that nobody may see"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.steps.world import World, cbg, readings, wizard
-from tidepool_ingest.counts import COLUMNS, counts_of
 from tidepool_ingest.prepare.summary import TooManyRefusedError
+from tidepool_ingest.reports.run import COLUMNS, counts_of
 
 
 def test_records_are_counted_by_type_and_reason(world: World) -> None:

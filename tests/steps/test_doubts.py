@@ -9,11 +9,11 @@ from contextlib import closing
 import pytest
 
 from tests.steps.world import DEVICE, HASH, NONE, ORIGIN, World, readings
+from tidepool_ingest.client import TidepoolBusyError, TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.ledger.errors import LeaseHeldError
+from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.simulator.faults import Fault
-from tidepool_ingest.tidepool import TidepoolBusyError, TidepoolUnreachableError
+from tidepool_simulator.faults import Fault
 
 DOUBT = 0.6
 LATE = 0.3

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-import tidepool_ingest.erasing as erasing_module
+import tidepool_ingest.maintenance.erasure as erasing_module
 from tests.steps.world import DAY, World, cbg, readings
-from tidepool_ingest.erasing import Erasing, UploadAtWorkError
 from tidepool_ingest.ledger import DataSetState, Result, What
 from tidepool_ingest.ledger.schema import batches, file_digests, metadata
+from tidepool_ingest.maintenance.erasure import Erasing, UploadAtWorkError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging import work_area
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.upload.turn import device_lease_name
+from tidepool_ingest.upload.closing import device_lease_name
 from tidepool_ingest.window import Window
 
 NEXT = DAY + timedelta(days=1)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.steps.world import HASH, NONE, ORIGIN, TRUNCATE, World, readings, wizard
-from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState
-from tidepool_ingest.ledger.errors import LeaseHeldError
-from tidepool_ingest.simulator.faults import Fault
-from tidepool_ingest.tidepool import (
+from tidepool_ingest.client import (
     TidepoolAuthenticationError,
     TidepoolBusyError,
     TidepoolUnreachableError,
 )
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger.database import LeaseHeldError
+from tidepool_simulator.faults import Fault
 
 ROWS = 8
 

@@ -7,15 +7,12 @@ from typing import Any
 import pytest
 
 from tests.steps.world import HASH, World, readings, wizard
+from tidepool_ingest.client import TidepoolNotFoundError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
-from tidepool_ingest.simulator.faults import Fault
-from tidepool_ingest.tidepool import (
-    TidepoolNotFoundError,
-    TidepoolUnreachableError,
-)
-from tidepool_ingest.upload import step
-from tidepool_ingest.upload.verify import Comparison, VerificationError
+from tidepool_ingest.upload import normal as step
+from tidepool_ingest.upload.read_back import Comparison, VerificationError
+from tidepool_simulator.faults import Fault
 
 ROWS = 8
 

@@ -11,7 +11,7 @@ import pytest
 from tests.steps.world import DAY, DEVICE, NONE, ORIGIN, TRUNCATE, World, bolus, readings
 from tidepool_ingest.guards import OlderThanUploadedError
 from tidepool_ingest.ledger import BatchState, DataSetState
-from tidepool_ingest.ledger.errors import LeaseHeldError
+from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.window import Window
 
 OLDER = DAY - timedelta(days=1)

@@ -12,12 +12,18 @@ from hypothesis import strategies as st
 
 from tests.steps.rows import row
 from tests.steps.world import DAY, World, readings
+from tidepool_ingest.client.errors import TidepoolConfigurationError
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import BatchRow, BatchState
-from tidepool_ingest.packs import MAX_PACKS, PackStoppedError, PackWork, label_of_pack, packs_of
-from tidepool_ingest.packs.work import FAILURES_IN_A_ROW
-from tidepool_ingest.simulator import Fault
-from tidepool_ingest.tidepool.errors import TidepoolConfigurationError
+from tidepool_ingest.packs import (
+    FAILURES_IN_A_ROW,
+    MAX_PACKS,
+    PackStoppedError,
+    PackWork,
+    label_of_pack,
+    packs_of,
+)
+from tidepool_simulator import Fault
 
 # ---------------------------------------------------------------------- how they are divided
 

@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 
 from tests.steps.world import NONE, ORIGIN, World, readings
+from tidepool_ingest.client import (
+    TidepoolBusyError,
+    TidepoolPermissionError,
+    TidepoolUnreachableError,
+)
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState
-from tidepool_ingest.ledger.slow_downs import SlowDowns
-from tidepool_ingest.simulator.faults import Fault
-from tidepool_ingest.tidepool import TidepoolBusyError, TidepoolPermissionError, TidepoolUnreachableError
-from tidepool_ingest.upload.caution import UploadStoppedError
+from tidepool_ingest.ledger.client_state import SlowDowns
+from tidepool_ingest.upload.guarded_requests import UploadStoppedError
+from tidepool_simulator.faults import Fault
 
 ROWS = 24
 CHUNKS = 12
@@ -229,7 +233,7 @@ def test_a_signal_while_chunks_are_under_way(world: World, monkeypatch: pytest.M
 def test_one_429_slows_down_every_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     first = staged(world, batch="first")
     other = world.ready(readings(ROWS, first=100), batch="other", chunk_records=2, data_set={"deviceId": "x"})
-    monkeypatch.setattr("tidepool_ingest.ledger.slow_downs.FIRST_PAUSE_SECONDS", 1.6)
+    monkeypatch.setattr("tidepool_ingest.ledger.client_state.FIRST_PAUSE_SECONDS", 1.6)
     asked: list[float] = []
     sent: list[float] = []
     note = SlowDowns.note
@@ -258,7 +262,7 @@ def test_one_429_slows_down_every_task(world: World, monkeypatch: pytest.MonkeyP
 def test_a_short_pause_is_waited_for_within_the_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    monkeypatch.setattr("tidepool_ingest.ledger.slow_downs.FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("tidepool_ingest.ledger.client_state.FIRST_PAUSE_SECONDS", 0.05)
     number = staged(world)
     world.simulator.faults.add(Fault.refused(operation, 429, times=2))
 
@@ -269,7 +273,7 @@ def test_a_short_pause_is_waited_for_within_the_attempt(
 
 
 def test_busy_without_end_goes_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidepool_ingest.ledger.slow_downs.FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("tidepool_ingest.ledger.client_state.FIRST_PAUSE_SECONDS", 0.02)
     number = staged(world)
     world.simulator.faults.add(Fault.refused("post", 429, times=None))
 

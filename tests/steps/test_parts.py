@@ -15,21 +15,20 @@ from tests.steps.test_recheck import lose
 from tests.steps.test_reconcile import reconcile
 from tests.steps.test_refused import BAD, TOO_HIGH
 from tests.steps.world import DAY, NONE, ORIGIN, TRUNCATE, World, bolus, cbg
-from tidepool_ingest.comparison import compare_batch
-from tidepool_ingest.counts import counts_of
-from tidepool_ingest.erasing import Erasing
+from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import OlderThanUploadedError, WithdrawnError
 from tidepool_ingest.ledger import BatchRow, BatchState, lease_of_batch
-from tidepool_ingest.report import report_on
-from tidepool_ingest.simulator.faults import Fault
+from tidepool_ingest.maintenance.erasure import Erasing
+from tidepool_ingest.reports.dry_run import compare_batch
+from tidepool_ingest.reports.run import counts_of, report_on
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.tidepool import TidepoolUnreachableError
 from tidepool_ingest.upload import BatchWithdrawal, ChangedSinceError, recheck_of
-from tidepool_ingest.upload.refused import TooManyRefusedByTidepoolError
-from tidepool_ingest.upload.withdrawing import NotWithdrawableError
+from tidepool_ingest.upload.deleting import NotWithdrawableError
+from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
 from tidepool_ingest.window import Window
+from tidepool_simulator.faults import Fault
 
 NEXT = DAY + timedelta(days=1)
 BOTH = Window(DAY, NEXT)
@@ -152,7 +151,7 @@ def test_progress_is_told_part_by_part(world: World, caplog: pytest.LogCaptureFi
 
 def test_the_uploads_page_and_silence_know_one_batch(world: World) -> None:
     from tidepool_ingest.ledger import Wanted
-    from tidepool_ingest.ledger.batch_ends import batch_ends
+    from tidepool_ingest.ledger.record_counts import batch_ends
 
     number = giant(world)
     break_off(world, number, 2)
@@ -425,7 +424,7 @@ def test_what_tidepool_holds_parts_of_is_not_cut_otherwise(
     WorkArea(world.root, world.row(number).content_key).discard()
     with monkeypatch.context() as patch:
         # Rules of another version refuse a record that was accepted before.
-        from tidepool_ingest.prepare import filing
+        from tidepool_ingest.prepare import writer as filing
 
         sorter = filing._sorter
         patch.setattr(filing, "_sorter", lambda batch, editing: _without_first(sorter(batch, editing)))

@@ -12,7 +12,8 @@ from sqlalchemy import event
 from upath import UPath
 
 from tests.steps.world import DAY, World, readings, sha256
-from tidepool_ingest import plan, ready, staged_batch
+from tidepool_ingest import plan, staged_batch
+from tidepool_ingest import plan as ready
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.batches import days_with_batches

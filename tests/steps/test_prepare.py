@@ -14,7 +14,7 @@ from tests.steps.world import DEVICE, NONE, Record, World, alarm, bolus, cbg, re
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.options import CHUNK_BYTES
 from tidepool_ingest.prepare import chunking
-from tidepool_ingest.staging import block
+from tidepool_ingest.staging import ndjson as block
 
 
 def as_line(record: Record) -> bytes:

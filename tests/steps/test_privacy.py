@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.steps.world import Outcome, Record, World, bolus, cbg, readings, wizard
-from tidepool_ingest.report import report_on
-from tidepool_ingest.simulator.faults import Fault
+from tidepool_ingest.reports.run import report_on
+from tidepool_simulator.faults import Fault
 
 DEVICE = "canary-device-serial-4711"
 FILE = "canary-file-Jane-Doe.ndjson"

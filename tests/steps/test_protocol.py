@@ -25,7 +25,7 @@ from tests.steps.killing import Killed, Killer
 from tests.steps.world import HASH, NONE, ORIGIN, World, readings, wizard
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger
-from tidepool_ingest.ledger.errors import LeaseHeldError
+from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.ledger.leases import Lease
 
 KINDS = [kind for kind in REMOTE if "hang" not in kind.name]
@@ -54,7 +54,7 @@ class Protocol(RuleBasedStateMachine):
         self._world = self._stack.enter_context(a_world(folder, empty_ledger(), World))
         self._world.timed(doubt=LATEST_COMMIT + 0.2, lease=1.0, request=0.3, close_turn=5.0, patience=0.2)
         self._patch = self._stack.enter_context(pytest.MonkeyPatch.context())
-        self._patch.setattr("tidepool_ingest.ledger.slow_downs.FIRST_PAUSE_SECONDS", 0.02)
+        self._patch.setattr("tidepool_ingest.ledger.client_state.FIRST_PAUSE_SECONDS", 0.02)
         self._killer = Killer(self._world, self._patch)
         self._batches = 0
         self._runs = 0

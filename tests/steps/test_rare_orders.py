@@ -18,18 +18,18 @@ from tests.steps.test_reconcile import reconcile
 from tests.steps.test_refused import TOO_HIGH, some_bad
 from tests.steps.test_replaces import RIGHT, WRONG, right_one, shown, values_of, wrong_one
 from tests.steps.world import DAY, World, cbg
+from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.guards import InItsPlaceError
-from tidepool_ingest.guards.order import NewerAtCloseError
+from tidepool_ingest.guards.checks import NewerAtCloseError
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.schema import leases
 from tidepool_ingest.model import Problem
 from tidepool_ingest.prepare.record_checks import DEVICE_ID_MISSING, Findings, RecordChecker
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.tidepool import TidepoolUnreachableError
-from tidepool_ingest.upload import timing
-from tidepool_ingest.upload.refused import TooManyRefusedByTidepoolError
+from tidepool_ingest.upload import guarded_requests as timing
+from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
 from tidepool_ingest.window import Window
 
 
@@ -227,7 +227,7 @@ def test_a_request_whose_token_took_too_long_is_not_sent(
 
 def test_the_claims_are_kept_while_a_read_back_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.timed(request=0.3, read_back=0.6, lease=1.0, close_turn=20.0)
-    monkeypatch.setattr("tidepool_ingest.upload.caution.ROWS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr("tidepool_ingest.upload.guarded_requests.ROWS_BETWEEN_LOOKS", 1)
     older = ready(world, [*dose(1, 0), *dose(1, 5)], DAY, "older")
     newer = ready(world, dose(2, 0), DAY, "newer")
     read, began = world.client.read_data, threading.Event()

@@ -12,8 +12,7 @@ import pytest
 from tests.steps.test_recheck import NEXT, double, in_the_store, lose, recheck, verified
 from tests.steps.world import World, cbg, wizard
 from tidepool_ingest.upload import ChangedSinceError
-from tidepool_ingest.upload.shown import Shown
-from tidepool_ingest.upload.windows import A_MILLISECOND, windows_of
+from tidepool_ingest.upload.read_back import A_MILLISECOND, Shown, windows_of
 
 DAYS = {date(2026, 3, day): {"cbg": 200, "bolus": 40} for day in (1, 2, 3, 5, 9)}
 

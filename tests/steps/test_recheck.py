@@ -10,10 +10,21 @@ from typing import Any
 
 import pytest
 
-from tests.steps.world import DAY, DEVICE, NONE, TRUNCATE, World, alarm, bolus, cbg, readings, wizard
+from tests.steps.world import (
+    DAY,
+    DEVICE,
+    NONE,
+    TRUNCATE,
+    World,
+    alarm,
+    bolus,
+    cbg,
+    readings,
+    wizard,
+)
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
-from tidepool_ingest.ledger.errors import LeaseHeldError
+from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.upload import BatchRecheck, ChangedSinceError, Rechecked
 from tidepool_ingest.window import Window
 

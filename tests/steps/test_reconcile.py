@@ -16,16 +16,16 @@ from tests.steps.conftest import a_world
 from tests.steps.test_recheck import double, in_the_store, lose, verified
 from tests.steps.test_resume import CALLS, Killed, Killer
 from tests.steps.world import DAY, DEVICE, World, cbg, readings, wizard
+from tidepool_ingest.client import ClientSettings, TidepoolClient
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.ledger.schema import leases
+from tidepool_ingest.maintenance.cleanup import Keeping
+from tidepool_ingest.maintenance.reconcile import Reconciled, Reconciliation
 from tidepool_ingest.options import ReconcileOptions
-from tidepool_ingest.reconcile import Reconciled, Reconciliation
-from tidepool_ingest.simulator.faults import Fault
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
-from tidepool_ingest.tidying import Keeping
-from tidepool_ingest.upload.caution import UploadStoppedError
+from tidepool_ingest.upload.guarded_requests import UploadStoppedError
+from tidepool_simulator.faults import Fault
 
 ROWS = 7
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.steps.world import DEVICE, ORIGIN, World, alarm, bolus, cbg, minute_of, readings, wizard
+from tidepool_ingest.client import TidepoolRejectedError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
-from tidepool_ingest.simulator.faults import Fault
-from tidepool_ingest.simulator.rules import Rule
-from tidepool_ingest.tidepool import TidepoolRejectedError, TidepoolUnreachableError
-from tidepool_ingest.upload.refused import TooManyRefusedByTidepoolError
+from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
+from tidepool_simulator.faults import Fault
+from tidepool_simulator.rules import Rule
 
 TOO_HIGH = Rule(type="cbg", pointer="/value", above=20)
 BAD = 22.5

@@ -9,12 +9,12 @@ import pytest
 
 from tests.steps.test_resume import Killed, Killer
 from tests.steps.world import DAY, DEVICE, NONE, World, cbg
+from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
-from tidepool_ingest.ledger.errors import LeaseHeldError
-from tidepool_ingest.simulator.faults import Fault
-from tidepool_ingest.tidepool import TidepoolUnreachableError
+from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.window import Window
+from tidepool_simulator.faults import Fault
 
 OLDER = DAY - timedelta(days=1)
 WRONG, RIGHT = [5.0, 6.0, 7.0], [5.5, 6.5, 7.5]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.steps.rows import row
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.report import BATCHES_TOLD, Report
+from tidepool_ingest.reports.run import BATCHES_TOLD, Report
 
 
 def test_few_batches_have_a_line_each() -> None:

@@ -10,25 +10,31 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tidepool_ingest.ledger import BatchRow, BatchState, FeedRow, FoundBatch, KnownBatch, ReadManifest
-from tidepool_ingest.ledger.sessions import Session
+from tidepool_ingest.ledger import (
+    BatchRow,
+    BatchState,
+    FeedRow,
+    FoundBatch,
+    KnownBatch,
+    ReadManifest,
+)
+from tidepool_ingest.ledger.views import Session
 from tidepool_ingest.model import Judged
 from tidepool_ingest.model.glucose import GlucoseReading
 from tidepool_ingest.model.origins import Origin
 from tidepool_ingest.model.parsing import Parsed
-from tidepool_ingest.prepare.export.links import LinkKey
+from tidepool_ingest.prepare.classify import Sorted, SortedBlock
+from tidepool_ingest.prepare.export.cleaning import LinkKey
 from tidepool_ingest.prepare.feeds.origins import Originated
-from tidepool_ingest.prepare.sorting import Sorted, SortedBlock
 from tidepool_ingest.staging.batches import BatchFolder
-from tidepool_ingest.staging.block import Block
-from tidepool_ingest.staging.manifest import Manifest, RecordEdits
-from tidepool_ingest.staging.manifest_feed import Deletion
+from tidepool_ingest.staging.manifest import Deletion, Manifest, RecordEdits
+from tidepool_ingest.staging.ndjson import Block
 from tidepool_ingest.staging.splice import Cut
-from tidepool_ingest.staging.spool import Output
-from tidepool_ingest.upload.feeds.contents import ExpectedRow, FeedContents, SentRecord
-from tidepool_ingest.upload.feeds.keeper import Feed
-from tidepool_ingest.upload.identify import Identified
-from tidepool_ingest.upload.ways import Load
+from tidepool_ingest.staging.stage import Output
+from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedContents, SentRecord
+from tidepool_ingest.upload.feeds.resolver import Feed
+from tidepool_ingest.upload.record_ids import Identified
+from tidepool_ingest.upload.sending import Load
 
 CANARY = "canary"
 LINE = b'{"value": "canary"}'

@@ -12,7 +12,7 @@ from tests.steps.conftest import a_world
 from tests.steps.killing import Killed, Killer
 from tests.steps.world import HASH, NONE, ORIGIN, TRUNCATE, World, readings, wizard
 from tidepool_ingest.ledger import BatchState, DataSetState
-from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError
+from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError
 
 
 @pytest.fixture(scope="module")

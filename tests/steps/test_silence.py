@@ -12,7 +12,7 @@ import pytest
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.silence import DEVICES_NAMED, silence_summary, silent_devices
+from tidepool_ingest.reports.inactive_devices import DEVICES_NAMED, silence_summary, silent_devices
 
 TODAY = date(2026, 3, 31)
 USER, DEVICE = "0123456789", "device-1"

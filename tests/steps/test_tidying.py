@@ -26,11 +26,18 @@ from tidepool_ingest.ledger import (
     Tidied,
     lease_of_batch,
 )
-from tidepool_ingest.ledger.schema import batches, chunks, data_sets, file_digests, manifests, refusals
+from tidepool_ingest.ledger.schema import (
+    batches,
+    chunks,
+    data_sets,
+    file_digests,
+    manifests,
+    refusals,
+)
+from tidepool_ingest.maintenance.cleanup import Keeping, Tidying
 from tidepool_ingest.prepare import ensure_prepared
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.tidying import Keeping, Tidying
 
 REFUSED = cbg(50, 99)
 BOTH = {"max_quarantined_percent": 100}

@@ -10,21 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.steps.world import (
-    HASH,
-    NONE,
-    ORIGIN,
-    TRUNCATE,
-    World,
-    readings,
-    wizard,
-)
+from tests.steps.world import HASH, NONE, ORIGIN, TRUNCATE, World, readings, wizard
+from tidepool_ingest.client import TidepoolPermissionError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, TaskOrigin
-from tidepool_ingest.ledger.errors import LeaseHeldError
+from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.tidepool import TidepoolPermissionError
 
 INJECTED = re.compile(rb',"id":"[0-9a-f]{32}"')
 

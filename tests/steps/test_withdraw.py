@@ -7,15 +7,15 @@ from datetime import timedelta
 import pytest
 
 from tests.steps.world import DAY, World, readings
+from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.guards import WithdrawnError
 from tidepool_ingest.ledger import BatchState, DataSetState, Wanted, lease_of_batch
-from tidepool_ingest.ledger.errors import LeaseHeldError
-from tidepool_ingest.simulator import Fault
-from tidepool_ingest.tidepool import TidepoolUnreachableError
+from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.upload import BatchWithdrawal
-from tidepool_ingest.upload.turn import device_lease_name
-from tidepool_ingest.upload.withdrawing import NotWithdrawableError
+from tidepool_ingest.upload.closing import device_lease_name
+from tidepool_ingest.upload.deleting import NotWithdrawableError
 from tidepool_ingest.window import Window
+from tidepool_simulator import Fault
 
 NEXT = DAY + timedelta(days=1)
 BOTH = Window(DAY, NEXT)

@@ -19,24 +19,23 @@ from requests.adapters import HTTPAdapter
 from sqlalchemy import update
 from upath import UPath
 
+from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, connect, host_of
+from tidepool_ingest.client.transport import new_session
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
-from tidepool_ingest.ledger.errors import LeaseHeldError
+from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.ledger.schema import slow_downs
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import Plan, plan_run
 from tidepool_ingest.prepare import PrepareSummary, prepare_batch
-from tidepool_ingest.sample.checker import CheckResult, check
-from tidepool_ingest.simulator import Simulator
-from tidepool_ingest.simulator.accounts import CLIENT_ID, CLIENT_SECRET
-from tidepool_ingest.staging.chunk_plan import PreparedBatch
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.tidepool import BackOff, ClientSettings, TidepoolClient, connect, host_of
-from tidepool_ingest.tidepool.transport import new_session
+from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.upload import Upload, UploadSummary, UploadWishes, upload_of
-from tidepool_ingest.upload.timing import Timing
+from tidepool_ingest.upload.guarded_requests import Timing
 from tidepool_ingest.window import Window
+from tidepool_simulator import Simulator
+from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
+from tidepool_simulator.sample.checker import CheckResult, check
 
 Record = dict[str, Any]
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import getpass
 
-from tidepool_ingest.cli.arguments import place, user
-from tidepool_ingest.cli.errors import CommandError
-from tidepool_ingest.cli.ledger import NO_LEDGER, add_ledger, opened
-from tidepool_ingest.cli.root import add_root
-from tidepool_ingest.cli.table import table
-from tidepool_ingest.erasing import Erasing, Found
+from tidepool_ingest.cli.arguments import (
+    NO_LEDGER,
+    CommandError,
+    add_ledger,
+    add_root,
+    opened,
+    place,
+    table,
+    user,
+)
+from tidepool_ingest.maintenance.erasure import Erasing, Found
 from tidepool_ingest.privacy import short_hash
 
 COLUMNS = ("Tidepool", "data set", "state")

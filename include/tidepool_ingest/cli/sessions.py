@@ -9,11 +9,9 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from tidepool_ingest.cli.arguments import count
-from tidepool_ingest.cli.ledger import NO_LEDGER, add_ledger, opened
-from tidepool_ingest.cli.table import table
+from tidepool_ingest.cli.arguments import NO_LEDGER, add_ledger, count, opened, table
 from tidepool_ingest.ledger import BatchState, Ledger
-from tidepool_ingest.ledger.sessions import Session, sessions
+from tidepool_ingest.ledger.views import Session, sessions
 from tidepool_ingest.privacy import short_hash
 
 SESSIONS_SHOWN = 100

@@ -7,10 +7,7 @@ import errno
 import sqlite3
 from pathlib import Path
 
-from tidepool_ingest.cli.arguments import port, seconds
-from tidepool_ingest.cli.errors import CommandError
-from tidepool_ingest.simulator import serve
-from tidepool_ingest.simulator.accounts import AccountError
+from tidepool_ingest.cli.arguments import CommandError, port, seconds
 
 _TAKEN = (errno.EADDRINUSE, errno.EACCES)
 
@@ -55,6 +52,10 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until the process is told to stop."""
+    # Here, for no other command has to load a server.
+    from tidepool_simulator import serve
+    from tidepool_simulator.accounts import AccountError
+
     if options.write_roles and not options.write_roles.parent.is_dir():
         raise CommandError("The folder of --write-roles does not exist.", "Make it, or name another file.")
     try:

@@ -7,9 +7,7 @@ from typing import Any, NoReturn, get_args
 
 from pydantic import ValidationError
 
-from tidepool_ingest.cli.arguments import day, place
-from tidepool_ingest.cli.data_file import reading_data_file
-from tidepool_ingest.cli.root import add_root
+from tidepool_ingest.cli.arguments import add_root, day, place, reading_data_file
 from tidepool_ingest.model import judge_data_set, masked_pointer
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.staging.errors import BatchError
@@ -17,10 +15,11 @@ from tidepool_ingest.staging.manifest import (
     DEFAULT_DEDUPLICATOR,
     DataFormat,
     RecordEdits,
+    StrictJsonError,
     read_manifest,
+    strict_json,
 )
 from tidepool_ingest.staging.stage import stage
-from tidepool_ingest.staging.strict_json import StrictJsonError, strict_json
 
 
 def describe(command: argparse.ArgumentParser) -> None:

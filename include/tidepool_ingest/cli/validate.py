@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
 
 from upath import UPath
 
-from tidepool_ingest.cli.arguments import place
-from tidepool_ingest.cli.data_file import reading_data_file
-from tidepool_ingest.cli.errors import CommandError
-from tidepool_ingest.cli.tally import Tally
-from tidepool_ingest.cli.verdicts import print_verdicts
-from tidepool_ingest.prepare.checks import checked_data_set
+from tidepool_ingest.cli.arguments import CommandError, place, reading_data_file, table
+from tidepool_ingest.model import (
+    JSON_MALFORMED,
+    STAGED_NOT_JSON,
+    STAGED_NOT_UTF8,
+    Judged,
+    Problem,
+    judge_lines,
+    masked_pointer,
+    type_of,
+)
+from tidepool_ingest.prepare.classify import RecordSorter, Sorted
 from tidepool_ingest.prepare.editing import Editing
-from tidepool_ingest.prepare.glucose_guard import GlucoseUnitsError
+from tidepool_ingest.prepare.glucose_guard import GlucoseGuard, GlucoseUnitsError
 from tidepool_ingest.prepare.record_checks import RecordChecker
+from tidepool_ingest.prepare.step import checked_data_set
 from tidepool_ingest.staged_batch import named
 from tidepool_ingest.staging.batches import BatchFolder
-from tidepool_ingest.staging.block import Block
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
     MANIFEST_NAME,
@@ -30,9 +39,131 @@ from tidepool_ingest.staging.manifest import (
     Manifest,
     read_manifest,
 )
+from tidepool_ingest.staging.ndjson import EMPTY_ELEMENT, Block
 from tidepool_ingest.staging.records import FileReader, open_file
 from tidepool_ingest.staging.stage import guess_format
 from tidepool_ingest.staging.storage import filesystem, local_path, reading
+
+_MALFORMED = (Problem(JSON_MALFORMED, ""),)
+
+
+def print_verdicts(blocks: Iterable[Block]) -> int:
+    """Print one line a record: ``{"index","accepted","errors":[{"code","pointer"}]}``.
+
+    Pointers are printed in full. A record too large to be held (``staged-too-large``) is the only one that
+    gets a code of our own: the Platform's verdict on it is not known.
+
+    :param blocks: the records in order.
+    :return: how many are refused.
+    """
+    index = refused = 0
+    for block in blocks:
+        lines = []
+        for problems in _verdicts(block):
+            if problems:
+                refused += 1
+                errors = json.dumps([problem._asdict() for problem in problems], separators=(",", ":"))
+                lines.append(f'{{"index":{index},"accepted":false,"errors":{errors}}}\n')
+            else:
+                lines.append(f'{{"index":{index},"accepted":true,"errors":[]}}\n')
+            index += 1
+        sys.stdout.write("".join(lines))
+    return refused
+
+
+def _verdicts(block: Block) -> Iterator[tuple[Problem, ...]]:
+    for line, judged in zip(block.lines, judge_lines(block.lines), strict=True):
+        yield _as_platform(line, judged) if judged.problems else judged.problems
+    for _position, code in block.refused:
+        yield _MALFORMED if code == EMPTY_ELEMENT else (Problem(code, ""),)
+
+
+def _as_platform(line: bytes, judged: Judged) -> tuple[Problem, ...]:
+    """Return the Platform's verdict on a line that may have one of our own codes."""
+    codes = {code for code, _pointer in judged.problems}
+    if STAGED_NOT_UTF8 in codes:
+        # The Platform reads U+FFFD in place of each bad byte.
+        read = line.decode(errors="replace").encode()
+        return _as_platform(read, judge_lines([read])[0])
+    return _MALFORMED if STAGED_NOT_JSON in codes else judged.problems
+
+
+REASONS_SHOWN = 50
+"""Most rows of reasons; a record with a long array can have one for each element."""
+
+Reason = tuple[str, str, str]
+"""Type of a record, code, and the field it is about."""
+
+
+class Tally:
+    """Counts what becomes of records; no value of theirs is kept."""
+
+    def __init__(self) -> None:
+        self.accepted: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.reasons: Counter[Reason] = Counter()
+        self.warnings: Counter[Reason] = Counter()
+        self.identical = 0
+        self.guard = GlucoseGuard()
+
+    def take(self, blocks: Iterable[Block], checker: RecordChecker) -> None:
+        """Judge and count records.
+
+        :param blocks: the records in order, as they would be uploaded.
+        :param checker: what is looked at beyond the Platform's own verdict.
+        """
+        with RecordSorter(checker) as sorter:
+            for block in blocks:
+                for record in sorter.sort(block.lines):
+                    self._count(record)
+                for _position, code in block.refused:
+                    self._count(Sorted(b"", None, (Problem(code, ""),)))
+
+    def _count(self, record: Sorted) -> None:
+        kind = type_of(record.datum)
+        if record.problems or record.datum is None:
+            self.refused[kind] += 1
+            self.reasons.update(_reasons(kind, record.problems))
+        elif record.identical:
+            self.identical += 1
+        else:
+            self.accepted[kind] += 1
+            self.guard.see([record.datum])
+            if record.warnings:
+                self.warnings.update(_reasons(kind, record.warnings))
+
+    def show(self, edits: Mapping[str, int] | None = None) -> None:
+        """Print the tables and the sum.
+
+        :param edits: records changed as the manifest asks, by field.
+        """
+        kinds = sorted({*self.accepted, *self.refused})
+        rows = [(kind, self.accepted[kind], self.refused[kind]) for kind in kinds]
+        print(table(("type", "accepted", "refused"), rows), end="\n\n")
+        _show_reasons("refused for", self.reasons)
+        _show_reasons("accepted, but", self.warnings)
+        if edits:
+            print(table(("edited field", "records"), sorted(edits.items())), end="\n\n")
+        accepted, refused = self.accepted.total(), self.refused.total()
+        identical = f", {self.identical} identical to another one" if self.identical else ""
+        total = accepted + refused + self.identical
+        print(f"{total} records: {accepted} accepted, {refused} refused{identical}")
+
+
+def _reasons(kind: str, problems: Iterable[Problem]) -> set[Reason]:
+    return {(kind, code, masked_pointer(pointer)) for code, pointer in problems}
+
+
+def _show_reasons(heading: str, reasons: Counter[Reason]) -> None:
+    if not reasons:
+        return
+    ordered = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
+    rows = [(*reason, records) for reason, records in ordered[:REASONS_SHOWN]]
+    print(table(("type", heading, "field", "records"), rows))
+    if more := len(ordered) - len(rows):
+        print(f"... and {more} more such rows; --verdicts tells all of each record")
+    print()
+
 
 REFUSED = 1
 """Exit code when at least one record is refused."""

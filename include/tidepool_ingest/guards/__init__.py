@@ -13,13 +13,23 @@ from tidepool_ingest.guards.approval import (
     percent_allowed,
     waits_for_person,
 )
-from tidepool_ingest.guards.as_sent import PreparedOtherwiseError, is_as_sent
-from tidepool_ingest.guards.held import HeldError
-from tidepool_ingest.guards.in_its_place import InItsPlaceError, check_not_in_its_place
-from tidepool_ingest.guards.opt_ins import DoublingError, TruncateError, check_doubling, check_truncate
-from tidepool_ingest.guards.order import OlderThanUploadedError, check_order, compares_days
-from tidepool_ingest.guards.replacing import replaced_by
-from tidepool_ingest.guards.withdrawn import WithdrawnError, check_not_withdrawn
+from tidepool_ingest.guards.checks import (
+    DoublingError,
+    HeldError,
+    InItsPlaceError,
+    OlderThanUploadedError,
+    PreparedOtherwiseError,
+    TruncateError,
+    WithdrawnError,
+    check_doubling,
+    check_not_in_its_place,
+    check_not_withdrawn,
+    check_order,
+    check_truncate,
+    compares_days,
+    is_as_sent,
+    replaced_by,
+)
 
 __all__ = [
     "TOO_MANY_REFUSED",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from tidepool_ingest.guards.held import HeldError
+from tidepool_ingest.guards.checks import HeldError
 from tidepool_ingest.ledger import REJECTED, BatchRow, BatchState, Ledger, Result, TaskOrigin, What
 
 TOO_MANY_REFUSED = "too-many-refused"

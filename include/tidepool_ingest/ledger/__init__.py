@@ -6,23 +6,17 @@ It is the one place that a retry, a cleared task, a backfill or a second run res
 from __future__ import annotations
 
 from tidepool_ingest.ledger.actions import ActionRow, Actions, Result, What
-from tidepool_ingest.ledger.batch_days import BatchDays
-from tidepool_ingest.ledger.batch_rows import BatchRow, FoundBatch, KnownBatch
-from tidepool_ingest.ledger.batches import Batches
+from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch, KnownBatch
+from tidepool_ingest.ledger.caches import FileDigests, Manifests, ReadManifest
+from tidepool_ingest.ledger.client_state import SlowDowns
 from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.database import Database, migrate
 from tidepool_ingest.ledger.devices import Devices
-from tidepool_ingest.ledger.feed_writes import DELETIONS, FeedWrites, origin_digest
-from tidepool_ingest.ledger.feeds import FeedRow, Feeds
-from tidepool_ingest.ledger.file_digests import FileDigests
+from tidepool_ingest.ledger.feeds import DELETIONS, FeedRow, Feeds, FeedWrites, origin_digest
 from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
-from tidepool_ingest.ledger.manifests import Manifests, ReadManifest
-from tidepool_ingest.ledger.migrating import migrate
 from tidepool_ingest.ledger.parts import FoundPart, Parts
-from tidepool_ingest.ledger.quarantine_reasons import QuarantineReasons
-from tidepool_ingest.ledger.refusals import Refusal, Refusals
+from tidepool_ingest.ledger.record_counts import BatchDays, QuarantineReasons, Refusal, Refusals
 from tidepool_ingest.ledger.retention import Retention
-from tidepool_ingest.ledger.slow_downs import SlowDowns
 from tidepool_ingest.ledger.states import (
     GIVEN_UP,
     IN_ITS_PLACE,
@@ -32,8 +26,7 @@ from tidepool_ingest.ledger.states import (
     DataSetState,
     Tidied,
 )
-from tidepool_ingest.ledger.unfinished import Unfinished
-from tidepool_ingest.ledger.uploads import Upload, Uploads, Wanted
+from tidepool_ingest.ledger.views import Unfinished, Upload, Uploads, Wanted
 
 __all__ = [
     "DELETIONS",

@@ -9,8 +9,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from tidepool_ingest.ledger.database import Database
-from tidepool_ingest.ledger.errors import UnknownActionError
+from tidepool_ingest.ledger.database import Database, UnknownActionError
 from tidepool_ingest.ledger.schema import actions, batches
 
 

@@ -1,19 +1,117 @@
-"""The ledger's database: how it is reached."""
+"""The ledger's database: how it is reached.
+
+How the ledger's schema is brought up to date.
+
+Alembic is imported only when there is something to migrate: each task looks whether there is.
+"""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Column, Connection, Engine, create_engine, event, func, inspect, make_url, select, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tidepool_ingest.ledger.errors import LedgerConfigurationError, LedgerUnavailableError
+from tidepool_ingest.errors import Disposition, IngestError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+
+class LedgerConfigurationError(IngestError):
+    """The ledger's address, or what it needs to keep a secret, is not usable."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy=remedy, code="ledger-configuration")
+
+
+class LedgerUnavailableError(IngestError):
+    """The ledger's database does not answer, or stays locked by somebody else.
+
+    :param cause: the class name of the driver's error; its text may quote what was written.
+    """
+
+    disposition: Disposition = Disposition.RETRIABLE
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"The ledger's database does not answer ({cause}).",
+            remedy="Nothing is lost: the attempt goes on from the ledger once the database is back. "
+            "Check the connection `tidepool_ledger`.",
+            code="ledger-unavailable",
+        )
+
+
+class UnknownBatchError(IngestError):
+    """The ledger has no batch of that number: it was made with another ledger, or was erased."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__(
+            f"The ledger has no batch {batch}.",
+            remedy="Check that all tasks use the same ledger connection, and clear the task `plan` of this "
+            "run as well, so that the batch is found and noted again.",
+            code="batch-unknown",
+        )
+        self.batch = batch
+
+
+class UnknownActionError(IngestError):
+    """The ledger has no note of that number of what somebody asked for."""
+
+    def __init__(self, action: int) -> None:
+        super().__init__(
+            f"The ledger knows nothing of an action {action}.",
+            remedy="Ask for it on the page of uploads, which notes it first.",
+            code="action-unknown",
+        )
+
+
+class LeaseHeldError(IngestError):
+    """Somebody else is at work on the same batch or device.
+
+    :param name: the lease's name: a kind and a short hash.
+    :param seconds: how long until it can be taken over at the latest, unless its holder renews it.
+    """
+
+    disposition: Disposition = Disposition.RETRIABLE
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(
+            f"Another task is at work on {name}.",
+            remedy="Nothing to do: this task tries again. If the other one has died, its claim ends within "
+            f"{seconds:.0f} s.",
+            code="lease-held",
+        )
+        self.name = name
+        self.retry_after = seconds
+
+
+class LeaseLostError(IngestError):
+    """The task was silent for too long, and another one has taken its work over."""
+
+    disposition: Disposition = Disposition.RETRIABLE
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"This task's claim on {name} has ended, and another task may have taken it over.",
+            remedy="Nothing to do: the other task goes on from the ledger, or this one when it tries again.",
+            code="lease-lost",
+        )
+        self.name = name
+
 
 T = TypeVar("T")
 
@@ -151,3 +249,85 @@ def unavailable_named() -> Iterator[None]:
         ) from None
     except PoolTimeoutError as error:
         raise LedgerUnavailableError(type(error).__name__) from None
+
+
+HEAD_REVISION = "0011"
+"""The newest revision in ``migrations/versions``; a test holds it against Alembic's own finding."""
+
+MIGRATION_LOCK = 0x71DE_9001
+"""PostgreSQL advisory lock: one process migrates at a time."""
+
+
+def migrate(engine: Engine, revision: str = HEAD_REVISION) -> None:
+    """Bring the schema to a revision; do nothing when it is there already.
+
+    Safe when many processes start at once: they take turns.
+
+    :param engine: the ledger's engine.
+    :param revision: a revision of ``migrations/versions``, or ``base`` for an empty database; an older one
+        migrates back.
+    """
+    if current_revision(engine) == revision:
+        return
+    from alembic import command
+    from alembic.runtime.migration import MigrationContext
+
+    config = alembic_config()
+    with _quietly(), engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        here = MigrationContext.configure(connection).get_current_revision()
+        if here is not None and _is_older(revision, here, config):
+            command.downgrade(config, revision)
+        elif revision != "base":
+            command.upgrade(config, revision)
+
+
+def current_revision(engine: Engine) -> str | None:
+    """Return the revision the database is at, ``None`` for an empty one."""
+    with unavailable_named(), engine.connect().execution_options(**{READING: True}) as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return revision
+
+
+def alembic_config() -> Config:
+    """Return Alembic's configuration for the ledger's own migrations."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _is_older(revision: str, than: str, config: Config) -> bool:
+    from alembic.script import ScriptDirectory
+
+    earlier = {one.revision for one in ScriptDirectory.from_config(config).iterate_revisions(than, "base")}
+    return revision == "base" or revision in earlier - {than}
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep Alembic's own account of each step out of the tasks' logs."""
+    logger = logging.getLogger("alembic.runtime.migration")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def distinct(connection: Connection, column: Column[Any]) -> list[Any]:
+    """Return the values of a column in their order, the empty one left out.
+
+    :param connection: a transaction.
+    :param column: the first one of an index.
+    """
+    walk = select(func.min(column).label("value")).cte("walk", recursive=True)
+    following = select(func.min(column)).where(column > walk.c.value).scalar_subquery()
+    walk = walk.union_all(select(following).where(walk.c.value.is_not(None)))
+    return list(connection.scalars(select(walk.c.value).where(walk.c.value.is_not(None))))

@@ -7,11 +7,10 @@ from datetime import UTC, date, datetime
 
 from sqlalchemy import ColumnElement, and_, exists, func, select
 
-from tidepool_ingest.ledger.batch_days import Days
-from tidepool_ingest.ledger.batch_rows import BatchRow
+from tidepool_ingest.ledger.batches import WHOLE, BatchRow
 from tidepool_ingest.ledger.database import Database, portions
 from tidepool_ingest.ledger.leases import lease_of_batch
-from tidepool_ingest.ledger.part_rows import WHOLE
+from tidepool_ingest.ledger.record_counts import Days
 from tidepool_ingest.ledger.schema import batch_days, batches, data_sets, leases
 from tidepool_ingest.ledger.states import ENDED, BatchState, DataSetState
 

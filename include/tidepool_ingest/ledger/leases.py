@@ -17,8 +17,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tidepool_ingest.ledger.database import Database
-from tidepool_ingest.ledger.errors import LeaseHeldError, LeaseLostError
+from tidepool_ingest.ledger.database import Database, LeaseHeldError, LeaseLostError
 from tidepool_ingest.ledger.schema import leases
 
 NAMES_A_QUERY = 500

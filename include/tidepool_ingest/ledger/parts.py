@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from tidepool_ingest.ledger.batch_rows import BatchRow, batch_row
+from tidepool_ingest.ledger.batches import BatchRow, batch_row, part_label
 from tidepool_ingest.ledger.database import Database, once_more_if_met, portions
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.part_rows import part_label
 from tidepool_ingest.ledger.schema import batches, refusals
 from tidepool_ingest.ledger.states import ENDED, BatchState
 

@@ -24,10 +24,19 @@ from tidepool_ingest.model.glucose import (
     to_mmol_per_l,
 )
 from tidepool_ingest.model.identity import NoIdentityError, identity_fields, identity_hash
-from tidepool_ingest.model.pointers import masked_pointer
-from tidepool_ingest.model.problems import JSON_MALFORMED, STAGED_NOT_JSON, STAGED_NOT_UTF8, Problem
-from tidepool_ingest.model.stored import EMBEDDING_TYPES, NotAcceptedError, embedded_data, stored_form
-from tidepool_ingest.model.verdict import Judged, judge, judge_lines, judge_many
+from tidepool_ingest.model.problems import (
+    JSON_MALFORMED,
+    STAGED_NOT_JSON,
+    STAGED_NOT_UTF8,
+    Problem,
+)
+from tidepool_ingest.model.stored import (
+    EMBEDDING_TYPES,
+    NotAcceptedError,
+    embedded_data,
+    stored_form,
+)
+from tidepool_ingest.model.verdict import Judged, judge, judge_lines, judge_many, masked_pointer
 
 __all__ = [
     "DEDUPLICATORS",

@@ -9,7 +9,12 @@ from annotated_types import Interval
 from tidepool_ingest.model.base import METERS_PER_FOOT, Datum, Name
 from tidepool_ingest.model.conditions import ByUnits, When
 from tidepool_ingest.model.fields import Range, Record
-from tidepool_ingest.model.measures import ENERGY_RANGES, DurationUnits, EnergyUnits, duration_ranges
+from tidepool_ingest.model.measures import (
+    ENERGY_RANGES,
+    DurationUnits,
+    EnergyUnits,
+    duration_ranges,
+)
 
 MILES_MAX: Final = 100.0
 DISTANCE_RANGES: Final[dict[str, Range]] = {

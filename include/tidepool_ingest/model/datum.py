@@ -7,7 +7,12 @@ from typing import Final
 
 from tidepool_ingest.model.activity import PhysicalActivity
 from tidepool_ingest.model.alert import Alert
-from tidepool_ingest.model.basal import AutomatedBasal, ScheduledBasal, SuspendedBasal, TemporaryBasal
+from tidepool_ingest.model.basal import (
+    AutomatedBasal,
+    ScheduledBasal,
+    SuspendedBasal,
+    TemporaryBasal,
+)
 from tidepool_ingest.model.base import Datum
 from tidepool_ingest.model.bolus import AutomatedBolus, DualBolus, NormalBolus, SquareBolus
 from tidepool_ingest.model.calculator import Calculation

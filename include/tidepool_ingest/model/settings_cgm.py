@@ -9,7 +9,14 @@ from annotated_types import Interval, Len
 
 from tidepool_ingest.model.base import DAY_MS, Datum, Name
 from tidepool_ingest.model.conditions import ByUnits, When
-from tidepool_ingest.model.fields import InGlucoseUnits, Pattern, Range, Record, StoredUnder, Unique
+from tidepool_ingest.model.fields import (
+    InGlucoseUnits,
+    Pattern,
+    Range,
+    Record,
+    StoredUnder,
+    Unique,
+)
 from tidepool_ingest.model.glucose import (
     MG_PER_DL_MINUTE,
     MMOL_PER_L_MINUTE,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from tidepool_ingest.model.datum import parse_datum
+from tidepool_ingest.model.data_set import DataSet
+from tidepool_ingest.model.datum import DATUM_MODELS, parse_datum
 from tidepool_ingest.model.decode import (
     FAST_ERRORS,
     FLOAT_DIGITS_MAX,
@@ -16,9 +18,11 @@ from tidepool_ingest.model.decode import (
     fast_decode,
     may_hold_huge_integer,
 )
+from tidepool_ingest.model.fields import Record
 from tidepool_ingest.model.parsing import Parsed, Problems
 from tidepool_ingest.model.problems import STAGED_NOT_JSON, Problem
 from tidepool_ingest.model.screen import SCREENED_BYTES_MAX, surely_accepted
+from tidepool_ingest.model.specification import Kind, fields_of, literal_fields
 from tidepool_ingest.model.validation import validate
 
 _NO_PROBLEMS: Final[tuple[Problem, ...]] = ()
@@ -137,3 +141,44 @@ def judge_line(line: bytes) -> Judged:
     except NotDecodableError as error:
         return Judged(None, (Problem(error.code, ""),))
     return Judged(datum if isinstance(datum, dict) else None, judge(datum))
+
+
+MASK: Final = "*"
+
+
+@cache
+def _names() -> tuple[frozenset[str], frozenset[str]]:
+    """Collect the names of all fields, and of those whose content people name."""
+    known: set[str] = set()
+    maps: set[str] = set()
+    seen: set[type[Record]] = set()
+    waiting: list[type[Record]] = [*DATUM_MODELS, DataSet]
+    while waiting:
+        model = waiting.pop()
+        if model in seen:
+            continue
+        seen.add(model)
+        known.update(literal_fields(model))
+        for spec in fields_of(model):
+            known.add(spec.name)
+            waiting.extend(spec.models)
+            if spec.kind in (Kind.OBJECT_MAP, Kind.OBJECTS_MAP):
+                maps.add(spec.name)
+    return frozenset(known), frozenset(maps)
+
+
+def masked_pointer(pointer: str) -> str:
+    """Replace what somebody made up in a pointer by ``*``; field names of the model and array indexes stay.
+
+    :param pointer: a problem's pointer.
+    """
+    return "/".join(_masked(pointer.split("/")))
+
+
+def _masked(parts: Iterable[str]) -> Iterable[str]:
+    known, maps = _names()
+    before = ""
+    for part in parts:
+        is_shown = before not in maps and (part in known or part == "" or (part.isascii() and part.isdigit()))
+        yield part if is_shown else MASK
+        before = part if is_shown else ""

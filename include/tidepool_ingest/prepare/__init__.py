@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tidepool_ingest.prepare.again import ensure_prepared
-from tidepool_ingest.prepare.step import prepare_batch
+from tidepool_ingest.prepare.step import ensure_prepared, prepare_batch
 from tidepool_ingest.prepare.summary import PrepareSummary
 
 __all__ = ["PrepareSummary", "ensure_prepared", "prepare_batch"]

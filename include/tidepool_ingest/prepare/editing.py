@@ -12,9 +12,9 @@ from upath import UPath
 
 from tidepool_ingest.prepare.export import ExportedFile, Survey, survey
 from tidepool_ingest.prepare.record_checks import RecordChecker
-from tidepool_ingest.staging.block import Block
 from tidepool_ingest.staging.edits import Edits
 from tidepool_ingest.staging.manifest import TIDEPOOL_EXPORT, DataFormat, Manifest, RecordEdits
+from tidepool_ingest.staging.ndjson import Block
 from tidepool_ingest.staging.records import open_file
 
 

@@ -6,12 +6,53 @@ An old export labels mmol/L values "mg/dL". Tidepool believes the label: 6.38 mm
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidepool_ingest.guards import HeldError
 from tidepool_ingest.model import MG_PER_DL_UNITS, MMOL_PER_L_UNITS, glucose_readings
-from tidepool_ingest.prepare.readings import Readings
+
+MAX_DIFFERENT = 30_000
+"""Different values that are told apart; beyond them they are counted by tenths of their unit."""
+
+
+class Readings:
+    """Counts values by the units that they claim; memory is bounded by the number of different values."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, float]] = Counter()
+
+    def add(self, readings: Iterable[tuple[str, float]]) -> None:
+        """Take in some values.
+
+        :param readings: units as given, and value.
+        """
+        self._counts.update(readings)
+        if len(self._counts) > MAX_DIFFERENT:
+            rounded: Counter[tuple[str, float]] = Counter()
+            for (unit, value), count in self._counts.items():
+                rounded[unit, round(value, 1)] += count
+            self._counts = rounded
+
+    def median(self, units: tuple[str, ...]) -> tuple[float | None, int]:
+        """Return the lower median of the values that claim a unit, and how many there are.
+
+        :param units: all spellings of the unit.
+        :return: ``None`` and 0 when there are none.
+        """
+        chosen: Counter[float] = Counter()
+        for (unit, value), count in self._counts.items():
+            if unit in units:
+                chosen[value] += count
+        total = chosen.total()
+        half = (total + 1) // 2
+        for value in sorted(chosen):
+            half -= chosen[value]
+            if half <= 0:
+                return value, total
+        return None, 0
+
 
 LOWEST_MEDIAN_MG_DL = 25.0
 """A person whose median glucose lies below 25 mg/dL does not live; 1.4 mmol/L."""

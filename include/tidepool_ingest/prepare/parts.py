@@ -2,23 +2,269 @@
 
 Each part gets a work area of its own, as whole as that of any batch, so that whatever comes after works on
 parts as on batches. The batch's own plan is written when all of them are there: until then none counts.
+
+Where a giant batch is cut: between UTC days, and within a day only when it alone is too large.
+
+A close archives the rows of the device that have the same identity hash, and every identity holds the time.
+So records of one moment must go into one part, and so must a record and the data embedded in it: else the
+close of a later part would hide rows of an earlier one. Parts are windows of time without a gap.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from itertools import compress
-from typing import Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
-from tidepool_ingest.model.deduplicators import DEVICE_DEACTIVATE_HASH, NONE, NORMAL, deduplicator_named
+import msgspec
+
+from tidepool_ingest.guards import is_as_sent
+from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, FoundPart, Ledger, Refusal
+from tidepool_ingest.model import EMBEDDING_TYPES, embedded_data
+from tidepool_ingest.model.deduplicators import (
+    DEVICE_DEACTIVATE_HASH,
+    NONE,
+    NORMAL,
+    deduplicator_named,
+)
+from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.chunking import Chunking
-from tidepool_ingest.prepare.cutting import Cut, placed, where_to_cut
-from tidepool_ingest.prepare.record_days import RecordDays
-from tidepool_ingest.staging.chunk_plan import Part, PreparedBatch, Run, Whole
+from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest
-from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.staging.work_area import Chunk, Part, PreparedBatch, Run, Whole, WorkArea
+
+_TIME: Final = itemgetter("time")
+_TYPE: Final = itemgetter("type")
+_LAST_CHARACTER: Final = itemgetter(-1)
+_DATE: Final = itemgetter(slice(10))
+"""``YYYY-MM-DD``, with which every accepted time begins."""
+
+
+class RecordDays:
+    """Counts records by UTC day and type, in memory that grows with the days only."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def see(self, data: Sequence[Mapping[str, Any]]) -> None:
+        """Count accepted records.
+
+        :param data: the records, decoded.
+        """
+        self.add(map(_TIME, data), map(_TYPE, data))
+
+    def add(self, times: Iterable[str], kinds: Iterable[str]) -> None:
+        """Count accepted records of which the times and, in the same order, the types are known."""
+        times = list(times)
+        if set(map(_LAST_CHARACTER, times)) <= {"Z"}:
+            days = list(map(_DATE, times))
+        else:
+            days = [_DATE(time) if time[-1] == "Z" else utc_day(time).isoformat() for time in times]
+        self._counts.update(zip(days, kinds, strict=True))
+
+    def by_type(self) -> dict[str, int]:
+        """Return the number of records by type."""
+        found: Counter[str] = Counter()
+        for (_, kind), count in self._counts.items():
+            found[kind] += count
+        return dict(found)
+
+    def by_day(self) -> dict[date, dict[str, int]]:
+        """Return the number of records by day and type, oldest day first."""
+        found: dict[date, Counter[str]] = {}
+        for (text, kind), count in sorted(self._counts.items()):
+            found.setdefault(utc_day(f"{text}T00:00:00Z"), Counter())[kind] += count
+        return {day: dict(kinds) for day, kinds in sorted(found.items())}
+
+
+def utc_day(time: str) -> date:
+    """Return the day of an accepted time in UTC.
+
+    The Platform takes the year 0000, which no ``date`` has, and an offset can lead past the year 9999: such
+    a time counts as of the first or the last day that there is.
+
+    :param time: the time as the Platform takes it.
+    """
+    instant = parse_instant(time)
+    if instant is None:
+        raise ValueError("an accepted record has a time that cannot be read")
+    return instant.utc_date
+
+
+DAY: Final = 10
+"""Characters of a moment that name its day: ``YYYY-MM-DD``."""
+
+MOMENT: Final = 19
+"""Characters of a moment: ``YYYY-MM-DDTHH:MM:SS``, in UTC. Moments are in order as their texts are."""
+
+
+class _Timed(msgspec.Struct):
+    """What is read of every record."""
+
+    type: str
+    time: str
+
+
+_timed = msgspec.json.Decoder(list[_Timed])
+
+
+class Placed(NamedTuple):
+    """The records of a chunk as far as cutting has to know them, in their order.
+
+    :param lines: the records.
+    :param kinds: their types.
+    :param times: their times as accepted.
+    :param moments: when they are.
+    :param others: when the data are that are embedded in some, by the index of the record.
+    """
+
+    lines: list[bytes]
+    kinds: list[str]
+    times: list[str]
+    moments: list[str]
+    others: dict[int, tuple[str, ...]]
+
+    def __repr__(self) -> str:
+        """Leave the records out."""
+        return f"Placed(records={len(self.lines)})"
+
+    def ties(self) -> Iterator[tuple[str, str]]:
+        """Yield the first and the last moment of each record in which data of another moment are embedded."""
+        for index, others in self.others.items():
+            moments = (self.moments[index], *others)
+            if min(moments) != max(moments):
+                yield min(moments), max(moments)
+
+
+def placed(work: WorkArea, chunk: Chunk) -> Placed:
+    """Read a chunk's records with their moments."""
+    lines = work.read_chunk(chunk)
+    try:
+        timed = _timed.decode(b"[" + b",".join(lines) + b"]")
+    except msgspec.MsgspecError:  # a spelling that only the slower reader takes
+        timed = [_Timed(datum["type"], datum["time"]) for datum in map(json.loads, lines)]
+    kinds, times = [one.type for one in timed], [one.time for one in timed]
+    others = {}
+    if not chunk.plain:
+        for index in (index for index, kind in enumerate(kinds) if kind in EMBEDDING_TYPES):
+            datum: Mapping[str, Any] = json.loads(lines[index])
+            others[index] = tuple(moment_of(datum[name]["time"]) for name in embedded_data(datum))
+    return Placed(lines, kinds, times, [moment_of(time) for time in times], others)
+
+
+def moment_of(time: str) -> str:
+    """Return when an accepted time is, to the second; the same for every spelling of one identity."""
+    if time[-1] == "Z":
+        return time[:MOMENT]
+    instant = parse_instant(time)
+    if instant is None:
+        raise ValueError("an accepted record has a time that cannot be read")
+    minutes, second = divmod(instant.moment[0] % (24 * 60 * 60), 60)
+    return f"{utc_day(time)}T{minutes // 60:02}:{minutes % 60:02}:{second:02}"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a batch is cut.
+
+    :param content: sha256 of all accepted records, in hex.
+    :param begins: where each part begins, from the first; a day or a moment.
+    :param spans: the first and the last moment of each chunk of the batch.
+    """
+
+    content: str
+    begins: tuple[str, ...]
+    spans: tuple[tuple[str, str], ...]
+
+    def window(self, part: int) -> tuple[str, str | None]:
+        """Return where a part begins, and where the next one does, if there is one; from 0."""
+        begin = self.begins[part] if part else ""
+        return begin, self.begins[part + 1] if part + 1 < len(self.begins) else None
+
+    def chunks_of(self, part: int, chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+        """Yield those chunks of the batch in which records of a part can be."""
+        begin, end = self.window(part)
+        for chunk, (first, last) in zip(chunks, self.spans, strict=True):
+            if last >= begin and (end is None or first < end):
+                yield chunk
+
+
+def where_to_cut(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> Cut:
+    """Find where to cut a batch, reading its accepted records once, and those of very full days once more.
+
+    :param work: the batch's work area.
+    :param chunks: its chunks.
+    :param limit: records a part, at most. More only where they cannot be told apart: those of one second, or
+        tied together by what is embedded in them.
+    """
+    days: Counter[str] = Counter()
+    ties: list[tuple[str, str]] = []
+    spans: list[tuple[str, str]] = []
+    content = hashlib.sha256()
+    for chunk in chunks:
+        found = placed(work, chunk)
+        content.update(b"\n".join((*found.lines, b"")))
+        days.update([moment[:DAY] for moment in found.moments])
+        ties += (tie for tie in found.ties() if tie[0][:DAY] != tie[1][:DAY])
+        spans.append((min(found.moments), max(found.moments)))
+    full = {day for day, number in days.items() if number > limit}
+    counts = Counter({day: number for day, number in days.items() if day not in full})
+    if full:
+        for chunk, (first, last) in zip(chunks, spans, strict=True):
+            if any(first[:DAY] <= day <= last[:DAY] for day in full):
+                found = placed(work, chunk)
+                counts.update(moment for moment in found.moments if moment[:DAY] in full)
+                ties += (tie for tie in found.ties() if tie[0][:DAY] in full or tie[1][:DAY] in full)
+    return Cut(content.hexdigest(), tuple(_evenly(list(_tied(counts, ties)), limit)), tuple(spans))
+
+
+def _tied(counts: Mapping[str, int], ties: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int]]:
+    """Yield where what must stay together begins, and how many records it has, in order of time."""
+    waiting = sorted(set(ties), reverse=True)
+    begin, number, until = "", 0, ""
+    for place, count in sorted(counts.items()):
+        while waiting and waiting[-1][0] < place:
+            until = max(until, waiting.pop()[1])
+        if number and until < place:
+            yield begin, number
+            number = 0
+        begin = begin if number else place
+        number += count
+    if number:
+        yield begin, number
+
+
+def _evenly(together: Sequence[tuple[str, int]], limit: int) -> list[str]:
+    """Return where the parts begin: as few as can be, and about as large as each other."""
+    begins = list(_begins(together, limit))
+    smallest, enough = 1, limit
+    while smallest < enough:
+        middle = (smallest + enough) // 2
+        tried = list(_begins(together, middle))
+        if len(tried) > len(begins):
+            smallest = middle + 1
+        else:
+            begins, enough = tried, middle
+    return begins
+
+
+def _begins(together: Iterable[tuple[str, int]], limit: int) -> Iterator[str]:
+    """Yield where the parts begin, each as large as it may be."""
+    size = 0
+    for place, number in together:
+        if not size or size + number > limit:
+            yield place
+            size = 0
+        size += number
+
 
 log = logging.getLogger(__name__)
 
@@ -129,3 +375,114 @@ def _left_out(places: Iterable[Run], inside: Sequence[bool]) -> Iterator[tuple[R
     for run in places:
         yield run, [at for at in range(run.records) if not inside[first + at]]
         first += run.records
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What was begun of a batch.
+
+    :param whole: the batch.
+    :param parts: what it is cut into; empty while it is not.
+    :param units: the data sets of each part, oldest first; for one that is not cut, its own.
+    """
+
+    whole: BatchRow
+    parts: tuple[BatchRow, ...]
+    units: tuple[tuple[DataSetRow, ...], ...]
+
+    @classmethod
+    def of(cls, ledger: Ledger, batch: int) -> Begun:
+        """Return what the ledger knows of a batch."""
+        parts = tuple(ledger.parts.of_batch(batch))
+        numbers = [part.id for part in parts] or [batch]
+        found: dict[int, list[DataSetRow]] = {number: [] for number in numbers}
+        for data_set in ledger.data_sets.of_batches(numbers):
+            found[data_set.batch].append(data_set)
+        units = tuple(tuple(data_sets) for data_sets in found.values())
+        return cls(ledger.batches.get(batch), parts, units)
+
+    @property
+    def any(self) -> bool:
+        """Whether Tidepool may hold data of it."""
+        return any(data_set.state.may_hold_data for unit in self.units for data_set in unit)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the newest data set of all it consists of is verified."""
+        return all(unit and unit[-1].state is DataSetState.VERIFIED for unit in self.units)
+
+    def refusals(self, ledger: Ledger) -> Iterator[Refusal]:
+        """Yield the records that Tidepool itself has refused."""
+        for row in self.parts or (self.whole,):
+            yield from ledger.refusals.of_batch(row.id).values()
+
+    def forget_refusals(self, prepared: PreparedBatch, ledger: Ledger) -> None:
+        """Forget which records Tidepool itself has refused, where their places may be others now.
+
+        Made anew, perhaps by other rules, a plan need not be the one that was sent. A part that is cut anew
+        in the same place holds the same records in the same order.
+
+        :param prepared: the plan that was made anew.
+        :param ledger: has what was refused.
+        """
+        if self.parts:
+            return
+        (own,) = self.units
+        if not is_as_sent(prepared, own[-1] if own else None, ledger):
+            ledger.refusals.forget(self.whole.id)
+
+    def refill_quarantine(self, work: WorkArea, ledger: Ledger) -> None:
+        """Let a quarantine file that was made anew hold what Tidepool itself has refused of the parts."""
+        for part in self.parts:
+            refused = {one.ordinal: one.problems for one in ledger.refusals.of_batch(part.id).values()}
+            area = work.beside(part.content_key)
+            plan = area.load() if refused else None
+            if plan is not None:
+                area.add_to_quarantine(plan, refused)
+
+
+def part_limit(manifest: Manifest, begun: Begun, options: RunOptions) -> int | None:
+    """Return how many records a part of a batch may hold; ``None`` if the batch has to stay whole.
+
+    What was begun goes on as it was begun.
+
+    :param manifest: the batch's.
+    :param begun: what was begun of it.
+    :param options: what the run asks for.
+    """
+    if begun.any:
+        return begun.whole.part_records if begun.parts else None
+    return options.part_records if may_be_cut(manifest) else None
+
+
+def note_parts(row: BatchRow, work: WorkArea, prepared: PreparedBatch, begun: Begun, ledger: Ledger) -> Begun:
+    """Note in the ledger into which parts a batch is cut, and return what was begun of it and of them.
+
+    :param row: the batch.
+    :param work: its work area.
+    :param prepared: its plan.
+    :param begun: what was begun before.
+    :param ledger: takes the parts.
+    :raises BatchError: ``parts-differ``: Tidepool holds data of parts that it is not cut into any more.
+    """
+    keys = [part.content_key for part in prepared.parts]
+    if begun.any and [part.content_key for part in begun.parts] != keys:
+        raise BatchError("parts-differ", batch=row.label)
+    if not (keys or begun.parts):
+        return begun
+    work.drop_parts(keep=keys)
+    found = [
+        FoundPart(
+            content_key=part.content_key,
+            records=part.records,
+            expected_rows=part.expected_rows,
+            chunks=part.chunks,
+        )
+        for part in prepared.parts
+    ]
+    ledger.batches.note_cut(row.id, prepared.part_records if keys else None)
+    for part in ledger.parts.note(row, found):
+        plan = work.beside(part.content_key).load()
+        if plan is not None:
+            ledger.batch_days.note(part.id, plan.days)
+    return Begun.of(ledger, row.id)

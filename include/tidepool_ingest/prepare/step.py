@@ -7,7 +7,9 @@ quarantine file with its reason, or counted as a repeat of an accepted one.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from upath import UPath
 
@@ -17,20 +19,171 @@ from tidepool_ingest.guards import (
     HeldError,
     InItsPlaceError,
     WithdrawnError,
+    check_doubling,
     check_not_in_its_place,
     check_not_withdrawn,
+    check_order,
+    check_truncate,
+    replaced_by,
 )
-from tidepool_ingest.ledger import BatchRow, BatchState, Ledger, lease_of_batch
-from tidepool_ingest.model.deduplicators import NORMAL
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, DataSetState, Ledger, lease_of_batch
+from tidepool_ingest.model import judge_data_set, masked_pointer
+from tidepool_ingest.model.deduplicators import (
+    CONTINUOUS,
+    NORMAL,
+    Deduplicator,
+    deduplicator_named,
+)
+from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.options import RunOptions
-from tidepool_ingest.prepare.begun import Begun, note_parts, part_limit
-from tidepool_ingest.prepare.checks import checked_batch, checked_data_set, replaced_batch
-from tidepool_ingest.prepare.filing import file_batch
-from tidepool_ingest.prepare.opening import check_opening, opens_another
-from tidepool_ingest.prepare.summary import PrepareSummary, TooManyRefusedError, described, summary_of
-from tidepool_ingest.staged_batch import ApiHostOf, named
-from tidepool_ingest.staging.chunk_plan import PreparedBatch
-from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.prepare.parts import Begun, note_parts, part_limit
+from tidepool_ingest.prepare.record_checks import DEVICE_ID_DIFFERS
+from tidepool_ingest.prepare.summary import (
+    PrepareSummary,
+    TooManyRefusedError,
+    described,
+    summary_of,
+)
+from tidepool_ingest.prepare.writer import file_batch
+from tidepool_ingest.staged_batch import (
+    ApiHostOf,
+    StagedBatch,
+    check_digests,
+    folder_of,
+    named,
+    read_batch,
+    unreadable_key,
+)
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import Manifest
+from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+
+UNFINISHED = (DataSetState.OPEN, DataSetState.CLOSING, DataSetState.CLOSED)
+"""States of a data set that the next upload goes on with."""
+
+
+def opens_another(
+    data_sets: Sequence[DataSetRow],
+    options: RunOptions,
+    *,
+    run_id: str | None,
+    asked_at: datetime | None,
+) -> bool:
+    """Tell whether an upload would open a data set, rather than go on with one or find all done.
+
+    :param data_sets: those that were begun for the batch, oldest first.
+    :param options: the run's parameters.
+    :param run_id: the run; what it has verified itself, it does not upload again.
+    :param asked_at: when the run was started or cleared.
+    """
+    if not data_sets:
+        return True
+    latest = data_sets[-1]
+    if latest.state is DataSetState.VERIFIED:
+        return options.force and not latest.was_verified_by(run_id, asked_at)
+    return latest.state not in UNFINISHED
+
+
+def check_opening(
+    row: BatchRow,
+    data_sets: Sequence[DataSetRow],
+    summary: PrepareSummary,
+    *,
+    ledger: Ledger,
+    options: RunOptions,
+    deduplicator: Deduplicator,
+) -> None:
+    """Hold a batch for which no data set may be opened yet.
+
+    :param row: the batch, prepared.
+    :param data_sets: those that were begun for it.
+    :param summary: what became of its records.
+    :param ledger: knows the other batches of its device.
+    :param options: what the run confirms.
+    :param deduplicator: its data set's.
+    :raises HeldError: saying why and what to do.
+    """
+    if not options.allow_truncate:
+        check_truncate(row, deduplicator)
+    if not options.allow_doubling and any(one.state is DataSetState.VERIFIED for one in data_sets):
+        differing = sum(codes.get(DEVICE_ID_DIFFERS, 0) for codes in summary.warnings.values())
+        check_doubling(row, deduplicator, of_other_devices=differing)
+    if not options.allow_older:
+        check_order(ledger, row, deduplicator)
+
+
+PROBLEMS_NAMED = 5
+"""How many problems of a data set body a message names."""
+
+WHY_NOT_FOR: Final = {
+    CONTINUOUS: "it does its work when a data set is closed, and a continuous one never is",
+    NORMAL: "it compares with what is visible, and nothing of a normal data set is before it is closed",
+}
+"""Why some deduplicators do not work for a type of data set."""
+
+
+def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHostOf) -> StagedBatch:
+    """Read a batch, and make sure that it is the one that was planned and that it can be uploaded.
+
+    :param root: the staging root.
+    :param row: the batch as it was planned.
+    :param ledger: knows the user's other batches.
+    :param api_host_of: checks the connection that the manifest names.
+    :raises BatchError: naming the batch, the cause and what to do.
+    """
+    folder = folder_of(root, row.day, row.user_id, row.batch_id)
+    try:
+        batch = read_batch(folder, ledger.file_digests)
+        if row.content_key == unreadable_key(folder):
+            check_digests(folder, ledger.file_digests)
+        host = api_host_of(batch.manifest.connection)
+        if (host, batch.content_key) != (row.api_host, row.content_key):
+            raise BatchError("batch-changed")
+        for other in ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id):
+            stands = other.state not in (BatchState.FAILED, BatchState.HELD, BatchState.REPLACED)
+            if other.id < row.id and other.folder != row.folder and stands:
+                raise BatchError("batch-id-repeated")
+        checked_data_set(batch.manifest)
+    except BatchError as error:
+        raise error.for_batch(named(folder)) from None
+    return batch
+
+
+def replaced_batch(batch: StagedBatch, row: BatchRow, ledger: Ledger) -> int | None:
+    """Return the number of the batch that the manifest names as replaced by this one, if it names one.
+
+    :raises BatchError: naming the batch, the cause and what to do.
+    """
+    try:
+        return replaced_by(row, batch.manifest.replaces, ledger)
+    except BatchError as error:
+        raise error.for_batch(named(batch.folder)) from None
+
+
+def checked_data_set(manifest: Manifest) -> Deduplicator:
+    """Check a manifest's data set body before anything is read for it, and return its deduplicator.
+
+    :raises BatchError: ``data-set-body``, ``deduplicator``, ``deletion-time`` or ``device-id-required``.
+    """
+    if problems := judge_data_set(manifest.data_set):
+        named_problems = ", ".join(
+            f"{code} at {masked_pointer(pointer)}" for code, pointer in problems[:PROBLEMS_NAMED]
+        )
+        raise BatchError("data-set-body", detail=named_problems)
+    deduplicator = deduplicator_named(manifest.deduplicator_name)
+    if deduplicator is None:
+        raise BatchError("deduplicator", detail="Tidepool knows none of this name")
+    if manifest.data_set_type not in deduplicator.works_for:
+        raise BatchError("deduplicator", detail=WHY_NOT_FOR[manifest.data_set_type])
+    if manifest.data_set_type == CONTINUOUS and manifest.replaces is not None:
+        raise BatchError("feed-replaces")
+    for deletion in manifest.deletes:
+        if deletion.time is not None and parse_instant(deletion.time) is None:
+            raise BatchError("deletion-time")
+    if deduplicator.needs_device_id and not manifest.device_id:
+        raise BatchError("device-id-required")
+    return deduplicator
+
 
 log = logging.getLogger(__name__)
 
@@ -156,3 +309,20 @@ def _as_asked(prepared: PreparedBatch, chunk_records: int, part_records: int | N
     """Tell whether a plan is as a run asks for it."""
     giant = bool(prepared.parts) or (part_records is not None and prepared.travelling > part_records)
     return prepared.chunk_records == chunk_records and (not giant or prepared.part_records == part_records)
+
+
+def ensure_prepared(root: UPath, row: BatchRow, *, ledger: Ledger, api_host_of: ApiHostOf) -> None:
+    """Make the work area of a batch anew if it is not there; what was said of refused records holds.
+
+    A part's is made with that of the batch that it is cut from.
+
+    :param root: the staging root.
+    :param row: the batch in the ledger.
+    :param ledger: takes the counts.
+    :param api_host_of: checks the connection that the manifest names.
+    :raises BatchError: if the batch does not lie in staging as it was; it says what is missing.
+    """
+    whole = ledger.batches.get(row.part_of or row.id)
+    if whole.tidied is not None or WorkArea(root, whole.content_key).whole_plan() is None:
+        options = RunOptions(max_quarantined_percent=100)
+        prepare_batch(root, whole, ledger=ledger, options=options, api_host_of=api_host_of)

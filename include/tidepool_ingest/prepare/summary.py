@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tidepool_ingest.guards import TOO_MANY_REFUSED, Decision, HeldError
 from tidepool_ingest.ledger import Refusal
-from tidepool_ingest.staging.chunk_plan import PreparedBatch
+from tidepool_ingest.staging.work_area import PreparedBatch
 
 REASONS_ASKED_ABOUT = 30
 """How many kinds of refusal a person is shown who has to decide."""

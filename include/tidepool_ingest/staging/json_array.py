@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from tidepool_ingest.staging.block import (
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.ndjson import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
     EMPTY_ELEMENT,
@@ -19,8 +20,7 @@ from tidepool_ingest.staging.block import (
     TOO_LARGE,
     Block,
 )
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.json_text import SPACE, STRING_REST, VALUE
+from tidepool_ingest.staging.splice import SPACE, STRING_REST, VALUE
 
 _SPACES = b" \t\r\n"
 _WHOLE_ELEMENT = re.compile(SPACE + rb"(" + VALUE + rb")" + SPACE + rb"([,\]])", re.DOTALL)

@@ -5,26 +5,125 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
+    ConfigDict,
     Field,
     JsonValue,
     StringConstraints,
     ValidationError,
     model_validator,
 )
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest_feed import Deletion, OriginRule
-from tidepool_ingest.staging.manifest_part import ManifestPart
 from tidepool_ingest.staging.storage import read_at_most
-from tidepool_ingest.staging.strict_json import StrictJsonError, strict_json
+
+
+class ManifestPart(BaseModel):
+    """A part of a manifest: strict, and no key that is not known."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        validate_by_alias=True,
+        validate_by_name=True,
+    )
+
+
+ORIGIN_TEXT_LENGTH: Final = 100
+"""Characters of an origin's id and name (Platform: data/types/common/origin/origin.go)."""
+
+DEFAULT_ORIGIN_KEY: Final = ("type", "subType", "deliveryType", "time", "deviceId")
+"""Fields that tell one record from another where the manifest names none."""
+
+OriginType = Literal["application", "device", "manual", "service"]
+"""What the Platform knows as the type of an origin (data/types/common/origin/origin.go)."""
+
+_OriginText = Annotated[str, Field(min_length=1, max_length=ORIGIN_TEXT_LENGTH)]
+
+
+class OriginRule(ManifestPart):
+    """How records that come without an ``origin.id`` get one.
+
+    :param key: the fields that stay the same when a record is edited, and differ between two records; a dot
+        leads into an object, as in ``payload.recordId``.
+    :param name: of the origin; the data set's ``client.name`` when left out.
+    :param type: of the origin.
+    """
+
+    key: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = DEFAULT_ORIGIN_KEY
+    name: _OriginText | None = None
+    type: OriginType = "service"
+
+
+class Deletion(ManifestPart):
+    """A record to delete from the continuous data set.
+
+    :param id: its ``origin.id``.
+    :param time: its time, so that its absence is looked for there and not in the whole data set.
+    """
+
+    id: Annotated[_OriginText, Field(repr=False)]
+    time: Annotated[Annotated[str, Field(min_length=1)] | None, Field(repr=False)] = None
+
+
+class StrictJsonError(ValueError):
+    """A text is no strict JSON.
+
+    :param detail: what is wrong, without any of the text.
+    """
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+def strict_json(content: bytes) -> Any:
+    """Parse JSON strictly: UTF-8, each key once, no number that JSON or a double cannot hold.
+
+    :param content: the text; a byte order mark before it is passed over.
+    :raises StrictJsonError: it is not such a text.
+    """
+    try:
+        text = content.removeprefix(b"\xef\xbb\xbf").decode()
+        return json.loads(text, object_pairs_hook=_no_repeats, parse_float=_finite, parse_constant=_finite)
+    except StrictJsonError:
+        raise
+    except UnicodeDecodeError:
+        problem = "it is not UTF-8 text"
+    except json.JSONDecodeError as error:
+        problem = f"it is not JSON (line {error.lineno}, column {error.colno})"
+    except ValueError:  # an integer of more digits than Python reads
+        problem = "it holds a number out of range"
+    except RecursionError:
+        problem = "it is nested too deeply"
+    raise StrictJsonError(problem)
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise StrictJsonError("an object in it names a key twice")
+    return members
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise StrictJsonError("it holds a number out of range")
+    return number
+
 
 MANIFEST_NAME = "manifest.json"
 

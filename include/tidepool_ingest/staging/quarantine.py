@@ -21,9 +21,9 @@ from typing import Any, Final, NoReturn, Self
 from upath import UPath
 
 from tidepool_ingest.staging import ndjson
-from tidepool_ingest.staging.block import Block
+from tidepool_ingest.staging.encryption import seal, unsealed
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.sealing import seal, unsealed
+from tidepool_ingest.staging.ndjson import Block
 from tidepool_ingest.staging.splice import members
 from tidepool_ingest.staging.storage import WholeFileWriter, read_blocks
 

@@ -9,12 +9,11 @@ from itertools import chain
 from upath import UPath
 
 from tidepool_ingest.staging import json_array, ndjson, quarantine
-from tidepool_ingest.staging.block import Block
-from tidepool_ingest.staging.compression import compression_of, expand
+from tidepool_ingest.staging.encryption import unsealed
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import DataFormat, StagedFile
-from tidepool_ingest.staging.sealing import unsealed
-from tidepool_ingest.staging.storage import read_blocks
+from tidepool_ingest.staging.ndjson import Block
+from tidepool_ingest.staging.storage import compression_of, expand, read_blocks
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")

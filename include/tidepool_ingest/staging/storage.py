@@ -10,19 +10,36 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Any, Literal, Self, cast
 
+import zstandard
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem  # type: ignore[import-untyped]
 from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.log_filter import hide_paths
+
+LOGGERS = ("fsspec", "s3fs", "aiobotocore", "botocore", "boto3", "s3transfer", "gcsfs", "adlfs", "azure")
+"""They, or loggers below them, write the path of each file: user ids, batch ids, file names."""
+
+
+def hide_paths() -> None:
+    """Let these libraries log warnings and errors only.
+
+    One whose level somebody has set is left as it is.
+    """
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
+
 
 READ_BYTES = 128 * 1024
 """Bytes asked of the storage at a time; its own read-ahead is larger."""
@@ -327,3 +344,177 @@ class WholeFileWriter:
             else:
                 self._file.close()
                 filesystem(self._path).rm_file(self._path.path)
+
+
+Compression = Literal["gz", "zst", "none"]
+
+PIECE_BYTES = 1024 * 1024
+"""Expanded bytes handed on at a time: large enough that the cost of a piece does not show."""
+
+MAX_RATIO = 200
+"""Expanded bytes per staged byte above which a file is taken for a bomb.
+
+Device data compress 6 to 30 times, and still below 100 times when little but the time changes; deflate
+reaches 1,032 times on a bomb and zstd thousands.
+"""
+
+RATIO_FROM_BYTES = 64 * 1024 * 1024
+"""Expanded bytes up to which the ratio does not matter: so much does no harm."""
+
+MAX_EXPANDED_BYTES = 64 * 1024**3
+"""Largest expanded file: fifty times five million records, which is decades of one device."""
+
+MAX_ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
+"""Memory that a zstd file may ask for; ``zstd --ultra -22`` needs this much, only ``--long`` more."""
+
+_ZSTD_SLICE_BYTES = 1024
+"""Staged bytes given to zstd at a time: four can stand for 128 KiB, so a piece is at most 32 MiB."""
+
+_GZ_MAGIC = b"\x1f\x8b"
+_ZST_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZST_SKIPPABLE = b"\x2a\x4d\x18"
+_GZ_WINDOW = 31  # zlib: a gzip wrapper, and the largest window
+
+
+def compression_of(name: str) -> Compression:
+    """Return the compression that a file name tells by its ending.
+
+    :param name: the file name.
+    """
+    if name.endswith(".gz"):
+        return "gz"
+    return "zst" if name.endswith(".zst") else "none"
+
+
+def expand(
+    blocks: Iterable[bytes], compression: Compression, file_number: int | None = None
+) -> Iterator[bytes]:
+    """Yield the expanded bytes of a file in pieces.
+
+    :param blocks: the file as staged, in order.
+    :param compression: how it is compressed.
+    :param file_number: number of the file in its manifest, for errors.
+    :raises BatchError: ``file-truncated``, ``file-damaged``, ``file-bomb`` or ``file-compression``.
+    """
+    checked = _checked(blocks, compression, file_number)
+    if compression == "gz":
+        return _gathered(_gunzip(checked, file_number))
+    if compression == "zst":
+        return _gathered(_unzstd(checked, file_number))
+    return _gathered(checked)
+
+
+def _checked(blocks: Iterable[bytes], compression: Compression, file_number: int | None) -> Iterator[bytes]:
+    """Pass the blocks on once the first one is seen to be what the name says."""
+    stream = iter(blocks)
+    start = b""
+    for block in stream:
+        start += block
+        if len(start) >= len(_ZST_MAGIC):
+            break
+    if start:
+        if _compression_in(start) != compression:
+            raise BatchError("file-compression", file_number=file_number)
+        yield start
+    yield from stream
+
+
+def _compression_in(start: bytes) -> Compression:
+    if start.startswith(_GZ_MAGIC):
+        return "gz"
+    if start.startswith(_ZST_MAGIC) or (start[1:4] == _ZST_SKIPPABLE and 0x50 <= start[0] <= 0x5F):
+        return "zst"
+    return "none"
+
+
+def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Join small parts to pieces of about ``PIECE_BYTES``."""
+    gathered: list[bytes] = []
+    size = 0
+    for part in parts:
+        gathered.append(part)
+        size += len(part)
+        if size >= PIECE_BYTES:
+            yield b"".join(gathered)
+            gathered.clear()
+            size = 0
+    if size:
+        yield b"".join(gathered)
+
+
+class _Expansion:
+    """What went in and what came out, so that a bomb is seen before it fills anything."""
+
+    def __init__(self, file_number: int | None) -> None:
+        self._file_number = file_number
+        self._staged = 0
+        self._expanded = 0
+
+    def took(self, staged: int) -> None:
+        self._staged += staged
+
+    def gave(self, part: bytes) -> bytes:
+        self._expanded += len(part)
+        if self._expanded > MAX_EXPANDED_BYTES:
+            self._refuse(f"more than {MAX_EXPANDED_BYTES // 1024**3} GiB")
+        if self._expanded > max(RATIO_FROM_BYTES, self._staged * MAX_RATIO):
+            self._refuse(f"more than {MAX_RATIO} times its size")
+        return part
+
+    def _refuse(self, detail: str) -> None:
+        raise BatchError("file-bomb", file_number=self._file_number, detail=detail)
+
+
+def _gunzip(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]:
+    """Expand a gzip file of one or more members, as RFC 1952 allows, with zero padding behind the last."""
+    expansion = _Expansion(file_number)
+    member = zlib.decompressobj(_GZ_WINDOW)
+    between = True
+    for block in blocks:
+        expansion.took(len(block))
+        rest = block
+        while True:
+            if between:
+                rest = rest.lstrip(b"\0")
+                if not rest:
+                    break
+                member = zlib.decompressobj(_GZ_WINDOW)
+            part = _inflate(member, rest, file_number)
+            yield expansion.gave(part)
+            between = member.eof
+            rest = member.unused_data if between else member.unconsumed_tail
+            # a full piece may have left more inside zlib, even with no input left over
+            if not between and not rest and len(part) < PIECE_BYTES:
+                break
+    if not between:
+        raise BatchError("file-truncated", file_number=file_number)
+
+
+def _inflate(member: zlib._Decompress, staged: bytes, file_number: int | None) -> bytes:
+    try:
+        return member.decompress(staged, PIECE_BYTES)
+    except zlib.error:
+        raise BatchError("file-damaged", file_number=file_number) from None
+
+
+def _unzstd(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]:
+    """Expand a zstd file of one or more frames."""
+    expansion = _Expansion(file_number)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW_BYTES)
+    frame = decompressor.decompressobj()
+    begun = False
+    for block in blocks:
+        for start in range(0, len(block), _ZSTD_SLICE_BYTES):
+            rest = block[start : start + _ZSTD_SLICE_BYTES]
+            expansion.took(len(rest))
+            while rest:
+                try:
+                    part = frame.decompress(rest)
+                except zstandard.ZstdError:
+                    raise BatchError("file-damaged", file_number=file_number) from None
+                yield expansion.gave(part)
+                begun, rest = not frame.eof, frame.unused_data if frame.eof else b""
+                if frame.eof:
+                    frame = decompressor.decompressobj()
+    if begun:
+        raise BatchError("file-truncated", file_number=file_number)

@@ -15,8 +15,14 @@ from typing import Any
 
 from upath import UPath
 
+from tidepool_ingest.client import ClientSettings, TidepoolClient
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.guards import HeldError, InItsPlaceError, check_not_in_its_place, check_not_withdrawn
+from tidepool_ingest.guards import (
+    HeldError,
+    InItsPlaceError,
+    check_not_in_its_place,
+    check_not_withdrawn,
+)
 from tidepool_ingest.ledger import (
     BatchRow,
     BatchState,
@@ -26,16 +32,14 @@ from tidepool_ingest.ledger import (
     TaskOrigin,
     lease_of_batch,
 )
-from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
-from tidepool_ingest.upload import timing as timings
-from tidepool_ingest.upload.caution import Caution, UploadStoppedError
-from tidepool_ingest.upload.pace import Pace
+from tidepool_ingest.model.deduplicators import CONTINUOUS
+from tidepool_ingest.upload import guarded_requests as timings
+from tidepool_ingest.upload.context import UploadSummary, UploadWishes
+from tidepool_ingest.upload.deleting import delete_replaced
+from tidepool_ingest.upload.feeds.step import ContinuousUpload
+from tidepool_ingest.upload.guarded_requests import Caution, Pace, Timing, UploadStoppedError
+from tidepool_ingest.upload.normal import BatchUpload
 from tidepool_ingest.upload.recheck import BatchRecheck
-from tidepool_ingest.upload.replacing import delete_replaced
-from tidepool_ingest.upload.step import BatchUpload
-from tidepool_ingest.upload.summary import UploadSummary
-from tidepool_ingest.upload.timing import Timing
-from tidepool_ingest.upload.wishes import UploadWishes
 
 log = logging.getLogger(__name__)
 
@@ -175,3 +179,26 @@ def _sum(one: UploadSummary, other: UploadSummary) -> UploadSummary:
     """Return what two parts came to; the id is that of the later one."""
     sums: dict[str, Any] = {name: number + getattr(one, name) for name, number in other.counts().items()}
     return replace(other, data_set_id=other.data_set_id or one.data_set_id, **sums)
+
+
+Upload = BatchUpload | PartsUpload
+
+
+def upload_of(
+    client: TidepoolClient,
+    ledger: Ledger,
+    batch: BatchRow,
+    root: UPath,
+    settings: ClientSettings,
+    **more: Any,
+) -> Upload:
+    """Return the upload of a prepared batch; see :class:`~tidepool_ingest.upload.BatchUpload`.
+
+    :param more: what else a :class:`~tidepool_ingest.upload.BatchUpload` takes.
+    """
+    kind: type[BatchUpload] | type[PartsUpload] = BatchUpload
+    if batch.data_set_type == CONTINUOUS:
+        kind = ContinuousUpload
+    elif ledger.parts.of_batch(batch.id):
+        kind = PartsUpload
+    return kind(client, ledger, batch, root, settings, **more)

@@ -11,23 +11,101 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
+from typing import Any, NamedTuple, Protocol
 
-from tidepool_ingest.ledger import ChunkState, DataSetRow, Lease
-from tidepool_ingest.staging.chunk_plan import Chunk
-from tidepool_ingest.tidepool import (
+from tidepool_ingest.client import (
     TidepoolDataSetClosedError,
     TidepoolNotFoundError,
     TidepoolRejectedError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.upload.caution import Caution, UploadStoppedError
-from tidepool_ingest.upload.identify import Identified
-from tidepool_ingest.upload.job import UploadJob
-from tidepool_ingest.upload.refused import RefusedRecords
-from tidepool_ingest.upload.ways import NormalWay, Selector, StartOverError, Way
+from tidepool_ingest.ledger import ChunkState, DataSetRow, Lease
+from tidepool_ingest.staging.work_area import Chunk
+from tidepool_ingest.upload.context import UploadJob
+from tidepool_ingest.upload.guarded_requests import Caution, UploadStoppedError
+from tidepool_ingest.upload.record_ids import Identified, identified
+from tidepool_ingest.upload.rejections import RefusedRecords
+
+Selector = Mapping[str, Any]
+
+
+class StartOverError(Exception):
+    """The data set cannot be brought in order where it is: delete it and begin a new one."""
+
+
+class Load(NamedTuple):
+    """What is sent of a chunk.
+
+    :param records: the records.
+    :param selectors: what selects every row that Tidepool makes of them.
+    :param origins: in a feed, the digest of each row's origin id, with the place of its record.
+    """
+
+    records: Sequence[Identified]
+    selectors: Sequence[Selector]
+    origins: Sequence[tuple[int, bytes]] = ()
+
+    def __repr__(self) -> str:
+        """Show how many records they are."""
+        return f"Load(records={len(self.records)})"
+
+
+class Way(Protocol):
+    """How the chunks of one data set travel."""
+
+    def load(self, chunk: Chunk) -> Load:
+        """Read what is sent of a chunk."""
+
+    def removes_first(self, *, in_doubt: bool) -> bool:
+        """Tell whether a chunk's rows have to be removed before it is sent.
+
+        :param in_doubt: it may have been sent before.
+        :raises StartOverError: they have to be, and cannot.
+        """
+
+    def begin(self, chunk: Chunk) -> None:
+        """Note that a chunk is about to be sent: from now on, it may be there half or not at all."""
+
+    def stored(self, chunk: Chunk, load: Load, refused: AbstractSet[int]) -> None:
+        """Note that Tidepool holds a chunk, before the ledger says that it need not be sent again.
+
+        :param load: what was read of it.
+        :param refused: places of records that were not sent.
+        """
+
+
+class NormalWay:
+    """To a normal data set: each row by its ``id``, and a chunk in doubt is taken back.
+
+    :param job: the batch and what gets it into Tidepool.
+    :param upload_id: the data set.
+    """
+
+    def __init__(self, job: UploadJob, upload_id: str) -> None:
+        self._job = job
+        self._upload_id = upload_id
+
+    def load(self, chunk: Chunk) -> Load:
+        """Read a chunk, each record with its identifiers."""
+        records = list(identified(self._job.work.read_chunk(chunk), chunk, self._upload_id))
+        return Load(records, [{"id": one} for record in records for one in record.ids])
+
+    def removes_first(self, *, in_doubt: bool) -> bool:
+        """Take a chunk in doubt back."""
+        if in_doubt and not self._job.deduplicator.removes_from_open_set:
+            raise StartOverError("a chunk is in doubt and its deduplicator cannot take it back")
+        return in_doubt
+
+    def begin(self, chunk: Chunk) -> None:
+        """Note nothing: no other batch goes to this data set."""
+
+    def stored(self, chunk: Chunk, load: Load, refused: AbstractSet[int]) -> None:
+        """Note nothing: no other batch goes to this data set."""
+
 
 log = logging.getLogger(__name__)
 

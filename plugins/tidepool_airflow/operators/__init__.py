@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from tidepool_airflow.operators.action import TidepoolActionOperator
-from tidepool_airflow.operators.left import TidepoolLeftOperator
-from tidepool_airflow.operators.plan import TidepoolPlanOperator
+from tidepool_airflow.operators.plan import TidepoolLeftOperator, TidepoolPlanOperator
 from tidepool_airflow.operators.prepare import TidepoolPrepareOperator
 from tidepool_airflow.operators.reconcile import TidepoolReconcileOperator
 from tidepool_airflow.operators.report import TidepoolReportOperator
-from tidepool_airflow.operators.upload import TidepoolContinuousUploadOperator, TidepoolUploadOperator
+from tidepool_airflow.operators.upload import (
+    TidepoolContinuousUploadOperator,
+    TidepoolUploadOperator,
+)
 
 __all__ = [
     "TidepoolActionOperator",

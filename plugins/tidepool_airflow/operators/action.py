@@ -56,7 +56,7 @@ class TidepoolActionOperator(TidepoolOperator):
 
         :raises UnknownActionError: if there is none: somebody triggered the DAG by hand.
         """
-        from tidepool_ingest.ledger.errors import UnknownActionError
+        from tidepool_ingest.ledger.database import UnknownActionError
 
         number = int(context["params"].get("action") or 0)
         action = ledger.actions.get(number)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from tidepool_airflow.dag_ids import BATCH_GROUP
+from tidepool_airflow.links import BATCH_GROUP
 from tidepool_airflow.retry import RETRY_POLICY
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class TidepoolOperator(BaseOperator):
     @cached_property
     def connections(self) -> Any:
         """The connections to Tidepool that this task may use."""
-        from tidepool_airflow.connections import TidepoolConnections
+        from tidepool_airflow.hook import TidepoolConnections
 
         return TidepoolConnections(self.tidepool_conn_id, self.allowed_conn_ids, self.ledger_conn_id)
 
@@ -78,14 +78,14 @@ class TidepoolOperator(BaseOperator):
 
         :param address: the one that the run asks for.
         """
-        from tidepool_airflow.staging import staging_root
+        from tidepool_airflow.settings import staging_root
 
         _mask_work_keys()
         return staging_root(address or self.staging_root)
 
     def root_of(self, batch: BatchRow) -> UPath:
         """Return the staging root that a batch was prepared in, as :meth:`staging` does."""
-        from tidepool_airflow.staging import root_of_batch
+        from tidepool_airflow.settings import root_of_batch
 
         _mask_work_keys()
         return root_of_batch(batch.folder, self.staging_root)
@@ -93,7 +93,7 @@ class TidepoolOperator(BaseOperator):
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
         """Open the ledger for the length of a ``with`` block."""
-        from tidepool_airflow.ledger import open_ledger
+        from tidepool_airflow.settings import open_ledger
 
         ledger = open_ledger(self.ledger_conn_id)
         try:
@@ -120,7 +120,7 @@ def origin_of(context: Mapping[str, Any]) -> TaskOrigin:
 def _mask_work_keys() -> None:
     from airflow.sdk.log import mask_secret
 
-    from tidepool_ingest.staging.sealing import given_keys
+    from tidepool_ingest.staging.encryption import given_keys
 
     for key in given_keys():
         mask_secret(key)

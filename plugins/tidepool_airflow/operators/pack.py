@@ -50,7 +50,7 @@ class TidepoolPackOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Work off the pack."""
-        from tidepool_airflow import metrics
+        from tidepool_airflow import observability as metrics
         from tidepool_airflow.mapping import skip_without_batch
         from tidepool_ingest.packs import label_of_pack
 

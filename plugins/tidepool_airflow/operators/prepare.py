@@ -52,7 +52,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
 
     def of_one(self, context: Context) -> dict[str, Any]:
         """Prepare the only batch."""
-        from tidepool_airflow import metrics
+        from tidepool_airflow import observability as metrics
         from tidepool_airflow.mapping import skip_in_its_place
 
         options = self.options(context)
@@ -68,7 +68,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
 
     def of_many(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
         """Prepare a pack, one batch after the other."""
-        from tidepool_airflow import metrics
+        from tidepool_airflow import observability as metrics
         from tidepool_ingest.guards import AskingError
         from tidepool_ingest.ledger import IN_ITS_PLACE
 

@@ -11,8 +11,8 @@ from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
-    from tidepool_ingest.reconcile import Reconciliation
-    from tidepool_ingest.tidepool import ClientSettings, TidepoolClient
+    from tidepool_ingest.client import ClientSettings, TidepoolClient
+    from tidepool_ingest.maintenance.reconcile import Reconciliation
 
 
 class TidepoolReconcileOperator(TidepoolOperator):
@@ -44,9 +44,9 @@ class TidepoolReconcileOperator(TidepoolOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Reconcile the ledger with Tidepool."""
         from tidepool_airflow.errors import TidepoolReconcileFailedError
+        from tidepool_ingest.maintenance.cleanup import Keeping
+        from tidepool_ingest.maintenance.reconcile import Reconciliation
         from tidepool_ingest.options import ReconcileOptions
-        from tidepool_ingest.reconcile import Reconciliation
-        from tidepool_ingest.tidying import Keeping
 
         options = ReconcileOptions.of_params(dict(context["params"]))
 

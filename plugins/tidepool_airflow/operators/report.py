@@ -46,7 +46,7 @@ class TidepoolReportOperator(TidepoolOperator):
         from tidepool_airflow.errors import TidepoolBatchesLeftError, TidepoolRunFailedError
         from tidepool_ingest.guards import is_rejected
         from tidepool_ingest.ledger import IN_ITS_PLACE
-        from tidepool_ingest.report import report_on
+        from tidepool_ingest.reports.run import report_on
 
         task_instance = context["ti"]
         states = task_instance.get_task_states(dag_id=task_instance.dag_id, run_ids=[task_instance.run_id])
@@ -79,7 +79,7 @@ class TidepoolReportOperator(TidepoolOperator):
         """Tell of the devices that have stopped to send, and return what the summary says of them."""
         import pendulum
 
-        from tidepool_ingest.silence import silence_summary, silent_devices
+        from tidepool_ingest.reports.inactive_devices import silence_summary, silent_devices
 
         if not self.names_silent:
             return {}

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk.definitions.context import Context
 
-    from tidepool_ingest.comparison import Comparisons
     from tidepool_ingest.ledger import BatchRow, Ledger
     from tidepool_ingest.options import RunOptions
+    from tidepool_ingest.reports.dry_run import Comparisons
     from tidepool_ingest.upload import Upload, UploadSummary
 
 DATA_SET_ID_KEY = "data_set_id"
@@ -73,7 +73,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         """Upload the only batch."""
         from tidepool_airflow.dry_run import compare_into
         from tidepool_airflow.mapping import skip_in_its_place
-        from tidepool_ingest.comparison import Comparisons
+        from tidepool_ingest.reports.dry_run import Comparisons
 
         options = self.options(context)
         with self.ledger() as ledger:
@@ -130,7 +130,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         self, context: Context, ledger: Ledger, row: BatchRow, options: RunOptions, share: int
     ) -> UploadSummary:
         """Upload one batch, with so many chunks at the same time."""
-        from tidepool_airflow import metrics
+        from tidepool_airflow import observability as metrics
         from tidepool_ingest.upload import UploadWishes, check_data_set_type
 
         check_data_set_type(row.data_set_type, self.data_set_type)
@@ -171,8 +171,8 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         :raises AirflowSkipException: always, at its end.
         """
         from tidepool_airflow.dry_run import compare_into
-        from tidepool_ingest.comparison import Comparisons
         from tidepool_ingest.ledger import IN_ITS_PLACE
+        from tidepool_ingest.reports.dry_run import Comparisons
 
         found, root = Comparisons(), self.root(options)
 
@@ -202,7 +202,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
 
     def get_openlineage_facets_on_complete(self, _task_instance: object) -> OperatorLineage[Any, Any] | None:
         """Return which batches became which data sets; called by OpenLineage's provider, if there is one."""
-        from tidepool_airflow.lineage import of_uploads
+        from tidepool_airflow.observability import of_uploads
 
         return of_uploads(self._visible) if self._visible else None
 

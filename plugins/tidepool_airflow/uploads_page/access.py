@@ -14,8 +14,7 @@ from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Request, status
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from tidepool_airflow.addresses import airflow_url
-from tidepool_airflow.dag_ids import ACTION_DAG, UPLOAD_DAG
+from tidepool_airflow.links import ACTION_DAG, UPLOAD_DAG, airflow_url
 
 TOKEN_HEADER = "X-Tidepool-Token"
 """Header that another site's page cannot send, with a token that it cannot know."""

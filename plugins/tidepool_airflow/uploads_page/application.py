@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
+from airflow.api.common.trigger_dag import trigger_dag
+from airflow.models.dag import DagModel
+from airflow.sdk.exceptions import AirflowException
+from airflow.utils.types import DagRunTriggeredByType
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response, status
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from sqlalchemy.exc import SQLAlchemyError
 
+from tidepool_airflow.links import ACTION_DAG, DAG_OF_TYPE
+from tidepool_airflow.settings import ledger_address, root_of_batch, staging_root
 from tidepool_airflow.uploads_page.access import (
     User,
     may_act,
@@ -22,11 +32,93 @@ from tidepool_airflow.uploads_page.access import (
 )
 from tidepool_airflow.uploads_page.chart import charts
 from tidepool_airflow.uploads_page.html import Links, html
-from tidepool_airflow.uploads_page.ledger_access import the_ledger
-from tidepool_airflow.uploads_page.running import NotStartedError, start
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.ledger import BatchState, Ledger, Refusal, Result, Tidied, Upload, Wanted, What
-from tidepool_ingest.offers import offers
+from tidepool_ingest.ledger import (
+    BatchRow,
+    BatchState,
+    Ledger,
+    Refusal,
+    Result,
+    Tidied,
+    Upload,
+    Wanted,
+    What,
+)
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.reports.help import offers
+
+
+def the_ledger() -> Ledger:
+    """Return the ledger that the connection ``tidepool_ledger`` names now.
+
+    :raises LedgerConfigurationError: if its address cannot be used.
+    :raises LedgerUnavailableError: if it does not answer.
+    """
+    return _opened(ledger_address())
+
+
+@lru_cache(maxsize=2)
+def _opened(address: str) -> Ledger:
+    ledger = Ledger(address)
+    ledger.migrate()
+    return ledger
+
+
+log = logging.getLogger(__name__)
+
+
+class NotStartedError(Exception):
+    """Airflow does not start the run; the text says why and what to do."""
+
+
+def start(ledger: Ledger, batch: BatchRow, what: What, who: str) -> tuple[str, str]:
+    """Start the run that does what somebody asked for, and return its DAG and id.
+
+    :param ledger: notes who asked.
+    :param batch: the batch that it is about.
+    :param what: ``CHECK``, ``WITHDRAW`` or ``RETRY``.
+    :param who: Airflow's name of the person.
+    :raises NotStartedError: if the DAG is not there or is paused, or the run cannot be made.
+    """
+    dag_id = DAG_OF_TYPE[batch.data_set_type] if what is What.RETRY else ACTION_DAG
+    _require_running(dag_id)
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    run_id = f"{what}__{moment}__{secrets.token_hex(4)}"
+    action = ledger.actions.note(who, what, batch=batch.id, dag_id=dag_id, run_id=run_id)
+    try:
+        trigger_dag(
+            dag_id,
+            run_id=run_id,
+            conf=_conf(batch, what, action),
+            triggered_by=DagRunTriggeredByType.UI,
+            triggering_user_name=who,
+        )
+    except (AirflowException, SQLAlchemyError, ValueError) as error:
+        ledger.actions.ended(action, Result.FAILED, reason="not-started")
+        log.exception("The run %s of %s cannot be started.", run_id, dag_id)
+        raise NotStartedError(
+            f"Airflow cannot start a run of {dag_id} ({type(error).__name__}); the API server's log says why."
+        ) from error
+    if what is What.RETRY:
+        ledger.actions.ended(action, Result.DONE, detail="the run tells what became of it")
+    return dag_id, run_id
+
+
+def _conf(batch: BatchRow, what: What, action: int) -> dict[str, Any]:
+    if what is not What.RETRY:
+        return {"action": action}
+    conf = {"first_day": batch.day.isoformat(), "users": [short_hash(batch.user_id)]}
+    root, own = str(root_of_batch(batch.folder)), str(staging_root())
+    return conf if root == own else {**conf, "staging_root": root}
+
+
+def _require_running(dag_id: str) -> None:
+    dag = DagModel.get_current(dag_id)
+    if dag is None:
+        raise NotStartedError(f"Airflow knows no DAG {dag_id}: put its file into the DAG folder.")
+    if dag.is_paused:
+        raise NotStartedError(f"The DAG {dag_id} is paused: switch it on, then ask again.")
+
 
 PAGE_ROWS = 50
 STATIC = FilePath(__file__).parent / "static"
@@ -183,7 +275,7 @@ def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> s
 
 def show_silent(request: Request, ledger: Opened) -> str:
     """Show the devices that have stopped to send."""
-    from tidepool_ingest.silence import silent_devices
+    from tidepool_ingest.reports.inactive_devices import silent_devices
 
     return html(
         "silent.html",
@@ -218,8 +310,8 @@ def show_asset(name: str) -> FileResponse:
 
 def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingResponse:
     """Send the file with the refused records, and note who opened it."""
-    from tidepool_airflow.staging import root_of_batch
-    from tidepool_ingest.staging.sealing import unsealed
+    from tidepool_airflow.settings import root_of_batch
+    from tidepool_ingest.staging.encryption import unsealed
     from tidepool_ingest.staging.storage import read_blocks
     from tidepool_ingest.staging.work_area import WorkArea
 

@@ -10,12 +10,11 @@ from urllib.parse import quote, urlencode
 from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tidepool_airflow.addresses import PREFIX
-from tidepool_airflow.dag_ids import BATCH_GROUP, DAG_OF_TYPE
+from tidepool_airflow.links import BATCH_GROUP, DAG_OF_TYPE, PREFIX
 from tidepool_airflow.uploads_page.chart import BAR, HEIGHT
 from tidepool_ingest.ledger import BatchState, What
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.remedies import remedy_of
+from tidepool_ingest.reports.help import remedy_of
 
 STATE_WORDS = {
     BatchState.PLANNED: "Planned",

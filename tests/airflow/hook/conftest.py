@@ -12,7 +12,7 @@ import requests
 from airflow.sdk import Connection
 
 from tidepool_airflow.hook import TidepoolHook
-from tidepool_ingest.simulator import CLIENT_ID, CLIENT_SECRET, PUBLIC_CLIENT_ID, Simulator
+from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, PUBLIC_CLIENT_ID, Simulator
 
 MODES = ("client_credentials", "refresh_token", "password", "login", "token")
 RENEWING = [mode for mode in MODES if mode != "token"]

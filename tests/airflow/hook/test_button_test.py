@@ -10,7 +10,7 @@ from airflow.sdk import Connection
 
 from tests.airflow.hook.conftest import CANARY, MODES, Connect, connection
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.simulator import Simulator
+from tidepool_simulator import Simulator
 
 
 @pytest.mark.parametrize("mode", MODES)

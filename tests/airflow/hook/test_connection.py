@@ -9,8 +9,8 @@ import pytest
 
 from tests.airflow.hook.conftest import CANARY, CONN_ID, Connect, connection
 from tidepool_airflow.hook import TidepoolHook
-from tidepool_ingest.simulator import Simulator
-from tidepool_ingest.tidepool import TidepoolConfigurationError
+from tidepool_ingest.client import TidepoolConfigurationError
+from tidepool_simulator import Simulator
 
 
 def refused(hook: TidepoolHook) -> TidepoolConfigurationError:

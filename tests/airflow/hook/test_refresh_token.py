@@ -17,8 +17,8 @@ from sqlalchemy import text
 
 from tests.airflow.hook.conftest import BODY, CONN_ID, LIFETIME, Connect, connection, uploaded
 from tidepool_ingest.ledger import Database
-from tidepool_ingest.ledger.errors import LedgerConfigurationError
-from tidepool_ingest.simulator import Simulator
+from tidepool_ingest.ledger.database import LedgerConfigurationError
+from tidepool_simulator import Simulator
 
 
 @pytest.fixture

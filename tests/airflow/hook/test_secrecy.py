@@ -12,7 +12,7 @@ import requests
 from airflow.sdk.log import redact
 
 from tests.airflow.hook.conftest import BODY, MODES, Connect, connection, uploaded
-from tidepool_ingest.simulator import Fault, Simulator
+from tidepool_simulator import Fault, Simulator
 
 
 def secrets_of(request: requests.PreparedRequest) -> list[str]:

@@ -18,8 +18,8 @@ from tests.airflow.hook.conftest import (
     visible,
 )
 from tidepool_airflow.hook import TidepoolHook
-from tidepool_ingest.simulator import CLIENT_ID, CLIENT_SECRET, Simulator
-from tidepool_ingest.tidepool import TidepoolAuthenticationError
+from tidepool_ingest.client import TidepoolAuthenticationError
+from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, Simulator
 
 
 @pytest.mark.parametrize("as_uri", [False, True], ids=["json", "uri"])

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from tests.airflow.hook.conftest import BODY, Connect, connection, readings, visible
-from tidepool_ingest.simulator import Simulator
+from tidepool_ingest.client import TidepoolDataSetClosedError, TidepoolNotFoundError
 from tidepool_ingest.staging.manifest import DEFAULT_DEDUPLICATOR
-from tidepool_ingest.tidepool import TidepoolDataSetClosedError, TidepoolNotFoundError
+from tidepool_simulator import Simulator
 
 
 def test_opening_fills_in_client_and_deduplicator(simulator: Simulator, connect: Connect) -> None:

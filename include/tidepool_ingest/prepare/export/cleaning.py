@@ -1,18 +1,241 @@
-"""One exported record, cleaned: its text without what Tidepool added, its labels and links put right."""
+"""One exported record, cleaned: its text without what Tidepool added, its labels and links put right.
+
+Links between exported records, and the records that they lead to.
+
+The Platform takes a bolus with the calculation that recommended it, and a status with the alarm or change of
+reservoir that it belongs to, embedded in one record; it then stores two, and the first links to the other. An
+export has the two, and the link, which the Platform does not take. Here the two come together again, so that
+the link is not lost: the record that is linked to travels inside the other, and no longer alone.
+
+That is done only where nothing can be lost or come twice by it: both must be acceptable on their own, the
+link must lead to one content only, and each content is embedded once. Any other link is dropped, and the two
+records travel each on its own.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any, Final, NamedTuple
 
 from tidepool_ingest.model import NotDecodableError, decode
-from tidepool_ingest.prepare.export.links import LINK_FIELDS, Links, link_of
-from tidepool_ingest.prepare.export.owned import RENAMED, is_owned
+from tidepool_ingest.prepare.digests import digest
 from tidepool_ingest.prepare.export.units import kind_of
-from tidepool_ingest.prepare.seen import digest
 from tidepool_ingest.staging.edits import Edits
 from tidepool_ingest.staging.manifest import RecordEdits
 from tidepool_ingest.staging.splice import Cut, Member, cut_member, members, spliced, with_member
+
+SERVER_OWNED: Final = frozenset(
+    {
+        "archivedDatasetId",
+        "archivedTime",
+        "byUser",
+        "createdTime",
+        "createdUserId",
+        "deduplicator",
+        "deletedTime",
+        "deletedUserId",
+        "groupId",
+        "guid",
+        "id",
+        "modifiedTime",
+        "modifiedUserId",
+        "provenance",
+        "revision",
+        "uploadId",
+        "userId",
+    }
+)
+"""What the Platform adds to a record (P: data/types/base.go, data/data_set.go), and jellyfish before it. An
+``id`` sent back would stand beside the old record's under one identifier."""
+
+SHOWN_ONLY: Final = frozenset({"displayOffset", "localTime", "normalEnd", "normalTime"})
+"""What Tidepool's viewer and export tools work out for showing; the Platform reads none of it."""
+
+HIDDEN_PREFIX: Final = "_"
+"""Of fields such as ``_active`` or ``_schemaVersion``, by which the Platform keeps its records."""
+
+CARELINK: Final = "carelink"
+"""The only ``source`` that the Platform takes."""
+
+RENAMED: Final = {"rateOfChangeAlert": "rateOfChangeAlerts"}
+"""Fields that the Platform stores under another name than it reads (P: data/types/settings/cgm)."""
+
+
+def is_owned(name: str, value: Any) -> bool:
+    """Tell whether a field is to be left out.
+
+    :param name: its name.
+    :param value: its value, decoded.
+    """
+    if name == "source":
+        return bool(value != CARELINK)
+    return name in SERVER_OWNED or name in SHOWN_ONLY or name.startswith(HIDDEN_PREFIX)
+
+
+MAX_LINKS: Final = 100_000
+"""Links of a batch that are followed, at some 300 bytes each; further ones are dropped."""
+
+LINK_FIELDS: Final = {
+    "wizard": "bolus",
+    "deviceEvent/alarm": "status",
+    "deviceEvent/reservoirChange": "status",
+}
+"""Where which kind of record links to, or embeds, another one."""
+
+_TARGETS: Final = {"bolus": "bolus", "deviceEvent/status": "status"}
+"""Kinds that are linked to, and the field in which."""
+
+JOIN_KEY: Final = "joinKey"
+"""By which calculation and bolus found each other until 2014, instead of by ``id``."""
+
+
+class LinkKey(NamedTuple):
+    """What a link and the record that it leads to have in common.
+
+    :param field: the field that links.
+    :param by: the field of the other record that it names: ``id`` or ``joinKey``.
+    :param value: the value there.
+    """
+
+    field: str
+    by: str
+    value: str
+
+    def __repr__(self) -> str:
+        """Leave the value out."""
+        return f"LinkKey(field={self.field!r}, by={self.by!r})"
+
+
+def link_of(kind: str, datum: Mapping[str, Any]) -> LinkKey | None:
+    """Return the link that a record holds.
+
+    :param kind: type, and sub-type for device events, as ``deviceEvent/alarm``.
+    :param datum: the record, decoded.
+    """
+    field = LINK_FIELDS.get(kind)
+    if field is None:
+        return None
+    linked = datum.get(field)
+    if isinstance(linked, str):
+        return LinkKey(field, "id", linked)
+    joined = datum.get(JOIN_KEY)
+    return LinkKey(field, JOIN_KEY, joined) if linked is None and isinstance(joined, str) else None
+
+
+def keys_of(kind: str, datum: Mapping[str, Any]) -> Iterator[LinkKey]:
+    """Yield the keys by which a record can be linked to.
+
+    :param kind: as for :func:`link_of`.
+    :param datum: the record, decoded.
+    """
+    field = _TARGETS.get(kind)
+    if field is not None:
+        for by in ("id", JOIN_KEY):
+            value = datum.get(by)
+            if isinstance(value, str):
+                yield LinkKey(field, by, value)
+
+
+@dataclass
+class _Link:
+    """One link: what holds it, and what it leads to.
+
+    :param holder: digest of the first acceptable record that holds it, as it would be without the link.
+    :param target: digest of the content that it leads to.
+    :param place: where that lies in the file: offset and length.
+    :param is_clear: it leads to one content only.
+    """
+
+    holder: int | None = None
+    target: int | None = None
+    place: tuple[int, int] = (0, 0)
+    is_clear: bool = True
+
+
+class Links:
+    """The links of a batch; what they lead to waits in a private temporary file.
+
+    First :meth:`want` every link, then :meth:`offer_holder` and :meth:`offer_target` the acceptable records,
+    then :meth:`settle`; at the end :meth:`close`.
+    """
+
+    def __init__(self) -> None:
+        self.inside: set[int] = set()
+        self._links: dict[LinkKey, _Link] = {}
+        self._file: IO[bytes] | None = None
+
+    def close(self) -> None:
+        """Remove the temporary file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __bool__(self) -> bool:
+        return bool(self._links)
+
+    def __contains__(self, key: LinkKey | None) -> bool:
+        return key in self._links
+
+    def want(self, key: LinkKey) -> None:
+        """Note a link that is to be followed."""
+        if len(self._links) < MAX_LINKS:
+            self._links.setdefault(key, _Link())
+
+    def offer_holder(self, key: LinkKey, content: int) -> None:
+        """Note who holds a link; of several with different content only the first keeps it.
+
+        :param key: the link.
+        :param content: digest of the record without the link.
+        """
+        link = self._links.get(key)
+        if link is not None and link.holder is None:
+            link.holder = content
+
+    def offer_target(self, key: LinkKey, content: int, text: bytes) -> None:
+        """Keep a record that may be linked to.
+
+        :param key: by what.
+        :param content: digest of its content.
+        :param text: the record as it would be sent alone.
+        """
+        link = self._links.get(key)
+        if link is None:
+            return
+        if link.target is not None:
+            link.is_clear = link.is_clear and link.target == content
+            return
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
+        link.target, link.place = content, (self._file.tell(), len(text))
+        self._file.write(text)
+
+    def settle(self) -> None:
+        """Decide which links are embedded; ``inside`` then holds the contents that no longer travel alone."""
+        kept: dict[LinkKey, _Link] = {}
+        for key, link in self._links.items():
+            target = link.target
+            if link.holder is None or target is None or not link.is_clear or target in self.inside:
+                continue
+            kept[key] = link
+            self.inside.add(target)
+        self._links = kept
+
+    def embedded_in(self, key: LinkKey, content: int) -> bytes | None:
+        """Return what a record shall embed.
+
+        :param key: its link.
+        :param content: digest of the record without the link.
+        :return: the text; ``None`` when its link is to be dropped.
+        """
+        link = self._links.get(key)
+        if link is None or link.holder != content or self._file is None:
+            return None
+        offset, length = link.place
+        self._file.seek(offset)
+        return self._file.read(length)
 
 
 class ExportCleaner:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidepool_ingest.model import NotDecodableError, decode, judge_lines
-from tidepool_ingest.prepare.contents import content_digest
-from tidepool_ingest.prepare.export.cleaning import ExportCleaner
-from tidepool_ingest.prepare.export.links import Links, keys_of, link_of
+from tidepool_ingest.prepare.digests import content_digest, digest
+from tidepool_ingest.prepare.export.cleaning import ExportCleaner, Links, keys_of, link_of
 from tidepool_ingest.prepare.export.units import ClaimedUnits, kind_of
 from tidepool_ingest.prepare.record_checks import RecordChecker
-from tidepool_ingest.prepare.seen import digest
-from tidepool_ingest.staging.block import Block
+from tidepool_ingest.staging.ndjson import Block
 
 ExportedFile = Callable[[], Iterable[Block]]
 """Opens an exported file from its beginning."""

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tidepool_ingest.model import MG_PER_DL_UNITS
-from tidepool_ingest.prepare.glucose_guard import LOWEST_MEDIAN_MG_DL
-from tidepool_ingest.prepare.readings import Readings
+from tidepool_ingest.prepare.glucose_guard import LOWEST_MEDIAN_MG_DL, Readings
 from tidepool_ingest.staging.edits import VALUE_LABELS
 from tidepool_ingest.staging.splice import EACH
 

@@ -14,8 +14,7 @@ from typing import Any, Final, NamedTuple
 from tidepool_ingest.model import Problem, embedded_data
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import Origin, origin_id_of, origin_of
-from tidepool_ingest.staging.manifest import Manifest
-from tidepool_ingest.staging.manifest_feed import DEFAULT_ORIGIN_KEY, ORIGIN_TEXT_LENGTH, OriginRule
+from tidepool_ingest.staging.manifest import DEFAULT_ORIGIN_KEY, ORIGIN_TEXT_LENGTH, Manifest, OriginRule
 from tidepool_ingest.staging.splice import with_member, with_member_in
 
 KEY_MISSING: Final = "staged-origin-key-missing"

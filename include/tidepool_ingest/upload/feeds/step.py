@@ -13,38 +13,68 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
-from tidepool_ingest.ledger import (
-    DELETIONS,
-    BatchState,
-    DataSetRow,
-    DataSetState,
-)
-from tidepool_ingest.model.deduplicators import CONTINUOUS
-from tidepool_ingest.tidepool import (
+from tidepool_ingest.client import (
     TidepoolDataSetClosedError,
     TidepoolNotFoundError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.upload.attempt import Attempt
-from tidepool_ingest.upload.caution import Caution
-from tidepool_ingest.upload.feeds.contents import FeedContents, FeedRecords
-from tidepool_ingest.upload.feeds.drops import may_drop, predicted_drops
-from tidepool_ingest.upload.feeds.errors import FeedError
-from tidepool_ingest.upload.feeds.keeper import Feed, FeedKeeper, check_data_set_type
+from tidepool_ingest.ledger import DELETIONS, BatchState, DataSetRow, DataSetState, origin_digest
+from tidepool_ingest.model.deduplicators import CONTINUOUS, NONE, Deduplicator
+from tidepool_ingest.staging.work_area import Chunk
+from tidepool_ingest.upload.context import UploadSummary
+from tidepool_ingest.upload.feeds.payload import BatchWrites, FeedContents, FeedRecords
+from tidepool_ingest.upload.feeds.resolver import Feed, FeedError, FeedKeeper, check_data_set_type
 from tidepool_ingest.upload.feeds.verify import (
     FeedComparison,
     FeedVerificationError,
     compare_feed,
+    may_drop,
+    predicted_drops,
     windows_of,
 )
-from tidepool_ingest.upload.feeds.writes import BatchWrites
-from tidepool_ingest.upload.pace import Pace
-from tidepool_ingest.upload.sending import Sending
-from tidepool_ingest.upload.step import BatchUpload
-from tidepool_ingest.upload.summary import UploadSummary
-from tidepool_ingest.upload.ways import FeedWay, StartOverError
+from tidepool_ingest.upload.guarded_requests import Caution, Pace
+from tidepool_ingest.upload.normal import Attempt, BatchUpload
+from tidepool_ingest.upload.sending import Load, Sending, StartOverError
+
+
+class FeedWay:
+    """To a continuous data set: each row by its ``origin.id``.
+
+    What is sent again replaces what is there, or is dropped where the deduplicator does that. The one that
+    does nothing has its rows removed first, each time, for an older version of them may be there too.
+
+    :param records: the batch's.
+    :param deduplicator: the data set's.
+    :param writes: what the batch has written.
+    """
+
+    def __init__(self, records: FeedRecords, deduplicator: Deduplicator, writes: BatchWrites) -> None:
+        self._records = records
+        self._writes = writes
+        self._removes = deduplicator is NONE
+
+    def load(self, chunk: Chunk) -> Load:
+        """Read a chunk without what later batches have replaced."""
+        records = list(self._records.of(chunk))
+        selectors = [{"origin": {"id": one}} for record in records for one in record.origin_ids]
+        origins = [(record.ordinal, origin_digest(one)) for record in records for one in record.origin_ids]
+        return Load([record.identified for record in records], selectors, origins)
+
+    def removes_first(self, *, in_doubt: bool) -> bool:
+        """Remove what is there under a deduplicator that would keep both."""
+        return self._removes
+
+    def begin(self, chunk: Chunk) -> None:
+        """Let earlier batches write over it, until it is there again."""
+        self._writes.forget([chunk.index])
+
+    def stored(self, chunk: Chunk, load: Load, refused: AbstractSet[int]) -> None:
+        """Note what earlier batches have to leave alone from now on."""
+        self._writes.note(chunk.index, [digest for ordinal, digest in load.origins if ordinal not in refused])
+
 
 log = logging.getLogger(__name__)
 

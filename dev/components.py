@@ -1,0 +1,228 @@
+"""Airflow with all its parts on this machine.
+
+Airflow's own ``standalone`` leaves its children behind when it is told to stop. Here each part is a process
+of ours, and all it started is gone before we are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from dev.home import LocalRunError
+from dev.processes import LocalProcess, end, uninterrupted
+
+API_SERVER = "api-server"
+PARTS: Mapping[str, tuple[str, ...]] = {
+    API_SERVER: (),
+    # Both would serve their logs to the whole network; the API server reads the same files anyway.
+    "scheduler": ("--skip-serve-logs",),
+    "triggerer": ("--skip-serve-logs",),
+    "dag-processor": (),
+}
+"""What makes a running Airflow, and the arguments of each part."""
+
+PASSWORDS_FILE = "passwords.json"
+
+MIGRATE_SECONDS = 300.0
+START_SECONDS = 180.0
+CALL_SECONDS = 30.0
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Account:
+    """Somebody who may sign in.
+
+    :param role: ``admin``, ``op``, ``user`` or ``viewer``, as Airflow's simple auth manager knows them.
+    """
+
+    name: str
+    role: str
+    password: str
+
+
+class LocalAirflow:
+    """A running Airflow: its parts as processes, their output in log files.
+
+    It runs what somebody triggers and nothing by itself, unless it is told to. Whoever can reach the port is
+    its admin unless there are accounts, so it listens on loopback only.
+
+    :param environment: see :meth:`~dev.home.LocalHome.environment`; what it says of
+        Airflow's own settings wins over what is usual here.
+    :param logs: folder for the parts' output.
+    :param port: of the web UI and the API.
+    :param accounts: who may sign in, an admin first; without any nobody has to.
+    :param by_itself: also run what is due by the clock, or by what assets tell.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        logs: Path,
+        port: int,
+        *,
+        accounts: Sequence[Account] = (),
+        by_itself: bool = False,
+    ) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.logs = logs
+        self._accounts = accounts
+        self.settings = {
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": str(not accounts),
+            "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(by_itself),
+            **environment,
+        }
+        if accounts:
+            named = ",".join(f"{one.name}:{one.role}" for one in accounts)
+            self.settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = named
+            self.settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] = str(logs / PASSWORDS_FILE)
+        self._environment = {**os.environ, **self.settings}
+        self.parts: dict[str, LocalProcess] = {}
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run all parts for the length of a ``with`` block, which begins when they are all healthy.
+
+        :raises LocalRunError: naming the part that does not come up, and its log.
+        """
+        self.logs.mkdir(parents=True, exist_ok=True)
+        if self._accounts:
+            passwords = self.logs / PASSWORDS_FILE
+            passwords.touch(mode=0o600)
+            passwords.write_text(json.dumps({one.name: one.password for one in self._accounts}))
+        self._migrate()
+        try:
+            for part in PARTS:
+                self._start(part)
+            self._wait_for("healthy", self._is_healthy)
+            yield
+        finally:
+            # The API server goes last: a task that is being ended still reports to it.
+            end([process for part, process in self.parts.items() if part != API_SERVER])
+            end([process for part, process in self.parts.items() if part == API_SERVER])
+
+    def restart(self, part: str) -> None:
+        """End a part and start it anew; return when all are healthy.
+
+        :param part: its name in :data:`PARTS`.
+        :raises LocalRunError: naming the part that does not come up, and its log.
+        """
+        end([self.parts[part]])
+        self._start(part)
+        self._wait_for("healthy", self._is_healthy)
+
+    def unpause(self, dag_id: str) -> None:
+        """Let a DAG run, as soon as Airflow has read its file.
+
+        :raises LocalRunError: if it does not appear.
+        """
+
+        def unpaused() -> bool:
+            path = f"/api/v2/dags/{dag_id}?update_mask=is_paused"
+            return self.request("PATCH", path, {"is_paused": False}).ok
+
+        self._wait_for(f"aware of the DAG {dag_id}", unpaused)
+
+    def request(self, method: str, path: str, body: object = None) -> requests.Response:
+        """Send a request to Airflow's REST API and return the answer, whatever its status."""
+        return requests.request(
+            method,
+            self.url + path,
+            json=body,
+            timeout=CALL_SECONDS,
+            headers={"Authorization": f"Bearer {self._token}"},
+        )
+
+    def check(self) -> None:
+        """Look after the parts.
+
+        :raises LocalRunError: naming one that has ended by itself, and its log.
+        """
+        for part, process in self.parts.items():
+            if process.has_ended:
+                raise LocalRunError(
+                    f"Airflow's {part} has ended.", remedy=f"{self._log(part)} says why.", code="part-ended"
+                )
+
+    @cached_property
+    def _token(self) -> str:
+        url = f"{self.url}/auth/token"
+        if self._accounts:
+            body = {"username": self._accounts[0].name, "password": self._accounts[0].password}
+            answer = requests.post(url, json=body, timeout=CALL_SECONDS)
+        else:
+            answer = requests.get(url, timeout=CALL_SECONDS)
+        answer.raise_for_status()
+        token: str = answer.json()["access_token"]
+        return token
+
+    def _start(self, part: str) -> None:
+        self.parts[part] = LocalProcess(
+            airflow_command(part, *PARTS[part]), environment=self._environment, log=self._log(part)
+        )
+
+    def _migrate(self) -> None:
+        log = self._log("db")
+        # To its end in any case: SQLite has no way back from a migration that stopped halfway.
+        with log.open("ab") as output, uninterrupted():
+            ended = subprocess.run(
+                airflow_command("db", "migrate"),
+                check=False,
+                env=self._environment,
+                stdout=output,
+                stderr=output,
+                timeout=MIGRATE_SECONDS,
+                start_new_session=True,
+            )
+        if ended.returncode:
+            raise LocalRunError(
+                "Airflow's database cannot be set up.", remedy=f"{log} says why.", code="migration"
+            )
+
+    def _wait_for(self, what: str, is_so: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + START_SECONDS
+        while not is_so():
+            self.check()
+            if time.monotonic() > give_up:
+                raise LocalRunError(
+                    f"Airflow is not {what} after {START_SECONDS:.0f} s.",
+                    remedy=f"The files in {self.logs} say why.",
+                    code="not-ready",
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _is_healthy(self) -> bool:
+        try:
+            answer = requests.get(f"{self.url}/api/v2/monitor/health", timeout=CALL_SECONDS)
+        except requests.RequestException:
+            return False
+        parts: dict[str, dict[str, Any]] = answer.json() if answer.ok else {}
+        return len(parts) >= len(PARTS) and all(part["status"] == "healthy" for part in parts.values())
+
+    def _log(self, part: str) -> Path:
+        return self.logs / f"{part}.log"
+
+
+def airflow_command(*arguments: str) -> tuple[str, ...]:
+    """Return the command that runs Airflow's own, in this Python."""
+    return (sys.executable, "-m", "airflow", *arguments)

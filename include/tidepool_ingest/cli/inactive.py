@@ -1,0 +1,54 @@
+"""``tidepool-ingest silent``: devices that have stopped to send, as a table or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from tidepool_ingest.cli.arguments import NO_LEDGER, add_ledger, day, opened, table
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.reports.inactive_devices import (
+    FACTOR,
+    FEWEST_DAYS,
+    SilentDevice,
+    silent_devices,
+)
+
+COLUMNS = ("model", "device", "user", "last record", "silent days", "usual days")
+
+
+def describe(command: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    command.description = (
+        "Show the devices that used to send and have been silent for longer than is usual for them: for more "
+        f"than {FACTOR} times what passes between their batches, and {FEWEST_DAYS} days. Changes nothing. "
+        "Users and devices stand there as short hashes; their ids are shown only with --full."
+    )
+    add_ledger(command)
+    command.add_argument("--today", type=day, metavar="DAY", help="count up to this day (default: today)")
+    command.add_argument("--full", action="store_true", help="show ids instead of short hashes")
+    command.add_argument("--json", action="store_true", help="a JSON array, one device a line")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the silent devices."""
+    with opened(options.ledger) as ledger:
+        if ledger is None:
+            print(NO_LEDGER, file=sys.stderr)
+        found = [] if ledger is None else silent_devices(ledger, options.today or datetime.now(UTC).date())
+    rows = [_row(one, full=options.full) for one in found]
+    if options.json:
+        shown = (json.dumps(dict(zip(COLUMNS, row, strict=True)), default=str) for row in rows)
+        print("[" + ",\n ".join(shown) + "]")
+    else:
+        print(table(COLUMNS, rows))
+    return 0
+
+
+def _row(one: SilentDevice, *, full: bool) -> tuple[Any, ...]:
+    ids = (one.device_id, one.user_id) if full else (short_hash(one.device_id), short_hash(one.user_id))
+    return (one.model, *ids, one.last_day, one.silent_days, one.usual_days)

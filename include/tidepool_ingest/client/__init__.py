@@ -1,0 +1,57 @@
+"""How to speak to Tidepool: environments, tokens, errors and the client.
+
+Storeys, arrows only downwards: ``settings`` → ``client`` → ``conversation`` → ``tokens`` (``auth_modes``,
+``sign_in``) → ``transport`` → ``exchange`` → ``answers`` → ``errors``.
+"""
+
+from tidepool_ingest.client.backoff import BackOff
+from tidepool_ingest.client.client import DataSet, TidepoolClient
+from tidepool_ingest.client.environments import ENVIRONMENTS, Environment, environment, host_of
+from tidepool_ingest.client.errors import (
+    Problem,
+    TidepoolAuthenticationError,
+    TidepoolBusyError,
+    TidepoolConfigurationError,
+    TidepoolDataSetClosedError,
+    TidepoolError,
+    TidepoolNotFoundError,
+    TidepoolPermissionError,
+    TidepoolRejectedError,
+    TidepoolUnexpectedAnswerError,
+    TidepoolUnreachableError,
+)
+from tidepool_ingest.client.settings import AuthMode, ClientSettings, connect
+from tidepool_ingest.client.tokens import (
+    FixedToken,
+    MemoryRefreshTokenStore,
+    RefreshTokenStore,
+    TokenSource,
+)
+
+__all__ = [
+    "ENVIRONMENTS",
+    "AuthMode",
+    "BackOff",
+    "ClientSettings",
+    "DataSet",
+    "Environment",
+    "FixedToken",
+    "MemoryRefreshTokenStore",
+    "Problem",
+    "RefreshTokenStore",
+    "TidepoolAuthenticationError",
+    "TidepoolBusyError",
+    "TidepoolClient",
+    "TidepoolConfigurationError",
+    "TidepoolDataSetClosedError",
+    "TidepoolError",
+    "TidepoolNotFoundError",
+    "TidepoolPermissionError",
+    "TidepoolRejectedError",
+    "TidepoolUnexpectedAnswerError",
+    "TidepoolUnreachableError",
+    "TokenSource",
+    "connect",
+    "environment",
+    "host_of",
+]

@@ -1,0 +1,409 @@
+"""The ways to get a token: one class each."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from tidepool_ingest.client.backoff import BackOff
+from tidepool_ingest.client.environments import Environment, checked_base
+from tidepool_ingest.client.errors import (
+    TidepoolAuthenticationError,
+    TidepoolConfigurationError,
+    TidepoolError,
+    TidepoolNotFoundError,
+    TidepoolUnexpectedAnswerError,
+)
+from tidepool_ingest.client.responses import Answer, Call, Purpose
+from tidepool_ingest.client.tokens import (
+    SESSION_TOKEN_HEADER,
+    RefreshTokenStore,
+    RenewingTokens,
+    Token,
+    checked_token,
+    lifetime_of,
+    subject_of,
+)
+from tidepool_ingest.client.transport import Timeouts, Transport, unusable_answer
+
+SIGN_IN_TIMEOUTS = Timeouts(connect=4.0, read=8.0, total=4.0)
+"""Short: a refresh is made under a lock that counts as abandoned after 60 s."""
+
+
+class SignInServer:
+    """The server that gives tokens for one environment, found on first use.
+
+    :param transport: sends the requests.
+    :param environment: the environment; its API is asked where its sign-in server is (``GET /info``).
+    :param auth_url: base URL of the sign-in server, if it is given rather than asked for.
+    :param realm: its realm, given together with ``auth_url``.
+    :param backoff: patience with requests for a token.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        environment: Environment,
+        *,
+        auth_url: str = "",
+        realm: str = "",
+        backoff: BackOff | None = None,
+    ) -> None:
+        self._transport = transport
+        self._environment = environment
+        self._auth_url = checked_base(auth_url, field="auth_url") if auth_url else ""
+        self._realm = realm
+        self._backoff = backoff or BackOff()
+        self._token_url = ""
+
+    def find(self) -> str:
+        """Return the token endpoint's URL.
+
+        :raises TidepoolConfigurationError: the servers name one to which no credentials may be sent.
+        """
+        if not self._token_url:
+            auth_url, realm = (self._auth_url, self._realm) if self._auth_url else self._told_by_api()
+            self._token_url = self._told_by_realm(auth_url, realm)
+        return self._token_url
+
+    def grant(self, form: Mapping[str, str], *, backoff: BackOff | None = None) -> Token:
+        """Return the token that a form earns.
+
+        :param form: the grant's fields; never logged.
+        :param backoff: another patience than usual.
+        :raises TidepoolAuthenticationError: the server does not accept the credentials.
+        """
+        call = Call(
+            f"get a token ({form['grant_type'].replace('_', ' ')})",
+            Purpose.SIGN_IN,
+            "POST",
+            self.find(),
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+            body=urlencode(form).encode(),
+        )
+        issued = time.monotonic()
+        answer = (backoff or self._backoff)(lambda: self._transport.exchange(call))
+        told = answer.json()
+        value = checked_token(told.get("access_token")) if isinstance(told, dict) else None
+        if value is None:
+            raise unusable_answer(
+                call, "the answer holds no usable token", status=answer.status, trace_id=answer.trace_id
+            )
+        return Token(
+            value,
+            lifetime=lifetime_of(value, told.get("expires_in")),
+            issued=issued,
+            refresh=checked_token(told.get("refresh_token")),
+            user_id=subject_of(value),
+        )
+
+    def _told_by_api(self) -> tuple[str, str]:
+        told: Any = None
+        try:
+            told = self._document("find the sign-in server", f"{self._environment.api}/info")
+        except (TidepoolNotFoundError, TidepoolUnexpectedAnswerError):
+            if not self._environment.auth:
+                raise
+        auth = told.get("auth") if isinstance(told, dict) else None
+        if isinstance(auth, dict) and isinstance(auth.get("url"), str) and isinstance(auth.get("realm"), str):
+            return checked_base(auth["url"], field="auth_url"), auth["realm"]
+        if self._environment.auth:
+            return self._environment.auth, self._environment.realm
+        raise TidepoolConfigurationError(
+            "find the sign-in server",
+            reason="this API host does not tell where it is",
+            fields=("auth_url", "realm"),
+            remedy="Set `auth_url` and `realm` in the Tidepool connection, or choose another auth mode.",
+        )
+
+    def _told_by_realm(self, auth_url: str, realm: str) -> str:
+        issuer = f"{auth_url}/realms/{quote(realm, safe='')}"
+        told = self._document("find the token endpoint", f"{issuer}/.well-known/openid-configuration")
+        endpoint = told.get("token_endpoint") if isinstance(told, dict) else None
+        if not isinstance(endpoint, str):
+            raise TidepoolUnexpectedAnswerError(
+                "find the token endpoint",
+                reason="the sign-in server does not name it",
+                place=urlsplit(issuer).netloc,
+                remedy="Check `auth_url` and `realm` in the Tidepool connection.",
+            )
+        url = checked_base(endpoint, field="auth_url")
+        if urlsplit(url)[:2] != urlsplit(checked_base(auth_url, field="auth_url"))[:2]:
+            raise TidepoolConfigurationError(
+                "find the token endpoint",
+                reason="the sign-in server names one on another host, to which no credentials are sent",
+                place=urlsplit(issuer).netloc,
+                fields=("auth_url",),
+                remedy="Set `auth_url` in the Tidepool connection to the host that gives the tokens.",
+            )
+        return url
+
+    def _document(self, operation: str, url: str) -> Any:
+        call = Call(operation, Purpose.READ, "GET", url)
+        answer = self._backoff(lambda: self._transport.exchange(call))
+        told = answer.json()
+        if told is None:
+            raise _no_document(call, answer.status, answer.trace_id)
+        return told
+
+
+def _no_document(call: Call, status: int, trace_id: str) -> TidepoolError:
+    return unusable_answer(call, "the answer is no JSON", status=status, trace_id=trace_id)
+
+
+UNDER_LOCK = BackOff(attempts=2, longest=2.0)
+"""Patience with a refresh while other processes wait for it."""
+
+
+REFUSED_GRANT = "invalid_grant"
+"""Keycloak's code when it is the refresh token, and not the client, that is not accepted."""
+
+
+@dataclass(frozen=True)
+class OidcClient:
+    """How a program names itself to the sign-in server.
+
+    :param client_id: the id that Tidepool has registered.
+    :param client_secret: its secret; public clients have none.
+    """
+
+    client_id: str
+    client_secret: str = field(default="", repr=False)
+
+    def form(self, grant_type: str, **more: str) -> dict[str, str]:
+        """Return the fields of a request for a token."""
+        secret = {"client_secret": self.client_secret} if self.client_secret else {}
+        return {"grant_type": grant_type, "client_id": self.client_id, **secret, **more}
+
+
+class ClientCredentialsTokens(RenewingTokens):
+    """OIDC client credentials: a server of its own right, the way meant for back ends.
+
+    :param server: the sign-in server.
+    :param client: id and secret.
+    """
+
+    def __init__(self, server: SignInServer, client: OidcClient) -> None:
+        super().__init__()
+        self._server = server
+        self._client = client
+
+    def known_secrets(self) -> list[str]:
+        """Return the client's secret."""
+        return [self._client.client_secret]
+
+    def obtain(self, refused: str | None) -> Token:
+        """Ask for a new token."""
+        return self._server.grant(self._client.form("client_credentials"))
+
+
+class PasswordTokens(RenewingTokens):
+    """OIDC password grant, which Tidepool allows to trusted partners only.
+
+    :param server: the sign-in server.
+    :param client: id, and secret if it has one.
+    :param username: the account's e-mail address.
+    :param password: its password.
+    """
+
+    def __init__(self, server: SignInServer, client: OidcClient, *, username: str, password: str) -> None:
+        super().__init__()
+        self._server = server
+        self._client = client
+        self._username = username
+        self._password = password
+        self._refresh: str | None = None
+
+    def known_secrets(self) -> list[str]:
+        """Return password and client secret."""
+        return [self._password, self._client.client_secret]
+
+    def obtain(self, refused: str | None) -> Token:
+        """Refresh if that still works, else sign in anew."""
+        token = self._refreshed() or self._server.grant(
+            self._client.form("password", username=self._username, password=self._password)
+        )
+        self._refresh = token.refresh
+        return token
+
+    def _refreshed(self) -> Token | None:
+        if self._refresh is None:
+            return None
+        try:
+            return self._server.grant(self._client.form("refresh_token", refresh_token=self._refresh))
+        except TidepoolAuthenticationError:
+            # The session has ended; the password opens a new one.
+            return None
+
+
+class RefreshTokens(RenewingTokens):
+    """OIDC refresh token: somebody signed in once, and each refresh may replace the refresh token.
+
+    A replaced one is worthless, so all processes of a connection share the newest through a store: lock it,
+    look whether another process has just refreshed, refresh, save, and only then use the result.
+
+    :param server: the sign-in server.
+    :param client: id, and secret if it has one.
+    :param refresh_token: the token of the connection, used until the store holds a newer one.
+    :param store: shares the newest with other processes.
+    :param backoff: patience with the refresh while the lock is held.
+    """
+
+    def __init__(
+        self,
+        server: SignInServer,
+        client: OidcClient,
+        *,
+        refresh_token: str,
+        store: RefreshTokenStore,
+        backoff: BackOff = UNDER_LOCK,
+    ) -> None:
+        super().__init__()
+        self._server = server
+        self._client = client
+        self._first = refresh_token
+        self._store = store
+        self._backoff = backoff
+
+    def known_secrets(self) -> list[str]:
+        """Return the connection's refresh token and the client's secret."""
+        return [self._first, self._client.client_secret]
+
+    def obtain(self, refused: str | None) -> Token:
+        """Use what another process got, or refresh for all of them."""
+        self._server.find()  # before the lock: others should not wait for it
+        with self._store.lock():
+            kept = _Kept.parse(self._store.load()) or _Kept(self._first)
+            self.announce(kept.refresh, kept.access)
+            shared = kept.token()
+            if shared is not None and shared.value != refused and not shared.due():
+                return shared
+            form = self._client.form("refresh_token", refresh_token=kept.refresh)
+            token = self._granted(form)
+            newest = token.refresh or kept.refresh
+            self.announce(*token.secrets())
+            self._store.save(_Kept(newest, token.value, time.time(), token.seconds_left()).text())
+            return token
+
+    def _granted(self, form: dict[str, str]) -> Token:
+        try:
+            return self._server.grant(form, backoff=self._backoff)
+        except TidepoolAuthenticationError as refusal:
+            if REFUSED_GRANT not in refusal.codes:
+                raise
+            raise TidepoolAuthenticationError(
+                refusal.operation,
+                reason="the refresh token is no longer accepted",
+                place=refusal.place,
+                status=refusal.status,
+                codes=refusal.codes,
+                trace_id=refusal.trace_id,
+                remedy="Sign in again (with the scope offline_access), and put the new refresh token into "
+                "the Tidepool connection.",
+            ) from refusal
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the processes of one connection share, as one secret text.
+
+    :param refresh: the newest refresh token.
+    :param access: the access token that came with it.
+    :param saved: when, in seconds since 1970: the processes share no other clock.
+    :param lifetime: seconds from then for which the access token is good.
+    """
+
+    refresh: str = field(repr=False)
+    access: str | None = field(default=None, repr=False)
+    saved: float = 0.0
+    lifetime: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str | None) -> _Kept | None:
+        if not text:
+            return None
+        try:
+            kept: Any = json.loads(text)
+        except ValueError:
+            kept = None
+        if not isinstance(kept, dict):
+            return cls(text)  # a bare refresh token
+        return cls(kept["refresh"], kept["access"], kept["saved"], kept["lifetime"])
+
+    def text(self) -> str:
+        return json.dumps(self.__dict__)
+
+    def token(self) -> Token | None:
+        if self.access is None:
+            return None
+        # A clock that differs must not make it look better than new.
+        age = max(0.0, time.time() - self.saved)
+        return Token(
+            self.access, self.lifetime, time.monotonic() - age, self.refresh, subject_of(self.access)
+        )
+
+
+class LegacyLoginTokens(RenewingTokens):
+    """The Platform's own login with e-mail and password, which Tidepool calls deprecated.
+
+    :param transport: sends the requests.
+    :param api: base URL of the API.
+    :param username: the account's e-mail address.
+    :param password: its password.
+    :param backoff: patience with the login.
+    """
+
+    def __init__(
+        self, transport: Transport, api: str, *, username: str, password: str, backoff: BackOff | None = None
+    ) -> None:
+        super().__init__()
+        self._transport = transport
+        self._url = f"{api}/auth/login"
+        self._username = username
+        self._password = password
+        self._backoff = backoff or BackOff()
+        self._last: Token | None = None
+
+    def known_secrets(self) -> list[str]:
+        """Return the password, and the header that it is sent in."""
+        return [self._password, self._basic()]
+
+    def obtain(self, refused: str | None) -> Token:
+        """Have the last token replaced if that still works, else log in anew."""
+        self._last = self._replaced() or self._logged_in()
+        return self._last
+
+    def _replaced(self) -> Token | None:
+        if self._last is None:
+            return None
+        call = Call("replace the session token", Purpose.SIGN_IN, "GET", self._url)
+        try:
+            return self._asked(call, {SESSION_TOKEN_HEADER: self._last.value})
+        except TidepoolAuthenticationError:
+            # It has ended; the password opens a new session.
+            return None
+
+    def _logged_in(self) -> Token:
+        call = Call("log in", Purpose.SIGN_IN, "POST", self._url)
+        return self._asked(call, {"Authorization": f"Basic {self._basic()}"})
+
+    def _basic(self) -> str:
+        return base64.b64encode(f"{self._username}:{self._password}".encode()).decode()
+
+    def _asked(self, call: Call, headers: dict[str, str]) -> Token:
+        issued = time.monotonic()
+        answer: Answer = self._backoff(lambda: self._transport.exchange(call, headers=headers))
+        value = checked_token(answer.headers.get(SESSION_TOKEN_HEADER))
+        if value is None:
+            raise unusable_answer(
+                call, "the answer holds no usable token", status=answer.status, trace_id=answer.trace_id
+            )
+        told = answer.json()
+        user_id = told.get("userid") if isinstance(told, dict) else None
+        known = user_id if isinstance(user_id, str) and user_id else subject_of(value)
+        return Token(value, lifetime_of(value), issued, user_id=known)

@@ -1,0 +1,80 @@
+"""Short patience for requests that may be sent again at will; everything longer is Airflow's to decide."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+)
+
+from tidepool_ingest.client.errors import (
+    TidepoolBusyError,
+    TidepoolError,
+    TidepoolUnreachableError,
+)
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """Try again after a growing pause with jitter, or after the one that Tidepool asks for.
+
+    Only for requests that change nothing (reads, tokens, the probe of a data set). A pause longer than
+    ``longest`` is not waited for here: the error goes up and tells how long it should be.
+
+    :param attempts: how often it is tried in all.
+    :param first: mean of the first pause, seconds; each further one is twice as long.
+    :param longest: the longest pause, seconds.
+    :param patience: no further attempt once this much has been spent, seconds.
+    :param sleep: what waits; tests give one that does not.
+    """
+
+    attempts: int = 4
+    first: float = 0.5
+    longest: float = 8.0
+    patience: float = 60.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def __call__(self, attempt: Callable[[], Result]) -> Result:
+        """Return what ``attempt`` returns, trying again while it raises what may pass."""
+        retrying = Retrying(
+            retry=retry_if_exception(self._may_pass),
+            stop=stop_after_attempt(self.attempts) | stop_after_delay(self.patience),
+            wait=self._pause,
+            before_sleep=_tell,
+            sleep=self.sleep,
+            reraise=True,
+        )
+        return retrying(attempt)
+
+    def _may_pass(self, error: BaseException) -> bool:
+        if not isinstance(error, (TidepoolBusyError, TidepoolUnreachableError)):
+            return False
+        return (error.retry_after or 0.0) <= self.longest
+
+    def _pause(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = getattr(error, "retry_after", None) or 0.0
+        grown = min(self.first * 2.0 ** (state.attempt_number - 1), self.longest)
+        # Jitter keeps the tasks that failed together from coming back together.
+        return max(asked, grown * random.uniform(0.5, 1.5))
+
+
+def _tell(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, TidepoolError):
+        pause = state.next_action.sleep if state.next_action else 0.0
+        log.warning("%s: %s, once more in %.1f s", error.operation, error.reason, pause)

@@ -1,0 +1,175 @@
+"""What each request looks like on the wire: route, query, body, and what may be told of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tidepool_ingest.client.errors import TidepoolConfigurationError
+from tidepool_ingest.client.responses import Call, Purpose
+from tidepool_ingest.privacy import short_hash
+
+UNFILTERED = {"carelink": "true", "cbgFilter": "false", "medtronic": "true"}
+"""Without an upload id the read-back leaves out what another source seems to repeat; these undo it."""
+
+USER_ID_PATTERN = re.compile(r"[0-9a-f]{10}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""Ten hex digits or a UUID, as the Platform itself checks (user/user.go)."""
+
+UPLOAD_ID_PATTERN = re.compile(r"[0-9A-Za-z_-]{1,64}")
+"""What can stand in a path; the Platform's own are ``upid_`` with 12 or 32 hex digits, or 32 alone."""
+
+SELECTOR_KINDS = frozenset({"id", "origin", "deduplicator"})
+"""By what records can be selected, one kind a request; the Platform answers anything else with a 500."""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Build the requests to one API.
+
+    :param api: its base URL.
+    """
+
+    api: str
+
+    def own_account(self) -> Call:
+        """Ask whose token it is."""
+        return self._call("find out whose token this is", Purpose.READ, "GET", "/auth/user")
+
+    def accounts_shared_with(self, user_id: str, *, looking_for: str) -> Call:
+        """Ask which users have granted an account a right."""
+        path = f"/metadata/users/{_user(user_id)}/users"
+        return self._call("look up permissions", Purpose.READ, "GET", path, about=_shown(_user(looking_for)))
+
+    def create(self, user_id: str, body: Mapping[str, Any]) -> Call:
+        """Create a data set."""
+        path = f"/v1/users/{_user(user_id)}/data_sets"
+        return self._call(
+            "open a data set", Purpose.WRITE, "POST", path, body=_json(body), about=_shown(user_id)
+        )
+
+    def list(
+        self,
+        user_id: str,
+        *,
+        client_name: str | None,
+        device_id: str | None,
+        deleted: bool,
+        page: int,
+        size: int,
+    ) -> Call:
+        """List a page of data sets; unknown query keys are refused by the Platform."""
+        wanted = {
+            "client.name": client_name,
+            "deviceId": device_id,
+            "deleted": "true" if deleted else None,
+            "page": str(page),
+            "size": str(size),
+        }
+        params = {name: value for name, value in wanted.items() if value is not None}
+        path = f"/v1/users/{_user(user_id)}/data_sets"
+        return self._call("list data sets", Purpose.READ, "GET", path, params=params, about=_shown(user_id))
+
+    def get(self, upload_id: str) -> Call:
+        """Get one data set."""
+        return self._of_set("get the data set", Purpose.READ, "GET", upload_id)
+
+    def upload(self, upload_id: str, body: bytes) -> Call:
+        """Post records."""
+        if body.lstrip()[:1] != b"[":
+            raise ValueError("The body of an upload is the text of a JSON array.")
+        call = self._of_set("upload data", Purpose.WRITE, "POST", upload_id, "/data", body=body)
+        return replace(call, numbered=True)
+
+    def probe(self, upload_id: str) -> Call:
+        """Post no records, which changes nothing."""
+        operation = "look whether the data set is open"
+        return self._of_set(operation, Purpose.READ, "POST", upload_id, "/data", body=b"[]")
+
+    def remove(self, upload_id: str, selectors: Sequence[Mapping[str, Any]]) -> Call:
+        """Delete records by selectors."""
+        kinds = {tuple(selector) for selector in selectors}
+        if len(kinds) != 1 or not kinds <= {(kind,) for kind in SELECTOR_KINDS}:
+            raise ValueError(
+                "There is at least one selector, and each has the same one of id, origin, deduplicator."
+            )
+        body = _json([dict(selector) for selector in selectors])
+        call = self._of_set("remove data", Purpose.WRITE, "DELETE", upload_id, "/data", body=body)
+        return replace(call, numbered=True)
+
+    def close(self, upload_id: str) -> Call:
+        """Close a normal data set; for those the Platform does not look at the body."""
+        body = _json({"dataState": "closed"})
+        return self._of_set("close the data set", Purpose.WRITE, "PUT", upload_id, body=body)
+
+    def delete(self, upload_id: str) -> Call:
+        """Delete a data set."""
+        return self._of_set("delete the data set", Purpose.WRITE, "DELETE", upload_id)
+
+    def read_back(
+        self,
+        user_id: str,
+        *,
+        upload_id: str | None,
+        device_id: str | None,
+        types: Sequence[str],
+        start: datetime | None,
+        end: datetime | None,
+    ) -> Call:
+        """Read visible records."""
+        params = {
+            **({"uploadId": _upload(upload_id)} if upload_id is not None else UNFILTERED),
+            **({"deviceId": device_id} if device_id else {}),
+            **({"type": ",".join(types)} if types else {}),
+            **({"startDate": _moment(start)} if start else {}),
+            **({"endDate": _moment(end)} if end else {}),
+        }
+        path = f"/data/{_user(user_id)}"
+        about = f"data set {upload_id}" if upload_id else _shown(user_id)
+        return self._call("read data back", Purpose.READ, "GET", path, params=params, about=about)
+
+    def _of_set(
+        self, operation: str, purpose: Purpose, method: str, upload_id: str, path: str = "", **more: Any
+    ) -> Call:
+        path = f"/v1/data_sets/{_upload(upload_id)}{path}"
+        return self._call(operation, purpose, method, path, about=f"data set {upload_id}", **more)
+
+    def _call(self, operation: str, purpose: Purpose, method: str, path: str, **more: Any) -> Call:
+        headers = {"Content-Type": "application/json"} if "body" in more else {}
+        return Call(operation, purpose, method, self.api + path, headers=headers, **more)
+
+
+def _json(body: Any) -> bytes:
+    return json.dumps(body, allow_nan=False).encode()
+
+
+def _moment(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        raise ValueError("A read-back is limited by moments with a time zone.")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _shown(user_id: str) -> str:
+    return f"user {short_hash(user_id)}"
+
+
+def _user(user_id: str) -> str:
+    return _checked(user_id, USER_ID_PATTERN, "user id", "ten hex digits or a UUID")
+
+
+def _upload(upload_id: str) -> str:
+    return _checked(upload_id, UPLOAD_ID_PATTERN, "upload id", "one that Tidepool gave")
+
+
+def _checked(value: str, pattern: re.Pattern[str], what: str, rule: str) -> str:
+    if pattern.fullmatch(value):
+        return value
+    raise TidepoolConfigurationError(
+        f"use a {what}",
+        reason=f"it is not {rule}",
+        fields=(what.replace(" ", "_"),),
+        remedy=f"Give a {what} that is {rule}.",
+    )

@@ -1,0 +1,245 @@
+"""From an HTTP answer to what it means: the Platform's several error shapes become one typed error.
+
+The shapes, by the service that answers:
+
+- data service, handlers: ``{"errors": [{"code", …, "status": "409"}], "meta": {…}}``;
+- data service, validators: ``{"errors": [{"code", …, "source": {"pointer": "/17/value"}}]}``, or with
+  exactly one error that object bare; its token check also answers with a bare object;
+- data service, router: ``{"Error": "Resource not found"}``;
+- tide-whisperer (read-back): ``{"status": 403, "code": "data_cant_view", …}``, for an invalid token too, and
+  500 for an unusable query;
+- shoreline (login): ``{"code": 401, "reason": …}``; Keycloak (tokens): ``{"error": …, …}``;
+- gateway: HTML, plain text or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+from tidepool_ingest.client.errors import (
+    Problem,
+    TidepoolAuthenticationError,
+    TidepoolBusyError,
+    TidepoolConfigurationError,
+    TidepoolDataSetClosedError,
+    TidepoolError,
+    TidepoolNotFoundError,
+    TidepoolPermissionError,
+    TidepoolRejectedError,
+    TidepoolUnexpectedAnswerError,
+    TidepoolUnreachableError,
+)
+
+DATA_SET_CLOSED = "data-set-closed"
+"""Code of a 409 from the data service."""
+
+CANNOT_VIEW = "data_cant_view"
+"""Code of a 403 from the read-back: no permission, or an invalid token."""
+
+INVALID_QUERY = "invalid_parameters"
+"""Code of a 500 from the read-back: the query is at fault, not the server."""
+
+NOT_FOUND_CODES = frozenset({"data-set-id-not-found", "resource-not-found", "user-id-not-found"})
+"""By these the data service itself says that something does not exist; any other 404 is about the route."""
+
+CODE_PATTERN = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+"""A fixed word; anything else in its place might be text about somebody's data, and is left out."""
+
+UNKNOWN_CODE = "unknown-code"
+"""Stands for a code that is not a fixed word, so that the complaint's position is not lost with it."""
+
+TRACE_ID_PATTERN = re.compile(r"[0-9A-Za-z_-]{1,64}")
+"""The Platform keeps 64 characters of a trace id."""
+
+
+class Purpose(StrEnum):
+    """What a request does to Tidepool, which decides what a missing answer means."""
+
+    READ = "read"
+    """Changes nothing: may be sent again at will."""
+    WRITE = "write"
+    """Changes something: never sent again unless an answer says that nothing was done."""
+    SIGN_IN = "sign in"
+    """Asks for a token: may be sent again; a refusal is about the credentials."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as far as it may be talked about.
+
+    :param operation: what it is to do, to be read after "could not".
+    :param purpose: what it does to Tidepool.
+    :param method: HTTP method.
+    :param url: where to.
+    :param about: the data set's id or the user's short hash, to be shown.
+    :param params: query.
+    :param headers: beyond those that every request carries.
+    :param body: sent as it is.
+    :param numbered: the body is an array, and error pointers begin with a position in it.
+    """
+
+    operation: str
+    purpose: Purpose
+    method: str
+    url: str = field(repr=False)
+    about: str = ""
+    params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    numbered: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, read to its end.
+
+    :param status: HTTP status.
+    :param headers: by any case of their names.
+    :param body: decompressed; empty if it was larger than an answer may be.
+    :param trace_id: Tidepool's id of the request, or ours.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    trace_id: str = ""
+
+    @property
+    def successful(self) -> bool:
+        """Whether the server says that it did what was asked."""
+        return 200 <= self.status < 300
+
+    def json(self) -> Any:
+        """Return the decoded body, ``None`` if it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+
+def error_from(call: Call, answer: Answer, place: str) -> TidepoolError:
+    """Return the error that an unsuccessful answer means.
+
+    :param call: what was asked.
+    :param answer: a status outside 200 … 299.
+    :param place: where it was asked, to be shown.
+    """
+    told = answer.json()
+    complaints = _complaints(told)
+    problems = tuple(_problem(each, numbered=call.numbered) for each in complaints)
+    parts: dict[str, Any] = {
+        "operation": call.operation,
+        "place": place,
+        "status": answer.status,
+        "codes": [problem.code for problem in problems],
+        "trace_id": answer.trace_id,
+    }
+    if answer.status == 429:
+        return TidepoolBusyError(retry_after=retry_after(answer.headers), **parts)
+    if answer.status >= 500 and INVALID_QUERY not in parts["codes"]:
+        in_doubt = call.purpose is Purpose.WRITE
+        return TidepoolUnreachableError(ambiguous=in_doubt, retry_after=retry_after(answer.headers), **parts)
+    if call.purpose is Purpose.SIGN_IN and answer.status in (400, 401, 403):
+        return TidepoolAuthenticationError(**parts)
+    return _refusal(answer.status, problems, told, call, parts)
+
+
+def _refusal(
+    status: int, problems: tuple[Problem, ...], told: Any, call: Call, parts: dict[str, Any]
+) -> TidepoolError:
+    if status == 401:
+        return TidepoolAuthenticationError(**parts)
+    if status == 403:
+        return TidepoolPermissionError(**parts)
+    if status == 404:
+        return _missing(told, parts)
+    if status == 409 and DATA_SET_CLOSED in parts["codes"]:
+        return TidepoolDataSetClosedError(**parts)
+    if status == 413:
+        return TidepoolRejectedError(
+            reason="it is too large for one request", remedy="Make the chunks smaller.", **parts
+        )
+    if status == 400 and problems:
+        parts.pop("codes")
+        return TidepoolRejectedError(problems=problems, **parts)
+    if status == 408:
+        return TidepoolUnreachableError(ambiguous=call.purpose is Purpose.WRITE, **parts)
+    if 300 <= status < 400:
+        return TidepoolConfigurationError(
+            reason="the host sends us to another address, and a token must not leave its host",
+            remedy="Set the Tidepool connection's host to the final address.",
+            **parts,
+        )
+    return TidepoolUnexpectedAnswerError(**parts)
+
+
+def _missing(told: Any, parts: dict[str, Any]) -> TidepoolError:
+    # Only the data service's own word counts: a gateway's 404 must never pass for a data set that is gone.
+    if NOT_FOUND_CODES.intersection(parts["codes"]):
+        return TidepoolNotFoundError(**parts)
+    if isinstance(told, dict) and "Error" in told:
+        return TidepoolUnexpectedAnswerError(reason="this host does not know that route", **parts)
+    return TidepoolUnreachableError(
+        reason="something before Tidepool answered that there is nothing at this address",
+        remedy="It is tried again later. If it stays, check the API host of the Tidepool connection.",
+        **parts,
+    )
+
+
+def _complaints(told: Any) -> list[dict[str, Any]]:
+    if not isinstance(told, dict):
+        return []
+    several = told.get("errors")
+    if isinstance(several, list):
+        return [each for each in several if isinstance(each, dict)]
+    return [told] if "source" in told or _code(told) != UNKNOWN_CODE else []
+
+
+def _code(complaint: dict[str, Any]) -> str:
+    # Keycloak calls it "error"; shoreline's "code" is the HTTP status once more and says nothing new.
+    for key in ("code", "error"):
+        word = complaint.get(key)
+        if isinstance(word, str) and CODE_PATTERN.fullmatch(word):
+            return word
+    return UNKNOWN_CODE
+
+
+def _problem(complaint: dict[str, Any], *, numbered: bool) -> Problem:
+    source = complaint.get("source")
+    pointer = source.get("pointer") if isinstance(source, dict) else None
+    if not isinstance(pointer, str) or not pointer.startswith("/"):
+        return Problem(None, _code(complaint), "")
+    first, slash, rest = pointer[1:].partition("/")
+    if numbered and first.isdecimal() and first.isascii():
+        return Problem(int(first), _code(complaint), slash + rest)
+    return Problem(None, _code(complaint), pointer)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that an answer asks to wait, ``None`` if it does not say so intelligibly.
+
+    :param headers: ``Retry-After`` may hold seconds or an HTTP date (RFC 9110, 10.2.3).
+    """
+    asked = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", asked):
+        return float(asked)
+    try:
+        moment = parsedate_to_datetime(asked)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def trace_id_of(headers: Mapping[str, str], ours: str) -> str:
+    """Return Tidepool's id of a request if its answer names a usable one, else our own."""
+    theirs = headers.get("X-Tidepool-Trace-Request", "")
+    return theirs if TRACE_ID_PATTERN.fullmatch(theirs) else ours

@@ -1,0 +1,204 @@
+"""Plain values, from an Airflow connection or a command line, become a client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import requests
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from tidepool_ingest.client.auth import (
+    SIGN_IN_TIMEOUTS,
+    ClientCredentialsTokens,
+    LegacyLoginTokens,
+    OidcClient,
+    PasswordTokens,
+    RefreshTokens,
+    SignInServer,
+)
+from tidepool_ingest.client.backoff import BackOff
+from tidepool_ingest.client.client import TidepoolClient
+from tidepool_ingest.client.environments import Environment, environment
+from tidepool_ingest.client.errors import TidepoolConfigurationError
+from tidepool_ingest.client.tokens import (
+    FixedToken,
+    MemoryRefreshTokenStore,
+    RefreshTokenStore,
+    TokenSource,
+    TokenWatcher,
+)
+from tidepool_ingest.client.transport import Transport, new_session
+
+AuthMode = Literal["client_credentials", "refresh_token", "password", "login", "token"]
+"""OIDC client credentials, OIDC refresh token, OIDC password, the Platform's legacy login, a fixed token."""
+
+NEEDED = {
+    "client_credentials": ("client_id", "client_secret"),
+    "refresh_token": ("client_id", "refresh_token"),
+    "password": ("client_id", "username", "password"),
+    "login": ("username", "password"),
+    "token": ("token",),
+}
+"""What each auth mode cannot do without."""
+
+REVERSE_DNS = r"^[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9][A-Za-z0-9-]*)+$"
+"""As ``org.example.ingest``: how Tidepool asks programs to name themselves."""
+
+NUMBER = r"(0|[1-9]\d*)"
+TAGS = r"[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*"
+SEMANTIC_VERSION = rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{TAGS})?(\+{TAGS})?$"
+"""As ``1.2.3`` (semver.org)."""
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class ClientSettings(BaseModel):
+    """What a client needs to know. Unknown settings are refused; secrets show as asterisks.
+
+    :param environment: ``production``, ``integration``, ``qa1`` …, ``dev1``, ``local``, or an API host.
+    :param auth_mode: how a token is got.
+    :param client_id: the OIDC client's id.
+    :param client_secret: its secret, if it has one.
+    :param username: the account's e-mail address.
+    :param password: its password.
+    :param refresh_token: the refresh token that signing in gave.
+    :param token: a token that somebody else has made.
+    :param auth_url: base URL of the sign-in server, when the API shall not be asked for it.
+    :param realm: its realm, given together with ``auth_url``.
+    :param connect_timeout: seconds until a connection must stand.
+    :param read_timeout: seconds until the first, and between two pieces, of an answer.
+    :param client_name: reverse DNS name of the uploading program, for the data sets it creates.
+    :param client_version: its semantic version.
+    :param chosen_ids: choose the ids of data sets, so that a creation in doubt can be looked for. Tidepool's
+        documentation forbids an id in the body; its servers take one.
+    :param trace_session: ties the requests of one run together in Tidepool's logs; nothing about a person.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    environment: str
+    auth_mode: AuthMode
+    client_id: str = ""
+    client_secret: SecretStr = SecretStr("")
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    refresh_token: SecretStr = SecretStr("")
+    token: SecretStr = SecretStr("")
+    auth_url: str = ""
+    realm: str = ""
+    connect_timeout: Seconds = 10.0
+    read_timeout: Seconds = 75.0
+    client_name: Annotated[str, Field(pattern=REVERSE_DNS)] | None = None
+    client_version: Annotated[str, Field(pattern=SEMANTIC_VERSION)] | None = None
+    chosen_ids: bool = False
+    trace_session: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,64}$")] | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return settings made from plain values.
+
+        :param values: settings by name; secrets as plain text.
+        :raises TidepoolConfigurationError: names the settings to correct.
+        """
+        try:
+            return cls.model_validate(dict(values), strict=True)
+        except ValidationError as problem:
+            found = [
+                (error["loc"], error["type"], error["msg"]) for error in problem.errors(include_input=False)
+            ]
+        raise _to_correct(found)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for name in NEEDED[self.auth_mode]:
+            if not _plain(getattr(self, name)):
+                raise ValueError(f"{name}: the auth mode `{self.auth_mode}` needs it")
+        if bool(self.auth_url) != bool(self.realm):
+            missing = "realm" if self.auth_url else "auth_url"
+            raise ValueError(f"{missing}: auth_url and realm are given together or not at all")
+        for name in ("token", "refresh_token"):
+            if re.search(r"[^!-~]", _plain(getattr(self, name))):
+                raise ValueError(f"{name}: it holds blanks or other signs that no token has")
+        return self
+
+
+def connect(
+    settings: ClientSettings,
+    *,
+    session: requests.Session | None = None,
+    refresh_tokens: RefreshTokenStore | None = None,
+    on_token: TokenWatcher | None = None,
+    backoff: BackOff | None = None,
+) -> TidepoolClient:
+    """Return a client made from settings. Nothing is sent yet.
+
+    :param settings: what it needs to know.
+    :param session: carries the requests.
+    :param refresh_tokens: shares a rotating refresh token between processes.
+    :param on_token: told every secret before its use, so that it can be masked in logs.
+    :param backoff: patience with requests that change nothing.
+    :raises TidepoolConfigurationError: names the setting to correct.
+    """
+    where = environment(settings.environment)
+    carrier = session or new_session()
+    return TidepoolClient(
+        where.api,
+        _token_source(settings, where, carrier, refresh_tokens, backoff or BackOff()),
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        session=carrier,
+        on_token=on_token,
+        trace_session=settings.trace_session,
+        backoff=backoff,
+    )
+
+
+def _token_source(
+    settings: ClientSettings,
+    where: Environment,
+    session: requests.Session,
+    store: RefreshTokenStore | None,
+    backoff: BackOff,
+) -> TokenSource:
+    password = _plain(settings.password)
+    if settings.auth_mode == "token":
+        return FixedToken(_plain(settings.token))
+    transport = Transport(session, SIGN_IN_TIMEOUTS, trace_session=settings.trace_session)
+    if settings.auth_mode == "login":
+        return LegacyLoginTokens(
+            transport, where.api, username=settings.username, password=password, backoff=backoff
+        )
+    server = SignInServer(transport, where, auth_url=settings.auth_url, realm=settings.realm, backoff=backoff)
+    client = OidcClient(settings.client_id, _plain(settings.client_secret))
+    if settings.auth_mode == "client_credentials":
+        return ClientCredentialsTokens(server, client)
+    if settings.auth_mode == "password":
+        return PasswordTokens(server, client, username=settings.username, password=password)
+    first = _plain(settings.refresh_token)
+    return RefreshTokens(server, client, refresh_token=first, store=store or MemoryRefreshTokenStore())
+
+
+def _plain(value: str | SecretStr) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _to_correct(found: list[tuple[tuple[int | str, ...], str, str]]) -> TidepoolConfigurationError:
+    fields: list[str] = []
+    reasons: list[str] = []
+    for location, kind, message in found:
+        name, reason = str(location[0]) if location else "", message
+        if kind == "extra_forbidden":
+            # An unknown key may be a secret that was put in the wrong place.
+            name, reason = (
+                "",
+                f"there is an unknown setting; known are {', '.join(ClientSettings.model_fields)}",
+            )
+        elif kind == "value_error":
+            name, _, reason = message.removeprefix("Value error, ").partition(": ")
+        fields += [name] if name and name not in fields else []
+        reasons.append(f"`{name}`: {reason}" if name else reason)
+    return TidepoolConfigurationError(
+        "use the settings of the Tidepool connection", reason="; ".join(dict.fromkeys(reasons)), fields=fields
+    )

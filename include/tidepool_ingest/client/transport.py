@@ -1,0 +1,434 @@
+"""One HTTP exchange with Tidepool: bounded in time and size, told in the log without its contents.
+
+Until when a request that changes something may still be begun.
+
+Whoever sends one may hold a claim that ends. Between the look at the claim and the first byte on the wire
+lies the token, for which a task may have to wait. Where that took too long, the request is not sent at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import ssl
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from http.client import HTTPException
+from http.cookiejar import DefaultCookiePolicy
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, NewConnectionError
+
+from tidepool_ingest import __version__
+from tidepool_ingest.client.environments import host_of, is_loopback
+from tidepool_ingest.client.errors import (
+    TidepoolConfigurationError,
+    TidepoolError,
+    TidepoolUnexpectedAnswerError,
+    TidepoolUnreachableError,
+)
+from tidepool_ingest.client.responses import TRACE_ID_PATTERN, Answer, Call, Purpose, error_from, trace_id_of
+
+ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
+"""Largest answer read as a whole: 1,000 records with 40 complaints of 170 bytes each still fit."""
+
+PIECE_BYTES = 64 * 1024
+"""How much is taken from the network at once."""
+
+NETWORK_ERRORS = (requests.RequestException, HTTPError, HTTPException, OSError)
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Bounds on one exchange, in seconds.
+
+    :param connect: until the connection stands.
+    :param read: between two pieces of an answer, and until its first. The default is above the 60 s after
+        which Tidepool's gateway answers on its own, so that its answer tells what happened.
+    :param total: on the exchange as a whole; a consumer's own time between two pieces does not count.
+    """
+
+    connect: float = 10.0
+    read: float = 75.0
+    total: float = 150.0
+
+
+class Exchange:
+    """One answer whose body is still on its way.
+
+    :param call: what was asked.
+    :param response: the answer, of which only status and headers have been read.
+    :param trace_id: Tidepool's id of the request, or ours.
+    :param timeouts: bounds on the exchange.
+    :param spent: seconds that it has taken so far.
+    """
+
+    def __init__(
+        self, call: Call, response: requests.Response, trace_id: str, timeouts: Timeouts, spent: float
+    ) -> None:
+        self._call = call
+        self._response = response
+        self._trace_id = trace_id
+        self._timeouts = timeouts
+        self._spent = spent
+        self.successful = 200 <= response.status_code < 300
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._response.close()
+
+    def answer(self) -> Answer:
+        """Read the whole body; return the answer if it is a successful one, else raise what it means."""
+        body = bytearray()
+        for piece in self.pieces():
+            body += piece
+            if len(body) > ANSWER_LIMIT_BYTES:
+                if self.successful:
+                    raise self._unusable("the answer is larger than any that was expected")
+                body.clear()
+                break
+        answer = Answer(self._response.status_code, self._response.headers, bytes(body), self._trace_id)
+        if not answer.successful:
+            raise error_from(self._call, answer, place_of(self._call))
+        return answer
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body piece by piece, as it comes."""
+        encoding = self._response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("identity", "", "gzip"):
+            raise self._unusable("the answer is compressed in a way that was not asked for")
+        unpack = _Gunzip() if encoding == "gzip" else None
+        while True:
+            started = time.monotonic()
+            piece = self._next_piece()
+            self._spent += time.monotonic() - started
+            if piece and self._spent > self._timeouts.total:
+                raise self._cut("the answer came too slowly")
+            if unpack is None:
+                if not piece:
+                    return
+                yield piece
+                continue
+            yield from self._unpacked(unpack, piece)
+            if not piece:
+                if not unpack.complete:
+                    raise self._cut("the answer broke off")
+                return
+
+    def _unpacked(self, unpack: _Gunzip, piece: bytes) -> Iterator[bytes]:
+        while True:
+            try:
+                plain = unpack.feed(piece)
+            except zlib.error:
+                plain = None
+            if plain is None:
+                raise self._cut("the answer's compression is damaged")
+            if plain:
+                yield plain
+            if not unpack.pending:
+                return
+            piece = b""
+
+    def _next_piece(self) -> bytes:
+        # read1 returns what one read of the socket gave: waiting for a full piece would let a server
+        # that sends a byte now and then hold us for ever.
+        try:
+            piece: bytes = self._response.raw.read1(PIECE_BYTES, decode_content=False) or b""
+        except NETWORK_ERRORS:
+            piece = b""
+        else:
+            return piece
+        raise self._cut("the answer broke off")
+
+    def _cut(self, reason: str) -> TidepoolError:
+        return TidepoolUnreachableError(
+            self._call.operation,
+            reason=reason,
+            ambiguous=self._call.purpose is Purpose.WRITE,
+            place=place_of(self._call),
+            status=self._response.status_code,
+            trace_id=self._trace_id,
+        )
+
+    def _unusable(self, reason: str) -> TidepoolError:
+        return unusable_answer(self._call, reason, status=self._response.status_code, trace_id=self._trace_id)
+
+
+class _Gunzip:
+    """Decompress a gzip body without ever holding much more than a piece of it."""
+
+    def __init__(self) -> None:
+        self._decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        self._fed = False
+
+    def feed(self, piece: bytes) -> bytes:
+        self._fed = self._fed or bool(piece)
+        return self._decompressor.decompress(self._decompressor.unconsumed_tail + piece, PIECE_BYTES * 4)
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._decompressor.unconsumed_tail)
+
+    @property
+    def complete(self) -> bool:
+        # An answer without a body may still be announced as compressed.
+        return self._decompressor.eof or not self._fed
+
+
+def place_of(call: Call) -> str:
+    """Return where a call goes and what it is about, to be shown."""
+    return f"{call.about} at {host_of(call.url)}" if call.about else host_of(call.url)
+
+
+def unusable_answer(call: Call, reason: str, *, status: int | None, trace_id: str) -> TidepoolError:
+    """Return what it means that a server claims success with an answer of no use.
+
+    A request that changes something was probably carried out: it is in doubt, like one without an answer.
+
+    :param call: what was asked.
+    :param reason: what is wrong with the answer.
+    :param status: its HTTP status.
+    :param trace_id: the request's id.
+    """
+    parts: dict[str, Any] = {"place": place_of(call), "status": status, "trace_id": trace_id}
+    if call.purpose is Purpose.WRITE:
+        return TidepoolUnreachableError(call.operation, reason=reason, ambiguous=True, **parts)
+    return TidepoolUnexpectedAnswerError(call.operation, reason=reason, **parts)
+
+
+_BEGIN_BY: Final[ContextVar[float]] = ContextVar("tidepool_begin_by", default=math.inf)
+
+
+@contextmanager
+def begun_within(seconds: float) -> Iterator[None]:
+    """Let this thread's requests that change something be begun within so many seconds, or not at all."""
+    token = _BEGIN_BY.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _BEGIN_BY.reset(token)
+
+
+def is_too_late() -> bool:
+    """Tell whether a request may not be begun any more."""
+    return time.monotonic() > _BEGIN_BY.get()
+
+
+LOGGERS = ("urllib3.connectionpool", "urllib3.connection")
+"""They write path and query of each request: user ids, device ids."""
+
+
+class _HidePaths(logging.Filter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hosts: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        if any(host in str(each) for host in self.hosts for each in arguments):
+            record.args = tuple(
+                "/…" if isinstance(each, str) and "/" in each[:8] else each for each in arguments
+            )
+            record.exc_info = record.exc_text = None
+        return True
+
+
+_hide_paths = _HidePaths()
+
+
+def hide_paths(host: str) -> None:
+    """Leave path and query out of what the network library logs about a host; others are not touched.
+
+    :param host: its name, without a port.
+    """
+    _hide_paths.hosts.add(host)
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        if _hide_paths not in logger.filters:
+            logger.addFilter(_hide_paths)
+
+
+log = logging.getLogger(__name__)
+
+USER_AGENT = f"tidepool-airflow/{__version__}"
+"""Our own name: Tidepool treats the names of its own apps differently."""
+
+SLOWEST_SEND_BYTES_PER_SECOND = 32 * 1024
+"""A sender slower than this is given up: the network library bounds sending by the connect timeout."""
+
+CONNECTIONS = 32
+"""Connections kept to one host: more than chunks of one data set ever go out in parallel."""
+
+
+def new_session() -> requests.Session:
+    """Return a session that adds nothing of its own: no cookies, no ``~/.netrc``, no retries."""
+    session = requests.Session()
+    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.auth = _unchanged
+    return session
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    # An authentication of its own keeps requests from looking into ~/.netrc.
+    return request
+
+
+class Transport:
+    """Send requests and return their answers, or the typed error that an answer or its absence means.
+
+    Never sends anything twice, never follows a redirect. Safe to use from several threads.
+
+    :param session: a session made by :func:`new_session`, or one with the same manners.
+    :param timeouts: bounds on each exchange.
+    :param trace_session: sent along to tie the requests of one run together in Tidepool's logs, up to 64
+        letters, digits, ``-`` and ``_``; must not tell anything about a person.
+    :raises TidepoolConfigurationError: ``trace_session`` is something else.
+    """
+
+    def __init__(
+        self, session: requests.Session, timeouts: Timeouts | None = None, *, trace_session: str | None = None
+    ) -> None:
+        if trace_session is not None and not TRACE_ID_PATTERN.fullmatch(trace_session):
+            raise TidepoolConfigurationError(
+                "tie requests together",
+                reason="it is too long or holds other signs",
+                fields=("trace_session",),
+            )
+        self._session = session
+        self._timeouts = timeouts or Timeouts()
+        self._trace_session = trace_session
+
+    def exchange(self, call: Call, *, headers: Mapping[str, str] | None = None) -> Answer:
+        """Return the successful answer to a request.
+
+        :param call: the request.
+        :param headers: the token, which stays out of ``call``.
+        :raises TidepoolError: any other outcome.
+        """
+        with self.open(call, headers=headers) as exchange:
+            return exchange.answer()
+
+    def open(
+        self, call: Call, *, headers: Mapping[str, str] | None = None, timeouts: Timeouts | None = None
+    ) -> Exchange:
+        """Return the answer to a request, whatever it says, before its body is read; it has to be closed.
+
+        :param call: the request.
+        :param headers: the token.
+        :param timeouts: other bounds than usual.
+        :raises TidepoolError: there is no answer.
+        """
+        bounds = timeouts or self._timeouts
+        trace_id = uuid.uuid4().hex
+        started = time.monotonic()
+        response = self._sent(call, {**self._headers(call, trace_id), **(headers or {})}, bounds, trace_id)
+        if isinstance(response, TidepoolError):
+            log.info("%s%s: %s after %d ms", call.operation, _about(call), response.code, _ms_since(started))
+            raise response
+        status = response.status_code
+        log.info("%s%s: HTTP %d in %d ms", call.operation, _about(call), status, _ms_since(started))
+        return Exchange(
+            call, response, trace_id_of(response.headers, trace_id), bounds, time.monotonic() - started
+        )
+
+    def _headers(self, call: Call, trace_id: str) -> dict[str, str]:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": USER_AGENT,
+            "X-Tidepool-Trace-Request": trace_id,
+            **call.headers,
+        }
+        if self._trace_session:
+            headers["X-Tidepool-Trace-Session"] = self._trace_session
+        return headers
+
+    def _sent(
+        self, call: Call, headers: dict[str, str], timeouts: Timeouts, trace_id: str
+    ) -> requests.Response | TidepoolError:
+        # The network library's errors quote the whole URL, user id included. So they must not even be the
+        # context of ours, and ours is raised by the caller, outside of any handler.
+        host = urlsplit(call.url).hostname or ""
+        hide_paths(host)
+        sending = len(call.body or b"") / SLOWEST_SEND_BYTES_PER_SECOND
+        if call.purpose is Purpose.WRITE and is_too_late():
+            return TidepoolUnreachableError(
+                call.operation,
+                reason="it could not be begun in time, and was not sent",
+                place=place_of(call),
+                trace_id=trace_id,
+            )
+        try:
+            response = self._session.request(
+                call.method,
+                call.url,
+                params=dict(call.params),
+                data=call.body,
+                headers=headers,
+                timeout=(timeouts.connect + sending, timeouts.read),
+                allow_redirects=False,
+                stream=True,
+                # This machine is not reached through a proxy, which would see the token in plain text.
+                proxies={"http": "", "https": "", "all": ""} if is_loopback(host) else None,
+            )
+        except NETWORK_ERRORS as problem:
+            return _no_answer(call, problem, trace_id)
+        return response
+
+
+def _no_answer(call: Call, problem: Exception, trace_id: str) -> TidepoolError:
+    parts: dict[str, Any] = {"place": place_of(call), "trace_id": trace_id}
+    causes = list(_causes(problem))
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        return TidepoolConfigurationError(
+            call.operation,
+            reason="the host's certificate is not trusted here",
+            remedy="Check the host, or name your organisation's certificate file in REQUESTS_CA_BUNDLE.",
+            **parts,
+        )
+    unsent = any(
+        isinstance(cause, (NewConnectionError, requests.ConnectTimeout, requests.exceptions.ProxyError))
+        for cause in causes
+    )
+    timed_out = any(isinstance(cause, (requests.Timeout, TimeoutError)) for cause in causes)
+    reason = "no connection" if unsent else "no answer in time" if timed_out else "the connection broke off"
+    return TidepoolUnreachableError(
+        call.operation, reason=reason, ambiguous=call.purpose is Purpose.WRITE and not unsent, **parts
+    )
+
+
+def _causes(problem: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those it wraps: the network library hands them on as arguments."""
+    waiting, seen = [problem], set[int]()
+    while waiting:
+        error = waiting.pop()
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        linked = (*error.args, getattr(error, "reason", None), error.__cause__, error.__context__)
+        waiting += [each for each in linked if isinstance(each, BaseException)]
+
+
+def _about(call: Call) -> str:
+    return f" ({call.about})" if call.about else ""
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

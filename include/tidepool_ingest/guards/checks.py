@@ -1,0 +1,301 @@
+"""The guard against older content over newer.
+
+A deduplicator that compares a device's data sets lets the one win that is closed last, whatever is older. So
+what was staged on an earlier day than something that is verified already is not closed after it: its values
+would hide the newer ones. Batches of one staged day have no order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from functools import partial
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import IN_ITS_PLACE, BatchRow, BatchState, DataSetRow, DataSetState, Ledger
+from tidepool_ingest.model.deduplicators import DEDUPLICATORS, AtClose, Deduplicator
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.work_area import PreparedBatch
+
+
+class HeldError(IngestError):
+    """The batch could be uploaded, but a person has to look at it first; nothing of it is left open."""
+
+    disposition: Disposition = Disposition.DATA
+
+
+REASON = "older-than-uploaded"
+
+RETRY_SECONDS = 60.0
+"""How long a batch waits before it looks again whether a newer one has come to its end."""
+
+HIDEABLE = tuple(one.name for one in DEDUPLICATORS if one.at_close is AtClose.ARCHIVES_EQUAL)
+"""Deduplicators whose rows carry the hash by which a later close of the device hides them."""
+
+
+class OlderThanUploadedError(HeldError):
+    """Closing the batch would let older values win over newer ones.
+
+    :param batch: the batch's label.
+    :param newer: how many verified batches are newer.
+    :param newest: staged day of the newest of them.
+    """
+
+    def __init__(self, batch: str, newer: int, newest: date) -> None:
+        super().__init__(
+            f"Batch {batch} is held: newer batches of its device are verified ({newer}, the newest staged on "
+            f"{newest}), and its older values would take the place of theirs.",
+            remedy="If its values are to win, run it alone with the parameter `allow_older`; if not, take "
+            "it out of staging. Nothing of it is left open.",
+            code=REASON,
+        )
+        self.batch = batch
+        self.newer = newer
+        self.newest = newest
+
+
+class NewerAtCloseError(IngestError):
+    """A newer batch of the device was left at its close: whether it shows already has to be found out first.
+
+    :param batch: the batch's label.
+    """
+
+    disposition: Disposition = Disposition.RETRIABLE
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(
+            f"Batch {batch} waits: a newer batch of its device was left at its close, and may show already.",
+            remedy="Nothing to do: the newer one's own retry, or the maintenance DAG, brings it to its end.",
+            code="newer-at-close",
+        )
+        self.retry_after = RETRY_SECONDS
+
+
+def compares_days(deduplicator: Deduplicator) -> bool:
+    """Tell whether only batches that have records on one day can touch each other.
+
+    Equal rows lie on one day; what deletes everything of the device does not ask for days.
+    """
+    return deduplicator.at_close is not AtClose.DELETES_ALL
+
+
+def check_order(ledger: Ledger, batch: BatchRow, deduplicator: Deduplicator) -> None:
+    """Hold a batch that is older than what is verified of its device.
+
+    :param ledger: knows the batches of the device and the days of their records.
+    :param batch: the batch, prepared.
+    :param deduplicator: its data set's.
+    :raises OlderThanUploadedError: naming numbers and days only.
+    :raises NewerAtCloseError: whether a newer one shows already is not known yet.
+    """
+    if deduplicator.at_close is AtClose.NOTHING:
+        return
+    days = compares_days(deduplicator)
+    newer = partial(ledger.devices.newer, batch, sharing_days=days, deduplicators=HIDEABLE if days else None)
+    if verified := newer([DataSetState.VERIFIED]):
+        raise OlderThanUploadedError(batch.label, len(verified), max(verified.values()))
+    if newer([DataSetState.CLOSING, DataSetState.CLOSED]):
+        raise NewerAtCloseError(batch.label)
+
+
+class TruncateError(HeldError):
+    """The batch's deduplicator deletes all else of the device, and the run does not allow that.
+
+    :param batch: the batch's label.
+    """
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(
+            f"Batch {batch} is held: its deduplicator deletes for good whatever else Tidepool has of this "
+            "device, also what other programs have uploaded. Nothing was opened.",
+            remedy="If that is meant, run it with the parameter `allow_truncate`; if not, name another "
+            "deduplicator in its manifest, or none for the usual one.",
+            code="truncate-not-allowed",
+        )
+        self.batch = batch
+
+
+class DoublingError(HeldError):
+    """Uploading the batch again would show its records twice, and the run does not allow that.
+
+    :param batch: the batch's label.
+    :param records: how many of its records would be there twice; ``None`` for all of them.
+    """
+
+    def __init__(self, batch: str, records: int | None = None) -> None:
+        what = (
+            "its deduplicator hides nothing of an older upload, so that every record"
+            if records is None
+            else f"{records} of its records are of another device than the data set, so that each of them"
+        )
+        super().__init__(
+            f"Batch {batch} is held: it is verified already, and {what} would be there twice if it were "
+            "uploaded again. Nothing was opened.",
+            remedy="Run without `force`. To correct it, stage a batch that names it in `replaces`; if twice "
+            "is meant, add the parameter `allow_doubling`.",
+            code="would-double",
+        )
+        self.batch = batch
+        self.records = records
+
+
+def check_truncate(batch: BatchRow, deduplicator: Deduplicator) -> None:
+    """Hold a batch whose data set would delete all else of its device.
+
+    :raises TruncateError: always, under such a deduplicator.
+    """
+    if deduplicator.at_close is AtClose.DELETES_ALL:
+        raise TruncateError(batch.label)
+
+
+def check_doubling(batch: BatchRow, deduplicator: Deduplicator, *, of_other_devices: int) -> None:
+    """Hold a verified batch that is to be uploaded again and would then show twice.
+
+    :param batch: the batch; it is verified in a data set that stays.
+    :param deduplicator: its data set's.
+    :param of_other_devices: accepted records with another device id than the data set's, which a
+        deduplicator that goes by the device does not hide.
+    :raises DoublingError: if records would be there twice.
+    """
+    if deduplicator.at_close is AtClose.NOTHING:
+        raise DoublingError(batch.label)
+    if deduplicator.at_close is AtClose.ARCHIVES_EQUAL and of_other_devices:
+        raise DoublingError(batch.label, of_other_devices)
+
+
+def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
+    """Return the ledger's number of the batch that another one replaces.
+
+    Only what is verified, of the same user and device and at the same Tidepool, can be replaced: otherwise
+    nobody knows what would have to be deleted.
+
+    :param row: the batch that replaces.
+    :param name: the id of the batch it names, ``None`` when it names none.
+    :param ledger: knows the user's batches.
+    :raises BatchError: ``replaces-itself``, ``replaces-unknown``, ``replaces-other-device``,
+        ``replaces-ambiguous`` or ``replaces-not-verified``.
+    """
+    if name is None:
+        return None
+    if name == row.batch_id:
+        raise BatchError("replaces-itself")
+    named = [
+        one
+        for one in ledger.batches.namesakes(row.api_host, row.user_id, name)
+        if one.state is not BatchState.REPLACED and one.id != row.id
+    ]
+    if not named:
+        raise BatchError("replaces-unknown")
+    same_device = [one for one in named if one.device_id == row.device_id]
+    if not same_device:
+        raise BatchError("replaces-other-device")
+    return _replaceable(row, same_device, ledger)
+
+
+def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> int:
+    """Return the one that is verified, or that this batch has begun to replace already."""
+    numbers = {one.id: one.id for one in named}
+    numbers |= {part.id: one.id for one in named for part in ledger.parts.of_batch(one.id)}
+    verified = {
+        numbers[one.batch]
+        for one in ledger.data_sets.of_batches(list(numbers))
+        if one.state is DataSetState.VERIFIED
+    }
+    for one in named:
+        if one.state is BatchState.CORRECTED and row.replaces == one.id:
+            return one.id
+    candidates = [one.id for one in named if one.state is not BatchState.CORRECTED and one.id in verified]
+    if len(candidates) > 1:
+        raise BatchError("replaces-ambiguous")
+    if candidates:
+        return candidates[0]
+    corrected = any(one.state is BatchState.CORRECTED for one in named)
+    raise BatchError(
+        "replaces-not-verified",
+        detail="another batch has replaced it already" if corrected else None,
+    )
+
+
+class PreparedOtherwiseError(IngestError):
+    """A batch was prepared again, and by other rules than it was uploaded by.
+
+    :param batch: the batch's label.
+    """
+
+    disposition: Disposition = Disposition.DATA
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(
+            f"Batch {batch} cannot be compared with what Tidepool shows: its work area had been tidied away, "
+            "and it was prepared again by other rules than it was uploaded by.",
+            remedy="What Tidepool shows stays as it is. To upload the batch anew, run its day with `force`.",
+            code="prepared-otherwise",
+        )
+
+
+def is_as_sent(prepared: PreparedBatch, data_set: DataSetRow | None, ledger: Ledger) -> bool | None:
+    """Tell whether a plan is the one by which a data set was sent, chunk by chunk.
+
+    :param prepared: the plan.
+    :param data_set: the newest that was begun for the batch.
+    :param ledger: has the digest of each chunk that was sent.
+    :return: ``None`` if nothing was sent.
+    """
+    if data_set is None:
+        return None
+    sent = {index: chunk.digest for index, chunk in ledger.data_sets.chunks_of(data_set.id).items()}
+    return sent == {chunk.index: chunk.digest for chunk in prepared.chunks} if sent else None
+
+
+class InItsPlaceError(IngestError):
+    """Another batch shows in the place of this one.
+
+    :param batch: the batch's label.
+    """
+
+    disposition: Disposition = Disposition.DATA
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(
+            f"Batch {batch} is not uploaded: another batch has been staged in its place.",
+            remedy="Nothing to do, unless its own content is to be shown after all: then stage that as a new "
+            "batch.",
+            code="in-its-place",
+        )
+
+
+def check_not_in_its_place(batch: BatchRow) -> None:
+    """Make sure that no other batch shows in the place of one.
+
+    :param batch: the batch as the ledger has it now.
+    :raises InItsPlaceError: one does.
+    """
+    if batch.state in IN_ITS_PLACE:
+        raise InItsPlaceError(batch.label)
+
+
+class WithdrawnError(IngestError):
+    """A person has taken the batch back, and the run does not say that it is to be uploaded again.
+
+    :param batch: the batch's label.
+    """
+
+    disposition: Disposition = Disposition.DATA
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(
+            f"Batch {batch} is not uploaded: somebody has undone its upload.",
+            remedy="Nothing to do, unless it is to be uploaded after all: then run its day with `force`.",
+            code="withdrawn",
+        )
+
+
+def check_not_withdrawn(batch: BatchRow, *, force: bool) -> None:
+    """Make sure that nobody has taken a batch back, or that a run wants it again all the same.
+
+    :param batch: the batch as the ledger has it now.
+    :param force: whether the run wants it again.
+    :raises WithdrawnError: if not.
+    """
+    if batch.state is BatchState.WITHDRAWN and not force:
+        raise WithdrawnError(batch.label)

@@ -1,0 +1,141 @@
+"""What reading a manifest gave, so that one that has not changed is not opened again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from tidepool_ingest.ledger.database import Database, once_more_if_met, portions
+from tidepool_ingest.ledger.schema import file_digests, manifests
+
+MET_AGAIN = timedelta(days=7)
+"""How far behind the noted day of meeting a manifest may be: it is written once a week, not by each run."""
+
+TIMES_MET = 20
+"""How often other runs may have noted some of these just before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadManifest:
+    """What reading a manifest gave.
+
+    :param mark: changed when any file of the batch folder did, 64 hex digits.
+    """
+
+    mark: str
+    user_id: str = field(repr=False)
+    content_key: str
+    label: str
+    connection: str | None = None
+    device_id: str | None = field(default=None, repr=False)
+    data_set_type: str = "normal"
+
+
+class Manifests:
+    """The table of manifests.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def known(self, marks: Mapping[str, str]) -> dict[str, ReadManifest]:
+        """Return what is known of those batch folders that are as they were, by address.
+
+        :param marks: what changes when a file of the folder does, by the folder's address.
+        """
+        addresses = {_key(address): address for address in marks}
+        found: dict[str, ReadManifest] = {}
+        met_long_ago = []
+        today = datetime.now(UTC).date()
+        with self._database.reading() as connection:
+            for some in portions(list(addresses)):
+                for row in connection.execute(select(manifests).where(manifests.c.path_key.in_(some))):
+                    values = dict(row._mapping)
+                    address, met_on = addresses[values.pop("path_key")], values.pop("met_on")
+                    if values["mark"] == marks[address]:
+                        found[address] = ReadManifest(**values)
+                        if met_on <= today - MET_AGAIN:
+                            met_long_ago.append(row.path_key)
+        self._meet(met_long_ago, today)
+        return found
+
+    def note(self, read: Mapping[str, ReadManifest]) -> None:
+        """Note what reading some manifests gave, in place of what was known of their folders.
+
+        :param read: what each gave, by the batch folder's address.
+        """
+        today = datetime.now(UTC).date()
+        rows = {_key(address): {**vars(one), "met_on": today} for address, one in sorted(read.items())}
+        for some in portions(list(rows)):
+            part = {key: rows[key] for key in some}
+            once_more_if_met(lambda part=part: self._note(part), TIMES_MET)  # type: ignore[misc]
+
+    def _note(self, rows: Mapping[str, dict[str, Any]]) -> None:
+        with self._database.writing() as connection:
+            there = _locked(connection, list(rows))
+            changed = [{"key": key, **values} for key, values in rows.items() if key in there]
+            new = [{"path_key": key, **values} for key, values in rows.items() if key not in there]
+            if changed:
+                connection.execute(update(manifests).where(manifests.c.path_key == bindparam("key")), changed)
+            if new:
+                connection.execute(insert(manifests), new)
+
+    def _meet(self, keys: Sequence[str], today: date) -> None:
+        for some in portions(keys):
+            with self._database.writing() as connection:
+                there = _locked(connection, some)
+                met = update(manifests).where(manifests.c.path_key.in_(there)).values(met_on=today)
+                connection.execute(met)
+
+
+def _locked(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Return which of these are there, locked in one order by all: two runs never wait for each other."""
+    asked = select(manifests.c.path_key).where(manifests.c.path_key.in_(keys))
+    return set(connection.scalars(asked.order_by(manifests.c.path_key).with_for_update()))
+
+
+def _key(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()
+
+
+class FileDigests:
+    """The table of file digests.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def digest_of(self, address: str, fingerprint: str, compute: Callable[[], str]) -> str:
+        """Return a file's sha256, computed only if the file is new or has changed.
+
+        :param address: where the file lies; only its hash is kept.
+        :param fingerprint: what changes when the file does: its size and modification time, or an etag.
+        :param compute: reads the file and returns its sha256 in hex.
+        """
+        key = hashlib.sha256(address.encode()).hexdigest()
+        asked = select(file_digests.c.sha256).where(
+            file_digests.c.path_key == key, file_digests.c.fingerprint == fingerprint
+        )
+        with self._database.reading() as connection:
+            known: str | None = connection.scalar(asked)
+        if known is not None:
+            return known
+        digest = compute()
+        once_more_if_met(lambda: self._note(key, fingerprint, digest))
+        return digest
+
+    def _note(self, key: str, fingerprint: str, digest: str) -> None:
+        values = {"fingerprint": fingerprint, "sha256": digest, "updated_at": datetime.now(UTC)}
+        with self._database.writing() as connection:
+            changed = update(file_digests).where(file_digests.c.path_key == key).values(values)
+            if not connection.execute(changed).rowcount:
+                connection.execute(insert(file_digests).values(path_key=key, **values))

@@ -1,0 +1,137 @@
+"""Until when each Tidepool asked to be left alone, so that one task's 429 slows down every task."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete, insert, or_, select, update
+
+from tidepool_ingest.ledger.database import Database, once_more_if_met
+from tidepool_ingest.ledger.leases import Leases
+from tidepool_ingest.ledger.schema import refresh_tokens, slow_downs
+from tidepool_ingest.privacy import short_hash
+
+FIRST_PAUSE_SECONDS = 1.0
+"""Pause when Tidepool does not say how long; twice as long each time that it asks again."""
+
+LONGEST_PAUSE_SECONDS = 120.0
+"""No pause of our own choice is longer."""
+
+FORGET_SECONDS = 120.0
+"""After so long without another one, the next pause is a first one again."""
+
+
+class SlowDowns:
+    """The table of slow-downs, one row for each API host.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def seconds_left(self, api_host: str) -> float:
+        """Return for how long yet nobody should send anything; 0 when there is no reason to wait.
+
+        :param api_host: host of the Tidepool API.
+        """
+        asked = select(slow_downs.c.until).where(slow_downs.c.api_host == api_host)
+        with self._database.reading() as connection:
+            until: datetime | None = connection.scalar(asked)
+        return 0.0 if until is None else max(0.0, (until - datetime.now(UTC)).total_seconds())
+
+    def note(self, api_host: str, asked_seconds: float | None) -> None:
+        """Note that Tidepool asked to slow down.
+
+        What several tasks are told at the same time counts as once.
+
+        :param api_host: host of the Tidepool API.
+        :param asked_seconds: its ``Retry-After``; ``None`` when it did not say.
+        """
+        once_more_if_met(lambda: self._note(api_host, asked_seconds))
+
+    def _note(self, api_host: str, asked_seconds: float | None) -> None:
+        now = datetime.now(UTC)
+        here = slow_downs.c.api_host == api_host
+        with self._database.writing() as connection:
+            known = connection.execute(select(slow_downs).where(here).with_for_update()).one_or_none()
+            pauses = 1
+            if known is not None and now < known.until + timedelta(seconds=FORGET_SECONDS):
+                pauses = known.pauses + (1 if now >= known.until else 0)
+            ours = min(FIRST_PAUSE_SECONDS * 2.0 ** (pauses - 1), LONGEST_PAUSE_SECONDS)
+            until = now + timedelta(seconds=ours if asked_seconds is None else asked_seconds)
+            if known is None:
+                connection.execute(insert(slow_downs).values(api_host=api_host, pauses=pauses, until=until))
+            else:
+                connection.execute(
+                    update(slow_downs).where(here).values(pauses=pauses, until=max(until, known.until))
+                )
+
+
+REFRESH_SECONDS = 60.0
+"""How long one refresh may take before its holder counts as dead."""
+
+
+class LedgerRefreshTokens:
+    """Keep one connection's refresh token in the ledger.
+
+    :param database: the ledger's database.
+    :param connection: the Airflow connection's id.
+    :param seed: the refresh token that the connection itself holds. Whoever holds the same one shares what
+        came of it, under whatever connection id: the form's button Test uses one of its own. When somebody
+        logs in anew and changes it there, what the ledger kept from the older login is no longer used.
+    :param seal: encrypts a token for the table.
+    :param unseal: decrypts it again.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        connection: str,
+        *,
+        seed: str,
+        seal: Callable[[str], str],
+        unseal: Callable[[str], str],
+    ) -> None:
+        self._database = database
+        self._connection = connection
+        self._seed_digest = hashlib.sha256(seed.encode()).hexdigest()
+        self._seal = seal
+        self._unseal = unseal
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Let one process at a time refresh; the others wait and then find its result."""
+        name = f"refresh-token:{short_hash(self._seed_digest)}"
+        with Leases(self._database).held(name, seconds=REFRESH_SECONDS, wait=2 * REFRESH_SECONDS):
+            yield
+
+    def load(self) -> str | None:
+        """Return the newest token that a server gave, ``None`` if the connection's own is the newest."""
+        asked = select(refresh_tokens.c.sealed_token).where(refresh_tokens.c.seed_digest == self._seed_digest)
+        with self._database.reading() as connection:
+            sealed = connection.scalar(asked)
+        return None if sealed is None else self._unseal(sealed)
+
+    def save(self, token: str) -> None:
+        """Keep the token that a server has just given."""
+        with self._database.writing() as connection:
+            connection.execute(
+                delete(refresh_tokens).where(
+                    or_(
+                        refresh_tokens.c.connection == self._connection,
+                        refresh_tokens.c.seed_digest == self._seed_digest,
+                    )
+                )
+            )
+            connection.execute(
+                insert(refresh_tokens).values(
+                    connection=self._connection,
+                    sealed_token=self._seal(token),
+                    seed_digest=self._seed_digest,
+                    updated_at=datetime.now(UTC),
+                )
+            )

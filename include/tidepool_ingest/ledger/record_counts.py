@@ -1,0 +1,212 @@
+"""On which days the accepted records of a batch lie: dates and counts, no clock times and no values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import NamedTuple
+
+from sqlalchemy import delete, func, insert, select
+
+from tidepool_ingest.ledger.batches import IS_WHOLE
+from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.leases import Lease, writing_under
+from tidepool_ingest.ledger.schema import batch_days, batches, quarantine_reasons, refusals
+
+Days = dict[date, dict[str, int]]
+"""Numbers of records by UTC day and type."""
+
+
+class BatchDays:
+    """The table of record days.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def note(self, batch: int, days: Mapping[date, Mapping[str, int]]) -> None:
+        """Note on which days a batch's accepted records lie, in place of what was noted before.
+
+        :param batch: the batch's number.
+        :param days: numbers of records by UTC day and type.
+        """
+        if self.of_batch(batch) == days:
+            return
+        rows = [
+            {"batch": batch, "day": day, "type": kind, "records": records}
+            for day, kinds in days.items()
+            for kind, records in kinds.items()
+        ]
+        with self._database.writing() as connection:
+            # Another run may be noting the same: they take turns.
+            connection.execute(select(batches.c.id).where(batches.c.id == batch).with_for_update())
+            connection.execute(delete(batch_days).where(batch_days.c.batch == batch))
+            if rows:
+                connection.execute(insert(batch_days), rows)
+
+    def of_batch(self, batch: int) -> Days:
+        """Return the numbers of a batch's accepted records, oldest day first."""
+        asked = (
+            select(batch_days.c.day, batch_days.c.type, batch_days.c.records)
+            .where(batch_days.c.batch == batch)
+            .order_by(batch_days.c.day, batch_days.c.type)
+        )
+        days: Days = {}
+        with self._database.reading() as connection:
+            for day, kind, records in connection.execute(asked):
+                days.setdefault(day, {})[kind] = records
+        return days
+
+
+class BatchEnd(NamedTuple):
+    """Where the records of one batch end.
+
+    :param label: the batch's label.
+    :param last_day: UTC day of its last record.
+    """
+
+    api_host: str
+    user_id: str
+    device_id: str
+    label: str
+    last_day: date
+
+
+def batch_ends(database: Database, since: date) -> Iterator[BatchEnd]:
+    """Yield where batches end, device by device, each device's in the order of their days.
+
+    :param database: the ledger's database.
+    :param since: only batches with records from this day on.
+    """
+    ends = (
+        select(batch_days.c.batch, func.max(batch_days.c.day).label("last_day"))
+        .where(batch_days.c.day >= since)
+        .group_by(batch_days.c.batch)
+        .subquery()
+    )
+    asked = (
+        select(batches.c.api_host, batches.c.user_id, batches.c.device_id, batches.c.label, ends.c.last_day)
+        .join(ends, ends.c.batch == batches.c.id)
+        .where(batches.c.device_id.is_not(None), IS_WHOLE)
+        .order_by(batches.c.api_host, batches.c.user_id, batches.c.device_id, ends.c.last_day)
+    )
+    with database.reading() as connection:
+        for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(asked):
+            yield BatchEnd(*row)
+
+
+ROWS_AT_ONCE = 1_000
+
+
+Reasons = dict[str, dict[str, int]]
+"""Numbers of records by type and code."""
+
+
+class QuarantineReasons:
+    """The table of reasons.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def note(self, batch: int, reasons: Mapping[str, Mapping[str, int]]) -> None:
+        """Note why records of a batch are refused, in place of what was noted before.
+
+        :param batch: the batch's number.
+        :param reasons: numbers of records by type and code.
+        """
+        if self.of_batch(batch) == reasons:
+            return
+        rows = [
+            {"batch": batch, "type": kind, "code": code, "records": records}
+            for kind, codes in reasons.items()
+            for code, records in codes.items()
+        ]
+        with self._database.writing() as connection:
+            connection.execute(delete(quarantine_reasons).where(quarantine_reasons.c.batch == batch))
+            if rows:
+                connection.execute(insert(quarantine_reasons), rows)
+
+    def of_batch(self, batch: int) -> Reasons:
+        """Return why records of a batch are refused."""
+        table = quarantine_reasons.c
+        asked = (
+            select(table.type, table.code, table.records)
+            .where(table.batch == batch)
+            .order_by(table.type, table.records.desc(), table.code)
+        )
+        reasons: Reasons = {}
+        with self._database.reading() as connection:
+            for kind, code, records in connection.execute(asked):
+                reasons.setdefault(kind, {})[code] = records
+        return reasons
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """One refused record.
+
+    :param ordinal: its place among the records that ``prepare`` accepted, from 0.
+    :param type: its type.
+    :param rows: rows that Tidepool would have made of it.
+    :param problems: codes and pointers, names that a person chose as ``*``.
+    """
+
+    ordinal: int
+    type: str
+    rows: int
+    problems: tuple[tuple[str, str], ...]
+
+
+class Refusals:
+    """The table of refusals.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, batch: int, refused: Iterable[Refusal], *, lease: Lease | None = None) -> None:
+        """Note that Tidepool refused some records of a batch; known ones stay as they are.
+
+        :param batch: the batch's number.
+        :param refused: the records.
+        :param lease: the claim under which this is written.
+        """
+        now = datetime.now(UTC)
+        with writing_under(self._database, lease) as connection:
+            known = set(connection.scalars(select(refusals.c.ordinal).where(refusals.c.batch == batch)))
+            rows = [
+                {**vars(one), "batch": batch, "problems": json.dumps(one.problems), "created_at": now}
+                for one in refused
+                if one.ordinal not in known
+            ]
+            if rows:
+                connection.execute(insert(refusals), rows)
+
+    def forget(self, batch: int) -> None:
+        """Forget what was refused of a batch; Tidepool will say so again."""
+        with self._database.writing() as connection:
+            connection.execute(delete(refusals).where(refusals.c.batch == batch))
+
+    def of_batch(self, batch: int) -> dict[int, Refusal]:
+        """Return the refused records of a batch by their place among the accepted ones."""
+        asked = select(refusals).where(refusals.c.batch == batch).order_by(refusals.c.ordinal)
+        with self._database.reading() as connection:
+            found = connection.execute(asked).all()
+        return {
+            row.ordinal: Refusal(
+                ordinal=row.ordinal,
+                type=row.type,
+                rows=row.rows,
+                problems=tuple((code, pointer) for code, pointer in json.loads(row.problems)),
+            )
+            for row in found
+        }

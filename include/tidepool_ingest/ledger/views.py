@@ -1,0 +1,387 @@
+"""The ledger as the uploads page shows it: batches page by page, newest first, without people and folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select, union
+
+from tidepool_ingest.ledger.batches import IS_WHOLE, WHOLE
+from tidepool_ingest.ledger.database import Database, distinct
+from tidepool_ingest.ledger.schema import batches, chunks, data_sets
+from tidepool_ingest.ledger.states import ENDED, REJECTED, BatchState, ChunkState, DataSetState
+
+
+def with_newest_set(of_batch: Sequence[str], of_data_set: Sequence[str]) -> Select[Any]:
+    """Select batches as ``batch``, the newest data set of each as ``data_set_id`` and ``data_set_state``.
+
+    :param of_batch: further columns of the batch.
+    :param of_data_set: further columns of the data set; empty where none was begun.
+    """
+    others = data_sets.alias()
+    newest = select(func.max(others.c.ordinal)).where(others.c.batch == batches.c.id).scalar_subquery()
+    return select(
+        batches.c.id.label("batch"),
+        *(batches.c[name] for name in of_batch),
+        data_sets.c.upload_id.label("data_set_id"),
+        data_sets.c.state.label("data_set_state"),
+        *(data_sets.c[name] for name in of_data_set),
+    ).select_from(
+        batches.outerjoin(data_sets, (data_sets.c.batch == batches.c.id) & (data_sets.c.ordinal == newest))
+    )
+
+
+CAN_WAIT = (BatchState.HELD, BatchState.FAILED, BatchState.UPLOADING, BatchState.VERIFIED)
+"""States in which a batch waits for a person if a reason stands beside."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A batch with its newest data set, whose fields are ``None`` if it has none.
+
+    ``chunks`` are planned, ``stored`` are those of the newest data set that Tidepool holds. Of a batch that
+    is cut into ``parts``, the numbers of rows and of stored chunks are the sums of theirs, and the run is the
+    one that worked on their newest data set; ``begun`` tells whether Tidepool may hold data of any of them.
+    """
+
+    batch: int
+    label: str
+    day: date
+    data_set_type: str
+    state: BatchState
+    reason: str | None
+    staged: int | None
+    accepted: int | None
+    quarantined: int | None
+    identical: int | None
+    chunks: int | None
+    created_at: datetime
+    updated_at: datetime
+    data_set: int | None
+    data_set_id: str | None
+    data_set_state: str | None
+    expected_rows: int | None
+    visible_rows: int | None
+    superseded_rows: int | None
+    dag_id: str | None
+    run_id: str | None
+    map_index: int | None
+    part_of: int | None = None
+    stored: int = 0
+    parts: int = 0
+    parts_ended: int = 0
+    begun: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which uploads are looked for; what is ``None`` does not matter.
+
+    :param state: a state of batches.
+    :param first_day: oldest staged day.
+    :param last_day: newest staged day.
+    :param label: a part of the label, for example its short hash.
+    :param dag_id: the DAG that worked on a data set of it.
+    :param data_set_type: ``normal`` or ``continuous``.
+    :param waiting: only those that need a person.
+    """
+
+    state: BatchState | None = None
+    first_day: date | None = None
+    last_day: date | None = None
+    label: str | None = None
+    dag_id: str | None = None
+    data_set_type: str | None = None
+    waiting: bool = False
+
+
+class Uploads:
+    """Batches and their newest data sets, as people look at them.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def page(
+        self, wanted: Wanted, *, before: int | None = None, after: int | None = None, limit: int = 50
+    ) -> list[Upload]:
+        """Return a page of uploads, the batch noted last first.
+
+        :param wanted: which ones.
+        :param before: only batches of a smaller number: the next page.
+        :param after: the ``limit`` batches whose numbers follow this one: the page before.
+        :param limit: how many at most.
+        """
+        numbers = select(batches.c.id).where(IS_WHOLE, *_conditions(wanted)).limit(limit)
+        if after is not None:
+            numbers = numbers.where(batches.c.id > after).order_by(batches.c.id)
+        else:
+            numbers = numbers.order_by(batches.c.id.desc())
+            if before is not None:
+                numbers = numbers.where(batches.c.id < before)
+        found: set[int] = set()
+        with self._database.reading() as connection:
+            for condition in _worked_on(wanted.dag_id):
+                found.update(connection.scalars(numbers.where(*condition)))
+            # Those that are nearest to where the page begins.
+            nearest = sorted(found, reverse=after is None)[:limit]
+            return _uploads(connection, sorted(nearest, reverse=True))
+
+    def get(self, batch: int) -> Upload | None:
+        """Return one upload, which may be a part, or nothing if there is no batch of that number."""
+        with self._database.reading() as connection:
+            found = _uploads(connection, [batch])
+        return found[0] if found else None
+
+    def of_parts(self, whole: int) -> list[Upload]:
+        """Return the parts that a batch is cut into, in their order."""
+        asked = (
+            select(batches.c.id)
+            .where(batches.c.part_of == whole, batches.c.state != BatchState.REPLACED)
+            .order_by(batches.c.part)
+        )
+        with self._database.reading() as connection:
+            numbers = list(connection.scalars(asked))
+            found = {one.batch: one for one in _uploads(connection, numbers)}
+        return [found[number] for number in numbers]
+
+    def by_state(self) -> dict[BatchState, int]:
+        """Return how many batches are in each state."""
+        asked = select(batches.c.state, func.count()).where(IS_WHOLE).group_by(batches.c.state)
+        with self._database.reading() as connection:
+            return {BatchState(state): number for state, number in connection.execute(asked)}
+
+    def waiting(self) -> int:
+        """Return how many batches need a person."""
+        asked = select(func.count()).select_from(batches).where(IS_WHOLE, needs_a_person())
+        with self._database.reading() as connection:
+            return connection.scalar(asked) or 0
+
+    def dags(self) -> list[str]:
+        """Return the DAGs that have worked on data sets."""
+        with self._database.reading() as connection:
+            return distinct(connection, data_sets.c.dag_id)
+
+
+def needs_a_person() -> ColumnElement[bool]:
+    """Return the condition on batches that wait for somebody to look at them."""
+    # Every reason is greater than "", which SQLite finds by the index; IS NOT NULL it does not. It would
+    # rather go by the states, through nearly all batches: an expression hides them from their index.
+    state = batches.c.state + ""
+    # Who has rejected a batch is not asked about it any more.
+    return and_(batches.c.reason > "", batches.c.reason != REJECTED, state.in_(CAN_WAIT))
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    conditions = []
+    if wanted.state is not None:
+        conditions.append(batches.c.state == wanted.state)
+    if wanted.first_day is not None:
+        conditions.append(batches.c.day >= wanted.first_day)
+    if wanted.last_day is not None:
+        conditions.append(batches.c.day <= wanted.last_day)
+    if wanted.label is not None:
+        conditions.append(batches.c.label.icontains(wanted.label, autoescape=True))
+    if wanted.data_set_type is not None:
+        conditions.append(batches.c.data_set_type == wanted.data_set_type)
+    if wanted.waiting:
+        conditions.append(needs_a_person())
+    return conditions
+
+
+def _worked_on(dag_id: str | None) -> list[list[ColumnElement[bool]]]:
+    """Return the conditions, each to be asked alone, that a DAG has worked on a batch: on itself, on a part.
+
+    Put together by OR, they would make the database read every data set.
+    """
+    if dag_id is None:
+        return [[]]
+    part = batches.alias()
+    by_it = data_sets.c.dag_id == dag_id
+    parts = select(part.c.part_of).where(
+        part.c.part_of.is_not(None), exists().where(data_sets.c.batch == part.c.id, by_it)
+    )
+    return [[exists().where(by_it, data_sets.c.batch == batches.c.id)], [batches.c.id.in_(parts)]]
+
+
+def _uploads(connection: Connection, numbers: Sequence[int]) -> list[Upload]:
+    """Return some uploads, the batch noted last first."""
+    if not numbers:
+        return []
+    rows = connection.execute(_with_newest(batches.c.id.in_(numbers))).all()
+    of_parts = and_(batches.c.part_of.in_(numbers), batches.c.state != BatchState.REPLACED)
+    parts = connection.execute(_with_newest(of_parts)).all()
+    newest = [row.data_set for row in (*rows, *parts) if row.data_set is not None]
+    stored = {data_set: number for data_set, number in connection.execute(_stored_chunks(newest))}
+    ups = [_upload(row, stored.get(row.data_set, 0)) for row in rows]
+    of_wholes: dict[int | None, list[Upload]] = {}
+    for row in parts:
+        of_wholes.setdefault(row.part_of, []).append(_upload(row, stored.get(row.data_set, 0)))
+    return [_summed(up, of_wholes[up.batch]) if up.batch in of_wholes else up for up in ups]
+
+
+def _summed(whole: Upload, parts: Sequence[Upload]) -> Upload:
+    """Return a batch with the sums of its parts."""
+    begun = [one for one in parts if one.data_set is not None]
+    newest = max(begun, key=lambda one: one.data_set or 0, default=whole)
+    sums: dict[str, Any] = {name: sum(getattr(one, name) or 0 for one in parts) for name in _OF_PARTS}
+    return replace(
+        whole,
+        **sums,
+        dag_id=newest.dag_id,
+        run_id=newest.run_id,
+        map_index=newest.map_index,
+        parts=len(parts),
+        parts_ended=sum(one.state in ENDED for one in parts),
+        begun=any(DataSetState(str(one.data_set_state)).may_hold_data for one in begun),
+    )
+
+
+def _with_newest(condition: ColumnElement[bool]) -> Select[Any]:
+    asked = with_newest_set(_OF_BATCH, _OF_DATA_SET).add_columns(data_sets.c.id.label("data_set"))
+    return asked.where(condition).order_by(batches.c.id.desc())
+
+
+def _stored_chunks(numbers: Sequence[int]) -> Any:
+    return (
+        select(chunks.c.data_set, func.count())
+        .where(chunks.c.data_set.in_(numbers), chunks.c.state == ChunkState.STORED)
+        .group_by(chunks.c.data_set)
+    )
+
+
+def _upload(row: Any, stored: int) -> Upload:
+    values = dict(row._mapping)
+    return Upload(**{**values, "state": BatchState(values["state"]), "stored": stored})
+
+
+_OF_BATCH = (
+    "label",
+    "day",
+    "data_set_type",
+    "state",
+    "reason",
+    "staged",
+    "accepted",
+    "quarantined",
+    "identical",
+    "chunks",
+    "created_at",
+    "updated_at",
+    "part_of",
+)
+_OF_PARTS = ("expected_rows", "visible_rows", "superseded_rows", "stored")
+_OF_DATA_SET = ("expected_rows", "visible_rows", "superseded_rows", "dag_id", "run_id", "map_index")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A batch and its newest data set, whose fields are ``None`` if it has none."""
+
+    batch: int
+    api_host: str
+    label: str
+    day: date
+    user_id: str = field(repr=False)
+    folder: str = field(repr=False)
+    state: str
+    reason: str | None
+    staged: int | None
+    accepted: int | None
+    quarantined: int | None
+    identical: int | None
+    updated_at: datetime
+    data_set_id: str | None
+    data_set_state: str | None
+    visible_rows: int | None
+    dag_id: str | None
+    run_id: str | None
+    map_index: int | None
+    try_number: int | None
+    opened_at: datetime | None
+    verified_at: datetime | None
+
+
+def sessions(
+    database: Database, *, state: str | None = None, label_part: str | None = None, limit: int = 100
+) -> list[Session]:
+    """Return what the ledger knows, newest first.
+
+    :param database: the ledger's database.
+    :param state: only batches in this state.
+    :param label_part: only batches whose label contains this, for example its short hash.
+    :param limit: how many at most.
+    """
+    ordered = with_newest_set(_SESSION_OF_BATCH, _SESSION_OF_DATA_SET).order_by(
+        batches.c.updated_at.desc(), batches.c.id.desc()
+    )
+    asked = ordered.limit(limit)
+    if state is not None:
+        asked = asked.where(batches.c.state == state)
+    if label_part is not None:
+        asked = asked.where(batches.c.label.contains(label_part, autoescape=True))
+    with database.reading() as connection:
+        return [Session(**row._mapping) for row in connection.execute(asked)]
+
+
+_SESSION_OF_BATCH = (
+    "api_host",
+    "label",
+    "day",
+    "user_id",
+    "folder",
+    "state",
+    "reason",
+    "staged",
+    "accepted",
+    "quarantined",
+    "identical",
+    "updated_at",
+)
+_SESSION_OF_DATA_SET = (
+    "visible_rows",
+    "dag_id",
+    "run_id",
+    "map_index",
+    "try_number",
+    "opened_at",
+    "verified_at",
+)
+
+
+class Unfinished:
+    """Batches whose upload was begun and not brought to an end.
+
+    :param database: the ledger's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def batches(self, before: datetime) -> list[int]:
+        """Return the numbers of those that nothing was noted of since, oldest day first.
+
+        Of one that is cut into parts it is the whole one's number, for the parts are uploaded in their order.
+        One of them may well be at work: whoever takes it up has to take its claim.
+
+        :param before: the moment in question.
+        """
+        # Two looks into indexes, put together: OR between them would read every batch.
+        left = select(data_sets.c.batch).where(
+            data_sets.c.state.in_((DataSetState.OPENING, *DataSetState.unfinished())),
+            data_sets.c.updated_at < before,
+        )
+        uploading = select(batches.c.id).where(
+            IS_WHOLE, batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before
+        )
+        numbers = union(left, uploading).subquery()
+        asked = (
+            select(WHOLE).join(numbers, numbers.c[0] == batches.c.id).order_by(batches.c.day, batches.c.id)
+        )
+        with self._database.reading() as connection:
+            return list(dict.fromkeys(connection.scalars(asked)))

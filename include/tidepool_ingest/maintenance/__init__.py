@@ -1,0 +1,1 @@
+"""Maintenance: unfinished uploads, later checks, old work areas, and a person's erasure."""

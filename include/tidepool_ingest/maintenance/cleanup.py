@@ -1,0 +1,226 @@
+"""Work areas of batches that are over are emptied, and the ledger forgets what can be made anew.
+
+Beside running tasks that is safe: the claims on the batches are taken, and what is taken out is noted in the
+ledger before, on the condition that nothing was noted of the batches for long. `prepare` notes something
+before it looks at a work area, so that one of the two always knows of the other. Staged data stay as they
+are, and so does a work area that this ledger knows no batch of: another deployment may share the root.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from upath import UPath
+
+from tidepool_ingest.errors import Disposition
+from tidepool_ingest.ledger import BatchRow, Ledger, Tidied, lease_of_batch
+from tidepool_ingest.ledger.database import LeaseHeldError
+from tidepool_ingest.ledger.retention import OVER, Mark
+from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.storage import PART_SUFFIX, local_path, modified_at, reading, remove_half_written
+from tidepool_ingest.staging.work_area import WORK_FOLDER, WorkArea
+
+FORGET_DAYS = 400
+"""How long the ledger keeps what can be made anew: longer than a yearly run over old days is away."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How long what is over is kept, in days; 0 for ever.
+
+    :param work_days: accepted records of batches that are done.
+    :param quarantine_days: refused records of batches that are done.
+    """
+
+    work_days: int = WORK_DAYS
+    quarantine_days: int = QUARANTINE_DAYS
+
+    def accepted_before(self, now: datetime) -> datetime | None:
+        """Return the moment before which a batch was done whose accepted records may go, if any may."""
+        return now - timedelta(days=self.work_days) if self.work_days else None
+
+    def refused_before(self, now: datetime) -> datetime | None:
+        """Return the same for refused records, which never go before the accepted ones."""
+        if not (self.work_days and self.quarantine_days):
+            return None
+        return now - timedelta(days=max(self.quarantine_days, self.work_days))
+
+
+WRITTEN_FOR = timedelta(days=2)
+"""What nothing was written to for so long has no writer any more."""
+
+LOOKED_AT_FOR = timedelta(days=30)
+"""How long after something came or went in a work area it is looked into, since there are many."""
+
+
+def remove_half_written_long_ago(root: UPath, now: datetime, *, dry_run: bool = False) -> int:
+    """Remove them from work areas on a local disk; return how many.
+
+    :param root: the staging root.
+    :param now: the moment.
+    :param dry_run: only count.
+    """
+    work = local_path(root / WORK_FOLDER)
+    before = (now - WRITTEN_FOR).timestamp()
+    removed = 0
+    for folder in _changed_since(work, (now - LOOKED_AT_FOR).timestamp()) if work else ():
+        if dry_run:
+            parts = (part for part in folder.glob(f".*{PART_SUFFIX}") if part.stat().st_mtime < before)
+            removed += sum(1 for _part in parts)
+        else:
+            removed += remove_half_written(UPath(folder), before)
+    return removed
+
+
+def _changed_since(work: Path, since: float) -> Iterator[Path]:
+    with reading():
+        if not work.is_dir():
+            return
+        with os.scandir(work) as entries:
+            changed = [entry.path for entry in entries if entry.stat().st_mtime >= since]
+    yield from map(Path, changed)
+
+
+log = logging.getLogger(__name__)
+
+CLAIM_SECONDS = 300.0
+"""How long a claim lasts when this process dies: longer than an area takes."""
+
+AREAS_A_RUN = 2_000
+"""Work areas emptied by one run."""
+
+PAGE = 500
+PAGES = 20
+"""Batches looked through at once, and how often: others in front must not keep those behind for ever."""
+
+
+@dataclass
+class TidiedAway:
+    """What was tidied away, in numbers.
+
+    :param accepted: work areas whose accepted records went, and whose refused ones wait for a person.
+    :param areas: work areas that went whole.
+    :param parts: files that killed writers had left half-written.
+    :param rows: rows of the ledger by table.
+    :param busy: work areas left alone because a task is at work on a batch of theirs.
+    :param later: 1 if storage did not answer; the rest is left for the next run.
+    """
+
+    accepted: int = 0
+    areas: int = 0
+    parts: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    busy: int = 0
+    later: int = 0
+
+    def summary(self) -> dict[str, int]:
+        """Return the numbers that are not 0, fit for a log line and XCom."""
+        counted = asdict(self)
+        rows = counted.pop("rows")
+        return {name: number for name, number in (counted | rows).items() if number}
+
+
+class Tidying:
+    """Tidies away what is over.
+
+    :param root: the staging root.
+    :param ledger: knows what is over.
+    :param keeping: how long that is kept.
+    :param dry_run: only count.
+    :param stopping: set when it has to stop.
+    """
+
+    def __init__(
+        self,
+        root: UPath,
+        ledger: Ledger,
+        keeping: Keeping,
+        *,
+        dry_run: bool = False,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self._root = root
+        self._ledger = ledger
+        self._keeping = keeping
+        self._dry_run = dry_run
+        self._stopping = stopping or threading.Event()
+        self._counts = TidiedAway()
+
+    def run(self) -> TidiedAway:
+        """Tidy away what may go by now, as much as one run does.
+
+        :raises LedgerUnavailableError: if the ledger does not answer.
+        """
+        now = datetime.now(UTC)
+        try:
+            if (before := self._keeping.accepted_before(now)) is not None:
+                self._empty(None, before)
+            if (before := self._keeping.refused_before(now)) is not None:
+                self._empty(Tidied.ACCEPTED, before)
+            self._counts.parts = remove_half_written_long_ago(self._root, now, dry_run=self._dry_run)
+        except BatchError as error:
+            if error.disposition is not Disposition.RETRIABLE:
+                raise
+            self._counts.later = 1
+            log.warning("The rest is tidied by the next run: %s", error)
+        forget_before = now - timedelta(days=FORGET_DAYS)
+        self._counts.rows = self._ledger.retention.forget(forget_before, dry_run=self._dry_run)
+        return self._counts
+
+    def _empty(self, tidied: Tidied | None, before: datetime) -> None:
+        """Empty the work areas of batches that are over since before a moment, oldest first."""
+        retention, root = self._ledger.retention, str(self._root).rstrip("/") + "/"
+        after: Mark | None = None
+        for _page in range(PAGES):
+            rows = retention.over(root, tidied, before, after=after, limit=PAGE)
+            if not rows:
+                return
+            after = rows[-1].updated_at, rows[-1].id
+            contents = retention.of_contents(root, list(dict.fromkeys(row.content_key for row in rows)))
+            for key, sharing in contents.items():
+                if self._stopping.is_set() or self._counts.accepted + self._counts.areas >= AREAS_A_RUN:
+                    return
+                if all(row.state in OVER and row.updated_at < before for row in sharing):
+                    self._one(WorkArea(self._root, key), sharing, tidied, before)
+
+    def _one(self, area: WorkArea, rows: list[BatchRow], tidied: Tidied | None, before: datetime) -> None:
+        prepared_at = modified_at(area.plan_path)
+        if prepared_at is not None and prepared_at >= before:
+            return  # not by this ledger, which would have noted it: another deployment is at work here
+        if self._dry_run:
+            self._count(stays=tidied is None and area.holds_refused())
+            return
+        try:
+            with ExitStack() as claims:
+                parts = [part.id for row in rows for part in self._ledger.parts.of_batch(row.id)]
+                for number in (*(row.id for row in rows), *parts):
+                    name = lease_of_batch(number)
+                    claims.enter_context(self._ledger.leases.held(name, seconds=CLAIM_SECONDS))
+                self._remove(area, rows, tidied, before)
+        except LeaseHeldError:
+            self._counts.busy += 1
+
+    def _remove(self, area: WorkArea, rows: list[BatchRow], tidied: Tidied | None, before: datetime) -> None:
+        if not self._ledger.retention.note_tidied(rows, Tidied.ACCEPTED, before):
+            self._counts.busy += 1
+            return
+        area.drop_accepted()
+        stays = tidied is None and area.holds_refused()
+        if not stays:
+            area.discard()
+            self._ledger.retention.note_tidied(rows, Tidied.ALL, before)
+        self._count(stays=stays)
+
+    def _count(self, *, stays: bool) -> None:
+        if stays:
+            self._counts.accepted += 1
+        else:
+            self._counts.areas += 1

@@ -1,0 +1,181 @@
+"""Take a person out of ledger, staging and work area, and tell what Tidepool still has.
+
+Storage goes first and the ledger last, one batch after the other: whatever ends it in the middle, the ledger
+still names what is left, and running it again finishes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from upath import UPath
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import BatchRow, Lease, Ledger, Result, What, lease_of_batch
+from tidepool_ingest.ledger.retention import DataSetLeft, Person
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.staging.batches import days
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.storage import filesystem, reading, remove_folder
+from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.upload.closing import device_lease_name
+
+CLAIM_SECONDS = 300.0
+"""How long a claim lasts when this process dies or falls silent."""
+
+STEP_SECONDS = 120.0
+"""What one step may take: a folder, or a batch's rows."""
+
+
+class UploadAtWorkError(IngestError):
+    """Something of the person is being uploaded.
+
+    :param claims: how many claims are held.
+    :param seconds: until when they end, unless their holders renew them.
+    """
+
+    disposition: Disposition = Disposition.RETRIABLE
+
+    def __init__(self, claims: int, seconds: float) -> None:
+        super().__init__(
+            f"Tasks are at work on data of this person ({claims} claims are held). Nothing was removed.",
+            remedy="Pause the DAGs and wait until they have ended; the claim of a dead one ends within "
+            f"{seconds:.0f} s.",
+            code="upload-at-work",
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of a person.
+
+    :param folders: folders of the person in staging, one for each day.
+    :param batches: batches in the ledger, each with its work area.
+    :param left: data sets that Tidepool still has.
+    """
+
+    folders: tuple[UPath, ...]
+    batches: tuple[BatchRow, ...]
+    left: tuple[DataSetLeft, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is known of the person."""
+        return not (self.folders or self.batches or self.left)
+
+
+class Erasing:
+    """Takes one person out.
+
+    :param ledger: the ledger.
+    :param root: the staging root.
+    :param user_id: Tidepool's id of the person.
+    """
+
+    def __init__(self, ledger: Ledger, root: UPath, user_id: str) -> None:
+        self._ledger = ledger
+        self._root = root
+        self._user_id = user_id
+        self._person = Person(ledger.database, user_id)
+
+    def find(self) -> Found:
+        """Look what there is; nothing is changed.
+
+        Of what an earlier attempt has taken out of the ledger already, its note there tells.
+
+        :raises BatchError: ``staging-unreadable``, also when the staging root is not there.
+        """
+        with reading():
+            if not filesystem(self._root).exists(self._root.path):
+                raise BatchError("staging-unreadable", detail="the staging root is not there")
+        earlier = (DataSetLeft(*one) for note in self._earlier().values() for one in note["left"])
+        left = dict.fromkeys([*self._person.data_sets_left(), *earlier])
+        return Found(tuple(self._folders()), tuple(self._person.batches()), tuple(left))
+
+    def run(self, who: str) -> Found:
+        """Remove everything, and return what there was.
+
+        :param who: who asked for it, for the ledger's list of such; the person stands there as a short hash.
+        :raises UploadAtWorkError: if a task is at work on data of the person; nothing is removed then.
+        :raises LeaseHeldError: if one has begun meanwhile; running it again finishes.
+        """
+        found, earlier = self.find(), list(self._earlier())
+        claims = self._claims(found)
+        if held := self._ledger.leases.alive(claims):
+            raise UploadAtWorkError(len(held), max(held.values()))
+        detail = {
+            "user": short_hash(self._user_id),
+            "folders": len(found.folders),
+            "batches": len(found.batches),
+            "left": [list(one) for one in found.left],
+        }
+        note = self._ledger.actions.note(who, What.ERASE, detail=json.dumps(detail))
+        with ExitStack() as stack:
+            feeds = [
+                stack.enter_context(self._ledger.leases.held(name, seconds=CLAIM_SECONDS))
+                for name in self._person.feed_leases()
+            ]
+            self._remove(found, feeds)
+        self._person.erase_leases(claims)
+        for number in (*earlier, note):
+            self._ledger.actions.ended(number, Result.DONE, detail=json.dumps(detail))
+        return found
+
+    def _remove(self, found: Found, feeds: list[Lease]) -> None:
+        self._person.erase_digests(list(self._addresses(found)))
+        self._person.erase_manifests()
+        for folder in found.folders:
+            _ensure(feeds)
+            remove_folder(folder)
+        for batch in found.batches:
+            _ensure(feeds)
+            with self._ledger.leases.held(lease_of_batch(batch.id), seconds=CLAIM_SECONDS) as lease:
+                WorkArea(self._root, batch.content_key).discard()
+                self._person.erase_batch(batch.id, lease)
+        self._person.erase_feeds()
+
+    def _folders(self) -> Iterator[UPath]:
+        for day in days(self._root):
+            folder = self._root / day.isoformat() / self._user_id
+            with reading():
+                if filesystem(folder).exists(folder.path):
+                    yield folder
+
+    def _addresses(self, found: Found) -> Iterator[str]:
+        """Yield where the files lie, as the ledger knows the batches' folders and as they are found here."""
+        names: dict[str, list[str]] = {}
+        for folder in found.folders:
+            with reading():
+                listed: list[str] = filesystem(folder).find(folder.path)
+            for path in listed:
+                batch, _, name = path.removeprefix(folder.path).strip("/").partition("/")
+                names.setdefault(f"{folder.parent.name}/{batch}", []).append(name)
+                yield str(folder / batch / name)
+        for row in found.batches:
+            yield from (f"{row.folder}/{name}" for name in names.get(f"{row.day}/{row.batch_id}", ()))
+
+    def _claims(self, found: Found) -> list[str]:
+        of_batches = {
+            name for row in found.batches for name in (lease_of_batch(row.id), device_lease_name(row))
+        }
+        return sorted({*of_batches, *self._person.feed_leases()})
+
+    def _earlier(self) -> dict[int, dict[str, Any]]:
+        """Return what earlier attempts noted that did not come to their end, by the note's number."""
+        notes = {
+            note.id: json.loads(note.detail or "{}") for note in self._ledger.actions.unfinished(What.ERASE)
+        }
+        return {
+            number: detail
+            for number, detail in notes.items()
+            if detail.get("user") == short_hash(self._user_id)
+        }
+
+
+def _ensure(leases: list[Lease]) -> None:
+    for lease in leases:
+        lease.ensure(STEP_SECONDS)

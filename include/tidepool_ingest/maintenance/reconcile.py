@@ -1,0 +1,355 @@
+"""The maintenance job: what was left unfinished is brought to an end, what was verified is looked at again.
+
+Everything happens under the same claims as an upload, so that it can run beside anything. What can be brought
+to verified from its work area is; what cannot, and shows nothing yet, is deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from upath import UPath
+
+from tidepool_ingest.client import ClientSettings, TidepoolClient, TidepoolNotFoundError
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards import PreparedOtherwiseError
+from tidepool_ingest.ledger import (
+    BatchRow,
+    BatchState,
+    DataSetRow,
+    DataSetState,
+    Ledger,
+    TaskOrigin,
+    lease_of_batch,
+)
+from tidepool_ingest.ledger.database import LeaseHeldError, LedgerUnavailableError
+from tidepool_ingest.maintenance.cleanup import Keeping, Tidying
+from tidepool_ingest.model.deduplicators import CONTINUOUS
+from tidepool_ingest.options import ReconcileOptions
+from tidepool_ingest.prepare import ensure_prepared
+from tidepool_ingest.staged_batch import ApiHostOf
+from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.upload import BatchRecheck, Upload, upload_of
+from tidepool_ingest.upload import guarded_requests as timings
+from tidepool_ingest.upload.deleting import delete_data_set
+from tidepool_ingest.upload.guarded_requests import Caution, Pace, Timing, UploadStoppedError
+from tidepool_ingest.upload.read_back import Shown, rows_of_set
+
+
+@dataclass
+class Reconciled:
+    """What a maintenance run came to.
+
+    :param unfinished: batches that were left unfinished for too long.
+    :param finished: those of them that are verified now.
+    :param deleted: data sets deleted, because what they were to hold is not wanted or not there any more.
+    :param busy: batches left alone because a task is at work on them or on their device.
+    :param later: batches left for the next run, because Tidepool or storage did not answer.
+    :param leases: claims of the dead taken out of the ledger.
+    :param checked: verified batches looked at again.
+    :param uncheckable: verified batches whose work area is not there any more.
+    :param superseded_rows: rows of the checked ones that a later upload shows instead.
+    :param repaired: verified batches that had lost or doubled rows, and were uploaded anew.
+    :param tidied: what was tidied away, by kind.
+    :param failed: batches that need a person, by the code of the cause.
+    """
+
+    unfinished: int = 0
+    finished: int = 0
+    deleted: int = 0
+    busy: int = 0
+    later: int = 0
+    leases: int = 0
+    checked: int = 0
+    uncheckable: int = 0
+    superseded_rows: int = 0
+    repaired: int = 0
+    tidied: dict[str, int] = field(default_factory=dict)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers, fit for a log line and XCom."""
+        return {**vars(self), "failed": dict(self.failed)}
+
+
+class UnverifiableError(IngestError):
+    """A closed data set shows rows, and nothing is left to compare them with.
+
+    :param batch: the batch's label.
+    """
+
+    disposition: Disposition = Disposition.DATA
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(
+            f"Batch {batch} is closed and shows records, but was never verified, and its work area and "
+            "staged files are gone or hold something else. It is left as it is.",
+            remedy="Stage the batch again where it lay, and run its day; or delete the data set.",
+            code="unverifiable",
+        )
+
+
+class Leftovers:
+    """Deletes the unfinished data sets of one batch.
+
+    :param client: speaks to Tidepool.
+    :param ledger: remembers each step.
+    :param batch: the batch.
+    :param timing: how long steps may take.
+    :param stopping: set when the job has to stop.
+    """
+
+    def __init__(
+        self,
+        client: TidepoolClient,
+        ledger: Ledger,
+        batch: BatchRow,
+        timing: Timing,
+        stopping: threading.Event,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._batch = batch
+        self._timing = timing
+        self._stopping = stopping
+
+    def delete(self) -> int:
+        """Delete what is unfinished; return how many data sets that were.
+
+        A closed set that shows anything is left: it may be all that is left of the data, and rows of it may
+        rightly be hidden by newer ones.
+
+        :raises UnverifiableError: there is such a set.
+        :raises LeaseHeldError: if another task is at work on the batch.
+        """
+        deleted = 0
+        name = lease_of_batch(self._batch.id)
+        with self._ledger.leases.held(name, seconds=self._timing.lease) as lease:
+            if self._ledger.batches.get(self._batch.id).state is not self._batch.state:
+                return 0  # somebody has taken it up since it was looked at
+            pace = Pace(self._ledger.slow_downs, self._batch.api_host, self._timing.patience)
+            caution = Caution(self._timing, pace, (lease,), (self._stopping,))
+            for data_set in self._ledger.data_sets.of_batch(self._batch.id):
+                if data_set.state not in (DataSetState.OPENING, *DataSetState.unfinished()):
+                    continue
+                if data_set.upload_id is None:
+                    self._ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
+                else:
+                    if self._shows_anything(data_set, caution):
+                        raise UnverifiableError(self._batch.label)
+                    delete_data_set(self._client, self._ledger, data_set, lease, caution)
+                    deleted += 1
+            if self._batch.state is BatchState.UPLOADING:
+                # Nothing of it is at Tidepool any more; the reason why it could not go on is noted already.
+                reason = self._ledger.batches.get(self._batch.id).reason
+                self._ledger.batches.set_state(self._batch.id, BatchState.FAILED, reason=reason, lease=lease)
+        return deleted
+
+    def _shows_anything(self, data_set: DataSetRow, caution: Caution) -> bool:
+        """Tell whether a set is closed, stands, and shows records."""
+        if data_set.state not in (DataSetState.CLOSING, DataSetState.CLOSED):
+            return False
+        upload_id = str(data_set.upload_id)
+        try:
+            if caution.ask(lambda: self._client.is_open(upload_id)):
+                return False
+        except TidepoolNotFoundError:
+            return False
+        days = self._ledger.batch_days.of_batch(self._batch.id)
+        read = partial(
+            rows_of_set, self._client, self._batch.user_id, upload_id, days, self._timing.read_rows
+        )
+        shown = caution.ask(lambda: Shown(caution.watch(read())))
+        return len(shown.rows) > 0 and not shown.deleted
+
+
+log = logging.getLogger(__name__)
+
+ClientOf = Callable[[str | None], tuple[TidepoolClient, ClientSettings]]
+"""Gives the client behind a connection that a manifest names, or behind the job's own for ``None``.
+
+Raises :class:`BatchError` for a connection that this deployment does not allow.
+"""
+
+NOT_WANTED = (BatchState.REPLACED, BatchState.CORRECTED, BatchState.WITHDRAWN)
+"""States of a batch that nobody wants to see uploaded any more."""
+
+LOOKED_THROUGH = 1_000
+"""Verified batches looked through for some that can be checked."""
+
+
+class Reconciliation:
+    """One run of the maintenance job.
+
+    :param root: the staging root.
+    :param ledger: knows what was left unfinished.
+    :param options: the run's parameters.
+    :param client_of: see :data:`ClientOf`.
+    :param api_host_of: checks the connection that a manifest names.
+    :param origin: the task at work, for the ledger.
+    :param timing: how long steps may take; ``timing.USUAL`` when left out.
+    :param keeping: how long what is over is kept; nothing is tidied away when left out.
+    """
+
+    def __init__(
+        self,
+        root: UPath,
+        ledger: Ledger,
+        *,
+        options: ReconcileOptions,
+        client_of: ClientOf,
+        api_host_of: ApiHostOf,
+        origin: TaskOrigin | None = None,
+        timing: Timing | None = None,
+        keeping: Keeping | None = None,
+    ) -> None:
+        self._root = root
+        self._ledger = ledger
+        self._options = options
+        self._client_of = client_of
+        self._api_host_of = api_host_of
+        self._origin = origin
+        self._timing = timing or timings.USUAL
+        self._keeping = keeping
+        self._stopping = threading.Event()
+        self._at_work: Upload | BatchRecheck | None = None
+        self._counts = Reconciled()
+
+    def run(self) -> Reconciled:
+        """Bring to an end what can be, one batch after the other; none keeps the others from their turn.
+
+        :raises UploadStoppedError: it was told to stop.
+        :raises LedgerUnavailableError: if the ledger does not answer.
+        """
+        now = datetime.now(UTC)
+        before = now - timedelta(minutes=self._options.older_than_minutes)
+        for number in self._ledger.unfinished.batches(before):
+            self._counts.unfinished += 1
+            self._one(number, self._bring_to_an_end)
+        self._counts.leases = self._ledger.leases.sweep(before)
+        self._check(now - timedelta(days=self._options.check_after_days))
+        if self._keeping is not None:
+            tidying = Tidying(self._root, self._ledger, self._keeping, stopping=self._stopping)
+            self._counts.tidied = tidying.run().summary()
+        return self._counts
+
+    def stop(self) -> None:
+        """Let :meth:`run` end before its next request; quick, and safe to call from a signal handler."""
+        self._stopping.set()
+        if self._at_work is not None:
+            self._at_work.stop()
+
+    def _one(self, number: int, step: Callable[[BatchRow], None]) -> None:
+        if self._stopping.is_set():
+            raise UploadStoppedError
+        row = self._ledger.batches.get(number)
+        try:
+            step(row)
+        except (UploadStoppedError, LedgerUnavailableError):
+            raise
+        except LeaseHeldError:
+            self._counts.busy += 1
+        except IngestError as error:
+            if error.disposition is Disposition.RETRIABLE:
+                self._counts.later += 1
+            else:
+                self._counts.failed[error.code] += 1
+            log.warning("%s is not in order: %s", row.label, error)
+        finally:
+            self._at_work = None
+
+    # ---------------------------------------------------------------- left unfinished
+
+    def _bring_to_an_end(self, row: BatchRow) -> None:
+        if row.data_set_type == CONTINUOUS:
+            self._go_on_with_feed(row)
+        elif row.state in NOT_WANTED or (row.state is BatchState.HELD and not self._is_closing(row)):
+            self._delete(row)
+        elif self._is_prepared(row):
+            self._upload(row)
+            self._counts.finished += 1
+        else:
+            self._delete(self._ledger.batches.get(row.id))
+
+    def _go_on_with_feed(self, row: BatchRow) -> None:
+        """Bring a batch of a feed to its end, if it may; its data set holds others too and stays."""
+        if row.state in (*NOT_WANTED, BatchState.HELD):
+            return
+        if self._is_prepared(row):
+            self._upload(row)
+            self._counts.finished += 1
+
+    def _is_closing(self, row: BatchRow) -> bool:
+        """Tell whether a batch or a part of it may be visible already: it had passed every guard by then."""
+        newest = {one.batch: one for one in self._ledger.data_sets.of_batches(self._numbers(row))}
+        return any(one.state in (DataSetState.CLOSING, DataSetState.CLOSED) for one in newest.values())
+
+    def _numbers(self, row: BatchRow) -> list[int]:
+        return [row.id, *(part.id for part in self._ledger.parts.of_batch(row.id))]
+
+    def _has_work_area(self, row: BatchRow) -> bool:
+        return WorkArea(self._root, row.content_key).whole_plan() is not None
+
+    def _is_prepared(self, row: BatchRow) -> bool:
+        """Tell whether there is a work area, made anew if the batch still lies in staging as it was."""
+        try:
+            ensure_prepared(self._root, row, ledger=self._ledger, api_host_of=self._api_host_of)
+        except IngestError as error:
+            if error.disposition is not Disposition.DATA:
+                raise
+            log.info("%s cannot be prepared again: %s", row.label, error)
+            return False
+        return True
+
+    def _upload(self, row: BatchRow) -> None:
+        client, settings = self._client_of(row.connection)
+        upload = upload_of(
+            client, self._ledger, row, self._root, settings, origin=self._origin, timing=self._timing
+        )
+        self._at_work = upload
+        upload.run()
+
+    def _delete(self, row: BatchRow) -> None:
+        client, _settings = self._client_of(row.connection)
+        # The whole batch comes last: it is left unfinished until nothing of its parts is.
+        for one in (*self._ledger.parts.of_batch(row.id), row):
+            leftovers = Leftovers(client, self._ledger, one, self._timing, self._stopping)
+            self._counts.deleted += leftovers.delete()
+
+    # ---------------------------------------------------------------- verified
+
+    def _check(self, before: datetime) -> None:
+        left = self._options.check_batches
+        for number in self._ledger.data_sets.due_for_check(before, LOOKED_THROUGH) if left else ():
+            if not left:
+                break
+            if self._has_work_area(self._ledger.batches.get(number)):
+                left -= 1
+                self._one(number, self._look_again)
+            else:
+                self._counts.uncheckable += 1
+
+    def _look_again(self, row: BatchRow) -> None:
+        client, settings = self._client_of(row.connection)
+        looking = BatchRecheck(client, self._ledger, row, self._root, settings, timing=self._timing)
+        self._at_work = looking
+        self._counts.checked += 1
+        try:
+            found = looking.run(repair=self._options.repair)
+        except PreparedOtherwiseError as error:
+            self._counts.uncheckable += 1
+            log.info("%s", error)
+            return
+        if found is None:
+            return
+        self._counts.superseded_rows += found.comparison.superseded
+        if found.to_repair:
+            self._upload(self._ledger.batches.get(row.part_of or row.id))
+            self._counts.repaired += 1

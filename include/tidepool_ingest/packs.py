@@ -1,0 +1,201 @@
+"""One task works off a pack: several batches at the same time, and none held up by another one.
+
+Which batches travel together.
+
+A task costs Airflow about half a second of a processor, a small batch much less. So where there are many, one
+task works off a pack of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from tidepool_ingest.client.errors import TidepoolAuthenticationError, TidepoolConfigurationError
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import BatchRow
+from tidepool_ingest.ledger.database import LedgerConfigurationError
+from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
+
+MAX_PACKS = 1_000
+"""Packs a run. Source: Airflow refuses more than 1,024 mapped tasks (``max_map_length``)."""
+
+Device = tuple[str, str, str | None]
+
+
+def device_of(batch: BatchRow) -> Device:
+    """Return what batches have in common whose order matters: host, user, and device or feed."""
+    return batch.api_host, batch.user_id, None if batch.data_set_type == "continuous" else batch.device_id
+
+
+def by_device(batches: Iterable[BatchRow]) -> list[list[BatchRow]]:
+    """Put the batches of each device together, in the order in which they come."""
+    found: dict[Device, list[BatchRow]] = {}
+    for batch in batches:
+        found.setdefault(device_of(batch), []).append(batch)
+    return list(found.values())
+
+
+def packs_of(
+    batches: Sequence[BatchRow], *, alone: int = BATCHES_ALONE, size: int = BATCHES_A_PACK
+) -> list[list[int]]:
+    """Divide batches among tasks.
+
+    The batches of one device stay in one pack: it works them off in their order, so that no newer one is
+    closed before an older one.
+
+    :param batches: in the order in which they should be uploaded.
+    :param alone: up to so many, each is a pack of its own.
+    :param size: batches a pack; more where one device has more, or where there would be too many packs.
+    :return: the ledger's numbers of each pack's batches.
+    """
+    if len(batches) <= alone:
+        return [[batch.id] for batch in batches]
+    # Two packs that follow each other hold more than `size` together, or they would be one.
+    size = max(size, -(-2 * len(batches) // MAX_PACKS))
+    packs: list[list[int]] = [[]]
+    for group in by_device(batches):
+        if packs[-1] and len(packs[-1]) + len(group) > size:
+            packs.append([])
+        packs[-1] += [batch.id for batch in group]
+    return packs
+
+
+def label_of_pack(batches: Sequence[BatchRow]) -> str:
+    """Return how logs and pages name a pack: how many batches, of which days."""
+    days = sorted({batch.day for batch in batches})
+    when = str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{len(batches)} batches of {when}"
+
+
+log = logging.getLogger(__name__)
+
+FAILURES_IN_A_ROW = 5
+"""So many batches that fail of the same cause, one after the other, show that it is not theirs."""
+
+SETTINGS = (LedgerConfigurationError, TidepoolAuthenticationError, TidepoolConfigurationError)
+"""Errors that speak of the deployment, as do those that another try may mend; others are a batch's own."""
+
+
+class PackStoppedError(IngestError):
+    """A pack was told to stop: its task is being ended."""
+
+    disposition: Disposition = Disposition.RETRIABLE
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The task was told to stop, and stopped between two requests.",
+            remedy="Nothing is lost: the next try, or clearing the task, goes on from the ledger.",
+            code="pack-stopped",
+        )
+
+
+@dataclass
+class PackOutcome:
+    """What became of a pack.
+
+    :param done: numbers of the batches that were worked off.
+    :param failed: how many were not, by the code of the cause.
+    """
+
+    done: list[int] = field(default_factory=list)
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+class PackWork:
+    """Works off a pack. A batch that fails is left, and so are those that wait for it; the others go on.
+
+    What waits for a batch is what came after it of its device, if trying again may help: it must not be
+    overtaken. Where batch after batch fails of a cause that is not its own, the pack ends with it.
+
+    :param batches: the pack.
+    :param at_once: requests, or whatever else each batch may share out, at the same time.
+    """
+
+    def __init__(self, batches: Sequence[BatchRow], *, at_once: int = 1) -> None:
+        self._devices = by_device(batches)
+        self._lanes = max(1, min(at_once, len(self._devices)))
+        self._share = max(1, at_once // self._lanes)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._halted = threading.Event()
+        self._in_a_row = 0
+        self._last_code = ""
+        self._common_cause: IngestError | None = None
+        self.outcome = PackOutcome()
+
+    def run(self, work: Callable[[BatchRow, int], None]) -> PackOutcome:
+        """Work off the pack.
+
+        Returns only when nothing is under way any more, however it ends.
+
+        :param work: does what is to be done for one batch, with its share of ``at_once``; called from
+            several threads.
+        :raises IngestError: what made batch after batch fail.
+        :raises PackStoppedError: somebody said stop.
+        """
+        waiting = iter(self._devices)
+        with ThreadPoolExecutor(self._lanes, thread_name_prefix="pack") as pool:
+            lanes = [pool.submit(self._lane, waiting, work) for _ in range(self._lanes)]
+            try:
+                wait(lanes)
+            except BaseException:
+                self._halted.set()
+                raise
+        for lane in lanes:
+            lane.result()
+        if self._stopping.is_set():
+            raise PackStoppedError
+        if self._common_cause is not None:
+            raise self._common_cause
+        return self.outcome
+
+    def stop(self) -> None:
+        """Begin no further batch; quick, and safe to call from a signal handler."""
+        self._stopping.set()
+        self._halted.set()
+
+    def _lane(self, waiting: Iterator[list[BatchRow]], work: Callable[[BatchRow, int], None]) -> None:
+        while not self._halted.is_set():
+            with self._lock:
+                device = next(waiting, None)
+            if device is None:
+                return
+            try:
+                self._work_off(device, work)
+            except BaseException:
+                self._halted.set()
+                raise
+
+    def _work_off(self, device: Sequence[BatchRow], work: Callable[[BatchRow, int], None]) -> None:
+        for place, batch in enumerate(device):
+            if self._halted.is_set():
+                return
+            try:
+                work(batch, self._share)
+            except IngestError as error:
+                self._note_failure(batch, error)
+                if error.disposition is Disposition.RETRIABLE:
+                    if place + 1 < len(device):
+                        log.info("%d later batches of that device wait for it.", len(device) - place - 1)
+                    return
+            else:
+                with self._lock:
+                    self._in_a_row = 0
+                    self.outcome.done.append(batch.id)
+
+    def _note_failure(self, batch: BatchRow, error: IngestError) -> None:
+        log.warning("%s is left to a task of its own: %s", batch.label, error)
+        with self._lock:
+            self.outcome.failed[error.code] += 1
+            if error.disposition is not Disposition.RETRIABLE and not isinstance(error, SETTINGS):
+                return
+            self._in_a_row = self._in_a_row + 1 if error.code == self._last_code else 1
+            self._last_code = error.code
+            if self._in_a_row >= FAILURES_IN_A_ROW:
+                self._common_cause = error
+                self._halted.set()

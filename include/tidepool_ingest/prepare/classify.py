@@ -1,0 +1,203 @@
+"""Which of a batch's records are accepted, which go to quarantine, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import compress
+from typing import Any, Final, NamedTuple, Self, cast
+
+from tidepool_ingest.model import Problem, embedded_data, judge_many
+from tidepool_ingest.prepare.digests import SeenDigests, content_digests, digest
+from tidepool_ingest.prepare.record_checks import RecordChecker
+
+ID_REPEATED: Final = "staged-id-repeated"
+"""Another record of the batch has the same ``id``: Tidepool would show both under one identifier."""
+
+NULL: Final = "staged-null"
+"""The record is ``null``. The Platform skips it without a word."""
+
+
+class Sorted(NamedTuple):
+    """What becomes of one record.
+
+    :param line: the record as it would be uploaded.
+    :param datum: the record decoded, ``None`` if it is no JSON object.
+    :param problems: why it goes to quarantine; empty if it does not.
+    :param identical: it repeats an accepted record of the batch.
+    :param embedded: fields of an accepted record that hold a datum which the Platform splits off.
+    :param warnings: what is reported of an accepted record.
+    :param has_own_id: it, or a datum embedded in it, was staged with an identifier.
+    :param inside: it is accepted, but travels inside another record that embeds it.
+    :param replaced: a later version of it is in the batch, by its origin.
+    """
+
+    line: bytes
+    datum: Mapping[str, Any] | None
+    problems: tuple[Problem, ...] = ()
+    identical: bool = False
+    embedded: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    has_own_id: bool = False
+    inside: bool = False
+    replaced: bool = False
+
+    def __repr__(self) -> str:
+        """Leave the record out."""
+        return f"Sorted(accepted={self.accepted}, problems={self.problems!r})"
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it comes to be stored."""
+        return not (self.problems or self.identical or self.replaced)
+
+
+@dataclass(frozen=True)
+class SortedBlock:
+    """What becomes of some records: most are accepted, and nothing more is to be said of them.
+
+    :param lines: the records as they would be uploaded.
+    :param data: the same, decoded.
+    :param special: by index, those that are refused or identical, or of which there is more to say.
+    """
+
+    lines: list[bytes] = field(repr=False)
+    data: Sequence[Mapping[str, Any] | None] = field(repr=False)
+    special: dict[int, Sorted]
+
+    def __iter__(self) -> Iterator[Sorted]:
+        """Yield what becomes of each record, in order."""
+        for index, (line, datum) in enumerate(zip(self.lines, self.data, strict=True)):
+            yield self.special.get(index) or Sorted(line, datum)
+
+    def left_out(self) -> list[int]:
+        """Return the indexes of the records that are not uploaded as such, rising."""
+        special = self.special.items()
+        return sorted(index for index, record in special if record.inside or not record.accepted)
+
+    def to_upload(self) -> tuple[Sequence[bytes], Sequence[Mapping[str, Any]]]:
+        """Return the records that are uploaded as such, as lines and decoded."""
+        out = set(self.left_out())
+        if not out:
+            return self.lines, cast("Sequence[Mapping[str, Any]]", self.data)
+        kept = _all_but(out, len(self.lines))
+        data = [datum for datum in compress(self.data, kept) if datum is not None]
+        return list(compress(self.lines, kept)), data
+
+
+class RecordSorter:
+    """Judges the records of one batch, block by block; to be used in a ``with`` statement.
+
+    :param checker: what is looked at beyond the Platform's own verdict.
+    :param inside: digests of contents that travel inside other records, and so not alone.
+    :param contents: takes up contents, to tell what repeats another record.
+    :param ids: takes up identifiers, to tell which are repeated.
+    """
+
+    def __init__(
+        self,
+        checker: RecordChecker,
+        inside: AbstractSet[int] = frozenset(),
+        *,
+        contents: SeenDigests | None = None,
+        ids: SeenDigests | None = None,
+    ) -> None:
+        self._checker = checker
+        self._inside = inside
+        self._contents = contents or SeenDigests()
+        self._ids = ids or SeenDigests()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._contents)
+        self._stack.enter_context(self._ids)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stack.close()
+
+    def sort(self, lines: list[bytes]) -> SortedBlock:
+        """Judge some records.
+
+        :param lines: records as they would be uploaded, one JSON text each.
+        """
+        data, problems = judge_many(lines)
+        special = {index: Sorted(lines[index], data[index], found) for index, found in problems.items()}
+        accepted: list[Mapping[str, Any] | None] = [*data]
+        for index in problems:
+            accepted[index] = None
+        contents = content_digests(lines, accepted)
+        looked_at = set(self._checker.special_ones(accepted))
+        if self._inside:
+            looked_at.update(index for index, content in enumerate(contents) if content in self._inside)
+        for index in sorted(looked_at - problems.keys()):
+            special[index] = self._looked_at(lines[index], accepted[index], contents[index])
+        for index in self._repeats(contents, special):
+            special[index] = Sorted(lines[index], data[index], identical=True)
+        return SortedBlock(lines, data, special)
+
+    def _looked_at(self, line: bytes, datum: Mapping[str, Any] | None, content: int) -> Sorted:
+        """Sort a record that the Platform accepts and in which something may be found.
+
+        A refused one is not remembered, so that what repeats it is refused too.
+        """
+        if datum is None:
+            return Sorted(line, None, (Problem(NULL, ""),))
+        embedded = embedded_data(datum)
+        refused, warned = self._checker.look_at(datum, embedded)
+        if refused:
+            return Sorted(line, datum, refused)
+        ids = list(_ids(datum, embedded))
+        if ids:
+            if content in self._contents:
+                return Sorted(line, datum, identical=True)
+            if repeated := self._repeated_ids(ids):
+                return Sorted(line, datum, repeated)
+            self._contents.add((content,))
+        return Sorted(
+            line,
+            datum,
+            embedded=embedded,
+            warnings=warned,
+            has_own_id=bool(ids),
+            inside=content in self._inside,
+        )
+
+    def _repeats(self, contents: Sequence[int], special: Mapping[int, Sorted]) -> Sequence[int]:
+        """Return which records repeat others, of those for which that is still open; remember the rest."""
+        settled = {index for index, record in special.items() if record.has_own_id or not record.accepted}
+        if not settled:
+            return self._contents.add(contents)
+        still_open = _all_but(settled, len(contents))
+        known = self._contents.add(list(compress(contents, still_open)))
+        places = list(compress(range(len(contents)), still_open)) if known else []
+        return [places[place] for place in known]
+
+    def _repeated_ids(self, ids: list[tuple[str, int]]) -> tuple[Problem, ...]:
+        """Return which identifiers of a record are taken; when none is, they are now."""
+        own: set[int] = set()
+        problems = []
+        for pointer, identifier in ids:
+            if identifier in own or identifier in self._ids:
+                problems.append(Problem(ID_REPEATED, f"{pointer}/id"))
+            own.add(identifier)
+        if not problems:
+            self._ids.add(tuple(own))
+        return tuple(problems)
+
+
+def _all_but(indexes: Iterable[int], count: int) -> bytearray:
+    """Return, for so many places, whether they are none of some indexes."""
+    kept = bytearray(b"\1") * count
+    for index in indexes:
+        kept[index] = 0
+    return kept
+
+
+def _ids(datum: Mapping[str, Any], embedded: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """Yield where the identifiers of a record and of the data embedded in it are, and their digests."""
+    for pointer, part in (("", datum), *((f"/{name}", datum[name]) for name in embedded)):
+        if (identifier := part.get("id")) is not None:
+            yield pointer, digest(identifier.encode())

@@ -1,0 +1,266 @@
+"""Which of a feed's records are accepted: as in any batch, and by their origins.
+
+A batch's files are read twice. The first pass finds which records are versions of one another, the second
+one files them, so that memory does not grow with the batch.
+
+Which records of a batch share an origin id, found in a first pass over its files.
+
+Of several versions of one record the last one is uploaded: within one request Tidepool would keep them all.
+What cannot be such a version, because its type differs or because it is embedded elsewhere, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import ExitStack
+from hashlib import blake2b
+from typing import Any, Final, Self
+
+from tidepool_ingest.model import Problem, deduplicator_named, identity_fields, stored_form
+from tidepool_ingest.model.deduplicators import (
+    DATA_SET_DELETE_ORIGIN_OLDER,
+    DATA_SET_DROP_HASH,
+    REPLACED_ONLY_BY_NEWER,
+)
+from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.model.origins import Origin, parts_of
+from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
+from tidepool_ingest.prepare.classify import RecordSorter, Sorted, SortedBlock
+from tidepool_ingest.prepare.digests import SeenDigests
+from tidepool_ingest.prepare.editing import Editing
+from tidepool_ingest.prepare.feeds.origins import Originated, OriginGiver
+from tidepool_ingest.prepare.record_checks import RecordChecker
+from tidepool_ingest.staged_batch import StagedBatch
+from tidepool_ingest.staging.manifest import Manifest
+from tidepool_ingest.staging.records import open_file
+
+CLASH: Final = "staged-origin-clash"
+"""Another datum of the batch has the same ``origin.id`` and is of another type, or embedded in a record: one
+would take the other's place."""
+
+DELETED: Final = "staged-origin-deleted"
+"""The batch deletes this ``origin.id`` as well."""
+
+
+class OriginSurvey:
+    """Looks at the origins of a batch's records, in order; to be used in a ``with`` statement.
+
+    :param deleted: origin ids that the batch deletes.
+    :param deduplicator: full name of the data set's.
+    """
+
+    def __init__(self, deleted: frozenset[str] = frozenset(), deduplicator: str = "") -> None:
+        known = deduplicator_named(deduplicator)
+        self._keeps_newer = known is DATA_SET_DELETE_ORIGIN_OLDER
+        self._drops_equal = known is DATA_SET_DROP_HASH
+        self._deleted = deleted
+        self._ids = SeenDigests()
+        self._typed_ids = SeenDigests()
+        self._hashes = SeenDigests()
+        self._hashed_ids = SeenDigests()
+        self._embedded_in: dict[int, int] = {}
+        self._newest: dict[int, tuple[tuple[int, int], str]] = {}
+        self._last: dict[int, int] = {}
+        self.refused: dict[int, tuple[Problem, ...]] = {}
+        self._stack = ExitStack()
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> OriginSurvey:
+        """Return the survey of a batch."""
+        return cls(frozenset(one.id for one in manifest.deletes), manifest.deduplicator_name)
+
+    def __enter__(self) -> Self:
+        for seen in (self._ids, self._typed_ids, self._hashes, self._hashed_ids):
+            self._stack.enter_context(seen)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stack.close()
+
+    def look_at(self, ordinal: int, record: Originated, datum: Mapping[str, Any]) -> None:
+        """Take note of an accepted record.
+
+        :param ordinal: its place among all records of the batch; they come in order.
+        :param record: its origins.
+        :param datum: the record, decoded.
+        """
+        origins = record.origins
+        problems = record.problems or tuple(self._problems(origins, datum))
+        if problems:
+            self.refused[ordinal] = problems
+            return
+        own, *inner = [_digest(origin.id) for origin in origins]
+        known = self._ids.add((own, *inner))
+        self._last.update(((own, *inner)[place], ordinal) for place in known)
+        self._typed_ids.add([_digest(origin.type, origin.id) for origin in origins])
+        self._embedded_in.update((one, own) for one in inner)
+        if self._keeps_newer:
+            for one, part in zip(origins, parts_of(datum), strict=True):
+                self._newest[_digest(one.id)] = (_moment(one), _content(part))
+        if self._drops_equal:
+            for origin, identity in zip(origins, _identities(datum), strict=True):
+                self._hashes.add((_digest(identity),))
+                self._hashed_ids.add((_digest(identity, origin.id),))
+
+    def is_replaced(self, ordinal: int, record: Originated) -> bool:
+        """Tell, after all records were looked at, whether a later one takes a record's place.
+
+        :param ordinal: its place among all records of the batch.
+        :param record: its origins.
+        """
+        return self._last.get(_digest(record.origins[0].id), ordinal) > ordinal
+
+    def _problems(self, origins: tuple[Origin, ...], datum: Mapping[str, Any]) -> Iterator[Problem]:
+        digests = [_digest(origin.id) for origin in origins]
+        for place, (origin, part) in enumerate(zip(origins, parts_of(datum), strict=True)):
+            if origin.id in self._deleted:
+                yield Problem(DELETED, "/origin/id")
+            if self._clashes(origin, place, digests):
+                yield Problem(CLASH, "/origin/id")
+            elif self._keeps_newer and _is_guarded(origin) and not self._is_newer(origin, part):
+                yield Problem(ORIGIN_NOT_NEWER, "/origin/time")
+        if self._drops_equal:
+            for origin, identity in zip(origins, _identities(datum), strict=True):
+                seen = _digest(identity) in self._hashes
+                if seen and _digest(identity, origin.id) not in self._hashed_ids:
+                    yield Problem(HASH_REPEATED, "/time")
+
+    def _clashes(self, origin: Origin, place: int, digests: list[int]) -> bool:
+        """Tell whether a datum of a record would take the place of one that it is no version of.
+
+        :param place: of the datum among those of its record, 0 for the record itself.
+        :param digests: of all their origin ids.
+        """
+        digest = digests[place]
+        home = self._embedded_in.get(digest)
+        elsewhere = home is not None and (place == 0 or home != digests[0])
+        of_another_type = digest in self._ids and _digest(origin.type, origin.id) not in self._typed_ids
+        return elsewhere or of_another_type or digest in digests[:place]
+
+    def _is_newer(self, origin: Origin, part: Mapping[str, Any]) -> bool:
+        moment, content = self._newest.get(_digest(origin.id), (None, ""))
+        return moment is None or _moment(origin) > moment or content == _content(part)
+
+
+def _is_guarded(origin: Origin) -> bool:
+    return origin.type in REPLACED_ONLY_BY_NEWER
+
+
+def _moment(origin: Origin) -> tuple[int, int]:
+    instant = parse_instant(origin.time or "")
+    return (-1, 0) if instant is None else instant.moment
+
+
+def _content(datum: Mapping[str, Any]) -> str:
+    return json.dumps(datum, sort_keys=True)
+
+
+def _identities(datum: Mapping[str, Any]) -> list[str]:
+    return ["|".join(identity_fields(stored)) for stored in stored_form(datum)]
+
+
+def _digest(*texts: str) -> int:
+    hashed = blake2b("\0".join(texts).encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(hashed, "big", signed=True)
+
+
+ORIGIN_TIME_MISSING: Final = "staged-origin-time-missing"
+"""The deduplicator takes an edit of this record only with a newer ``origin.time``, and it has none."""
+
+
+class FeedSorter:
+    """Judges the records of one batch of a feed, block by block; to be used in a ``with`` statement.
+
+    :param batch: the batch; its files are read once before the first block is sorted.
+    :param inside: digests of contents that travel inside other records, and so not alone.
+    """
+
+    def __init__(self, batch: StagedBatch, inside: AbstractSet[int] = frozenset()) -> None:
+        self._batch = batch
+        self._sorter = _sorter(batch.manifest, inside)
+        self._giver = OriginGiver.of(batch.manifest)
+        self._survey = OriginSurvey.of(batch.manifest)
+        self._keeps_newer = (
+            deduplicator_named(batch.manifest.deduplicator_name) is DATA_SET_DELETE_ORIGIN_OLDER
+        )
+        self._sorted = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self._survey)
+            self._read_through()
+            stack.enter_context(self._sorter)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stack.close()
+
+    def sort(self, lines: list[bytes]) -> SortedBlock:
+        """Judge some records.
+
+        :param lines: records as they would be uploaded, one JSON text each, but for their origins.
+        """
+        found = self._sorter.sort(lines)
+        sent, special = list(lines), dict(found.special)
+        for index, datum in accepted_of(found):
+            ordinal = self._sorted + index
+            record = self._giver.give(lines[index], datum)
+            before = special.get(index) or Sorted(lines[index], datum)
+            if refused := self._survey.refused.get(ordinal):
+                special[index] = before._replace(problems=refused)
+            elif self._survey.is_replaced(ordinal, record):
+                special[index] = before._replace(replaced=True)
+            else:
+                sent[index] = record.line
+                warned = (*before.warnings, *self._warnings(record))
+                if index in special or warned:
+                    special[index] = before._replace(line=record.line, warnings=warned)
+        self._sorted += len(lines)
+        return SortedBlock(sent, found.data, special)
+
+    def _read_through(self) -> None:
+        """Look at the origins of all records, judged as they will be again."""
+        manifest, folder = self._batch.manifest, self._batch.folder.path
+        with Editing.of(manifest, folder) as editing, _sorter(manifest, editing.inside) as sorter:
+            ordinal = 0
+            for number, file in enumerate(manifest.files, 1):
+                for block in open_file(folder, file, number):
+                    found = sorter.sort(editing.lines(block, file.format))
+                    for index, datum in accepted_of(found):
+                        record = self._giver.give(found.lines[index], datum)
+                        self._survey.look_at(ordinal + index, record, datum)
+                    ordinal += len(found.lines)
+
+    def _warnings(self, record: Originated) -> tuple[Problem, ...]:
+        timeless = any(one.type in REPLACED_ONLY_BY_NEWER and one.time is None for one in record.origins)
+        if self._keeps_newer and timeless:
+            return (Problem(ORIGIN_TIME_MISSING, "/origin/time"),)
+        return ()
+
+
+def accepted_of(found: SortedBlock) -> list[tuple[int, Mapping[str, Any]]]:
+    """Return index and decoded record of what is uploaded of some records."""
+    out = {index for index, record in found.special.items() if record.inside or not record.accepted}
+    return [
+        (index, datum) for index, datum in enumerate(found.data) if datum is not None and index not in out
+    ]
+
+
+class _NothingSeen(SeenDigests):
+    """Remembers nothing: in a feed a repeat is another version, and comes to count by its origin."""
+
+    def __contains__(self, digest: int) -> bool:
+        return False
+
+    def add(self, digests: Iterable[int]) -> list[int]:
+        """Forget them."""
+        return []
+
+
+def _sorter(manifest: Manifest, inside: AbstractSet[int]) -> RecordSorter:
+    nothing = _NothingSeen()
+    return RecordSorter(RecordChecker.of(manifest), inside, contents=nothing, ids=nothing)

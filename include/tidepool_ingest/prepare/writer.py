@@ -1,0 +1,166 @@
+"""One pass over a batch's files: each record is judged and filed, accepted ones in chunks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from typing import Any
+
+from tidepool_ingest.model import Problem, type_of
+from tidepool_ingest.model.deduplicators import CONTINUOUS
+from tidepool_ingest.model.verdict import collector_paused
+from tidepool_ingest.prepare.chunking import Chunking
+from tidepool_ingest.prepare.classify import RecordSorter, SortedBlock
+from tidepool_ingest.prepare.editing import Editing
+from tidepool_ingest.prepare.feeds.classify import FeedSorter
+from tidepool_ingest.prepare.glucose_guard import GlucoseGuard
+from tidepool_ingest.prepare.parts import RecordDays, cut_into_parts
+from tidepool_ingest.prepare.record_checks import RecordChecker
+from tidepool_ingest.staged_batch import StagedBatch, named
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.ndjson import Block
+from tidepool_ingest.staging.quarantine import QuarantineWriter
+from tidepool_ingest.staging.records import open_file
+from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, WorkArea
+
+
+def file_batch(
+    batch: StagedBatch, work: WorkArea, *, chunk_records: int, part_records: int | None = None
+) -> PreparedBatch:
+    """Read, judge and file every record of a batch into its work area, and cut it into parts if it is giant.
+
+    :param batch: the batch.
+    :param work: its work area, which is whole only once this has returned.
+    :param chunk_records: records a chunk, at most.
+    :param part_records: records a part, at most; ``None`` if it has to stay whole.
+    :raises BatchError: if a file cannot be read, or is not the one that the manifest names.
+    :raises GlucoseUnitsError: if the glucose values cannot be in the unit they claim.
+    """
+    work.begin()
+    try:
+        prepared = _filed(batch, work, chunk_records)
+        if part_records is not None:
+            prepared = cut_into_parts(work, prepared, part_records)
+    except BatchError as error:
+        raise error.for_batch(named(batch.folder)) from None
+    work.finish(prepared)
+    return prepared
+
+
+def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBatch:
+    manifest, folder = batch.manifest, batch.folder.path
+    with ExitStack() as stack:
+        editing = stack.enter_context(Editing.of(manifest, folder))
+        sorter = _sorter(batch, editing)
+        stack.enter_context(sorter)
+        accepted = stack.enter_context(work.accepted_writer())
+        quarantine = stack.enter_context(work.quarantine_writer())
+        filing = _Filing(accepted, quarantine, chunk_records)
+        for number, file in enumerate(manifest.files, 1):
+            reader = open_file(folder, file, number)
+            for block in reader:
+                with collector_paused():
+                    filing.add(number, block, sorter.sort(editing.lines(block, file.format)))
+            reader.check(file)
+        filing.chunking.finish()
+        if not (manifest.edits and manifest.edits.glucose_units):
+            filing.guard.check(named(batch.folder))
+    return PreparedBatch(
+        content_key=batch.content_key,
+        data_set=manifest.data_set,
+        chunk_records=chunk_records,
+        changes=dict(editing.changes),
+        deletes=manifest.deletes,
+        chunks=tuple(accepted.chunks),
+        **filing.counts(),
+    )
+
+
+def _sorter(batch: StagedBatch, editing: Editing) -> RecordSorter | FeedSorter:
+    if batch.manifest.data_set_type == CONTINUOUS:
+        return FeedSorter(batch, editing.inside)
+    return RecordSorter(RecordChecker.of(batch.manifest), editing.inside)
+
+
+class _Filing:
+    """Where the records of a batch go, and how many went where.
+
+    :param accepted: takes the accepted records.
+    :param quarantine: takes the refused ones.
+    :param chunk_records: records a chunk, at most.
+    """
+
+    def __init__(self, accepted: AcceptedWriter, quarantine: QuarantineWriter, chunk_records: int) -> None:
+        self.guard = GlucoseGuard()
+        self.chunking = Chunking(accepted, chunk_records)
+        self._quarantine_writer = quarantine
+        self._days = RecordDays()
+        self._replaced: Counter[str] = Counter()
+        self._reasons: dict[str, Counter[str]] = {}
+        self._warnings: dict[str, Counter[str]] = {}
+        self._staged = self._quarantined = self._identical = self._inside = self._split_off = 0
+
+    def add(self, file_number: int, block: Block, found: SortedBlock) -> None:
+        """File the records of one block.
+
+        :param file_number: number of their file in the manifest.
+        :param block: the records as staged.
+        :param found: what becomes of them.
+        """
+        self._staged += len(block)
+        for index, record in sorted(found.special.items()):
+            if record.problems:
+                # The person who corrects it finds the record as it was staged, not as it was edited.
+                place = (file_number, block.first_position + index)
+                self._refuse(place, record.datum, record.problems, block.lines[index])
+            self._identical += record.identical
+            if record.replaced:
+                self._replaced[type_of(record.datum)] += 1
+        self.chunking.places.add(file_number, block.first_position, len(block.lines), found.left_out())
+        self._accept(found)
+        for position, code in block.refused:
+            self._refuse((file_number, position), None, (Problem(code, ""),), None)
+
+    def _accept(self, found: SortedBlock) -> None:
+        """Count what is accepted of a block, and put it into chunks."""
+        special = [record for record in found.special.values() if record.accepted]
+        for record in special:
+            self._split_off += len(record.embedded)
+            if record.inside and record.datum is not None:
+                self._inside += 1
+                self._days.see((record.datum,))
+            if record.warnings:
+                _count(self._warnings, record.datum, record.warnings)
+        lines, data = found.to_upload()
+        self._days.see(data)
+        self.guard.see(data)
+        is_plain = not any(record.embedded or record.has_own_id for record in special)
+        self.chunking.add(lines, plain=is_plain)
+
+    def _refuse(
+        self, place: tuple[int, int], datum: Any, problems: tuple[Problem, ...], staged: bytes | None
+    ) -> None:
+        self._quarantined += 1
+        _count(self._reasons, datum, problems)
+        self._quarantine_writer.add(*place, problems, staged)
+
+    def counts(self) -> dict[str, Any]:
+        """Return the numbers of the chunk plan."""
+        accepted = self._days.by_type()
+        return {
+            "records": self._staged,
+            "accepted": accepted,
+            "days": self._days.by_day(),
+            "inside": self._inside,
+            "quarantined": self._quarantined,
+            "identical": self._identical,
+            "replaced": dict(self._replaced),
+            "expected_rows": sum(accepted.values()) - self._inside + self._split_off,
+            "reasons": {kind: dict(codes) for kind, codes in self._reasons.items()},
+            "warnings": {kind: dict(codes) for kind, codes in self._warnings.items()},
+        }
+
+
+def _count(counts: dict[str, Counter[str]], datum: Any, problems: tuple[Problem, ...]) -> None:
+    """Count a record once for each code, under its type."""
+    counts.setdefault(type_of(datum), Counter()).update({code for code, _pointer in problems})

@@ -1,0 +1,374 @@
+"""Hold a prepared batch against what Tidepool shows of its user and devices: read-only, nothing is opened."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import blake2b
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict
+from upath import UPath
+
+from tidepool_ingest.client import ClientSettings, TidepoolClient
+from tidepool_ingest.ledger import BatchRow
+from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
+from tidepool_ingest.model.deduplicators import AtClose, Deduplicator
+from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.prepare.export.cleaning import LINK_FIELDS, is_owned
+from tidepool_ingest.prepare.export.units import kind_of
+from tidepool_ingest.prepare.parts import utc_day
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
+from tidepool_ingest.upload.context import data_set_body, deduplicator_of
+from tidepool_ingest.window import moments_of
+
+DIGEST_BYTES: Final = 8
+"""Among a million rows, two that differ have the same digest by a chance of one in 30 million."""
+
+_MILLISECOND: Final = 1_000_000
+_LOOKS_LIKE_A_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
+
+
+def digest_of(text: str) -> int:
+    """Return what stands for a text, as a number that a database takes."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=DIGEST_BYTES).digest(), "big", signed=True)
+
+
+def content_of(row: Mapping[str, Any]) -> int:
+    """Return what stands for the content of a row: equal for what was sent and for what came of it.
+
+    :param row: a row as Tidepool stores it or as it shows it.
+    """
+    link = LINK_FIELDS.get(kind_of(row))
+    kept = {
+        name: _plain(value)
+        for name, value in row.items()
+        if not is_owned(name, value) and not (name == link and isinstance(value, str))
+    }
+    return digest_of(json.dumps(kept, sort_keys=True))
+
+
+def _plain(value: Any) -> Any:
+    """Give values one spelling: the Platform keeps instants in milliseconds and in UTC, and 6.0 as 6."""
+    if isinstance(value, str):
+        instant = parse_instant(value) if _LOOKS_LIKE_A_TIME.match(value) else None
+        if instant is None:
+            return value
+        seconds, nanoseconds = instant.moment
+        return [seconds, nanoseconds // _MILLISECOND]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+COLUMNS = ("type", "new", "already there", "there, other content", "would be archived")
+
+
+class Compared(BaseModel):
+    """One batch beside what Tidepool shows now. Numbers are of rows, as Tidepool keeps them.
+
+    :param new: rows of the batch that Tidepool does not show, by type.
+    :param same: rows that it shows with the same content, by type.
+    :param other: rows that it shows with other content, by type.
+    :param archived: rows it shows now that the batch's data set would hide when it is closed, by type.
+    :param deleted: rows it shows now that the batch's data set would delete for good.
+    :param untold: rows of the batch without a device id, which nothing can be found for.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    new: dict[str, int] = {}
+    same: dict[str, int] = {}
+    other: dict[str, int] = {}
+    archived: dict[str, int] = {}
+    deleted: int = 0
+    untold: int = 0
+
+
+@dataclass
+class Comparisons:
+    """Some batches beside what Tidepool shows now.
+
+    :param batches: how many were compared.
+    :param left_out: how many were not, by the code of the cause.
+    """
+
+    batches: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    new: Counter[str] = field(default_factory=Counter)
+    same: Counter[str] = field(default_factory=Counter)
+    other: Counter[str] = field(default_factory=Counter)
+    archived: Counter[str] = field(default_factory=Counter)
+    deleted: int = 0
+    untold: int = 0
+
+    def add(self, compared: Compared) -> None:
+        """Count a batch that was compared."""
+        self.batches += 1
+        for name in ("new", "same", "other", "archived"):
+            getattr(self, name).update(getattr(compared, name))
+        self.deleted += compared.deleted
+        self.untold += compared.untold
+
+    def add_summary(self, summary: Mapping[str, Any]) -> None:
+        """Count other comparisons in.
+
+        :param summary: as :meth:`summary` gives it.
+        """
+        self.batches += summary["batches"]
+        for name in ("left_out", "new", "same", "other", "archived"):
+            getattr(self, name).update(summary[name])
+        self.deleted += summary["deleted"]
+        self.untold += summary["untold"]
+
+    def rows(self) -> Iterator[tuple[str, int, int, int, int]]:
+        """Yield the lines of a table of :data:`COLUMNS`."""
+        for kind in sorted({*self.new, *self.same, *self.other, *self.archived}):
+            yield kind, self.new[kind], self.same[kind], self.other[kind], self.archived[kind]
+
+    def sentences(self) -> list[str]:
+        """Return the sums, and what was not compared."""
+        parts = []
+        if self.batches:
+            parts.append(
+                f"Beside what Tidepool shows now: {self.new.total()} rows of {self.batches} batches are new, "
+                f"{self.same.total()} are already there, {self.other.total()} are there with other content."
+            )
+            parts.append(f"{self.archived.total()} rows that are there would be archived.")
+        if self.deleted:
+            parts.append(f"{self.deleted} rows of the devices would be deleted for good.")
+        if self.untold:
+            parts.append(f"{self.untold} rows have no device id, and were not looked for.")
+        if self.left_out:
+            named = ", ".join(f"{count} {code}" for code, count in sorted(self.left_out.items()))
+            parts.append(
+                f"{self.left_out.total()} batches were not compared with Tidepool ({named}): "
+                "the logs of their tasks say why."
+            )
+        return parts or ["No batch was compared with Tidepool."]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers, fit for XCom."""
+        counted: dict[str, Mapping[str, int]] = {
+            "left_out": self.left_out,
+            "new": self.new,
+            "same": self.same,
+            "other": self.other,
+            "archived": self.archived,
+        }
+        plain = {name: dict(counts) for name, counts in counted.items()}
+        return {"batches": self.batches, **plain, "deleted": self.deleted, "untold": self.untold}
+
+
+MEMORY_KIB: Final = 16 * 1024
+"""What the table may hold in memory; the rest lies in a file without a name, which nobody else can open."""
+
+_TABLES: Final = """
+CREATE TABLE own (type TEXT, identity INTEGER, content INTEGER);
+CREATE TABLE shown (type TEXT, identity INTEGER, content INTEGER, hidden INTEGER);
+"""
+
+_BECOMES: Final = """
+SELECT type, CASE
+  WHEN NOT EXISTS (SELECT 1 FROM shown WHERE shown.identity = own.identity) THEN 'new'
+  WHEN EXISTS (SELECT 1 FROM shown WHERE shown.identity = own.identity AND shown.content = own.content)
+    THEN 'same'
+  ELSE 'other' END AS becomes, count(*)
+FROM own GROUP BY type, becomes
+"""
+
+
+class Rows:
+    """Digests of rows, and no more of them than types; to be used in a ``with`` statement.
+
+    First every row of the batch is added, then what Tidepool shows is held against them.
+    """
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute(f"PRAGMA cache_size = -{MEMORY_KIB}")
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.executescript(_TABLES)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._database.close()
+
+    def add_own(self, rows: Iterable[tuple[str, int, int]]) -> None:
+        """Add rows of the batch: type, identity and content of each."""
+        self._database.executemany("INSERT INTO own VALUES (?, ?, ?)", rows)
+
+    def begin_showing(self) -> None:
+        """End the batch's rows: what Tidepool shows can be held against them now."""
+        self._database.execute("CREATE INDEX own_identity ON own (identity)")
+        self._database.execute("CREATE INDEX shown_identity ON shown (identity)")
+
+    def has(self, identity: int) -> bool:
+        """Tell whether a row of the batch has an identity."""
+        asked = "SELECT 1 FROM own WHERE identity = ? LIMIT 1"
+        return self._database.execute(asked, (identity,)).fetchone() is not None
+
+    def add_shown(self, kind: str, identity: int, content: int, *, hidden: bool) -> None:
+        """Add a row that Tidepool shows of an identity that the batch has.
+
+        :param hidden: whether the close of the batch's data set would hide it.
+        """
+        self._database.execute("INSERT INTO shown VALUES (?, ?, ?, ?)", (kind, identity, content, hidden))
+
+    def becomes(self) -> dict[str, dict[str, int]]:
+        """Return how many rows of the batch are ``new``, or there with the ``same`` or ``other`` content."""
+        found: dict[str, dict[str, int]] = {}
+        for kind, becomes, count in self._database.execute(_BECOMES):
+            found.setdefault(becomes, {})[kind] = count
+        return found
+
+    def hidden(self) -> dict[str, int]:
+        """Return how many of the rows that Tidepool shows would be hidden, by type."""
+        asked = "SELECT type, count(*) FROM shown WHERE hidden GROUP BY type"
+        return dict(self._database.execute(asked).fetchall())
+
+
+DEVICES_ASKED_FOR = 5
+"""Devices of a batch that are asked for one by one; where there are more, for all of the user at once."""
+
+
+def compare_batch(
+    client: TidepoolClient,
+    settings: ClientSettings,
+    root: UPath,
+    row: BatchRow,
+    *,
+    refused: Mapping[str, Collection[int]] | None = None,
+) -> Compared:
+    """Tell which rows of a prepared batch Tidepool shows already, and which ones it would hide for them.
+
+    Both sides are read once, as streams, and kept as digests.
+
+    :param client: speaks to Tidepool.
+    :param settings: of its connection.
+    :param root: the staging root, in which the batch's work area lies.
+    :param row: the batch.
+    :param refused: places, among the accepted records, of those that Tidepool has refused before, by the
+        content key of the batch or of the part that holds them.
+    :raises TidepoolError: if Tidepool cannot be asked, or does not let the account see the user's data.
+    :raises BatchError: if the work area is not there, or damaged.
+    """
+    work = WorkArea(root, row.content_key)
+    prepared = work.load()
+    if prepared is None:
+        raise BatchError("work-area-damaged", detail="it is not there")
+    deduplicator = deduplicator_of(data_set_body(prepared.data_set, settings))
+    with Rows() as rows:
+        comparing = _Comparing(client, row, deduplicator, rows)
+        for area, plan in work.holding_records(prepared):
+            left_out = (refused or {}).get(area.content_key, ())
+            for chunk in plan.chunks:
+                comparing.take_in(_stored_rows(area, chunk, left_out))
+        return comparing.compared(prepared)
+
+
+def _stored_rows(work: WorkArea, chunk: Chunk, refused: Collection[int]) -> Iterator[dict[str, Any]]:
+    """Yield the rows that Tidepool would make of a chunk's records."""
+    for ordinal, line in enumerate(work.read_chunk(chunk), chunk.first_record):
+        if ordinal not in refused:
+            yield from stored_form(json.loads(line))
+
+
+class _Comparing:
+    """What comparing one batch works with."""
+
+    def __init__(
+        self, client: TidepoolClient, batch: BatchRow, deduplicator: Deduplicator, rows: Rows
+    ) -> None:
+        self._client = client
+        self._batch = batch
+        self._deduplicator = deduplicator
+        self._rows = rows
+        self._devices: set[str] = set()
+        self._types: set[str] = set()
+        self._days: list[date] = []
+        self._untold = 0
+
+    def take_in(self, stored: Iterator[Mapping[str, Any]]) -> None:
+        """Remember rows of the batch."""
+        self._rows.add_own(self._told_apart(stored))
+
+    def _told_apart(self, stored: Iterator[Mapping[str, Any]]) -> Iterator[tuple[str, int, int]]:
+        for row in stored:
+            identity = self._identity(row)
+            if identity is None:
+                self._untold += 1
+                continue
+            self._devices.add(str(row["deviceId"]))
+            self._types.add(str(row["type"]))
+            day = utc_day(str(row["time"]))
+            self._days = [min([day, *self._days]), max([day, *self._days])]
+            yield str(row["type"]), identity, content_of(row)
+
+    def _identity(self, row: Mapping[str, Any]) -> int | None:
+        try:
+            return digest_of(
+                identity_hash(row, user_id=self._batch.user_id, scope=row.get("deviceId") or None)
+            )
+        except NoIdentityError:
+            return None
+
+    def compared(self, prepared: PreparedBatch) -> Compared:
+        """Ask Tidepool, once for each device."""
+        self._rows.begin_showing()
+        for device_id in self._asked_for():
+            for datum in self._shown_of(device_id):
+                self._hold_against(datum)
+        becomes = self._rows.becomes()
+        return Compared(
+            new=becomes.get("new", {}),
+            same=becomes.get("same", {}),
+            other=becomes.get("other", {}),
+            archived=self._rows.hidden(),
+            deleted=self._deleted() if prepared.travelling else 0,
+            untold=self._untold,
+        )
+
+    def _asked_for(self) -> list[str | None]:
+        if len(self._devices) > DEVICES_ASKED_FOR:
+            return [None]
+        return sorted(self._devices)  # type: ignore[return-value]  # a list of names
+
+    def _shown_of(self, device_id: str | None) -> Iterator[dict[str, Any]]:
+        start, end = moments_of(self._days[0], self._days[-1])
+        return self._client.read_data(
+            self._batch.user_id, device_id=device_id, types=sorted(self._types), start=start, end=end
+        )
+
+    def _hold_against(self, datum: Mapping[str, Any]) -> None:
+        stamp = datum.get("_deduplicator")
+        stamped = digest_of(str(stamp.get("hash"))) if isinstance(stamp, dict) else None
+        hideable = stamped is not None and self._rows.has(stamped)
+        # Only what a deduplicator has stamped can be hidden; the same record may be there without a stamp.
+        identity = stamped if hideable else self._identity(datum)
+        if identity is not None and (hideable or self._rows.has(identity)):
+            hidden = (
+                hideable
+                and self._deduplicator.at_close is AtClose.ARCHIVES_EQUAL
+                and datum.get("deviceId") == self._batch.device_id
+            )
+            self._rows.add_shown(str(datum.get("type")), identity, content_of(datum), hidden=hidden)
+
+    def _deleted(self) -> int:
+        """Count what the deduplicator would delete: all that Tidepool has of the device."""
+        if self._deduplicator.at_close is not AtClose.DELETES_ALL:
+            return 0
+        shown = self._client.read_data(self._batch.user_id, device_id=self._batch.device_id)
+        return sum(datum.get("type") != "upload" for datum in shown)

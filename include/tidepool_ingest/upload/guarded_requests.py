@@ -1,0 +1,280 @@
+"""With what caution requests are sent.
+
+A request whose answer was lost may be carried out later, after whatever has been done since. Two rules keep
+that harmless: nothing further is done about a step in doubt before it can no longer be carried out, and a
+claim on a batch or a device does not end before that either, however its holder ended. Whoever holds the
+claims knows that no request of an earlier holder is under way.
+
+How fast requests may follow each other: when Tidepool asks one task to slow down, every task does.
+
+Tidepool's rate limits are not documented. A 429 says that nothing was done; what it asks for is noted in the
+ledger, where each task looks before each of its requests.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from tidepool_ingest.client import TidepoolBusyError, TidepoolError, TidepoolUnreachableError
+from tidepool_ingest.client.transport import begun_within
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.ledger import Lease, SlowDowns
+
+SPREAD = 0.25
+"""Tasks that waited together come back spread over this share of the pause."""
+
+
+class Pace:
+    """The pace of one API host. Safe to use from several threads.
+
+    :param slow_downs: what Tidepool asked for, shared by all tasks through the ledger.
+    :param api_host: host of the Tidepool API.
+    :param patience: seconds that are waited here; a longer pause is Airflow's to wait for.
+    """
+
+    def __init__(self, slow_downs: SlowDowns, api_host: str, patience: float) -> None:
+        self._slow_downs = slow_downs
+        self._api_host = api_host
+        self._patience = patience
+
+    def keep(self, wait: Callable[[float], None]) -> None:
+        """Wait as long as Tidepool wants nobody to send anything.
+
+        :param wait: waits so many seconds.
+        :raises TidepoolBusyError: for longer than we are willing to wait.
+        """
+        while (left := self._slow_downs.seconds_left(self._api_host)) > 0:
+            if left > self._patience:
+                raise TidepoolBusyError("send a request", place=self._api_host, retry_after=left)
+            wait(left * random.uniform(1.0, 1.0 + SPREAD))
+
+    def slow_down(self, error: TidepoolBusyError) -> bool:
+        """Tell every task what Tidepool has just asked for; return whether it can be waited for here."""
+        self._slow_downs.note(self._api_host, error.retry_after)
+        return self._slow_downs.seconds_left(self._api_host) <= self._patience
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Bounds on the steps of an upload, in seconds where nothing else is said.
+
+    :param request: the longest a request may take in all. The gateway cuts off at 60 s; the rest is the way
+        there and back.
+    :param begin: how long after its claims were made sure of a request may still be begun: it may have to
+        wait for a token. Later it is not sent.
+    :param doubt: how long a request may still be carried out after it was given up without an answer. The
+        Platform's own work on it ends soon after the gateway has cut it off at 60 s; this is twice that.
+    :param lease: how long a claim on a batch or a device outlives a holder that died. At least ``request``
+        and ``doubt`` of it are left when a request is sent that changes something: what the dead have asked
+        for is carried out by then, or never.
+    :param close_turn: how long to wait for another batch of the same device to be closed and read back.
+    :param attempts: how often a step in doubt is reconciled and tried again before Airflow's own retry
+        takes over.
+    :param pause: pause before a step is tried again, doubled each time.
+    :param patience: the longest that a task waits by itself when Tidepool asks to slow down; for longer,
+        Airflow's retry waits and the worker is free meanwhile.
+    :param read_back: the longest that a read-back may be silent, at its start or in between.
+    :param read_rows: records that are read back at once; a larger data set is read in windows of time. The
+        gateway gives an answer 60 s, and Tidepool's reading service 3 minutes.
+    :param visible_wait: how long to wait for rows to show after a close in doubt: the Platform may still be
+        at work on it.
+    :param visible_poll: pause between two read-backs.
+    """
+
+    request: float = 150.0
+    begin: float = 60.0
+    doubt: float = 120.0
+    lease: float = 300.0
+    close_turn: float = 600.0
+    attempts: int = 3
+    pause: float = 1.0
+    patience: float = 60.0
+    read_back: float = 200.0
+    read_rows: int = 50_000
+    visible_wait: float = 60.0
+    visible_poll: float = 2.0
+
+
+USUAL: Final = Timing()
+"""What holds outside of tests."""
+
+
+Result = TypeVar("Result")
+
+
+class UploadStoppedError(IngestError):
+    """The upload was told to stop: its task is being ended."""
+
+    disposition: Disposition = Disposition.RETRIABLE
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The upload was told to stop, and stopped between two requests.",
+            remedy="Nothing is lost: the next try, or clearing the task, goes on from the ledger.",
+            code="upload-stopped",
+        )
+
+
+ROWS_BETWEEN_LOOKS = 500
+"""Rows of a read-back after which the claims are looked at again."""
+
+POLL_SECONDS = 0.2
+"""How often a wait looks whether somebody said stop."""
+
+
+@dataclass
+class _Doubt:
+    """Until when a request of the upload may still be carried out, by the clock of ``time.monotonic``."""
+
+    until: float = 0.0
+
+
+class Caution:
+    """Covers the requests of one upload. Safe to use from several threads.
+
+    :param timing: how long requests and doubts last.
+    :param pace: when the next request may be sent.
+    :param leases: claims that have to outlive each request, and the doubt that it may leave.
+    :param stops: any of them is set when the upload has to stop.
+    :param doubt: shared with others that cover requests of the same upload.
+    """
+
+    def __init__(
+        self,
+        timing: Timing,
+        pace: Pace,
+        leases: tuple[Lease, ...],
+        stops: tuple[threading.Event, ...],
+        doubt: _Doubt | None = None,
+    ) -> None:
+        self._timing = timing
+        self._pace = pace
+        self._leases = leases
+        self._stops = stops
+        self._doubt = doubt or _Doubt()
+
+    def under(self, *leases: Lease) -> Caution:
+        """Return the same caution under more claims."""
+        return Caution(self._timing, self._pace, (*self._leases, *leases), self._stops, self._doubt)
+
+    def until(self, stop: threading.Event) -> Caution:
+        """Return the same caution with one more reason to stop."""
+        return Caution(self._timing, self._pace, self._leases, (*self._stops, stop), self._doubt)
+
+    def go_on(self) -> None:
+        """Make sure that another request may be begun: nobody said stop, and the claims outlive it.
+
+        :raises UploadStoppedError: somebody did.
+        :raises LeaseLostError: another task has taken over.
+        """
+        if any(stop.is_set() for stop in self._stops):
+            raise UploadStoppedError
+        self._claim(self._timing.request)
+
+    def _claim(self, seconds: float) -> None:
+        for lease in self._leases:
+            lease.ensure(seconds)
+
+    def send(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
+        """Send a request that changes something, and return what it returns.
+
+        :param request: sends it once; it may be called again after Tidepool has asked to slow down, which
+            tells that nothing was done.
+        :param intent: notes in the ledger that the request is about to be sent; called when nothing stands
+            in its way any more.
+        """
+
+        def covered() -> Result:
+            with self._covering():
+                return request()
+
+        return self.ask(covered, intent)
+
+    def ask(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
+        """Send a request that leaves no harm when its answer is lost, and return what it returns.
+
+        :param request: sends it once; it may be called again after Tidepool has asked to slow down.
+        :param intent: see :meth:`send`.
+        """
+        for attempt in range(self._timing.attempts):
+            self.go_on()
+            self._pace.keep(self.wait)
+            if intent is not None and attempt == 0:
+                intent()
+            try:
+                return request()
+            except TidepoolBusyError as error:
+                bearable = self._pace.slow_down(error)
+                if attempt + 1 == self._timing.attempts or not bearable:
+                    raise
+        raise AssertionError("an upload makes at least one attempt at a step")
+
+    def watch(self, rows: Iterable[Result]) -> Iterator[Result]:
+        """Yield what a read-back brings, and keep the claims while it comes.
+
+        :param rows: the read-back, not begun yet.
+        :raises LeaseLostError: another task has taken over: what is read says nothing any more.
+        """
+        self._claim(self._timing.read_back)
+        for number, row in enumerate(rows, 1):
+            if number % ROWS_BETWEEN_LOOKS == 0:
+                self._claim(self._timing.read_back)
+            yield row
+        self._claim(self._timing.request)
+
+    @contextmanager
+    def _covering(self) -> Iterator[None]:
+        """Cover a request that changes something: the claims outlive it, and its doubt if it leaves one."""
+        # Once more, for it may have waited for its turn; and for as long as it can be carried out late.
+        self._claim(self._timing.request + self._timing.doubt)
+        try:
+            with begun_within(self._timing.begin):
+                yield
+        except BaseException as error:
+            # What is no answer of Tidepool's, a signal for example, leaves the request in doubt too.
+            if not isinstance(error, TidepoolError) or getattr(error, "ambiguous", False):
+                self._doubt.until = time.monotonic() + self._timing.doubt
+                for lease in self._leases:
+                    lease.keep_for(self._timing.doubt)
+            raise
+
+    def pause(self, attempt: int, error: TidepoolUnreachableError) -> None:
+        """Wait before a step is tried again: if it is in doubt, until it can no longer be carried out.
+
+        :param attempt: how often it was tried before this time, from 0.
+        :param error: what it ended with.
+        :raises UploadStoppedError: somebody said stop meanwhile.
+        """
+        if error.ambiguous:
+            self.settle()
+        else:
+            self.wait(self._timing.pause * 2**attempt)
+
+    def settle(self) -> None:
+        """Wait until no request of this upload can be carried out any more.
+
+        :raises UploadStoppedError: somebody said stop meanwhile.
+        """
+        left = self._doubt.until - time.monotonic()
+        if left > 0:
+            for lease in self._leases:
+                lease.ensure(left + self._timing.request)
+            self.wait(left)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, unless somebody says stop.
+
+        :param seconds: how long.
+        :raises UploadStoppedError: somebody did.
+        """
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            if any(stop.is_set() for stop in self._stops):
+                raise UploadStoppedError
+            time.sleep(min(left, POLL_SECONDS))

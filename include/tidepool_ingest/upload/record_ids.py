@@ -1,0 +1,80 @@
+"""The identifier that every datum of a normal data set carries.
+
+It is made from the upload id and the record's place among the accepted ones, so that the same chunk sent
+to the same data set always carries the same identifiers: a chunk in doubt can be removed by them and sent
+again, and what became visible can be compared record by record. A valid identifier that was staged is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import NamedTuple
+
+from tidepool_ingest.model import embedded_data
+from tidepool_ingest.staging.splice import with_member, with_member_in
+from tidepool_ingest.staging.work_area import Chunk
+
+ID_BYTES = 16
+"""32 hex digits, within the Platform's ``^[0-9a-z]{32}$`` (platform: data/id.go)."""
+
+
+def datum_id(upload_id: str, ordinal: int, part: str = "") -> str:
+    """Return the identifier of one datum of a data set.
+
+    :param upload_id: the data set.
+    :param ordinal: the record's place among the batch's accepted records, from 0.
+    :param part: field of the record that holds the datum, for one that the Platform splits off.
+    :return: 32 hex digits.
+    """
+    return blake2b(f"{ordinal}/{part}".encode(), digest_size=ID_BYTES, key=upload_id.encode()).hexdigest()
+
+
+class Identified(NamedTuple):
+    """One record as it is sent.
+
+    :param ordinal: its place among the batch's accepted records, from 0.
+    :param line: its text, identifiers included.
+    :param ids: identifiers of the rows that Tidepool makes of it.
+    """
+
+    ordinal: int
+    line: bytes
+    ids: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Show the place only."""
+        return f"Identified(ordinal={self.ordinal})"
+
+
+def identified(lines: Iterable[bytes], chunk: Chunk, upload_id: str) -> Iterator[Identified]:
+    """Give each accepted record of a chunk its identifiers, embedded data too.
+
+    :param lines: the chunk's records as they were accepted.
+    :param chunk: where they stand among the batch's records, and whether any needs a closer look.
+    :param upload_id: the data set that they go to.
+    :return: each record as it is sent.
+    """
+    for ordinal, line in enumerate(lines, chunk.first_record):
+        if chunk.plain:
+            own = datum_id(upload_id, ordinal)
+            yield Identified(ordinal, with_member(line, "id", f'"{own}"'.encode()), (own,))
+        else:
+            yield _looked_into(line, ordinal, upload_id)
+
+
+def _looked_into(line: bytes, ordinal: int, upload_id: str) -> Identified:
+    datum = json.loads(line)
+    ids = []
+    for part in embedded_data(datum):
+        own = datum[part].get("id")
+        if own is None:
+            own = datum_id(upload_id, ordinal, part)
+            line = with_member_in(line, (part,), "id", f'"{own}"'.encode())
+        ids.append(own)
+    own = datum.get("id")
+    if own is None:
+        own = datum_id(upload_id, ordinal)
+        line = with_member(line, "id", f'"{own}"'.encode())
+    return Identified(ordinal, line, (own, *ids))

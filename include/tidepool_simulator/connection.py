@@ -1,0 +1,126 @@
+"""One request's side of its connection: reading it, answering it, and the ways in which an answer fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import socket
+import struct
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from tidepool_simulator.exchange import Answer, Request
+from tidepool_simulator.faults import Answering, Fault
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+SLOW_BODY_PIECES = 20
+_FLUSH_SECONDS = 0.05
+"""Time for bytes written before a reset to reach the client; a reset overtakes them otherwise."""
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER with no time: closing the socket sends RST instead of FIN."""
+
+
+class Connection:
+    """One request's side of the connection."""
+
+    def __init__(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, closed: asyncio.Event
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._closed = closed
+        self._transport: asyncio.Transport = scope["state"]["transport"]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the client is on this machine."""
+        client = self._scope.get("client")
+        return client is not None and (client[0].startswith("127.") or client[0] == "::1")
+
+    async def request(self) -> Request:
+        """Read the request to its end."""
+        body = bytearray()
+        while True:
+            message = await self._receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in self._scope["headers"]
+        ]
+        query = self._scope["query_string"].decode("latin-1")
+        return Request(self._scope["method"], self._scope["path"], query, headers, bytes(body))
+
+    async def send_answer(self, answer: Answer, request: Request) -> None:
+        """Send an answer as it should be."""
+        body = await self._start(answer, request)
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def send_faulty(self, fault: Fault, answer: Answer | None, request: Request) -> None:
+        """Send what a fault leaves of an answer; of None there is nothing to send."""
+        if answer is None:
+            await (self._hang() if fault.answer is Answering.HANG else self._reset())
+        elif fault.answer is Answering.SLOW_BODY:
+            await self._send_slowly(answer, request, fault.delay)
+        elif fault.answer in (Answering.TRUNCATED_BODY, Answering.RESET_BODY):
+            await self._send_half(answer, request, reset=fault.answer is Answering.RESET_BODY)
+        else:
+            await self.send_answer(answer, request)
+
+    async def _start(self, answer: Answer, request: Request) -> bytes:
+        body, headers = answer.body, list(answer.headers)
+        if answer.may_gzip and body and "gzip" in request.header("accept-encoding"):
+            body = gzip.compress(body, compresslevel=1, mtime=0)
+            headers += [("content-encoding", "gzip"), ("vary", "Accept-Encoding")]
+        if answer.status != HTTPStatus.NO_CONTENT:
+            headers.append(("content-length", str(len(body))))
+        raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": raw})
+        return body
+
+    async def _send_slowly(self, answer: Answer, request: Request, seconds: float) -> None:
+        body = await self._start(answer, request)
+        size = max(1, -(-len(body) // SLOW_BODY_PIECES))
+        for start in range(0, len(body), size):
+            await asyncio.sleep(seconds / SLOW_BODY_PIECES)
+            piece = body[start : start + size]
+            await self._send(
+                {"type": "http.response.body", "body": piece, "more_body": start + size < len(body)}
+            )
+
+    async def _send_half(self, answer: Answer, request: Request, *, reset: bool) -> None:
+        body = await self._start(answer, request)
+        await self._send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+        if reset:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            await self._reset()
+        else:
+            self._transport.close()
+            await self._gone()
+
+    async def _reset(self) -> None:
+        connected: socket.socket | None = self._transport.get_extra_info("socket")
+        if connected is not None:
+            with contextlib.suppress(OSError):  # the client may have gone first
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+        self._transport.abort()
+        await self._gone()
+
+    async def _hang(self) -> None:
+        gone = asyncio.ensure_future(self._gone())
+        closed = asyncio.ensure_future(self._closed.wait())
+        await asyncio.wait((gone, closed), return_when=asyncio.FIRST_COMPLETED)
+        closed.cancel()
+        self._transport.abort()
+        await gone
+
+    async def _gone(self) -> None:
+        """Wait until the server knows that the connection has ended; it would miss an answer otherwise."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass

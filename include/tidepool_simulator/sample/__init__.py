@@ -1,0 +1,27 @@
+"""Sample data: three people, eight devices, a month of plausible days, a hundredth of it spoiled on purpose.
+
+Beside the devices' batches for normal data sets there is a feed for a continuous one.
+
+Nobody's data: the people are simulated. The demo stages what :func:`write_sample` and
+:func:`write_sample_feed` write, and :mod:`tidepool_simulator.sample.checker` compares what was staged with
+what became visible.
+"""
+
+from __future__ import annotations
+
+from tidepool_simulator.sample.feed import SampleFeed, write_sample_feed
+from tidepool_simulator.sample.people import SAMPLE_USERS, practice_accounts
+from tidepool_simulator.sample.spoil import Spoiled, SpoiledAs
+from tidepool_simulator.sample.write import SampleBatch, SampleSummary, write_sample
+
+__all__ = [
+    "SAMPLE_USERS",
+    "SampleBatch",
+    "SampleFeed",
+    "SampleSummary",
+    "Spoiled",
+    "SpoiledAs",
+    "practice_accounts",
+    "write_sample",
+    "write_sample_feed",
+]

@@ -1,0 +1,243 @@
+"""Read what was staged: batches, their manifests, every record of their files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from tidepool_simulator.sample.checker.files import UnreadableError, values_of
+
+_LABELLED_AT_TOP = ("cbg", "smbg", "wizard", "cgmSettings")
+_LABELLED_IN_BLOCK = ("pumpSettings", "dosingDecision")
+_RATE = "/minute"
+
+
+def edited(record: dict[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record without the dropped fields, with the set ones, its glucose labelled as told."""
+    if not edits:
+        return record
+    changed = {name: value for name, value in record.items() if name not in (edits.get("drop") or ())}
+    changed |= edits.get("set") or {}
+    units = edits.get("glucoseUnits")
+    return changed if units is None else _labelled(changed, units)
+
+
+def _labelled(record: dict[str, Any], units: str) -> dict[str, Any]:
+    kind, sub_kind = record.get("type"), record.get("subType")
+    if kind in _LABELLED_AT_TOP or (kind, sub_kind) == ("deviceEvent", "calibration"):
+        wrong = {str(record.get("units")).lower()} - {units.lower()}
+        record = record | {"units": units} if kind != "cgmSettings" or "units" in record else record
+        for holder in _alerts(record):
+            label = str(holder.get("units"))
+            if label and "level" in holder:
+                wrong |= {label.lower()} - {units.lower()}
+                holder["units"] = units
+        for holder, name in ((record, "trendRateUnits"), *((alert, "units") for alert in _alerts(record))):
+            if str(holder.get(name)).lower().removesuffix(_RATE) in wrong and "level" not in holder:
+                holder[name] = units + _RATE
+    elif kind in _LABELLED_IN_BLOCK or (kind, sub_kind) == ("deviceEvent", "pumpSettingsOverride"):
+        block = record.get("units")
+        if isinstance(block, dict) and "bg" in block:
+            record = record | {"units": block | {"bg": units}}
+    return record
+
+
+def _alerts(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the alerts of sensor settings, which label their own values."""
+    scheduled = record.get("scheduledAlerts")
+    groups = [entry.get("alerts") for entry in scheduled or () if isinstance(entry, dict)]
+    for group in (record.get("defaultAlerts"), *groups):
+        if isinstance(group, dict):
+            yield from (alert for alert in group.values() if isinstance(alert, dict) and "units" in alert)
+
+
+MANIFEST = "manifest.json"
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_DEFAULT_ORIGIN_KEY = ("type", "subType", "deliveryType", "time", "deviceId")
+_DEACTIVATE_HASH = "org.tidepool.deduplicator.device.deactivate.hash"
+
+_KEYS = {"userId", "connection", "replaces", "dataSet", "files", "edits", "checks", "origin", "deletes"}
+_FILE_KEYS = {"name", "format", "sha256", "records"}
+_EDIT_KEYS = {"drop", "set", "glucoseUnits"}
+_CHECK_KEYS = {"time-not-utc", "device-id-differs", "units-mixed"}
+_CHECK_OUTCOMES = {"refuse", "warn", "ignore"}
+_FORMATS = {"ndjson", "json"}
+_EXPORT = "tidepool-export"
+
+
+@dataclass(frozen=True)
+class StagedRecord:
+    """One staged record.
+
+    :param file_number: its file, counting from 1 in the manifest's order.
+    :param position: its place in the file, counting from 0.
+    :param value: the record after the edits the manifest asks for; None when it is no JSON object.
+    """
+
+    file_number: int
+    position: int
+    value: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class StagedBatch:
+    """One ready batch.
+
+    :param name: ``day/user/batch``.
+    :param device_id: of the data set it asks for; None when it names none.
+    :param deduplicator: name of the deduplicator it asks for.
+    :param replaces: id of the batch it replaces.
+    :param continuous: whether it is for a continuous data set.
+    :param client_name: the program that its data set names; None when it names none.
+    :param origin_key: fields that tell its records apart, where they have no ``origin.id``.
+    :param deletes: the ``origin.id`` of each record that it deletes.
+    :param content_key: name of its work area.
+    :param records: its records; None when the batch cannot be read or is not what its manifest says, so
+        that none of it may be uploaded.
+    :param is_export: it holds a Tidepool export. How such records are cleaned is not known here a second
+        time, so that they cannot be told again among what is visible; ``records`` is None.
+    """
+
+    name: str
+    user_id: str
+    batch_id: str
+    device_id: str | None
+    deduplicator: str
+    replaces: str | None
+    content_key: str
+    records: tuple[StagedRecord, ...] | None
+    is_export: bool = False
+    continuous: bool = False
+    client_name: str | None = None
+    origin_key: tuple[str, ...] = _DEFAULT_ORIGIN_KEY
+    deletes: tuple[str, ...] = ()
+
+
+_NOT_AS_SAID = (
+    UnreadableError,
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    zlib.error,
+    zstandard.ZstdError,
+)
+"""What reading a batch ends in that is not what its manifest says."""
+
+
+def read_staging(root: Path) -> Iterator[StagedBatch]:
+    """Yield all ready batches below a staging root, by day, user and batch."""
+    for manifest in sorted(root.glob(f"*/*/*/{MANIFEST}")):
+        day, user_id, batch_id = manifest.relative_to(root).parts[:3]
+        if _DAY.fullmatch(day) and batch_id[0] not in "._":
+            yield _read_batch(manifest, f"{day}/{user_id}/{batch_id}", user_id, batch_id)
+
+
+def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBatch:
+    try:
+        manifest = _manifest(path, user_id)
+        body, files, edits = manifest["dataSet"], manifest["files"], manifest.get("edits")
+        contents = [(path.parent / file["name"]).read_bytes() for file in files]
+        device_id, asked = body.get("deviceId"), body.get("deduplicator") or {}
+        deduplicator, replaces = asked.get("name") or _DEACTIVATE_HASH, manifest.get("replaces")
+        if any(file["format"] == _EXPORT for file in files):
+            return StagedBatch(name, user_id, batch_id, device_id, deduplicator, replaces, "", None, True)
+        key = _content_key(name, manifest, contents)
+        records = tuple(
+            record
+            for number, (file, content) in enumerate(zip(files, contents, strict=True), 1)
+            for record in _read_file(number, file, content, edits or {})
+        )
+    except _NOT_AS_SAID:
+        return StagedBatch(name, user_id, batch_id, None, "", None, "", None)
+    return StagedBatch(
+        name,
+        user_id,
+        batch_id,
+        device_id,
+        deduplicator,
+        replaces,
+        key,
+        records,
+        continuous=body.get("dataSetType") == "continuous",
+        client_name=(body.get("client") or {}).get("name"),
+        origin_key=tuple(manifest.get("origin", {}).get("key", _DEFAULT_ORIGIN_KEY)),
+        deletes=tuple(deletion["id"] for deletion in manifest.get("deletes", ())),
+    )
+
+
+def _manifest(path: Path, user_id: str) -> dict[str, Any]:
+    """Return a manifest that is this user's, has no unknown key and names plain files only."""
+    manifest: dict[str, Any] = json.loads(path.read_bytes())
+    files = manifest["files"]
+    names = [file["name"] for file in files]
+    parts = (
+        (manifest, _KEYS),
+        (manifest.get("edits") or {}, _EDIT_KEYS),
+        (manifest.get("checks", {}), _CHECK_KEYS),
+        (manifest.get("checks", {}).values(), _CHECK_OUTCOMES),
+        ((file["format"] for file in files), _FORMATS | {_EXPORT}),
+        *((file, _FILE_KEYS) for file in files),
+    )
+    known = all(set(part) <= keys for part, keys in parts)
+    plain = all(
+        "/" not in name and "\\" not in name and name not in ("", ".", "..", MANIFEST) for name in names
+    )
+    if manifest["userId"] != user_id or not known or not plain or len(set(names)) < len(names):
+        raise UnreadableError
+    return manifest
+
+
+def _content_key(name: str, manifest: dict[str, Any], contents: list[bytes]) -> str:
+    """Return the name of the batch's work area: a digest of what it says and holds.
+
+    Not of its name, unless it is for a continuous data set.
+    """
+    edits, files = manifest.get("edits"), manifest["files"]
+    wanted = None
+    if edits and any(edits.values()):
+        wanted = {"drop": [], "set": {}, "glucoseUnits": None} | edits
+    digests = [
+        [file["format"], hashlib.sha256(content).hexdigest()]
+        for file, content in zip(files, contents, strict=True)
+    ]
+    said = {
+        "userId": manifest["userId"],
+        "dataSet": manifest["dataSet"],
+        "edits": wanted,
+        "files": digests,
+    }
+    refusing = sorted(name for name, outcome in manifest.get("checks", {}).items() if outcome == "refuse")
+    if refusing:
+        said["refusing"] = refusing
+    if manifest["dataSet"].get("dataSetType") == "continuous":
+        usual = {"key": list(_DEFAULT_ORIGIN_KEY), "name": None, "type": "service"}
+        said["place"] = name
+        said["origin"] = usual | manifest.get("origin", {})
+        said["deletes"] = [{"time": None} | deletion for deletion in manifest.get("deletes", ())]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _read_file(
+    number: int, file: dict[str, Any], content: bytes, edits: Mapping[str, Any]
+) -> list[StagedRecord]:
+    digest = file.get("sha256")
+    if digest is not None and digest.lower() != hashlib.sha256(content).hexdigest():
+        raise UnreadableError
+    records = [
+        StagedRecord(number, position, edited(value, edits) if isinstance(value, dict) else None)
+        for position, value in enumerate(values_of(file["name"], file["format"], content))
+    ]
+    if not records or file.get("records") not in (None, len(records)):
+        raise UnreadableError
+    return records

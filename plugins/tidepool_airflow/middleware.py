@@ -1,0 +1,159 @@
+"""Mistakes in the parameters of a run, refused when it is asked for: in the form, or over the API.
+
+Airflow looks at each parameter alone. What takes two of them, as days in the wrong order, and what is no
+parameter at all it lets pass, and the run would fail at its first task. Here the same check comes first.
+
+The button Test for a connection without a port, which Airflow 3.3.2 refuses.
+
+Its UI sends port 0 for none, and its API takes that for another destination than the stored one: 400, "The
+host or port to test differs". Fixed in Airflow by https://github.com/apache/airflow/pull/73298; until then
+this takes the port out of such a request.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from tidepool_airflow.links import DAG_OF_TYPE, RECONCILE_DAG
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+async def whole_body(receive: Receive) -> bytes:
+    """Return the body of a request, read to its end."""
+    parts = []
+    more = True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def giving(body: bytes, receive: Receive) -> Receive:
+    """Return what hands a body on that was read, and after it whatever else comes."""
+    given = False
+
+    async def give() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return give
+
+
+RUN_PATHS = re.compile(r"/api/v2/(?:dags/(?P<dag_id>[^/]+)/dagRuns|backfills(?:/dry_run)?)$")
+"""Where runs are asked for."""
+
+
+class RunMistakes:
+    """Middleware of Airflow's API server: answers a run of ours that cannot be meant with what to change.
+
+    :param app: what answers all other requests.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        asked = (
+            RUN_PATHS.search(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        )
+        if asked is None:
+            await self._app(scope, receive, send)
+            return
+        body = await whole_body(receive)
+        told = mistake_in(asked["dag_id"], body)
+        if told is None:
+            await self._app(scope, giving(body, receive), send)
+        else:
+            from fastapi.responses import JSONResponse
+
+            await JSONResponse({"detail": told}, status_code=400)(scope, receive, send)
+
+
+def mistake_in(dag_id: str | None, body: bytes) -> str | None:
+    """Return what is wrong with a run that is asked for, if anything is that can be told by its parameters.
+
+    :param dag_id: the DAG that the address names; a backfill names it in its body.
+    :param body: of the request; one that is not as Airflow wants it is left to Airflow.
+    """
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(asked, dict):
+        return None
+    conf = asked.get("conf") if dag_id else asked.get("dag_run_conf")
+    return _mistake(dag_id or asked.get("dag_id"), conf) if isinstance(conf, dict) else None
+
+
+def _mistake(dag_id: Any, conf: dict[str, Any]) -> str | None:
+    from tidepool_airflow.params import reconcile_params, upload_params
+    from tidepool_ingest.options import OptionsError, ReconcileOptions, RunOptions
+
+    options: type[RunOptions | ReconcileOptions]
+    if dag_id in DAG_OF_TYPE.values():
+        options, params = RunOptions, upload_params()
+    elif dag_id == RECONCILE_DAG:
+        options, params = ReconcileOptions, reconcile_params()
+    else:
+        return None
+    try:
+        options.of_params(conf)
+    except OptionsError as error:
+        if not error.wrong:
+            return str(error)
+        # The form shows titles, the API takes names.
+        titles = {name: f"{param.schema['title']} ({name})" for name, param in params.items()}
+        told = "; ".join(f"{titles.get(name, name)}: {what}" for name, what in error.wrong.items())
+        return f"{told[:1].upper()}{told[1:]}. {error.remedy}"
+    return None
+
+
+CONNECTION_TEST_PATH = "/api/v2/connections/test"
+CONN_TYPE = "tidepool"
+
+
+class PortlessConnectionTest:
+    """Middleware of Airflow's API server: drops port 0 from tests of Tidepool connections, and nothing else.
+
+    :param app: what answers the requests.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if (
+            scope["type"] == "http"
+            and scope["method"] == "POST"
+            and scope["path"].endswith(CONNECTION_TEST_PATH)
+        ):
+            body = without_port_0(await whole_body(receive))
+            headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+            headers.append((b"content-length", str(len(body)).encode()))
+            await self._app({**scope, "headers": headers}, giving(body, receive), send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def without_port_0(body: bytes) -> bytes:
+    """Return the body of a request to test a connection, without its port if that is none."""
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        return body
+    if not isinstance(asked, dict) or asked.get("conn_type") != CONN_TYPE or asked.get("port") != 0:
+        return body
+    return json.dumps({name: value for name, value in asked.items() if name != "port"}).encode()

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from urllib3.exceptions import MaxRetryError, NewConnectionError, SSLError
+
+from tidepool_ingest import __version__
+from tidepool_ingest.client.errors import (
+    TidepoolConfigurationError,
+    TidepoolError,
+    TidepoolUnexpectedAnswerError,
+    TidepoolUnreachableError,
+)
+from tidepool_ingest.client.responses import Call, Purpose
+from tidepool_ingest.client.transport import Timeouts, Transport, new_session
+
+from .wire import CANARY, USER, Reply, Wire
+
+PATIENT = Timeouts(connect=5.0, read=5.0, total=5.0)
+HASTY = Timeouts(connect=5.0, read=0.3, total=5.0)
+BRIEF = Timeouts(connect=5.0, read=5.0, total=0.3)
+
+
+def transport(timeouts: Timeouts = PATIENT, **more: str) -> Transport:
+    return Transport(new_session(), timeouts, **more)
+
+
+def call(wire: Wire, purpose: Purpose = Purpose.READ, **more: object) -> Call:
+    return Call("try it", purpose, "POST", f"{wire.url}/data/{USER}", params={"deviceId": CANARY}, **more)  # type: ignore[arg-type]
+
+
+def failure(wire: Wire, purpose: Purpose, timeouts: Timeouts = PATIENT) -> TidepoolError:
+    with pytest.raises(TidepoolError) as caught:
+        transport(timeouts).exchange(
+            call(wire, purpose, body=b"[]"), headers={"X-Tidepool-Session-Token": CANARY}
+        )
+    assert CANARY not in str(caught.value)
+    assert USER not in str(caught.value)
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("reply", "timeouts", "reason"),
+    [
+        (Reply(reset=True), PATIENT, "broke off"),
+        (Reply(wait=0.6), HASTY, "no answer in time"),
+        (Reply(200, b"x" * 100, cut_at=50), PATIENT, "broke off"),
+        (Reply(200, b"x" * 100, cut_at=0), PATIENT, "broke off"),
+        (Reply(400, b"x" * 100, cut_at=50), PATIENT, "broke off"),
+        (Reply(200, b"x" * 100, drip=0.1), BRIEF, "too slowly"),
+        (
+            Reply(200, gzip.compress(b"x" * 1000, mtime=0)[:-9], {"Content-Encoding": "gzip"}),
+            PATIENT,
+            "broke off",
+        ),
+        (Reply(200, b"x" * 1000, {"Content-Encoding": "gzip"}), PATIENT, "damaged"),
+    ],
+    ids=["reset", "hang", "cut", "cut at once", "cut refusal", "drip", "cut gzip", "bad gzip"],
+)
+def test_an_answer_that_fails_leaves_a_write_in_doubt(
+    wire: Wire, reply: Reply, timeouts: Timeouts, reason: str
+) -> None:
+    wire.always(reply)
+    for purpose, doubt in ((Purpose.WRITE, True), (Purpose.READ, False), (Purpose.SIGN_IN, False)):
+        error = failure(wire, purpose, timeouts)
+        assert isinstance(error, TidepoolUnreachableError)
+        assert error.ambiguous is doubt
+        assert reason in str(error)
+        assert wire.url.removeprefix("http://") in str(error)
+        assert error.trace_id
+
+
+def test_a_drip_is_bounded_although_each_byte_comes_in_time(wire: Wire) -> None:
+    wire.always(Reply(200, b"x" * 1000, drip=0.05))
+    started = time.monotonic()
+    failure(wire, Purpose.READ, BRIEF)
+    assert time.monotonic() - started < 10 * BRIEF.total
+
+
+def test_no_connection_leaves_no_doubt(wire: Wire) -> None:
+    wire.close()
+    error = failure(wire, Purpose.WRITE)
+    assert isinstance(error, TidepoolUnreachableError)
+    assert not error.ambiguous
+    assert "no connection" in str(error)
+
+
+class Failing(requests.Session):
+    def __init__(self, problem: Exception) -> None:
+        super().__init__()
+        self.problem = problem
+
+    def request(self, *args: object, **kwargs: object) -> requests.Response:
+        raise self.problem
+
+
+def test_a_certificate_that_is_not_trusted_is_a_matter_of_settings() -> None:
+    cause = MaxRetryError(None, f"/data/{CANARY}", SSLError(ssl.SSLCertVerificationError("verify failed")))  # type: ignore[arg-type]
+    asked = Call("try it", Purpose.WRITE, "GET", "https://api.tidepool.org/x")
+    with pytest.raises(TidepoolConfigurationError, match="REQUESTS_CA_BUNDLE") as caught:
+        Transport(Failing(requests.exceptions.SSLError(cause))).exchange(asked)
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("problem", "doubt"),
+    [
+        (requests.ConnectTimeout(CANARY), False),
+        (requests.exceptions.ProxyError(CANARY), False),
+        (requests.ConnectionError(MaxRetryError(None, CANARY, NewConnectionError(None, CANARY))), False),  # type: ignore[arg-type]
+        (requests.exceptions.SSLError(CANARY), True),
+        (requests.ReadTimeout(CANARY), True),
+        (requests.exceptions.ChunkedEncodingError(CANARY), True),
+        (OSError(CANARY), True),
+    ],
+)
+def test_which_network_errors_mean_that_nothing_was_sent(problem: Exception, doubt: bool) -> None:
+    asked = Call("try it", Purpose.WRITE, "GET", "https://api.tidepool.org/x")
+    with pytest.raises(TidepoolUnreachableError) as caught:
+        Transport(Failing(problem)).exchange(asked)
+    assert caught.value.ambiguous is doubt
+    assert CANARY not in str(caught.value)
+
+
+def test_what_is_sent(wire: Wire) -> None:
+    wire.always(Reply(200, b"{}"))
+    transport(trace_session="run-1").exchange(
+        call(wire, body=b' [ {"a": 1.50} ]'), headers={"X-Tidepool-Session-Token": "t"}
+    )
+    (seen,) = wire.seen
+    assert seen.body == b' [ {"a": 1.50} ]'
+    assert seen.token == "t"
+    assert seen.query == {"deviceId": [CANARY]}
+    assert seen.headers["User-Agent"] == f"tidepool-airflow/{__version__}"
+    assert seen.headers["Accept-Encoding"] == "gzip"
+    assert seen.headers["X-Tidepool-Trace-Session"] == "run-1"
+    assert len(seen.headers["X-Tidepool-Trace-Request"]) == 32
+    assert "Authorization" not in seen.headers
+
+
+@pytest.mark.parametrize("odd", ["", "a b", "x" * 65, "é", "a\r\nb"])
+def test_an_odd_trace_session_is_refused(odd: str) -> None:
+    with pytest.raises(TidepoolConfigurationError) as caught:
+        transport(trace_session=odd)
+    assert caught.value.fields == ("trace_session",)
+
+
+def test_connections_are_used_again(wire: Wire) -> None:
+    wire.in_turn(
+        Reply(200, b"{}"),
+        Reply(200, gzip.compress(b"{}", mtime=0), {"Content-Encoding": "gzip"}),
+        Reply(404, b"<html>"),
+        Reply(200, b""),
+    )
+    sender = transport()
+    for status in (200, 200, 404, 200, 200):
+        if status == 404:
+            with pytest.raises(TidepoolUnreachableError):
+                sender.exchange(call(wire))
+        else:
+            assert sender.exchange(call(wire)).status == status
+    assert len(wire.seen) == 5
+    assert wire.connections == 1
+
+
+def test_gzip_is_read(wire: Wire) -> None:
+    content = json.dumps(["é" * 1000] * 1000).encode()
+    wire.always(Reply(200, gzip.compress(content), {"Content-Encoding": "gzip"}))
+    assert transport().exchange(call(wire)).body == content
+    wire.always(Reply(200, b"", {"Content-Encoding": "gzip"}))
+    assert transport().exchange(call(wire)).body == b""
+
+
+def test_another_compression_is_not_guessed(wire: Wire) -> None:
+    wire.always(Reply(200, b"x", {"Content-Encoding": "br"}))
+    assert isinstance(failure(wire, Purpose.READ), TidepoolUnexpectedAnswerError)
+    error = failure(wire, Purpose.WRITE)
+    assert isinstance(error, TidepoolUnreachableError)
+    assert error.ambiguous
+
+
+def test_an_answer_too_large_is_not_read_to_its_end(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidepool_ingest.client.transport.ANSWER_LIMIT_BYTES", 100_000)
+    bomb = gzip.compress(b"x" * 50_000_000)
+    wire.always(Reply(200, bomb, {"Content-Encoding": "gzip"}))
+    assert "larger" in str(failure(wire, Purpose.READ))
+    wire.always(Reply(500, bomb, {"Content-Encoding": "gzip"}))
+    assert failure(wire, Purpose.READ).status == 500
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_token_does_not_follow_a_redirect(wire: Wire, status: int) -> None:
+    other = Wire()
+    wire.always(Reply(status, b"", {"Location": f"{other.url}/{CANARY}"}))
+    assert isinstance(failure(wire, Purpose.READ), TidepoolConfigurationError)
+    assert other.seen == []
+    other.close()
+
+
+def test_nothing_from_the_users_netrc_or_from_cookies(
+    wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login a password {CANARY}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    wire.always(Reply(200, b"{}", {"Set-Cookie": f"session={CANARY}; Path=/"}))
+    sender = transport()
+    for _ in range(2):
+        sender.exchange(call(wire))
+    for seen in wire.seen:
+        assert "Authorization" not in seen.headers
+        assert "Cookie" not in seen.headers
+
+
+def test_this_machine_is_not_reached_through_a_proxy(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Wire()
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    wire.always(Reply(200, b"{}"))
+    transport().exchange(call(wire))
+    assert len(wire.seen) == 1
+    assert proxy.seen == []
+    proxy.close()
+
+
+def test_log_lines_tell_what_but_not_whom(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    wire.in_turn(Reply(200, f'"{CANARY}"'.encode()), Reply(500, CANARY.encode()), Reply(reset=True))
+    asked = call(wire, body=CANARY.encode(), about="user 5f5f")
+    for _ in range(3):
+        try:
+            transport().exchange(asked, headers={"X-Tidepool-Session-Token": CANARY})
+        except TidepoolUnreachableError:
+            continue
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("tidepool_ingest")]
+    assert len(ours) == 3
+    assert ours[0].startswith("try it (user 5f5f): HTTP 200 in ")
+    assert ours[1].startswith("try it (user 5f5f): HTTP 500 in ")
+    assert ours[2].startswith("try it (user 5f5f): tidepool-unreachable after ")
+    assert any(
+        "POST" in record.getMessage() for record in caplog.records if record.name.startswith("urllib3")
+    )
+    assert CANARY not in caplog.text
+    assert USER not in caplog.text
+
+
+def test_other_programs_urllib3_lines_are_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("urllib3.connectionpool").debug('%s "%s"', "elsewhere.org", "/their/path")
+    assert "/their/path" in caplog.text
+
+
+def test_threads_share_a_transport(wire: Wire) -> None:
+    wire.always(Reply(200, b'{"a": 1}', wait=0.2))
+    sender = transport()
+    found: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(sender.exchange(call(wire)).json())) for _ in range(8)
+    ]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [{"a": 1}] * 8
+    assert time.monotonic() - started < 1.2
+
+
+def test_a_call_shows_nothing_private() -> None:
+    private = Call(
+        "try it",
+        Purpose.READ,
+        "GET",
+        CANARY,
+        params={"a": CANARY},
+        headers={"b": CANARY},
+        body=CANARY.encode(),
+    )
+    assert CANARY not in repr(private)
