@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dev.home import simulator_connection
+from dev.simulator import simulator_connection
 
 from tests.airflow.conftest import TODAY, World, readings, stage
 from tidepool_airflow.operators import TidepoolPrepareOperator

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 from dev.components import Account, LocalAirflow
-from dev.home import LocalHome, simulator, simulator_connection
+from dev.home import LocalHome
 from dev.postgresql import postgresql
+from dev.simulator import simulator, simulator_connection
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.airflow.ports import free_port

@@ -9,7 +9,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dev.home import simulator_connection
+from dev.simulator import simulator_connection
 from playwright.sync_api import FrameLocator, Page, expect
 
 from tests.airflow.conftest import TODAY, readings, stage
