@@ -1,7 +1,7 @@
 """Airflow with all its components on this machine.
 
-Airflow's own ``standalone`` leaves its children behind when it is stopped. Here each component is a process of
-ours, and everything that it started has ended before we do.
+Airflow's own ``standalone`` leaves its children behind when it is stopped. Here each component is a process
+of ours, and everything that it started has ended before we do.
 """
 
 from __future__ import annotations

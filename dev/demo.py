@@ -1,7 +1,7 @@
 """``make demo``: both jobs through Airflow, against a simulated Tidepool, on sample data.
 
-Nothing outside this machine is contacted. The numbers of visible and lost records come from the checker, which
-reads the staged files and the simulator's own store and shares no code with what it checks.
+Nothing outside this machine is contacted. The numbers of visible and lost records come from the checker,
+which reads the staged files and the simulator's own store and shares no code with what it checks.
 
 ``python -m dev.demo DAG_ID`` runs one DAG in the environment that it finds.
 """
@@ -30,7 +30,7 @@ COLUMNS = ("user", "device", "data set id", "accepted", "quarantined", "visible"
 
 
 def main() -> int:
-    """Run the demo; return 0 only if every data set is verified and nothing is lost, duplicated or left open."""
+    """Run the demo; return 0 only if every data set is verified, nothing lost, duplicated or left open."""
     home = LocalHome(PROJECT / ".local" / "demo")
     shutil.rmtree(home.folder, ignore_errors=True)
     today = datetime.now(UTC).date()

@@ -1,7 +1,7 @@
 """The database server of ``make up``: a PostgreSQL that comes as a wheel and needs neither root nor Docker.
 
-SQLite allows one writer at a time, so that creating a backfill while the scheduler runs would fail with "database
-is locked".
+SQLite allows one writer at a time, so that creating a backfill while the scheduler runs would fail with
+"database is locked".
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _warn_root(*places: Path) -> None:
     closed = sorted(str(folder) for folder in above if not folder.stat().st_mode & stat.S_IXOTH)
     if closed:
         print(
-            "up: PostgreSQL refuses to run as root, so it runs as the user pgserver, who needs these folders to "
-            f"be opened to others: {', '.join(closed)}",
+            "up: PostgreSQL refuses to run as root, so it runs as the user pgserver, for whom these folders "
+            f"are opened to others: {', '.join(closed)}",
             flush=True,
         )

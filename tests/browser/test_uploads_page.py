@@ -130,7 +130,7 @@ def test_the_list_shows_what_the_ledger_holds(stack: Stack, ledger: Ledger, visi
         row = rows.nth(number)
         expect(row.get_by_role("link", name=upload.label)).to_be_visible()
         shown = [upload.accepted, upload.quarantined, upload.visible_rows]
-        for label, value in zip(("Accepted", "Refused", "Visible"), shown, strict=True):
+        for label, value in zip(("Accepted", "Rejected", "Visible"), shown, strict=True):
             cell = row.locator(f"[data-label={label}]")
             expect(cell).to_contain_text(NOTHING if value is None else f"{value:,}")
     shoot(page, "uploads-list")
@@ -208,7 +208,7 @@ def test_verifying_again_is_asked_back_done_and_noted(stack: Stack, ledger: Ledg
     shoot(page, "upload-dialog")
     dialog.get_by_role("button", name="Verify again").click()
 
-    expect(page.get_by_role("status")).to_contain_text("It is started.")
+    expect(page.get_by_role("status")).to_contain_text("Started.")
     told = page.get_by_text(f"done: {upload.visible_rows} rows visible, 0 superseded")
     expect(told).to_be_visible(timeout=DONE)
     (note,) = ledger.actions.of_batch(upload.batch)
@@ -228,9 +228,9 @@ def test_undoing_deletes_the_data_set(stack: Stack, ledger: Ledger, visit: Visit
     expect(page.locator(".title .badge")).to_have_text("Undone")
     assert visible_rows(stack, upload.data_set_id) == 0
     assert page.get_by_role("button", name="Undo…").count() == 0
-    page.goto(f"{PAGE}/people")
+    page.goto(f"{PAGE}/audit-log")
     expect(page.get_by_role("row").filter(has_text=upload.label)).to_contain_text(ADMIN.name)
-    shoot(page, "uploads-people")
+    shoot(page, "uploads-audit-log")
 
 
 def test_retrying_runs_the_day_again(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
@@ -283,7 +283,7 @@ def test_it_is_as_dark_as_airflow_is(stack: Stack, ledger: Ledger, visit: Visito
     assert page.evaluate(ground) == "rgb(17, 19, 23)"
     page.emulate_media(color_scheme="light")
     page.evaluate("() => localStorage.setItem('theme', 'dark')")
-    for name, path in {"list": "/", "waiting": "/?waiting=True", "people": "/people"}.items():
+    for name, path in {"list": "/", "waiting": "/?waiting=True", "audit-log": "/audit-log"}.items():
         page.goto(f"{PAGE}{path}")
         assert page.evaluate(ground) == "rgb(17, 19, 23)"
         shoot(page, f"uploads-{name}-dark")
@@ -301,8 +301,8 @@ def test_it_fits_a_phone(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
     pages = {
         "list": "/",
         "waiting": "/?waiting=True",
-        "people": "/people",
-        "silent": "/silent",
+        "audit-log": "/audit-log",
+        "inactive": "/inactive",
         "held": f"/{held.batch}",
         "verified": f"/{verified.batch}",
     }
@@ -336,35 +336,35 @@ def test_it_is_walked_through_by_keyboard(stack: Stack, ledger: Ledger, visit: V
     expect(page.get_by_role("heading", name=seen[-1])).to_be_visible()
 
 
-def test_a_silent_device_is_found_by_keyboard_and_named_by_hashes(
+def test_an_inactive_device_is_found_by_keyboard_and_named_by_hashes(
     ledger: Ledger, silent: SilentDevice, visit: Visitor
 ) -> None:
     page = visit(VIEWER)
     page.goto(f"{PAGE}/")
     for _ in range(10):
         page.keyboard.press("Tab")
-        if page.evaluate("() => document.activeElement.textContent") == "Silent devices":
+        if page.evaluate("() => document.activeElement.textContent") == "Inactive devices":
             break
     assert page.evaluate(SHOWS_FOCUS)
     page.keyboard.press("Enter")
 
-    expect(page.get_by_role("heading", name="Silent devices")).to_be_visible()
-    expect(page.get_by_role("link", name="Silent devices")).to_have_attribute("aria-current", "page")
+    expect(page.get_by_role("heading", name="Inactive devices")).to_be_visible()
+    expect(page.get_by_role("link", name="Inactive devices")).to_have_attribute("aria-current", "page")
     (row,) = page.get_by_role("row").filter(has_text=short_hash(silent.device_id)).all()
     expect(row).to_contain_text(short_hash(silent.user_id))
     expect(row).to_contain_text(str(silent.last_day))
     expect(row).to_contain_text(f"{silent.silent_days} days")
     assert not [secret for secret in (silent.device_id, silent.user_id) if secret in page.content()]
-    shoot(page, "uploads-silent")
+    shoot(page, "uploads-inactive")
 
 
-def test_silent_devices_fit_a_phone_in_the_dark(silent: SilentDevice, visit: Visitor) -> None:
+def test_inactive_devices_fit_a_phone_in_the_dark(silent: SilentDevice, visit: Visitor) -> None:
     page = visit(VIEWER)
     page.set_viewport_size(PHONE)
     page.emulate_media(color_scheme="dark")
-    page.goto(f"{PAGE}/silent")
+    page.goto(f"{PAGE}/inactive")
 
     expect(page.get_by_role("row").filter(has_text=short_hash(silent.device_id))).to_be_visible()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(17, 19, 23)"
-    shoot(page, "phone-silent-dark")
+    shoot(page, "phone-inactive-dark")
