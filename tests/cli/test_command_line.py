@@ -53,7 +53,7 @@ def test_the_version_is_told(run: Run) -> None:
         (["stage", "a", "--user", "0123456789"], "--root"),
         (["stage", "a", "--root", "b"], "--user"),
         (["stage", "a", "--user", "0123456789", "--root", "b", "--day", "2026-02-30"], "YYYY-MM-DD"),
-        (["sessions", "--limit", "0"], "from 1 on"),
+        (["sessions", "--limit", "0"], "at least 1"),
         (["sessions", "--state", "lost"], "invalid choice"),
     ],
 )

@@ -15,7 +15,7 @@ from tidepool_ingest.ledger.views import Session, sessions
 from tidepool_ingest.privacy import short_hash
 
 SESSIONS_SHOWN = 100
-"""How many are shown unless asked for more."""
+"""How many are shown by default."""
 
 COLUMNS = ("batch", "user", "state", "data set", "set state", "accepted", "quarantined", "visible", "reason")
 
@@ -23,8 +23,8 @@ COLUMNS = ("batch", "user", "state", "data set", "set state", "accepted", "quara
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
-        "Show what the ledger knows, newest first, and change nothing. Users stand there as short hashes; "
-        "folders and user ids are shown only with --full."
+        "Show what the ledger knows, newest first. Users appear as short hashes; folders and user ids are "
+        "shown only with --full."
     )
     add_ledger(command)
     command.add_argument(
@@ -33,12 +33,12 @@ def describe(command: argparse.ArgumentParser) -> None:
         metavar="STATE",
         help=f"only batches in this state: {', '.join(BatchState)}",
     )
-    command.add_argument("--batch", metavar="HASH", help="only batches whose label has this in it")
+    command.add_argument("--batch", metavar="HASH", help="only batches whose label contains this")
     command.add_argument(
         "--limit", type=count, default=SESSIONS_SHOWN, help=f"how many (default: {SESSIONS_SHOWN})"
     )
     command.add_argument("--full", action="store_true", help="also show folder and user id")
-    command.add_argument("--json", action="store_true", help="a JSON array, one session a line")
+    command.add_argument("--json", action="store_true", help="print a JSON array, one session per line")
     command.set_defaults(run=run)
 
 
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
             print(NO_LEDGER, file=sys.stderr)
         found = [] if ledger is None else _found(ledger, options)
     if options.json:
-        shown = (json.dumps(_shown(one, full=options.full), default=_text) for one in found)
+        shown = (json.dumps(_shown(session, full=options.full), default=_text) for session in found)
         print("[" + ",\n ".join(shown) + "]")
     else:
         headings = (*COLUMNS, "folder") if options.full else COLUMNS
@@ -70,19 +70,19 @@ def _shown(session: Session, *, full: bool) -> dict[str, Any]:
 
 
 def _rows(found: Sequence[Session], *, full: bool) -> Iterator[tuple[object, ...]]:
-    for one in found:
+    for session in found:
         row = (
-            one.label,
-            one.user_id if full else short_hash(one.user_id),
-            one.state,
-            one.data_set_id,
-            one.data_set_state,
-            one.accepted,
-            one.quarantined,
-            one.visible_rows,
-            one.reason,
+            session.label,
+            session.user_id if full else short_hash(session.user_id),
+            session.state,
+            session.data_set_id,
+            session.data_set_state,
+            session.accepted,
+            session.quarantined,
+            session.visible_rows,
+            session.reason,
         )
-        yield (*row, one.folder) if full else row
+        yield (*row, session.folder) if full else row
 
 
 def _text(value: object) -> str:
