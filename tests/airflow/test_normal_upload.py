@@ -210,7 +210,7 @@ def test_a_device_that_has_stopped_is_named_in_the_report(world: World) -> None:
     assert summary["silent"]["devices"] == 1
     (named,) = summary["silent"]["named"]
     assert named.startswith(
-        f"Meter {short_hash('device-1')} of user {short_hash(SAMPLE_USERS[0])}: silent for 5 "
+        f"Meter {short_hash('device-1')} of user {short_hash(SAMPLE_USERS[0])}: inactive for 5 "
     )
     assert SAMPLE_USERS[0] not in named
 

@@ -92,7 +92,7 @@ def test_the_installed_command_ends_with_its_code(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 
@@ -109,7 +109,7 @@ def test_help_comes_without_loading_what_the_commands_need() -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=True,
     ).stdout.split()
 

@@ -1,7 +1,7 @@
-"""The maintenance job: what was left unfinished is brought to an end, what was verified is looked at again.
+"""The maintenance job: unfinished uploads are completed, and some verified ones are verified again.
 
-Everything happens under the same claims as an upload, so that it can run beside anything. What can be brought
-to verified from its work area is; what cannot, and shows nothing yet, is deleted.
+It takes the same leases as an upload, so it can run at any time. What can be completed from its work area is;
+what cannot, and is not visible yet, is deleted.
 """
 
 from __future__ import annotations
@@ -42,22 +42,36 @@ from tidepool_ingest.upload.deleting import delete_data_set
 from tidepool_ingest.upload.guarded_requests import Caution, Pace, Timing, UploadStoppedError
 from tidepool_ingest.upload.read_back import Shown, rows_of_set
 
+log = logging.getLogger(__name__)
+
+ClientOf = Callable[[str | None], tuple[TidepoolClient, ClientSettings]]
+"""Returns the client for a connection that a manifest names, or for the job's own if that is ``None``.
+
+Raises :class:`BatchError` for a connection that this deployment does not allow.
+"""
+
+NOT_WANTED = (BatchState.REPLACED, BatchState.CORRECTED, BatchState.WITHDRAWN)
+"""States of a batch that nobody wants to be uploaded any more."""
+
+LOOKED_THROUGH = 1_000
+"""How many verified batches are searched for some that can be verified again."""
+
 
 @dataclass
 class Reconciled:
-    """What a maintenance run came to.
+    """The results of a maintenance run.
 
-    :param unfinished: batches that were left unfinished for too long.
+    :param unfinished: batches that have been unfinished for too long.
     :param finished: those of them that are verified now.
-    :param deleted: data sets deleted, because what they were to hold is not wanted or not there any more.
-    :param busy: batches left alone because a task is at work on them or on their device.
-    :param later: batches left for the next run, because Tidepool or storage did not answer.
-    :param leases: claims of the dead taken out of the ledger.
-    :param checked: verified batches looked at again.
-    :param uncheckable: verified batches whose work area is not there any more.
-    :param superseded_rows: rows of the checked ones that a later upload shows instead.
-    :param repaired: verified batches that had lost or doubled rows, and were uploaded anew.
-    :param tidied: what was tidied away, by kind.
+    :param deleted: data sets deleted, because their records are not wanted or not available any more.
+    :param busy: batches skipped because a task is processing them or their device.
+    :param later: batches postponed to the next run, because Tidepool or storage did not answer.
+    :param leases: expired leases removed from the ledger.
+    :param checked: verified batches that were verified again.
+    :param uncheckable: verified batches whose work area does not exist any more.
+    :param superseded_rows: rows of those verified again that a later upload supersedes.
+    :param repaired: verified batches with lost or duplicate rows, which were uploaded again.
+    :param tidied: what was cleaned up, by kind.
     :param failed: batches that need a person, by the code of the cause.
     """
 
@@ -75,12 +89,12 @@ class Reconciled:
     failed: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> dict[str, Any]:
-        """Return the numbers, fit for a log line and XCom."""
+        """Return the numbers for a log line and XCom."""
         return {**vars(self), "failed": dict(self.failed)}
 
 
 class UnverifiableError(IngestError):
-    """A closed data set shows rows, and nothing is left to compare them with.
+    """A closed data set shows rows, and there is nothing to compare them with.
 
     :param batch: the batch's label.
     """
@@ -90,8 +104,8 @@ class UnverifiableError(IngestError):
     def __init__(self, batch: str) -> None:
         super().__init__(
             f"Batch {batch} is closed and shows records, but was never verified, and its work area and "
-            "staged files are gone or hold something else. It is left as it is.",
-            remedy="Stage the batch again where it lay, and run its day; or delete the data set.",
+            "staged files are gone or hold something else. Nothing was changed.",
+            remedy="Stage the batch again in its folder, and run its day; or delete the data set.",
             code="unverifiable",
         )
 
@@ -123,17 +137,17 @@ class Leftovers:
     def delete(self) -> int:
         """Delete what is unfinished; return how many data sets that were.
 
-        A closed set that shows anything is left: it may be all that is left of the data, and rows of it may
-        rightly be hidden by newer ones.
+        A closed data set that shows anything is kept: it may be the only copy of the data, and newer data
+        sets may rightly have superseded some of its rows.
 
-        :raises UnverifiableError: there is such a set.
-        :raises LeaseHeldError: if another task is at work on the batch.
+        :raises UnverifiableError: if there is such a data set.
+        :raises LeaseHeldError: if another task is processing the batch.
         """
         deleted = 0
         name = lease_of_batch(self._batch.id)
         with self._ledger.leases.held(name, seconds=self._timing.lease) as lease:
             if self._ledger.batches.get(self._batch.id).state is not self._batch.state:
-                return 0  # somebody has taken it up since it was looked at
+                return 0  # another task has processed it meanwhile
             pace = Pace(self._ledger.slow_downs, self._batch.api_host, self._timing.patience)
             caution = Caution(self._timing, pace, (lease,), (self._stopping,))
             for data_set in self._ledger.data_sets.of_batch(self._batch.id):
@@ -147,13 +161,13 @@ class Leftovers:
                     delete_data_set(self._client, self._ledger, data_set, lease, caution)
                     deleted += 1
             if self._batch.state is BatchState.UPLOADING:
-                # Nothing of it is at Tidepool any more; the reason why it could not go on is noted already.
+                # Nothing of it is at Tidepool any more; the reason why it stopped is recorded already.
                 reason = self._ledger.batches.get(self._batch.id).reason
                 self._ledger.batches.set_state(self._batch.id, BatchState.FAILED, reason=reason, lease=lease)
         return deleted
 
     def _shows_anything(self, data_set: DataSetRow, caution: Caution) -> bool:
-        """Tell whether a set is closed, stands, and shows records."""
+        """Return whether a data set is closed, exists, and shows records."""
         if data_set.state not in (DataSetState.CLOSING, DataSetState.CLOSED):
             return False
         upload_id = str(data_set.upload_id)
@@ -170,32 +184,17 @@ class Leftovers:
         return len(shown.rows) > 0 and not shown.deleted
 
 
-log = logging.getLogger(__name__)
-
-ClientOf = Callable[[str | None], tuple[TidepoolClient, ClientSettings]]
-"""Gives the client behind a connection that a manifest names, or behind the job's own for ``None``.
-
-Raises :class:`BatchError` for a connection that this deployment does not allow.
-"""
-
-NOT_WANTED = (BatchState.REPLACED, BatchState.CORRECTED, BatchState.WITHDRAWN)
-"""States of a batch that nobody wants to see uploaded any more."""
-
-LOOKED_THROUGH = 1_000
-"""Verified batches looked through for some that can be checked."""
-
-
 class Reconciliation:
     """One run of the maintenance job.
 
     :param root: the staging root.
-    :param ledger: knows what was left unfinished.
+    :param ledger: knows what is unfinished.
     :param options: the run's parameters.
     :param client_of: see :data:`ClientOf`.
     :param api_host_of: checks the connection that a manifest names.
-    :param origin: the task at work, for the ledger.
+    :param origin: this task, for the ledger.
     :param timing: how long steps may take; ``timing.USUAL`` when left out.
-    :param keeping: how long what is over is kept; nothing is tidied away when left out.
+    :param keeping: how long records of finished batches are kept; without it, nothing is cleaned up.
     """
 
     def __init__(
@@ -223,16 +222,16 @@ class Reconciliation:
         self._counts = Reconciled()
 
     def run(self) -> Reconciled:
-        """Bring to an end what can be, one batch after the other; none keeps the others from their turn.
+        """Complete what can be completed, one batch after the other; none blocks the others.
 
-        :raises UploadStoppedError: it was told to stop.
+        :raises UploadStoppedError: if it was told to stop.
         :raises LedgerUnavailableError: if the ledger does not answer.
         """
         now = datetime.now(UTC)
         before = now - timedelta(minutes=self._options.older_than_minutes)
         for number in self._ledger.unfinished.batches(before):
             self._counts.unfinished += 1
-            self._one(number, self._bring_to_an_end)
+            self._process(number, self._complete)
         self._counts.leases = self._ledger.leases.sweep(before)
         self._check(now - timedelta(days=self._options.check_after_days))
         if self._keeping is not None:
@@ -246,7 +245,7 @@ class Reconciliation:
         if self._at_work is not None:
             self._at_work.stop()
 
-    def _one(self, number: int, step: Callable[[BatchRow], None]) -> None:
+    def _process(self, number: int, step: Callable[[BatchRow], None]) -> None:
         if self._stopping.is_set():
             raise UploadStoppedError
         row = self._ledger.batches.get(number)
@@ -261,15 +260,15 @@ class Reconciliation:
                 self._counts.later += 1
             else:
                 self._counts.failed[error.code] += 1
-            log.warning("%s is not in order: %s", row.label, error)
+            log.warning("%s needs attention: %s", row.label, error)
         finally:
             self._at_work = None
 
-    # ---------------------------------------------------------------- left unfinished
+    # ---------------------------------------------------------------- unfinished batches
 
-    def _bring_to_an_end(self, row: BatchRow) -> None:
+    def _complete(self, row: BatchRow) -> None:
         if row.data_set_type == CONTINUOUS:
-            self._go_on_with_feed(row)
+            self._complete_feed(row)
         elif row.state in NOT_WANTED or (row.state is BatchState.HELD and not self._is_closing(row)):
             self._delete(row)
         elif self._is_prepared(row):
@@ -278,8 +277,8 @@ class Reconciliation:
         else:
             self._delete(self._ledger.batches.get(row.id))
 
-    def _go_on_with_feed(self, row: BatchRow) -> None:
-        """Bring a batch of a feed to its end, if it may; its data set holds others too and stays."""
+    def _complete_feed(self, row: BatchRow) -> None:
+        """Complete a batch of a feed, if it may be; its data set holds other batches too and stays."""
         if row.state in (*NOT_WANTED, BatchState.HELD):
             return
         if self._is_prepared(row):
@@ -287,9 +286,9 @@ class Reconciliation:
             self._counts.finished += 1
 
     def _is_closing(self, row: BatchRow) -> bool:
-        """Tell whether a batch or a part of it may be visible already: it had passed every guard by then."""
-        newest = {one.batch: one for one in self._ledger.data_sets.of_batches(self._numbers(row))}
-        return any(one.state in (DataSetState.CLOSING, DataSetState.CLOSED) for one in newest.values())
+        """Return whether a batch or a part of it may be visible already: then it had passed every guard."""
+        newest = {found.batch: found for found in self._ledger.data_sets.of_batches(self._numbers(row))}
+        return any(found.state in (DataSetState.CLOSING, DataSetState.CLOSED) for found in newest.values())
 
     def _numbers(self, row: BatchRow) -> list[int]:
         return [row.id, *(part.id for part in self._ledger.parts.of_batch(row.id))]
@@ -298,7 +297,7 @@ class Reconciliation:
         return WorkArea(self._root, row.content_key).whole_plan() is not None
 
     def _is_prepared(self, row: BatchRow) -> bool:
-        """Tell whether there is a work area, made anew if the batch still lies in staging as it was."""
+        """Return whether there is a work area, prepared again if the staged batch is unchanged."""
         try:
             ensure_prepared(self._root, row, ledger=self._ledger, api_host_of=self._api_host_of)
         except IngestError as error:
@@ -318,25 +317,25 @@ class Reconciliation:
 
     def _delete(self, row: BatchRow) -> None:
         client, _settings = self._client_of(row.connection)
-        # The whole batch comes last: it is left unfinished until nothing of its parts is.
+        # The whole batch comes last: it stays unfinished until none of its parts is.
         for one in (*self._ledger.parts.of_batch(row.id), row):
             leftovers = Leftovers(client, self._ledger, one, self._timing, self._stopping)
             self._counts.deleted += leftovers.delete()
 
-    # ---------------------------------------------------------------- verified
+    # ---------------------------------------------------------------- verified batches
 
     def _check(self, before: datetime) -> None:
-        left = self._options.check_batches
-        for number in self._ledger.data_sets.due_for_check(before, LOOKED_THROUGH) if left else ():
-            if not left:
+        remaining = self._options.check_batches
+        for number in self._ledger.data_sets.due_for_check(before, LOOKED_THROUGH) if remaining else ():
+            if not remaining:
                 break
             if self._has_work_area(self._ledger.batches.get(number)):
-                left -= 1
-                self._one(number, self._look_again)
+                remaining -= 1
+                self._process(number, self._verify_again)
             else:
                 self._counts.uncheckable += 1
 
-    def _look_again(self, row: BatchRow) -> None:
+    def _verify_again(self, row: BatchRow) -> None:
         client, settings = self._client_of(row.connection)
         looking = BatchRecheck(client, self._ledger, row, self._root, settings, timing=self._timing)
         self._at_work = looking
