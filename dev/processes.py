@@ -57,7 +57,7 @@ class LocalProcess:
         self._leader.poll()
         found = []
         for pid in psutil.pids():
-            # A process may end while we look at it.
+            # A process may end while it is looked at.
             with suppress(ProcessLookupError, PermissionError, psutil.Error):
                 if (
                     os.getsid(pid) == self._leader.pid

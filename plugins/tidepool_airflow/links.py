@@ -70,7 +70,7 @@ class TidepoolUploadLink(BaseOperatorLink):
 
 
 class TidepoolQuarantineLink(BaseOperatorLink):
-    """The rejected records of the task's batch by reason; whoever may open the file finds it there."""
+    """The rejected records of the task's batch by reason, and their file for those who may open it."""
 
     name = "Quarantine"
 

@@ -113,8 +113,8 @@ class UnverifiableError(IngestError):
 class Leftovers:
     """Deletes the unfinished data sets of one batch.
 
-    :param client: speaks to Tidepool.
-    :param ledger: remembers each step.
+    :param client: the client.
+    :param ledger: records each step.
     :param batch: the batch.
     :param timing: how long steps may take.
     :param stopping: set when the job has to stop.
@@ -193,7 +193,7 @@ class Reconciliation:
     :param client_of: see :data:`ClientOf`.
     :param api_host_of: checks the connection that a manifest names.
     :param origin: this task, for the ledger.
-    :param timing: how long steps may take; ``timing.USUAL`` when left out.
+    :param timing: how long steps may take; ``timing.USUAL`` if not given.
     :param keeping: how long records of finished batches are kept; without it, nothing is cleaned up.
     """
 

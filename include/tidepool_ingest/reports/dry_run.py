@@ -232,7 +232,7 @@ class Rows:
         self._database.execute("INSERT INTO shown VALUES (?, ?, ?, ?)", (kind, identity, content, hidden))
 
     def becomes(self) -> dict[str, dict[str, int]]:
-        """Return by type how many of the batch's rows are ``new``, or there with ``same`` or ``other`` content."""
+        """Return how many of the batch's rows are ``new``, or there with ``same`` or ``other`` content."""
         found: dict[str, dict[str, int]] = {}
         for kind, becomes, count in self._database.execute(_BECOMES):
             found.setdefault(becomes, {})[kind] = count

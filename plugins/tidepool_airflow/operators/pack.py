@@ -68,13 +68,13 @@ class TidepoolPackOperator(TidepoolOperator):
             rows = sorted(ledger.batches.get_all(numbers), key=lambda row: numbers.index(row.id))
             rows = rows or [ledger.batches.get(numbers[0])]  # raises the error for an unknown batch
             context["label"] = label_of_pack(rows)  # type: ignore[typeddict-unknown-key]
-            return self.process(context, ledger, rows)
+            return self.execute_batches(context, ledger, rows)
 
     @abstractmethod
-    def process(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
-        """Process some batches, by :meth:`work_off`, and return what they came to."""
+    def execute_batches(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
+        """Process some batches, by :meth:`for_each_batch`, and return what they came to."""
 
-    def work_off(
+    def for_each_batch(
         self,
         context: Context,
         ledger: Ledger,

@@ -52,7 +52,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
         super().__init__(batches=batches, map_index_template=map_index_template, **kwargs)
         self.answer_within = answer_within
 
-    def process(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
+    def execute_batches(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
         """Prepare the batches, one after the other."""
         from tidepool_ingest.guards import AskingError
 
@@ -68,7 +68,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
             observability.prepared(context, summary)
             summaries.append(summary)
 
-        self.work_off(context, ledger, rows, prepare, key=READY_KEY)
+        self.for_each_batch(context, ledger, rows, prepare, key=READY_KEY)
         if self.batch is not None:
             return summaries[0].model_dump(mode="json")
         counts: Counter[str] = Counter()

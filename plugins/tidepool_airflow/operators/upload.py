@@ -70,7 +70,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         """The API's URL of the only batch's data set, once it is open."""
         return self._opened.get(self.batch) if self.batch is not None else None
 
-    def process(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
+    def execute_batches(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
         """Upload the batches, several data sets at the same time."""
         options = self.options(context)
         if self.batch is None:
@@ -88,11 +88,11 @@ class TidepoolUploadOperator(TidepoolPackOperator):
 
         at_once = options.chunks_at_once(self.parallel_chunks)
         if self.batch is not None:
-            self.work_off(context, ledger, rows, upload, key=DONE_KEY, at_once=at_once)
+            self.for_each_batch(context, ledger, rows, upload, key=DONE_KEY, at_once=at_once)
             return {**vars(summaries[0]), "state": str(summaries[0].state)}
         self._sign_in(rows)
         try:
-            self.work_off(context, ledger, rows, upload, key=DONE_KEY, at_once=at_once)
+            self.for_each_batch(context, ledger, rows, upload, key=DONE_KEY, at_once=at_once)
         finally:
             ids = {str(batch): url.rpartition("/")[2] for batch, url in self._opened.items()}
             context["ti"].xcom_push(key=DATA_SET_IDS_KEY, value=ids)
@@ -167,7 +167,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         def compare(row: BatchRow, _share: int) -> None:
             compare_into(found, self.connections, root, row, ledger=ledger, log=self.log)
 
-        self.work_off(context, ledger, rows, compare, key=DONE_KEY)
+        self.for_each_batch(context, ledger, rows, compare, key=DONE_KEY)
         context["ti"].xcom_push(key=COMPARED_KEY, value=found.summary())
         raise AirflowSkipException("Dry run: the batches are prepared and validated, and nothing was opened.")
 
