@@ -87,15 +87,16 @@ class TidepoolUploadOperator(TidepoolPackOperator):
             summaries.append(self._upload(context, ledger, row, allowed, share))
 
         at_once = options.chunks_at_once(self.parallel_chunks)
-        if self.batch is not None:
-            self.for_each_batch(context, ledger, rows, upload, key=DONE_KEY, at_once=at_once)
-            return {**vars(summaries[0]), "state": str(summaries[0].state)}
-        self._sign_in(rows)
+        if self.batch is None:
+            self._sign_in(rows)
         try:
             self.for_each_batch(context, ledger, rows, upload, key=DONE_KEY, at_once=at_once)
         finally:
-            ids = {str(batch): url.rpartition("/")[2] for batch, url in self._opened.items()}
-            context["ti"].xcom_push(key=DATA_SET_IDS_KEY, value=ids)
+            if self.batch is None:
+                ids = {str(batch): url.rpartition("/")[2] for batch, url in self._opened.items()}
+                context["ti"].xcom_push(key=DATA_SET_IDS_KEY, value=ids)
+        if self.batch is not None:
+            return {**vars(summaries[0]), "state": str(summaries[0].state)}
         counts: Counter[str] = Counter()
         for summary in summaries:
             counts.update(batches=1, **summary.counts())
