@@ -20,9 +20,8 @@ def reconciled(world: FeedWorld) -> Reconciled:
         world.root,
         world.ledger,
         options=ReconcileOptions(older_than_minutes=0, check_after_days=0),
-        client_of=lambda connection: (world.client, world.settings),
+        context_of=lambda connection: world.context(),
         api_host_of=world.host_of,
-        timing=world.timing,
     ).run()
 
 

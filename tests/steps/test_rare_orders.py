@@ -29,7 +29,7 @@ from tidepool_ingest.model import Problem
 from tidepool_ingest.prepare.record_checks import DEVICE_ID_MISSING, Findings, RecordChecker
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.upload import guarded_requests as timing
+from tidepool_ingest.upload import UploadJob
 from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
 from tidepool_ingest.window import Window
 from tidepool_simulator.faults import Fault
@@ -187,7 +187,7 @@ def test_an_older_batch_waits_for_a_newer_one_that_was_left_at_its_close(
 
 
 def test_a_claim_outlasts_the_last_request_of_a_dead_holder() -> None:
-    usual = timing.USUAL
+    usual = UploadJob.default_timeouts
     gateway = 60.0
 
     assert usual.lease >= usual.request + usual.doubt

@@ -16,7 +16,6 @@ from tests.steps.conftest import a_world
 from tests.steps.test_recheck import double, in_the_store, lose, verified
 from tests.steps.test_resume import CALLS, Killed, Killer
 from tests.steps.world import DAY, DEVICE, World, cbg, readings, wizard
-from tidepool_ingest.client import ClientSettings, TidepoolClient
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.ledger.schema import leases
 from tidepool_ingest.maintenance.cleanup import Keeping
@@ -24,6 +23,7 @@ from tidepool_ingest.maintenance.reconcile import Reconciled, Reconciliation
 from tidepool_ingest.options import ReconcileOptions
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.upload import UploadJob
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 from tidepool_simulator.faults import Fault
 
@@ -36,19 +36,19 @@ def staged(world: World, **more: Any) -> int:
 
 
 def reconciliation(world: World, *, keeping: Keeping | None = None, **options: Any) -> Reconciliation:
-    def client_of(named: str | None) -> tuple[TidepoolClient, ClientSettings]:
+    origin = TaskOrigin(dag_id="tidepool_reconcile", run_id="maintenance", map_index=-1, try_number=1)
+
+    def context_of(named: str | None) -> UploadJob:
         if named not in world.allowed:
             raise BatchError("connection-not-allowed")
-        return world.client, world.settings
+        return world.context(origin=origin)
 
     return Reconciliation(
         world.root,
         world.ledger,
         options=ReconcileOptions.of_params({"older_than_minutes": 0, "check_batches": 0} | options),
-        client_of=client_of,
+        context_of=context_of,
         api_host_of=world.host_of,
-        origin=TaskOrigin(dag_id="tidepool_reconcile", run_id="maintenance", map_index=-1, try_number=1),
-        timing=world.timing,
         keeping=keeping,
     )
 
