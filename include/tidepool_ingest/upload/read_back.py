@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import DataSetRow, DataSetState
 from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
@@ -219,9 +220,9 @@ class Shown:
 class ShownRows:
     """How often each identifier is shown.
 
-    An identifier is kept as Python's own hash of it, 64 bits of SipHash under a key of this process. Among
-    five million, two that differ have the same by a chance of one in a million. Both would look doubled then,
-    and the data set be uploaded anew; a missing one is never taken for the other, for the sum would not fit.
+    An identifier is kept as its :data:`~tidepool_ingest.digests.digest_of`. Two that have the same would both
+    look doubled, and the data set be uploaded anew; a missing one is never taken for the other, for the sum
+    would not fit.
 
     :param identifiers: those that are shown, each as often as it is.
     """
@@ -230,7 +231,7 @@ class ShownRows:
         self._partitions = [array("q") for _ in range(PARTITIONS)]
         self._total = 0
         for identifier in identifiers:
-            digest = hash(identifier)
+            digest = digest_of(identifier)
             self._partitions[digest % PARTITIONS].append(digest)
             self._total += 1
         for number, partition in enumerate(self._partitions):
@@ -241,7 +242,7 @@ class ShownRows:
 
     def count(self, identifier: str) -> int:
         """Return how often an identifier is shown."""
-        digest = hash(identifier)
+        digest = digest_of(identifier)
         partition = self._partitions[digest % PARTITIONS]
         first = bisect_left(partition, digest)
         if first == len(partition) or partition[first] != digest:
