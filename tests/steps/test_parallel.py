@@ -14,11 +14,7 @@ import pytest
 
 from tests.steps.test_doubts import rows_in_store
 from tests.steps.world import NONE, ORIGIN, World, readings
-from tidepool_ingest.client import (
-    TidepoolBusyError,
-    TidepoolPermissionError,
-    TidepoolUnreachableError,
-)
+from tidepool_ingest.client import TidepoolBusyError, TidepoolPermissionError, TidepoolUnreachableError
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Lease
 from tidepool_ingest.ledger.client_state import SlowDowns
