@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import (
@@ -20,9 +19,7 @@ from tidepool_ingest.ledger import (
     Wanted,
     lease_of_batch,
 )
-from tidepool_ingest.ledger.database import migrate
 from tidepool_ingest.ledger.record_counts import batch_ends
-from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.ledger.views import sessions
 
 FIRST, SECOND, THIRD = date(2026, 1, 2), date(2026, 1, 3), date(2026, 1, 4)
@@ -242,13 +239,3 @@ def test_silence_is_told_from_whole_batches(ledger: Ledger) -> None:
         ledger.batch_days.note(one.id, {SECOND: {"cbg": 1}})
 
     assert [one.label for one in batch_ends(ledger.database, FIRST)] == [row.label]
-
-
-def test_a_ledger_goes_back_and_forth_with_batches_in_it(ledger: Ledger) -> None:
-    row = whole(ledger)
-    migrate(ledger.database.engine, "0009")
-    ledger.migrate()
-
-    assert ledger.batches.get(row.id) == row
-    with ledger.database.reading() as connection:
-        assert connection.execute(select(batches.c.part_of, batches.c.part_records)).one() == (None, None)

@@ -1,6 +1,4 @@
-"""The ledger's database: how it is reached.
-
-How the ledger's schema is brought up to date.
+"""The ledger's database: how it is reached, and how its schema is brought up to date.
 
 Alembic is imported only when there is something to migrate: each task looks whether there is.
 """
@@ -251,23 +249,25 @@ def unavailable_named() -> Iterator[None]:
         raise LedgerUnavailableError(type(error).__name__) from None
 
 
-HEAD_REVISION = "0011"
-"""The newest revision in ``migrations/versions``; a test holds it against Alembic's own finding."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+HEAD_REVISION = max(path.name for path in MIGRATIONS.glob("versions/[0-9]*.py")).partition("_")[0]
+"""The newest revision, as the files' names give it: Alembic is not imported to tell."""
 
 MIGRATION_LOCK = 0x71DE_9001
 """PostgreSQL advisory lock: one process migrates at a time."""
 
 
-def migrate(engine: Engine, revision: str = HEAD_REVISION) -> None:
-    """Bring the schema to a revision; do nothing when it is there already.
+def migrate(engine: Engine) -> None:
+    """Bring the schema to the newest revision; do nothing when it is there already.
 
     Safe when many processes start at once: they take turns.
 
     :param engine: the ledger's engine.
-    :param revision: a revision of ``migrations/versions``, or ``base`` for an empty database; an older one
-        migrates back.
+    :raises LedgerConfigurationError: if the database is at a revision that this version does not know; it is
+        left as it is.
     """
-    if current_revision(engine) == revision:
+    if current_revision(engine) == HEAD_REVISION:
         return
     from alembic import command
     from alembic.runtime.migration import MigrationContext
@@ -278,10 +278,14 @@ def migrate(engine: Engine, revision: str = HEAD_REVISION) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config.attributes["connection"] = connection
         here = MigrationContext.configure(connection).get_current_revision()
-        if here is not None and _is_older(revision, here, config):
-            command.downgrade(config, revision)
-        elif revision != "base":
-            command.upgrade(config, revision)
+        if here is not None and here not in revisions():
+            raise LedgerConfigurationError(
+                "The ledger's tables are those of another version of this project, or of another program "
+                f"(revision {here}).",
+                "Use the version that made them, or name an empty database in the connection "
+                "`tidepool_ledger`. Nothing in this one was changed.",
+            )
+        command.upgrade(config, "head")
 
 
 def current_revision(engine: Engine) -> str | None:
@@ -293,20 +297,21 @@ def current_revision(engine: Engine) -> str | None:
         return revision
 
 
+def revisions() -> list[str]:
+    """Return the revisions that this version can start from, oldest first."""
+    from alembic.script import ScriptDirectory
+
+    newest_first = ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    return [script.revision for script in newest_first][::-1]
+
+
 def alembic_config() -> Config:
     """Return Alembic's configuration for the ledger's own migrations."""
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     return config
-
-
-def _is_older(revision: str, than: str, config: Config) -> bool:
-    from alembic.script import ScriptDirectory
-
-    earlier = {one.revision for one in ScriptDirectory.from_config(config).iterate_revisions(than, "base")}
-    return revision == "base" or revision in earlier - {than}
 
 
 @contextmanager
