@@ -20,7 +20,7 @@ from tidepool_ingest.client import (
     TidepoolDataSetClosedError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, TaskOrigin
+from tidepool_ingest.ledger import BatchRow, DataSetState, Ledger, TaskOrigin
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload import UploadSummary, UploadWishes, data_set_body
 from tidepool_ingest.upload.guarded_requests import Timing
@@ -62,7 +62,7 @@ class PlainUpload:
         # "Closed already" at the second try: closed by the first one, as far as a plain client can tell.
         with contextlib.suppress(TidepoolDataSetClosedError):
             _twice(lambda: self._client.close_data_set(upload_id))
-        self._ledger.batches.set_state(self._batch.id, BatchState.VERIFIED)
+        self._ledger.batches.mark_verified(self._batch.id)
         return UploadSummary(upload_id, DataSetState.CLOSED, prepared.expected_rows, 0, len(prepared.chunks))
 
 

@@ -24,6 +24,7 @@ from tidepool_ingest.ledger.states import (
     BatchState,
     ChunkState,
     DataSetState,
+    IllegalTransitionError,
     Tidied,
 )
 from tidepool_ingest.ledger.views import Unfinished, Upload, Uploads, Wanted
@@ -52,6 +53,7 @@ __all__ = [
     "FileDigests",
     "FoundBatch",
     "FoundPart",
+    "IllegalTransitionError",
     "KnownBatch",
     "Lease",
     "Leases",

@@ -12,7 +12,15 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert,
 from tidepool_ingest.ledger.database import Database, UnknownBatchError, distinct, once_more_if_met, portions
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, data_sets
-from tidepool_ingest.ledger.states import GIVEN_UP, IN_ITS_PLACE, BatchState, DataSetState, Tidied
+from tidepool_ingest.ledger.states import (
+    GIVEN_UP,
+    IN_ITS_PLACE,
+    REJECTED,
+    BatchState,
+    DataSetState,
+    Tidied,
+    check_batch_state,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +98,35 @@ def part_label(whole: str, part: int, parts: int) -> str:
     return f"{whole} part {part} of {parts}"
 
 
+def write_state(
+    connection: Connection,
+    which: ColumnElement[bool],
+    state: BatchState,
+    *,
+    now: datetime | None = None,
+    **values: Any,
+) -> int:
+    """Write the state of some batches or parts, if it may follow the present one of each.
+
+    :param connection: a transaction that writes.
+    :param which: the condition on them.
+    :param state: the new state.
+    :param now: when; the present moment when left out.
+    :param values: other columns to be written with it.
+    :return: how many there are.
+    :raises IllegalTransitionError: it may not, of one of them.
+    """
+    present = select(batches.c.id, batches.c.state, batches.c.part_of).where(which)
+    rows = connection.execute(present.order_by(batches.c.id).with_for_update()).all()
+    for row in rows:
+        check_batch_state(BatchState(row.state), state, is_part=row.part_of is not None)
+    moment = now or datetime.now(UTC)
+    for some in portions([row.id for row in rows]):
+        written = update(batches).where(batches.c.id.in_(some))
+        connection.execute(written.values(**values, state=state, updated_at=moment))
+    return len(rows)
+
+
 def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now: datetime) -> None:
     """Let the parts of a batch lie where it lies now.
 
@@ -117,11 +154,8 @@ def replace_parts(connection: Connection, wholes: Sequence[int], now: datetime) 
     :param wholes: their numbers.
     :param now: when.
     """
-    connection.execute(
-        update(batches)
-        .where(batches.c.part_of.in_(wholes), batches.c.state != BatchState.REPLACED)
-        .values(state=BatchState.REPLACED, updated_at=now)
-    )
+    others = and_(batches.c.part_of.in_(wholes), batches.c.state != BatchState.REPLACED)
+    write_state(connection, others, BatchState.REPLACED, now=now)
 
 
 NEVER_OPENED = (BatchState.PLANNED, BatchState.PREPARED, BatchState.HELD, BatchState.FAILED)
@@ -263,6 +297,8 @@ class Noting:
             self._moved.add(row["id"])
 
     def _change(self, row: dict[str, Any], **values: Any) -> None:
+        if "state" in values:
+            check_batch_state(row["state"], values["state"], is_part=row.get("part_of") is not None)
         row.update(values)
         self._changed[row["api_host"], row["content_key"]] = None
 
@@ -383,32 +419,72 @@ class Batches:
         with self._database.reading() as connection:
             return [batch_row(row) for row in connection.execute(asked)]
 
-    def set_state(
-        self, batch: int, state: BatchState, *, reason: str | None = None, lease: Lease | None = None
-    ) -> None:
-        """Note where a batch stands now.
+    def mark_prepared(self, batch: int) -> None:
+        """Record that the work area of a batch of which Tidepool holds nothing is complete.
 
-        :param batch: its number.
-        :param state: the new state.
-        :param reason: code of the error or guard, for a batch that stopped.
-        :param lease: the claim under which this is written.
+        :param batch: its number, here and below.
+        :raises IllegalTransitionError: another batch stands in its place; so below, where it cannot go there.
         """
-        self._set(batch, lease, state=state, reason=reason)
+        self._move(batch, BatchState.PREPARED)
+
+    def mark_nothing_accepted(self, batch: int, *, lease: Lease | None = None) -> None:
+        """Record that no record of a batch is left to upload.
+
+        :param lease: the lease under which this is written, here and below.
+        """
+        self._move(batch, BatchState.NOTHING_ACCEPTED, lease=lease)
+
+    def hold(self, batch: int, reason: str, *, lease: Lease | None = None) -> None:
+        """Record that a guard has stopped a batch.
+
+        :param reason: the guard's code.
+        """
+        self._move(batch, BatchState.HELD, reason, lease)
+
+    def decline(self, batch: int) -> None:
+        """Record that a person does not want a batch to be uploaded as it is."""
+        self._move(batch, BatchState.HELD, REJECTED)
+
+    def mark_failed(self, batch: int, reason: str | None, *, lease: Lease | None = None) -> None:
+        """Record that the last attempt has ended with an error, and that Tidepool holds nothing of it.
+
+        :param reason: the error's code.
+        """
+        self._move(batch, BatchState.FAILED, reason, lease)
+
+    def mark_unfinished(self, batch: int, reason: str, *, lease: Lease | None = None) -> None:
+        """Record that a batch of which Tidepool holds data that is not verified could not go on.
+
+        :param reason: why, as a code.
+        """
+        self._move(batch, BatchState.UPLOADING, reason, lease)
+
+    def mark_verified(self, batch: int, *, lease: Lease | None = None) -> None:
+        """Record that what is visible of a batch is exactly its accepted records, each once."""
+        self._move(batch, BatchState.VERIFIED, lease=lease)
+
+    def set_reason(self, batch: int, reason: str | None, *, lease: Lease | None = None) -> None:
+        """Record why a batch needs a person, or that it does not any more; its state stays.
+
+        :param reason: the code of the cause.
+        """
+        self._set(batch, lease, reason=reason)
 
     def begin_upload(self, batch: int, *, lease: Lease | None = None) -> bool:
-        """Note that a batch is being uploaded, unless another one shows in its place.
+        """Record that a batch is being uploaded, unless another one stands in its place.
 
-        :param batch: its number.
-        :param lease: the claim under which this is written.
         :return: whether it may be uploaded.
         """
+        wanted = and_(batches.c.id == batch, batches.c.state.not_in(IN_ITS_PLACE))
         with writing_under(self._database, lease) as connection:
-            begun = connection.execute(
-                update(batches)
-                .where(batches.c.id == batch, batches.c.state.not_in(IN_ITS_PLACE))
-                .values(state=BatchState.UPLOADING, reason=None, updated_at=datetime.now(UTC))
-            )
-        return bool(begun.rowcount)
+            return bool(write_state(connection, wanted, BatchState.UPLOADING, reason=None))
+
+    def _move(
+        self, batch: int, state: BatchState, reason: str | None = None, lease: Lease | None = None
+    ) -> None:
+        with writing_under(self._database, lease) as connection:
+            if not write_state(connection, batches.c.id == batch, state, reason=reason):
+                raise UnknownBatchError(batch)
 
     def set_counts(self, batch: int, **counts: int) -> None:
         """Note what became of a batch's records, whose work area is whole from now on.

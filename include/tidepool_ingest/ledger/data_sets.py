@@ -6,17 +6,17 @@ knows which step is in doubt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
-from tidepool_ingest.ledger.states import BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger.states import BatchState, ChunkState, DataSetState, check_data_set_state
 
 TIME_NOTED = {
     DataSetState.OPEN: "opened_at",
@@ -118,8 +118,7 @@ class DataSets:
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
             if instead_of is not None:
-                left = {"state": DataSetState.LEFT, "updated_at": now}
-                connection.execute(update(data_sets).where(data_sets.c.id == instead_of).values(left))
+                _move(connection, instead_of, DataSetState.LEFT, {})
             last = connection.scalar(select(func.max(data_sets.c.ordinal)).where(data_sets.c.batch == batch))
             values = {
                 **vars(origin),
@@ -137,22 +136,66 @@ class DataSets:
             inserted = connection.execute(insert(data_sets).values(values).returning(*data_sets.c)).one()
         return _data_set(inserted)
 
-    def set_state(
-        self, data_set: int, state: DataSetState, *, lease: Lease | None = None, **values: Any
-    ) -> None:
-        """Note where a data set stands now, and when it got there.
+    def mark_open(self, data_set: int, upload_id: str | None = None, *, lease: Lease | None = None) -> None:
+        """Record that Tidepool has created a data set, which takes data now.
 
-        :param data_set: its number in the ledger.
-        :param state: the new state.
-        :param values: ``upload_id`` when it has just been opened, ``expected_rows``, ``visible_rows``
-            and ``superseded_rows`` when it was read back.
+        :param data_set: its number in the ledger, here and below.
+        :param upload_id: its id; ``None`` if the ledger has it already.
         """
-        now = datetime.now(UTC)
-        noted = {**values, "state": state, "updated_at": now}
-        if reached := TIME_NOTED.get(state):
-            noted[reached] = now
+        values = {} if upload_id is None else {"upload_id": upload_id}
+        self._move(data_set, DataSetState.OPEN, lease, **values)
+
+    def mark_not_created(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that Tidepool has not created a data set, and never will."""
+        self._move(data_set, DataSetState.REFUSED, lease)
+
+    def mark_unreachable(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that nobody will ever learn the id of a data set whose creation is in doubt."""
+        self._move(data_set, DataSetState.UNREACHABLE, lease)
+
+    def begin_close(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that a data set is about to be closed, perhaps once more."""
+        self._move(data_set, DataSetState.CLOSING, lease)
+
+    def mark_closed(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that a data set is closed."""
+        self._move(data_set, DataSetState.CLOSED, lease)
+
+    def mark_verified(
+        self,
+        data_set: int,
+        *,
+        expected_rows: int,
+        visible_rows: int,
+        superseded_rows: int | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        """Record that what is visible of a data set is exactly what was sent, each row once.
+
+        :param expected_rows: rows that Tidepool makes of the accepted records.
+        :param visible_rows: rows that it shows.
+        :param superseded_rows: rows that a later upload of the device hides.
+        """
+        self._move(
+            data_set,
+            DataSetState.VERIFIED,
+            lease,
+            expected_rows=expected_rows,
+            visible_rows=visible_rows,
+            superseded_rows=superseded_rows,
+        )
+
+    def begin_delete(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that a data set is about to be deleted, perhaps once more."""
+        self._move(data_set, DataSetState.DELETING, lease)
+
+    def mark_deleted(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that Tidepool has deleted a data set, or does not know it any more."""
+        self._move(data_set, DataSetState.DELETED, lease)
+
+    def _move(self, data_set: int, state: DataSetState, lease: Lease | None, **values: Any) -> None:
         with writing_under(self._database, lease) as connection:
-            connection.execute(update(data_sets).where(data_sets.c.id == data_set).values(noted))
+            _move(connection, data_set, state, values)
 
     def note_check(self, data_set: int, superseded_rows: int, *, lease: Lease | None = None) -> None:
         """Note that a verified data set was read back again and was found right.
@@ -271,6 +314,20 @@ class DataSets:
             rows = connection.execute(select(chunks).where(chunks.c.data_set == data_set)).all()
         found = (dict(row._mapping) for row in rows)
         return {row["chunk_index"]: ChunkRow(**{**row, "state": ChunkState(row["state"])}) for row in found}
+
+
+def _move(connection: Connection, data_set: int, state: DataSetState, values: Mapping[str, Any]) -> None:
+    """Write the state of a data set, and when it got there, if the state may follow the present one."""
+    present = select(data_sets.c.state, data_sets.c.data_set_type).where(data_sets.c.id == data_set)
+    before, data_set_type = connection.execute(present.with_for_update()).one()
+    check_data_set_state(DataSetState(before), state, data_set_type)
+    now = datetime.now(UTC)
+    reached = {TIME_NOTED[state]: now} if state in TIME_NOTED else {}
+    connection.execute(
+        update(data_sets)
+        .where(data_sets.c.id == data_set)
+        .values(**values, **reached, state=state, updated_at=now)
+    )
 
 
 def _data_set(row: Any) -> DataSetRow:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
-from tidepool_ingest.ledger.batches import BatchRow, batch_row, part_label
+from tidepool_ingest.ledger.batches import BatchRow, batch_row, part_label, write_state
 from tidepool_ingest.ledger.database import Database, once_more_if_met, portions
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, refusals
-from tidepool_ingest.ledger.states import ENDED, BatchState
+from tidepool_ingest.ledger.states import ENDED, BatchState, check_batch_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +78,8 @@ class Parts:
             asked = select(batches).where(batches.c.part_of == whole.id)
             known = {row.content_key: batch_row(row) for row in connection.execute(asked)}
             gone = [row.id for key, row in known.items() if key not in {one.content_key for one in found}]
-            connection.execute(
-                update(batches)
-                .where(batches.c.id.in_(gone), batches.c.state != BatchState.REPLACED)
-                .values(state=BatchState.REPLACED, reason=None, updated_at=now)
-            )
+            former = and_(batches.c.id.in_(gone), batches.c.state != BatchState.REPLACED)
+            write_state(connection, former, BatchState.REPLACED, reason=None, now=now)
             for number, one in enumerate(found, 1):
                 values = {
                     **{name: getattr(whole, name) for name in _AS_THE_WHOLE},
@@ -104,6 +101,7 @@ class Parts:
                     connection.execute(insert(batches).values(values))
                     continue
                 if before.state is BatchState.REPLACED:
+                    check_batch_state(before.state, BatchState.PREPARED, is_part=True)
                     values |= {**counted, "state": BatchState.PREPARED, "reason": None}
                 if any(getattr(before, name) != value for name, value in values.items()):
                     changed = update(batches).where(batches.c.id == before.id)
@@ -131,15 +129,10 @@ class Parts:
         :param state: the state.
         :param lease: the claim on the whole batch.
         """
+        of_it = or_(batches.c.id == whole, batches.c.part_of == whole)
         with writing_under(self._database, lease) as connection:
-            connection.execute(
-                update(batches)
-                .where(
-                    (batches.c.id == whole) | (batches.c.part_of == whole),
-                    batches.c.state != BatchState.REPLACED,
-                )
-                .values(state=state, reason=None, updated_at=datetime.now(UTC))
-            )
+            standing = and_(of_it, batches.c.state != BatchState.REPLACED)
+            write_state(connection, standing, state, reason=None)
 
     def sum_up(self, whole: int, *, lease: Lease | None = None) -> BatchState:
         """Let a batch be what its parts are, and return its state.
@@ -161,11 +154,7 @@ class Parts:
                 state = BatchState.VERIFIED
             elif state is BatchState.VERIFIED:
                 state = BatchState.UPLOADING
-            connection.execute(
-                update(batches)
-                .where(batches.c.id == whole)
-                .values(state=state, reason=reason, updated_at=datetime.now(UTC))
-            )
+            write_state(connection, batches.c.id == whole, state, reason=reason)
         return state
 
 

@@ -140,7 +140,7 @@ class Leftovers:
                 if data_set.state not in (DataSetState.OPENING, *DataSetState.unfinished()):
                     continue
                 if data_set.upload_id is None:
-                    self._ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
+                    self._ledger.data_sets.mark_unreachable(data_set.id, lease=lease)
                 else:
                     if self._shows_anything(data_set, caution):
                         raise UnverifiableError(self._batch.label)
@@ -149,7 +149,7 @@ class Leftovers:
             if self._batch.state is BatchState.UPLOADING:
                 # Nothing of it is at Tidepool any more; the reason why it could not go on is noted already.
                 reason = self._ledger.batches.get(self._batch.id).reason
-                self._ledger.batches.set_state(self._batch.id, BatchState.FAILED, reason=reason, lease=lease)
+                self._ledger.batches.mark_failed(self._batch.id, reason, lease=lease)
         return deleted
 
     def _shows_anything(self, data_set: DataSetRow, caution: Caution) -> bool:

@@ -121,7 +121,7 @@ class Closing:
             in_doubt = False
             if data_set.state is not DataSetState.CLOSED:
                 in_doubt = self._close_in_order(data_set, caution)
-                self._job.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED, lease=self._lease)
+                self._job.ledger.data_sets.mark_closed(data_set.id, lease=self._lease)
             return self._look(data_set, refused, caution, patiently=in_doubt)
 
     def look_again(self, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
@@ -155,7 +155,7 @@ class Closing:
     def _close(self, data_set: DataSetRow, caution: Caution) -> bool:
         """Close the set; tell whether the answer leaves a doubt about what is visible."""
         in_doubt = data_set.state is DataSetState.CLOSING
-        self._job.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSING, lease=self._lease)
+        self._job.ledger.data_sets.begin_close(data_set.id, lease=self._lease)
         for attempt in range(self._job.timing.attempts):
             self._job.counts.repairs += bool(attempt)
             try:

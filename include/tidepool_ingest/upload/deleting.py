@@ -52,12 +52,12 @@ def delete_data_set(
     if data_set.data_set_type != NORMAL:
         raise ValueError("a continuous data set is never deleted")
     caution.settle()
-    ledger.data_sets.set_state(data_set.id, DataSetState.DELETING, lease=lease)
+    ledger.data_sets.begin_delete(data_set.id, lease=lease)
     try:
         caution.send(lambda: client.delete_data_set(str(data_set.upload_id)))
     except TidepoolNotFoundError:
         log.info("Data set %s is gone already.", data_set.upload_id)
-    ledger.data_sets.set_state(data_set.id, DataSetState.DELETED, lease=lease)
+    ledger.data_sets.mark_deleted(data_set.id, lease=lease)
 
 
 def left_of(ledger: Ledger, batch: int) -> list[DataSetRow]:
@@ -119,7 +119,7 @@ def delete_left(client: TidepoolClient, ledger: Ledger, batch: int, lease: Lease
     deleted = 0
     for data_set in left_of(ledger, batch):
         if data_set.upload_id is None:
-            ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
+            ledger.data_sets.mark_unreachable(data_set.id, lease=lease)
         else:
             delete_data_set(client, ledger, data_set, lease, caution)
             deleted += 1

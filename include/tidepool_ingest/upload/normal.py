@@ -25,7 +25,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 from upath import UPath
 
@@ -125,7 +125,7 @@ class Attempt(ABC):
             return None
         if state is not BatchState.VERIFIED:
             # The attempt that verified the data set ended before it could note so of the batch.
-            self._set_batch(BatchState.VERIFIED)
+            self._job.ledger.batches.mark_verified(self._job.batch.id, lease=self._lease)
         self._on_open(latest.upload_id)
         rows = latest.visible_rows or 0
         return UploadSummary(latest.upload_id, latest.state, latest.expected_rows, rows)
@@ -157,13 +157,11 @@ class Attempt(ABC):
     def _note_failure(self, error: IngestError) -> None:
         latest = self._latest()
         begun = latest is not None and latest.state.may_hold_data
-        ended = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
-        self._set_batch(BatchState.UPLOADING if begun else ended, reason=error.code)
+        batches = self._job.ledger.batches
+        stopped = batches.hold if isinstance(error, HeldError) else batches.mark_failed
+        (batches.mark_unfinished if begun else stopped)(self._job.batch.id, error.code, lease=self._lease)
         # Errors of the client know the data set and the user's short hash, not the batch.
         log.error("%s cannot be uploaded: %s", self._job.batch.label, error)
-
-    def _set_batch(self, state: BatchState, *, reason: str | None = None) -> None:
-        self._job.ledger.batches.set_state(self._job.batch.id, state, reason=reason, lease=self._lease)
 
 
 ID_BYTES: Final = 16
@@ -220,9 +218,9 @@ class Opening:
             opened = send(lambda: job.client.open_data_set(job.batch.user_id, body))
         except TidepoolError as error:
             if not (isinstance(error, TidepoolUnreachableError) and error.ambiguous):
-                self._note(row, DataSetState.REFUSED)
+                job.ledger.data_sets.mark_not_created(row.id, lease=self._lease)
             raise
-        self._note(row, DataSetState.OPEN, opened.upload_id)
+        job.ledger.data_sets.mark_open(row.id, opened.upload_id, lease=self._lease)
         return opened.upload_id
 
     def reconcile(self, data_set: DataSetRow) -> None:
@@ -230,24 +228,21 @@ class Opening:
 
         :param data_set: it was about to be opened.
         """
+        data_sets = self._job.ledger.data_sets
         if data_set.upload_id is None:
-            self._note(data_set, DataSetState.UNREACHABLE)
+            data_sets.mark_unreachable(data_set.id, lease=self._lease)
             return
         self._caution.settle()
         try:
             usable = self._caution.ask(lambda: self._job.client.is_open(str(data_set.upload_id)))
         except TidepoolNotFoundError:
-            self._note(data_set, DataSetState.REFUSED)
+            data_sets.mark_not_created(data_set.id, lease=self._lease)
             return
         except TidepoolUnreachableError as error:
             if error.status != SERVER_FAILURE:
                 raise
             usable = False
-        self._note(data_set, DataSetState.OPEN if usable else DataSetState.DELETING)
-
-    def _note(self, data_set: DataSetRow, state: DataSetState, upload_id: str | None = None) -> None:
-        values = {} if upload_id is None else {"upload_id": upload_id}
-        self._job.ledger.data_sets.set_state(data_set.id, state, lease=self._lease, **values)
+        (data_sets.mark_open if usable else data_sets.begin_delete)(data_set.id, lease=self._lease)
 
 
 DATA_SETS_AN_ATTEMPT = 2
@@ -405,14 +400,14 @@ class _Attempt(Attempt):
         return latest
 
     def _verified(self, data_set: DataSetRow, comparison: Comparison) -> UploadSummary:
-        self._set_data_set(
-            data_set,
-            DataSetState.VERIFIED,
+        self._job.ledger.data_sets.mark_verified(
+            data_set.id,
             expected_rows=comparison.expected,
             visible_rows=comparison.visible,
             superseded_rows=comparison.superseded,
+            lease=self._lease,
         )
-        self._set_batch(BatchState.VERIFIED)
+        self._job.ledger.batches.mark_verified(self._job.batch.id, lease=self._lease)
         log.info(
             "Data set %s is verified: %d rows are visible, each once%s.",
             data_set.upload_id,
@@ -432,13 +427,10 @@ class _Attempt(Attempt):
 
     def _nothing_left(self, upload_id: str) -> UploadSummary:
         """End a part of which Tidepool itself has refused all records, within what the run allows."""
-        self._set_batch(BatchState.NOTHING_ACCEPTED)
+        self._job.ledger.batches.mark_nothing_accepted(self._job.batch.id, lease=self._lease)
         log.warning("%s: Tidepool refused all its records, so that nothing is left.", self._job.batch.label)
         return UploadSummary(upload_id, DataSetState.DELETED, 0, 0, repairs=self._job.counts.repairs)
 
     def _give_up(self, data_set: DataSetRow) -> None:
         self._job.counts.repairs += 1
         delete_data_set(self._job.client, self._job.ledger, data_set, self._lease, self._caution)
-
-    def _set_data_set(self, data_set: DataSetRow, state: DataSetState, **values: Any) -> None:
-        self._job.ledger.data_sets.set_state(data_set.id, state, lease=self._lease, **values)

@@ -43,9 +43,6 @@ from tidepool_ingest.upload.recheck import BatchRecheck
 
 log = logging.getLogger(__name__)
 
-STOPPED_AT = (BatchState.HELD, BatchState.FAILED, BatchState.UPLOADING)
-"""States in which a part can end without being verified; the whole batch is then in the same."""
-
 
 class PartsUpload:
     """One batch that is cut into parts, on its way into a data set for each.
@@ -156,10 +153,16 @@ class PartsUpload:
             raise InItsPlaceError(self._batch.label)
 
     def _note_failure(self, part: BatchRow, error: IngestError, lease: Lease) -> None:
-        state = self._ledger.batches.get(part.id).state
-        if state not in STOPPED_AT:
-            state = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
-        self._ledger.batches.set_state(self._batch.id, state, reason=error.code, lease=lease)
+        batches = self._ledger.batches
+        stops = {
+            BatchState.HELD: batches.hold,
+            BatchState.FAILED: batches.mark_failed,
+            BatchState.UPLOADING: batches.mark_unfinished,
+        }
+        otherwise = batches.hold if isinstance(error, HeldError) else batches.mark_failed
+        # The whole batch stops in the state of the part, if that has been brought to stop.
+        stop = stops.get(batches.get(part.id).state, otherwise)
+        stop(self._batch.id, error.code, lease=lease)
 
     def _delete_replaced(self, parts: Sequence[BatchRow], lease: Lease) -> None:
         """Delete what the batch replaces, now that all of it shows, and look at it once more after that."""

@@ -144,7 +144,7 @@ class BatchRecheck:
                 return Rechecked(str(data_set.upload_id), comparison)
             why = self._against_repair(comparison) if repair else ""
             if why or not repair:
-                job.ledger.batches.set_state(job.batch.id, BatchState.VERIFIED, reason=REASON, lease=lease)
+                job.ledger.batches.set_reason(job.batch.id, REASON, lease=lease)
                 raise ChangedSinceError(job.batch.label, comparison, why)
             self._give_up(data_set, comparison, lease)
             return Rechecked(str(data_set.upload_id), comparison, to_repair=True)
@@ -176,7 +176,7 @@ class BatchRecheck:
         job = self._job
         job.ledger.data_sets.note_check(data_set.id, comparison.superseded, lease=lease)
         if job.batch.reason == REASON:
-            job.ledger.batches.set_state(job.batch.id, BatchState.VERIFIED, lease=lease)
+            job.ledger.batches.set_reason(job.batch.id, None, lease=lease)
         log.info(
             "%s, data set %s: %d rows are visible, %d superseded by a later upload.",
             job.batch.label,
@@ -201,8 +201,8 @@ class BatchRecheck:
     def _give_up(self, data_set: DataSetRow, comparison: Comparison, lease: Lease) -> None:
         """Note that the set is to be deleted: whoever uploads the batch next begins with that."""
         job = self._job
-        job.ledger.batches.set_state(job.batch.id, BatchState.UPLOADING, reason=REASON, lease=lease)
-        job.ledger.data_sets.set_state(data_set.id, DataSetState.DELETING, lease=lease)
+        job.ledger.batches.mark_unfinished(job.batch.id, REASON, lease=lease)
+        job.ledger.data_sets.begin_delete(data_set.id, lease=lease)
         log.warning(
             "%s, data set %s is given up: %s.", job.batch.label, data_set.upload_id, comparison.difference()
         )

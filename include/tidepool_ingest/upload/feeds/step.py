@@ -21,7 +21,7 @@ from tidepool_ingest.client import (
     TidepoolNotFoundError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.ledger import DELETIONS, BatchState, DataSetRow, DataSetState, origin_digest
+from tidepool_ingest.ledger import DELETIONS, DataSetRow, DataSetState, origin_digest
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NONE, Deduplicator
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.context import UploadSummary
@@ -274,14 +274,13 @@ class _Attempt(Attempt):
             raise FeedError("feed-deleted", str(data_set.upload_id))
         if not comparison.is_exact:
             raise FeedVerificationError(comparison)
-        self._job.ledger.data_sets.set_state(
+        self._job.ledger.data_sets.mark_verified(
             data_set.id,
-            DataSetState.VERIFIED,
             expected_rows=comparison.expected,
             visible_rows=comparison.visible,
             lease=self._lease,
         )
-        self._set_batch(BatchState.VERIFIED)
+        self._job.ledger.batches.mark_verified(self._job.batch.id, lease=self._lease)
         log.info(
             "%s is verified in data set %s: %d rows are visible, each once; %d records were deleted.",
             self._job.batch.label,
