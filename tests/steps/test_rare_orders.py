@@ -137,6 +137,26 @@ def test_a_corrected_batch_is_not_uploaded_again(world: World) -> None:
     assert shown(world) == RIGHT
 
 
+@pytest.mark.parametrize("percent", [100, 0], ids=["prepared", "failed"])
+def test_what_is_staged_anew_while_it_is_prepared_is_not_taken_up_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, percent: int
+) -> None:
+    world.stage([*values_of(WRONG), {"type": "cbg"}], "one")
+    (first,) = world.plan().batches
+    set_counts = world.ledger.batches.set_counts
+
+    def overtaken(batch: int, **counts: int) -> None:
+        set_counts(batch, **counts)
+        world.stage(values_of(RIGHT), "one")
+        world.plan()
+
+    monkeypatch.setattr(world.ledger.batches, "set_counts", overtaken)
+
+    with pytest.raises(InItsPlaceError):
+        world.prepare(first, max_quarantined_percent=percent)
+    assert world.row(first).state is BatchState.REPLACED
+
+
 def test_what_was_staged_anew_is_not_uploaded_beside_it(world: World) -> None:
     first = world.ready(values_of(WRONG), batch="one")
     second = world.ready(values_of(RIGHT), batch="one")
