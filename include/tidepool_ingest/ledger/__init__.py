@@ -1,4 +1,4 @@
-"""The ledger: a database of our own that tells what was found, opened, sent and verified.
+"""The ledger: a database of our own that records what was found, opened, sent and verified.
 
 It is the one place that a retry, a cleared task, a backfill or a second run resumes from.
 """

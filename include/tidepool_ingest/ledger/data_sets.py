@@ -23,7 +23,7 @@ TIME_NOTED = {
     DataSetState.CLOSED: "closed_at",
     DataSetState.VERIFIED: "verified_at",
 }
-"""Which time a state notes when it is reached."""
+"""The column of the time at which a state is reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class DataSets:
         lease: Lease | None = None,
         id_of: Callable[[int], str] | None = None,
     ) -> DataSetRow:
-        """Note that a data set is about to be opened for a batch, or that the batch goes to an open one.
+        """Record that a data set is about to be opened for a batch, or that the batch goes to an open one.
 
         :param batch: the batch's number.
         :param data_set_type: ``normal`` or ``continuous``.
@@ -110,8 +110,8 @@ class DataSets:
         :param expected_rows: rows that Tidepool will hold when all is there.
         :param origin: the task that opens it.
         :param upload_id: the continuous data set that the batch goes to.
-        :param instead_of: number of the batch's unfinished row for it, which is left.
-        :param lease: the claim under which this is written, here and below.
+        :param instead_of: number of the batch's unfinished row for it, which is abandoned.
+        :param lease: the lease under which this is written, here and below.
         :param id_of: gives the upload id by the data set's place among the batch's, from 1; ``None`` when
             Tidepool chooses it.
         """
@@ -198,11 +198,11 @@ class DataSets:
             _move(connection, data_set, state, values)
 
     def note_check(self, data_set: int, superseded_rows: int, *, lease: Lease | None = None) -> None:
-        """Note that a verified data set was read back again and was found right.
+        """Record that a verified data set was read back again and is as it was verified.
 
         :param data_set: its number in the ledger.
         :param superseded_rows: rows that a later upload of the device hides.
-        :param lease: the claim under which this is written.
+        :param lease: the lease under which this is written.
         """
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
@@ -213,10 +213,10 @@ class DataSets:
             )
 
     def due_for_check(self, before: datetime, limit: int) -> list[int]:
-        """Return the batches whose verified data set was not read back for long, longest first.
+        """Return the batches whose verified data set has not been read back for long, longest first.
 
         Normal data sets only: what a batch has brought to a continuous one, later ones may have replaced. Not
-        those whose work area was tidied: there is nothing to compare with.
+        those whose work area was purged: there is nothing to compare with.
 
         :param before: those that were verified and checked before this moment.
         :param limit: how many at most.
@@ -237,16 +237,16 @@ class DataSets:
         # Apart, each is read in the order of an index, and no further than wanted.
         never = verified.where(data_sets.c.checked_at.is_(None), data_sets.c.verified_at < before)
         long_ago = verified.where(data_sets.c.checked_at < before)
-        asked = (
+        queries = (
             never.order_by(data_sets.c.verified_at).limit(limit),
             long_ago.order_by(data_sets.c.checked_at).limit(limit),
         )
         with self._database.reading() as connection:
-            due = [(last, batch) for one in asked for batch, last in connection.execute(one)]
+            due = [(last, batch) for query in queries for batch, last in connection.execute(query)]
         return [batch for _last, batch in sorted(due)[:limit]]
 
     def taken_up_by(self, data_set: int, origin: TaskOrigin, *, lease: Lease | None = None) -> None:
-        """Note which task works on a data set now, after another one has left it."""
+        """Record which task works on a data set now, after another one has stopped."""
         with writing_under(self._database, lease) as connection:
             connection.execute(
                 update(data_sets)
@@ -255,29 +255,29 @@ class DataSets:
             )
 
     def get(self, data_set: int) -> DataSetRow:
-        """Return one data set as it is noted now."""
-        asked = select(data_sets).where(data_sets.c.id == data_set)
+        """Return one data set as it stands now."""
+        query = select(data_sets).where(data_sets.c.id == data_set)
         with self._database.reading() as connection:
-            return _data_set(connection.execute(asked).one())
+            return _data_set(connection.execute(query).one())
 
     def of_batch(self, batch: int) -> list[DataSetRow]:
-        """Return every data set that was begun for a batch, oldest first."""
+        """Return every data set that was started for a batch, oldest first."""
         return self.of_batches([batch])
 
     def of_batches(self, numbers: Sequence[int]) -> list[DataSetRow]:
-        """Return every data set that was begun for these batches, by batch and age."""
-        asked = (
+        """Return every data set that was started for these batches, by batch and age."""
+        query = (
             select(data_sets)
             .where(data_sets.c.batch.in_(numbers))
             .order_by(data_sets.c.batch, data_sets.c.ordinal)
         )
         with self._database.reading() as connection:
-            return [_data_set(row) for row in connection.execute(asked)]
+            return [_data_set(row) for row in connection.execute(query)]
 
     def begin_chunk(
         self, data_set: int, chunk_index: int, *, digest: str, records: int, lease: Lease | None = None
     ) -> None:
-        """Note that a chunk is about to be sent; each call counts as an attempt."""
+        """Record that a chunk is about to be sent; each call counts as an attempt."""
         now = datetime.now(UTC)
         at = (chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
         with writing_under(self._database, lease) as connection:
@@ -300,7 +300,7 @@ class DataSets:
                 )
 
     def chunk_stored(self, data_set: int, chunk_index: int, *, lease: Lease | None = None) -> None:
-        """Note Tidepool's answer that it holds a chunk."""
+        """Record Tidepool's answer that it holds a chunk."""
         with writing_under(self._database, lease) as connection:
             connection.execute(
                 update(chunks)
@@ -309,7 +309,7 @@ class DataSets:
             )
 
     def chunks_of(self, data_set: int) -> dict[int, ChunkRow]:
-        """Return the chunks that were begun for a data set, by index."""
+        """Return the chunks that were sent or are being sent to a data set, by index."""
         with self._database.reading() as connection:
             rows = connection.execute(select(chunks).where(chunks.c.data_set == data_set)).all()
         found = (dict(row._mapping) for row in rows)

@@ -37,7 +37,7 @@ class LedgerConfigurationError(IngestError):
 
 
 class LedgerUnavailableError(IngestError):
-    """The ledger's database does not answer, or stays locked by somebody else.
+    """The ledger's database does not answer, or stays locked by another process.
 
     :param cause: the class name of the driver's error; its text may quote what was written.
     """
@@ -47,7 +47,7 @@ class LedgerUnavailableError(IngestError):
     def __init__(self, cause: str) -> None:
         super().__init__(
             f"The ledger's database does not answer ({cause}).",
-            remedy="Nothing is lost: the attempt goes on from the ledger once the database is back. "
+            remedy="Nothing is lost: the attempt resumes from the ledger once the database is back. "
             "Check the connection `tidepool_ledger`.",
             code="ledger-unavailable",
         )
@@ -60,25 +60,25 @@ class UnknownBatchError(IngestError):
         super().__init__(
             f"The ledger has no batch {batch}.",
             remedy="Check that all tasks use the same ledger connection, and clear the task `plan` of this "
-            "run as well, so that the batch is found and noted again.",
+            "run as well, so that the batch is found and registered again.",
             code="batch-unknown",
         )
         self.batch = batch
 
 
 class UnknownActionError(IngestError):
-    """The ledger has no note of that number of what somebody asked for."""
+    """The ledger has no action of that number."""
 
     def __init__(self, action: int) -> None:
         super().__init__(
-            f"The ledger knows nothing of an action {action}.",
-            remedy="Ask for it on the page of uploads, which notes it first.",
+            f"The ledger has no action {action}.",
+            remedy="Ask for it on the uploads page, which records it first.",
             code="action-unknown",
         )
 
 
 class LeaseHeldError(IngestError):
-    """Somebody else is at work on the same batch or device.
+    """Another task is working on the same batch or device.
 
     :param name: the lease's name: a kind and a short hash.
     :param seconds: how long until it can be taken over at the latest, unless its holder renews it.
@@ -88,9 +88,9 @@ class LeaseHeldError(IngestError):
 
     def __init__(self, name: str, seconds: float) -> None:
         super().__init__(
-            f"Another task is at work on {name}.",
-            remedy="Nothing to do: this task tries again. If the other one has died, its claim ends within "
-            f"{seconds:.0f} s.",
+            f"Another task is working on {name}.",
+            remedy="Nothing to do: this task tries again. If the other one has died, its lease expires "
+            f"within {seconds:.0f} s.",
             code="lease-held",
         )
         self.name = name
@@ -98,14 +98,14 @@ class LeaseHeldError(IngestError):
 
 
 class LeaseLostError(IngestError):
-    """The task was silent for too long, and another one has taken its work over."""
+    """The task stalled for too long, and another one has taken over its work."""
 
     disposition: Disposition = Disposition.RETRIABLE
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"This task's claim on {name} has ended, and another task may have taken it over.",
-            remedy="Nothing to do: the other task goes on from the ledger, or this one when it tries again.",
+            f"This task's lease on {name} has expired, and another task may have taken over.",
+            remedy="Nothing to do: the other task resumes from the ledger, or this one when it tries again.",
             code="lease-lost",
         )
         self.name = name
@@ -123,7 +123,7 @@ READING = "ledger_reading"
 """Execution option of a connection that only reads, and so need not wait for SQLite's one writer."""
 
 KEYS_A_QUERY = 500
-"""Content keys asked for at once; SQLite takes 32,766 variables in a statement, older ones 999."""
+"""Content keys in one query; SQLite takes 32,766 variables in a statement, older ones 999."""
 
 SUPPORTED = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 """Databases the ledger is tested on, and the driver it uses for each."""
@@ -204,7 +204,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Open a transaction that writes, committed at its end; an exception takes it back whole."""
+        """Open a transaction that writes, committed at its end; an exception rolls it back."""
         with unavailable_named(), self.engine.begin() as connection:
             yield connection
 
@@ -214,16 +214,16 @@ class Database:
 
 
 def portions(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    """Yield some values in portions that one statement can ask for."""
+    """Yield values in batches that fit into one statement."""
     for start in range(0, len(items), KEYS_A_QUERY):
         yield items[start : start + KEYS_A_QUERY]
 
 
 def once_more_if_met(write: Callable[[], T], times: int = 1) -> T:
-    """Carry out a write that inserts what another task may be inserting in the same instant.
+    """Carry out a write that inserts what another task may insert at the same moment; retry on a conflict.
 
     :param write: looks first what is there; a whole transaction. Done again, it finds what the other wrote.
-    :param times: how often it is done again: of many rows, some may be met anew each time.
+    :param times: how often it is retried: of many rows, others may conflict each time.
     """
     for _ in range(times):
         with suppress(IntegrityError):
@@ -316,7 +316,7 @@ def alembic_config() -> Config:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep Alembic's own account of each step out of the tasks' logs."""
+    """Keep Alembic's log lines about each step out of the tasks' logs."""
     logger = logging.getLogger("alembic.runtime.migration")
     level = logger.level
     logger.setLevel(logging.WARNING)

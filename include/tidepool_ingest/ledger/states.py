@@ -30,15 +30,15 @@ class BatchState(StrEnum):
     FAILED = "failed"
     """The last attempt ended with an error, which ``reason`` names."""
     CORRECTED = "corrected"
-    """Another batch that names it shows in its place; its own data sets are deleted, or about to be."""
+    """Another batch that names it stands in its place; its own data sets are deleted, or about to be."""
     WITHDRAWN = "withdrawn"
-    """A person took it back: its data sets are deleted, or about to be. Only ``force`` uploads it again."""
+    """A person withdrew it: its data sets are deleted, or about to be. Only ``force`` uploads it again."""
     REPLACED = "replaced"
-    """Its folder held this content once, and holds another now; nothing of it was opened."""
+    """Its folder once held this content and holds other content now; no data set was opened for it."""
 
     @property
     def is_done(self) -> bool:
-        """Tell whether a later run has nothing left to do for it."""
+        """Whether nothing remains to be done for it by a later run."""
         return self in (
             BatchState.VERIFIED,
             BatchState.NOTHING_ACCEPTED,
@@ -48,21 +48,21 @@ class BatchState(StrEnum):
 
 
 class Tidied(StrEnum):
-    """What was taken out of a batch's work area because nobody needs it any more."""
+    """What was purged of a batch's work area because it is no longer needed."""
 
     ACCEPTED = "accepted"
-    """The accepted records and their plan; refused records wait for a person."""
+    """The accepted records and their plan; rejected records wait for a person."""
     ALL = "all"
 
 
 IN_ITS_PLACE = (BatchState.CORRECTED, BatchState.REPLACED)
-"""States of a batch in whose place another one shows, or is about to: it is not uploaded again."""
+"""States of a batch in whose place another one stands: it is not uploaded again."""
 
 ENDED = (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
-"""States of a part of which nothing is left to upload."""
+"""States of a part of which nothing remains to be uploaded."""
 
 REJECTED = "rejected"
-"""Why a batch is held that a person does not want to be uploaded as it is."""
+"""Why a batch is held that a person has declined."""
 
 
 class DataSetState(StrEnum):
@@ -76,20 +76,20 @@ class DataSetState(StrEnum):
     DELETING = "deleting"
     DELETED = "deleted"
     REFUSED = "refused"
-    """Tidepool said no to its creation, or does not know the id that we chose: there is none."""
+    """Tidepool did not create it, or does not know the id that we chose: there is none."""
     UNREACHABLE = "unreachable"
-    """The answer to its creation was lost. It holds no data, and no route of Tidepool can find it."""
+    """The answer to its creation was lost. It holds no data, and no Tidepool endpoint can find it."""
     LEFT = "left"
-    """In a feed, whose data set stands: the batch was cut into other chunks and has begun another row."""
+    """Of a feed, whose data set stays: the batch was split into other chunks and goes on in another row."""
 
     @classmethod
     def unfinished(cls) -> tuple[DataSetState, ...]:
-        """Return the states of a data set that somebody still has to bring to an end."""
+        """Return the states of a data set that still has to be finished."""
         return cls.OPEN, cls.CLOSING, cls.CLOSED, cls.DELETING
 
     @property
     def may_hold_data(self) -> bool:
-        """Tell whether Tidepool may hold records in it."""
+        """Whether Tidepool may hold records in it."""
         return self not in (DataSetState.OPENING, *GIVEN_UP)
 
 

@@ -114,7 +114,7 @@ class Uploads:
     def page(
         self, wanted: Wanted, *, before: int | None = None, after: int | None = None, limit: int = 50
     ) -> list[Upload]:
-        """Return a page of uploads, the batch noted last first.
+        """Return a page of uploads, the newest batch first.
 
         :param wanted: which ones.
         :param before: only batches of a smaller number: the next page.
@@ -161,27 +161,27 @@ class Uploads:
 
     def of_parts(self, whole: int) -> list[Upload]:
         """Return the parts that a batch is cut into, in their order."""
-        asked = (
+        query = (
             select(batches.c.id)
             .where(batches.c.part_of == whole, batches.c.state != BatchState.REPLACED)
             .order_by(batches.c.part)
         )
         with self._database.reading() as connection:
-            numbers = list(connection.scalars(asked))
+            numbers = list(connection.scalars(query))
             found = {one.batch: one for one in _uploads(connection, numbers)}
         return [found[number] for number in numbers]
 
     def by_state(self) -> dict[BatchState, int]:
         """Return how many batches are in each state."""
-        asked = select(batches.c.state, func.count()).where(IS_WHOLE).group_by(batches.c.state)
+        query = select(batches.c.state, func.count()).where(IS_WHOLE).group_by(batches.c.state)
         with self._database.reading() as connection:
-            return {BatchState(state): number for state, number in connection.execute(asked)}
+            return {BatchState(state): number for state, number in connection.execute(query)}
 
     def waiting(self) -> int:
         """Return how many batches need a person."""
-        asked = select(func.count()).select_from(batches).where(IS_WHOLE, needs_a_person())
+        query = select(func.count()).select_from(batches).where(IS_WHOLE, needs_a_person())
         with self._database.reading() as connection:
-            return connection.scalar(asked) or 0
+            return connection.scalar(query) or 0
 
     def dags(self) -> list[str]:
         """Return the DAGs that have worked on data sets."""
@@ -190,11 +190,11 @@ class Uploads:
 
 
 def needs_a_person() -> ColumnElement[bool]:
-    """Return the condition on batches that wait for somebody to look at them."""
+    """Return the condition on batches that wait for a person."""
     # Every reason is greater than "", which SQLite finds by the index; IS NOT NULL it does not. It would
     # rather go by the states, through nearly all batches: an expression hides them from their index.
     state = batches.c.state + ""
-    # Who has rejected a batch is not asked about it any more.
+    # A batch that a person has declined does not ask again.
     return and_(batches.c.reason > "", batches.c.reason != REJECTED, state.in_(CAN_WAIT))
 
 
@@ -216,7 +216,7 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
 
 
 def _worked_on(dag_id: str | None) -> list[list[ColumnElement[bool]]]:
-    """Return the conditions, each to be asked alone, that a DAG has worked on a batch: on itself, on a part.
+    """Return the conditions that a DAG has worked on a batch or on a part of it, each for its own query.
 
     Put together by OR, they would make the database read every data set.
     """
@@ -231,7 +231,7 @@ def _worked_on(dag_id: str | None) -> list[list[ColumnElement[bool]]]:
 
 
 def _uploads(connection: Connection, numbers: Sequence[int]) -> list[Upload]:
-    """Return some uploads, the batch noted last first."""
+    """Return some uploads, the newest batch first."""
     if not numbers:
         return []
     newest_first = _with_newest_set().order_by(batches.c.id.desc())
@@ -317,7 +317,7 @@ _OF_DATA_SET = (
 
 
 class Unfinished:
-    """Batches whose upload was begun and not brought to an end.
+    """Batches whose upload was started and not finished.
 
     :param database: the ledger's database.
     """
@@ -326,10 +326,10 @@ class Unfinished:
         self._database = database
 
     def batches(self, before: datetime) -> list[int]:
-        """Return the numbers of those that nothing was noted of since, oldest day first.
+        """Return the numbers of those that have not changed since, oldest day first.
 
         Of one that is cut into parts it is the whole one's number, for the parts are uploaded in their order.
-        One of them may well be at work: whoever takes it up has to take its claim.
+        A task may well be working on one of them: whoever takes it up needs its lease.
 
         :param before: the moment in question.
         """
@@ -342,8 +342,8 @@ class Unfinished:
             IS_WHOLE, batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before
         )
         numbers = union(left, uploading).subquery()
-        asked = (
+        query = (
             select(WHOLE).join(numbers, numbers.c[0] == batches.c.id).order_by(batches.c.day, batches.c.id)
         )
         with self._database.reading() as connection:
-            return list(dict.fromkeys(connection.scalars(asked)))
+            return list(dict.fromkeys(connection.scalars(query)))
