@@ -17,6 +17,7 @@ from tests.ledger.conftest import found
 from tests.states import set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import (
     IN_ITS_PLACE,
+    REJECTED,
     BatchState,
     DataSetState,
     FoundPart,
@@ -125,7 +126,7 @@ def test_the_named_steps_of_a_batch_lead_where_they_say(ledger: Ledger) -> None:
     steps: list[tuple[Callable[..., object], list[Any], BatchState, str | None]] = [
         (ledger.batches.mark_prepared, [], BatchState.PREPARED, None),
         (ledger.batches.hold, ["some-guard"], BatchState.HELD, "some-guard"),
-        (ledger.batches.decline, [], BatchState.HELD, "rejected"),
+        (ledger.batches.decline, [], BatchState.HELD, REJECTED),
         (ledger.batches.begin_upload, [], BatchState.UPLOADING, None),
         (ledger.batches.mark_unfinished, ["some-code"], BatchState.UPLOADING, "some-code"),
         (ledger.batches.mark_failed, ["some-code"], BatchState.FAILED, "some-code"),
@@ -208,7 +209,7 @@ def test_the_error_names_no_batch_and_nobody(ledger: Ledger) -> None:
 
     with pytest.raises(IllegalTransitionError) as caught:
         ledger.batches.mark_verified(number)
-    assert caught.value.what == "A batch that is corrected cannot become verified."
+    assert caught.value.what == f"A batch that is {BatchState.CORRECTED} cannot become verified."
     assert caught.value.code == "state-not-allowed"
 
 
@@ -262,7 +263,7 @@ Arrows = set[tuple[str, str]]
 
 
 def drawn(number: int) -> dict[str, Arrows]:
-    """Return the arrows of a diagram, those for all as ````, the others by what they are for.
+    """Return the arrows of a diagram, those for all as ``""``, the others by what they are for.
 
     A state that is no state of the ledger is a junction: each that leads there goes on to each that follows.
     """
@@ -301,7 +302,7 @@ def test_the_first_diagram_shows_the_states_of_batches() -> None:
 
     assert of_batches == pairs(ALLOWED_OF_BATCHES) | {("[*]", "planned")}
     # What is for parts alone comes on top, but for what leads back from staging.
-    back = {("replaced", "planned"), ("[*]", "planned")}
+    back = {(str(BatchState.REPLACED), "planned"), ("[*]", "planned")}
     assert of_batches - back | arrows["part"] == pairs(ALLOWED_OF_PARTS) | {("[*]", "prepared")}
 
 
