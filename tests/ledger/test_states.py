@@ -254,60 +254,62 @@ def test_the_last_states_are_the_last() -> None:
     }
 
 
-# ---------------------------------------------------------------- the diagrams
+# ---------------------------------------------------------------- docs/architecture.md
 
-ARROW = re.compile(r"^ +(\[\*\]|\w+) --> (\[\*\]|\w+)(?: : (part|feed))?$")
 ALIAS = re.compile(r'^ +state "([^"]+)" as (\w+)$')
+ARROW = re.compile(r"^ +(\[\*\]|\w+) --> (\w+): (.+)$")
+ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|", flags=re.MULTILINE)
 
 Arrows = set[tuple[str, str]]
 
 
-def drawn(number: int) -> dict[str, Arrows]:
-    """Return the arrows of a diagram, those for all as ``""``, the others by what they are for.
+def section() -> str:
+    text = (PROJECT / "docs" / "architecture.md").read_text()
+    return text.partition("\n## States\n")[2].partition("\n## ")[0]
 
-    A state that is no state of the ledger is a junction: each that leads there goes on to each that follows.
-    """
-    section = (PROJECT / "docs" / "architecture.md").read_text().partition("\n## States\n")[2]
-    diagram = re.findall(r"```mermaid\nstateDiagram-v2\n(.*?)```", section, flags=re.DOTALL)[number]
+
+def drawn(number: int) -> tuple[Arrows, Arrows]:
+    """Return the arrows of a diagram, and apart from them those for continuous data sets."""
+    diagram = re.findall(r"```mermaid\nstateDiagram-v2\n(.*?)```", section(), flags=re.DOTALL)[number]
     names: dict[str, str] = {}
-    arrows: dict[str, Arrows] = {}
-    for line in diagram.splitlines():
+    normal: Arrows = set()
+    continuous: Arrows = set()
+    for line in filter(None, diagram.splitlines()):
         if alias := ALIAS.match(line):
             names[alias[2]] = alias[1]
-        else:
-            arrow = ARROW.match(line)
-            assert arrow is not None, line
-            arrows.setdefault(arrow[3] or "", set()).add((arrow[1], arrow[2]))
-    return {
-        kind: {(names.get(one, one), names.get(other, other)) for one, other in found}
-        for kind, found in arrows.items()
-    }
-
-
-def through(arrows: Arrows, junction: str) -> Arrows:
-    """Return arrows without a junction: from each that leads to it to each other that it leads to."""
-    before = {one for one, other in arrows if other == junction}
-    after = {other for one, other in arrows if one == junction}
-    direct = {arrow for arrow in arrows if junction not in arrow}
-    return direct | {(one, other) for one in before for other in after if one != other}
+            continue
+        arrow = ARROW.match(line)
+        assert arrow is not None, line
+        ends = names.get(arrow[1], arrow[1]), names.get(arrow[2], arrow[2])
+        (continuous if arrow[3].startswith("continuous") else normal).add(ends)
+    return normal, continuous
 
 
 def pairs(table: Table) -> Arrows:
     return {(str(before), str(after)) for before, following in table.items() for after in following}
 
 
-def test_the_first_diagram_shows_the_states_of_batches() -> None:
-    arrows = drawn(0)
-    of_batches = through(arrows[""], "any of these")
+def test_the_documentation_lists_what_may_follow_each_state_of_a_batch() -> None:
+    rows = {before: (to, of_parts) for before, to, of_parts in ROW.findall(section())}
+    listed = {before: set(re.findall("`([^`]+)`", to)) for before, (to, _) in rows.items()}
+    of_parts = {before: set(re.findall("`([^`]+)`", more)) for before, (_, more) in rows.items()}
 
-    assert of_batches == pairs(ALLOWED_OF_BATCHES) | {("[*]", "planned")}
-    # What is for parts alone comes on top, but for what leads back from staging.
-    back = {(str(BatchState.REPLACED), "planned"), ("[*]", "planned")}
-    assert of_batches - back | arrows["part"] == pairs(ALLOWED_OF_PARTS) | {("[*]", "prepared")}
+    assert listed == {str(one): set(map(str, following)) for one, following in ALLOWED_OF_BATCHES.items()}
+    assert of_parts == {
+        str(one): set(map(str, following - ALLOWED_OF_BATCHES[one]))
+        for one, following in ALLOWED_OF_PARTS.items()
+    }
 
 
-def test_the_second_diagram_shows_the_states_of_data_sets() -> None:
-    arrows = drawn(1)
+def test_the_diagram_of_a_batch_shows_every_state_and_only_what_is_allowed() -> None:
+    arrows, _ = drawn(0)
 
-    assert arrows[""] == pairs(ALLOWED_OF_DATA_SETS) | {("[*]", "opening")}
-    assert arrows["feed"] == pairs(ALLOWED_OF_FEEDS) | {("[*]", "open")}
+    assert {after for _, after in arrows} == set(map(str, BatchState))
+    assert arrows - pairs(ALLOWED_OF_BATCHES) == {("[*]", "planned")}
+
+
+def test_the_diagram_of_a_data_set_shows_all_that_is_allowed() -> None:
+    normal, continuous = drawn(1)
+
+    assert normal == pairs(ALLOWED_OF_DATA_SETS) | {("[*]", "opening")}
+    assert continuous == pairs(ALLOWED_OF_FEEDS) | {("[*]", "open")}
