@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from dev.home import PROJECT, LocalHome, simulator_connection
 
-from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.views import Session, sessions
+from tidepool_ingest.ledger import Ledger, Upload
 from tidepool_ingest.upload import UploadJob
 from tidepool_ingest.upload.guarded_requests import Timing
 from tidepool_simulator import Accounts, Simulator
@@ -57,10 +56,10 @@ class World:
     ledger_file: Path
     monkeypatch: pytest.MonkeyPatch
 
-    def sessions(self) -> list[Session]:
+    def sessions(self) -> list[Upload]:
         ledger = Ledger(f"sqlite:///{self.ledger_file}")
         try:
-            return sorted(sessions(ledger.database), key=lambda one: one.label)
+            return sorted(ledger.uploads.last_changed(), key=lambda one: one.label)
         finally:
             ledger.close()
 

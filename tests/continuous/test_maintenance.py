@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.continuous.feeds import FeedWorld, cbg
+from tests.states import set_batch_state
 from tests.steps.killing import Killed
 from tests.steps.world import readings
 from tidepool_ingest.client import TidepoolUnreachableError
@@ -47,7 +48,7 @@ def test_a_batch_that_was_left_is_brought_to_its_end(world: FeedWorld) -> None:
 def test_the_data_set_stays_whatever_became_of_a_batch(world: FeedWorld) -> None:
     number = unfinished(world)
     for state in (BatchState.HELD, BatchState.REPLACED):
-        world.ledger.batches.set_state(number, state)
+        set_batch_state(world.ledger, number, state)
         assert reconciled(world).deleted == 0
 
     assert len(world.data_sets()) == 1

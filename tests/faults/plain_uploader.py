@@ -16,7 +16,7 @@ from tidepool_ingest.client import (
     TidepoolDataSetClosedError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState
+from tidepool_ingest.ledger import BatchRow, DataSetState
 from tidepool_ingest.upload import UploadJob, UploadSummary, data_set_body
 
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ def plain_upload(context: UploadJob, batch: BatchRow) -> UploadSummary:
     # "Closed already" at the second try: closed by the first one, as far as a plain client can tell.
     with contextlib.suppress(TidepoolDataSetClosedError):
         _twice(lambda: client.close_data_set(upload_id))
-    context.ledger.batches.set_state(batch.id, BatchState.VERIFIED)
+    context.ledger.batches.mark_verified(batch.id)
     return UploadSummary(upload_id, DataSetState.CLOSED, prepared.expected_rows, 0, len(prepared.chunks))
 
 

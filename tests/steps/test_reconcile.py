@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
+from tests.states import set_batch_state, set_data_set_state
 from tests.steps.conftest import a_world
 from tests.steps.test_recheck import double, in_the_store, lose, verified
 from tests.steps.test_resume import CALLS, Killed, Killer
@@ -135,7 +136,7 @@ def test_what_was_left_is_noted_as_its_own(world: World, monkeypatch: pytest.Mon
 def test_a_data_set_that_was_about_to_be_deleted_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number = left(world, monkeypatch, "upload_data")
     (data_set,) = world.sets(number)
-    world.ledger.data_sets.set_state(data_set.id, DataSetState.DELETING)
+    set_data_set_state(world.ledger, data_set.id, DataSetState.DELETING)
 
     reconcile(world)
 
@@ -267,7 +268,7 @@ def test_a_closed_set_that_may_be_all_that_is_left_stays(
 
 def test_what_a_guard_holds_is_not_uploaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number = left(world, monkeypatch, "upload_data")
-    world.ledger.batches.set_state(number, BatchState.HELD, reason="too-many-refused")
+    set_batch_state(world.ledger, number, BatchState.HELD, reason="too-many-refused")
 
     counts = reconcile(world)
 

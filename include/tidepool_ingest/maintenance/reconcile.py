@@ -263,7 +263,7 @@ def delete_unfinished(context: UploadJob, batch: BatchRow) -> int:
             if data_set.state not in (DataSetState.OPENING, *DataSetState.unfinished()):
                 continue
             if data_set.upload_id is None:
-                ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
+                ledger.data_sets.mark_unreachable(data_set.id, lease=lease)
             else:
                 if _shows_anything(context, batch, data_set, requests):
                     raise UnverifiableError(batch.label)
@@ -272,7 +272,7 @@ def delete_unfinished(context: UploadJob, batch: BatchRow) -> int:
         if batch.state is BatchState.UPLOADING:
             # Nothing of it is at Tidepool any more; the reason why it could not go on is recorded already.
             reason = ledger.batches.get(batch.id).reason
-            ledger.batches.set_state(batch.id, BatchState.FAILED, reason=reason, lease=lease)
+            ledger.batches.mark_failed(batch.id, reason, lease=lease)
     return deleted
 
 

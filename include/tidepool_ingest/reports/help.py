@@ -49,6 +49,10 @@ OWN = {
         "somebody decided that it is not uploaded",
         "Correct the batch and stage it again, or take it out of staging.",
     ),
+    "state-not-allowed": (
+        "it would have gone to a state that cannot follow the present one",
+        "Run the day again. If it stops here once more, report it as a bug.",
+    ),
     "too-many-refused": (
         "more of its records were refused than a run allows",
         "Look at the quarantine; correct the batch and stage it again, or allow a larger share.",

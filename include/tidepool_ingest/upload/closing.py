@@ -45,7 +45,7 @@ def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, refused: Abstrac
         in_doubt = False
         if data_set.state is not DataSetState.CLOSED:
             in_doubt = _close_in_order(locked, data_set)
-            leased.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED, lease=leased.lease)
+            leased.ledger.data_sets.mark_closed(data_set.id, lease=leased.lease)
         return _verify(locked, data_set, refused, patiently=in_doubt)
 
 
@@ -82,7 +82,7 @@ def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:
 def _close(leased: LeasedBatch, data_set: DataSetRow) -> bool:
     """Close the set; return whether what is visible remains in doubt."""
     in_doubt = data_set.state is DataSetState.CLOSING
-    leased.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSING, lease=leased.lease)
+    leased.ledger.data_sets.begin_close(data_set.id, lease=leased.lease)
     attempts = leased.context.timing.attempts
     for attempt in range(attempts):
         leased.counts.repairs += bool(attempt)

@@ -110,12 +110,12 @@ def delete_data_set(context: UploadJob, data_set: DataSetRow, lease: Lease, requ
     if data_set.data_set_type != NORMAL:
         raise ValueError("a continuous data set is never deleted")
     requests.settle()
-    context.ledger.data_sets.set_state(data_set.id, DataSetState.DELETING, lease=lease)
+    context.ledger.data_sets.begin_delete(data_set.id, lease=lease)
     try:
         requests.send(lambda: context.client.delete_data_set(str(data_set.upload_id)))
     except TidepoolNotFoundError:
         log.info("Data set %s is gone already.", data_set.upload_id)
-    context.ledger.data_sets.set_state(data_set.id, DataSetState.DELETED, lease=lease)
+    context.ledger.data_sets.mark_deleted(data_set.id, lease=lease)
 
 
 def _is_withdrawable(ledger: Ledger, batch: BatchRow, numbers: list[int]) -> bool:
@@ -175,7 +175,7 @@ def _delete_remaining(context: UploadJob, batch: int, lease: Lease, requests: Ca
     deleted = 0
     for data_set in _remaining(context.ledger, batch):
         if data_set.upload_id is None:
-            context.ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
+            context.ledger.data_sets.mark_unreachable(data_set.id, lease=lease)
         else:
             delete_data_set(context, data_set, lease, requests)
             deleted += 1

@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 from tidepool_ingest.client import TidepoolError, TidepoolNotFoundError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition, IngestError
@@ -120,7 +120,7 @@ class UploadAttempt(ABC):
             return None
         if state is not BatchState.VERIFIED:
             # The attempt that verified the data set ended before it could record so of the batch.
-            self._set_batch(BatchState.VERIFIED)
+            context.ledger.batches.mark_verified(self._leased.batch.id, lease=self._leased.lease)
         context.on_open(latest.upload_id)
         rows = latest.visible_rows or 0
         return UploadSummary(latest.upload_id, latest.state, latest.expected_rows, rows)
@@ -152,14 +152,12 @@ class UploadAttempt(ABC):
     def _record_failure(self, error: IngestError) -> None:
         latest = self._latest()
         may_hold_data = latest is not None and latest.state.may_hold_data
-        ended = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
-        self._set_batch(BatchState.UPLOADING if may_hold_data else ended, reason=error.code)
+        batches = self._leased.ledger.batches
+        stopped = batches.hold if isinstance(error, HeldError) else batches.mark_failed
+        mark = batches.mark_unfinished if may_hold_data else stopped
+        mark(self._leased.batch.id, error.code, lease=self._leased.lease)
         # Errors of the client know the data set and the user's short hash, not the batch.
         log.error("%s cannot be uploaded: %s", self._leased.batch.label, error)
-
-    def _set_batch(self, state: BatchState, *, reason: str | None = None) -> None:
-        leased = self._leased
-        leased.ledger.batches.set_state(leased.batch.id, state, reason=reason, lease=leased.lease)
 
 
 class NormalAttempt(UploadAttempt):
@@ -245,15 +243,15 @@ class NormalAttempt(UploadAttempt):
         return delete_replaced(leased.context, leased.batch, leased.requests)
 
     def _verified(self, data_set: DataSetRow, comparison: Comparison) -> UploadSummary:
-        self._leased.ledger.data_sets.set_state(
+        leased = self._leased
+        leased.ledger.data_sets.mark_verified(
             data_set.id,
-            DataSetState.VERIFIED,
             expected_rows=comparison.expected,
             visible_rows=comparison.visible,
             superseded_rows=comparison.superseded,
-            lease=self._leased.lease,
+            lease=leased.lease,
         )
-        self._set_batch(BatchState.VERIFIED)
+        leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
         log.info(
             "Data set %s is verified: %d rows are visible, each once%s.",
             data_set.upload_id,
@@ -266,9 +264,10 @@ class NormalAttempt(UploadAttempt):
 
     def _nothing_remaining(self, upload_id: str) -> UploadSummary:
         """End a part of which Tidepool itself has rejected all records, within what the run allows."""
-        self._set_batch(BatchState.NOTHING_ACCEPTED)
-        log.warning("%s: Tidepool rejected all its records, so nothing remains.", self._leased.batch.label)
-        return UploadSummary(upload_id, DataSetState.DELETED, 0, 0, repairs=self._leased.counts.repairs)
+        leased = self._leased
+        leased.ledger.batches.mark_nothing_accepted(leased.batch.id, lease=leased.lease)
+        log.warning("%s: Tidepool rejected all its records, so nothing remains.", leased.batch.label)
+        return UploadSummary(upload_id, DataSetState.DELETED, 0, 0, repairs=leased.counts.repairs)
 
     def _give_up(self, data_set: DataSetRow) -> None:
         leased = self._leased
@@ -306,9 +305,9 @@ def open_data_set(leased: LeasedBatch, expected_rows: int) -> str:
         opened = send(lambda: leased.client.open_data_set(batch.user_id, body))
     except TidepoolError as error:
         if not (isinstance(error, TidepoolUnreachableError) and error.ambiguous):
-            _set_state(leased, row, DataSetState.REFUSED)
+            leased.ledger.data_sets.mark_not_created(row.id, lease=leased.lease)
         raise
-    _set_state(leased, row, DataSetState.OPEN, upload_id=opened.upload_id)
+    leased.ledger.data_sets.mark_open(row.id, opened.upload_id, lease=leased.lease)
     return opened.upload_id
 
 
@@ -317,20 +316,21 @@ def resolve_creation(leased: LeasedBatch, data_set: DataSetRow) -> None:
 
     :param data_set: it was about to be opened.
     """
+    data_sets = leased.ledger.data_sets
     if data_set.upload_id is None:
-        _set_state(leased, data_set, DataSetState.UNREACHABLE)
+        data_sets.mark_unreachable(data_set.id, lease=leased.lease)
         return
     leased.requests.settle()
     try:
         usable = leased.requests.ask(lambda: leased.client.is_open(str(data_set.upload_id)))
     except TidepoolNotFoundError:
-        _set_state(leased, data_set, DataSetState.REFUSED)
+        data_sets.mark_not_created(data_set.id, lease=leased.lease)
         return
     except TidepoolUnreachableError as error:
         if error.status != SERVER_FAILURE:
             raise
         usable = False
-    _set_state(leased, data_set, DataSetState.OPEN if usable else DataSetState.DELETING)
+    (data_sets.mark_open if usable else data_sets.begin_delete)(data_set.id, lease=leased.lease)
 
 
 def chosen_id(batch: BatchRow, ordinal: int) -> str:
@@ -342,7 +342,3 @@ def chosen_id(batch: BatchRow, ordinal: int) -> str:
     """
     parts = (batch.api_host, batch.content_key, batch.created_at.isoformat(), str(ordinal))
     return blake2b("\n".join(parts).encode(), digest_size=ID_BYTES).hexdigest()
-
-
-def _set_state(leased: LeasedBatch, data_set: DataSetRow, state: DataSetState, **values: Any) -> None:
-    leased.ledger.data_sets.set_state(data_set.id, state, lease=leased.lease, **values)

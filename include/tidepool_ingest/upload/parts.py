@@ -27,9 +27,6 @@ from tidepool_ingest.upload.recheck import reverify_one
 
 log = logging.getLogger(__name__)
 
-STOPPED_AT = (BatchState.HELD, BatchState.FAILED, BatchState.UPLOADING)
-"""States in which a part can end without being verified; the whole batch is then in the same."""
-
 
 def upload_parts(context: UploadJob, batch: BatchRow) -> UploadSummary:
     """Bring every part to verified, and with the last one the batch, from wherever it was left.
@@ -89,10 +86,16 @@ def _upload_part(
 def _record_failure(
     context: UploadJob, batch: BatchRow, part: BatchRow, error: IngestError, lease: Lease
 ) -> None:
-    state = context.ledger.batches.get(part.id).state
-    if state not in STOPPED_AT:
-        state = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
-    context.ledger.batches.set_state(batch.id, state, reason=error.code, lease=lease)
+    batches = context.ledger.batches
+    stops = {
+        BatchState.HELD: batches.hold,
+        BatchState.FAILED: batches.mark_failed,
+        BatchState.UPLOADING: batches.mark_unfinished,
+    }
+    otherwise = batches.hold if isinstance(error, HeldError) else batches.mark_failed
+    # The whole batch stops in the state of the part, if that has been brought to stop.
+    stop = stops.get(batches.get(part.id).state, otherwise)
+    stop(batch.id, error.code, lease=lease)
 
 
 def _delete_replaced(context: UploadJob, batch: BatchRow, parts: Sequence[BatchRow], lease: Lease) -> None:

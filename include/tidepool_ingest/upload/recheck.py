@@ -139,7 +139,7 @@ def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> R
         return Rechecked(str(data_set.upload_id), comparison)
     why = _against_repair(leased, comparison) if repair else ""
     if why or not repair:
-        ledger.batches.set_state(batch.id, BatchState.VERIFIED, reason=REASON, lease=leased.lease)
+        ledger.batches.set_reason(batch.id, REASON, lease=leased.lease)
         raise ChangedSinceError(batch.label, comparison, why)
     _give_up(leased, data_set, comparison)
     return Rechecked(str(data_set.upload_id), comparison, to_repair=True)
@@ -149,7 +149,7 @@ def _record_as_right(leased: LeasedBatch, data_set: DataSetRow, comparison: Comp
     batch = leased.batch
     leased.ledger.data_sets.note_check(data_set.id, comparison.superseded, lease=leased.lease)
     if batch.reason == REASON:
-        leased.ledger.batches.set_state(batch.id, BatchState.VERIFIED, lease=leased.lease)
+        leased.ledger.batches.set_reason(batch.id, None, lease=leased.lease)
     log.info(
         "%s, data set %s: %d rows are visible, %d superseded by a later upload.",
         batch.label,
@@ -175,8 +175,8 @@ def _against_repair(leased: LeasedBatch, comparison: Comparison) -> str:
 def _give_up(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:
     """Record that the set is to be deleted: whoever uploads the batch next starts with that."""
     batch = leased.batch
-    leased.ledger.batches.set_state(batch.id, BatchState.UPLOADING, reason=REASON, lease=leased.lease)
-    leased.ledger.data_sets.set_state(data_set.id, DataSetState.DELETING, lease=leased.lease)
+    leased.ledger.batches.mark_unfinished(batch.id, REASON, lease=leased.lease)
+    leased.ledger.data_sets.begin_delete(data_set.id, lease=leased.lease)
     log.warning("%s, data set %s is given up: %s.", batch.label, data_set.upload_id, comparison.difference())
 
 

@@ -21,7 +21,7 @@ from tidepool_ingest.client import (
     TidepoolNotFoundError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.ledger import DELETIONS, BatchRow, BatchState, DataSetRow, DataSetState, origin_digest
+from tidepool_ingest.ledger import DELETIONS, BatchRow, DataSetRow, DataSetState, origin_digest
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NONE, Deduplicator
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.context import LeasedBatch, UploadJob, UploadSummary, data_set_body
@@ -224,14 +224,14 @@ class FeedAttempt(UploadAttempt):
             raise FeedError("feed-deleted", str(data_set.upload_id))
         if not comparison.is_exact:
             raise FeedVerificationError(comparison)
-        self._leased.ledger.data_sets.set_state(
+        leased = self._leased
+        leased.ledger.data_sets.mark_verified(
             data_set.id,
-            DataSetState.VERIFIED,
             expected_rows=comparison.expected,
             visible_rows=comparison.visible,
-            lease=self._leased.lease,
+            lease=leased.lease,
         )
-        self._set_batch(BatchState.VERIFIED)
+        leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
         log.info(
             "%s is verified in data set %s: %d rows are visible, each once; %d records were deleted.",
             self._leased.batch.label,
