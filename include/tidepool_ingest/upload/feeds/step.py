@@ -22,7 +22,7 @@ from tidepool_ingest.client import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.ledger import DELETIONS, BatchState, DataSetRow, DataSetState, origin_digest
-from tidepool_ingest.model.deduplicators import CONTINUOUS, NONE, Deduplicator
+from tidepool_ingest.model.deduplicators import CONTINUOUS, Deduplicator
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.context import UploadSummary
 from tidepool_ingest.upload.feeds.payload import BatchWrites, FeedContents, FeedRecords
@@ -31,7 +31,6 @@ from tidepool_ingest.upload.feeds.verify import (
     FeedComparison,
     FeedVerificationError,
     compare_feed,
-    may_drop,
     predicted_drops,
     windows_of,
 )
@@ -54,7 +53,7 @@ class FeedWay:
     def __init__(self, records: FeedRecords, deduplicator: Deduplicator, writes: BatchWrites) -> None:
         self._records = records
         self._writes = writes
-        self._removes = deduplicator is NONE
+        self._removes = deduplicator.keeps_repeats
 
     def load(self, chunk: Chunk) -> Load:
         """Read a chunk without what later batches have replaced."""
@@ -121,7 +120,7 @@ class _Attempt(Attempt):
             job.work,
             job.prepared,
             job.ledger.feed_writes.later_than(row.id, job.batch),
-            looks_inside=may_drop(job.deduplicator),
+            looks_inside=job.deduplicator.may_drop,
         )
         contents = records.contents()
         self._predict(contents, upload_id)
@@ -186,7 +185,7 @@ class _Attempt(Attempt):
         """Find what the deduplicator would drop, before anything is sent, and leave it out."""
         job = self._job
         contents.leave_out(self._refused.ordinals)
-        if may_drop(job.deduplicator) and contents.rows:
+        if job.deduplicator.may_drop and contents.rows:
             shown = self._caution.ask(lambda: list(self._shown(upload_id, contents)))
             dropped = predicted_drops(
                 contents, shown, job.deduplicator, user_id=job.batch.user_id, upload_id=upload_id

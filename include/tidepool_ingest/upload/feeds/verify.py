@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -22,12 +23,7 @@ from typing import Any, Final
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import Refusal
 from tidepool_ingest.model import Problem, identity_hash
-from tidepool_ingest.model.deduplicators import (
-    DATA_SET_DELETE_ORIGIN_OLDER,
-    DATA_SET_DROP_HASH,
-    REPLACED_ONLY_BY_NEWER,
-    Deduplicator,
-)
+from tidepool_ingest.model.deduplicators import Deduplicator
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import origin_id_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
@@ -222,11 +218,6 @@ NEVER: Final = (-1, 0)
 """Before every moment: what has no ``origin.time`` is newer than nothing."""
 
 
-def may_drop(deduplicator: Deduplicator) -> bool:
-    """Tell whether a deduplicator keeps what it has instead of what is sent, for some records at least."""
-    return deduplicator in (DATA_SET_DROP_HASH, DATA_SET_DELETE_ORIGIN_OLDER)
-
-
 def predicted_drops(
     contents: FeedContents,
     shown: Iterable[Mapping[str, Any]],
@@ -246,10 +237,10 @@ def predicted_drops(
     :param upload_id: the data set.
     """
     there = [row for row in shown if row.get("type") != "upload"]
-    if deduplicator is DATA_SET_DROP_HASH:
+    if deduplicator.drops_equal:
         found = dict(_same_hash(contents, there, user_id=user_id, upload_id=upload_id))
     else:
-        found = dict(_not_newer(contents, there))
+        found = dict(_not_newer(contents, there, deduplicator.keeps_newer))
     rows = Counter(expected.ordinal for expected in contents.rows.values())
     types = {expected.ordinal: expected.type for expected in reversed(contents.rows.values())}
     return [
@@ -276,11 +267,11 @@ def _same_hash(
             yield expected.ordinal, Problem(HASH_REPEATED, "/time")
 
 
-def _not_newer(contents: FeedContents, there: list[Mapping[str, Any]]) -> Found:
+def _not_newer(contents: FeedContents, there: list[Mapping[str, Any]], types: AbstractSet[str]) -> Found:
     for row in there:
         origin = origin_id_of(row) or ""
         expected = contents.rows.get(origin)
-        if expected is None or expected.type not in REPLACED_ONLY_BY_NEWER or is_version(expected, row):
+        if expected is None or expected.type not in types or is_version(expected, row):
             continue
         stored = expected.stored or {}
         is_newer = _origin_moment(stored) > max(_origin_moment(row), NEVER)
