@@ -26,7 +26,8 @@ STOREYS = (
     {"model", "ledger", "client", "staging", "options", "window"},
     {"staged_batch", "guards"},
     {"packs", "plan", "prepare", "upload"},
-    {"reports", "maintenance"},
+    {"maintenance"},
+    {"reports"},
     {"cli"},
     {"__main__"},
 )

@@ -69,8 +69,12 @@ class OptionsError(IngestError):
     :param wrong: what is wrong with which parameter; several of them together have the name ``days``.
     """
 
+    code = "params"
+    sentence = "a parameter of the run cannot be used"
+    remedy = "Correct it and trigger again."
+
     def __init__(self, what: str, remedy: str, wrong: Mapping[str, str] | None = None) -> None:
-        super().__init__(what, remedy=remedy, code="params")
+        super().__init__(what, remedy=remedy)
         self.wrong = dict(wrong or {})
 
 

@@ -85,13 +85,9 @@ class PackStoppedError(IngestError):
     """A pack was told to stop: its task is being ended."""
 
     disposition: Disposition = Disposition.RETRIABLE
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The task was told to stop, and stopped between two requests.",
-            remedy="Nothing is lost: the next try, or clearing the task, goes on from the ledger.",
-            code="pack-stopped",
-        )
+    code = "pack-stopped"
+    sentence = "the task was told to stop, and stopped between two requests"
+    remedy = "Nothing is lost: the next try, or clearing the task, goes on from the ledger."
 
 
 @dataclass

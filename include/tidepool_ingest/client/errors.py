@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from tidepool_ingest.errors import Disposition, IngestError
 
@@ -48,9 +48,6 @@ class TidepoolError(IngestError):
     """
 
     disposition: Disposition = Disposition.FATAL
-    name: ClassVar[str] = "tidepool"
-    usual_reason: ClassVar[str] = "Tidepool refused it"
-    usual_remedy: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -64,14 +61,14 @@ class TidepoolError(IngestError):
         remedy: str = "",
     ) -> None:
         self.operation = operation
-        self.reason = reason or self.usual_reason
+        self.reason = reason or self.sentence
         self.place = place
         self.status = status
         self.codes = tuple(dict.fromkeys(codes))
         self.trace_id = trace_id
-        super().__init__(self._sentence(), remedy=remedy or self.usual_remedy, code=self.name)
+        super().__init__(self._message(), remedy=remedy)
 
-    def _sentence(self) -> str:
+    def _message(self) -> str:
         facts = [f"HTTP {self.status}"] if self.status is not None else []
         facts += self._counted_codes()
         facts += [f"trace {self.trace_id}"] if self.trace_id else []
@@ -90,9 +87,9 @@ class TidepoolConfigurationError(TidepoolError):
     :param fields: the names of the settings to correct, as the connection form calls them.
     """
 
-    name: ClassVar[str] = "tidepool-configuration"
-    usual_reason: ClassVar[str] = "a setting is missing or unusable"
-    usual_remedy: ClassVar[str] = "Correct the Tidepool connection."
+    code = "tidepool-configuration"
+    sentence = "a setting is missing or unusable"
+    remedy = "Correct the Tidepool connection."
 
     def __init__(self, operation: str, *, fields: Iterable[str] = (), **parts: Any) -> None:
         self.fields = tuple(fields)
@@ -102,29 +99,25 @@ class TidepoolConfigurationError(TidepoolError):
 class TidepoolAuthenticationError(TidepoolError):
     """The credentials, or the token made from them, are not accepted."""
 
-    name: ClassVar[str] = "tidepool-authentication"
-    usual_reason: ClassVar[str] = "Tidepool does not accept the credentials or the token"
-    usual_remedy: ClassVar[str] = (
-        "Check the credentials in the Tidepool connection, and that they are for this environment."
-    )
+    code = "tidepool-authentication"
+    sentence = "Tidepool does not accept the credentials or the token"
+    remedy = "Check the credentials in the Tidepool connection, and that they are for this environment."
 
 
 class TidepoolPermissionError(TidepoolError):
     """The account is known, but may not do this for that user."""
 
-    name: ClassVar[str] = "tidepool-permission"
-    usual_reason: ClassVar[str] = "this account may not do that for that user"
-    usual_remedy: ClassVar[str] = (
-        "Have the user (or the clinic) grant the uploading account the right to upload and view."
-    )
+    code = "tidepool-permission"
+    sentence = "this account may not do that for that user"
+    remedy = "Have the user (or the clinic) grant the uploading account the right to upload and view."
 
 
 class TidepoolNotFoundError(TidepoolError):
     """The Platform itself says that there is no such data set or user."""
 
-    name: ClassVar[str] = "tidepool-not-found"
-    usual_reason: ClassVar[str] = "Tidepool knows no such data set or user"
-    usual_remedy: ClassVar[str] = "Check that the connection names the environment in which it was created."
+    code = "tidepool-not-found"
+    sentence = "Tidepool knows no such data set or user"
+    remedy = "Check that the connection names the environment in which it was created."
 
 
 class TidepoolDataSetClosedError(TidepoolError):
@@ -134,17 +127,17 @@ class TidepoolDataSetClosedError(TidepoolError):
     before it makes the data visible.
     """
 
-    name: ClassVar[str] = "tidepool-data-set-closed"
-    usual_reason: ClassVar[str] = "the data set is closed already"
-    usual_remedy: ClassVar[str] = "Read back what became visible, or open a new data set."
+    code = "tidepool-data-set-closed"
+    sentence = "the data set is closed already"
+    remedy = "Read back what became visible, or open a new data set."
 
 
 class TidepoolUnexpectedAnswerError(TidepoolError):
     """The answer is none that the contract knows, and trying again would bring the same."""
 
-    name: ClassVar[str] = "tidepool-unexpected-answer"
-    usual_reason: ClassVar[str] = "the answer is not one that Tidepool gives"
-    usual_remedy: ClassVar[str] = "Check the API host, and any proxy before it."
+    code = "tidepool-unexpected-answer"
+    sentence = "the answer is not one that Tidepool gives"
+    remedy = "Check the API host, and any proxy before it."
 
 
 class Problem(NamedTuple):
@@ -180,11 +173,9 @@ class TidepoolRejectedError(TidepoolError):
     """
 
     disposition: Disposition = Disposition.DATA
-    name: ClassVar[str] = "tidepool-rejected"
-    usual_reason: ClassVar[str] = "the Platform's validators refused it and stored nothing"
-    usual_remedy: ClassVar[str] = (
-        "Correct or leave out the records named by the problems' positions, then send the rest again."
-    )
+    code = "tidepool-rejected"
+    sentence = "the Platform's validators refused it and stored nothing"
+    remedy = "Correct or leave out the records named by the problems' positions, then send the rest again."
 
     def __init__(self, operation: str, *, problems: Iterable[Problem] = (), **parts: Any) -> None:
         self.problems = tuple(problems)
@@ -217,11 +208,9 @@ class TidepoolBusyError(TidepoolError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
-    name: ClassVar[str] = "tidepool-busy"
-    usual_reason: ClassVar[str] = "Tidepool asks to slow down"
-    usual_remedy: ClassVar[str] = (
-        "Nothing to do: it is tried again later. If it stays, lower the number of parallel requests."
-    )
+    code = "tidepool-busy"
+    sentence = "Tidepool asks to slow down"
+    remedy = "Nothing to do: it is tried again later. If it stays, lower the number of parallel requests."
 
     def __init__(self, operation: str, *, retry_after: float | None = None, **parts: Any) -> None:
         self.retry_after = retry_after
@@ -237,9 +226,9 @@ class TidepoolUnreachableError(TidepoolError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
-    name: ClassVar[str] = "tidepool-unreachable"
-    usual_reason: ClassVar[str] = "no usable answer came"
-    usual_remedy: ClassVar[str] = "Nothing to do if Tidepool or the network is down: it is tried again later."
+    code = "tidepool-unreachable"
+    sentence = "no usable answer came"
+    remedy = "Nothing to do if Tidepool or the network is down: it is tried again later."
 
     def __init__(
         self, operation: str, *, ambiguous: bool = False, retry_after: float | None = None, **parts: Any
@@ -248,9 +237,9 @@ class TidepoolUnreachableError(TidepoolError):
         self.retry_after = retry_after
         super().__init__(operation, **{"remedy": LOOK_FIRST if ambiguous else "", **parts})
 
-    def _sentence(self) -> str:
+    def _message(self) -> str:
         doubt = " It may have been carried out all the same." if self.ambiguous else ""
-        return super()._sentence() + doubt
+        return super()._message() + doubt
 
 
 def _shortened(codes: list[str]) -> list[str]:

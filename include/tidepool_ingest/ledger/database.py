@@ -25,7 +25,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.errors import Disposition, IngestError, as_sentence
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -34,8 +34,12 @@ if TYPE_CHECKING:
 class LedgerConfigurationError(IngestError):
     """The ledger's address, or what it needs to keep a secret, is not usable."""
 
+    code = "ledger-configuration"
+    sentence = "the ledger cannot be used"
+    remedy = "Correct the connection `tidepool_ledger`."
+
     def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy=remedy, code="ledger-configuration")
+        super().__init__(what, remedy=remedy)
 
 
 class LedgerUnavailableError(IngestError):
@@ -45,38 +49,41 @@ class LedgerUnavailableError(IngestError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
+    code = "ledger-unavailable"
+    sentence = "the ledger's database does not answer"
+    remedy = (
+        "Nothing is lost: the attempt goes on from the ledger once the database is back. Check the "
+        "connection `tidepool_ledger`."
+    )
 
     def __init__(self, cause: str) -> None:
-        super().__init__(
-            f"The ledger's database does not answer ({cause}).",
-            remedy="Nothing is lost: the attempt goes on from the ledger once the database is back. "
-            "Check the connection `tidepool_ledger`.",
-            code="ledger-unavailable",
-        )
+        super().__init__(as_sentence(f"{self.sentence} ({cause})"))
 
 
 class UnknownBatchError(IngestError):
     """The ledger has no batch of that number: it was made with another ledger, or was erased."""
 
+    code = "batch-unknown"
+    sentence = "the ledger does not know the batch"
+    remedy = (
+        "Check that all tasks use the same ledger connection, and clear the task `plan` of this run as well, "
+        "so that the batch is found and registered again."
+    )
+
     def __init__(self, batch: int) -> None:
-        super().__init__(
-            f"The ledger has no batch {batch}.",
-            remedy="Check that all tasks use the same ledger connection, and clear the task `plan` of this "
-            "run as well, so that the batch is found and noted again.",
-            code="batch-unknown",
-        )
+        super().__init__(f"The ledger has no batch {batch}.")
         self.batch = batch
 
 
 class UnknownActionError(IngestError):
     """The ledger has no note of that number of what somebody asked for."""
 
+    code = "action-unknown"
+    sentence = "nobody has asked for this on the uploads page"
+    remedy = "Ask for it there: the page records it first."
+
     def __init__(self, action: int) -> None:
-        super().__init__(
-            f"The ledger knows nothing of an action {action}.",
-            remedy="Ask for it on the page of uploads, which notes it first.",
-            code="action-unknown",
-        )
+        super().__init__(as_sentence(f"{self.sentence}: the ledger has no action {action}"))
 
 
 class LeaseHeldError(IngestError):
@@ -87,13 +94,15 @@ class LeaseHeldError(IngestError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
+    code = "lease-held"
+    sentence = "another task is at work on it"
+    remedy = "Nothing to do: it is tried again. If the other task has died, its lease ends by itself."
 
     def __init__(self, name: str, seconds: float) -> None:
         super().__init__(
             f"Another task is at work on {name}.",
-            remedy="Nothing to do: this task tries again. If the other one has died, its claim ends within "
+            remedy="Nothing to do: this task tries again. If the other one has died, its lease ends within "
             f"{seconds:.0f} s.",
-            code="lease-held",
         )
         self.name = name
         self.retry_after = seconds
@@ -103,13 +112,12 @@ class LeaseLostError(IngestError):
     """The task was silent for too long, and another one has taken its work over."""
 
     disposition: Disposition = Disposition.RETRIABLE
+    code = "lease-lost"
+    sentence = "its task's lease has ended, and another task may have taken it over"
+    remedy = "Nothing to do: the other task goes on from the ledger, or this one when it tries again."
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"This task's claim on {name} has ended, and another task may have taken it over.",
-            remedy="Nothing to do: the other task goes on from the ledger, or this one when it tries again.",
-            code="lease-lost",
-        )
+        super().__init__(f"This task's lease on {name} has ended, and another task may have taken it over.")
         self.name = name
 
 

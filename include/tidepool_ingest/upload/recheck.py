@@ -39,8 +39,6 @@ from tidepool_ingest.upload.read_back import Comparison, read_back_later
 
 log = logging.getLogger(__name__)
 
-REASON = "changed-since-verified"
-
 
 class ChangedSinceError(IngestError):
     """What a verified batch shows is not what was verified, nor superseded.
@@ -51,14 +49,17 @@ class ChangedSinceError(IngestError):
     """
 
     disposition: Disposition = Disposition.DATA
+    code = "changed-since-verified"
+    sentence = "what Tidepool shows is not what was verified"
+    remedy = (
+        "Find out who changed it. To upload it again, run its day with `force`, and with the parameters that "
+        "the message of that run may ask for."
+    )
 
     def __init__(self, batch: str, comparison: Comparison, why: str) -> None:
         super().__init__(
             f"Batch {batch} was verified and has changed since: {comparison.difference()}."
-            + (f" It is not repaired: {why}." if why else ""),
-            remedy="Find out who changed it. To upload it again, run its day with `force`, and with the "
-            "parameters that the message of that run may ask for.",
-            code=REASON,
+            + (f" It is not repaired: {why}." if why else "")
         )
         self.comparison = comparison
 
@@ -144,7 +145,9 @@ class BatchRecheck:
                 return Rechecked(str(data_set.upload_id), comparison)
             why = self._against_repair(comparison) if repair else ""
             if why or not repair:
-                job.ledger.batches.set_state(job.batch.id, BatchState.VERIFIED, reason=REASON, lease=lease)
+                job.ledger.batches.set_state(
+                    job.batch.id, BatchState.VERIFIED, reason=ChangedSinceError.code, lease=lease
+                )
                 raise ChangedSinceError(job.batch.label, comparison, why)
             self._give_up(data_set, comparison, lease)
             return Rechecked(str(data_set.upload_id), comparison, to_repair=True)
@@ -175,7 +178,7 @@ class BatchRecheck:
     def _note_right(self, data_set: DataSetRow, comparison: Comparison, lease: Lease) -> None:
         job = self._job
         job.ledger.data_sets.note_check(data_set.id, comparison.superseded, lease=lease)
-        if job.batch.reason == REASON:
+        if job.batch.reason == ChangedSinceError.code:
             job.ledger.batches.set_state(job.batch.id, BatchState.VERIFIED, lease=lease)
         log.info(
             "%s, data set %s: %d rows are visible, %d superseded by a later upload.",
@@ -201,7 +204,9 @@ class BatchRecheck:
     def _give_up(self, data_set: DataSetRow, comparison: Comparison, lease: Lease) -> None:
         """Note that the set is to be deleted: whoever uploads the batch next begins with that."""
         job = self._job
-        job.ledger.batches.set_state(job.batch.id, BatchState.UPLOADING, reason=REASON, lease=lease)
+        job.ledger.batches.set_state(
+            job.batch.id, BatchState.UPLOADING, reason=ChangedSinceError.code, lease=lease
+        )
         job.ledger.data_sets.set_state(data_set.id, DataSetState.DELETING, lease=lease)
         log.warning(
             "%s, data set %s is given up: %s.", job.batch.label, data_set.upload_id, comparison.difference()

@@ -20,7 +20,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
-from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import Refusal
 from tidepool_ingest.model import Problem, identity_hash
 from tidepool_ingest.model.deduplicators import Deduplicator
@@ -28,6 +27,7 @@ from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import origin_id_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
 from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedContents, Moment
+from tidepool_ingest.upload.read_back import ReadBackError
 
 GAP_SECONDS: Final = 6 * 3600
 """A longer time without records is not read back."""
@@ -78,13 +78,11 @@ class FeedComparison:
         return (*self.missing, *self.double, *self.stale)
 
 
-class FeedVerificationError(IngestError):
+class FeedVerificationError(ReadBackError):
     """What Tidepool shows of a feed's batch is not what was sent.
 
     :param comparison: what differs.
     """
-
-    disposition: Disposition = Disposition.RETRIABLE
 
     def __init__(self, comparison: FeedComparison) -> None:
         super().__init__(
@@ -93,7 +91,6 @@ class FeedVerificationError(IngestError):
             f"{len(comparison.stale)} in another version, {comparison.undeleted} not deleted.",
             remedy="The next try sends these records again. If it stays so, look whether another program "
             "writes to the same data set.",
-            code="verification",
         )
         self.comparison = comparison
 
