@@ -31,10 +31,10 @@ OLDER_THAN_MINUTES = 60
 """How long a batch may show no progress before the maintenance takes it up: longer than any upload pauses."""
 
 CHECK_BATCHES = 20
-"""Verified batches that one maintenance run verifies again."""
+"""Verified batches that one maintenance run reverifies."""
 
 CHECK_AFTER_DAYS = 7
-"""How long a verified batch is left alone before it is verified again."""
+"""How long a verified batch is left alone before it is reverified."""
 
 WORK_DAYS = 30
 """How long accepted records are kept after their batch is done: somebody may want to look again."""
@@ -173,7 +173,7 @@ class RunOptions(Options):
     allow_truncate: bool = Field(
         False,
         title="Delete all else of the device",
-        description="Take batches whose deduplicator deletes whatever else Tidepool has of the device.",
+        description="Take batches whose deduplicator deletes everything else of the device for good.",
         json_schema_extra=_of_form(CARE),
     )
     allow_older: bool = Field(
@@ -219,8 +219,8 @@ class RunOptions(Options):
         ge=1,
         le=1_000_000,
         title="Records a data set",
-        description="A batch of more is cut into parts, each with a data set of its own, so that closing and "
-        "reading back stay within the gateway's time.",
+        description="A batch of more is split into parts, each with a data set of its own, so that closing "
+        "and reading back stay within the gateway's time.",
         json_schema_extra=_of_form(SPEED),
     )
     parallel_chunks: Annotated[int, Field(ge=1)] | None = Field(
@@ -274,14 +274,14 @@ class ReconcileOptions(Options):
         ge=0,
         le=525_600,
         title="Minutes without progress",
-        description="What the ledger has recorded nothing about for so long counts as unfinished.",
+        description="An upload counts as unfinished if the ledger has recorded nothing about it for so long.",
         json_schema_extra=_of_form(MAIN),
     )
     check_batches: int = Field(
         CHECK_BATCHES,
         ge=0,
         le=1_000,
-        title="Verified batches to verify again",
+        title="Verified batches to reverify",
         description="So many at most, beginning with those not verified for longest; 0 for none.",
         json_schema_extra=_of_form(MAIN),
     )
@@ -302,7 +302,7 @@ class ReconcileOptions(Options):
     repair: bool = Field(
         True,
         title="Repair what was verified",
-        description="Upload verified batches anew that have lost or doubled rows since.",
+        description="Upload verified batches again if they have lost or doubled rows.",
         json_schema_extra=_of_form(CARE),
     )
 
