@@ -55,7 +55,7 @@ class TidepoolBatchesLeftError(IngestError):
 
 
 class TidepoolNobodyAnsweredError(IngestError):
-    """Nobody has decided in time about a batch of which too many records are refused.
+    """Nobody has decided in time about a batch of which too many records are rejected.
 
     :param batch: the batch's label.
     """

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tidepool_ingest.client.settings import ClientSettings
 
 SIGN_IN_TIMEOUTS = Timeouts(connect=4.0, read=8.0, total=4.0)
-"""Short: a refresh is made under a lock that counts as abandoned after 60 s."""
+"""Short: a refresh happens under a lock that counts as abandoned after 60 s."""
 
 
 DEFAULT_AUTH_MODE = "client_credentials"
@@ -55,7 +55,7 @@ class SignIn:
     :param settings: the credentials.
     :param environment: where the API is, and its sign-in server if that is known.
     :param session: carries the requests.
-    :param backoff: patience with requests for a token.
+    :param backoff: retries of requests for a token.
     :param store: shares a rotating refresh token between processes.
     """
 
@@ -170,13 +170,13 @@ class OidcClient:
 
 
 class SignInServer:
-    """The server that gives tokens for one environment, found on first use.
+    """The server that issues tokens for one environment, found on first use.
 
     :param transport: sends the requests.
     :param environment: the environment; its API is asked where its sign-in server is (``GET /info``).
     :param auth_url: base URL of the sign-in server, if it is given rather than asked for.
     :param realm: its realm, given together with ``auth_url``.
-    :param backoff: patience with requests for a token.
+    :param backoff: retries of requests for a token.
     """
 
     def __init__(
@@ -206,10 +206,10 @@ class SignInServer:
         return self._token_url
 
     def grant(self, form: Mapping[str, str], *, backoff: BackOff | None = None) -> Token:
-        """Return the token that a form earns.
+        """Return the token that a form is answered with.
 
         :param form: the grant's fields; never logged.
-        :param backoff: another patience than usual.
+        :param backoff: other retries than usual.
         :raises TidepoolAuthenticationError: the server does not accept the credentials.
         """
         call = Call(
@@ -250,7 +250,7 @@ class SignInServer:
             return self._environment.auth, self._environment.realm
         raise TidepoolConfigurationError(
             "find the sign-in server",
-            reason="this API host does not tell where it is",
+            reason="this API host does not say where it is",
             fields=("auth_url", "realm"),
             remedy="Set `auth_url` and `realm` in the Tidepool connection, or choose another auth mode.",
         )
@@ -273,7 +273,7 @@ class SignInServer:
                 reason="the sign-in server names one on another host, to which no credentials are sent",
                 place=urlsplit(issuer).netloc,
                 fields=("auth_url",),
-                remedy="Set `auth_url` in the Tidepool connection to the host that gives the tokens.",
+                remedy="Set `auth_url` in the Tidepool connection to the host that issues the tokens.",
             )
         return url
 
@@ -291,7 +291,7 @@ def _no_document(call: Call, status: int, trace_id: str) -> TidepoolError:
 
 
 class ClientCredentialsTokens(RenewingTokens):
-    """OIDC client credentials: a server of its own right, the way meant for back ends.
+    """OIDC client credentials: a service with an account of its own, the way meant for back ends.
 
     :param server: the sign-in server.
     :param client: id and secret.
@@ -307,7 +307,7 @@ class ClientCredentialsTokens(RenewingTokens):
         return [self._client.client_secret]
 
     def obtain(self, refused: str | None) -> Token:
-        """Ask for a new token."""
+        """Request a new token."""
         return self._server.grant(self._client.form("client_credentials"))
 
 
@@ -351,7 +351,7 @@ class PasswordTokens(RenewingTokens):
 
 
 UNDER_LOCK = BackOff(attempts=2, longest=2.0)
-"""Patience with a refresh while other processes wait for it."""
+"""Retries of a refresh while other processes wait for it."""
 
 REFUSED_GRANT = "invalid_grant"
 """Keycloak's code when it is the refresh token, and not the client, that is not accepted."""
@@ -367,7 +367,7 @@ class RefreshTokens(RenewingTokens):
     :param client: id, and secret if it has one.
     :param refresh_token: the token of the connection, used until the store holds a newer one.
     :param store: shares the newest with other processes.
-    :param backoff: patience with the refresh while the lock is held.
+    :param backoff: retries of the refresh while the lock is held.
     """
 
     def __init__(
@@ -471,7 +471,7 @@ class LegacyLoginTokens(RenewingTokens):
     :param api: base URL of the API.
     :param username: the account's e-mail address.
     :param password: its password.
-    :param backoff: patience with the login.
+    :param backoff: retries of the login.
     """
 
     def __init__(

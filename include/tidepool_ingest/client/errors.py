@@ -1,21 +1,21 @@
-"""What can go wrong between us and Tidepool, told by what can be done about it.
+"""What can go wrong between us and Tidepool, by what can be done about it.
 
 ::
 
     TidepoolError
     ├── TidepoolConfigurationError      fatal      a setting of the connection is wrong
-    ├── TidepoolAuthenticationError     fatal      no valid token is to be had
+    ├── TidepoolAuthenticationError     fatal      there is no valid token
     ├── TidepoolPermissionError         fatal      the account may not do this for that user
     ├── TidepoolNotFoundError           fatal      no such data set or user
     ├── TidepoolDataSetClosedError      fatal      the data set takes no more data
     ├── TidepoolUnexpectedAnswerError   fatal      not an answer that the contract knows
-    ├── TidepoolRejectedError           data       the Platform's validators refused what was sent
+    ├── TidepoolRejectedError           data       the Platform's validators rejected what was sent
     ├── TidepoolBusyError               retriable  not now (HTTP 429); nothing was done
     └── TidepoolUnreachableError        retriable  no usable answer; ``ambiguous``: it may have been done
 
 Nothing here holds a token, a record value, a user or device id, or the text (``title``, ``detail``,
 ``message``, ``reason``) that a server wrote: such text quotes the value it complains about. The one thing
-taken over from an answer is its code, a fixed word.
+taken from an answer is its code, a fixed word.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ LOOK_FIRST = (
 class TidepoolError(IngestError):
     """Base of every error of this package.
 
-    :param operation: what was attempted, to be read after "could not": ``open a data set``.
-    :param reason: what came in its way; the class's own words when left out.
+    :param operation: what was attempted, as it reads after "could not": ``open a data set``.
+    :param reason: what prevented it; the class's own sentence when left out.
     :param place: the host, and the data set or the short hash of the user it was about.
     :param status: HTTP status of the answer, ``None`` when there was none.
     :param codes: the Platform's error codes in the answer.
     :param trace_id: Tidepool's or our own id of the request, for their support.
-    :param remedy: what to do; the class's own words when left out.
+    :param remedy: what to do; the class's own when left out.
     """
 
     disposition: Disposition = Disposition.FATAL
@@ -123,7 +123,7 @@ class TidepoolNotFoundError(TidepoolError):
 class TidepoolDataSetClosedError(TidepoolError):
     """The data set is closed and takes no more data.
 
-    After a close whose answer was lost this means "look", not "done": the Platform notes the close
+    After a close whose answer was lost this means "look", not "done": the Platform records the close
     before it makes the data visible.
     """
 
@@ -133,7 +133,7 @@ class TidepoolDataSetClosedError(TidepoolError):
 
 
 class TidepoolUnexpectedAnswerError(TidepoolError):
-    """The answer is none that the contract knows, and trying again would bring the same."""
+    """The answer is not one that the contract knows, and trying again would bring the same."""
 
     code = "tidepool-unexpected-answer"
     sentence = "the answer is not one that Tidepool gives"
@@ -165,7 +165,7 @@ class Problem(NamedTuple):
 
 
 class TidepoolRejectedError(TidepoolError):
-    """The Platform refused what was sent, and stored none of it.
+    """The Platform rejected what was sent, and stored none of it.
 
     A pickled copy keeps index and code of each problem, but shows user-made keys of its pointer as ``*``.
 
@@ -174,7 +174,7 @@ class TidepoolRejectedError(TidepoolError):
 
     disposition: Disposition = Disposition.DATA
     code = "tidepool-rejected"
-    sentence = "the Platform's validators refused it and stored nothing"
+    sentence = "the Platform's validators rejected it and stored nothing"
     remedy = "Correct or leave out the records named by the problems' positions, then send the rest again."
 
     def __init__(self, operation: str, *, problems: Iterable[Problem] = (), **parts: Any) -> None:
@@ -184,7 +184,7 @@ class TidepoolRejectedError(TidepoolError):
 
     @property
     def indexes(self) -> frozenset[int]:
-        """Positions of the refused records in the array that was sent."""
+        """Positions of the rejected records in the array that was sent."""
         return frozenset(problem.index for problem in self.problems if problem.index is not None)
 
     def _counted_codes(self) -> list[str]:
@@ -192,7 +192,7 @@ class TidepoolRejectedError(TidepoolError):
         return _shortened([f"{code} x{counted[code]}" if code in counted else code for code in self.codes])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave user-made keys behind: a pickled error ends in places where only short hashes may be."""
+        """Leave user-made keys out: a pickled error ends up in places where only short hashes may be."""
         restore, (kind, args, state) = super().__reduce__()
         return restore, (
             kind,
