@@ -14,7 +14,15 @@ from airflow.sdk.log import mask_secret
 from cryptography.fernet import InvalidToken
 
 from tidepool_airflow.settings import DEFAULT_LEDGER_CONN_ID, open_ledger
-from tidepool_ingest.client import ClientSettings, TidepoolClient, connect, environment, host_of
+from tidepool_ingest.client import (
+    AUTH_MODES,
+    DEFAULT_AUTH_MODE,
+    ClientSettings,
+    TidepoolClient,
+    connect,
+    environment,
+    host_of,
+)
 from tidepool_ingest.client.errors import TidepoolConfigurationError
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger.client_state import LedgerRefreshTokens
@@ -54,17 +62,6 @@ EXTRAS = frozenset(
 )
 """Fields of the connection form besides host, login and password."""
 
-DEFAULT_AUTH_MODE = "client_credentials"
-
-OWN_FIELDS: Mapping[str, Mapping[str, str]] = {
-    "client_credentials": {"client_id": "login", "client_secret": "password"},
-    "refresh_token": {"client_id": "login", "refresh_token": "password"},
-    "password": {"username": "login", "password": "password"},
-    "login": {"username": "login", "password": "password"},
-    "token": {"token": "password"},
-}
-"""Which settings each auth mode takes from the form's fields login and password."""
-
 TIMEOUTS = ("connect_timeout", "read_timeout")
 """Settings in seconds, which a connection given as a URI holds as text."""
 
@@ -85,7 +82,7 @@ def client_settings(connection: Connection) -> ClientSettings:
             f"Known are {', '.join(sorted(EXTRAS))}.",
         )
     mode = str(extra.get("auth_mode", DEFAULT_AUTH_MODE))
-    own = OWN_FIELDS.get(mode, {})
+    own = AUTH_MODES[mode].form_fields if mode in AUTH_MODES else {}
     values = {**extra, "environment": _where(connection, extra), "auth_mode": mode}
     for setting, field in own.items():
         values[setting] = getattr(connection, field) or extra.get(setting, "")
@@ -206,7 +203,7 @@ class TidepoolHook(BaseHook):
         """The client; made on first use, so that a DAG file can hold a hook without any connection."""
         settings = self.settings
         store = None
-        if settings.auth_mode == "refresh_token":
+        if AUTH_MODES[settings.auth_mode].shares_refresh_token:
             seed = settings.refresh_token.get_secret_value()
             seal, unseal = _sealing()
             database = open_ledger(self.ledger_conn_id).database

@@ -133,7 +133,7 @@ def test_what_people_asked_for_stays_without_the_batch(filled: World) -> None:
 def test_nothing_is_removed_while_something_is_uploaded(filled: World, claim: str) -> None:
     (batch, _) = erasing(filled).find().batches
     name = f"batch:{batch.id}" if claim == "batch" else device_lease_name(batch)
-    with filled.ledger.leases.held(name, seconds=60), pytest.raises(UploadAtWorkError, match="1 claims"):
+    with filled.ledger.leases.held(name, seconds=60), pytest.raises(UploadAtWorkError, match="1 leases"):
         erasing(filled).run(WHO)
 
     assert len(erasing(filled).find().batches) == 2

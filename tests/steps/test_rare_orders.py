@@ -311,7 +311,7 @@ def test_a_request_whose_token_took_too_long_is_not_sent(
     with monkeypatch.context() as patch:
         patch.setattr(world.client._conversation._tokens, "token", waiting)
         patch.setattr(world.client, "open_data_set", opening)
-        with pytest.raises(TidepoolUnreachableError, match="could not be begun in time") as caught:
+        with pytest.raises(TidepoolUnreachableError, match="could not be started in time") as caught:
             world.upload(number)
 
     assert not caught.value.ambiguous

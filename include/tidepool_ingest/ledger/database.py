@@ -23,7 +23,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.errors import Disposition, IngestError, as_sentence
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 class LedgerConfigurationError(IngestError):
     """The ledger's address, or what it needs to keep a secret, is not usable."""
 
+    code = "ledger-configuration"
+    sentence = "the ledger cannot be used"
+    remedy = "Correct the connection `tidepool_ledger`."
+
     def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy=remedy, code="ledger-configuration")
+        super().__init__(what, remedy=remedy)
 
 
 class LedgerUnavailableError(IngestError):
@@ -43,38 +47,41 @@ class LedgerUnavailableError(IngestError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
+    code = "ledger-unavailable"
+    sentence = "the ledger's database does not answer"
+    remedy = (
+        "Nothing is lost: the attempt resumes from the ledger once the database is back. Check the "
+        "connection `tidepool_ledger`."
+    )
 
     def __init__(self, cause: str) -> None:
-        super().__init__(
-            f"The ledger's database does not answer ({cause}).",
-            remedy="Nothing is lost: the attempt resumes from the ledger once the database is back. "
-            "Check the connection `tidepool_ledger`.",
-            code="ledger-unavailable",
-        )
+        super().__init__(as_sentence(f"{self.sentence} ({cause})"))
 
 
 class UnknownBatchError(IngestError):
     """The ledger has no batch of that number: it was made with another ledger, or was erased."""
 
+    code = "batch-unknown"
+    sentence = "the ledger does not know the batch"
+    remedy = (
+        "Check that all tasks use the same ledger connection, and clear the task `plan` of this run as well, "
+        "so that the batch is found and registered again."
+    )
+
     def __init__(self, batch: int) -> None:
-        super().__init__(
-            f"The ledger has no batch {batch}.",
-            remedy="Check that all tasks use the same ledger connection, and clear the task `plan` of this "
-            "run as well, so that the batch is found and registered again.",
-            code="batch-unknown",
-        )
+        super().__init__(f"The ledger has no batch {batch}.")
         self.batch = batch
 
 
 class UnknownActionError(IngestError):
     """The ledger has no action of that number."""
 
+    code = "action-unknown"
+    sentence = "nobody has asked for this on the uploads page"
+    remedy = "Ask for it there: the page records it first."
+
     def __init__(self, action: int) -> None:
-        super().__init__(
-            f"The ledger has no action {action}.",
-            remedy="Ask for it on the uploads page, which records it first.",
-            code="action-unknown",
-        )
+        super().__init__(as_sentence(f"{self.sentence}: the ledger has no action {action}"))
 
 
 class LeaseHeldError(IngestError):
@@ -85,13 +92,15 @@ class LeaseHeldError(IngestError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
+    code = "lease-held"
+    sentence = "another task is at work on it"
+    remedy = "Nothing to do: it is tried again. If the other task has died, its lease ends by itself."
 
     def __init__(self, name: str, seconds: float) -> None:
         super().__init__(
             f"Another task is working on {name}.",
             remedy="Nothing to do: this task tries again. If the other one has died, its lease expires "
             f"within {seconds:.0f} s.",
-            code="lease-held",
         )
         self.name = name
         self.retry_after = seconds
@@ -101,13 +110,12 @@ class LeaseLostError(IngestError):
     """The task stalled for too long, and another one has taken over its work."""
 
     disposition: Disposition = Disposition.RETRIABLE
+    code = "lease-lost"
+    sentence = "its task's lease has expired, and another task may have taken over"
+    remedy = "Nothing to do: the other task resumes from the ledger, or this one when it tries again."
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"This task's lease on {name} has expired, and another task may have taken over.",
-            remedy="Nothing to do: the other task resumes from the ledger, or this one when it tries again.",
-            code="lease-lost",
-        )
+        super().__init__(f"This task's lease on {name} has expired, and another task may have taken over.")
         self.name = name
 
 

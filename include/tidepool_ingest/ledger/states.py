@@ -114,13 +114,15 @@ class IllegalTransitionError(IngestError):
     :param after: the one that was to be written.
     """
 
+    code = "state-not-allowed"
+    sentence = "it would have gone to a state that cannot follow the present one"
+    remedy = (
+        "Run the day again: it starts from what the ledger holds now. If it stops here once more, report it "
+        "as a bug."
+    )
+
     def __init__(self, kind: str, before: str, after: str) -> None:
-        super().__init__(
-            f"A {kind} that is {before} cannot become {after}.",
-            remedy="Nothing was written. Run the day again: it starts from what the ledger holds now. If it "
-            "stops here once more, report it as a bug.",
-            code="state-not-allowed",
-        )
+        super().__init__(f"A {kind} that is {before} cannot become {after}. Nothing was written.")
         self.before = before
         self.after = after
 

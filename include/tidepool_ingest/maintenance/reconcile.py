@@ -298,11 +298,12 @@ class UnverifiableError(IngestError):
     """
 
     disposition: Disposition = Disposition.DATA
+    code = "unverifiable"
+    sentence = (
+        "it is closed and shows records, but was never verified, and its work area and staged files are gone "
+        "or hold something else"
+    )
+    remedy = "Stage the batch again where it lay, and run its day; or undo its upload."
 
     def __init__(self, batch: str) -> None:
-        super().__init__(
-            f"Batch {batch} is closed and shows records, but was never verified, and its work area and "
-            "staged files are gone or hold something else. It is left as it is.",
-            remedy="Stage the batch again where it lay, and run its day; or delete the data set.",
-            code="unverifiable",
-        )
+        super().__init__(f"Batch {batch} cannot be verified: {self.sentence}. It stays as it is.")

@@ -48,13 +48,12 @@ class NotWithdrawableError(IngestError):
     """
 
     disposition: Disposition = Disposition.DATA
+    code = "not-withdrawable"
+    sentence = "nothing of it can be withdrawn"
+    remedy = "Look where the batch stands now; somebody else may have been faster."
 
     def __init__(self, batch: str, state: str) -> None:
-        super().__init__(
-            f"Batch {batch} is {state}: nothing of it can be withdrawn.",
-            remedy="Look at it again; somebody else may have been faster.",
-            code="not-withdrawable",
-        )
+        super().__init__(f"Batch {batch} is {state}: {self.sentence}.")
 
 
 def withdraw_batch(context: UploadJob, batch: BatchRow) -> int:

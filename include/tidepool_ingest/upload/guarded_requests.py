@@ -263,10 +263,6 @@ class UploadStoppedError(IngestError):
     """The upload was told to stop: its task is being ended."""
 
     disposition: Disposition = Disposition.RETRIABLE
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The upload was told to stop, and stopped between two requests.",
-            remedy="Nothing is lost: the next try, or clearing the task, goes on from the ledger.",
-            code="upload-stopped",
-        )
+    code = "upload-stopped"
+    sentence = "the upload was told to stop, and stopped between two requests"
+    remedy = "Nothing is lost: the next try, or clearing the task, goes on from the ledger."

@@ -178,19 +178,28 @@ def _named(what: str, positions: tuple[int, ...]) -> str:
     return f"{len(positions)} {what} (accepted records {shown}{more})"
 
 
-class VerificationError(IngestError):
-    """What Tidepool shows is not what was sent.
+class ReadBackError(IngestError):
+    """What Tidepool shows is not what was sent."""
+
+    disposition: Disposition = Disposition.RETRIABLE
+    code = "verification"
+    sentence = "what Tidepool shows is not what was sent"
+    remedy = (
+        "The next try repairs it: a normal data set is deleted and the batch goes into a new one; to a "
+        "continuous one its records are sent again."
+    )
+
+
+class VerificationError(ReadBackError):
+    """What Tidepool shows of a batch in a normal data set is not what was sent.
 
     :param comparison: what differs.
     """
 
-    disposition: Disposition = Disposition.RETRIABLE
-
     def __init__(self, comparison: Comparison) -> None:
         super().__init__(
             f"{comparison.difference()}.",
-            remedy="The next try repairs it: it removes this data set and uploads the batch into a new one.",
-            code="verification",
+            remedy="The next try repairs it: it deletes this data set and uploads the batch into a new one.",
         )
         self.comparison = comparison
 

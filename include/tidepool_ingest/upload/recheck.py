@@ -24,8 +24,6 @@ from tidepool_ingest.upload.read_back import Comparison, read_back_later
 
 log = logging.getLogger(__name__)
 
-REASON = "changed-since-verified"
-
 
 class ChangedSinceError(IngestError):
     """What a verified batch shows is neither what was verified, nor superseded.
@@ -36,14 +34,17 @@ class ChangedSinceError(IngestError):
     """
 
     disposition: Disposition = Disposition.DATA
+    code = "changed-since-verified"
+    sentence = "what Tidepool shows is not what was verified"
+    remedy = (
+        "Find out who changed it. To upload it again, run its day with `force`, and with the parameters that "
+        "the message of that run may ask for."
+    )
 
     def __init__(self, batch: str, comparison: Comparison, why: str) -> None:
         super().__init__(
             f"Batch {batch} was verified and has changed since: {comparison.difference()}."
-            + (f" It is not repaired: {why}." if why else ""),
-            remedy="Find out who changed it. To upload it again, run its day with `force`, and with the "
-            "parameters that the message of that run may ask for.",
-            code=REASON,
+            + (f" It is not repaired: {why}." if why else "")
         )
         self.comparison = comparison
 
@@ -139,7 +140,7 @@ def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> R
         return Rechecked(str(data_set.upload_id), comparison)
     why = _against_repair(leased, comparison) if repair else ""
     if why or not repair:
-        ledger.batches.set_reason(batch.id, REASON, lease=leased.lease)
+        ledger.batches.set_reason(batch.id, ChangedSinceError.code, lease=leased.lease)
         raise ChangedSinceError(batch.label, comparison, why)
     _give_up(leased, data_set, comparison)
     return Rechecked(str(data_set.upload_id), comparison, to_repair=True)
@@ -148,7 +149,7 @@ def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> R
 def _record_as_right(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:
     batch = leased.batch
     leased.ledger.data_sets.note_check(data_set.id, comparison.superseded, lease=leased.lease)
-    if batch.reason == REASON:
+    if batch.reason == ChangedSinceError.code:
         leased.ledger.batches.set_reason(batch.id, None, lease=leased.lease)
     log.info(
         "%s, data set %s: %d rows are visible, %d superseded by a later upload.",
@@ -175,7 +176,7 @@ def _against_repair(leased: LeasedBatch, comparison: Comparison) -> str:
 def _give_up(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:
     """Record that the set is to be deleted: whoever uploads the batch next starts with that."""
     batch = leased.batch
-    leased.ledger.batches.mark_unfinished(batch.id, REASON, lease=leased.lease)
+    leased.ledger.batches.mark_unfinished(batch.id, ChangedSinceError.code, lease=leased.lease)
     leased.ledger.data_sets.begin_delete(data_set.id, lease=leased.lease)
     log.warning("%s, data set %s is given up: %s.", batch.label, data_set.upload_id, comparison.difference())
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tidepool_ingest.client import TidepoolRejectedError
-from tidepool_ingest.guards import HeldError
+from tidepool_ingest.guards import QuarantineLimitError
 from tidepool_ingest.ledger import Refusal
 from tidepool_ingest.model import masked_pointer
 from tidepool_ingest.model.deduplicators import NORMAL
@@ -24,7 +24,7 @@ from tidepool_ingest.upload.record_ids import Identified
 log = logging.getLogger(__name__)
 
 
-class TooManyRefusedByTidepoolError(HeldError):
+class TooManyRefusedByTidepoolError(QuarantineLimitError):
     """Tidepool itself rejected more of a batch's records than the run allows.
 
     :param batch: the batch's label.
@@ -40,10 +40,7 @@ class TooManyRefusedByTidepoolError(HeldError):
         super().__init__(
             f"{batch} stops {when}: {refused} of {staged} records "
             f"({100 * refused / staged:.1f} %) were rejected, some of them by Tidepool itself, more than the "
-            f"{allowed:g} % allowed. {left}",
-            remedy="Look at the quarantine file in the batch's work area, correct the batch and stage it "
-            "again; or allow a larger share for this run.",
-            code="too-many-refused",
+            f"{allowed:g} % allowed. {left}"
         )
 
 

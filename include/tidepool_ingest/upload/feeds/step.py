@@ -22,7 +22,7 @@ from tidepool_ingest.client import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.ledger import DELETIONS, BatchRow, DataSetRow, DataSetState, origin_digest
-from tidepool_ingest.model.deduplicators import CONTINUOUS, NONE, Deduplicator
+from tidepool_ingest.model.deduplicators import CONTINUOUS, Deduplicator
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.context import LeasedBatch, UploadJob, UploadSummary, data_set_body
 from tidepool_ingest.upload.feeds.payload import BatchWrites, FeedContents, FeedRecords
@@ -31,7 +31,6 @@ from tidepool_ingest.upload.feeds.verify import (
     FeedComparison,
     FeedVerificationError,
     compare_feed,
-    may_drop,
     predicted_drops,
     windows_of,
 )
@@ -76,7 +75,7 @@ class FeedAttempt(UploadAttempt):
         row, upload_id = FeedKeeper(leased.context, self._feed, leased.lease, leased.requests).data_set()
         leased.context.on_open(upload_id)
         later = leased.ledger.feed_writes.later_than(row.id, leased.batch)
-        records = FeedRecords(leased, later, looks_inside=may_drop(leased.deduplicator))
+        records = FeedRecords(leased, later, looks_inside=leased.deduplicator.may_drop)
         contents = records.contents()
         self._predict(contents, upload_id)
         self._refused.check()
@@ -136,7 +135,7 @@ class FeedAttempt(UploadAttempt):
         """Find what the deduplicator would drop, before anything is sent, and leave it out."""
         leased = self._leased
         contents.leave_out(self._refused.ordinals)
-        if may_drop(leased.deduplicator) and contents.rows:
+        if leased.deduplicator.may_drop and contents.rows:
             shown = leased.requests.ask(lambda: list(self._shown(upload_id, contents)))
             dropped = predicted_drops(
                 contents, shown, leased.deduplicator, user_id=leased.batch.user_id, upload_id=upload_id
@@ -262,7 +261,7 @@ class FeedWay:
     def __init__(self, records: FeedRecords, deduplicator: Deduplicator, writes: BatchWrites) -> None:
         self._records = records
         self._writes = writes
-        self._removes = deduplicator is NONE
+        self._removes = deduplicator.keeps_repeats
 
     def load(self, chunk: Chunk) -> Load:
         """Read a chunk without what later batches have replaced."""

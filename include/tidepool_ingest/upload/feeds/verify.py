@@ -11,25 +11,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
-from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import Refusal
 from tidepool_ingest.model import Problem, identity_hash
-from tidepool_ingest.model.deduplicators import (
-    DATA_SET_DELETE_ORIGIN_OLDER,
-    DATA_SET_DROP_HASH,
-    REPLACED_ONLY_BY_NEWER,
-    Deduplicator,
-)
+from tidepool_ingest.model.deduplicators import Deduplicator
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import origin_id_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
 from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedContents, Moment
-from tidepool_ingest.upload.read_back import Window
+from tidepool_ingest.upload.read_back import ReadBackError, Window
 
 GAP_SECONDS: Final = 6 * 3600
 """A longer time without records is not read back."""
@@ -154,13 +149,11 @@ class FeedComparison:
         return (*self.missing, *self.double, *self.stale)
 
 
-class FeedVerificationError(IngestError):
+class FeedVerificationError(ReadBackError):
     """What Tidepool shows of a feed's batch is not what was sent.
 
     :param comparison: what differs.
     """
-
-    disposition: Disposition = Disposition.RETRIABLE
 
     def __init__(self, comparison: FeedComparison) -> None:
         super().__init__(
@@ -169,17 +162,11 @@ class FeedVerificationError(IngestError):
             f"{len(comparison.stale)} in another version, {comparison.undeleted} not deleted.",
             remedy="The next try sends these records again. If it stays so, look whether another program "
             "writes to the same data set.",
-            code="verification",
         )
         self.comparison = comparison
 
 
 # ---------------------------------------------------------------- what would be dropped
-
-
-def may_drop(deduplicator: Deduplicator) -> bool:
-    """Tell whether a deduplicator keeps what it has instead of what is sent, for some records at least."""
-    return deduplicator in (DATA_SET_DROP_HASH, DATA_SET_DELETE_ORIGIN_OLDER)
 
 
 def predicted_drops(
@@ -201,10 +188,10 @@ def predicted_drops(
     :param upload_id: the data set.
     """
     there = [row for row in shown if row.get("type") != "upload"]
-    if deduplicator is DATA_SET_DROP_HASH:
+    if deduplicator.drops_equal:
         found = dict(_same_hash(contents, there, user_id=user_id, upload_id=upload_id))
     else:
-        found = dict(_not_newer(contents, there))
+        found = dict(_not_newer(contents, there, deduplicator.keeps_newer))
     rows = Counter(expected.ordinal for expected in contents.rows.values())
     types = {expected.ordinal: expected.type for expected in reversed(contents.rows.values())}
     return [
@@ -228,11 +215,11 @@ def _same_hash(
             yield expected.ordinal, Problem(HASH_REPEATED, "/time")
 
 
-def _not_newer(contents: FeedContents, there: list[Mapping[str, Any]]) -> Found:
+def _not_newer(contents: FeedContents, there: list[Mapping[str, Any]], types: AbstractSet[str]) -> Found:
     for row in there:
         origin = origin_id_of(row) or ""
         expected = contents.rows.get(origin)
-        if expected is None or expected.type not in REPLACED_ONLY_BY_NEWER or is_version(expected, row):
+        if expected is None or expected.type not in types or is_version(expected, row):
             continue
         stored = expected.stored or {}
         is_newer = _origin_moment(stored) > max(_origin_moment(row), NEVER)
