@@ -103,7 +103,7 @@ def decision_of(
 
 
 def follow(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool) -> None:
-    """Let a batch that waits for a person go on, or hold it as rejected; one that was begun goes on as it is.
+    """Let a batch that waits for a person continue, or hold it as rejected; a started one continues anyway.
 
     :param ledger: takes its new state.
     :param batch: the batch, prepared.

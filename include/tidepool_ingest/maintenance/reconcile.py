@@ -1,6 +1,6 @@
-"""The maintenance job: what was left unfinished is brought to an end, what was verified is looked at again.
+"""The maintenance job: unfinished uploads are completed, and some verified batches are verified again.
 
-Everything happens under the same claims as an upload, so that it can run beside anything. What can be brought
+Everything happens under the same leases as an upload, so that it can run beside anything. What can be brought
 to verified from its work area is; what cannot, and shows nothing yet, is deleted.
 """
 
@@ -49,9 +49,9 @@ class Reconciled:
     :param unfinished: batches that were left unfinished for too long.
     :param finished: those of them that are verified now.
     :param deleted: data sets deleted, because what they were to hold is not wanted or not there any more.
-    :param busy: batches left alone because a task is at work on them or on their device.
+    :param busy: batches left alone because another task is working on them or on their device.
     :param later: batches left for the next run, because Tidepool or storage did not answer.
-    :param leases: claims of the dead taken out of the ledger.
+    :param leases: expired leases removed from the ledger.
     :param checked: verified batches looked at again.
     :param uncheckable: verified batches whose work area is not there any more.
     :param superseded_rows: rows of the checked ones that a later upload shows instead.
@@ -124,7 +124,7 @@ class Reconciliation:
     def run(self) -> Reconciled:
         """Bring to an end what can be, one batch after the other; none keeps the others from their turn.
 
-        :raises UploadStoppedError: it was told to stop.
+        :raises UploadStoppedError: somebody said stop.
         :raises LedgerUnavailableError: if the ledger does not answer.
         """
         now = datetime.now(UTC)

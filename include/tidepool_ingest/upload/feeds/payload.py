@@ -36,7 +36,7 @@ class FeedRecords:
     """Reads the records of a batch as they are sent to a continuous data set.
 
     Each row carries an ``id`` made from the batch and the record's place, unless it was staged with one: by
-    it, what is visible is told from another version of the same record.
+    it, what is visible is distinguished from another version of the same record.
 
     :param leased: the batch.
     :param later: digests of the origin ids that later batches have written or deleted.
