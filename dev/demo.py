@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 from dev.home import PROJECT, LocalHome, LocalRunError
 from dev.simulator import simulator, simulator_connection
 from tidepool_ingest.cli.arguments import table
-from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.views import Session, sessions
+from tidepool_ingest.ledger import Ledger, Upload
 from tidepool_simulator.sample import SAMPLE_USERS, write_sample, write_sample_feed
 from tidepool_simulator.sample.checker.check import check
 from tidepool_simulator.sample.checker.result import CheckResult
@@ -79,29 +78,29 @@ def run_dag(dag_id: str) -> int:
     return 0 if str(run.state) == "success" else 1
 
 
-def rows_of(found: list[Session], result: CheckResult) -> list[tuple[object, ...]]:
+def rows_of(found: list[Upload], result: CheckResult) -> list[tuple[object, ...]]:
     """Return a row for each data set: what the ledger says, and what the checker counts as visible."""
     visible = {entry.data_set_id: entry.visible for entry in result.sets}
     devices = {entry.data_set_id: entry.device_id for entry in result.sets}
     # The batches of a feed share one data set.
-    batches: dict[str, list[Session]] = {}
-    for session in sorted(found, key=lambda session: (session.user_id, session.label)):
-        batches.setdefault(session.data_set_id or session.label, []).append(session)
+    batches: dict[str, list[Upload]] = {}
+    for upload in sorted(found, key=lambda upload: (upload.user_id, upload.label)):
+        batches.setdefault(upload.data_set_id or upload.label, []).append(upload)
     return [
         (
             group[0].user_id,
             devices.get(group[0].data_set_id or "", "-"),
             group[0].data_set_id or "-",
-            sum(session.accepted or 0 for session in group),
-            sum(session.quarantined or 0 for session in group),
+            sum(upload.accepted or 0 for upload in group),
+            sum(upload.quarantined or 0 for upload in group),
             visible.get(group[0].data_set_id or "", 0),
-            ", ".join(sorted({session.data_set_state or session.state for session in group})),
+            ", ".join(sorted({upload.data_set_state or upload.state for upload in group})),
         )
         for group in batches.values()
     ]
 
 
-def conclude(state: str, found: list[Session], result: CheckResult, *, batches: int) -> int:
+def conclude(state: str, found: list[Upload], result: CheckResult, *, batches: int) -> int:
     """Print whatever is wrong, and the summary as the last line.
 
     :param state: the state of the DAG runs.
@@ -139,10 +138,10 @@ def conclude(state: str, found: list[Session], result: CheckResult, *, batches: 
     return 1 if wrong or result.lost or not result.ok else 0
 
 
-def _sessions(home: LocalHome) -> list[Session]:
+def _sessions(home: LocalHome) -> list[Upload]:
     ledger = Ledger(f"sqlite:///{home.ledger}")
     try:
-        return sessions(ledger.database)
+        return ledger.uploads.last_changed()
     finally:
         ledger.close()
 

@@ -51,11 +51,11 @@ def packs_of(
 ) -> list[list[int]]:
     """Divide batches among tasks.
 
-    The batches of one device stay in one pack, which processes them in their order, so that no newer one is
+    The batches of one device stay in one pack: it processes them in their order, so that no newer one is
     closed before an older one.
 
     :param batches: in the order in which they should be uploaded.
-    :param alone: up to this many, each is a pack of its own.
+    :param alone: up to this number, each batch is a pack of its own.
     :param size: batches per pack; more where one device has more, or where there would be too many packs.
     :return: the ledger's numbers of each pack's batches.
     """
@@ -84,13 +84,9 @@ class PackStoppedError(IngestError):
     """A pack was told to stop: its task is being ended."""
 
     disposition: Disposition = Disposition.RETRIABLE
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The task was told to stop, and stopped between two requests.",
-            remedy="Nothing is lost: the next try, or clearing the task, resumes from the ledger.",
-            code="pack-stopped",
-        )
+    code = "pack-stopped"
+    sentence = "the task was told to stop, and stopped between two requests"
+    remedy = "Nothing is lost: the next try, or clearing the task, goes on from the ledger."
 
 
 @dataclass

@@ -12,15 +12,13 @@ from typing import Any
 
 import pytest
 
+from tests.steps.test_doubts import rows_in_store
 from tests.steps.world import NONE, ORIGIN, World, readings
-from tidepool_ingest.client import (
-    TidepoolBusyError,
-    TidepoolPermissionError,
-    TidepoolUnreachableError,
-)
+from tidepool_ingest.client import TidepoolBusyError, TidepoolPermissionError, TidepoolUnreachableError
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Lease
 from tidepool_ingest.ledger.client_state import SlowDowns
+from tidepool_ingest.upload import upload_batch
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 from tidepool_simulator.faults import Fault
 
@@ -132,6 +130,47 @@ def test_a_set_is_deleted_only_when_nothing_can_reach_it_any_more(world: World) 
     assert world.check().ok  # nothing came into the deleted set
 
 
+def test_a_set_that_somebody_closed_is_deleted_only_when_no_chunk_in_doubt_can_reach_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubt = 1.5
+    world.timed(doubt=doubt)
+    number = staged(world)
+    world.simulator.faults.add(Fault.late_commit("post", 0.4))
+    under_way = UnderWay(world, monkeypatch)
+    keep_for, delete = Lease.keep_for, world.client.delete_data_set
+    in_doubt = threading.Event()
+    began: list[float] = []
+    deleted: list[float] = []
+
+    def doubting(lease: Lease, seconds: float) -> None:
+        keep_for(lease, seconds)
+        in_doubt.set()
+
+    def closed_beside_a_doubt(call: int) -> None:
+        if call == 1:
+            began.append(time.monotonic())
+        if call == 2:
+            assert in_doubt.wait(20)
+            world.client.close_data_set(str(world.sets(number)[0].upload_id))
+
+    def deleting(upload_id: str) -> None:
+        deleted.append(time.monotonic())
+        delete(upload_id)
+
+    monkeypatch.setattr(Lease, "keep_for", doubting)
+    monkeypatch.setattr(world.client, "delete_data_set", deleting)
+    under_way.before = closed_beside_a_doubt
+
+    world.upload(number, at_once=2)
+
+    assert deleted[0] - began[0] >= doubt
+    assert world.simulator.settle(10)
+    assert [row.state for row in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.all_right()
+    assert rows_in_store(world) == ROWS  # nothing came into the deleted set
+
+
 def test_what_only_a_person_can_mend_goes_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number = staged(world)
     under_way = UnderWay(world, monkeypatch)
@@ -179,13 +218,13 @@ def test_when_one_fails_no_other_chunk_is_begun(world: World, monkeypatch: pytes
 def test_told_to_stop_it_stops_between_two_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number = staged(world)
     under_way = UnderWay(world, monkeypatch)
-    upload = world.batch_upload(number, at_once=2)
-    under_way.before = lambda call: upload.stop() if call == 3 else None
+    context = world.context(at_once=2)
+    under_way.before = lambda call: context.stop() if call == 3 else None
 
     with pytest.raises(UploadStoppedError) as caught:
-        upload.run()
+        upload_batch(context, world.row(number))
 
-    assert "goes on from the ledger" in str(caught.value)
+    assert "resumes from the ledger" in str(caught.value)
     assert under_way.begun <= 4
     (data_set,) = world.sets(number)
     chunks = world.ledger.data_sets.chunks_of(data_set.id).values()
@@ -199,11 +238,11 @@ def test_told_to_stop_it_does_not_wait_out_a_doubt(world: World) -> None:
     world.timed(doubt=60.0)
     number = staged(world)
     world.simulator.faults.add(Fault.lost_answer("post", skip=1))
-    upload = world.batch_upload(number, at_once=2)
-    threading.Timer(1.0, upload.stop).start()
+    context = world.context(at_once=2)
+    threading.Timer(1.0, context.stop).start()
 
     with pytest.raises(IngestError):
-        upload.run()
+        upload_batch(context, world.row(number))
 
 
 def test_a_signal_while_chunks_are_under_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

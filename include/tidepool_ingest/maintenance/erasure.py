@@ -14,7 +14,7 @@ from typing import Any
 
 from upath import UPath
 
-from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.errors import Disposition, IngestError, as_sentence
 from tidepool_ingest.ledger import BatchRow, Lease, Ledger, Result, What, lease_of_batch
 from tidepool_ingest.ledger.retention import DataSetLeft, Person
 from tidepool_ingest.privacy import short_hash
@@ -39,13 +39,15 @@ class UploadAtWorkError(IngestError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
+    code = "upload-at-work"
+    sentence = "tasks are at work on data of this person"
+    remedy = "Pause the DAGs and wait until their tasks have ended; the lease of a dead one ends by itself."
 
     def __init__(self, claims: int, seconds: float) -> None:
         super().__init__(
-            f"Tasks are processing data of this person ({claims} leases are held). Nothing was removed.",
-            remedy="Pause the DAGs and wait until the tasks have ended; the lease of a dead one expires "
+            as_sentence(f"{self.sentence} ({claims} leases are held)") + " Nothing was removed.",
+            remedy="Pause the DAGs and wait until their tasks have ended; the lease of a dead one ends "
             f"within {seconds:.0f} s.",
-            code="upload-at-work",
         )
 
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from tidepool_ingest.ledger import BatchRow, Ledger
     from tidepool_ingest.options import RunOptions
-    from tidepool_ingest.upload import Upload, UploadSummary
+    from tidepool_ingest.upload import UploadSummary
 
 DATA_SET_ID_KEY = "data_set_id"
 """XCom key of the only batch's data set id (Tidepool's ``uploadId``), from the moment that it is known."""
@@ -60,8 +61,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
     ) -> None:
         super().__init__(batches=batches, map_index_template=map_index_template, **kwargs)
         self.parallel_chunks = parallel_chunks
-        self._lock = threading.Lock()
-        self._at_work: set[Upload] = set()
+        self._stopping = threading.Event()
         self._opened: dict[int, str] = {}
         self._visible: list[tuple[str, str, int]] = []
 
@@ -122,7 +122,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         self, context: Context, ledger: Ledger, row: BatchRow, options: RunOptions, share: int
     ) -> UploadSummary:
         """Upload one batch, with its share of the requests at the same time."""
-        from tidepool_ingest.upload import UploadWishes, check_data_set_type
+        from tidepool_ingest.upload import UploadWishes, check_data_set_type, upload_batch
 
         check_data_set_type(row.data_set_type, self.data_set_type)
         hook = self.connections.hook(row.connection)
@@ -132,22 +132,15 @@ class TidepoolUploadOperator(TidepoolPackOperator):
             if row.id == self.batch:
                 context["ti"].xcom_push(key=DATA_SET_ID_KEY, value=data_set_id)
 
-        upload = hook.batch_upload(
-            self.root(options),
-            row,
-            ledger=ledger,
+        upload_context = replace(
+            hook.upload_context(ledger, self.root(options)),
+            wishes=UploadWishes.of(options, at_once=share, asked_at=context["dag_run"].start_date),
             origin=origin_of(context),
             on_open=opened,
-            wishes=UploadWishes.of(options, at_once=share, asked_at=context["dag_run"].start_date),
+            stopping=self._stopping,
         )
-        with self._lock:
-            self._at_work.add(upload)
         started = time.monotonic()
-        try:
-            summary: UploadSummary = upload.run()
-        finally:
-            with self._lock:
-                self._at_work.discard(upload)
+        summary = upload_batch(upload_context, row)
         seconds = time.monotonic() - started
         if row.id in self._opened:  # Tidepool may have rejected every record of a batch in parts
             self._visible.append((row.label, self._opened[row.id], summary.visible_rows))
@@ -194,8 +187,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         comes next waits it out.
         """
         super().on_kill()
-        for upload in tuple(self._at_work):
-            upload.stop()
+        self._stopping.set()
 
 
 class TidepoolContinuousUploadOperator(TidepoolUploadOperator):
