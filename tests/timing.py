@@ -17,7 +17,7 @@ from tidepool_ingest.simulator import application, sessions
 from tidepool_ingest.simulator.steps import CutError, HeldSteps
 from tidepool_ingest.tidepool import auth_modes, sign_in, tokens
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 """How long to wait for what is certain to come; only a test that fails waits so long."""
 
 
@@ -40,8 +40,12 @@ class Clock:
     def now(self, zone: tzinfo) -> datetime:
         return (self._began + timedelta(seconds=self._passed)).astimezone(zone)
 
-    def sleep(self, seconds: float) -> None:
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass."""
         self._passed += seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.pass_by(seconds)
 
 
 def clock_of_tokens(monkeypatch: pytest.MonkeyPatch) -> Clock:

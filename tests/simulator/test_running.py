@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from tests.simulator.conftest import HASH, NONE, Hands
+from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest.simulator import Accounts, Fault, Simulator
 from tidepool_ingest.simulator.accounts import AccountError
 
@@ -46,7 +47,7 @@ def test_as_a_command(tmp_path: Path, ending: signal.Signals) -> None:
     )
     assert answer.json() == []
     process.send_signal(ending)
-    out, errors = process.communicate(timeout=20)
+    out, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out, errors) == (0, "", "")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest.tidepool.auth_modes import OidcClient, RefreshTokens
 from tidepool_ingest.tidepool.environments import Environment
 from tidepool_ingest.tidepool.sign_in import SIGN_IN_TIMEOUTS, SignInServer
@@ -54,9 +55,9 @@ def test_rotation_by_two_processes_at_once(tmp_path: Path) -> None:
     processes = [context.Process(target=refresh_again_and_again, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
-    used = [results.get(timeout=30) for _ in processes]
+    used = [results.get(timeout=PATIENCE_SECONDS) for _ in processes]
     for process in processes:
-        process.join(30)
+        process.join(PATIENCE_SECONDS)
         assert process.exitcode == 0
     wire.close()
     assert not wire.session_ended, "a refresh token was used twice"
