@@ -23,8 +23,10 @@ OURS = {LIBRARY, SIMULATOR, FACE, DEV}
 STOREYS = (
     {"", "errors", "privacy"},
     {"model", "ledger", "client", "staging", "options", "window"},
-    {"staged_batch", "guards"},
-    {"packs", "plan", "prepare", "upload"},
+    {"guards"},
+    {"formats"},
+    {"staged_batch"},
+    {"packs", "plan", "prepare", "stage", "upload"},
     {"reports", "maintenance"},
     {"cli"},
     {"__main__"},

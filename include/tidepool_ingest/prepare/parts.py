@@ -341,7 +341,7 @@ def _filed(work: WorkArea, area: WorkArea, prepared: PreparedBatch, cut: Cut, nu
             found = placed(work, chunk)
             inside = [moment >= begin and (end is None or moment < end) for moment in found.moments]
             for run, left_out in _left_out(chunk.places, inside):
-                chunking.places.add(run.file, run.position, run.records, left_out)
+                chunking.places.add(run, left_out)
             kept = list(compress(found.lines, inside))
             chunking.add(kept, plain=chunk.plain)
             days.add(compress(found.times, inside), compress(found.kinds, inside))

@@ -7,17 +7,19 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -145,15 +147,6 @@ DEFAULT_DEDUPLICATOR = "org.tidepool.deduplicator.device.deactivate.hash"
 DEFAULT_CONTINUOUS_DEDUPLICATOR = "org.tidepool.deduplicator.dataset.delete.origin"
 """The same for a continuous data set: what Loop uses, among others."""
 
-TIDEPOOL_EXPORT: Final = "tidepool-export"
-
-FileFormat = Literal["ndjson", "json", "tidepool-export"]
-"""How records lie in a file of a batch: one a line, as one JSON array, or either of these as exported from
-Tidepool, with all that has to be cleaned off before they can go there again."""
-
-DataFormat = Literal["ndjson", "json", "tidepool-export", "quarantine"]
-"""How records lie in a file to be validated or staged: as in a file of a batch, or as in quarantine."""
-
 GlucoseUnits = Literal["mg/dL", "mmol/L"]
 
 _USER_ID = re.compile(USER_ID_PATTERN)
@@ -179,6 +172,19 @@ def _plain_file_name(name: str) -> str:
     return name
 
 
+FORMATS_KNOWN: Final = "formats"
+"""Key of the validation context under which the names of the formats stand that a file may have."""
+
+
+def _known_format(name: object, info: ValidationInfo) -> object:
+    known = (info.context or {}).get(FORMATS_KNOWN)
+    if known is None or name in known:
+        return name
+    *others, last = (repr(one) for one in known)
+    expected = f"{', '.join(others)} or {last}" if others else last
+    raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+
+
 class StagedFile(ManifestPart):
     """One data file of a batch.
 
@@ -189,7 +195,7 @@ class StagedFile(ManifestPart):
     """
 
     name: Annotated[str, AfterValidator(_plain_file_name)]
-    format: FileFormat
+    format: Annotated[str, BeforeValidator(_known_format)]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)] | None = None
     records: Annotated[int, Field(ge=1)] | None = None
 
@@ -360,24 +366,28 @@ def content_key(manifest: Manifest, file_digests: Iterable[str], place: str = ""
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
+def read_manifest(
+    folder: UPath, folder_user_id: str | None, *, formats: Collection[str] | None = None
+) -> Manifest:
     """Read and check the manifest of a batch folder.
 
     :param folder: the batch folder.
     :param folder_user_id: the user whose folder it lies in, ``None`` for one that lies outside staging.
+    :param formats: names of the formats that a file may have; any if left out.
     :raises BatchError: ``manifest-missing``, ``manifest-malformed``, ``file-name`` or ``manifest-user``.
     """
     content = read_at_most(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES, missing="manifest-missing")
-    manifest = parse_manifest(content)
+    manifest = parse_manifest(content, formats=formats)
     if folder_user_id is not None and manifest.user_id != folder_user_id:
         raise BatchError("manifest-user")
     return manifest
 
 
-def parse_manifest(content: bytes) -> Manifest:
+def parse_manifest(content: bytes, *, formats: Collection[str] | None = None) -> Manifest:
     """Check the text of a manifest.
 
     :param content: the bytes of ``manifest.json``.
+    :param formats: names of the formats that a file may have; any if left out.
     :raises BatchError: ``manifest-malformed`` or ``file-name``, telling the place but no key or value of it.
     """
     if len(content) > MAX_MANIFEST_BYTES:
@@ -389,7 +399,9 @@ def parse_manifest(content: bytes) -> Manifest:
     if not isinstance(raw, dict):
         _malformed("it is not a JSON object")
     try:
-        return Manifest.model_validate_json(json.dumps(raw), by_alias=True, by_name=False)
+        return Manifest.model_validate_json(
+            json.dumps(raw), by_alias=True, by_name=False, context={FORMATS_KNOWN: formats}
+        )
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
     code = (

@@ -29,12 +29,11 @@ from tidepool_ingest.model.origins import Origin, parts_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
 from tidepool_ingest.prepare.classify import RecordSorter, Sorted, SortedBlock
 from tidepool_ingest.prepare.digests import SeenDigests
-from tidepool_ingest.prepare.editing import Editing
 from tidepool_ingest.prepare.feeds.origins import Originated, OriginGiver
+from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staged_batch import StagedBatch
 from tidepool_ingest.staging.manifest import Manifest
-from tidepool_ingest.staging.records import open_file
 
 CLASH: Final = "staged-origin-clash"
 """Another datum of the batch has the same ``origin.id`` and is of another type, or embedded in a record: one
@@ -225,15 +224,14 @@ class FeedSorter:
     def _read_through(self) -> None:
         """Look at the origins of all records, judged as they will be again."""
         manifest, folder = self._batch.manifest, self._batch.folder.path
-        with Editing.of(manifest, folder) as editing, _sorter(manifest, editing.inside) as sorter:
+        with RecordReader.of(manifest, folder) as reader, _sorter(manifest, reader.embedded) as sorter:
             ordinal = 0
-            for number, file in enumerate(manifest.files, 1):
-                for block in open_file(folder, file, number):
-                    found = sorter.sort(editing.lines(block, file.format))
-                    for index, datum in accepted_of(found):
-                        record = self._giver.give(found.lines[index], datum)
-                        self._survey.look_at(ordinal + index, record, datum)
-                    ordinal += len(found.lines)
+            for block in reader:
+                found = sorter.sort(block.lines)
+                for index, datum in accepted_of(found):
+                    record = self._giver.give(found.lines[index], datum)
+                    self._survey.look_at(ordinal + index, record, datum)
+                ordinal += len(found.lines)
 
     def _warnings(self, record: Originated) -> tuple[Problem, ...]:
         timeless = any(one.type in REPLACED_ONLY_BY_NEWER and one.time is None for one in record.origins)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tidepool_ingest.guards import HeldError
+from tidepool_ingest.guards.checks import HeldError
 from tidepool_ingest.model import MG_PER_DL_UNITS, MMOL_PER_L_UNITS, glucose_readings
 
 MAX_DIFFERENT = 30_000

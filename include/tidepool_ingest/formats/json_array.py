@@ -11,15 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.ndjson import (
+from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
     EMPTY_ELEMENT,
     MAX_RECORD_BYTES,
     TOO_LARGE,
     Block,
+    Reader,
+    RefusedRow,
 )
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.splice import SPACE, STRING_REST, VALUE
 
 _SPACES = b" \t\r\n"
@@ -29,6 +32,21 @@ _INSIDE = re.compile(rb'"' + STRING_REST + rb'("?+)|[\[{\]}]', re.DOTALL)
 _IN_STRING = re.compile(STRING_REST + rb'("?+)', re.DOTALL)
 _NO_BREAK_IN_STRINGS = re.compile(rb'(?:[^"]++|"[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+")*+', re.DOTALL)
 _BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
+
+
+class JsonArrayReader(Reader):
+    """Reads one record from each element of one array."""
+
+    name = "json"
+
+    @classmethod
+    def recognizes(cls, start: bytes) -> bool:
+        """Return whether the text begins with a bracket."""
+        return start.startswith(b"[")
+
+    def rows(self, file: SourceFile) -> Iterator[Block]:
+        """Yield the elements of a file."""
+        return split(file.text(), file.number)
 
 
 def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
@@ -167,7 +185,7 @@ class _Array:
         return full
 
     def _refuse(self, code: str) -> None:
-        self._block.refused.append((self._next_position(), code))
+        self._block.refused.append(RefusedRow(self._next_position(), code))
 
     def _next_position(self) -> int:
         return self._block.first_position + len(self._block)
