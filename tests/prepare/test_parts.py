@@ -194,9 +194,7 @@ def test_each_record_keeps_the_place_where_it_was_staged(tmp_path: Path, chunk_r
             for ordinal, line in enumerate(area.read_chunk(chunk), chunk.first_record):
                 places[chunk.place_of(ordinal)] = json.loads(line)
     staged = {
-        Place(1 + at // 20, at % 20): record
-        for at, record in enumerate(records)
-        if at not in (4, 7, 25)
+        Place(1 + at // 20, at % 20): record for at, record in enumerate(records) if at not in (4, 7, 25)
     }
     assert places == staged
 
