@@ -22,14 +22,14 @@ JOBS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 test: check  ## the checks, and the tests but the slow ones
 	$(PYTEST) -n $(JOBS) --dist loadfile -m "not slow"
 
-browser: $(READY)  ## work with Airflow in headless Chromium; screenshots go to .local/browser
+browser: $(READY)  ## use Airflow in headless Chromium; screenshots go to .local/browser
 	@for name in $${CHROMIUM:-chromium chromium-browser google-chrome google-chrome-stable}; do \
 	  command -v "$$name" >/dev/null && exit 0; done; \
 	echo "make browser needs Chromium: apt-get install chromium (Debian, Ubuntu), brew install --cask chromium" \
 	  "(macOS), or set CHROMIUM to the path of one." >&2; exit 2
 	$(PYTEST) -m browser tests/browser
 
-test-all: check requirements-check  ## all tests, those with a real scheduler too
+test-all: check requirements-check  ## the checks, and the slow tests, with a real scheduler
 	$(PYTEST) -n 2 --dist loadfile -m slow
 
 check: $(READY)  ## ruff and mypy
@@ -37,11 +37,11 @@ check: $(READY)  ## ruff and mypy
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-requirements: $(READY)  ## compile the pinned requirements anew
+requirements: $(READY)  ## compile the pinned requirements again
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
-requirements-check: $(READY)  ## fail if the pinned requirements are not what their lists ask for
+requirements-check: $(READY)  ## fail if the pinned requirements are stale
 	@scratch=$$(mktemp -d) && cp requirements*.in requirements*.txt $$scratch && \
 	 uv=$$PWD/$(BIN)/uv && cd $$scratch && status=0; \
 	 for name in requirements requirements-dev; do \
@@ -60,7 +60,7 @@ bench: $(READY)  ## measure validation, preparation and their memory, and sendin
 	@$(BIN)/python -m bench
 
 BATCHES ?= 2000
-bench-fleet: $(READY)  ## measure BATCHES=2000 small batches through a running Airflow, in packs and one per task
+bench-fleet: $(READY)  ## measure BATCHES=2000 small batches through a running Airflow, in bundles and one per task
 	@$(BIN)/python -m bench.fleet --batches $(BATCHES)
 
 clean:  ## remove what demo, up and tests have written (not the virtual environment)

@@ -22,7 +22,7 @@ from tidepool_ingest.errors import IngestError
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
 from tidepool_simulator.sample import practice_accounts
 
-PROJECT = Path(__file__).parents[3]
+PROJECT = Path(__file__).parents[1]
 """The checkout."""
 
 FERNET_BYTES = 32

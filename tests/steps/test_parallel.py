@@ -12,14 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.steps.test_doubts import rows_in_store
 from tests.steps.world import NONE, ORIGIN, World, readings
-from tidepool_ingest.client import (
-    TidepoolBusyError,
-    TidepoolPermissionError,
-    TidepoolUnreachableError,
-)
+from tidepool_ingest.client import TidepoolBusyError, TidepoolPermissionError, TidepoolUnreachableError
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Lease
 from tidepool_ingest.ledger.client_state import SlowDowns
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 from tidepool_simulator.faults import Fault
@@ -130,6 +127,47 @@ def test_a_set_is_deleted_only_when_nothing_can_reach_it_any_more(world: World) 
     assert world.simulator.settle(10)
     assert [row.state for row in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert world.check().ok  # nothing came into the deleted set
+
+
+def test_a_set_that_somebody_closed_is_deleted_only_when_no_chunk_in_doubt_can_reach_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubt = 1.5
+    world.timed(doubt=doubt)
+    number = staged(world)
+    world.simulator.faults.add(Fault.late_commit("post", 0.4))
+    under_way = UnderWay(world, monkeypatch)
+    keep_for, delete = Lease.keep_for, world.client.delete_data_set
+    in_doubt = threading.Event()
+    began: list[float] = []
+    deleted: list[float] = []
+
+    def doubting(lease: Lease, seconds: float) -> None:
+        keep_for(lease, seconds)
+        in_doubt.set()
+
+    def closed_beside_a_doubt(call: int) -> None:
+        if call == 1:
+            began.append(time.monotonic())
+        if call == 2:
+            assert in_doubt.wait(20)
+            world.client.close_data_set(str(world.sets(number)[0].upload_id))
+
+    def deleting(upload_id: str) -> None:
+        deleted.append(time.monotonic())
+        delete(upload_id)
+
+    monkeypatch.setattr(Lease, "keep_for", doubting)
+    monkeypatch.setattr(world.client, "delete_data_set", deleting)
+    under_way.before = closed_beside_a_doubt
+
+    world.upload(number, at_once=2)
+
+    assert deleted[0] - began[0] >= doubt
+    assert world.simulator.settle(10)
+    assert [row.state for row in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.all_right()
+    assert rows_in_store(world) == ROWS  # nothing came into the deleted set
 
 
 def test_what_only_a_person_can_mend_goes_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

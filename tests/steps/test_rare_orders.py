@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from tests.steps.test_order import OLDER, amounts, dose, ready, verified
 from tests.steps.test_reconcile import reconcile
 from tests.steps.test_refused import TOO_HIGH, some_bad
 from tests.steps.test_replaces import RIGHT, WRONG, right_one, shown, values_of, wrong_one
-from tests.steps.world import DAY, World, cbg
+from tests.steps.world import DAY, ORIGIN, World, cbg, readings
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.guards import InItsPlaceError
 from tidepool_ingest.guards.checks import NewerAtCloseError
-from tidepool_ingest.ledger import BatchState, DataSetState
+from tidepool_ingest.ledger import BatchState, DataSetState, Lease
+from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.ledger.schema import leases
 from tidepool_ingest.model import Problem
 from tidepool_ingest.prepare.record_checks import DEVICE_ID_MISSING, Findings, RecordChecker
@@ -31,6 +32,7 @@ from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload import guarded_requests as timing
 from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
 from tidepool_ingest.window import Window
+from tidepool_simulator.faults import Fault
 
 
 def killed_before(world: World, monkeypatch: pytest.MonkeyPatch, number: int, name: str, **more: Any) -> None:
@@ -191,6 +193,81 @@ def test_a_claim_outlasts_the_last_request_of_a_dead_holder() -> None:
     assert usual.lease >= usual.request + usual.doubt
     assert usual.begin + gateway <= usual.request
     assert usual.lease > usual.read_back
+
+
+@pytest.mark.parametrize("answers", [1, 3], ids=["in-a-chunk", "in-the-close"])
+def test_a_claim_outlasts_the_request_its_holder_was_killed_in_and_the_doubt_about_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, answers: int
+) -> None:
+    request, doubt = 30.0, 60.0
+    world.timed(request=request, doubt=doubt, lease=request + doubt)
+    number = world.ready(readings(6), chunk_records=2)
+    world.simulator.faults.add(Fault.slow(0.3, "post", times=1))  # so that the claim has aged
+    answered: list[float] = []
+
+    def killed_in_time(send: Callable[..., None]) -> Callable[..., None]:
+        def sending(*given: Any) -> None:
+            if len(answered) == answers:
+                raise Killed
+            send(*given)
+            answered.append(time.monotonic())
+
+        return sending
+
+    with monkeypatch.context() as patch:
+        for name in ("upload_data", "close_data_set"):
+            patch.setattr(world.client, name, killed_in_time(getattr(world.client, name)))
+        # The dead give nothing back and note nothing.
+        patch.setattr(Lease, "release", lambda lease: None)
+        patch.setattr(Lease, "keep_for", lambda lease, seconds: None)
+        with pytest.raises(Killed):
+            world.upload(number)
+
+    with pytest.raises(LeaseHeldError) as caught:
+        world.upload(number, try_number=2)
+    assert caught.value.retry_after + time.monotonic() - answered[-1] >= request + doubt
+
+    end_all_claims(world)
+    world.resume(number)
+    assert world.all_right()
+
+
+def test_a_claim_outlasts_the_wait_for_a_doubt_and_the_request_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, doubt = 30.0, 0.5
+    world.timed(request=request, doubt=doubt, lease=request + doubt)
+    # Its deduplicator takes no chunk back, so that the set is deleted after the wait.
+    records = [one | {"origin": {"id": f"origin-{at}"}} for at, one in enumerate(readings(6))]
+    number = world.ready(records, chunk_records=2, data_set={"deduplicator": {"name": ORIGIN}})
+    world.simulator.faults.add(Fault.lost_answer("post", skip=1, latency=0.3))
+    send, set_state = world.client.upload_data, world.ledger.data_sets.set_state
+    lost: list[float] = []
+    claimed: list[float] = []
+
+    def sending(*given: Any) -> None:
+        try:
+            send(*given)
+        except TidepoolUnreachableError:
+            lost.append(time.monotonic())
+            raise
+
+    def noting(data_set: int, state: DataSetState, **more: Any) -> None:
+        if state is DataSetState.DELETING:
+            with pytest.raises(LeaseHeldError) as caught:
+                world.upload(number, try_number=2)
+            claimed.append(caught.value.retry_after + time.monotonic() - lost[0])
+        set_state(data_set, state, **more)
+
+    monkeypatch.setattr(world.client, "upload_data", sending)
+    monkeypatch.setattr(world.ledger.data_sets, "set_state", noting)
+
+    world.upload(number)
+
+    assert len(lost) == len(claimed) == 1
+    assert claimed[0] >= doubt + request
+    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.all_right()
 
 
 def test_a_request_whose_token_took_too_long_is_not_sent(

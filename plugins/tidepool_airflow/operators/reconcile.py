@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class TidepoolReconcileOperator(TidepoolOperator):
     """Bring data sets to an end that were left unfinished, and look again at some that are verified.
 
-    What is over is tidied away after some days, see :class:`~tidepool_ingest.tidying.Keeping`.
+    What is over is tidied away after some days, see :class:`~tidepool_ingest.maintenance.Keeping`.
 
     :param keep_work_days: how long accepted records of batches that are done are kept; 0 for ever.
     :param keep_quarantine_days: the same for refused records.
