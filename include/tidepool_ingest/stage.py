@@ -51,6 +51,9 @@ SPOOL_BYTES = 1024 * 1024
 SPOOL_TOTAL_BYTES = 64 * 1024 * 1024
 """Text of all devices gathered before all of it is compressed."""
 
+COPY_BYTES = 1024 * 1024
+"""Bytes copied to staging at a time."""
+
 
 @dataclass
 class Output:
@@ -167,10 +170,6 @@ class Spool:
         return output
 
 
-COPY_BYTES = 1024 * 1024
-"""Bytes copied to staging at a time."""
-
-
 def stage(
     source: UPath,
     root: UPath,
@@ -192,7 +191,7 @@ def stage(
     preparing it puts them into quarantine. Nothing appears in staging before the file was read whole, and the
     manifests come last.
 
-    :param source: the data file; its ending tells the compression.
+    :param source: the data file; its ending shows the compression.
     :param root: the staging root.
     :param user_id: the Tidepool user whose data these are.
     :param day: the date folder; today in UTC when left out.
@@ -236,7 +235,7 @@ def _fill(spool: Spool, source: SourceFile) -> None:
         for block in reader:
             for line, position in zip(block.lines, block.row_positions, strict=True):
                 spool.add(line, position)
-            for refused in block.refused:  # it has no bytes that could be staged
+            for refused in block.rejected:  # it has no bytes that could be staged
                 raise BatchError(
                     "stage-record-too-large" if refused.code == TOO_LARGE else "file-broken",
                     position=refused.position,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tests.steps.world import DEVICE, minute_of
-from tidepool_ingest.formats.reader import Block, Reader, ReadingContext, RefusedRow
+from tidepool_ingest.formats.reader import Block, Reader, ReadingContext, RejectedRow
 from tidepool_ingest.staging.source_file import SourceFile
 
 BROKEN, UNKNOWN = "staged-test-broken", "staged-test-unknown"
@@ -55,7 +55,7 @@ class TableReader(Reader):
             if row.startswith(b"#"):
                 block.skipped["note"] = block.skipped.get("note", 0) + 1
             elif len(cells) != 3:
-                block.refused.append(RefusedRow(position, BROKEN, row, f"line {position + 1}"))
+                block.rejected.append(RejectedRow(position, BROKEN, row, f"line {position + 1}"))
             else:
                 for kind, value in zip(("cbg", "smbg"), cells[1:], strict=True):
                     if value:
@@ -65,7 +65,7 @@ class TableReader(Reader):
         return Block(
             start,
             [line for line, _row, _position in found],
-            block.refused,
+            block.rejected,
             staged=[row for _line, row, _position in found],
             positions=[position for _line, _row, position in found],
             where=[f"line {position + 1}" for _line, _row, position in found],
@@ -110,7 +110,7 @@ class JoinedReader(Reader):
     def __init__(self, files: Sequence[SourceFile], context: ReadingContext) -> None:
         super().__init__(files, context)
         self._values: dict[bytes, float] = {}
-        self._unused: dict[bytes, RefusedRow] = {}
+        self._unused: dict[bytes, RejectedRow] = {}
         self._unused_in = 0
 
     def survey(self) -> None:
@@ -119,7 +119,7 @@ class JoinedReader(Reader):
                 name, is_value, value = row.partition(b"=")
                 if is_value:
                     self._values[name] = float(value)
-                    self._unused[name] = RefusedRow(position, UNKNOWN, row)
+                    self._unused[name] = RejectedRow(position, UNKNOWN, row)
                     self._unused_in = file.number or 0
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
@@ -127,13 +127,13 @@ class JoinedReader(Reader):
 
     def blocks(self, file: SourceFile) -> Iterator[Block]:
         records: list[tuple[bytes, bytes, int]] = []
-        block: dict[str, Any] = {"skipped": {}, "refused": []}
+        block: dict[str, Any] = {"skipped": {}, "rejected": []}
         for position, row in enumerate(lines_in(file)):
             name, is_minute, minute = row.partition(b"@")
             if not is_minute:
                 block["skipped"]["value"] = block["skipped"].get("value", 0) + 1
             elif name not in self._values:
-                block["refused"].append(RefusedRow(position, UNKNOWN, row))
+                block["rejected"].append(RejectedRow(position, UNKNOWN, row))
             else:
                 records.append((record(self._values[name], int(minute)), row, position))
                 self._unused.pop(name, None)

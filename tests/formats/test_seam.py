@@ -27,6 +27,7 @@ from tests.steps.world import DEVICE, World, minute_of
 from tidepool_ingest.cli import main
 from tidepool_ingest.formats import FORMATS, SourceReader, guess_format, read_manifest
 from tidepool_ingest.formats.reader import Block, Reader
+from tidepool_ingest.prepare.summary import described
 from tidepool_ingest.stage import stage
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.quarantine import Place
@@ -164,8 +165,10 @@ def test_the_same_file_gives_the_same_work_area(world: World) -> None:
     first = area.plan_path.read_bytes(), area.accepted_path.read_bytes(), area.quarantine_path.read_bytes()
     area.discard()
 
-    world.prepare(number, max_quarantined_percent=100)
+    summary = world.prepare(number, max_quarantined_percent=100)
 
+    assert summary.skipped == {"note": 2, "empty": 1}
+    assert "rows that are no reading: note 2, empty 1" in described(summary)
     again = area.plan_path.read_bytes(), area.accepted_path.read_bytes(), area.quarantine_path.read_bytes()
     assert again == first
 

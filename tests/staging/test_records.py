@@ -174,7 +174,7 @@ for _ in SourceReader([SourceFile(UPath(sys.argv[1]), sys.argv[3])]):
     pass
 before = peak()
 reader = SourceReader([SourceFile(UPath(sys.argv[2]), sys.argv[3])])
-refused = [tuple(row)[:2] for block in reader for row in block.refused]
+refused = [tuple(row)[:2] for block in reader for row in block.rejected]
 print(peak() - before, reader.records[1], refused)
 """
 

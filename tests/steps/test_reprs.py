@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tidepool_ingest.formats.reader import Block, Candidate, RefusedRow, Row
+from tidepool_ingest.formats.reader import Block, Candidate, RejectedRow, Row
 from tidepool_ingest.formats.tidepool_export.cleaning import LinkKey
 from tidepool_ingest.ledger import (
     BatchRow,
@@ -101,9 +101,9 @@ EMPTY = {one.name: None for one in fields(Session)}
         ),
         BatchFolder(DAY, CANARY, CANARY, UPath(CANARY)),
         Block(0, [LINE]),
-        Block(0, [LINE], [RefusedRow(1, "x", LINE, CANARY)], staged=[LINE], positions=[0], where=[CANARY]),
+        Block(0, [LINE], [RejectedRow(1, "x", LINE, CANARY)], staged=[LINE], positions=[0], where=[CANARY]),
         Row(0, LINE, where=CANARY),
-        RefusedRow(1, "x", LINE, CANARY),
+        RejectedRow(1, "x", LINE, CANARY),
         Candidate(LINE, 1),
         Cut(0, 1, LINE),
         Output(Path("records"), CANARY, "ndjson", waiting=[LINE]),

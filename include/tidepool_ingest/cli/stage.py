@@ -38,7 +38,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     add_root(command)
     command.add_argument("--day", type=day, metavar="YYYY-MM-DD", help="date folder (default: today in UTC)")
     command.add_argument(
-        "--format", choices=list(FORMATS), help="how the records lie in the file (default: seen)"
+        "--format", choices=list(FORMATS), help="how the records lie in the file (default: recognized)"
     )
     command.add_argument(
         "--batch-id", metavar="NAME", help="name of the batch folder (default: time and content)"
@@ -52,7 +52,7 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:
-    device = command.add_argument_group("what Tidepool is told of the device")
+    device = command.add_argument_group("what Tidepool is told about the device")
     device.add_argument("--device-id", metavar="ID", help="for records that name no deviceId")
     device.add_argument("--device-model", metavar="NAME", help="as Tidepool and the report show it")
     device.add_argument("--device-serial-number", metavar="NUMBER", help="as printed on the device")

@@ -37,6 +37,15 @@ from tidepool_ingest.staging.storage import filesystem, local_path, reading
 
 _MALFORMED = (Problem(JSON_MALFORMED, ""),)
 
+REASONS_SHOWN = 50
+"""Most rows of reasons; a record with a long array can have one for each element."""
+
+Reason = tuple[str, str, str]
+"""Type of a record, code, and the field it is about."""
+
+REFUSED = 1
+"""Exit code when at least one record is refused."""
+
 
 def print_verdicts(blocks: Iterable[Block]) -> int:
     """Print one line a record: ``{"index","accepted","errors":[{"code","pointer"}]}``.
@@ -65,7 +74,7 @@ def print_verdicts(blocks: Iterable[Block]) -> int:
 def _verdicts(block: Block) -> Iterator[tuple[Problem, ...]]:
     for line, judged in zip(block.lines, judge_lines(block.lines), strict=True):
         yield _as_platform(line, judged) if judged.problems else judged.problems
-    for refused in block.refused:
+    for refused in block.rejected:
         yield _MALFORMED if refused.code == EMPTY_ELEMENT else (Problem(refused.code, ""),)
 
 
@@ -77,13 +86,6 @@ def _as_platform(line: bytes, judged: Judged) -> tuple[Problem, ...]:
         read = line.decode(errors="replace").encode()
         return _as_platform(read, judge_lines([read])[0])
     return _MALFORMED if STAGED_NOT_JSON in codes else judged.problems
-
-
-REASONS_SHOWN = 50
-"""Most rows of reasons; a record with a long array can have one for each element."""
-
-Reason = tuple[str, str, str]
-"""Type of a record, code, and the field it is about."""
 
 
 class Tally:
@@ -108,7 +110,7 @@ class Tally:
             for block in blocks:
                 for record in sorter.sort(block.lines):
                     self._count(record)
-                for refused in block.refused:
+                for refused in block.rejected:
                     self._count(Sorted(b"", None, (Problem(refused.code, ""),)))
                 self.skipped.update(block.skipped)
 
@@ -157,12 +159,8 @@ def _show_reasons(heading: str, reasons: Counter[Reason]) -> None:
     rows = [(*reason, records) for reason, records in ordered[:REASONS_SHOWN]]
     print(table(("type", heading, "field", "records"), rows))
     if more := len(ordered) - len(rows):
-        print(f"... and {more} more such rows; --verdicts tells all of each record")
+        print(f"... and {more} more such rows; --verdicts shows all of each record")
     print()
-
-
-REFUSED = 1
-"""Exit code when at least one record is refused."""
 
 
 def describe(command: argparse.ArgumentParser) -> None:
@@ -174,7 +172,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("path", help="a data file (.gz and .zst too) or a batch folder with manifest.json")
     command.add_argument(
-        "--format", choices=list(FORMATS), help="how the records lie in the data file (default: seen)"
+        "--format", choices=list(FORMATS), help="how the records lie in the data file (default: recognized)"
     )
     command.add_argument(
         "--verdicts",

@@ -76,7 +76,7 @@ class SourceReader:
         self._different = list(dict.fromkeys(self._readers))
         self._stack = ExitStack()
         self.records: Counter[int] = Counter()
-        """How many records were read, refused rows included, by number of the file."""
+        """How many records were read, rejected rows included, by number of the file."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:

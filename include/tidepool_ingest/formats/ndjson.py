@@ -1,4 +1,4 @@
-"""NDJSON: one record a line."""
+"""The format ``ndjson``: one record per line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidepool_ingest.formats.reader import (
     TOO_LARGE,
     Block,
     Reader,
-    RefusedRow,
+    RejectedRow,
 )
 from tidepool_ingest.staging.source_file import SourceFile
 
@@ -29,8 +29,8 @@ class NdjsonReader(Reader):
 def split(pieces: Iterable[bytes]) -> Iterator[Block]:
     """Cut text into lines.
 
-    Blank lines are passed over and do not count; a line may end in CRLF, and the last one may lack its
-    end. Whether a line is JSON is judged by the model of the records.
+    Blank lines are skipped and do not count; a line may end in CRLF, and the last one may lack its line
+    end. Whether a line is JSON is for the model of the records to judge.
 
     :param pieces: the text in order.
     """
@@ -41,9 +41,9 @@ def split(pieces: Iterable[bytes]) -> Iterator[Block]:
 
 
 class _Lines:
-    """Lines as they come together over the borders of pieces.
+    """Lines put together across the boundaries of pieces.
 
-    The work for one line is done by ``bytes.split`` and one comprehension: no object a record.
+    The work for one line is done by ``bytes.split`` and one comprehension: no object per record.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class _Lines:
         yield from self._full_blocks()
 
     def end(self) -> Iterator[Block]:
-        """Yield what is left when the text has ended."""
+        """Yield what remains when the text has ended."""
         yield from self._close_line()
         if self._waiting:
             yield self._block(self._waiting)
@@ -91,7 +91,7 @@ class _Lines:
         self._open_bytes = 0
         if too_large:
             block = self._block(self._waiting)
-            block.refused.append(RefusedRow(self._position, TOO_LARGE))
+            block.rejected.append(RejectedRow(self._position, TOO_LARGE))
             self._position += 1
             self._waiting, self._waiting_bytes = [], 0
             yield block

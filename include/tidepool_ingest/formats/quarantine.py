@@ -1,4 +1,4 @@
-"""The quarantine file, corrected or not: read for what it holds, to be validated or staged again."""
+"""The format ``quarantine``: rejected records, corrected or not, to be validated or staged again."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _ENTRY: Final = frozenset({"file", "position", "problems"})
 
 
 class QuarantineReader(Reader):
-    """Reads the record of each entry; the file may be sealed."""
+    """Reads the record of each entry; the file may be encrypted."""
 
     name = "quarantine"
     in_manifests = False
 
     @classmethod
     def recognizes(cls, start: bytes) -> bool:
-        """Return whether the text is sealed, or its first line is an entry."""
+        """Return whether the text is encrypted, or its first line is an entry."""
         if start.startswith(TOKEN_START):
             return True
         return {member.name for member in members(start.partition(b"\n")[0]) or ()} >= _ENTRY

@@ -2,7 +2,7 @@
 
 A reader takes the opened files of one source and yields their rows in blocks. A row is whatever the format
 counts: a line, an element of an array, a row of a table. It gives one record, several, or none; a row that
-cannot be read is refused with a code and its text as staged, and one that is no reading is counted under a
+cannot be read is rejected with a code and its text as staged, and one that is no reading is counted under a
 reason. So every row is accounted for.
 
 Records are judged by the block, without an object for each. Where each row is one record and its text is the
@@ -55,7 +55,7 @@ class Row(NamedTuple):
         return f"Row(position={self.position}, record={self.record})"
 
 
-class RefusedRow(NamedTuple):
+class RejectedRow(NamedTuple):
     """A row that no record can be read from.
 
     :param position: which row of the file, counting from 0.
@@ -71,7 +71,7 @@ class RefusedRow(NamedTuple):
 
     def __repr__(self) -> str:
         """Leave the text out."""
-        return f"RefusedRow(position={self.position}, code={self.code!r})"
+        return f"RejectedRow(position={self.position}, code={self.code!r})"
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class Block:
 
     :param first_position: position of the first row in its file, counting from 0.
     :param lines: the records, one JSON text each and no line break in it.
-    :param refused: the rows behind them from which no record can be read.
+    :param rejected: the rows behind them from which no record can be read.
     :param staged: for each record, its row as staged; ``None`` where that is the record itself.
     :param positions: for each record, the position of its row; ``None`` where each row is one record, so that
         ``lines[i]`` is at ``first_position + i``. Records of one row stand together, all in one block.
@@ -91,7 +91,7 @@ class Block:
 
     first_position: int
     lines: list[bytes] = field(repr=False)
-    refused: list[RefusedRow] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
     staged: list[bytes] | None = field(default=None, repr=False)
     positions: list[int] | None = field(default=None, repr=False)
     where: list[str] | None = field(default=None, repr=False)
@@ -104,8 +104,8 @@ class Block:
                 raise ValueError("a list beside the records of a block is not as long as they are")
 
     def __len__(self) -> int:
-        """Return how many records there are, refused rows included."""
-        return len(self.lines) + len(self.refused)
+        """Return how many records there are, rejected rows included."""
+        return len(self.lines) + len(self.rejected)
 
     def row(self, index: int) -> Row:
         """Return the row of one record.
@@ -157,7 +157,7 @@ def _accepts_nothing(_line: bytes) -> Candidate | None:
 class ReadingContext:
     """What a reader may ask about the batch that it reads for.
 
-    :param accepts: returns what would become of a record, ``None`` if it would be refused.
+    :param accepts: returns what would become of a record, ``None`` if it would be rejected.
     :param units_are_given: whether the manifest says itself which unit the glucose values are in.
     """
 

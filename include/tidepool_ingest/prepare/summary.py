@@ -27,7 +27,7 @@ class PrepareSummary(BaseModel):
     :param accepted: records that Tidepool will store.
     :param inside: accepted records that travel inside another one, which an export had linked to them.
     :param quarantined: records refused, each in the quarantine file with its reason.
-    :param identical: repeats of an accepted record, kept once, and replaced ones.
+    :param identical: duplicates of an accepted record, kept once, and replaced ones.
     :param replaced: records of a feed of which the batch holds a later version, by type.
     :param deletes: records of a feed that the batch deletes.
     :param expected_rows: rows that Tidepool makes of the accepted records.
@@ -60,7 +60,7 @@ class PrepareSummary(BaseModel):
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether nothing is to be uploaded of it."""
+        """Whether nothing of it is to be uploaded."""
         return self.accepted == self.deletes == 0
 
     def counts(self) -> dict[str, int]:

@@ -118,7 +118,7 @@ class _Filing:
                 self._replaced[type_of(record.datum)] += 1
         self._add_places(block, found.left_out())
         self._accept(found)
-        for refused in block.refused:
+        for refused in block.rejected:
             place = Place(number, refused.position)
             self._refuse(place, None, (Problem(refused.code, ""),), refused.text, refused.where)
 

@@ -29,6 +29,51 @@ from upath import UPath
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import read_at_most
 
+ORIGIN_TEXT_LENGTH: Final = 100
+"""Characters of an origin's id and name (Platform: data/types/common/origin/origin.go)."""
+
+DEFAULT_ORIGIN_KEY: Final = ("type", "subType", "deliveryType", "time", "deviceId")
+"""Fields that distinguish one record from another where the manifest names none."""
+
+OriginType = Literal["application", "device", "manual", "service"]
+"""What the Platform knows as the type of an origin (data/types/common/origin/origin.go)."""
+
+_OriginText = Annotated[str, Field(min_length=1, max_length=ORIGIN_TEXT_LENGTH)]
+
+MANIFEST_NAME = "manifest.json"
+
+MAX_MANIFEST_BYTES = 1024 * 1024
+"""Largest manifest read; one names some files, not their content."""
+
+MAX_NAME_LENGTH = 200
+"""Characters of a file name or batch id: storages allow 255 bytes, and work files add to them."""
+
+USER_ID_PATTERN = r"^(?:[0-9a-f]{10}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
+"""10 hex digits or a UUID (Platform: user/user.go)."""
+
+BATCH_ID_PATTERN = rf"^[^\s._/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{{0,{MAX_NAME_LENGTH - 1}}}$"
+"""A plain folder name; those that begin with ``.`` or ``_`` are not batches."""
+
+DEFAULT_DEDUPLICATOR = "org.tidepool.deduplicator.device.deactivate.hash"
+"""For the create body when the manifest names none: what Tidepool's own Uploader uses for every device."""
+
+DEFAULT_CONTINUOUS_DEDUPLICATOR = "org.tidepool.deduplicator.dataset.delete.origin"
+"""The same for a continuous data set: what Loop uses, among others."""
+
+GlucoseUnits = Literal["mg/dL", "mmol/L"]
+
+_USER_ID = re.compile(USER_ID_PATTERN)
+
+_BATCH_ID = re.compile(BATCH_ID_PATTERN)
+
+_BAD_IN_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]|::")
+
+FORMATS_KNOWN: Final = "formats"
+"""Key of the validation context under which the names of the formats stand that a file may have."""
+
+CheckOutcome = Literal["warn", "refuse", "ignore"]
+"""What finding something does: count the record in the report, put it into quarantine, or nothing."""
+
 
 class ManifestPart(BaseModel):
     """A part of a manifest: strict, and no key that is not known."""
@@ -41,18 +86,6 @@ class ManifestPart(BaseModel):
         validate_by_alias=True,
         validate_by_name=True,
     )
-
-
-ORIGIN_TEXT_LENGTH: Final = 100
-"""Characters of an origin's id and name (Platform: data/types/common/origin/origin.go)."""
-
-DEFAULT_ORIGIN_KEY: Final = ("type", "subType", "deliveryType", "time", "deviceId")
-"""Fields that tell one record from another where the manifest names none."""
-
-OriginType = Literal["application", "device", "manual", "service"]
-"""What the Platform knows as the type of an origin (data/types/common/origin/origin.go)."""
-
-_OriginText = Annotated[str, Field(min_length=1, max_length=ORIGIN_TEXT_LENGTH)]
 
 
 class OriginRule(ManifestPart):
@@ -73,7 +106,7 @@ class Deletion(ManifestPart):
     """A record to delete from the continuous data set.
 
     :param id: its ``origin.id``.
-    :param time: its time, so that its absence is looked for there and not in the whole data set.
+    :param time: its time, so that its absence is checked there and not in the whole data set.
     """
 
     id: Annotated[_OriginText, Field(repr=False)]
@@ -127,33 +160,6 @@ def _finite(text: str) -> float:
     return number
 
 
-MANIFEST_NAME = "manifest.json"
-
-MAX_MANIFEST_BYTES = 1024 * 1024
-"""Largest manifest read; one names some files, not their content."""
-
-MAX_NAME_LENGTH = 200
-"""Characters of a file name or batch id: storages allow 255 bytes, and work files add to them."""
-
-USER_ID_PATTERN = r"^(?:[0-9a-f]{10}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
-"""10 hex digits or a UUID (Platform: user/user.go)."""
-
-BATCH_ID_PATTERN = rf"^[^\s._/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{{0,{MAX_NAME_LENGTH - 1}}}$"
-"""A plain folder name; those that begin with ``.`` or ``_`` are not batches."""
-
-DEFAULT_DEDUPLICATOR = "org.tidepool.deduplicator.device.deactivate.hash"
-"""For the create body when the manifest names none: what Tidepool's own Uploader uses for every device."""
-
-DEFAULT_CONTINUOUS_DEDUPLICATOR = "org.tidepool.deduplicator.dataset.delete.origin"
-"""The same for a continuous data set: what Loop uses, among others."""
-
-GlucoseUnits = Literal["mg/dL", "mmol/L"]
-
-_USER_ID = re.compile(USER_ID_PATTERN)
-_BATCH_ID = re.compile(BATCH_ID_PATTERN)
-_BAD_IN_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]|::")
-
-
 def is_user_id(text: str) -> bool:
     """Return whether a text has the form of a Tidepool user id."""
     return _USER_ID.fullmatch(text) is not None
@@ -172,10 +178,6 @@ def _plain_file_name(name: str) -> str:
     return name
 
 
-FORMATS_KNOWN: Final = "formats"
-"""Key of the validation context under which the names of the formats stand that a file may have."""
-
-
 def _known_format(name: object, info: ValidationInfo) -> object:
     known = (info.context or {}).get(FORMATS_KNOWN)
     if known is None or name in known:
@@ -188,7 +190,7 @@ def _known_format(name: object, info: ValidationInfo) -> object:
 class StagedFile(ManifestPart):
     """One data file of a batch.
 
-    :param name: plain name in the batch folder; ``.gz`` or ``.zst`` at its end tells the compression.
+    :param name: plain name in the batch folder; ``.gz`` or ``.zst`` at its end shows the compression.
     :param format: how the records lie in it.
     :param sha256: of the file as it lies there (compressed), in hex; checked when given.
     :param records: how many records it holds; checked when given.
@@ -226,17 +228,13 @@ class RecordEdits(ManifestPart):
         return bool(self.drop or self.set_fields or self.glucose_units)
 
 
-CheckOutcome = Literal["warn", "refuse", "ignore"]
-"""What finding something does: count the record in the report, put it into quarantine, or nothing."""
-
-
 class RecordChecks(ManifestPart):
     """What is done about records that Tidepool takes but that are hardly meant so.
 
-    :param time_not_utc: a time that is not UTC: Tidepool tells records apart by its text, so that the same
+    :param time_not_utc: a time that is not UTC: Tidepool distinguishes records by its text, so that the same
         record with another offset is another one.
     :param device_id_differs: a deviceId unlike the data set's, under a deduplicator that goes by it: such a
-        record is never told to repeat one of an older data set.
+        record is never recognized as a duplicate of one in an older data set.
     :param units_mixed: glucose in another unit than the first reading of the same device: the same reading in
         the other unit is another record to Tidepool.
     """

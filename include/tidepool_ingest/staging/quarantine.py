@@ -1,9 +1,10 @@
-"""The quarantine file: refused records with their reasons, for a person to correct and stage again.
+"""The quarantine file: rejected records with their reasons, for a person to correct and stage again.
 
-One JSON object a line: ``file`` and ``position`` say where the record was staged, ``problems`` why it is
-refused, and ``record`` is the record itself, its text as staged. What is no JSON object, or very long, stands
-as a string in ``recordText``, what is not UTF-8 in ``recordBase64``; of what could not be held ``record`` is
-``null``.
+One JSON object per line: ``file`` and ``position`` say where the record was staged, ``problems`` why it was
+rejected, and ``record`` is its row, the text as staged. What is not a JSON object, or is very long, is a
+string in ``recordText``; what is not UTF-8 is in ``recordBase64``; where the row could not be held,
+``record`` is ``null``. ``recordOfRow`` stands beside ``position`` for a second or later record of one row,
+and ``where`` is what a person calls the position.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ from tidepool_ingest.staging.storage import WholeFileWriter, read_blocks
 WRITE_BYTES: Final = 1024 * 1024
 """Bytes gathered before they are written."""
 
+OBJECT_BYTES_MAX: Final = 256 * 1024
+"""Longest record that is decoded to see whether it is an object: decoded, it can take many times its size."""
+
+_PLACE: Final = re.compile(rb'\{"file":(\d+),"position":(\d+),(?:"recordOfRow":(\d+),)?')
+"""How an entry begins; it can be far too long to be decoded for its place."""
+
 
 class Place(NamedTuple):
     """Where a record was staged.
@@ -38,15 +45,8 @@ class Place(NamedTuple):
     record: int = 0
 
 
-OBJECT_BYTES_MAX: Final = 256 * 1024
-"""Longest record that is decoded to see whether it is an object: decoded, it can take many times its size."""
-
-_PLACE: Final = re.compile(rb'\{"file":(\d+),"position":(\d+),(?:"recordOfRow":(\d+),)?')
-"""How an entry begins; it can be far too long to be decoded for its place."""
-
-
 class QuarantineWriter:
-    """Writes refused records; the file appears, maybe empty, when the ``with`` statement ends well.
+    """Writes rejected records; the file appears, maybe empty, when the ``with`` statement ends well.
 
     :param path: the file.
     """
@@ -71,10 +71,10 @@ class QuarantineWriter:
     def add(
         self, place: Place, problems: Iterable[tuple[str, str]], record: bytes | None, *, where: str = ""
     ) -> None:
-        """Append one refused record.
+        """Append one rejected record.
 
         :param place: where it was staged.
-        :param problems: why it is refused: codes and JSON pointers relative to the record.
+        :param problems: why it was rejected: codes and JSON pointers relative to the record.
         :param record: the text of its row as staged, ``None`` if that could not be held.
         :param where: what a person calls the place, if there is a better name than the position.
         """
@@ -151,13 +151,13 @@ def _write(
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield whole lines, however long; each ends in a line feed."""
-    begun: list[bytes] = []
+    started: list[bytes] = []
     for block in blocks:
         *whole, rest = block.split(b"\n")
         for line in whole:
-            yield b"".join((*begun, line, b"\n"))
-            begun.clear()
-        begun.append(rest)
+            yield b"".join((*started, line, b"\n"))
+            started.clear()
+        started.append(rest)
 
 
 def _record_member(record: bytes | None) -> bytes:

@@ -24,7 +24,7 @@ class SourceFile:
     Nothing is opened before it is read. The digest is that of the file as it lies in staging, taken on the
     way of whichever pass came to its end last.
 
-    :param path: the file; the ending of its name tells the compression.
+    :param path: the file; the ending of its name shows the compression.
     :param format: how the records lie in it.
     :param number: number of the file in its manifest, counting from 1, for errors.
     :param staged: what the manifest says of it.
@@ -37,7 +37,7 @@ class SourceFile:
         self.format = format
         self.number = number
         self.staged_bytes = 0
-        self._staged = staged
+        self.staged = staged
         self._sha256: str | None = None
 
     @property
@@ -50,7 +50,7 @@ class SourceFile:
     def pieces(self) -> Iterator[bytes]:
         """Yield the expanded bytes of the file from its beginning.
 
-        :raises BatchError: the file is missing, damaged or a bomb, or its name tells another compression.
+        :raises BatchError: the file is missing, damaged or a bomb, or its name shows another compression.
         """
         return expand(self._as_staged(), compression_of(self.path.name), self.number)
 
@@ -85,17 +85,17 @@ class SourceFile:
         :param records: how many records were read, refused ones included.
         :raises BatchError: ``file-sha256`` or ``file-records``.
         """
-        if self._staged is None:
+        if self.staged is None:
             return
-        wanted = self._staged.sha256
+        wanted = self.staged.sha256
         if wanted is not None:
             if self._sha256 is None:  # the reader knew enough before the end
                 for _ in self._as_staged():
                     pass
             if wanted != self.sha256:
                 raise BatchError("file-sha256", file_number=self.number)
-        if self._staged.records is not None and self._staged.records != records:
-            detail = f"{records} instead of {self._staged.records}"
+        if self.staged.records is not None and self.staged.records != records:
+            detail = f"{records} instead of {self.staged.records}"
             raise BatchError("file-records", file_number=self.number, detail=detail)
 
     def _as_staged(self) -> Iterator[bytes]:

@@ -2,13 +2,13 @@
 
 ``<root>/_work/<content key>/`` holds
 
-* ``accepted.ndjson``: accepted records, one a line, as they go to Tidepool,
-* ``quarantine.ndjson``: one object for each refused record, for a person to correct and stage again,
+* ``accepted.ndjson``: accepted records, one per line, as they go to Tidepool,
+* ``quarantine.ndjson``: one object for each rejected record, for a person to correct and stage again,
 * ``prepared.json``: the chunk plan and the counts, written last.
 
-Where the deployment gives a key, all three are sealed, see :mod:`.sealing`.
+Where the deployment gives a key, all three are encrypted, see :mod:`.encryption`.
 
-An area without ``prepared.json`` is unfinished and counts as not there. A giant batch that is cut into
+An area without ``prepared.json`` is unfinished and counts as missing. A giant batch that is cut into
 parts has no ``accepted.ndjson``: each part has a work area of its own, which ``parts.json`` names before it
 is written, and all share the batch's quarantine.
 """
@@ -268,7 +268,7 @@ class WorkArea:
             yield area, plan
 
     def announce_parts(self, keys: Sequence[str]) -> None:
-        """Note which work areas of parts are about to be written, so that they are found whatever ends that.
+        """Record which work areas of parts are about to be written, to find them if that is cut short.
 
         :param keys: content keys of the parts.
         """
@@ -396,7 +396,7 @@ class WorkArea:
         remove_half_written(self.path)
 
     def holds_refused(self) -> bool:
-        """Tell whether there are refused records."""
+        """Return whether there are rejected records."""
         return size_of(self.quarantine_path) > 0
 
     def discard(self) -> None:

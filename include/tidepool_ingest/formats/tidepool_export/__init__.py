@@ -2,7 +2,7 @@
 
 An export shows records as the Platform stores them: with what it has added to each, with links where a bolus
 or status was once embedded, and, in old exports, with mmol/L values under a label that says mg/dL. A first
-look over all of a batch's exported files finds out what only the whole can tell (:mod:`.survey`); then each
+pass over all exported files of a batch finds what no single record shows (:mod:`.survey`); then each
 record is cleaned on its own (:mod:`.cleaning`) and goes the way of any other.
 """
 

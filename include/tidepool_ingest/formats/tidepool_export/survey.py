@@ -1,4 +1,4 @@
-"""The first look over the exported files of a batch: what only the whole of it can tell."""
+"""The first pass over the exported files of a batch: it finds what no single record shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ExportedFile = Callable[[], Iterable[Block]]
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first look has found out.
+    """What the first pass has found.
 
     :param mislabelled: kinds of records whose mg/dL values are mmol/L in truth.
     :param links: what to embed where; to be closed at the end.
@@ -27,12 +27,12 @@ class Survey:
     links: Links
 
     def cleaner(self) -> ExportCleaner:
-        """Return what cleans the records, knowing all this."""
+        """Return the cleaner that makes use of it."""
         return ExportCleaner(self.mislabelled, self.links)
 
 
 def survey(files: Sequence[ExportedFile], context: ReadingContext) -> Survey:
-    """Look over exported files: once, and once more if there are links.
+    """Read exported files through: once, and once more if there are links.
 
     Labels that are wrong are not looked for if the manifest says itself which unit the values are in.
 

@@ -1,12 +1,9 @@
-"""Which of a feed's records are accepted: as in any batch, and by their origins.
+"""Which of a feed's records are accepted: those of any batch, and of these the last version by origin.
 
-A batch's files are read twice. The first pass finds which records are versions of one another, the second
-one files them, so that memory does not grow with the batch.
-
-Which records of a batch share an origin id, found in a first pass over its files.
-
-Of several versions of one record the last one is uploaded: within one request Tidepool would keep them all.
-What cannot be such a version, because its type differs or because it is embedded elsewhere, is refused.
+A batch's files are read twice, so that memory does not grow with the batch: the first pass finds which
+records are versions of one another, the second one judges them. Of several versions the last one is uploaded,
+because within one request Tidepool would keep them all. What cannot be such a version, because its type
+differs or because it is embedded elsewhere, is refused.
 """
 
 from __future__ import annotations
@@ -41,6 +38,9 @@ would take the other's place."""
 
 DELETED: Final = "staged-origin-deleted"
 """The batch deletes this ``origin.id`` as well."""
+
+ORIGIN_TIME_MISSING: Final = "staged-origin-time-missing"
+"""The deduplicator takes an edit of this record only with a newer ``origin.time``, and it has none."""
 
 
 class OriginSurvey:
@@ -79,7 +79,7 @@ class OriginSurvey:
         self._stack.close()
 
     def look_at(self, ordinal: int, record: Originated, datum: Mapping[str, Any]) -> None:
-        """Take note of an accepted record.
+        """Record the origins of an accepted record.
 
         :param ordinal: its place among all records of the batch; they come in order.
         :param record: its origins.
@@ -104,7 +104,7 @@ class OriginSurvey:
                 self._hashed_ids.add((_digest(identity, origin.id),))
 
     def is_replaced(self, ordinal: int, record: Originated) -> bool:
-        """Tell, after all records were looked at, whether a later one takes a record's place.
+        """Return, after all records were looked at, whether a later one replaces a record.
 
         :param ordinal: its place among all records of the batch.
         :param record: its origins.
@@ -127,7 +127,7 @@ class OriginSurvey:
                     yield Problem(HASH_REPEATED, "/time")
 
     def _clashes(self, origin: Origin, place: int, digests: list[int]) -> bool:
-        """Tell whether a datum of a record would take the place of one that it is no version of.
+        """Return whether a datum of a record would replace one of which it is not a version.
 
         :param place: of the datum among those of its record, 0 for the record itself.
         :param digests: of all their origin ids.
@@ -163,10 +163,6 @@ def _identities(datum: Mapping[str, Any]) -> list[str]:
 def _digest(*texts: str) -> int:
     hashed = blake2b("\0".join(texts).encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(hashed, "big", signed=True)
-
-
-ORIGIN_TIME_MISSING: Final = "staged-origin-time-missing"
-"""The deduplicator takes an edit of this record only with a newer ``origin.time``, and it has none."""
 
 
 class FeedSorter:
@@ -249,7 +245,7 @@ def accepted_of(found: SortedBlock) -> list[tuple[int, Mapping[str, Any]]]:
 
 
 class _NothingSeen(SeenDigests):
-    """Remembers nothing: in a feed a repeat is another version, and comes to count by its origin."""
+    """Remembers nothing: in a feed a duplicate is another version, and counts by its origin."""
 
     def __contains__(self, digest: int) -> bool:
         return False
