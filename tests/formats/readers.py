@@ -101,7 +101,8 @@ def with_footer(records: Sequence[bytes]) -> bytes:
 class JoinedReader(Reader):
     """Values by name in one file, ``name=value``, and the minutes of them in another: ``name@minute``.
 
-    All files are one source. They are read twice: the first time only for the names.
+    All files are one source. They are read twice, the first time only for the names; values without a minute
+    are rejected when all files were read.
     """
 
     name = "test-joined"
@@ -110,17 +111,18 @@ class JoinedReader(Reader):
     def __init__(self, files: Sequence[SourceFile], context: ReadingContext) -> None:
         super().__init__(files, context)
         self._values: dict[bytes, float] = {}
-        self._unused: dict[bytes, RejectedRow] = {}
+        self._used: set[bytes] = set()
+        self._unused: list[RejectedRow] = []
         self._unused_in = 0
 
     def survey(self) -> None:
         for file in self.files:
-            for position, row in enumerate(lines_in(file)):
+            for row in lines_in(file):
                 name, is_value, value = row.partition(b"=")
                 if is_value:
                     self._values[name] = float(value)
-                    self._unused[name] = RejectedRow(position, UNKNOWN, row)
-                    self._unused_in = file.number or 0
+                else:
+                    self._used.add(row.partition(b"@")[0])
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
         yield Block(0, lines_in(file))
@@ -130,17 +132,19 @@ class JoinedReader(Reader):
         block: dict[str, Any] = {"skipped": {}, "rejected": []}
         for position, row in enumerate(lines_in(file)):
             name, is_minute, minute = row.partition(b"@")
-            if not is_minute:
+            if not is_minute and row.partition(b"=")[0] in {*self._values} - self._used:
+                self._unused.append(RejectedRow(position, UNKNOWN, row))
+                self._unused_in = file.number or 0
+            elif not is_minute:
                 block["skipped"]["value"] = block["skipped"].get("value", 0) + 1
             elif name not in self._values:
                 block["rejected"].append(RejectedRow(position, UNKNOWN, row))
             else:
                 records.append((record(self._values[name], int(minute)), row, position))
-                self._unused.pop(name, None)
         lines, staged, positions = zip(*records, strict=True) if records else ((), (), ())
         yield Block(0, list(lines), staged=list(staged), positions=list(positions), **block)
         if file is self.files[-1] and self._unused:
-            yield Block(0, [], list(self._unused.values()), file_number=self._unused_in)
+            yield Block(0, [], self._unused, file_number=self._unused_in)
 
 
 READERS: tuple[type[Reader], ...] = (TableReader, FooterReader, JoinedReader)

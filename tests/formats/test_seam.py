@@ -23,7 +23,7 @@ from tests.formats.readers import (
     record,
     with_footer,
 )
-from tests.steps.world import DEVICE, World, minute_of
+from tests.steps.world import DAY, DEVICE, World, minute_of
 from tidepool_ingest.cli import main
 from tidepool_ingest.formats import FORMATS, SourceReader, guess_format, read_manifest
 from tidepool_ingest.formats.reader import Block, Reader
@@ -204,11 +204,11 @@ def test_a_file_of_nothing_but_notes_is_not_empty(world: World) -> None:
     assert world.prepared(number).records == 0
 
 
-def test_the_manifest_counts_records_not_rows(world: World) -> None:
-    file = {"format": TableReader.name, "records": 12}
+def test_the_manifest_counts_rows_not_records(world: World) -> None:
+    file = {"format": TableReader.name, "records": 10}
     world.ready([], content=TABLE, name="a.txt", file=file, max_quarantined_percent=100)
 
-    world.stage([], "two", content=TABLE + b"#note\n", name="a.txt", file=file | {"records": 10})
+    world.stage([], "two", content=TABLE + b"#note\n", name="a.txt", file=file | {"records": 12})
     assert world.run(max_quarantined_percent=100).codes == ["file-records"]
 
 
@@ -256,7 +256,7 @@ def test_several_files_may_be_one_source(world: World) -> None:
         (3, 1, "none@2"),
         (1, 2, "unused=1"),
     ]
-    assert (prepared.records, prepared.skipped) == (5, {"value": 3})
+    assert (prepared.records, prepared.skipped) == (4 + 1, {"value": 2})
     assert prepared.reasons == {"unreadable": {UNKNOWN: 2}}
 
 
@@ -266,8 +266,8 @@ def test_several_files_may_be_one_source(world: World) -> None:
         ((b"low=4.5\n", b"\n"), {}, None),
         ((b"low=4.5\n", b""), {}, "file-empty"),
         ((b"low=4.5\n", b"low@1\n"), {"sha256": "0" * 64}, "file-sha256"),
-        ((b"low=4.5\nhigh=5\n", b"low@1\n"), {"records": 1}, None),
-        ((b"low=4.5\nhigh=5\n", b"low@1\n"), {"records": 2}, "file-records"),
+        ((b"low=4.5\nhigh=5\n", b"low@1\n"), {"records": 2}, None),
+        ((b"low=4.5\nhigh=5\n", b"low@1\n"), {"records": 1}, "file-records"),
     ],
 )
 def test_each_file_of_a_source_is_checked(
@@ -289,11 +289,14 @@ def test_rows_are_staged_as_they_stand_and_read_again(world: World, tmp_path: Pa
     file.write_bytes(TABLE)
     assert guess_format(file) == TableReader.name
 
-    (folder,) = stage(file, world.root, world.user, data_set={"deviceId": DEVICE})
+    (folder,) = stage(file, world.root, world.user, data_set={"deviceId": DEVICE}, day=DAY)
 
     (staged,) = read_manifest(folder.path, world.user).files
-    assert staged.format == TableReader.name
+    assert (staged.format, staged.records) == (TableReader.name, 10)
     assert gzip.decompress((folder.path / staged.name).read_bytes()) == TABLE
+    (number,) = world.plan().batches
+    world.prepare(number, max_quarantined_percent=100)
+    assert values_of(world.accepted(number)) == VALUES
 
 
 def test_records_are_staged_where_rows_cannot_be(world: World, tmp_path: Path) -> None:

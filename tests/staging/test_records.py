@@ -52,7 +52,7 @@ def test_every_format_on_every_storage(root: UPath, put: Put, file_format: str, 
     file = SourceFile(root / f"a{ending}", file_format, 1)
     with SourceReader([file]) as reader:
         assert [line for block in reader for line in block.lines] == LINES
-    assert reader.records == {1: len(LINES)}
+    assert reader.rows == {1: len(LINES)}
     assert file.staged_bytes == len(content)
     assert file.sha256 == hashlib.sha256(content).hexdigest()
 
@@ -175,7 +175,7 @@ for _ in SourceReader([SourceFile(UPath(sys.argv[1]), sys.argv[3])]):
 before = peak()
 reader = SourceReader([SourceFile(UPath(sys.argv[2]), sys.argv[3])])
 refused = [tuple(row)[:2] for block in reader for row in block.rejected]
-print(peak() - before, reader.records[1], refused)
+print(peak() - before, reader.rows[1], refused)
 """
 
 
@@ -210,6 +210,6 @@ BENCH = Path(__file__).parents[2] / ".." / "shared" / "bench" / "uploader-like-2
 def test_two_hundred_thousand_records(tmp_path: Path) -> None:
     with SourceReader([SourceFile(UPath(BENCH), "ndjson")]) as reader:
         text = b"".join(line + b"\n" for block in reader for line in block.lines)
-    assert reader.records == {1: 200_000}
+    assert reader.rows == {1: 200_000}
     assert text == gzip.decompress(BENCH.read_bytes())
     assert json.loads(text[: text.index(b"\n")])

@@ -39,7 +39,7 @@ def records_of(batch: BatchFolder) -> list[bytes]:
     with SourceReader(files, as_rows=True) as reader:
         lines += [line for block in reader for line in block.lines]
     for number, (staged, file) in enumerate(zip(manifest.files, files, strict=True), 1):
-        assert staged.records == reader.records[number]
+        assert staged.records == reader.rows[number]
         assert staged.sha256 == file.sha256
     return lines
 

@@ -75,8 +75,8 @@ class SourceReader:
         self._readers = _readers_of(files, context or ReadingContext())
         self._different = list(dict.fromkeys(self._readers))
         self._stack = ExitStack()
-        self.records: Counter[int] = Counter()
-        """How many records were read, rejected rows included, by number of the file."""
+        self.rows: Counter[int] = Counter()
+        """How many rows were read, by number of the file."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -106,17 +106,15 @@ class SourceReader:
         :raises BatchError: a file is missing, empty, damaged, no such file as its format says, or not the one
             that the manifest means.
         """
-        rows: Counter[int] = Counter()
         for file, reader in zip(self._files, self._readers, strict=True):
             for block in reader.rows(file) if self._as_rows else reader.blocks(file):
                 number = block.file_number = block.file_number or _number_of(file)
-                self.records[number] += len(block)
-                rows[number] += len(block) + sum(block.skipped.values())
+                self.rows[number] += block.rows
                 yield block
             for read in reader.files if file is reader.files[-1] else ():
-                if not rows[_number_of(read)]:
+                if not self.rows[_number_of(read)]:
                     raise BatchError("file-empty", file_number=read.number)
-                read.check(self.records[_number_of(read)])
+                read.check(self.rows[_number_of(read)])
 
 
 def _number_of(file: SourceFile) -> int:

@@ -107,6 +107,12 @@ class Block:
         """Return how many records there are, rejected rows included."""
         return len(self.lines) + len(self.rejected)
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are: each is in ``rejected``, in ``skipped``, or has given records."""
+        read = len(self.lines) if self.positions is None else len(set(self.positions))
+        return read + len(self.rejected) + sum(self.skipped.values())
+
     def row(self, index: int) -> Row:
         """Return the row of one record.
 

@@ -193,7 +193,7 @@ class StagedFile(ManifestPart):
     :param name: plain name in the batch folder; ``.gz`` or ``.zst`` at its end shows the compression.
     :param format: how the records lie in it.
     :param sha256: of the file as it lies there (compressed), in hex; checked when given.
-    :param records: how many records it holds; checked when given.
+    :param records: how many records it holds, or rows where a row is not always one; checked when given.
     """
 
     name: Annotated[str, AfterValidator(_plain_file_name)]

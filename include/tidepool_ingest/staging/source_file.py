@@ -79,10 +79,10 @@ class SourceFile:
             copy.seek(0)
             yield copy
 
-    def check(self, records: int) -> None:
+    def check(self, rows: int) -> None:
         """Compare what was read with what the manifest says.
 
-        :param records: how many records were read, refused ones included.
+        :param rows: how many rows were read, whatever became of them.
         :raises BatchError: ``file-sha256`` or ``file-records``.
         """
         if self.staged is None:
@@ -94,8 +94,8 @@ class SourceFile:
                     pass
             if wanted != self.sha256:
                 raise BatchError("file-sha256", file_number=self.number)
-        if self.staged.records is not None and self.staged.records != records:
-            detail = f"{records} instead of {self.staged.records}"
+        if self.staged.records is not None and self.staged.records != rows:
+            detail = f"{rows} instead of {self.staged.records}"
             raise BatchError("file-records", file_number=self.number, detail=detail)
 
     def _as_staged(self) -> Iterator[bytes]:
