@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT
+from tidepool_ingest.model import deduplicators
 
 LIBRARY = "tidepool_ingest"
 SIMULATOR = "tidepool_simulator"
@@ -21,13 +22,14 @@ DEV = "dev"
 OURS = {LIBRARY, SIMULATOR, FACE, DEV}
 
 STOREYS = (
-    {"", "errors", "privacy"},
+    {"", "digests", "errors", "privacy"},
     {"model", "ledger", "client", "staging", "options", "window"},
     {"guards"},
     {"formats"},
     {"staged_batch"},
     {"packs", "plan", "prepare", "stage", "upload"},
-    {"reports", "maintenance"},
+    {"maintenance"},
+    {"reports"},
     {"cli"},
     {"__main__"},
 )
@@ -252,3 +254,32 @@ def dotted(path: Path) -> str:
     parts = path.relative_to(PROJECT).with_suffix("").parts
     below = parts[1:] if parts[0] in ("include", "plugins") else parts
     return ".".join(below[:-1] if below[-1] == "__init__" else below)
+
+
+def deduplicators_named(source: str) -> set[str]:
+    """Return the deduplicators that a module takes from the model to ask by identity."""
+    tree = list(ast.walk(ast.parse(source)))
+    names = {name for name, value in vars(deduplicators).items() if value in deduplicators.DEDUPLICATORS}
+    imported = {
+        alias.name
+        for node in tree
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{LIBRARY}.model")
+        for alias in node.names
+    }
+    reached = {
+        node.attr
+        for node in tree
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("deduplicators")
+    }
+    return names & (imported | reached)
+
+
+def test_what_a_deduplicator_does_is_asked_by_its_flags() -> None:
+    assert deduplicators_named("from tidepool_ingest.model.deduplicators import NONE\nknown is NONE") == {
+        "NONE"
+    }
+    assert deduplicators_named("known is model.deduplicators.DATA_SET_DROP_HASH") == {"DATA_SET_DROP_HASH"}
+
+    outside = [path for path in modules(f"include/{LIBRARY}") if part_at(path) != "model"]
+    named = {str(path.relative_to(PROJECT)): deduplicators_named(path.read_text()) for path in outside}
+    assert {path: names for path, names in named.items() if names} == {}

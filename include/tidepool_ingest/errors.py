@@ -1,9 +1,14 @@
-"""What every error of this project tells: what happened, whether trying again can help, what to do."""
+"""What every error of this project says: what happened, whether trying again can help, what to do.
+
+The code of a cause, its sentence and its remedy stand on the class of the error, or in the class's table of
+faults. The message of an error, the uploads page and the documentation take them from there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 
 class Disposition(StrEnum):
@@ -17,27 +22,74 @@ class Disposition(StrEnum):
     """The staged batch has to be corrected; every other batch goes on."""
 
 
+class Fault(NamedTuple):
+    """One cause of an error, in words that fit every batch that stopped for it.
+
+    :param sentence: what happened: a clause without a capital letter and a full stop.
+    :param remedy: what to do about it, one or two whole sentences.
+    :param retriable: whether trying again unchanged can help.
+    """
+
+    sentence: str
+    remedy: str
+    retriable: bool = False
+
+
+FAULTS_BY_CODE: dict[str, Fault] = {}
+"""The causes that the error classes imported so far declare."""
+
+
 class IngestError(Exception):
     """Base of this project's errors: built from parts, safe to log, able to cross processes.
 
     A message never holds a record value, a user or device id, a token, or text that a server sent.
 
-    :param what: what happened and where, one sentence.
-    :param remedy: what to do about it, one sentence; empty when there is nothing to do but wait.
-    :param code: short stable name of the cause, for the ledger and the report.
+    :cvar code: short stable name of the cause, for the ledger and the report.
+    :cvar sentence: what happened, as in :class:`Fault`.
+    :cvar remedy: what to do about it.
+    :cvar faults: in a class of several causes, these by their codes.
+    :param what: what happened and where, a whole sentence; the class's own when left out.
+    :param remedy: what to do about it this time; the class's own when left out.
+    :param code: the cause, in a class of several.
     """
 
     disposition: Disposition = Disposition.FATAL
+    code: str = ""
+    sentence: ClassVar[str] = ""
+    remedy: str = ""
+    faults: ClassVar[Mapping[str, Fault]] = {}
 
-    def __init__(self, what: str, *, remedy: str = "", code: str = "") -> None:
-        super().__init__(f"{what} {remedy}".strip())
-        self.what = what
-        self.remedy = remedy
-        self.code = code
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Register the causes that a class declares.
+
+        :raises TypeError: a code has no sentence or no remedy, or another class gives it other ones.
+        """
+        super().__init_subclass__(**kwargs)
+        own: dict[str, Fault] = {}
+        if "code" in vars(cls):
+            own[cls.code] = Fault(cls.sentence, cls.remedy, cls.disposition is Disposition.RETRIABLE)
+        if "faults" in vars(cls):
+            own.update(cls.faults)
+        for code, fault in own.items():
+            if not (code and fault.sentence and fault.remedy):
+                raise TypeError(f"{cls.__name__}: a code comes with a sentence and a remedy")
+            if FAULTS_BY_CODE.setdefault(code, fault) != fault:
+                raise TypeError(f"{cls.__name__}: another class gives {code} another sentence or remedy")
+
+    def __init__(self, what: str = "", *, remedy: str = "", code: str = "") -> None:
+        self.what = what or as_sentence(self.sentence)
+        self.remedy = remedy or self.remedy
+        self.code = code or self.code
+        super().__init__(f"{self.what} {self.remedy}".strip())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by state: Airflow passes exceptions between processes, and constructors differ."""
         return _restored, (type(self), self.args, dict(self.__dict__))
+
+
+def as_sentence(clause: str) -> str:
+    """Return a clause with a capital letter and a full stop."""
+    return f"{clause[:1].upper()}{clause[1:]}."
 
 
 def _restored(kind: type[IngestError], args: tuple[Any, ...], state: dict[str, Any]) -> IngestError:

@@ -1,4 +1,4 @@
-"""What a person may ask of one run: the parameters of the upload DAG, checked."""
+"""What a person may ask of one run: the parameters of the DAGs, each declared once."""
 
 from __future__ import annotations
 
@@ -13,49 +13,47 @@ from pydantic_core import PydanticCustomError
 from tidepool_ingest.errors import IngestError
 
 CHUNK_RECORDS = 1_000
-"""Records a request. Source: Tidepool's documentation asks for chunks of 1,000."""
+"""Records per request. Source: Tidepool's documentation asks for chunks of 1,000."""
 
 CHUNK_BYTES = 1_000_000
-"""Bytes a request, so that one stays far from the gateway's 60 s. Source: what Loop aims for."""
+"""Bytes per request, so that one stays far from the gateway's 60 s. Source: what Loop aims for."""
 
 PART_RECORDS = 200_000
-"""Records a data set of a normal batch, so that its close and read-back stay far from the gateway's 60 s."""
+"""Records per data set of a normal batch: its close and read-back stay far from the gateway's 60 s."""
 
 LOOK_BACK_DAYS = 7
 """Day folders before a run's own that it also looks into, for data that arrived late."""
 
 MAX_QUARANTINED_PERCENT = 10.0
-"""Share of refused records above which a batch is not uploaded until somebody has looked at it."""
-
+"""Share of rejected records above which a batch is not uploaded until somebody has looked at it."""
 
 OLDER_THAN_MINUTES = 60
-"""How long a batch may be left before the maintenance job takes it up: longer than any upload is silent."""
+"""How long a batch may show no progress before the maintenance takes it up: longer than any upload pauses."""
 
 CHECK_BATCHES = 20
-"""Verified batches that one maintenance run looks at again."""
+"""Verified batches that one maintenance run reverifies."""
 
 CHECK_AFTER_DAYS = 7
-"""How long a verified batch is left alone between two looks."""
-
+"""How long a verified batch is left alone before it is reverified."""
 
 WORK_DAYS = 30
 """How long accepted records are kept after their batch is done: somebody may want to look again."""
 
 QUARANTINE_DAYS = 365
-"""How long refused records are kept after their batch is done: somebody has to find time to correct them."""
+"""How long rejected records are kept after their batch is done: somebody has to find time to correct them."""
 
 BATCHES_ALONE = 100
 """Batches up to which each has a task of its own, with its own label, log and retries."""
 
 BATCHES_A_PACK = 50
-"""Batches a pack, unless one device has more of them."""
+"""Batches per pack, unless one device has more of them."""
 
 CONFIRMING = ("force", "allow_doubling", "allow_truncate", "allow_older")
 """Parameters by which somebody says that repeating, doubling, deleting or an older value is meant."""
 
 
 class WhenRefused(StrEnum):
-    """What becomes of a batch of which too many records are refused."""
+    """What becomes of a batch of which too many records are rejected."""
 
     FAIL = "fail"
     """Its task fails, and the batch stays held."""
@@ -69,13 +67,37 @@ class OptionsError(IngestError):
     :param wrong: what is wrong with which parameter; several of them together have the name ``days``.
     """
 
+    code = "params"
+    sentence = "a parameter of the run cannot be used"
+    remedy = "Correct it and trigger again."
+
     def __init__(self, what: str, remedy: str, wrong: Mapping[str, str] | None = None) -> None:
-        super().__init__(what, remedy=remedy, code="params")
+        super().__init__(what, remedy=remedy)
         self.wrong = dict(wrong or {})
 
 
-class _Options(BaseModel):
-    """What all kinds of parameters share: strict about names, and errors that name them."""
+MAIN = "Run Parameters"
+"""Airflow's own name of the section that its form opens by itself: what most people want to choose."""
+
+WHERE = "Where to look"
+CARE = "With care"
+SPEED = "How fast"
+
+CHUNK_SIZES = (CHUNK_RECORDS, 500, 250, 100, 50, 10, 1)
+"""Records per request that the form offers."""
+
+
+def _of_form(section: str, **form: Any) -> dict[str, Any]:
+    """Return what a form adds to a parameter: its section, and how it shows a choice."""
+    return {"section": section, **form}
+
+
+class Options(BaseModel):
+    """What all kinds of parameters share: strict about names, and errors that name them.
+
+    Each field declares its parameter once, in the order of the form: default, bounds, title, description, and
+    the section of the form. The check, the form and the documentation follow from it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -93,46 +115,124 @@ class _Options(BaseModel):
             raise _options_error(cls, error) from None
 
 
-class RunOptions(_Options):
-    """Parameters of one run.
+class RunOptions(Options):
+    """Parameters of one upload run."""
 
-    :param first_day: oldest day folder to take; with ``last_day`` empty, the only one.
-    :param last_day: newest day folder to take; with ``first_day`` empty, the only one.
-    :param look_back_days: how many earlier day folders to take without explicit days.
-    :param staging_root: where the day folders lie: a path or an fsspec URL.
-    :param users: Tidepool user ids, or the short hashes that logs show; empty for all.
-    :param dry_run: validate and report, open nothing.
-    :param force: also take batches that are done, and upload them again.
-    :param allow_doubling: with ``force``, upload again also where the records will then be there twice.
-    :param allow_truncate: upload under the deduplicator that deletes all else of the device.
-    :param allow_older: upload a batch although a newer one of its device is verified, so that its values win.
-    :param max_quarantined_percent: share of refused records above which a batch stops, 0 to 100.
-    :param when_refused: what becomes of a batch above that share.
-    :param chunk_records: records a request.
-    :param part_records: records a data set; a normal batch of more is cut into parts.
-    :param parallel_chunks: chunks of one data set on their way at the same time; can only lower what the
-        deployment allows.
-    """
-
-    first_day: date | None = None
-    last_day: date | None = None
-    look_back_days: Annotated[int, Field(ge=0, le=3660)] = LOOK_BACK_DAYS
-    staging_root: Annotated[str, Field(min_length=1)] | None = None
-    users: tuple[Annotated[str, Field(min_length=1, max_length=36)], ...] = ()
-    dry_run: bool = False
-    force: bool = False
-    allow_doubling: bool = False
-    allow_truncate: bool = False
-    allow_older: bool = False
-    max_quarantined_percent: Annotated[float, Field(ge=0, le=100)] = MAX_QUARANTINED_PERCENT
-    when_refused: WhenRefused = WhenRefused.FAIL
-    chunk_records: Annotated[int, Field(ge=1, le=CHUNK_RECORDS)] = CHUNK_RECORDS
-    part_records: Annotated[int, Field(ge=1, le=1_000_000)] = PART_RECORDS
-    parallel_chunks: Annotated[int, Field(ge=1)] | None = None
+    first_day: date | None = Field(
+        default=None,
+        title="First day",
+        description="Oldest day folder to take. Without any day: recent batches that are ready and not done.",
+        json_schema_extra=_of_form(MAIN),
+    )
+    last_day: date | None = Field(
+        default=None,
+        title="Last day",
+        description="Newest day folder to take. With one of the two days, only that one is taken.",
+        json_schema_extra=_of_form(MAIN),
+    )
+    dry_run: bool = Field(
+        default=False,
+        title="Dry run",
+        description="Only look: every record is validated, and nothing is opened at Tidepool. The log of the "
+        "task report shows what would be sent, rejected and archived.",
+        json_schema_extra=_of_form(MAIN),
+    )
+    users: tuple[Annotated[str, Field(min_length=1, max_length=36)], ...] = Field(
+        default=(),
+        title="Only these people",
+        description="Short hashes that logs show, or Tidepool user ids, one a line. Empty for everybody. "
+        "Airflow shows what you write here to everybody who can see the run.",
+        json_schema_extra=_of_form(MAIN),
+    )
+    look_back_days: int = Field(
+        default=LOOK_BACK_DAYS,
+        ge=0,
+        le=3660,
+        title="Days to look back",
+        description="Without explicit days: how many earlier day folders to look into for late arrivals.",
+        json_schema_extra=_of_form(WHERE),
+    )
+    staging_root: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        title="Staging root",
+        description="Folder or URL with the day folders, if not the deployment's own.",
+        json_schema_extra=_of_form(WHERE),
+    )
+    force: bool = Field(
+        default=False,
+        title="Upload again",
+        description="Also take batches that are done. The usual deduplicator archives the older copies.",
+        json_schema_extra=_of_form(CARE),
+    )
+    allow_doubling: bool = Field(
+        default=False,
+        title="Twice is meant",
+        description="Upload again also where nothing is archived, so that the records are there twice.",
+        json_schema_extra=_of_form(CARE),
+    )
+    allow_truncate: bool = Field(
+        default=False,
+        title="Delete all else of the device",
+        description="Take batches whose deduplicator deletes everything else of the device for good.",
+        json_schema_extra=_of_form(CARE),
+    )
+    allow_older: bool = Field(
+        default=False,
+        title="Older content may win",
+        description="Also upload batches staged before something that is verified of their device.",
+        json_schema_extra=_of_form(CARE),
+    )
+    max_quarantined_percent: float = Field(
+        default=MAX_QUARANTINED_PERCENT,
+        ge=0,
+        le=100,
+        title="Rejected records allowed (%)",
+        description="A batch with a larger share of rejected records stops before anything is sent.",
+        json_schema_extra=_of_form(CARE),
+    )
+    when_refused: WhenRefused = Field(
+        default=WhenRefused.FAIL,
+        title="When too many are rejected",
+        description="Who is asked sees the counts, and approves, declines or uploads only the good ones.",
+        json_schema_extra=_of_form(
+            CARE,
+            values_display={
+                WhenRefused.FAIL.value: "Fail: the batch stays held, the others go on",
+                WhenRefused.ASK.value: "Ask a person, and wait for the answer",
+            },
+        ),
+    )
+    chunk_records: int = Field(
+        default=CHUNK_RECORDS,
+        ge=1,
+        le=CHUNK_RECORDS,
+        title="Records a request",
+        description="Fewer only help where requests are too large.",
+        json_schema_extra=_of_form(
+            SPEED,
+            enum=list(CHUNK_SIZES),
+            values_display={str(CHUNK_RECORDS): f"{CHUNK_RECORDS:,}, as Tidepool asks for"},
+        ),
+    )
+    part_records: int = Field(
+        default=PART_RECORDS,
+        ge=1,
+        le=1_000_000,
+        title="Records a data set",
+        description="A batch of more is split into parts, each with a data set of its own, so that closing "
+        "and reading back stay within the gateway's time.",
+        json_schema_extra=_of_form(SPEED),
+    )
+    parallel_chunks: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        title="Requests at the same time",
+        description="Of one data set. A run can only lower what the deployment allows.",
+        json_schema_extra=_of_form(SPEED),
+    )
 
     @property
     def asks(self) -> bool:
-        """Tell whether a person is asked; a dry run only tells."""
+        """Whether a person is asked; a dry run only reports."""
         return self.when_refused is WhenRefused.ASK and not self.dry_run
 
     def chunks_at_once(self, allowed: int) -> int:
@@ -153,24 +253,61 @@ class RunOptions(_Options):
         return self
 
 
-class ReconcileOptions(_Options):
-    """Parameters of one maintenance run.
+class ActionOptions(Options):
+    """The parameter of a run that does what somebody asked for on the uploads page."""
 
-    :param staging_root: where the work areas lie: a path or an fsspec URL.
-    :param older_than_minutes: what nothing was noted of for so long counts as left unfinished.
-    :param check_batches: verified batches to look at again, at most.
-    :param check_after_days: how long after its last look a batch is due again.
-    :param repair: upload batches anew that have lost or doubled rows since they were verified.
-    """
-
-    staging_root: Annotated[str, Field(min_length=1)] | None = None
-    older_than_minutes: Annotated[int, Field(ge=0, le=525_600)] = OLDER_THAN_MINUTES
-    check_batches: Annotated[int, Field(ge=0, le=1_000)] = CHECK_BATCHES
-    check_after_days: Annotated[int, Field(ge=0, le=3_660)] = CHECK_AFTER_DAYS
-    repair: bool = True
+    action: int = Field(
+        default=0,
+        ge=0,
+        title="Number of the action",
+        description="The uploads page fills it in and starts the run: nothing is done that was not asked for "
+        "there.",
+        json_schema_extra=_of_form(MAIN),
+    )
 
 
-def _options_error(options: type[_Options], error: ValidationError) -> OptionsError:
+class ReconcileOptions(Options):
+    """Parameters of one maintenance run."""
+
+    older_than_minutes: int = Field(
+        default=OLDER_THAN_MINUTES,
+        ge=0,
+        le=525_600,
+        title="Minutes without progress",
+        description="An upload counts as unfinished if the ledger has recorded nothing about it for so long.",
+        json_schema_extra=_of_form(MAIN),
+    )
+    check_batches: int = Field(
+        default=CHECK_BATCHES,
+        ge=0,
+        le=1_000,
+        title="Verified batches to reverify",
+        description="So many at most, beginning with those not verified for longest; 0 for none.",
+        json_schema_extra=_of_form(MAIN),
+    )
+    check_after_days: int = Field(
+        default=CHECK_AFTER_DAYS,
+        ge=0,
+        le=3_660,
+        title="Days between two verifications",
+        description="A verified batch is due again so many days after it was last verified.",
+        json_schema_extra=_of_form(MAIN),
+    )
+    staging_root: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        title="Staging root",
+        description="Folder or URL with the work areas, if not the deployment's own.",
+        json_schema_extra=_of_form(WHERE),
+    )
+    repair: bool = Field(
+        default=True,
+        title="Repair what was verified",
+        description="Upload verified batches again if they have lost or doubled rows.",
+        json_schema_extra=_of_form(CARE),
+    )
+
+
+def _options_error(options: type[Options], error: ValidationError) -> OptionsError:
     # The values are left out: somebody may have put a token into the wrong field.
     valid = ", ".join(sorted(options.model_fields))
     problems = error.errors(include_input=False, include_url=False, include_context=False)

@@ -1,9 +1,7 @@
-"""One task works off a pack: several batches at the same time, and none held up by another one.
+"""Packs: which batches share a task, and how that task processes them.
 
-Which batches travel together.
-
-A task costs Airflow about half a second of a processor, a small batch much less. So where there are many, one
-task works off a pack of them.
+A task costs Airflow about half a second of processor time, a small batch much less. So where there are many,
+one task processes a pack of them: several at the same time, and none held up by another one.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from tidepool_ingest.ledger.database import LedgerConfigurationError
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
 
 MAX_PACKS = 1_000
-"""Packs a run. Source: Airflow refuses more than 1,024 mapped tasks (``max_map_length``)."""
+"""Packs per run. Source: Airflow rejects more than 1,024 mapped tasks (``max_map_length``)."""
 
 Device = tuple[str, str, str | None]
 
@@ -45,12 +43,12 @@ def packs_of(
 ) -> list[list[int]]:
     """Divide batches among tasks.
 
-    The batches of one device stay in one pack: it works them off in their order, so that no newer one is
+    The batches of one device stay in one pack: it processes them in their order, so that no newer one is
     closed before an older one.
 
     :param batches: in the order in which they should be uploaded.
-    :param alone: up to so many, each is a pack of its own.
-    :param size: batches a pack; more where one device has more, or where there would be too many packs.
+    :param alone: up to this number, each batch is a pack of its own.
+    :param size: batches per pack; more where one device has more, or where there would be too many packs.
     :return: the ledger's numbers of each pack's batches.
     """
     if len(batches) <= alone:
@@ -75,30 +73,26 @@ def label_of_pack(batches: Sequence[BatchRow]) -> str:
 log = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW = 5
-"""So many batches that fail of the same cause, one after the other, show that it is not theirs."""
+"""When this many batches fail one after the other with the same cause, the cause is not theirs."""
 
 SETTINGS = (LedgerConfigurationError, TidepoolAuthenticationError, TidepoolConfigurationError)
-"""Errors that speak of the deployment, as do those that another try may mend; others are a batch's own."""
+"""Errors about the deployment, as are those that another try may resolve; others are about one batch."""
 
 
 class PackStoppedError(IngestError):
     """A pack was told to stop: its task is being ended."""
 
     disposition: Disposition = Disposition.RETRIABLE
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The task was told to stop, and stopped between two requests.",
-            remedy="Nothing is lost: the next try, or clearing the task, goes on from the ledger.",
-            code="pack-stopped",
-        )
+    code = "pack-stopped"
+    sentence = "the task was told to stop, and stopped between two requests"
+    remedy = "Nothing is lost: the next try, or clearing the task, goes on from the ledger."
 
 
 @dataclass
 class PackOutcome:
     """What became of a pack.
 
-    :param done: numbers of the batches that were worked off.
+    :param done: numbers of the batches that were processed.
     :param failed: how many were not, by the code of the cause.
     """
 
@@ -107,10 +101,10 @@ class PackOutcome:
 
 
 class PackWork:
-    """Works off a pack. A batch that fails is left, and so are those that wait for it; the others go on.
+    """Processes a pack. A batch that fails is skipped, and so are those that wait for it; the others go on.
 
-    What waits for a batch is what came after it of its device, if trying again may help: it must not be
-    overtaken. Where batch after batch fails of a cause that is not its own, the pack ends with it.
+    Later batches of the same device wait for one that another try may save: it must not be overtaken. Where
+    batch after batch fails with a cause that is not its own, the pack ends with that error.
 
     :param batches: the pack.
     :param at_once: requests, or whatever else each batch may share out, at the same time.
@@ -129,14 +123,14 @@ class PackWork:
         self.outcome = PackOutcome()
 
     def run(self, work: Callable[[BatchRow, int], None]) -> PackOutcome:
-        """Work off the pack.
+        """Process the pack.
 
-        Returns only when nothing is under way any more, however it ends.
+        Returns only when nothing is in progress any more, however it ends.
 
         :param work: does what is to be done for one batch, with its share of ``at_once``; called from
             several threads.
         :raises IngestError: what made batch after batch fail.
-        :raises PackStoppedError: somebody said stop.
+        :raises PackStoppedError: the pack was told to stop.
         """
         waiting = iter(self._devices)
         with ThreadPoolExecutor(self._lanes, thread_name_prefix="pack") as pool:
@@ -155,7 +149,7 @@ class PackWork:
         return self.outcome
 
     def stop(self) -> None:
-        """Begin no further batch; quick, and safe to call from a signal handler."""
+        """Start no further batch; quick, and safe to call from a signal handler."""
         self._stopping.set()
         self._halted.set()
 

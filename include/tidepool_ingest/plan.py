@@ -1,4 +1,4 @@
-"""Step one: which staged batches a run takes up.
+"""Step one: which staged batches a run takes.
 
 The ledger decides what is done: for the same API host, user and content nothing is taken twice, so that
 trying out integration first never hides work from production.
@@ -52,14 +52,14 @@ READERS = 8
 """Manifests read at the same time."""
 
 AT_ONCE = 500
-"""Batches whose manifests are looked up, read and noted together."""
+"""Batches whose manifests are looked up, read and saved together."""
 
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """A batch that cannot be read; `prepare` meets the same error again, in the batch's own task.
+    """A batch that cannot be read; `prepare` raises the same error again, in the batch's own task.
 
-    :param data_set_type: for which type of data set it is, as far as that can be told.
+    :param data_set_type: for which type of data set it is, as far as that is known.
     """
 
     data_set_type: str
@@ -67,7 +67,7 @@ class _Unreadable:
 
 @contextmanager
 def readers_at_work() -> Iterator[Executor]:
-    """Have some threads that read for the length of a ``with`` block; an error does not wait for the rest."""
+    """Provide reading threads for the length of a ``with`` block; an error does not wait for the rest."""
     readers = ThreadPoolExecutor(READERS)
     try:
         yield readers
@@ -81,10 +81,10 @@ def ready_batches(
     """Yield what the batches of some folders are, in their order.
 
     :param listed: the folders, with what changes when a file of theirs does.
-    :param ledger: remembers what reading the manifests gave.
+    :param ledger: remembers what was read from the manifests.
     :param api_host_of: see :data:`~tidepool_ingest.staged_batch.ApiHostOf`; asked by this thread only.
     :param readers: reads the manifests of those that are new.
-    :raises BatchError: if storage does not answer.
+    :raises BatchError: if the storage does not answer.
     """
     folders = iter(listed)
     while part := list(islice(folders, AT_ONCE)):
@@ -167,7 +167,7 @@ def _found(folder: BatchFolder, read: ReadManifest | _Unreadable, api_host_of: A
 
 
 MAX_BATCHES_A_RUN = 20_000
-"""Batches one run takes up: what it keeps of them in memory and in XCom stays small."""
+"""Batches that one run takes: what it keeps of them in memory and in XCom stays small."""
 
 Identity = tuple[str, str]
 """API host and content key: what is one batch to the ledger."""
@@ -181,14 +181,14 @@ class Plan:
     """What a run will do, in numbers only.
 
     :param window: the days it looked into.
-    :param rows: the batches that it takes up, as the ledger has them, oldest day first.
+    :param rows: the batches that it takes, as the ledger has them, oldest day first.
     :param done: ready batches that need no more work.
-    :param rejected: ready batches that a person has rejected; a run that names their day takes them up.
+    :param rejected: ready batches that a person has declined; a run that names their day takes them.
     :param older_than_uploaded: those of them for whose device a batch of a later day is verified.
     :param same_content: ready batches whose content another ready batch has too.
     :param other_type: ready batches for the other type of data set, which another DAG takes.
     :param left_for_next_run: ready batches beyond what one run can take.
-    :param ignored: what lies in the window's folders and is no ready batch, by reason.
+    :param ignored: what is in the window's folders and not a ready batch, by reason.
     :param days_outside: day folders outside the window that hold ready batches.
     """
 
@@ -205,7 +205,7 @@ class Plan:
 
     @property
     def batches(self) -> list[int]:
-        """The ledger's numbers of the batches that it takes up."""
+        """The ledger's numbers of the batches that it takes."""
         return [row.id for row in self.rows]
 
     def summary(self) -> dict[str, Any]:
@@ -234,9 +234,9 @@ def plan_run(
     api_host_of: ApiHostOf,
     data_set_type: str = "normal",
 ) -> Plan:
-    """Find the ready batches of a window that are not done, and note them in the ledger.
+    """Find the ready batches of a window that are not done, and register them in the ledger.
 
-    A batch that cannot be read is taken up as well, so that its own task fails and names the cause
+    A batch that cannot be read is taken as well, so that its own task fails and names the cause
     while every other batch goes on.
 
     :param root: where the day folders lie.
@@ -279,7 +279,7 @@ def plan_run(
 
 
 def _days_outside(root: UPath, window: Window, ledger: Ledger) -> list[date]:
-    """Return the days outside a window that hold ready batches; of those in the ledger that is known."""
+    """Return the days outside a window that hold ready batches; for days in the ledger this is known."""
     known = set(ledger.batches.days())
     outside = [day for day in days(root) if day not in window]
     looked_into = days_with_batches(root, [day for day in outside if day not in known])
@@ -287,12 +287,12 @@ def _days_outside(root: UPath, window: Window, ledger: Ledger) -> list[date]:
 
 
 def _is_done(state: BatchState, options: RunOptions) -> bool:
-    """Tell whether nothing is left to do; what a corrected batch has replaced is never brought back."""
+    """Tell whether nothing remains to be done; a batch that was replaced is never brought back."""
     return state.is_done and (state is BatchState.CORRECTED or not options.force)
 
 
 def _stays_rejected(batch: KnownBatch, options: RunOptions) -> bool:
-    """Tell whether a person has rejected a batch, and nobody asks for its day now."""
+    """Tell whether a person has declined a batch, and nobody asks for its day now."""
     asked_for = options.force or options.first_day or options.last_day
     return batch.state is BatchState.HELD and batch.reason == REJECTED and not asked_for
 
@@ -338,7 +338,7 @@ def _told_apart(
     ledger: Ledger,
     readers: Executor,
 ) -> Iterator[FoundBatch]:
-    """Yield the batches, those that carry another one's content key by mistake under a key of their own."""
+    """Yield the batches; one that has the content key of another by mistake gets a key of its own."""
     homes: dict[Identity, set[str]] = {identity: {row.folder} for identity, row in known.items()}
     for batch in found:
         homes.setdefault(_identity(batch), set()).add(batch.folder)

@@ -12,7 +12,7 @@ def short_hash(text: str) -> str:
     """Return the short stand-in for a user id, device id or path.
 
     The same text always gives the same hash, so that log lines, mapped task labels and the ledger's
-    table can be held against each other. It hides the text from a reader, not from somebody who
+    table can be matched with each other. It hides the text from a reader, not from somebody who
     already has a list of candidates.
 
     :param text: what must not be shown.

@@ -1,4 +1,4 @@
-"""Which day folders a run looks at."""
+"""The day folders that a run looks into."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Window:
 
     @classmethod
     def of_interval(cls, start: datetime, end: datetime, look_back_days: int = 0) -> Window:
-        """Take the days that begin in a run's data interval, and some before them for late arrivals.
+        """Return the days that begin in a run's data interval, and some before them for late arrivals.
 
         :param start: start of the data interval, inside it.
         :param end: end of the data interval, outside it.
@@ -50,14 +50,14 @@ class Window:
                 "This run's data interval has no length, so it selects no day folder. "
                 "Give the DAG a timetable with intervals, such as CronDataIntervalTimetable."
             )
-        # 03:00 to 03:00 is one day's worth, the folder of the day in which it began; so are shorter ones.
+        # 03:00 to 03:00 is one day's worth, the folder of the day in which it started; so are shorter ones.
         first = start.date()
         last = first + timedelta(days=math.ceil((end - start).total_seconds() / SECONDS_A_DAY) - 1)
         return cls(first - timedelta(days=look_back_days), last)
 
     @classmethod
     def of_days(cls, first_day: date | None, last_day: date | None) -> Window:
-        """Take exactly the days that somebody asked for; one of them alone means that day only.
+        """Return exactly the days that somebody asked for; one of them alone means that day only.
 
         :raises ValueError: if neither is given or they are in the wrong order.
         """
@@ -70,9 +70,9 @@ class Window:
 
     @classmethod
     def recent(cls, today: date, look_back_days: int) -> Window:
-        """Take today's folder and those of the days before it.
+        """Return today and the days before it.
 
-        Tomorrow's is taken too: a team east of Greenwich stages it before the UTC day begins.
+        Tomorrow is among them: a team east of Greenwich stages it before the UTC day begins.
         """
         return cls(today - timedelta(days=look_back_days), today + timedelta(days=1))
 

@@ -111,7 +111,7 @@ class DataSetDeleteOriginOlder(DataSetDeleteOrigin):
     """The same, but a bolus or food is dropped unless it is newer than the one it would replace."""
 
     def _kept(self, data_set: DataSet, data: list[Datum]) -> list[Datum]:
-        selection = _by_origin(datum for datum in data if datum.type in described.REPLACED_ONLY_BY_NEWER)
+        selection = _by_origin(datum for datum in data if datum.type in self._description.keeps_newer)
         if selection is None:
             return data
         existing = {old.origin_id: old for old in self._store.existing(data_set, selection)}

@@ -1,4 +1,4 @@
-"""What runs fail with when something is left for a person to do."""
+"""What a run fails with when there is something for a person to do."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ class TidepoolRunFailedError(IngestError):
     :param report: what became of the batches.
     """
 
+    code = "run-failed"
+    sentence = "some tasks of the run failed"
+    remedy = (
+        "Read the log of a failed task for its cause and what to do; then clear it, or let the next run take "
+        "the batch up again."
+    )
+
     def __init__(self, tasks: Sequence[str], report: Report) -> None:
         named = ", ".join(tasks[:TASKS_NAMED]) + (", …" if len(tasks) > TASKS_NAMED else "")
-        super().__init__(
-            f"{len(tasks)} tasks of this run failed ({named}). {report.outcome()}",
-            remedy="Read the log of a failed task for its cause and what to do; then clear it, or let the "
-            "next run take the batch up again.",
-            code="run-failed",
-        )
+        super().__init__(f"{len(tasks)} tasks of this run failed ({named}). {report.outcome()}")
         self.tasks = tuple(tasks)
 
 
@@ -39,26 +41,32 @@ class TidepoolBatchesLeftError(IngestError):
     :param report: what became of the batches.
     """
 
+    code = "batches-left"
+    sentence = "batches that the run took up were left out, though no task failed"
+    remedy = (
+        "Somebody may have marked their tasks as success or skipped. Clear this run, or let the next one "
+        "take them up."
+    )
+
     def __init__(self, number: int, report: Report) -> None:
         super().__init__(
-            f"{number} batches that this run took up were left out: no task failed. {report.outcome()}",
-            remedy="Somebody may have marked their tasks as success or skipped. Clear this run, or let the "
-            "next one take them up.",
-            code="batches-left",
+            f"{number} batches that this run took up were left out: no task failed. {report.outcome()}"
         )
 
 
 class TidepoolNobodyAnsweredError(IngestError):
-    """Nobody has decided in time about a batch of which too many records are refused.
+    """Nobody has decided in time about a batch of which too many records are rejected.
 
     :param batch: the batch's label.
     """
 
+    code = "nobody-answered"
+    sentence = "nobody has decided in time about it"
+    remedy = "Clear this task to be asked again, or correct the batch."
+
     def __init__(self, batch: str) -> None:
         super().__init__(
-            f"Nobody has decided in time about batch {batch}. Nothing was opened; it stays held.",
-            remedy="Clear this task to be asked again, or correct the batch.",
-            code="nobody-answered",
+            f"Nobody has decided in time about batch {batch}. Nothing was opened; it stays held."
         )
         self.batch = batch
 
@@ -69,11 +77,11 @@ class TidepoolReconcileFailedError(IngestError):
     :param failed: how many, by the code of the cause.
     """
 
+    code = "reconcile-failed"
+    sentence = "some batches could not be put in order"
+    remedy = "The log above names each of them, its cause and what to do."
+
     def __init__(self, failed: Mapping[str, int]) -> None:
         named = ", ".join(f"{count} {code}" for code, count in sorted(failed.items()))
-        super().__init__(
-            f"{sum(failed.values())} batches could not be put in order: {named}.",
-            remedy="The log above names each of them, its cause and what to do.",
-            code="reconcile-failed",
-        )
+        super().__init__(f"{sum(failed.values())} batches could not be put in order: {named}.")
         self.failed = dict(failed)

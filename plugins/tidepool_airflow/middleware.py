@@ -1,13 +1,12 @@
-"""Mistakes in the parameters of a run, refused when it is asked for: in the form, or over the API.
+"""Middleware of Airflow's API server: two checks and corrections of requests before Airflow sees them.
 
-Airflow looks at each parameter alone. What takes two of them, as days in the wrong order, and what is no
-parameter at all it lets pass, and the run would fail at its first task. Here the same check comes first.
+Mistakes in the parameters of a run. Airflow validates each parameter by itself. It accepts two that do not
+fit together, as days in the wrong order, and names that are no parameters; the run would then fail in its
+first task. Here the same check comes first, in the form and over the API.
 
-The button Test for a connection without a port, which Airflow 3.3.2 refuses.
-
-Its UI sends port 0 for none, and its API takes that for another destination than the stored one: 400, "The
-host or port to test differs". Fixed in Airflow by https://github.com/apache/airflow/pull/73298; until then
-this takes the port out of such a request.
+The button Test of a connection without a port, which Airflow 3.3.2 rejects. Its UI sends port 0 for none, and
+its API takes that for another destination than the stored one: 400, "The host or port to test differs". Fixed
+in Airflow by https://github.com/apache/airflow/pull/73298; until then the port is taken out of such requests.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ async def whole_body(receive: Receive) -> bytes:
 
 
 def giving(body: bytes, receive: Receive) -> Receive:
-    """Return what hands a body on that was read, and after it whatever else comes."""
+    """Return a ``receive`` that yields a body that was read already, and then whatever else comes."""
     given = False
 
     async def give() -> Message:
@@ -51,11 +50,11 @@ def giving(body: bytes, receive: Receive) -> Receive:
 
 
 RUN_PATHS = re.compile(r"/api/v2/(?:dags/(?P<dag_id>[^/]+)/dagRuns|backfills(?:/dry_run)?)$")
-"""Where runs are asked for."""
+"""Where runs are requested."""
 
 
 class RunMistakes:
-    """Middleware of Airflow's API server: answers a run of ours that cannot be meant with what to change.
+    """Middleware: answers a request for a run whose parameters cannot be used with what to change.
 
     :param app: what answers all other requests.
     """
@@ -64,7 +63,7 @@ class RunMistakes:
         self._app = app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Pass a request on, or answer it with the mistake."""
         asked = (
             RUN_PATHS.search(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         )
@@ -82,10 +81,10 @@ class RunMistakes:
 
 
 def mistake_in(dag_id: str | None, body: bytes) -> str | None:
-    """Return what is wrong with a run that is asked for, if anything is that can be told by its parameters.
+    """Return what is wrong with the parameters of a run that is requested, ``None`` if nothing is.
 
     :param dag_id: the DAG that the address names; a backfill names it in its body.
-    :param body: of the request; one that is not as Airflow wants it is left to Airflow.
+    :param body: of the request; a malformed one is left to Airflow.
     """
     try:
         asked = json.loads(body)
@@ -125,7 +124,7 @@ CONN_TYPE = "tidepool"
 
 
 class PortlessConnectionTest:
-    """Middleware of Airflow's API server: drops port 0 from tests of Tidepool connections, and nothing else.
+    """Middleware: drops port 0 from tests of Tidepool connections, and nothing else.
 
     :param app: what answers the requests.
     """
@@ -149,7 +148,7 @@ class PortlessConnectionTest:
 
 
 def without_port_0(body: bytes) -> bytes:
-    """Return the body of a request to test a connection, without its port if that is none."""
+    """Return the body of a request to test a connection, without its port if that is 0."""
     try:
         asked = json.loads(body)
     except ValueError:

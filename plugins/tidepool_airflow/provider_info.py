@@ -1,4 +1,4 @@
-"""What Airflow learns about this package from its entry point, without importing the rest of it."""
+"""What Airflow learns about this package from its entry point; the plugin itself is not imported for it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,6 @@ from importlib.metadata import version
 from typing import Any
 
 PACKAGE = "tidepool-airflow"
-
-AUTH_MODES = {
-    "client_credentials": "client_credentials: client id and client secret",
-    "refresh_token": "refresh_token: client id, and a refresh token as the password",
-    "password": "password: user name and password, and the OIDC client id below",
-    "login": "login: e-mail address and password (Tidepool's older login)",
-    "token": "token: a session or access token as the password",
-}
-"""How a token may be obtained, and how the form calls it."""
 
 ENVIRONMENTS = {
     "production": "production: people's real accounts (api.tidepool.org)",
@@ -48,6 +39,9 @@ def _seconds(label: str, description: str, default: float) -> dict[str, Any]:
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata: connection type, its form, extra links."""
+    from tidepool_ingest.client.auth import AUTH_MODES, DEFAULT_AUTH_MODE
+
+    auth_modes = {name: f"{name}: {mode.label}" for name, mode in AUTH_MODES.items()}
     return {
         "package-name": PACKAGE,
         "name": "Tidepool",
@@ -80,8 +74,8 @@ def get_provider_info() -> dict[str, Any]:
                     "auth_mode": _field(
                         "Authentication",
                         "What Tidepool has given you decides. It goes into the standard fields.",
-                        **_choice(AUTH_MODES, "client_credentials"),
-                        default="client_credentials",
+                        **_choice(auth_modes, DEFAULT_AUTH_MODE),
+                        default=DEFAULT_AUTH_MODE,
                     ),
                     "client_id": _field(
                         "OIDC client id",

@@ -1,4 +1,4 @@
-"""Which errors Airflow tries again, and when."""
+"""Which errors Airflow retries, and when."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 SHORTEST_WAIT = timedelta(seconds=1)
 
 LONGEST_WAIT = timedelta(hours=1)
-"""No retry is put off for longer, whatever a server asks for."""
+"""No retry is delayed for longer, whatever a server asks for."""
 
 
 class TidepoolRetryPolicy(ExceptionRetryPolicy):
-    """Try again what may succeed later, fail at once what cannot.
+    """Retry what may succeed later, fail at once what cannot.
 
-    An error that says how long to wait (``Retry-After``, another task's lease) is tried again after that
-    long; a fatal one, and one that a person has to correct in the data, fails with its remedy as the
+    An error that says how long to wait (``Retry-After``, another task's lease) is retried after that
+    time; a fatal one, and one that a person has to correct in the data, fails with its remedy as the
     reason. Everything else follows the task's own ``retries`` and ``retry_delay``.
     """
 
@@ -54,4 +54,4 @@ class TidepoolRetryPolicy(ExceptionRetryPolicy):
 
 
 RETRY_POLICY = TidepoolRetryPolicy()
-"""The one that every operator has unless told otherwise; it holds no state."""
+"""The one that every operator has unless it is given another; it holds no state."""

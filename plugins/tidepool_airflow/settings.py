@@ -195,6 +195,10 @@ MINUTES_VARIABLE = "TIDEPOOL_DEADLINE_MINUTES"
 class NoticeError(IngestError):
     """A function that was named for a notice cannot be called."""
 
+    code = "notice"
+    sentence = "a function that was named for a notice cannot be found"
+    remedy = "Give the dotted path of one that takes Airflow's context, in a module that workers can import."
+
 
 class Named:
     """A function by its path, imported when it is called: a DAG file that is parsed imports nobody's module.
@@ -216,12 +220,7 @@ class Named:
         try:
             function: Callable[[Any], Any] = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise NoticeError(
-                f"{self.variable} names a function that cannot be found here.",
-                remedy="Give the dotted path of one that takes Airflow's context, in a module that workers "
-                "can import.",
-                code="notice",
-            ) from error
+            raise NoticeError(f"{self.variable} names a function that cannot be found here.") from error
         function(context)
 
 

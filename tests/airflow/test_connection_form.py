@@ -6,21 +6,38 @@ import json
 import re
 from importlib.metadata import entry_points
 from importlib.resources import files
-from typing import Any, get_args
+from typing import Any
 
 import jsonschema
 import pytest
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 from airflow.sdk import Connection
 
+from tests.conftest import PROJECT
 from tidepool_airflow import provider_info
-from tidepool_airflow.hook import DEFAULT_AUTH_MODE, EXTRAS, OWN_FIELDS, TidepoolHook, client_settings
-from tidepool_airflow.provider_info import AUTH_MODES, PACKAGE, get_provider_info
-from tidepool_ingest.client import ENVIRONMENTS, AuthMode, ClientSettings, host_of
-from tidepool_ingest.client.settings import NEEDED
+from tidepool_airflow.hook import EXTRAS, TidepoolHook, client_settings
+from tidepool_airflow.provider_info import PACKAGE, get_provider_info
+from tidepool_ingest.client import (
+    AUTH_MODES,
+    DEFAULT_AUTH_MODE,
+    ENVIRONMENTS,
+    AuthMode,
+    ClientSettings,
+    FixedToken,
+    TidepoolConfigurationError,
+    connect,
+    host_of,
+)
 
 (CONNECTION_TYPE,) = get_provider_info()["connection-types"]
 FIELDS: dict[str, Any] = CONNECTION_TYPE["conn-fields"]
+
+
+def offered() -> dict[str, Any]:
+    """Return the fields of the form as they are now."""
+    (connection_type,) = get_provider_info()["connection-types"]
+    fields: dict[str, Any] = connection_type["conn-fields"]
+    return fields
 
 
 def test_airflow_finds_the_provider() -> None:
@@ -64,15 +81,13 @@ def test_the_hook_says_the_same_as_the_metadata() -> None:
 
 def test_every_field_of_the_form_is_read_and_every_one_read_is_in_the_form() -> None:
     assert set(FIELDS) == EXTRAS
-    in_own_fields = {setting for own in OWN_FIELDS.values() for setting in own}
+    in_own_fields = {setting for mode in AUTH_MODES.values() for setting in mode.form_fields}
 
     # `trace_session` ties one run's requests together, so it is nothing that a connection could hold.
     assert EXTRAS | in_own_fields == set(ClientSettings.model_fields) - {"trace_session"}
 
 
 def test_the_form_knows_every_auth_mode_and_environment() -> None:
-    assert get_args(AuthMode) == tuple(AUTH_MODES)
-    assert set(OWN_FIELDS) == set(AUTH_MODES)
     assert FIELDS["auth_mode"]["schema"]["enum"] == [*AUTH_MODES, None]
     assert list(ENVIRONMENTS) == list(provider_info.ENVIRONMENTS)
     assert FIELDS["environment"]["schema"]["enum"] == [*ENVIRONMENTS, None]
@@ -100,7 +115,35 @@ def test_the_hosts_that_the_form_names_are_those_of_the_environments() -> None:
 
 @pytest.mark.parametrize("mode", AUTH_MODES)
 def test_what_an_auth_mode_needs_has_a_place_in_the_form(mode: str) -> None:
-    assert set(NEEDED[mode]) <= set(OWN_FIELDS[mode]) | EXTRAS
+    assert set(AUTH_MODES[mode].needs) <= set(AUTH_MODES[mode].form_fields) | EXTRAS
+
+
+def test_the_readme_lists_the_auth_modes() -> None:
+    text = (PROJECT / "README.md").read_text()
+    table = text[text.index("| `auth_mode` |") :].split("\n\n", maxsplit=1)[0].splitlines()[2:]
+
+    assert [line.split("`")[1] for line in table] == list(AUTH_MODES)
+
+
+def test_a_new_auth_mode_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = AuthMode(
+        label="a device code as the password",
+        needs=("client_id", "token"),
+        form_fields={"token": "password"},
+        source=lambda given: FixedToken(f"made-from-{given.settings.token.get_secret_value()}"),
+    )
+    monkeypatch.setitem(AUTH_MODES, "device_code", row)
+
+    shown = offered()["auth_mode"]["schema"]
+    assert shown["values_display"]["device_code"] == "device_code: a device code as the password"
+    assert shown["enum"] == [*AUTH_MODES, None]
+    with pytest.raises(TidepoolConfigurationError) as caught:
+        settings({"auth_mode": "device_code"})
+    assert caught.value.fields == ("client_id",)
+    made = settings({"auth_mode": "device_code", "client_id": "ours"})
+    told: list[str] = []
+    connect(made, on_token=told.append)
+    assert told == ["made-from-a-secret"]
 
 
 def test_the_defaults_of_the_form_are_those_of_the_client() -> None:

@@ -56,7 +56,7 @@ def test_a_backfill_with_such_parameters_is_refused_too(client: TestClient, path
 def test_a_parameter_is_named_as_the_form_and_the_api_name_it(client: TestClient) -> None:
     told = refused(client, UPLOAD, {"conf": {"max_quarantined_percent": 101, "first_day": "2026-02-30"}})
 
-    assert "Refused records allowed (%) (max_quarantined_percent): Input should be less than" in told
+    assert "Rejected records allowed (%) (max_quarantined_percent): Input should be less than" in told
     assert "First day (first_day): Input should be a valid date" in told
 
 

@@ -496,6 +496,27 @@ def test_what_was_staged_under_another_root_is_checked_and_retried_there(
     assert [one.state for one in world.sessions()] == ["verified"] * 2
 
 
+def test_a_run_that_airflow_does_not_start_is_explained(
+    world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tidepool_airflow.uploads_page import application
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("no such serialized DAG")
+
+    batch = uploaded(world)
+    user = visit("user")
+    monkeypatch.setattr(application, "trigger_dag", refuse)
+
+    asked = ask(user, batch, "check")
+
+    assert asked.status_code == 409
+    assert "The API server's log says why" in asked.json()["detail"]
+    with ledger_of(world) as ledger:
+        assert [note.reason for note in ledger.actions.of_batch(batch)] == ["not-started"]
+    assert "Airflow could not start its run" in user.get(f"{PAGE}/{batch}").text
+
+
 def test_nothing_is_asked_of_a_paused_dag(world: World, visit: Visitor) -> None:
     batch = uploaded(world)
     user = visit("user")
@@ -504,7 +525,7 @@ def test_nothing_is_asked_of_a_paused_dag(world: World, visit: Visitor) -> None:
     asked = ask(user, batch, "withdraw")
 
     assert asked.status_code == 409
-    assert "is paused: switch it on" in asked.json()["detail"]
+    assert "is paused. Switch it on" in asked.json()["detail"]
     with ledger_of(world) as ledger:
         assert ledger.actions.newest() == []
 

@@ -114,7 +114,7 @@ def test_choices_are_drop_downs_whose_first_is_what_a_daily_run_takes(stack: Sta
 @pytest.mark.parametrize(
     ("conf", "told"),
     [
-        ({"max_quarantined_percent": 101}, "Refused records allowed (%) (max_quarantined_percent): Input"),
+        ({"max_quarantined_percent": 101}, "Rejected records allowed (%) (max_quarantined_percent): Input"),
         ({"first_day": "2026-02-30"}, "First day (first_day): Input should be a valid date"),
         ({"frist_day": "2026-03-01"}, "parameters that do not exist: frist_day. The valid ones are: "),
         ({"chunk_records": 333}, "333 is not one of [1000, 500, "),

@@ -60,3 +60,19 @@ def test_the_name_asked_for_wins() -> None:
     assert deduplicator_of(body) is NONE
     assert deduplicator_of({**body, "deduplicator": {}}) is DEVICE_TRUNCATE_DATA_SET
     assert deduplicator_of({**body, "deduplicator": {"name": "org.example.unknown"}}) is None
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("keeps_repeats", ["device.deactivate.hash", "device.truncate.dataset", "none"]),
+        ("keeps_newer", ["dataset.delete.origin.older"]),
+        ("drops_equal", ["dataset.drop.hash"]),
+        ("may_drop", ["dataset.delete.origin.older", "dataset.drop.hash"]),
+        ("may_be_split", ["device.deactivate.hash", "none"]),
+    ],
+)
+def test_what_each_does_with_records(flag: str, expected: list[str]) -> None:
+    named = [d.name.removeprefix("org.tidepool.deduplicator.") for d in DEDUPLICATORS if getattr(d, flag)]
+
+    assert named == expected

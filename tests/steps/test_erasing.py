@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 import tidepool_ingest.maintenance.erasure as erasing_module
+from tests.states import set_data_set_state
 from tests.steps.world import DAY, World, cbg, readings
 from tidepool_ingest.ledger import DataSetState, Result, What
 from tidepool_ingest.ledger.schema import batches, file_digests, metadata
@@ -132,7 +133,7 @@ def test_what_people_asked_for_stays_without_the_batch(filled: World) -> None:
 def test_nothing_is_removed_while_something_is_uploaded(filled: World, claim: str) -> None:
     (batch, _) = erasing(filled).find().batches
     name = f"batch:{batch.id}" if claim == "batch" else device_lease_name(batch)
-    with filled.ledger.leases.held(name, seconds=60), pytest.raises(UploadAtWorkError, match="1 claims"):
+    with filled.ledger.leases.held(name, seconds=60), pytest.raises(UploadAtWorkError, match="1 leases"):
         erasing(filled).run(WHO)
 
     assert len(erasing(filled).find().batches) == 2
@@ -183,7 +184,7 @@ def test_a_data_set_that_was_given_up_is_not_told(filled: World) -> None:
     (first, *_) = erasing(filled).find().batches
     old = filled.sets(first.id)[0]
     filled.client.delete_data_set(str(old.upload_id))
-    filled.ledger.data_sets.set_state(old.id, DataSetState.DELETED)
+    set_data_set_state(filled.ledger, old.id, DataSetState.DELETED)
 
     assert old.upload_id not in {one.upload_id for one in erasing(filled).find().left}
     assert len(erasing(filled).find().left) == 3

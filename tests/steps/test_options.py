@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from datetime import date
+from itertools import takewhile
 from typing import Any
 
 import pytest
+from pydantic.fields import FieldInfo
 
-from tidepool_ingest.options import OptionsError, RunOptions
+from tests.conftest import PROJECT
+from tidepool_ingest.options import Options, OptionsError, ReconcileOptions, RunOptions
 
 
 def test_what_the_form_leaves_empty_has_its_default() -> None:
@@ -52,3 +55,31 @@ def test_a_refused_value_is_not_repeated() -> None:
         RunOptions.of_params({"first_day": "canary-token"})
 
     assert "canary" not in str(caught.value)
+
+
+def as_written(default: Any) -> str:
+    """Return a default as the documentation writes it."""
+    match default:
+        case None | ():
+            return "\N{EN DASH}"
+        case bool():
+            return "yes" if default else "no"
+        case str():
+            return f"`{default}`"
+        case _:
+            return f"{default:,g}"
+
+
+def row(name: str, field: FieldInfo) -> str:
+    return f"| `{name}` | {as_written(field.default)} | {field.title} | {field.description} |"
+
+
+@pytest.mark.parametrize("options", [RunOptions, ReconcileOptions])
+def test_the_documentation_lists_every_parameter(options: type[Options]) -> None:
+    lines = (PROJECT / "docs" / "airflow.md").read_text().splitlines()
+    expected = [row(name, field) for name, field in options.model_fields.items()]
+    first = f"| `{next(iter(options.model_fields))}` |"
+    start = next((place for place, line in enumerate(lines) if line.startswith(first)), len(lines))
+    written = list(takewhile(lambda line: line.startswith("| `"), lines[start:]))
+
+    assert written == expected, "docs/airflow.md, the rows of the table:\n" + "\n".join(expected)

@@ -105,7 +105,11 @@ class CommandError(IngestError):
     :param code: short stable name of the cause.
     """
 
-    def __init__(self, what: str, remedy: str, code: str = "arguments") -> None:
+    code = "arguments"
+    sentence = "the arguments of a command cannot be used"
+    remedy = "Correct them: `tidepool-ingest --help` lists them."
+
+    def __init__(self, what: str, remedy: str, code: str = "") -> None:
         super().__init__(what, remedy=remedy, code=code)
 
 

@@ -1,9 +1,10 @@
 """How to speak to Tidepool: environments, tokens, errors and the client.
 
-Storeys, arrows only downwards: ``settings`` → ``client`` → ``conversation`` → ``tokens`` (``auth_modes``,
-``sign_in``) → ``transport`` → ``exchange`` → ``answers`` → ``errors``.
+Arrows run downwards only: ``settings`` → ``client`` and ``auth`` → ``tokens`` and ``transport`` →
+``responses`` → ``errors``.
 """
 
+from tidepool_ingest.client.auth import AUTH_MODES, DEFAULT_AUTH_MODE, AuthMode
 from tidepool_ingest.client.backoff import BackOff
 from tidepool_ingest.client.client import DataSet, TidepoolClient
 from tidepool_ingest.client.environments import ENVIRONMENTS, Environment, environment, host_of
@@ -20,7 +21,7 @@ from tidepool_ingest.client.errors import (
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.client.settings import AuthMode, ClientSettings, connect
+from tidepool_ingest.client.settings import ClientSettings, connect
 from tidepool_ingest.client.tokens import (
     FixedToken,
     MemoryRefreshTokenStore,
@@ -29,6 +30,8 @@ from tidepool_ingest.client.tokens import (
 )
 
 __all__ = [
+    "AUTH_MODES",
+    "DEFAULT_AUTH_MODE",
     "ENVIRONMENTS",
     "AuthMode",
     "BackOff",

@@ -1,13 +1,16 @@
-"""The ways to get a token: one class each."""
+"""The ways to get a token: the table of modes, the OIDC server that most of them ask, a source for each.
+
+A new mode is one row of :data:`AUTH_MODES` and the class of its source.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from tidepool_ingest.client.backoff import BackOff
@@ -22,27 +25,158 @@ from tidepool_ingest.client.errors import (
 from tidepool_ingest.client.responses import Answer, Call, Purpose
 from tidepool_ingest.client.tokens import (
     SESSION_TOKEN_HEADER,
+    FixedToken,
     RefreshTokenStore,
     RenewingTokens,
     Token,
+    TokenSource,
     checked_token,
     lifetime_of,
     subject_of,
 )
 from tidepool_ingest.client.transport import Timeouts, Transport, unusable_answer
 
+if TYPE_CHECKING:
+    import requests
+
+    from tidepool_ingest.client.settings import ClientSettings
+
 SIGN_IN_TIMEOUTS = Timeouts(connect=4.0, read=8.0, total=4.0)
-"""Short: a refresh is made under a lock that counts as abandoned after 60 s."""
+"""Short: a refresh happens under a lock that counts as abandoned after 60 s."""
+
+
+DEFAULT_AUTH_MODE = "client_credentials"
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """What a source of tokens is made from.
+
+    :param settings: the credentials.
+    :param environment: where the API is, and its sign-in server if that is known.
+    :param session: carries the requests.
+    :param backoff: retries of requests for a token.
+    :param store: shares a rotating refresh token between processes.
+    """
+
+    settings: ClientSettings
+    environment: Environment
+    session: requests.Session
+    backoff: BackOff
+    store: RefreshTokenStore
+
+    def transport(self) -> Transport:
+        """Return what sends requests for a token."""
+        return Transport(self.session, SIGN_IN_TIMEOUTS, trace_session=self.settings.trace_session)
+
+    def server(self) -> SignInServer:
+        """Return the OIDC server of the environment."""
+        auth_url, realm = self.settings.auth_url, self.settings.realm
+        return SignInServer(
+            self.transport(), self.environment, auth_url=auth_url, realm=realm, backoff=self.backoff
+        )
+
+    def client(self) -> OidcClient:
+        """Return how the program names itself to that server."""
+        return OidcClient(self.settings.client_id, self.settings.client_secret.get_secret_value())
+
+
+@dataclass(frozen=True)
+class AuthMode:
+    """One way to get a token.
+
+    :param label: what it takes, as a form says it.
+    :param needs: settings that it cannot do without.
+    :param form_fields: which settings come from the standard fields ``login`` and ``password`` of a
+        connection form.
+    :param source: makes the source of its tokens.
+    :param shares_refresh_token: whether its source needs a store that all processes of a connection share.
+    """
+
+    label: str
+    needs: tuple[str, ...]
+    form_fields: Mapping[str, str]
+    source: Callable[[SignIn], TokenSource]
+    shares_refresh_token: bool = False
+
+
+AUTH_MODES: dict[str, AuthMode] = {
+    DEFAULT_AUTH_MODE: AuthMode(
+        label="client id and client secret",
+        needs=("client_id", "client_secret"),
+        form_fields={"client_id": "login", "client_secret": "password"},
+        source=lambda given: ClientCredentialsTokens(given.server(), given.client()),
+    ),
+    "refresh_token": AuthMode(
+        label="client id, and a refresh token as the password",
+        needs=("client_id", "refresh_token"),
+        form_fields={"client_id": "login", "refresh_token": "password"},
+        source=lambda given: RefreshTokens(
+            given.server(),
+            given.client(),
+            refresh_token=given.settings.refresh_token.get_secret_value(),
+            store=given.store,
+        ),
+        shares_refresh_token=True,
+    ),
+    "password": AuthMode(
+        label="user name and password, and the OIDC client id below",
+        needs=("client_id", "username", "password"),
+        form_fields={"username": "login", "password": "password"},
+        source=lambda given: PasswordTokens(
+            given.server(),
+            given.client(),
+            username=given.settings.username,
+            password=given.settings.password.get_secret_value(),
+        ),
+    ),
+    "login": AuthMode(
+        label="e-mail address and password (Tidepool's older login)",
+        needs=("username", "password"),
+        form_fields={"username": "login", "password": "password"},
+        source=lambda given: LegacyLoginTokens(
+            given.transport(),
+            given.environment.api,
+            username=given.settings.username,
+            password=given.settings.password.get_secret_value(),
+            backoff=given.backoff,
+        ),
+    ),
+    "token": AuthMode(
+        label="a session or access token as the password",
+        needs=("token",),
+        form_fields={"token": "password"},
+        source=lambda given: FixedToken(given.settings.token.get_secret_value()),
+    ),
+}
+"""The ways to get a token, by the value of the setting ``auth_mode``; the first is the usual one."""
+
+
+@dataclass(frozen=True)
+class OidcClient:
+    """How a program names itself to the sign-in server.
+
+    :param client_id: the id that Tidepool has registered.
+    :param client_secret: its secret; public clients have none.
+    """
+
+    client_id: str
+    client_secret: str = field(default="", repr=False)
+
+    def form(self, grant_type: str, **more: str) -> dict[str, str]:
+        """Return the fields of a request for a token."""
+        secret = {"client_secret": self.client_secret} if self.client_secret else {}
+        return {"grant_type": grant_type, "client_id": self.client_id, **secret, **more}
 
 
 class SignInServer:
-    """The server that gives tokens for one environment, found on first use.
+    """The server that issues tokens for one environment, found on first use.
 
     :param transport: sends the requests.
     :param environment: the environment; its API is asked where its sign-in server is (``GET /info``).
     :param auth_url: base URL of the sign-in server, if it is given rather than asked for.
     :param realm: its realm, given together with ``auth_url``.
-    :param backoff: patience with requests for a token.
+    :param backoff: retries of requests for a token.
     """
 
     def __init__(
@@ -72,10 +206,10 @@ class SignInServer:
         return self._token_url
 
     def grant(self, form: Mapping[str, str], *, backoff: BackOff | None = None) -> Token:
-        """Return the token that a form earns.
+        """Return the token that a form is answered with.
 
         :param form: the grant's fields; never logged.
-        :param backoff: another patience than usual.
+        :param backoff: other retries than usual.
         :raises TidepoolAuthenticationError: the server does not accept the credentials.
         """
         call = Call(
@@ -116,7 +250,7 @@ class SignInServer:
             return self._environment.auth, self._environment.realm
         raise TidepoolConfigurationError(
             "find the sign-in server",
-            reason="this API host does not tell where it is",
+            reason="this API host does not say where it is",
             fields=("auth_url", "realm"),
             remedy="Set `auth_url` and `realm` in the Tidepool connection, or choose another auth mode.",
         )
@@ -139,7 +273,7 @@ class SignInServer:
                 reason="the sign-in server names one on another host, to which no credentials are sent",
                 place=urlsplit(issuer).netloc,
                 fields=("auth_url",),
-                remedy="Set `auth_url` in the Tidepool connection to the host that gives the tokens.",
+                remedy="Set `auth_url` in the Tidepool connection to the host that issues the tokens.",
             )
         return url
 
@@ -156,33 +290,8 @@ def _no_document(call: Call, status: int, trace_id: str) -> TidepoolError:
     return unusable_answer(call, "the answer is no JSON", status=status, trace_id=trace_id)
 
 
-UNDER_LOCK = BackOff(attempts=2, longest=2.0)
-"""Patience with a refresh while other processes wait for it."""
-
-
-REFUSED_GRANT = "invalid_grant"
-"""Keycloak's code when it is the refresh token, and not the client, that is not accepted."""
-
-
-@dataclass(frozen=True)
-class OidcClient:
-    """How a program names itself to the sign-in server.
-
-    :param client_id: the id that Tidepool has registered.
-    :param client_secret: its secret; public clients have none.
-    """
-
-    client_id: str
-    client_secret: str = field(default="", repr=False)
-
-    def form(self, grant_type: str, **more: str) -> dict[str, str]:
-        """Return the fields of a request for a token."""
-        secret = {"client_secret": self.client_secret} if self.client_secret else {}
-        return {"grant_type": grant_type, "client_id": self.client_id, **secret, **more}
-
-
 class ClientCredentialsTokens(RenewingTokens):
-    """OIDC client credentials: a server of its own right, the way meant for back ends.
+    """OIDC client credentials: a service with an account of its own, the way meant for back ends.
 
     :param server: the sign-in server.
     :param client: id and secret.
@@ -198,7 +307,7 @@ class ClientCredentialsTokens(RenewingTokens):
         return [self._client.client_secret]
 
     def obtain(self, refused: str | None) -> Token:
-        """Ask for a new token."""
+        """Request a new token."""
         return self._server.grant(self._client.form("client_credentials"))
 
 
@@ -241,6 +350,13 @@ class PasswordTokens(RenewingTokens):
             return None
 
 
+UNDER_LOCK = BackOff(attempts=2, longest=2.0)
+"""Retries of a refresh while other processes wait for it."""
+
+REFUSED_GRANT = "invalid_grant"
+"""Keycloak's code when it is the refresh token, and not the client, that is not accepted."""
+
+
 class RefreshTokens(RenewingTokens):
     """OIDC refresh token: somebody signed in once, and each refresh may replace the refresh token.
 
@@ -251,7 +367,7 @@ class RefreshTokens(RenewingTokens):
     :param client: id, and secret if it has one.
     :param refresh_token: the token of the connection, used until the store holds a newer one.
     :param store: shares the newest with other processes.
-    :param backoff: patience with the refresh while the lock is held.
+    :param backoff: retries of the refresh while the lock is held.
     """
 
     def __init__(
@@ -355,7 +471,7 @@ class LegacyLoginTokens(RenewingTokens):
     :param api: base URL of the API.
     :param username: the account's e-mail address.
     :param password: its password.
-    :param backoff: patience with the login.
+    :param backoff: retries of the login.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Short patience for requests that may be sent again at will; everything longer is Airflow's to decide."""
+"""Retries, for a short while, of requests that may be repeated at will; Airflow decides about longer ones."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class BackOff:
     """Try again after a growing pause with jitter, or after the one that Tidepool asks for.
 
     Only for requests that change nothing (reads, tokens, the probe of a data set). A pause longer than
-    ``longest`` is not waited for here: the error goes up and tells how long it should be.
+    ``longest`` is not waited for here: the error is raised and says how long it should be.
 
-    :param attempts: how often it is tried in all.
+    :param attempts: how many attempts there are in all.
     :param first: mean of the first pause, seconds; each further one is twice as long.
     :param longest: the longest pause, seconds.
     :param patience: no further attempt once this much has been spent, seconds.
-    :param sleep: what waits; tests give one that does not.
+    :param sleep: waits; tests pass one that does not.
     """
 
     attempts: int = 4
@@ -49,7 +49,7 @@ class BackOff:
     sleep: Callable[[float], None] = time.sleep
 
     def __call__(self, attempt: Callable[[], Result]) -> Result:
-        """Return what ``attempt`` returns, trying again while it raises what may pass."""
+        """Return what ``attempt`` returns, trying again while it raises an error that may pass."""
         retrying = Retrying(
             retry=retry_if_exception(self._may_pass),
             stop=stop_after_attempt(self.attempts) | stop_after_delay(self.patience),

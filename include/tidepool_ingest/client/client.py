@@ -1,4 +1,4 @@
-"""The client: one method for each thing that Tidepool can be asked for."""
+"""The client: one method for each thing that Tidepool can be asked for, and the token that goes with each."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class DataSet:
     :param upload_id: the id by which it is addressed.
     :param id: its record's id, the same unless a client chose otherwise.
     :param data_set_type: ``normal`` or ``continuous``.
-    :param deduplicator: full name of its deduplicator, empty if none is told.
-    :param device_id: the device, empty if none is told.
-    :param client_name: reverse DNS name of the program that made it, empty if none is told.
-    :param created_time: when the Platform stored it; a read-back does not tell.
+    :param deduplicator: full name of its deduplicator, empty if the answer names none.
+    :param device_id: the device, empty if the answer names none.
+    :param client_name: reverse DNS name of the program that created it, empty if the answer names none.
+    :param created_time: when the Platform stored it; a read-back does not say.
     :param deleted: whether it has been deleted.
-    :param state: ``open`` or ``closed``; told by a read-back only.
+    :param state: ``open`` or ``closed``; only a read-back says.
     """
 
     upload_id: str
@@ -98,11 +98,11 @@ Result = TypeVar("Result")
 
 
 class Conversation:
-    """Send requests with a token, renewing it once when it is refused.
+    """Send requests with a token, renewing it once when it is rejected.
 
     :param transport: sends the requests.
     :param tokens: where tokens come from.
-    :param backoff: patience with requests that change nothing.
+    :param backoff: retries of requests that change nothing.
     """
 
     def __init__(self, transport: Transport, tokens: TokenSource, backoff: BackOff) -> None:
@@ -131,7 +131,7 @@ class Conversation:
     def stream(self, call: Call, timeouts: Timeouts) -> Exchange:
         """Return the successful answer to a request that changes nothing, its body still to be read.
 
-        Only the beginning is tried again; what breaks off later is the caller's to begin anew.
+        Only the beginning is tried again; what breaks off later, the caller starts again.
 
         :param call: the request.
         :param timeouts: bounds for this one.
@@ -170,13 +170,13 @@ DATA_SETS_PER_PAGE = 100
 """The Platform's own default; it allows 1 … 1,000."""
 
 READ_BACK_TIMEOUTS = Timeouts(connect=10.0, read=190.0, total=1800.0)
-"""The read-back may take its server's three minutes to begin, and hundreds of megabytes to end."""
+"""A read-back may take its server's three minutes to start, and be hundreds of megabytes long."""
 
 
 class TidepoolClient:
     """Speak to one Tidepool environment with one account.
 
-    Requests that change something are sent once. If it cannot be told whether one was carried out, a
+    Requests that change something are sent once. If it is not known whether one was carried out, a
     :class:`TidepoolUnreachableError` with ``ambiguous`` set says so, and the caller has to look. The one
     exception is an answer 401, which Tidepool gives before it does anything: the token is renewed and the
     request sent once more. Requests that change nothing are tried again for a short while. Several threads
@@ -184,14 +184,14 @@ class TidepoolClient:
 
     :param api: base URL of the API.
     :param tokens: where tokens come from.
-    :param connect_timeout: seconds until a connection must stand.
-    :param read_timeout: seconds until the first, and between two pieces, of an answer.
+    :param connect_timeout: seconds to wait for a connection.
+    :param read_timeout: seconds to wait for the first piece of an answer, and between two pieces.
     :param total_timeout: seconds that may be spent on reading one answer.
     :param session: carries the requests; made by :func:`new_session` when left out.
-    :param on_token: told every token before its use, so that it can be masked in logs.
+    :param on_token: called with every token before its use, so that it can be masked in logs.
     :param trace_session: ties the requests of one run together in Tidepool's logs; nothing about a person.
-    :param backoff: patience with requests that change nothing.
-    :param read_back_timeouts: bounds on the read-back, which may be large and slow to begin.
+    :param backoff: retries of requests that change nothing.
+    :param read_back_timeouts: bounds on the read-back, which may be large and slow to start.
     """
 
     def __init__(
@@ -237,7 +237,7 @@ class TidepoolClient:
     def who_am_i(self) -> str:
         """Return the id of the user that the token belongs to.
 
-        It comes from the login or from the token itself; if neither tells, from ``GET /auth/user``.
+        It comes from the login or from the token itself; if neither does, from ``GET /auth/user``.
         """
         if self._user_id is None:
             known = self._tokens.user_id() or ""
@@ -286,10 +286,10 @@ class TidepoolClient:
         """Create a data set.
 
         If the answer is lost (``ambiguous``), an empty set may be left that no documented route can find; it
-        is invisible and harmless, and the way on is another one.
+        is invisible and harmless: open another one.
 
         :param user_id: the user whose data it will hold.
-        :param body: what the Platform is to know about device and client.
+        :param body: what the Platform should know about device and client.
         :raises TidepoolRejectedError: the Platform does not accept the body.
         """
         call = self._calls.create(user_id, body)
@@ -301,7 +301,7 @@ class TidepoolClient:
 
         :param upload_id: the data set.
         :param body: a JSON array as UTF-8 text; it is sent byte for byte.
-        :raises TidepoolRejectedError: names the position of each refused record.
+        :raises TidepoolRejectedError: names the position of each rejected record.
         :raises TidepoolDataSetClosedError: the data set takes no more.
         """
         self._done(self._calls.upload(upload_id, body))
@@ -319,7 +319,7 @@ class TidepoolClient:
         """Close a normal data set: older repetitions are archived and its data become visible.
 
         The Platform does this in two steps and answers 409 once the first is done, so neither an ambiguous
-        outcome nor :class:`TidepoolDataSetClosedError` tells whether the data are visible: read them back.
+        outcome nor :class:`TidepoolDataSetClosedError` says whether the data are visible: read them back.
 
         :param upload_id: the data set.
         """
@@ -414,7 +414,7 @@ class TidepoolClient:
         """Yield a user's visible records as Tidepool holds them, data sets' own (type ``upload``) included.
 
         They stream: memory does not grow with their number. An answer that ends early is an error and
-        never a shorter answer, so whoever compares must read to the end.
+        never a shorter answer, so a comparison must read to the end.
 
         :param user_id: the user whose data they are.
         :param upload_id: only those of this data set; without it, nothing is left out as a repetition either.
@@ -422,7 +422,7 @@ class TidepoolClient:
         :param types: only these types.
         :param start: only from this moment on, with a time zone.
         :param end: only up to this moment, with a time zone.
-        :raises TidepoolUnreachableError: the answer broke off; begin again.
+        :raises TidepoolUnreachableError: the answer broke off; start again.
         """
         call = self._calls.read_back(
             user_id, upload_id=upload_id, device_id=device_id, types=types, start=start, end=end

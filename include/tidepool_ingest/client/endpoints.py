@@ -1,4 +1,4 @@
-"""What each request looks like on the wire: route, query, body, and what may be told of it."""
+"""What each request looks like on the wire: route, query, body, and what a log may say about it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UPLOAD_ID_PATTERN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """What can stand in a path; the Platform's own are ``upid_`` with 12 or 32 hex digits, or 32 alone."""
 
 SELECTOR_KINDS = frozenset({"id", "origin", "deduplicator"})
-"""By what records can be selected, one kind a request; the Platform answers anything else with a 500."""
+"""By what records can be selected, one kind per request; the Platform answers anything else with a 500."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Calls:
         page: int,
         size: int,
     ) -> Call:
-        """List a page of data sets; unknown query keys are refused by the Platform."""
+        """List a page of data sets; the Platform rejects unknown query keys."""
         wanted = {
             "client.name": client_name,
             "deviceId": device_id,
@@ -101,7 +101,7 @@ class Calls:
         return replace(call, numbered=True)
 
     def close(self, upload_id: str) -> Call:
-        """Close a normal data set; for those the Platform does not look at the body."""
+        """Close a normal data set; the Platform does not look at the body then."""
         body = _json({"dataState": "closed"})
         return self._of_set("close the data set", Purpose.WRITE, "PUT", upload_id, body=body)
 

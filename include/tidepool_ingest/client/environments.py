@@ -15,7 +15,7 @@ class Environment:
 
     :param name: the environment's name, or the host if it is none of the known ones.
     :param api: base URL of the API, without a slash at the end.
-    :param auth: base URL of the sign-in server; empty when only the API itself can tell (``GET /info``).
+    :param auth: base URL of the sign-in server; empty if only the API itself knows (``GET /info``).
     :param realm: its realm; empty like ``auth``.
     """
 
@@ -65,7 +65,7 @@ def environment(name_or_host: str, *, field: str = "environment") -> Environment
     known = ENVIRONMENTS.get(given.lower())
     if known is not None:
         return known
-    if not any(sign in given for sign in ".:") and given != "localhost":
+    if not any(character in given for character in ".:") and given != "localhost":
         raise TidepoolConfigurationError(
             "find the Tidepool environment",
             reason="it is neither a known name nor a host",
@@ -79,7 +79,7 @@ def environment(name_or_host: str, *, field: str = "environment") -> Environment
 
 
 def checked_base(url: str, *, field: str) -> str:
-    """Return a base URL in its one spelling, refusing those to which no token may be sent.
+    """Return a base URL in its one spelling, rejecting those to which no token may be sent.
 
     :param url: a host, or a URL with scheme ``https``, or ``http`` for this machine only.
     :param field: the setting to name when it is unusable.
@@ -95,7 +95,7 @@ def checked_base(url: str, *, field: str) -> str:
             scheme not in ("http", "https")
             or not host
             or not host.isascii()
-            or any(sign <= " " for sign in url)
+            or any(character <= " " for character in url)
         ):
             reason = "it is not a host or an http(s) URL"
         elif parts.username is not None or parts.query or parts.fragment or "?" in url or "#" in url:

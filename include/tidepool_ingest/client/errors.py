@@ -1,28 +1,28 @@
-"""What can go wrong between us and Tidepool, told by what can be done about it.
+"""What can go wrong between us and Tidepool, by what can be done about it.
 
 ::
 
     TidepoolError
     ├── TidepoolConfigurationError      fatal      a setting of the connection is wrong
-    ├── TidepoolAuthenticationError     fatal      no valid token is to be had
+    ├── TidepoolAuthenticationError     fatal      there is no valid token
     ├── TidepoolPermissionError         fatal      the account may not do this for that user
     ├── TidepoolNotFoundError           fatal      no such data set or user
     ├── TidepoolDataSetClosedError      fatal      the data set takes no more data
     ├── TidepoolUnexpectedAnswerError   fatal      not an answer that the contract knows
-    ├── TidepoolRejectedError           data       the Platform's validators refused what was sent
+    ├── TidepoolRejectedError           data       the Platform's validators rejected what was sent
     ├── TidepoolBusyError               retriable  not now (HTTP 429); nothing was done
     └── TidepoolUnreachableError        retriable  no usable answer; ``ambiguous``: it may have been done
 
 Nothing here holds a token, a record value, a user or device id, or the text (``title``, ``detail``,
 ``message``, ``reason``) that a server wrote: such text quotes the value it complains about. The one thing
-taken over from an answer is its code, a fixed word.
+taken from an answer is its code, a fixed word.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from tidepool_ingest.errors import Disposition, IngestError
 
@@ -38,19 +38,16 @@ LOOK_FIRST = (
 class TidepoolError(IngestError):
     """Base of every error of this package.
 
-    :param operation: what was attempted, to be read after "could not": ``open a data set``.
-    :param reason: what came in its way; the class's own words when left out.
+    :param operation: what was attempted, as it reads after "could not": ``open a data set``.
+    :param reason: what prevented it; the class's own sentence when left out.
     :param place: the host, and the data set or the short hash of the user it was about.
     :param status: HTTP status of the answer, ``None`` when there was none.
     :param codes: the Platform's error codes in the answer.
     :param trace_id: Tidepool's or our own id of the request, for their support.
-    :param remedy: what to do; the class's own words when left out.
+    :param remedy: what to do; the class's own when left out.
     """
 
     disposition: Disposition = Disposition.FATAL
-    name: ClassVar[str] = "tidepool"
-    usual_reason: ClassVar[str] = "Tidepool refused it"
-    usual_remedy: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -64,14 +61,14 @@ class TidepoolError(IngestError):
         remedy: str = "",
     ) -> None:
         self.operation = operation
-        self.reason = reason or self.usual_reason
+        self.reason = reason or self.sentence
         self.place = place
         self.status = status
         self.codes = tuple(dict.fromkeys(codes))
         self.trace_id = trace_id
-        super().__init__(self._sentence(), remedy=remedy or self.usual_remedy, code=self.name)
+        super().__init__(self._message(), remedy=remedy)
 
-    def _sentence(self) -> str:
+    def _message(self) -> str:
         facts = [f"HTTP {self.status}"] if self.status is not None else []
         facts += self._counted_codes()
         facts += [f"trace {self.trace_id}"] if self.trace_id else []
@@ -90,9 +87,9 @@ class TidepoolConfigurationError(TidepoolError):
     :param fields: the names of the settings to correct, as the connection form calls them.
     """
 
-    name: ClassVar[str] = "tidepool-configuration"
-    usual_reason: ClassVar[str] = "a setting is missing or unusable"
-    usual_remedy: ClassVar[str] = "Correct the Tidepool connection."
+    code = "tidepool-configuration"
+    sentence = "a setting is missing or unusable"
+    remedy = "Correct the Tidepool connection."
 
     def __init__(self, operation: str, *, fields: Iterable[str] = (), **parts: Any) -> None:
         self.fields = tuple(fields)
@@ -102,49 +99,45 @@ class TidepoolConfigurationError(TidepoolError):
 class TidepoolAuthenticationError(TidepoolError):
     """The credentials, or the token made from them, are not accepted."""
 
-    name: ClassVar[str] = "tidepool-authentication"
-    usual_reason: ClassVar[str] = "Tidepool does not accept the credentials or the token"
-    usual_remedy: ClassVar[str] = (
-        "Check the credentials in the Tidepool connection, and that they are for this environment."
-    )
+    code = "tidepool-authentication"
+    sentence = "Tidepool does not accept the credentials or the token"
+    remedy = "Check the credentials in the Tidepool connection, and that they are for this environment."
 
 
 class TidepoolPermissionError(TidepoolError):
     """The account is known, but may not do this for that user."""
 
-    name: ClassVar[str] = "tidepool-permission"
-    usual_reason: ClassVar[str] = "this account may not do that for that user"
-    usual_remedy: ClassVar[str] = (
-        "Have the user (or the clinic) grant the uploading account the right to upload and view."
-    )
+    code = "tidepool-permission"
+    sentence = "this account may not do that for that user"
+    remedy = "Have the user (or the clinic) grant the uploading account the right to upload and view."
 
 
 class TidepoolNotFoundError(TidepoolError):
     """The Platform itself says that there is no such data set or user."""
 
-    name: ClassVar[str] = "tidepool-not-found"
-    usual_reason: ClassVar[str] = "Tidepool knows no such data set or user"
-    usual_remedy: ClassVar[str] = "Check that the connection names the environment in which it was created."
+    code = "tidepool-not-found"
+    sentence = "Tidepool knows no such data set or user"
+    remedy = "Check that the connection names the environment in which it was created."
 
 
 class TidepoolDataSetClosedError(TidepoolError):
     """The data set is closed and takes no more data.
 
-    After a close whose answer was lost this means "look", not "done": the Platform notes the close
+    After a close whose answer was lost this means "look", not "done": the Platform records the close
     before it makes the data visible.
     """
 
-    name: ClassVar[str] = "tidepool-data-set-closed"
-    usual_reason: ClassVar[str] = "the data set is closed already"
-    usual_remedy: ClassVar[str] = "Read back what became visible, or open a new data set."
+    code = "tidepool-data-set-closed"
+    sentence = "the data set is closed already"
+    remedy = "Read back what became visible, or open a new data set."
 
 
 class TidepoolUnexpectedAnswerError(TidepoolError):
-    """The answer is none that the contract knows, and trying again would bring the same."""
+    """The answer is not one that the contract knows, and trying again would bring the same."""
 
-    name: ClassVar[str] = "tidepool-unexpected-answer"
-    usual_reason: ClassVar[str] = "the answer is not one that Tidepool gives"
-    usual_remedy: ClassVar[str] = "Check the API host, and any proxy before it."
+    code = "tidepool-unexpected-answer"
+    sentence = "the answer is not one that Tidepool gives"
+    remedy = "Check the API host, and any proxy before it."
 
 
 class Problem(NamedTuple):
@@ -172,7 +165,7 @@ class Problem(NamedTuple):
 
 
 class TidepoolRejectedError(TidepoolError):
-    """The Platform refused what was sent, and stored none of it.
+    """The Platform rejected what was sent, and stored none of it.
 
     A pickled copy keeps index and code of each problem, but shows user-made keys of its pointer as ``*``.
 
@@ -180,11 +173,9 @@ class TidepoolRejectedError(TidepoolError):
     """
 
     disposition: Disposition = Disposition.DATA
-    name: ClassVar[str] = "tidepool-rejected"
-    usual_reason: ClassVar[str] = "the Platform's validators refused it and stored nothing"
-    usual_remedy: ClassVar[str] = (
-        "Correct or leave out the records named by the problems' positions, then send the rest again."
-    )
+    code = "tidepool-rejected"
+    sentence = "the Platform's validators rejected it and stored nothing"
+    remedy = "Correct or leave out the records named by the problems' positions, then send the rest again."
 
     def __init__(self, operation: str, *, problems: Iterable[Problem] = (), **parts: Any) -> None:
         self.problems = tuple(problems)
@@ -193,7 +184,7 @@ class TidepoolRejectedError(TidepoolError):
 
     @property
     def indexes(self) -> frozenset[int]:
-        """Positions of the refused records in the array that was sent."""
+        """Positions of the rejected records in the array that was sent."""
         return frozenset(problem.index for problem in self.problems if problem.index is not None)
 
     def _counted_codes(self) -> list[str]:
@@ -201,7 +192,7 @@ class TidepoolRejectedError(TidepoolError):
         return _shortened([f"{code} x{counted[code]}" if code in counted else code for code in self.codes])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave user-made keys behind: a pickled error ends in places where only short hashes may be."""
+        """Leave user-made keys out: a pickled error ends up in places where only short hashes may be."""
         restore, (kind, args, state) = super().__reduce__()
         return restore, (
             kind,
@@ -217,11 +208,9 @@ class TidepoolBusyError(TidepoolError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
-    name: ClassVar[str] = "tidepool-busy"
-    usual_reason: ClassVar[str] = "Tidepool asks to slow down"
-    usual_remedy: ClassVar[str] = (
-        "Nothing to do: it is tried again later. If it stays, lower the number of parallel requests."
-    )
+    code = "tidepool-busy"
+    sentence = "Tidepool asks to slow down"
+    remedy = "Nothing to do: it is tried again later. If it stays, lower the number of parallel requests."
 
     def __init__(self, operation: str, *, retry_after: float | None = None, **parts: Any) -> None:
         self.retry_after = retry_after
@@ -237,9 +226,9 @@ class TidepoolUnreachableError(TidepoolError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
-    name: ClassVar[str] = "tidepool-unreachable"
-    usual_reason: ClassVar[str] = "no usable answer came"
-    usual_remedy: ClassVar[str] = "Nothing to do if Tidepool or the network is down: it is tried again later."
+    code = "tidepool-unreachable"
+    sentence = "no usable answer came"
+    remedy = "Nothing to do if Tidepool or the network is down: it is tried again later."
 
     def __init__(
         self, operation: str, *, ambiguous: bool = False, retry_after: float | None = None, **parts: Any
@@ -248,9 +237,9 @@ class TidepoolUnreachableError(TidepoolError):
         self.retry_after = retry_after
         super().__init__(operation, **{"remedy": LOOK_FIRST if ambiguous else "", **parts})
 
-    def _sentence(self) -> str:
+    def _message(self) -> str:
         doubt = " It may have been carried out all the same." if self.ambiguous else ""
-        return super()._sentence() + doubt
+        return super()._message() + doubt
 
 
 def _shortened(codes: list[str]) -> list[str]:

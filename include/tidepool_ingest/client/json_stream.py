@@ -1,7 +1,7 @@
 """The records of one JSON array that comes in pieces, without ever holding more than a few of them.
 
-The standard library's decoder is given what has come so far, again and again. That costs one vain attempt a
-piece, and keeps its exactness: integers of any size, lone surrogates, the last of repeated keys.
+The standard library's decoder is given what has arrived so far, again and again. That costs one failed
+attempt per piece, and keeps its exactness: integers of any size, lone surrogates, the last of repeated keys.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 RECORD_LIMIT_CHARACTERS = 64 * 1024 * 1024
-"""A single record larger than this is not waited for; the Platform's own are some kilobytes."""
+"""A record larger than this is not waited for; the Platform's own have a few kilobytes."""
 
-BLANK = " \t\r\n"
+WHITESPACE = " \t\r\n"
 
 
 class MalformedArrayError(Exception):
@@ -29,33 +29,35 @@ class MalformedArrayError(Exception):
 
 
 def objects_of(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield each object of a JSON array as soon as it has come as a whole.
+    """Yield each object of a JSON array as soon as it is complete.
 
-    :param pieces: the array's UTF-8 text, cut anywhere.
-    :raises MalformedArrayError: the text ends before the array does, or is no array of objects.
+    :param pieces: the array's UTF-8 text, divided anywhere.
+    :raises MalformedArrayError: the text ends before the array does, or is not an array of objects.
     """
     text = _Text(pieces)
-    if text.next_sign() != "[":
+    if text.next_character() != "[":
         raise MalformedArrayError("it is not a JSON array")
     text.skip()
-    if text.next_sign() == "]":
+    if text.next_character() == "]":
         text.skip()
     else:
         yield from _listed(text)
-    if text.next_sign():
+    if text.next_character():
         raise MalformedArrayError("something follows the array")
 
 
 def _listed(text: _Text) -> Iterator[dict[str, Any]]:
     while True:
-        if text.next_sign() != "{":
-            raise MalformedArrayError("it holds something else than objects" if text.next_sign() else CUT)
+        if text.next_character() != "{":
+            raise MalformedArrayError(
+                "it holds something else than objects" if text.next_character() else CUT
+            )
         yield text.take_object()
-        sign = text.next_sign()
-        if sign not in (",", "]"):
-            raise MalformedArrayError("an object is not followed by another" if sign else CUT)
+        character = text.next_character()
+        if character not in (",", "]"):
+            raise MalformedArrayError("an object is not followed by another" if character else CUT)
         text.skip()
-        if sign == "]":
+        if character == "]":
             return
 
 
@@ -63,7 +65,7 @@ CUT = "it ends before the array does"
 
 
 class _Text:
-    """The text that has come and is not used yet."""
+    """The text that has arrived and is not consumed yet."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
@@ -72,22 +74,22 @@ class _Text:
         self._at = 0
         self._ended = False
 
-    def next_sign(self) -> str:
-        """Return the next character that is not blank, without using it; empty at the end."""
+    def next_character(self) -> str:
+        """Return the next character that is not white space, without consuming it; empty at the end."""
         while True:
             while self._at < len(self._held):
-                if self._held[self._at] not in BLANK:
+                if self._held[self._at] not in WHITESPACE:
                     return self._held[self._at]
                 self._at += 1
             if not self._more():
                 return ""
 
     def skip(self) -> None:
-        """Use the character that :meth:`next_sign` has shown."""
+        """Consume the character that :meth:`next_character` has shown."""
         self._at += 1
 
     def take_object(self) -> dict[str, Any]:
-        """Use and return the object that begins here, waiting for its end."""
+        """Consume and return the object that begins here, waiting for its end."""
         wanted = 0
         while True:
             held = len(self._held) - self._at
@@ -107,7 +109,7 @@ class _Text:
         try:
             taken, self._at = DECODER.raw_decode(self._held, self._at)
         except (ValueError, RecursionError):
-            # Incomplete or not JSON: only the end of the text tells which. The error's own words quote it.
+            # Incomplete or not JSON: only the end of the text tells which. The error's own message quotes it.
             return None
         return taken  # type: ignore[no-any-return]  # it begins with a brace
 

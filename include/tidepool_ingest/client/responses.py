@@ -1,4 +1,4 @@
-"""From an HTTP answer to what it means: the Platform's several error shapes become one typed error.
+"""What an HTTP answer means: the Platform's several error shapes become one typed error.
 
 The shapes, by the service that answers:
 
@@ -56,7 +56,7 @@ UNKNOWN_CODE = "unknown-code"
 """Stands for a code that is not a fixed word, so that the complaint's position is not lost with it."""
 
 TRACE_ID_PATTERN = re.compile(r"[0-9A-Za-z_-]{1,64}")
-"""The Platform keeps 64 characters of a trace id."""
+"""The Platform stores 64 characters of a trace id."""
 
 
 class Purpose(StrEnum):
@@ -67,14 +67,14 @@ class Purpose(StrEnum):
     WRITE = "write"
     """Changes something: never sent again unless an answer says that nothing was done."""
     SIGN_IN = "sign in"
-    """Asks for a token: may be sent again; a refusal is about the credentials."""
+    """Asks for a token: may be sent again; a rejection is about the credentials."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as far as it may be talked about.
+    """One request, and what a log may say about it.
 
-    :param operation: what it is to do, to be read after "could not".
+    :param operation: what it is to do, as it reads after "could not".
     :param purpose: what it does to Tidepool.
     :param method: HTTP method.
     :param url: where to.
@@ -223,7 +223,7 @@ def _problem(complaint: dict[str, Any], *, numbered: bool) -> Problem:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that an answer asks to wait, ``None`` if it does not say so intelligibly.
+    """Return the seconds that an answer asks to wait, ``None`` if it does not say or cannot be understood.
 
     :param headers: ``Retry-After`` may hold seconds or an HTTP date (RFC 9110, 10.2.3).
     """

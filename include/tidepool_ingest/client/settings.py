@@ -1,47 +1,29 @@
-"""Plain values, from an Airflow connection or a command line, become a client."""
+"""A client made from plain values, as an Airflow connection or a command line holds them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import requests
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-
-from tidepool_ingest.client.auth import (
-    SIGN_IN_TIMEOUTS,
-    ClientCredentialsTokens,
-    LegacyLoginTokens,
-    OidcClient,
-    PasswordTokens,
-    RefreshTokens,
-    SignInServer,
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
 )
+
+from tidepool_ingest.client.auth import AUTH_MODES, SignIn
 from tidepool_ingest.client.backoff import BackOff
 from tidepool_ingest.client.client import TidepoolClient
-from tidepool_ingest.client.environments import Environment, environment
+from tidepool_ingest.client.environments import environment
 from tidepool_ingest.client.errors import TidepoolConfigurationError
-from tidepool_ingest.client.tokens import (
-    FixedToken,
-    MemoryRefreshTokenStore,
-    RefreshTokenStore,
-    TokenSource,
-    TokenWatcher,
-)
-from tidepool_ingest.client.transport import Transport, new_session
-
-AuthMode = Literal["client_credentials", "refresh_token", "password", "login", "token"]
-"""OIDC client credentials, OIDC refresh token, OIDC password, the Platform's legacy login, a fixed token."""
-
-NEEDED = {
-    "client_credentials": ("client_id", "client_secret"),
-    "refresh_token": ("client_id", "refresh_token"),
-    "password": ("client_id", "username", "password"),
-    "login": ("username", "password"),
-    "token": ("token",),
-}
-"""What each auth mode cannot do without."""
+from tidepool_ingest.client.tokens import MemoryRefreshTokenStore, RefreshTokenStore, TokenWatcher
+from tidepool_ingest.client.transport import new_session
 
 REVERSE_DNS = r"^[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9][A-Za-z0-9-]*)+$"
 """As ``org.example.ingest``: how Tidepool asks programs to name themselves."""
@@ -55,20 +37,20 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class ClientSettings(BaseModel):
-    """What a client needs to know. Unknown settings are refused; secrets show as asterisks.
+    """What a client needs to know. Unknown settings are rejected; secrets show as asterisks.
 
     :param environment: ``production``, ``integration``, ``qa1`` …, ``dev1``, ``local``, or an API host.
-    :param auth_mode: how a token is got.
+    :param auth_mode: how a token is obtained: a key of :data:`~tidepool_ingest.client.auth.AUTH_MODES`.
     :param client_id: the OIDC client's id.
     :param client_secret: its secret, if it has one.
     :param username: the account's e-mail address.
     :param password: its password.
-    :param refresh_token: the refresh token that signing in gave.
-    :param token: a token that somebody else has made.
-    :param auth_url: base URL of the sign-in server, when the API shall not be asked for it.
+    :param refresh_token: the refresh token that was issued at sign-in.
+    :param token: a token that was issued elsewhere.
+    :param auth_url: base URL of the sign-in server, if the API is not to be asked for it.
     :param realm: its realm, given together with ``auth_url``.
-    :param connect_timeout: seconds until a connection must stand.
-    :param read_timeout: seconds until the first, and between two pieces, of an answer.
+    :param connect_timeout: seconds to wait for a connection.
+    :param read_timeout: seconds to wait for the first piece of an answer, and between two pieces.
     :param client_name: reverse DNS name of the uploading program, for the data sets it creates.
     :param client_version: its semantic version.
     :param chosen_ids: choose the ids of data sets, so that a creation in doubt can be looked for. Tidepool's
@@ -79,7 +61,7 @@ class ClientSettings(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     environment: str
-    auth_mode: AuthMode
+    auth_mode: str
     client_id: str = ""
     client_secret: SecretStr = SecretStr("")
     username: str = ""
@@ -110,9 +92,16 @@ class ClientSettings(BaseModel):
             ]
         raise _to_correct(found)
 
+    @field_validator("auth_mode")
+    @classmethod
+    def _known(cls, mode: str) -> str:
+        if mode not in AUTH_MODES:
+            raise ValueError(f"auth_mode: it is none of {', '.join(AUTH_MODES)}")
+        return mode
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        for name in NEEDED[self.auth_mode]:
+        for name in AUTH_MODES[self.auth_mode].needs:
             if not _plain(getattr(self, name)):
                 raise ValueError(f"{name}: the auth mode `{self.auth_mode}` needs it")
         if bool(self.auth_url) != bool(self.realm):
@@ -120,7 +109,7 @@ class ClientSettings(BaseModel):
             raise ValueError(f"{missing}: auth_url and realm are given together or not at all")
         for name in ("token", "refresh_token"):
             if re.search(r"[^!-~]", _plain(getattr(self, name))):
-                raise ValueError(f"{name}: it holds blanks or other signs that no token has")
+                raise ValueError(f"{name}: it holds blanks or other characters that no token has")
         return self
 
 
@@ -137,47 +126,27 @@ def connect(
     :param settings: what it needs to know.
     :param session: carries the requests.
     :param refresh_tokens: shares a rotating refresh token between processes.
-    :param on_token: told every secret before its use, so that it can be masked in logs.
+    :param on_token: called with every secret before its use, so that it can be masked in logs.
     :param backoff: patience with requests that change nothing.
     :raises TidepoolConfigurationError: names the setting to correct.
     """
-    where = environment(settings.environment)
-    carrier = session or new_session()
+    sign_in = SignIn(
+        settings,
+        environment(settings.environment),
+        session or new_session(),
+        backoff or BackOff(),
+        refresh_tokens or MemoryRefreshTokenStore(),
+    )
     return TidepoolClient(
-        where.api,
-        _token_source(settings, where, carrier, refresh_tokens, backoff or BackOff()),
+        sign_in.environment.api,
+        AUTH_MODES[settings.auth_mode].source(sign_in),
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
-        session=carrier,
+        session=sign_in.session,
         on_token=on_token,
         trace_session=settings.trace_session,
         backoff=backoff,
     )
-
-
-def _token_source(
-    settings: ClientSettings,
-    where: Environment,
-    session: requests.Session,
-    store: RefreshTokenStore | None,
-    backoff: BackOff,
-) -> TokenSource:
-    password = _plain(settings.password)
-    if settings.auth_mode == "token":
-        return FixedToken(_plain(settings.token))
-    transport = Transport(session, SIGN_IN_TIMEOUTS, trace_session=settings.trace_session)
-    if settings.auth_mode == "login":
-        return LegacyLoginTokens(
-            transport, where.api, username=settings.username, password=password, backoff=backoff
-        )
-    server = SignInServer(transport, where, auth_url=settings.auth_url, realm=settings.realm, backoff=backoff)
-    client = OidcClient(settings.client_id, _plain(settings.client_secret))
-    if settings.auth_mode == "client_credentials":
-        return ClientCredentialsTokens(server, client)
-    if settings.auth_mode == "password":
-        return PasswordTokens(server, client, username=settings.username, password=password)
-    first = _plain(settings.refresh_token)
-    return RefreshTokens(server, client, refresh_token=first, store=store or MemoryRefreshTokenStore())
 
 
 def _plain(value: str | SecretStr) -> str:

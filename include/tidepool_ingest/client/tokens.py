@@ -36,42 +36,42 @@ REFRESH_AHEAD_SHARE = 0.2
 """The same for short-lived tokens, as a share of their life."""
 
 ASSUMED_LIFETIME_SECONDS = 120.0
-"""For a token that does not tell: below the shortest that Tidepool gives (180 s)."""
+"""For a token that does not say: below the shortest lifetime that Tidepool gives (180 s)."""
 
 TOKEN_PATTERN = re.compile(r"[!-~]+")
 """What may stand in a header."""
 
 TokenWatcher = Callable[[str], None]
-"""Told every new secret before it is used, so that it can be masked in logs."""
+"""Called with every new secret before it is used, so that it can be masked in logs."""
 
 
 class TokenSource(Protocol):
     """Gives tokens for requests. Every method may be called from several threads at once."""
 
     def watch(self, watcher: TokenWatcher) -> None:
-        """Have ``watcher`` told every secret, those already there and each new one before its use."""
+        """Call ``watcher`` with every secret: those there are already, and each new one before its use."""
 
     def token(self) -> str:
         """Return a token that is good for a request now.
 
-        :raises TidepoolError: none is to be had.
+        :raises TidepoolError: there is none.
         """
 
     def renew(self, refused: str) -> str:
-        """Return another token than the one that Tidepool has refused.
+        """Return another token than the one that Tidepool has rejected.
 
-        :param refused: the token of the refused request; one that is replaced already costs nothing.
+        :param refused: the token of the rejected request; if it has been replaced already, nothing is sent.
         :raises TidepoolAuthenticationError: there is no other.
         """
 
     def user_id(self) -> str | None:
-        """Return the id of the user that the token belongs to, ``None`` if only the server can tell."""
+        """Return the id of the user that the token belongs to, ``None`` if only the server knows."""
 
 
 class RefreshTokenStore(Protocol):
     """Shares one connection's rotating refresh token between processes.
 
-    What it keeps is a text of ours, opaque to it and secret as a whole.
+    What it stores is a text of ours, opaque to it and secret as a whole.
     """
 
     def lock(self) -> AbstractContextManager[None]:
@@ -81,7 +81,7 @@ class RefreshTokenStore(Protocol):
         """Return what was saved last, ``None`` if nothing was since the connection was last changed."""
 
     def save(self, token: str) -> None:
-        """Keep a text; when this returns, any process that loads gets it."""
+        """Store a text; when this returns, any process that loads gets it."""
 
 
 class MemoryRefreshTokenStore:
@@ -102,7 +102,7 @@ class MemoryRefreshTokenStore:
         return self._kept
 
     def save(self, token: str) -> None:
-        """Keep a text."""
+        """Store a text."""
         self._kept = token
 
 
@@ -112,8 +112,8 @@ class Token:
 
     :param value: what goes into the header.
     :param lifetime: seconds from ``issued`` for which it is good.
-    :param issued: when it was asked for, on the clock of :func:`time.monotonic`.
-    :param refresh: what the next one is asked with, if anything.
+    :param issued: when it was requested, on the clock of :func:`time.monotonic`.
+    :param refresh: what the next one is requested with, if anything.
     :param user_id: whom it belongs to, if known.
     """
 
@@ -147,9 +147,9 @@ class RenewingTokens(ABC):
 
     @abstractmethod
     def obtain(self, refused: str | None) -> Token:
-        """Ask for a token; only one thread is ever here.
+        """Request a token; only one thread at a time is here.
 
-        :param refused: the token that Tidepool has just refused, so must not be the answer.
+        :param refused: the token that Tidepool has just rejected, which must not be returned.
         """
 
     def known_secrets(self) -> list[str]:
@@ -157,7 +157,7 @@ class RenewingTokens(ABC):
         return []
 
     def watch(self, watcher: TokenWatcher) -> None:
-        """Have ``watcher`` told every secret."""
+        """Call ``watcher`` with every secret."""
         with self._lock:
             self._watchers.append(watcher)
             current = self._current.secrets() if self._current else []
@@ -178,11 +178,11 @@ class RenewingTokens(ABC):
                 if self._current.seconds_left() <= 0:
                     raise
                 # The old one is still good for a while; the sign-in server may be back before its end.
-                log.warning("%s: %s; the present token is used on", problem.operation, problem.reason)
+                log.warning("%s: %s; the present token stays in use", problem.operation, problem.reason)
                 return self._current.value
 
     def renew(self, refused: str) -> str:
-        """Return another token than the refused one."""
+        """Return another token than the rejected one."""
         with self._lock:
             if self._current is not None and self._current.value != refused:
                 return self._current.value
@@ -195,7 +195,7 @@ class RenewingTokens(ABC):
             return self._current.user_id if self._current else None
 
     def announce(self, *secrets: str | None) -> None:
-        """Tell the watchers new secrets; to be called before they are used or kept."""
+        """Pass new secrets to the watchers; to be called before they are used or stored."""
         for watcher in self._watchers:
             for secret in filter(None, secrets):
                 watcher(secret)
@@ -208,7 +208,7 @@ class RenewingTokens(ABC):
 
 
 class FixedToken:
-    """A token that somebody else has made; when it ends, so does the work.
+    """A token that was issued elsewhere; when it expires, the work ends.
 
     :param token: a session token or an OIDC access token.
     :raises TidepoolConfigurationError: it cannot stand in a header.
@@ -218,13 +218,13 @@ class FixedToken:
         if checked_token(token) is None:
             raise TidepoolConfigurationError(
                 "use the fixed token",
-                reason="it is empty, or holds signs that no token has",
+                reason="it is empty, or holds characters that no token has",
                 fields=("token",),
             )
         self._token = token
 
     def watch(self, watcher: TokenWatcher) -> None:
-        """Have ``watcher`` told the token."""
+        """Call ``watcher`` with the token."""
         for secret in Token(self._token, 0.0, 0.0).secrets():
             watcher(secret)
 
@@ -233,7 +233,7 @@ class FixedToken:
         return self._token
 
     def renew(self, refused: str) -> str:
-        """Refuse: there is no other token."""
+        """Raise: there is no other token."""
         raise TidepoolAuthenticationError(
             "renew the token",
             reason="Tidepool no longer accepts the fixed token, and there is no way to renew it",
@@ -246,14 +246,14 @@ class FixedToken:
 
 
 def checked_token(value: object) -> str | None:
-    """Return a token out of an answer, ``None`` if it is none that could stand in a header."""
+    """Return a token from an answer, ``None`` if it could not stand in a header."""
     return value if isinstance(value, str) and TOKEN_PATTERN.fullmatch(value) else None
 
 
 def claims_of(token: str) -> dict[str, Any]:
     """Return what a token says about itself, nothing if it is not a readable JWT.
 
-    Its signature is not checked: Tidepool does that; here it only tells when to renew.
+    Its signature is not checked: Tidepool does that; here it only says when to renew.
 
     :param token: a JWT, or a legacy token that holds one.
     """

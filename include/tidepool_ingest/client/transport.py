@@ -1,9 +1,8 @@
-"""One HTTP exchange with Tidepool: bounded in time and size, told in the log without its contents.
+"""One HTTP exchange with Tidepool: bounded in time and size, logged without its contents.
 
-Until when a request that changes something may still be begun.
-
-Whoever sends one may hold a claim that ends. Between the look at the claim and the first byte on the wire
-lies the token, for which a task may have to wait. Where that took too long, the request is not sent at all.
+:class:`Transport` sends a request, :class:`Exchange` reads its answer. The rest is what they need: what an
+answer that is missing or of no use means, a deadline for requests that change something, and a filter that
+keeps user and device ids out of the network library's logs.
 """
 
 from __future__ import annotations
@@ -38,6 +37,8 @@ from tidepool_ingest.client.errors import (
 )
 from tidepool_ingest.client.responses import TRACE_ID_PATTERN, Answer, Call, Purpose, error_from, trace_id_of
 
+log = logging.getLogger(__name__)
+
 ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
 """Largest answer read as a whole: 1,000 records with 40 complaints of 170 bytes each still fit."""
 
@@ -46,6 +47,15 @@ PIECE_BYTES = 64 * 1024
 
 NETWORK_ERRORS = (requests.RequestException, HTTPError, HTTPException, OSError)
 
+USER_AGENT = f"tidepool-airflow/{__version__}"
+"""Our own name: Tidepool treats the names of its own apps differently."""
+
+SLOWEST_SEND_BYTES_PER_SECOND = 32 * 1024
+"""A sender slower than this is given up: the network library bounds sending by the connect timeout."""
+
+CONNECTIONS = 32
+"""Connections kept to one host: more than chunks of one data set ever go out in parallel."""
+
 
 @dataclass(frozen=True)
 class Timeouts:
@@ -53,13 +63,132 @@ class Timeouts:
 
     :param connect: until the connection stands.
     :param read: between two pieces of an answer, and until its first. The default is above the 60 s after
-        which Tidepool's gateway answers on its own, so that its answer tells what happened.
+        which Tidepool's gateway answers on its own, so that its answer says what happened.
     :param total: on the exchange as a whole; a consumer's own time between two pieces does not count.
     """
 
     connect: float = 10.0
     read: float = 75.0
     total: float = 150.0
+
+
+def new_session() -> requests.Session:
+    """Return a session that adds nothing of its own: no cookies, no ``~/.netrc``, no retries."""
+    session = requests.Session()
+    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.auth = _unchanged
+    return session
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    # An authentication of its own keeps requests from looking into ~/.netrc.
+    return request
+
+
+class Transport:
+    """Send requests and return their answers, or the typed error that an answer or its absence means.
+
+    Never sends anything twice, never follows a redirect. Safe to use from several threads.
+
+    :param session: a session made by :func:`new_session`, or one with the same manners.
+    :param timeouts: bounds on each exchange.
+    :param trace_session: sent along to tie the requests of one run together in Tidepool's logs, up to 64
+        letters, digits, ``-`` and ``_``; must not say anything about a person.
+    :raises TidepoolConfigurationError: ``trace_session`` is something else.
+    """
+
+    def __init__(
+        self, session: requests.Session, timeouts: Timeouts | None = None, *, trace_session: str | None = None
+    ) -> None:
+        if trace_session is not None and not TRACE_ID_PATTERN.fullmatch(trace_session):
+            raise TidepoolConfigurationError(
+                "tie requests together",
+                reason="it is too long or holds other characters",
+                fields=("trace_session",),
+            )
+        self._session = session
+        self._timeouts = timeouts or Timeouts()
+        self._trace_session = trace_session
+
+    def exchange(self, call: Call, *, headers: Mapping[str, str] | None = None) -> Answer:
+        """Return the successful answer to a request.
+
+        :param call: the request.
+        :param headers: the token, which stays out of ``call``.
+        :raises TidepoolError: any other outcome.
+        """
+        with self.open(call, headers=headers) as exchange:
+            return exchange.answer()
+
+    def open(
+        self, call: Call, *, headers: Mapping[str, str] | None = None, timeouts: Timeouts | None = None
+    ) -> Exchange:
+        """Return the answer to a request, whatever it says, before its body is read; it has to be closed.
+
+        :param call: the request.
+        :param headers: the token.
+        :param timeouts: other bounds than usual.
+        :raises TidepoolError: there is no answer.
+        """
+        bounds = timeouts or self._timeouts
+        trace_id = uuid.uuid4().hex
+        started = time.monotonic()
+        response = self._sent(call, {**self._headers(call, trace_id), **(headers or {})}, bounds, trace_id)
+        if isinstance(response, TidepoolError):
+            log.info("%s%s: %s after %d ms", call.operation, _about(call), response.code, _ms_since(started))
+            raise response
+        status = response.status_code
+        log.info("%s%s: HTTP %d in %d ms", call.operation, _about(call), status, _ms_since(started))
+        return Exchange(
+            call, response, trace_id_of(response.headers, trace_id), bounds, time.monotonic() - started
+        )
+
+    def _headers(self, call: Call, trace_id: str) -> dict[str, str]:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": USER_AGENT,
+            "X-Tidepool-Trace-Request": trace_id,
+            **call.headers,
+        }
+        if self._trace_session:
+            headers["X-Tidepool-Trace-Session"] = self._trace_session
+        return headers
+
+    def _sent(
+        self, call: Call, headers: dict[str, str], timeouts: Timeouts, trace_id: str
+    ) -> requests.Response | TidepoolError:
+        # The network library's errors quote the whole URL, user id included. So they must not even be the
+        # context of ours, and ours is raised by the caller, outside of any handler.
+        host = urlsplit(call.url).hostname or ""
+        hide_paths(host)
+        sending = len(call.body or b"") / SLOWEST_SEND_BYTES_PER_SECOND
+        if call.purpose is Purpose.WRITE and is_too_late():
+            return TidepoolUnreachableError(
+                call.operation,
+                reason="it could not be started in time, and was not sent",
+                place=place_of(call),
+                trace_id=trace_id,
+            )
+        try:
+            response = self._session.request(
+                call.method,
+                call.url,
+                params=dict(call.params),
+                data=call.body,
+                headers=headers,
+                timeout=(timeouts.connect + sending, timeouts.read),
+                allow_redirects=False,
+                stream=True,
+                # This machine is not reached through a proxy, which would see the token in plain text.
+                proxies={"http": "", "https": "", "all": ""} if is_loopback(host) else None,
+            )
+        except NETWORK_ERRORS as problem:
+            return _no_answer(call, problem, trace_id)
+        return response
 
 
 class Exchange:
@@ -144,7 +273,7 @@ class Exchange:
 
     def _next_piece(self) -> bytes:
         # read1 returns what one read of the socket gave: waiting for a full piece would let a server
-        # that sends a byte now and then hold us for ever.
+        # that sends a byte now and then hold us forever.
         try:
             piece: bytes = self._response.raw.read1(PIECE_BYTES, decode_content=False) or b""
         except NETWORK_ERRORS:
@@ -188,6 +317,29 @@ class _Gunzip:
         return self._decompressor.eof or not self._fed
 
 
+_BEGIN_BY: Final[ContextVar[float]] = ContextVar("tidepool_begin_by", default=math.inf)
+"""Until when a request that changes something may still be started.
+
+Whoever sends one may hold a lease that ends. Between the check of the lease and the first byte on the wire
+lies the token, for which a task may have to wait. Where that took too long, the request is not sent at all.
+"""
+
+
+@contextmanager
+def begun_within(seconds: float) -> Iterator[None]:
+    """Have this thread's requests that change something started within so many seconds, or not at all."""
+    token = _BEGIN_BY.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _BEGIN_BY.reset(token)
+
+
+def is_too_late() -> bool:
+    """Tell whether it is too late to start a request that changes something."""
+    return time.monotonic() > _BEGIN_BY.get()
+
+
 def place_of(call: Call) -> str:
     """Return where a call goes and what it is about, to be shown."""
     return f"{call.about} at {host_of(call.url)}" if call.about else host_of(call.url)
@@ -207,189 +359,6 @@ def unusable_answer(call: Call, reason: str, *, status: int | None, trace_id: st
     if call.purpose is Purpose.WRITE:
         return TidepoolUnreachableError(call.operation, reason=reason, ambiguous=True, **parts)
     return TidepoolUnexpectedAnswerError(call.operation, reason=reason, **parts)
-
-
-_BEGIN_BY: Final[ContextVar[float]] = ContextVar("tidepool_begin_by", default=math.inf)
-
-
-@contextmanager
-def begun_within(seconds: float) -> Iterator[None]:
-    """Let this thread's requests that change something be begun within so many seconds, or not at all."""
-    token = _BEGIN_BY.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _BEGIN_BY.reset(token)
-
-
-def is_too_late() -> bool:
-    """Tell whether a request may not be begun any more."""
-    return time.monotonic() > _BEGIN_BY.get()
-
-
-LOGGERS = ("urllib3.connectionpool", "urllib3.connection")
-"""They write path and query of each request: user ids, device ids."""
-
-
-class _HidePaths(logging.Filter):
-    def __init__(self) -> None:
-        super().__init__()
-        self.hosts: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        arguments = record.args if isinstance(record.args, tuple) else ()
-        if any(host in str(each) for host in self.hosts for each in arguments):
-            record.args = tuple(
-                "/…" if isinstance(each, str) and "/" in each[:8] else each for each in arguments
-            )
-            record.exc_info = record.exc_text = None
-        return True
-
-
-_hide_paths = _HidePaths()
-
-
-def hide_paths(host: str) -> None:
-    """Leave path and query out of what the network library logs about a host; others are not touched.
-
-    :param host: its name, without a port.
-    """
-    _hide_paths.hosts.add(host)
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        if _hide_paths not in logger.filters:
-            logger.addFilter(_hide_paths)
-
-
-log = logging.getLogger(__name__)
-
-USER_AGENT = f"tidepool-airflow/{__version__}"
-"""Our own name: Tidepool treats the names of its own apps differently."""
-
-SLOWEST_SEND_BYTES_PER_SECOND = 32 * 1024
-"""A sender slower than this is given up: the network library bounds sending by the connect timeout."""
-
-CONNECTIONS = 32
-"""Connections kept to one host: more than chunks of one data set ever go out in parallel."""
-
-
-def new_session() -> requests.Session:
-    """Return a session that adds nothing of its own: no cookies, no ``~/.netrc``, no retries."""
-    session = requests.Session()
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.auth = _unchanged
-    return session
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    # An authentication of its own keeps requests from looking into ~/.netrc.
-    return request
-
-
-class Transport:
-    """Send requests and return their answers, or the typed error that an answer or its absence means.
-
-    Never sends anything twice, never follows a redirect. Safe to use from several threads.
-
-    :param session: a session made by :func:`new_session`, or one with the same manners.
-    :param timeouts: bounds on each exchange.
-    :param trace_session: sent along to tie the requests of one run together in Tidepool's logs, up to 64
-        letters, digits, ``-`` and ``_``; must not tell anything about a person.
-    :raises TidepoolConfigurationError: ``trace_session`` is something else.
-    """
-
-    def __init__(
-        self, session: requests.Session, timeouts: Timeouts | None = None, *, trace_session: str | None = None
-    ) -> None:
-        if trace_session is not None and not TRACE_ID_PATTERN.fullmatch(trace_session):
-            raise TidepoolConfigurationError(
-                "tie requests together",
-                reason="it is too long or holds other signs",
-                fields=("trace_session",),
-            )
-        self._session = session
-        self._timeouts = timeouts or Timeouts()
-        self._trace_session = trace_session
-
-    def exchange(self, call: Call, *, headers: Mapping[str, str] | None = None) -> Answer:
-        """Return the successful answer to a request.
-
-        :param call: the request.
-        :param headers: the token, which stays out of ``call``.
-        :raises TidepoolError: any other outcome.
-        """
-        with self.open(call, headers=headers) as exchange:
-            return exchange.answer()
-
-    def open(
-        self, call: Call, *, headers: Mapping[str, str] | None = None, timeouts: Timeouts | None = None
-    ) -> Exchange:
-        """Return the answer to a request, whatever it says, before its body is read; it has to be closed.
-
-        :param call: the request.
-        :param headers: the token.
-        :param timeouts: other bounds than usual.
-        :raises TidepoolError: there is no answer.
-        """
-        bounds = timeouts or self._timeouts
-        trace_id = uuid.uuid4().hex
-        started = time.monotonic()
-        response = self._sent(call, {**self._headers(call, trace_id), **(headers or {})}, bounds, trace_id)
-        if isinstance(response, TidepoolError):
-            log.info("%s%s: %s after %d ms", call.operation, _about(call), response.code, _ms_since(started))
-            raise response
-        status = response.status_code
-        log.info("%s%s: HTTP %d in %d ms", call.operation, _about(call), status, _ms_since(started))
-        return Exchange(
-            call, response, trace_id_of(response.headers, trace_id), bounds, time.monotonic() - started
-        )
-
-    def _headers(self, call: Call, trace_id: str) -> dict[str, str]:
-        headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-            "User-Agent": USER_AGENT,
-            "X-Tidepool-Trace-Request": trace_id,
-            **call.headers,
-        }
-        if self._trace_session:
-            headers["X-Tidepool-Trace-Session"] = self._trace_session
-        return headers
-
-    def _sent(
-        self, call: Call, headers: dict[str, str], timeouts: Timeouts, trace_id: str
-    ) -> requests.Response | TidepoolError:
-        # The network library's errors quote the whole URL, user id included. So they must not even be the
-        # context of ours, and ours is raised by the caller, outside of any handler.
-        host = urlsplit(call.url).hostname or ""
-        hide_paths(host)
-        sending = len(call.body or b"") / SLOWEST_SEND_BYTES_PER_SECOND
-        if call.purpose is Purpose.WRITE and is_too_late():
-            return TidepoolUnreachableError(
-                call.operation,
-                reason="it could not be begun in time, and was not sent",
-                place=place_of(call),
-                trace_id=trace_id,
-            )
-        try:
-            response = self._session.request(
-                call.method,
-                call.url,
-                params=dict(call.params),
-                data=call.body,
-                headers=headers,
-                timeout=(timeouts.connect + sending, timeouts.read),
-                allow_redirects=False,
-                stream=True,
-                # This machine is not reached through a proxy, which would see the token in plain text.
-                proxies={"http": "", "https": "", "all": ""} if is_loopback(host) else None,
-            )
-        except NETWORK_ERRORS as problem:
-            return _no_answer(call, problem, trace_id)
-        return response
 
 
 def _no_answer(call: Call, problem: Exception, trace_id: str) -> TidepoolError:
@@ -432,3 +401,37 @@ def _about(call: Call) -> str:
 
 def _ms_since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
+
+
+LOGGERS = ("urllib3.connectionpool", "urllib3.connection")
+"""They write path and query of each request: user ids, device ids."""
+
+
+class _HidePaths(logging.Filter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hosts: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        if any(host in str(each) for host in self.hosts for each in arguments):
+            record.args = tuple(
+                "/…" if isinstance(each, str) and "/" in each[:8] else each for each in arguments
+            )
+            record.exc_info = record.exc_text = None
+        return True
+
+
+_hide_paths = _HidePaths()
+
+
+def hide_paths(host: str) -> None:
+    """Leave path and query out of what the network library logs about a host; others are not touched.
+
+    :param host: its name, without a port.
+    """
+    _hide_paths.hosts.add(host)
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        if _hide_paths not in logger.filters:
+            logger.addFilter(_hide_paths)

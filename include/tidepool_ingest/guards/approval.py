@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
+from tidepool_ingest.errors import Fault
 from tidepool_ingest.guards.checks import HeldError
 from tidepool_ingest.ledger import REJECTED, BatchRow, BatchState, Ledger, Result, TaskOrigin, What
 
 TOO_MANY_REFUSED = "too-many-refused"
 """Why a batch waits for a person."""
+
+REJECTED_BY_PERSON: Final = Fault(
+    "somebody decided that it is not uploaded",
+    "Correct the batch and stage it again, or take it out of staging.",
+)
+"""What is said of a batch that a person has declined: a cause without an error."""
 
 
 class Decision(StrEnum):
@@ -23,7 +31,18 @@ class Decision(StrEnum):
     """Upload nothing of it."""
 
 
-class AskingError(HeldError):
+class QuarantineLimitError(HeldError):
+    """Base of the errors about a batch of which more records are rejected than the run allows."""
+
+    code = TOO_MANY_REFUSED
+    sentence = "more of its records were rejected than the run allows"
+    remedy = (
+        "Look at the quarantine file in the batch's work area, correct the batch or let its manifest edit "
+        "the records, and stage it again; or allow a larger share for one run."
+    )
+
+
+class AskingError(QuarantineLimitError):
     """A person has to be asked about a batch that is one of a pack, where nobody can be asked.
 
     :param batch: the batch's label.
@@ -31,9 +50,8 @@ class AskingError(HeldError):
 
     def __init__(self, batch: str) -> None:
         super().__init__(
-            f"Too many records of batch {batch} are refused.",
+            f"Batch {batch} waits: {self.sentence}.",
             remedy="A person is asked about it in a task of its own.",
-            code=TOO_MANY_REFUSED,
         )
 
 
@@ -85,7 +103,7 @@ def decision_of(
 
 
 def follow(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool) -> None:
-    """Let a batch that waits for a person go on, or hold it as rejected; one that was begun goes on as it is.
+    """Let a batch that waits for a person continue, or hold it as rejected; a started one continues anyway.
 
     :param ledger: takes its new state.
     :param batch: the batch, prepared.
@@ -93,9 +111,9 @@ def follow(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool
     :param nothing: whether there is nothing of it to upload.
     """
     if decision is Decision.REJECT:
-        ledger.batches.set_state(batch.id, BatchState.HELD, reason=REJECTED)
+        ledger.batches.decline(batch.id)
     elif waits_for_person(batch):
-        ledger.batches.set_state(batch.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)
+        (ledger.batches.mark_nothing_accepted if nothing else ledger.batches.mark_prepared)(batch.id)
 
 
 def percent_allowed(batch: BatchRow, decision: Decision | None, otherwise: float) -> float:

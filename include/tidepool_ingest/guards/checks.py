@@ -1,8 +1,9 @@
-"""The guard against older content over newer.
+"""What holds a batch: checks before anything is sent, before a close, and before an upload is repeated.
 
-A deduplicator that compares a device's data sets lets the one win that is closed last, whatever is older. So
-what was staged on an earlier day than something that is verified already is not closed after it: its values
-would hide the newer ones. Batches of one staged day have no order.
+The order of a device's batches is one of them. A deduplicator that compares a device's data sets lets the one
+win that is closed last, whatever is older. So what was staged on an earlier day than something that is
+verified already is not closed after it: its values would hide the newer ones. Batches of one staged day have
+no order.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ class HeldError(IngestError):
     disposition: Disposition = Disposition.DATA
 
 
-REASON = "older-than-uploaded"
-
 RETRY_SECONDS = 60.0
 """How long a batch waits before it looks again whether a newer one has come to its end."""
 
@@ -41,13 +40,14 @@ class OlderThanUploadedError(HeldError):
     :param newest: staged day of the newest of them.
     """
 
+    code = "older-than-uploaded"
+    sentence = "newer batches of its device are verified, and its older values would take the place of theirs"
+    remedy = "If its values are to win, run its day with `allow_older`; if not, take it out of staging."
+
     def __init__(self, batch: str, newer: int, newest: date) -> None:
         super().__init__(
-            f"Batch {batch} is held: newer batches of its device are verified ({newer}, the newest staged on "
-            f"{newest}), and its older values would take the place of theirs.",
-            remedy="If its values are to win, run it alone with the parameter `allow_older`; if not, take "
-            "it out of staging. Nothing of it is left open.",
-            code=REASON,
+            f"Batch {batch} is held: {self.sentence} ({newer} of them, the newest staged on {newest}). "
+            "Nothing of it is left open."
         )
         self.batch = batch
         self.newer = newer
@@ -61,13 +61,12 @@ class NewerAtCloseError(IngestError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
+    code = "newer-at-close"
+    sentence = "the close of a newer batch of its device is not finished, and that batch may show already"
+    remedy = "Nothing to do: the newer one's own retry, or the maintenance DAG, completes it."
 
     def __init__(self, batch: str) -> None:
-        super().__init__(
-            f"Batch {batch} waits: a newer batch of its device was left at its close, and may show already.",
-            remedy="Nothing to do: the newer one's own retry, or the maintenance DAG, brings it to its end.",
-            code="newer-at-close",
-        )
+        super().__init__(f"Batch {batch} waits: {self.sentence}.")
         self.retry_after = RETRY_SECONDS
 
 
@@ -104,14 +103,18 @@ class TruncateError(HeldError):
     :param batch: the batch's label.
     """
 
+    code = "truncate-not-allowed"
+    sentence = (
+        "its deduplicator deletes for good whatever else Tidepool has of this device, also what other "
+        "programs have uploaded"
+    )
+    remedy = (
+        "If that is meant, run its day with `allow_truncate`; if not, name another deduplicator in its "
+        "manifest, or none for the usual one."
+    )
+
     def __init__(self, batch: str) -> None:
-        super().__init__(
-            f"Batch {batch} is held: its deduplicator deletes for good whatever else Tidepool has of this "
-            "device, also what other programs have uploaded. Nothing was opened.",
-            remedy="If that is meant, run it with the parameter `allow_truncate`; if not, name another "
-            "deduplicator in its manifest, or none for the usual one.",
-            code="truncate-not-allowed",
-        )
+        super().__init__(f"Batch {batch} is held: {self.sentence}. Nothing was opened.")
         self.batch = batch
 
 
@@ -122,19 +125,20 @@ class DoublingError(HeldError):
     :param records: how many of its records would be there twice; ``None`` for all of them.
     """
 
+    code = "would-double"
+    sentence = "it is verified already, and records would be there twice if it were uploaded again"
+    remedy = (
+        "Run without `force`. To correct it, stage a batch that names it in `replaces`; if twice is meant, "
+        "add the parameter `allow_doubling`."
+    )
+
     def __init__(self, batch: str, records: int | None = None) -> None:
-        what = (
-            "its deduplicator hides nothing of an older upload, so that every record"
+        which = (
+            "all of them, for its deduplicator hides nothing of an older upload"
             if records is None
-            else f"{records} of its records are of another device than the data set, so that each of them"
+            else f"the {records} that are of another device than the data set"
         )
-        super().__init__(
-            f"Batch {batch} is held: it is verified already, and {what} would be there twice if it were "
-            "uploaded again. Nothing was opened.",
-            remedy="Run without `force`. To correct it, stage a batch that names it in `replaces`; if twice "
-            "is meant, add the parameter `allow_doubling`.",
-            code="would-double",
-        )
+        super().__init__(f"Batch {batch} is held: {self.sentence}: {which}. Nothing was opened.")
         self.batch = batch
         self.records = records
 
@@ -193,7 +197,7 @@ def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
 
 
 def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> int:
-    """Return the one that is verified, or that this batch has begun to replace already."""
+    """Return the one that is verified, or that this batch has started to replace already."""
     numbers = {one.id: one.id for one in named}
     numbers |= {part.id: one.id for one in named for part in ledger.parts.of_batch(one.id)}
     verified = {
@@ -223,21 +227,21 @@ class PreparedOtherwiseError(IngestError):
     """
 
     disposition: Disposition = Disposition.DATA
+    code = "prepared-otherwise"
+    sentence = (
+        "its work area had been cleaned up, and it was prepared again by other rules than it was uploaded by"
+    )
+    remedy = "What Tidepool shows stays as it is. To upload the batch anew, run its day with `force`."
 
     def __init__(self, batch: str) -> None:
-        super().__init__(
-            f"Batch {batch} cannot be compared with what Tidepool shows: its work area had been tidied away, "
-            "and it was prepared again by other rules than it was uploaded by.",
-            remedy="What Tidepool shows stays as it is. To upload the batch anew, run its day with `force`.",
-            code="prepared-otherwise",
-        )
+        super().__init__(f"Batch {batch} cannot be compared with what Tidepool shows: {self.sentence}.")
 
 
 def is_as_sent(prepared: PreparedBatch, data_set: DataSetRow | None, ledger: Ledger) -> bool | None:
     """Tell whether a plan is the one by which a data set was sent, chunk by chunk.
 
     :param prepared: the plan.
-    :param data_set: the newest that was begun for the batch.
+    :param data_set: the newest data set of the batch.
     :param ledger: has the digest of each chunk that was sent.
     :return: ``None`` if nothing was sent.
     """
@@ -254,14 +258,12 @@ class InItsPlaceError(IngestError):
     """
 
     disposition: Disposition = Disposition.DATA
+    code = "in-its-place"
+    sentence = "another batch has been staged in its place"
+    remedy = "Nothing to do, unless its own content is to be shown after all: then stage that as a new batch."
 
     def __init__(self, batch: str) -> None:
-        super().__init__(
-            f"Batch {batch} is not uploaded: another batch has been staged in its place.",
-            remedy="Nothing to do, unless its own content is to be shown after all: then stage that as a new "
-            "batch.",
-            code="in-its-place",
-        )
+        super().__init__(f"Batch {batch} is not uploaded: {self.sentence}.")
 
 
 def check_not_in_its_place(batch: BatchRow) -> None:
@@ -281,13 +283,12 @@ class WithdrawnError(IngestError):
     """
 
     disposition: Disposition = Disposition.DATA
+    code = "withdrawn"
+    sentence = "somebody has undone its upload"
+    remedy = "Nothing to do, unless it is to be uploaded after all: then run its day with `force`."
 
     def __init__(self, batch: str) -> None:
-        super().__init__(
-            f"Batch {batch} is not uploaded: somebody has undone its upload.",
-            remedy="Nothing to do, unless it is to be uploaded after all: then run its day with `force`.",
-            code="withdrawn",
-        )
+        super().__init__(f"Batch {batch} is not uploaded: {self.sentence}.")
 
 
 def check_not_withdrawn(batch: BatchRow, *, force: bool) -> None:

@@ -68,6 +68,13 @@ class GlucoseUnitsError(HeldError):
     :param readings: how many do.
     """
 
+    code = "glucose-units-implausible"
+    sentence = "its glucose values cannot be in the unit they claim"
+    remedy = (
+        "Look at the device's own display, then let the manifest say which unit it is (`glucoseUnits` among "
+        "its `edits`)."
+    )
+
     def __init__(self, batch: str, claimed: str, readings: int) -> None:
         other = "mmol/L" if claimed.lower().startswith("mg") else "mg/dL"
         super().__init__(
@@ -75,7 +82,6 @@ class GlucoseUnitsError(HeldError):
             f"that no person has, so they are probably in {other}. Nothing was opened.",
             remedy=f'Look at the device\'s own display, then let the manifest say which unit it is: "edits": '
             f'{{"glucoseUnits": "{other}"}} relabels them, "{claimed}" confirms the label.',
-            code="glucose-units-implausible",
         )
         self.batch = batch
         self.claimed = claimed

@@ -14,7 +14,7 @@ from typing import Any
 
 from upath import UPath
 
-from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.errors import Disposition, IngestError, as_sentence
 from tidepool_ingest.ledger import BatchRow, Lease, Ledger, Result, What, lease_of_batch
 from tidepool_ingest.ledger.retention import DataSetLeft, Person
 from tidepool_ingest.privacy import short_hash
@@ -34,18 +34,20 @@ STEP_SECONDS = 120.0
 class UploadAtWorkError(IngestError):
     """Something of the person is being uploaded.
 
-    :param claims: how many claims are held.
+    :param claims: how many leases are held.
     :param seconds: until when they end, unless their holders renew them.
     """
 
     disposition: Disposition = Disposition.RETRIABLE
+    code = "upload-at-work"
+    sentence = "tasks are at work on data of this person"
+    remedy = "Pause the DAGs and wait until their tasks have ended; the lease of a dead one ends by itself."
 
     def __init__(self, claims: int, seconds: float) -> None:
         super().__init__(
-            f"Tasks are at work on data of this person ({claims} claims are held). Nothing was removed.",
-            remedy="Pause the DAGs and wait until they have ended; the claim of a dead one ends within "
-            f"{seconds:.0f} s.",
-            code="upload-at-work",
+            as_sentence(f"{self.sentence} ({claims} leases are held)") + " Nothing was removed.",
+            remedy="Pause the DAGs and wait until their tasks have ended; the lease of a dead one ends "
+            f"within {seconds:.0f} s.",
         )
 
 

@@ -35,7 +35,7 @@ class Deduplicator:
     """A deduplicator.
 
     :param name: the name to ask for it by; case matters.
-    :param version: what the Platform notes beside the name.
+    :param version: what the Platform stores beside the name.
     :param aliases: older names that still work.
     :param hash_scope: within what it hashes records; ``None``: it does not.
     :param needs_device_id: whether the data set must have a ``deviceId``: without one it opens, takes data,
@@ -44,6 +44,14 @@ class Deduplicator:
         Platform answers 200 all the same.
     :param at_close: what its close does to other data sets of the device.
     :param works_for: the types of data sets in which it does what it is for. Any name opens either type.
+    :param keeps_repeats: whether a record that is sent again stays beside the one that its data set holds
+        already, so that the older has to be removed first.
+    :param keeps_newer: types of which it keeps what the data set holds, unless the ``origin.time`` of what is
+        sent is newer.
+    :param drops_equal: whether it drops a record whose hash its data set holds already.
+    :param may_be_split: whether a batch may go into several data sets. Under the one that truncates, the
+        close of each would delete those before it; those that go by origin or hash compare what lies in one
+        data set.
     """
 
     name: str
@@ -54,6 +62,15 @@ class Deduplicator:
     removes_from_open_set: bool = True
     at_close: AtClose = AtClose.NOTHING
     works_for: frozenset[str] = DATA_SET_TYPES
+    keeps_repeats: bool = True
+    keeps_newer: frozenset[str] = frozenset()
+    drops_equal: bool = False
+    may_be_split: bool = False
+
+    @property
+    def may_drop(self) -> bool:
+        """Whether it keeps what it has instead of what is sent, for some records at least."""
+        return self.drops_equal or bool(self.keeps_newer)
 
     @property
     def needs_datum_device_id(self) -> bool:
@@ -76,6 +93,7 @@ DEVICE_DEACTIVATE_HASH: Final = Deduplicator(
     needs_device_id=True,
     at_close=AtClose.ARCHIVES_EQUAL,
     works_for=frozenset({NORMAL}),
+    may_be_split=True,
 )
 """At close: archives what older data sets of the device have with the same hashes."""
 
@@ -94,6 +112,7 @@ DATA_SET_DELETE_ORIGIN: Final = Deduplicator(
     version="1.0.0",
     aliases=("org.tidepool.continuous.origin",),
     removes_from_open_set=False,
+    keeps_repeats=False,
 )
 """At each post: replaces what the data set has with the same ``origin.id``."""
 
@@ -102,17 +121,18 @@ DATA_SET_DELETE_ORIGIN_OLDER: Final = Deduplicator(
     version="1.0.0",
     removes_from_open_set=False,
     works_for=frozenset({CONTINUOUS}),
+    keeps_repeats=False,
+    keeps_newer=frozenset({"bolus", "food"}),  # the Platform's FilterableDataSetDataTypes
 )
 """As above, but a bolus or food replaces only an older one; in an open normal set any counts as older."""
-
-REPLACED_ONLY_BY_NEWER: Final = frozenset({"bolus", "food"})
-"""Types of which ``dataset.delete.origin.older`` keeps the newer one (FilterableDataSetDataTypes)."""
 
 DATA_SET_DROP_HASH: Final = Deduplicator(
     name="org.tidepool.deduplicator.dataset.drop.hash",
     version="1.0.0",
     hash_scope=HashScope.DATA_SET,
     works_for=frozenset({CONTINUOUS}),
+    keeps_repeats=False,
+    drops_equal=True,
 )
 """At each post: drops what the data set has with the same hash; an open normal set counts as empty."""
 
@@ -120,6 +140,7 @@ NONE: Final = Deduplicator(
     name="org.tidepool.deduplicator.none",
     version="1.0.0",
     aliases=("org.tidepool.continuous",),
+    may_be_split=True,
 )
 """Keeps whatever comes."""
 

@@ -27,12 +27,7 @@ import msgspec
 from tidepool_ingest.guards import is_as_sent
 from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, FoundPart, Ledger, Refusal
 from tidepool_ingest.model import EMBEDDING_TYPES, embedded_data
-from tidepool_ingest.model.deduplicators import (
-    DEVICE_DEACTIVATE_HASH,
-    NONE,
-    NORMAL,
-    deduplicator_named,
-)
+from tidepool_ingest.model.deduplicators import NORMAL, deduplicator_named
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.chunking import Chunking
@@ -53,13 +48,6 @@ MOMENT: Final = 19
 """Characters of a moment: ``YYYY-MM-DDTHH:MM:SS``, in UTC. Moments are in order as their texts are."""
 
 log = logging.getLogger(__name__)
-
-CUT_UNDER: Final = frozenset({DEVICE_DEACTIVATE_HASH.name, NONE.name})
-"""Deduplicators under which a batch may be cut.
-
-Under the one that truncates, the close of each part would delete the parts before it; the one that goes by
-origins compares what lies in one data set.
-"""
 
 
 class RecordDays:
@@ -276,7 +264,7 @@ def _begins(together: Iterable[tuple[str, int]], limit: int) -> Iterator[str]:
 def may_be_cut(manifest: Manifest) -> bool:
     """Return whether the records of a batch may go into several data sets."""
     deduplicator = deduplicator_named(manifest.deduplicator_name)
-    return manifest.data_set_type == NORMAL and deduplicator is not None and deduplicator.name in CUT_UNDER
+    return manifest.data_set_type == NORMAL and deduplicator is not None and deduplicator.may_be_split
 
 
 def cut_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> PreparedBatch:

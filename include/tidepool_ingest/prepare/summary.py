@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from tidepool_ingest.guards import TOO_MANY_REFUSED, Decision, HeldError
+from tidepool_ingest.guards import Decision, QuarantineLimitError
 from tidepool_ingest.ledger import Refusal
 from tidepool_ingest.staging.work_area import PreparedBatch
 
@@ -93,7 +93,7 @@ class PrepareSummary(BaseModel):
         return self.model_copy(update=changed) if late else self
 
 
-class TooManyRefusedError(HeldError):
+class TooManyRefusedError(QuarantineLimitError):
     """The share of refused records exceeds what the run allows; nothing was opened.
 
     :param batch: how the batch is named in messages.
@@ -106,10 +106,7 @@ class TooManyRefusedError(HeldError):
         super().__init__(
             f"Batch {batch} stops before anything is opened: {summary.quarantined} of {summary.staged} "
             f"records ({share:.1f} %) were refused, more than the {allowed:g} % allowed: "
-            f"{named_counts(summary.reasons)}.",
-            remedy="Look at the quarantine file in the batch's work area, correct the batch or let its "
-            "manifest edit the records, and run again; or allow a larger share for this run.",
-            code=TOO_MANY_REFUSED,
+            f"{named_counts(summary.reasons)}."
         )
         self.batch = batch
         self.summary = summary

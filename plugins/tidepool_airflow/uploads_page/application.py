@@ -67,8 +67,12 @@ def _opened(address: str) -> Ledger:
 log = logging.getLogger(__name__)
 
 
-class NotStartedError(Exception):
-    """Airflow does not start the run; the text says why and what to do."""
+class NotStartedError(IngestError):
+    """Airflow does not start the run that somebody asked for."""
+
+    code = "not-started"
+    sentence = "Airflow could not start its run"
+    remedy = "The API server's log says why; ask again once that is mended."
 
 
 def start(ledger: Ledger, batch: BatchRow, what: What, who: str) -> tuple[str, str]:
@@ -94,11 +98,9 @@ def start(ledger: Ledger, batch: BatchRow, what: What, who: str) -> tuple[str, s
             triggering_user_name=who,
         )
     except (AirflowException, SQLAlchemyError, ValueError) as error:
-        ledger.actions.ended(action, Result.FAILED, reason="not-started")
+        ledger.actions.ended(action, Result.FAILED, reason=NotStartedError.code)
         log.exception("The run %s of %s cannot be started.", run_id, dag_id)
-        raise NotStartedError(
-            f"Airflow cannot start a run of {dag_id} ({type(error).__name__}); the API server's log says why."
-        ) from error
+        raise NotStartedError(f"Airflow cannot start a run of {dag_id} ({type(error).__name__}).") from error
     if what is What.RETRY:
         ledger.actions.ended(action, Result.DONE, detail="the run tells what became of it")
     return dag_id, run_id
@@ -115,9 +117,9 @@ def _conf(batch: BatchRow, what: What, action: int) -> dict[str, Any]:
 def _require_running(dag_id: str) -> None:
     dag = DagModel.get_current(dag_id)
     if dag is None:
-        raise NotStartedError(f"Airflow knows no DAG {dag_id}: put its file into the DAG folder.")
+        raise NotStartedError(f"Airflow knows no DAG {dag_id}.", remedy="Put its file into the DAG folder.")
     if dag.is_paused:
-        raise NotStartedError(f"The DAG {dag_id} is paused: switch it on, then ask again.")
+        raise NotStartedError(f"The DAG {dag_id} is paused.", remedy="Switch it on, then ask again.")
 
 
 PAGE_ROWS = 50

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Final, NamedTuple
 
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.formats.tidepool_export.units import kind_of
 from tidepool_ingest.model import NotDecodableError, decode
 from tidepool_ingest.staging.edits import Edits
@@ -273,7 +274,7 @@ class ExportCleaner:
         key = link_of(kind, datum)
         if key is None or self._links is None:
             return cleaned
-        embedded = self._links.embedded_in(key, hash(cleaned))
+        embedded = self._links.embedded_in(key, digest_of(cleaned))
         if embedded is None:
             return cleaned
         if key.field not in datum:  # otherwise it was counted when the link was taken out

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.formats.reader import Block, ReadingContext
 from tidepool_ingest.formats.tidepool_export.cleaning import ExportCleaner, Links, keys_of, link_of
 from tidepool_ingest.formats.tidepool_export.units import ClaimedUnits, kind_of
@@ -73,7 +74,7 @@ def _follow(
         if accepted is None:
             continue
         if link is not None:
-            links.offer_holder(link, hash(cleaned))
+            links.offer_holder(link, digest_of(cleaned))
         for key in targets:
             links.offer_target(key, accepted.content, accepted.text)
 

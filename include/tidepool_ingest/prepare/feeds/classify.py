@@ -12,15 +12,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
-from hashlib import blake2b
 from typing import Any, Final, Self
 
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import Problem, deduplicator_named, identity_fields, stored_form
-from tidepool_ingest.model.deduplicators import (
-    DATA_SET_DELETE_ORIGIN_OLDER,
-    DATA_SET_DROP_HASH,
-    REPLACED_ONLY_BY_NEWER,
-)
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import Origin, parts_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
@@ -52,8 +47,8 @@ class OriginSurvey:
 
     def __init__(self, deleted: frozenset[str] = frozenset(), deduplicator: str = "") -> None:
         known = deduplicator_named(deduplicator)
-        self._keeps_newer = known is DATA_SET_DELETE_ORIGIN_OLDER
-        self._drops_equal = known is DATA_SET_DROP_HASH
+        self._keeps_newer: AbstractSet[str] = known.keeps_newer if known else frozenset()
+        self._drops_equal = known is not None and known.drops_equal
         self._deleted = deleted
         self._ids = SeenDigests()
         self._typed_ids = SeenDigests()
@@ -118,7 +113,7 @@ class OriginSurvey:
                 yield Problem(DELETED, "/origin/id")
             if self._clashes(origin, place, digests):
                 yield Problem(CLASH, "/origin/id")
-            elif self._keeps_newer and _is_guarded(origin) and not self._is_newer(origin, part):
+            elif origin.type in self._keeps_newer and not self._is_newer(origin, part):
                 yield Problem(ORIGIN_NOT_NEWER, "/origin/time")
         if self._drops_equal:
             for origin, identity in zip(origins, _identities(datum), strict=True):
@@ -143,10 +138,6 @@ class OriginSurvey:
         return moment is None or _moment(origin) > moment or content == _content(part)
 
 
-def _is_guarded(origin: Origin) -> bool:
-    return origin.type in REPLACED_ONLY_BY_NEWER
-
-
 def _moment(origin: Origin) -> tuple[int, int]:
     instant = parse_instant(origin.time or "")
     return (-1, 0) if instant is None else instant.moment
@@ -161,8 +152,7 @@ def _identities(datum: Mapping[str, Any]) -> list[str]:
 
 
 def _digest(*texts: str) -> int:
-    hashed = blake2b("\0".join(texts).encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(hashed, "big", signed=True)
+    return digest_of("\0".join(texts))
 
 
 class FeedSorter:
@@ -177,9 +167,8 @@ class FeedSorter:
         self._sorter = _sorter(batch.manifest, inside)
         self._giver = OriginGiver.of(batch.manifest)
         self._survey = OriginSurvey.of(batch.manifest)
-        self._keeps_newer = (
-            deduplicator_named(batch.manifest.deduplicator_name) is DATA_SET_DELETE_ORIGIN_OLDER
-        )
+        known = deduplicator_named(batch.manifest.deduplicator_name)
+        self._keeps_newer: AbstractSet[str] = known.keeps_newer if known else frozenset()
         self._sorted = 0
         self._stack = ExitStack()
 
@@ -230,8 +219,7 @@ class FeedSorter:
                 ordinal += len(found.lines)
 
     def _warnings(self, record: Originated) -> tuple[Problem, ...]:
-        timeless = any(one.type in REPLACED_ONLY_BY_NEWER and one.time is None for one in record.origins)
-        if self._keeps_newer and timeless:
+        if any(origin.type in self._keeps_newer and origin.time is None for origin in record.origins):
             return (Problem(ORIGIN_TIME_MISSING, "/origin/time"),)
         return ()
 
