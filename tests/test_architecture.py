@@ -24,8 +24,10 @@ OURS = {LIBRARY, SIMULATOR, FACE, DEV}
 STOREYS = (
     {"", "digests", "errors", "privacy"},
     {"model", "ledger", "client", "staging", "options", "window"},
-    {"staged_batch", "guards"},
-    {"packs", "plan", "prepare", "upload"},
+    {"guards"},
+    {"formats"},
+    {"staged_batch"},
+    {"packs", "plan", "prepare", "stage", "upload"},
     {"maintenance"},
     {"reports"},
     {"cli"},

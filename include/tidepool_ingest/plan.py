@@ -17,6 +17,7 @@ from typing import Any
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
+from tidepool_ingest.formats import read_manifest
 from tidepool_ingest.ledger import (
     REJECTED,
     BatchRow,
@@ -45,7 +46,6 @@ from tidepool_ingest.staging.batches import (
     find_marked,
 )
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import read_manifest
 from tidepool_ingest.window import Window
 
 READERS = 8

@@ -9,10 +9,11 @@ from datetime import date
 
 from upath import UPath
 
+from tidepool_ingest.formats import read_manifest
 from tidepool_ingest.ledger import FileDigests
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import Manifest, StagedFile, content_key, read_manifest
+from tidepool_ingest.staging.manifest import Manifest, StagedFile, content_key
 from tidepool_ingest.staging.storage import change_mark, reading, sha256_of
 
 ApiHostOf = Callable[[str | None], str]

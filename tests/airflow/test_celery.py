@@ -36,7 +36,7 @@ from tests.airflow.ports import free_port
 from tests.airflow.runs_of_a_day import UPLOAD, RunsOfADay, install, quick, slow_posts
 from tests.servers import s3_server
 from tidepool_airflow.settings import staging_root
-from tidepool_ingest.staging.stage import stage
+from tidepool_ingest.stage import stage
 from tidepool_simulator.sample import SAMPLE_USERS
 from tidepool_simulator.sample.checker.check import check
 

@@ -26,11 +26,11 @@ from tests.airflow.conftest import readings
 from tests.servers import azure_server, google_server, s3_server
 from tidepool_airflow.settings import staging_root
 from tidepool_ingest.errors import Disposition
+from tidepool_ingest.stage import stage
 from tidepool_ingest.staging import storage
 from tidepool_ingest.staging.batches import Arrivals, find_batches
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import read_manifest
-from tidepool_ingest.staging.stage import stage
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_simulator.sample import SAMPLE_USERS
 

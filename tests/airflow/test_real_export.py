@@ -11,8 +11,8 @@ from upath import UPath
 
 from tests.airflow.conftest import World
 from tidepool_ingest.client import ClientSettings, connect
+from tidepool_ingest.stage import stage
 from tidepool_ingest.staging.manifest import RecordEdits
-from tidepool_ingest.staging.stage import stage
 from tidepool_simulator.sample import SAMPLE_USERS
 from tidepool_simulator.sample.checker.check import check
 

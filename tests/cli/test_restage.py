@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 from upath import UPath
 
 from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
-from tidepool_ingest.staging.quarantine import QuarantineWriter
+from tidepool_ingest.staging.quarantine import Place, QuarantineWriter
 
 OWNED = {"id": "e263bc1a-5976-4c05-a969-d03074c5b552", "source": "demo", "_active": True}
 
@@ -22,7 +22,7 @@ def minute(number: int) -> str:
 def corrected(folder: Path) -> Path:
     path = folder / "quarantine.ndjson"
     with QuarantineWriter(UPath(path)) as writer:
-        writer.add(1, 3, [("value-out-of-range", "/value")], json.dumps(cbg(value=5.9)).encode())
+        writer.add(Place(1, 3), [("value-out-of-range", "/value")], json.dumps(cbg(value=5.9)).encode())
     return path
 
 

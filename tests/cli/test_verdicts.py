@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from tests.cli.conftest import Run, cbg, ndjson
-from tidepool_ingest.staging.ndjson import MAX_RECORD_BYTES
+from tidepool_ingest.formats.reader import MAX_RECORD_BYTES
 
 GOOD = {"accepted": True, "errors": []}
 NO_TIME = {"accepted": False, "errors": [{"code": "value-not-exists", "pointer": "/time"}]}

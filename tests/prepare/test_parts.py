@@ -21,6 +21,7 @@ from tidepool_ingest.prepare.writer import file_batch
 from tidepool_ingest.staged_batch import StagedBatch
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.manifest import content_key, read_manifest
+from tidepool_ingest.staging.quarantine import Place
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 
 USER, DEVICE, DAY = "0123456789", "device-1", date(2026, 3, 5)
@@ -192,7 +193,9 @@ def test_each_record_keeps_the_place_where_it_was_staged(tmp_path: Path, chunk_r
         for chunk in plan.chunks:
             for ordinal, line in enumerate(area.read_chunk(chunk), chunk.first_record):
                 places[chunk.place_of(ordinal)] = json.loads(line)
-    staged = {(1 + at // 20, at % 20): record for at, record in enumerate(records) if at not in (4, 7, 25)}
+    staged = {
+        Place(1 + at // 20, at % 20): record for at, record in enumerate(records) if at not in (4, 7, 25)
+    }
     assert places == staged
 
 

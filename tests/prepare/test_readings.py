@@ -3,8 +3,8 @@ from __future__ import annotations
 import random
 import statistics
 
-from tidepool_ingest.prepare import glucose_guard as readings
-from tidepool_ingest.prepare.glucose_guard import Readings
+from tidepool_ingest.guards import glucose as readings
+from tidepool_ingest.guards.glucose import Readings
 
 MG_DL = ("mg/dL", "mg/dl")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
+from tidepool_ingest.formats import SourceReader, guess_format
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.quarantine import QuarantineWriter, rewrite
-from tidepool_ingest.staging.records import FileReader
-from tidepool_ingest.staging.stage import guess_format
+from tidepool_ingest.staging.quarantine import Place, QuarantineWriter, rewrite
+from tidepool_ingest.staging.source_file import SourceFile
 
 Put = Callable[[UPath, bytes], UPath]
 
@@ -34,7 +34,7 @@ def write(path: UPath, *records: bytes | None) -> UPath:
     path.fs.makedirs(path.parent.path, exist_ok=True)
     with QuarantineWriter(path) as quarantine:
         for position, record in enumerate(records):
-            quarantine.add(1, position, [("x", "/y")], record)
+            quarantine.add(Place(1, position), [("x", "/y")], record)
     return path
 
 
@@ -46,10 +46,10 @@ def test_quarantine_is_for_people(root: UPath) -> None:
     path = root / "quarantine.ndjson"
     path.fs.makedirs(root.path, exist_ok=True)
     with QuarantineWriter(path) as quarantine:
-        quarantine.add(2, 7, [("type-not-int", "/a~1b"), ("x", "")], RECORD)
-        quarantine.add(1, 0, [("staged-too-large", "")], None)
-        quarantine.add(1, 1, [("json-malformed", "")], b"\xff\xfe")
-        quarantine.add(1, 2, [("json-malformed", "")], b'{"v": 1')
+        quarantine.add(Place(2, 7), [("type-not-int", "/a~1b"), ("x", "")], RECORD)
+        quarantine.add(Place(1, 0), [("staged-too-large", "")], None)
+        quarantine.add(Place(1, 1), [("json-malformed", "")], b"\xff\xfe")
+        quarantine.add(Place(1, 2), [("json-malformed", "")], b'{"v": 1')
         assert quarantine.records == 4
     first, *others = content(path).split(b"\n")[:-1]
     assert first == (
@@ -82,7 +82,7 @@ def test_a_very_long_record_is_kept_as_text_and_not_decoded(tmp_path: Path) -> N
     finally:
         tracemalloc.stop()
     assert json.loads(content(path))["recordText"] == record.decode()
-    (block,) = FileReader(path, "quarantine")
+    (block,) = SourceReader([SourceFile(path, "quarantine")])
     assert block.lines == [record]
 
 
@@ -90,21 +90,21 @@ def test_a_very_long_record_is_kept_as_text_and_not_decoded(tmp_path: Path) -> N
 def test_a_record_comes_back_as_it_was_staged(tmp_path: Path, record: bytes) -> None:
     path = write(UPath(tmp_path / "q"), record, b"{}")
     assert len(content(path).splitlines()) == 2
-    (block,) = FileReader(path, "quarantine")
+    (block,) = SourceReader([SourceFile(path, "quarantine")])
     assert block.lines == [record.strip(), b"{}"]
 
 
 def test_a_pointer_with_a_lone_surrogate_can_be_written(tmp_path: Path) -> None:
     path = UPath(tmp_path / "q")
     with QuarantineWriter(path) as quarantine:
-        quarantine.add(1, 0, [("x", "/\ud800")], b"{}")
+        quarantine.add(Place(1, 0), [("x", "/\ud800")], b"{}")
     assert json.loads(content(path))["problems"] == [{"code": "x", "pointer": "/\ud800"}]
 
 
 def test_corrected_records_are_read_as_corrected(tmp_path: Path, put: Put) -> None:
     path = write(UPath(tmp_path / "q"), RECORD, b"{")
     corrected = content(path).replace(b"6.10", b"5.90").replace(b'"recordText":"{"', b'"record": {"w":1}')
-    (block,) = FileReader(put(path, corrected), "quarantine")
+    (block,) = SourceReader([SourceFile(put(path, corrected), "quarantine")])
     assert block.lines == [RECORD.replace(b"6.10", b"5.90"), b'{"w":1}']
 
 
@@ -125,7 +125,7 @@ def test_corrected_records_are_read_as_corrected(tmp_path: Path, put: Put) -> No
 def test_a_line_that_holds_no_record_is_named(tmp_path: Path, put: Put, line: bytes) -> None:
     good = content(write(UPath(tmp_path / "q"), b"{}"))
     with pytest.raises(BatchError) as caught:
-        list(FileReader(put(UPath(tmp_path / "q"), good + line), "quarantine"))
+        list(SourceReader([SourceFile(put(UPath(tmp_path / "q"), good + line), "quarantine")]))
     assert (caught.value.code, caught.value.position) == ("file-not-quarantine", 1)
 
 
@@ -141,7 +141,9 @@ def test_entries_are_added_and_the_others_stay_byte_for_byte(root: UPath) -> Non
     path = write(root / "quarantine.ndjson", b'{"v": 1}', large, None, b"[1]")
     before = content(path).splitlines(keepends=True)
 
-    rewrite(path, {(1, 1): ([("value-out-of-range", "/v")], b'{"v": 2}'), (2, 0): ([("x", "")], RECORD)})
+    rewrite(
+        path, {Place(1, 1): ([("value-out-of-range", "/v")], b'{"v": 2}'), Place(2, 0): ([("x", "")], RECORD)}
+    )
 
     after = content(path).splitlines(keepends=True)
     assert after[:3] == [before[0], before[2], before[3]]
@@ -154,7 +156,7 @@ def test_entries_are_added_and_the_others_stay_byte_for_byte(root: UPath) -> Non
 
 def test_adding_the_same_entries_again_changes_nothing(root: UPath) -> None:
     path = write(root / "quarantine.ndjson", b'{"v": 1}')
-    added = {(1, 5): ([("value-out-of-range", "/v")], b'{"v": 2}')}
+    added = {Place(1, 5): ([("value-out-of-range", "/v")], b'{"v": 2}')}
     rewrite(path, added)
     before = content(path)
 

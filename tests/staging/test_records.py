@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -13,10 +14,11 @@ import pytest
 import zstandard
 from upath import UPath
 
+from tidepool_ingest.formats import SourceReader
+from tidepool_ingest.formats.reader import TOO_LARGE, Block
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import FileFormat, StagedFile
-from tidepool_ingest.staging.ndjson import TOO_LARGE
-from tidepool_ingest.staging.records import FileReader, open_file
+from tidepool_ingest.staging.manifest import StagedFile
+from tidepool_ingest.staging.source_file import SourceFile
 
 Put = Callable[[UPath, bytes], UPath]
 
@@ -25,58 +27,85 @@ NDJSON = b"\n".join(LINES) + b"\n"
 ARRAY = b"[\n" + b",\n".join(LINES) + b"\n]\n"
 
 
-def read(path: UPath, file_format: FileFormat = "ndjson") -> list[bytes]:
-    return [line for block in FileReader(path, file_format, 1) for line in block.lines]
+def blocks(file: SourceFile) -> list[Block]:
+    with SourceReader([file]) as reader:
+        return list(reader)
 
 
-def refusal(path: UPath, file_format: FileFormat = "ndjson") -> BatchError:
+def read(path: UPath, file_format: str = "ndjson") -> list[bytes]:
+    return [line for block in blocks(SourceFile(path, file_format, 1)) for line in block.lines]
+
+
+def refusal(path: UPath, file_format: str = "ndjson") -> BatchError:
     with pytest.raises(BatchError) as caught:
-        for _ in FileReader(path, file_format, 2):
-            pass
+        blocks(SourceFile(path, file_format, 2))
     assert caught.value.file_number == 2
     return caught.value
 
 
 @pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("file_format", ["ndjson", "json"])
-def test_every_format_on_every_storage(root: UPath, put: Put, file_format: FileFormat, ending: str) -> None:
+def test_every_format_on_every_storage(root: UPath, put: Put, file_format: str, ending: str) -> None:
     text = NDJSON if file_format == "ndjson" else ARRAY
     content = {"": text, ".gz": gzip.compress(text), ".zst": zstandard.compress(text)}[ending]
     put(root / f"a{ending}", content)
-    reader = open_file(root, StagedFile(name=f"a{ending}", format=file_format), 1)
-    assert [line for block in reader for line in block.lines] == LINES
-    assert reader.records == len(LINES)
-    assert reader.staged_bytes == len(content)
-    assert reader.sha256 == hashlib.sha256(content).hexdigest()
+    file = SourceFile(root / f"a{ending}", file_format, 1)
+    with SourceReader([file]) as reader:
+        assert [line for block in reader for line in block.lines] == LINES
+    assert reader.rows == {1: len(LINES)}
+    assert file.staged_bytes == len(content)
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_check_holds_the_manifest_against_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(NDJSON)
-    reader = FileReader(UPath(path), "ndjson", 7)
-    for _ in reader:
-        pass
     digest = hashlib.sha256(NDJSON).hexdigest()
     for staged in (
         StagedFile(name="a", format="ndjson"),
         StagedFile(name="a", format="ndjson", sha256=digest, records=len(LINES)),
         StagedFile(name="a", format="ndjson", sha256=digest.upper()),
     ):
-        reader.check(staged)
+        assert blocks(SourceFile(UPath(path), "ndjson", 7, staged))
     with pytest.raises(BatchError) as caught:
-        reader.check(StagedFile(name="a", format="ndjson", sha256="0" * 64))
+        blocks(SourceFile(UPath(path), "ndjson", 7, StagedFile(name="a", format="ndjson", sha256="0" * 64)))
     assert (caught.value.code, caught.value.file_number) == ("file-sha256", 7)
     with pytest.raises(BatchError) as caught:
-        reader.check(StagedFile(name="a", format="ndjson", records=9))
+        blocks(SourceFile(UPath(path), "ndjson", 7, StagedFile(name="a", format="ndjson", records=9)))
     assert (caught.value.code, caught.value.detail) == ("file-records", "2345 instead of 9")
 
 
 def test_digest_is_not_told_before_all_was_read(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(NDJSON)
-    reader = FileReader(UPath(tmp_path / "a"), "ndjson")
-    next(iter(reader))
+    (tmp_path / "a").write_bytes(NDJSON * 100)
+    file = SourceFile(UPath(tmp_path / "a"), "ndjson")
+    with SourceReader([file]) as reader:
+        next(iter(reader))
     with pytest.raises(RuntimeError, match="not read to its end"):
-        _ = reader.sha256
+        _ = file.sha256
+
+
+def test_what_a_reader_left_unread_is_digested_too(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(NDJSON)
+    digest = hashlib.sha256(NDJSON).hexdigest()
+    for wanted, refused in ((digest, False), ("0" * 64, True)):
+        staged = StagedFile(name="a", format="ndjson", sha256=wanted)
+        file = SourceFile(UPath(tmp_path / "a"), "ndjson", 1, staged)
+        next(file.pieces())
+        with pytest.raises(BatchError, match="file-sha256") if refused else contextlib.nullcontext():
+            file.check(0)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_seekable_copy_is_expanded_and_digested_as_staged(root: UPath, put: Put, ending: str) -> None:
+    content = gzip.compress(NDJSON) if ending else NDJSON
+    put(root / f"a{ending}", content)
+    file = SourceFile(root / f"a{ending}", "ndjson", 1)
+    with file.seekable() as copy:
+        copy.seek(-len(LINES[-1]) - 1, os.SEEK_END)
+        assert copy.read() == LINES[-1] + b"\n"
+        copy.seek(0)
+        assert copy.read() == NDJSON
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
@@ -114,7 +143,7 @@ def test_other_encodings_are_told(tmp_path: Path, encoding: str) -> None:
     ],
 )
 def test_files_that_cannot_be_taken(
-    tmp_path: Path, name: str, content: bytes, file_format: FileFormat, code: str
+    tmp_path: Path, name: str, content: bytes, file_format: str, code: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
     assert refusal(UPath(tmp_path / name), file_format).code == code
@@ -137,15 +166,16 @@ def test_lines_come_as_staged(tmp_path: Path) -> None:
 MEASURE = """
 import resource, sys
 from upath import UPath
-from tidepool_ingest.staging.records import FileReader
+from tidepool_ingest.formats import SourceReader
+from tidepool_ingest.staging.source_file import SourceFile
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-for _ in FileReader(UPath(sys.argv[1]), sys.argv[3]):
+for _ in SourceReader([SourceFile(UPath(sys.argv[1]), sys.argv[3])]):
     pass
 before = peak()
-reader = FileReader(UPath(sys.argv[2]), sys.argv[3])
-refused = [place for block in reader for place in block.refused]
-print(peak() - before, reader.records, refused)
+reader = SourceReader([SourceFile(UPath(sys.argv[2]), sys.argv[3])])
+refused = [tuple(row)[:2] for block in reader for row in block.rejected]
+print(peak() - before, reader.rows[1], refused)
 """
 
 
@@ -178,8 +208,8 @@ BENCH = Path(__file__).parents[2] / ".." / "shared" / "bench" / "uploader-like-2
 
 @pytest.mark.skipif(not BENCH.exists(), reason="the shared folder is not there")
 def test_two_hundred_thousand_records(tmp_path: Path) -> None:
-    reader = FileReader(UPath(BENCH), "ndjson")
-    text = b"".join(line + b"\n" for block in reader for line in block.lines)
-    assert reader.records == 200_000
+    with SourceReader([SourceFile(UPath(BENCH), "ndjson")]) as reader:
+        text = b"".join(line + b"\n" for block in reader for line in block.lines)
+    assert reader.rows == {1: 200_000}
     assert text == gzip.decompress(BENCH.read_bytes())
     assert json.loads(text[: text.index(b"\n")])

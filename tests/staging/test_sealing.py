@@ -13,12 +13,12 @@ from upath import UPath
 
 from tests.staging.test_work_area import KEY, fill
 from tidepool_ingest.errors import Disposition
+from tidepool_ingest.formats import SourceReader, guess_format
 from tidepool_ingest.staging import encryption as sealing
 from tidepool_ingest.staging.encryption import KEYS_VARIABLE, seal, unseal, unsealed
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.quarantine import QuarantineWriter, rewrite
-from tidepool_ingest.staging.records import FileReader
-from tidepool_ingest.staging.stage import guess_format
+from tidepool_ingest.staging.quarantine import Place, QuarantineWriter, rewrite
+from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import read_blocks
 from tidepool_ingest.staging.work_area import WorkArea
 
@@ -104,7 +104,7 @@ def test_without_the_key_the_error_says_which_variable_to_set(
         lambda: area.read_chunk(prepared.chunks[0]),
         lambda: entries(area.quarantine_path),
         lambda: rewrite(area.quarantine_path, {}),
-        lambda: list(FileReader(area.quarantine_path, "quarantine")),
+        lambda: list(SourceReader([SourceFile(area.quarantine_path, "quarantine")])),
     ):
         with pytest.raises(BatchError) as caught:
             read()
@@ -170,7 +170,7 @@ def many(path: UPath, count: int) -> None:
     path.fs.makedirs(path.parent.path, exist_ok=True)
     with QuarantineWriter(path) as quarantine:
         for position in range(count):
-            quarantine.add(1, position, [("x", "/y")], b'{"v":%d,"t":"%s"}' % (position, b"x" * 1000))
+            quarantine.add(Place(1, position), [("x", "/y")], b'{"v":%d,"t":"%s"}' % (position, b"x" * 1000))
 
 
 def test_a_sealed_quarantine_file_of_many_blocks_is_added_to(root: UPath, keys: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,9 @@ def test_a_sealed_quarantine_file_of_many_blocks_is_added_to(root: UPath, keys: 
     many(path, 2_500)
     assert content(path).count(b"\n") == 3
 
-    rewrite(path, {(1, 7): ([("refused", "/v")], b'{"v":"late"}'), (2, 0): ([("refused", "")], b"{}")})
+    rewrite(
+        path, {Place(1, 7): ([("refused", "/v")], b'{"v":"late"}'), Place(2, 0): ([("refused", "")], b"{}")}
+    )
 
     assert entries(path) == [*range(7), *range(8, 2_500), 7, 0]
     assert all(line.startswith(b"gAAAAA") for line in content(path).splitlines())
@@ -190,7 +192,7 @@ def test_a_sealed_quarantine_file_is_read_as_a_data_file(root: UPath, keys: pyte
     many(path, 1_200)
 
     assert guess_format(path) == "quarantine"
-    reader = FileReader(path, "quarantine")
+    reader = SourceReader([SourceFile(path, "quarantine")])
     records = [json.loads(line)["v"] for block in reader for line in block.lines]
     assert records == list(range(1_200))
 

@@ -12,14 +12,15 @@ import pytest
 import zstandard
 from upath import UPath
 
-from tidepool_ingest.staging import stage as spool
-from tidepool_ingest.staging import stage as stage_module
+from tidepool_ingest import stage as spool
+from tidepool_ingest import stage as stage_module
+from tidepool_ingest.formats import SourceReader, guess_format
+from tidepool_ingest.stage import stage
 from tidepool_ingest.staging.batches import BatchFolder, find_batches
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, RecordEdits, parse_manifest, read_manifest
-from tidepool_ingest.staging.quarantine import QuarantineWriter
-from tidepool_ingest.staging.records import open_file
-from tidepool_ingest.staging.stage import guess_format, stage
+from tidepool_ingest.staging.quarantine import Place, QuarantineWriter
+from tidepool_ingest.staging.source_file import files_of
 
 USER = "0123456789"
 DAY = date(2026, 1, 2)
@@ -34,12 +35,12 @@ def manifest_of(batch: BatchFolder) -> Manifest:
 def records_of(batch: BatchFolder) -> list[bytes]:
     manifest = manifest_of(batch)
     lines: list[bytes] = []
-    for number, staged in enumerate(manifest.files, start=1):
-        reader = open_file(batch.path, staged, number)
+    files = files_of(manifest, batch.path)
+    with SourceReader(files, as_rows=True) as reader:
         lines += [line for block in reader for line in block.lines]
-        reader.check(staged)
-        assert staged.records == reader.records
-        assert staged.sha256 == reader.sha256
+    for number, (staged, file) in enumerate(zip(manifest.files, files, strict=True), 1):
+        assert staged.records == reader.rows[number]
+        assert staged.sha256 == file.sha256
     return lines
 
 
@@ -261,7 +262,7 @@ def quarantine(folder: Path, *records: bytes) -> UPath:
     path = UPath(folder / "quarantine.ndjson")
     with QuarantineWriter(path) as writer:
         for position, record in enumerate(records):
-            writer.add(1, position, [("value-out-of-range", "/value")], record)
+            writer.add(Place(1, position), [("value-out-of-range", "/value")], record)
     return path
 
 

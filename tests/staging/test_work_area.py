@@ -8,6 +8,7 @@ import pytest
 from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.quarantine import Place
 from tidepool_ingest.staging.storage import write_whole
 from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
 
@@ -23,7 +24,7 @@ def fill(area: WorkArea) -> PreparedBatch:
     with area.accepted_writer() as accepted, area.quarantine_writer() as quarantine:
         accepted.write([b'{"v":6.10}', b'{"v":"\xc3\xa9"}'], plain=True)
         accepted.write([b'{"v":3}'])
-        quarantine.add(1, 2, [("value-not-exists", "/time")], b'{"v":4}')
+        quarantine.add(Place(1, 2), [("value-not-exists", "/time")], b'{"v":4}')
         chunks = tuple(accepted.chunks)
     prepared = PreparedBatch(
         content_key=KEY,
@@ -103,7 +104,7 @@ def test_a_writer_that_fails_leaves_no_file(root: UPath) -> None:
     def write_and_stop() -> None:
         with area.accepted_writer() as accepted, area.quarantine_writer() as bad:
             accepted.write([b"{}"])
-            bad.add(1, 0, [("x", "")], b"{}")
+            bad.add(Place(1, 0), [("x", "")], b"{}")
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
@@ -173,7 +174,7 @@ def test_a_large_quarantine_is_written_as_it_grows(tmp_path: Path) -> None:
     area.begin()
     with area.quarantine_writer() as quarantine:
         for position in range(300):
-            quarantine.add(1, position, [("x", "")], b"y" * 10_000)
+            quarantine.add(Place(1, position), [("x", "")], b"y" * 10_000)
         parts = list(area.path.fs.find(area.path.path))
         assert len(parts) == 1
         assert Path(parts[0]).stat().st_size > 1_000_000

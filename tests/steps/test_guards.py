@@ -6,8 +6,8 @@ import pytest
 
 from tests.steps.world import Record, World, bolus, cbg, readings
 from tidepool_ingest.errors import Disposition
+from tidepool_ingest.guards.glucose import GlucoseUnitsError
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.prepare.glucose_guard import GlucoseUnitsError
 from tidepool_ingest.prepare.summary import TooManyRefusedError
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.steps.world import World
+from tidepool_ingest.guards.glucose import GlucoseUnitsError
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.prepare.glucose_guard import GlucoseUnitsError
 from tidepool_ingest.prepare.summary import TooManyRefusedError
 
 RECORDS = 8_994

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from upath import UPath
 
+from tidepool_ingest.formats.reader import Block, Candidate, RejectedRow, Row
+from tidepool_ingest.formats.tidepool_export.cleaning import LinkKey
 from tidepool_ingest.ledger import (
     BatchRow,
     BatchState,
@@ -24,13 +26,11 @@ from tidepool_ingest.model.glucose import GlucoseReading
 from tidepool_ingest.model.origins import Origin
 from tidepool_ingest.model.parsing import Parsed
 from tidepool_ingest.prepare.classify import Sorted, SortedBlock
-from tidepool_ingest.prepare.export.cleaning import LinkKey
 from tidepool_ingest.prepare.feeds.origins import Originated
+from tidepool_ingest.stage import Output
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.manifest import Deletion, Manifest, RecordEdits
-from tidepool_ingest.staging.ndjson import Block
 from tidepool_ingest.staging.splice import Cut
-from tidepool_ingest.staging.stage import Output
 from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedContents, SentRecord
 from tidepool_ingest.upload.feeds.resolver import Feed
 from tidepool_ingest.upload.record_ids import Identified
@@ -101,6 +101,10 @@ EMPTY = {one.name: None for one in fields(Upload)}
         ),
         BatchFolder(DAY, CANARY, CANARY, UPath(CANARY)),
         Block(0, [LINE]),
+        Block(0, [LINE], [RejectedRow(1, "x", LINE, CANARY)], staged=[LINE], positions=[0], where=[CANARY]),
+        Row(0, LINE, where=CANARY),
+        RejectedRow(1, "x", LINE, CANARY),
+        Candidate(LINE, 1),
         Cut(0, 1, LINE),
         Output(Path("records"), CANARY, "ndjson", waiting=[LINE]),
         RecordEdits(set={"deviceId": CANARY}),

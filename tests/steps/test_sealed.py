@@ -13,8 +13,8 @@ from upath import UPath
 from tests.steps.test_recheck import recheck
 from tests.steps.world import DEVICE, World, cbg, readings, wizard
 from tidepool_ingest.ledger import BatchState, Refusal
+from tidepool_ingest.stage import stage
 from tidepool_ingest.staging.encryption import KEYS_VARIABLE, unsealed
-from tidepool_ingest.staging.stage import stage
 from tidepool_ingest.staging.storage import read_blocks
 from tidepool_ingest.staging.work_area import WorkArea
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
 from tidepool_ingest.cli.arguments import add_root, day, place, reading_data_file
+from tidepool_ingest.formats import FORMATS, read_manifest
 from tidepool_ingest.model import judge_data_set, masked_pointer
 from tidepool_ingest.model.deduplicators import deduplicator_named
+from tidepool_ingest.stage import stage
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
     DEFAULT_DEDUPLICATOR,
-    DataFormat,
     RecordEdits,
     StrictJsonError,
-    read_manifest,
     strict_json,
 )
-from tidepool_ingest.staging.stage import stage
 
 
 def describe(command: argparse.ArgumentParser) -> None:
@@ -39,7 +38,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     add_root(command)
     command.add_argument("--day", type=day, metavar="YYYY-MM-DD", help="date folder (default: today in UTC)")
     command.add_argument(
-        "--format", choices=get_args(DataFormat), help="how the records lie in the file (default: seen)"
+        "--format", choices=list(FORMATS), help="how the records lie in the file (default: recognized)"
     )
     command.add_argument(
         "--batch-id", metavar="NAME", help="name of the batch folder (default: time and content)"
@@ -53,7 +52,7 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:
-    device = command.add_argument_group("what Tidepool is told of the device")
+    device = command.add_argument_group("what Tidepool is told about the device")
     device.add_argument("--device-id", metavar="ID", help="for records that name no deviceId")
     device.add_argument("--device-model", metavar="NAME", help="as Tidepool and the report show it")
     device.add_argument("--device-serial-number", metavar="NUMBER", help="as printed on the device")

@@ -7,13 +7,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import get_args
 
 from upath import UPath
 
 from tidepool_ingest.cli.arguments import CommandError, place, reading_data_file, table
+from tidepool_ingest.formats import FORMATS, guess_format, read_manifest
+from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block
+from tidepool_ingest.guards.glucose import GlucoseGuard, GlucoseUnitsError
 from tidepool_ingest.model import (
     JSON_MALFORMED,
     STAGED_NOT_JSON,
@@ -25,26 +25,26 @@ from tidepool_ingest.model import (
     type_of,
 )
 from tidepool_ingest.prepare.classify import RecordSorter, Sorted
-from tidepool_ingest.prepare.editing import Editing
-from tidepool_ingest.prepare.glucose_guard import GlucoseGuard, GlucoseUnitsError
+from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.prepare.step import checked_data_set
 from tidepool_ingest.staged_batch import named
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import (
-    MANIFEST_NAME,
-    TIDEPOOL_EXPORT,
-    DataFormat,
-    Manifest,
-    read_manifest,
-)
-from tidepool_ingest.staging.ndjson import EMPTY_ELEMENT, Block
-from tidepool_ingest.staging.records import FileReader, open_file
-from tidepool_ingest.staging.stage import guess_format
+from tidepool_ingest.staging.manifest import MANIFEST_NAME
+from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import filesystem, local_path, reading
 
 _MALFORMED = (Problem(JSON_MALFORMED, ""),)
+
+REASONS_SHOWN = 50
+"""Most rows of reasons; a record with a long array can have one for each element."""
+
+Reason = tuple[str, str, str]
+"""Type of a record, code, and the field it is about."""
+
+REFUSED = 1
+"""Exit code when at least one record is refused."""
 
 
 def print_verdicts(blocks: Iterable[Block]) -> int:
@@ -74,8 +74,8 @@ def print_verdicts(blocks: Iterable[Block]) -> int:
 def _verdicts(block: Block) -> Iterator[tuple[Problem, ...]]:
     for line, judged in zip(block.lines, judge_lines(block.lines), strict=True):
         yield _as_platform(line, judged) if judged.problems else judged.problems
-    for _position, code in block.refused:
-        yield _MALFORMED if code == EMPTY_ELEMENT else (Problem(code, ""),)
+    for refused in block.rejected:
+        yield _MALFORMED if refused.code == EMPTY_ELEMENT else (Problem(refused.code, ""),)
 
 
 def _as_platform(line: bytes, judged: Judged) -> tuple[Problem, ...]:
@@ -88,13 +88,6 @@ def _as_platform(line: bytes, judged: Judged) -> tuple[Problem, ...]:
     return _MALFORMED if STAGED_NOT_JSON in codes else judged.problems
 
 
-REASONS_SHOWN = 50
-"""Most rows of reasons; a record with a long array can have one for each element."""
-
-Reason = tuple[str, str, str]
-"""Type of a record, code, and the field it is about."""
-
-
 class Tally:
     """Counts what becomes of records; no value of theirs is kept."""
 
@@ -103,6 +96,7 @@ class Tally:
         self.refused: Counter[str] = Counter()
         self.reasons: Counter[Reason] = Counter()
         self.warnings: Counter[Reason] = Counter()
+        self.skipped: Counter[str] = Counter()
         self.identical = 0
         self.guard = GlucoseGuard()
 
@@ -116,8 +110,9 @@ class Tally:
             for block in blocks:
                 for record in sorter.sort(block.lines):
                     self._count(record)
-                for _position, code in block.refused:
-                    self._count(Sorted(b"", None, (Problem(code, ""),)))
+                for refused in block.rejected:
+                    self._count(Sorted(b"", None, (Problem(refused.code, ""),)))
+                self.skipped.update(block.skipped)
 
     def _count(self, record: Sorted) -> None:
         kind = type_of(record.datum)
@@ -148,6 +143,9 @@ class Tally:
         identical = f", {self.identical} identical to another one" if self.identical else ""
         total = accepted + refused + self.identical
         print(f"{total} records: {accepted} accepted, {refused} refused{identical}")
+        if self.skipped:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
+            print(f"{self.skipped.total()} rows are no reading: {reasons}")
 
 
 def _reasons(kind: str, problems: Iterable[Problem]) -> set[Reason]:
@@ -161,12 +159,8 @@ def _show_reasons(heading: str, reasons: Counter[Reason]) -> None:
     rows = [(*reason, records) for reason, records in ordered[:REASONS_SHOWN]]
     print(table(("type", heading, "field", "records"), rows))
     if more := len(ordered) - len(rows):
-        print(f"... and {more} more such rows; --verdicts tells all of each record")
+        print(f"... and {more} more such rows; --verdicts shows all of each record")
     print()
-
-
-REFUSED = 1
-"""Exit code when at least one record is refused."""
 
 
 def describe(command: argparse.ArgumentParser) -> None:
@@ -178,7 +172,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("path", help="a data file (.gz and .zst too) or a batch folder with manifest.json")
     command.add_argument(
-        "--format", choices=get_args(DataFormat), help="how the records lie in the data file (default: seen)"
+        "--format", choices=list(FORMATS), help="how the records lie in the data file (default: recognized)"
     )
     command.add_argument(
         "--verdicts",
@@ -187,28 +181,6 @@ def describe(command: argparse.ArgumentParser) -> None:
         '{"index","accepted","errors":[{"code","pointer"}]}; pointers hold the names of schedules',
     )
     command.set_defaults(run=run)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """A batch folder whose manifest has been read.
-
-    :param folder: where it lies.
-    :param manifest: its manifest.
-    :param editing: makes the changes that it asks for.
-    """
-
-    folder: UPath
-    manifest: Manifest
-    editing: Editing
-
-    def blocks(self) -> Iterator[Block]:
-        """Yield the records of all files, edited, and check each file against the manifest."""
-        for number, file in enumerate(self.manifest.files, 1):
-            reader = open_file(self.folder, file, number)
-            for block in reader:
-                yield replace(block, lines=self.editing.lines(block, file.format))
-            reader.check(file)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -226,17 +198,14 @@ def run(options: argparse.Namespace) -> int:
     return _validate_batch(path, verdicts=options.verdicts)
 
 
-def _validate_file(path: UPath, file_format: DataFormat | None, *, verdicts: bool) -> int:
-    seen_format = file_format or guess_format(path)
-    opened = partial(FileReader, path, seen_format)
+def _validate_file(path: UPath, file_format: str | None, *, verdicts: bool) -> int:
     tally = Tally()
-    with Editing(exported=[opened] if seen_format == TIDEPOOL_EXPORT else ()) as editing:
-        blocks = (replace(block, lines=editing.lines(block, seen_format)) for block in opened())
+    with RecordReader([SourceFile(path, file_format or guess_format(path))]) as reader:
         if verdicts:
-            return _exit_code(print_verdicts(blocks))
+            return _exit_code(print_verdicts(reader))
         # What the deduplicator needs is the manifest's matter; here each record is looked at by itself.
-        tally.take(blocks, RecordChecker())
-    tally.show(editing.changes)
+        tally.take(reader, RecordChecker())
+    tally.show(reader.changes)
     try:
         tally.guard.check("")
     except GlucoseUnitsError as error:
@@ -256,14 +225,13 @@ def _validate_batch(path: UPath, *, verdicts: bool) -> int:
     try:
         manifest = read_manifest(folder, staged.user_id if staged else None)
         checked_data_set(manifest)
-        with Editing.of(manifest, folder) as editing:
-            batch = _Batch(folder, manifest, editing)
+        with RecordReader.of(manifest, folder) as reader:
             if verdicts:
-                return _exit_code(print_verdicts(batch.blocks()))
-            tally.take(batch.blocks(), RecordChecker.of(manifest))
+                return _exit_code(print_verdicts(reader))
+            tally.take(reader, RecordChecker.of(manifest))
     except BatchError as error:
         raise (error.for_batch(name) if staged else error) from None
-    tally.show(editing.changes)
+    tally.show(reader.changes)
     if not (manifest.edits and manifest.edits.glucose_units):
         tally.guard.check(name)
     return _exit_code(tally.refused.total())

@@ -16,24 +16,23 @@ class Places:
     def __init__(self) -> None:
         self._runs: deque[Run] = deque()
 
-    def add(self, file_number: int, first_position: int, count: int, left_out: Sequence[int]) -> None:
+    def add(self, run: Run, left_out: Sequence[int] = ()) -> None:
         """Append the places of some records that follow each other in a file.
 
-        :param file_number: number of the file in the manifest.
-        :param first_position: where the first of them was staged.
-        :param count: how many they are.
+        :param run: their places.
         :param left_out: indexes among them of those that go into no chunk, rising.
         """
         begin = 0
-        for end in (*left_out, count):
+        for end in (*left_out, run.records):
             if end > begin:
-                self._append(Run(file_number, first_position + begin, end - begin))
+                self._append(run._replace(position=run.position + begin, records=end - begin))
             begin = end + 1
 
     def _append(self, run: Run) -> None:
         if self._runs:
             last = self._runs[-1]
-            if (last.file, last.position + last.records) == (run.file, run.position):
+            follows = (last.file, last.position + last.records) == (run.file, run.position)
+            if follows and last.record == run.record == 0:
                 self._runs[-1] = last._replace(records=last.records + run.records)
                 return
         self._runs.append(run)

@@ -18,7 +18,7 @@ ID_REPEATED: Final = "staged-id-repeated"
 """Another record of the batch has the same ``id``: Tidepool would show both under one identifier."""
 
 NULL: Final = "staged-null"
-"""The record is ``null``. The Platform skips it without a word."""
+"""The record is ``null``. The Platform skips it silently."""
 
 
 class Sorted(NamedTuple):
@@ -27,7 +27,7 @@ class Sorted(NamedTuple):
     :param line: the record as it would be uploaded.
     :param datum: the record decoded, ``None`` if it is no JSON object.
     :param problems: why it goes to quarantine; empty if it does not.
-    :param identical: it repeats an accepted record of the batch.
+    :param identical: it is a duplicate of an accepted record of the batch.
     :param embedded: fields of an accepted record that hold a datum which the Platform splits off.
     :param warnings: what is reported of an accepted record.
     :param has_own_id: it, or a datum embedded in it, was staged with an identifier.
@@ -57,11 +57,11 @@ class Sorted(NamedTuple):
 
 @dataclass(frozen=True)
 class SortedBlock:
-    """What becomes of some records: most are accepted, and nothing more is to be said of them.
+    """What becomes of some records: most are accepted, and there is nothing more to say about them.
 
     :param lines: the records as they would be uploaded.
     :param data: the same, decoded.
-    :param special: by index, those that are refused or identical, or of which there is more to say.
+    :param special: by index, those that are refused or identical, or about which there is more to say.
     """
 
     lines: list[bytes] = field(repr=False)
@@ -93,8 +93,8 @@ class RecordSorter:
 
     :param checker: what is looked at beyond the Platform's own verdict.
     :param inside: digests of contents that travel inside other records, and so not alone.
-    :param contents: takes up contents, to tell what repeats another record.
-    :param ids: takes up identifiers, to tell which are repeated.
+    :param contents: remembers contents, to recognize duplicates.
+    :param ids: remembers identifiers, to recognize repeated ones.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class RecordSorter:
     def _looked_at(self, line: bytes, datum: Mapping[str, Any] | None, content: int) -> Sorted:
         """Sort a record that the Platform accepts and in which something may be found.
 
-        A refused one is not remembered, so that what repeats it is refused too.
+        A rejected one is not remembered, so that a duplicate of it is rejected too.
         """
         if datum is None:
             return Sorted(line, None, (Problem(NULL, ""),))
@@ -167,7 +167,7 @@ class RecordSorter:
         )
 
     def _repeats(self, contents: Sequence[int], special: Mapping[int, Sorted]) -> Sequence[int]:
-        """Return which records repeat others, of those for which that is still open; remember the rest."""
+        """Return which records are duplicates, of those not yet decided on; remember the rest."""
         settled = {index for index, record in special.items() if record.has_own_id or not record.accepted}
         if not settled:
             return self._contents.add(contents)

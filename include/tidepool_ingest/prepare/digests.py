@@ -1,4 +1,4 @@
-"""What was there before, in memory that is bounded however much it was."""
+"""Digests of what was seen before, in memory that is bounded however many there are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTITION_ENTRIES: Final = 256
 """Digests of a partition at which it moves from memory to a file; 4 MB for all partitions."""
 
 FILTER_SLOTS: Final = 1 << 24
-"""Slots of the filter, a byte each: 16 MB. With five million digests it cannot tell of 1 in 80."""
+"""Slots of the filter, a byte each: 16 MB. With five million digests it cannot decide on 1 in 80."""
 
 _LOOK_AFTER: Final = 1 << 14
 """Digests after which the partitions are looked at; a few for each."""
@@ -32,6 +32,11 @@ _MARK_SHIFT: Final = 32
 _MARKS: Final = 254
 _SEVERAL: Final = 255
 _DIGEST_BYTES: Final = 8
+
+NOT_ENCODABLE: Final = (UnicodeEncodeError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""Raised for lone surrogates and whole numbers beyond 64 bits."""
+
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 class SeenDigests:
@@ -83,11 +88,11 @@ class SeenDigests:
 class _FurtherDigests:
     """Remembers digests in bounded memory, and a private temporary file.
 
-    A filter in memory tells of most new ones at once that they are new. Each digest has two slots there, each
-    of which is empty, or holds the mark of one digest, or says that several came to it: a digest leaves its
-    mark in its first slot, or in its second if the first one is taken. What the filter cannot tell is looked
-    for among the first digests, and in the partition of the digest: in the part in memory, then in what was
-    laid down in the file.
+    A filter in memory recognizes most new ones at once as new. Each digest has two slots there, each of
+    which is empty, or holds the mark of one digest, or says that several came to it: a digest leaves its
+    mark in its first slot, or in its second if the first one is taken. What the filter cannot decide is
+    looked up among the first digests, and in the partition of the digest: in the part in memory, then in
+    what was moved to the file.
 
     :param first: digests that are there already; they stay where they are.
     """
@@ -96,7 +101,7 @@ class _FurtherDigests:
         self._first = first
         self._filter = bytearray(FILTER_SLOTS)
         self._partitions = [array("q") for _ in range(PARTITIONS)]
-        self._laid_down: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
+        self._moved: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
         self._since_look = 0  # digests added since the partitions were last looked at
         for digest in first:
@@ -129,7 +134,7 @@ class _FurtherDigests:
         self._since_look += len(digests)
         if self._since_look >= _LOOK_AFTER:
             self._since_look = 0
-            self._lay_down()
+            self._move_full_partitions()
         return known
 
     def _leave_mark(self, digest: int) -> None:
@@ -144,12 +149,12 @@ class _FurtherDigests:
         if _holds(self._partitions[number].tobytes(), entry):
             return True
         descriptor = self._file.fileno()
-        places = self._laid_down[number]
+        places = self._moved[number]
         return any(_holds(os.pread(descriptor, size, offset), entry) for offset, size in places)
 
-    def _lay_down(self) -> None:
+    def _move_full_partitions(self) -> None:
         """Move the partitions that are full to the file, which has no name: nobody else can open it."""
-        for partition, places in zip(self._partitions, self._laid_down, strict=True):
+        for partition, places in zip(self._partitions, self._moved, strict=True):
             if len(partition) >= PARTITION_ENTRIES:
                 places.append((self._file.tell(), len(partition) * _DIGEST_BYTES))
                 partition.tofile(self._file)
@@ -166,17 +171,11 @@ def _mark_of(digest: int) -> int:
 
 
 def _holds(content: bytes, entry: bytes) -> bool:
-    """Tell whether a digest stands in a partition, at a place where one begins."""
+    """Return whether a partition holds a digest, at an offset where one begins."""
     at = content.find(entry)
     while at > 0 and at % _DIGEST_BYTES:
         at = content.find(entry, at + 1)
     return at >= 0
-
-
-NOT_ENCODABLE: Final = (UnicodeEncodeError, OverflowError, RecursionError, msgspec.MsgspecError)
-"""Raised for lone surrogates and whole numbers beyond 64 bits."""
-
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def content_digests(lines: Sequence[bytes], data: Sequence[Mapping[str, Any] | None]) -> list[int]:
@@ -194,7 +193,7 @@ def content_digests(lines: Sequence[bytes], data: Sequence[Mapping[str, Any] | N
 def content_digest(line: bytes, datum: Mapping[str, Any] | None) -> int:
     """Return a digest that is the same for every spelling of the same record.
 
-    :param line: its text, by which a record is compared that cannot be spelled anew.
+    :param line: its text, by which a record is compared that cannot be encoded again.
     :param datum: the same, decoded.
     """
     try:

@@ -1,13 +1,12 @@
-"""A giant batch is cut into parts: data sets of a size that closes and reads back in good time.
+"""A giant batch is cut into parts: data sets small enough to be closed and read back in time.
 
-Each part gets a work area of its own, as whole as that of any batch, so that whatever comes after works on
-parts as on batches. The batch's own plan is written when all of them are there: until then none counts.
+Each part gets a complete work area of its own, so that everything after works on parts as on batches. The
+batch's own plan is written when all of them are there: until then none counts.
 
-Where a giant batch is cut: between UTC days, and within a day only when it alone is too large.
-
-A close archives the rows of the device that have the same identity hash, and every identity holds the time.
-So records of one moment must go into one part, and so must a record and the data embedded in it: else the
-close of a later part would hide rows of an earlier one. Parts are windows of time without a gap.
+A batch is cut between UTC days, and within a day only when that day alone is too large. A close archives the
+rows of the device that have the same identity hash, and every identity holds the time. So records of one
+moment must go into one part, and so must a record and the data embedded in it: else the close of a later part
+would hide rows of an earlier one. Parts are windows of time without a gap.
 """
 
 from __future__ import annotations
@@ -41,6 +40,14 @@ _TYPE: Final = itemgetter("type")
 _LAST_CHARACTER: Final = itemgetter(-1)
 _DATE: Final = itemgetter(slice(10))
 """``YYYY-MM-DD``, with which every accepted time begins."""
+
+DAY: Final = 10
+"""Characters of a moment that name its day: ``YYYY-MM-DD``."""
+
+MOMENT: Final = 19
+"""Characters of a moment: ``YYYY-MM-DDTHH:MM:SS``, in UTC. Moments are in order as their texts are."""
+
+log = logging.getLogger(__name__)
 
 
 class RecordDays:
@@ -92,13 +99,6 @@ def utc_day(time: str) -> date:
     if instant is None:
         raise ValueError("an accepted record has a time that cannot be read")
     return instant.utc_date
-
-
-DAY: Final = 10
-"""Characters of a moment that name its day: ``YYYY-MM-DD``."""
-
-MOMENT: Final = 19
-"""Characters of a moment: ``YYYY-MM-DDTHH:MM:SS``, in UTC. Moments are in order as their texts are."""
 
 
 class _Timed(msgspec.Struct):
@@ -197,7 +197,7 @@ def where_to_cut(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> Cut:
 
     :param work: the batch's work area.
     :param chunks: its chunks.
-    :param limit: records a part, at most. More only where they cannot be told apart: those of one second, or
+    :param limit: records a part, at most. More only where they cannot be separated: those of one second, or
         tied together by what is embedded in them.
     """
     days: Counter[str] = Counter()
@@ -261,17 +261,14 @@ def _begins(together: Iterable[tuple[str, int]], limit: int) -> Iterator[str]:
         size += number
 
 
-log = logging.getLogger(__name__)
-
-
 def may_be_cut(manifest: Manifest) -> bool:
-    """Tell whether the records of a batch may go into several data sets."""
+    """Return whether the records of a batch may go into several data sets."""
     deduplicator = deduplicator_named(manifest.deduplicator_name)
     return manifest.data_set_type == NORMAL and deduplicator is not None and deduplicator.may_be_split
 
 
 def cut_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> PreparedBatch:
-    """Cut a batch into parts if it has more records than a part may hold, and return the plan that says so.
+    """Cut a batch into parts if it has more records than a part may hold, and return the plan with them.
 
     Parts that are there already, from an interrupted attempt, are not written again: the same records are cut
     in the same places.
@@ -285,7 +282,7 @@ def cut_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Prepa
         return prepared
     cut = where_to_cut(work, prepared.chunks, limit)
     if len(cut.begins) == 1:
-        log.warning("A batch of %d records stays whole: none can be told apart.", prepared.travelling)
+        log.warning("A batch of %d records stays whole: they cannot be separated.", prepared.travelling)
         return prepared
     keys = [_key_of(prepared, cut, number) for number in range(len(cut.begins))]
     work.announce_parts(keys)
@@ -329,7 +326,7 @@ def _filed(work: WorkArea, area: WorkArea, prepared: PreparedBatch, cut: Cut, nu
             found = placed(work, chunk)
             inside = [moment >= begin and (end is None or moment < end) for moment in found.moments]
             for run, left_out in _left_out(chunk.places, inside):
-                chunking.places.add(run.file, run.position, run.records, left_out)
+                chunking.places.add(run, left_out)
             kept = list(compress(found.lines, inside))
             chunking.add(kept, plain=chunk.plain)
             days.add(compress(found.times, inside), compress(found.kinds, inside))
@@ -367,7 +364,7 @@ def _left_out(places: Iterable[Run], inside: Sequence[bool]) -> Iterator[tuple[R
 
 @dataclass(frozen=True)
 class Begun:
-    """What was begun of a batch.
+    """What was started of a batch.
 
     :param whole: the batch.
     :param parts: what it is cut into; empty while it is not.
@@ -407,10 +404,10 @@ class Begun:
     def forget_refusals(self, prepared: PreparedBatch, ledger: Ledger) -> None:
         """Forget which records Tidepool itself has refused, where their places may be others now.
 
-        Made anew, perhaps by other rules, a plan need not be the one that was sent. A part that is cut anew
+        Made again, perhaps by other rules, a plan need not be the one that was sent. A part that is cut again
         in the same place holds the same records in the same order.
 
-        :param prepared: the plan that was made anew.
+        :param prepared: the new plan.
         :param ledger: has what was refused.
         """
         if self.parts:
@@ -420,7 +417,7 @@ class Begun:
             ledger.refusals.forget(self.whole.id)
 
     def refill_quarantine(self, work: WorkArea, ledger: Ledger) -> None:
-        """Let a quarantine file that was made anew hold what Tidepool itself has refused of the parts."""
+        """Add to a new quarantine file what Tidepool itself has rejected of the parts."""
         for part in self.parts:
             refused = {one.ordinal: one.problems for one in ledger.refusals.of_batch(part.id).values()}
             area = work.beside(part.content_key)
@@ -432,10 +429,10 @@ class Begun:
 def part_limit(manifest: Manifest, begun: Begun, options: RunOptions) -> int | None:
     """Return how many records a part of a batch may hold; ``None`` if the batch has to stay whole.
 
-    What was begun goes on as it was begun.
+    What was started continues as it was started.
 
     :param manifest: the batch's.
-    :param begun: what was begun of it.
+    :param begun: what was started of it.
     :param options: what the run asks for.
     """
     if begun.any:
@@ -444,12 +441,12 @@ def part_limit(manifest: Manifest, begun: Begun, options: RunOptions) -> int | N
 
 
 def note_parts(row: BatchRow, work: WorkArea, prepared: PreparedBatch, begun: Begun, ledger: Ledger) -> Begun:
-    """Note in the ledger into which parts a batch is cut, and return what was begun of it and of them.
+    """Record in the ledger into which parts a batch is cut, and return what was started of it and of them.
 
     :param row: the batch.
     :param work: its work area.
     :param prepared: its plan.
-    :param begun: what was begun before.
+    :param begun: what was started before.
     :param ledger: takes the parts.
     :raises BatchError: ``parts-differ``: Tidepool holds data of parts that it is not cut into any more.
     """

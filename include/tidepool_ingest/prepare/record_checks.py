@@ -54,7 +54,7 @@ class RecordChecker:
     """Looks at the records of one batch that the Platform's validators accept.
 
     :param checks: what the manifest wants done.
-    :param needs_device_id: whether the deduplicator tells data apart by their device id.
+    :param needs_device_id: whether the deduplicator distinguishes data by their device id.
     :param device_id: the data set's device id.
     """
 
@@ -146,7 +146,7 @@ class RecordChecker:
 
 
 def _is_utc(time: str) -> bool:
-    """Tell whether the Platform writes a time with ``Z``, as it also does one with the offset +00:00."""
+    """Return whether the Platform writes a time with ``Z``, as it also does one with the offset +00:00."""
     if time.endswith("Z"):
         return True
     instant = parse_instant(time)

@@ -1,7 +1,7 @@
 """Step two: a staged batch becomes accepted records in chunks, and a quarantine that names its reasons.
 
 Nothing remote happens here, and nothing is dropped: every staged record ends among the accepted ones, in the
-quarantine file with its reason, or counted as a repeat of an accepted one.
+quarantine file with its reason, or counted as a duplicate of an accepted one.
 """
 
 from __future__ import annotations
@@ -69,6 +69,23 @@ from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 UNFINISHED = (DataSetState.OPEN, DataSetState.CLOSING, DataSetState.CLOSED)
 """States of a data set that the next upload goes on with."""
 
+PROBLEMS_NAMED = 5
+"""How many problems of a data set body a message names."""
+
+WHY_NOT_FOR: Final = {
+    CONTINUOUS: "it does its work when a data set is closed, and a continuous one never is",
+    NORMAL: "it compares with what is visible, and nothing of a normal data set is before it is closed",
+}
+"""Why some deduplicators do not work for a type of data set."""
+
+log = logging.getLogger(__name__)
+
+TIDYING_SECONDS = 30.0
+"""How long to wait for a process that is cleaning up the batch's work area."""
+
+COUNTS_NOTED = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
+"""What the ledger keeps of a summary beside days and reasons."""
+
 
 def opens_another(
     data_sets: Sequence[DataSetRow],
@@ -77,9 +94,9 @@ def opens_another(
     run_id: str | None,
     asked_at: datetime | None,
 ) -> bool:
-    """Tell whether an upload would open a data set, rather than go on with one or find all done.
+    """Return whether an upload would open a data set, rather than continue one or find all done.
 
-    :param data_sets: those that were begun for the batch, oldest first.
+    :param data_sets: those that were started for the batch, oldest first.
     :param options: the run's parameters.
     :param run_id: the run; what it has verified itself, it does not upload again.
     :param asked_at: when the run was started or cleared.
@@ -104,7 +121,7 @@ def check_opening(
     """Hold a batch for which no data set may be opened yet.
 
     :param row: the batch, prepared.
-    :param data_sets: those that were begun for it.
+    :param data_sets: those that were started for it.
     :param summary: what became of its records.
     :param ledger: knows the other batches of its device.
     :param options: what the run confirms.
@@ -118,16 +135,6 @@ def check_opening(
         check_doubling(row, deduplicator, of_other_devices=differing)
     if not options.allow_older:
         check_order(ledger, row, deduplicator)
-
-
-PROBLEMS_NAMED = 5
-"""How many problems of a data set body a message names."""
-
-WHY_NOT_FOR: Final = {
-    CONTINUOUS: "it does its work when a data set is closed, and a continuous one never is",
-    NORMAL: "it compares with what is visible, and nothing of a normal data set is before it is closed",
-}
-"""Why some deduplicators do not work for a type of data set."""
 
 
 def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHostOf) -> StagedBatch:
@@ -193,15 +200,6 @@ def checked_data_set(manifest: Manifest) -> Deduplicator:
     return deduplicator
 
 
-log = logging.getLogger(__name__)
-
-TIDYING_SECONDS = 30.0
-"""How long to wait for somebody who is tidying the batch's work area."""
-
-COUNTS_NOTED = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
-"""What the ledger keeps of a summary beside days and reasons."""
-
-
 def prepare_batch(
     root: UPath,
     row: BatchRow,
@@ -221,11 +219,11 @@ def prepare_batch(
     :param ledger: takes the counts.
     :param options: the run's parameters.
     :param api_host_of: checks the connection that the manifest names.
-    :param run_id: the run at work; what it has verified itself, it does not upload again.
+    :param run_id: this run; what it has verified itself, it does not upload again.
     :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
     :raises BatchError: if the batch cannot be taken.
     :raises TooManyRefusedError: if too large a share of its records is refused; where a person is asked, the
-        summary says so instead, and the batch is held if no data set of it was begun.
+        summary says so instead, and the batch is held if no data set of it was started.
     :raises HeldError: if another guard holds it until a person has looked at it.
     """
     try:
@@ -246,17 +244,17 @@ def prepare_batch(
 def _left_of_an_earlier_attempt(work: WorkArea, row: BatchRow, ledger: Ledger) -> PreparedBatch | None:
     """Return the plan of the work area, if it is whole and stays.
 
-    :raises LeaseHeldError: if it is being tidied away, or uploaded, at this moment.
+    :raises LeaseHeldError: if it is being cleaned up, or uploaded, at this moment.
     """
     if row.tidied is None:
         return work.whole_plan()
-    # Whoever tidies it holds the claim until it is done.
+    # The process that cleans it up holds the lease until it is done.
     with ledger.leases.held(lease_of_batch(row.id), seconds=TIDYING_SECONDS, wait=TIDYING_SECONDS):
         return None
 
 
 def _note_failure(batch: int, error: IngestError, ledger: Ledger) -> None:
-    """Note why a batch stopped; one that Tidepool may hold data of stays what it is."""
+    """Record why a batch stopped; one of which Tidepool may hold data stays what it is."""
     if not Begun.of(ledger, batch).any:
         stop = ledger.batches.hold if isinstance(error, HeldError) else ledger.batches.mark_failed
         stop(batch, error.code)
@@ -284,7 +282,7 @@ def _prepare(
     prepared = _left_of_an_earlier_attempt(work, row, ledger)
     limit = part_limit(batch.manifest, begun, options)
     is_new = prepared is None
-    # A data set that was begun goes on with the chunk plan it was begun with.
+    # A data set that was started continues with the chunk plan it was started with.
     anew = prepared is None or not (begun.any or _as_asked(prepared, options.chunk_records, limit))
     if prepared is None or anew:
         prepared = file_batch(batch, work, chunk_records=options.chunk_records, part_records=limit)
@@ -319,13 +317,13 @@ def _prepare(
 
 
 def _as_asked(prepared: PreparedBatch, chunk_records: int, part_records: int | None) -> bool:
-    """Tell whether a plan is as a run asks for it."""
+    """Return whether a plan is as a run asks for it."""
     giant = bool(prepared.parts) or (part_records is not None and prepared.travelling > part_records)
     return prepared.chunk_records == chunk_records and (not giant or prepared.part_records == part_records)
 
 
 def ensure_prepared(root: UPath, row: BatchRow, *, ledger: Ledger, api_host_of: ApiHostOf) -> None:
-    """Make the work area of a batch anew if it is not there; what was said of refused records holds.
+    """Make the work area of a batch again if it is missing; what was decided about rejected records holds.
 
     A part's is made with that of the batch that it is cut from.
 

@@ -23,10 +23,11 @@ class PrepareSummary(BaseModel):
 
     :param batch: the batch's label.
     :param staged: records found in its files.
+    :param skipped: rows that are no reading and gave no record, by reason.
     :param accepted: records that Tidepool will store.
     :param inside: accepted records that travel inside another one, which an export had linked to them.
     :param quarantined: records refused, each in the quarantine file with its reason.
-    :param identical: repeats of an accepted record, kept once, and replaced ones.
+    :param identical: duplicates of an accepted record, kept once, and replaced ones.
     :param replaced: records of a feed of which the batch holds a later version, by type.
     :param deletes: records of a feed that the batch deletes.
     :param expected_rows: rows that Tidepool makes of the accepted records.
@@ -54,11 +55,12 @@ class PrepareSummary(BaseModel):
     reasons: dict[str, dict[str, int]]
     warnings: dict[str, dict[str, int]]
     edits: dict[str, int]
+    skipped: dict[str, int] = {}
     asks: bool = False
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether nothing is to be uploaded of it."""
+        """Whether nothing of it is to be uploaded."""
         return self.accepted == self.deletes == 0
 
     def counts(self) -> dict[str, int]:
@@ -127,6 +129,7 @@ def summary_of(label: str, prepared: PreparedBatch) -> PrepareSummary:
         reasons=prepared.reasons,
         warnings=prepared.warnings,
         edits=prepared.changes,
+        skipped=prepared.skipped,
     )
 
 
@@ -187,6 +190,8 @@ def described(summary: PrepareSummary) -> str:
         parts.append(f"{replaced} replaced by a later version in the batch")
     if summary.deletes:
         parts.append(f"{summary.deletes} to delete")
+    if summary.skipped:
+        parts.append("rows that are no reading: " + ", ".join(f"{k} {v}" for k, v in summary.skipped.items()))
     if summary.inside:
         parts.append(f"{summary.inside} of the accepted inside the record that linked to them")
     if summary.edits:

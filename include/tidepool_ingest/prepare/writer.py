@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from typing import Any
 
+from tidepool_ingest.formats.reader import Block
+from tidepool_ingest.guards.glucose import GlucoseGuard
 from tidepool_ingest.model import Problem, type_of
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.chunking import Chunking
 from tidepool_ingest.prepare.classify import RecordSorter, SortedBlock
-from tidepool_ingest.prepare.editing import Editing
 from tidepool_ingest.prepare.feeds.classify import FeedSorter
-from tidepool_ingest.prepare.glucose_guard import GlucoseGuard
 from tidepool_ingest.prepare.parts import RecordDays, cut_into_parts
+from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staged_batch import StagedBatch, named
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.ndjson import Block
-from tidepool_ingest.staging.quarantine import QuarantineWriter
-from tidepool_ingest.staging.records import open_file
-from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, WorkArea
+from tidepool_ingest.staging.quarantine import Place, QuarantineWriter
+from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, Run, WorkArea
 
 
 def file_batch(
@@ -50,18 +50,15 @@ def file_batch(
 def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBatch:
     manifest, folder = batch.manifest, batch.folder.path
     with ExitStack() as stack:
-        editing = stack.enter_context(Editing.of(manifest, folder))
-        sorter = _sorter(batch, editing)
+        reader = stack.enter_context(RecordReader.of(manifest, folder))
+        sorter = _sorter(batch, reader.embedded)
         stack.enter_context(sorter)
         accepted = stack.enter_context(work.accepted_writer())
         quarantine = stack.enter_context(work.quarantine_writer())
         filing = _Filing(accepted, quarantine, chunk_records)
-        for number, file in enumerate(manifest.files, 1):
-            reader = open_file(folder, file, number)
-            for block in reader:
-                with collector_paused():
-                    filing.add(number, block, sorter.sort(editing.lines(block, file.format)))
-            reader.check(file)
+        for block in reader:
+            with collector_paused():
+                filing.add(block, sorter.sort(block.lines))
         filing.chunking.finish()
         if not (manifest.edits and manifest.edits.glucose_units):
             filing.guard.check(named(batch.folder))
@@ -69,17 +66,17 @@ def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBa
         content_key=batch.content_key,
         data_set=manifest.data_set,
         chunk_records=chunk_records,
-        changes=dict(editing.changes),
+        changes=dict(reader.changes),
         deletes=manifest.deletes,
         chunks=tuple(accepted.chunks),
         **filing.counts(),
     )
 
 
-def _sorter(batch: StagedBatch, editing: Editing) -> RecordSorter | FeedSorter:
+def _sorter(batch: StagedBatch, embedded: AbstractSet[int]) -> RecordSorter | FeedSorter:
     if batch.manifest.data_set_type == CONTINUOUS:
-        return FeedSorter(batch, editing.inside)
-    return RecordSorter(RecordChecker.of(batch.manifest), editing.inside)
+        return FeedSorter(batch, embedded)
+    return RecordSorter(RecordChecker.of(batch.manifest), embedded)
 
 
 class _Filing:
@@ -96,30 +93,44 @@ class _Filing:
         self._quarantine_writer = quarantine
         self._days = RecordDays()
         self._replaced: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}
         self._warnings: dict[str, Counter[str]] = {}
         self._staged = self._quarantined = self._identical = self._inside = self._split_off = 0
 
-    def add(self, file_number: int, block: Block, found: SortedBlock) -> None:
+    def add(self, block: Block, found: SortedBlock) -> None:
         """File the records of one block.
 
-        :param file_number: number of their file in the manifest.
-        :param block: the records as staged.
+        :param block: the records as they were read.
         :param found: what becomes of them.
         """
+        number = block.file_number
         self._staged += len(block)
+        self._skipped.update(block.skipped)
         for index, record in sorted(found.special.items()):
             if record.problems:
-                # The person who corrects it finds the record as it was staged, not as it was edited.
-                place = (file_number, block.first_position + index)
-                self._refuse(place, record.datum, record.problems, block.lines[index])
+                # The person who corrects it finds the row as it was staged, not the record as it was edited.
+                row = block.row(index)
+                place = Place(number, row.position, row.record)
+                self._refuse(place, record.datum, record.problems, row.text, row.where)
             self._identical += record.identical
             if record.replaced:
                 self._replaced[type_of(record.datum)] += 1
-        self.chunking.places.add(file_number, block.first_position, len(block.lines), found.left_out())
+        self._add_places(block, found.left_out())
         self._accept(found)
-        for position, code in block.refused:
-            self._refuse((file_number, position), None, (Problem(code, ""),), None)
+        for refused in block.rejected:
+            place = Place(number, refused.position)
+            self._refuse(place, None, (Problem(refused.code, ""),), refused.text, refused.where)
+
+    def _add_places(self, block: Block, left_out: list[int]) -> None:
+        places, number = self.chunking.places, block.file_number
+        if block.positions is None:
+            places.add(Run(number, block.first_position, len(block.lines)), left_out)
+            return
+        out = set(left_out)
+        for index, (position, record) in enumerate(block.places()):
+            if index not in out:
+                places.add(Run(number, position, 1, record))
 
     def _accept(self, found: SortedBlock) -> None:
         """Count what is accepted of a block, and put it into chunks."""
@@ -138,17 +149,18 @@ class _Filing:
         self.chunking.add(lines, plain=is_plain)
 
     def _refuse(
-        self, place: tuple[int, int], datum: Any, problems: tuple[Problem, ...], staged: bytes | None
+        self, place: Place, datum: Any, problems: tuple[Problem, ...], staged: bytes | None, where: str
     ) -> None:
         self._quarantined += 1
         _count(self._reasons, datum, problems)
-        self._quarantine_writer.add(*place, problems, staged)
+        self._quarantine_writer.add(place, problems, staged, where=where)
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of the chunk plan."""
         accepted = self._days.by_type()
         return {
             "records": self._staged,
+            "skipped": dict(self._skipped),
             "accepted": accepted,
             "days": self._days.by_day(),
             "inside": self._inside,

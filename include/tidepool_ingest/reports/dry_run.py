@@ -16,12 +16,12 @@ from upath import UPath
 
 from tidepool_ingest.client import ClientSettings, TidepoolClient
 from tidepool_ingest.digests import digest_of
+from tidepool_ingest.formats.tidepool_export.cleaning import LINK_FIELDS, is_owned
+from tidepool_ingest.formats.tidepool_export.units import kind_of
 from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
 from tidepool_ingest.model.deduplicators import AtClose, Deduplicator
 from tidepool_ingest.model.gotime import parse_instant
-from tidepool_ingest.prepare.export.cleaning import LINK_FIELDS, is_owned
-from tidepool_ingest.prepare.export.units import kind_of
 from tidepool_ingest.prepare.parts import utc_day
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea

@@ -26,7 +26,9 @@ LISTINGS_AT_ONCE = 16
 """Days that are looked into at the same time; an object store takes some 50 ms for each answer."""
 
 Listed = Mapping[str, Mapping[str, Any]]
-"""What a storage tells of each file of a day, by the file's name relative to the day's folder."""
+"""What a storage lists of each file of a day, by the file's name relative to the day's folder."""
+
+DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, order=True)
@@ -101,7 +103,7 @@ class MarkedFolder(NamedTuple):
     """A ready batch as a listing shows it.
 
     :param folder: the batch.
-    :param mark: what changes when any file of it does; empty where the storage tells no such thing.
+    :param mark: what changes when any file of it does; empty where the storage has no such thing.
     """
 
     folder: BatchFolder
@@ -273,14 +275,11 @@ def _has_batch(day_folder: UPath) -> bool:
     return False
 
 
-DIGEST_BYTES = 16
-
-
 class Arrivals:
-    """Looks for new manifests. What was seen is kept by day, so that somebody else can go on from there.
+    """Looks for new manifests. What was seen is kept by day, so that another process can continue from there.
 
-    After a change of hands only the digest of a day is known: if the day is not as it was, all its manifests
-    count as new. That costs a run which finds most of them done.
+    After such a handover only the digest of a day is known: if the day has changed, all its manifests count
+    as new. That costs one run, which finds most of them done.
 
     :param root: the staging root.
     :param seen: digests of days that were seen before, as in :attr:`seen`.
@@ -293,7 +292,7 @@ class Arrivals:
         """Digest of each day's manifests, by day: no name, and nothing that grows with them."""
 
     def look(self, first_day: date, last_day: date) -> int:
-        """Return how many manifests are new, or written anew, since the last look; older days are forgotten.
+        """Return how many manifests are new or rewritten since the last look; older days are forgotten.
 
         :param first_day: first date folder to look into.
         :param last_day: last one.

@@ -1,7 +1,7 @@
-"""Work areas are sealed where the deployment gives a key: what is written there is encrypted.
+"""Work areas are encrypted where the deployment gives a key.
 
-A sealed file holds lines each of which is one Fernet token. Inside is a block of the lines that would stand
-there otherwise, so that parts of it can be read on their own. Whether a file is sealed can be seen: a token
+Each line of an encrypted file is one Fernet token. Inside is a block of the lines that would stand there
+otherwise, so that parts of the file can be read on their own. An encrypted file can be recognized: a token
 begins with the version 0x80 and a time whose first bytes are 0, which no JSON does.
 """
 
@@ -16,8 +16,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from tidepool_ingest.staging.errors import BatchError
 
 KEYS_VARIABLE = "TIDEPOOL_WORK_KEYS"
-"""Environment variable with Fernet keys, the newest first, with commas between: all of them open what lies
-there, and the first one seals."""
+"""Environment variable with Fernet keys, the newest first, with commas between: all of them decrypt what lies
+there, and the first one encrypts."""
 
 TOKEN_START = b"gAAAAA"
 """How each token begins, in base64. Source: the Fernet specification, until the year 2106."""
@@ -82,22 +82,22 @@ def given_keys() -> list[str]:
 
 
 def _lines(start: bytes, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    begun, size = [start], len(start)
+    started, size = [start], len(start)
     if b"\n" in start:
         *whole, rest = start.split(b"\n")
         yield from filter(None, whole)
-        begun, size = [rest], len(rest)
+        started, size = [rest], len(rest)
     for block in blocks:
         first, *others = block.split(b"\n")
-        begun.append(first)
+        started.append(first)
         size += len(first)
         if size > MAX_TOKEN_BYTES:
             raise BatchError("work-area-sealed", detail="it is damaged: a line is too long")
         if others:
-            *whole, rest = [b"".join(begun), *others]
+            *whole, rest = [b"".join(started), *others]
             yield from filter(None, whole)
-            begun, size = [rest], len(rest)
-    if last := b"".join(begun):
+            started, size = [rest], len(rest)
+    if last := b"".join(started):
         yield last
 
 

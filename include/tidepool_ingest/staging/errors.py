@@ -90,7 +90,7 @@ FAULTS: dict[str, Fault] = {
     "file-truncated": Fault("a file ends in the middle", _RESTAGE_FILE),
     "file-damaged": Fault("a compressed file is damaged", _RESTAGE_FILE),
     "file-compression": Fault(
-        "a file's name does not tell its compression",
+        "a file's name does not show its compression",
         "Let the name end in .gz or .zst exactly when the file is compressed so.",
     ),
     "file-bomb": Fault(
@@ -120,13 +120,13 @@ FAULTS: dict[str, Fault] = {
         "Look into the file: its deviceId seems to differ from record to record.",
     ),
     "stage-record-too-large": Fault(
-        "a record is larger than Tidepool can be sent", "Take the record out of the file."
+        "a record is larger than can be sent to Tidepool", "Take the record out of the file."
     ),
     "stage-exists": Fault("a batch of this id lies there already", "Give another batch id, or leave it out."),
     "stage-arguments": Fault("the batch cannot be described", "Correct the argument and run again."),
     # storage and the work area
     "staging-unreachable": Fault(
-        "there is no access to the storage of this path",
+        "the storage of this path cannot be accessed",
         "Check the path's URL and connection, and that the storage's fsspec package is installed.",
     ),
     "staging-unreadable": Fault(
@@ -141,7 +141,7 @@ FAULTS: dict[str, Fault] = {
         "remove the work area, so that the batch is prepared again from staging.",
     ),
     "work-keys": Fault(
-        "TIDEPOOL_WORK_KEYS holds something that is no Fernet key",
+        "TIDEPOOL_WORK_KEYS holds something that is not a Fernet key",
         "Give keys of 32 bytes in URL-safe base64, the newest first, with commas between.",
     ),
     "parts-differ": Fault(
@@ -158,7 +158,7 @@ FAULTS: dict[str, Fault] = {
 class BatchError(IngestError):
     """A batch cannot be taken; other batches are not touched by it.
 
-    The message is built from the parts and holds no name, id or value out of the batch.
+    The message is built from these parts and holds no name, id or value from the batch.
 
     :param code: a key of ``faults``.
     :param file_number: which file, counting from 1 in the manifest's order.

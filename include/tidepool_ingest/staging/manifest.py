@@ -7,17 +7,19 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -26,6 +28,51 @@ from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import read_at_most
+
+ORIGIN_TEXT_LENGTH: Final = 100
+"""Characters of an origin's id and name (Platform: data/types/common/origin/origin.go)."""
+
+DEFAULT_ORIGIN_KEY: Final = ("type", "subType", "deliveryType", "time", "deviceId")
+"""Fields that distinguish one record from another where the manifest names none."""
+
+OriginType = Literal["application", "device", "manual", "service"]
+"""What the Platform knows as the type of an origin (data/types/common/origin/origin.go)."""
+
+_OriginText = Annotated[str, Field(min_length=1, max_length=ORIGIN_TEXT_LENGTH)]
+
+MANIFEST_NAME = "manifest.json"
+
+MAX_MANIFEST_BYTES = 1024 * 1024
+"""Largest manifest read; one names some files, not their content."""
+
+MAX_NAME_LENGTH = 200
+"""Characters of a file name or batch id: storages allow 255 bytes, and work files add to them."""
+
+USER_ID_PATTERN = r"^(?:[0-9a-f]{10}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
+"""10 hex digits or a UUID (Platform: user/user.go)."""
+
+BATCH_ID_PATTERN = rf"^[^\s._/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{{0,{MAX_NAME_LENGTH - 1}}}$"
+"""A plain folder name; those that begin with ``.`` or ``_`` are not batches."""
+
+DEFAULT_DEDUPLICATOR = "org.tidepool.deduplicator.device.deactivate.hash"
+"""For the create body when the manifest names none: what Tidepool's own Uploader uses for every device."""
+
+DEFAULT_CONTINUOUS_DEDUPLICATOR = "org.tidepool.deduplicator.dataset.delete.origin"
+"""The same for a continuous data set: what Loop uses, among others."""
+
+GlucoseUnits = Literal["mg/dL", "mmol/L"]
+
+_USER_ID = re.compile(USER_ID_PATTERN)
+
+_BATCH_ID = re.compile(BATCH_ID_PATTERN)
+
+_BAD_IN_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]|::")
+
+FORMATS_KNOWN: Final = "formats"
+"""Key of the validation context under which the names of the formats stand that a file may have."""
+
+CheckOutcome = Literal["warn", "refuse", "ignore"]
+"""What finding something does: count the record in the report, put it into quarantine, or nothing."""
 
 
 class ManifestPart(BaseModel):
@@ -39,18 +86,6 @@ class ManifestPart(BaseModel):
         validate_by_alias=True,
         validate_by_name=True,
     )
-
-
-ORIGIN_TEXT_LENGTH: Final = 100
-"""Characters of an origin's id and name (Platform: data/types/common/origin/origin.go)."""
-
-DEFAULT_ORIGIN_KEY: Final = ("type", "subType", "deliveryType", "time", "deviceId")
-"""Fields that tell one record from another where the manifest names none."""
-
-OriginType = Literal["application", "device", "manual", "service"]
-"""What the Platform knows as the type of an origin (data/types/common/origin/origin.go)."""
-
-_OriginText = Annotated[str, Field(min_length=1, max_length=ORIGIN_TEXT_LENGTH)]
 
 
 class OriginRule(ManifestPart):
@@ -71,7 +106,7 @@ class Deletion(ManifestPart):
     """A record to delete from the continuous data set.
 
     :param id: its ``origin.id``.
-    :param time: its time, so that its absence is looked for there and not in the whole data set.
+    :param time: its time, so that its absence is checked there and not in the whole data set.
     """
 
     id: Annotated[_OriginText, Field(repr=False)]
@@ -125,42 +160,6 @@ def _finite(text: str) -> float:
     return number
 
 
-MANIFEST_NAME = "manifest.json"
-
-MAX_MANIFEST_BYTES = 1024 * 1024
-"""Largest manifest read; one names some files, not their content."""
-
-MAX_NAME_LENGTH = 200
-"""Characters of a file name or batch id: storages allow 255 bytes, and work files add to them."""
-
-USER_ID_PATTERN = r"^(?:[0-9a-f]{10}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
-"""10 hex digits or a UUID (Platform: user/user.go)."""
-
-BATCH_ID_PATTERN = rf"^[^\s._/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{{0,{MAX_NAME_LENGTH - 1}}}$"
-"""A plain folder name; those that begin with ``.`` or ``_`` are not batches."""
-
-DEFAULT_DEDUPLICATOR = "org.tidepool.deduplicator.device.deactivate.hash"
-"""For the create body when the manifest names none: what Tidepool's own Uploader uses for every device."""
-
-DEFAULT_CONTINUOUS_DEDUPLICATOR = "org.tidepool.deduplicator.dataset.delete.origin"
-"""The same for a continuous data set: what Loop uses, among others."""
-
-TIDEPOOL_EXPORT: Final = "tidepool-export"
-
-FileFormat = Literal["ndjson", "json", "tidepool-export"]
-"""How records lie in a file of a batch: one a line, as one JSON array, or either of these as exported from
-Tidepool, with all that has to be cleaned off before they can go there again."""
-
-DataFormat = Literal["ndjson", "json", "tidepool-export", "quarantine"]
-"""How records lie in a file to be validated or staged: as in a file of a batch, or as in quarantine."""
-
-GlucoseUnits = Literal["mg/dL", "mmol/L"]
-
-_USER_ID = re.compile(USER_ID_PATTERN)
-_BATCH_ID = re.compile(BATCH_ID_PATTERN)
-_BAD_IN_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]|::")
-
-
 def is_user_id(text: str) -> bool:
     """Return whether a text has the form of a Tidepool user id."""
     return _USER_ID.fullmatch(text) is not None
@@ -179,17 +178,26 @@ def _plain_file_name(name: str) -> str:
     return name
 
 
+def _known_format(name: object, info: ValidationInfo) -> object:
+    known = (info.context or {}).get(FORMATS_KNOWN)
+    if known is None or name in known:
+        return name
+    *others, last = (repr(one) for one in known)
+    expected = f"{', '.join(others)} or {last}" if others else last
+    raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+
+
 class StagedFile(ManifestPart):
     """One data file of a batch.
 
-    :param name: plain name in the batch folder; ``.gz`` or ``.zst`` at its end tells the compression.
+    :param name: plain name in the batch folder; ``.gz`` or ``.zst`` at its end shows the compression.
     :param format: how the records lie in it.
     :param sha256: of the file as it lies there (compressed), in hex; checked when given.
-    :param records: how many records it holds; checked when given.
+    :param records: how many records it holds, or rows where a row is not always one; checked when given.
     """
 
     name: Annotated[str, AfterValidator(_plain_file_name)]
-    format: FileFormat
+    format: Annotated[str, BeforeValidator(_known_format)]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)] | None = None
     records: Annotated[int, Field(ge=1)] | None = None
 
@@ -220,17 +228,13 @@ class RecordEdits(ManifestPart):
         return bool(self.drop or self.set_fields or self.glucose_units)
 
 
-CheckOutcome = Literal["warn", "refuse", "ignore"]
-"""What finding something does: count the record in the report, put it into quarantine, or nothing."""
-
-
 class RecordChecks(ManifestPart):
     """What is done about records that Tidepool takes but that are hardly meant so.
 
-    :param time_not_utc: a time that is not UTC: Tidepool tells records apart by its text, so that the same
+    :param time_not_utc: a time that is not UTC: Tidepool distinguishes records by its text, so that the same
         record with another offset is another one.
     :param device_id_differs: a deviceId unlike the data set's, under a deduplicator that goes by it: such a
-        record is never told to repeat one of an older data set.
+        record is never recognized as a duplicate of one in an older data set.
     :param units_mixed: glucose in another unit than the first reading of the same device: the same reading in
         the other unit is another record to Tidepool.
     """
@@ -360,24 +364,28 @@ def content_key(manifest: Manifest, file_digests: Iterable[str], place: str = ""
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
+def read_manifest(
+    folder: UPath, folder_user_id: str | None, *, formats: Collection[str] | None = None
+) -> Manifest:
     """Read and check the manifest of a batch folder.
 
     :param folder: the batch folder.
     :param folder_user_id: the user whose folder it lies in, ``None`` for one that lies outside staging.
+    :param formats: names of the formats that a file may have; any if left out.
     :raises BatchError: ``manifest-missing``, ``manifest-malformed``, ``file-name`` or ``manifest-user``.
     """
     content = read_at_most(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES, missing="manifest-missing")
-    manifest = parse_manifest(content)
+    manifest = parse_manifest(content, formats=formats)
     if folder_user_id is not None and manifest.user_id != folder_user_id:
         raise BatchError("manifest-user")
     return manifest
 
 
-def parse_manifest(content: bytes) -> Manifest:
+def parse_manifest(content: bytes, *, formats: Collection[str] | None = None) -> Manifest:
     """Check the text of a manifest.
 
     :param content: the bytes of ``manifest.json``.
+    :param formats: names of the formats that a file may have; any if left out.
     :raises BatchError: ``manifest-malformed`` or ``file-name``, telling the place but no key or value of it.
     """
     if len(content) > MAX_MANIFEST_BYTES:
@@ -389,7 +397,9 @@ def parse_manifest(content: bytes) -> Manifest:
     if not isinstance(raw, dict):
         _malformed("it is not a JSON object")
     try:
-        return Manifest.model_validate_json(json.dumps(raw), by_alias=True, by_name=False)
+        return Manifest.model_validate_json(
+            json.dumps(raw), by_alias=True, by_name=False, context={FORMATS_KNOWN: formats}
+        )
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
     code = (

@@ -1,49 +1,52 @@
-"""The quarantine file: refused records with their reasons, for a person to correct and stage again.
+"""The quarantine file: rejected records with their reasons, for a person to correct and stage again.
 
-One JSON object a line: ``file`` and ``position`` say where the record was staged, ``problems`` why it is
-refused, and ``record`` is the record itself, its text as staged. What is no JSON object, or very long, stands
-as a string in ``recordText``, what is not UTF-8 in ``recordBase64``; of what could not be held ``record`` is
-``null``.
+One JSON object per line: ``file`` and ``position`` say where the record was staged, ``problems`` why it was
+rejected, and ``record`` is its row, the text as staged. What is not a JSON object, or is very long, is a
+string in ``recordText``; what is not UTF-8 is in ``recordBase64``; where the row could not be held,
+``record`` is ``null``. ``recordOfRow`` stands beside ``position`` for a second or later record of one row,
+and ``where`` is what a person calls the position.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, NamedTuple, NoReturn, Self
 
 from upath import UPath
 
-from tidepool_ingest.staging import ndjson
 from tidepool_ingest.staging.encryption import seal, unsealed
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.ndjson import Block
-from tidepool_ingest.staging.splice import members
 from tidepool_ingest.staging.storage import WholeFileWriter, read_blocks
 
 WRITE_BYTES: Final = 1024 * 1024
 """Bytes gathered before they are written."""
 
-Place = tuple[int, int]
-"""Number of a file in its manifest, from 1, and position of a record in it, from 0."""
-
 OBJECT_BYTES_MAX: Final = 256 * 1024
 """Longest record that is decoded to see whether it is an object: decoded, it can take many times its size."""
 
-_PLACE: Final = re.compile(rb'\{"file":(\d+),"position":(\d+),')
+_PLACE: Final = re.compile(rb'\{"file":(\d+),"position":(\d+),(?:"recordOfRow":(\d+),)?')
 """How an entry begins; it can be far too long to be decoded for its place."""
 
-_ENTRY: Final = frozenset({"file", "position", "problems"})
+
+class Place(NamedTuple):
+    """Where a record was staged.
+
+    :param file: number of the file in its manifest, counting from 1.
+    :param position: which row of the file, counting from 0.
+    :param record: which of the row's records, counting from 0.
+    """
+
+    file: int
+    position: int
+    record: int = 0
 
 
 class QuarantineWriter:
-    """Writes refused records; the file appears, maybe empty, when the ``with`` statement ends well.
+    """Writes rejected records; the file appears, maybe empty, when the ``with`` statement ends well.
 
     :param path: the file.
     """
@@ -66,18 +69,20 @@ class QuarantineWriter:
         self._writer.__exit__(kind, error, trace)
 
     def add(
-        self, file_number: int, position: int, problems: Iterable[tuple[str, str]], record: bytes | None
+        self, place: Place, problems: Iterable[tuple[str, str]], record: bytes | None, *, where: str = ""
     ) -> None:
-        """Append one refused record.
+        """Append one rejected record.
 
-        :param file_number: its file, counting from 1 in the manifest's order.
-        :param position: its position there, counting from 0.
-        :param problems: why it is refused: codes and JSON pointers relative to the record.
-        :param record: its text as staged, or nothing when it could not be held.
+        :param place: where it was staged.
+        :param problems: why it was rejected: codes and JSON pointers relative to the record.
+        :param record: the text of its row as staged, ``None`` if that could not be held.
+        :param where: what a person calls the place, if there is a better name than the position.
         """
         entry = {
-            "file": file_number,
-            "position": position,
+            "file": place.file,
+            "position": place.position,
+            **({"recordOfRow": place.record} if place.record else {}),
+            **({"where": where} if where else {}),
             "problems": [{"code": code, "pointer": pointer} for code, pointer in problems],
         }
         self.keep(b"%s,%s}\n" % (_json(entry)[:-1], _record_member(record)))
@@ -103,7 +108,7 @@ def rewrite(path: UPath, entries: Mapping[Place, tuple[Iterable[tuple[str, str]]
     """Add entries to a quarantine file; what it holds of the same places is replaced.
 
     :param path: the file.
-    :param entries: problems and record by number of the file and position in it.
+    :param entries: problems and record by the place where it was staged.
     :raises BatchError: ``work-area-damaged`` when there is no such file.
     """
     # Some storages empty a file when it is opened for writing: what is kept has to lie elsewhere by then.
@@ -116,8 +121,8 @@ def rewrite(path: UPath, entries: Mapping[Place, tuple[Iterable[tuple[str, str]]
 
 def _kept(path: UPath, entries: Mapping[Place, Any]) -> Iterator[bytes]:
     for line in _lines(unsealed(read_blocks(path, missing="work-area-damaged"))):
-        place = _PLACE.match(line)
-        if place is None or (int(place[1]), int(place[2])) not in entries:
+        found = _PLACE.match(line)
+        if found is None or Place(*(int(number or 0) for number in found.groups())) not in entries:
             yield line
 
 
@@ -140,19 +145,19 @@ def _write(
     with QuarantineWriter(path) as writer:
         for line in kept:
             writer.keep(line)
-        for (file_number, position), (problems, record) in entries.items():
-            writer.add(file_number, position, problems, record)
+        for place, (problems, record) in entries.items():
+            writer.add(place, problems, record)
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield whole lines, however long; each ends in a line feed."""
-    begun: list[bytes] = []
+    started: list[bytes] = []
     for block in blocks:
         *whole, rest = block.split(b"\n")
         for line in whole:
-            yield b"".join((*begun, line, b"\n"))
-            begun.clear()
-        begun.append(rest)
+            yield b"".join((*started, line, b"\n"))
+            started.clear()
+        started.append(rest)
 
 
 def _record_member(record: bytes | None) -> bytes:
@@ -181,40 +186,3 @@ def _no_json(constant: str) -> NoReturn:
 def _json(value: Any) -> bytes:
     # A lone surrogate can stand in a pointer, as the name of a field.
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
-
-
-def is_entry(line: bytes) -> bool:
-    """Tell whether a line is one of a quarantine file."""
-    return {member.name for member in members(line) or ()} >= _ENTRY
-
-
-def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
-    """Cut a quarantine file, corrected or not, into the records that it holds.
-
-    :param pieces: the text in order.
-    :param file_number: number of the file in its manifest, for errors.
-    :raises BatchError: ``file-not-quarantine`` at the first line that holds no record.
-    """
-    for block in ndjson.split(pieces, file_number):
-        records = []
-        for position, line in enumerate(block.lines, block.first_position):
-            record = _record_in(line)
-            if record is None:
-                raise BatchError("file-not-quarantine", file_number=file_number, position=position)
-            records.append(record)
-        yield replace(block, lines=records)
-
-
-def _record_in(line: bytes) -> bytes | None:
-    """Return the text of the record that an entry holds, its numbers and order as they stand there."""
-    found = {member.name: line[member.value_start : member.end] for member in members(line) or ()}
-    if found.get("record", b"").startswith(b"{"):
-        return found["record"]
-    try:
-        if "recordText" in found:
-            return str(json.loads(found["recordText"])).encode()
-        if "recordBase64" in found:
-            return base64.b64decode(json.loads(found["recordBase64"]), validate=True)
-    except (ValueError, TypeError, RecursionError, binascii.Error):
-        return None
-    return None

@@ -1,12 +1,9 @@
 """Surgery on the text of one JSON object: everything else stays byte for byte as it was.
 
-Lines given here are objects that a model has accepted, or at least objects; what is no object is
-answered with ``ValueError`` or nothing, never with a guess.
-
-What JSON looks like as bytes: the patterns with which records are cut without being decoded.
-
-None of them checks that a text is right JSON; they find where a value ends if it is. Repetitions are
-possessive (Python 3.11), so that no text makes them go back and try again.
+Lines given here are objects that a model has accepted, or at least objects; what is no object gives a
+``ValueError`` or nothing, never a guess. The patterns at the top cut records without decoding them. None of
+them checks that a text is valid JSON; they find where a value ends if it is. Repetitions are possessive
+(Python 3.11), so that no text makes them backtrack.
 """
 
 from __future__ import annotations
@@ -30,7 +27,6 @@ SCALAR = rb'[^\s\[\]{},:"]++'
 
 FAST_DEPTH = 8
 """Levels of nesting that one pattern covers; no record of Tidepool's types needs more."""
-
 
 _PLAIN = rb'[^"\[\]{}]*+'
 

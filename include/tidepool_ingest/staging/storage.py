@@ -29,18 +29,6 @@ from tidepool_ingest.staging.errors import BatchError
 LOGGERS = ("fsspec", "s3fs", "aiobotocore", "botocore", "boto3", "s3transfer", "gcsfs", "adlfs", "azure")
 """They, or loggers below them, write the path of each file: user ids, batch ids, file names."""
 
-
-def hide_paths() -> None:
-    """Let these libraries log warnings and errors only.
-
-    One whose level somebody has set is left as it is.
-    """
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        if logger.level == logging.NOTSET:
-            logger.setLevel(logging.WARNING)
-
-
 READ_BYTES = 128 * 1024
 """Bytes asked of the storage at a time; its own read-ahead is larger."""
 
@@ -65,7 +53,50 @@ _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "ad
 """Storages without folders. Asked to make one, they would make the bucket of a misspelt address."""
 
 CHANGE_MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
-"""What the storages of fsspec call the thing that changes when a file does."""
+"""What the storages of fsspec call the property that changes when a file does."""
+
+Compression = Literal["gz", "zst", "none"]
+
+PIECE_BYTES = 1024 * 1024
+"""Expanded bytes handed on at a time: large enough that the cost of a piece does not show."""
+
+MAX_RATIO = 200
+"""Expanded bytes per staged byte above which a file is taken for a bomb.
+
+Device data compress 6 to 30 times, and still below 100 times when little but the time changes; deflate
+reaches 1,032 times on a bomb and zstd thousands.
+"""
+
+RATIO_FROM_BYTES = 64 * 1024 * 1024
+"""Expanded bytes up to which the ratio does not matter: so much does no harm."""
+
+MAX_EXPANDED_BYTES = 64 * 1024**3
+"""Largest expanded file: fifty times five million records, which is decades of one device."""
+
+MAX_ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
+"""Memory that a zstd file may ask for; ``zstd --ultra -22`` needs this much, only ``--long`` more."""
+
+_ZSTD_SLICE_BYTES = 1024
+"""Staged bytes given to zstd at a time: four can stand for 128 KiB, so a piece is at most 32 MiB."""
+
+_GZ_MAGIC = b"\x1f\x8b"
+
+_ZST_MAGIC = b"\x28\xb5\x2f\xfd"
+
+_ZST_SKIPPABLE = b"\x2a\x4d\x18"
+
+_GZ_WINDOW = 31  # zlib: a gzip wrapper, and the largest window
+
+
+def hide_paths() -> None:
+    """Let these libraries log warnings and errors only.
+
+    One whose level somebody has set is left as it is.
+    """
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
 
 
 def change_mark(info: Mapping[str, Any]) -> str:
@@ -208,7 +239,7 @@ def remove_file(path: UPath) -> None:
 
 
 def remove_half_written(folder: UPath, before: float | None = None) -> int:
-    """Remove what writers that were killed have left half-written in a local folder; return how many.
+    """Remove the temporary files of writers that were killed in a local folder; return how many.
 
     Object stores have no such thing: an upload that was not completed is no object.
 
@@ -235,7 +266,7 @@ def size_of(path: UPath) -> int:
 
 
 def modified_at(path: UPath) -> datetime | None:
-    """Return when a file was last written, ``None`` when it is not there or its storage does not tell."""
+    """Return when a file was last written, ``None`` when it is not there or its storage does not say."""
     with reading():
         try:
             found = filesystem(path).modified(path.path)
@@ -277,9 +308,9 @@ class WholeFileWriter:
     """A file being written; it appears under its name only when all went well.
 
     On a local disk the bytes go to a temporary name in the same folder, which is synced and renamed.
-    Object stores show a file when its upload is completed; after an error the upload is given up.
+    Object stores show a file when its upload is completed; after an error the upload is aborted.
 
-    :param path: where the file shall be; its folder exists.
+    :param path: where the file is to be; its folder exists.
     :param mode: mode of a local file, less the umask.
     """
 
@@ -315,7 +346,7 @@ class WholeFileWriter:
             with writing():
                 self._publish()
         else:
-            self._give_up()
+            self._abort()
 
     def _publish(self) -> None:
         try:
@@ -327,10 +358,10 @@ class WholeFileWriter:
             self._file.close()
             self._part.replace(self._local)
         except BaseException:
-            self._give_up()
+            self._abort()
             raise
 
-    def _give_up(self) -> None:
+    def _abort(self) -> None:
         """Leave nothing behind; the error that led here matters more than one met on the way out."""
         with contextlib.suppress(Exception):
             if self._part is not None:
@@ -346,38 +377,8 @@ class WholeFileWriter:
                 filesystem(self._path).rm_file(self._path.path)
 
 
-Compression = Literal["gz", "zst", "none"]
-
-PIECE_BYTES = 1024 * 1024
-"""Expanded bytes handed on at a time: large enough that the cost of a piece does not show."""
-
-MAX_RATIO = 200
-"""Expanded bytes per staged byte above which a file is taken for a bomb.
-
-Device data compress 6 to 30 times, and still below 100 times when little but the time changes; deflate
-reaches 1,032 times on a bomb and zstd thousands.
-"""
-
-RATIO_FROM_BYTES = 64 * 1024 * 1024
-"""Expanded bytes up to which the ratio does not matter: so much does no harm."""
-
-MAX_EXPANDED_BYTES = 64 * 1024**3
-"""Largest expanded file: fifty times five million records, which is decades of one device."""
-
-MAX_ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
-"""Memory that a zstd file may ask for; ``zstd --ultra -22`` needs this much, only ``--long`` more."""
-
-_ZSTD_SLICE_BYTES = 1024
-"""Staged bytes given to zstd at a time: four can stand for 128 KiB, so a piece is at most 32 MiB."""
-
-_GZ_MAGIC = b"\x1f\x8b"
-_ZST_MAGIC = b"\x28\xb5\x2f\xfd"
-_ZST_SKIPPABLE = b"\x2a\x4d\x18"
-_GZ_WINDOW = 31  # zlib: a gzip wrapper, and the largest window
-
-
 def compression_of(name: str) -> Compression:
-    """Return the compression that a file name tells by its ending.
+    """Return the compression that a file name shows by its ending.
 
     :param name: the file name.
     """
@@ -502,7 +503,7 @@ def _unzstd(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]
     expansion = _Expansion(file_number)
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW_BYTES)
     frame = decompressor.decompressobj()
-    begun = False
+    in_frame = False
     for block in blocks:
         for start in range(0, len(block), _ZSTD_SLICE_BYTES):
             rest = block[start : start + _ZSTD_SLICE_BYTES]
@@ -513,8 +514,8 @@ def _unzstd(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]
                 except zstandard.ZstdError:
                     raise BatchError("file-damaged", file_number=file_number) from None
                 yield expansion.gave(part)
-                begun, rest = not frame.eof, frame.unused_data if frame.eof else b""
+                in_frame, rest = not frame.eof, frame.unused_data if frame.eof else b""
                 if frame.eof:
                     frame = decompressor.decompressobj()
-    if begun:
+    if in_frame:
         raise BatchError("file-truncated", file_number=file_number)

@@ -2,13 +2,13 @@
 
 ``<root>/_work/<content key>/`` holds
 
-* ``accepted.ndjson``: accepted records, one a line, as they go to Tidepool,
-* ``quarantine.ndjson``: one object for each refused record, for a person to correct and stage again,
+* ``accepted.ndjson``: accepted records, one per line, as they go to Tidepool,
+* ``quarantine.ndjson``: one object for each rejected record, for a person to correct and stage again,
 * ``prepared.json``: the chunk plan and the counts, written last.
 
-Where the deployment gives a key, all three are sealed, see :mod:`.sealing`.
+Where the deployment gives a key, all three are encrypted, see :mod:`.encryption`.
 
-An area without ``prepared.json`` is unfinished and counts as not there. A giant batch that is cut into
+An area without ``prepared.json`` is unfinished and counts as missing. A giant batch that is cut into
 parts has no ``accepted.ndjson``: each part has a work area of its own, which ``parts.json`` names before it
 is written, and all share the batch's quarantine.
 """
@@ -30,7 +30,7 @@ from upath import UPath
 from tidepool_ingest.staging.encryption import seal, unseal
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Deletion
-from tidepool_ingest.staging.quarantine import QuarantineWriter, rewrite
+from tidepool_ingest.staging.quarantine import Place, QuarantineWriter, rewrite
 from tidepool_ingest.staging.storage import (
     WholeFileWriter,
     make_folder,
@@ -57,16 +57,18 @@ class _Model(BaseModel):
 
 
 class Run(NamedTuple):
-    """Records that follow each other in a staged file.
+    """Records from rows that follow each other in a staged file, one from each.
 
     :param file: number of the file in the manifest, counting from 1.
-    :param position: place of the first one in it, counting from 0.
+    :param position: position of the first row in it, counting from 0.
     :param records: how many they are.
+    :param record: which of the row's records it is, from 0; above 0 only where the run is of one row.
     """
 
     file: int
     position: int
     records: int
+    record: int = 0
 
 
 class Chunk(_Model):
@@ -92,18 +94,17 @@ class Chunk(_Model):
     plain: bool = False
     places: tuple[Run, ...] = ()
 
-    def place_of(self, ordinal: int) -> tuple[int, int]:
+    def place_of(self, ordinal: int) -> Place:
         """Return where one of its records was staged.
 
         :param ordinal: the record's place among the accepted ones, from 0.
-        :return: number of the file, from 1, and position in it, from 0.
         :raises ValueError: it is no record of this chunk.
         """
         left = ordinal - self.first_record
         if left >= 0:
             for run in self.places:
                 if left < run.records:
-                    return run.file, run.position + left
+                    return Place(run.file, run.position + left, run.record)
                 left -= run.records
         raise ValueError("the record is none of this chunk")
 
@@ -150,7 +151,8 @@ class PreparedBatch(_Model):
     :param chunk_records: records a chunk, at most, as it was asked for.
     :param data_set: the manifest's data set body.
     :param records: how many records were staged.
-    :param accepted: how many of them are accepted, by type.
+    :param skipped: how many rows were no reading and gave none, by reason.
+    :param accepted: how many of the records are accepted, by type.
     :param days: how many of the accepted ones lie on each UTC day, by type.
     :param inside: how many of the accepted ones travel inside another one that embeds them.
     :param quarantined: how many are in quarantine.
@@ -172,6 +174,7 @@ class PreparedBatch(_Model):
     chunk_records: Annotated[int, Field(ge=1)]
     data_set: Annotated[dict[str, JsonValue], Field(repr=False)]
     records: _Count
+    skipped: dict[str, _Count] = {}
     accepted: dict[str, _Count] = {}
     days: dict[date, dict[str, _Count]] = {}
     inside: _Count = 0
@@ -265,7 +268,7 @@ class WorkArea:
             yield area, plan
 
     def announce_parts(self, keys: Sequence[str]) -> None:
-        """Note which work areas of parts are about to be written, so that they are found whatever ends that.
+        """Record which work areas of parts are about to be written, to find them if that is cut short.
 
         :param keys: content keys of the parts.
         """
@@ -393,7 +396,7 @@ class WorkArea:
         remove_half_written(self.path)
 
     def holds_refused(self) -> bool:
-        """Tell whether there are refused records."""
+        """Return whether there are rejected records."""
         return size_of(self.quarantine_path) > 0
 
     def discard(self) -> None:

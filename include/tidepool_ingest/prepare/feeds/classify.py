@@ -1,12 +1,9 @@
-"""Which of a feed's records are accepted: as in any batch, and by their origins.
+"""Which of a feed's records are accepted: those of any batch, and of these the last version by origin.
 
-A batch's files are read twice. The first pass finds which records are versions of one another, the second
-one files them, so that memory does not grow with the batch.
-
-Which records of a batch share an origin id, found in a first pass over its files.
-
-Of several versions of one record the last one is uploaded: within one request Tidepool would keep them all.
-What cannot be such a version, because its type differs or because it is embedded elsewhere, is refused.
+A batch's files are read twice, so that memory does not grow with the batch: the first pass finds which
+records are versions of one another, the second one judges them. Of several versions the last one is uploaded,
+because within one request Tidepool would keep them all. What cannot be such a version, because its type
+differs or because it is embedded elsewhere, is refused.
 """
 
 from __future__ import annotations
@@ -24,12 +21,11 @@ from tidepool_ingest.model.origins import Origin, parts_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
 from tidepool_ingest.prepare.classify import RecordSorter, Sorted, SortedBlock
 from tidepool_ingest.prepare.digests import SeenDigests
-from tidepool_ingest.prepare.editing import Editing
 from tidepool_ingest.prepare.feeds.origins import Originated, OriginGiver
+from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staged_batch import StagedBatch
 from tidepool_ingest.staging.manifest import Manifest
-from tidepool_ingest.staging.records import open_file
 
 CLASH: Final = "staged-origin-clash"
 """Another datum of the batch has the same ``origin.id`` and is of another type, or embedded in a record: one
@@ -37,6 +33,9 @@ would take the other's place."""
 
 DELETED: Final = "staged-origin-deleted"
 """The batch deletes this ``origin.id`` as well."""
+
+ORIGIN_TIME_MISSING: Final = "staged-origin-time-missing"
+"""The deduplicator takes an edit of this record only with a newer ``origin.time``, and it has none."""
 
 
 class OriginSurvey:
@@ -75,7 +74,7 @@ class OriginSurvey:
         self._stack.close()
 
     def look_at(self, ordinal: int, record: Originated, datum: Mapping[str, Any]) -> None:
-        """Take note of an accepted record.
+        """Record the origins of an accepted record.
 
         :param ordinal: its place among all records of the batch; they come in order.
         :param record: its origins.
@@ -100,7 +99,7 @@ class OriginSurvey:
                 self._hashed_ids.add((_digest(identity, origin.id),))
 
     def is_replaced(self, ordinal: int, record: Originated) -> bool:
-        """Tell, after all records were looked at, whether a later one takes a record's place.
+        """Return, after all records were looked at, whether a later one replaces a record.
 
         :param ordinal: its place among all records of the batch.
         :param record: its origins.
@@ -123,7 +122,7 @@ class OriginSurvey:
                     yield Problem(HASH_REPEATED, "/time")
 
     def _clashes(self, origin: Origin, place: int, digests: list[int]) -> bool:
-        """Tell whether a datum of a record would take the place of one that it is no version of.
+        """Return whether a datum of a record would replace one of which it is not a version.
 
         :param place: of the datum among those of its record, 0 for the record itself.
         :param digests: of all their origin ids.
@@ -154,10 +153,6 @@ def _identities(datum: Mapping[str, Any]) -> list[str]:
 
 def _digest(*texts: str) -> int:
     return digest_of("\0".join(texts))
-
-
-ORIGIN_TIME_MISSING: Final = "staged-origin-time-missing"
-"""The deduplicator takes an edit of this record only with a newer ``origin.time``, and it has none."""
 
 
 class FeedSorter:
@@ -214,15 +209,14 @@ class FeedSorter:
     def _read_through(self) -> None:
         """Look at the origins of all records, judged as they will be again."""
         manifest, folder = self._batch.manifest, self._batch.folder.path
-        with Editing.of(manifest, folder) as editing, _sorter(manifest, editing.inside) as sorter:
+        with RecordReader.of(manifest, folder) as reader, _sorter(manifest, reader.embedded) as sorter:
             ordinal = 0
-            for number, file in enumerate(manifest.files, 1):
-                for block in open_file(folder, file, number):
-                    found = sorter.sort(editing.lines(block, file.format))
-                    for index, datum in accepted_of(found):
-                        record = self._giver.give(found.lines[index], datum)
-                        self._survey.look_at(ordinal + index, record, datum)
-                    ordinal += len(found.lines)
+            for block in reader:
+                found = sorter.sort(block.lines)
+                for index, datum in accepted_of(found):
+                    record = self._giver.give(found.lines[index], datum)
+                    self._survey.look_at(ordinal + index, record, datum)
+                ordinal += len(found.lines)
 
     def _warnings(self, record: Originated) -> tuple[Problem, ...]:
         if any(origin.type in self._keeps_newer and origin.time is None for origin in record.origins):
@@ -239,7 +233,7 @@ def accepted_of(found: SortedBlock) -> list[tuple[int, Mapping[str, Any]]]:
 
 
 class _NothingSeen(SeenDigests):
-    """Remembers nothing: in a feed a repeat is another version, and comes to count by its origin."""
+    """Remembers nothing: in a feed a duplicate is another version, and counts by its origin."""
 
     def __contains__(self, digest: int) -> bool:
         return False

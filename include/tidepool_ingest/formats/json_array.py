@@ -1,9 +1,9 @@
-"""A JSON array of records: cut into its elements without being decoded.
+"""The format ``json``: one array of records, cut into its elements without being decoded.
 
-An element's text is handed on as it stands; only line breaks between its tokens become spaces, so that
-it fits on one line. Whether it is JSON is judged by the model of the records. Elements begin and end
-where brackets and quotes say so: if every element before was right JSON, that is certain. Where it
-cannot be, the file is refused rather than a record taken for another.
+An element's text is passed on as it stands; only line breaks between its tokens become spaces, so that
+it fits on one line. Whether it is JSON is for the model of the records to judge. Elements begin and end
+where brackets and quotes say so: if every element before was valid JSON, that is certain. Where it
+cannot be, the file is rejected rather than one record mistaken for another.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.ndjson import (
+from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
     EMPTY_ELEMENT,
     MAX_RECORD_BYTES,
     TOO_LARGE,
     Block,
+    Reader,
+    RejectedRow,
 )
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.splice import SPACE, STRING_REST, VALUE
 
 _SPACES = b" \t\r\n"
@@ -29,6 +32,21 @@ _INSIDE = re.compile(rb'"' + STRING_REST + rb'("?+)|[\[{\]}]', re.DOTALL)
 _IN_STRING = re.compile(STRING_REST + rb'("?+)', re.DOTALL)
 _NO_BREAK_IN_STRINGS = re.compile(rb'(?:[^"]++|"[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+")*+', re.DOTALL)
 _BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
+
+
+class JsonArrayReader(Reader):
+    """Reads one record from each element of one array."""
+
+    name = "json"
+
+    @classmethod
+    def recognizes(cls, start: bytes) -> bool:
+        """Return whether the text begins with a bracket."""
+        return start.startswith(b"[")
+
+    def rows(self, file: SourceFile) -> Iterator[Block]:
+        """Yield the elements of a file."""
+        return split(file.text(), file.number)
 
 
 def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
@@ -45,18 +63,18 @@ def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[B
 
 
 class _Array:
-    """The array as far as it was read.
+    """The array as far as it has been read.
 
     Most elements are found whole by one pattern. What it does not match — an element that goes on in the
     next piece, is nested deeper than the pattern, or broken — is walked through token by token, and the
-    walk goes on where it stopped when the next piece comes.
+    walk resumes where it stopped when the next piece comes.
     """
 
     def __init__(self, file_number: int | None) -> None:
         self._file_number = file_number
         self._text = b""
         self._at = 0  # where the element at hand begins in the text
-        self._begun = False
+        self._started = False
         self._ended = False
         self._walked = 0  # how far behind its beginning the walk has come
         self._depth = 0
@@ -70,7 +88,7 @@ class _Array:
         """Take the next piece and yield the blocks that are full."""
         self._text = self._text[self._at :] + piece
         self._at = 0
-        if not self._begun and not self._begin():
+        if not self._started and not self._begin():
             return
         while not self._ended:
             match = None if self._walked or self._too_large else _WHOLE_ELEMENT.match(self._text, self._at)
@@ -92,8 +110,8 @@ class _Array:
         self._at = len(self._text)
 
     def end(self) -> Iterator[Block]:
-        """Yield what is left when the text has ended."""
-        if self._begun and not self._ended:
+        """Yield what remains when the text has ended."""
+        if self._started and not self._ended:
             detail = "the array does not end; a quote or bracket may be missing in this record"
             position = self._next_position()
             raise BatchError(
@@ -107,12 +125,12 @@ class _Array:
         rest = self._text.lstrip(_SPACES)
         if rest and not rest.startswith(b"["):
             raise BatchError("file-not-array", file_number=self._file_number)
-        self._begun = bool(rest)
+        self._started = bool(rest)
         self._at = len(self._text) - len(rest) + len(rest[:1])
-        return self._begun
+        return self._started
 
     def _walk(self) -> int | None:
-        """Return where the element at hand ends, or nothing when it goes on in the next piece."""
+        """Return where the element at hand ends, or ``None`` if it goes on in the next piece."""
         offset = self._at + self._walked
         while True:
             pattern = _AT_TOP if self._depth == 0 else _INSIDE
@@ -159,7 +177,7 @@ class _Array:
         if b"\n" in element or b"\r" in element:
             element = self._on_one_line(element)
         block, full = self._block, None
-        if len(block.lines) >= BLOCK_RECORDS or self._block_bytes >= BLOCK_BYTES or block.refused:
+        if len(block.lines) >= BLOCK_RECORDS or self._block_bytes >= BLOCK_BYTES or block.rejected:
             block, full = Block(self._next_position(), []), block
             self._block, self._block_bytes = block, 0
         block.lines.append(element)
@@ -167,7 +185,7 @@ class _Array:
         return full
 
     def _refuse(self, code: str) -> None:
-        self._block.refused.append((self._next_position(), code))
+        self._block.rejected.append(RejectedRow(self._next_position(), code))
 
     def _next_position(self) -> int:
         return self._block.first_position + len(self._block)

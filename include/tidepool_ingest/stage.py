@@ -15,32 +15,25 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 from upath import UPath
 
+from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, SourceReader, guess_format
+from tidepool_ingest.formats.reader import TOO_LARGE
 from tidepool_ingest.staging.batches import BatchFolder
-from tidepool_ingest.staging.encryption import TOKEN_START
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
     MANIFEST_NAME,
-    TIDEPOOL_EXPORT,
-    DataFormat,
-    FileFormat,
     Manifest,
     RecordEdits,
     StagedFile,
     is_batch_id,
     is_user_id,
 )
-from tidepool_ingest.staging.ndjson import TOO_LARGE
-from tidepool_ingest.staging.quarantine import is_entry
-from tidepool_ingest.staging.records import FileReader
+from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import (
     SHARED_FILE,
     SHARED_FOLDER,
     WholeFileWriter,
-    compression_of,
-    expand,
     filesystem,
     make_folder,
-    read_blocks,
     reading,
     remove_folder,
     write_whole,
@@ -58,6 +51,9 @@ SPOOL_BYTES = 1024 * 1024
 SPOOL_TOTAL_BYTES = 64 * 1024 * 1024
 """Text of all devices gathered before all of it is compressed."""
 
+COPY_BYTES = 1024 * 1024
+"""Bytes copied to staging at a time."""
+
 
 @dataclass
 class Output:
@@ -71,7 +67,7 @@ class Output:
 
     path: Path
     device_id: str = field(repr=False)
-    staged_format: FileFormat
+    staged_format: str
     sets_device: bool = False
     records: int = 0
     waiting: list[bytes] = field(default_factory=list, repr=False)
@@ -108,10 +104,10 @@ class Spool:
     """
 
     def __init__(
-        self, folder: Path, default_device: str | None, only_device: str | None, staged_format: FileFormat
+        self, folder: Path, default_device: str | None, only_device: str | None, staged_format: str
     ) -> None:
         self._folder = folder
-        self._staged_format: FileFormat = staged_format
+        self._staged_format = staged_format
         self._default_device = default_device
         self._only_device = only_device
         self._outputs: dict[str | None, Output] = {}  # by deviceId; None: records that have none
@@ -153,8 +149,8 @@ class Spool:
         except (ValueError, RecursionError):
             return self._stray
         device = record.get("deviceId") if isinstance(record, dict) else False
-        if device is None and self._staged_format == TIDEPOOL_EXPORT and "type" not in record:
-            return self._stray  # a message or the like: an export holds more than diabetes data
+        if device is None and FORMATS[self._staged_format].holds_other_objects and "type" not in record:
+            return self._stray
         if device is None or (isinstance(device, str) and device):
             return self._output(device, position)
         return self._stray
@@ -174,10 +170,6 @@ class Spool:
         return output
 
 
-COPY_BYTES = 1024 * 1024
-"""Bytes copied to staging at a time."""
-
-
 def stage(
     source: UPath,
     root: UPath,
@@ -185,7 +177,7 @@ def stage(
     *,
     day: date | None = None,
     data_set: Mapping[str, JsonValue] | None = None,
-    file_format: DataFormat | None = None,
+    file_format: str | None = None,
     batch_id: str | None = None,
     edits: RecordEdits | None = None,
     connection: str | None = None,
@@ -199,12 +191,12 @@ def stage(
     preparing it puts them into quarantine. Nothing appears in staging before the file was read whole, and the
     manifests come last.
 
-    :param source: the data file; its ending tells the compression.
+    :param source: the data file; its ending shows the compression.
     :param root: the staging root.
     :param user_id: the Tidepool user whose data these are.
     :param day: the date folder; today in UTC when left out.
     :param data_set: fields of the data set's create body; ``deviceId`` only for records without one.
-    :param file_format: how the records lie in the file; seen from its first byte when left out.
+    :param file_format: how the records lie in the file, a key of ``FORMATS``; guessed when left out.
     :param batch_id: the batch's id, or its beginning when there are several; made of time and content when
         left out.
     :param edits: edits for each manifest.
@@ -227,7 +219,7 @@ def stage(
             only_device=_set_device(edits) if like is None else like.device_id or "",
             staged_format=_staged_format(seen_format, like),
         )
-        _fill(spool, FileReader(source, seen_format))
+        _fill(spool, SourceFile(source, seen_format))
         outputs = spool.finish()
         batches = _batch_folders(outputs, root, user_id, day or datetime.now(UTC).date(), batch_id)
         if like is None:
@@ -238,34 +230,17 @@ def stage(
     return batches
 
 
-def guess_format(source: UPath) -> DataFormat:
-    """Return the format of a data file by how it begins: a bracket opens an array of records.
-
-    Whether it is an export cannot be seen for certain.
-
-    :param source: the data file.
-    :raises BatchError: it cannot be read or expanded.
-    """
-    for piece in expand(read_blocks(source), compression_of(source.name)):
-        start = piece.removeprefix(b"\xef\xbb\xbf").lstrip()
-        if start.startswith(b"["):
-            return "json"
-        if start.startswith(TOKEN_START):
-            return "quarantine"
-        if start:
-            return "quarantine" if is_entry(start.partition(b"\n")[0]) else "ndjson"
-    raise BatchError("file-empty")
-
-
-def _fill(spool: Spool, reader: FileReader) -> None:
-    for block in reader:
-        for position, line in enumerate(block.lines, start=block.first_position):
-            spool.add(line, position)
-        for position, code in block.refused:  # it has no bytes that could be staged
-            raise BatchError(
-                "stage-record-too-large" if code == TOO_LARGE else "file-broken", position=position
-            )
-        spool.relieve()
+def _fill(spool: Spool, source: SourceFile) -> None:
+    with SourceReader([source], as_rows=FORMATS[source.format].stages_rows) as reader:
+        for block in reader:
+            for line, position in zip(block.lines, block.row_positions, strict=True):
+                spool.add(line, position)
+            for refused in block.rejected:  # it has no bytes that could be staged
+                raise BatchError(
+                    "stage-record-too-large" if refused.code == TOO_LARGE else "file-broken",
+                    position=refused.position,
+                )
+            spool.relieve()
 
 
 def _batch_folders(
@@ -308,10 +283,10 @@ def _manifest(
         ) from None
 
 
-def _staged_format(source_format: DataFormat, like: Manifest | None) -> FileFormat:
+def _staged_format(source_format: str, like: Manifest | None) -> str:
     """Return the format of the staged files: an export stays one, so that `prepare` cleans it."""
-    formats = {source_format, *(file.format for file in (like.files if like else ()))}
-    return TIDEPOOL_EXPORT if TIDEPOOL_EXPORT in formats else "ndjson"
+    formats = (source_format, *(file.format for file in (like.files if like else ())))
+    return next((name for name in formats if FORMATS[name].stages_rows), RECORDS_FORMAT)
 
 
 def _manifest_like(like: Manifest, output: Output) -> Manifest:

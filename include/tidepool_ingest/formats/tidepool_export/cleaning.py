@@ -1,11 +1,9 @@
-"""One exported record, cleaned: its text without what Tidepool added, its labels and links put right.
+"""Exported records, cleaned one by one: without what Tidepool added, with labels and links put right.
 
-Links between exported records, and the records that they lead to.
-
-The Platform takes a bolus with the calculation that recommended it, and a status with the alarm or change of
-reservoir that it belongs to, embedded in one record; it then stores two, and the first links to the other. An
-export has the two, and the link, which the Platform does not take. Here the two come together again, so that
-the link is not lost: the record that is linked to travels inside the other, and no longer alone.
+The Platform takes a bolus embedded in the calculation that recommended it, and a status embedded in the alarm
+or reservoir change that it belongs to; it then stores two records, and the first links to the other. An
+export shows the two, and the link, which the Platform does not take. Here the two come together again, so
+that the link is not lost: the record that is linked to travels inside the other, and no longer alone.
 
 That is done only where nothing can be lost or come twice by it: both must be acceptable on their own, the
 link must lead to one content only, and each content is embedded once. Any other link is dropped, and the two
@@ -21,8 +19,8 @@ from dataclasses import dataclass
 from typing import IO, Any, Final, NamedTuple
 
 from tidepool_ingest.digests import digest_of
+from tidepool_ingest.formats.tidepool_export.units import kind_of
 from tidepool_ingest.model import NotDecodableError, decode
-from tidepool_ingest.prepare.export.units import kind_of
 from tidepool_ingest.staging.edits import Edits
 from tidepool_ingest.staging.manifest import RecordEdits
 from tidepool_ingest.staging.splice import Cut, Member, cut_member, members, spliced, with_member
@@ -63,18 +61,6 @@ CARELINK: Final = "carelink"
 RENAMED: Final = {"rateOfChangeAlert": "rateOfChangeAlerts"}
 """Fields that the Platform stores under another name than it reads (P: data/types/settings/cgm)."""
 
-
-def is_owned(name: str, value: Any) -> bool:
-    """Tell whether a field is to be left out.
-
-    :param name: its name.
-    :param value: its value, decoded.
-    """
-    if name == "source":
-        return bool(value != CARELINK)
-    return name in SERVER_OWNED or name in SHOWN_ONLY or name.startswith(HIDDEN_PREFIX)
-
-
 MAX_LINKS: Final = 100_000
 """Links of a batch that are followed, at some 300 bytes each; further ones are dropped."""
 
@@ -90,6 +76,17 @@ _TARGETS: Final = {"bolus": "bolus", "deviceEvent/status": "status"}
 
 JOIN_KEY: Final = "joinKey"
 """By which calculation and bolus found each other until 2014, instead of by ``id``."""
+
+
+def is_owned(name: str, value: Any) -> bool:
+    """Return whether a field is to be left out.
+
+    :param name: its name.
+    :param value: its value, decoded.
+    """
+    if name == "source":
+        return bool(value != CARELINK)
+    return name in SERVER_OWNED or name in SHOWN_ONLY or name.startswith(HIDDEN_PREFIX)
 
 
 class LinkKey(NamedTuple):
@@ -156,7 +153,7 @@ class _Link:
 
 
 class Links:
-    """The links of a batch; what they lead to waits in a private temporary file.
+    """The links of a batch; the records that they lead to are kept in a private temporary file.
 
     First :meth:`want` every link, then :meth:`offer_holder` and :meth:`offer_target` the acceptable records,
     then :meth:`settle`; at the end :meth:`close`.
@@ -180,12 +177,12 @@ class Links:
         return key in self._links
 
     def want(self, key: LinkKey) -> None:
-        """Note a link that is to be followed."""
+        """Record a link that is to be followed."""
         if len(self._links) < MAX_LINKS:
             self._links.setdefault(key, _Link())
 
     def offer_holder(self, key: LinkKey, content: int) -> None:
-        """Note who holds a link; of several with different content only the first keeps it.
+        """Record who holds a link; of several with different content only the first keeps it.
 
         :param key: the link.
         :param content: digest of the record without the link.
@@ -224,7 +221,7 @@ class Links:
         self._links = kept
 
     def embedded_in(self, key: LinkKey, content: int) -> bytes | None:
-        """Return what a record shall embed.
+        """Return what a record is to embed.
 
         :param key: its link.
         :param content: digest of the record without the link.

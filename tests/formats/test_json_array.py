@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidepool_ingest.staging import json_array
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.ndjson import (
+from tidepool_ingest.formats import json_array
+from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
     EMPTY_ELEMENT,
     MAX_RECORD_BYTES,
     TOO_LARGE,
     Block,
+    RejectedRow,
 )
+from tidepool_ingest.staging.errors import BatchError
 
 
 def cut(text: bytes, size: int) -> list[bytes]:
@@ -108,8 +109,8 @@ def test_a_broken_element_between_certain_borders_is_handed_on_to_be_judged(size
 @pytest.mark.parametrize("size", [1, 1000])
 def test_an_element_that_is_not_there_is_refused_with_its_position(size: int) -> None:
     assert list(json_array.split(cut(b"[1,,2,]", size))) == [
-        Block(0, [b"1"], [(1, EMPTY_ELEMENT)]),
-        Block(2, [b"2"], [(3, EMPTY_ELEMENT)]),
+        Block(0, [b"1"], [RejectedRow(1, EMPTY_ELEMENT)]),
+        Block(2, [b"2"], [RejectedRow(3, EMPTY_ELEMENT)]),
     ]
 
 
@@ -162,7 +163,7 @@ LONG_OBJECT = b'{"a":[' + b'"],\\"{",' * (MAX_RECORD_BYTES // 8) + b"1]}"
 def test_an_element_that_is_too_long_is_refused_alone(long: bytes, size: int) -> None:
     text = b'[{"b":1},' + long + b"," + long + b',{"c":2}]'
     assert list(json_array.split(cut(text, size))) == [
-        Block(0, [b'{"b":1}'], [(1, TOO_LARGE), (2, TOO_LARGE)]),
+        Block(0, [b'{"b":1}'], [RejectedRow(1, TOO_LARGE), RejectedRow(2, TOO_LARGE)]),
         Block(3, [b'{"c":2}']),
     ]
 

@@ -2,7 +2,7 @@
 
 Tidepool keeps glucose in mmol/L, and once left the label that the device had given. One record does not show
 it; the median of many does, by the reasoning of the guard that holds such batches
-(:mod:`tidepool_ingest.prepare.glucose_guard`). Each kind of record is judged by its own values; one that has
+(:mod:`tidepool_ingest.guards.glucose`). Each kind of record is judged by its own values; one that has
 none follows the readings.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from tidepool_ingest.guards.glucose import LOWEST_MEDIAN_MG_DL, Readings
 from tidepool_ingest.model import MG_PER_DL_UNITS
-from tidepool_ingest.prepare.glucose_guard import LOWEST_MEDIAN_MG_DL, Readings
 from tidepool_ingest.staging.edits import VALUE_LABELS
 from tidepool_ingest.staging.splice import EACH
 

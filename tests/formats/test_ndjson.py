@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidepool_ingest.staging import ndjson
-from tidepool_ingest.staging.ndjson import (
+from tidepool_ingest.formats import ndjson
+from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
     MAX_RECORD_BYTES,
     TOO_LARGE,
     Block,
+    RejectedRow,
 )
 
 
@@ -28,8 +29,8 @@ def lines_of(blocks: list[Block]) -> list[bytes]:
         assert len(block.lines) <= BLOCK_RECORDS
         lines += block.lines
         position += len(block.lines)
-        for refused, _code in block.refused:
-            assert refused == position
+        for refused in block.rejected:
+            assert refused.position == position
             position += 1
     return lines
 
@@ -71,7 +72,7 @@ def test_a_line_that_is_too_long_is_refused_alone(ending: bytes) -> None:
     long = cut(b"x" * (MAX_RECORD_BYTES + 1), 1024 * 1024)
     after = [b"y\nz\n"] if ending else []
     blocks = list(ndjson.split([b"a\nb\n", *long, ending, *after]))
-    assert blocks[0] == Block(0, [b"a", b"b"], [(2, TOO_LARGE)])
+    assert blocks[0] == Block(0, [b"a", b"b"], [RejectedRow(2, TOO_LARGE)])
     assert lines_of(blocks) == [b"a", b"b", *(after[0].split() if after else [])]
 
 
@@ -84,10 +85,10 @@ def test_several_long_lines_in_a_row_each_have_their_position() -> None:
     long = [b"x" * (MAX_RECORD_BYTES // 2)] * 3
     blocks = list(ndjson.split([*long, b"\n", *long, b"\na\n", *long]))
     assert lines_of(blocks) == [b"a"]
-    assert [place for block in blocks for place in block.refused] == [
-        (0, TOO_LARGE),
-        (1, TOO_LARGE),
-        (3, TOO_LARGE),
+    assert [place for block in blocks for place in block.rejected] == [
+        RejectedRow(0, TOO_LARGE),
+        RejectedRow(1, TOO_LARGE),
+        RejectedRow(3, TOO_LARGE),
     ]
 
 

@@ -1,51 +1,38 @@
-"""NDJSON: one record a line."""
+"""The format ``ndjson``: one record per line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
-BLOCK_RECORDS = 500
-"""Most records of a block: decoded, they fit into a processor's cache, and each is looked at often."""
-
-BLOCK_BYTES = 4 * 1024 * 1024
-"""Bytes of records at which a block ends before it is full, so that long records do not pile up."""
-
-MAX_RECORD_BYTES = 16 * 1024 * 1024
-"""Longest record held in memory; records that Tidepool takes stay far below 1 MB."""
-
-TOO_LARGE = "staged-too-large"
-"""Code of a record longer than ``MAX_RECORD_BYTES``."""
-
-EMPTY_ELEMENT = "staged-empty-element"
-"""Code of an array element that is not there, as between two commas."""
+from tidepool_ingest.formats.reader import (
+    BLOCK_BYTES,
+    BLOCK_RECORDS,
+    MAX_RECORD_BYTES,
+    TOO_LARGE,
+    Block,
+    Reader,
+    RejectedRow,
+)
+from tidepool_ingest.staging.source_file import SourceFile
 
 
-@dataclass(slots=True)
-class Block:
-    """Some consecutive records of a file.
+class NdjsonReader(Reader):
+    """Reads one record from each line."""
 
-    :param first_position: position of the first of ``lines`` in its file, counting from 0.
-    :param lines: records as staged, without line ends; ``lines[i]`` is at ``first_position + i``.
-    :param refused: position and code of the records right behind them that cannot be held.
-    """
+    name = "ndjson"
 
-    first_position: int
-    lines: list[bytes] = field(repr=False)
-    refused: list[tuple[int, str]] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.lines) + len(self.refused)
+    def rows(self, file: SourceFile) -> Iterator[Block]:
+        """Yield the lines of a file."""
+        return split(file.text())
 
 
-def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
+def split(pieces: Iterable[bytes]) -> Iterator[Block]:
     """Cut text into lines.
 
-    Blank lines are passed over and do not count; a line may end in CRLF, and the last one may lack its
-    end. Whether a line is JSON is judged by the model of the records.
+    Blank lines are skipped and do not count; a line may end in CRLF, and the last one may lack its line
+    end. Whether a line is JSON is for the model of the records to judge.
 
     :param pieces: the text in order.
-    :param file_number: unused; lines know no error of the whole file.
     """
     lines = _Lines()
     for piece in pieces:
@@ -54,9 +41,9 @@ def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[B
 
 
 class _Lines:
-    """Lines as they come together over the borders of pieces.
+    """Lines put together across the boundaries of pieces.
 
-    The work for one line is done by ``bytes.split`` and one comprehension: no object a record.
+    The work for one line is done by ``bytes.split`` and one comprehension: no object per record.
     """
 
     def __init__(self) -> None:
@@ -83,7 +70,7 @@ class _Lines:
         yield from self._full_blocks()
 
     def end(self) -> Iterator[Block]:
-        """Yield what is left when the text has ended."""
+        """Yield what remains when the text has ended."""
         yield from self._close_line()
         if self._waiting:
             yield self._block(self._waiting)
@@ -104,7 +91,7 @@ class _Lines:
         self._open_bytes = 0
         if too_large:
             block = self._block(self._waiting)
-            block.refused.append((self._position, TOO_LARGE))
+            block.rejected.append(RejectedRow(self._position, TOO_LARGE))
             self._position += 1
             self._waiting, self._waiting_bytes = [], 0
             yield block

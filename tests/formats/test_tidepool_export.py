@@ -24,13 +24,13 @@ from tests.steps.world import (
     readings,
     wizard,
 )
+from tidepool_ingest.formats.tidepool_export import cleaning as links
+from tidepool_ingest.formats.tidepool_export.cleaning import SERVER_OWNED, SHOWN_ONLY, ExportCleaner
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.specification import fields_of
-from tidepool_ingest.prepare.export import cleaning as links
-from tidepool_ingest.prepare.export.cleaning import SERVER_OWNED, SHOWN_ONLY, ExportCleaner
+from tidepool_ingest.stage import stage
 from tidepool_ingest.staging.manifest import read_manifest
-from tidepool_ingest.staging.stage import stage
 
 EXPORT = {"format": "tidepool-export"}
 OWNED = {

@@ -1,4 +1,4 @@
-"""The first look over the exported files of a batch: what only the whole of it can tell."""
+"""The first pass over the exported files of a batch: it finds what no single record shows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidepool_ingest.digests import digest_of
-from tidepool_ingest.model import NotDecodableError, decode, judge_lines
-from tidepool_ingest.prepare.digests import content_digest
-from tidepool_ingest.prepare.export.cleaning import ExportCleaner, Links, keys_of, link_of
-from tidepool_ingest.prepare.export.units import ClaimedUnits, kind_of
-from tidepool_ingest.prepare.record_checks import RecordChecker
-from tidepool_ingest.staging.ndjson import Block
+from tidepool_ingest.formats.reader import Block, ReadingContext
+from tidepool_ingest.formats.tidepool_export.cleaning import ExportCleaner, Links, keys_of, link_of
+from tidepool_ingest.formats.tidepool_export.units import ClaimedUnits, kind_of
+from tidepool_ingest.model import NotDecodableError, decode
 
 ExportedFile = Callable[[], Iterable[Block]]
 """Opens an exported file from its beginning."""
@@ -20,7 +18,7 @@ ExportedFile = Callable[[], Iterable[Block]]
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first look has found out.
+    """What the first pass has found.
 
     :param mislabelled: kinds of records whose mg/dL values are mmol/L in truth.
     :param links: what to embed where; to be closed at the end.
@@ -30,33 +28,27 @@ class Survey:
     links: Links
 
     def cleaner(self) -> ExportCleaner:
-        """Return what cleans the records, knowing all this."""
+        """Return the cleaner that makes use of it."""
         return ExportCleaner(self.mislabelled, self.links)
 
 
-def survey(
-    files: Sequence[ExportedFile],
-    *,
-    edited: Callable[[bytes], bytes],
-    checker: RecordChecker,
-    relabels: bool,
-) -> Survey:
-    """Look over exported files: once, and once more if there are links.
+def survey(files: Sequence[ExportedFile], context: ReadingContext) -> Survey:
+    """Read exported files through: once, and once more if there are links.
+
+    Labels that are wrong are not looked for if the manifest says itself which unit the values are in.
 
     :param files: the exported files of a batch.
-    :param edited: makes the edits that the manifest asks for, behind the cleaning.
-    :param checker: what is looked at beyond the Platform's own verdict.
-    :param relabels: whether to find labels that are wrong; not if the manifest says the units itself.
+    :param context: says which records would be accepted, once they are cleaned.
     """
     units, links = ClaimedUnits(), Links()
     for _line, datum in _records(files):
         units.see(datum)
         if key := link_of(kind_of(datum), datum):
             links.want(key)
-    found = Survey(units.mislabelled() if relabels else frozenset(), links)
+    found = Survey(frozenset() if context.units_are_given else units.mislabelled(), links)
     if links:
         try:
-            _follow(files, links, ExportCleaner(found.mislabelled), edited, checker)
+            _follow(files, links, ExportCleaner(found.mislabelled), context)
         except BaseException:
             links.close()
             raise
@@ -68,8 +60,7 @@ def _follow(
     files: Sequence[ExportedFile],
     links: Links,
     cleaner: ExportCleaner,
-    edited: Callable[[bytes], bytes],
-    checker: RecordChecker,
+    context: ReadingContext,
 ) -> None:
     """Offer to each link the acceptable records that hold it and that it leads to."""
     for line, datum in _records(files):
@@ -79,14 +70,13 @@ def _follow(
         if link not in links and not targets:
             continue
         cleaned = cleaner.apply(line)
-        text = edited(cleaned)
-        ((sendable, problems),) = judge_lines([text])
-        if problems or sendable is None or checker.look_at(sendable, ()).refused:
+        accepted = context.accepts(cleaned)
+        if accepted is None:
             continue
         if link is not None:
             links.offer_holder(link, digest_of(cleaned))
         for key in targets:
-            links.offer_target(key, content_digest(text, sendable), text)
+            links.offer_target(key, accepted.content, accepted.text)
 
 
 def _records(files: Sequence[ExportedFile]) -> Iterator[tuple[bytes, Mapping[str, Any]]]:

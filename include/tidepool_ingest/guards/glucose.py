@@ -10,11 +10,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tidepool_ingest.guards import HeldError
+from tidepool_ingest.guards.checks import HeldError
 from tidepool_ingest.model import MG_PER_DL_UNITS, MMOL_PER_L_UNITS, glucose_readings
 
 MAX_DIFFERENT = 30_000
-"""Different values that are told apart; beyond them they are counted by tenths of their unit."""
+"""Different values that are counted exactly; beyond them, values are rounded to tenths of their unit."""
+
+LOWEST_MEDIAN_MG_DL = 25.0
+"""A person whose median glucose lies below 25 mg/dL does not live; 1.4 mmol/L."""
+
+HIGHEST_MEDIAN_MMOL_L = 40.0
+"""Above 40 mmol/L (720 mg/dL) no meter even shows a number, let alone as a median."""
 
 
 class Readings:
@@ -52,13 +58,6 @@ class Readings:
             if half <= 0:
                 return value, total
         return None, 0
-
-
-LOWEST_MEDIAN_MG_DL = 25.0
-"""A person whose median glucose lies below 25 mg/dL does not live; 1.4 mmol/L."""
-
-HIGHEST_MEDIAN_MMOL_L = 40.0
-"""Above 40 mmol/L (720 mg/dL) no meter even shows a number, let alone as a median."""
 
 
 class GlucoseUnitsError(HeldError):

@@ -1,0 +1,137 @@
+"""How records lie in the files of a batch: one module, one reader and one entry here for each format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import ExitStack
+from typing import Any, Final, Self
+
+from upath import UPath
+
+from tidepool_ingest.formats.json_array import JsonArrayReader
+from tidepool_ingest.formats.ndjson import NdjsonReader
+from tidepool_ingest.formats.quarantine import QuarantineReader
+from tidepool_ingest.formats.reader import Block, Reader, ReadingContext
+from tidepool_ingest.formats.tidepool_export import TidepoolExportReader
+from tidepool_ingest.staging import manifest as manifests
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import Manifest
+from tidepool_ingest.staging.source_file import SourceFile
+from tidepool_ingest.staging.storage import compression_of, expand, read_blocks
+
+FORMATS: Final[dict[str, type[Reader]]] = {
+    reader.name: reader for reader in (NdjsonReader, JsonArrayReader, TidepoolExportReader, QuarantineReader)
+}
+"""The reader of each format, by its name."""
+
+RECORDS_FORMAT: Final = NdjsonReader.name
+"""In which records are staged, and as which a text is read that no reader recognizes."""
+
+
+def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
+    """Read the manifest of a batch, in which only formats may stand that have a reader.
+
+    :param folder: the batch folder.
+    :param folder_user_id: the user whose folder it lies in, ``None`` for one that lies outside staging.
+    :raises BatchError: see :func:`tidepool_ingest.staging.manifest.read_manifest`.
+    """
+    known = [name for name, reader in FORMATS.items() if reader.in_manifests]
+    return manifests.read_manifest(folder, folder_user_id, formats=known)
+
+
+def guess_format(source: UPath) -> str:
+    """Return the name of a data file's format by how the file begins.
+
+    Whether it is an export of Tidepool's cannot be seen for certain.
+
+    :param source: the data file.
+    :raises BatchError: it cannot be read or expanded.
+    """
+    for piece in expand(read_blocks(source), compression_of(source.name)):
+        if start := piece.removeprefix(b"\xef\xbb\xbf").lstrip():
+            recognized = (name for name, reader in FORMATS.items() if reader.recognizes(start))
+            return next(recognized, RECORDS_FORMAT)
+    raise BatchError("file-empty")
+
+
+class SourceReader:
+    """Reads some files in order, each with the reader of its format; to be used in a ``with`` statement.
+
+    Iterating yields the blocks of all files, once, and checks each file against its manifest. Memory does not
+    grow with the files.
+
+    :param files: the files.
+    :param context: what the readers may ask about the batch.
+    :param as_rows: whether rows are wanted as they stand, rather than the records that they give.
+    """
+
+    def __init__(
+        self, files: Sequence[SourceFile], context: ReadingContext | None = None, *, as_rows: bool = False
+    ) -> None:
+        self._as_rows = as_rows
+        self._files = files
+        self._readers = _readers_of(files, context or ReadingContext())
+        self._different = list(dict.fromkeys(self._readers))
+        self._stack = ExitStack()
+        self.rows: Counter[int] = Counter()
+        """How many rows were read, by number of the file."""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for reader in self._different:
+                stack.callback(reader.close)
+                if not self._as_rows:
+                    reader.survey()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stack.close()
+
+    @property
+    def changes(self) -> Counter[str]:
+        """How many records the readers have changed, by field."""
+        return sum((reader.changes for reader in self._different), Counter[str]())
+
+    @property
+    def embedded(self) -> AbstractSet[int]:
+        """Digests of the contents that travel inside another record, and so not alone."""
+        return frozenset().union(*(reader.embedded for reader in self._different))
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the blocks of all files, each with the number of its file.
+
+        :raises BatchError: a file is missing, empty, damaged, no such file as its format says, or not the one
+            that the manifest means.
+        """
+        for file, reader in zip(self._files, self._readers, strict=True):
+            for block in reader.rows(file) if self._as_rows else reader.blocks(file):
+                number = block.file_number = block.file_number or _number_of(file)
+                self.rows[number] += block.rows
+                yield block
+            for read in reader.files if file is reader.files[-1] else ():
+                if not self.rows[_number_of(read)]:
+                    raise BatchError("file-empty", file_number=read.number)
+                read.check(self.rows[_number_of(read)])
+
+
+def _number_of(file: SourceFile) -> int:
+    return file.number or 1
+
+
+def _readers_of(files: Sequence[SourceFile], context: ReadingContext) -> list[Reader]:
+    """Return the reader of each file; those of a format that joins them share one."""
+    joined: dict[str, Reader] = {}
+    readers = []
+    for file in files:
+        kind = FORMATS[file.format]
+        if not kind.joins_files:
+            readers.append(kind((file,), context))
+            continue
+        if file.format not in joined:
+            together = [other for other in files if other.format == file.format]
+            joined[file.format] = kind(together, context)
+        readers.append(joined[file.format])
+    return readers

@@ -1,0 +1,83 @@
+"""Data that came out of Tidepool, made fit to go into it again: the format ``tidepool-export``.
+
+An export shows records as the Platform stores them: with what it has added to each, with links where a bolus
+or status was once embedded, and, in old exports, with mmol/L values under a label that says mg/dL. A first
+pass over all exported files of a batch finds what no single record shows (:mod:`.survey`); then each
+record is cleaned on its own (:mod:`.cleaning`) and goes the way of any other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+
+from tidepool_ingest.formats import json_array, ndjson
+from tidepool_ingest.formats.reader import Block, Reader, ReadingContext
+from tidepool_ingest.formats.tidepool_export.cleaning import ExportCleaner
+from tidepool_ingest.formats.tidepool_export.survey import Survey, survey
+from tidepool_ingest.model.verdict import collector_paused
+from tidepool_ingest.staging.source_file import SourceFile
+
+
+class TidepoolExportReader(Reader):
+    """Reads exported records, one a line or all in one array, and cleans them.
+
+    All exported files of a batch are one source: a link may lead from one to another.
+    """
+
+    name = "tidepool-export"
+    joins_files = True
+    stages_rows = True
+    holds_other_objects = True
+
+    def __init__(self, files: Sequence[SourceFile], context: ReadingContext) -> None:
+        super().__init__(files, context)
+        self._survey: Survey | None = None
+        self._cleaner = ExportCleaner()
+
+    def survey(self) -> None:
+        """Find the labels that are wrong, and the links that can be followed."""
+        self._survey = survey([partial(self.rows, file) for file in self.files], self.context)
+        self._cleaner = self._survey.cleaner()
+
+    @property
+    def changes(self) -> Counter[str]:
+        """How many records were changed, by field; of an embedded datum by its path, such as ``bolus.id``."""
+        return self._cleaner.changes
+
+    @property
+    def embedded(self) -> AbstractSet[int]:
+        """Digests of the contents that were linked to and now travel inside the record that links to them."""
+        return frozenset() if self._survey is None else self._survey.links.inside
+
+    def blocks(self, file: SourceFile) -> Iterator[Block]:
+        """Yield the records of a file, cleaned."""
+        for block in self.rows(file):
+            with collector_paused():
+                cleaned = [self._cleaner.apply(line) for line in block.lines]
+            yield replace(block, lines=cleaned, staged=block.lines)
+
+    def rows(self, file: SourceFile) -> Iterator[Block]:
+        """Yield the records of a file as exported."""
+        return _split_as_it_begins(file.text(), file.number)
+
+    def close(self) -> None:
+        """Remove the records that wait to be embedded."""
+        if self._survey is not None:
+            self._survey.links.close()
+
+
+def _split_as_it_begins(pieces: Iterable[bytes], file_number: int | None) -> Iterator[Block]:
+    """Cut an array into its elements if the text begins with a bracket, any other text into lines."""
+    stream = iter(pieces)
+    start = b""
+    for piece in stream:
+        start += piece
+        if not start.isspace():
+            break
+    text = chain((start,), stream)
+    return json_array.split(text, file_number) if start.lstrip().startswith(b"[") else ndjson.split(text)

@@ -1,0 +1,92 @@
+"""The records of a batch as they would be uploaded: read by format, then edited as its manifest asks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import Self
+
+from upath import UPath
+
+from tidepool_ingest.formats import SourceReader
+from tidepool_ingest.formats.reader import Block, Candidate, ReadingContext
+from tidepool_ingest.model import judge_lines
+from tidepool_ingest.model.verdict import collector_paused
+from tidepool_ingest.prepare.digests import content_digest
+from tidepool_ingest.prepare.record_checks import RecordChecker
+from tidepool_ingest.staging.edits import Edits
+from tidepool_ingest.staging.manifest import Manifest, RecordEdits
+from tidepool_ingest.staging.source_file import SourceFile, files_of
+
+
+class RecordReader:
+    """Reads the records of some files; to be used in a ``with`` statement.
+
+    :param files: the files, in their order.
+    :param edits: what the manifest asks for.
+    :param checker: what is looked at beyond the Platform's own verdict.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[SourceFile],
+        edits: RecordEdits | None = None,
+        checker: RecordChecker | None = None,
+    ) -> None:
+        self._edits = Edits(edits) if edits else None
+        self._uncounted = Edits(edits or RecordEdits())
+        self._checker = checker or RecordChecker()
+        units_are_given = bool(edits and edits.glucose_units)
+        self._source = SourceReader(files, ReadingContext(self._accepts, units_are_given))
+
+    @classmethod
+    def of(cls, manifest: Manifest, folder: UPath) -> RecordReader:
+        """Return the reader of a batch.
+
+        :param manifest: its manifest.
+        :param folder: where its files are.
+        """
+        return cls(files_of(manifest, folder), manifest.edits, RecordChecker.of(manifest))
+
+    def __enter__(self) -> Self:
+        """Let the readers look over the files that they read twice.
+
+        :raises BatchError: a file cannot be read.
+        """
+        self._source.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._source.__exit__(*error)
+
+    @property
+    def changes(self) -> Counter[str]:
+        """How many records were changed, by field."""
+        return self._source.changes + (self._edits.changes if self._edits else Counter[str]())
+
+    @property
+    def embedded(self) -> AbstractSet[int]:
+        """Digests of the contents that travel inside another record and so not alone."""
+        return self._source.embedded
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the blocks of all files, once, with edits made, and check each file against the manifest.
+
+        :raises BatchError: a file cannot be read, or is not the one that the manifest means.
+        """
+        if self._edits is None:
+            yield from self._source
+            return
+        for block in self._source:
+            with collector_paused():
+                edited = [self._edits.apply(line) for line in block.lines]
+            yield replace(block, lines=edited, staged=block.lines if block.staged is None else block.staged)
+
+    def _accepts(self, line: bytes) -> Candidate | None:
+        text = self._uncounted.apply(line)
+        ((datum, problems),) = judge_lines([text])
+        if problems or datum is None or self._checker.look_at(datum, ()).refused:
+            return None
+        return Candidate(text, content_digest(text, datum))
