@@ -165,6 +165,7 @@ def test_the_whole_tells_why_a_part_needs_a_person(ledger: Ledger) -> None:
 def test_a_batch_and_its_parts_are_taken_back_at_once(ledger: Ledger) -> None:
     row, parts = cut(ledger, "1", "2")
     other = whole(ledger, "e")
+    ledger.batches.begin_upload(row.id)
 
     ledger.parts.set_all(row.id, BatchState.WITHDRAWN)
 

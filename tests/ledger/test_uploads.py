@@ -13,6 +13,7 @@ from tidepool_ingest.ledger import (
     REJECTED,
     BatchState,
     DataSetState,
+    FoundPart,
     Ledger,
     TaskOrigin,
     Upload,
@@ -133,8 +134,21 @@ def test_what_needs_a_person(ledger: Ledger, state: BatchState, reason: str | No
     assert len(ledger.uploads.page(Wanted(waiting=True))) == int(waits)
 
 
-def test_a_page_tells_no_person_device_or_folder() -> None:
-    assert not {"user_id", "device_id", "folder", "batch_id", "connection"} & set(Upload.__annotations__)
+def test_a_page_tells_no_person_device_or_folder(ledger: Ledger) -> None:
+    assert not {"device_id", "batch_id", "connection"} & set(Upload.__annotations__)
+    whole = ledger.batches.note(found())
+    ledger.parts.note(whole, [FoundPart(content_key="d" * 64, records=1, expected_rows=1, chunks=1)])
+
+    shown = [
+        *ledger.uploads.page(Wanted()),
+        *ledger.uploads.of_parts(whole.id),
+        ledger.uploads.get(whole.id),
+    ]
+    assert len(shown) == 3
+    for upload in shown:
+        assert upload is not None
+        assert (upload.user_id, upload.folder) == ("", "")
+        assert not {whole.user_id, whole.folder, whole.batch_id, whole.device_id} & set(vars(upload).values())
 
 
 def test_sqlite_finds_what_needs_a_person_by_its_reason(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_told_to_stop_it_stops_between_two_requests(world: World, monkeypatch: p
     with pytest.raises(UploadStoppedError) as caught:
         upload_batch(context, world.row(number))
 
-    assert "resumes from the ledger" in str(caught.value)
+    assert "goes on from the ledger" in str(caught.value)
     assert under_way.begun <= 4
     (data_set,) = world.sets(number)
     chunks = world.ledger.data_sets.chunks_of(data_set.id).values()

@@ -42,15 +42,13 @@ class Upload:
     ``chunks`` are planned, ``stored`` are those of the newest data set that Tidepool holds. Of a batch that
     is cut into ``parts``, the numbers of rows and of stored chunks are the sums of theirs, and the run is the
     one that worked on their newest data set; ``begun`` tells whether Tidepool may hold data of any of them.
-    The user and the folder are for an operator's terminal; no page shows them.
+    The user and the folder are read for an operator's terminal only: for a page they stay empty.
     """
 
     batch: int
     api_host: str
     label: str
     day: date
-    user_id: str = field(repr=False)
-    folder: str = field(repr=False)
     data_set_type: str
     state: BatchState
     reason: str | None
@@ -78,6 +76,8 @@ class Upload:
     parts: int = 0
     parts_ended: int = 0
     begun: bool = False
+    user_id: str = field(default="", repr=False)
+    folder: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,8 @@ class Uploads:
         :param label_part: only batches whose label contains this, for example its short hash.
         :param limit: how many at most.
         """
-        query = _with_newest_set().order_by(batches.c.updated_at.desc(), batches.c.id.desc()).limit(limit)
+        with_person = _with_newest_set().add_columns(batches.c.user_id, batches.c.folder)
+        query = with_person.order_by(batches.c.updated_at.desc(), batches.c.id.desc()).limit(limit)
         if state is not None:
             query = query.where(batches.c.state == state)
         if label_part is not None:
@@ -288,8 +289,6 @@ _OF_BATCH = (
     "api_host",
     "label",
     "day",
-    "user_id",
-    "folder",
     "data_set_type",
     "state",
     "reason",
