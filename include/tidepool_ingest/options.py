@@ -119,33 +119,33 @@ class RunOptions(Options):
     """Parameters of one upload run."""
 
     first_day: date | None = Field(
-        None,
+        default=None,
         title="First day",
         description="Oldest day folder to take. Without any day: recent batches that are ready and not done.",
         json_schema_extra=_of_form(MAIN),
     )
     last_day: date | None = Field(
-        None,
+        default=None,
         title="Last day",
         description="Newest day folder to take. With one of the two days, only that one is taken.",
         json_schema_extra=_of_form(MAIN),
     )
     dry_run: bool = Field(
-        False,
+        default=False,
         title="Dry run",
         description="Only look: every record is validated, and nothing is opened at Tidepool. The log of the "
         "task report shows what would be sent, rejected and archived.",
         json_schema_extra=_of_form(MAIN),
     )
     users: tuple[Annotated[str, Field(min_length=1, max_length=36)], ...] = Field(
-        (),
+        default=(),
         title="Only these people",
         description="Short hashes that logs show, or Tidepool user ids, one a line. Empty for everybody. "
         "Airflow shows what you write here to everybody who can see the run.",
         json_schema_extra=_of_form(MAIN),
     )
     look_back_days: int = Field(
-        LOOK_BACK_DAYS,
+        default=LOOK_BACK_DAYS,
         ge=0,
         le=3660,
         title="Days to look back",
@@ -153,37 +153,37 @@ class RunOptions(Options):
         json_schema_extra=_of_form(WHERE),
     )
     staging_root: Annotated[str, Field(min_length=1)] | None = Field(
-        None,
+        default=None,
         title="Staging root",
         description="Folder or URL with the day folders, if not the deployment's own.",
         json_schema_extra=_of_form(WHERE),
     )
     force: bool = Field(
-        False,
+        default=False,
         title="Upload again",
         description="Also take batches that are done. The usual deduplicator archives the older copies.",
         json_schema_extra=_of_form(CARE),
     )
     allow_doubling: bool = Field(
-        False,
+        default=False,
         title="Twice is meant",
         description="Upload again also where nothing is archived, so that the records are there twice.",
         json_schema_extra=_of_form(CARE),
     )
     allow_truncate: bool = Field(
-        False,
+        default=False,
         title="Delete all else of the device",
         description="Take batches whose deduplicator deletes everything else of the device for good.",
         json_schema_extra=_of_form(CARE),
     )
     allow_older: bool = Field(
-        False,
+        default=False,
         title="Older content may win",
         description="Also upload batches staged before something that is verified of their device.",
         json_schema_extra=_of_form(CARE),
     )
     max_quarantined_percent: float = Field(
-        MAX_QUARANTINED_PERCENT,
+        default=MAX_QUARANTINED_PERCENT,
         ge=0,
         le=100,
         title="Rejected records allowed (%)",
@@ -191,7 +191,7 @@ class RunOptions(Options):
         json_schema_extra=_of_form(CARE),
     )
     when_refused: WhenRefused = Field(
-        WhenRefused.FAIL,
+        default=WhenRefused.FAIL,
         title="When too many are rejected",
         description="Who is asked sees the counts, and approves, declines or uploads only the good ones.",
         json_schema_extra=_of_form(
@@ -203,7 +203,7 @@ class RunOptions(Options):
         ),
     )
     chunk_records: int = Field(
-        CHUNK_RECORDS,
+        default=CHUNK_RECORDS,
         ge=1,
         le=CHUNK_RECORDS,
         title="Records a request",
@@ -215,7 +215,7 @@ class RunOptions(Options):
         ),
     )
     part_records: int = Field(
-        PART_RECORDS,
+        default=PART_RECORDS,
         ge=1,
         le=1_000_000,
         title="Records a data set",
@@ -224,7 +224,7 @@ class RunOptions(Options):
         json_schema_extra=_of_form(SPEED),
     )
     parallel_chunks: Annotated[int, Field(ge=1)] | None = Field(
-        None,
+        default=None,
         title="Requests at the same time",
         description="Of one data set. A run can only lower what the deployment allows.",
         json_schema_extra=_of_form(SPEED),
@@ -257,7 +257,7 @@ class ActionOptions(Options):
     """The parameter of a run that does what somebody asked for on the uploads page."""
 
     action: int = Field(
-        0,
+        default=0,
         ge=0,
         title="Number of the action",
         description="The uploads page fills it in and starts the run: nothing is done that was not asked for "
@@ -270,7 +270,7 @@ class ReconcileOptions(Options):
     """Parameters of one maintenance run."""
 
     older_than_minutes: int = Field(
-        OLDER_THAN_MINUTES,
+        default=OLDER_THAN_MINUTES,
         ge=0,
         le=525_600,
         title="Minutes without progress",
@@ -278,7 +278,7 @@ class ReconcileOptions(Options):
         json_schema_extra=_of_form(MAIN),
     )
     check_batches: int = Field(
-        CHECK_BATCHES,
+        default=CHECK_BATCHES,
         ge=0,
         le=1_000,
         title="Verified batches to reverify",
@@ -286,7 +286,7 @@ class ReconcileOptions(Options):
         json_schema_extra=_of_form(MAIN),
     )
     check_after_days: int = Field(
-        CHECK_AFTER_DAYS,
+        default=CHECK_AFTER_DAYS,
         ge=0,
         le=3_660,
         title="Days between two verifications",
@@ -294,13 +294,13 @@ class ReconcileOptions(Options):
         json_schema_extra=_of_form(MAIN),
     )
     staging_root: Annotated[str, Field(min_length=1)] | None = Field(
-        None,
+        default=None,
         title="Staging root",
         description="Folder or URL with the work areas, if not the deployment's own.",
         json_schema_extra=_of_form(WHERE),
     )
     repair: bool = Field(
-        True,
+        default=True,
         title="Repair what was verified",
         description="Upload verified batches again if they have lost or doubled rows.",
         json_schema_extra=_of_form(CARE),
