@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 
 from dev.home import PROJECT, LocalHome, LocalRunError, simulator, simulator_connection
 from tidepool_ingest.cli.arguments import table
-from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.views import Session, sessions
+from tidepool_ingest.ledger import Ledger, Upload
 from tidepool_simulator.sample import SAMPLE_USERS, write_sample, write_sample_feed
 from tidepool_simulator.sample.checker.check import check
 from tidepool_simulator.sample.checker.result import CheckResult
@@ -60,12 +59,12 @@ def run_dags(home: LocalHome, tidepool: dict[str, object]) -> str:
     return "success"
 
 
-def rows_of(found: list[Session], result: CheckResult) -> list[tuple[object, ...]]:
+def rows_of(found: list[Upload], result: CheckResult) -> list[tuple[object, ...]]:
     """Return one line a data set: the ledger's words, and the checker's count of what is visible."""
     visible = {entry.data_set_id: entry.visible for entry in result.sets}
     devices = {entry.data_set_id: entry.device_id for entry in result.sets}
     # Of a feed, many batches share one data set.
-    batches: dict[str, list[Session]] = {}
+    batches: dict[str, list[Upload]] = {}
     for one in sorted(found, key=lambda one: (one.user_id, one.label)):
         batches.setdefault(one.data_set_id or one.label, []).append(one)
     return [
@@ -82,7 +81,7 @@ def rows_of(found: list[Session], result: CheckResult) -> list[tuple[object, ...
     ]
 
 
-def conclude(state: str, found: list[Session], result: CheckResult, *, batches: int) -> int:
+def conclude(state: str, found: list[Upload], result: CheckResult, *, batches: int) -> int:
     """Print the last line, and before it whatever is not as it should be.
 
     :param state: of the DAG runs.
@@ -120,10 +119,10 @@ def conclude(state: str, found: list[Session], result: CheckResult, *, batches: 
     return 1 if wrong or result.lost or not result.ok else 0
 
 
-def _sessions(home: LocalHome) -> list[Session]:
+def _sessions(home: LocalHome) -> list[Upload]:
     ledger = Ledger(f"sqlite:///{home.ledger}")
     try:
-        return sessions(ledger.database)
+        return ledger.uploads.last_changed()
     finally:
         ledger.close()
 

@@ -31,12 +31,10 @@ from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.upload import (
     Feed,
-    Upload,
-    UploadWishes,
+    UploadJob,
     continuous_data_set,
     data_set_body,
     refuse_to_close,
-    upload_of,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from tidepool_ingest.client import DataSet
-    from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
+    from tidepool_ingest.ledger import Ledger
 
 
 EXTRAS = frozenset(
@@ -161,7 +159,8 @@ class TidepoolHook(BaseHook):
 
     Each step of a data set's life is a method, usable in a DAG of your own: :meth:`open_data_set`,
     :meth:`upload_data`, :meth:`close_data_set`, :meth:`read_data`; :meth:`continuous_data_set` finds or opens
-    a continuous one. :meth:`batch_upload` does them all for a prepared batch, resumable through the ledger.
+    a continuous one. With :meth:`upload_context`, :func:`tidepool_ingest.upload.upload_batch` does them all
+    for a prepared batch, resumable through the ledger.
 
     Errors are the library's (:mod:`tidepool_ingest.client.errors`), so that
     :class:`~tidepool_airflow.retry.TidepoolRetryPolicy` can tell what is worth another try. Every token is
@@ -261,7 +260,8 @@ class TidepoolHook(BaseHook):
         """
         filled_in = data_set_body({**body, "dataSetType": "continuous"}, self.settings)
         with closing(open_ledger(self.ledger_conn_id)) as ledger:
-            return continuous_data_set(self.client, ledger, Feed(self.api_host, user_id, filled_in))
+            feed = Feed(self.api_host, user_id, filled_in)
+            return continuous_data_set(self.upload_context(ledger), feed)
 
     def close_data_set(self, data_set_id: str) -> None:
         """Close a normal data set: its records become visible, older repetitions of them are archived.
@@ -290,39 +290,18 @@ class TidepoolHook(BaseHook):
 
     # ---------------------------------------------------------------- a whole batch
 
-    def batch_upload(
-        self,
-        root: UPath,
-        batch: BatchRow,
-        *,
-        ledger: Ledger,
-        wishes: UploadWishes | None = None,
-        origin: TaskOrigin | None = None,
-        on_open: Callable[[str], None] | None = None,
-    ) -> Upload:
-        """Return the upload of a prepared batch: its ``run()`` opens, uploads, closes and verifies.
+    def upload_context(self, ledger: Ledger, root: UPath | None = None) -> UploadJob:
+        """Return what the library needs to work on whole batches of this connection.
 
-        A batch for a continuous data set goes to that of its feed, and nothing is closed; one that is cut
-        into parts goes to a data set for each, part by part. The upload goes on from where the ledger says
-        that the batch stands; ``stop()`` lets it end early.
+        ``upload_batch(hook.upload_context(ledger, root), batch)`` opens, uploads, closes and verifies a
+        prepared batch, from wherever the ledger says that it stands; ``stop()`` of the context lets it end
+        early. ``reverify`` and ``withdraw_batch`` work alike; see :mod:`tidepool_ingest.upload`. What the
+        context leaves at its defaults is set with :func:`dataclasses.replace`.
 
-        :param root: the staging root.
-        :param batch: the batch, prepared.
         :param ledger: remembers each step.
-        :param wishes: what the run wants of it.
-        :param origin: the task at work.
-        :param on_open: told the data set's id the moment it is known, for each part its own.
+        :param root: the staging root, in which the work areas lie; a withdrawal goes without.
         """
-        return upload_of(
-            self.client,
-            ledger,
-            batch,
-            root,
-            self.settings,
-            wishes=wishes,
-            origin=origin,
-            on_open=on_open,
-        )
+        return UploadJob(client=self.client, ledger=ledger, settings=self.settings, root=root)
 
     def test_connection(self) -> tuple[bool, str]:
         """Sign in and look for whom the account may upload: what the connection form's button Test calls."""
@@ -383,8 +362,6 @@ class TidepoolConnections:
         :param named: the connection that its manifest names, if any.
         :raises BatchError: ``connection-not-allowed``.
         """
-        pass
-
         conn_id = named or self._own
         if conn_id not in self._allowed:
             raise BatchError("connection-not-allowed")

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from dev.home import PROJECT, LocalHome, simulator_connection
 
-from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.views import Session, sessions
-from tidepool_ingest.upload import guarded_requests as timing
+from tidepool_ingest.ledger import Ledger, Upload
+from tidepool_ingest.upload import UploadJob
+from tidepool_ingest.upload.guarded_requests import Timing
 from tidepool_simulator import Accounts, Simulator
 from tidepool_simulator.sample import SAMPLE_USERS
 
@@ -56,10 +56,10 @@ class World:
     ledger_file: Path
     monkeypatch: pytest.MonkeyPatch
 
-    def sessions(self) -> list[Session]:
+    def sessions(self) -> list[Upload]:
         ledger = Ledger(f"sqlite:///{self.ledger_file}")
         try:
-            return sorted(sessions(ledger.database), key=lambda one: one.label)
+            return sorted(ledger.uploads.last_changed(), key=lambda one: one.label)
         finally:
             ledger.close()
 
@@ -128,7 +128,7 @@ def world(airflow_home: LocalHome, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     staging, ledger_file = tmp_path / "staging", tmp_path / "ledger.db"
     staging.mkdir()
     # A request in doubt keeps nobody waiting here for as long as a real gateway would.
-    monkeypatch.setattr(timing, "USUAL", timing.Timing(doubt=0.05, pause=0.01))
+    monkeypatch.setattr(UploadJob, "default_timeouts", Timing(doubt=0.05, pause=0.01))
     with Simulator(tmp_path / "simulator.db", accounts=accounts) as simulator:
         connection = simulator_connection(simulator.base_url)
         monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_DEFAULT", json.dumps(connection))

@@ -17,8 +17,7 @@ from dev.components import LocalAirflow
 from dev.home import Databases, LocalHome
 from dev.postgresql import postgresql
 
-from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.views import Session, sessions
+from tidepool_ingest.ledger import Ledger, Upload
 
 DAG_ID = "tidepool_normal_upload"
 RUN_SECONDS = 180
@@ -93,9 +92,9 @@ class Deployment:
     def ledger(self) -> AbstractContextManager[Ledger]:
         return closing(Ledger(self.airflow.settings["TIDEPOOL_LEDGER"]))
 
-    def sessions(self) -> list[Session]:
+    def sessions(self) -> list[Upload]:
         with self.ledger() as ledger:
-            return sessions(ledger.database)
+            return ledger.uploads.last_changed()
 
     def asked_of_tidepool(self) -> list[str]:
         """The requests that could change anything at Tidepool, so far."""

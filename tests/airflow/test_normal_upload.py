@@ -10,6 +10,7 @@ import pytest
 from dev.home import simulator_connection
 
 from tests.airflow.conftest import TODAY, World, readings, stage
+from tests.states import set_batch_state
 from tidepool_airflow.operators import TidepoolPrepareOperator
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.privacy import short_hash
@@ -339,7 +340,7 @@ def test_a_run_passes_over_what_another_batch_was_staged_in_the_place_of(world: 
     prepare = TidepoolPrepareOperator.execute
 
     def overtaken(operator: TidepoolPrepareOperator, context: Any) -> Any:
-        ledger.batches.set_state(int(operator.batches[0]), BatchState.REPLACED)
+        set_batch_state(ledger, int(operator.batches[0]), BatchState.REPLACED)
         return prepare(operator, context)
 
     world.monkeypatch.setattr(TidepoolPrepareOperator, "execute", overtaken)

@@ -21,8 +21,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.airflow.ports import free_port
 from tests.conftest import PROJECT
-from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.views import Session, sessions
+from tidepool_ingest.ledger import Ledger, Upload
 from tidepool_simulator.sample import write_sample
 
 CHROMIUM_VARIABLE = "CHROMIUM"
@@ -68,11 +67,11 @@ class Stack:
     airflow: LocalAirflow
     roles: dict[str, Any]
 
-    def sessions(self) -> list[Session]:
+    def sessions(self) -> list[Upload]:
         """Return what the ledger knows."""
         with closing(Ledger(self.airflow.settings["TIDEPOOL_LEDGER"])) as ledger:
             ledger.migrate()
-            return sessions(ledger.database)
+            return ledger.uploads.last_changed()
 
     def api(self, path: str) -> Any:
         """Ask Airflow's API."""

@@ -11,12 +11,12 @@ from tests.airflow.conftest import readings, stage
 from tests.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tests.browser.pages import RequiredActions, TriggerForm
 from tests.browser.test_first_steps import RUN_SECONDS, new_run, runs
-from tidepool_ingest.ledger.views import Session
+from tidepool_ingest.ledger import Upload
 
 DEVICE = "to-decide-about"
 
 
-def spoilt(stack: Stack) -> Session | None:
+def spoilt(stack: Stack) -> Upload | None:
     """Return what the ledger knows of the batch in question."""
     return next((one for one in stack.sessions() if one.folder.endswith(DEVICE)), None)
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.cli.conftest import USER, Run
 from tests.ledger.conftest import found
+from tests.states import set_data_set_state
 from tidepool_ingest.ledger import DataSetState, Ledger, TaskOrigin
 from tidepool_ingest.privacy import short_hash
 
@@ -26,7 +27,7 @@ def staged(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
     row = ledger.data_sets.begin_opening(
         batch, data_set_type="normal", deduplicator="org.example.d", expected_rows=9, origin=TaskOrigin()
     )
-    ledger.data_sets.set_state(row.id, DataSetState.VERIFIED, upload_id=SET)
+    set_data_set_state(ledger, row.id, DataSetState.VERIFIED, upload_id=SET)
     ledger.close()
     monkeypatch.setenv("TIDEPOOL_LEDGER", address)
     monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(root))

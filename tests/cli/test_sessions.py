@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.ledger.conftest import found
+from tests.states import set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, TaskOrigin
 from tidepool_ingest.privacy import short_hash
 
@@ -27,13 +28,13 @@ def ledger(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
     row = ledger.data_sets.begin_opening(
         done, data_set_type="normal", deduplicator="org.example.d", expected_rows=9, origin=TaskOrigin()
     )
-    ledger.data_sets.set_state(row.id, DataSetState.VERIFIED, upload_id="upid_000000000001")
+    set_data_set_state(ledger, row.id, DataSetState.VERIFIED, upload_id="upid_000000000001")
     ledger.batches.set_counts(done, staged=10, accepted=9, quarantined=1, identical=0, expected_rows=9)
-    ledger.batches.set_state(done, BatchState.VERIFIED)
+    set_batch_state(ledger, done, BatchState.VERIFIED)
     held = found(
         content_key="d" * 64, batch_id="batch-2", folder=f"{FOLDER}-2", label="2026-01-02 Omnipod bbbbbbbbbb"
     )
-    ledger.batches.set_state(ledger.batches.note(held).id, BatchState.HELD, reason="too-many-refused")
+    set_batch_state(ledger, ledger.batches.note(held).id, BatchState.HELD, reason="too-many-refused")
     ledger.close()
     monkeypatch.setenv("TIDEPOOL_LEDGER", f"sqlite:///{path}")
     return path

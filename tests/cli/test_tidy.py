@@ -9,6 +9,7 @@ from upath import UPath
 
 from tests.cli.conftest import Run
 from tests.ledger.conftest import found
+from tests.states import set_batch_state
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.staging.work_area import WorkArea
@@ -22,7 +23,7 @@ def area(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ledger = Ledger(address)
     ledger.migrate()
     row = ledger.batches.note(found(folder=str(root / "2026-01-02" / "0123456789" / "batch-1")))
-    ledger.batches.set_state(row.id, BatchState.VERIFIED)
+    set_batch_state(ledger, row.id, BatchState.VERIFIED)
     with ledger.database.writing() as connection:
         connection.execute(update(batches).values(updated_at=datetime.now(UTC) - timedelta(days=100)))
     ledger.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.steps.world import DAY, DEVICE, Record, World, bolus, cbg
-from tidepool_ingest.upload import ContinuousUpload
+from tidepool_ingest.upload import upload_to_feed
 from tidepool_simulator.accounts import CLIENT_ID
 
 CLIENT = "org.example.ingest.continuous"
@@ -28,7 +28,7 @@ class FeedWorld(World):
     """The world of the steps, whose batches are for continuous data sets."""
 
     data_set_type = "continuous"
-    uploader = ContinuousUpload
+    uploader = staticmethod(upload_to_feed)
 
     def stage(
         self,

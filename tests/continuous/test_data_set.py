@@ -11,7 +11,7 @@ from tests.continuous.feeds import CLIENT, DROP_HASH, NONE, OLDER, ORIGIN, FeedW
 from tests.steps.world import minute_of, readings
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.upload import BatchUpload, Feed, FeedError, continuous_data_set, data_set_body
+from tidepool_ingest.upload import Feed, FeedError, continuous_data_set, data_set_body, upload_normal
 from tidepool_simulator import Fault
 
 BODY = {
@@ -122,7 +122,7 @@ def test_a_normal_data_set_of_the_same_client_name_is_refused(world: FeedWorld) 
 
 def test_a_normal_batch_may_not_use_the_name_of_a_feed(world: FeedWorld) -> None:
     world.feed(readings(3), "b-0001")
-    world.data_set_type, world.uploader = "normal", BatchUpload
+    world.data_set_type, world.uploader = "normal", upload_normal
     data_set = {"dataSetType": "normal", "client": {"name": CLIENT, "version": "1.2.3"}}
     number = world.ready(readings(3), batch="normal", data_set=data_set)
 
@@ -132,7 +132,7 @@ def test_a_normal_batch_may_not_use_the_name_of_a_feed(world: FeedWorld) -> None
 
 def test_a_normal_batch_may_not_use_the_name_of_a_data_set_somebody_else_feeds(world: FeedWorld) -> None:
     world.client.open_data_set(world.user, BODY)
-    world.data_set_type, world.uploader = "normal", BatchUpload
+    world.data_set_type, world.uploader = "normal", upload_normal
     data_set = {"dataSetType": "normal", "client": {"name": CLIENT, "version": "1.2.3"}}
 
     assert refusal(world, world.ready(readings(3), data_set=data_set)) == "feed-client-name-shared"
@@ -199,7 +199,7 @@ def test_deduplicators_that_compare_with_what_is_visible_are_refused_for_normal_
 
 def test_each_kind_of_upload_refuses_batches_of_the_other(world: FeedWorld) -> None:
     number = world.ready(readings(3))
-    world.uploader = BatchUpload
+    world.uploader = upload_normal
 
     assert refusal(world, number) == "feed-is-not-normal"
     assert world.simulator.requests == []
@@ -209,8 +209,8 @@ def test_the_data_set_can_be_asked_for_alone(world: FeedWorld) -> None:
     body: dict[str, Any] = data_set_body({"dataSetType": "continuous"}, world.settings)
     feed = Feed(world.api_host, world.user, body)
 
-    first = continuous_data_set(world.client, world.ledger, feed, timing=world.timing)
-    again = continuous_data_set(world.client, world.ledger, feed, timing=world.timing)
+    first = continuous_data_set(world.context(), feed)
+    again = continuous_data_set(world.context(), feed)
 
     assert first == again == world.data_sets()[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.continuous.feeds import FeedWorld, cbg
+from tests.states import set_batch_state
 from tests.steps.killing import Killed
 from tests.steps.world import readings
 from tidepool_ingest.client import TidepoolUnreachableError
@@ -20,9 +21,8 @@ def reconciled(world: FeedWorld) -> Reconciled:
         world.root,
         world.ledger,
         options=ReconcileOptions(older_than_minutes=0, check_after_days=0),
-        client_of=lambda connection: (world.client, world.settings),
+        context_of=lambda connection: world.context(),
         api_host_of=world.host_of,
-        timing=world.timing,
     ).run()
 
 
@@ -48,7 +48,7 @@ def test_a_batch_that_was_left_is_brought_to_its_end(world: FeedWorld) -> None:
 def test_the_data_set_stays_whatever_became_of_a_batch(world: FeedWorld) -> None:
     number = unfinished(world)
     for state in (BatchState.HELD, BatchState.REPLACED):
-        world.ledger.batches.set_state(number, state)
+        set_batch_state(world.ledger, number, state)
         assert reconciled(world).deleted == 0
 
     assert len(world.data_sets()) == 1

@@ -239,7 +239,6 @@ def test_what_somebody_else_doubles_is_put_right_or_told(world: FeedWorld) -> No
 
 def test_a_record_that_does_not_appear_is_sent_again(world: FeedWorld) -> None:
     number = world.ready(readings(30), chunk_records=10)
-    upload = world.batch_upload(number)
     sent = world.client.upload_data
     lost: list[bytes] = []
 
@@ -250,7 +249,7 @@ def test_a_record_that_does_not_appear_is_sent_again(world: FeedWorld) -> None:
             lost.append(body)  # answered as if it had been stored
 
     world.client.upload_data = losing  # type: ignore[method-assign]
-    summary = upload.run()
+    summary = world.upload(number)
 
     assert len(lost) == 1
     assert summary.repairs == 1

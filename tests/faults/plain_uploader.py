@@ -11,59 +11,31 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from upath import UPath
-
 from tidepool_ingest.client import (
-    ClientSettings,
     TidepoolBusyError,
-    TidepoolClient,
     TidepoolDataSetClosedError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, TaskOrigin
-from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.upload import UploadSummary, UploadWishes, data_set_body
-from tidepool_ingest.upload.guarded_requests import Timing
+from tidepool_ingest.ledger import BatchRow, DataSetState
+from tidepool_ingest.upload import UploadJob, UploadSummary, data_set_body
 
 Result = TypeVar("Result")
 
 
-class PlainUpload:
-    """Upload a prepared batch; see :class:`~tidepool_ingest.upload.BatchUpload` for the parameters."""
-
-    def __init__(
-        self,
-        client: TidepoolClient,
-        ledger: Ledger,
-        batch: BatchRow,
-        root: UPath,
-        settings: ClientSettings,
-        *,
-        origin: TaskOrigin,
-        timing: Timing,
-        wishes: UploadWishes,
-    ) -> None:
-        del origin, timing, wishes
-        self._client = client
-        self._ledger = ledger
-        self._batch = batch
-        self._work = WorkArea(root, batch.content_key)
-        self._settings = settings
-
-    def run(self) -> UploadSummary:
-        """Open, send, close."""
-        prepared = self._work.load()
-        assert prepared is not None
-        body = data_set_body(prepared.data_set, self._settings)
-        upload_id = _twice(lambda: self._client.open_data_set(self._batch.user_id, body)).upload_id
-        for chunk in prepared.chunks:
-            sent = b"[" + b",".join(self._work.read_chunk(chunk)) + b"]"
-            _twice(partial(self._client.upload_data, upload_id, sent))
-        # "Closed already" at the second try: closed by the first one, as far as a plain client can tell.
-        with contextlib.suppress(TidepoolDataSetClosedError):
-            _twice(lambda: self._client.close_data_set(upload_id))
-        self._ledger.batches.set_state(self._batch.id, BatchState.VERIFIED)
-        return UploadSummary(upload_id, DataSetState.CLOSED, prepared.expected_rows, 0, len(prepared.chunks))
+def plain_upload(context: UploadJob, batch: BatchRow) -> UploadSummary:
+    """Open, send, close; see :func:`~tidepool_ingest.upload.upload_batch` for the parameters."""
+    client, work = context.client, context.work_area(batch)
+    prepared = context.prepared(batch)
+    body = data_set_body(prepared.data_set, context.settings)
+    upload_id = _twice(lambda: client.open_data_set(batch.user_id, body)).upload_id
+    for chunk in prepared.chunks:
+        sent = b"[" + b",".join(work.read_chunk(chunk)) + b"]"
+        _twice(partial(client.upload_data, upload_id, sent))
+    # "Closed already" at the second try: closed by the first one, as far as a plain client can tell.
+    with contextlib.suppress(TidepoolDataSetClosedError):
+        _twice(lambda: client.close_data_set(upload_id))
+    context.ledger.batches.mark_verified(batch.id)
+    return UploadSummary(upload_id, DataSetState.CLOSED, prepared.expected_rows, 0, len(prepared.chunks))
 
 
 def _twice(request: Callable[[], Result]) -> Result:

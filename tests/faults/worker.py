@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ from upath import UPath
 
 from tests.faults.gremlins import Gremlins
 from tests.faults.place import DAY, Place
-from tests.faults.plain_uploader import PlainUpload
+from tests.faults.plain_uploader import plain_upload
 from tests.faults.schedule import LocalFault
 from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, connect, host_of
 from tidepool_ingest.client import settings as client_settings
 from tidepool_ingest.client.transport import Timeouts
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger import Ledger, TaskOrigin, database
+from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin, database
 from tidepool_ingest.ledger import client_state as slow_downs
 from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
-from tidepool_ingest.upload import ContinuousUpload, UploadWishes, upload_of
+from tidepool_ingest.upload import UploadJob, UploadSummary, UploadWishes, upload_batch
 from tidepool_ingest.upload.guarded_requests import Timing
 from tidepool_ingest.window import Window
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
@@ -54,10 +54,10 @@ TIMING = Timing(
 )
 """The same for the steps of an upload."""
 
-UPLOADERS: dict[tuple[str, str], Any] = {
-    ("ours", "normal"): upload_of,
-    ("ours", "continuous"): ContinuousUpload,
-    ("plain", "normal"): PlainUpload,
+UPLOADERS: dict[tuple[str, str], Callable[[UploadJob, BatchRow], UploadSummary]] = {
+    ("ours", "normal"): upload_batch,
+    ("ours", "continuous"): upload_batch,
+    ("plain", "normal"): plain_upload,
 }
 """How a prepared batch is uploaded, by whom and to which kind of data set."""
 
@@ -138,18 +138,16 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
         return {"end": "done", "summary": prepared.model_dump(mode="json")}
     settings = _settings(place)
     with _client(place, settings) as client:
-        origin = TaskOrigin(dag_id="dag", run_id=task.run, map_index=0, try_number=task.try_number)
-        upload = UPLOADERS[task.uploader, task.kind](
-            client,
-            ledger,
-            ledger.batches.get(task.batch),
-            root,
-            settings,
-            origin=origin,
-            timing=TIMING,
+        context = UploadJob(
+            client=client,
+            ledger=ledger,
+            settings=settings,
+            root=root,
             wishes=UploadWishes(at_once=task.at_once, max_refused_percent=options.max_quarantined_percent),
+            origin=TaskOrigin(dag_id="dag", run_id=task.run, map_index=0, try_number=task.try_number),
+            timing=TIMING,
         )
-        summary = upload.run()
+        summary = UPLOADERS[task.uploader, task.kind](context, ledger.batches.get(task.batch))
     return {"end": "done", "summary": {**prepared.model_dump(mode="json"), **vars(summary)}}
 
 

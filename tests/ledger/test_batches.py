@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from tests.ledger.conftest import found
+from tests.states import set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import BatchState, DataSetState, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.database import UnknownBatchError
 
@@ -22,14 +23,14 @@ def test_the_same_content_is_one_batch_wherever_it_lies(ledger: Ledger) -> None:
 
 def test_a_done_batch_keeps_its_place(ledger: Ledger) -> None:
     first = ledger.batches.note(found())
-    ledger.batches.set_state(first.id, BatchState.VERIFIED)
+    set_batch_state(ledger, first.id, BatchState.VERIFIED)
 
     assert ledger.batches.note(found(folder="/staging/elsewhere")).folder == first.folder
 
 
 def test_the_same_content_for_another_host_is_another_batch(ledger: Ledger) -> None:
     integration = ledger.batches.note(found(api_host="int-api.example.org"))
-    ledger.batches.set_state(integration.id, BatchState.VERIFIED)
+    set_batch_state(ledger, integration.id, BatchState.VERIFIED)
     production = ledger.batches.note(found(api_host="api.example.org"))
 
     assert production.id != integration.id
@@ -41,7 +42,7 @@ def test_the_same_content_for_another_host_is_another_batch(ledger: Ledger) -> N
 
 def test_corrected_content_takes_the_place_of_what_never_was_opened(ledger: Ledger) -> None:
     bad = ledger.batches.note(found(content_key="b" * 64))
-    ledger.batches.set_state(bad.id, BatchState.FAILED, reason="file-sha256")
+    set_batch_state(ledger, bad.id, BatchState.FAILED, reason="file-sha256")
     ledger.batches.note(found(content_key="a" * 64))
 
     assert ledger.batches.get(bad.id).state is BatchState.REPLACED
@@ -50,7 +51,7 @@ def test_corrected_content_takes_the_place_of_what_never_was_opened(ledger: Ledg
 @pytest.mark.parametrize("state", [BatchState.VERIFIED, BatchState.UPLOADING])
 def test_corrected_content_leaves_what_was_opened(ledger: Ledger, state: BatchState) -> None:
     opened = ledger.batches.note(found(content_key="b" * 64))
-    ledger.batches.set_state(opened.id, state)
+    set_batch_state(ledger, opened.id, state)
     ledger.batches.note(found(content_key="a" * 64))
 
     assert ledger.batches.get(opened.id).state is state
@@ -60,7 +61,7 @@ def test_more_keys_than_a_statement_takes_are_asked_for_in_parts(ledger: Ledger)
     keys = [f"{number:064x}" for number in range(1_203)]
     for key in keys[::400]:
         row = ledger.batches.note(found(content_key=key, folder=f"/staging/{key}"))
-        ledger.batches.set_state(row.id, BatchState.NOTHING_ACCEPTED)
+        set_batch_state(ledger, row.id, BatchState.NOTHING_ACCEPTED)
 
     assert set(ledger.batches.of_contents("api.example.org", keys)) == set(keys[::400])
 
@@ -68,7 +69,7 @@ def test_more_keys_than_a_statement_takes_are_asked_for_in_parts(ledger: Ledger)
 def test_counts_and_reason_are_kept_apart(ledger: Ledger) -> None:
     row = ledger.batches.note(found())
     ledger.batches.set_counts(row.id, staged=10, accepted=7, quarantined=2, identical=1, expected_rows=9)
-    ledger.batches.set_state(row.id, BatchState.HELD, reason="too-many-refused")
+    set_batch_state(ledger, row.id, BatchState.HELD, reason="too-many-refused")
     seen = ledger.batches.get(row.id)
 
     assert (seen.staged, seen.accepted, seen.quarantined, seen.identical, seen.expected_rows) == (
@@ -99,8 +100,8 @@ def set_back(ledger: Ledger, content: str, state: BatchState, begun: DataSetStat
         data_set = ledger.data_sets.begin_opening(
             row.id, data_set_type="normal", deduplicator="d", expected_rows=1, origin=TaskOrigin()
         )
-        ledger.data_sets.set_state(data_set.id, begun)
-    ledger.batches.set_state(row.id, state, reason="some-code" if state is BatchState.HELD else None)
+        set_data_set_state(ledger, data_set.id, begun)
+    set_batch_state(ledger, row.id, state, reason="some-code" if state is BatchState.HELD else None)
 
 
 def noted(ledger: Ledger) -> list[tuple[Any, ...]]:

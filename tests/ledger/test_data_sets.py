@@ -30,10 +30,10 @@ def test_intent_is_there_before_the_answer(ledger: Ledger) -> None:
 def test_each_state_notes_its_time_once_reached(ledger: Ledger) -> None:
     batch = ledger.batches.note(found()).id
     number = begin(ledger, batch)
-    ledger.data_sets.set_state(number, DataSetState.OPEN, upload_id="upid_0123456789ab")
-    ledger.data_sets.set_state(number, DataSetState.CLOSING)
-    ledger.data_sets.set_state(number, DataSetState.CLOSED)
-    ledger.data_sets.set_state(number, DataSetState.VERIFIED, visible_rows=5)
+    ledger.data_sets.mark_open(number, "upid_0123456789ab")
+    ledger.data_sets.begin_close(number)
+    ledger.data_sets.mark_closed(number)
+    ledger.data_sets.mark_verified(number, expected_rows=5, visible_rows=5)
     (row,) = ledger.data_sets.of_batch(batch)
 
     assert row.upload_id == "upid_0123456789ab"
@@ -46,7 +46,7 @@ def test_each_state_notes_its_time_once_reached(ledger: Ledger) -> None:
 
 def test_a_second_data_set_of_a_batch_counts_on(ledger: Ledger) -> None:
     batch = ledger.batches.note(found()).id
-    ledger.data_sets.set_state(begin(ledger, batch), DataSetState.UNREACHABLE)
+    ledger.data_sets.mark_unreachable(begin(ledger, batch))
     begin(ledger, batch)
 
     assert [row.ordinal for row in ledger.data_sets.of_batch(batch)] == [1, 2]

@@ -6,6 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import inspect
 
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.database import (
@@ -20,9 +21,30 @@ from tidepool_ingest.ledger.schema import metadata
 
 def test_migrations_lead_to_the_tables_of_the_schema(ledger: Ledger) -> None:
     with ledger.database.reading() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        differences = compare_metadata(context, metadata)
 
     assert differences == []
+
+
+def test_indexes_of_some_rows_only_are_those_of_the_schema(ledger: Ledger) -> None:
+    """Alembic compares no conditions of indexes."""
+    kind = f"{ledger.database.engine.dialect.name}_where"
+    wanted = {
+        index.name: str(index.dialect_kwargs[kind])
+        for table in metadata.tables.values()
+        for index in table.indexes
+        if index.dialect_kwargs.get(kind) is not None
+    }
+    with ledger.database.reading() as connection:
+        found = {
+            index["name"]: str(index["dialect_options"][kind]).strip("()")
+            for table in metadata.tables
+            for index in inspect(connection).get_indexes(table)
+            if kind in index.get("dialect_options", {})
+        }
+
+    assert found == wanted != {}
 
 
 def test_the_newest_revision_is_the_one_we_say() -> None:

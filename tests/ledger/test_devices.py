@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from tests.ledger.conftest import found
+from tests.states import set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, TaskOrigin
 
 FIRST, SECOND = date(2026, 1, 2), date(2026, 1, 3)
@@ -26,12 +27,12 @@ def data_set(ledger: Ledger, row: BatchRow, *states: DataSetState, deduplicator:
         row.id, data_set_type="normal", deduplicator=deduplicator, expected_rows=1, origin=TaskOrigin()
     )
     for state in states:
-        ledger.data_sets.set_state(begun.id, state, upload_id=f"set-of-{row.batch_id}")
+        set_data_set_state(ledger, begun.id, state, upload_id=f"set-of-{row.batch_id}")
 
 
 def verified(ledger: Ledger, row: BatchRow, deduplicator: str = "hash") -> None:
     data_set(ledger, row, DataSetState.CLOSED, DataSetState.VERIFIED, deduplicator=deduplicator)
-    ledger.batches.set_state(row.id, BatchState.VERIFIED)
+    set_batch_state(ledger, row.id, BatchState.VERIFIED)
 
 
 def test_newer_verified_batches_of_a_device(ledger: Ledger) -> None:
@@ -78,7 +79,7 @@ def test_what_was_left_unfinished(ledger: Ledger) -> None:
     open_one, done, stuck = (batch(ledger, name, FIRST) for name in "abc")
     data_set(ledger, open_one, DataSetState.OPEN)
     verified(ledger, done)
-    ledger.batches.set_state(stuck.id, BatchState.UPLOADING)
+    set_batch_state(ledger, stuck.id, BatchState.UPLOADING)
 
     assert ledger.unfinished.batches(LATER) == [open_one.id, stuck.id]
     assert ledger.unfinished.batches(EARLIER) == []

@@ -5,6 +5,7 @@ from datetime import date
 from sqlalchemy import select
 
 from tests.ledger.conftest import found
+from tests.states import set_data_set_state
 from tidepool_ingest.ledger import DataSetState, Ledger, Refusal, TaskOrigin, What, lease_of_batch
 from tidepool_ingest.ledger.retention import Person
 from tidepool_ingest.ledger.schema import batches, leases, metadata
@@ -20,7 +21,7 @@ def filled(ledger: Ledger, name: str, **more: str) -> int:
     row = ledger.data_sets.begin_opening(
         batch, data_set_type="normal", deduplicator="d", expected_rows=1, origin=TaskOrigin()
     )
-    ledger.data_sets.set_state(row.id, DataSetState.VERIFIED, upload_id=f"set-{name}")
+    set_data_set_state(ledger, row.id, DataSetState.VERIFIED, upload_id=f"set-{name}")
     ledger.data_sets.begin_chunk(row.id, 0, digest="0" * 64, records=1)
     ledger.actions.note("ada", What.CHECK, batch=batch)
     return batch

@@ -2,11 +2,8 @@ from __future__ import annotations
 
 from datetime import date
 
-from sqlalchemy import text
-
 from tests.ledger.conftest import found
-from tidepool_ingest.ledger import DELETIONS, BatchRow, BatchState, Ledger, origin_digest
-from tidepool_ingest.ledger.database import migrate
+from tidepool_ingest.ledger import DELETIONS, BatchRow, Ledger, origin_digest
 
 ONE, TWO, THREE = (origin_digest(name) for name in ("one", "two", "three"))
 
@@ -41,31 +38,3 @@ def test_a_part_is_noted_anew_or_forgotten(ledger: Ledger) -> None:
     writes.forget(here, second.id, [1, 7])
     assert writes.later_than(here, first) == {THREE}
     assert writes.parts_of(here, second.id) == [0]
-
-
-def test_older_ledgers_keep_what_verified_batches_wrote(ledger: Ledger) -> None:
-    here = feed(ledger)
-    first, done, begun = batch(ledger, "b"), batch(ledger, "c"), batch(ledger, "d")
-    ledger.batches.set_state(done.id, BatchState.VERIFIED)
-    migrate(ledger.database.engine, "0006")
-    with ledger.database.writing() as connection:
-        insert = (
-            "INSERT INTO feed_writes (feed, batch, origins, superseded, created_at)"
-            " VALUES (:feed, :batch, :origins, 0, CURRENT_TIMESTAMP)"
-        )
-        for number, digest in ((done.id, ONE + TWO), (begun.id, THREE)):
-            connection.execute(text(insert), {"feed": here, "batch": number, "origins": digest})
-    ledger.migrate()
-
-    assert ledger.feed_writes.later_than(here, first) == {ONE, TWO}
-
-
-def test_going_back_puts_the_parts_of_a_batch_together(ledger: Ledger) -> None:
-    here, done = feed(ledger), batch(ledger, "c")
-    ledger.feed_writes.note(here, done.id, 0, [ONE])
-    ledger.feed_writes.note(here, done.id, 1, [TWO])
-    migrate(ledger.database.engine, "0006")
-
-    with ledger.database.reading() as connection:
-        (origins,) = connection.execute(text("SELECT origins FROM feed_writes")).scalars()
-    assert sorted((origins[:8], origins[8:])) == sorted((ONE, TWO))

@@ -190,7 +190,7 @@ def upload(ledger: Ledger) -> None:
             origin=TaskOrigin(),
             lease=lease,
         )
-        ledger.data_sets.set_state(opened.id, DataSetState.OPEN, upload_id="1" * 32, lease=lease)
+        ledger.data_sets.mark_open(opened.id, "1" * 32, lease=lease)
         ledger.data_sets.begin_chunk(opened.id, 0, digest="0" * 64, records=1, lease=lease)
         ledger.data_sets.chunk_stored(opened.id, 0, lease=lease)
         ledger.data_sets.chunks_of(opened.id)

@@ -100,12 +100,12 @@ def test_a_doubt_that_is_over_keeps_nothing(ledger: Ledger) -> None:
 def test_one_who_was_overtaken_cannot_write_any_more(ledger: Ledger) -> None:
     batch = ledger.batches.note(found()).id
     with ledger.leases.held("batch:1", seconds=0.1) as stalled:
-        ledger.batches.set_state(batch, BatchState.UPLOADING, lease=stalled)
+        ledger.batches.begin_upload(batch, lease=stalled)
         time.sleep(0.2)
         with ledger.leases.held("batch:1", seconds=30) as successor:
-            ledger.batches.set_state(batch, BatchState.VERIFIED, lease=successor)
+            ledger.batches.mark_verified(batch, lease=successor)
             with pytest.raises(LeaseLostError):
-                ledger.batches.set_state(batch, BatchState.FAILED, lease=stalled)
+                ledger.batches.mark_failed(batch, "some-code", lease=stalled)
 
     assert ledger.batches.get(batch).state is BatchState.VERIFIED
 

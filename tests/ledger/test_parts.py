@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from tests.ledger.conftest import found
+from tests.states import set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import (
     BatchRow,
     BatchState,
@@ -20,10 +20,7 @@ from tidepool_ingest.ledger import (
     Wanted,
     lease_of_batch,
 )
-from tidepool_ingest.ledger.database import migrate
 from tidepool_ingest.ledger.record_counts import batch_ends
-from tidepool_ingest.ledger.schema import batches
-from tidepool_ingest.ledger.views import sessions
 
 FIRST, SECOND, THIRD = date(2026, 1, 2), date(2026, 1, 3), date(2026, 1, 4)
 
@@ -47,8 +44,8 @@ def verify(ledger: Ledger, row: BatchRow) -> None:
         row.id, data_set_type="normal", deduplicator="hash", expected_rows=1, origin=TaskOrigin(dag_id="dag")
     )
     for state in (DataSetState.CLOSED, DataSetState.VERIFIED):
-        ledger.data_sets.set_state(begun.id, state, upload_id=f"set-of-{row.part}", visible_rows=11)
-    ledger.batches.set_state(row.id, BatchState.VERIFIED)
+        set_data_set_state(ledger, begun.id, state, upload_id=f"set-of-{row.part}", visible_rows=11)
+    set_batch_state(ledger, row.id, BatchState.VERIFIED)
 
 
 def test_parts_are_batches_of_their_own_where_the_whole_one_is(ledger: Ledger) -> None:
@@ -110,7 +107,7 @@ def test_the_plan_does_not_take_parts_for_what_lay_in_the_folder_before(ledger: 
 def test_a_batch_of_which_a_part_holds_data_is_not_replaced(ledger: Ledger) -> None:
     row, (first, _) = cut(ledger, "1", "2")
     verify(ledger, first)
-    ledger.batches.set_state(row.id, BatchState.HELD, reason="older-than-uploaded")
+    set_batch_state(ledger, row.id, BatchState.HELD, reason="older-than-uploaded")
 
     whole(ledger, "e", folder=row.folder, batch_id=row.batch_id)
 
@@ -143,9 +140,9 @@ def test_the_whole_is_the_sum_of_its_parts(
     ledger: Ledger, before: BatchState, ended: int, after: BatchState
 ) -> None:
     row, parts = cut(ledger, "1", "2")
-    ledger.batches.set_state(row.id, before)
+    set_batch_state(ledger, row.id, before)
     for one, state in zip(parts[:ended], (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED), strict=False):
-        ledger.batches.set_state(one.id, state)
+        set_batch_state(ledger, one.id, state)
 
     assert ledger.parts.sum_up(row.id) is after
     assert ledger.batches.get(row.id).state is after
@@ -155,8 +152,8 @@ def test_the_whole_tells_why_a_part_needs_a_person(ledger: Ledger) -> None:
     row, parts = cut(ledger, "1", "2")
     for one in parts:
         verify(ledger, one)
-    ledger.batches.set_state(row.id, BatchState.VERIFIED)
-    ledger.batches.set_state(parts[1].id, BatchState.VERIFIED, reason="changed-since-verified")
+    set_batch_state(ledger, row.id, BatchState.VERIFIED)
+    set_batch_state(ledger, parts[1].id, BatchState.VERIFIED, reason="changed-since-verified")
 
     ledger.parts.sum_up(row.id)
 
@@ -188,7 +185,7 @@ def test_the_list_shows_one_row_with_the_sums(ledger: Ledger) -> None:
     row, parts = cut(ledger, "1", "2", "3")
     for one in parts[:2]:
         verify(ledger, one)
-    ledger.batches.set_state(row.id, BatchState.UPLOADING)
+    set_batch_state(ledger, row.id, BatchState.UPLOADING)
 
     (shown,) = ledger.uploads.page(Wanted(dag_id="dag"))
 
@@ -198,7 +195,7 @@ def test_the_list_shows_one_row_with_the_sums(ledger: Ledger) -> None:
     assert ledger.uploads.page(Wanted(state=BatchState.VERIFIED)) == []
     assert ledger.uploads.by_state() == {BatchState.UPLOADING: 1}
     assert [one.batch for one in ledger.uploads.of_parts(row.id)] == [one.id for one in parts]
-    listed = {one.label: one.data_set_id for one in sessions(ledger.database)}
+    listed = {one.label: one.data_set_id for one in ledger.uploads.last_changed()}
     assert listed[f"{row.label} part 2 of 3"] == "set-of-2"
 
 
@@ -208,7 +205,7 @@ def test_what_is_unfinished_of_a_part_is_the_whole_batch(ledger: Ledger) -> None
     ledger.data_sets.begin_opening(
         second.id, data_set_type="normal", deduplicator="hash", expected_rows=1, origin=TaskOrigin()
     )
-    ledger.batches.set_state(second.id, BatchState.UPLOADING)
+    set_batch_state(ledger, second.id, BatchState.UPLOADING)
 
     assert ledger.unfinished.batches(datetime.now(UTC) + timedelta(hours=1)) == [row.id]
 
@@ -242,13 +239,3 @@ def test_silence_is_told_from_whole_batches(ledger: Ledger) -> None:
         ledger.batch_days.note(one.id, {SECOND: {"cbg": 1}})
 
     assert [one.label for one in batch_ends(ledger.database, FIRST)] == [row.label]
-
-
-def test_a_ledger_goes_back_and_forth_with_batches_in_it(ledger: Ledger) -> None:
-    row = whole(ledger)
-    migrate(ledger.database.engine, "0009")
-    ledger.migrate()
-
-    assert ledger.batches.get(row.id) == row
-    with ledger.database.reading() as connection:
-        assert connection.execute(select(batches.c.part_of, batches.c.part_records)).one() == (None, None)

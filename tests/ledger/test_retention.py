@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from tests.ledger.conftest import found
+from tests.states import set_data_set_state
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, Refusal, TaskOrigin, Tidied
 from tidepool_ingest.ledger import retention as retention_module
 from tidepool_ingest.ledger.schema import batches, data_sets, file_digests
@@ -77,7 +78,7 @@ def test_rows_are_forgotten_some_at_a_time(ledger: Ledger, monkeypatch: pytest.M
     begun = ledger.data_sets.begin_opening(
         hidden, data_set_type="normal", deduplicator="d", expected_rows=1, origin=TaskOrigin()
     )
-    ledger.data_sets.set_state(begun.id, DataSetState.DELETED)
+    set_data_set_state(ledger, begun.id, DataSetState.DELETED)
     for index in range(2):
         ledger.data_sets.begin_chunk(begun.id, index, digest="0" * 64, records=1)
     with ledger.database.writing() as connection:

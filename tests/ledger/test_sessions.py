@@ -1,32 +1,32 @@
 from __future__ import annotations
 
 from tests.ledger.conftest import found
+from tests.states import set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, TaskOrigin
-from tidepool_ingest.ledger.views import sessions
 
 
 def begin(ledger: Ledger, batch: int, state: DataSetState, upload_id: str) -> None:
     row = ledger.data_sets.begin_opening(
         batch, data_set_type="normal", deduplicator="org.example.d", expected_rows=1, origin=TaskOrigin()
     )
-    ledger.data_sets.set_state(row.id, state, upload_id=upload_id)
+    set_data_set_state(ledger, row.id, state, upload_id=upload_id)
 
 
 def test_a_batch_shows_its_newest_data_set(ledger: Ledger) -> None:
     batch = ledger.batches.note(found()).id
     begin(ledger, batch, DataSetState.DELETED, "upid_000000000001")
     begin(ledger, batch, DataSetState.VERIFIED, "upid_000000000002")
-    (shown,) = sessions(ledger.database)
+    (shown,) = ledger.uploads.last_changed()
 
     assert (shown.data_set_id, shown.data_set_state) == ("upid_000000000002", "verified")
 
 
 def test_a_batch_without_a_data_set_is_shown_too(ledger: Ledger) -> None:
-    ledger.batches.set_state(ledger.batches.note(found()).id, BatchState.HELD, reason="too-many-refused")
-    (shown,) = sessions(ledger.database, state="held")
+    set_batch_state(ledger, ledger.batches.note(found()).id, BatchState.HELD, reason="too-many-refused")
+    (shown,) = ledger.uploads.last_changed(state="held")
 
     assert (shown.data_set_id, shown.reason) == (None, "too-many-refused")
-    assert sessions(ledger.database, state="verified") == []
+    assert ledger.uploads.last_changed(state="verified") == []
 
 
 def test_a_batch_is_found_by_the_hash_of_its_label(ledger: Ledger) -> None:
@@ -35,6 +35,6 @@ def test_a_batch_is_found_by_the_hash_of_its_label(ledger: Ledger) -> None:
             found(content_key=f"{number:064}", folder=f"/{number}", label=f"2026-01-02 G6 {number}abc")
         )
 
-    assert [one.label for one in sessions(ledger.database, label_part="1abc")] == ["2026-01-02 G6 1abc"]
-    assert sessions(ledger.database, label_part="%") == []
-    assert len(sessions(ledger.database, limit=2)) == 2
+    assert [one.label for one in ledger.uploads.last_changed(label_part="1abc")] == ["2026-01-02 G6 1abc"]
+    assert ledger.uploads.last_changed(label_part="%") == []
+    assert len(ledger.uploads.last_changed(limit=2)) == 2

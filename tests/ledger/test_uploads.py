@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select, text
 
 from tests.ledger.conftest import found
+from tests.states import set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import (
     REJECTED,
     BatchState,
@@ -30,7 +31,7 @@ def noted(ledger: Ledger, number: int, state: BatchState = BatchState.PLANNED, *
         **values,
     }
     batch = ledger.batches.note(found(**given)).id
-    ledger.batches.set_state(batch, state, reason=reason)
+    set_batch_state(ledger, batch, state, reason=reason)
     return batch
 
 
@@ -42,7 +43,7 @@ def with_data_set(ledger: Ledger, batch: int, state: DataSetState, dag_id: str |
         expected_rows=3,
         origin=TaskOrigin(dag_id=dag_id, run_id="run-1" if dag_id else None, map_index=0),
     )
-    ledger.data_sets.set_state(row.id, state, upload_id=f"upid_{row.id:012}")
+    set_data_set_state(ledger, row.id, state, upload_id=f"upid_{row.id:012}")
     return row.id
 
 

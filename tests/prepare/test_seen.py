@@ -7,8 +7,9 @@ import tracemalloc
 
 import pytest
 
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.prepare import digests as seen
-from tidepool_ingest.prepare.digests import SeenDigests, digest
+from tidepool_ingest.prepare.digests import SeenDigests
 
 
 @pytest.fixture
@@ -84,8 +85,8 @@ def test_the_edges(edge: int) -> None:
 
 
 def test_a_digest_is_of_the_text() -> None:
-    assert digest(b"a text") == digest(bytes(bytearray(b"a text")))
-    assert digest(b"a text") != digest(b"a test")
+    assert digest_of(b"a text") == digest_of(bytes(bytearray(b"a text")))
+    assert digest_of(b"a text") != digest_of(b"a test")
 
 
 def test_memory_does_not_grow_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:

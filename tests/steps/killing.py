@@ -16,7 +16,15 @@ class Killed(BaseException):
 
 
 STEPS = ("open_data_set", "delete_data", "upload_data", "close_data_set", "delete_data_set", "read_data")
-NOTES = ("begin_opening", "set_state", "taken_up_by", "begin_chunk", "chunk_stored")
+NOTES = (
+    *("begin_opening", "mark_open", "mark_not_created", "mark_unreachable", "taken_up_by"),
+    *("begin_chunk", "chunk_stored", "begin_close", "mark_closed", "mark_verified"),
+    *("begin_delete", "mark_deleted"),
+)
+OF_BATCHES = (
+    *("begin_upload", "mark_unfinished", "mark_verified", "mark_nothing_accepted"),
+    *("hold", "mark_failed", "set_reason"),
+)
 
 
 class Killer:
@@ -30,7 +38,7 @@ class Killer:
         for target, names in (
             (world.client, STEPS),
             (world.ledger.data_sets, NOTES),
-            (world.ledger.batches, ("begin_upload", "set_state")),
+            (world.ledger.batches, OF_BATCHES),
             (world.ledger.parts, ("set_all", "sum_up")),
         ):
             for name in names:

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 import tidepool_ingest.maintenance.erasure as erasing_module
+from tests.states import set_data_set_state
 from tests.steps.world import DAY, World, cbg, readings
 from tidepool_ingest.ledger import DataSetState, Result, What
 from tidepool_ingest.ledger.schema import batches, file_digests, metadata
@@ -183,7 +184,7 @@ def test_a_data_set_that_was_given_up_is_not_told(filled: World) -> None:
     (first, *_) = erasing(filled).find().batches
     old = filled.sets(first.id)[0]
     filled.client.delete_data_set(str(old.upload_id))
-    filled.ledger.data_sets.set_state(old.id, DataSetState.DELETED)
+    set_data_set_state(filled.ledger, old.id, DataSetState.DELETED)
 
     assert old.upload_id not in {one.upload_id for one in erasing(filled).find().left}
     assert len(erasing(filled).find().left) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.states import set_data_set_state
 from tests.steps.world import HASH, NONE, ORIGIN, TRUNCATE, World, readings, wizard
 from tidepool_ingest.client import (
     TidepoolAuthenticationError,
@@ -374,7 +375,7 @@ def test_a_set_that_was_to_be_deleted_may_be_gone(world: World) -> None:
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
     (data_set,) = world.sets(number)
-    world.ledger.data_sets.set_state(data_set.id, DataSetState.DELETING, upload_id="0" * 32)
+    set_data_set_state(world.ledger, data_set.id, DataSetState.DELETING, upload_id="0" * 32)
 
     world.resume(number)
 

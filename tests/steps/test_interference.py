@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.states import set_data_set_state
 from tests.steps.world import HASH, World, readings, wizard
 from tidepool_ingest.client import TidepoolNotFoundError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
@@ -139,7 +140,7 @@ def test_a_data_set_that_tidepool_does_not_know_is_replaced(world: World) -> Non
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
     (data_set,) = world.sets(number)
-    world.ledger.data_sets.set_state(data_set.id, DataSetState.OPEN, upload_id="0" * 32)
+    set_data_set_state(world.ledger, data_set.id, DataSetState.OPEN, upload_id="0" * 32)
     with pytest.raises(TidepoolNotFoundError):
         world.client.is_open("0" * 32)
 

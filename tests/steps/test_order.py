@@ -158,15 +158,12 @@ def test_a_kill_before_the_hold_is_noted_ends_in_the_hold(
 ) -> None:
     number = ready(world, dose(1), OLDER, "older")
     verified(world, dose(2))
-    note = world.ledger.batches.set_state
 
-    def killed(batch: int, state: BatchState, **more: Any) -> None:
-        if state is BatchState.HELD:
-            raise KeyboardInterrupt
-        note(batch, state, **more)
+    def killed(*_args: Any, **_more: Any) -> None:
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.ledger.batches, "set_state", killed)
+        patch.setattr(world.ledger.batches, "hold", killed)
         with pytest.raises(KeyboardInterrupt):
             world.upload(number)
 

@@ -191,7 +191,7 @@ def test_several_data_sets_at_once_and_each_batch_once(world: World) -> None:
 
     def upload(batch: BatchRow, share: int) -> None:
         lanes.add(threading.current_thread().name)
-        world.batch_upload(batch.id, at_once=share).run()
+        world.upload(batch.id, at_once=share)
 
     rows = [world.row(number) for number in (*numbers[:5], stranger, *numbers[5:])]
     outcome = PackWork(rows, at_once=4).run(upload)

@@ -18,6 +18,7 @@ from tidepool_ingest.client import TidepoolBusyError, TidepoolPermissionError, T
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Lease
 from tidepool_ingest.ledger.client_state import SlowDowns
+from tidepool_ingest.upload import upload_batch
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 from tidepool_simulator.faults import Fault
 
@@ -217,13 +218,13 @@ def test_when_one_fails_no_other_chunk_is_begun(world: World, monkeypatch: pytes
 def test_told_to_stop_it_stops_between_two_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number = staged(world)
     under_way = UnderWay(world, monkeypatch)
-    upload = world.batch_upload(number, at_once=2)
-    under_way.before = lambda call: upload.stop() if call == 3 else None
+    context = world.context(at_once=2)
+    under_way.before = lambda call: context.stop() if call == 3 else None
 
     with pytest.raises(UploadStoppedError) as caught:
-        upload.run()
+        upload_batch(context, world.row(number))
 
-    assert "goes on from the ledger" in str(caught.value)
+    assert "resumes from the ledger" in str(caught.value)
     assert under_way.begun <= 4
     (data_set,) = world.sets(number)
     chunks = world.ledger.data_sets.chunks_of(data_set.id).values()
@@ -237,11 +238,11 @@ def test_told_to_stop_it_does_not_wait_out_a_doubt(world: World) -> None:
     world.timed(doubt=60.0)
     number = staged(world)
     world.simulator.faults.add(Fault.lost_answer("post", skip=1))
-    upload = world.batch_upload(number, at_once=2)
-    threading.Timer(1.0, upload.stop).start()
+    context = world.context(at_once=2)
+    threading.Timer(1.0, context.stop).start()
 
     with pytest.raises(IngestError):
-        upload.run()
+        upload_batch(context, world.row(number))
 
 
 def test_a_signal_while_chunks_are_under_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

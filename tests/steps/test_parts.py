@@ -24,7 +24,7 @@ from tidepool_ingest.reports.dry_run import compare_batch
 from tidepool_ingest.reports.run import counts_of, report_on
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.upload import BatchWithdrawal, ChangedSinceError, recheck_of
+from tidepool_ingest.upload import ChangedSinceError, reverify, withdraw_batch
 from tidepool_ingest.upload.deleting import NotWithdrawableError
 from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
 from tidepool_ingest.window import Window
@@ -82,7 +82,7 @@ def break_off(world: World, number: int, after: int) -> None:
 
 
 def withdraw(world: World, number: int) -> int:
-    return BatchWithdrawal(world.client, world.ledger, world.row(number), timing=world.timing).run()
+    return withdraw_batch(world.context(), world.row(number))
 
 
 # ---------------------------------------------------------------- all goes well
@@ -707,10 +707,7 @@ def test_looking_again_at_the_whole_looks_at_every_part(world: World) -> None:
     world.upload(number)
 
     def look() -> Any:
-        looking = recheck_of(
-            world.client, world.ledger, world.row(number), world.root, world.settings, timing=world.timing
-        )
-        return looking.run()
+        return reverify(world.context(), world.row(number))
 
     assert look().comparison.visible == 960
     lose(world, parts(world, number)[2].id, 2 * 1440)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.states import set_batch_state, set_data_set_state
 from tests.steps.world import DEVICE, NONE, Record, World, alarm, bolus, cbg, readings, wizard
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.options import CHUNK_BYTES
@@ -331,8 +332,8 @@ def test_a_data_set_goes_on_with_the_plan_it_was_begun_with(
     begun = world.ledger.data_sets.begin_opening(
         number, data_set_type="normal", deduplicator=NONE, expected_rows=25, origin=TaskOrigin()
     )
-    world.ledger.data_sets.set_state(begun.id, state, upload_id="0" * 32)
-    world.ledger.batches.set_state(number, BatchState.UPLOADING)
+    set_data_set_state(world.ledger, begun.id, state, upload_id="0" * 32)
+    set_batch_state(world.ledger, number, BatchState.UPLOADING)
 
     world.prepare(number, chunk_records=10)
 

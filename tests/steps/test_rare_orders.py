@@ -29,7 +29,7 @@ from tidepool_ingest.model import Problem
 from tidepool_ingest.prepare.record_checks import DEVICE_ID_MISSING, Findings, RecordChecker
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.upload import guarded_requests as timing
+from tidepool_ingest.upload import UploadJob
 from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
 from tidepool_ingest.window import Window
 from tidepool_simulator.faults import Fault
@@ -139,6 +139,26 @@ def test_a_corrected_batch_is_not_uploaded_again(world: World) -> None:
     assert shown(world) == RIGHT
 
 
+@pytest.mark.parametrize("percent", [100, 0], ids=["prepared", "failed"])
+def test_what_is_staged_anew_while_it_is_prepared_is_not_taken_up_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, percent: int
+) -> None:
+    world.stage([*values_of(WRONG), {"type": "cbg"}], "one")
+    (first,) = world.plan().batches
+    set_counts = world.ledger.batches.set_counts
+
+    def overtaken(batch: int, **counts: int) -> None:
+        set_counts(batch, **counts)
+        world.stage(values_of(RIGHT), "one")
+        world.plan()
+
+    monkeypatch.setattr(world.ledger.batches, "set_counts", overtaken)
+
+    with pytest.raises(InItsPlaceError):
+        world.prepare(first, max_quarantined_percent=percent)
+    assert world.row(first).state is BatchState.REPLACED
+
+
 def test_what_was_staged_anew_is_not_uploaded_beside_it(world: World) -> None:
     first = world.ready(values_of(WRONG), batch="one")
     second = world.ready(values_of(RIGHT), batch="one")
@@ -187,7 +207,7 @@ def test_an_older_batch_waits_for_a_newer_one_that_was_left_at_its_close(
 
 
 def test_a_claim_outlasts_the_last_request_of_a_dead_holder() -> None:
-    usual = timing.USUAL
+    usual = UploadJob.default_timeouts
     gateway = 60.0
 
     assert usual.lease >= usual.request + usual.doubt
@@ -241,7 +261,7 @@ def test_a_claim_outlasts_the_wait_for_a_doubt_and_the_request_after_it(
     records = [one | {"origin": {"id": f"origin-{at}"}} for at, one in enumerate(readings(6))]
     number = world.ready(records, chunk_records=2, data_set={"deduplicator": {"name": ORIGIN}})
     world.simulator.faults.add(Fault.lost_answer("post", skip=1, latency=0.3))
-    send, set_state = world.client.upload_data, world.ledger.data_sets.set_state
+    send, begin_delete = world.client.upload_data, world.ledger.data_sets.begin_delete
     lost: list[float] = []
     claimed: list[float] = []
 
@@ -252,15 +272,14 @@ def test_a_claim_outlasts_the_wait_for_a_doubt_and_the_request_after_it(
             lost.append(time.monotonic())
             raise
 
-    def noting(data_set: int, state: DataSetState, **more: Any) -> None:
-        if state is DataSetState.DELETING:
-            with pytest.raises(LeaseHeldError) as caught:
-                world.upload(number, try_number=2)
-            claimed.append(caught.value.retry_after + time.monotonic() - lost[0])
-        set_state(data_set, state, **more)
+    def deleting(data_set: int, **more: Any) -> None:
+        with pytest.raises(LeaseHeldError) as caught:
+            world.upload(number, try_number=2)
+        claimed.append(caught.value.retry_after + time.monotonic() - lost[0])
+        begin_delete(data_set, **more)
 
     monkeypatch.setattr(world.client, "upload_data", sending)
-    monkeypatch.setattr(world.ledger.data_sets, "set_state", noting)
+    monkeypatch.setattr(world.ledger.data_sets, "begin_delete", deleting)
 
     world.upload(number)
 

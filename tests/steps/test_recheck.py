@@ -25,7 +25,7 @@ from tests.steps.world import (
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError
-from tidepool_ingest.upload import BatchRecheck, ChangedSinceError, Rechecked
+from tidepool_ingest.upload import ChangedSinceError, Rechecked, reverify_one
 from tidepool_ingest.window import Window
 
 NEXT = DAY + timedelta(days=1)
@@ -40,9 +40,7 @@ def verified(world: World, records: list[dict[str, Any]], batch: str = "one", **
 
 
 def recheck(world: World, number: int, *, repair: bool = False) -> Rechecked:
-    found = BatchRecheck(
-        world.client, world.ledger, world.row(number), world.root, world.settings, timing=world.timing
-    ).run(repair=repair)
+    found = reverify_one(world.context(), world.row(number), repair=repair)
     assert found is not None
     return found
 
@@ -263,9 +261,8 @@ def test_it_takes_the_claims_of_batch_and_device(world: World) -> None:
 
 def test_what_is_not_verified_is_left_alone(world: World) -> None:
     number = world.ready(readings(3))
-    looking = BatchRecheck(world.client, world.ledger, world.row(number), world.root, world.settings)
 
-    assert looking.run(repair=True) is None
+    assert reverify_one(world.context(), world.row(number), repair=True) is None
     assert world.row(number).state is BatchState.PREPARED
 
 

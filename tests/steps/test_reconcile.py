@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
+from tests.states import set_batch_state, set_data_set_state
 from tests.steps.conftest import a_world
 from tests.steps.test_recheck import double, in_the_store, lose, verified
 from tests.steps.test_resume import CALLS, Killed, Killer
 from tests.steps.world import DAY, DEVICE, World, cbg, readings, wizard
-from tidepool_ingest.client import ClientSettings, TidepoolClient
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.ledger.schema import leases
 from tidepool_ingest.maintenance.cleanup import Keeping
@@ -24,6 +24,7 @@ from tidepool_ingest.maintenance.reconcile import Reconciled, Reconciliation
 from tidepool_ingest.options import ReconcileOptions
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.upload import UploadJob
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 from tidepool_simulator.faults import Fault
 
@@ -36,19 +37,19 @@ def staged(world: World, **more: Any) -> int:
 
 
 def reconciliation(world: World, *, keeping: Keeping | None = None, **options: Any) -> Reconciliation:
-    def client_of(named: str | None) -> tuple[TidepoolClient, ClientSettings]:
+    origin = TaskOrigin(dag_id="tidepool_reconcile", run_id="maintenance", map_index=-1, try_number=1)
+
+    def context_of(named: str | None) -> UploadJob:
         if named not in world.allowed:
             raise BatchError("connection-not-allowed")
-        return world.client, world.settings
+        return world.context(origin=origin)
 
     return Reconciliation(
         world.root,
         world.ledger,
         options=ReconcileOptions.of_params({"older_than_minutes": 0, "check_batches": 0} | options),
-        client_of=client_of,
+        context_of=context_of,
         api_host_of=world.host_of,
-        origin=TaskOrigin(dag_id="tidepool_reconcile", run_id="maintenance", map_index=-1, try_number=1),
-        timing=world.timing,
         keeping=keeping,
     )
 
@@ -135,7 +136,7 @@ def test_what_was_left_is_noted_as_its_own(world: World, monkeypatch: pytest.Mon
 def test_a_data_set_that_was_about_to_be_deleted_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number = left(world, monkeypatch, "upload_data")
     (data_set,) = world.sets(number)
-    world.ledger.data_sets.set_state(data_set.id, DataSetState.DELETING)
+    set_data_set_state(world.ledger, data_set.id, DataSetState.DELETING)
 
     reconcile(world)
 
@@ -267,7 +268,7 @@ def test_a_closed_set_that_may_be_all_that_is_left_stays(
 
 def test_what_a_guard_holds_is_not_uploaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number = left(world, monkeypatch, "upload_data")
-    world.ledger.batches.set_state(number, BatchState.HELD, reason="too-many-refused")
+    set_batch_state(world.ledger, number, BatchState.HELD, reason="too-many-refused")
 
     counts = reconcile(world)
 

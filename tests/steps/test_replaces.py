@@ -129,11 +129,11 @@ def calls_of_a_replacement(world: World, monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 STEPS = [
-    *["begin_upload", "begin_opening", "open_data_set", "set_state"],
+    *["begin_upload", "begin_opening", "open_data_set", "mark_open"],
     *["begin_chunk", "upload_data", "chunk_stored"],
-    *["set_state", "close_data_set", "set_state", "read_data"],
-    *["set_all", "set_state", "delete_data_set", "set_state", "read_data"],
-    *["set_state", "set_state"],
+    *["begin_close", "close_data_set", "mark_closed", "read_data"],
+    *["set_all", "begin_delete", "delete_data_set", "mark_deleted", "read_data"],
+    *["mark_verified", "mark_verified"],
 ]
 """What replacing a batch does; the fourth line is the old one's."""
 

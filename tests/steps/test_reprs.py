@@ -17,8 +17,8 @@ from tidepool_ingest.ledger import (
     FoundBatch,
     KnownBatch,
     ReadManifest,
+    Upload,
 )
-from tidepool_ingest.ledger.views import Session
 from tidepool_ingest.model import Judged
 from tidepool_ingest.model.glucose import GlucoseReading
 from tidepool_ingest.model.origins import Origin
@@ -65,7 +65,7 @@ COUNTS = dict.fromkeys(
         "identical",
     )
 )
-EMPTY = {one.name: None for one in fields(Session)}
+EMPTY = {one.name: None for one in fields(Upload)}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ EMPTY = {one.name: None for one in fields(Session)}
             pinned_at=None,
             created_at=NOW,
         ),
-        Session(
+        Upload(
             **EMPTY | {"user_id": CANARY, "folder": CANARY},  # type: ignore[arg-type]
         ),
         BatchFolder(DAY, CANARY, CANARY, UPath(CANARY)),

@@ -41,14 +41,14 @@ CALLS = [
     "begin_upload",
     "begin_opening",
     "open_data_set",
-    "set_state",
+    "mark_open",
     *["begin_chunk", "upload_data", "chunk_stored"] * 3,
-    "set_state",
+    "begin_close",
     "close_data_set",
-    "set_state",
+    "mark_closed",
     "read_data",
-    "set_state",
-    "set_state",
+    "mark_verified",
+    "mark_verified",
 ]
 """What an upload of three chunks does: requests and notes in their order."""
 
@@ -84,7 +84,7 @@ def test_killed_once(killed_world: tuple[World, Killer], at: int, after: bool) -
     assert sets[-1].upload_id == summary.data_set_id
     lost_creation = CALLS[at] == "open_data_set" or (CALLS[at], at, after) in (
         ("begin_opening", 1, True),
-        ("set_state", 3, False),
+        ("mark_open", 3, False),
     )
     assert len(sets) == (2 if lost_creation else 1)
     assert all(one.state is DataSetState.UNREACHABLE for one in sets[:-1])

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import insert, select, update
 from upath import UPath
 
+from tests.states import set_batch_state, set_data_set_state
 from tests.steps.test_recheck import recheck
 from tests.steps.test_reconcile import reconcile
 from tests.steps.world import DAY, World, cbg, readings
@@ -118,7 +119,7 @@ def test_a_look_at_what_would_go_changes_nothing(world: World) -> None:
 )
 def test_what_is_not_over_stays_whole(world: World, state: BatchState) -> None:
     number = world.ready(readings(3))
-    world.ledger.batches.set_state(number, state)
+    set_batch_state(world.ledger, number, state)
     age(world, 400)
 
     assert tidy(world) == {}
@@ -132,7 +133,7 @@ def test_an_area_that_another_tidepools_batch_still_needs_stays(world: World) ->
     assert world.row(other).content_key == world.row(number).content_key
 
     assert tidy(world) == {}
-    world.ledger.batches.set_state(other, BatchState.WITHDRAWN)
+    set_batch_state(world.ledger, other, BatchState.WITHDRAWN)
     age(world, 31)
     assert tidy(world) == {"areas": 1}
     assert [world.row(one).tidied for one in (number, other)] == [Tidied.ALL] * 2
@@ -340,7 +341,7 @@ def test_the_ledger_forgets_what_can_be_made_anew_and_no_batch(world: World) -> 
         number, data_set_type="normal", deduplicator="d", expected_rows=1, origin=TaskOrigin()
     )
     world.ledger.data_sets.begin_chunk(given_up.id, 0, digest="0" * 64, records=1)
-    world.ledger.data_sets.set_state(given_up.id, DataSetState.DELETED)
+    set_data_set_state(world.ledger, given_up.id, DataSetState.DELETED)
     counted = {table: rows_in(world, table) for table in (batches, data_sets)}
     assert tidy(world) == {}
     with world.ledger.database.writing() as connection:

@@ -11,7 +11,7 @@ from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.guards import WithdrawnError
 from tidepool_ingest.ledger import BatchState, DataSetState, Wanted, lease_of_batch
 from tidepool_ingest.ledger.database import LeaseHeldError
-from tidepool_ingest.upload import BatchWithdrawal
+from tidepool_ingest.upload import withdraw_batch
 from tidepool_ingest.upload.closing import device_lease_name
 from tidepool_ingest.upload.deleting import NotWithdrawableError
 from tidepool_ingest.window import Window
@@ -28,7 +28,7 @@ def verified(world: World, batch: str = "one", *, first: int = 0, count: int = 3
 
 
 def withdraw(world: World, number: int) -> int:
-    return BatchWithdrawal(world.client, world.ledger, world.row(number), timing=world.timing).run()
+    return withdraw_batch(world.context(), world.row(number))
 
 
 def visible(world: World) -> list[str]:

@@ -30,7 +30,7 @@ from tidepool_ingest.plan import Plan, plan_run
 from tidepool_ingest.prepare import PrepareSummary, prepare_batch
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
-from tidepool_ingest.upload import Upload, UploadSummary, UploadWishes, upload_of
+from tidepool_ingest.upload import UploadJob, UploadSummary, UploadWishes, upload_batch
 from tidepool_ingest.upload.guarded_requests import Timing
 from tidepool_ingest.window import Window
 from tidepool_simulator import Simulator
@@ -135,7 +135,7 @@ class World:
     """Everything that the steps work on; see the methods."""
 
     data_set_type = "normal"
-    uploader: Any = staticmethod(upload_of)
+    uploader: Callable[[UploadJob, BatchRow], UploadSummary] = staticmethod(upload_batch)
 
     def __init__(self, folder: Path, simulator: Simulator, store: Path, ledger: Ledger) -> None:
         self.root = UPath(folder / "staging")
@@ -248,23 +248,21 @@ class World:
             run_id=run,
         )
 
-    def batch_upload(self, number: int, *, run: str = "run-1", try_number: int = 1, **more: Any) -> Upload:
-        origin = TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number)
+    def context(self, *, run: str = "run-1", try_number: int = 1, **more: Any) -> UploadJob:
+        """Return what an operation works with, fields of its wishes among those that may be given."""
         wished = {field.name for field in fields(UploadWishes)}
-        wishes = {name: more.pop(name) for name in wished & more.keys()}
-        return self.uploader(
-            self.client,
-            self.ledger,
-            self.row(number),
-            self.root,
-            self.settings,
-            wishes=UploadWishes(**{"at_once": self.at_once, **wishes}),
-            **{"origin": origin, "timing": self.timing, **more},
+        wishes = {"at_once": self.at_once} | {name: more.pop(name) for name in wished & more.keys()}
+        given: dict[str, Any] = {
+            "wishes": UploadWishes(**wishes),
+            "origin": TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number),
+            "timing": self.timing,
+        }
+        return UploadJob(
+            client=self.client, ledger=self.ledger, settings=self.settings, root=self.root, **given | more
         )
 
     def upload(self, number: int, **more: Any) -> UploadSummary:
-        summary: UploadSummary = self.batch_upload(number, **more).run()
-        return summary
+        return self.uploader(self.context(**more), self.row(number))
 
     def resume(self, number: int, *, try_number: int = 2, **more: Any) -> UploadSummary:
         """Upload as a later try does: it waits for the claim of the one before to end."""

@@ -10,14 +10,39 @@ from datetime import date, datetime
 from typing import Any
 
 from tidepool_ingest.cli.arguments import NO_LEDGER, add_ledger, count, opened, table
-from tidepool_ingest.ledger import BatchState, Ledger
-from tidepool_ingest.ledger.views import Session, sessions
+from tidepool_ingest.ledger import BatchState, Ledger, Upload
 from tidepool_ingest.privacy import short_hash
 
 SESSIONS_SHOWN = 100
 """How many are shown unless asked for more."""
 
 COLUMNS = ("batch", "user", "state", "data set", "set state", "accepted", "quarantined", "visible", "reason")
+
+FIELDS = (
+    "batch",
+    "api_host",
+    "label",
+    "day",
+    "user_id",
+    "folder",
+    "state",
+    "reason",
+    "staged",
+    "accepted",
+    "quarantined",
+    "identical",
+    "updated_at",
+    "data_set_id",
+    "data_set_state",
+    "visible_rows",
+    "dag_id",
+    "run_id",
+    "map_index",
+    "try_number",
+    "opened_at",
+    "verified_at",
+)
+"""What ``--json`` shows of each."""
 
 
 def describe(command: argparse.ArgumentParser) -> None:
@@ -57,19 +82,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _found(ledger: Ledger, options: argparse.Namespace) -> list[Session]:
-    return sessions(ledger.database, state=options.state, label_part=options.batch, limit=options.limit)
+def _found(ledger: Ledger, options: argparse.Namespace) -> list[Upload]:
+    return ledger.uploads.last_changed(state=options.state, label_part=options.batch, limit=options.limit)
 
 
-def _shown(session: Session, *, full: bool) -> dict[str, Any]:
-    values = dict(vars(session))
+def _shown(upload: Upload, *, full: bool) -> dict[str, Any]:
+    values = {name: getattr(upload, name) for name in FIELDS}
     if not full:
-        values["user_id"] = short_hash(session.user_id)
+        values["user_id"] = short_hash(upload.user_id)
         del values["folder"]
     return values
 
 
-def _rows(found: Sequence[Session], *, full: bool) -> Iterator[tuple[object, ...]]:
+def _rows(found: Sequence[Upload], *, full: bool) -> Iterator[tuple[object, ...]]:
     for one in found:
         row = (
             one.label,

@@ -103,7 +103,7 @@ def decision_of(
 
 
 def follow(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool) -> None:
-    """Let a batch that waits for a person go on, or hold it as rejected; one that was begun goes on as it is.
+    """Let a batch that waits for a person continue, or hold it as rejected; a started one continues anyway.
 
     :param ledger: takes its new state.
     :param batch: the batch, prepared.
@@ -111,9 +111,9 @@ def follow(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool
     :param nothing: whether there is nothing of it to upload.
     """
     if decision is Decision.REJECT:
-        ledger.batches.set_state(batch.id, BatchState.HELD, reason=REJECTED)
+        ledger.batches.decline(batch.id)
     elif waits_for_person(batch):
-        ledger.batches.set_state(batch.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)
+        (ledger.batches.mark_nothing_accepted if nothing else ledger.batches.mark_prepared)(batch.id)
 
 
 def percent_allowed(batch: BatchRow, decision: Decision | None, otherwise: float) -> float:

@@ -1,8 +1,9 @@
-"""The guard against older content over newer.
+"""What holds a batch: checks before anything is sent, before a close, and before an upload is repeated.
 
-A deduplicator that compares a device's data sets lets the one win that is closed last, whatever is older. So
-what was staged on an earlier day than something that is verified already is not closed after it: its values
-would hide the newer ones. Batches of one staged day have no order.
+The order of a device's batches is one of them. A deduplicator that compares a device's data sets lets the one
+win that is closed last, whatever is older. So what was staged on an earlier day than something that is
+verified already is not closed after it: its values would hide the newer ones. Batches of one staged day have
+no order.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
 
 
 def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> int:
-    """Return the one that is verified, or that this batch has begun to replace already."""
+    """Return the one that is verified, or that this batch has started to replace already."""
     numbers = {one.id: one.id for one in named}
     numbers |= {part.id: one.id for one in named for part in ledger.parts.of_batch(one.id)}
     verified = {
@@ -240,7 +241,7 @@ def is_as_sent(prepared: PreparedBatch, data_set: DataSetRow | None, ledger: Led
     """Tell whether a plan is the one by which a data set was sent, chunk by chunk.
 
     :param prepared: the plan.
-    :param data_set: the newest that was begun for the batch.
+    :param data_set: the newest data set of the batch.
     :param ledger: has the digest of each chunk that was sent.
     :return: ``None`` if nothing was sent.
     """

@@ -1,4 +1,4 @@
-"""The ledger: a database of our own that tells what was found, opened, sent and verified.
+"""The ledger: a database of our own that records what was found, opened, sent and verified.
 
 It is the one place that a retry, a cleared task, a backfill or a second run resumes from.
 """
@@ -24,6 +24,7 @@ from tidepool_ingest.ledger.states import (
     BatchState,
     ChunkState,
     DataSetState,
+    IllegalTransitionError,
     Tidied,
 )
 from tidepool_ingest.ledger.views import Unfinished, Upload, Uploads, Wanted
@@ -52,6 +53,7 @@ __all__ = [
     "FileDigests",
     "FoundBatch",
     "FoundPart",
+    "IllegalTransitionError",
     "KnownBatch",
     "Lease",
     "Leases",

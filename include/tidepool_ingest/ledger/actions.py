@@ -1,4 +1,4 @@
-"""Who asked for what: what a person set off, confirmed or opened, and what became of it."""
+"""The audit log: what people triggered, confirmed or opened, and what became of it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class What(StrEnum):
     WITHDRAW = "withdraw"
     """Delete what was uploaded of a batch."""
     QUARANTINE = "quarantine"
-    """Open the file with the refused records."""
+    """Open the file with the rejected records."""
     CONFIRM = "confirm"
-    """Start a run that was told that doubling, deleting or repeating is meant."""
+    """Start a run with parameters that say that duplicates, deletions or a repeated upload are intended."""
     APPROVE = "approve"
     """Decide on a run that waited for a person."""
     ERASE = "erase"
@@ -36,7 +36,7 @@ class Result(StrEnum):
     """What became of it."""
 
     ASKED = "asked"
-    """Nobody has begun with it yet, or it is tried again."""
+    """No run has started it yet, or it is retried."""
     DONE = "done"
     FAILED = "failed"
 
@@ -79,7 +79,7 @@ class Actions:
         run_id: str | None = None,
         result: Result = Result.ASKED,
     ) -> int:
-        """Note that somebody asked for something, and return the note's number.
+        """Record that a person asked for something, and return the number of the action.
 
         :param who: Airflow's name of the person.
         :param what: what it is.
@@ -87,7 +87,7 @@ class Actions:
         :param detail: more about it, in fixed words.
         :param dag_id: the DAG of the run that does it, or that it is about.
         :param run_id: that run.
-        :param result: ``DONE`` for what is over with the asking.
+        :param result: ``DONE`` for what is finished as soon as it is asked for.
         """
         now = datetime.now(UTC)
         values = {
@@ -108,15 +108,15 @@ class Actions:
         return number
 
     def begun_by(self, action: int, dag_id: str, run_id: str) -> None:
-        """Note which run does it."""
+        """Record which run carries it out."""
         self._set(action, dag_id=dag_id, run_id=run_id)
 
     def ended(
         self, action: int, result: Result, *, reason: str | None = None, detail: str | None = None
     ) -> None:
-        """Note what became of it.
+        """Record what became of it.
 
-        :param action: the note's number.
+        :param action: the number of the action.
         :param result: how it ended.
         :param reason: the code of the error, if it failed.
         :param detail: what it came to, in numbers.
@@ -124,7 +124,7 @@ class Actions:
         self._set(action, result=result, reason=reason, detail=detail, ended_at=datetime.now(UTC))
 
     def get(self, action: int) -> ActionRow:
-        """Return one note.
+        """Return one action.
 
         :raises UnknownActionError: if there is none of that number.
         """
@@ -142,19 +142,19 @@ class Actions:
         return self._rows((actions.c.dag_id == dag_id) & (actions.c.run_id == run_id), limit=50)
 
     def unfinished(self, what: What) -> list[ActionRow]:
-        """Return what was asked for of one kind and is not over, newest first."""
+        """Return the actions of one kind that are not finished, newest first."""
         return self._rows((actions.c.what == what) & (actions.c.result == Result.ASKED), limit=50)
 
     def newest(self, *, before: int | None = None, limit: int = 100) -> list[ActionRow]:
         """Return what was asked for, newest first.
 
-        :param before: only notes of a smaller number, for the next page.
+        :param before: only actions with a smaller number, for the next page.
         :param limit: how many at most.
         """
         return self._rows(True if before is None else actions.c.id < before, limit=limit)
 
     def _rows(self, condition: Any, *, limit: int) -> list[ActionRow]:
-        asked = (
+        query = (
             select(actions, batches.c.label)
             .select_from(actions.outerjoin(batches, batches.c.id == actions.c.batch))
             .where(condition)
@@ -162,7 +162,7 @@ class Actions:
             .limit(limit)
         )
         with self._database.reading() as connection:
-            return [_row(row) for row in connection.execute(asked)]
+            return [_row(row) for row in connection.execute(query)]
 
     def _set(self, action: int, **values: Any) -> None:
         with self._database.writing() as connection:

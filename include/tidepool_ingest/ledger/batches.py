@@ -12,7 +12,15 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert,
 from tidepool_ingest.ledger.database import Database, UnknownBatchError, distinct, once_more_if_met, portions
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, data_sets
-from tidepool_ingest.ledger.states import GIVEN_UP, IN_ITS_PLACE, BatchState, DataSetState, Tidied
+from tidepool_ingest.ledger.states import (
+    GIVEN_UP,
+    IN_ITS_PLACE,
+    REJECTED,
+    BatchState,
+    DataSetState,
+    Tidied,
+    check_batch_state,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +98,47 @@ def part_label(whole: str, part: int, parts: int) -> str:
     return f"{whole} part {part} of {parts}"
 
 
+def write_state(
+    connection: Connection,
+    which: ColumnElement[bool],
+    state: BatchState,
+    *,
+    now: datetime | None = None,
+    **values: Any,
+) -> int:
+    """Write the state of some batches or parts, if it may follow the present one of each.
+
+    :param connection: a transaction that writes.
+    :param which: the condition on them.
+    :param state: the new state.
+    :param now: when; the present moment when left out.
+    :param values: other columns to be written with it.
+    :return: how many there are.
+    :raises IllegalTransitionError: it may not, of one of them.
+    """
+    present = select(batches.c.id, batches.c.state, batches.c.part_of).where(which)
+    rows = connection.execute(present.order_by(batches.c.id).with_for_update()).all()
+    for row in rows:
+        check_batch_state(BatchState(row.state), state, is_part=row.part_of is not None)
+    moment = now or datetime.now(UTC)
+    for some in portions([row.id for row in rows]):
+        written = update(batches).where(batches.c.id.in_(some))
+        connection.execute(written.values(**values, state=state, updated_at=moment))
+    return len(rows)
+
+
 def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now: datetime) -> None:
-    """Let the parts of a batch lie where it lies now.
+    """Move the parts of a batch to where it lies now.
 
     :param connection: the transaction in which the batch itself is moved.
     :param whole: the batch's number.
     :param moved: its new ``folder``, ``batch_id``, ``day`` and ``label``.
     :param now: when.
     """
-    asked = select(batches.c.id, batches.c.part).where(
+    query = select(batches.c.id, batches.c.part).where(
         batches.c.part_of == whole, batches.c.state != BatchState.REPLACED
     )
-    found = connection.execute(asked.order_by(batches.c.part)).all()
+    found = connection.execute(query.order_by(batches.c.part)).all()
     place = {name: moved[name] for name in ("folder", "batch_id", "day")}
     for row in found:
         label = part_label(moved["label"], row.part, len(found))
@@ -111,34 +148,31 @@ def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now
 
 
 def replace_parts(connection: Connection, wholes: Sequence[int], now: datetime) -> None:
-    """Let the parts of batches follow those whose folder holds another content now.
+    """Replace the parts of batches whose folder holds other content now.
 
-    :param connection: the transaction in which the batches themselves are noted as replaced.
+    :param connection: the transaction in which the batches themselves become replaced.
     :param wholes: their numbers.
     :param now: when.
     """
-    connection.execute(
-        update(batches)
-        .where(batches.c.part_of.in_(wholes), batches.c.state != BatchState.REPLACED)
-        .values(state=BatchState.REPLACED, updated_at=now)
-    )
+    others = and_(batches.c.part_of.in_(wholes), batches.c.state != BatchState.REPLACED)
+    write_state(connection, others, BatchState.REPLACED, now=now)
 
 
 NEVER_OPENED = (BatchState.PLANNED, BatchState.PREPARED, BatchState.HELD, BatchState.FAILED)
 """States in which other content in the same folder takes a batch's place."""
 
 NAMES_A_QUERY = 200
-"""Pairs of user and batch id asked for at once."""
+"""Pairs of user and batch id in one query."""
 
 _MOVED = ("folder", "batch_id", "day", "label", "state")
-"""What noting changes of a batch that the ledger has already."""
+"""What registering a known batch again may change."""
 
 _Content = tuple[str, str]
 _Place = tuple[str, str]
 
 
 class Noting:
-    """Notes ready batches in one transaction: all that is there is read, then all that differs is written.
+    """Registers ready batches in one transaction: reads what is there, then writes what differs.
 
     Between the two the rules run in memory, batch by batch in their order: each sees what others before did.
 
@@ -156,7 +190,7 @@ class Noting:
         self._new: list[_Content] = []
 
     def note(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
-        """Note some batches; return them as the ledger has them now, in the same order.
+        """Register some batches; return them as the ledger has them now, in the same order.
 
         :param found: the batches as they lie in staging.
         """
@@ -173,7 +207,7 @@ class Noting:
     # ---------------------------------------------------------------- what is there
 
     def _there(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
-        """Return what has the content or the place of one of these, locked until this is over."""
+        """Return the rows with the content or the folder of one of these, locked for this transaction."""
         numbers = {row.id for row in self._by_content(found)} | set(self._in_the_places(found))
         rows: list[BatchRow] = []
         for some in portions(sorted(numbers)):
@@ -185,8 +219,8 @@ class Noting:
         rows: list[BatchRow] = []
         for host in sorted({one.api_host for one in found}):
             for some in portions(sorted({one.content_key for one in found if one.api_host == host})):
-                asked = select(batches).where(batches.c.api_host == host, batches.c.content_key.in_(some))
-                rows += [batch_row(row) for row in self._connection.execute(asked)]
+                query = select(batches).where(batches.c.api_host == host, batches.c.content_key.in_(some))
+                rows += [batch_row(row) for row in self._connection.execute(query)]
         return rows
 
     def _in_the_places(self, found: Sequence[FoundBatch]) -> list[int]:
@@ -206,15 +240,15 @@ class Noting:
                     for one in some
                 ]
                 # The state is no condition: SQLite, which knows no numbers of rows, would look by that index.
-                asked = select(batches.c.id, batches.c.state).where(
+                query = select(batches.c.id, batches.c.state).where(
                     or_(*names), batches.c.folder.in_([one.folder for one in some]), IS_WHOLE
                 )
-                found_there = self._connection.execute(asked)
+                found_there = self._connection.execute(query)
                 numbers += [number for number, state in found_there if BatchState(state) in NEVER_OPENED]
         return numbers
 
     def _look_for_data(self) -> None:
-        """Find out of which batches that could lose their place Tidepool may hold data."""
+        """Find out which of the batches that could be replaced Tidepool may hold data of."""
         could = [
             row["id"]
             for row in self._known.values()
@@ -223,8 +257,8 @@ class Noting:
         empty = (DataSetState.OPENING, *GIVEN_UP)
         for some in portions(could):
             for column in (batches.c.id, batches.c.part_of):
-                asked = select(WHOLE).join(data_sets, data_sets.c.batch == batches.c.id)
-                held = asked.where(column.in_(some), data_sets.c.state.not_in(empty))
+                query = select(WHOLE).join(data_sets, data_sets.c.batch == batches.c.id)
+                held = query.where(column.in_(some), data_sets.c.state.not_in(empty))
                 self._hold_data.update(self._connection.scalars(held))
 
     def _take(self, row: dict[str, Any]) -> None:
@@ -235,7 +269,7 @@ class Noting:
     # ---------------------------------------------------------------- the rules
 
     def _replace_others(self, found: FoundBatch) -> None:
-        """Let a batch take the place of what lay in its folder and was never opened."""
+        """Replace what lay in the batch's folder before and was never opened."""
         for content in self._lying_in.get((found.api_host, found.folder), ()):
             row = self._known[content]
             other = row["content_key"] != found.content_key
@@ -263,6 +297,8 @@ class Noting:
             self._moved.add(row["id"])
 
     def _change(self, row: dict[str, Any], **values: Any) -> None:
+        if "state" in values:
+            check_batch_state(row["state"], values["state"], is_part=row.get("part_of") is not None)
         row.update(values)
         self._changed[row["api_host"], row["content_key"]] = None
 
@@ -293,11 +329,11 @@ class Noting:
 
 
 NOTED_AT_ONCE = 300
-"""Batches noted in one transaction: others wait for it no longer than for a few single ones."""
+"""Batches registered in one transaction: few enough that other writers need not wait long."""
 
 
 TIMES_MET = 20
-"""How often others may have noted some of these just before: each time, fewer are left to be met."""
+"""How often a conflict with others that register the same batches is retried: each time, fewer remain."""
 
 
 class Batches:
@@ -310,7 +346,7 @@ class Batches:
         self._database = database
 
     def note(self, found: FoundBatch) -> BatchRow:
-        """Note a ready batch, or return what is known of its content already.
+        """Register a ready batch, or return the batch that the ledger already has of its content.
 
         The same content staged in another folder is the same batch: it keeps its row and its history.
 
@@ -319,7 +355,7 @@ class Batches:
         return self.note_all([found])[0]
 
     def note_all(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
-        """Note ready batches as :meth:`note` does one after the other, some hundreds in one transaction.
+        """Register ready batches as :meth:`note` does one by one, some hundreds in one transaction.
 
         :param found: the batches as they lie in staging.
         :return: the batches in the same order.
@@ -350,8 +386,8 @@ class Batches:
         found: list[BatchRow] = []
         with self._database.reading() as connection:
             for some in portions(numbers):
-                asked = select(batches).where(batches.c.id.in_(some)).order_by(batches.c.id)
-                found += [batch_row(row) for row in connection.execute(asked)]
+                query = select(batches).where(batches.c.id.in_(some)).order_by(batches.c.id)
+                found += [batch_row(row) for row in connection.execute(query)]
         return found
 
     def of_contents(self, api_host: str, content_keys: Sequence[str]) -> dict[str, KnownBatch]:
@@ -364,10 +400,10 @@ class Batches:
         columns = [batches.c[name] for name in ("content_key", "id", "state", "reason", "folder")]
         with self._database.reading() as connection:
             for some in portions(content_keys):
-                asked = select(*columns).where(
+                query = select(*columns).where(
                     batches.c.api_host == api_host, batches.c.content_key.in_(some)
                 )
-                for key, number, state, reason, folder in connection.execute(asked):
+                for key, number, state, reason, folder in connection.execute(query):
                     found[key] = KnownBatch(number, BatchState(state), reason, folder)
         return found
 
@@ -379,39 +415,79 @@ class Batches:
     def namesakes(self, api_host: str, user_id: str, batch_id: str) -> list[BatchRow]:
         """Return what the ledger knows under one user's batch id, whatever its content; parts excepted."""
         named = and_(batches.c.api_host == api_host, batches.c.user_id == user_id)
-        asked = select(batches).where(named, batches.c.batch_id == batch_id, IS_WHOLE)
+        query = select(batches).where(named, batches.c.batch_id == batch_id, IS_WHOLE)
         with self._database.reading() as connection:
-            return [batch_row(row) for row in connection.execute(asked)]
+            return [batch_row(row) for row in connection.execute(query)]
 
-    def set_state(
-        self, batch: int, state: BatchState, *, reason: str | None = None, lease: Lease | None = None
-    ) -> None:
-        """Note where a batch stands now.
+    def mark_prepared(self, batch: int) -> None:
+        """Record that the work area of a batch of which Tidepool holds nothing is complete.
 
-        :param batch: its number.
-        :param state: the new state.
-        :param reason: code of the error or guard, for a batch that stopped.
-        :param lease: the claim under which this is written.
+        :param batch: its number, here and below.
+        :raises IllegalTransitionError: another batch stands in its place; so below, where it cannot go there.
         """
-        self._set(batch, lease, state=state, reason=reason)
+        self._move(batch, BatchState.PREPARED)
+
+    def mark_nothing_accepted(self, batch: int, *, lease: Lease | None = None) -> None:
+        """Record that no record of a batch is left to upload.
+
+        :param lease: the lease under which this is written, here and below.
+        """
+        self._move(batch, BatchState.NOTHING_ACCEPTED, lease=lease)
+
+    def hold(self, batch: int, reason: str, *, lease: Lease | None = None) -> None:
+        """Record that a guard has stopped a batch.
+
+        :param reason: the guard's code.
+        """
+        self._move(batch, BatchState.HELD, reason, lease)
+
+    def decline(self, batch: int) -> None:
+        """Record that a person does not want a batch to be uploaded as it is."""
+        self._move(batch, BatchState.HELD, REJECTED)
+
+    def mark_failed(self, batch: int, reason: str | None, *, lease: Lease | None = None) -> None:
+        """Record that the last attempt has ended with an error, and that Tidepool holds nothing of it.
+
+        :param reason: the error's code.
+        """
+        self._move(batch, BatchState.FAILED, reason, lease)
+
+    def mark_unfinished(self, batch: int, reason: str, *, lease: Lease | None = None) -> None:
+        """Record that a batch of which Tidepool holds data that is not verified could not go on.
+
+        :param reason: why, as a code.
+        """
+        self._move(batch, BatchState.UPLOADING, reason, lease)
+
+    def mark_verified(self, batch: int, *, lease: Lease | None = None) -> None:
+        """Record that what is visible of a batch is exactly its accepted records, each once."""
+        self._move(batch, BatchState.VERIFIED, lease=lease)
+
+    def set_reason(self, batch: int, reason: str | None, *, lease: Lease | None = None) -> None:
+        """Record why a batch needs a person, or that it does not any more; its state stays.
+
+        :param reason: the code of the cause.
+        """
+        self._set(batch, lease, reason=reason)
 
     def begin_upload(self, batch: int, *, lease: Lease | None = None) -> bool:
-        """Note that a batch is being uploaded, unless another one shows in its place.
+        """Record that a batch is being uploaded, unless another one stands in its place.
 
-        :param batch: its number.
-        :param lease: the claim under which this is written.
         :return: whether it may be uploaded.
         """
+        wanted = and_(batches.c.id == batch, batches.c.state.not_in(IN_ITS_PLACE))
         with writing_under(self._database, lease) as connection:
-            begun = connection.execute(
-                update(batches)
-                .where(batches.c.id == batch, batches.c.state.not_in(IN_ITS_PLACE))
-                .values(state=BatchState.UPLOADING, reason=None, updated_at=datetime.now(UTC))
-            )
-        return bool(begun.rowcount)
+            return bool(write_state(connection, wanted, BatchState.UPLOADING, reason=None))
+
+    def _move(
+        self, batch: int, state: BatchState, reason: str | None = None, lease: Lease | None = None
+    ) -> None:
+        with writing_under(self._database, lease) as connection:
+            if not write_state(connection, batches.c.id == batch, state, reason=reason):
+                raise UnknownBatchError(batch)
 
     def set_counts(self, batch: int, **counts: int) -> None:
-        """Note what became of a batch's records, whose work area is whole from now on.
+        """Record what became of a batch's records; its work area is complete from now on.
 
         :param batch: its number.
         :param counts: ``staged``, ``accepted``, ``quarantined``, ``identical``, ``expected_rows``,
@@ -420,11 +496,11 @@ class Batches:
         self._set(batch, None, tidied=None, **counts)
 
     def note_cut(self, batch: int, part_records: int | None) -> None:
-        """Note how many records a part of a batch holds at most; nothing for one that stays whole."""
+        """Record how many records a part of a batch holds at most; ``None`` for one that stays whole."""
         self._set(batch, None, part_records=part_records)
 
     def note_replaced(self, batch: int, replaces: int | None) -> None:
-        """Note which batch another one replaces.
+        """Record which batch another one replaces.
 
         :param batch: the number of the one that replaces.
         :param replaces: the number of the one that is replaced, if any.

@@ -1,4 +1,4 @@
-"""What reading a manifest gave, so that one that has not changed is not opened again."""
+"""What was read before and need not be read again: manifests and the digests of files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tidepool_ingest.ledger.database import Database, once_more_if_met, portions
 from tidepool_ingest.ledger.schema import file_digests, manifests
 
 MET_AGAIN = timedelta(days=7)
-"""How far behind the noted day of meeting a manifest may be: it is written once a week, not by each run."""
+"""How old the recorded day of seeing a manifest may be: it is written once a week, not by each run."""
 
 TIMES_MET = 20
-"""How often other runs may have noted some of these just before."""
+"""How often a conflict with other runs that save some of these is retried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Manifests:
         return found
 
     def note(self, read: Mapping[str, ReadManifest]) -> None:
-        """Note what reading some manifests gave, in place of what was known of their folders.
+        """Save what reading some manifests gave, in place of what was known of their folders.
 
         :param read: what each gave, by the batch folder's address.
         """
@@ -97,8 +97,8 @@ class Manifests:
 
 def _locked(connection: Connection, keys: Sequence[str]) -> set[str]:
     """Return which of these are there, locked in one order by all: two runs never wait for each other."""
-    asked = select(manifests.c.path_key).where(manifests.c.path_key.in_(keys))
-    return set(connection.scalars(asked.order_by(manifests.c.path_key).with_for_update()))
+    query = select(manifests.c.path_key).where(manifests.c.path_key.in_(keys))
+    return set(connection.scalars(query.order_by(manifests.c.path_key).with_for_update()))
 
 
 def _key(address: str) -> str:
@@ -122,11 +122,11 @@ class FileDigests:
         :param compute: reads the file and returns its sha256 in hex.
         """
         key = hashlib.sha256(address.encode()).hexdigest()
-        asked = select(file_digests.c.sha256).where(
+        query = select(file_digests.c.sha256).where(
             file_digests.c.path_key == key, file_digests.c.fingerprint == fingerprint
         )
         with self._database.reading() as connection:
-            known: str | None = connection.scalar(asked)
+            known: str | None = connection.scalar(query)
         if known is not None:
             return known
         digest = compute()

@@ -1,4 +1,4 @@
-"""Until when each Tidepool asked to be left alone, so that one task's 429 slows down every task."""
+"""What all tasks share as clients of Tidepool: how long it throttles them, and refresh tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORGET_SECONDS = 120.0
 
 
 class SlowDowns:
-    """The table of slow-downs, one row for each API host.
+    """The table of rate limits, one row for each API host.
 
     :param database: the ledger's database.
     """
@@ -34,19 +34,19 @@ class SlowDowns:
         self._database = database
 
     def seconds_left(self, api_host: str) -> float:
-        """Return for how long yet nobody should send anything; 0 when there is no reason to wait.
+        """Return for how many more seconds no task should send anything; 0 when there is no reason to wait.
 
         :param api_host: host of the Tidepool API.
         """
-        asked = select(slow_downs.c.until).where(slow_downs.c.api_host == api_host)
+        query = select(slow_downs.c.until).where(slow_downs.c.api_host == api_host)
         with self._database.reading() as connection:
-            until: datetime | None = connection.scalar(asked)
+            until: datetime | None = connection.scalar(query)
         return 0.0 if until is None else max(0.0, (until - datetime.now(UTC)).total_seconds())
 
     def note(self, api_host: str, asked_seconds: float | None) -> None:
-        """Note that Tidepool asked to slow down.
+        """Record that Tidepool asked to slow down.
 
-        What several tasks are told at the same time counts as once.
+        If several tasks are throttled at the same time, that counts once.
 
         :param api_host: host of the Tidepool API.
         :param asked_seconds: its ``Retry-After``; ``None`` when it did not say.
@@ -81,7 +81,7 @@ class LedgerRefreshTokens:
     :param database: the ledger's database.
     :param connection: the Airflow connection's id.
     :param seed: the refresh token that the connection itself holds. Whoever holds the same one shares what
-        came of it, under whatever connection id: the form's button Test uses one of its own. When somebody
+        came of it, under any connection id: the form's Test button uses one of its own. When somebody
         logs in anew and changes it there, what the ledger kept from the older login is no longer used.
     :param seal: encrypts a token for the table.
     :param unseal: decrypts it again.
@@ -111,9 +111,9 @@ class LedgerRefreshTokens:
 
     def load(self) -> str | None:
         """Return the newest token that a server gave, ``None`` if the connection's own is the newest."""
-        asked = select(refresh_tokens.c.sealed_token).where(refresh_tokens.c.seed_digest == self._seed_digest)
+        query = select(refresh_tokens.c.sealed_token).where(refresh_tokens.c.seed_digest == self._seed_digest)
         with self._database.reading() as connection:
-            sealed = connection.scalar(asked)
+            sealed = connection.scalar(query)
         return None if sealed is None else self._unseal(sealed)
 
     def save(self, token: str) -> None:

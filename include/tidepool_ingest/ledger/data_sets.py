@@ -6,24 +6,24 @@ knows which step is in doubt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
-from tidepool_ingest.ledger.states import BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger.states import BatchState, ChunkState, DataSetState, check_data_set_state
 
 TIME_NOTED = {
     DataSetState.OPEN: "opened_at",
     DataSetState.CLOSED: "closed_at",
     DataSetState.VERIFIED: "verified_at",
 }
-"""Which time a state notes when it is reached."""
+"""The column of the time at which a state is reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class DataSets:
         lease: Lease | None = None,
         id_of: Callable[[int], str] | None = None,
     ) -> DataSetRow:
-        """Note that a data set is about to be opened for a batch, or that the batch goes to an open one.
+        """Record that a data set is about to be opened for a batch, or that the batch goes to an open one.
 
         :param batch: the batch's number.
         :param data_set_type: ``normal`` or ``continuous``.
@@ -110,16 +110,15 @@ class DataSets:
         :param expected_rows: rows that Tidepool will hold when all is there.
         :param origin: the task that opens it.
         :param upload_id: the continuous data set that the batch goes to.
-        :param instead_of: number of the batch's unfinished row for it, which is left.
-        :param lease: the claim under which this is written, here and below.
+        :param instead_of: number of the batch's unfinished row for it, which is abandoned.
+        :param lease: the lease under which this is written, here and below.
         :param id_of: gives the upload id by the data set's place among the batch's, from 1; ``None`` when
             Tidepool chooses it.
         """
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
             if instead_of is not None:
-                left = {"state": DataSetState.LEFT, "updated_at": now}
-                connection.execute(update(data_sets).where(data_sets.c.id == instead_of).values(left))
+                _move(connection, instead_of, DataSetState.LEFT, {})
             last = connection.scalar(select(func.max(data_sets.c.ordinal)).where(data_sets.c.batch == batch))
             values = {
                 **vars(origin),
@@ -137,29 +136,73 @@ class DataSets:
             inserted = connection.execute(insert(data_sets).values(values).returning(*data_sets.c)).one()
         return _data_set(inserted)
 
-    def set_state(
-        self, data_set: int, state: DataSetState, *, lease: Lease | None = None, **values: Any
-    ) -> None:
-        """Note where a data set stands now, and when it got there.
+    def mark_open(self, data_set: int, upload_id: str | None = None, *, lease: Lease | None = None) -> None:
+        """Record that Tidepool has created a data set, which takes data now.
 
-        :param data_set: its number in the ledger.
-        :param state: the new state.
-        :param values: ``upload_id`` when it has just been opened, ``expected_rows``, ``visible_rows``
-            and ``superseded_rows`` when it was read back.
+        :param data_set: its number in the ledger, here and below.
+        :param upload_id: its id; ``None`` if the ledger has it already.
         """
-        now = datetime.now(UTC)
-        noted = {**values, "state": state, "updated_at": now}
-        if reached := TIME_NOTED.get(state):
-            noted[reached] = now
+        values = {} if upload_id is None else {"upload_id": upload_id}
+        self._move(data_set, DataSetState.OPEN, lease, **values)
+
+    def mark_not_created(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that Tidepool has not created a data set, and never will."""
+        self._move(data_set, DataSetState.REFUSED, lease)
+
+    def mark_unreachable(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that nobody will ever learn the id of a data set whose creation is in doubt."""
+        self._move(data_set, DataSetState.UNREACHABLE, lease)
+
+    def begin_close(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that a data set is about to be closed, perhaps once more."""
+        self._move(data_set, DataSetState.CLOSING, lease)
+
+    def mark_closed(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that a data set is closed."""
+        self._move(data_set, DataSetState.CLOSED, lease)
+
+    def mark_verified(
+        self,
+        data_set: int,
+        *,
+        expected_rows: int,
+        visible_rows: int,
+        superseded_rows: int | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        """Record that what is visible of a data set is exactly what was sent, each row once.
+
+        :param expected_rows: rows that Tidepool makes of the accepted records.
+        :param visible_rows: rows that it shows.
+        :param superseded_rows: rows that a later upload of the device hides.
+        """
+        self._move(
+            data_set,
+            DataSetState.VERIFIED,
+            lease,
+            expected_rows=expected_rows,
+            visible_rows=visible_rows,
+            superseded_rows=superseded_rows,
+        )
+
+    def begin_delete(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that a data set is about to be deleted, perhaps once more."""
+        self._move(data_set, DataSetState.DELETING, lease)
+
+    def mark_deleted(self, data_set: int, *, lease: Lease | None = None) -> None:
+        """Record that Tidepool has deleted a data set, or does not know it any more."""
+        self._move(data_set, DataSetState.DELETED, lease)
+
+    def _move(self, data_set: int, state: DataSetState, lease: Lease | None, **values: Any) -> None:
         with writing_under(self._database, lease) as connection:
-            connection.execute(update(data_sets).where(data_sets.c.id == data_set).values(noted))
+            _move(connection, data_set, state, values)
 
     def note_check(self, data_set: int, superseded_rows: int, *, lease: Lease | None = None) -> None:
-        """Note that a verified data set was read back again and was found right.
+        """Record that a verified data set was read back again and is as it was verified.
 
         :param data_set: its number in the ledger.
         :param superseded_rows: rows that a later upload of the device hides.
-        :param lease: the claim under which this is written.
+        :param lease: the lease under which this is written.
         """
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
@@ -170,10 +213,10 @@ class DataSets:
             )
 
     def due_for_check(self, before: datetime, limit: int) -> list[int]:
-        """Return the batches whose verified data set was not read back for long, longest first.
+        """Return the batches whose verified data set has not been read back for long, longest first.
 
         Normal data sets only: what a batch has brought to a continuous one, later ones may have replaced. Not
-        those whose work area was tidied: there is nothing to compare with.
+        those whose work area was purged: there is nothing to compare with.
 
         :param before: those that were verified and checked before this moment.
         :param limit: how many at most.
@@ -194,16 +237,16 @@ class DataSets:
         # Apart, each is read in the order of an index, and no further than wanted.
         never = verified.where(data_sets.c.checked_at.is_(None), data_sets.c.verified_at < before)
         long_ago = verified.where(data_sets.c.checked_at < before)
-        asked = (
+        queries = (
             never.order_by(data_sets.c.verified_at).limit(limit),
             long_ago.order_by(data_sets.c.checked_at).limit(limit),
         )
         with self._database.reading() as connection:
-            due = [(last, batch) for one in asked for batch, last in connection.execute(one)]
+            due = [(last, batch) for query in queries for batch, last in connection.execute(query)]
         return [batch for _last, batch in sorted(due)[:limit]]
 
     def taken_up_by(self, data_set: int, origin: TaskOrigin, *, lease: Lease | None = None) -> None:
-        """Note which task works on a data set now, after another one has left it."""
+        """Record which task works on a data set now, after another one has stopped."""
         with writing_under(self._database, lease) as connection:
             connection.execute(
                 update(data_sets)
@@ -212,29 +255,29 @@ class DataSets:
             )
 
     def get(self, data_set: int) -> DataSetRow:
-        """Return one data set as it is noted now."""
-        asked = select(data_sets).where(data_sets.c.id == data_set)
+        """Return one data set as it stands now."""
+        query = select(data_sets).where(data_sets.c.id == data_set)
         with self._database.reading() as connection:
-            return _data_set(connection.execute(asked).one())
+            return _data_set(connection.execute(query).one())
 
     def of_batch(self, batch: int) -> list[DataSetRow]:
-        """Return every data set that was begun for a batch, oldest first."""
+        """Return every data set that was started for a batch, oldest first."""
         return self.of_batches([batch])
 
     def of_batches(self, numbers: Sequence[int]) -> list[DataSetRow]:
-        """Return every data set that was begun for these batches, by batch and age."""
-        asked = (
+        """Return every data set that was started for these batches, by batch and age."""
+        query = (
             select(data_sets)
             .where(data_sets.c.batch.in_(numbers))
             .order_by(data_sets.c.batch, data_sets.c.ordinal)
         )
         with self._database.reading() as connection:
-            return [_data_set(row) for row in connection.execute(asked)]
+            return [_data_set(row) for row in connection.execute(query)]
 
     def begin_chunk(
         self, data_set: int, chunk_index: int, *, digest: str, records: int, lease: Lease | None = None
     ) -> None:
-        """Note that a chunk is about to be sent; each call counts as an attempt."""
+        """Record that a chunk is about to be sent; each call counts as an attempt."""
         now = datetime.now(UTC)
         at = (chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
         with writing_under(self._database, lease) as connection:
@@ -257,7 +300,7 @@ class DataSets:
                 )
 
     def chunk_stored(self, data_set: int, chunk_index: int, *, lease: Lease | None = None) -> None:
-        """Note Tidepool's answer that it holds a chunk."""
+        """Record Tidepool's answer that it holds a chunk."""
         with writing_under(self._database, lease) as connection:
             connection.execute(
                 update(chunks)
@@ -266,11 +309,25 @@ class DataSets:
             )
 
     def chunks_of(self, data_set: int) -> dict[int, ChunkRow]:
-        """Return the chunks that were begun for a data set, by index."""
+        """Return the chunks that were sent or are being sent to a data set, by index."""
         with self._database.reading() as connection:
             rows = connection.execute(select(chunks).where(chunks.c.data_set == data_set)).all()
         found = (dict(row._mapping) for row in rows)
         return {row["chunk_index"]: ChunkRow(**{**row, "state": ChunkState(row["state"])}) for row in found}
+
+
+def _move(connection: Connection, data_set: int, state: DataSetState, values: Mapping[str, Any]) -> None:
+    """Write the state of a data set, and when it got there, if the state may follow the present one."""
+    present = select(data_sets.c.state, data_sets.c.data_set_type).where(data_sets.c.id == data_set)
+    before, data_set_type = connection.execute(present.with_for_update()).one()
+    check_data_set_state(DataSetState(before), state, data_set_type)
+    now = datetime.now(UTC)
+    reached = {TIME_NOTED[state]: now} if state in TIME_NOTED else {}
+    connection.execute(
+        update(data_sets)
+        .where(data_sets.c.id == data_set)
+        .values(**values, **reached, state=state, updated_at=now)
+    )
 
 
 def _data_set(row: Any) -> DataSetRow:

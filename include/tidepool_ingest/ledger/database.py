@@ -1,6 +1,4 @@
-"""The ledger's database: how it is reached.
-
-How the ledger's schema is brought up to date.
+"""The ledger's database: how it is reached, and how its schema is brought up to date.
 
 Alembic is imported only when there is something to migrate: each task looks whether there is.
 """
@@ -43,7 +41,7 @@ class LedgerConfigurationError(IngestError):
 
 
 class LedgerUnavailableError(IngestError):
-    """The ledger's database does not answer, or stays locked by somebody else.
+    """The ledger's database does not answer, or stays locked by another process.
 
     :param cause: the class name of the driver's error; its text may quote what was written.
     """
@@ -52,7 +50,7 @@ class LedgerUnavailableError(IngestError):
     code = "ledger-unavailable"
     sentence = "the ledger's database does not answer"
     remedy = (
-        "Nothing is lost: the attempt goes on from the ledger once the database is back. Check the "
+        "Nothing is lost: the attempt resumes from the ledger once the database is back. Check the "
         "connection `tidepool_ledger`."
     )
 
@@ -76,7 +74,7 @@ class UnknownBatchError(IngestError):
 
 
 class UnknownActionError(IngestError):
-    """The ledger has no note of that number of what somebody asked for."""
+    """The ledger has no action of that number."""
 
     code = "action-unknown"
     sentence = "nobody has asked for this on the uploads page"
@@ -87,7 +85,7 @@ class UnknownActionError(IngestError):
 
 
 class LeaseHeldError(IngestError):
-    """Somebody else is at work on the same batch or device.
+    """Another task is working on the same batch or device.
 
     :param name: the lease's name: a kind and a short hash.
     :param seconds: how long until it can be taken over at the latest, unless its holder renews it.
@@ -100,24 +98,24 @@ class LeaseHeldError(IngestError):
 
     def __init__(self, name: str, seconds: float) -> None:
         super().__init__(
-            f"Another task is at work on {name}.",
-            remedy="Nothing to do: this task tries again. If the other one has died, its lease ends within "
-            f"{seconds:.0f} s.",
+            f"Another task is working on {name}.",
+            remedy="Nothing to do: this task tries again. If the other one has died, its lease expires "
+            f"within {seconds:.0f} s.",
         )
         self.name = name
         self.retry_after = seconds
 
 
 class LeaseLostError(IngestError):
-    """The task was silent for too long, and another one has taken its work over."""
+    """The task stalled for too long, and another one has taken over its work."""
 
     disposition: Disposition = Disposition.RETRIABLE
     code = "lease-lost"
-    sentence = "its task's lease has ended, and another task may have taken it over"
-    remedy = "Nothing to do: the other task goes on from the ledger, or this one when it tries again."
+    sentence = "its task's lease has expired, and another task may have taken over"
+    remedy = "Nothing to do: the other task resumes from the ledger, or this one when it tries again."
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"This task's lease on {name} has ended, and another task may have taken it over.")
+        super().__init__(f"This task's lease on {name} has expired, and another task may have taken over.")
         self.name = name
 
 
@@ -133,7 +131,7 @@ READING = "ledger_reading"
 """Execution option of a connection that only reads, and so need not wait for SQLite's one writer."""
 
 KEYS_A_QUERY = 500
-"""Content keys asked for at once; SQLite takes 32,766 variables in a statement, older ones 999."""
+"""Content keys in one query; SQLite takes 32,766 variables in a statement, older ones 999."""
 
 SUPPORTED = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 """Databases the ledger is tested on, and the driver it uses for each."""
@@ -214,7 +212,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Open a transaction that writes, committed at its end; an exception takes it back whole."""
+        """Open a transaction that writes, committed at its end; an exception rolls it back."""
         with unavailable_named(), self.engine.begin() as connection:
             yield connection
 
@@ -224,16 +222,16 @@ class Database:
 
 
 def portions(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    """Yield some values in portions that one statement can ask for."""
+    """Yield values in batches that fit into one statement."""
     for start in range(0, len(items), KEYS_A_QUERY):
         yield items[start : start + KEYS_A_QUERY]
 
 
 def once_more_if_met(write: Callable[[], T], times: int = 1) -> T:
-    """Carry out a write that inserts what another task may be inserting in the same instant.
+    """Carry out a write that inserts what another task may insert at the same moment; retry on a conflict.
 
     :param write: looks first what is there; a whole transaction. Done again, it finds what the other wrote.
-    :param times: how often it is done again: of many rows, some may be met anew each time.
+    :param times: how often it is retried: of many rows, others may conflict each time.
     """
     for _ in range(times):
         with suppress(IntegrityError):
@@ -259,23 +257,25 @@ def unavailable_named() -> Iterator[None]:
         raise LedgerUnavailableError(type(error).__name__) from None
 
 
-HEAD_REVISION = "0011"
-"""The newest revision in ``migrations/versions``; a test holds it against Alembic's own finding."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+HEAD_REVISION = max(path.name for path in MIGRATIONS.glob("versions/[0-9]*.py")).partition("_")[0]
+"""The newest revision, as the files' names give it: Alembic is not imported to tell."""
 
 MIGRATION_LOCK = 0x71DE_9001
 """PostgreSQL advisory lock: one process migrates at a time."""
 
 
-def migrate(engine: Engine, revision: str = HEAD_REVISION) -> None:
-    """Bring the schema to a revision; do nothing when it is there already.
+def migrate(engine: Engine) -> None:
+    """Bring the schema to the newest revision; do nothing when it is there already.
 
     Safe when many processes start at once: they take turns.
 
     :param engine: the ledger's engine.
-    :param revision: a revision of ``migrations/versions``, or ``base`` for an empty database; an older one
-        migrates back.
+    :raises LedgerConfigurationError: if the database is at a revision that this version does not know; it is
+        left as it is.
     """
-    if current_revision(engine) == revision:
+    if current_revision(engine) == HEAD_REVISION:
         return
     from alembic import command
     from alembic.runtime.migration import MigrationContext
@@ -286,10 +286,14 @@ def migrate(engine: Engine, revision: str = HEAD_REVISION) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config.attributes["connection"] = connection
         here = MigrationContext.configure(connection).get_current_revision()
-        if here is not None and _is_older(revision, here, config):
-            command.downgrade(config, revision)
-        elif revision != "base":
-            command.upgrade(config, revision)
+        if here is not None and here not in revisions():
+            raise LedgerConfigurationError(
+                "The ledger's tables are those of another version of this project, or of another program "
+                f"(revision {here}).",
+                "Use the version that made them, or name an empty database in the connection "
+                "`tidepool_ledger`. Nothing in this one was changed.",
+            )
+        command.upgrade(config, "head")
 
 
 def current_revision(engine: Engine) -> str | None:
@@ -301,25 +305,26 @@ def current_revision(engine: Engine) -> str | None:
         return revision
 
 
+def revisions() -> list[str]:
+    """Return the revisions that this version can start from, oldest first."""
+    from alembic.script import ScriptDirectory
+
+    newest_first = ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    return [script.revision for script in newest_first][::-1]
+
+
 def alembic_config() -> Config:
     """Return Alembic's configuration for the ledger's own migrations."""
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     return config
-
-
-def _is_older(revision: str, than: str, config: Config) -> bool:
-    from alembic.script import ScriptDirectory
-
-    earlier = {one.revision for one in ScriptDirectory.from_config(config).iterate_revisions(than, "base")}
-    return revision == "base" or revision in earlier - {than}
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep Alembic's own account of each step out of the tasks' logs."""
+    """Keep Alembic's log lines about each step out of the tasks' logs."""
     logger = logging.getLogger("alembic.runtime.migration")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -42,7 +42,7 @@ class Devices:
         :param sharing_days: only those that have records on a day on which it has some.
         :param deduplicators: only those whose data set has one of these; ``None`` for all.
         """
-        asked = (
+        query = (
             select(batches.c.id, batches.c.day)
             .join(data_sets, data_sets.c.batch == batches.c.id)
             .where(
@@ -53,34 +53,34 @@ class Devices:
             .distinct()
         )
         if deduplicators is not None:
-            asked = asked.where(data_sets.c.deduplicator.in_(deduplicators))
+            query = query.where(data_sets.c.deduplicator.in_(deduplicators))
         if sharing_days:
-            asked = asked.where(_shares_a_day(batch))
+            query = query.where(_shares_a_day(batch))
         with self._database.reading() as connection:
-            return {row.id: row.day for row in connection.execute(asked)}
+            return {row.id: row.day for row in connection.execute(query)}
 
     def older_at_work(self, batch: BatchRow, *, sharing_days: bool) -> dict[str, float]:
-        """Return the claims on batches of an earlier day that a task is at work on.
+        """Return the leases on batches of an earlier day that a task is working on.
 
         :param batch: the batch in question.
         :param sharing_days: only those that have records on a day on which it has some.
-        :return: seconds that each claim has left, by its name.
+        :return: seconds until each lease expires, by its name.
         """
         part = batches.alias()
         is_cut = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.REPLACED)
-        asked = select(batches.c.id, batches.c.part_of, batches.c.state).where(
+        query = select(batches.c.id, batches.c.part_of, batches.c.state).where(
             _same_device(batch), batches.c.day < batch.day, ~is_cut
         )
         if sharing_days:
-            asked = asked.where(_shares_a_day(batch))
+            query = query.where(_shares_a_day(batch))
         now = datetime.now(UTC)
         found: dict[str, float] = {}
         with self._database.reading() as connection:
             names = set()
-            for row in connection.execute(asked):
+            for row in connection.execute(query):
                 names.add(lease_of_batch(row.id))
                 if row.part_of is not None and row.state not in ENDED:
-                    # Its turn comes as long as the whole batch is at work.
+                    # Its turn will come for as long as a task works on the whole batch.
                     names.add(lease_of_batch(row.part_of))
             for some in portions(sorted(names)):
                 alive = select(leases.c.name, leases.c.expires_at).where(
@@ -96,7 +96,7 @@ class Devices:
         :param batch: the batch in question.
         :param since: the moment in question.
         """
-        asked = (
+        query = (
             select(data_sets.c.upload_id, data_sets.c.deduplicator)
             .join(batches, batches.c.id == data_sets.c.batch)
             .where(
@@ -106,7 +106,7 @@ class Devices:
             )
         )
         with self._database.reading() as connection:
-            return {row.upload_id: row.deduplicator for row in connection.execute(asked)}
+            return {row.upload_id: row.deduplicator for row in connection.execute(query)}
 
     def days_of_others(self, batch: BatchRow) -> Days:
         """Return what other verified batches of the device have on the days of this one's records.
@@ -118,12 +118,12 @@ class Devices:
             own = set(connection.scalars(select(batch_days.c.day).where(batch_days.c.batch == batch.id)))
             others = list(connection.scalars(select(batches.c.id).where(_same_device(batch), _is_verified())))
             for some in portions(others if own else []):
-                asked = (
+                query = (
                     select(batch_days.c.day, batch_days.c.type, func.sum(batch_days.c.records))
                     .where(batch_days.c.batch.in_(some), batch_days.c.day.between(min(own), max(own)))
                     .group_by(batch_days.c.day, batch_days.c.type)
                 )
-                for day, kind, records in connection.execute(asked):
+                for day, kind, records in connection.execute(query):
                     if day in own:
                         kinds = days.setdefault(day, {})
                         kinds[kind] = kinds.get(kind, 0) + int(records)
@@ -141,7 +141,7 @@ class Devices:
         found: dict[tuple[str, str | None], date] = {}
         with self._database.reading() as connection:
             for some in portions(user_ids):
-                asked = (
+                query = (
                     select(batches.c.user_id, batches.c.device_id, func.max(batches.c.day))
                     .where(
                         batches.c.api_host == api_host,
@@ -152,7 +152,7 @@ class Devices:
                     )
                     .group_by(batches.c.user_id, batches.c.device_id)
                 )
-                found.update(((user, device), day) for user, device, day in connection.execute(asked))
+                found.update(((user, device), day) for user, device, day in connection.execute(query))
         return found
 
 

@@ -19,7 +19,7 @@ from tidepool_ingest.privacy import short_hash
 
 
 def lease_of_feed(api_host: str, user_id: str, client_name: str) -> str:
-    """Return the name of the claim under which a feed is written to.
+    """Return the name of the lease under which a feed is written to.
 
     :param client_name: the program's name, as its data sets carry it.
     """
@@ -56,10 +56,10 @@ class Feeds:
         self._database = database
 
     def claim(self, api_host: str, user_id: str, client_name: str, data_set_type: str) -> FeedRow:
-        """Note what a program's name is used for with a user; the first to come decides.
+        """Register what a program's name is used for with a user; the first one decides.
 
         :param data_set_type: ``normal`` or ``continuous``.
-        :return: the feed, whose type is another one if the name was claimed for that before.
+        :return: the feed, whose type is the other one if the name was registered for that before.
         """
         known = self.of(api_host, user_id, client_name)
         if known is not None:
@@ -75,36 +75,36 @@ class Feeds:
             with self._database.writing() as connection:
                 connection.execute(insert(feeds).values(values))
         except IntegrityError:
-            pass  # another task claimed it in the same instant
+            pass  # another task registered it at the same moment
         claimed = self.of(api_host, user_id, client_name)
         assert claimed is not None
         return claimed
 
     def of(self, api_host: str, user_id: str, client_name: str) -> FeedRow | None:
         """Return the feed of a program and a user, if there is one."""
-        asked = select(feeds).where(
+        query = select(feeds).where(
             feeds.c.api_host == api_host, feeds.c.user_id == user_id, feeds.c.client_name == client_name
         )
-        return self._one(asked)
+        return self._one(query)
 
     def pinned(self, upload_id: str) -> FeedRow | None:
         """Return the feed that goes to a data set, if one does."""
         return self._one(select(feeds).where(feeds.c.upload_id == upload_id))
 
     def pin(self, feed: int, upload_id: str, deduplicator: str, *, lease: Lease | None = None) -> None:
-        """Note the data set that a feed goes to from now on.
+        """Record the data set that a feed goes to from now on.
 
         :param feed: the feed's number.
         :param deduplicator: the data set's.
-        :param lease: the claim under which this is written.
+        :param lease: the lease under which this is written.
         """
         values = {"upload_id": upload_id, "deduplicator": deduplicator, "pinned_at": datetime.now(UTC)}
         with writing_under(self._database, lease) as connection:
             connection.execute(update(feeds).where(feeds.c.id == feed).values(values))
 
-    def _one(self, asked: Any) -> FeedRow | None:
+    def _one(self, query: Any) -> FeedRow | None:
         with self._database.reading() as connection:
-            row = connection.execute(asked).one_or_none()
+            row = connection.execute(query).one_or_none()
         return None if row is None else FeedRow(**row._mapping)
 
 
@@ -123,8 +123,8 @@ def origin_digest(origin_id: str) -> bytes:
 class FeedWrites:
     """The table of what batches have written; see :class:`Feeds` for the feeds.
 
-    Only what Tidepool has answered for stands in it, chunk by chunk: what a batch only meant to write holds
-    nobody back. Batches of a feed are ordered as they lie in staging: by day, then by batch id.
+    It holds only what Tidepool has confirmed, chunk by chunk: what a batch only meant to write holds no other
+    batch back. Batches of a feed are ordered as they lie in staging: by day, then by batch id.
 
     :param database: the ledger's database.
     """
@@ -135,13 +135,13 @@ class FeedWrites:
     def note(
         self, feed: int, batch: int, part: int, origins: Iterable[bytes], *, lease: Lease | None = None
     ) -> None:
-        """Note what a batch has just written or deleted, in place of what was noted of that part before.
+        """Record what a batch has just written or deleted, replacing what was recorded of that chunk.
 
         :param feed: the feed's number.
         :param batch: the batch's number.
         :param part: index of the chunk, or ``DELETIONS``.
         :param origins: digests of ``DIGEST_BYTES`` bytes each.
-        :param lease: the claim under which this is written, here and below.
+        :param lease: the lease under which this is written, here and below.
         """
         values = {"feed": feed, "batch": batch, "part": part, "origins": b"".join(origins)}
         with writing_under(self._database, lease) as connection:
@@ -149,13 +149,13 @@ class FeedWrites:
             connection.execute(insert(feed_writes).values(**values, created_at=datetime.now(UTC)))
 
     def parts_of(self, feed: int, batch: int) -> list[int]:
-        """Return the parts that are noted of a batch: indexes of chunks, and ``DELETIONS``."""
-        asked = select(feed_writes.c.part).where(feed_writes.c.feed == feed, feed_writes.c.batch == batch)
+        """Return what is recorded of a batch: indexes of chunks, and ``DELETIONS``."""
+        query = select(feed_writes.c.part).where(feed_writes.c.feed == feed, feed_writes.c.batch == batch)
         with self._database.reading() as connection:
-            return list(connection.scalars(asked))
+            return list(connection.scalars(query))
 
     def forget(self, feed: int, batch: int, parts: Sequence[int], *, lease: Lease | None = None) -> None:
-        """Forget what was noted of some parts of a batch.
+        """Forget what was recorded of some chunks of a batch.
 
         :param parts: indexes of chunks, or ``DELETIONS``.
         """
@@ -169,7 +169,7 @@ class FeedWrites:
         :param feed: the feed's number.
         :param batch: the batch; it need not have written anything itself.
         """
-        asked = (
+        query = (
             select(batches.c.id, batches.c.day, batches.c.batch_id)
             .select_from(feed_writes.join(batches, feed_writes.c.batch == batches.c.id))
             .where(feed_writes.c.feed == feed, batches.c.day >= batch.day, batches.c.id != batch.id)
@@ -179,7 +179,7 @@ class FeedWrites:
         found: set[bytes] = set()
         with self._database.reading() as connection:
             # Compared here and not by the database, whose order of texts is a matter of its language.
-            rows = connection.execute(asked).all()
+            rows = connection.execute(query).all()
             later = [row.id for row in rows if (row.day, row.batch_id, row.id) > place]
             for some in portions(later):
                 wanted = select(feed_writes.c.origins).where(

@@ -1,7 +1,7 @@
 """One owner at a time: leases in the ledger, for a batch, a device or a refresh token.
 
-A lease ends by itself when its holder dies. Its fence grows with every takeover, so that a holder
-that was silent for too long finds out before it acts.
+A lease expires by itself when its holder dies. Its fence grows with every takeover, so that a holder
+that stalled for too long finds out before it acts.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tidepool_ingest.ledger.database import Database, LeaseHeldError, LeaseLostE
 from tidepool_ingest.ledger.schema import leases
 
 NAMES_A_QUERY = 500
-"""Names asked for at once."""
+"""Names in one query."""
 
 POLL_SECONDS = 0.2
 """How often a waiting task looks whether a lease has become free."""
 
 
 def lease_of_batch(number: int) -> str:
-    """Return the name of the claim on a batch.
+    """Return the name of the lease on a batch.
 
     :param number: the batch's number in the ledger.
     """
@@ -43,11 +43,11 @@ class _Claim:
 
 
 class Lease:
-    """A claim that this process holds until it is released or runs out. Several threads may share it.
+    """A lease that this process holds until it is released or expires. Several threads may share it.
 
     :param database: the ledger's database.
     :param claim: what was written there.
-    :param seconds: how long the claim lasts without renewal.
+    :param seconds: how long it lasts without renewal.
     """
 
     def __init__(self, database: Database, claim: _Claim, seconds: float) -> None:
@@ -64,7 +64,7 @@ class Lease:
         return self._claim.name
 
     def ensure(self, seconds: float) -> None:
-        """Make sure that the claim outlives a request that is about to be sent.
+        """Make sure that the lease outlives a request that is about to be sent.
 
         :param seconds: the longest that the request may take.
         :raises LeaseLostError: if another task owns the lease by now.
@@ -87,20 +87,20 @@ class Lease:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Open a transaction in the ledger that is taken back whole if another task owns the lease by now.
+        """Open a transaction in the ledger that is rolled back if another task owns the lease by now.
 
-        A task that was stalled for too long must not write over what its successor has noted.
+        A task that was stalled for too long must not overwrite what its successor has recorded.
 
         :raises LeaseLostError: if another task owns the lease.
         """
-        asked = select(leases.c.fence).where(*_is(self._claim)).with_for_update()
+        query = select(leases.c.fence).where(*_is(self._claim)).with_for_update()
         with self._database.writing() as connection:
-            if connection.scalar(asked) is None:
+            if connection.scalar(query) is None:
                 raise LeaseLostError(self.name)
             yield connection
 
     def keep_for(self, seconds: float) -> None:
-        """Let the claim outlive its release, because a request of this holder may still be carried out.
+        """Let the lease outlive its release, because a request of this holder may still be carried out.
 
         :param seconds: how long from now.
         """
@@ -108,7 +108,7 @@ class Lease:
             self._kept_until = max(self._kept_until, time.monotonic() + seconds)
 
     def release(self) -> None:
-        """Give the lease back, at once or when what :meth:`keep_for` asked for is over.
+        """Release the lease, at once or at the end of the time that :meth:`keep_for` asked for.
 
         A lease that was taken over meanwhile is left to its new owner.
         """
@@ -128,7 +128,7 @@ def _is(claim: _Claim) -> tuple[ColumnElement[bool], ...]:
 
 
 def writing_under(database: Database, lease: Lease | None) -> AbstractContextManager[Connection]:
-    """Open a transaction that writes: as the holder of a lease, or as a caller who holds none."""
+    """Open a transaction that writes: under a lease, or without one."""
     return database.writing() if lease is None else lease.writing()
 
 
@@ -146,7 +146,7 @@ class Leases:
         """Hold a lease for the length of a ``with`` block.
 
         :param name: what has one owner at a time, for example ``batch:12``.
-        :param seconds: how long the claim lasts when its holder dies or falls silent.
+        :param seconds: how long it lasts when its holder dies or stalls.
         :param wait: how long to wait for another holder before giving up.
         :raises LeaseHeldError: if somebody else holds it at the end of the wait.
         """
@@ -157,27 +157,27 @@ class Leases:
             lease.release()
 
     def alive(self, names: Sequence[str]) -> dict[str, float]:
-        """Return how many seconds each of some claims has left, of those that somebody holds.
+        """Return how many seconds remain of those leases that are held.
 
-        :param names: the claims in question.
+        :param names: the leases in question.
         """
         now = datetime.now(UTC)
         found: dict[str, float] = {}
         with self._database.reading() as connection:
             for start in range(0, len(names), NAMES_A_QUERY):
-                asked = select(leases.c.name, leases.c.expires_at).where(
+                query = select(leases.c.name, leases.c.expires_at).where(
                     leases.c.name.in_(names[start : start + NAMES_A_QUERY]), leases.c.expires_at > now
                 )
-                for name, expires_at in connection.execute(asked):
+                for name, expires_at in connection.execute(query):
                     found[name] = (expires_at - now).total_seconds()
         return found
 
     def sweep(self, before: datetime) -> int:
-        """Take out claims that have run out, and return how many there were.
+        """Delete expired leases, and return how many there were.
 
-        A claim needs no row to be over; this keeps the table small.
+        They mean nothing any more; this keeps the table small.
 
-        :param before: those that ran out before this moment.
+        :param before: those that expired before this moment.
         """
         with self._database.writing() as connection:
             return connection.execute(delete(leases).where(leases.c.expires_at < before)).rowcount
@@ -194,7 +194,7 @@ class Leases:
             time.sleep(POLL_SECONDS)
 
     def _try(self, name: str, owner: str, seconds: float) -> tuple[_Claim | None, float]:
-        """Return the claim, or ``None`` and the seconds that the present holder has left."""
+        """Return the lease, or ``None`` and the seconds that remain to its present holder."""
         now = datetime.now(UTC)
         values = {"owner": owner, "expires_at": now + timedelta(seconds=seconds)}
         try:
@@ -218,5 +218,5 @@ class Leases:
                 )
                 return (_Claim(name, owner, fence), seconds) if taken.rowcount else (None, seconds)
         except IntegrityError:
-            # Somebody else inserted the row in the same instant.
+            # Another task inserted the row at the same moment.
             return None, seconds

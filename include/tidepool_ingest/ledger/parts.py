@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
-from tidepool_ingest.ledger.batches import BatchRow, batch_row, part_label
+from tidepool_ingest.ledger.batches import BatchRow, batch_row, part_label, write_state
 from tidepool_ingest.ledger.database import Database, once_more_if_met, portions
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, refusals
-from tidepool_ingest.ledger.states import ENDED, BatchState
+from tidepool_ingest.ledger.states import ENDED, BatchState, check_batch_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,14 @@ class Parts:
         found: dict[int, int] = {}
         with self._database.reading() as connection:
             for some in portions(numbers):
-                asked = select(batches.c.id, batches.c.part_of).where(
+                query = select(batches.c.id, batches.c.part_of).where(
                     batches.c.part_of.in_(some), batches.c.state != BatchState.REPLACED
                 )
-                found.update((row.id, row.part_of) for row in connection.execute(asked))
+                found.update((row.id, row.part_of) for row in connection.execute(query))
         return found
 
     def note(self, whole: BatchRow, found: Sequence[FoundPart]) -> list[BatchRow]:
-        """Note into which parts a batch is cut; those of an earlier cut do not count any more.
+        """Register the parts that a batch is split into; those of an earlier split no longer count.
 
         A part that is known keeps its state and its history.
 
@@ -73,16 +73,13 @@ class Parts:
     def _note(self, whole: BatchRow, found: Sequence[FoundPart]) -> list[BatchRow]:
         now = datetime.now(UTC)
         with self._database.writing() as connection:
-            # Another run may be noting the same: they take turns.
+            # Another run may be registering the same parts: they take turns.
             connection.execute(select(batches.c.id).where(batches.c.id == whole.id).with_for_update())
-            asked = select(batches).where(batches.c.part_of == whole.id)
-            known = {row.content_key: batch_row(row) for row in connection.execute(asked)}
+            query = select(batches).where(batches.c.part_of == whole.id)
+            known = {row.content_key: batch_row(row) for row in connection.execute(query)}
             gone = [row.id for key, row in known.items() if key not in {one.content_key for one in found}]
-            connection.execute(
-                update(batches)
-                .where(batches.c.id.in_(gone), batches.c.state != BatchState.REPLACED)
-                .values(state=BatchState.REPLACED, reason=None, updated_at=now)
-            )
+            former = and_(batches.c.id.in_(gone), batches.c.state != BatchState.REPLACED)
+            write_state(connection, former, BatchState.REPLACED, reason=None, now=now)
             for number, one in enumerate(found, 1):
                 values = {
                     **{name: getattr(whole, name) for name in _AS_THE_WHOLE},
@@ -104,6 +101,7 @@ class Parts:
                     connection.execute(insert(batches).values(values))
                     continue
                 if before.state is BatchState.REPLACED:
+                    check_batch_state(before.state, BatchState.PREPARED, is_part=True)
                     values |= {**counted, "state": BatchState.PREPARED, "reason": None}
                 if any(getattr(before, name) != value for name, value in values.items()):
                     changed = update(batches).where(batches.c.id == before.id)
@@ -111,48 +109,43 @@ class Parts:
             return _standing(connection, whole.id)
 
     def refused_beside(self, part: BatchRow) -> tuple[int, int]:
-        """Return how many records Tidepool itself has refused of the other parts of a batch, and their rows.
+        """Return how many records of the other parts of a batch Tidepool itself has rejected, and their rows.
 
         :param part: the part whose own do not count.
         """
-        asked = (
+        query = (
             select(func.count(), func.sum(refusals.c.rows))
             .join(batches, batches.c.id == refusals.c.batch)
             .where(batches.c.part_of == part.part_of, batches.c.id != part.id)
         )
         with self._database.reading() as connection:
-            records, rows = connection.execute(asked).one()
+            records, rows = connection.execute(query).one()
         return records, int(rows or 0)
 
     def set_all(self, whole: int, state: BatchState, *, lease: Lease | None = None) -> None:
-        """Note of a batch and all its parts that they are in one state, at once.
+        """Write one state for a batch and all its parts at once: replaced by another, or withdrawn.
 
         :param whole: the batch's number.
         :param state: the state.
-        :param lease: the claim on the whole batch.
+        :param lease: the lease on the whole batch.
         """
+        of_it = or_(batches.c.id == whole, batches.c.part_of == whole)
         with writing_under(self._database, lease) as connection:
-            connection.execute(
-                update(batches)
-                .where(
-                    (batches.c.id == whole) | (batches.c.part_of == whole),
-                    batches.c.state != BatchState.REPLACED,
-                )
-                .values(state=state, reason=None, updated_at=datetime.now(UTC))
-            )
+            standing = and_(of_it, batches.c.state != BatchState.REPLACED)
+            write_state(connection, standing, state, reason=None)
 
     def sum_up(self, whole: int, *, lease: Lease | None = None) -> BatchState:
-        """Let a batch be what its parts are, and return its state.
+        """Derive the state of a batch from its parts, and return it.
 
-        It is verified once every part is, or nothing is left of one; a verified one of which a part is not
-        any more is being uploaded again. What a guard or a person has decided about the whole stays.
+        It is verified once each part is, or has no record left to upload; a verified one with a part that no
+        longer is, is being uploaded again. What a guard or a person has decided about the whole stays.
 
         :param whole: the batch's number; it is cut into parts.
-        :param lease: the claim on the whole batch.
+        :param lease: the lease on the whole batch.
         """
         with writing_under(self._database, lease) as connection:
-            asked = select(batches.c.state).where(batches.c.id == whole)
-            state = BatchState(connection.execute(asked.with_for_update()).scalar_one())
+            query = select(batches.c.state).where(batches.c.id == whole)
+            state = BatchState(connection.execute(query.with_for_update()).scalar_one())
             parts = _standing(connection, whole)
             if state not in (BatchState.PREPARED, BatchState.UPLOADING, BatchState.VERIFIED):
                 return state
@@ -161,17 +154,13 @@ class Parts:
                 state = BatchState.VERIFIED
             elif state is BatchState.VERIFIED:
                 state = BatchState.UPLOADING
-            connection.execute(
-                update(batches)
-                .where(batches.c.id == whole)
-                .values(state=state, reason=reason, updated_at=datetime.now(UTC))
-            )
+            write_state(connection, batches.c.id == whole, state, reason=reason)
         return state
 
 
 def _standing(connection: Connection, whole: int) -> list[BatchRow]:
-    asked = select(batches).where(batches.c.part_of == whole, batches.c.state != BatchState.REPLACED)
-    return [batch_row(row) for row in connection.execute(asked.order_by(batches.c.part))]
+    query = select(batches).where(batches.c.part_of == whole, batches.c.state != BatchState.REPLACED)
+    return [batch_row(row) for row in connection.execute(query.order_by(batches.c.part))]
 
 
 _AS_THE_WHOLE = (

@@ -1,4 +1,4 @@
-"""On which days the accepted records of a batch lie: dates and counts, no clock times and no values."""
+"""What became of a batch's records: accepted ones by day, others by reason, and Tidepool's rejections."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BatchDays:
         self._database = database
 
     def note(self, batch: int, days: Mapping[date, Mapping[str, int]]) -> None:
-        """Note on which days a batch's accepted records lie, in place of what was noted before.
+        """Record on which days a batch's accepted records lie, in place of what was recorded before.
 
         :param batch: the batch's number.
         :param days: numbers of records by UTC day and type.
@@ -42,7 +42,7 @@ class BatchDays:
             for kind, records in kinds.items()
         ]
         with self._database.writing() as connection:
-            # Another run may be noting the same: they take turns.
+            # Another run may be recording the same: they take turns.
             connection.execute(select(batches.c.id).where(batches.c.id == batch).with_for_update())
             connection.execute(delete(batch_days).where(batch_days.c.batch == batch))
             if rows:
@@ -50,14 +50,14 @@ class BatchDays:
 
     def of_batch(self, batch: int) -> Days:
         """Return the numbers of a batch's accepted records, oldest day first."""
-        asked = (
+        query = (
             select(batch_days.c.day, batch_days.c.type, batch_days.c.records)
             .where(batch_days.c.batch == batch)
             .order_by(batch_days.c.day, batch_days.c.type)
         )
         days: Days = {}
         with self._database.reading() as connection:
-            for day, kind, records in connection.execute(asked):
+            for day, kind, records in connection.execute(query):
                 days.setdefault(day, {})[kind] = records
         return days
 
@@ -88,14 +88,14 @@ def batch_ends(database: Database, since: date) -> Iterator[BatchEnd]:
         .group_by(batch_days.c.batch)
         .subquery()
     )
-    asked = (
+    query = (
         select(batches.c.api_host, batches.c.user_id, batches.c.device_id, batches.c.label, ends.c.last_day)
         .join(ends, ends.c.batch == batches.c.id)
         .where(batches.c.device_id.is_not(None), IS_WHOLE)
         .order_by(batches.c.api_host, batches.c.user_id, batches.c.device_id, ends.c.last_day)
     )
     with database.reading() as connection:
-        for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(asked):
+        for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query):
             yield BatchEnd(*row)
 
 
@@ -116,7 +116,7 @@ class QuarantineReasons:
         self._database = database
 
     def note(self, batch: int, reasons: Mapping[str, Mapping[str, int]]) -> None:
-        """Note why records of a batch are refused, in place of what was noted before.
+        """Record why records of a batch are rejected, in place of what was recorded before.
 
         :param batch: the batch's number.
         :param reasons: numbers of records by type and code.
@@ -134,23 +134,23 @@ class QuarantineReasons:
                 connection.execute(insert(quarantine_reasons), rows)
 
     def of_batch(self, batch: int) -> Reasons:
-        """Return why records of a batch are refused."""
+        """Return why records of a batch are rejected."""
         table = quarantine_reasons.c
-        asked = (
+        query = (
             select(table.type, table.code, table.records)
             .where(table.batch == batch)
             .order_by(table.type, table.records.desc(), table.code)
         )
         reasons: Reasons = {}
         with self._database.reading() as connection:
-            for kind, code, records in connection.execute(asked):
+            for kind, code, records in connection.execute(query):
                 reasons.setdefault(kind, {})[code] = records
         return reasons
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """One refused record.
+    """One record that Tidepool rejected.
 
     :param ordinal: its place among the records that ``prepare`` accepted, from 0.
     :param type: its type.
@@ -165,7 +165,7 @@ class Refusal:
 
 
 class Refusals:
-    """The table of refusals.
+    """The table of rejections.
 
     :param database: the ledger's database.
     """
@@ -174,11 +174,11 @@ class Refusals:
         self._database = database
 
     def add(self, batch: int, refused: Iterable[Refusal], *, lease: Lease | None = None) -> None:
-        """Note that Tidepool refused some records of a batch; known ones stay as they are.
+        """Record that Tidepool rejected some records of a batch; known ones stay as they are.
 
         :param batch: the batch's number.
         :param refused: the records.
-        :param lease: the claim under which this is written.
+        :param lease: the lease under which this is written.
         """
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
@@ -192,15 +192,15 @@ class Refusals:
                 connection.execute(insert(refusals), rows)
 
     def forget(self, batch: int) -> None:
-        """Forget what was refused of a batch; Tidepool will say so again."""
+        """Forget which records of a batch were rejected; Tidepool will reject them again."""
         with self._database.writing() as connection:
             connection.execute(delete(refusals).where(refusals.c.batch == batch))
 
     def of_batch(self, batch: int) -> dict[int, Refusal]:
-        """Return the refused records of a batch by their place among the accepted ones."""
-        asked = select(refusals).where(refusals.c.batch == batch).order_by(refusals.c.ordinal)
+        """Return the rejected records of a batch by their place among the accepted ones."""
+        query = select(refusals).where(refusals.c.batch == batch).order_by(refusals.c.ordinal)
         with self._database.reading() as connection:
-            found = connection.execute(asked).all()
+            found = connection.execute(query).all()
         return {
             row.ordinal: Refusal(
                 ordinal=row.ordinal,

@@ -1,4 +1,4 @@
-"""What the ledger forgets in time, and which work areas nobody needs any more. A batch it never forgets."""
+"""Retention: what the ledger forgets in time, and which work areas can be purged. Batches are kept."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ OVER = (
     BatchState.WITHDRAWN,
     BatchState.REPLACED,
 )
-"""States of a batch that nothing is left to do for."""
+"""States of a batch for which nothing remains to be done."""
 
 NEVER_SHOWN_AGAIN = (BatchState.CORRECTED, BatchState.WITHDRAWN, BatchState.REPLACED)
-"""Those of them of which nothing is to be seen at Tidepool: it is asked anew if that changes."""
+"""Those of them of which Tidepool shows nothing: its answers come again if that changes."""
 
 ROWS_AT_ONCE = 2_000
-"""Rows taken out in one transaction."""
+"""Rows deleted in one transaction."""
 
 Mark = tuple[datetime, int]
-"""Where a page of batches ended: when the last one was noted, and its number."""
+"""Where a page of batches ended: when the last one was changed, and its number."""
 
 
 class Retention:
-    """What is over, and for how long.
+    """What is finished, and for how long.
 
     :param database: the ledger's database.
     """
@@ -60,17 +60,17 @@ class Retention:
     def over(
         self, root: str, tidied: Tidied | None, before: datetime, *, after: Mark | None, limit: int
     ) -> list[BatchRow]:
-        """Return batches that nothing was noted of for long because they are over, longest first.
+        """Return finished batches that have not changed for long, longest first.
 
-        Parts go with the batch that they are cut from.
+        Parts go with their whole batch.
 
         :param root: only batches below this address.
-        :param tidied: what was taken out of their work areas.
+        :param tidied: what was purged of their work areas.
         :param before: the moment in question.
         :param after: where the page before ended.
         :param limit: how many at most.
         """
-        asked = select(batches).where(
+        query = select(batches).where(
             batches.c.tidied.is_(None) if tidied is None else batches.c.tidied == tidied,
             batches.c.updated_at < before,
             batches.c.state.in_(OVER),
@@ -78,9 +78,9 @@ class Retention:
             IS_WHOLE,
         )
         if after is not None:
-            asked = asked.where(tuple_(batches.c.updated_at, batches.c.id) > tuple_(*after))
+            query = query.where(tuple_(batches.c.updated_at, batches.c.id) > tuple_(*after))
         with self._database.reading() as connection:
-            ordered = asked.order_by(batches.c.updated_at, batches.c.id).limit(limit)
+            ordered = query.order_by(batches.c.updated_at, batches.c.id).limit(limit)
             return [batch_row(row) for row in connection.execute(ordered)]
 
     def of_contents(self, root: str, content_keys: Sequence[str]) -> dict[str, list[BatchRow]]:
@@ -93,28 +93,28 @@ class Retention:
         with self._database.reading() as connection:
             for host in distinct(connection, batches.c.api_host):
                 for some in portions(content_keys):
-                    asked = select(batches).where(
+                    query = select(batches).where(
                         batches.c.api_host == host,
                         batches.c.content_key.in_(some),
                         batches.c.folder.startswith(root, autoescape=True),
                     )
-                    for row in connection.execute(asked):
+                    for row in connection.execute(query):
                         found[row.content_key].append(batch_row(row))
         return found
 
     def note_tidied(self, rows: Sequence[BatchRow], tidied: Tidied, before: datetime) -> bool:
-        """Note what is taken out of a work area, unless something was noted of a batch of it meanwhile.
+        """Record what is purged of a work area, unless a batch of it has changed meanwhile.
 
         :param rows: all batches of the area's content, as they were found.
-        :param tidied: what is taken out.
-        :param before: the moment before which something was last noted of them.
-        :return: whether it was noted; nothing was otherwise.
+        :param tidied: what is purged.
+        :param before: the moment before which they last changed.
+        :return: whether it was recorded; nothing is written otherwise.
         """
         numbers = [row.id for row in rows]
         still = (batches.c.id.in_(numbers), batches.c.updated_at < before, batches.c.state.in_(OVER))
-        asked = select(batches.c.id).where(*still).order_by(batches.c.id).with_for_update()
+        query = select(batches.c.id).where(*still).order_by(batches.c.id).with_for_update()
         with self._database.writing() as connection:
-            if len(connection.scalars(asked).all()) != len(numbers):
+            if len(connection.scalars(query).all()) != len(numbers):
                 return False
             connection.execute(update(batches).where(batches.c.id.in_(numbers)).values(tidied=tidied))
         return True
@@ -122,12 +122,12 @@ class Retention:
     # ---------------------------------------------------------------- rows
 
     def forget(self, before: datetime, *, dry_run: bool = False) -> dict[str, int]:
-        """Take out what can be made anew or is of no use any more; return how many rows of which kind.
+        """Delete what can be read again or is of no more use; return how many rows of each kind.
 
-        Digests and manifests are read again if they are ever needed. Chunks of data sets that were given up,
-        and what Tidepool refused of batches that it does not show, tell nothing any more.
+        Digests and manifests are read again if they are ever needed. Chunks of dead data sets, and
+        rejections of batches that Tidepool does not show, are of no more use.
 
-        :param before: what nobody has met or noted anything of since.
+        :param before: what has not been seen or changed since.
         :param dry_run: only count.
         """
         given_up = select(data_sets.c.id).where(
@@ -190,9 +190,9 @@ class Person:
 
     def batches(self) -> list[BatchRow]:
         """Return the person's batches, by number."""
-        asked = select(batches.c.id).where(batches.c.user_id == self._user_id).order_by(batches.c.id)
+        query = select(batches.c.id).where(batches.c.user_id == self._user_id).order_by(batches.c.id)
         with self._database.reading() as connection:
-            numbers = list(connection.scalars(asked))
+            numbers = list(connection.scalars(query))
         return Batches(self._database).get_all(numbers)
 
     def data_sets_left(self) -> list[DataSetLeft]:
@@ -216,16 +216,16 @@ class Person:
         return [DataSetLeft(*key, state) for key, state in found.items()]
 
     def feed_leases(self) -> list[str]:
-        """Return the names of the claims under which the person's feeds are written to."""
-        asked = select(feeds.c.api_host, feeds.c.client_name).where(feeds.c.user_id == self._user_id)
+        """Return the names of the leases under which the person's feeds are written to."""
+        query = select(feeds.c.api_host, feeds.c.client_name).where(feeds.c.user_id == self._user_id)
         with self._database.reading() as connection:
-            return [lease_of_feed(host, self._user_id, name) for host, name in connection.execute(asked)]
+            return [lease_of_feed(host, self._user_id, name) for host, name in connection.execute(query)]
 
     def erase_batch(self, batch: int, lease: Lease) -> None:
-        """Take one batch out with all that hangs on it; what people asked for stays, without the batch.
+        """Delete one batch with all that refers to it; what people asked for stays, without the batch.
 
         :param batch: the batch's number.
-        :param lease: the claim on it.
+        :param lease: the lease on it.
         """
         with lease.writing() as connection:
             for table in reversed(metadata.sorted_tables):
@@ -240,23 +240,23 @@ class Person:
             connection.execute(delete(batches).where(batches.c.id == batch))
 
     def erase_feeds(self) -> None:
-        """Take the person's feeds out."""
+        """Delete the person's feeds."""
         with self._database.writing() as connection:
             connection.execute(delete(feeds).where(feeds.c.user_id == self._user_id))
 
     def erase_leases(self, names: Sequence[str]) -> None:
-        """Take claims out whose holders are gone."""
+        """Delete leases whose holders are gone."""
         with self._database.writing() as connection:
             for some in portions(names):
                 connection.execute(delete(leases).where(leases.c.name.in_(some)))
 
     def erase_manifests(self) -> None:
-        """Take out what reading the person's manifests gave."""
+        """Delete what reading the person's manifests gave."""
         with self._database.writing() as connection:
             connection.execute(delete(manifests).where(manifests.c.user_id == self._user_id))
 
     def erase_digests(self, addresses: Sequence[str]) -> None:
-        """Take the digests of files out.
+        """Delete the digests of files.
 
         :param addresses: where the files lie, as they were read.
         """

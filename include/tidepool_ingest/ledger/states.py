@@ -1,8 +1,15 @@
-"""The states that a batch, a data set and a chunk pass through in the ledger."""
+"""The states of batches, data sets and chunks in the ledger, and which may follow which.
+
+The tables are checked in the transaction that writes a state. docs/architecture.md draws them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
+
+from tidepool_ingest.errors import IngestError
 
 
 class BatchState(StrEnum):
@@ -23,15 +30,15 @@ class BatchState(StrEnum):
     FAILED = "failed"
     """The last attempt ended with an error, which ``reason`` names."""
     CORRECTED = "corrected"
-    """Another batch that names it shows in its place; its own data sets are deleted, or about to be."""
+    """Another batch that names it stands in its place; its own data sets are deleted, or about to be."""
     WITHDRAWN = "withdrawn"
-    """A person took it back: its data sets are deleted, or about to be. Only ``force`` uploads it again."""
+    """A person withdrew it: its data sets are deleted, or about to be. Only ``force`` uploads it again."""
     REPLACED = "replaced"
-    """Its folder held this content once, and holds another now; nothing of it was opened."""
+    """Its folder once held this content and holds other content now; no data set was opened for it."""
 
     @property
     def is_done(self) -> bool:
-        """Tell whether a later run has nothing left to do for it."""
+        """Whether nothing remains to be done for it by a later run."""
         return self in (
             BatchState.VERIFIED,
             BatchState.NOTHING_ACCEPTED,
@@ -41,21 +48,21 @@ class BatchState(StrEnum):
 
 
 class Tidied(StrEnum):
-    """What was taken out of a batch's work area because nobody needs it any more."""
+    """What was purged of a batch's work area because it is no longer needed."""
 
     ACCEPTED = "accepted"
-    """The accepted records and their plan; refused records wait for a person."""
+    """The accepted records and their plan; rejected records wait for a person."""
     ALL = "all"
 
 
 IN_ITS_PLACE = (BatchState.CORRECTED, BatchState.REPLACED)
-"""States of a batch in whose place another one shows, or is about to: it is not uploaded again."""
+"""States of a batch in whose place another one stands: it is not uploaded again."""
 
 ENDED = (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
-"""States of a part of which nothing is left to upload."""
+"""States of a part of which nothing remains to be uploaded."""
 
 REJECTED = "rejected"
-"""Why a batch is held that a person does not want to be uploaded as it is."""
+"""Why a batch is held that a person has declined."""
 
 
 class DataSetState(StrEnum):
@@ -69,20 +76,20 @@ class DataSetState(StrEnum):
     DELETING = "deleting"
     DELETED = "deleted"
     REFUSED = "refused"
-    """Tidepool said no to its creation, or does not know the id that we chose: there is none."""
+    """Tidepool did not create it, or does not know the id that we chose: there is none."""
     UNREACHABLE = "unreachable"
-    """The answer to its creation was lost. It holds no data, and no route of Tidepool can find it."""
+    """The answer to its creation was lost. It holds no data, and no Tidepool endpoint can find it."""
     LEFT = "left"
-    """In a feed, whose data set stands: the batch was cut into other chunks and has begun another row."""
+    """Of a feed, whose data set stays: the batch was split into other chunks and goes on in another row."""
 
     @classmethod
     def unfinished(cls) -> tuple[DataSetState, ...]:
-        """Return the states of a data set that somebody still has to bring to an end."""
+        """Return the states of a data set that still has to be finished."""
         return cls.OPEN, cls.CLOSING, cls.CLOSED, cls.DELETING
 
     @property
     def may_hold_data(self) -> bool:
-        """Tell whether Tidepool may hold records in it."""
+        """Whether Tidepool may hold records in it."""
         return self not in (DataSetState.OPENING, *GIVEN_UP)
 
 
@@ -97,3 +104,122 @@ class ChunkState(StrEnum):
     """It is about to be sent, or its answer was lost: in doubt until reconciled."""
     STORED = "stored"
     """Tidepool answered that it holds the chunk."""
+
+
+class IllegalTransitionError(IngestError):
+    """A state was to be written that cannot follow the present one: a bug, or a concurrent change.
+
+    :param kind: what has the state, for example ``batch``.
+    :param before: the present state.
+    :param after: the one that was to be written.
+    """
+
+    code = "state-not-allowed"
+    sentence = "it would have gone to a state that cannot follow the present one"
+    remedy = (
+        "Run the day again: it starts from what the ledger holds now. If it stops here once more, report it "
+        "as a bug."
+    )
+
+    def __init__(self, kind: str, before: str, after: str) -> None:
+        super().__init__(f"A {kind} that is {before} cannot become {after}. Nothing was written.")
+        self.before = before
+        self.after = after
+
+
+_PREPARE_OUTCOMES = {
+    BatchState.PREPARED,
+    BatchState.NOTHING_ACCEPTED,
+    BatchState.HELD,
+    BatchState.FAILED,
+}
+"""How ``prepare`` can leave a batch of which Tidepool holds nothing, whatever it was before."""
+
+_ANY_TIME = _PREPARE_OUTCOMES | {BatchState.UPLOADING, BatchState.CORRECTED}
+"""What can follow every state in which no other batch stands in its place."""
+
+_ONCE_BEGUN = _ANY_TIME | {BatchState.VERIFIED, BatchState.WITHDRAWN}
+"""What can follow where Tidepool may hold something of a batch or its parts, or may be about to."""
+
+_AFTER: Final = {
+    BatchState.PLANNED: _ANY_TIME | {BatchState.REPLACED},
+    BatchState.PREPARED: _ONCE_BEGUN | {BatchState.REPLACED},
+    BatchState.UPLOADING: _ONCE_BEGUN,
+    BatchState.VERIFIED: _ONCE_BEGUN,
+    BatchState.NOTHING_ACCEPTED: _ANY_TIME,
+    BatchState.HELD: _ONCE_BEGUN | {BatchState.REPLACED},
+    BatchState.FAILED: _ONCE_BEGUN | {BatchState.REPLACED},
+    BatchState.CORRECTED: set(),
+    BatchState.WITHDRAWN: _ANY_TIME | {BatchState.VERIFIED},
+    BatchState.REPLACED: {BatchState.PLANNED},
+}
+
+ALLOWED_OF_BATCHES: Final[Mapping[BatchState, frozenset[BatchState]]] = {
+    before: frozenset(following - {before}) for before, following in _AFTER.items()
+}
+"""Which states may follow each state of a batch. The same one may be written again, for another reason.
+
+Most steps can be taken anew, so that much can follow: a run with ``force`` prepares and uploads what was at
+its end, and ``prepare``, which holds no lease, may meet a run that is further on. A batch in whose place
+another one stands does not come back: for good where that one replaces it, otherwise until its content lies
+in staging once more.
+"""
+
+ALLOWED_OF_PARTS: Final[Mapping[BatchState, frozenset[BatchState]]] = {
+    **ALLOWED_OF_BATCHES,
+    BatchState.UPLOADING: ALLOWED_OF_BATCHES[BatchState.UPLOADING] | {BatchState.REPLACED},
+    BatchState.NOTHING_ACCEPTED: ALLOWED_OF_BATCHES[BatchState.NOTHING_ACCEPTED]
+    | {BatchState.WITHDRAWN, BatchState.REPLACED},
+    BatchState.WITHDRAWN: ALLOWED_OF_BATCHES[BatchState.WITHDRAWN] | {BatchState.REPLACED},
+    BatchState.REPLACED: frozenset({BatchState.PREPARED}),
+}
+"""The same for a part, which begins as prepared. It goes where its whole batch goes, or another cut."""
+
+ALLOWED_OF_DATA_SETS: Final[Mapping[DataSetState, frozenset[DataSetState]]] = {
+    DataSetState.OPENING: frozenset(
+        {DataSetState.OPEN, DataSetState.REFUSED, DataSetState.UNREACHABLE, DataSetState.DELETING}
+    ),
+    DataSetState.OPEN: frozenset({DataSetState.CLOSING, DataSetState.DELETING}),
+    # The intents may be written again: the request is then sent again.
+    DataSetState.CLOSING: frozenset({DataSetState.CLOSING, DataSetState.CLOSED, DataSetState.DELETING}),
+    DataSetState.CLOSED: frozenset({DataSetState.VERIFIED, DataSetState.DELETING}),
+    DataSetState.VERIFIED: frozenset({DataSetState.DELETING}),
+    DataSetState.DELETING: frozenset({DataSetState.DELETING, DataSetState.DELETED}),
+    DataSetState.DELETED: frozenset(),
+    DataSetState.REFUSED: frozenset(),
+    DataSetState.UNREACHABLE: frozenset(),
+    DataSetState.LEFT: frozenset(),
+}
+"""Which states may follow each state of a normal data set."""
+
+ALLOWED_OF_FEEDS: Final[Mapping[DataSetState, frozenset[DataSetState]]] = {
+    **dict.fromkeys(DataSetState, frozenset()),
+    DataSetState.OPEN: frozenset({DataSetState.VERIFIED, DataSetState.LEFT}),
+}
+"""The same for a batch's share in a continuous data set, which is never closed and never deleted."""
+
+
+def check_batch_state(before: BatchState, after: BatchState, *, is_part: bool) -> None:
+    """Make sure that a batch may go from one state to another.
+
+    :param before: the present state, locked against other writers.
+    :param after: the state that is about to be written.
+    :param is_part: whether it is a part of a batch.
+    :raises IllegalTransitionError: it may not.
+    """
+    allowed = ALLOWED_OF_PARTS if is_part else ALLOWED_OF_BATCHES
+    if after is not before and after not in allowed[before]:
+        raise IllegalTransitionError("part of a batch" if is_part else "batch", before, after)
+
+
+def check_data_set_state(before: DataSetState, after: DataSetState, data_set_type: str) -> None:
+    """Make sure that a data set may go from one state to another.
+
+    :param before: the present state, locked against other writers.
+    :param after: the state that is about to be written.
+    :param data_set_type: ``normal`` or ``continuous``.
+    :raises IllegalTransitionError: it may not.
+    """
+    allowed = ALLOWED_OF_DATA_SETS if data_set_type == "normal" else ALLOWED_OF_FEEDS
+    if after not in allowed[before]:
+        raise IllegalTransitionError(f"{data_set_type} data set", before, after)

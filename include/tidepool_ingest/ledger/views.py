@@ -1,4 +1,4 @@
-"""The ledger as the uploads page shows it: batches page by page, newest first, without people and folders."""
+"""The ledger as people look at it: batches with their newest data sets, newest first."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select, union
 
 from tidepool_ingest.ledger.batches import IS_WHOLE, WHOLE
-from tidepool_ingest.ledger.database import Database, distinct
+from tidepool_ingest.ledger.database import Database, distinct, portions
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
 from tidepool_ingest.ledger.states import ENDED, REJECTED, BatchState, ChunkState, DataSetState
 
 
-def with_newest_set(of_batch: Sequence[str], of_data_set: Sequence[str]) -> Select[Any]:
-    """Select batches as ``batch``, the newest data set of each as ``data_set_id`` and ``data_set_state``.
-
-    :param of_batch: further columns of the batch.
-    :param of_data_set: further columns of the data set; empty where none was begun.
-    """
+def _with_newest_set() -> Select[Any]:
+    """Select batches and parts, each with its newest data set, as the fields of an upload."""
     others = data_sets.alias()
     newest = select(func.max(others.c.ordinal)).where(others.c.batch == batches.c.id).scalar_subquery()
     return select(
         batches.c.id.label("batch"),
-        *(batches.c[name] for name in of_batch),
+        *(batches.c[name] for name in _OF_BATCH),
+        data_sets.c.id.label("data_set"),
         data_sets.c.upload_id.label("data_set_id"),
         data_sets.c.state.label("data_set_state"),
-        *(data_sets.c[name] for name in of_data_set),
+        *(data_sets.c[name] for name in _OF_DATA_SET),
     ).select_from(
         batches.outerjoin(data_sets, (data_sets.c.batch == batches.c.id) & (data_sets.c.ordinal == newest))
     )
@@ -45,11 +42,15 @@ class Upload:
     ``chunks`` are planned, ``stored`` are those of the newest data set that Tidepool holds. Of a batch that
     is cut into ``parts``, the numbers of rows and of stored chunks are the sums of theirs, and the run is the
     one that worked on their newest data set; ``begun`` tells whether Tidepool may hold data of any of them.
+    The user and the folder are for an operator's terminal; no page shows them.
     """
 
     batch: int
+    api_host: str
     label: str
     day: date
+    user_id: str = field(repr=False)
+    folder: str = field(repr=False)
     data_set_type: str
     state: BatchState
     reason: str | None
@@ -69,6 +70,9 @@ class Upload:
     dag_id: str | None
     run_id: str | None
     map_index: int | None
+    try_number: int | None
+    opened_at: datetime | None
+    verified_at: datetime | None
     part_of: int | None = None
     stored: int = 0
     parts: int = 0
@@ -110,7 +114,7 @@ class Uploads:
     def page(
         self, wanted: Wanted, *, before: int | None = None, after: int | None = None, limit: int = 50
     ) -> list[Upload]:
-        """Return a page of uploads, the batch noted last first.
+        """Return a page of uploads, the newest batch first.
 
         :param wanted: which ones.
         :param before: only batches of a smaller number: the next page.
@@ -132,6 +136,23 @@ class Uploads:
             nearest = sorted(found, reverse=after is None)[:limit]
             return _uploads(connection, sorted(nearest, reverse=True))
 
+    def last_changed(
+        self, *, state: str | None = None, label_part: str | None = None, limit: int = 100
+    ) -> list[Upload]:
+        """Return uploads, the batch changed last first; parts beside their batch, each with its own data set.
+
+        :param state: only batches in this state.
+        :param label_part: only batches whose label contains this, for example its short hash.
+        :param limit: how many at most.
+        """
+        query = _with_newest_set().order_by(batches.c.updated_at.desc(), batches.c.id.desc()).limit(limit)
+        if state is not None:
+            query = query.where(batches.c.state == state)
+        if label_part is not None:
+            query = query.where(batches.c.label.contains(label_part, autoescape=True))
+        with self._database.reading() as connection:
+            return _each(connection, connection.execute(query).all())
+
     def get(self, batch: int) -> Upload | None:
         """Return one upload, which may be a part, or nothing if there is no batch of that number."""
         with self._database.reading() as connection:
@@ -140,27 +161,27 @@ class Uploads:
 
     def of_parts(self, whole: int) -> list[Upload]:
         """Return the parts that a batch is cut into, in their order."""
-        asked = (
+        query = (
             select(batches.c.id)
             .where(batches.c.part_of == whole, batches.c.state != BatchState.REPLACED)
             .order_by(batches.c.part)
         )
         with self._database.reading() as connection:
-            numbers = list(connection.scalars(asked))
+            numbers = list(connection.scalars(query))
             found = {one.batch: one for one in _uploads(connection, numbers)}
         return [found[number] for number in numbers]
 
     def by_state(self) -> dict[BatchState, int]:
         """Return how many batches are in each state."""
-        asked = select(batches.c.state, func.count()).where(IS_WHOLE).group_by(batches.c.state)
+        query = select(batches.c.state, func.count()).where(IS_WHOLE).group_by(batches.c.state)
         with self._database.reading() as connection:
-            return {BatchState(state): number for state, number in connection.execute(asked)}
+            return {BatchState(state): number for state, number in connection.execute(query)}
 
     def waiting(self) -> int:
         """Return how many batches need a person."""
-        asked = select(func.count()).select_from(batches).where(IS_WHOLE, needs_a_person())
+        query = select(func.count()).select_from(batches).where(IS_WHOLE, needs_a_person())
         with self._database.reading() as connection:
-            return connection.scalar(asked) or 0
+            return connection.scalar(query) or 0
 
     def dags(self) -> list[str]:
         """Return the DAGs that have worked on data sets."""
@@ -169,11 +190,11 @@ class Uploads:
 
 
 def needs_a_person() -> ColumnElement[bool]:
-    """Return the condition on batches that wait for somebody to look at them."""
+    """Return the condition on batches that wait for a person."""
     # Every reason is greater than "", which SQLite finds by the index; IS NOT NULL it does not. It would
     # rather go by the states, through nearly all batches: an expression hides them from their index.
     state = batches.c.state + ""
-    # Who has rejected a batch is not asked about it any more.
+    # A batch that a person has declined does not ask again.
     return and_(batches.c.reason > "", batches.c.reason != REJECTED, state.in_(CAN_WAIT))
 
 
@@ -195,7 +216,7 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
 
 
 def _worked_on(dag_id: str | None) -> list[list[ColumnElement[bool]]]:
-    """Return the conditions, each to be asked alone, that a DAG has worked on a batch: on itself, on a part.
+    """Return the conditions that a DAG has worked on a batch or on a part of it, each for its own query.
 
     Put together by OR, they would make the database read every data set.
     """
@@ -210,19 +231,27 @@ def _worked_on(dag_id: str | None) -> list[list[ColumnElement[bool]]]:
 
 
 def _uploads(connection: Connection, numbers: Sequence[int]) -> list[Upload]:
-    """Return some uploads, the batch noted last first."""
+    """Return some uploads, the newest batch first."""
     if not numbers:
         return []
-    rows = connection.execute(_with_newest(batches.c.id.in_(numbers))).all()
+    newest_first = _with_newest_set().order_by(batches.c.id.desc())
+    rows = connection.execute(newest_first.where(batches.c.id.in_(numbers))).all()
     of_parts = and_(batches.c.part_of.in_(numbers), batches.c.state != BatchState.REPLACED)
-    parts = connection.execute(_with_newest(of_parts)).all()
-    newest = [row.data_set for row in (*rows, *parts) if row.data_set is not None]
-    stored = {data_set: number for data_set, number in connection.execute(_stored_chunks(newest))}
-    ups = [_upload(row, stored.get(row.data_set, 0)) for row in rows]
+    parts = connection.execute(newest_first.where(of_parts)).all()
     of_wholes: dict[int | None, list[Upload]] = {}
-    for row in parts:
-        of_wholes.setdefault(row.part_of, []).append(_upload(row, stored.get(row.data_set, 0)))
-    return [_summed(up, of_wholes[up.batch]) if up.batch in of_wholes else up for up in ups]
+    for part in _each(connection, parts):
+        of_wholes.setdefault(part.part_of, []).append(part)
+    wholes = _each(connection, rows)
+    return [_summed(one, of_wholes[one.batch]) if one.batch in of_wholes else one for one in wholes]
+
+
+def _each(connection: Connection, rows: Sequence[Any]) -> list[Upload]:
+    """Return rows as uploads, each with the number of its own stored chunks."""
+    newest = [row.data_set for row in rows if row.data_set is not None]
+    stored: dict[int, int] = {}
+    for some in portions(newest):
+        stored.update((data_set, number) for data_set, number in connection.execute(_stored_chunks(some)))
+    return [_upload(row, stored.get(row.data_set, 0)) for row in rows]
 
 
 def _summed(whole: Upload, parts: Sequence[Upload]) -> Upload:
@@ -242,11 +271,6 @@ def _summed(whole: Upload, parts: Sequence[Upload]) -> Upload:
     )
 
 
-def _with_newest(condition: ColumnElement[bool]) -> Select[Any]:
-    asked = with_newest_set(_OF_BATCH, _OF_DATA_SET).add_columns(data_sets.c.id.label("data_set"))
-    return asked.where(condition).order_by(batches.c.id.desc())
-
-
 def _stored_chunks(numbers: Sequence[int]) -> Any:
     return (
         select(chunks.c.data_set, func.count())
@@ -261,8 +285,11 @@ def _upload(row: Any, stored: int) -> Upload:
 
 
 _OF_BATCH = (
+    "api_host",
     "label",
     "day",
+    "user_id",
+    "folder",
     "data_set_type",
     "state",
     "reason",
@@ -276,75 +303,10 @@ _OF_BATCH = (
     "part_of",
 )
 _OF_PARTS = ("expected_rows", "visible_rows", "superseded_rows", "stored")
-_OF_DATA_SET = ("expected_rows", "visible_rows", "superseded_rows", "dag_id", "run_id", "map_index")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Session:
-    """A batch and its newest data set, whose fields are ``None`` if it has none."""
-
-    batch: int
-    api_host: str
-    label: str
-    day: date
-    user_id: str = field(repr=False)
-    folder: str = field(repr=False)
-    state: str
-    reason: str | None
-    staged: int | None
-    accepted: int | None
-    quarantined: int | None
-    identical: int | None
-    updated_at: datetime
-    data_set_id: str | None
-    data_set_state: str | None
-    visible_rows: int | None
-    dag_id: str | None
-    run_id: str | None
-    map_index: int | None
-    try_number: int | None
-    opened_at: datetime | None
-    verified_at: datetime | None
-
-
-def sessions(
-    database: Database, *, state: str | None = None, label_part: str | None = None, limit: int = 100
-) -> list[Session]:
-    """Return what the ledger knows, newest first.
-
-    :param database: the ledger's database.
-    :param state: only batches in this state.
-    :param label_part: only batches whose label contains this, for example its short hash.
-    :param limit: how many at most.
-    """
-    ordered = with_newest_set(_SESSION_OF_BATCH, _SESSION_OF_DATA_SET).order_by(
-        batches.c.updated_at.desc(), batches.c.id.desc()
-    )
-    asked = ordered.limit(limit)
-    if state is not None:
-        asked = asked.where(batches.c.state == state)
-    if label_part is not None:
-        asked = asked.where(batches.c.label.contains(label_part, autoescape=True))
-    with database.reading() as connection:
-        return [Session(**row._mapping) for row in connection.execute(asked)]
-
-
-_SESSION_OF_BATCH = (
-    "api_host",
-    "label",
-    "day",
-    "user_id",
-    "folder",
-    "state",
-    "reason",
-    "staged",
-    "accepted",
-    "quarantined",
-    "identical",
-    "updated_at",
-)
-_SESSION_OF_DATA_SET = (
+_OF_DATA_SET = (
+    "expected_rows",
     "visible_rows",
+    "superseded_rows",
     "dag_id",
     "run_id",
     "map_index",
@@ -355,7 +317,7 @@ _SESSION_OF_DATA_SET = (
 
 
 class Unfinished:
-    """Batches whose upload was begun and not brought to an end.
+    """Batches whose upload was started and not finished.
 
     :param database: the ledger's database.
     """
@@ -364,10 +326,10 @@ class Unfinished:
         self._database = database
 
     def batches(self, before: datetime) -> list[int]:
-        """Return the numbers of those that nothing was noted of since, oldest day first.
+        """Return the numbers of those that have not changed since, oldest day first.
 
         Of one that is cut into parts it is the whole one's number, for the parts are uploaded in their order.
-        One of them may well be at work: whoever takes it up has to take its claim.
+        A task may well be working on one of them: whoever takes it up needs its lease.
 
         :param before: the moment in question.
         """
@@ -380,8 +342,8 @@ class Unfinished:
             IS_WHOLE, batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before
         )
         numbers = union(left, uploading).subquery()
-        asked = (
+        query = (
             select(WHOLE).join(numbers, numbers.c[0] == batches.c.id).order_by(batches.c.day, batches.c.id)
         )
         with self._database.reading() as connection:
-            return list(dict.fromkeys(connection.scalars(asked)))
+            return list(dict.fromkeys(connection.scalars(query)))

@@ -1,6 +1,6 @@
-"""The maintenance job: what was left unfinished is brought to an end, what was verified is looked at again.
+"""The maintenance job: unfinished uploads are completed, and some verified batches are verified again.
 
-Everything happens under the same claims as an upload, so that it can run beside anything. What can be brought
+Everything happens under the same leases as an upload, so that it can run beside anything. What can be brought
 to verified from its work area is; what cannot, and shows nothing yet, is deleted.
 """
 
@@ -10,14 +10,13 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from upath import UPath
 
-from tidepool_ingest.client import ClientSettings, TidepoolClient, TidepoolNotFoundError
+from tidepool_ingest.client import TidepoolNotFoundError
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import PreparedOtherwiseError
 from tidepool_ingest.ledger import (
@@ -26,7 +25,6 @@ from tidepool_ingest.ledger import (
     DataSetRow,
     DataSetState,
     Ledger,
-    TaskOrigin,
     lease_of_batch,
 )
 from tidepool_ingest.ledger.database import LeaseHeldError, LedgerUnavailableError
@@ -36,11 +34,12 @@ from tidepool_ingest.options import ReconcileOptions
 from tidepool_ingest.prepare import ensure_prepared
 from tidepool_ingest.staged_batch import ApiHostOf
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.upload import BatchRecheck, Upload, upload_of
-from tidepool_ingest.upload import guarded_requests as timings
+from tidepool_ingest.upload import UploadJob, reverify_one, upload_batch
 from tidepool_ingest.upload.deleting import delete_data_set
-from tidepool_ingest.upload.guarded_requests import Caution, Pace, Timing, UploadStoppedError
+from tidepool_ingest.upload.guarded_requests import Caution, UploadStoppedError
 from tidepool_ingest.upload.read_back import Shown, rows_of_set
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -50,9 +49,9 @@ class Reconciled:
     :param unfinished: batches that were left unfinished for too long.
     :param finished: those of them that are verified now.
     :param deleted: data sets deleted, because what they were to hold is not wanted or not there any more.
-    :param busy: batches left alone because a task is at work on them or on their device.
+    :param busy: batches left alone because another task is working on them or on their device.
     :param later: batches left for the next run, because Tidepool or storage did not answer.
-    :param leases: claims of the dead taken out of the ledger.
+    :param leases: expired leases removed from the ledger.
     :param checked: verified batches looked at again.
     :param uncheckable: verified batches whose work area is not there any more.
     :param superseded_rows: rows of the checked ones that a later upload shows instead.
@@ -79,102 +78,8 @@ class Reconciled:
         return {**vars(self), "failed": dict(self.failed)}
 
 
-class UnverifiableError(IngestError):
-    """A closed data set shows rows, and nothing is left to compare them with.
-
-    :param batch: the batch's label.
-    """
-
-    disposition: Disposition = Disposition.DATA
-    code = "unverifiable"
-    sentence = (
-        "it is closed and shows records, but was never verified, and its work area and staged files are gone "
-        "or hold something else"
-    )
-    remedy = "Stage the batch again where it lay, and run its day; or undo its upload."
-
-    def __init__(self, batch: str) -> None:
-        super().__init__(f"Batch {batch} cannot be verified: {self.sentence}. It stays as it is.")
-
-
-class Leftovers:
-    """Deletes the unfinished data sets of one batch.
-
-    :param client: speaks to Tidepool.
-    :param ledger: remembers each step.
-    :param batch: the batch.
-    :param timing: how long steps may take.
-    :param stopping: set when the job has to stop.
-    """
-
-    def __init__(
-        self,
-        client: TidepoolClient,
-        ledger: Ledger,
-        batch: BatchRow,
-        timing: Timing,
-        stopping: threading.Event,
-    ) -> None:
-        self._client = client
-        self._ledger = ledger
-        self._batch = batch
-        self._timing = timing
-        self._stopping = stopping
-
-    def delete(self) -> int:
-        """Delete what is unfinished; return how many data sets that were.
-
-        A closed set that shows anything is left: it may be all that is left of the data, and rows of it may
-        rightly be hidden by newer ones.
-
-        :raises UnverifiableError: there is such a set.
-        :raises LeaseHeldError: if another task is at work on the batch.
-        """
-        deleted = 0
-        name = lease_of_batch(self._batch.id)
-        with self._ledger.leases.held(name, seconds=self._timing.lease) as lease:
-            if self._ledger.batches.get(self._batch.id).state is not self._batch.state:
-                return 0  # somebody has taken it up since it was looked at
-            pace = Pace(self._ledger.slow_downs, self._batch.api_host, self._timing.patience)
-            caution = Caution(self._timing, pace, (lease,), (self._stopping,))
-            for data_set in self._ledger.data_sets.of_batch(self._batch.id):
-                if data_set.state not in (DataSetState.OPENING, *DataSetState.unfinished()):
-                    continue
-                if data_set.upload_id is None:
-                    self._ledger.data_sets.set_state(data_set.id, DataSetState.UNREACHABLE, lease=lease)
-                else:
-                    if self._shows_anything(data_set, caution):
-                        raise UnverifiableError(self._batch.label)
-                    delete_data_set(self._client, self._ledger, data_set, lease, caution)
-                    deleted += 1
-            if self._batch.state is BatchState.UPLOADING:
-                # Nothing of it is at Tidepool any more; the reason why it could not go on is noted already.
-                reason = self._ledger.batches.get(self._batch.id).reason
-                self._ledger.batches.set_state(self._batch.id, BatchState.FAILED, reason=reason, lease=lease)
-        return deleted
-
-    def _shows_anything(self, data_set: DataSetRow, caution: Caution) -> bool:
-        """Tell whether a set is closed, stands, and shows records."""
-        if data_set.state not in (DataSetState.CLOSING, DataSetState.CLOSED):
-            return False
-        upload_id = str(data_set.upload_id)
-        try:
-            if caution.ask(lambda: self._client.is_open(upload_id)):
-                return False
-        except TidepoolNotFoundError:
-            return False
-        days = self._ledger.batch_days.of_batch(self._batch.id)
-        read = partial(
-            rows_of_set, self._client, self._batch.user_id, upload_id, days, self._timing.read_rows
-        )
-        shown = caution.ask(lambda: Shown(caution.watch(read())))
-        return len(shown.rows) > 0 and not shown.deleted
-
-
-log = logging.getLogger(__name__)
-
-ClientOf = Callable[[str | None], tuple[TidepoolClient, ClientSettings]]
-"""Gives the client behind a connection that a manifest names, or behind the job's own for ``None``.
+ContextOf = Callable[[str | None], UploadJob]
+"""Returns the context for a connection that a manifest names, or for the job's own for ``None``.
 
 Raises :class:`BatchError` for a connection that this deployment does not allow.
 """
@@ -192,10 +97,8 @@ class Reconciliation:
     :param root: the staging root.
     :param ledger: knows what was left unfinished.
     :param options: the run's parameters.
-    :param client_of: see :data:`ClientOf`.
+    :param context_of: see :data:`ContextOf`.
     :param api_host_of: checks the connection that a manifest names.
-    :param origin: the task at work, for the ledger.
-    :param timing: how long steps may take; ``timing.USUAL`` when left out.
     :param keeping: how long what is over is kept; nothing is tidied away when left out.
     """
 
@@ -205,28 +108,23 @@ class Reconciliation:
         ledger: Ledger,
         *,
         options: ReconcileOptions,
-        client_of: ClientOf,
+        context_of: ContextOf,
         api_host_of: ApiHostOf,
-        origin: TaskOrigin | None = None,
-        timing: Timing | None = None,
         keeping: Keeping | None = None,
     ) -> None:
         self._root = root
         self._ledger = ledger
         self._options = options
-        self._client_of = client_of
+        self._context_of = context_of
         self._api_host_of = api_host_of
-        self._origin = origin
-        self._timing = timing or timings.USUAL
         self._keeping = keeping
         self._stopping = threading.Event()
-        self._at_work: Upload | BatchRecheck | None = None
         self._counts = Reconciled()
 
     def run(self) -> Reconciled:
         """Bring to an end what can be, one batch after the other; none keeps the others from their turn.
 
-        :raises UploadStoppedError: it was told to stop.
+        :raises UploadStoppedError: somebody said stop.
         :raises LedgerUnavailableError: if the ledger does not answer.
         """
         now = datetime.now(UTC)
@@ -244,8 +142,6 @@ class Reconciliation:
     def stop(self) -> None:
         """Let :meth:`run` end before its next request; quick, and safe to call from a signal handler."""
         self._stopping.set()
-        if self._at_work is not None:
-            self._at_work.stop()
 
     def _one(self, number: int, step: Callable[[BatchRow], None]) -> None:
         if self._stopping.is_set():
@@ -263,8 +159,6 @@ class Reconciliation:
             else:
                 self._counts.failed[error.code] += 1
             log.warning("%s is not in order: %s", row.label, error)
-        finally:
-            self._at_work = None
 
     # ---------------------------------------------------------------- left unfinished
 
@@ -309,20 +203,17 @@ class Reconciliation:
             return False
         return True
 
+    def _context(self, row: BatchRow) -> UploadJob:
+        return replace(self._context_of(row.connection), stopping=self._stopping)
+
     def _upload(self, row: BatchRow) -> None:
-        client, settings = self._client_of(row.connection)
-        upload = upload_of(
-            client, self._ledger, row, self._root, settings, origin=self._origin, timing=self._timing
-        )
-        self._at_work = upload
-        upload.run()
+        upload_batch(self._context(row), row)
 
     def _delete(self, row: BatchRow) -> None:
-        client, _settings = self._client_of(row.connection)
+        context = self._context(row)
         # The whole batch comes last: it is left unfinished until nothing of its parts is.
-        for one in (*self._ledger.parts.of_batch(row.id), row):
-            leftovers = Leftovers(client, self._ledger, one, self._timing, self._stopping)
-            self._counts.deleted += leftovers.delete()
+        for batch in (*self._ledger.parts.of_batch(row.id), row):
+            self._counts.deleted += delete_unfinished(context, batch)
 
     # ---------------------------------------------------------------- verified
 
@@ -338,12 +229,10 @@ class Reconciliation:
                 self._counts.uncheckable += 1
 
     def _look_again(self, row: BatchRow) -> None:
-        client, settings = self._client_of(row.connection)
-        looking = BatchRecheck(client, self._ledger, row, self._root, settings, timing=self._timing)
-        self._at_work = looking
+        context = self._context(row)
         self._counts.checked += 1
         try:
-            found = looking.run(repair=self._options.repair)
+            found = reverify_one(context, row, repair=self._options.repair)
         except PreparedOtherwiseError as error:
             self._counts.uncheckable += 1
             log.info("%s", error)
@@ -354,3 +243,67 @@ class Reconciliation:
         if found.to_repair:
             self._upload(self._ledger.batches.get(row.part_of or row.id))
             self._counts.repaired += 1
+
+
+def delete_unfinished(context: UploadJob, batch: BatchRow) -> int:
+    """Delete the unfinished data sets of a batch, and return how many that were.
+
+    A closed set that shows anything is left: it may be all that remains of the data, and rows of it may
+    rightly be hidden by newer ones.
+
+    :raises UnverifiableError: there is such a set.
+    :raises LeaseHeldError: if another task is working on the batch.
+    """
+    ledger, deleted = context.ledger, 0
+    with context.hold(lease_of_batch(batch.id)) as lease:
+        if ledger.batches.get(batch.id).state is not batch.state:
+            return 0  # somebody has taken it up since it was looked at
+        requests = context.guard(lease)
+        for data_set in ledger.data_sets.of_batch(batch.id):
+            if data_set.state not in (DataSetState.OPENING, *DataSetState.unfinished()):
+                continue
+            if data_set.upload_id is None:
+                ledger.data_sets.mark_unreachable(data_set.id, lease=lease)
+            else:
+                if _shows_anything(context, batch, data_set, requests):
+                    raise UnverifiableError(batch.label)
+                delete_data_set(context, data_set, lease, requests)
+                deleted += 1
+        if batch.state is BatchState.UPLOADING:
+            # Nothing of it is at Tidepool any more; the reason why it could not go on is recorded already.
+            reason = ledger.batches.get(batch.id).reason
+            ledger.batches.mark_failed(batch.id, reason, lease=lease)
+    return deleted
+
+
+def _shows_anything(context: UploadJob, batch: BatchRow, data_set: DataSetRow, requests: Caution) -> bool:
+    """Tell whether a set is closed, stands, and shows records."""
+    if data_set.state not in (DataSetState.CLOSING, DataSetState.CLOSED):
+        return False
+    upload_id = str(data_set.upload_id)
+    try:
+        if requests.ask(lambda: context.client.is_open(upload_id)):
+            return False
+    except TidepoolNotFoundError:
+        return False
+    days = context.ledger.batch_days.of_batch(batch.id)
+    shown = requests.ask(lambda: Shown(requests.watch(rows_of_set(context, batch.user_id, upload_id, days))))
+    return len(shown.rows) > 0 and not shown.deleted
+
+
+class UnverifiableError(IngestError):
+    """A closed data set shows rows, and nothing is left to compare them with.
+
+    :param batch: the batch's label.
+    """
+
+    disposition: Disposition = Disposition.DATA
+    code = "unverifiable"
+    sentence = (
+        "it is closed and shows records, but was never verified, and its work area and staged files are gone "
+        "or hold something else"
+    )
+    remedy = "Stage the batch again where it lay, and run its day; or undo its upload."
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(f"Batch {batch} cannot be verified: {self.sentence}. It stays as it is.")

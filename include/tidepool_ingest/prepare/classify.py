@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, Final, NamedTuple, Self, cast
 
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import Problem, embedded_data, judge_many
-from tidepool_ingest.prepare.digests import SeenDigests, content_digests, digest
+from tidepool_ingest.prepare.digests import SeenDigests, content_digests
 from tidepool_ingest.prepare.record_checks import RecordChecker
 
 ID_REPEATED: Final = "staged-id-repeated"
@@ -200,4 +201,4 @@ def _ids(datum: Mapping[str, Any], embedded: tuple[str, ...]) -> Iterator[tuple[
     """Yield where the identifiers of a record and of the data embedded in it are, and their digests."""
     for pointer, part in (("", datum), *((f"/{name}", datum[name]) for name in embedded)):
         if (identifier := part.get("id")) is not None:
-            yield pointer, digest(identifier.encode())
+            yield pointer, digest_of(identifier.encode())

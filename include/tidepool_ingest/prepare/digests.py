@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, Self
 
 import msgspec
+
+from tidepool_ingest.digests import digest_of
 
 FIRST_DIGESTS: Final = 1 << 18
 """Digests held in a set: 20 MB. A batch seldom has more; what it has more costs three times as much time."""
@@ -30,13 +32,6 @@ _MARK_SHIFT: Final = 32
 _MARKS: Final = 254
 _SEVERAL: Final = 255
 _DIGEST_BYTES: Final = 8
-
-
-digest: Final[Callable[[bytes], int]] = hash
-"""Gives what stands for a text: Python's own hash, 64 bits of SipHash under a key of this process.
-
-Among five million texts, two that differ have the same by a chance of one in a million.
-"""
 
 
 class SeenDigests:
@@ -66,7 +61,7 @@ class SeenDigests:
     def add(self, digests: Sequence[int]) -> list[int]:
         """Remember some digests: many at once are cheaper than one by one.
 
-        :param digests: see :data:`digest`.
+        :param digests: see :data:`tidepool_ingest.digests.digest_of`.
         :return: the indexes of those that were there before, or earlier among them.
         """
         if self._further is not None:
@@ -191,7 +186,7 @@ def content_digests(lines: Sequence[bytes], data: Sequence[Mapping[str, Any] | N
     :param data: the same, decoded; ``None`` where it does not matter.
     """
     try:
-        return [digest(_encode(datum)) for datum in data]
+        return [digest_of(_encode(datum)) for datum in data]
     except NOT_ENCODABLE:
         return [content_digest(line, datum) for line, datum in zip(lines, data, strict=True)]
 
@@ -203,6 +198,6 @@ def content_digest(line: bytes, datum: Mapping[str, Any] | None) -> int:
     :param datum: the same, decoded.
     """
     try:
-        return digest(_encode(datum))
+        return digest_of(_encode(datum))
     except NOT_ENCODABLE:
-        return digest(line)
+        return digest_of(line)

@@ -26,7 +26,15 @@ from tidepool_ingest.guards import (
     check_truncate,
     replaced_by,
 )
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, DataSetState, Ledger, lease_of_batch
+from tidepool_ingest.ledger import (
+    BatchRow,
+    BatchState,
+    DataSetRow,
+    DataSetState,
+    IllegalTransitionError,
+    Ledger,
+    lease_of_batch,
+)
 from tidepool_ingest.model import judge_data_set, masked_pointer
 from tidepool_ingest.model.deduplicators import (
     CONTINUOUS,
@@ -221,12 +229,17 @@ def prepare_batch(
     :raises HeldError: if another guard holds it until a person has looked at it.
     """
     try:
-        return _prepare(root, row, ledger, options, api_host_of, run_id, asked_at)
-    except (InItsPlaceError, WithdrawnError):
-        raise
-    except IngestError as error:
-        if error.disposition is not Disposition.RETRIABLE:
-            _note_failure(row.id, error, ledger)
+        try:
+            return _prepare(root, row, ledger, options, api_host_of, run_id, asked_at)
+        except (InItsPlaceError, WithdrawnError, IllegalTransitionError):
+            raise
+        except IngestError as error:
+            if error.disposition is not Disposition.RETRIABLE:
+                _note_failure(row.id, error, ledger)
+            raise
+    except IllegalTransitionError:
+        # No lease is held here: another batch may have been staged in its place meanwhile.
+        check_not_in_its_place(ledger.batches.get(row.id))
         raise
 
 
@@ -244,11 +257,11 @@ def _left_of_an_earlier_attempt(work: WorkArea, row: BatchRow, ledger: Ledger) -
 
 def _note_failure(batch: int, error: IngestError, ledger: Ledger) -> None:
     """Note why a batch stopped; one that Tidepool may hold data of stays what it is."""
-    state = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
-    if Begun.of(ledger, batch).any:
-        state = ledger.batches.get(batch).state
-    if state is not BatchState.VERIFIED:
-        ledger.batches.set_state(batch, state, reason=error.code)
+    if not Begun.of(ledger, batch).any:
+        stop = ledger.batches.hold if isinstance(error, HeldError) else ledger.batches.mark_failed
+        stop(batch, error.code)
+    elif ledger.batches.get(batch).state is not BatchState.VERIFIED:
+        ledger.batches.set_reason(batch, error.code)
 
 
 def _prepare(
@@ -298,10 +311,10 @@ def _prepare(
         data_sets = [data_set for one in opening for data_set in one]
         check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
     if too_many and not begun.any:
-        ledger.batches.set_state(row.id, BatchState.HELD, reason=TOO_MANY_REFUSED)
+        ledger.batches.hold(row.id, TOO_MANY_REFUSED)
     elif not begun.any:
         nothing = summary.is_empty and not options.dry_run
-        ledger.batches.set_state(row.id, BatchState.NOTHING_ACCEPTED if nothing else BatchState.PREPARED)
+        (ledger.batches.mark_nothing_accepted if nothing else ledger.batches.mark_prepared)(row.id)
     return summary.model_copy(update={"asks": too_many})
 
 

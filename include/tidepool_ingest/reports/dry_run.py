@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from hashlib import blake2b
 from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict
 from upath import UPath
 
 from tidepool_ingest.client import ClientSettings, TidepoolClient
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
 from tidepool_ingest.model.deduplicators import AtClose, Deduplicator
@@ -28,16 +28,8 @@ from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
 from tidepool_ingest.upload.context import data_set_body, deduplicator_of
 from tidepool_ingest.window import moments_of
 
-DIGEST_BYTES: Final = 8
-"""Among a million rows, two that differ have the same digest by a chance of one in 30 million."""
-
 _MILLISECOND: Final = 1_000_000
 _LOOKS_LIKE_A_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
-
-
-def digest_of(text: str) -> int:
-    """Return what stands for a text, as a number that a database takes."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=DIGEST_BYTES).digest(), "big", signed=True)
 
 
 def content_of(row: Mapping[str, Any]) -> int:
@@ -319,9 +311,8 @@ class _Comparing:
 
     def _identity(self, row: Mapping[str, Any]) -> int | None:
         try:
-            return digest_of(
-                identity_hash(row, user_id=self._batch.user_id, scope=row.get("deviceId") or None)
-            )
+            scope = row.get("deviceId") or None
+            return digest_of(identity_hash(row, user_id=self._batch.user_id, scope=scope))
         except NoIdentityError:
             return None
 

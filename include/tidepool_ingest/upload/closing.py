@@ -1,4 +1,7 @@
-"""Step three, at its end, and step four: a data set is closed, and what became visible is read back.
+"""The end of a normal upload: the data set is closed, and what became visible is read back.
+
+The deduplicator compares with what is active at that moment, so of one device one data set at a time is
+closed and read back, under the device's lease; older batches of the device that are in progress go first.
 
 A close in doubt is asked for again: the answer is either "closed" or "closed already", and both times only
 what Tidepool then shows decides whether the batch is done.
@@ -7,9 +10,9 @@ what Tidepool then shows decides whether the batch is done.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 from tidepool_ingest.client import (
     TidepoolDataSetClosedError,
@@ -17,176 +20,163 @@ from tidepool_ingest.client import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.guards import OlderThanUploadedError, check_order, compares_days
-from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease, Ledger
+from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.upload.context import UploadJob
-from tidepool_ingest.upload.guarded_requests import POLL_SECONDS, Caution, Timing
+from tidepool_ingest.upload.context import LeasedBatch, UploadJob
+from tidepool_ingest.upload.guarded_requests import POLL_SECONDS, Caution
 from tidepool_ingest.upload.read_back import Comparison, read_back, read_back_later
 from tidepool_ingest.upload.sending import StartOverError
 
+CLOSE_STARTED = (DataSetState.CLOSING, DataSetState.CLOSED)
+"""States of a data set that an earlier attempt left at its close."""
+
+
+def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+    """Close a data set unless it is closed, and compare what it shows with what was sent.
+
+    :param data_set: all its chunks are stored.
+    :param refused: ordinals of the records that Tidepool rejected.
+    :raises StartOverError: Tidepool does not know it any more.
+    :raises OlderThanUploadedError: a newer batch of the device is verified; this one was not closed.
+    """
+    with device_lock(leased.context, leased.batch, leased.requests, lambda: _older_at_work(leased)) as under:
+        locked = leased.under(under)
+        in_doubt = False
+        if data_set.state is not DataSetState.CLOSED:
+            in_doubt = _close_in_order(locked, data_set)
+            leased.ledger.data_sets.mark_closed(data_set.id, lease=leased.lease)
+        return _verify(locked, data_set, refused, patiently=in_doubt)
+
+
+def verify_again(leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+    """Compare what a closed data set shows once more, after something else of its device was changed.
+
+    :param data_set: it is closed.
+    :param refused: ordinals of the records that Tidepool rejected.
+    """
+    with device_lock(leased.context, leased.batch, leased.requests) as under:
+        return _verify(leased.under(under), data_set, refused, patiently=False)
+
+
+def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> bool:
+    """Close the set unless it is older than what is verified; return whether a doubt remains."""
+    if not leased.context.wishes.allow_older:
+        try:
+            check_order(leased.ledger, leased.batch, leased.deduplicator)
+        except OlderThanUploadedError:
+            if data_set.state is not DataSetState.CLOSING or _is_open(leased, data_set):
+                raise
+            # An earlier attempt's close was carried out, before the newer one's: see what it shows.
+            return True
+    return _close(leased, data_set)
+
+
+def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:
+    try:
+        return leased.requests.ask(lambda: leased.client.is_open(str(data_set.upload_id)))
+    except TidepoolNotFoundError:
+        raise StartOverError("Tidepool does not know it any more") from None
+
+
+def _close(leased: LeasedBatch, data_set: DataSetRow) -> bool:
+    """Close the set; return whether what is visible remains in doubt."""
+    in_doubt = data_set.state is DataSetState.CLOSING
+    leased.ledger.data_sets.begin_close(data_set.id, lease=leased.lease)
+    attempts = leased.context.timing.attempts
+    for attempt in range(attempts):
+        leased.counts.repairs += bool(attempt)
+        try:
+            leased.requests.send(lambda: leased.client.close_data_set(str(data_set.upload_id)))
+        except TidepoolDataSetClosedError:
+            return True
+        except TidepoolNotFoundError:
+            raise StartOverError("Tidepool does not know it any more") from None
+        except TidepoolUnreachableError as error:
+            if attempt + 1 == attempts:
+                raise
+            in_doubt = in_doubt or error.ambiguous
+            leased.requests.pause(attempt, error)
+        else:
+            return in_doubt
+    return in_doubt
+
+
+def _verify(
+    leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int], *, patiently: bool
+) -> Comparison:
+    timing, requests = leased.context.timing, leased.requests
+    give_up = time.monotonic() + (timing.visible_wait if patiently else timing.visible_poll)
+    while True:
+        comparison = requests.ask(lambda: read_back(leased, data_set, refused))
+        if comparison.is_exact:
+            return comparison
+        if time.monotonic() >= give_up:
+            break
+        time.sleep(timing.visible_poll)
+    # Others of the device may have been closed since: an earlier attempt's close was recorded long ago, and
+    # of our own the ledger knows by now.
+    recorded = data_set if data_set.state in CLOSE_STARTED else leased.ledger.data_sets.get(data_set.id)
+    return requests.ask(lambda: read_back_later(leased, recorded, refused))
+
+
+# ---------------------------------------------------------------- the lease on the device
+
+
+@contextmanager
+def device_lock(
+    context: UploadJob,
+    batch: BatchRow,
+    requests: Caution,
+    blocked: Callable[[], LeaseHeldError | None] = lambda: None,
+) -> Iterator[Caution]:
+    """Wait for the lease on a batch's device, and guard requests under it too for a ``with`` block.
+
+    What ``blocked`` names needs the lease itself, and it is only older batches that are waited for, so that
+    no two can wait for each other.
+
+    :param requests: keeps the leases that are held already.
+    :param blocked: returns what has to be over first, if anything.
+    :raises LeaseHeldError: others were at it for longer than a turn may take.
+    """
+    with ExitStack() as stack:
+        yield requests.under(_device_lease(stack, context, batch, requests, blocked))
+
 
 def device_lease_name(batch: BatchRow) -> str:
-    """Return the name of the claim under which data sets of a batch's device are closed."""
+    """Return the name of the lease under which data sets of a batch's device are closed."""
     return f"device:{short_hash(f'{batch.api_host} {batch.user_id} {batch.device_id}')}"
 
 
-def take_turn(stack: ExitStack, job: UploadJob, caution: Caution, *, after_older: bool = False) -> Lease:
-    """Wait for the claim on the device, and take it.
-
-    With ``after_older``, older batches of the device that are at work go first. They need the claim
-    themselves, and it is only they that are waited for, so that no two can wait for each other.
-
-    :param stack: holds the claim.
-    :param job: the batch whose turn it is.
-    :param caution: keeps the claims that are held already.
-    :param after_older: whether older batches that it can touch go first.
-    :raises LeaseHeldError: others were at work for longer than a turn may take.
-    """
-    blocked = (lambda: _older_at_work(job)) if after_older else None
-    return wait_for_device(stack, job.ledger, job.batch, job.timing, caution, blocked)
-
-
-def wait_for_device(
+def _device_lease(
     stack: ExitStack,
-    ledger: Ledger,
+    context: UploadJob,
     batch: BatchRow,
-    timing: Timing,
-    caution: Caution,
-    blocked: Callable[[], LeaseHeldError | None] | None = None,
+    requests: Caution,
+    blocked: Callable[[], LeaseHeldError | None],
 ) -> Lease:
-    """Wait for the claim on a batch's device, and take it; see :func:`take_turn`.
-
-    :param blocked: tells what has to be over first, if anything.
-    :raises LeaseHeldError: others were at work for longer than a turn may take.
-    """
-    give_up = time.monotonic() + timing.close_turn
+    give_up = time.monotonic() + context.timing.close_turn
     while True:
-        caution.go_on()
-        busy = blocked() if blocked else None
+        requests.go_on()
+        busy = blocked()
         if busy is None:
             try:
-                claim = ledger.leases.held(device_lease_name(batch), seconds=timing.lease)
-                device = stack.enter_context(claim)
+                device = stack.enter_context(context.hold(device_lease_name(batch)))
             except LeaseHeldError as error:
                 busy = error
             else:
-                # One may have begun since; as long as this claim lasts, it cannot close.
-                busy = blocked() if blocked else None
+                # One may have started since; as long as this lease lasts, it cannot close.
+                busy = blocked()
                 if busy is None:
                     return device
                 stack.close()
         if time.monotonic() >= give_up:
             raise busy
-        caution.wait(POLL_SECONDS)
+        requests.wait(POLL_SECONDS)
 
 
-def _older_at_work(job: UploadJob) -> LeaseHeldError | None:
+def _older_at_work(leased: LeasedBatch) -> LeaseHeldError | None:
     """Return, as the error that it would end with, what the batch has to wait for."""
-    sharing_days = compares_days(job.deduplicator)
-    claims = job.ledger.devices.older_at_work(job.batch, sharing_days=sharing_days)
-    return next((LeaseHeldError(name, left) for name, left in claims.items()), None)
-
-
-BEGUN_TO_CLOSE = (DataSetState.CLOSING, DataSetState.CLOSED)
-"""States of a data set that an earlier attempt left at its close."""
-
-
-class Closing:
-    """Closes one data set and compares what it shows with what was sent.
-
-    :param job: the batch and what gets it into Tidepool.
-    :param lease: the claim on the batch, under which the ledger is written.
-    :param caution: covers the requests.
-    """
-
-    def __init__(self, job: UploadJob, lease: Lease, caution: Caution) -> None:
-        self._job = job
-        self._lease = lease
-        self._caution = caution
-
-    def close_and_look(self, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
-        """Close a data set unless it is closed, and read it back.
-
-        The deduplicator compares with what is active at that moment: of one device, one data set at a time
-        is closed and read back, those of older batches first.
-
-        :param data_set: all its chunks are stored.
-        :param refused: places of the records that Tidepool refused.
-        :raises StartOverError: Tidepool does not know it any more.
-        :raises OlderThanUploadedError: a newer batch of the device is verified; this one was not closed.
-        """
-        with ExitStack() as stack:
-            caution = self._caution.under(take_turn(stack, self._job, self._caution, after_older=True))
-            in_doubt = False
-            if data_set.state is not DataSetState.CLOSED:
-                in_doubt = self._close_in_order(data_set, caution)
-                self._job.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSED, lease=self._lease)
-            return self._look(data_set, refused, caution, patiently=in_doubt)
-
-    def look_again(self, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
-        """Read a closed data set back once more, after something else of its device was changed.
-
-        :param data_set: it is closed.
-        :param refused: places of the records that Tidepool refused.
-        """
-        with ExitStack() as stack:
-            caution = self._caution.under(take_turn(stack, self._job, self._caution))
-            return self._look(data_set, refused, caution, patiently=False)
-
-    def _close_in_order(self, data_set: DataSetRow, caution: Caution) -> bool:
-        """Close the set unless it is older than what is verified; tell whether a doubt is left."""
-        if not self._job.wishes.allow_older:
-            try:
-                check_order(self._job.ledger, self._job.batch, self._job.deduplicator)
-            except OlderThanUploadedError:
-                if data_set.state is not DataSetState.CLOSING or self._is_open(data_set, caution):
-                    raise
-                # An earlier attempt's close was carried out, before the newer one's: look what it shows.
-                return True
-        return self._close(data_set, caution)
-
-    def _is_open(self, data_set: DataSetRow, caution: Caution) -> bool:
-        try:
-            return caution.ask(lambda: self._job.client.is_open(str(data_set.upload_id)))
-        except TidepoolNotFoundError:
-            raise StartOverError("Tidepool does not know it any more") from None
-
-    def _close(self, data_set: DataSetRow, caution: Caution) -> bool:
-        """Close the set; tell whether the answer leaves a doubt about what is visible."""
-        in_doubt = data_set.state is DataSetState.CLOSING
-        self._job.ledger.data_sets.set_state(data_set.id, DataSetState.CLOSING, lease=self._lease)
-        for attempt in range(self._job.timing.attempts):
-            self._job.counts.repairs += bool(attempt)
-            try:
-                caution.send(lambda: self._job.client.close_data_set(str(data_set.upload_id)))
-            except TidepoolDataSetClosedError:
-                return True
-            except TidepoolNotFoundError:
-                raise StartOverError("Tidepool does not know it any more") from None
-            except TidepoolUnreachableError as error:
-                if attempt + 1 == self._job.timing.attempts:
-                    raise
-                in_doubt = in_doubt or error.ambiguous
-                caution.pause(attempt, error)
-            else:
-                return in_doubt
-        return in_doubt
-
-    def _look(
-        self, data_set: DataSetRow, refused: AbstractSet[int], caution: Caution, *, patiently: bool
-    ) -> Comparison:
-        wait = self._job.timing.visible_wait if patiently else self._job.timing.visible_poll
-        give_up = time.monotonic() + wait
-        while True:
-            comparison = caution.ask(lambda: read_back(self._job, data_set, refused, caution))
-            if comparison.is_exact:
-                return comparison
-            if time.monotonic() >= give_up:
-                break
-            time.sleep(self._job.timing.visible_poll)
-        # Others of the device may have been closed since: an earlier attempt's close was noted long ago, and
-        # of our own the ledger knows by now.
-        begun = data_set.state in BEGUN_TO_CLOSE
-        noted = data_set if begun else self._job.ledger.data_sets.get(data_set.id)
-        return caution.ask(lambda: read_back_later(self._job, noted, refused, caution))
+    sharing_days = compares_days(leased.deduplicator)
+    names = leased.ledger.devices.older_at_work(leased.batch, sharing_days=sharing_days)
+    return next((LeaseHeldError(name, seconds) for name, seconds in names.items()), None)

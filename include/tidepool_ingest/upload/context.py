@@ -1,35 +1,43 @@
-"""What the steps of one upload work with."""
+"""What uploads work with: the context that every operation is given, and the batch that it works on.
+
+Whoever starts an operation makes one :class:`UploadContext` and hands it on together with the batch:
+``upload_batch(context, batch)``. The operation takes the batch's lease, and from then on its steps share one
+:class:`LeasedBatch`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 from upath import UPath
 
-from tidepool_ingest.client import ClientSettings, TidepoolClient
-from tidepool_ingest.ledger import BatchRow, DataSetState, Ledger, TaskOrigin
+from tidepool_ingest.client import ClientSettings, TidepoolClient, environment, host_of
+from tidepool_ingest.ledger import BatchRow, DataSetState, Lease, Ledger, TaskOrigin
 from tidepool_ingest.model.deduplicators import Deduplicator, deduplicator_named
 from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, RunOptions
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import default_deduplicator
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
-from tidepool_ingest.upload.guarded_requests import Timing
+from tidepool_ingest.upload.guarded_requests import Caution, Pace, Timing, UploadStoppedError
 
 CHUNKS_AT_ONCE = 4
-"""Chunks of one data set that are under way at the same time, unless somebody says otherwise."""
+"""Chunks of one data set that are sent at the same time, unless somebody says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadWishes:
-    """What a run wants of the uploads of its batches.
+    """What a run asks of the uploads of its batches.
 
     :param force: upload a batch again even if it is verified.
     :param allow_older: close its data set even after a newer one of its device.
-    :param at_once: chunks of it that may be under way at the same time.
-    :param max_refused_percent: share of refused records, by Tidepool itself too, above which it stops;
+    :param at_once: chunks of it that may be sent at the same time.
+    :param max_refused_percent: share of rejected records, by Tidepool itself too, above which it stops;
         0 to 100.
     :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
     """
@@ -42,7 +50,7 @@ class UploadWishes:
 
     @classmethod
     def of(cls, options: RunOptions, *, at_once: int, asked_at: datetime | None) -> UploadWishes:
-        """Return what a run's parameters say.
+        """Return what a run's parameters ask for.
 
         :param options: the parameters.
         :param at_once: chunks that the deployment allows at the same time.
@@ -57,8 +65,206 @@ class UploadWishes:
         )
 
 
+def _ignore(_data_set_id: str) -> None:
+    """Do nothing with a data set's id."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UploadJob:
+    """What every operation on a batch works with: its caller makes it, once.
+
+    :param client: speaks to Tidepool; several threads share it.
+    :param ledger: remembers each step.
+    :param settings: the connection's: they name the client where a manifest does not, and say whether ids of
+        data sets are chosen here.
+    :param root: the staging root, in which the work areas lie; what needs no work area goes without.
+    :param wishes: what the run asks for.
+    :param origin: the task that does it, for the ledger.
+    :param on_open: called with a data set's id the moment it is known.
+    :param timing: how long steps may take.
+    :param stopping: set when the operation has to end before its next request; see :meth:`stop`.
+    """
+
+    default_timeouts: ClassVar[Timing] = Timing()
+    """What holds where the caller says nothing else."""
+
+    client: TidepoolClient
+    ledger: Ledger
+    settings: ClientSettings
+    root: UPath | None = None
+    wishes: UploadWishes = field(default_factory=UploadWishes)
+    origin: TaskOrigin = field(default_factory=TaskOrigin)
+    on_open: Callable[[str], None] = _ignore
+    timing: Timing = field(default_factory=lambda: UploadJob.default_timeouts)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def guard(self, *leases: Lease) -> Caution:
+        """Return what the requests of one operation go through.
+
+        :param leases: have to outlive each of them.
+        """
+        pace = Pace(self.ledger.slow_downs, self._api_host, self.timing.patience)
+        return Caution(self.timing, pace, leases, (self.stopping,))
+
+    @cached_property
+    def _api_host(self) -> str:
+        return host_of(environment(self.settings.environment).api)
+
+    def hold(self, name: str, *, wait: float = 0.0) -> AbstractContextManager[Lease]:
+        """Hold a lease for the length of a ``with`` block.
+
+        :param name: of the lease.
+        :param wait: seconds to wait for another holder before giving up.
+        :raises LeaseHeldError: if somebody else holds it at the end of the wait.
+        """
+        return self.ledger.leases.held(name, seconds=self.timing.lease, wait=wait)
+
+    def work_area(self, batch: BatchRow) -> WorkArea:
+        """Return the work area of a batch.
+
+        :raises ValueError: the context was made without a staging root.
+        """
+        if self.root is None:
+            raise ValueError("this operation needs the staging root")
+        return WorkArea(self.root, batch.content_key)
+
+    def prepared(self, batch: BatchRow) -> PreparedBatch:
+        """Return the chunk plan of a batch.
+
+        :raises BatchError: its work area is not there.
+        """
+        prepared = self.work_area(batch).load()
+        if prepared is None:
+            raise BatchError("work-area-damaged", detail="it is not there")
+        if prepared.parts:
+            raise ValueError("a batch that is cut into parts is uploaded part by part")
+        return prepared
+
+    def stop(self) -> None:
+        """Let the operation end before its next request; quick, and safe to call from a signal handler."""
+        self.stopping.set()
+
+    def check_not_stopped(self) -> None:
+        """Make sure that nobody said stop.
+
+        :raises UploadStoppedError: somebody did.
+        """
+        if self.stopping.is_set():
+            raise UploadStoppedError
+
+
+@dataclass
+class Counts:
+    """What the requests of one attempt came to.
+
+    :param sent: chunks sent and stored.
+    :param resumed: chunks that an earlier attempt had sent.
+    :param repairs: chunks removed and sent again, closes asked for again, data sets given up.
+    """
+
+    sent: int = 0
+    resumed: int = 0
+    repairs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LeasedBatch:
+    """A prepared batch, and the lease under which its steps are taken.
+
+    :param context: what the operation works with.
+    :param batch: the batch.
+    :param work: its work area.
+    :param prepared: its chunk plan.
+    :param body: what its data set is opened with.
+    :param deduplicator: the data set's.
+    :param lease: the ledger is written under it: of a normal batch its own, of a feed's batch the feed's.
+    :param requests: guards the requests, under this lease and perhaps more.
+    :param counts: what the requests have come to so far.
+    """
+
+    context: UploadJob
+    batch: BatchRow
+    work: WorkArea
+    prepared: PreparedBatch
+    body: dict[str, Any] = field(repr=False)
+    deduplicator: Deduplicator
+    lease: Lease
+    requests: Caution
+    counts: Counts = field(default_factory=Counts)
+
+    @classmethod
+    def of(
+        cls, context: UploadJob, batch: BatchRow, prepared: PreparedBatch, lease: Lease, *others: Lease
+    ) -> LeasedBatch:
+        """Return a batch whose lease is held.
+
+        :param prepared: its chunk plan.
+        :param others: further leases that have to last as long: of a part, that of the whole batch.
+        """
+        body = data_set_body(prepared.data_set, context.settings)
+        return cls(
+            context=context,
+            batch=batch,
+            work=context.work_area(batch),
+            prepared=prepared,
+            body=body,
+            deduplicator=deduplicator_of(body),
+            lease=lease,
+            requests=context.guard(lease, *others),
+        )
+
+    @property
+    def client(self) -> TidepoolClient:
+        """Speaks to Tidepool."""
+        return self.context.client
+
+    @property
+    def ledger(self) -> Ledger:
+        """Remembers each step."""
+        return self.context.ledger
+
+    def under(self, requests: Caution) -> LeasedBatch:
+        """Return the same batch, its requests under more leases.
+
+        :param requests: guards them.
+        """
+        return replace(self, requests=requests)
+
+
+@dataclass(frozen=True)
+class UploadSummary:
+    """What an upload came to, in numbers and ids only.
+
+    :param data_set_id: Tidepool's id of the data set, the session id; of several parts, that of the last.
+    :param state: the data set's state in the ledger.
+    :param expected_rows: rows that the accepted records make.
+    :param visible_rows: rows that Tidepool shows.
+    :param chunks_sent: chunks that this attempt sent.
+    :param chunks_resumed: chunks that an earlier attempt had sent.
+    :param repairs: chunks removed and sent again, closes asked for again, data sets given up.
+    :param superseded: records of a feed that a later batch had replaced or deleted.
+    :param deleted: records of a feed that were deleted as the batch asked.
+    :param size: bytes of the accepted records.
+    """
+
+    data_set_id: str
+    state: DataSetState
+    expected_rows: int
+    visible_rows: int
+    chunks_sent: int = 0
+    chunks_resumed: int = 0
+    repairs: int = 0
+    superseded: int = 0
+    deleted: int = 0
+    size: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers that several uploads can be summed up by."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, int)}
+
+
 CONTINUOUS_SUFFIX = ".continuous"
-"""Follows the connection's client name in continuous data sets that name no client of their own."""
+"""Ends the connection's client name in continuous data sets that name no client of their own."""
 
 
 def data_set_body(body: Mapping[str, Any], settings: ClientSettings) -> dict[str, Any]:
@@ -95,120 +301,3 @@ def deduplicator_of(body: Mapping[str, Any]) -> Deduplicator:
     if known is None:
         raise ValueError("The data set names a deduplicator that Tidepool does not know.")
     return known
-
-
-@dataclass
-class Counts:
-    """What the requests of one attempt came to.
-
-    :param sent: chunks sent and stored.
-    :param resumed: chunks that an earlier attempt had sent.
-    :param repairs: chunks taken back and sent again, closes asked for again, data sets given up.
-    """
-
-    sent: int = 0
-    resumed: int = 0
-    repairs: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class UploadJob:
-    """A prepared batch, and what gets it into Tidepool.
-
-    :param client: speaks to Tidepool.
-    :param ledger: remembers each step.
-    :param batch: the batch.
-    :param work: its work area.
-    :param prepared: its chunk plan.
-    :param body: what its data set is opened with.
-    :param deduplicator: the data set's.
-    :param origin: the task at work, for the ledger.
-    :param timing: how long steps may take.
-    :param wishes: what the run wants of it.
-    :param chosen_ids: whether ids of data sets are chosen here.
-    :param counts: what its requests have come to.
-    """
-
-    client: TidepoolClient
-    ledger: Ledger
-    batch: BatchRow
-    work: WorkArea
-    prepared: PreparedBatch
-    body: dict[str, Any] = field(repr=False)
-    deduplicator: Deduplicator
-    origin: TaskOrigin
-    timing: Timing
-    wishes: UploadWishes
-    chosen_ids: bool = False
-    counts: Counts = field(default_factory=Counts)
-
-
-def job_of(
-    client: TidepoolClient,
-    ledger: Ledger,
-    batch: BatchRow,
-    root: UPath,
-    settings: ClientSettings,
-    *,
-    origin: TaskOrigin | None,
-    timing: Timing,
-    wishes: UploadWishes,
-) -> UploadJob:
-    """Return the job of uploading a prepared batch.
-
-    :param root: the staging root, in which its work area lies.
-    :param settings: name the client where the manifest does not, and tell whether ids are chosen here.
-    :raises BatchError: if its work area is not there.
-    """
-    work = WorkArea(root, batch.content_key)
-    prepared = work.load()
-    if prepared is None:
-        raise BatchError("work-area-damaged", detail="it is not there")
-    if prepared.parts:
-        raise ValueError("a batch that is cut into parts is uploaded part by part")
-    body = data_set_body(prepared.data_set, settings)
-    return UploadJob(
-        client=client,
-        ledger=ledger,
-        batch=batch,
-        work=work,
-        prepared=prepared,
-        body=body,
-        deduplicator=deduplicator_of(body),
-        origin=origin or TaskOrigin(),
-        timing=timing,
-        wishes=wishes,
-        chosen_ids=settings.chosen_ids,
-    )
-
-
-@dataclass(frozen=True)
-class UploadSummary:
-    """What an upload came to, in numbers and ids only.
-
-    :param data_set_id: Tidepool's id of the data set, the session id; of several parts, the last one's.
-    :param state: the data set's state in the ledger.
-    :param expected_rows: rows that the accepted records make.
-    :param visible_rows: rows that Tidepool shows.
-    :param chunks_sent: chunks that this call sent.
-    :param chunks_resumed: chunks that an earlier attempt had sent.
-    :param repairs: chunks taken back and sent again, closes asked for again, data sets given up.
-    :param superseded: records of a feed that a later batch had replaced or deleted.
-    :param deleted: records of a feed that were deleted as the batch asked.
-    :param size: bytes of the accepted records.
-    """
-
-    data_set_id: str
-    state: DataSetState
-    expected_rows: int
-    visible_rows: int
-    chunks_sent: int = 0
-    chunks_resumed: int = 0
-    repairs: int = 0
-    superseded: int = 0
-    deleted: int = 0
-    size: int = 0
-
-    def counts(self) -> dict[str, int]:
-        """Return the numbers that several uploads can be summed up by."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, int)}

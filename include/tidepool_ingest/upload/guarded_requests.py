@@ -1,14 +1,12 @@
-"""With what caution requests are sent.
+"""Every request of an upload goes through here: under its leases, throttled, until somebody says stop.
 
 A request whose answer was lost may be carried out later, after whatever has been done since. Two rules keep
 that harmless: nothing further is done about a step in doubt before it can no longer be carried out, and a
-claim on a batch or a device does not end before that either, however its holder ended. Whoever holds the
-claims knows that no request of an earlier holder is under way.
+lease on a batch or a device does not end before that either, however its holder ended. Whoever holds the
+leases knows that no request of an earlier holder is in progress.
 
-How fast requests may follow each other: when Tidepool asks one task to slow down, every task does.
-
-Tidepool's rate limits are not documented. A 429 says that nothing was done; what it asks for is noted in the
-ledger, where each task looks before each of its requests.
+When Tidepool asks one task to slow down, every task does. Its rate limits are not documented. A 429 says that
+nothing was done; what it asks for is saved in the ledger, where each task looks before each of its requests.
 """
 
 from __future__ import annotations
@@ -19,45 +17,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from tidepool_ingest.client import TidepoolBusyError, TidepoolError, TidepoolUnreachableError
 from tidepool_ingest.client.transport import begun_within
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import Lease, SlowDowns
 
+Result = TypeVar("Result")
+
+ROWS_BETWEEN_LOOKS = 500
+"""Rows of a read-back after which the leases are renewed."""
+
+POLL_SECONDS = 0.2
+"""How often a wait checks whether somebody said stop."""
+
 SPREAD = 0.25
 """Tasks that waited together come back spread over this share of the pause."""
-
-
-class Pace:
-    """The pace of one API host. Safe to use from several threads.
-
-    :param slow_downs: what Tidepool asked for, shared by all tasks through the ledger.
-    :param api_host: host of the Tidepool API.
-    :param patience: seconds that are waited here; a longer pause is Airflow's to wait for.
-    """
-
-    def __init__(self, slow_downs: SlowDowns, api_host: str, patience: float) -> None:
-        self._slow_downs = slow_downs
-        self._api_host = api_host
-        self._patience = patience
-
-    def keep(self, wait: Callable[[float], None]) -> None:
-        """Wait as long as Tidepool wants nobody to send anything.
-
-        :param wait: waits so many seconds.
-        :raises TidepoolBusyError: for longer than we are willing to wait.
-        """
-        while (left := self._slow_downs.seconds_left(self._api_host)) > 0:
-            if left > self._patience:
-                raise TidepoolBusyError("send a request", place=self._api_host, retry_after=left)
-            wait(left * random.uniform(1.0, 1.0 + SPREAD))
-
-    def slow_down(self, error: TidepoolBusyError) -> bool:
-        """Tell every task what Tidepool has just asked for; return whether it can be waited for here."""
-        self._slow_downs.note(self._api_host, error.retry_after)
-        return self._slow_downs.seconds_left(self._api_host) <= self._patience
 
 
 @dataclass(frozen=True)
@@ -66,24 +42,24 @@ class Timing:
 
     :param request: the longest a request may take in all. The gateway cuts off at 60 s; the rest is the way
         there and back.
-    :param begin: how long after its claims were made sure of a request may still be begun: it may have to
-        wait for a token. Later it is not sent.
+    :param begin: how long after its leases were renewed a request may still be started: it may have to wait
+        for a token. Later it is not sent.
     :param doubt: how long a request may still be carried out after it was given up without an answer. The
         Platform's own work on it ends soon after the gateway has cut it off at 60 s; this is twice that.
-    :param lease: how long a claim on a batch or a device outlives a holder that died. At least ``request``
-        and ``doubt`` of it are left when a request is sent that changes something: what the dead have asked
+    :param lease: how long a lease on a batch or a device outlives a holder that died. At least ``request``
+        and ``doubt`` of it remain when a request is sent that changes something: what the dead have asked
         for is carried out by then, or never.
     :param close_turn: how long to wait for another batch of the same device to be closed and read back.
-    :param attempts: how often a step in doubt is reconciled and tried again before Airflow's own retry
+    :param attempts: how often a step in doubt is resolved and tried again before Airflow's own retry
         takes over.
     :param pause: pause before a step is tried again, doubled each time.
     :param patience: the longest that a task waits by itself when Tidepool asks to slow down; for longer,
         Airflow's retry waits and the worker is free meanwhile.
-    :param read_back: the longest that a read-back may be silent, at its start or in between.
+    :param read_back: the longest that a read-back may stay silent, at its start or in between.
     :param read_rows: records that are read back at once; a larger data set is read in windows of time. The
         gateway gives an answer 60 s, and Tidepool's reading service 3 minutes.
     :param visible_wait: how long to wait for rows to show after a close in doubt: the Platform may still be
-        at work on it.
+        working on it.
     :param visible_poll: pause between two read-backs.
     """
 
@@ -101,44 +77,14 @@ class Timing:
     visible_poll: float = 2.0
 
 
-USUAL: Final = Timing()
-"""What holds outside of tests."""
-
-
-Result = TypeVar("Result")
-
-
-class UploadStoppedError(IngestError):
-    """The upload was told to stop: its task is being ended."""
-
-    disposition: Disposition = Disposition.RETRIABLE
-    code = "upload-stopped"
-    sentence = "the upload was told to stop, and stopped between two requests"
-    remedy = "Nothing is lost: the next try, or clearing the task, goes on from the ledger."
-
-
-ROWS_BETWEEN_LOOKS = 500
-"""Rows of a read-back after which the claims are looked at again."""
-
-POLL_SECONDS = 0.2
-"""How often a wait looks whether somebody said stop."""
-
-
-@dataclass
-class _Doubt:
-    """Until when a request of the upload may still be carried out, by the clock of ``time.monotonic``."""
-
-    until: float = 0.0
-
-
 class Caution:
-    """Covers the requests of one upload. Safe to use from several threads.
+    """Guards the requests of one operation. Safe to use from several threads.
 
     :param timing: how long requests and doubts last.
-    :param pace: when the next request may be sent.
-    :param leases: claims that have to outlive each request, and the doubt that it may leave.
-    :param stops: any of them is set when the upload has to stop.
-    :param doubt: shared with others that cover requests of the same upload.
+    :param pace: when the next request may be sent, for all tasks.
+    :param leases: have to outlive each request, and the doubt that it may leave.
+    :param stops: any of them is set when the operation has to stop.
+    :param doubt: shared with others that guard requests of the same operation.
     """
 
     def __init__(
@@ -156,24 +102,24 @@ class Caution:
         self._doubt = doubt or _Doubt()
 
     def under(self, *leases: Lease) -> Caution:
-        """Return the same caution under more claims."""
+        """Return the same guard under more leases."""
         return Caution(self._timing, self._pace, (*self._leases, *leases), self._stops, self._doubt)
 
     def until(self, stop: threading.Event) -> Caution:
-        """Return the same caution with one more reason to stop."""
+        """Return the same guard with one more reason to stop."""
         return Caution(self._timing, self._pace, self._leases, (*self._stops, stop), self._doubt)
 
     def go_on(self) -> None:
-        """Make sure that another request may be begun: nobody said stop, and the claims outlive it.
+        """Make sure that another request may be started: nobody said stop, and the leases outlive it.
 
         :raises UploadStoppedError: somebody did.
         :raises LeaseLostError: another task has taken over.
         """
         if any(stop.is_set() for stop in self._stops):
             raise UploadStoppedError
-        self._claim(self._timing.request)
+        self._renew(self._timing.request)
 
-    def _claim(self, seconds: float) -> None:
+    def _renew(self, seconds: float) -> None:
         for lease in self._leases:
             lease.ensure(seconds)
 
@@ -181,8 +127,8 @@ class Caution:
         """Send a request that changes something, and return what it returns.
 
         :param request: sends it once; it may be called again after Tidepool has asked to slow down, which
-            tells that nothing was done.
-        :param intent: notes in the ledger that the request is about to be sent; called when nothing stands
+            means that nothing was done.
+        :param intent: records in the ledger that the request is about to be sent; called once nothing stands
             in its way any more.
         """
 
@@ -193,7 +139,7 @@ class Caution:
         return self.ask(covered, intent)
 
     def ask(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
-        """Send a request that leaves no harm when its answer is lost, and return what it returns.
+        """Send a request that does no harm when its answer is lost, and return what it returns.
 
         :param request: sends it once; it may be called again after Tidepool has asked to slow down.
         :param intent: see :meth:`send`.
@@ -209,31 +155,31 @@ class Caution:
                 bearable = self._pace.slow_down(error)
                 if attempt + 1 == self._timing.attempts or not bearable:
                     raise
-        raise AssertionError("an upload makes at least one attempt at a step")
+        raise AssertionError("at least one attempt is made at a request")
 
     def watch(self, rows: Iterable[Result]) -> Iterator[Result]:
-        """Yield what a read-back brings, and keep the claims while it comes.
+        """Yield the rows of a read-back, and keep the leases while they arrive.
 
-        :param rows: the read-back, not begun yet.
-        :raises LeaseLostError: another task has taken over: what is read says nothing any more.
+        :param rows: the read-back, not started yet.
+        :raises LeaseLostError: another task has taken over: what is read proves nothing any more.
         """
-        self._claim(self._timing.read_back)
+        self._renew(self._timing.read_back)
         for number, row in enumerate(rows, 1):
             if number % ROWS_BETWEEN_LOOKS == 0:
-                self._claim(self._timing.read_back)
+                self._renew(self._timing.read_back)
             yield row
-        self._claim(self._timing.request)
+        self._renew(self._timing.request)
 
     @contextmanager
     def _covering(self) -> Iterator[None]:
-        """Cover a request that changes something: the claims outlive it, and its doubt if it leaves one."""
-        # Once more, for it may have waited for its turn; and for as long as it can be carried out late.
-        self._claim(self._timing.request + self._timing.doubt)
+        """Cover a request that changes something: the leases outlive it, and its doubt if it leaves one."""
+        # Once more, for it may have waited; and for as long as the request can be carried out late.
+        self._renew(self._timing.request + self._timing.doubt)
         try:
             with begun_within(self._timing.begin):
                 yield
         except BaseException as error:
-            # What is no answer of Tidepool's, a signal for example, leaves the request in doubt too.
+            # Anything but Tidepool's answer, a signal for example, leaves the request in doubt too.
             if not isinstance(error, TidepoolError) or getattr(error, "ambiguous", False):
                 self._doubt.until = time.monotonic() + self._timing.doubt
                 for lease in self._leases:
@@ -253,7 +199,7 @@ class Caution:
             self.wait(self._timing.pause * 2**attempt)
 
     def settle(self) -> None:
-        """Wait until no request of this upload can be carried out any more.
+        """Wait until no request of this operation can still be carried out.
 
         :raises UploadStoppedError: somebody said stop meanwhile.
         """
@@ -274,3 +220,49 @@ class Caution:
             if any(stop.is_set() for stop in self._stops):
                 raise UploadStoppedError
             time.sleep(min(left, POLL_SECONDS))
+
+
+@dataclass
+class _Doubt:
+    """Until when a request may still be carried out, by the clock of ``time.monotonic``."""
+
+    until: float = 0.0
+
+
+class Pace:
+    """How fast requests to one API host may follow each other. Safe to use from several threads.
+
+    :param slow_downs: what Tidepool asked for, shared by all tasks through the ledger.
+    :param api_host: host of the Tidepool API.
+    :param patience: seconds that are waited here; a longer pause is left to Airflow's retry.
+    """
+
+    def __init__(self, slow_downs: SlowDowns, api_host: str, patience: float) -> None:
+        self._slow_downs = slow_downs
+        self._api_host = api_host
+        self._patience = patience
+
+    def keep(self, wait: Callable[[float], None]) -> None:
+        """Wait as long as Tidepool has asked everybody to wait.
+
+        :param wait: waits so many seconds.
+        :raises TidepoolBusyError: that is longer than we are willing to wait.
+        """
+        while (left := self._slow_downs.seconds_left(self._api_host)) > 0:
+            if left > self._patience:
+                raise TidepoolBusyError("send a request", place=self._api_host, retry_after=left)
+            wait(left * random.uniform(1.0, 1.0 + SPREAD))
+
+    def slow_down(self, error: TidepoolBusyError) -> bool:
+        """Save for every task what Tidepool has just asked for; return whether it can be waited for here."""
+        self._slow_downs.note(self._api_host, error.retry_after)
+        return self._slow_downs.seconds_left(self._api_host) <= self._patience
+
+
+class UploadStoppedError(IngestError):
+    """The upload was told to stop: its task is being ended."""
+
+    disposition: Disposition = Disposition.RETRIABLE
+    code = "upload-stopped"
+    sentence = "the upload was told to stop, and stopped between two requests"
+    remedy = "Nothing is lost: the next try, or clearing the task, goes on from the ledger."

@@ -1,41 +1,28 @@
-"""Step three: get the accepted records of a batch into a normal data set, once.
+"""A normal batch gets into a data set of its own, once: open, send, close, read back.
 
-The ledger is told of each step before it is taken and of its outcome after. Whoever comes after a crash or a
-lost answer therefore knows which step is in doubt, and each doubt has its own way out:
+Each step is recorded in the ledger before it is taken, and its outcome after. Whoever comes after a crash or
+a lost answer therefore knows which step is in doubt, and each doubt has its own way out:
 
 * a creation in doubt left at most an empty set that no route can find: a new one is opened;
-* a chunk in doubt is taken back and sent again (:mod:`.sending`);
+* a chunk in doubt is removed and sent again (:mod:`.sending`);
 * a close in doubt is asked for again (:mod:`.closing`);
-* where none of this is safe, the whole set is deleted and begun anew.
+* where none of this is safe, the whole set is deleted, and another one is opened.
 
-A holder of the batch's claim that was stalled past its end cannot write into the ledger any more.
+Tidepool chooses the id of a data set. Where the connection asks for chosen ids, ours is recorded before the
+request and sent with it: what became of a creation in doubt can then be looked up. Tidepool's documentation
+forbids an id in the body; its servers take one.
 
-Step three, at its beginning: a data set is opened.
-
-Tidepool chooses its id, so that a creation whose answer was lost leaves at most an empty set that no route
-can find. Where the connection asks for chosen ids, ours is noted before the request and sent with it: what
-became of a creation in doubt can then be looked up. Tidepool's documentation forbids an id in the body; its
-servers take one.
+A lease holder that stalled past the end of its lease cannot write to the ledger any more.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
-from upath import UPath
-
-from tidepool_ingest.client import (
-    ClientSettings,
-    TidepoolClient,
-    TidepoolError,
-    TidepoolNotFoundError,
-    TidepoolUnreachableError,
-)
+from tidepool_ingest.client import TidepoolError, TidepoolNotFoundError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import (
     HeldError,
@@ -50,83 +37,91 @@ from tidepool_ingest.ledger import (
     DataSetRow,
     DataSetState,
     Lease,
-    Ledger,
-    TaskOrigin,
     lease_of_batch,
 )
 from tidepool_ingest.model.deduplicators import NORMAL
-from tidepool_ingest.upload import guarded_requests as timings
-from tidepool_ingest.upload.closing import Closing
-from tidepool_ingest.upload.context import UploadJob, UploadSummary, UploadWishes, job_of
+from tidepool_ingest.upload.closing import close_and_verify, verify_again
+from tidepool_ingest.upload.context import LeasedBatch, UploadJob, UploadSummary, data_set_body
 from tidepool_ingest.upload.deleting import delete_data_set, delete_replaced
 from tidepool_ingest.upload.feeds.resolver import Feed, check_data_set_type, claim_for_normal
-from tidepool_ingest.upload.guarded_requests import Caution, Pace, Timing
 from tidepool_ingest.upload.read_back import Comparison, VerificationError
+from tidepool_ingest.upload.record_ids import ID_BYTES
 from tidepool_ingest.upload.rejections import RefusedRecords, TooManyRefusedByTidepoolError
 from tidepool_ingest.upload.sending import Sending, StartOverError
 
 log = logging.getLogger(__name__)
 
+DATA_SETS_AN_ATTEMPT = 2
+"""How many data sets one attempt may open: the first, and one more where the first had to be given up."""
 
-class Attempt(ABC):
-    """What one holder of a claim does for a batch.
+SERVER_FAILURE: Final = 500
+"""What a set answers whose creation broke off half-way; it can still be deleted."""
 
-    :param job: the batch and what gets it into Tidepool.
-    :param lease: the claim, under which the ledger is written.
-    :param caution: covers the requests.
-    :param on_open: told the data set's id the moment it is known.
+
+def upload_normal(context: UploadJob, batch: BatchRow, *leases: Lease) -> UploadSummary:
+    """Bring one batch, or one part of a batch, to verified, from wherever an earlier attempt left it.
+
+    :param leases: have to last as long as its own: of a part, that of the whole batch.
+    :raises LeaseHeldError: if another task is working on it.
+    :raises HeldError: if a newer batch of the device was verified meanwhile; no data set is left open.
+    :raises VerificationError: if what is visible stays unlike what was sent.
+    :raises UploadStoppedError: if somebody said stop.
+    """
+    prepared = context.prepared(batch)
+    check_data_set_type(data_set_body(prepared.data_set, context.settings)["dataSetType"], NORMAL)
+    with context.hold(lease_of_batch(batch.id)) as lease:
+        return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases)).run()
+
+
+class UploadAttempt(ABC):
+    """What one holder of a lease does to get a batch uploaded.
+
+    :param leased: the batch.
     """
 
-    def __init__(
-        self,
-        job: UploadJob,
-        lease: Lease,
-        caution: Caution,
-        on_open: Callable[[str], None],
-    ) -> None:
-        self._job = job
-        self._lease = lease
-        self._caution = caution
-        self._on_open = on_open
-        self._refused = RefusedRecords(job, lease)
+    def __init__(self, leased: LeasedBatch) -> None:
+        self._leased = leased
+        self._refused = RefusedRecords(leased)
 
     def run(self) -> UploadSummary:
         """Bring the batch to verified, from wherever an earlier attempt left it."""
-        batch = self._job.ledger.batches.get(self._job.batch.id)
+        ledger, context = self._leased.ledger, self._leased.context
+        batch = ledger.batches.get(self._leased.batch.id)
         check_not_in_its_place(batch)
-        check_not_withdrawn(batch, force=self._job.wishes.force)
+        check_not_withdrawn(batch, force=context.wishes.force)
         if done := self._done(batch.state):
             return done
         try:
-            if not self._job.ledger.batches.begin_upload(batch.id, lease=self._lease):
+            if not ledger.batches.begin_upload(batch.id, lease=self._leased.lease):
                 raise InItsPlaceError(batch.label)
             return self._until_verified()
         except InItsPlaceError:
             raise
         except IngestError as error:
             if error.disposition is not Disposition.RETRIABLE:
-                self._note_failure(error)
+                self._record_failure(error)
             raise
 
     @abstractmethod
     def _until_verified(self) -> UploadSummary:
-        """Do what is left to do."""
+        """Do what remains to be done."""
 
     def _latest(self) -> DataSetRow | None:
-        begun = self._job.ledger.data_sets.of_batch(self._job.batch.id)
-        return begun[-1] if begun else None
+        data_sets = self._leased.ledger.data_sets.of_batch(self._leased.batch.id)
+        return data_sets[-1] if data_sets else None
 
     def _done(self, state: BatchState) -> UploadSummary | None:
         latest = self._latest()
         if latest is None or latest.state is not DataSetState.VERIFIED or latest.upload_id is None:
             return None
-        wishes = self._job.wishes
-        if wishes.force and not latest.was_verified_by(self._job.origin.run_id, wishes.asked_at):
+        context = self._leased.context
+        wishes = context.wishes
+        if wishes.force and not latest.was_verified_by(context.origin.run_id, wishes.asked_at):
             return None
         if state is not BatchState.VERIFIED:
-            # The attempt that verified the data set ended before it could note so of the batch.
-            self._set_batch(BatchState.VERIFIED)
-        self._on_open(latest.upload_id)
+            # The attempt that verified the data set ended before it could record so of the batch.
+            context.ledger.batches.mark_verified(self._leased.batch.id, lease=self._leased.lease)
+        context.on_open(latest.upload_id)
         rows = latest.visible_rows or 0
         return UploadSummary(latest.upload_id, latest.state, latest.expected_rows, rows)
 
@@ -140,7 +135,7 @@ class Attempt(ABC):
         :param superseded: records of a feed that a later batch had replaced or deleted.
         :param deleted: records of a feed that were deleted as the batch asked.
         """
-        counts = self._job.counts
+        counts = self._leased.counts
         return UploadSummary(
             str(data_set.upload_id),
             DataSetState.VERIFIED,
@@ -151,26 +146,191 @@ class Attempt(ABC):
             counts.repairs,
             superseded,
             deleted,
-            self._job.prepared.size,
+            self._leased.prepared.size,
         )
 
-    def _note_failure(self, error: IngestError) -> None:
+    def _record_failure(self, error: IngestError) -> None:
         latest = self._latest()
-        begun = latest is not None and latest.state.may_hold_data
-        ended = BatchState.HELD if isinstance(error, HeldError) else BatchState.FAILED
-        self._set_batch(BatchState.UPLOADING if begun else ended, reason=error.code)
+        may_hold_data = latest is not None and latest.state.may_hold_data
+        batches = self._leased.ledger.batches
+        stopped = batches.hold if isinstance(error, HeldError) else batches.mark_failed
+        mark = batches.mark_unfinished if may_hold_data else stopped
+        mark(self._leased.batch.id, error.code, lease=self._leased.lease)
         # Errors of the client know the data set and the user's short hash, not the batch.
-        log.error("%s cannot be uploaded: %s", self._job.batch.label, error)
-
-    def _set_batch(self, state: BatchState, *, reason: str | None = None) -> None:
-        self._job.ledger.batches.set_state(self._job.batch.id, state, reason=reason, lease=self._lease)
+        log.error("%s cannot be uploaded: %s", self._leased.batch.label, error)
 
 
-ID_BYTES: Final = 16
-"""32 hex digits, within the Platform's ``^[0-9a-z]{32}$`` (platform: data/id.go)."""
+class NormalAttempt(UploadAttempt):
+    """Uploads a batch into a normal data set, and into another one if the first has to be given up."""
 
-SERVER_FAILURE: Final = 500
-"""What a set answers whose creation broke off half-way; it can still be deleted."""
+    def _until_verified(self) -> UploadSummary:
+        leased = self._leased
+        feed = Feed(leased.batch.api_host, leased.batch.user_id, leased.body)
+        claim_for_normal(leased.context, feed, leased.requests)
+        comparison: Comparison | None = None
+        for _ in range(DATA_SETS_AN_ATTEMPT):
+            data_set = self._resume()
+            if data_set is None:
+                self._refused.check()
+                if self._refused.is_all:
+                    return self._nothing_remaining("")
+                data_set = self._open()
+            try:
+                comparison = self._send_and_close(data_set)
+            except _NothingRemainingError:
+                self._give_up(data_set)
+                return self._nothing_remaining(str(data_set.upload_id))
+            except HeldError:
+                self._give_up(data_set)
+                raise
+            except StartOverError as reason:
+                log.warning("Data set %s is given up: %s.", data_set.upload_id, reason)
+            else:
+                if comparison.is_exact and self._delete_replaced():
+                    comparison = verify_again(leased, data_set, self._refused.ordinals)
+                if comparison.is_exact:
+                    return self._verified(data_set, comparison)
+                difference = VerificationError(comparison).what
+                log.warning("Data set %s is given up: %s", data_set.upload_id, difference)
+            self._give_up(data_set)
+        expected = leased.prepared.expected_rows - self._refused.rows
+        raise VerificationError(comparison or Comparison(expected, 0))
+
+    def _resume(self) -> DataSetRow | None:
+        """Return the data set that an earlier attempt opened, if it can still be used."""
+        latest = self._latest()
+        if latest is None or latest.state in (DataSetState.VERIFIED, *GIVEN_UP):
+            return None
+        if latest.state is DataSetState.OPENING:
+            resolve_creation(self._leased, latest)
+            return self._resume()
+        if latest.state is DataSetState.DELETING:
+            self._give_up(latest)
+            return None
+        context = self._leased.context
+        context.ledger.data_sets.taken_up_by(latest.id, context.origin, lease=self._leased.lease)
+        context.on_open(str(latest.upload_id))
+        log.info("Resuming data set %s, which is %s.", latest.upload_id, latest.state)
+        return latest
+
+    def _open(self) -> DataSetRow:
+        leased = self._leased
+        upload_id = open_data_set(leased, leased.prepared.expected_rows - self._refused.rows)
+        leased.context.on_open(upload_id)
+        log.info("Opened data set %s.", upload_id)
+        latest = self._latest()
+        assert latest is not None
+        return latest
+
+    def _send_and_close(self, data_set: DataSetRow) -> Comparison:
+        if data_set.state is DataSetState.OPEN:
+            try:
+                Sending(self._leased, data_set, self._refused).send(self._leased.prepared.chunks)
+            except TooManyRefusedByTidepoolError:
+                self._refused.finish()
+                raise
+            self._refused.finish()
+            self._refused.check()  # what an earlier attempt recorded may be too many already
+            if self._refused.is_all:
+                raise _NothingRemainingError
+        return close_and_verify(self._leased, data_set, self._refused.ordinals)
+
+    def _delete_replaced(self) -> bool:
+        """Delete what the batch replaces; a part leaves that to the whole batch, once all of it shows."""
+        leased = self._leased
+        if leased.batch.part_of is not None:
+            return False
+        return delete_replaced(leased.context, leased.batch, leased.requests)
+
+    def _verified(self, data_set: DataSetRow, comparison: Comparison) -> UploadSummary:
+        leased = self._leased
+        leased.ledger.data_sets.mark_verified(
+            data_set.id,
+            expected_rows=comparison.expected,
+            visible_rows=comparison.visible,
+            superseded_rows=comparison.superseded,
+            lease=leased.lease,
+        )
+        leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
+        log.info(
+            "Data set %s is verified: %d rows are visible, each once%s.",
+            data_set.upload_id,
+            comparison.visible,
+            f", and {comparison.superseded} are superseded by a later upload"
+            if comparison.superseded
+            else "",
+        )
+        return self._summary(data_set, expected=comparison.expected, visible=comparison.visible)
+
+    def _nothing_remaining(self, upload_id: str) -> UploadSummary:
+        """End a part of which Tidepool itself has rejected all records, within what the run allows."""
+        leased = self._leased
+        leased.ledger.batches.mark_nothing_accepted(leased.batch.id, lease=leased.lease)
+        log.warning("%s: Tidepool rejected all its records, so nothing remains.", leased.batch.label)
+        return UploadSummary(upload_id, DataSetState.DELETED, 0, 0, repairs=leased.counts.repairs)
+
+    def _give_up(self, data_set: DataSetRow) -> None:
+        leased = self._leased
+        leased.counts.repairs += 1
+        delete_data_set(leased.context, data_set, leased.lease, leased.requests)
+
+
+class _NothingRemainingError(Exception):
+    """No record of a part remains: Tidepool itself has rejected them all."""
+
+
+# ---------------------------------------------------------------- a data set is opened
+
+
+def open_data_set(leased: LeasedBatch, expected_rows: int) -> str:
+    """Open another data set for a batch, and return its id.
+
+    :param expected_rows: rows that Tidepool will hold when all is there.
+    """
+    context, batch, requests = leased.context, leased.batch, leased.requests
+    requests.go_on()
+    row = leased.ledger.data_sets.begin_opening(
+        batch.id,
+        data_set_type=NORMAL,
+        deduplicator=leased.deduplicator.name,
+        expected_rows=expected_rows,
+        origin=context.origin,
+        lease=leased.lease,
+        id_of=(lambda ordinal: chosen_id(batch, ordinal)) if context.settings.chosen_ids else None,
+    )
+    # With an id of ours, a creation carried out late would meet what was done about it meanwhile.
+    send = requests.ask if row.upload_id is None else requests.send
+    body = leased.body if row.upload_id is None else {**leased.body, "id": row.upload_id}
+    try:
+        opened = send(lambda: leased.client.open_data_set(batch.user_id, body))
+    except TidepoolError as error:
+        if not (isinstance(error, TidepoolUnreachableError) and error.ambiguous):
+            leased.ledger.data_sets.mark_not_created(row.id, lease=leased.lease)
+        raise
+    leased.ledger.data_sets.mark_open(row.id, opened.upload_id, lease=leased.lease)
+    return opened.upload_id
+
+
+def resolve_creation(leased: LeasedBatch, data_set: DataSetRow) -> None:
+    """Find out what became of a creation in doubt, and record it: open, given up, or to be deleted.
+
+    :param data_set: it was about to be opened.
+    """
+    data_sets = leased.ledger.data_sets
+    if data_set.upload_id is None:
+        data_sets.mark_unreachable(data_set.id, lease=leased.lease)
+        return
+    leased.requests.settle()
+    try:
+        usable = leased.requests.ask(lambda: leased.client.is_open(str(data_set.upload_id)))
+    except TidepoolNotFoundError:
+        data_sets.mark_not_created(data_set.id, lease=leased.lease)
+        return
+    except TidepoolUnreachableError as error:
+        if error.status != SERVER_FAILURE:
+            raise
+        usable = False
+    (data_sets.mark_open if usable else data_sets.begin_delete)(data_set.id, lease=leased.lease)
 
 
 def chosen_id(batch: BatchRow, ordinal: int) -> str:
@@ -182,263 +342,3 @@ def chosen_id(batch: BatchRow, ordinal: int) -> str:
     """
     parts = (batch.api_host, batch.content_key, batch.created_at.isoformat(), str(ordinal))
     return blake2b("\n".join(parts).encode(), digest_size=ID_BYTES).hexdigest()
-
-
-class Opening:
-    """Opens the data sets of one batch.
-
-    :param job: the batch and what gets it into Tidepool.
-    :param lease: the claim on the batch, under which the ledger is written.
-    :param caution: covers the requests.
-    """
-
-    def __init__(self, job: UploadJob, lease: Lease, caution: Caution) -> None:
-        self._job = job
-        self._lease = lease
-        self._caution = caution
-
-    def open(self, expected_rows: int) -> str:
-        """Open another data set, and return its upload id.
-
-        :param expected_rows: rows that Tidepool will hold when all is there.
-        """
-        job = self._job
-        self._caution.go_on()
-        row = job.ledger.data_sets.begin_opening(
-            job.batch.id,
-            data_set_type="normal",
-            deduplicator=job.deduplicator.name,
-            expected_rows=expected_rows,
-            origin=job.origin,
-            lease=self._lease,
-            id_of=(lambda ordinal: chosen_id(job.batch, ordinal)) if job.chosen_ids else None,
-        )
-        # With an id of ours, a creation carried out late would meet what was done about it meanwhile.
-        send = self._caution.ask if row.upload_id is None else self._caution.send
-        body = job.body if row.upload_id is None else {**job.body, "id": row.upload_id}
-        try:
-            opened = send(lambda: job.client.open_data_set(job.batch.user_id, body))
-        except TidepoolError as error:
-            if not (isinstance(error, TidepoolUnreachableError) and error.ambiguous):
-                self._note(row, DataSetState.REFUSED)
-            raise
-        self._note(row, DataSetState.OPEN, opened.upload_id)
-        return opened.upload_id
-
-    def reconcile(self, data_set: DataSetRow) -> None:
-        """Find out what became of a creation in doubt, and note it: open, given up, or to be deleted.
-
-        :param data_set: it was about to be opened.
-        """
-        if data_set.upload_id is None:
-            self._note(data_set, DataSetState.UNREACHABLE)
-            return
-        self._caution.settle()
-        try:
-            usable = self._caution.ask(lambda: self._job.client.is_open(str(data_set.upload_id)))
-        except TidepoolNotFoundError:
-            self._note(data_set, DataSetState.REFUSED)
-            return
-        except TidepoolUnreachableError as error:
-            if error.status != SERVER_FAILURE:
-                raise
-            usable = False
-        self._note(data_set, DataSetState.OPEN if usable else DataSetState.DELETING)
-
-    def _note(self, data_set: DataSetRow, state: DataSetState, upload_id: str | None = None) -> None:
-        values = {} if upload_id is None else {"upload_id": upload_id}
-        self._job.ledger.data_sets.set_state(data_set.id, state, lease=self._lease, **values)
-
-
-DATA_SETS_AN_ATTEMPT = 2
-"""How many data sets one attempt may begin: the first, and one more where the first had to be given up."""
-
-
-class _NothingLeftError(Exception):
-    """No record of a part is left: Tidepool itself has refused them all."""
-
-
-class BatchUpload:
-    """One batch on its way into a data set.
-
-    :param client: speaks to Tidepool; several threads share it.
-    :param ledger: remembers each step.
-    :param batch: the prepared batch.
-    :param root: the staging root, in which its work area lies.
-    :param settings: name the client where the manifest does not.
-    :param wishes: what the run wants of it.
-    :param origin: the task at work, for the ledger.
-    :param on_open: told the data set's id the moment it is known.
-    :param timing: how long steps may take; ``timing.USUAL`` when left out.
-    :param claims: claims beside its own that have to last as long: of a part, the one on the whole batch.
-    """
-
-    def __init__(
-        self,
-        client: TidepoolClient,
-        ledger: Ledger,
-        batch: BatchRow,
-        root: UPath,
-        settings: ClientSettings,
-        *,
-        wishes: UploadWishes | None = None,
-        origin: TaskOrigin | None = None,
-        on_open: Callable[[str], None] | None = None,
-        timing: Timing | None = None,
-        claims: tuple[Lease, ...] = (),
-    ) -> None:
-        self._job = job_of(
-            client,
-            ledger,
-            batch,
-            root,
-            settings,
-            origin=origin,
-            timing=timing or timings.USUAL,
-            wishes=wishes or UploadWishes(),
-        )
-        self._on_open = on_open or (lambda data_set_id: None)
-        self._claims = claims
-        self._stopping = threading.Event()
-
-    def run(self) -> UploadSummary:
-        """Bring the batch to verified, from wherever an earlier attempt left it.
-
-        :raises LeaseHeldError: if another task is at work on it.
-        :raises HeldError: if a newer batch of the device was verified meanwhile; nothing is left open.
-        :raises VerificationError: if what is visible stays unlike what was sent.
-        :raises UploadStoppedError: if it was told to stop.
-        """
-        job = self._job
-        check_data_set_type(job.body["dataSetType"], NORMAL)
-        with job.ledger.leases.held(lease_of_batch(job.batch.id), seconds=job.timing.lease) as lease:
-            pace = Pace(job.ledger.slow_downs, job.batch.api_host, job.timing.patience)
-            caution = Caution(job.timing, pace, (lease, *self._claims), (self._stopping,))
-            return _Attempt(job, lease, caution, self._on_open).run()
-
-    def stop(self) -> None:
-        """Let :meth:`run` end before its next request; quick, and safe to call from a signal handler."""
-        self._stopping.set()
-
-
-class _Attempt(Attempt):
-    """What one holder of the batch's claim does."""
-
-    def _until_verified(self) -> UploadSummary:
-        job = self._job
-        feed = Feed(job.batch.api_host, job.batch.user_id, job.body)
-        claim_for_normal(job.client, job.ledger, feed, self._caution)
-        comparison: Comparison | None = None
-        for _ in range(DATA_SETS_AN_ATTEMPT):
-            data_set = self._resume()
-            if data_set is None:
-                self._refused.check()
-                if self._refused.is_all:
-                    return self._nothing_left("")
-                data_set = self._open()
-            try:
-                comparison = self._sent_and_closed(data_set)
-            except _NothingLeftError:
-                self._give_up(data_set)
-                return self._nothing_left(str(data_set.upload_id))
-            except HeldError:
-                self._give_up(data_set)
-                raise
-            except StartOverError as reason:
-                log.warning("Data set %s is given up: %s.", data_set.upload_id, reason)
-            else:
-                if comparison.is_exact and self._delete_replaced():
-                    comparison = Closing(self._job, self._lease, self._caution).look_again(
-                        data_set, self._refused.ordinals
-                    )
-                if comparison.is_exact:
-                    return self._verified(data_set, comparison)
-                difference = VerificationError(comparison).what
-                log.warning("Data set %s is given up: %s", data_set.upload_id, difference)
-            self._give_up(data_set)
-        expected = job.prepared.expected_rows - self._refused.rows
-        raise VerificationError(comparison or Comparison(expected, 0))
-
-    def _sent_and_closed(self, data_set: DataSetRow) -> Comparison:
-        job = self._job
-        if data_set.state is DataSetState.OPEN:
-            sending = Sending(job, data_set, self._lease, self._caution, self._refused)
-            try:
-                sending.send(job.prepared.chunks)
-            except TooManyRefusedByTidepoolError:
-                self._refused.finish()
-                raise
-            self._refused.finish()
-            self._refused.check()  # what an earlier attempt noted may be too many already
-            if self._refused.is_all:
-                raise _NothingLeftError
-        closing = Closing(job, self._lease, self._caution)
-        return closing.close_and_look(data_set, self._refused.ordinals)
-
-    # ---------------------------------------------------------------- where an earlier attempt left it
-
-    def _resume(self) -> DataSetRow | None:
-        """Return the data set that an earlier attempt began, if it can still be used."""
-        latest = self._latest()
-        if latest is None or latest.state in (DataSetState.VERIFIED, *GIVEN_UP):
-            return None
-        if latest.state is DataSetState.OPENING:
-            Opening(self._job, self._lease, self._caution).reconcile(latest)
-            return self._resume()
-        if latest.state is DataSetState.DELETING:
-            self._give_up(latest)
-            return None
-        self._job.ledger.data_sets.taken_up_by(latest.id, self._job.origin, lease=self._lease)
-        self._on_open(str(latest.upload_id))
-        log.info("Going on with data set %s, which is %s.", latest.upload_id, latest.state)
-        return latest
-
-    # ---------------------------------------------------------------- the steps
-
-    def _open(self) -> DataSetRow:
-        opening = Opening(self._job, self._lease, self._caution)
-        upload_id = opening.open(self._job.prepared.expected_rows - self._refused.rows)
-        self._on_open(upload_id)
-        log.info("Opened data set %s.", upload_id)
-        latest = self._latest()
-        assert latest is not None
-        return latest
-
-    def _verified(self, data_set: DataSetRow, comparison: Comparison) -> UploadSummary:
-        self._set_data_set(
-            data_set,
-            DataSetState.VERIFIED,
-            expected_rows=comparison.expected,
-            visible_rows=comparison.visible,
-            superseded_rows=comparison.superseded,
-        )
-        self._set_batch(BatchState.VERIFIED)
-        log.info(
-            "Data set %s is verified: %d rows are visible, each once%s.",
-            data_set.upload_id,
-            comparison.visible,
-            f", and {comparison.superseded} are superseded by a later upload"
-            if comparison.superseded
-            else "",
-        )
-        return self._summary(data_set, expected=comparison.expected, visible=comparison.visible)
-
-    def _delete_replaced(self) -> bool:
-        """Delete what the batch replaces; a part leaves that to the whole batch, once all of it shows."""
-        job = self._job
-        if job.batch.part_of is not None:
-            return False
-        return delete_replaced(job.client, job.ledger, job.batch, job.timing, self._caution)
-
-    def _nothing_left(self, upload_id: str) -> UploadSummary:
-        """End a part of which Tidepool itself has refused all records, within what the run allows."""
-        self._set_batch(BatchState.NOTHING_ACCEPTED)
-        log.warning("%s: Tidepool refused all its records, so that nothing is left.", self._job.batch.label)
-        return UploadSummary(upload_id, DataSetState.DELETED, 0, 0, repairs=self._job.counts.repairs)
-
-    def _give_up(self, data_set: DataSetRow) -> None:
-        self._job.counts.repairs += 1
-        delete_data_set(self._job.client, self._job.ledger, data_set, self._lease, self._caution)
-
-    def _set_data_set(self, data_set: DataSetRow, state: DataSetState, **values: Any) -> None:
-        self._job.ledger.data_sets.set_state(data_set.id, state, lease=self._lease, **values)

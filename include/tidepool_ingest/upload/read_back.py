@@ -1,15 +1,13 @@
-"""Step four: what became visible in Tidepool, held against what was sent, identifier by identifier.
+"""What became visible in Tidepool, compared with what was sent, identifier by identifier.
 
-A large data set is read back in windows of time: the gateway gives one answer no more than 60 s.
+Of a closed data set, some rows may rightly not be shown, because a later upload of the device shows them
+instead: a deduplicator that archives lets the newer of two equal rows be seen, and one that truncates deletes
+whatever was there before. What is missing and shown by nobody is lost.
 
-The windows leave nothing out, whatever its time: the first has no beginning and the last has no end. Tidepool
-takes both ends of a window as inside it, and keeps times in milliseconds; so each ends one millisecond before
-the next one begins, and no row is in two.
-
-Which rows of a closed data set are not shown because a later upload of the device shows them instead.
-
-That is as it should be: a deduplicator that archives lets the newer of two equal rows be seen, and one that
-truncates deletes whatever was there before. What is missing and shown by nobody is lost.
+A large data set is read back in windows of time: the gateway gives one answer no more than 60 s. The windows
+leave nothing out, whatever its time: the first has no beginning and the last has no end. Tidepool takes both
+ends of a window as inside it, and keeps times in milliseconds; so each ends one millisecond before the next
+one begins, and no row is in two.
 """
 
 from __future__ import annotations
@@ -24,76 +22,112 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
-from tidepool_ingest.client import TidepoolClient
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import DataSetRow, DataSetState
 from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
 from tidepool_ingest.model.deduplicators import DEDUPLICATORS, AtClose
 from tidepool_ingest.model.gotime import parse_instant
-from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
-from tidepool_ingest.upload.context import UploadJob
-from tidepool_ingest.upload.guarded_requests import Caution
+from tidepool_ingest.upload.context import LeasedBatch, UploadJob
 from tidepool_ingest.upload.record_ids import Identified, identified
 from tidepool_ingest.window import SECONDS_A_DAY, moments_of
+
+POSITIONS_NAMED = 10
+"""How many missing or doubled records a message names by position."""
+
+
+TRUNCATING = frozenset(one.name for one in DEDUPLICATORS if one.at_close is AtClose.DELETES_ALL)
+"""Deduplicators whose close deletes all other data sets of the device."""
+
+Window = tuple[datetime | None, datetime | None]
+"""First and last moment; ``None`` where it is open."""
+
+A_MILLISECOND = timedelta(milliseconds=1)
 
 PARTITIONS: Final = 1 << 8
 """Each is sorted by itself, which takes far less memory than sorting all at once."""
 
 
-class ShownRows:
-    """How often each identifier is shown.
+def read_back(leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+    """Read a data set back and compare it, record by record.
 
-    An identifier is kept as Python's own hash of it, 64 bits of SipHash under a key of this process. Among
-    five million, two that differ have the same by a chance of one in a million. Both would look doubled then,
-    and the data set be uploaded anew; a missing one is never taken for the other, for the sum would not fit.
-
-    :param identifiers: those that are shown, each as often as it is.
+    :param leased: its batch; its leases are kept while the answers arrive.
+    :param data_set: the data set.
+    :param refused: ordinals of the records that Tidepool rejected.
     """
-
-    def __init__(self, identifiers: Iterable[str] = ()) -> None:
-        self._partitions = [array("q") for _ in range(PARTITIONS)]
-        self._total = 0
-        for identifier in identifiers:
-            digest = hash(identifier)
-            self._partitions[digest % PARTITIONS].append(digest)
-            self._total += 1
-        for number, partition in enumerate(self._partitions):
-            self._partitions[number] = array("q", sorted(partition))
-
-    def __len__(self) -> int:
-        return self._total
-
-    def count(self, identifier: str) -> int:
-        """Return how often an identifier is shown."""
-        digest = hash(identifier)
-        partition = self._partitions[digest % PARTITIONS]
-        first = bisect_left(partition, digest)
-        if first == len(partition) or partition[first] != digest:
-            return 0
-        return bisect_right(partition, digest, lo=first) - first
+    return _compared(leased, str(data_set.upload_id), _shown(leased, data_set), refused)
 
 
-class Shown:
-    """What a read-back of one data set shows.
+def read_back_later(leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+    """Do the same when other data sets of the device may have been closed meanwhile, and have hidden rows.
 
-    :param read_back: the records, the data set's own one (type ``upload``) included; read to its end.
+    :param leased: its batch; its leases are kept while the answers arrive.
+    :param data_set: the data set; that it is about to be closed was recorded at the latest.
+    :param refused: ordinals of the records that Tidepool rejected.
     """
+    upload_id = str(data_set.upload_id)
+    shown = _shown(leased, data_set)
+    comparison = _compared(leased, upload_id, shown, refused)
+    if comparison.is_exact:
+        return comparison
+    # The deduplicators of what was surely closed after this one, by data set.
+    since = data_set.closed_at or data_set.updated_at
+    later = leased.ledger.devices.verified_since(leased.batch, since)
+    if not TRUNCATING.isdisjoint(later.values()):
+        # A later one deleted all that the device had, this set as well.
+        gone = comparison.expected - comparison.visible
+        return replace(comparison, missing=(), deleted=False, superseded=max(gone, 0))
+    seen_whole = data_set.state is DataSetState.VERIFIED
+    hidden = _superseded_rows(
+        leased, upload_id, shown, frozenset(comparison.missing), only_by=None if seen_whole else later
+    )
+    return _compared(leased, upload_id, shown, refused, hidden) if hidden else comparison
 
-    def __init__(self, read_back: Iterable[dict[str, Any]] = ()) -> None:
-        self.deleted = False
-        """Whether the data set is marked as deleted."""
-        self.rows = ShownRows(self._identifiers(read_back))
 
-    def _identifiers(self, read_back: Iterable[dict[str, Any]]) -> Iterable[str]:
-        for datum in read_back:
-            if datum.get("type") == "upload":
-                self.deleted = self.deleted or datum.get("deletedTime") is not None
-            else:
-                yield str(datum.get("id"))
+def _shown(leased: LeasedBatch, data_set: DataSetRow) -> Shown:
+    days = leased.prepared.days
+    rows = rows_of_set(leased.context, leased.batch.user_id, str(data_set.upload_id), days)
+    return Shown(leased.requests.watch(rows))
 
 
-POSITIONS_NAMED = 10
-"""How many missing or doubled records a message names by position."""
+def _compared(
+    leased: LeasedBatch,
+    upload_id: str,
+    shown: Shown,
+    refused: AbstractSet[int],
+    superseded: AbstractSet[str] = frozenset(),
+) -> Comparison:
+    """Compare what is shown with the accepted records.
+
+    :param superseded: identifiers of rows that a later upload of the device hides.
+    """
+    expected, known, hidden, missing, double = 0, 0, 0, [], []
+    for sent in _sent(leased, upload_id):
+        if sent.ordinal in refused:
+            continue
+        expected += len(sent.ids)
+        counts = [shown.rows.count(row_id) for row_id in sent.ids]
+        known += sum(counts)
+        for index, row_id in enumerate(sent.ids):
+            if not counts[index] and row_id in superseded:
+                counts[index] = 1
+                hidden += 1
+        if 0 in counts:
+            missing.append(sent.ordinal)
+        if max(counts) > 1:
+            double.append(sent.ordinal)
+    visible = len(shown.rows)
+    return Comparison(
+        expected, visible, tuple(missing), tuple(double), visible - known, shown.deleted, hidden
+    )
+
+
+def _sent(leased: LeasedBatch, upload_id: str) -> Iterator[Identified]:
+    for chunk in leased.prepared.chunks:
+        yield from identified(leased.work.read_chunk(chunk), chunk, upload_id)
+
+
+# ---------------------------------------------------------------- what a comparison comes to
 
 
 @dataclass(frozen=True)
@@ -102,8 +136,8 @@ class Comparison:
 
     :param expected: rows that the accepted records make.
     :param visible: rows that Tidepool shows.
-    :param missing: places, among the accepted records, of those that are not shown or only in part.
-    :param double: places of those that are shown more than once.
+    :param missing: ordinals, among the accepted records, of those that are not shown or only in part.
+    :param double: ordinals of those that are shown more than once.
     :param foreign: rows shown that were never sent.
     :param deleted: the data set is marked as deleted. It takes data all the same, and shows them.
     :param superseded: rows that are not shown because a later upload of the device shows them instead.
@@ -126,7 +160,7 @@ class Comparison:
         return not (self.missing or self.double or self.foreign or self.deleted)
 
     def difference(self) -> str:
-        """Say what is not as it should be, by counts and positions."""
+        """Return what is not as it should be, by counts and positions."""
         return (
             f"Tidepool shows {self.visible} of {self.expected} rows: "
             f"{_named('missing', self.missing)}, {_named('double', self.double)}, "
@@ -134,6 +168,14 @@ class Comparison:
             + (f", {self.superseded} superseded by a later upload" if self.superseded else "")
             + (", and the data set was deleted by somebody else" if self.deleted else "")
         )
+
+
+def _named(what: str, positions: tuple[int, ...]) -> str:
+    if not positions:
+        return f"0 {what}"
+    shown = ", ".join(str(position) for position in positions[:POSITIONS_NAMED])
+    more = ", …" if len(positions) > POSITIONS_NAMED else ""
+    return f"{len(positions)} {what} (accepted records {shown}{more})"
 
 
 class ReadBackError(IngestError):
@@ -162,85 +204,76 @@ class VerificationError(ReadBackError):
         self.comparison = comparison
 
 
-def compare(
-    work: WorkArea,
-    prepared: PreparedBatch,
-    upload_id: str,
-    shown: Shown,
-    *,
-    refused: AbstractSet[int] = frozenset(),
-    superseded: AbstractSet[str] = frozenset(),
-) -> Comparison:
-    """Hold a read-back against the accepted records.
+# ---------------------------------------------------------------- what is shown
 
-    :param work: the batch's work area.
-    :param prepared: its chunk plan.
-    :param upload_id: the data set that was read back.
-    :param shown: the read-back.
-    :param refused: places, among the accepted records, of those that Tidepool refused.
-    :param superseded: identifiers of rows that a later upload of the device hides.
+
+class Shown:
+    """What a read-back of one data set shows.
+
+    :param read_back: the records, the data set's own one (type ``upload``) included; read to its end.
     """
-    expected, known, hidden, missing, double = 0, 0, 0, [], []
-    for sent in _sent(work, prepared, upload_id):
-        if sent.ordinal in refused:
-            continue
-        expected += len(sent.ids)
-        counts = [shown.rows.count(one) for one in sent.ids]
-        known += sum(counts)
-        for place, one in enumerate(sent.ids):
-            if not counts[place] and one in superseded:
-                counts[place] = 1
-                hidden += 1
-        if 0 in counts:
-            missing.append(sent.ordinal)
-        if max(counts) > 1:
-            double.append(sent.ordinal)
-    visible = len(shown.rows)
-    return Comparison(
-        expected, visible, tuple(missing), tuple(double), visible - known, shown.deleted, hidden
-    )
+
+    def __init__(self, read_back: Iterable[dict[str, Any]] = ()) -> None:
+        self.deleted = False
+        """Whether the data set is marked as deleted."""
+        self.rows = ShownRows(self._identifiers(read_back))
+
+    def _identifiers(self, read_back: Iterable[dict[str, Any]]) -> Iterable[str]:
+        for datum in read_back:
+            if datum.get("type") == "upload":
+                self.deleted = self.deleted or datum.get("deletedTime") is not None
+            else:
+                yield str(datum.get("id"))
 
 
-def _sent(work: WorkArea, prepared: PreparedBatch, upload_id: str) -> Iterator[Identified]:
-    for chunk in prepared.chunks:
-        yield from identified(work.read_chunk(chunk), chunk, upload_id)
+class ShownRows:
+    """How often each identifier is shown.
 
+    An identifier is kept as its :data:`~tidepool_ingest.digests.digest_of`. Two that have the same would both
+    look doubled, and the data set be uploaded anew; a missing one is never taken for the other, for the sum
+    would not fit.
 
-def _named(what: str, positions: tuple[int, ...]) -> str:
-    if not positions:
-        return f"0 {what}"
-    shown = ", ".join(str(position) for position in positions[:POSITIONS_NAMED])
-    more = ", …" if len(positions) > POSITIONS_NAMED else ""
-    return f"{len(positions)} {what} (accepted records {shown}{more})"
+    :param identifiers: those that are shown, each as often as it is.
+    """
 
+    def __init__(self, identifiers: Iterable[str] = ()) -> None:
+        self._partitions = [array("q") for _ in range(PARTITIONS)]
+        self._total = 0
+        for identifier in identifiers:
+            digest = digest_of(identifier)
+            self._partitions[digest % PARTITIONS].append(digest)
+            self._total += 1
+        for number, partition in enumerate(self._partitions):
+            self._partitions[number] = array("q", sorted(partition))
 
-Window = tuple[datetime | None, datetime | None]
-"""First and last moment; ``None`` where it is open."""
+    def __len__(self) -> int:
+        return self._total
 
-A_MILLISECOND = timedelta(milliseconds=1)
+    def count(self, identifier: str) -> int:
+        """Return how often an identifier is shown."""
+        digest = digest_of(identifier)
+        partition = self._partitions[digest % PARTITIONS]
+        first = bisect_left(partition, digest)
+        if first == len(partition) or partition[first] != digest:
+            return 0
+        return bisect_right(partition, digest, lo=first) - first
 
 
 def rows_of_set(
-    client: TidepoolClient,
-    user_id: str,
-    upload_id: str,
-    days: Mapping[date, Mapping[str, int]],
-    limit: int,
+    context: UploadJob, user_id: str, upload_id: str, days: Mapping[date, Mapping[str, int]]
 ) -> Iterator[dict[str, Any]]:
     """Yield what Tidepool shows of a data set, the data set's own record (type ``upload``) included.
 
-    :param client: speaks to Tidepool.
     :param user_id: whose it is.
     :param upload_id: the data set.
     :param days: how many records it should have on each UTC day, by type.
-    :param limit: records that one answer should have at most.
     """
-    windows = list(windows_of(days, limit))
+    windows = list(windows_of(days, context.timing.read_rows))
     if len(windows) > 1:
         # Its own record has a time of its own, or none: no window need show it.
-        yield from client.read_data(user_id, upload_id=upload_id, types=["upload"])
+        yield from context.client.read_data(user_id, upload_id=upload_id, types=["upload"])
     for start, end in windows:
-        yield from client.read_data(user_id, upload_id=upload_id, start=start, end=end)
+        yield from context.client.read_data(user_id, upload_id=upload_id, start=start, end=end)
 
 
 def windows_of(days: Mapping[date, Mapping[str, int]], limit: int) -> Iterator[Window]:
@@ -270,13 +303,43 @@ def _borders(days: Mapping[date, Mapping[str, int]], limit: int) -> Iterator[dat
         size = records if slices > 1 else size + records
 
 
-TRUNCATING = frozenset(one.name for one in DEDUPLICATORS if one.at_close is AtClose.DELETES_ALL)
-"""Deduplicators whose close deletes all other data sets of the device."""
+# ---------------------------------------------------------------- what a later upload shows instead
+
+
+def _superseded_rows(
+    leased: LeasedBatch,
+    upload_id: str,
+    shown: Shown,
+    missing: AbstractSet[int],
+    *,
+    only_by: Collection[str] | None,
+) -> frozenset[str]:
+    """Return the identifiers of missing rows that another data set of the device shows.
+
+    :param missing: ordinals of the records that are not shown or only in part.
+    :param only_by: ids of the data sets that count. ``None`` for all: right for what has been seen whole
+        once, since its close had hidden whatever was older.
+    """
+    if leased.deduplicator.at_close is not AtClose.ARCHIVES_EQUAL or not missing:
+        return frozenset()
+    wanted = _Wanted()
+    for row in _stored_rows(leased, upload_id, missing):
+        if not shown.rows.count(str(row["id"])):
+            wanted.add(row, leased.batch.user_id)
+    if not wanted.ids:
+        return frozenset()
+    found: set[str] = set()
+    for datum in leased.requests.watch(_rows_of_device(leased, wanted)):
+        stamp = datum.get("_deduplicator")
+        by = datum.get("uploadId")
+        if isinstance(stamp, dict) and by != upload_id and (only_by is None or by in only_by):
+            found.update(wanted.ids.get(str(stamp.get("hash")), ()))
+    return frozenset(found)
 
 
 @dataclass
 class _Wanted:
-    """Rows that are missed, and within what to look for their successors."""
+    """Rows that are missing, and where to look for their successors."""
 
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     types: set[str] = field(default_factory=set)
@@ -294,133 +357,26 @@ class _Wanted:
             self.days.add(instant.utc_date)
 
 
-def later_sets(job: UploadJob, data_set: DataSetRow) -> dict[str, str]:
-    """Return the deduplicators of the device's data sets that were surely closed after this one, by id.
-
-    :param job: the batch.
-    :param data_set: its data set; that it is about to be closed was noted at the latest.
-    """
-    return job.ledger.devices.verified_since(job.batch, data_set.closed_at or data_set.updated_at)
-
-
-def superseded_rows(
-    job: UploadJob,
-    upload_id: str,
-    shown: Shown,
-    missing: AbstractSet[int],
-    *,
-    only_by: Collection[str] | None,
-    caution: Caution,
-) -> frozenset[str]:
-    """Return the identifiers of missing rows that another data set of the device shows.
-
-    :param job: the batch.
-    :param upload_id: its data set.
-    :param shown: what that one shows.
-    :param missing: places, among the accepted records, of those that are not shown or only in part.
-    :param only_by: ids of the data sets that count. ``None`` for all: right for what has been seen whole
-        once, since its close had hidden whatever was older.
-    :param caution: keeps the claims while it is read.
-    """
-    if job.deduplicator.at_close is not AtClose.ARCHIVES_EQUAL or not missing:
-        return frozenset()
-    wanted = _Wanted()
-    for row in _stored_rows(job, upload_id, missing):
-        if not shown.rows.count(str(row["id"])):
-            wanted.add(row, job.batch.user_id)
-    if not wanted.ids:
-        return frozenset()
-    found: set[str] = set()
-    for datum in caution.watch(_rows_of_device(job, wanted)):
-        stamp = datum.get("_deduplicator")
-        by = datum.get("uploadId")
-        if isinstance(stamp, dict) and by != upload_id and (only_by is None or by in only_by):
-            found.update(wanted.ids.get(str(stamp.get("hash")), ()))
-    return frozenset(found)
-
-
-def _rows_of_device(job: UploadJob, wanted: _Wanted) -> Iterator[dict[str, Any]]:
+def _rows_of_device(leased: LeasedBatch, wanted: _Wanted) -> Iterator[dict[str, Any]]:
     """Yield what the device shows on the days of missing rows, in windows where that is much."""
     first, last = moments_of(min(wanted.days), max(wanted.days))
-    days = {day: kinds for day, kinds in job.prepared.days.items() if day in wanted.days}
-    for start, end in windows_of(days, job.timing.read_rows):
-        yield from job.client.read_data(
-            job.batch.user_id,
-            device_id=job.batch.device_id,
+    days = {day: kinds for day, kinds in leased.prepared.days.items() if day in wanted.days}
+    for start, end in windows_of(days, leased.context.timing.read_rows):
+        yield from leased.client.read_data(
+            leased.batch.user_id,
+            device_id=leased.batch.device_id,
             types=sorted(wanted.types),
             start=start or first,
             end=end or last,
         )
 
 
-def _stored_rows(job: UploadJob, upload_id: str, ordinals: AbstractSet[int]) -> Iterator[dict[str, Any]]:
+def _stored_rows(leased: LeasedBatch, upload_id: str, wanted: AbstractSet[int]) -> Iterator[dict[str, Any]]:
     """Yield the rows that Tidepool makes of some accepted records, identified as they were sent."""
-    for chunk in job.prepared.chunks:
-        places = range(chunk.first_record, chunk.first_record + chunk.records)
-        if ordinals.isdisjoint(places):
+    for chunk in leased.prepared.chunks:
+        ordinals = range(chunk.first_record, chunk.first_record + chunk.records)
+        if wanted.isdisjoint(ordinals):
             continue
-        for sent in identified(job.work.read_chunk(chunk), chunk, upload_id):
-            if sent.ordinal in ordinals:
+        for sent in identified(leased.work.read_chunk(chunk), chunk, upload_id):
+            if sent.ordinal in wanted:
                 yield from stored_form(json.loads(sent.line))
-
-
-def read_back(
-    job: UploadJob, data_set: DataSetRow, refused: AbstractSet[int], caution: Caution
-) -> Comparison:
-    """Read a data set back and compare it, record by record.
-
-    :param job: the batch.
-    :param data_set: its data set.
-    :param refused: places, among the accepted records, of those that Tidepool refused.
-    :param caution: keeps the claims while it is read.
-    """
-    return _compared(job, str(data_set.upload_id), _shown(job, data_set, caution), refused)
-
-
-def read_back_later(
-    job: UploadJob, data_set: DataSetRow, refused: AbstractSet[int], caution: Caution
-) -> Comparison:
-    """Do the same when other data sets of the device may have been closed meanwhile, and have hidden rows.
-
-    :param job: the batch.
-    :param data_set: its data set.
-    :param refused: places, among the accepted records, of those that Tidepool refused.
-    :param caution: keeps the claims while it is read.
-    """
-    shown = _shown(job, data_set, caution)
-    upload_id = str(data_set.upload_id)
-    comparison = _compared(job, upload_id, shown, refused)
-    if comparison.is_exact:
-        return comparison
-    later = later_sets(job, data_set)
-    if not TRUNCATING.isdisjoint(later.values()):
-        # A later one deleted all that the device had, this set as well.
-        gone = comparison.expected - comparison.visible
-        return replace(comparison, missing=(), deleted=False, superseded=max(gone, 0))
-    seen_whole = data_set.state is DataSetState.VERIFIED
-    hidden = superseded_rows(
-        job,
-        upload_id,
-        shown,
-        frozenset(comparison.missing),
-        only_by=None if seen_whole else later,
-        caution=caution,
-    )
-    return _compared(job, upload_id, shown, refused, hidden) if hidden else comparison
-
-
-def _shown(job: UploadJob, data_set: DataSetRow, caution: Caution) -> Shown:
-    rows = rows_of_set(
-        job.client, job.batch.user_id, str(data_set.upload_id), job.prepared.days, job.timing.read_rows
-    )
-    return Shown(caution.watch(rows))
-
-
-def _compared(
-    job: UploadJob,
-    upload_id: str,
-    shown: Shown,
-    refused: AbstractSet[int],
-    superseded: AbstractSet[str] = frozenset(),
-) -> Comparison:
-    return compare(job.work, job.prepared, upload_id, shown, refused=refused, superseded=superseded)

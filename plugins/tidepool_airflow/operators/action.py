@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
     from tidepool_ingest.ledger import ActionRow, BatchRow, Ledger
-    from tidepool_ingest.upload import BatchRecheck, BatchWithdrawal, PartsRecheck
+    from tidepool_ingest.upload import UploadJob
 
 
 class TidepoolActionOperator(TidepoolOperator):
@@ -28,7 +28,7 @@ class TidepoolActionOperator(TidepoolOperator):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.batch: int | None = None
-        self._at_work: BatchRecheck | PartsRecheck | BatchWithdrawal | None = None
+        self._upload_context: UploadJob | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do it."""
@@ -67,23 +67,23 @@ class TidepoolActionOperator(TidepoolOperator):
     def _done(self, ledger: Ledger, action: ActionRow, row: BatchRow) -> str:
         from tidepool_ingest.ledger import What
         from tidepool_ingest.prepare import ensure_prepared
-        from tidepool_ingest.upload import BatchWithdrawal, recheck_of
+        from tidepool_ingest.upload import reverify, withdraw_batch
 
         hook = self.connections.hook(row.connection)
         if action.what is What.WITHDRAW:
-            self._at_work = withdrawal = BatchWithdrawal(hook.client, ledger, row)
-            deleted = withdrawal.run()
+            self._upload_context = hook.upload_context(ledger)
+            deleted = withdraw_batch(self._upload_context, row)
             return f"{deleted} data set{'' if deleted == 1 else 's'} deleted"
         root = self.root_of(row)
         # Long after, its work area may have been tidied away.
         ensure_prepared(root, row, ledger=ledger, api_host_of=self.connections.api_host_of)
-        self._at_work = recheck = recheck_of(hook.client, ledger, row, root, hook.settings)
-        found = recheck.run()
+        self._upload_context = hook.upload_context(ledger, root)
+        found = reverify(self._upload_context, row)
         if found is None:
             return "not verified any more, so that there is nothing to compare"
         return f"{found.comparison.visible} rows visible, {found.comparison.superseded} superseded"
 
     def on_kill(self) -> None:
         """Stop between two requests, as an upload does."""
-        if self._at_work is not None:
-            self._at_work.stop()
+        if self._upload_context is not None:
+            self._upload_context.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tidepool_airflow.operators.base import TidepoolOperator, origin_of
@@ -11,8 +11,8 @@ from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
-    from tidepool_ingest.client import ClientSettings, TidepoolClient
     from tidepool_ingest.maintenance.reconcile import Reconciliation
+    from tidepool_ingest.upload import UploadJob
 
 
 class TidepoolReconcileOperator(TidepoolOperator):
@@ -50,19 +50,19 @@ class TidepoolReconcileOperator(TidepoolOperator):
 
         options = ReconcileOptions.of_params(dict(context["params"]))
 
-        @cache
-        def client_of(named: str | None) -> tuple[TidepoolClient, ClientSettings]:
-            hook = self.connections.hook(named)
-            return hook.client, hook.settings
-
+        root, origin = self.root(options), origin_of(context)
         with self.ledger() as ledger:
+
+            def context_of(named: str | None) -> UploadJob:
+                of_connection: UploadJob = self.connections.hook(named).upload_context(ledger, root)
+                return replace(of_connection, origin=origin)
+
             self._reconciliation = Reconciliation(
-                self.root(options),
+                root,
                 ledger,
                 options=options,
-                client_of=client_of,
+                context_of=context_of,
                 api_host_of=self.connections.api_host_of,
-                origin=origin_of(context),
                 keeping=Keeping(self.keep_work_days, self.keep_quarantine_days),
             )
             counts = self._reconciliation.run()

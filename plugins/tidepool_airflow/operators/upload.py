@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tidepool_ingest.ledger import BatchRow, Ledger
     from tidepool_ingest.options import RunOptions
     from tidepool_ingest.reports.dry_run import Comparisons
-    from tidepool_ingest.upload import Upload, UploadSummary
+    from tidepool_ingest.upload import UploadSummary
 
 DATA_SET_ID_KEY = "data_set_id"
 """XCom key under which the session id stands from the moment it is known."""
@@ -60,7 +61,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         super().__init__(batches=batches, map_index_template=map_index_template, **kwargs)
         self.parallel_chunks = parallel_chunks
         self._lock = threading.Lock()
-        self._at_work: set[Upload] = set()
+        self._stopping = threading.Event()
         self._opened: dict[int, str] = {}
         self._visible: list[tuple[str, str, int]] = []
 
@@ -131,7 +132,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
     ) -> UploadSummary:
         """Upload one batch, with so many chunks at the same time."""
         from tidepool_airflow import observability as metrics
-        from tidepool_ingest.upload import UploadWishes, check_data_set_type
+        from tidepool_ingest.upload import UploadWishes, check_data_set_type, upload_batch
 
         check_data_set_type(row.data_set_type, self.data_set_type)
         hook = self.connections.hook(row.connection)
@@ -141,22 +142,15 @@ class TidepoolUploadOperator(TidepoolPackOperator):
             if row.id == self.batch:
                 context["ti"].xcom_push(key=DATA_SET_ID_KEY, value=data_set_id)
 
-        upload = hook.batch_upload(
-            self.root(options),
-            row,
-            ledger=ledger,
+        upload_context = replace(
+            hook.upload_context(ledger, self.root(options)),
+            wishes=UploadWishes.of(options, at_once=share, asked_at=context["dag_run"].start_date),
             origin=origin_of(context),
             on_open=opened,
-            wishes=UploadWishes.of(options, at_once=share, asked_at=context["dag_run"].start_date),
+            stopping=self._stopping,
         )
-        with self._lock:
-            self._at_work.add(upload)
         started = time.monotonic()
-        try:
-            summary: UploadSummary = upload.run()
-        finally:
-            with self._lock:
-                self._at_work.discard(upload)
+        summary = upload_batch(upload_context, row)
         seconds = time.monotonic() - started
         if row.id in self._opened:  # of a batch in parts, Tidepool may have refused every record
             self._visible.append((row.label, self._opened[row.id], summary.visible_rows))
@@ -213,8 +207,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         whoever comes next.
         """
         super().on_kill()
-        for upload in tuple(self._at_work):
-            upload.stop()
+        self._stopping.set()
 
 
 class TidepoolContinuousUploadOperator(TidepoolUploadOperator):

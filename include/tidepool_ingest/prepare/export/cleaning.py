@@ -20,8 +20,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Final, NamedTuple
 
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import NotDecodableError, decode
-from tidepool_ingest.prepare.digests import digest
 from tidepool_ingest.prepare.export.units import kind_of
 from tidepool_ingest.staging.edits import Edits
 from tidepool_ingest.staging.manifest import RecordEdits
@@ -277,7 +277,7 @@ class ExportCleaner:
         key = link_of(kind, datum)
         if key is None or self._links is None:
             return cleaned
-        embedded = self._links.embedded_in(key, digest(cleaned))
+        embedded = self._links.embedded_in(key, digest_of(cleaned))
         if embedded is None:
             return cleaned
         if key.field not in datum:  # otherwise it was counted when the link was taken out

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import NotDecodableError, decode, judge_lines
-from tidepool_ingest.prepare.digests import content_digest, digest
+from tidepool_ingest.prepare.digests import content_digest
 from tidepool_ingest.prepare.export.cleaning import ExportCleaner, Links, keys_of, link_of
 from tidepool_ingest.prepare.export.units import ClaimedUnits, kind_of
 from tidepool_ingest.prepare.record_checks import RecordChecker
@@ -83,7 +84,7 @@ def _follow(
         if problems or sendable is None or checker.look_at(sendable, ()).refused:
             continue
         if link is not None:
-            links.offer_holder(link, digest(cleaned))
+            links.offer_holder(link, digest_of(cleaned))
         for key in targets:
             links.offer_target(key, content_digest(text, sendable), text)
 

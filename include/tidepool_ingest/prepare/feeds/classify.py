@@ -15,9 +15,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
-from hashlib import blake2b
 from typing import Any, Final, Self
 
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import Problem, deduplicator_named, identity_fields, stored_form
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import Origin, parts_of
@@ -153,8 +153,7 @@ def _identities(datum: Mapping[str, Any]) -> list[str]:
 
 
 def _digest(*texts: str) -> int:
-    hashed = blake2b("\0".join(texts).encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(hashed, "big", signed=True)
+    return digest_of("\0".join(texts))
 
 
 ORIGIN_TIME_MISSING: Final = "staged-origin-time-missing"

@@ -2,14 +2,13 @@
 
 A feed is what one program uploads for one user. Nothing at Tidepool keeps two programs, or two tasks, from
 opening two data sets of one name; everything would then be there twice. So a data set is found or opened
-under a claim of the feed, and an answer that was lost is looked for in Tidepool's list before another is
-opened: unlike a normal data set, a continuous one is listed at once.
+under the feed's lease, and when an answer was lost, Tidepool's list is searched before another is opened:
+unlike a normal data set, a continuous one is listed at once.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,8 +23,204 @@ from tidepool_ingest.errors import Disposition, Fault, IngestError, as_sentence
 from tidepool_ingest.ledger import FeedRow, Lease, Ledger
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, deduplicator_named
-from tidepool_ingest.upload import guarded_requests as timings
-from tidepool_ingest.upload.guarded_requests import Caution, Pace, Timing
+from tidepool_ingest.upload.context import UploadJob
+from tidepool_ingest.upload.guarded_requests import Caution
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What one program uploads for one user.
+
+    :param api_host: host of the Tidepool API.
+    :param user_id: the Tidepool user.
+    :param body: what its data set is opened with, filled in.
+    """
+
+    api_host: str
+    user_id: str = field(repr=False)
+    body: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def client_name(self) -> str:
+        """The program's name.
+
+        :raises FeedError: nothing names it.
+        """
+        name = (self.body.get("client") or {}).get("name")
+        if not isinstance(name, str):
+            raise FeedError("feed-no-client-name")
+        return name
+
+    @property
+    def lease_name(self) -> str:
+        """Name of the lease under which the feed is written to."""
+        return lease_of_feed(self.api_host, self.user_id, self.client_name)
+
+
+def continuous_data_set(context: UploadJob, feed: Feed) -> str:
+    """Return the id of a feed's data set; it is found by its client name or opened, once whoever asks.
+
+    :param feed: the feed.
+    :raises FeedError: the data set cannot be used, or it is not certain which one it is.
+    """
+    with context.hold(feed.lease_name, wait=context.timing.close_turn) as lease:
+        return FeedKeeper(context, feed, lease, context.guard(lease)).data_set()[1]
+
+
+class FeedKeeper:
+    """Finds or opens the data set of one feed, as the holder of its lease.
+
+    :param context: what it works with.
+    :param feed: the feed.
+    :param lease: the lease on it.
+    :param requests: guards the requests.
+    """
+
+    def __init__(self, context: UploadJob, feed: Feed, lease: Lease, requests: Caution) -> None:
+        self._client = context.client
+        self._ledger = context.ledger
+        self._attempts = context.timing.attempts
+        self._feed = feed
+        self._lease = lease
+        self._requests = requests
+
+    def data_set(self) -> tuple[FeedRow, str]:
+        """Return the feed in the ledger and the id of its data set, which stands and takes data.
+
+        :raises FeedError: the data set cannot be used, or it is not certain which one it is.
+        """
+        feed = self._feed
+        row = self._ledger.feeds.claim(feed.api_host, feed.user_id, feed.client_name, CONTINUOUS)
+        if row.data_set_type != CONTINUOUS:
+            raise FeedError("feed-client-name-shared")
+        listed = self._listed()
+        if row.upload_id is not None:
+            return row, self._standing(row.upload_id, listed)
+        upload_id = self._found(listed) or self._opened()
+        self._ledger.feeds.pin(row.id, upload_id, str(feed.body["deduplicator"]["name"]), lease=self._lease)
+        return row, upload_id
+
+    def _listed(self) -> list[DataSet]:
+        """Return Tidepool's data sets of this client name, deleted ones too, the newest first."""
+        feed = self._feed
+        return self._requests.ask(
+            lambda: list(
+                self._client.data_sets(feed.user_id, client_name=feed.client_name, include_deleted=True)
+            )
+        )
+
+    def _standing(self, upload_id: str, listed: Sequence[DataSet]) -> str:
+        """Make sure that the data set which the ledger knows can still be used."""
+        mine = next((data_set for data_set in listed if data_set.upload_id == upload_id), None)
+        if mine is None:
+            raise FeedError("feed-missing", upload_id)
+        if mine.deleted:
+            raise FeedError("feed-deleted", upload_id)
+        self._check(mine)
+        if others := [
+            other.upload_id for other in listed if other.upload_id != upload_id and not other.deleted
+        ]:
+            log.warning(
+                "Tidepool has more data sets of this feed's client name, made by somebody else: %s. This "
+                "feed stays in data set %s; what another program uploads of the same records is there twice.",
+                ", ".join(others),
+                upload_id,
+            )
+        return upload_id
+
+    def _found(self, listed: Sequence[DataSet]) -> str | None:
+        """Return the one continuous data set of this client name, if there is one."""
+        standing = [data_set for data_set in listed if not data_set.deleted]
+        if any(data_set.data_set_type != CONTINUOUS for data_set in standing):
+            raise FeedError("feed-client-name-shared")
+        if len(standing) > 1:
+            raise FeedError("feed-ambiguous", *(data_set.upload_id for data_set in standing))
+        if not standing:
+            return None
+        self._check(standing[0])
+        upload_id = standing[0].upload_id
+        if not self._requests.ask(lambda: self._client.is_open(upload_id)):
+            raise FeedError("feed-closed", upload_id)
+        log.info("Found continuous data set %s.", upload_id)
+        return upload_id
+
+    def _check(self, data_set: DataSet) -> None:
+        wanted = deduplicator_named(str(self._feed.body["deduplicator"]["name"]))
+        if data_set.data_set_type != CONTINUOUS:
+            raise FeedError("feed-client-name-shared", data_set.upload_id)
+        if deduplicator_named(data_set.deduplicator) is not wanted:
+            raise FeedError("feed-deduplicator", data_set.upload_id)
+
+    def _opened(self) -> str:
+        """Open the data set; after each lost answer, check first whether it is there."""
+        for attempt in range(self._attempts):
+            try:
+                opened = self._requests.send(
+                    lambda: self._client.open_data_set(self._feed.user_id, self._feed.body)
+                )
+            except TidepoolUnreachableError as error:
+                if attempt + 1 == self._attempts:
+                    raise
+                self._requests.pause(attempt, error)
+                if error.ambiguous and (found := self._found(self._listed())):
+                    return found
+            else:
+                log.info("Opened continuous data set %s.", opened.upload_id)
+                return opened.upload_id
+        raise AssertionError("at least one attempt is made at a request")
+
+
+def claim_for_normal(context: UploadJob, feed: Feed, requests: Caution) -> None:
+    """Make sure that the client name of a normal data set is no continuous one's.
+
+    Tidepool is asked the first time that a name is used for a user; from then on the ledger knows.
+
+    :param feed: the normal data set's program and user.
+    :raises FeedError: it is.
+    """
+    if not (feed.body.get("client") or {}).get("name"):
+        return
+    client, feeds = context.client, context.ledger.feeds
+    key = (feed.api_host, feed.user_id, feed.client_name)
+    if feeds.of(*key) is None:
+        listed = requests.ask(lambda: list(client.data_sets(feed.user_id, client_name=feed.client_name)))
+        if any(data_set.data_set_type == CONTINUOUS for data_set in listed):
+            raise FeedError("feed-client-name-shared")
+    if feeds.claim(*key, NORMAL).data_set_type != NORMAL:
+        raise FeedError("feed-client-name-shared")
+
+
+def check_data_set_type(batch: str, wanted: str) -> None:
+    """Make sure that a batch is uploaded as its type of data set wants it.
+
+    :param batch: ``normal`` or ``continuous``: what the batch is for.
+    :param wanted: what whoever uploads it can do.
+    :raises FeedError: it is not.
+    """
+    if batch != wanted:
+        raise FeedError("feed-is-normal" if wanted == CONTINUOUS else "feed-is-not-normal")
+
+
+def refuse_to_close(client: TidepoolClient, ledger: Ledger, upload_id: str) -> None:
+    """Make sure that a data set which is to be closed is no continuous one.
+
+    :param client: asked where the account may see the data set.
+    :param ledger: knows the data sets of feeds.
+    :raises FeedError: it is.
+    """
+    pinned = ledger.feeds.pinned(upload_id) is not None
+    if pinned or _is_continuous(client, upload_id):
+        raise FeedError("continuous-never-closed", upload_id)
+
+
+def _is_continuous(client: TidepoolClient, upload_id: str) -> bool:
+    try:
+        return client.get_data_set(upload_id).data_set_type == CONTINUOUS
+    except TidepoolPermissionError:
+        return False  # shown to its owner only; closing it tells whether it may be closed
+
 
 _ANOTHER_NAME = (
     "Find out who did that and whether the feed is to go on. If so, let the manifests name another "
@@ -96,216 +291,3 @@ class FeedError(IngestError):
         about = f" (data set {', '.join(data_sets)})" if data_sets else ""
         super().__init__(as_sentence(fault.sentence + about), remedy=fault.remedy, code=code)
         self.data_sets = data_sets
-
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Feed:
-    """What one program uploads for one user.
-
-    :param api_host: host of the Tidepool API.
-    :param user_id: the Tidepool user.
-    :param body: what its data set is opened with, filled in.
-    """
-
-    api_host: str
-    user_id: str = field(repr=False)
-    body: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def client_name(self) -> str:
-        """The program's name.
-
-        :raises FeedError: nothing names it.
-        """
-        name = (self.body.get("client") or {}).get("name")
-        if not isinstance(name, str):
-            raise FeedError("feed-no-client-name")
-        return name
-
-    @property
-    def lease_name(self) -> str:
-        """Name of the claim under which the feed is written to."""
-        return lease_of_feed(self.api_host, self.user_id, self.client_name)
-
-
-class FeedKeeper:
-    """Finds or opens the data set of one feed, as the holder of its claim.
-
-    :param client: speaks to Tidepool.
-    :param ledger: remembers the data set.
-    :param feed: the feed.
-    :param lease: the claim on it.
-    :param caution: covers the requests.
-    :param attempts: how often opening is tried.
-    """
-
-    def __init__(
-        self,
-        client: TidepoolClient,
-        ledger: Ledger,
-        feed: Feed,
-        lease: Lease,
-        caution: Caution,
-        *,
-        attempts: int,
-    ) -> None:
-        self._client = client
-        self._ledger = ledger
-        self._feed = feed
-        self._lease = lease
-        self._caution = caution
-        self._attempts = attempts
-
-    def data_set(self) -> tuple[FeedRow, str]:
-        """Return the feed in the ledger and the id of its data set, which stands and takes data.
-
-        :raises FeedError: the data set cannot be used, or it is not certain which one it is.
-        """
-        feed = self._feed
-        row = self._ledger.feeds.claim(feed.api_host, feed.user_id, feed.client_name, CONTINUOUS)
-        if row.data_set_type != CONTINUOUS:
-            raise FeedError("feed-client-name-shared")
-        listed = self._listed()
-        if row.upload_id is not None:
-            return row, self._standing(row.upload_id, listed)
-        upload_id = self._found(listed) or self._opened()
-        self._ledger.feeds.pin(row.id, upload_id, str(feed.body["deduplicator"]["name"]), lease=self._lease)
-        return row, upload_id
-
-    def _listed(self) -> list[DataSet]:
-        """Return Tidepool's data sets of this client name, deleted ones too, the newest first."""
-        feed = self._feed
-        return self._caution.ask(
-            lambda: list(
-                self._client.data_sets(feed.user_id, client_name=feed.client_name, include_deleted=True)
-            )
-        )
-
-    def _standing(self, upload_id: str, listed: Sequence[DataSet]) -> str:
-        """Make sure that the data set which the ledger knows can still be used."""
-        mine = next((one for one in listed if one.upload_id == upload_id), None)
-        if mine is None:
-            raise FeedError("feed-missing", upload_id)
-        if mine.deleted:
-            raise FeedError("feed-deleted", upload_id)
-        self._check(mine)
-        if others := [one.upload_id for one in listed if one.upload_id != upload_id and not one.deleted]:
-            log.warning(
-                "Tidepool has more data sets of this feed's client name, made by somebody else: %s. This "
-                "feed goes on in data set %s; what another program uploads of the same records is double.",
-                ", ".join(others),
-                upload_id,
-            )
-        return upload_id
-
-    def _found(self, listed: Sequence[DataSet]) -> str | None:
-        """Return the one continuous data set of this client name, if there is one."""
-        standing = [one for one in listed if not one.deleted]
-        if any(one.data_set_type != CONTINUOUS for one in standing):
-            raise FeedError("feed-client-name-shared")
-        if len(standing) > 1:
-            raise FeedError("feed-ambiguous", *(one.upload_id for one in standing))
-        if not standing:
-            return None
-        self._check(standing[0])
-        upload_id = standing[0].upload_id
-        if not self._caution.ask(lambda: self._client.is_open(upload_id)):
-            raise FeedError("feed-closed", upload_id)
-        log.info("Found continuous data set %s.", upload_id)
-        return upload_id
-
-    def _check(self, data_set: DataSet) -> None:
-        wanted = deduplicator_named(str(self._feed.body["deduplicator"]["name"]))
-        if data_set.data_set_type != CONTINUOUS:
-            raise FeedError("feed-client-name-shared", data_set.upload_id)
-        if deduplicator_named(data_set.deduplicator) is not wanted:
-            raise FeedError("feed-deduplicator", data_set.upload_id)
-
-    def _opened(self) -> str:
-        """Open the data set; after each lost answer, look first whether it is there."""
-        for attempt in range(self._attempts):
-            try:
-                opened = self._caution.send(
-                    lambda: self._client.open_data_set(self._feed.user_id, self._feed.body)
-                )
-            except TidepoolUnreachableError as error:
-                if attempt + 1 == self._attempts:
-                    raise
-                self._caution.pause(attempt, error)
-                if error.ambiguous and (found := self._found(self._listed())):
-                    return found
-            else:
-                log.info("Opened continuous data set %s.", opened.upload_id)
-                return opened.upload_id
-        raise AssertionError("an upload makes at least one attempt at a step")
-
-
-def continuous_data_set(
-    client: TidepoolClient, ledger: Ledger, feed: Feed, *, timing: Timing | None = None
-) -> str:
-    """Return the id of a feed's data set; it is found by its client name or opened, once whoever asks.
-
-    :param client: speaks to Tidepool.
-    :param ledger: remembers the data set.
-    :param feed: the feed.
-    :param timing: how long steps may take; ``timing.USUAL`` when left out.
-    :raises FeedError: the data set cannot be used, or it is not certain which one it is.
-    """
-    timing = timing or timings.USUAL
-    with ledger.leases.held(feed.lease_name, seconds=timing.lease, wait=timing.close_turn) as lease:
-        pace = Pace(ledger.slow_downs, feed.api_host, timing.patience)
-        caution = Caution(timing, pace, (lease,), (threading.Event(),))
-        keeper = FeedKeeper(client, ledger, feed, lease, caution, attempts=timing.attempts)
-        return keeper.data_set()[1]
-
-
-def claim_for_normal(client: TidepoolClient, ledger: Ledger, feed: Feed, caution: Caution) -> None:
-    """Make sure that the client name of a normal data set is no continuous one's.
-
-    Tidepool is asked the first time that a name is used for a user; from then on the ledger knows.
-
-    :param feed: the normal data set's program and user.
-    :raises FeedError: it is.
-    """
-    if not (feed.body.get("client") or {}).get("name"):
-        return
-    parts = (feed.api_host, feed.user_id, feed.client_name)
-    if ledger.feeds.of(*parts) is None:
-        listed = caution.ask(lambda: list(client.data_sets(feed.user_id, client_name=feed.client_name)))
-        if any(one.data_set_type == CONTINUOUS for one in listed):
-            raise FeedError("feed-client-name-shared")
-    if ledger.feeds.claim(*parts, NORMAL).data_set_type != NORMAL:
-        raise FeedError("feed-client-name-shared")
-
-
-def check_data_set_type(batch: str, wanted: str) -> None:
-    """Make sure that a batch is uploaded as its type of data set wants it.
-
-    :param batch: ``normal`` or ``continuous``: what the batch is for.
-    :param wanted: what whoever uploads it can do.
-    :raises FeedError: it is not.
-    """
-    if batch != wanted:
-        raise FeedError("feed-is-normal" if wanted == CONTINUOUS else "feed-is-not-normal")
-
-
-def refuse_to_close(client: TidepoolClient, ledger: Ledger, upload_id: str) -> None:
-    """Make sure that a data set which is to be closed is no continuous one.
-
-    :param client: asked where the account may see the data set.
-    :param ledger: knows the data sets of feeds.
-    :raises FeedError: it is.
-    """
-    pinned = ledger.feeds.pinned(upload_id) is not None
-    if pinned or _is_continuous(client, upload_id):
-        raise FeedError("continuous-never-closed", upload_id)
-
-
-def _is_continuous(client: TidepoolClient, upload_id: str) -> bool:
-    try:
-        return client.get_data_set(upload_id).data_set_type == CONTINUOUS
-    except TidepoolPermissionError:
-        return False  # shown to its owner only; closing it tells whether it may be closed

@@ -1,12 +1,9 @@
-"""What a continuous data set shows of one batch, held against what was sent, origin id by origin id.
+"""What a continuous data set shows of one batch, compared with what was sent, origin id by origin id.
 
 Not the whole data set is read back, which may hold years, but the stretches of time in which the batch's
-records are.
-
-What some deduplicators drop without a word: found before it is sent, and put into quarantine.
-
-``dataset.delete.origin.older`` keeps the bolus or food that it has unless the new one's ``origin.time`` is
-newer; ``dataset.drop.hash`` keeps whatever it has of a kind at a moment.
+records are. The same rows show, before anything is sent, what some deduplicators would drop without a word;
+that is put into quarantine: ``dataset.delete.origin.older`` keeps the bolus or food that it has unless the
+new one's ``origin.time`` is newer; ``dataset.drop.hash`` keeps whatever it has of a kind at a moment.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import origin_id_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
 from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedContents, Moment
-from tidepool_ingest.upload.read_back import ReadBackError
+from tidepool_ingest.upload.read_back import ReadBackError, Window
 
 GAP_SECONDS: Final = 6 * 3600
 """A longer time without records is not read back."""
@@ -42,90 +39,14 @@ _FIRST: Final = datetime(1, 1, 2, tzinfo=UTC)
 _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 """What a ``datetime`` can hold, with a margin. The Platform takes the year 0 too."""
 
-Window = tuple[datetime | None, datetime | None]
-"""Beginning and end of what is read back, both included; ``None`` for no bound."""
+NEVER: Final = (-1, 0)
+"""Before every moment: what has no ``origin.time`` is newer than nothing."""
 
-
-@dataclass(frozen=True)
-class FeedComparison:
-    """What a read-back shows of one batch. Counts are of rows, as Tidepool keeps them.
-
-    :param expected: rows that the batch's records make.
-    :param visible: those of them that Tidepool shows.
-    :param missing: records, by place, of which a row is not shown.
-    :param double: records of which a row is shown more than once.
-    :param stale: records of which another version is shown.
-    :param undeleted: deletions whose record is still shown.
-    :param deleted: the data set is marked as deleted. It takes data all the same, and shows them.
-    """
-
-    expected: int
-    visible: int
-    missing: tuple[int, ...] = ()
-    double: tuple[int, ...] = ()
-    stale: tuple[int, ...] = ()
-    undeleted: int = 0
-    deleted: bool = False
-
-    @property
-    def is_exact(self) -> bool:
-        """Tell whether each record is visible once and as it was sent, and nothing that was deleted."""
-        return not (self.missing or self.double or self.stale or self.undeleted or self.deleted)
-
-    @property
-    def wrong(self) -> tuple[int, ...]:
-        """Places of the records that have to be sent again."""
-        return (*self.missing, *self.double, *self.stale)
-
-
-class FeedVerificationError(ReadBackError):
-    """What Tidepool shows of a feed's batch is not what was sent.
-
-    :param comparison: what differs.
-    """
-
-    def __init__(self, comparison: FeedComparison) -> None:
-        super().__init__(
-            f"Tidepool shows {comparison.visible} of {comparison.expected} rows: "
-            f"{len(comparison.missing)} records are missing, {len(comparison.double)} there twice, "
-            f"{len(comparison.stale)} in another version, {comparison.undeleted} not deleted.",
-            remedy="The next try sends these records again. If it stays so, look whether another program "
-            "writes to the same data set.",
-        )
-        self.comparison = comparison
-
-
-def windows_of(contents: FeedContents) -> list[Window]:
-    """Return the stretches of time to read back; none if there is nothing to look for.
-
-    :param contents: what the batch has sent and deleted.
-    """
-    if any(deletion.time is None for deletion in contents.deletes):
-        return [(None, None)]
-    moments = [moment for one in contents.deletes if (moment := _moment(one.time)) is not None]
-    moments = sorted((*moments, *contents.moments))
-    if not moments:
-        return []
-    if moments[0] < _moment_of(_FIRST) or moments[-1] > _moment_of(_LAST):
-        return [(None, None)]
-    return [(_datetime(first) - MARGIN, _datetime(last) + MARGIN) for first, last in _stretches(moments)]
-
-
-def _stretches(moments: Sequence[Moment]) -> Iterator[tuple[Moment, Moment]]:
-    """Cut sorted moments where long gaps are, at the longest ones if there are many."""
-    gaps = [later[0] - earlier[0] for earlier, later in pairwise(moments)]
-    longest = sorted((gap for gap in gaps if gap > GAP_SECONDS), reverse=True)
-    at_least = longest[MOST_WINDOWS - 2] if len(longest) >= MOST_WINDOWS else GAP_SECONDS + 1
-    first, cuts = 0, 0
-    for index, gap in enumerate(gaps):
-        if gap >= at_least and cuts < MOST_WINDOWS - 1:
-            yield moments[first], moments[index]
-            first, cuts = index + 1, cuts + 1
-    yield moments[first], moments[-1]
+Found = Iterator[tuple[int, Problem]]
 
 
 def compare_feed(contents: FeedContents, shown: Iterable[Mapping[str, Any]]) -> FeedComparison:
-    """Hold a read-back against what a batch has sent.
+    """Compare a read-back with what a batch has sent.
 
     :param contents: what is to be visible.
     :param shown: the read-back of its stretches of time, the data set's own record (type ``upload``)
@@ -147,7 +68,7 @@ def compare_feed(contents: FeedContents, shown: Iterable[Mapping[str, Any]]) -> 
         counts[origin] += 1
         if origin not in contents.may_be_older and not is_version(expected, row):
             stale.add(expected.ordinal)
-    missing = {one.ordinal for origin, one in contents.rows.items() if not counts[origin]}
+    missing = {row.ordinal for origin, row in contents.rows.items() if not counts[origin]}
     double = {contents.rows[origin].ordinal for origin, count in counts.items() if count > 1}
     return FeedComparison(
         len(contents.rows),
@@ -196,23 +117,56 @@ def _milliseconds(time: Any) -> tuple[int, int] | None:
     return None if moment is None else (moment[0], moment[1] // 1_000_000)
 
 
-def _moment(time: Any) -> Moment | None:
-    instant = parse_instant(time) if isinstance(time, str) else None
-    return None if instant is None else instant.moment
+@dataclass(frozen=True)
+class FeedComparison:
+    """What a read-back shows of one batch. Counts are of rows, as Tidepool keeps them.
+
+    :param expected: rows that the batch's records make.
+    :param visible: those of them that Tidepool shows.
+    :param missing: records, by ordinal, of which a row is not shown.
+    :param double: records of which a row is shown more than once.
+    :param stale: records of which another version is shown.
+    :param undeleted: deletions whose record is still shown.
+    :param deleted: the data set is marked as deleted. It takes data all the same, and shows them.
+    """
+
+    expected: int
+    visible: int
+    missing: tuple[int, ...] = ()
+    double: tuple[int, ...] = ()
+    stale: tuple[int, ...] = ()
+    undeleted: int = 0
+    deleted: bool = False
+
+    @property
+    def is_exact(self) -> bool:
+        """Tell whether each record is visible once and as it was sent, and nothing that was deleted."""
+        return not (self.missing or self.double or self.stale or self.undeleted or self.deleted)
+
+    @property
+    def wrong(self) -> tuple[int, ...]:
+        """Ordinals of the records that have to be sent again."""
+        return (*self.missing, *self.double, *self.stale)
 
 
-def _moment_of(time: datetime) -> Moment:
-    instant = parse_instant(time.isoformat())
-    assert instant is not None
-    return instant.moment
+class FeedVerificationError(ReadBackError):
+    """What Tidepool shows of a feed's batch is not what was sent.
+
+    :param comparison: what differs.
+    """
+
+    def __init__(self, comparison: FeedComparison) -> None:
+        super().__init__(
+            f"Tidepool shows {comparison.visible} of {comparison.expected} rows: "
+            f"{len(comparison.missing)} records are missing, {len(comparison.double)} there twice, "
+            f"{len(comparison.stale)} in another version, {comparison.undeleted} not deleted.",
+            remedy="The next try sends these records again. If it stays so, look whether another program "
+            "writes to the same data set.",
+        )
+        self.comparison = comparison
 
 
-def _datetime(moment: Moment) -> datetime:
-    return _FIRST + timedelta(seconds=moment[0] - _moment_of(_FIRST)[0])
-
-
-NEVER: Final = (-1, 0)
-"""Before every moment: what has no ``origin.time`` is newer than nothing."""
+# ---------------------------------------------------------------- what would be dropped
 
 
 def predicted_drops(
@@ -227,7 +181,7 @@ def predicted_drops(
 
     A record that says the same as what is there already is no loss, and not among them.
 
-    :param contents: what the batch is about to send; it is told which versions may stay.
+    :param contents: what the batch is about to send; takes which versions may stay.
     :param shown: what the data set shows at the times of the batch's records.
     :param deduplicator: the data set's.
     :param user_id: whose data set it is.
@@ -244,9 +198,6 @@ def predicted_drops(
         Refusal(ordinal=ordinal, type=types[ordinal], rows=rows[ordinal], problems=(problem,))
         for ordinal, problem in sorted(found.items())
     ]
-
-
-Found = Iterator[tuple[int, Problem]]
 
 
 def _same_hash(
@@ -283,3 +234,50 @@ def _origin_moment(datum: Mapping[str, Any]) -> tuple[int, int]:
     time = origin.get("time") if isinstance(origin, Mapping) else None
     instant = parse_instant(time) if isinstance(time, str) else None
     return NEVER if instant is None else instant.moment
+
+
+# ---------------------------------------------------------------- when to look
+
+
+def windows_of(contents: FeedContents) -> list[Window]:
+    """Return the stretches of time to read back; none if there is nothing to look for.
+
+    :param contents: what the batch has sent and deleted.
+    """
+    if any(deletion.time is None for deletion in contents.deletes):
+        return [(None, None)]
+    moments = [moment for deletion in contents.deletes if (moment := _moment(deletion.time)) is not None]
+    moments = sorted((*moments, *contents.moments))
+    if not moments:
+        return []
+    if moments[0] < _moment_of(_FIRST) or moments[-1] > _moment_of(_LAST):
+        return [(None, None)]
+    return [(_datetime(first) - MARGIN, _datetime(last) + MARGIN) for first, last in _stretches(moments)]
+
+
+def _stretches(moments: Sequence[Moment]) -> Iterator[tuple[Moment, Moment]]:
+    """Cut sorted moments where long gaps are, at the longest ones if there are many."""
+    gaps = [later[0] - earlier[0] for earlier, later in pairwise(moments)]
+    longest = sorted((gap for gap in gaps if gap > GAP_SECONDS), reverse=True)
+    at_least = longest[MOST_WINDOWS - 2] if len(longest) >= MOST_WINDOWS else GAP_SECONDS + 1
+    first, cuts = 0, 0
+    for index, gap in enumerate(gaps):
+        if gap >= at_least and cuts < MOST_WINDOWS - 1:
+            yield moments[first], moments[index]
+            first, cuts = index + 1, cuts + 1
+    yield moments[first], moments[-1]
+
+
+def _moment(time: Any) -> Moment | None:
+    instant = parse_instant(time) if isinstance(time, str) else None
+    return None if instant is None else instant.moment
+
+
+def _moment_of(time: datetime) -> Moment:
+    instant = parse_instant(time.isoformat())
+    assert instant is not None
+    return instant.moment
+
+
+def _datetime(moment: Moment) -> datetime:
+    return _FIRST + timedelta(seconds=moment[0] - _moment_of(_FIRST)[0])
