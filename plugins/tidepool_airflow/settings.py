@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from airflow.sdk import BaseHook, ObjectStoragePath
@@ -22,8 +22,10 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from upath import UPath
 
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE, QUARANTINE_DAYS, WORK_DAYS
+
+if TYPE_CHECKING:
+    from tidepool_ingest.ledger import Ledger
 
 
 def default_args() -> dict[str, Any]:
@@ -158,6 +160,8 @@ def open_ledger(conn_id: str = DEFAULT_LEDGER_CONN_ID) -> Ledger:
 
     :param conn_id: an Airflow connection to a PostgreSQL or SQLite database of the ledger's own.
     """
+    from tidepool_ingest.ledger import Ledger
+
     ledger = Ledger(ledger_address(conn_id))
     ledger.migrate()
     return ledger
