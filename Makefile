@@ -1,4 +1,4 @@
-# Everything a newcomer needs. Each target sets up what it needs first; see README.md.
+# Everything a newcomer needs. Each target first sets up what it needs; see README.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,28 +8,29 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 
 .PHONY: help demo up test browser test-all check requirements requirements-check bench bench-fleet faults clean
 
-help:  ## this list
+help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 20
 
-demo: $(READY)  ## run the main job through Airflow on sample data, against a simulated Tidepool
+demo: $(READY)  ## run both upload DAGs in Airflow on sample data, against a simulated Tidepool
 	@$(BIN)/python -m dev.demo
 
 up: $(READY)  ## start Airflow with its web UI and a simulated Tidepool; Ctrl-C stops both
 	@$(BIN)/python -m dev.up
 
-# Half of their time tests wait for a disk or a clock, so there are two processes for each processor.
+# Tests wait for a disk or a clock half of the time, so there are two processes per processor.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
-test: check  ## the checks, and the tests but the slow ones
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "not slow"
+T ?=
+test: $(if $(T),$(READY),check)  ## the checks, and all tests but the slow ones; with T=tests/… just those tests, slow or not
+	$(PYTEST) $(or $(T),-n $(JOBS) --dist loadfile -m "not slow")
 
-browser: $(READY)  ## use Airflow in headless Chromium; screenshots go to .local/browser
+browser: $(READY)  ## test the pages in headless Chromium; screenshots go to .local/browser
 	@for name in $${CHROMIUM:-chromium chromium-browser google-chrome google-chrome-stable}; do \
 	  command -v "$$name" >/dev/null && exit 0; done; \
 	echo "make browser needs Chromium: apt-get install chromium (Debian, Ubuntu), brew install --cask chromium" \
 	  "(macOS), or set CHROMIUM to the path of one." >&2; exit 2
 	$(PYTEST) -m browser tests/browser
 
-test-all: check requirements-check  ## the checks, and the slow tests, with a real scheduler
+test-all: check requirements-check  ## the checks, and the slow tests, which run real schedulers
 	$(PYTEST) -n 2 --dist loadfile -m slow
 
 check: $(READY)  ## ruff and mypy
@@ -41,7 +42,7 @@ requirements: $(READY)  ## compile the pinned requirements again
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
-requirements-check: $(READY)  ## fail if the pinned requirements are stale
+requirements-check: $(READY)  ## fail if the pinned requirements do not match their lists
 	@scratch=$$(mktemp -d) && cp requirements*.in requirements*.txt $$scratch && \
 	 uv=$$PWD/$(BIN)/uv && cd $$scratch && status=0; \
 	 for name in requirements requirements-dev; do \
@@ -52,18 +53,18 @@ requirements-check: $(READY)  ## fail if the pinned requirements are stale
 N ?= 200
 SEED ?= 1
 KIND ?= normal
-faults: $(READY)  ## prove exactly-once on N=200 seeded schedules of faults; SEED, ONLY, UPLOADER=plain, see docs/faults.md
+faults: $(READY)  ## test exactly-once on N=200 seeded schedules of faults; SEED, ONLY, UPLOADER=plain, see docs/faults.md
 	@$(BIN)/python -m tests.faults --schedules $(N) --seed $(SEED) --kind $(KIND) \
 	  $(foreach number,$(ONLY),--only $(number)) $(if $(UPLOADER),--beside $(UPLOADER)) $(if $(KEEP),--keep $(KEEP))
 
-bench: $(READY)  ## measure validation, preparation and their memory, and sending in parallel; some minutes
+bench: $(READY)  ## measure validation, preparation, their memory, and parallel sending; takes some minutes
 	@$(BIN)/python -m bench
 
 BATCHES ?= 2000
-bench-fleet: $(READY)  ## measure BATCHES=2000 small batches through a running Airflow, in bundles and one per task
+bench-fleet: $(READY)  ## measure BATCHES=2000 small batches in a running Airflow, in packs and one per task
 	@$(BIN)/python -m bench.fleet --batches $(BATCHES)
 
-clean:  ## remove what demo, up and tests have written (not the virtual environment)
+clean:  ## remove what demo, up and tests have written, but not the virtual environment
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # uv installs the pinned set, hashes checked, several times faster than pip does.

@@ -25,8 +25,9 @@ from typing import Any
 import psutil
 from bench.result import print_rows
 from dev.components import LocalAirflow
-from dev.home import LocalHome, simulator, simulator_connection
+from dev.home import LocalHome
 from dev.postgresql import postgresql
+from dev.simulator import simulator, simulator_connection
 
 from tidepool_ingest.ledger import Ledger
 from tidepool_simulator.sample import SAMPLE_USERS
@@ -124,7 +125,7 @@ def _measured(what: str, batches: int, settings: dict[str, str]) -> Fleet:
 def _run(airflow: LocalAirflow, what: str, batches: int) -> Fleet:
     """Run the DAG once and watch it."""
     runs = f"/api/v2/dags/{DAG_ID}/dagRuns"
-    scheduler = psutil.Process(airflow.parts["scheduler"].members()[0])
+    scheduler = psutil.Process(airflow.components["scheduler"].members()[0])
     memory: list[float] = []
     cpu = _cpu_seconds()
     run_id = airflow.request("POST", runs, {"logical_date": None}).json()["dag_run_id"]

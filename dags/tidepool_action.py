@@ -1,4 +1,4 @@
-"""Do what somebody has asked for on the uploads page: verify an upload again, or undo it."""
+"""Carry out what somebody has requested on the uploads page: verify an upload again, or undo it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tidepool_airflow.params import action_params
 
 with DAG(
     dag_id="tidepool_action",
-    description="What somebody has asked for on the uploads page is done, and noted there",
+    description="Carries out what somebody has requested on the uploads page, and records the result there",
     doc_md=__doc__,
     schedule=None,
     start_date=pendulum.datetime(2015, 1, 1, tz="UTC"),
     catchup=False,
-    # It does nothing unless somebody asks for it.
+    # It does nothing unless somebody requests it.
     is_paused_upon_creation=False,
     max_active_runs=4,
     params=action_params(),

@@ -1,4 +1,4 @@
-"""Upload staged batches of feeds to Tidepool: each feed to its one continuous data set, which stays open."""
+"""Upload the staged batches of feeds to Tidepool, each feed to its continuous data set, which stays open."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pendulum
 from airflow.sdk import DAG, CronDataIntervalTimetable, task_group
 
 from tidepool_airflow import settings
-from tidepool_airflow import settings as notices
 from tidepool_airflow.assets import UPLOADS_OF_A_RUN
 from tidepool_airflow.operators import (
     TidepoolContinuousUploadOperator,
@@ -28,13 +27,13 @@ with DAG(
     max_active_tasks=8,
     params=upload_params(look_back_days=1),
     tags=["tidepool"],
-    deadline=notices.deadline(),
+    deadline=settings.deadline(),
     default_args=settings.default_args(),
 ) as dag:
 
     @task_group(group_id="batch")
     def one_pack(batches: list[int]) -> None:
-        """Prepare and upload the batches of a pack; where they are few, it is one."""
+        """Prepare and upload the batches of a pack, or the only one."""
         prepare = TidepoolPrepareOperator(
             task_id="prepare", batches=batches, answer_within=settings.answer_within()
         )
@@ -42,16 +41,16 @@ with DAG(
         prepare >> upload
 
     plan = TidepoolPlanOperator(task_id="plan", data_set_type="continuous", **settings.plan_args())
-    left = TidepoolLeftOperator(task_id="left", packs=plan.output)
+    remaining = TidepoolLeftOperator(task_id="remaining", packs=plan.output)
     report = TidepoolReportOperator(
         task_id="report",
         packs=plan.output,
-        names_silent=False,  # the daily run does
+        names_silent=False,  # the daily run names them
         outlets=[UPLOADS_OF_A_RUN],
-        on_failure_callback=notices.on_failure(),
+        on_failure_callback=settings.on_failure(),
     )
     packed = one_pack.expand(batches=plan.output)
-    # What packs have left: each of these batches gets tasks of its own.
-    alone = one_pack.override(group_id="alone").expand(batches=left.output)
-    packed >> left
-    [packed, alone] >> report
+    # Batches that failed in a pack, or need a person's decision, get tasks of their own.
+    one_by_one = one_pack.override(group_id="one_by_one").expand(batches=remaining.output)
+    packed >> remaining
+    [packed, one_by_one] >> report

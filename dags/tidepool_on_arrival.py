@@ -1,4 +1,4 @@
-"""Start an upload as soon as a manifest lands in staging, beside the schedule; paused until you want it."""
+"""Start an upload as soon as a manifest lands in staging, in addition to the schedule; paused at first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ with DAG(
     schedule=[STAGED],
     start_date=pendulum.datetime(2015, 1, 1, tz="UTC"),
     catchup=False,
-    # What lands while one runs is gathered into the next.
+    # What lands while a run is in progress goes to the next one.
     max_active_runs=1,
     is_paused_upon_creation=True,
     tags=["tidepool"],
@@ -29,7 +29,7 @@ with DAG(
         wait_for_completion=True,
         deferrable=True,
         poke_interval=10,
-        # A run that fails tells so itself; it is not started once more for that.
+        # A failed upload run reports its failure itself; it is not started again for that.
         allowed_states=["success", "failed"],
         failed_states=[],
         fail_when_dag_is_paused=True,

@@ -1,4 +1,4 @@
-"""Bring to an end what was left unfinished, look again at what is verified, tidy away what is over."""
+"""Complete unfinished uploads, verify some uploads again, and clean up after those that are done."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidepool_airflow.params import reconcile_params
 
 with DAG(
     dag_id="tidepool_reconcile",
-    description="Data sets left open, claims of the dead and interrupted verifications are put in order",
+    description="Resolves unfinished data sets, expired leases and interrupted verifications; cleans up",
     doc_md=__doc__,
     schedule=CronTriggerTimetable("20 * * * *", timezone="UTC"),
     start_date=pendulum.datetime(2015, 1, 1, tz="UTC"),

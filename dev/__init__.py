@@ -1,1 +1,1 @@
-"""Running the project on one machine with nothing installed around it: the demo, and Airflow with its UI."""
+"""Running the project on one machine with nothing else installed: the demo, and Airflow with its UI."""

@@ -1,7 +1,7 @@
-"""Airflow with all its parts on this machine.
+"""Airflow with all its components on this machine.
 
-Airflow's own ``standalone`` leaves its children behind when it is told to stop. Here each part is a process
-of ours, and all it started is gone before we are.
+Airflow's own ``standalone`` leaves its children behind when it is stopped. Here each component is a process
+of ours, and everything that it started has ended before we do.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from dev.home import LocalRunError
 from dev.processes import LocalProcess, end, uninterrupted
 
 API_SERVER = "api-server"
-PARTS: Mapping[str, tuple[str, ...]] = {
+COMPONENTS: Mapping[str, tuple[str, ...]] = {
     API_SERVER: (),
-    # Both would serve their logs to the whole network; the API server reads the same files anyway.
+    # Both would serve their logs to the whole network, although the API server reads the same files.
     "scheduler": ("--skip-serve-logs",),
     "triggerer": ("--skip-serve-logs",),
     "dag-processor": (),
 }
-"""What makes a running Airflow, and the arguments of each part."""
+"""The components of a running Airflow, with the arguments of each."""
 
 PASSWORDS_FILE = "passwords.json"
 
@@ -54,17 +54,17 @@ class Account:
 
 
 class LocalAirflow:
-    """A running Airflow: its parts as processes, their output in log files.
+    """A running Airflow: its components as processes, their output in log files.
 
-    It runs what somebody triggers and nothing by itself, unless it is told to. Whoever can reach the port is
-    its admin unless there are accounts, so it listens on loopback only.
+    It runs only what somebody triggers, unless it is told otherwise. Whoever can reach the port is its admin
+    unless there are accounts, so it listens on loopback only.
 
-    :param environment: see :meth:`~dev.home.LocalHome.environment`; what it says of
-        Airflow's own settings wins over what is usual here.
-    :param logs: folder for the parts' output.
-    :param port: of the web UI and the API.
-    :param accounts: who may sign in, an admin first; without any nobody has to.
-    :param by_itself: also run what is due by the clock, or by what assets tell.
+    :param environment: see :meth:`~dev.home.LocalHome.environment`; Airflow settings in it override the
+        defaults here.
+    :param logs: folder for the components' output.
+    :param port: port of the web UI and the API.
+    :param accounts: who may sign in, an admin first; without any, nobody has to.
+    :param by_itself: also run what is due by schedule or by an asset's events.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class LocalAirflow:
             self.settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = named
             self.settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] = str(logs / PASSWORDS_FILE)
         self._environment = {**os.environ, **self.settings}
-        self.parts: dict[str, LocalProcess] = {}
+        self.components: dict[str, LocalProcess] = {}
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Run all parts for the length of a ``with`` block, which begins when they are all healthy.
+        """Run all components for the length of a ``with`` block, which starts when they are all healthy.
 
-        :raises LocalRunError: naming the part that does not come up, and its log.
+        :raises LocalRunError: naming the component that does not start, and its log.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         if self._accounts:
@@ -112,23 +112,23 @@ class LocalAirflow:
             passwords.write_text(json.dumps({one.name: one.password for one in self._accounts}))
         self._migrate()
         try:
-            for part in PARTS:
-                self._start(part)
+            for component in COMPONENTS:
+                self._start(component)
             self._wait_for("healthy", self._is_healthy)
             yield
         finally:
-            # The API server goes last: a task that is being ended still reports to it.
-            end([process for part, process in self.parts.items() if part != API_SERVER])
-            end([process for part, process in self.parts.items() if part == API_SERVER])
+            # The API server goes last: a task that is ending still reports to it.
+            end([process for name, process in self.components.items() if name != API_SERVER])
+            end([process for name, process in self.components.items() if name == API_SERVER])
 
-    def restart(self, part: str) -> None:
-        """End a part and start it anew; return when all are healthy.
+    def restart(self, component: str) -> None:
+        """End a component and start it again; return when all are healthy.
 
-        :param part: its name in :data:`PARTS`.
-        :raises LocalRunError: naming the part that does not come up, and its log.
+        :param component: its name in :data:`COMPONENTS`.
+        :raises LocalRunError: naming the component that does not start, and its log.
         """
-        end([self.parts[part]])
-        self._start(part)
+        end([self.components[component]])
+        self._start(component)
         self._wait_for("healthy", self._is_healthy)
 
     def unpause(self, dag_id: str) -> None:
@@ -144,7 +144,7 @@ class LocalAirflow:
         self._wait_for(f"aware of the DAG {dag_id}", unpaused)
 
     def request(self, method: str, path: str, body: object = None) -> requests.Response:
-        """Send a request to Airflow's REST API and return the answer, whatever its status."""
+        """Send a request to Airflow's REST API and return the response, whatever its status."""
         return requests.request(
             method,
             self.url + path,
@@ -154,14 +154,16 @@ class LocalAirflow:
         )
 
     def check(self) -> None:
-        """Look after the parts.
+        """Check that all components are running.
 
         :raises LocalRunError: naming one that has ended by itself, and its log.
         """
-        for part, process in self.parts.items():
+        for component, process in self.components.items():
             if process.has_ended:
                 raise LocalRunError(
-                    f"Airflow's {part} has ended.", remedy=f"{self._log(part)} says why.", code="part-ended"
+                    f"Airflow's {component} has ended.",
+                    remedy=f"{self._log(component)} says why.",
+                    code="component-ended",
                 )
 
     @cached_property
@@ -176,14 +178,16 @@ class LocalAirflow:
         token: str = answer.json()["access_token"]
         return token
 
-    def _start(self, part: str) -> None:
-        self.parts[part] = LocalProcess(
-            airflow_command(part, *PARTS[part]), environment=self._environment, log=self._log(part)
+    def _start(self, component: str) -> None:
+        self.components[component] = LocalProcess(
+            airflow_command(component, *COMPONENTS[component]),
+            environment=self._environment,
+            log=self._log(component),
         )
 
     def _migrate(self) -> None:
         log = self._log("db")
-        # To its end in any case: SQLite has no way back from a migration that stopped halfway.
+        # Never interrupted: SQLite cannot recover from a migration that stopped halfway.
         with log.open("ab") as output, uninterrupted():
             ended = subprocess.run(
                 airflow_command("db", "migrate"),
@@ -216,13 +220,13 @@ class LocalAirflow:
             answer = requests.get(f"{self.url}/api/v2/monitor/health", timeout=CALL_SECONDS)
         except requests.RequestException:
             return False
-        parts: dict[str, dict[str, Any]] = answer.json() if answer.ok else {}
-        return len(parts) >= len(PARTS) and all(part["status"] == "healthy" for part in parts.values())
+        found: dict[str, dict[str, Any]] = answer.json() if answer.ok else {}
+        return len(found) >= len(COMPONENTS) and all(one["status"] == "healthy" for one in found.values())
 
-    def _log(self, part: str) -> Path:
-        return self.logs / f"{part}.log"
+    def _log(self, component: str) -> Path:
+        return self.logs / f"{component}.log"
 
 
 def airflow_command(*arguments: str) -> tuple[str, ...]:
-    """Return the command that runs Airflow's own, in this Python."""
+    """Return a command of Airflow's own command line, run by this Python."""
     return (sys.executable, "-m", "airflow", *arguments)

@@ -1,7 +1,9 @@
 """``make demo``: both jobs through Airflow, against a simulated Tidepool, on sample data.
 
-Nothing outside this machine is asked for anything. What is printed as visible and lost comes from the
-checker, which reads the staged files and the simulator's own store and shares no code with what it checks.
+Nothing outside this machine is contacted. The numbers of visible and lost records come from the checker,
+which reads the staged files and the simulator's own store and shares no code with what it checks.
+
+``python -m dev.demo DAG_ID`` runs one DAG in the environment that it finds.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime
 
-from dev.home import PROJECT, LocalHome, LocalRunError, simulator, simulator_connection
+from dev.home import PROJECT, LocalHome, LocalRunError
+from dev.simulator import simulator, simulator_connection
 from tidepool_ingest.cli.arguments import table
 from tidepool_ingest.ledger import Ledger, Upload
 from tidepool_simulator.sample import SAMPLE_USERS, write_sample, write_sample_feed
@@ -26,7 +29,7 @@ COLUMNS = ("user", "device", "data set id", "accepted", "quarantined", "visible"
 
 
 def main() -> int:
-    """Run the demo; return 0 only if every data set is verified and nothing is lost, double or left open."""
+    """Run the demo; return 0 only if every data set is verified, nothing lost, duplicated or left open."""
     home = LocalHome(PROJECT / ".local" / "demo")
     shutil.rmtree(home.folder, ignore_errors=True)
     today = datetime.now(UTC).date()
@@ -37,7 +40,7 @@ def main() -> int:
         flush=True,
     )
     with simulator(home) as roles:
-        print(f"demo: a simulated Tidepool listens at {roles['base_url']}; running the DAGs …", flush=True)
+        print(f"demo: the simulated Tidepool listens at {roles['base_url']}; running the DAGs …", flush=True)
         state = run_dags(home, simulator_connection(roles["base_url"]))
     result = check(home.staging, home.simulator_store)
     found = _sessions(home)
@@ -46,11 +49,11 @@ def main() -> int:
 
 
 def run_dags(home: LocalHome, tidepool: dict[str, object]) -> str:
-    """Run each DAG once, each task as Airflow runs it, and return what became of the runs."""
+    """Run each DAG once, each task as Airflow runs it, and return the state of the runs."""
     environment = {**os.environ, **home.environment(tidepool=tidepool), "TIDEPOOL_RETRIES": "0"}
     log = home.folder / "airflow.log"
     with log.open("wb") as output:
-        for module in ("airflow db migrate", *(f"dev.home {dag}" for dag in DAGS)):
+        for module in ("airflow db migrate", *(f"dev.demo {dag}" for dag in DAGS)):
             command = [sys.executable, "-m", *module.split()]
             ended = subprocess.run(command, check=False, env=environment, stdout=output, stderr=output)
             if ended.returncode:
@@ -59,33 +62,49 @@ def run_dags(home: LocalHome, tidepool: dict[str, object]) -> str:
     return "success"
 
 
+def run_dag(dag_id: str) -> int:
+    """Run a DAG in this process without a logical date, as its trigger button does.
+
+    :return: 0 if the run succeeded, 1 if it failed, 2 if a DAG file cannot be loaded.
+    """
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(str(PROJECT / "dags"))
+    for path, error in bag.import_errors.items():
+        print(f"{path}: {error}", file=sys.stderr)
+    if bag.import_errors:
+        return 2
+    run = bag.dags[dag_id].test(logical_date=None)
+    return 0 if str(run.state) == "success" else 1
+
+
 def rows_of(found: list[Upload], result: CheckResult) -> list[tuple[object, ...]]:
-    """Return one line a data set: the ledger's words, and the checker's count of what is visible."""
+    """Return a row for each data set: what the ledger says, and what the checker counts as visible."""
     visible = {entry.data_set_id: entry.visible for entry in result.sets}
     devices = {entry.data_set_id: entry.device_id for entry in result.sets}
-    # Of a feed, many batches share one data set.
+    # The batches of a feed share one data set.
     batches: dict[str, list[Upload]] = {}
-    for one in sorted(found, key=lambda one: (one.user_id, one.label)):
-        batches.setdefault(one.data_set_id or one.label, []).append(one)
+    for upload in sorted(found, key=lambda upload: (upload.user_id, upload.label)):
+        batches.setdefault(upload.data_set_id or upload.label, []).append(upload)
     return [
         (
-            ones[0].user_id,
-            devices.get(ones[0].data_set_id or "", "-"),
-            ones[0].data_set_id or "-",
-            sum(one.accepted or 0 for one in ones),
-            sum(one.quarantined or 0 for one in ones),
-            visible.get(ones[0].data_set_id or "", 0),
-            ", ".join(sorted({one.data_set_state or one.state for one in ones})),
+            group[0].user_id,
+            devices.get(group[0].data_set_id or "", "-"),
+            group[0].data_set_id or "-",
+            sum(upload.accepted or 0 for upload in group),
+            sum(upload.quarantined or 0 for upload in group),
+            visible.get(group[0].data_set_id or "", 0),
+            ", ".join(sorted({upload.data_set_state or upload.state for upload in group})),
         )
-        for ones in batches.values()
+        for group in batches.values()
     ]
 
 
 def conclude(state: str, found: list[Upload], result: CheckResult, *, batches: int) -> int:
-    """Print the last line, and before it whatever is not as it should be.
+    """Print whatever is wrong, and the summary as the last line.
 
-    :param state: of the DAG runs.
-    :param found: the ledger's sessions.
+    :param state: the state of the DAG runs.
+    :param found: the ledger's batches with their data sets.
     :param result: the checker's findings.
     :param batches: how many batches were staged.
     :return: the exit code.
@@ -129,6 +148,6 @@ def _sessions(home: LocalHome) -> list[Upload]:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(run_dag(sys.argv[1]) if sys.argv[1:] else main())
     except LocalRunError as error:
         sys.exit(f"demo: {error}")

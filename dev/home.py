@@ -1,4 +1,4 @@
-"""Where a local Airflow keeps its things, and the environment it runs in."""
+"""The folder of a local Airflow, and the environment that Airflow runs in."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ import os
 import secrets
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from airflow.dag_processing.dagbag import DagBag
-
-from dev.processes import LocalProcess, end
 from tidepool_ingest.errors import IngestError
-from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
-from tidepool_simulator.sample import practice_accounts
 
 PROJECT = Path(__file__).parents[1]
 """The checkout."""
@@ -30,6 +23,10 @@ FERNET_BYTES = 32
 
 SECRET_BYTES = 48
 """Random bytes of the other secrets: 64 characters, as long as SHA-512 asks for (RFC 7518, section 3.2)."""
+
+
+class LocalRunError(IngestError):
+    """Something on this machine is in the way: a port, another run, a component that ended by itself."""
 
 
 @dataclass(frozen=True)
@@ -148,85 +145,3 @@ class LocalHome:
             path.touch(mode=0o600)
             path.write_text(base64.urlsafe_b64encode(secrets.token_bytes(size)).decode())
         return path.read_text()
-
-
-def simulator_connection(base_url: str) -> dict[str, object]:
-    """Return the connection ``tidepool_default`` for a simulator.
-
-    :param base_url: where it listens.
-    """
-    extra: dict[str, Any] = {
-        "auth_mode": "client_credentials",
-        "client_name": "org.example.tidepool-airflow",
-        "client_version": "1.0.0",
-    }
-    return {
-        "conn_type": "tidepool",
-        "host": base_url,
-        "login": CLIENT_ID,
-        "password": CLIENT_SECRET,
-        "extra": extra,
-    }
-
-
-class LocalRunError(IngestError):
-    """Something on this machine is in the way: a port, another run, a part that ended by itself."""
-
-
-def main(dag_id: str) -> int:
-    """Run a DAG without a logical date, as its trigger button does; return 0 if the run succeeded."""
-    bag = DagBag(str(PROJECT / "dags"))
-    for path, error in bag.import_errors.items():
-        print(f"{path}: {error}", file=sys.stderr)
-    if bag.import_errors:
-        return 2
-    run = bag.dags[dag_id].test(logical_date=None)
-    return 0 if str(run.state) == "success" else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
-
-
-START_SECONDS = 30.0
-"""How long the simulator may take to listen."""
-
-
-@contextmanager
-def simulator(home: LocalHome, *, port: int = 0) -> Iterator[dict[str, Any]]:
-    """Run a simulator for the length of a ``with`` block.
-
-    Its accounts are the practice ones, and the sample's people, for whom the connection may upload.
-
-    :param home: where its store and its accounts file lie.
-    :param port: where it listens; any free port for 0.
-    :return: its roles file: ``base_url`` and the practice accounts.
-    """
-    accounts = home.folder / "accounts.json"
-    accounts.parent.mkdir(parents=True, exist_ok=True)
-    accounts.write_text(json.dumps(practice_accounts()))
-    home.roles.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "tidepool_ingest", "simulate", "--port", str(port)]
-    command += [
-        "--store",
-        str(home.simulator_store),
-        "--accounts",
-        str(accounts),
-        "--write-roles",
-        str(home.roles),
-    ]
-    process = LocalProcess(command)
-    try:
-        yield _roles(home, process)
-    finally:
-        end([process])
-
-
-def _roles(home: LocalHome, process: LocalProcess) -> dict[str, Any]:
-    give_up = time.monotonic() + START_SECONDS
-    while time.monotonic() < give_up and not process.has_ended:
-        if home.roles.exists():
-            roles: dict[str, Any] = json.loads(home.roles.read_text())
-            return roles
-        time.sleep(0.05)
-    raise LocalRunError("The simulator did not start.", remedy="Its own messages say why.", code="simulator")

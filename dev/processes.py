@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What asks a command in a terminal to end: Ctrl-C, ``kill``, and the terminal being closed."""
+"""What tells a command in a terminal to end: Ctrl-C, ``kill``, and closing the terminal."""
 
 STOP_SECONDS = 15.0
 """How long a process may take to end by itself."""
@@ -25,11 +25,11 @@ class LocalProcess:
     """A command that runs as a session of its own, so that everything it starts can be found again.
 
     A process group would not do: Airflow gives each running task a group of its own, but the same session.
-    A terminal's Ctrl-C does not reach the session either, so whoever started it decides what ends when.
+    A terminal's Ctrl-C does not reach the session, so whoever started it decides what ends when.
 
     :param command: program and arguments.
-    :param environment: of the process; this process's own if not given.
-    :param log: file that its output is added to; without one, its errors go where this process's go.
+    :param environment: the process's environment; this process's own if not given.
+    :param log: file to append its output to; without one, its errors go where this process's go.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class LocalProcess:
         return self._leader.poll() is not None
 
     def members(self) -> list[int]:
-        """Return the ids of all processes that the command has started and that still run, itself first."""
+        """Return the ids of all processes that the command has started and that still run, with its own."""
         self._leader.poll()
         found = []
         for pid in psutil.pids():
-            # A process may end while we look at it.
+            # A process may end while it is looked at.
             with suppress(ProcessLookupError, PermissionError, psutil.Error):
                 if (
                     os.getsid(pid) == self._leader.pid
@@ -74,9 +74,9 @@ class LocalProcess:
 
 
 def end(processes: Sequence[LocalProcess], within: float = STOP_SECONDS) -> None:
-    """End processes and everything they started, by force what has not ended in time.
+    """End processes and everything they started; kill what has not ended in time.
 
-    :param processes: what to end, all at once.
+    :param processes: the processes, all ended at once.
     :param within: how long they may take, in seconds.
     """
     with uninterrupted():
@@ -92,19 +92,19 @@ def end(processes: Sequence[LocalProcess], within: float = STOP_SECONDS) -> None
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off what asks this process to end to the end of a ``with`` block.
+    """Postpone signals that tell this process to end to the end of a ``with`` block.
 
     Between starting a process and knowing it, or while ending one, an interrupt would leave it behind.
-    To be used in the main thread, as all of :mod:`signal`.
+    For the main thread only, like all of :mod:`signal`.
     """
-    asked: list[int] = []
+    postponed: list[int] = []
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     for number in STOP_SIGNALS:
-        signal.signal(number, lambda received, _frame: asked.append(received))
+        signal.signal(number, lambda received, _frame: postponed.append(received))
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if asked:
-            signal.raise_signal(asked[0])
+        if postponed:
+            signal.raise_signal(postponed[0])

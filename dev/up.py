@@ -17,27 +17,28 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dev.components import LocalAirflow
-from dev.home import PROJECT, LocalHome, LocalRunError, simulator, simulator_connection
+from dev.home import PROJECT, LocalHome, LocalRunError
 from dev.postgresql import postgresql
 from dev.processes import STOP_SIGNALS
+from dev.simulator import simulator, simulator_connection
 from tidepool_simulator.sample import write_sample, write_sample_feed
 
 DAG_ID = "tidepool_normal_upload"
 DEFAULT_PORT = 8080
 
 FOLDER_VARIABLE = "UP_FOLDER"
-"""Environment variable with the folder to keep everything in, if not ``.local/up`` of the checkout."""
+"""Environment variable with the folder that holds everything, if not ``.local/up`` of the checkout."""
 
 BY_ITSELF_VARIABLE = "UP_BY_ITSELF"
-"""Environment variable that, set to anything, lets what is due by the clock or by arrivals run."""
+"""Environment variable that, set to anything, also runs what is due by schedule or by arrivals."""
 
 CHECK_SECONDS = 0.5
 
 
 def main() -> int:
-    """Run until Ctrl-C; return 0 after that, and 2 if something is in the way."""
+    """Run until Ctrl-C and return 0, or 2 if something is in the way."""
     for number in STOP_SIGNALS:
-        # Under nohup a closed terminal is no reason to end.
+        # Under nohup, closing the terminal is no reason to end.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     try:
@@ -54,18 +55,18 @@ def main() -> int:
 def run(home: LocalHome, port: int) -> None:
     """Run Airflow and the simulator until this process is interrupted.
 
-    :param home: what they keep, and the sample that is staged if nothing is yet.
-    :param port: of the web UI.
-    :raises LocalRunError: when a port is taken, another run uses this home, or a part ends by itself.
+    :param home: holds what they write, and the sample, which is staged if nothing is yet.
+    :param port: port of the web UI.
+    :raises LocalRunError: if a port is taken, another run uses this home, or a component ends by itself.
     """
     with alone(home):
         require_free(port, "Choose another, for example: make up PORT=18080")
         practice_port = port_of_last_time(home)
-        require_free(practice_port, "The simulated Tidepool listened there before: end what does now.")
+        require_free(practice_port, "The simulated Tidepool used it before: end whatever uses it now.")
         if not any(home.staging.glob("*/*/*/manifest.json")):
             write_sample(home.staging, datetime.now(UTC).date())
             write_sample_feed(home.staging, datetime.now(UTC).date())
-        print("up: starting Airflow, which takes about half a minute …", flush=True)
+        print("up: starting Airflow; this takes about half a minute …", flush=True)
         with ExitStack() as stack:
             databases = stack.enter_context(postgresql(home.postgresql))
             roles = stack.enter_context(simulator(home, port=practice_port))
@@ -78,9 +79,12 @@ def run(home: LocalHome, port: int) -> None:
             stack.enter_context(home.open_to_shells(airflow.settings))
             airflow.unpause(DAG_ID)
             print(f"up: Airflow is at {airflow.url}/dags/{DAG_ID}: press Trigger.")
-            print(f"up: staging is {home.staging}, the simulated Tidepool {roles['base_url']}.")
             print(
-                f"up: for airflow and tidepool-ingest in another terminal: . {shlex.quote(str(home.shell))}"
+                f"up: the staging root is {home.staging}, the simulated Tidepool is at {roles['base_url']}."
+            )
+            print(
+                "up: to use airflow and tidepool-ingest in another terminal: "
+                f". {shlex.quote(str(home.shell))}"
             )
             print("up: Ctrl-C stops everything.", flush=True)
             _watch(airflow)
@@ -92,13 +96,13 @@ def _watch(airflow: LocalAirflow) -> None:
             airflow.check()
             time.sleep(CHECK_SECONDS)
     except KeyboardInterrupt:
-        print("up: stopping; tasks that run may end first …", flush=True)
+        print("up: stopping, once running tasks have ended …", flush=True)
         raise
 
 
 @contextmanager
 def alone(home: LocalHome) -> Iterator[None]:
-    """Make sure that no other process runs in a home: two schedulers would share one database.
+    """Make sure that no other process uses a home: two schedulers would share one database.
 
     :raises LocalRunError: if one does.
     """
@@ -108,27 +112,31 @@ def alone(home: LocalHome) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LocalRunError(
-                f"It runs already, in {home.folder}.", remedy="Stop that one with Ctrl-C.", code="running"
+                f"It is already running in {home.folder}.",
+                remedy="Stop that one with Ctrl-C.",
+                code="running",
             ) from None
         yield
 
 
 def port_of(given: str | None) -> int:
-    """Return the port that somebody asked for, or the usual one.
+    """Return the port that somebody asked for, or the default.
 
-    :raises LocalRunError: for something that is no port.
+    :raises LocalRunError: if it is not a port.
     """
     if not given:
         return DEFAULT_PORT
     if not (given.isascii() and given.isdigit() and 0 < int(given) < 65_536):
-        raise LocalRunError("PORT is no port.", remedy="Give a number from 1 to 65535.", code="port")
+        raise LocalRunError(
+            "PORT is not a port number.", remedy="Give a number from 1 to 65535.", code="port"
+        )
     return int(given)
 
 
 def port_of_last_time(home: LocalHome) -> int:
-    """Return where this home's simulator listened before, or 0.
+    """Return the port of this home's simulator in the last run, or 0.
 
-    What is done is known by host and port, so at another port everything would be uploaded again.
+    The ledger tells servers apart by host and port, so on another port everything would be uploaded again.
     """
     if not home.roles.exists():
         return 0
@@ -138,7 +146,7 @@ def port_of_last_time(home: LocalHome) -> int:
 def require_free(port: int, remedy: str) -> None:
     """Make sure that nothing listens on a port of this machine.
 
-    :raises LocalRunError: if something does, or the port is not for this user.
+    :raises LocalRunError: if something does, or this user may not use the port.
     """
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -149,7 +157,7 @@ def require_free(port: int, remedy: str) -> None:
 
 
 def _stop(_number: int, _frame: object) -> None:
-    # Asked once is enough: an impatient second Ctrl-C must not leave half of it running.
+    # Once is enough: an impatient second Ctrl-C must not leave half of it running.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

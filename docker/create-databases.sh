@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run once by the PostgreSQL image, when its volume is new: Airflow's database and the ledger's, each with a
-# role of its own that cannot enter the other's.
+# Run once by the PostgreSQL image, when its volume is new: creates Airflow's database and the ledger's, each with
+# a role of its own that cannot connect to the other one.
 set -euo pipefail
 
 : "${AIRFLOW_DB_PASSWORD:?is not set}" "${LEDGER_DB_PASSWORD:?is not set}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,10 +31,22 @@ def serving(
     :param log: its output is added there.
     :param environment: of its process; this one's if not given.
     """
+    with _running(command, log, lambda: is_open(port), environment):
+        yield
+
+
+@contextmanager
+def _running(
+    command: Sequence[str],
+    log: Path,
+    is_up: Callable[[], object],
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[None]:
+    """Run a server for the length of a ``with`` block, which begins when it is up."""
     process = LocalProcess(command, environment=environment, log=log)
     try:
         give_up = time.monotonic() + START_SECONDS
-        while not is_open(port):
+        while not is_up():
             assert not process.has_ended, log.read_text()
             assert time.monotonic() < give_up, log.read_text()
             time.sleep(0.05)
@@ -45,10 +58,16 @@ def serving(
 @contextmanager
 def s3_server(log: Path) -> Iterator[str]:
     """Run an S3 that keeps everything in memory, and return its address. It takes any credentials."""
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
-    with serving(command, port, log):
-        yield f"http://127.0.0.1:{port}"
+    # It takes a port and tells which: one that was found free before may be another's by now.
+    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", "0"]
+    before = log.stat().st_size if log.exists() else 0
+
+    def told() -> list[str]:
+        output = log.read_bytes()[before:].decode()
+        return re.findall(r"Running on (http://127\.0\.0\.1:\d+)\n", output)
+
+    with _running(command, log, told):
+        yield told()[0]
 
 
 @contextmanager

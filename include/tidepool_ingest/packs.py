@@ -1,7 +1,7 @@
-"""Packs: which batches share a task, and how that task processes them.
+"""Packs of batches: which batches share a task, and how a task works through its pack.
 
-A task costs Airflow about half a second of processor time, a small batch much less. So where there are many,
-one task processes a pack of them: several at the same time, and none held up by another one.
+A task costs Airflow about half a second of a processor, a small batch much less. So where there are many,
+they share tasks: several batches are processed at the same time, and none holds up another one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,16 @@ from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.ledger.database import LedgerConfigurationError
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
 
+log = logging.getLogger(__name__)
+
 MAX_PACKS = 1_000
-"""Packs per run. Source: Airflow rejects more than 1,024 mapped tasks (``max_map_length``)."""
+"""Packs per run. Source: Airflow refuses more than 1,024 mapped tasks (``max_map_length``)."""
+
+FAILURES_IN_A_ROW = 5
+"""This many batches failing of the same cause, one after the other, show that the cause is not theirs."""
+
+SETTINGS = (LedgerConfigurationError, TidepoolAuthenticationError, TidepoolConfigurationError)
+"""Errors about the deployment, as are those that may pass by themselves; all others are a batch's own."""
 
 Device = tuple[str, str, str | None]
 
@@ -64,19 +72,12 @@ def packs_of(
 
 
 def label_of_pack(batches: Sequence[BatchRow]) -> str:
-    """Return how logs and pages name a pack: how many batches, of which days."""
+    """Return a pack's name in logs and pages: its only batch's label, or how many there are of which days."""
+    if len(batches) == 1:
+        return batches[0].label
     days = sorted({batch.day for batch in batches})
     when = str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"{len(batches)} batches of {when}"
-
-
-log = logging.getLogger(__name__)
-
-FAILURES_IN_A_ROW = 5
-"""When this many batches fail one after the other with the same cause, the cause is not theirs."""
-
-SETTINGS = (LedgerConfigurationError, TidepoolAuthenticationError, TidepoolConfigurationError)
-"""Errors about the deployment, as are those that another try may resolve; others are about one batch."""
 
 
 class PackStoppedError(IngestError):
@@ -93,7 +94,7 @@ class PackOutcome:
     """What became of a pack.
 
     :param done: numbers of the batches that were processed.
-    :param failed: how many were not, by the code of the cause.
+    :param failed: how many were set aside, by the code of the cause.
     """
 
     done: list[int] = field(default_factory=list)
@@ -101,19 +102,21 @@ class PackOutcome:
 
 
 class PackWork:
-    """Processes a pack. A batch that fails is skipped, and so are those that wait for it; the others go on.
+    """Processes a pack. A batch that fails is set aside, and so are those that wait for it; the others go on.
 
-    Later batches of the same device wait for one that another try may save: it must not be overtaken. Where
-    batch after batch fails with a cause that is not its own, the pack ends with that error.
+    The batches that wait for one are the later ones of its device, if another try may help: they must not
+    overtake it. Where batch after batch fails of a cause that is not its own, the pack fails with it.
 
     :param batches: the pack.
-    :param at_once: requests, or whatever else each batch may share out, at the same time.
+    :param at_once: how many requests, or whatever else the batches share, may be in progress at once.
+    :param failing: raise the first error of a batch instead of setting the batch aside.
     """
 
-    def __init__(self, batches: Sequence[BatchRow], *, at_once: int = 1) -> None:
+    def __init__(self, batches: Sequence[BatchRow], *, at_once: int = 1, failing: bool = False) -> None:
         self._devices = by_device(batches)
         self._lanes = max(1, min(at_once, len(self._devices)))
         self._share = max(1, at_once // self._lanes)
+        self._failing = failing
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._halted = threading.Event()
@@ -127,21 +130,16 @@ class PackWork:
 
         Returns only when nothing is in progress any more, however it ends.
 
-        :param work: does what is to be done for one batch, with its share of ``at_once``; called from
-            several threads.
-        :raises IngestError: what made batch after batch fail.
-        :raises PackStoppedError: the pack was told to stop.
+        :param work: does what has to be done for one batch, with its share of ``at_once``; called from
+            several threads, or from this one if nothing can be done at the same time.
+        :raises IngestError: what made batch after batch fail, or the only one.
+        :raises PackStoppedError: it was told to stop.
         """
         waiting = iter(self._devices)
-        with ThreadPoolExecutor(self._lanes, thread_name_prefix="pack") as pool:
-            lanes = [pool.submit(self._lane, waiting, work) for _ in range(self._lanes)]
-            try:
-                wait(lanes)
-            except BaseException:
-                self._halted.set()
-                raise
-        for lane in lanes:
-            lane.result()
+        if self._lanes == 1:
+            self._lane(waiting, work)
+        else:
+            self._run_lanes(waiting, work)
         if self._stopping.is_set():
             raise PackStoppedError
         if self._common_cause is not None:
@@ -152,6 +150,17 @@ class PackWork:
         """Start no further batch; quick, and safe to call from a signal handler."""
         self._stopping.set()
         self._halted.set()
+
+    def _run_lanes(self, waiting: Iterator[list[BatchRow]], work: Callable[[BatchRow, int], None]) -> None:
+        with ThreadPoolExecutor(self._lanes, thread_name_prefix="pack") as pool:
+            lanes = [pool.submit(self._lane, waiting, work) for _ in range(self._lanes)]
+            try:
+                wait(lanes)
+            except BaseException:
+                self._halted.set()
+                raise
+        for lane in lanes:
+            lane.result()
 
     def _lane(self, waiting: Iterator[list[BatchRow]], work: Callable[[BatchRow, int], None]) -> None:
         while not self._halted.is_set():
@@ -172,10 +181,12 @@ class PackWork:
             try:
                 work(batch, self._share)
             except IngestError as error:
+                if self._failing:
+                    raise
                 self._note_failure(batch, error)
                 if error.disposition is Disposition.RETRIABLE:
                     if place + 1 < len(device):
-                        log.info("%d later batches of that device wait for it.", len(device) - place - 1)
+                        log.info("%d later batches of its device wait for it.", len(device) - place - 1)
                     return
             else:
                 with self._lock:
@@ -183,7 +194,7 @@ class PackWork:
                     self.outcome.done.append(batch.id)
 
     def _note_failure(self, batch: BatchRow, error: IngestError) -> None:
-        log.warning("%s is left to a task of its own: %s", batch.label, error)
+        log.warning("%s gets a task of its own later: %s", batch.label, error)
         with self._lock:
             self.outcome.failed[error.code] += 1
             if error.disposition is not Disposition.RETRIABLE and not isinstance(error, SETTINGS):

@@ -1,1 +1,83 @@
-"""Airflow's face of the Tidepool ingestion library: hook, operators, retry policy, links."""
+"""Tidepool uploads in Airflow.
+
+The names in this module's ``__all__`` are for authors of DAGs; they keep their meaning within a major
+version, and everything else may change.
+
+* Hook: :class:`TidepoolHook` is Tidepool behind an Airflow connection, call by call.
+* Operators: :class:`TidepoolPlanOperator`, :class:`TidepoolPrepareOperator`, :class:`TidepoolUploadOperator`
+  or :class:`TidepoolContinuousUploadOperator`, :class:`TidepoolLeftOperator` and
+  :class:`TidepoolReportOperator` are the steps of an upload run; :class:`TidepoolReconcileOperator` is the
+  maintenance, and :class:`TidepoolActionOperator` carries out what people request on the uploads page.
+* Links: :class:`TidepoolUploadLink`, :class:`TidepoolQuarantineLink` and :class:`TidepoolDataSetLink` are for
+  ``operator_extra_links`` of an operator with an attribute ``batch`` or ``data_set_url``.
+* Parameters: :func:`upload_params`, :func:`reconcile_params` and :func:`action_params` are the trigger forms,
+  for ``params`` of a DAG with these operators.
+* Assets: ``STAGED`` and ``UPLOADS``, for ``schedule`` of a DAG; ``UPLOADS_OF_A_RUN``, for ``outlets`` of the
+  report task.
+* Retries: :class:`TidepoolRetryPolicy`; ``RETRY_POLICY`` is the operators' default.
+
+Each is imported when it is first used, so that importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tidepool_airflow.assets import STAGED, UPLOADS, UPLOADS_OF_A_RUN
+    from tidepool_airflow.hook import TidepoolHook
+    from tidepool_airflow.links import TidepoolDataSetLink, TidepoolQuarantineLink, TidepoolUploadLink
+    from tidepool_airflow.operators import (
+        TidepoolActionOperator,
+        TidepoolContinuousUploadOperator,
+        TidepoolLeftOperator,
+        TidepoolPlanOperator,
+        TidepoolPrepareOperator,
+        TidepoolReconcileOperator,
+        TidepoolReportOperator,
+        TidepoolUploadOperator,
+    )
+    from tidepool_airflow.params import action_params, reconcile_params, upload_params
+    from tidepool_airflow.retry import RETRY_POLICY, TidepoolRetryPolicy
+
+__all__ = [
+    "RETRY_POLICY",
+    "STAGED",
+    "UPLOADS",
+    "UPLOADS_OF_A_RUN",
+    "TidepoolActionOperator",
+    "TidepoolContinuousUploadOperator",
+    "TidepoolDataSetLink",
+    "TidepoolHook",
+    "TidepoolLeftOperator",
+    "TidepoolPlanOperator",
+    "TidepoolPrepareOperator",
+    "TidepoolQuarantineLink",
+    "TidepoolReconcileOperator",
+    "TidepoolReportOperator",
+    "TidepoolRetryPolicy",
+    "TidepoolUploadLink",
+    "TidepoolUploadOperator",
+    "action_params",
+    "reconcile_params",
+    "upload_params",
+]
+
+_MODULES = {
+    "Hook": "hook",
+    "Operator": "operators",
+    "Link": "links",
+    "_params": "params",
+    "Policy": "retry",
+    "_POLICY": "retry",
+}
+"""The module that defines a public name, by the end of the name; all others are assets."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name from the module that defines it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = next((module for end, module in _MODULES.items() if name.endswith(end)), "assets")
+    return getattr(import_module(f"{__name__}.{module}"), name)

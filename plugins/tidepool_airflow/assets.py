@@ -1,7 +1,7 @@
-"""The assets: what has landed in staging, and what became visible in Tidepool.
+"""The assets: manifests that land in staging, and uploads that become visible in Tidepool.
 
-Their schemes begin with ``x-``: for any other Airflow asks every provider's code, boto3 among it, whether it
-knows better how to write the address, each time a DAG file is parsed.
+Their schemes begin with ``x-``: for any other, Airflow asks every provider's code, boto3's among it, how to
+normalize the address, each time a DAG file is parsed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 
     from tidepool_ingest.staging.batches import Arrivals
 
-
 SEEN_KEY = "seen"
-"""Key in the asset's own store: what was seen, so that a new triggerer does not start a run for it again."""
+"""Key in the asset's own store of what was seen, so that a restarted triggerer starts no run for it again."""
 
 
 class ManifestTrigger(BaseEventTrigger):
-    """Tell of manifests that land in the day folders which a run without explicit days takes.
+    """Fires when manifests land in the day folders that a run without explicit days takes.
 
-    It lists those folders and opens nothing. What it tells are numbers.
+    It lists those folders and opens nothing. Its events hold numbers only.
 
-    :param seconds: pause between two looks.
+    :param seconds: pause between two checks.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -40,11 +39,11 @@ class ManifestTrigger(BaseEventTrigger):
         self.seconds = seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the triggerer makes it from."""
+        """Return what the triggerer recreates it from."""
         return f"{type(self).__module__}.{type(self).__name__}", {"seconds": self.seconds}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look, tell, and remember what was seen, for as long as the triggerer wants."""
+        """Check staging, fire, and save what was seen, for as long as the triggerer wants."""
         from asgiref.sync import sync_to_async
 
         look = sync_to_async(_look, thread_sensitive=False)
@@ -55,8 +54,8 @@ class ManifestTrigger(BaseEventTrigger):
             try:
                 arrived = await look(arrivals)
             except IngestError as error:
-                # The next look may succeed; a watcher that ends is not started again.
-                self.log.warning("Staging cannot be looked into: %s", error)
+                # The next check may succeed; a watcher that ends is not restarted.
+                self.log.warning("Staging cannot be listed: %s", error)
                 arrived = 0
             if arrived:
                 self.log.info("%d manifests have landed in staging.", arrived)
@@ -67,10 +66,9 @@ class ManifestTrigger(BaseEventTrigger):
 
 
 def _arrivals(seen: Any) -> Arrivals:
-    from tidepool_airflow.settings import staging_root
     from tidepool_ingest.staging.batches import Arrivals
 
-    return Arrivals(staging_root(), seen)
+    return Arrivals(settings.staging_root(), seen)
 
 
 def _look(arrivals: Arrivals) -> int:
@@ -87,20 +85,20 @@ STAGED = Asset(
     uri="x-tidepool-staging://manifests",
     watchers=[AssetWatcher(name="manifests", trigger=ManifestTrigger(settings.watch_seconds()))],
 )
-"""Manifests in staging. The triggerer looks out for new ones while a DAG that goes by it is not paused."""
+"""Manifests in staging. The triggerer watches for new ones while a DAG scheduled by them is not paused."""
 
 UPLOADS = Asset(name="tidepool_uploads", uri="x-tidepool://uploads")
-"""What to give as ``schedule`` of a DAG that runs after each run in which something became visible."""
+"""The ``schedule`` for a DAG that should run after each run that made something visible."""
 
 UPLOADS_OF_A_RUN = AssetAlias(name="tidepool_uploads_of_a_run")
-"""The outlet of the report task: an alias, because a dry run or one without new data is no event."""
+"""The outlet of the report task: an alias, because a dry run, or a run without new data, is no event."""
 
 
-def tell(context: Context, summary: dict[str, Any]) -> None:
-    """Let others know of a run's uploads, if there are any.
+def announce_uploads(context: Context, summary: dict[str, Any]) -> None:
+    """Create the event for a run's uploads, if there are any.
 
     :param context: the report task's context.
-    :param summary: the run's numbers; they travel with the event.
+    :param summary: the run's numbers; some of them travel with the event.
     """
     if summary["visible_rows"]:
         counts = {name: summary[name] for name in ("batches", "accepted", "quarantined", "visible_rows")}

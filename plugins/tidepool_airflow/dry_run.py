@@ -1,4 +1,4 @@
-"""What a dry run tells: what would be sent and refused, and what that would change at Tidepool."""
+"""What a dry run reports: what would be sent and rejected, and what that would change at Tidepool."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from tidepool_ingest.reports.dry_run import Comparisons
 
 COMPARED_KEY = "compared"
-"""XCom key of what comparing a task's batches with Tidepool came to."""
+"""XCom key of the result of comparing a task's batches with Tidepool."""
 
 DRY_RUN_KEY = "dry_run"
-"""XCom key of what a dry run found."""
+"""XCom key of the dry run's result."""
 
 
 def compare_into(
@@ -31,13 +31,13 @@ def compare_into(
 ) -> None:
     """Compare a prepared batch with what Tidepool shows, and count it.
 
-    A dry run is of use without Tidepool too: whatever keeps it from answering is told and counted.
+    A dry run is useful without Tidepool, too: an error of Tidepool's is logged and counted.
 
-    :param found: takes the numbers.
+    :param found: the totals to add to.
     :param connections: the connections that may be used.
     :param root: the staging root.
     :param row: the batch.
-    :param ledger: knows what Tidepool has refused of it before.
+    :param ledger: knows which of its records Tidepool has rejected before.
     :param log: the task's log.
     """
     from tidepool_ingest.client import TidepoolError
@@ -46,8 +46,8 @@ def compare_into(
     try:
         hook = connections.hook(row.connection)
         refused = {
-            one.content_key: ledger.refusals.of_batch(one.id).keys()
-            for one in (row, *ledger.parts.of_batch(row.id))
+            unit.content_key: ledger.refusals.of_batch(unit.id).keys()
+            for unit in (row, *ledger.parts.of_batch(row.id))
         }
         compared = compare_batch(hook.client, hook.settings, root, row, refused=refused)
     except TidepoolError as error:
@@ -55,17 +55,17 @@ def compare_into(
         found.left_out[error.code] += 1
         return
     found.add(compared)
-    one = Comparisons()
-    one.add(compared)
-    log.info("%s: %s", row.label, " ".join(one.sentences()))
+    alone = Comparisons()
+    alone.add(compared)
+    log.info("%s: %s", row.label, " ".join(alone.sentences()))
 
 
-def tell(
-    told: Iterable[dict[str, Any] | None], root: UPath, batches: Sequence[BatchRow], log: Logger
+def report_dry_run(
+    summaries: Iterable[dict[str, Any] | None], root: UPath, batches: Sequence[BatchRow], log: Logger
 ) -> dict[str, Any]:
-    """Put what a dry run found into the log as tables, and return the numbers, fit for XCom.
+    """Log what a dry run found as tables, and return the numbers for XCom.
 
-    :param told: what each task's comparisons came to, as :meth:`Comparisons.summary` gives it.
+    :param summaries: the totals of each task's comparisons, as :meth:`Comparisons.summary` gives them.
     :param root: the staging root.
     :param batches: the run's batches.
     :param log: the task's log.
@@ -76,13 +76,13 @@ def tell(
     from tidepool_ingest.reports.run import counts_of
 
     found = counts_of(root, batches)
-    beside = Comparisons()
-    for one in filter(None, told):
-        beside.add_summary(one)
+    totals = Comparisons()
+    for summary in filter(None, summaries):
+        totals.add_summary(summary)
     lines = table(COUNTS_COLUMNS, found.rows()).splitlines()
-    if beside.batches:
-        lines += table(COLUMNS, beside.rows()).splitlines()
-    # The sums come last: Airflow's page of a log opens at its end.
-    for line in (*lines, f"Dry run, nothing was opened: {found.sentence()}", *beside.sentences()):
+    if totals.batches:
+        lines += table(COLUMNS, totals.rows()).splitlines()
+    # The totals come last: Airflow's page of a log opens at its end.
+    for line in (*lines, f"Dry run, nothing was opened: {found.sentence()}", *totals.sentences()):
         log.info("%s", line)
-    return {**found.summary(), "compared": beside.summary()}
+    return {**found.summary(), "compared": totals.summary()}

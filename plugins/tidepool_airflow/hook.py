@@ -1,4 +1,4 @@
-"""The hook: Tidepool behind an Airflow connection."""
+"""Tidepool behind an Airflow connection: its fields as settings, the hook, and the connections of one DAG."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ EXTRAS = frozenset(
         "chosen_ids",
     }
 )
-"""Fields of the connection form besides host, login and password."""
+"""Fields of the connection form in addition to host, login and password."""
 
 TIMEOUTS = ("connect_timeout", "read_timeout")
 """Settings in seconds, which a connection given as a URI holds as text."""
 
 
 def client_settings(connection: Connection) -> ClientSettings:
-    """Return an Airflow connection's fields as the client takes them.
+    """Return an Airflow connection's fields as settings of the client.
 
     :param connection: a connection of type ``tidepool``.
-    :raises TidepoolConfigurationError: naming the fields to correct, as the form calls them.
+    :raises TidepoolConfigurationError: naming the fields to correct as the form does.
     """
     extra = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
     if unknown := extra.keys() - EXTRAS:
@@ -112,10 +112,10 @@ def _where(connection: Connection, extra: Mapping[str, Any]) -> str:
         return named
     found = environment(host, field="host")
     if named and environment(named) != found:
-        # Choosing integration in the list must never send data to a production host left in the other field.
+        # Choosing integration in the list must never send data to a production host in the other field.
         raise _to_correct(
             connection,
-            "its environment and its API host are two different ones",
+            "its environment and its API host name two different servers",
             ("environment", "host"),
             "Leave one of them empty.",
         )
@@ -155,19 +155,19 @@ def _to_correct(
 
 
 class TidepoolHook(BaseHook):
-    """Speak to Tidepool with the account of an Airflow connection.
+    """Talk to Tidepool with the account of an Airflow connection.
 
-    Each step of a data set's life is a method, usable in a DAG of your own: :meth:`open_data_set`,
+    Each step of a data set's life is a method that a DAG of your own can use: :meth:`open_data_set`,
     :meth:`upload_data`, :meth:`close_data_set`, :meth:`read_data`; :meth:`continuous_data_set` finds or opens
-    a continuous one. With :meth:`upload_context`, :func:`tidepool_ingest.upload.upload_batch` does them all
-    for a prepared batch, resumable through the ledger.
+    a continuous data set. With :meth:`upload_context`, :func:`tidepool_ingest.upload.upload_batch` does it
+    all for a prepared batch, and resumes from the ledger.
 
-    Errors are the library's (:mod:`tidepool_ingest.client.errors`), so that
-    :class:`~tidepool_airflow.retry.TidepoolRetryPolicy` can tell what is worth another try. Every token is
-    masked in the logs before its first use.
+    Errors are the library's (:mod:`tidepool_ingest.client.errors`), from which
+    :class:`~tidepool_airflow.retry.TidepoolRetryPolicy` knows what to retry. Every token is masked in the
+    logs before its first use.
 
     :param tidepool_conn_id: the Airflow connection, of type ``tidepool``.
-    :param ledger_conn_id: the ledger, which keeps a refresh token that the server rotates.
+    :param ledger_conn_id: the connection to the ledger, which stores rotated refresh tokens.
     """
 
     conn_name_attr = "tidepool_conn_id"
@@ -184,7 +184,7 @@ class TidepoolHook(BaseHook):
 
     @cached_property
     def settings(self) -> ClientSettings:
-        """The connection's fields as the client takes them.
+        """The connection's fields as settings of the client.
 
         :raises TidepoolConfigurationError: naming the fields to correct.
         """
@@ -200,7 +200,7 @@ class TidepoolHook(BaseHook):
 
     @cached_property
     def client(self) -> TidepoolClient:
-        """The client; made on first use, so that a DAG file can hold a hook without any connection."""
+        """The client, created on first use, so that a DAG file can hold a hook without any connection."""
         settings = self.settings
         store = None
         if AUTH_MODES[settings.auth_mode].shares_refresh_token:
@@ -216,17 +216,17 @@ class TidepoolHook(BaseHook):
 
     @property
     def api_host(self) -> str:
-        """Host (and port) of the API: what the ledger keeps apart as one Tidepool."""
+        """Host (and port) of the API, by which the ledger tells Tidepool's servers apart."""
         return host_of(environment(self.settings.environment).api)
 
     def data_set_url(self, data_set_id: str) -> str:
-        """Return where the API shows a data set to its owner."""
+        """Return the API's URL of a data set, which shows it to its owner."""
         return f"{environment(self.settings.environment).api}/v1/data_sets/{data_set_id}"
 
     # ---------------------------------------------------------------- one data set, step by step
 
     def open_data_set(self, user_id: str, body: Mapping[str, Any]) -> DataSet:
-        """Open a data set; client and deduplicator are filled in where the body names none.
+        """Open a data set; client and deduplicator are filled in if the body names none.
 
         :param user_id: the Tidepool user whose data it will hold.
         :param body: device, client and deduplicator, as Tidepool's documentation describes them.
@@ -250,13 +250,13 @@ class TidepoolHook(BaseHook):
         self.client.delete_data(data_set_id, selectors)
 
     def continuous_data_set(self, user_id: str, body: Mapping[str, Any]) -> str:
-        """Return the id of a program's continuous data set of a user, found by the client name or opened.
+        """Return the id of a client's continuous data set for a user, found by the client name or opened.
 
-        There is one, whoever asks and however many at once: the ledger keeps its id.
+        However many callers there are at once, there is one data set: the ledger keeps its id.
 
         :param user_id: the Tidepool user whose data it holds.
-        :param body: as for :meth:`open_data_set`; a client name in it wins over the connection's.
-        :raises FeedError: if it cannot be used, or it is not certain which one it is.
+        :param body: as for :meth:`open_data_set`; a client name in it overrides the connection's.
+        :raises FeedError: if it cannot be used, or it is not certain which data set it is.
         """
         filled_in = data_set_body({**body, "dataSetType": "continuous"}, self.settings)
         with closing(open_ledger(self.ledger_conn_id)) as ledger:
@@ -264,7 +264,7 @@ class TidepoolHook(BaseHook):
             return continuous_data_set(self.upload_context(ledger), feed)
 
     def close_data_set(self, data_set_id: str) -> None:
-        """Close a normal data set: its records become visible, older repetitions of them are archived.
+        """Close a normal data set: its records become visible, and older duplicates of them are archived.
 
         :param data_set_id: the data set.
         :raises FeedError: if it is a continuous one, which is never closed.
@@ -281,7 +281,7 @@ class TidepoolHook(BaseHook):
         self.client.delete_data_set(data_set_id)
 
     def read_data(self, user_id: str, *, data_set_id: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield what is visible in Tidepool, record by record.
+        """Yield the records that are visible in Tidepool.
 
         :param user_id: the Tidepool user.
         :param data_set_id: only the records of this data set.
@@ -294,17 +294,17 @@ class TidepoolHook(BaseHook):
         """Return what the library needs to work on whole batches of this connection.
 
         ``upload_batch(hook.upload_context(ledger, root), batch)`` opens, uploads, closes and verifies a
-        prepared batch, from wherever the ledger says that it stands; ``stop()`` of the context lets it end
-        early. ``reverify`` and ``withdraw_batch`` work alike; see :mod:`tidepool_ingest.upload`. What the
-        context leaves at its defaults is set with :func:`dataclasses.replace`.
+        prepared batch, from wherever the batch is according to the ledger; ``stop()`` of the context lets it
+        end early. ``reverify`` and ``withdraw_batch`` work alike; see :mod:`tidepool_ingest.upload`. Use
+        :func:`dataclasses.replace` to set what the context leaves at its defaults.
 
-        :param ledger: remembers each step.
-        :param root: the staging root, in which the work areas lie; a withdrawal goes without.
+        :param ledger: records each step.
+        :param root: the staging root, which holds the work areas; a withdrawal needs none.
         """
         return UploadJob(client=self.client, ledger=ledger, settings=self.settings, root=root)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Sign in and look for whom the account may upload: what the connection form's button Test calls."""
+        """Sign in, and look up whom the account may upload for: the button Test of the connection form."""
         try:
             account = self.client.who_am_i()
             others = self.client.uploads_for()
@@ -345,8 +345,8 @@ class TidepoolConnections:
     """The connections to Tidepool of one DAG.
 
     :param own: the DAG's own connection.
-    :param allowed: further ones that a manifest may name.
-    :param ledger_conn_id: the ledger, which keeps rotated refresh tokens.
+    :param allowed: further connections that a manifest may name.
+    :param ledger_conn_id: the connection to the ledger, which stores rotated refresh tokens.
     """
 
     def __init__(self, own: str, allowed: Sequence[str], ledger_conn_id: str) -> None:
@@ -357,7 +357,7 @@ class TidepoolConnections:
         self._hooks: dict[str, TidepoolHook] = {}
 
     def hook(self, named: str | None) -> TidepoolHook:
-        """Return the hook for a batch; batches of one connection share it, and its client.
+        """Return the hook for a batch; batches with the same connection share the hook and its client.
 
         :param named: the connection that its manifest names, if any.
         :raises BatchError: ``connection-not-allowed``.

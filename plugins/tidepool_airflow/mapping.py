@@ -1,9 +1,9 @@
-"""Mapped tasks of a run that is run again.
+"""What a run is planned for: the days that it looks into, and the packs that its tasks are mapped over.
 
 When a run is cleared, by hand or by a reprocessing backfill, and its plan is shorter than before, Airflow
-removes the mapped tasks at the end of the list. If a later plan of the same run is longer again, it does not
-bring them back: their batches would be left out of a run that is green. So a plan never gets shorter within
-one run: empty packs stand at its end.
+removes the mapped tasks at the end of the list. If a later plan of the same run is longer again, Airflow does
+not bring them back: their batches would be missing from a run that is green. So a plan never gets shorter
+within one run: it ends with empty packs instead.
 """
 
 from __future__ import annotations
@@ -16,60 +16,15 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from tidepool_ingest.options import OptionsError, RunOptions
-from tidepool_ingest.window import Window
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
-    from tidepool_ingest.ledger import BatchRow
-
-
-LONGEST_KEY = "longest_plan"
-"""Key in the plan task's own store, which outlives clearing."""
-
-
-Packs = Sequence[Sequence[int]]
-"""What the tasks of a run are mapped over: the ledger's numbers of each one's batches."""
-
-
-def never_shorter(packs: Packs, context: Mapping[str, Any]) -> list[list[int]]:
-    """Return a plan that is at least as long as the earlier ones of its run.
-
-    :param packs: the batches of each mapped task.
-    :param context: the context of the task that made it.
-    """
-    store = context["task_state_store"]
-    before = int(store.get(LONGEST_KEY) or 0)
-    if len(packs) > before:
-        store.set(LONGEST_KEY, len(packs), retention=NEVER_EXPIRE)
-    return [*map(list, packs), *([] for _ in range(before - len(packs)))]
-
-
-def skip_in_its_place(row: BatchRow) -> None:
-    """Skip a task whose batch another one has been staged in the place of: it is cleared by mistake, or late.
-
-    :param row: the batch as the ledger has it now.
-    """
-    from tidepool_ingest.ledger import IN_ITS_PLACE
-
-    if row.state in IN_ITS_PLACE:
-        raise AirflowSkipException("Another batch has been staged in the place of this one.")
-
-
-def skip_without_batch(batches: Sequence[int], context: Context) -> None:
-    """End the task of a place in the plan that no batch has any more.
-
-    :param batches: the task's pack.
-    :raises AirflowSkipException: if it is empty.
-    """
-    if not batches:
-        context["label"] = "nothing left to do"  # type: ignore[typeddict-unknown-key]
-        raise AirflowSkipException("What an earlier plan of this run had here is done.")
-
+    from tidepool_ingest.window import Window
 
 INTERVAL_RUNS = ("scheduled", "backfill")
-"""Run types whose data interval is meant. A manual run's is not: the trigger form fills a logical date in
-by itself, and the timetable infers an interval from it that nobody asked for."""
+"""Run types whose data interval counts. A manual run's does not: the trigger form fills in a logical date by
+itself, and the timetable infers an interval from it that nobody asked for."""
 
 
 def window_of(context: Mapping[str, Any], options: RunOptions) -> Window:
@@ -84,6 +39,8 @@ def window_of(context: Mapping[str, Any], options: RunOptions) -> Window:
     :param options: the run's parameters.
     :raises OptionsError: for a scheduled or backfilled run whose data interval has no length.
     """
+    from tidepool_ingest.window import Window
+
     if options.first_day or options.last_day:
         return Window.of_days(options.first_day, options.last_day)
     run_type = str(getattr(context["dag_run"].run_type, "value", context["dag_run"].run_type))
@@ -92,8 +49,39 @@ def window_of(context: Mapping[str, Any], options: RunOptions) -> Window:
         if start is None or end is None or end <= start:
             raise OptionsError(
                 f"This {run_type} run's data interval has no length, so it selects no day folder.",
-                "Give the DAG a timetable with intervals, such as CronDataIntervalTimetable, or the run a "
-                "first day.",
+                "Give the DAG a timetable with intervals, such as CronDataIntervalTimetable, or give the run "
+                "a first day.",
             )
         return Window.of_interval(start, end, options.look_back_days if run_type == "scheduled" else 0)
     return Window.recent(pendulum.now("UTC").date(), options.look_back_days)
+
+
+LONGEST_KEY = "longest_plan"
+"""Key in the plan task's own store, which outlives clearing."""
+
+Packs = Sequence[Sequence[int]]
+"""What the tasks of a run are mapped over: for each task, the ledger's numbers of its batches."""
+
+
+def never_shorter(packs: Packs, context: Mapping[str, Any]) -> list[list[int]]:
+    """Return a plan that is at least as long as the earlier ones of its run.
+
+    :param packs: the batches of each mapped task.
+    :param context: the context of the planning task.
+    """
+    store = context["task_state_store"]
+    before = int(store.get(LONGEST_KEY) or 0)
+    if len(packs) > before:
+        store.set(LONGEST_KEY, len(packs), retention=NEVER_EXPIRE)
+    return [*map(list, packs), *([] for _ in range(before - len(packs)))]
+
+
+def skip_without_batch(batches: Sequence[int], context: Context) -> None:
+    """Skip a mapped task that has no batch any more.
+
+    :param batches: the task's pack.
+    :raises AirflowSkipException: if it is empty.
+    """
+    if not batches:
+        context["label"] = "nothing to do"  # type: ignore[typeddict-unknown-key]
+        raise AirflowSkipException("The batches that an earlier plan of this run had here are done.")

@@ -1,6 +1,7 @@
-"""What the tasks tell Airflow's metrics (StatsD, OpenTelemetry): numbers, never whose they are.
+"""What the tasks report to Airflow's metrics and to OpenLineage: numbers, never whose they are.
 
-Switch them on in Airflow's section ``[metrics]``; without that they cost nothing.
+Switch the metrics (StatsD, OpenTelemetry) on in Airflow's section ``[metrics]``; without that they cost
+nothing. The lineage needs Airflow's OpenLineage provider.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ if TYPE_CHECKING:
     from tidepool_ingest.prepare import PrepareSummary
     from tidepool_ingest.upload.context import UploadSummary
 
+STAGING = "tidepool-staging"
+"""Namespace of the staged batches. They are named by their labels: a folder's path holds the user id."""
 
-def tags_of(context: Context) -> dict[str, str]:
-    """Return what a number is told apart by."""
-    return {"dag_id": context["ti"].dag_id}
+# ---------------------------------------------------------------- metrics
 
 
 def begun(context: Context) -> None:
-    """Count a task that is tried again."""
+    """Count a task that is retried."""
     if context["ti"].try_number > 1:
         stats.incr("tidepool.retries", tags=tags_of(context))
 
 
 def prepared(context: Context, summary: PrepareSummary) -> None:
-    """Count the records of a batch that was prepared."""
+    """Count the records of a prepared batch."""
     tags = tags_of(context)
     stats.incr("tidepool.records.accepted", summary.accepted, tags=tags)
     stats.incr("tidepool.records.quarantined", summary.quarantined, tags=tags)
@@ -40,10 +41,10 @@ def prepared(context: Context, summary: PrepareSummary) -> None:
 
 
 def uploaded(context: Context, summary: UploadSummary, *, seconds: float) -> None:
-    """Count what it took to bring a batch to verified; one that was verified before took nothing.
+    """Count what it took to upload and verify a batch; one that was verified before took nothing.
 
     :param context: the task's context.
-    :param summary: what the upload came to.
+    :param summary: the upload's numbers.
     :param seconds: how long it took.
     """
     tags = tags_of(context)
@@ -57,15 +58,19 @@ def uploaded(context: Context, summary: UploadSummary, *, seconds: float) -> Non
         stats.timing("tidepool.upload.duration", seconds * 1000, tags=tags)
 
 
-STAGING = "tidepool-staging"
-"""Namespace of the staged batches. They are named by their labels: a folder's path holds the user id."""
+def tags_of(context: Context) -> dict[str, str]:
+    """Return the tags of a task's metrics."""
+    return {"dag_id": context["ti"].dag_id}
+
+
+# ---------------------------------------------------------------- lineage
 
 
 def of_uploads(uploads: Sequence[tuple[str, str, int]]) -> OperatorLineage[Any, Any]:
     """Return batches as the inputs of a task, and their data sets as its outputs.
 
-    :param uploads: of each batch its label (day, device model and short hash), where the API shows its data
-        set, and how many rows of it are visible.
+    :param uploads: of each batch its label (day, device model and short hash), the API's URL of its data set,
+        and how many rows of it are visible.
     """
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dev.home import PROJECT, LocalHome, simulator_connection
+from dev.home import PROJECT, LocalHome
+from dev.simulator import simulator_connection
 
 from tidepool_ingest.ledger import Ledger, Upload
 from tidepool_ingest.upload import UploadJob

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 """How long the system may take to clear away what has ended."""
 
 

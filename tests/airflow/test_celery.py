@@ -17,8 +17,9 @@ from typing import Any
 import boto3
 import pytest
 from dev.components import LocalAirflow
-from dev.home import LocalHome, simulator, simulator_connection
+from dev.home import LocalHome
 from dev.postgresql import postgresql
+from dev.simulator import simulator, simulator_connection
 from upath import UPath
 
 from tests.airflow.celery_stack import (

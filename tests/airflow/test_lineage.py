@@ -23,7 +23,7 @@ def sent(world: World, tmp_path: Path) -> list[dict[str, Any]]:
     file = tmp_path / "events"
     transport = {"type": "file", "log_file_path": str(file), "append": True}
     ended = subprocess.run(
-        [sys.executable, "-m", "dev.home", DAG_ID],
+        [sys.executable, "-m", "dev.demo", DAG_ID],
         env={**os.environ, "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)},
         capture_output=True,
         text=True,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dev.home import LocalHome, LocalRunError, simulator
+from dev.home import LocalHome, LocalRunError
 from dev.processes import LocalProcess, end, uninterrupted
+from dev.simulator import simulator
 from dev.up import DEFAULT_PORT, alone, port_of, port_of_last_time, require_free
 
 SLEEP = "import time; time.sleep(60)"
@@ -100,7 +101,7 @@ def test_a_simulator_listens_where_it_did_before(tmp_path: Path) -> None:
 
 def test_one_home_is_for_one_run(tmp_path: Path) -> None:
     home = LocalHome(tmp_path)
-    with alone(home), pytest.raises(LocalRunError, match="It runs already"), alone(home):
+    with alone(home), pytest.raises(LocalRunError, match="It is already running"), alone(home):
         pytest.fail("two runs share one home")
     with alone(home):
         pass
@@ -115,7 +116,7 @@ def test_ports(given: str | None, port: int) -> None:
 
 @pytest.mark.parametrize("given", ["0", "65536", "-1", "http", "80 80", "٨٠٨٠"])
 def test_what_is_no_port(given: str) -> None:
-    with pytest.raises(LocalRunError, match="PORT is no port"):
+    with pytest.raises(LocalRunError, match="PORT is not a port number"):
         port_of(given)
 
 

@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
 
         # A second one is turned away with one line, and does no harm to the first.
         for second, port, line in (
-            (folder, free_port(), f"up: It runs already, in {folder}. Stop that one with Ctrl-C.\n"),
+            (folder, free_port(), f"up: It is already running in {folder}. Stop that one with Ctrl-C.\n"),
             (
                 tmp_path / "other",
                 running.port,
@@ -205,4 +205,4 @@ def test_a_port_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
     turned_away = run_up(tmp_path, "http")
 
     assert (turned_away.returncode, turned_away.stdout) == (2, "")
-    assert turned_away.stderr == "up: PORT is no port. Give a number from 1 to 65535.\n"
+    assert turned_away.stderr == "up: PORT is not a port number. Give a number from 1 to 65535.\n"

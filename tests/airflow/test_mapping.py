@@ -32,5 +32,5 @@ def test_a_place_without_batch_is_skipped() -> None:
     with pytest.raises(AirflowSkipException):
         skip_without_batch([], context)
 
-    assert context["label"] == "nothing left to do"
+    assert context["label"] == "nothing to do"
     skip_without_batch([1], context)

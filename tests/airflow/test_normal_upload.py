@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dev.home import simulator_connection
+from dev.simulator import simulator_connection
 
 from tests.airflow.conftest import TODAY, World, readings, stage
 from tests.states import set_batch_state
@@ -211,7 +211,7 @@ def test_a_device_that_has_stopped_is_named_in_the_report(world: World) -> None:
     assert summary["silent"]["devices"] == 1
     (named,) = summary["silent"]["named"]
     assert named.startswith(
-        f"Meter {short_hash('device-1')} of user {short_hash(SAMPLE_USERS[0])}: silent for 5 "
+        f"Meter {short_hash('device-1')} of user {short_hash(SAMPLE_USERS[0])}: inactive for 5 "
     )
     assert SAMPLE_USERS[0] not in named
 

@@ -41,8 +41,8 @@ def test_many_batches_travel_in_packs_and_each_stands_in_the_ledger(world: World
     assert run.state == "success"
     assert states(run, "batch.prepare") == states(run, "batch.upload") == ["success"] * 3
     assert run.xcoms["plan", -1, "plan"]["packs"] == 3
-    assert run.xcoms["left", -1, "return_value"] == []
-    assert states(run, "alone.upload") == ["skipped"]
+    assert run.xcoms["remaining", -1, "return_value"] == []
+    assert states(run, "one_by_one.upload") == ["skipped"]
     assert {(one.state, one.visible_rows) for one in sessions} == {("verified", 4)}
     in_xcom: dict[str, str] = {}
     for pack in range(3):
@@ -64,9 +64,9 @@ def test_one_failing_batch_holds_up_nobody_and_is_tried_alone(world: World) -> N
 
     assert run.state == "failed"
     assert states(run, "batch.prepare") == states(run, "batch.upload") == ["success"] * 2
-    assert len(run.xcoms["left", -1, "return_value"]) == 2
-    assert sorted(states(run, "alone.prepare")) == ["failed", "success"]
-    assert sorted(states(run, "alone.upload")) == ["failed", "upstream_failed"]
+    assert len(run.xcoms["remaining", -1, "return_value"]) == 2
+    assert sorted(states(run, "one_by_one.prepare")) == ["failed", "success"]
+    assert sorted(states(run, "one_by_one.upload")) == ["failed", "upstream_failed"]
     found = [(one.state, one.reason) for one in world.sessions()]
     assert sorted(found, key=str) == [
         ("failed", "manifest-malformed"),
@@ -83,7 +83,7 @@ def test_what_strikes_once_is_mended_in_the_same_run(world: World) -> None:
     run = world.run({"parallel_chunks": 1})
 
     assert run.state == "success"
-    assert states(run, "alone.upload") == ["success"]
+    assert states(run, "one_by_one.upload") == ["success"]
     assert {one.state for one in world.sessions()} == {"verified"}
     # The page leads to the pack of each, and to the run of the one that was taken up alone.
     places = sorted((one.map_index for one in world.sessions()), key=str)
@@ -99,7 +99,7 @@ def test_a_tidepool_that_is_away_fails_packs_and_not_a_task_for_each_batch(world
 
     assert run.state == "failed"
     assert states(run, "batch.upload") == ["failed"] * 2
-    assert run.xcoms["left", -1, "return_value"] == []
+    assert run.xcoms["remaining", -1, "return_value"] == []
     world.simulator.faults.clear()
 
     assert world.run().state == "success"
@@ -120,7 +120,7 @@ def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
     run = world.run({"when_refused": "ask"})
 
     assert states(run, "batch.upload") == ["success"] * 2
-    assert (asked, states(run, "alone.prepare")) == ([1], ["skipped"])
+    assert (asked, states(run, "one_by_one.prepare")) == ([1], ["skipped"])
     assert [one.state for one in world.sessions()].count("verified") == 3
 
 
@@ -130,7 +130,7 @@ def test_a_dry_run_sums_up_its_packs(world: World) -> None:
     told = run.xcoms["report", -1, "dry_run"]
 
     assert run.state == "success"
-    assert states(run, "alone.upload") == ["skipped"]
+    assert states(run, "one_by_one.upload") == ["skipped"]
     assert (told["batches"], told["accepted"]) == (7, {"smbg": 28})
     assert (told["compared"]["batches"], told["compared"]["new"]) == (7, {"smbg": 28})
     assert world.posts() == 0
@@ -153,9 +153,9 @@ def test_a_dry_run_compares_the_others_when_one_batch_cannot_be_read(world: Worl
     run = world.run({"dry_run": True})
 
     assert states(run, "batch.upload") == ["skipped"] * 2
-    assert len(run.xcoms["left", -1, "return_value"]) == 1
+    assert len(run.xcoms["remaining", -1, "return_value"]) == 1
     assert run.xcoms["report", -1, "dry_run"]["compared"]["batches"] == 5
-    assert states(run, "alone.upload") == ["failed"]
+    assert states(run, "one_by_one.upload") == ["failed"]
 
 
 def test_feeds_travel_in_packs_too(world: World) -> None:

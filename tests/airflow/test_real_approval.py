@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from dev.components import LocalAirflow
-from dev.home import LocalHome, simulator, simulator_connection
+from dev.home import LocalHome
+from dev.simulator import simulator, simulator_connection
 
 from tests.airflow.conftest import TODAY, readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server

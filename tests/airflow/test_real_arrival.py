@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from dev.components import LocalAirflow
-from dev.home import simulator, simulator_connection
+from dev.simulator import simulator, simulator_connection
 
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server

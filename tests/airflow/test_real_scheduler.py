@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dev.components import PARTS, LocalAirflow
-from dev.home import LocalHome, simulator, simulator_connection
+from dev.components import COMPONENTS, LocalAirflow
+from dev.home import LocalHome
+from dev.simulator import simulator, simulator_connection
 
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
@@ -230,8 +231,12 @@ def test_nothing_is_left_when_it_is_stopped_while_tasks_run(deployment: Deployme
     while (UPLOAD, "running") not in {(task, state) for task, _, state in deployment.states(run_id)}:
         assert time.monotonic() < give_up, deployment.states(run_id)
         time.sleep(0.1)
-    family = [child for part in deployment.airflow.parts.values() for child in _with_children(part.members())]
-    assert len(family) >= len(PARTS) + WORKERS
+    family = [
+        child
+        for component in deployment.airflow.components.values()
+        for child in _with_children(component.members())
+    ]
+    assert len(family) >= len(COMPONENTS) + WORKERS
 
     deployment.stop()
 

@@ -21,8 +21,9 @@ import psutil
 import pytest
 import requests
 from dev.components import LocalAirflow
-from dev.home import LocalHome, simulator, simulator_connection
+from dev.home import LocalHome
 from dev.postgresql import postgresql
+from dev.simulator import simulator, simulator_connection
 
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
-from dev.home import simulator_connection
+from dev.simulator import simulator_connection
 
 from tests.airflow.conftest import DAG_ID, World, readings, stage
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
@@ -83,7 +83,7 @@ def test_a_run_and_a_test_take_their_connections_from_a_secrets_backend(world: W
     file = written(world, tmp_path, "JSON")
     stage(world.staging, readings(7))
 
-    in_a_process(file, "-m", "dev.home", DAG_ID)
+    in_a_process(file, "-m", "dev.demo", DAG_ID)
 
     assert [one.data_set_state for one in world.sessions()] == ["verified"]
     assert world.posts() == 1

@@ -111,8 +111,8 @@ def ask(client: TestClient, batch: int, what: str, **headers: str) -> Any:
     "path",
     [
         "/",
-        "/people",
-        "/silent",
+        "/audit-log",
+        "/inactive",
         "/1",
         "/1/quarantine.ndjson",
         "/static/page.css",
@@ -136,7 +136,7 @@ def test_a_viewer_sees_the_page_and_can_do_nothing(world: World, visit: Visitor)
     assert page.status_code == 200
     assert "data-opens" not in page.text
     assert "data-token" not in page.text
-    assert "opens only for who may trigger" in page.text
+    assert "Only people who may trigger the upload" in page.text
     token = token_on(visit("user"), batch)
     for what in ("check", "retry", "withdraw"):
         asked = viewer.post(f"{PAGE}/{batch}/{what}", headers=OWN | {"x-tidepool-token": token})
@@ -171,7 +171,7 @@ def test_it_shows_what_the_ledger_holds_and_no_person(world: World, visit: Visit
     with ledger_of(world) as ledger:
         upload, row = ledger.uploads.get(batch), ledger.batches.get(batch)
     assert upload is not None
-    pages = [viewer.get(f"{PAGE}{path}") for path in ("/", f"/{batch}", "/people", "/?waiting=True")]
+    pages = [viewer.get(f"{PAGE}{path}") for path in ("/", f"/{batch}", "/audit-log", "/?waiting=True")]
     listed, detail = pages[0].text, pages[1].text
 
     assert upload.label in listed
@@ -211,7 +211,7 @@ def test_filters_that_cannot_be_read_are_refused_and_empty_ones_do_not_matter(
     assert viewer.get(f"{PAGE}/?state=&first_day=&last_day=&label=&dag=&type=&before=").status_code == 200
     for query in ("state=nonsense", "first_day=yesterday", "before=0", f"label={'x' * 251}"):
         assert viewer.get(f"{PAGE}/?{query}").status_code == 422
-    assert "No upload is like that" in viewer.get(f"{PAGE}/?label=nothing").text
+    assert "No upload matches" in viewer.get(f"{PAGE}/?label=nothing").text
     assert viewer.get(f"{PAGE}/77").status_code == 404
     assert viewer.get(f"{PAGE}/static/..%2fhtml.py").status_code == 404
 
@@ -229,7 +229,7 @@ def test_what_needs_a_person_is_told_with_its_remedy(world: World, visit: Visito
     assert f'href="/dags/{DAG_ID}/runs"' in page  # it has no data set, which would name its run
 
 
-def test_a_device_that_has_fallen_silent_is_named_without_its_id(world: World, visit: Visitor) -> None:
+def test_a_device_that_has_stopped_sending_is_named_without_its_id(world: World, visit: Visitor) -> None:
     for ago in range(20, 14, -1):
         day = TODAY - timedelta(days=ago)
         stage(world.staging, readings(3, day=day), day=day, batch=f"batch-{ago}")
@@ -237,7 +237,7 @@ def test_a_device_that_has_fallen_silent_is_named_without_its_id(world: World, v
     with ledger_of(world) as ledger:
         (silent,) = silent_devices(ledger, datetime.now(UTC).date())
 
-    text = visit("viewer").get(f"{PAGE}/silent").text
+    text = visit("viewer").get(f"{PAGE}/inactive").text
 
     assert f"{silent.silent_days} days" in text
     assert short_hash(silent.device_id) in text
@@ -393,7 +393,7 @@ def test_an_action_is_noted_done_by_a_run_and_its_result_told(
         (note,) = ledger.actions.of_batch(batch)
         state = ledger.batches.get(batch).state
     assert note.result is Result.DONE
-    told = user.get(f"{PAGE}/people").text
+    told = user.get(f"{PAGE}/audit-log").text
     if what == "check":
         assert (state, note.detail) == (BatchState.VERIFIED, "60 rows visible, 0 superseded")
     else:
@@ -559,7 +559,7 @@ def test_a_forced_run_is_noted_with_who_started_it(world: World, visit: Visitor)
     with ledger_of(world) as ledger:
         (note,) = ledger.actions.newest()
     assert (note.what, note.detail, note.batch, note.result) == (What.CONFIRM, "force", None, Result.DONE)
-    assert "Confirmed for a run" in visit("viewer").get(f"{PAGE}/people").text
+    assert "Confirmed for a run" in visit("viewer").get(f"{PAGE}/audit-log").text
     assert batch
 
 

@@ -1,4 +1,8 @@
-"""A real Airflow with accounts, and a real browser before it; both once for all tests of this folder."""
+"""A real Airflow with accounts, and a real browser before it; both once for all tests of this folder.
+
+They share the stack and nothing in it: a test stages, uploads and acts on what is its own, by a day, a device
+or a person that no other test uses, and so they run in any order.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dev.components import Account, LocalAirflow
-from dev.home import LocalHome, simulator, simulator_connection
+from dev.home import LocalHome
 from dev.postgresql import postgresql
+from dev.simulator import simulator, simulator_connection
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.airflow.ports import free_port
@@ -45,9 +50,6 @@ SCREENSHOTS = PROJECT / ".local" / "browser"
 DAG_ID = "tidepool_normal_upload"
 CONN_ID = "tidepool_default"
 
-BATCHES = 3
-"""Batches of the sample that are staged: as many as it takes to look at lists."""
-
 ADMIN = Account("ada", "admin", "practice-password-1")
 VIEWER = Account("vic", "viewer", "practice-password-2")
 
@@ -73,6 +75,29 @@ class Stack:
             ledger.migrate()
             return ledger.uploads.last_changed()
 
+    def connect(self) -> None:
+        """Make the connection to Tidepool, if there is none."""
+        if self.airflow.request("GET", f"/api/v2/connections/{CONN_ID}").ok:
+            return
+        connection = simulator_connection(self.roles["base_url"])
+        body = {**connection, "connection_id": CONN_ID, "extra": json.dumps(connection["extra"])}
+        made = self.airflow.request("POST", "/api/v2/connections", body)
+        assert made.ok, made.text
+
+    def stage_sample(self, day: date, user_id: str) -> int:
+        """Stage the sample's batches of one person, and return how many they are.
+
+        :param day: the day folder.
+        :param user_id: one of the sample's people. No two tests upload for the same one: a newer batch of a
+            device hides an older one.
+        """
+        with tempfile.TemporaryDirectory(prefix="tidepool-sample-") as made:
+            written = write_sample(Path(made), day)
+            batches = [batch.path for batch in written.batches if batch.user_id == user_id]
+            for batch in batches:
+                shutil.copytree(batch, self.home.staging / batch.relative_to(made))
+        return len(batches)
+
     def api(self, path: str) -> Any:
         """Ask Airflow's API."""
         answer = self.airflow.request("GET", f"/api/v2{path}")
@@ -94,9 +119,6 @@ def chromium() -> str:
 def stack(chromium: str) -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="tidepool-browser-") as made, ExitStack() as stack:
         home = LocalHome(Path(made))
-        write_sample(home.staging, datetime.now(UTC).date())
-        for manifest in sorted(home.staging.glob("*/*/*/manifest.json"))[BATCHES:]:
-            shutil.rmtree(manifest.parent)
         databases = stack.enter_context(postgresql(home.postgresql))
         roles = stack.enter_context(simulator(home))
         environment = {**home.environment(databases=databases), "TIDEPOOL_RETRIES": "0"}
@@ -108,13 +130,8 @@ def stack(chromium: str) -> Iterator[Stack]:
 
 @pytest.fixture
 def connected(stack: Stack) -> None:
-    """Make the connection, if the tests of the first steps have not."""
-    if stack.airflow.request("GET", f"/api/v2/connections/{CONN_ID}").ok:
-        return
-    connection = simulator_connection(stack.roles["base_url"])
-    body = {**connection, "connection_id": CONN_ID, "extra": json.dumps(connection["extra"])}
-    made = stack.airflow.request("POST", "/api/v2/connections", body)
-    assert made.ok, made.text
+    """Make the connection, if no other test has."""
+    stack.connect()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
+from tests.airflow.conftest import TODAY
 from tests.browser.conftest import ADMIN, CONN_ID, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tests.browser.pages import ConnectionsPage, TriggerForm
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
@@ -16,18 +17,25 @@ from tidepool_simulator.sample.checker.check import check
 
 RUN_SECONDS = 400
 
+DRY_RUN_USER, UPLOAD_USER = SAMPLE_USERS[1:]
+"""Whose data these tests look at and upload. They fill no day in, as a newcomer does: all other tests stage
+into day folders of long ago."""
+
 
 def runs(stack: Stack) -> list[dict[str, str]]:
     found: list[dict[str, str]] = stack.api(f"/dags/{DAG_ID}/dagRuns")["dag_runs"]
     return found
 
 
-def new_run(stack: Stack, before: list[dict[str, str]]) -> str:
+def run_ids(stack: Stack) -> set[str]:
+    return {run["dag_run_id"] for run in runs(stack)}
+
+
+def new_run(stack: Stack, before: set[str]) -> str:
     """Return the run that was triggered since, when it has ended well."""
-    known = {run["dag_run_id"] for run in before}
     give_up = time.monotonic() + RUN_SECONDS
     while True:
-        new = [run for run in runs(stack) if run["dag_run_id"] not in known]
+        new = [run for run in runs(stack) if run["dag_run_id"] not in before]
         if new and new[0]["state"] in ("success", "failed"):
             assert new[0]["state"] == "success"
             return new[0]["dag_run_id"]
@@ -37,6 +45,9 @@ def new_run(stack: Stack, before: list[dict[str, str]]) -> str:
 
 
 def test_the_connection_is_made_in_the_form_and_tested(stack: Stack, visit: Visitor) -> None:
+    # Another test may have needed it before; it is there again for those that come after.
+    gone = stack.airflow.request("DELETE", f"/api/v2/connections/{CONN_ID}")
+    assert gone.status_code in (204, 404), gone.text
     page = visit(ADMIN)
     connections = ConnectionsPage(page)
     form = connections.new(CONN_ID, "Tidepool")
@@ -65,7 +76,7 @@ def test_the_connection_is_made_in_the_form_and_tested(stack: Stack, visit: Visi
 
 
 def test_a_mistake_is_refused_in_the_form_with_what_to_change(stack: Stack, visit: Visitor) -> None:
-    before = runs(stack)
+    before = run_ids(stack)
     page = visit(ADMIN)
     form = TriggerForm(page, DAG_ID)
     form.field("first_day").fill("2026-03-02")
@@ -86,7 +97,7 @@ def test_a_mistake_is_refused_in_the_form_with_what_to_change(stack: Stack, visi
     expect(form.dialog.get_by_text("This field is required")).to_be_visible()
     expect(form.dialog.get_by_role("button", name="Trigger").last).to_be_disabled()
     shoot(page, "trigger-number-missing")
-    assert runs(stack) == before
+    assert run_ids(stack) == before
 
 
 def test_choices_are_drop_downs_whose_first_is_what_a_daily_run_takes(stack: Stack, visit: Visitor) -> None:
@@ -121,17 +132,19 @@ def test_choices_are_drop_downs_whose_first_is_what_a_daily_run_takes(stack: Sta
     ],
 )
 def test_the_api_refuses_the_same_mistakes(stack: Stack, conf: dict[str, object], told: str) -> None:
-    before = runs(stack)
+    before = run_ids(stack)
     asked = {"logical_date": None, "conf": conf}
     answer = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", asked)
 
     assert answer.status_code == 400
     assert told in answer.json()["detail"]
-    assert runs(stack) == before
+    assert run_ids(stack) == before
 
 
+@pytest.mark.usefixtures("connected")
 def test_a_dry_run_is_one_tick_and_its_result_can_be_read(stack: Stack, visit: Visitor) -> None:
-    before = runs(stack)
+    batches = stack.stage_sample(TODAY, DRY_RUN_USER)
+    before = run_ids(stack)
     page = visit(ADMIN)
     form = TriggerForm(page, DAG_ID)
     form.tick("dry_run")
@@ -140,7 +153,6 @@ def test_a_dry_run_is_one_tick_and_its_result_can_be_read(stack: Stack, visit: V
     run_id = new_run(stack, before)
 
     page.goto(f"/dags/{DAG_ID}/runs/{run_id}/tasks/report")
-    batches = len(list(stack.home.staging.glob("*/*/*/manifest.json")))
     expect(page.get_by_text(f"records of {batches} batches would be sent in").first).to_be_visible()
     expect(page.get_by_text(f"rows of {batches} batches are new, 0 are already there").first).to_be_visible()
     expect(page.get_by_text("0 rows that are there would be archived").first).to_be_visible()
@@ -148,11 +160,14 @@ def test_a_dry_run_is_one_tick_and_its_result_can_be_read(stack: Stack, visit: V
     page.get_by_role("button", name="to scroll to top").click()
     expect(page.get_by_text("what becomes of it").first).to_be_visible()
     shoot(page, "dry-run-records")
-    assert {one.data_set_id for one in stack.sessions()} == {None}
+    looked_at = [one.data_set_id for one in stack.sessions() if one.user_id == DRY_RUN_USER]
+    assert looked_at == [None] * batches
 
 
+@pytest.mark.usefixtures("connected")
 def test_a_run_from_the_form_is_followed_to_its_end(stack: Stack, visit: Visitor) -> None:
-    before = runs(stack)
+    batches = stack.stage_sample(TODAY, UPLOAD_USER)
+    before = run_ids(stack)
     page = visit(ADMIN)
     TriggerForm(page, DAG_ID).trigger()
     run_id = new_run(stack, before)
@@ -160,9 +175,9 @@ def test_a_run_from_the_form_is_followed_to_its_end(stack: Stack, visit: Visitor
     page.goto(f"/dags/{DAG_ID}/runs/{run_id}")
     expect(page.get_by_text("Success").first).to_be_visible()
     shoot(page, "run")
-    result = check(stack.home.staging, stack.home.simulator_store)
-    found = stack.sessions()
-    assert {one.data_set_state for one in found} == {"verified"}
+    result = check(stack.home.staging, stack.home.simulator_store, users=[UPLOAD_USER])
+    found = [one for one in stack.sessions() if one.user_id == UPLOAD_USER]
+    assert [one.data_set_state for one in found] == ["verified"] * batches
     assert result.ok
     assert sum(one.visible_rows or 0 for one in found) == result.visible
 

@@ -21,7 +21,11 @@ def ended(stack: Stack) -> dict[str, str]:
     """Return how each of the backfill's runs has ended, once all have."""
     give_up = time.monotonic() + RUN_SECONDS
     while True:
-        found = {run["dag_run_id"]: run["state"] for run in runs(stack) if run["run_type"] == "backfill"}
+        found = {
+            run["dag_run_id"]: run["state"]
+            for run in runs(stack)
+            if run["run_type"] == "backfill" and date.fromisoformat(run["data_interval_start"][:10]) in DAYS
+        }
         if len(found) == len(DAYS) and not {"queued", "running"} & set(found.values()):
             return found
         stack.airflow.check()

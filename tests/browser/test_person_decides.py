@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 
 import pytest
 from playwright.sync_api import expect
@@ -10,10 +11,12 @@ from playwright.sync_api import expect
 from tests.airflow.conftest import readings, stage
 from tests.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tests.browser.pages import RequiredActions, TriggerForm
-from tests.browser.test_first_steps import RUN_SECONDS, new_run, runs
+from tests.browser.test_first_steps import RUN_SECONDS, new_run, run_ids, runs
 from tidepool_ingest.ledger import Upload
 
 DEVICE = "to-decide-about"
+DAY = date(2024, 4, 17)
+"""A day folder of this test alone, so that nothing else is asked about."""
 
 
 def spoilt(stack: Stack) -> Upload | None:
@@ -21,14 +24,14 @@ def spoilt(stack: Stack) -> Upload | None:
     return next((one for one in stack.sessions() if one.folder.endswith(DEVICE)), None)
 
 
-def waits(stack: Stack) -> str:
-    """Return the run that waits for a person, once one does."""
+def waits(stack: Stack, before: set[str]) -> str:
+    """Return the run triggered since that waits for a person, once it does."""
     give_up = time.monotonic() + RUN_SECONDS
     while True:
-        for run in runs(stack):
-            path = f"/dags/{DAG_ID}/dagRuns/{run['dag_run_id']}/taskInstances?state=awaiting_input"
+        for run_id in run_ids(stack) - before:
+            path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances?state=awaiting_input"
             if stack.api(path)["task_instances"]:
-                return run["dag_run_id"]
+                return run_id
         stack.airflow.check()
         assert time.monotonic() < give_up, runs(stack)
         time.sleep(0.5)
@@ -36,16 +39,18 @@ def waits(stack: Stack) -> str:
 
 @pytest.mark.usefixtures("connected")
 def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> None:
-    bad = [{**one, "units": "stones"} for one in readings(4, device=DEVICE)]
-    stage(stack.home.staging, [*bad, *readings(10, device=DEVICE)[4:]], batch=DEVICE, device=DEVICE)
-    before = runs(stack)
+    good = readings(10, device=DEVICE, day=DAY)
+    records = [*({**one, "units": "stones"} for one in good[:4]), *good[4:]]
+    stage(stack.home.staging, records, day=DAY, batch=DEVICE, device=DEVICE)
+    before = run_ids(stack)
     page = visit(ADMIN)
     form = TriggerForm(page, DAG_ID)
+    form.field("first_day").fill(str(DAY))
     form.open("With care")
     form.choose("when_refused", "Ask a person")
     shoot(page, "trigger-ask")
     form.trigger()
-    run_id = waits(stack)
+    run_id = waits(stack, before)
     found = spoilt(stack)
     assert found is not None
     assert (found.state, found.reason) == ("held", "too-many-refused")

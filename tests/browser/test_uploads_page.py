@@ -6,10 +6,10 @@ import json
 import sqlite3
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
+from typing import Any
 
 import pytest
-from dev.home import simulator_connection
 from playwright.sync_api import FrameLocator, Page, expect
 
 from tests.airflow.conftest import TODAY, readings, stage
@@ -22,6 +22,7 @@ from tidepool_simulator.sample import SAMPLE_USERS
 
 PAGE = "/tidepool/uploads"
 RUN_SECONDS = 180
+REFUSED_VALUE = 77_777
 DONE = 90_000
 """Milliseconds that a run may take from being asked for to being seen on the page."""
 
@@ -32,6 +33,14 @@ SHOWS_FOCUS = """() => {
   return within || getComputedStyle(focused).outlineStyle === "solid";
 }"""
 
+TO_VERIFY_AGAIN, TO_UNDO = GOOD = ("meter to verify again", "meter to undo")
+TO_RETRY, TO_OPEN = SPOILT = ("meter to retry", "meter to open")
+"""Models of devices, by which a test finds the batch that is its own; the guard holds those of the spoilt."""
+
+SAMPLE_DAY = date(2024, 6, 1)
+DAYS = {model: SAMPLE_DAY + timedelta(days=1 + number) for number, model in enumerate((*GOOD, *SPOILT))}
+"""Day folders of these tests alone, one for each batch: a retry runs a whole day of a person again."""
+
 PEN = "a-pen-that-has-stopped"
 
 PHONE = {"width": 390, "height": 844}
@@ -39,17 +48,17 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def ledger(stack: Stack) -> Ledger:
-    """The ledger after a run: verified uploads, and one that a guard holds."""
-    connection = {**simulator_connection(stack.roles["base_url"]), "connection_id": "tidepool_default"}
-    connection["extra"] = json.dumps(connection["extra"])
-    made = stack.airflow.request("POST", "/api/v2/connections", connection)
-    assert made.status_code in (201, 409), made.text
-    stage_refused(stack)
+    """The ledger after a run: uploads of the sample, and a batch for each test that changes something."""
+    stack.connect()
+    stack.stage_sample(SAMPLE_DAY, SAMPLE_USERS[0])
+    for model in GOOD:
+        stage_one(stack, model, readings(3, device=model, day=DAYS[model]))
+    for model in SPOILT:
+        good, bad = readings(2, device=model, day=DAYS[model])
+        stage_one(stack, model, [good, {**bad, "value": REFUSED_VALUE}])
     for dag_id in (DAG_ID, "tidepool_action"):
         stack.airflow.unpause(dag_id)
-    asked = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", {"logical_date": None})
-    run_id = asked.json()["dag_run_id"]
-    wait_for(stack, run_id)
+    trigger(stack, first_day=str(SAMPLE_DAY), last_day=str(max(DAYS.values())))
     opened = Ledger(stack.airflow.settings["TIDEPOOL_LEDGER"])
     opened.migrate()
     return opened
@@ -63,30 +72,23 @@ def silent(stack: Stack, ledger: Ledger) -> SilentDevice:
         day = first + timedelta(days=number)
         records = readings(3, device=PEN, day=day)
         stage(stack.home.staging, records, day=day, batch=f"{PEN}-{number}", device=PEN)
-    conf = {"first_day": str(first), "last_day": str(last), "dry_run": True}
-    asked = stack.airflow.request(
-        "POST", f"/api/v2/dags/{DAG_ID}/dagRuns", {"logical_date": None, "conf": conf}
-    )
-    wait_for(stack, asked.json()["dag_run_id"])
-    (found,) = silent_devices(ledger, TODAY)
+    trigger(stack, first_day=str(first), last_day=str(last), dry_run=True)
+    (found,) = (one for one in silent_devices(ledger, TODAY) if one.device_id == PEN)
     return found
 
 
-def stage_refused(stack: Stack) -> None:
-    """Stage a batch of which half the records cannot be accepted."""
-    now = datetime.now(UTC)
-    folder = stack.home.staging / str(now.date()) / SAMPLE_USERS[0] / "spoilt"
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {"type": "smbg", "deviceId": "meter-1", "units": "mmol/L", "time": now.isoformat()}
-    lines = [json.dumps(record | {"value": value}) for value in (5.5, 77_777)]
-    (folder / "records.ndjson").write_text("\n".join(lines) + "\n")
-    body = {"deviceId": "meter-1", "deviceModel": "Contour Next", "deviceTags": ["bgm"]}
-    manifest = {
-        "userId": SAMPLE_USERS[0],
-        "dataSet": body,
-        "files": [{"name": "records.ndjson", "format": "ndjson"}],
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+def stage_one(stack: Stack, model: str, records: list[dict[str, Any]]) -> None:
+    """Stage the one batch of a device, on its day."""
+    body = {"deviceId": model, "deviceModel": model, "deviceTags": ["bgm"]}
+    stage(stack.home.staging, records, day=DAYS[model], batch=model.replace(" ", "-"), dataSet=body)
+
+
+def trigger(stack: Stack, **conf: object) -> None:
+    """Trigger a run of the upload, and wait for its end."""
+    body = {"logical_date": None, "conf": conf}
+    asked = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", body)
+    assert asked.ok, asked.text
+    wait_for(stack, asked.json()["dag_run_id"])
 
 
 def wait_for(stack: Stack, run_id: str) -> None:
@@ -97,12 +99,22 @@ def wait_for(stack: Stack, run_id: str) -> None:
         time.sleep(0.5)
 
 
-def uploads(ledger: Ledger, state: BatchState) -> list[Upload]:
-    return ledger.uploads.page(Wanted(state=state))
+def own(ledger: Ledger, model: str, state: BatchState) -> Upload:
+    """Return the batch of a device that is one test's own."""
+    (upload,) = ledger.uploads.page(Wanted(label=model))
+    assert upload.state is state
+    return upload
+
+
+def held(ledger: Ledger) -> Upload:
+    """Return a batch that the guard holds, to look at only."""
+    return own(ledger, TO_OPEN, BatchState.HELD)
 
 
 def largest(ledger: Ledger) -> Upload:
-    return max(uploads(ledger, BatchState.VERIFIED), key=lambda one: one.accepted or 0)
+    """Return the upload that tells most, to look at only."""
+    sample = ledger.uploads.page(Wanted(state=BatchState.VERIFIED, first_day=SAMPLE_DAY, last_day=SAMPLE_DAY))
+    return max(sample, key=lambda one: one.accepted or 0)
 
 
 def opened(page: Page) -> FrameLocator:
@@ -130,17 +142,18 @@ def test_the_list_shows_what_the_ledger_holds(stack: Stack, ledger: Ledger, visi
         row = rows.nth(number)
         expect(row.get_by_role("link", name=upload.label)).to_be_visible()
         shown = [upload.accepted, upload.quarantined, upload.visible_rows]
-        for label, value in zip(("Accepted", "Refused", "Visible"), shown, strict=True):
+        for label, value in zip(("Accepted", "Rejected", "Visible"), shown, strict=True):
             cell = row.locator(f"[data-label={label}]")
             expect(cell).to_contain_text(NOTHING if value is None else f"{value:,}")
     shoot(page, "uploads-list")
     frame.locator("select[name=state]").select_option("held")
     frame.get_by_role("button", name="Filter").click()
-    expect(rows).to_have_count(len(uploads(ledger, BatchState.HELD)))
+    expect(rows).to_have_count(len(ledger.uploads.page(Wanted(state=BatchState.HELD))))
     expect(rows.first).to_contain_text("too-many-refused")
 
     frame.get_by_role("link", name="Needs a person").click()
-    expect(frame.get_by_text("Look at the quarantine; correct the batch")).to_be_visible()
+    waiting = rows.filter(has_text=held(ledger).label)
+    expect(waiting.get_by_text("Look at the quarantine; correct the batch")).to_be_visible()
     shoot(page, "uploads-waiting")
 
 
@@ -178,7 +191,7 @@ def test_one_upload_is_told_in_detail_and_its_run_is_a_click_away(
 
 
 def test_a_task_leads_to_its_upload(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
-    (upload, *_) = uploads(ledger, BatchState.VERIFIED)
+    upload = largest(ledger)
     path = f"/dags/{upload.dag_id}/dagRuns/{upload.run_id}/taskInstances/batch.upload/links"
     links = stack.api(f"{path}?map_index={upload.map_index}")["extra_links"]
     page = visit(VIEWER)
@@ -191,7 +204,7 @@ def test_a_task_leads_to_its_upload(stack: Stack, ledger: Ledger, visit: Visitor
 
 
 def test_verifying_again_is_asked_back_done_and_noted(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
-    (upload, *_) = uploads(ledger, BatchState.VERIFIED)
+    upload = own(ledger, TO_VERIFY_AGAIN, BatchState.VERIFIED)
     page = visit(ADMIN)
     page.goto(f"{PAGE}/{upload.batch}")
     button = page.get_by_role("button", name="Verify again…")
@@ -208,7 +221,7 @@ def test_verifying_again_is_asked_back_done_and_noted(stack: Stack, ledger: Ledg
     shoot(page, "upload-dialog")
     dialog.get_by_role("button", name="Verify again").click()
 
-    expect(page.get_by_role("status")).to_contain_text("It is started.")
+    expect(page.get_by_role("status")).to_contain_text("Started.")
     told = page.get_by_text(f"done: {upload.visible_rows} rows visible, 0 superseded")
     expect(told).to_be_visible(timeout=DONE)
     (note,) = ledger.actions.of_batch(upload.batch)
@@ -216,7 +229,7 @@ def test_verifying_again_is_asked_back_done_and_noted(stack: Stack, ledger: Ledg
 
 
 def test_undoing_deletes_the_data_set(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
-    upload = uploads(ledger, BatchState.VERIFIED)[-1]
+    upload = own(ledger, TO_UNDO, BatchState.VERIFIED)
     assert visible_rows(stack, upload.data_set_id) > 0
     page = visit(ADMIN)
     page.goto(f"{PAGE}/{upload.batch}")
@@ -228,13 +241,13 @@ def test_undoing_deletes_the_data_set(stack: Stack, ledger: Ledger, visit: Visit
     expect(page.locator(".title .badge")).to_have_text("Undone")
     assert visible_rows(stack, upload.data_set_id) == 0
     assert page.get_by_role("button", name="Undo…").count() == 0
-    page.goto(f"{PAGE}/people")
+    page.goto(f"{PAGE}/audit-log")
     expect(page.get_by_role("row").filter(has_text=upload.label)).to_contain_text(ADMIN.name)
-    shoot(page, "uploads-people")
+    shoot(page, "uploads-audit-log")
 
 
 def test_retrying_runs_the_day_again(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
-    (upload, *_) = uploads(ledger, BatchState.HELD)
+    upload = own(ledger, TO_RETRY, BatchState.HELD)
     page = visit(ADMIN)
     page.goto(f"{PAGE}/{upload.batch}")
     page.get_by_role("button", name="Retry…").click()
@@ -245,11 +258,11 @@ def test_retrying_runs_the_day_again(stack: Stack, ledger: Ledger, visit: Visito
     (note,) = ledger.actions.of_batch(upload.batch)
     wait_for(stack, str(note.run_id))
     # What the guard complained about is still so.
-    assert [one.batch for one in uploads(ledger, BatchState.HELD)] == [upload.batch]
+    assert own(ledger, TO_RETRY, BatchState.HELD).batch == upload.batch
 
 
 def test_the_quarantine_file_opens_after_a_warning(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
-    (upload, *_) = uploads(ledger, BatchState.HELD)
+    upload = own(ledger, TO_OPEN, BatchState.HELD)
     page = visit(ADMIN)
     page.goto(f"{PAGE}/{upload.batch}#quarantine")
     page.get_by_role("button", name="Open the quarantine file…").click()
@@ -258,14 +271,13 @@ def test_the_quarantine_file_opens_after_a_warning(stack: Stack, ledger: Ledger,
         page.get_by_role("link", name="Download the file").click()
 
     lines = downloading.value.path().read_text().splitlines()
-    assert [json.loads(line)["record"]["value"] for line in lines] == [77_777]
+    assert [json.loads(line)["record"]["value"] for line in lines] == [REFUSED_VALUE]
     assert ledger.actions.of_batch(upload.batch)[0].what is What.QUARANTINE
 
 
 def test_a_viewer_finds_nothing_to_press(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
     page = visit(VIEWER)
-    for state in (BatchState.VERIFIED, BatchState.HELD):
-        (upload, *_) = uploads(ledger, state)
+    for upload in (largest(ledger), held(ledger)):
         page.goto(f"{PAGE}/{upload.batch}")
         expect(page.get_by_role("heading", name=upload.label)).to_be_visible()
         assert page.get_by_role("button").count() == 0
@@ -283,7 +295,7 @@ def test_it_is_as_dark_as_airflow_is(stack: Stack, ledger: Ledger, visit: Visito
     assert page.evaluate(ground) == "rgb(17, 19, 23)"
     page.emulate_media(color_scheme="light")
     page.evaluate("() => localStorage.setItem('theme', 'dark')")
-    for name, path in {"list": "/", "waiting": "/?waiting=True", "people": "/people"}.items():
+    for name, path in {"list": "/", "waiting": "/?waiting=True", "audit-log": "/audit-log"}.items():
         page.goto(f"{PAGE}{path}")
         assert page.evaluate(ground) == "rgb(17, 19, 23)"
         shoot(page, f"uploads-{name}-dark")
@@ -297,14 +309,13 @@ def test_it_is_as_dark_as_airflow_is(stack: Stack, ledger: Ledger, visit: Visito
 def test_it_fits_a_phone(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
     page = visit(ADMIN)
     page.set_viewport_size(PHONE)
-    (held, *_), (verified, *_) = (uploads(ledger, one) for one in (BatchState.HELD, BatchState.VERIFIED))
     pages = {
         "list": "/",
         "waiting": "/?waiting=True",
-        "people": "/people",
-        "silent": "/silent",
-        "held": f"/{held.batch}",
-        "verified": f"/{verified.batch}",
+        "audit-log": "/audit-log",
+        "inactive": "/inactive",
+        "held": f"/{held(ledger).batch}",
+        "verified": f"/{largest(ledger).batch}",
     }
     for name, path in pages.items():
         page.goto(f"{PAGE}{path}")
@@ -336,35 +347,35 @@ def test_it_is_walked_through_by_keyboard(stack: Stack, ledger: Ledger, visit: V
     expect(page.get_by_role("heading", name=seen[-1])).to_be_visible()
 
 
-def test_a_silent_device_is_found_by_keyboard_and_named_by_hashes(
+def test_an_inactive_device_is_found_by_keyboard_and_named_by_hashes(
     ledger: Ledger, silent: SilentDevice, visit: Visitor
 ) -> None:
     page = visit(VIEWER)
     page.goto(f"{PAGE}/")
     for _ in range(10):
         page.keyboard.press("Tab")
-        if page.evaluate("() => document.activeElement.textContent") == "Silent devices":
+        if page.evaluate("() => document.activeElement.textContent") == "Inactive devices":
             break
     assert page.evaluate(SHOWS_FOCUS)
     page.keyboard.press("Enter")
 
-    expect(page.get_by_role("heading", name="Silent devices")).to_be_visible()
-    expect(page.get_by_role("link", name="Silent devices")).to_have_attribute("aria-current", "page")
+    expect(page.get_by_role("heading", name="Inactive devices")).to_be_visible()
+    expect(page.get_by_role("link", name="Inactive devices")).to_have_attribute("aria-current", "page")
     (row,) = page.get_by_role("row").filter(has_text=short_hash(silent.device_id)).all()
     expect(row).to_contain_text(short_hash(silent.user_id))
     expect(row).to_contain_text(str(silent.last_day))
     expect(row).to_contain_text(f"{silent.silent_days} days")
     assert not [secret for secret in (silent.device_id, silent.user_id) if secret in page.content()]
-    shoot(page, "uploads-silent")
+    shoot(page, "uploads-inactive")
 
 
-def test_silent_devices_fit_a_phone_in_the_dark(silent: SilentDevice, visit: Visitor) -> None:
+def test_inactive_devices_fit_a_phone_in_the_dark(silent: SilentDevice, visit: Visitor) -> None:
     page = visit(VIEWER)
     page.set_viewport_size(PHONE)
     page.emulate_media(color_scheme="dark")
-    page.goto(f"{PAGE}/silent")
+    page.goto(f"{PAGE}/inactive")
 
     expect(page.get_by_role("row").filter(has_text=short_hash(silent.device_id))).to_be_visible()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(17, 19, 23)"
-    shoot(page, "phone-silent-dark")
+    shoot(page, "phone-inactive-dark")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Run, cbg, ndjson
+from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest import __version__
 from tidepool_ingest.cli import COMMANDS, parser
 
@@ -53,7 +54,7 @@ def test_the_version_is_told(run: Run) -> None:
         (["stage", "a", "--user", "0123456789"], "--root"),
         (["stage", "a", "--root", "b"], "--user"),
         (["stage", "a", "--user", "0123456789", "--root", "b", "--day", "2026-02-30"], "YYYY-MM-DD"),
-        (["sessions", "--limit", "0"], "from 1 on"),
+        (["sessions", "--limit", "0"], "at least 1"),
         (["sessions", "--state", "lost"], "invalid choice"),
     ],
 )
@@ -83,7 +84,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
         assert process.stdout.readline() == b'{"index":0,"accepted":true,"errors":[]}\n'
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_the_installed_command_ends_with_its_code(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_the_installed_command_ends_with_its_code(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -109,7 +110,7 @@ def test_help_comes_without_loading_what_the_commands_need() -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=True,
     ).stdout.split()
 

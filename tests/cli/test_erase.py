@@ -38,7 +38,7 @@ def test_without_yes_it_only_tells(run: Run, staged: Path) -> None:
     ran = run("erase", "--user", USER)
 
     assert (ran.code, ran.err) == (0, "")
-    assert f"There is of user {short_hash(USER)}: 1 staged folders, 1 batches" in ran.out
+    assert f"Found for user {short_hash(USER)}: 1 staged folders, 1 batches" in ran.out
     assert f"{SET}  verified" in ran.out
     assert "Nothing was removed" in ran.out
     assert USER not in ran.out
@@ -49,7 +49,7 @@ def test_with_yes_it_removes_and_lists_what_is_left(run: Run, staged: Path) -> N
     ran = run("erase", "--user", USER, "--yes")
 
     assert (ran.code, ran.err) == (0, "")
-    assert f"Removed of user {short_hash(USER)}: 1 staged folders, 1 batches" in ran.out
+    assert f"Removed for user {short_hash(USER)}: 1 staged folders, 1 batches" in ran.out
     assert f"{SET}  verified" in ran.out
     assert not staged.parent.exists()
     assert run("sessions", "--json").out == "[]\n"

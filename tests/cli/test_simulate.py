@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from tests.cli.conftest import Run
+from tests.timing import PATIENCE_SECONDS
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def test_it_answers_the_recorded_exchanges_and_ends_on_request(shared: Path, tmp
         assert played.stdout.splitlines()[-1].endswith(" 0 scenarios differ"), played.stdout
         assert played.returncode == 0
         process.send_signal(signal.SIGTERM)
-        out, errors = process.communicate(timeout=20)
+        out, errors = process.communicate(timeout=PATIENCE_SECONDS)
         assert (process.returncode, out, errors) == (0, "", "")
 
 
@@ -71,7 +72,7 @@ def test_options_reach_the_simulator(tmp_path: Path) -> None:
         assert answer.elapsed.total_seconds() >= 0.05
         assert (tmp_path / "store").stat().st_size > 0
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_a_port_that_is_taken_is_one_line(run: Run) -> None:

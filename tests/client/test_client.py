@@ -4,7 +4,6 @@ import gzip
 import json
 import logging
 import pickle
-import threading
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.timing import Clock, until
 from tidepool_ingest.client import (
     DataSet,
     Problem,
@@ -27,12 +27,16 @@ from tidepool_ingest.client import (
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
 )
+from tidepool_ingest.client import (
+    transport as exchange,
+)
 from tidepool_ingest.client.tokens import FixedToken
 from tidepool_ingest.client.transport import Timeouts
 from tidepool_ingest.privacy import short_hash
 
 from .wire import (
     CANARY,
+    NEVER,
     OTHER_USER,
     UNAUTHENTICATED,
     UPLOAD,
@@ -130,7 +134,7 @@ def test_a_write_goes_where_the_contract_says(
         Reply(502),
         Reply(503),
         Reply(504),
-        Reply(wait=0.4),
+        Reply(wait=NEVER),
         Reply(200, b"[]x", cut_at=1),
     ],
     ids=["reset", "500", "502", "503", "504", "hang", "cut"],
@@ -142,6 +146,7 @@ def test_a_write_in_doubt_is_never_sent_again(
     with pytest.raises(TidepoolUnreachableError) as caught:
         write(talk(read_timeout=0.2))
     assert caught.value.ambiguous
+    until(lambda: wire.seen)  # it may have been given up before it was read
     assert len(wire.seen) == 1
     assert pauses == []
 
@@ -534,12 +539,16 @@ def test_a_cut_body_is_never_a_shorter_answer(wire: Wire, talk: Talk, packed: bo
         assert not caught.value.ambiguous
 
 
-def test_a_slow_reader_is_not_blamed_on_the_server(wire: Wire, talk: Talk) -> None:
+def test_a_slow_reader_is_not_blamed_on_the_server(
+    wire: Wire, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(exchange, "time", clock)
     body = json.dumps([{"n": "x" * 1000} for n in range(1000)]).encode()
     wire.always(Reply(200, body))
     stream = talk(read_back_timeouts=Timeouts(total=1.0)).read_data(USER)
     next(stream)
-    threading.Event().wait(1.2)
+    clock.sleep(1.2)
     assert sum(1 for _ in stream) == 999
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest.client.auth import SIGN_IN_TIMEOUTS, OidcClient, RefreshTokens, SignInServer
 from tidepool_ingest.client.environments import Environment
 from tidepool_ingest.client.transport import Transport, new_session
@@ -53,9 +54,9 @@ def test_rotation_by_two_processes_at_once(tmp_path: Path) -> None:
     processes = [context.Process(target=refresh_again_and_again, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
-    used = [results.get(timeout=30) for _ in processes]
+    used = [results.get(timeout=PATIENCE_SECONDS) for _ in processes]
     for process in processes:
-        process.join(30)
+        process.join(PATIENCE_SECONDS)
         assert process.exitcode == 0
     wire.close()
     assert not wire.session_ended, "a refresh token was used twice"

@@ -19,6 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 CANARY = "canary-8c1f77"
 """Planted wherever a server or a user might put something private."""
 
+NEVER = 600.0
+"""Seconds to wait for what does not come."""
+
 USER = "1234567890"
 OTHER_USER = "abcdef0123"
 UPLOAD = "0123456789abcdef0123456789abcdef"
@@ -55,7 +58,7 @@ class Reply:
     body: Any = b""
     headers: dict[str, str] = field(default_factory=dict)
     wait: float = 0.0
-    """Seconds before anything is sent."""
+    """Seconds before anything is sent; they end with the server."""
     reset: bool = False
     """Send nothing and reset the connection."""
     cut_at: int | None = None
@@ -92,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
         self.give(self.wire.answer(seen))
 
     def give(self, reply: Reply) -> None:
-        time.sleep(reply.wait)
+        self.wire.closing.wait(reply.wait)
         if reply.reset:
             self.break_off()
             return
@@ -136,6 +139,7 @@ class Wire:
         self.answer: Callable[[Seen], Reply] = lambda seen: Reply(404)
         self.seen: list[Seen] = []
         self.connections = 0
+        self.closing = threading.Event()
         handler = type("HandlerOfOneWire", (Handler,), {"wire": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -145,6 +149,7 @@ class Wire:
         self._thread.start()
 
     def close(self) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
 

@@ -58,7 +58,7 @@ def test_tasks_that_race_for_the_first_data_set_open_one(world: FeedWorld) -> No
     [
         Fault.lost_answer("create"),
         Fault.failed_after("create"),
-        Fault.late_commit("create", 0.2, status=504),
+        Fault.late_commit("create", 0.1, status=504),
         Fault.lost_request("create"),
     ],
     ids=lambda fault: fault.name or str(fault.answer),

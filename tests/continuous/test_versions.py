@@ -150,7 +150,7 @@ def test_embedded_data_and_edits_under_each_deduplicator(world: FeedWorld, name:
     [
         Fault.lost_answer("post", skip=1),
         Fault.partial("post", share=0.5, skip=1),
-        Fault.late_commit("post", 0.3, status=504, skip=1),
+        Fault.late_commit("post", 0.15, status=504, skip=1),
         Fault.failed_after("post", skip=1),
     ],
     ids=["answer lost", "in part", "late", "after the work"],

@@ -83,7 +83,7 @@ def shared_secrets(made: Path, compose: Compose) -> set[str]:
 
 
 def test_practice_speaks_to_the_simulator_and_nothing_else(made: Path, compose: Compose) -> None:
-    from dev.home import simulator_connection
+    from dev.simulator import simulator_connection
 
     practice = settings((made / ".local" / "practice.env").read_text(), commented=False)
     added = practice.keys() - compose.required

@@ -8,8 +8,18 @@ import pytest
 from sqlalchemy import event
 
 from tests.ledger.conftest import found
-from tidepool_ingest.ledger import BatchState, Ledger
+from tests.timing import Clock
+from tidepool_ingest.ledger import BatchState, Ledger, leases
 from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which claims end."""
+    made = Clock()
+    monkeypatch.setattr(leases, "time", made)
+    monkeypatch.setattr(leases, "datetime", made)
+    return made
 
 
 def test_a_second_taker_is_told_who_long_to_wait(ledger: Ledger) -> None:
@@ -26,29 +36,29 @@ def test_it_is_free_again_after_its_block(ledger: Ledger) -> None:
             pass
 
 
-def test_a_dead_holder_is_taken_over_and_finds_out(ledger: Ledger) -> None:
+def test_a_dead_holder_is_taken_over_and_finds_out(ledger: Ledger, clock: Clock) -> None:
     with ledger.leases.held("batch:1", seconds=0.2) as dead:
-        time.sleep(0.3)
+        clock.sleep(0.3)
         with ledger.leases.held("batch:1", seconds=30) as alive:
             with pytest.raises(LeaseLostError):
                 dead.ensure(1)
             alive.ensure(60)
 
 
-def test_a_late_release_leaves_the_new_holder_alone(ledger: Ledger) -> None:
+def test_a_late_release_leaves_the_new_holder_alone(ledger: Ledger, clock: Clock) -> None:
     dead = ledger.leases.held("batch:1", seconds=0.1)
     dead.__enter__()
-    time.sleep(0.2)
+    clock.sleep(0.2)
     with ledger.leases.held("batch:1", seconds=30):
         dead.__exit__(None, None, None)
         with pytest.raises(LeaseHeldError), ledger.leases.held("batch:1", seconds=30):
             pass
 
 
-def test_renewal_keeps_it(ledger: Ledger) -> None:
+def test_renewal_keeps_it(ledger: Ledger, clock: Clock) -> None:
     with ledger.leases.held("batch:1", seconds=0.4) as lease:
         for _ in range(4):
-            time.sleep(0.2)
+            clock.sleep(0.2)
             lease.ensure(0.3)
         with pytest.raises(LeaseHeldError), ledger.leases.held("batch:1", seconds=30):
             pass
@@ -77,7 +87,7 @@ def test_of_many_at_once_one_at_a_time_is_inside(ledger: Ledger) -> None:
     assert (entered, most) == (6, 1)
 
 
-def test_it_stays_for_a_request_in_doubt(ledger: Ledger) -> None:
+def test_it_stays_for_a_request_in_doubt(ledger: Ledger, clock: Clock) -> None:
     with ledger.leases.held("batch:1", seconds=30) as lease:
         lease.keep_for(0.5)
         lease.keep_for(0.1)
@@ -89,19 +99,19 @@ def test_it_stays_for_a_request_in_doubt(ledger: Ledger) -> None:
         pass
 
 
-def test_a_doubt_that_is_over_keeps_nothing(ledger: Ledger) -> None:
+def test_a_doubt_that_is_over_keeps_nothing(ledger: Ledger, clock: Clock) -> None:
     with ledger.leases.held("batch:1", seconds=30) as lease:
         lease.keep_for(0.05)
-        time.sleep(0.1)
+        clock.sleep(0.1)
     with ledger.leases.held("batch:1", seconds=30):
         pass
 
 
-def test_one_who_was_overtaken_cannot_write_any_more(ledger: Ledger) -> None:
+def test_one_who_was_overtaken_cannot_write_any_more(ledger: Ledger, clock: Clock) -> None:
     batch = ledger.batches.note(found()).id
     with ledger.leases.held("batch:1", seconds=0.1) as stalled:
         ledger.batches.begin_upload(batch, lease=stalled)
-        time.sleep(0.2)
+        clock.sleep(0.2)
         with ledger.leases.held("batch:1", seconds=30) as successor:
             ledger.batches.mark_verified(batch, lease=successor)
             with pytest.raises(LeaseLostError):
@@ -111,11 +121,11 @@ def test_one_who_was_overtaken_cannot_write_any_more(ledger: Ledger) -> None:
 
 
 def test_a_holder_that_wakes_up_in_the_middle_of_a_takeover_keeps_its_claim_or_learns_of_it(
-    ledger: Ledger,
+    ledger: Ledger, clock: Clock
 ) -> None:
     other = Ledger(ledger.database.engine.url.render_as_string(hide_password=False))
     with ledger.leases.held("batch:1", seconds=0.2) as mine:
-        time.sleep(0.3)
+        clock.sleep(0.3)
         mine._seconds = 60
         woken: list[threading.Thread] = []
         lost: list[LeaseLostError] = []

@@ -1,21 +1,27 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import update
+import pytest
 
+from tests.timing import Clock
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.schema import slow_downs
+from tidepool_ingest.ledger import client_state as slow_downs
 
 HOST = "api.example.org"
 
 
-def ended(ledger: Ledger, seconds_ago: float) -> None:
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which slow-downs end."""
+    made = Clock()
+    monkeypatch.setattr(slow_downs, "datetime", made)
+    return made
+
+
+def ended(ledger: Ledger, clock: Clock, seconds_ago: float) -> None:
     """Let the present slow-down have ended some time ago."""
-    with ledger.database.writing() as connection:
-        until = datetime.now(UTC) - timedelta(seconds=seconds_ago)
-        connection.execute(update(slow_downs).values(until=until))
+    clock.sleep(ledger.slow_downs.seconds_left(HOST) + seconds_ago)
 
 
 def pauses(ledger: Ledger) -> int:
@@ -30,7 +36,7 @@ def test_nobody_waits_unless_asked_to(ledger: Ledger) -> None:
 def test_everybody_waits_as_long_as_tidepool_says(ledger: Ledger) -> None:
     ledger.slow_downs.note(HOST, 30.0)
 
-    assert 29 < ledger.slow_downs.seconds_left(HOST) <= 30
+    assert ledger.slow_downs.seconds_left(HOST) == 30
     assert ledger.slow_downs.seconds_left("other.example.org") == 0
 
 
@@ -38,24 +44,24 @@ def test_a_shorter_pause_does_not_shorten_a_longer_one(ledger: Ledger) -> None:
     ledger.slow_downs.note(HOST, 30.0)
     ledger.slow_downs.note(HOST, 1.0)
 
-    assert ledger.slow_downs.seconds_left(HOST) > 29
+    assert ledger.slow_downs.seconds_left(HOST) == 30
 
 
-def test_pauses_of_our_own_choice_grow_while_tidepool_asks_again(ledger: Ledger) -> None:
+def test_pauses_of_our_own_choice_grow_while_tidepool_asks_again(ledger: Ledger, clock: Clock) -> None:
     lengths = []
     for _ in range(3):
         ledger.slow_downs.note(HOST, None)
         lengths.append(ledger.slow_downs.seconds_left(HOST))
-        ended(ledger, 0.01)
+        ended(ledger, clock, 0.01)
 
-    assert [round(length) for length in lengths] == [1, 2, 4]
+    assert lengths == [1, 2, 4]
 
 
-def test_after_a_quiet_time_the_next_pause_is_short_again(ledger: Ledger) -> None:
+def test_after_a_quiet_time_the_next_pause_is_short_again(ledger: Ledger, clock: Clock) -> None:
     for _ in range(3):
         ledger.slow_downs.note(HOST, None)
-        ended(ledger, 0.01)
-    ended(ledger, 1000)
+        ended(ledger, clock, 0.01)
+    ended(ledger, clock, 1000)
 
     ledger.slow_downs.note(HOST, None)
 

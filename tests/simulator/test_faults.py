@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import requests
 from pydantic import ValidationError
 
 from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, Hands
+from tests.timing import PATIENCE_SECONDS, LateWork, until
 from tidepool_simulator import Answering, Fault, Faults, Simulator, Work
 
 Try = Callable[[], requests.Response]
@@ -25,6 +28,16 @@ def lost(attempt: Try) -> bool:
     except requests.ConnectionError:
         return True
     return False
+
+
+def under_way(simulator: Simulator) -> int:
+    found: dict[str, int] = requests.get(f"{simulator.base_url}/simulator/faults", timeout=10).json()
+    return found["working"]
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> LateWork:
+    return LateWork(monkeypatch)
 
 
 def created(owner: Hands, name: str) -> requests.Response:
@@ -63,7 +76,7 @@ def test_resets_are_real(simulator: Simulator, owner: Hands) -> None:
 
 @pytest.mark.parametrize("status", [None, 504])
 def test_work_that_is_done_only_after_the_answer_was_cut(
-    simulator: Simulator, owner: Hands, status: int | None
+    simulator: Simulator, owner: Hands, late: LateWork, status: int | None
 ) -> None:
     data_set = owner.open(NONE, dataSetType="continuous")
     simulator.faults.add(Fault.late_commit("post", 0.3, status=status))
@@ -72,42 +85,58 @@ def test_work_that_is_done_only_after_the_answer_was_cut(
     else:
         answer = owner.post(data_set, [owner.cbg(5.5)])
         assert (answer.status_code, answer.headers["Content-Type"]) == (504, "text/html")
+    assert late.is_held()
     assert owner.values() == []
-    assert simulator.settle(5)
+    late.let_go()
+    assert simulator.settle(PATIENCE_SECONDS)
     assert owner.values() == [5.5]
 
 
-def test_late_create(simulator: Simulator, owner: Hands) -> None:
+def test_late_work_is_late_by_what_the_fault_says(simulator: Simulator, owner: Hands) -> None:
+    data_set = owner.open(NONE, dataSetType="continuous")
+    simulator.faults.add(Fault.late_commit("post", 0.3))
+    began = time.monotonic()
+    assert lost(lambda: owner.post(data_set, [owner.cbg(5.5)]))
+    assert simulator.settle(PATIENCE_SECONDS)
+    assert time.monotonic() - began >= 0.3
+    assert owner.values() == [5.5]
+
+
+def test_late_create(simulator: Simulator, owner: Hands, late: LateWork) -> None:
     simulator.faults.add(Fault.late_commit("create", 0.2))
     assert lost(lambda: created(owner, owner.device))
+    assert late.is_held()
     assert listed(owner, owner.device) == 0
-    assert simulator.settle(5)
+    late.let_go()
+    assert simulator.settle(PATIENCE_SECONDS)
     assert listed(owner, owner.device) == 1
 
 
-def test_late_removal_takes_what_was_sent_again(simulator: Simulator, owner: Hands) -> None:
+def test_late_removal_takes_what_was_sent_again(simulator: Simulator, owner: Hands, late: LateWork) -> None:
     data_set, datum = owner.open(HASH), owner.cbg(5.5, id="0" * 31 + "l")
     owner.post(data_set, [datum])
     simulator.faults.add(Fault.late_commit("delete-data", 0.3))
     assert lost(lambda: owner.remove(data_set, [{"id": datum["id"]}]))
     owner.remove(data_set, [{"id": datum["id"]}])
     owner.post(data_set, [datum])
-    assert simulator.settle(5)
+    late.let_go()
+    assert simulator.settle(PATIENCE_SECONDS)
     owner.close(data_set)
     assert owner.values() == []
 
 
 def test_late_close_may_leave_the_set_closed_and_invisible_for_a_while(
-    simulator: Simulator, owner: Hands
+    simulator: Simulator, owner: Hands, late: LateWork
 ) -> None:
     data_set = owner.open()
     owner.post(data_set, [owner.cbg(5.5)])
     simulator.faults.add(Fault.late_commit("close", 0.4, steps=1, status=504))
     assert owner.close(data_set).status_code == 504
-    time.sleep(0.1)
+    assert late.is_held()
     assert owner.close(data_set).status_code == 409
     assert owner.visible() == []
-    assert simulator.settle(5)
+    late.let_go()
+    assert simulator.settle(PATIENCE_SECONDS)
     assert owner.values() == [5.5]
 
 
@@ -246,6 +275,7 @@ def test_no_answer_at_all(simulator: Simulator, owner: Hands) -> None:
     for value in (5.5, 6.5):
         with pytest.raises(requests.ReadTimeout):
             owner.session.post(url, json=[owner.cbg(value)], timeout=0.3)
+    until(owner.values)  # it may have been given up before it was looked at
     assert owner.values() == [6.5]
 
 
@@ -268,16 +298,18 @@ def test_bodies_that_break_off(simulator: Simulator, owner: Hands, answer: Answe
 
 def test_latency_holds_up_no_other_request() -> None:
     with Simulator(latency=0.2) as simulator:
-        sessions = [Hands(simulator) for _ in range(8)]
-        import threading
-
-        threads = [threading.Thread(target=hands.request, args=("GET", "/v1/time")) for hands in sessions]
         began = time.monotonic()
+        assert Hands(simulator).request("GET", "/v1/time").status_code == 200
+        assert time.monotonic() - began >= 0.2
+    with Simulator(latency=600.0) as simulator:
+        sessions = [Hands(simulator) for _ in range(8)]
+        asked = [partial(hands.session.get, f"{simulator.base_url}/v1/time") for hands in sessions]
+        threads = [threading.Thread(target=lost, args=(one,)) for one in asked]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
-        assert 0.2 <= time.monotonic() - began < 1.0
+        until(lambda: under_way(simulator) == 8)
+    for thread in threads:
+        thread.join()
 
 
 def test_latency_of_one_operation_adds_up_with_other_faults(simulator: Simulator, owner: Hands) -> None:

@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from tests.simulator.conftest import HASH, NONE, Hands
+from tests.timing import PATIENCE_SECONDS
 from tidepool_simulator import Accounts, Fault, Simulator
 from tidepool_simulator.accounts import AccountError
 
@@ -46,7 +47,7 @@ def test_as_a_command(tmp_path: Path, ending: signal.Signals) -> None:
     )
     assert answer.json() == []
     process.send_signal(ending)
-    out, errors = process.communicate(timeout=20)
+    out, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out, errors) == (0, "", "")
 
 
@@ -128,9 +129,9 @@ def test_a_thousand_records_are_stored_fast(owner: Hands) -> None:
     data_set = owner.open(HASH)
     data = [owner.cbg(5.5, index % 60, id=f"{index:032d}") for index in range(1000)]
     owner.post(data_set, data)
-    began = time.monotonic()
+    began = time.process_time()  # the simulator is in this process; others do not count
     assert owner.post(data_set, data).status_code == 200
-    assert time.monotonic() - began < 1.0  # about 0.1 s on an idle machine
+    assert time.process_time() - began < 1.0  # about 0.1 s
 
 
 def test_two_simulators_do_not_share_anything() -> None:

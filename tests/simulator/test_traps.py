@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, Hands
+from tests.timing import clock_of_simulated_tokens
 from tidepool_simulator import Simulator
 
 
@@ -190,11 +191,12 @@ def test_the_owner_alone_gets_a_data_set(owner: Hands, uploader: Hands) -> None:
     assert uploader.request("GET", f"/v1/data_sets/{data_set}").status_code == 403
 
 
-def test_tokens_expire(owner: Hands) -> None:
-    with Simulator(token_lifetime=0.3) as simulator:
+def test_tokens_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = clock_of_simulated_tokens(monkeypatch)
+    with Simulator(token_lifetime=60.0) as simulator:
         hands = Hands(simulator)
         data_set = hands.open()
-        time.sleep(0.4)
+        clock.sleep(61.0)
         answer = hands.post(data_set, [hands.cbg(5.5)])
         assert (answer.status_code, codes(answer)) == (401, ["unauthenticated"])
         assert hands.request("GET", f"/data/{hands.user}").json()["code"] == "data_cant_view"

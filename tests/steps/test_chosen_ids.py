@@ -86,7 +86,7 @@ def test_each_data_set_has_its_own(world: World) -> None:
         (Fault.lost_answer("create"), 1),
         (Fault.failed_after("create"), 1),
         (Fault.failed_after("create", 500), 1),
-        (Fault.late_commit("create", 0.2), 1),
+        (Fault.late_commit("create", 0.1), 1),
         (Fault.lost_request("create"), 2),
         (Fault.refused("create", 503), 2),
         (Fault.partial("create", steps=1, share=0), 1),

@@ -1,4 +1,4 @@
-"""What a dry run tells: how many records of each type would be sent, how many are refused and why."""
+"""What a dry run reports: how many records of each type would be sent, how many are rejected and why."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def test_records_are_counted_by_type_and_reason(world: World) -> None:
     rows = list(counts.rows())
     assert {len(row) for row in rows} == {len(COLUMNS)}
     assert rows[0] == ("cbg", "accepted", 40)
-    assert [kind for kind, what, _ in rows if what.startswith("refused: ")] == ["cbg", "cbg"]
+    assert [kind for kind, what, _ in rows if what.startswith("rejected: ")] == ["cbg", "cbg"]
     assert rows[-1] == ("wizard", "accepted", 1)
     assert counts.sentence().startswith(
-        "41 records of 2 batches would be sent in 2 requests, 2 would be refused"
+        "41 records of 2 batches would be sent in 2 requests, 2 would be rejected"
     )
     assert dear not in str(counts.summary()) + str(rows)
     assert counts.summary()["refused"]["cbg"].values()

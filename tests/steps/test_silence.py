@@ -109,8 +109,8 @@ def test_they_are_named_without_anybody_being_named(ledger: Ledger, sent: Sent) 
     assert summary == {
         "devices": 1,
         "named": [
-            f"Dexcom G6 {short_hash(DEVICE)} of user {short_hash(USER)}: silent for 9 days, "
-            "since 2026-03-22; usually it sends every 1 days"
+            f"Dexcom G6 {short_hash(DEVICE)} of user {short_hash(USER)}: inactive for 9 days, "
+            "since 2026-03-22; it usually sends every 1 days"
         ],
     }
     for number in range(DEVICES_NAMED + 5):

@@ -344,13 +344,12 @@ def test_two_batches_of_one_device_do_not_close_at_the_same_time(
 
 def test_a_claim_of_a_dead_task_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number = world.ready(readings(5))
-    world.timed(lease=0.2)
-    held = world.ledger.leases.held(f"batch:{number}", seconds=0.2)
+    held = world.ledger.leases.held(f"batch:{number}", seconds=60)
     held.__enter__()  # and never left
 
     with pytest.raises(LeaseHeldError):
         world.upload(number)
-    world.ledger.leases.held(f"batch:{number}", seconds=1, wait=5).__enter__().release()
+    world.wait_out_claims()
 
     assert world.upload(number).visible_rows == 5
 

@@ -19,12 +19,13 @@ from requests.adapters import HTTPAdapter
 from sqlalchemy import update
 from upath import UPath
 
+from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, connect, host_of
 from tidepool_ingest.client.transport import new_session
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.database import LeaseHeldError
-from tidepool_ingest.ledger.schema import slow_downs
+from tidepool_ingest.ledger.schema import leases, slow_downs
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import Plan, plan_run
 from tidepool_ingest.prepare import PrepareSummary, prepare_batch
@@ -171,6 +172,12 @@ class World:
         """Let the pauses that Tidepool asked for be over."""
         with self.ledger.database.writing() as connection:
             connection.execute(update(slow_downs).values(until=datetime.now(UTC)))
+
+    def wait_out_claims(self) -> None:
+        """Let the claims of those who have ended be over, and what they have asked for be done."""
+        assert self.simulator.settle(PATIENCE_SECONDS)
+        with self.ledger.database.writing() as connection:
+            connection.execute(update(leases).values(expires_at=datetime.now(UTC)))
 
     # ---------------------------------------------------------------- what lies there
 

@@ -1,4 +1,4 @@
-"""The command line: ``tidepool-ingest validate | simulate | stage | sessions | silent | tidy | erase``."""
+"""The command line, ``tidepool-ingest``: validate, stage, simulate, sessions, inactive, cleanup, erase."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tidepool_ingest import __version__
 from tidepool_ingest.errors import IngestError
 
 USAGE_ERROR = 2
-"""Exit code of every error that one clear line can tell."""
+"""Exit code of every error that is reported in one clear line."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 COMMANDS = {
-    "validate": "tell which records Tidepool would refuse, and why",
-    "simulate": "serve a local Tidepool to practise on",
+    "validate": "report which records Tidepool would reject, and why",
     "stage": "turn a data file into ready batches",
-    "sessions": "show the ledger: batches, their data sets, where they stand",
-    "tidy": "empty the work areas of batches that are done for long",
-    "erase": "take a person out of ledger, staging and work area",
-    "silent": "show devices that used to send and have stopped",
+    "simulate": "run a simulated Tidepool on this machine",
+    "sessions": "show the ledger: batches, their data sets and their states",
+    "inactive": "show devices that have stopped sending data",
+    "cleanup": "empty the work areas of batches that finished long ago",
+    "erase": "remove a person from the ledger, staging and work areas",
 }
-"""The commands, each a module of this package, and what each does."""
+"""The commands, each a module of this package, with their help."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that tells an error in one line and takes no shortened options."""
+    """A parser that reports an error in one line and takes no abbreviated options."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
@@ -43,12 +43,12 @@ class _Parser(argparse.ArgumentParser):
 def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of the command line.
 
-    :param chosen: the command whose arguments are wanted; only its module is imported.
+    :param chosen: the command to parse arguments of; only its module is imported.
     """
     root = _Parser(
         prog="tidepool-ingest",
         description="Move staged diabetes device data into the Tidepool Platform.",
-        epilog="Exit codes: 0 all well, 1 records are refused (validate), 2 an error that one line tells.",
+        epilog="Exit codes: 0 success, 1 records are rejected (validate), 2 an error, reported in one line.",
     )
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -62,8 +62,8 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    :param arguments: the command line, that of the process if left out.
-    :return: 0, 1 where a command says so, or 2 with one line on standard error.
+    :param arguments: the command line; that of the process if not given.
+    :return: 0, 1 if a command says so, or 2 with one line on standard error.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     chosen = next((word for word in given if not word.startswith("-")), None)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except IngestError as error:
         _complain(str(error))
     except BrokenPipeError:
-        # Somebody piped us into `head`, which has seen enough; what is left must go nowhere at the end.
+        # Somebody piped us into `head`, which has seen enough; the rest must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

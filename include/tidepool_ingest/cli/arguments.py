@@ -1,4 +1,4 @@
-"""What arguments of the command line may be: each reads one text or tells what would be right."""
+"""What the commands share: the types of their arguments, the common options, the ledger, and tables."""
 
 from __future__ import annotations
 
@@ -26,75 +26,29 @@ from tidepool_ingest.staging.storage import filesystem
 
 PORT_MAX = 65_535
 
+ROOT_VARIABLE = "TIDEPOOL_STAGING_ROOT"
+"""Environment variable with the staging root, the same that the DAGs read."""
+
+LEDGER_VARIABLE = "TIDEPOOL_LEDGER"
+"""Environment variable with the ledger's address."""
+
+DEFAULT_LEDGER = "sqlite:///.local/demo/airflow/tidepool_ledger.db"
+"""Where `make demo` keeps the ledger; for `make up`, another terminal gets the variable."""
+
+NO_LEDGER = "There is no ledger at this address yet: the first run of the DAG creates it."
+
 _NO_LOGIN = ("s3", "gs")
-"""Storages whose URLs have no ``@`` but the one behind an Airflow connection's id."""
+"""Storages whose URLs have no ``@`` except after an Airflow connection's id."""
 
+_AGAIN = "Get a complete copy of it from its source."
 
-def port(text: str) -> int:
-    """Read a TCP port, 0 for any free one."""
-    if not text.isascii() or not text.isdigit() or int(text) > PORT_MAX:
-        raise argparse.ArgumentTypeError(f"a port is a number from 0 to {PORT_MAX}")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """Read a number of things, at least one."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError("give a whole number from 1 on")
-    return int(text)
-
-
-def days(text: str) -> int:
-    """Read a number of days, 0 for ever."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError("give a whole number of days, or 0 for ever")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """Read a duration, zero or longer."""
-    try:
-        given = float(text)
-    except ValueError:
-        given = math.nan
-    if not math.isfinite(given) or given < 0:
-        raise argparse.ArgumentTypeError("give a number of seconds, zero or more")
-    return given
-
-
-def day(text: str) -> date:
-    """Read a day."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("give a day as YYYY-MM-DD") from None
-
-
-def user(text: str) -> str:
-    """Read a Tidepool user id; what is given is not repeated, since it may be one with a slip."""
-    if not is_user_id(text):
-        raise argparse.ArgumentTypeError("a Tidepool user id has ten hex digits, or is a UUID")
-    return text
-
-
-def place(text: str) -> UPath:
-    """Read a path or the URL of a storage that something here knows.
-
-    :raises BatchError: ``staging-unreachable``.
-    """
-    scheme, _, rest = text.partition("://")
-    if scheme in _NO_LOGIN and "@" in rest.partition("/")[0]:
-        raise BatchError(
-            "staging-unreachable",
-            detail="it names an Airflow connection, which is not known here: leave `<connection>@` out, and "
-            "set the storage's own environment variables",
-        )
-    try:
-        path = UPath(text)
-    except ValueError:
-        raise BatchError("staging-unreachable") from None
-    filesystem(path)
-    return path
+_FAULTS = {
+    "file-missing": ("There is no such data file", "Check the path."),
+    "file-empty": ("The data file holds no record", "Check that it is the right one."),
+    "file-truncated": ("The data file ends in the middle", _AGAIN),
+    "file-damaged": ("The compressed data file is damaged", _AGAIN),
+}
+"""Errors of staging whose texts mention a manifest, by code, with texts for a file without one."""
 
 
 class CommandError(IngestError):
@@ -113,12 +67,81 @@ class CommandError(IngestError):
         super().__init__(what, remedy=remedy, code=code)
 
 
-ROOT_VARIABLE = "TIDEPOOL_STAGING_ROOT"
-"""Environment variable with the staging root, the same that the DAGs read."""
+# ---------------------------------------------------------------- types of arguments
+
+
+def port(text: str) -> int:
+    """Parse a TCP port; 0 means any free one."""
+    if not text.isascii() or not text.isdigit() or int(text) > PORT_MAX:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to {PORT_MAX}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Parse a number of things, at least one."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("give a whole number, at least 1")
+    return int(text)
+
+
+def days(text: str) -> int:
+    """Parse a number of days; 0 means for ever."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError("give a whole number of days, or 0 for ever")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Parse a duration in seconds, zero or longer."""
+    try:
+        given = float(text)
+    except ValueError:
+        given = math.nan
+    if not math.isfinite(given) or given < 0:
+        raise argparse.ArgumentTypeError("give a number of seconds, zero or more")
+    return given
+
+
+def day(text: str) -> date:
+    """Parse a day."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("give a day as YYYY-MM-DD") from None
+
+
+def user(text: str) -> str:
+    """Parse a Tidepool user id; the error does not repeat the text, since it may be a mistyped id."""
+    if not is_user_id(text):
+        raise argparse.ArgumentTypeError("a Tidepool user id has ten hex digits, or is a UUID")
+    return text
+
+
+def place(text: str) -> UPath:
+    """Parse a path, or the URL of a storage that an installed package supports.
+
+    :raises BatchError: ``staging-unreachable``.
+    """
+    scheme, _, rest = text.partition("://")
+    if scheme in _NO_LOGIN and "@" in rest.partition("/")[0]:
+        raise BatchError(
+            "staging-unreachable",
+            detail="it names an Airflow connection, which is unknown here: leave out `<connection>@`, and "
+            "set the storage's own environment variables",
+        )
+    try:
+        path = UPath(text)
+    except ValueError:
+        raise BatchError("staging-unreachable") from None
+    filesystem(path)
+    return path
+
+
+# ---------------------------------------------------------------- staging and data files
 
 
 def add_root(command: argparse.ArgumentParser) -> None:
-    """Add the option that says where the day folders are; needed where the variable is not set."""
+    """Add the option for the staging root; it is required if the environment variable is not set."""
     root = os.environ.get(ROOT_VARIABLE) or None
     command.add_argument(
         "--root",
@@ -128,20 +151,9 @@ def add_root(command: argparse.ArgumentParser) -> None:
     )
 
 
-_AGAIN = "Get it once more from where it was made, complete."
-
-_FAULTS = {
-    "file-missing": ("There is no such data file", "Check the path."),
-    "file-empty": ("The data file holds no record", "Check that it is the right one."),
-    "file-truncated": ("The data file ends in the middle", _AGAIN),
-    "file-damaged": ("The compressed data file is damaged", _AGAIN),
-}
-"""Errors of staging that speak of a manifest, by code, as they read for a file without one."""
-
-
 @contextmanager
 def reading_data_file() -> Iterator[None]:
-    """Tell what is wrong with a data file in words that fit a file without a manifest."""
+    """Report errors of a data file in words that fit a file without a manifest."""
     try:
         yield
     except BatchError as error:
@@ -151,29 +163,23 @@ def reading_data_file() -> Iterator[None]:
         raise CommandError(f"{what} [{error.code}].", remedy, error.code) from None
 
 
-LEDGER_VARIABLE = "TIDEPOOL_LEDGER"
-"""Environment variable with the ledger's address."""
-
-DEFAULT_LEDGER = "sqlite:///.local/demo/airflow/tidepool_ledger.db"
-"""Where `make demo` keeps the ledger; `make up` gives a shell beside it the variable."""
-
-NO_LEDGER = "There is no ledger at this address yet: the first run of the DAG makes it."
+# ---------------------------------------------------------------- the ledger
 
 
 def add_ledger(command: argparse.ArgumentParser) -> None:
-    """Add the option that says where the ledger is."""
+    """Add the option for the ledger's address."""
     command.add_argument(
         "--ledger",
         metavar="URL",
         default=os.environ.get(LEDGER_VARIABLE) or DEFAULT_LEDGER,
-        help="the ledger's database, sqlite:///file or postgresql://user@host/name; a password is better "
-        f"kept in the environment (default: ${LEDGER_VARIABLE}, or {DEFAULT_LEDGER})",
+        help="the ledger's database, sqlite:///file or postgresql://user@host/name; keep a password in the "
+        f"environment instead (default: ${LEDGER_VARIABLE}, or {DEFAULT_LEDGER})",
     )
 
 
 @contextmanager
 def opened(address: str) -> Iterator[Ledger | None]:
-    """Open the ledger for the length of a ``with`` block, ``None`` when there is none: this never makes one.
+    """Open the ledger for the length of a ``with`` block; ``None`` if there is none, as it is never created.
 
     :param address: the ledger's address.
     :raises CommandError: if it is another version's, or does not answer.
@@ -187,8 +193,8 @@ def opened(address: str) -> Iterator[Ledger | None]:
         revision = current_revision(ledger.database.engine)
         if revision not in (None, HEAD_REVISION):
             raise CommandError(
-                "The ledger's tables are those of another version of this project.",
-                "Run the DAG once with this version, which brings older ones up to date.",
+                "The ledger's tables belong to another version of this project.",
+                "Run the DAG once with this version; that migrates older tables.",
                 "ledger-version",
             )
         yield None if revision is None else ledger
@@ -198,11 +204,14 @@ def opened(address: str) -> Iterator[Ledger | None]:
         ledger.close()
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return rows under headings, columns of numbers to the right, ``None`` as a dash.
+# ---------------------------------------------------------------- tables
 
-    :param headings: one a column.
-    :param rows: as many cells each.
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return rows under headings, numbers aligned to the right, ``None`` as a dash.
+
+    :param headings: one per column.
+    :param rows: each with as many cells.
     """
     given = [tuple(row) for row in rows]
     columns = list(zip(headings, *given, strict=True))
@@ -210,7 +219,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _column(column: Sequence[object]) -> list[str]:
-    """Return heading, rule and cells of one column, all of one width."""
+    """Return heading, rule and cells of a column, all of one width."""
     heading, *values = column
     cells = ["-" if value is None else str(value) for value in values]
     width = max(len(text) for text in (str(heading), *cells))

@@ -1,4 +1,4 @@
-"""``tidepool-ingest tidy``: what the maintenance DAG tidies away, by hand."""
+"""``tidepool-ingest cleanup``: the maintenance DAG's cleanup, by hand."""
 
 from __future__ import annotations
 
@@ -22,50 +22,49 @@ WORK_VARIABLE = "TIDEPOOL_KEEP_WORK_DAYS"
 QUARANTINE_VARIABLE = "TIDEPOOL_KEEP_QUARANTINE_DAYS"
 
 WHAT = {
-    "accepted": "work areas whose refused records stay",
+    "accepted": "work areas whose rejected records stay",
     "areas": "whole work areas",
     "parts": "half-written files",
     "file_digests": "digests of files",
-    "manifests": "manifests that were read",
-    "chunks": "requests of data sets that were given up",
-    "refusals": "refused records of batches that do not show",
-    "busy": "work areas left alone: a task is at work",
-    "later": "storage did not answer: run it again",
+    "manifests": "saved contents of manifests",
+    "chunks": "requests of abandoned data sets",
+    "refusals": "records that Tidepool rejected, of batches that are not visible",
+    "busy": "work areas that a task is using",
+    "later": "storage did not answer: run this again",
 }
 
 
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
-        "Empty the work areas of batches that are done for long, and let the ledger forget what can be made "
-        "anew. Staged data and the batches in the ledger stay. The DAG tidepool_reconcile does the same."
+        "Empty the work areas of batches that finished long ago, and purge ledger data that can be "
+        "read again. "
+        "Staged data and the ledger's batches stay. The DAG tidepool_reconcile does the same."
     )
     add_root(command)
     add_ledger(command)
     for option, variable, usual, what in (
         ("--keep-work-days", WORK_VARIABLE, WORK_DAYS, "accepted"),
-        ("--keep-quarantine-days", QUARANTINE_VARIABLE, QUARANTINE_DAYS, "refused"),
+        ("--keep-quarantine-days", QUARANTINE_VARIABLE, QUARANTINE_DAYS, "rejected"),
     ):
         command.add_argument(
             option,
             type=days,
             metavar="DAYS",
             default=os.environ.get(variable) or str(usual),
-            help=f"how long {what} records stay after their batch is done, 0 for ever (default: ${variable}, "
-            f"or {usual})",
+            help=f"how many days {what} records stay after their batch is done, 0 for ever "
+            f"(default: ${variable}, or {usual})",
         )
-    command.add_argument("--dry-run", action="store_true", help="only count what would go")
+    command.add_argument("--dry-run", action="store_true", help="only count what would be removed")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Tidy away, or count."""
+    """Clean up, or count."""
     keeping = Keeping(options.keep_work_days, options.keep_quarantine_days)
     with opened(options.ledger) as ledger:
         if ledger is None:
-            raise CommandError(
-                NO_LEDGER, "Give --ledger: without it nobody knows which work areas are over and done with."
-            )
+            raise CommandError(NO_LEDGER, "Give --ledger: only the ledger knows which batches are done.")
         tidying = Tidying(place(options.root), ledger, keeping, dry_run=options.dry_run)
         counted = tidying.run().summary()
     if counted:

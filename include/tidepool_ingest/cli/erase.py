@@ -1,4 +1,4 @@
-"""``tidepool-ingest erase``: take a person out of ledger, staging and work area."""
+"""``tidepool-ingest erase``: remove a person from the ledger, staging and work areas."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ COLUMNS = ("Tidepool", "data set", "state")
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
-        "Remove all that is here of one person: staged folders, work areas with quarantine files, and the "
-        "ledger's rows. Without --yes it only says what there is. What Tidepool has stays, and is listed."
+        "Remove everything that is kept here about one person: staged folders, work areas with quarantine "
+        "files, and the ledger's rows. Without --yes, only show what there is. The person's data sets at "
+        "Tidepool stay, and are listed."
     )
     command.add_argument(
         "--user", type=user, required=True, metavar="ID", help="Tidepool user id of the person"
@@ -37,29 +38,29 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Remove the person, or tell what would be removed."""
+    """Remove the person, or report what would be removed."""
     with opened(options.ledger) as ledger:
         if ledger is None:
             raise CommandError(
-                NO_LEDGER, "Give --ledger: without it nobody knows which work areas are the person's."
+                NO_LEDGER, "Give --ledger: only the ledger knows which work areas are the person's."
             )
         erasing = Erasing(ledger, place(options.root), options.user)
         found = erasing.run(f"{getpass.getuser()} (command line)") if options.yes else erasing.find()
-    print(_told(found, options.user, removed=options.yes))
+    print(_report(found, options.user, removed=options.yes))
     return 0
 
 
-def _told(found: Found, user_id: str, *, removed: bool) -> str:
+def _report(found: Found, user_id: str, *, removed: bool) -> str:
     who = f"user {short_hash(user_id)}"
     if found.is_empty:
         return f"Nothing is known of {who}."
     counted = f"{len(found.folders)} staged folders, {len(found.batches)} batches with their work areas"
-    lines = [f"Removed of {who}: {counted}." if removed else f"There is of {who}: {counted}."]
+    lines = [f"Removed for {who}: {counted}." if removed else f"Found for {who}: {counted}."]
     if found.left:
         lines += [
             "",
-            f"Tidepool still has {len(found.left)} data sets. The person can delete them there, or whoever "
-            "uploaded them; keep this list, for the ledger does not name the person any more:"
+            f"Tidepool still has {len(found.left)} data sets. The person, or whoever uploaded them, can "
+            "delete them there; keep this list, because the ledger no longer names the person:"
             if removed
             else f"Tidepool has {len(found.left)} data sets, which would stay there:",
             "",
@@ -68,6 +69,6 @@ def _told(found: Found, user_id: str, *, removed: bool) -> str:
     if not removed:
         lines += [
             "",
-            "Nothing was removed. Pause the DAGs and add --yes to remove it; that cannot be undone.",
+            "Nothing was removed. To remove it, pause the DAGs and add --yes; this cannot be undone.",
         ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""``tidepool-ingest silent``: devices that have stopped to send, as a table or JSON."""
+"""``tidepool-ingest inactive``: devices that have stopped sending, as a table or JSON."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ COLUMNS = ("model", "device", "user", "last record", "silent days", "usual days"
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
-        "Show the devices that used to send and have been silent for longer than is usual for them: for more "
-        f"than {FACTOR} times what passes between their batches, and {FEWEST_DAYS} days. Changes nothing. "
-        "Users and devices stand there as short hashes; their ids are shown only with --full."
+        "Show devices that used to send data and have sent none for longer than is usual for them: for more "
+        f"than {FACTOR} times the usual time between their batches, and more than {FEWEST_DAYS} days. "
+        "Users and devices appear as short hashes; their ids are shown only with --full."
     )
     add_ledger(command)
     command.add_argument("--today", type=day, metavar="DAY", help="count up to this day (default: today)")
     command.add_argument("--full", action="store_true", help="show ids instead of short hashes")
-    command.add_argument("--json", action="store_true", help="a JSON array, one device a line")
+    command.add_argument("--json", action="store_true", help="print a JSON array, one device per line")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the silent devices."""
+    """Print the inactive devices."""
     with opened(options.ledger) as ledger:
         if ledger is None:
             print(NO_LEDGER, file=sys.stderr)
         found = [] if ledger is None else silent_devices(ledger, options.today or datetime.now(UTC).date())
-    rows = [_row(one, full=options.full) for one in found]
+    rows = [_row(device, full=options.full) for device in found]
     if options.json:
         shown = (json.dumps(dict(zip(COLUMNS, row, strict=True)), default=str) for row in rows)
         print("[" + ",\n ".join(shown) + "]")
@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _row(one: SilentDevice, *, full: bool) -> tuple[Any, ...]:
-    ids = (one.device_id, one.user_id) if full else (short_hash(one.device_id), short_hash(one.user_id))
-    return (one.model, *ids, one.last_day, one.silent_days, one.usual_days)
+def _row(device: SilentDevice, *, full: bool) -> tuple[Any, ...]:
+    ids = (device.device_id, device.user_id)
+    shown = ids if full else map(short_hash, ids)
+    return (device.model, *shown, device.last_day, device.silent_days, device.usual_days)

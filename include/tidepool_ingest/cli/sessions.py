@@ -14,7 +14,7 @@ from tidepool_ingest.ledger import BatchState, Ledger, Upload
 from tidepool_ingest.privacy import short_hash
 
 SESSIONS_SHOWN = 100
-"""How many are shown unless asked for more."""
+"""How many are shown by default."""
 
 COLUMNS = ("batch", "user", "state", "data set", "set state", "accepted", "quarantined", "visible", "reason")
 
@@ -48,8 +48,8 @@ FIELDS = (
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
-        "Show what the ledger knows, newest first, and change nothing. Users stand there as short hashes; "
-        "folders and user ids are shown only with --full."
+        "Show what the ledger knows, newest first. Users appear as short hashes; folders and user ids are "
+        "shown only with --full."
     )
     add_ledger(command)
     command.add_argument(
@@ -58,12 +58,12 @@ def describe(command: argparse.ArgumentParser) -> None:
         metavar="STATE",
         help=f"only batches in this state: {', '.join(BatchState)}",
     )
-    command.add_argument("--batch", metavar="HASH", help="only batches whose label has this in it")
+    command.add_argument("--batch", metavar="HASH", help="only batches whose label contains this")
     command.add_argument(
         "--limit", type=count, default=SESSIONS_SHOWN, help=f"how many (default: {SESSIONS_SHOWN})"
     )
     command.add_argument("--full", action="store_true", help="also show folder and user id")
-    command.add_argument("--json", action="store_true", help="a JSON array, one session a line")
+    command.add_argument("--json", action="store_true", help="print a JSON array, one session per line")
     command.set_defaults(run=run)
 
 
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
             print(NO_LEDGER, file=sys.stderr)
         found = [] if ledger is None else _found(ledger, options)
     if options.json:
-        shown = (json.dumps(_shown(one, full=options.full), default=_text) for one in found)
+        shown = (json.dumps(_shown(session, full=options.full), default=_text) for session in found)
         print("[" + ",\n ".join(shown) + "]")
     else:
         headings = (*COLUMNS, "folder") if options.full else COLUMNS
@@ -95,19 +95,19 @@ def _shown(upload: Upload, *, full: bool) -> dict[str, Any]:
 
 
 def _rows(found: Sequence[Upload], *, full: bool) -> Iterator[tuple[object, ...]]:
-    for one in found:
+    for upload in found:
         row = (
-            one.label,
-            one.user_id if full else short_hash(one.user_id),
-            one.state,
-            one.data_set_id,
-            one.data_set_state,
-            one.accepted,
-            one.quarantined,
-            one.visible_rows,
-            one.reason,
+            upload.label,
+            upload.user_id if full else short_hash(upload.user_id),
+            upload.state,
+            upload.data_set_id,
+            upload.data_set_state,
+            upload.accepted,
+            upload.quarantined,
+            upload.visible_rows,
+            upload.reason,
         )
-        yield (*row, one.folder) if full else row
+        yield (*row, upload.folder) if full else row
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""``tidepool-ingest simulate``: a Tidepool to practise on."""
+"""``tidepool-ingest simulate``: a simulated Tidepool to practise with."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _TAKEN = (errno.EADDRINUSE, errno.EACCES)
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
-        "Serve Tidepool's contract on loopback, traps included, until SIGTERM or Ctrl-C. "
+        "Run a server on loopback that behaves like Tidepool, pitfalls included, until SIGTERM or Ctrl-C. "
         "It prints its address; no data leave this machine."
     )
     command.add_argument("--port", type=port, default=0, help="port to listen on (default: any free one)")
     command.add_argument(
-        "--store", type=Path, metavar="FILE", help="SQLite file to keep its state in (default: memory)"
+        "--store", type=Path, metavar="FILE", help="SQLite file that holds its state (default: memory)"
     )
     command.add_argument(
         "--accounts",
         type=Path,
         metavar="FILE",
-        help="JSON file with users, clients and grants beside its three roles",
+        help="JSON file with users, clients and grants in addition to its three roles",
     )
     command.add_argument(
         "--write-roles",
@@ -35,29 +35,29 @@ def describe(command: argparse.ArgumentParser) -> None:
         help="once listening, write base_url, ids and tokens of owner, uploader and stranger to this file",
     )
     command.add_argument(
-        "--token-lifetime", type=seconds, metavar="SECONDS", help="how long an access token is good"
+        "--token-lifetime", type=seconds, metavar="SECONDS", help="how long an access token is valid"
     )
     command.add_argument(
-        "--rotate-refresh-tokens", action="store_true", help="each refresh token is good for one use only"
+        "--rotate-refresh-tokens", action="store_true", help="each refresh token can be used only once"
     )
     command.add_argument(
         "--latency",
         type=seconds,
         default=0.0,
         metavar="SECONDS",
-        help="how long every request takes at least",
+        help="minimum duration of every request",
     )
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until the process is told to stop."""
-    # Here, for no other command has to load a server.
+    # Here, because no other command needs to load a server.
     from tidepool_simulator import serve
     from tidepool_simulator.accounts import AccountError
 
     if options.write_roles and not options.write_roles.parent.is_dir():
-        raise CommandError("The folder of --write-roles does not exist.", "Make it, or name another file.")
+        raise CommandError("The folder of --write-roles does not exist.", "Create it, or name another file.")
     try:
         return serve(
             port=options.port,
@@ -82,6 +82,6 @@ def run(options: argparse.Namespace) -> int:
         if error.errno not in _TAKEN or error.filename is not None:
             raise
         raise CommandError(
-            f"Port {options.port} is taken, or not for this account.",
-            "Choose another one, or leave --port out for any free one.",
+            f"Port {options.port} is taken, or this account may not use it.",
+            "Choose another one, or leave out --port for any free one.",
         ) from None

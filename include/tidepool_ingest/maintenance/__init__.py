@@ -1,1 +1,1 @@
-"""Maintenance: unfinished uploads, later checks, old work areas, and a person's erasure."""
+"""Maintenance: unfinished uploads, later checks, old work areas, and the erasure of a person's data."""

@@ -1,9 +1,9 @@
-"""Work areas of batches that are over are emptied, and the ledger forgets what can be made anew.
+"""Cleanup: the work areas of finished batches are emptied, and ledger data that can be read again are purged.
 
-Beside running tasks that is safe: the claims on the batches are taken, and what is taken out is noted in the
-ledger before, on the condition that nothing was noted of the batches for long. `prepare` notes something
-before it looks at a work area, so that one of the two always knows of the other. Staged data stay as they
-are, and so does a work area that this ledger knows no batch of: another deployment may share the root.
+This is safe while tasks run: it takes the leases on the batches, and records in the ledger what will be
+removed before removing it, on the condition that the batches have not changed for long. `prepare` changes its
+batch before it looks at a work area, so that one of the two always knows of the other. Staged data stay as
+they are, and so does a work area that no batch of this ledger has: another deployment may share the root.
 """
 
 from __future__ import annotations
@@ -28,90 +28,60 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import PART_SUFFIX, local_path, modified_at, reading, remove_half_written
 from tidepool_ingest.staging.work_area import WORK_FOLDER, WorkArea
 
+log = logging.getLogger(__name__)
+
 FORGET_DAYS = 400
-"""How long the ledger keeps what can be made anew: longer than a yearly run over old days is away."""
+"""How long the ledger keeps what can be read again: longer than until a yearly run over old days."""
+
+CLAIM_SECONDS = 300.0
+"""How long a lease lasts if this process dies: longer than emptying a work area takes."""
+
+AREAS_A_RUN = 2_000
+"""How many work areas one run empties."""
+
+PAGE = 500
+PAGES = 20
+"""How many batches are read at once, and how often: those that cannot be cleaned up must not block others."""
+
+WRITTEN_FOR = timedelta(days=2)
+"""A file that nothing was written to for this long has no writer any more."""
+
+LOOKED_AT_FOR = timedelta(days=30)
+"""How long after its last change a work area is searched for such files, since there are many areas."""
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """How long what is over is kept, in days; 0 for ever.
+    """How many days records of finished batches are kept; 0 for ever.
 
-    :param work_days: accepted records of batches that are done.
-    :param quarantine_days: refused records of batches that are done.
+    :param work_days: the accepted records.
+    :param quarantine_days: the rejected records.
     """
 
     work_days: int = WORK_DAYS
     quarantine_days: int = QUARANTINE_DAYS
 
     def accepted_before(self, now: datetime) -> datetime | None:
-        """Return the moment before which a batch was done whose accepted records may go, if any may."""
+        """Return before when a batch must have finished for its accepted records to go, if any may."""
         return now - timedelta(days=self.work_days) if self.work_days else None
 
     def refused_before(self, now: datetime) -> datetime | None:
-        """Return the same for refused records, which never go before the accepted ones."""
+        """Return the same for rejected records, which never go before the accepted ones."""
         if not (self.work_days and self.quarantine_days):
             return None
         return now - timedelta(days=max(self.quarantine_days, self.work_days))
 
 
-WRITTEN_FOR = timedelta(days=2)
-"""What nothing was written to for so long has no writer any more."""
-
-LOOKED_AT_FOR = timedelta(days=30)
-"""How long after something came or went in a work area it is looked into, since there are many."""
-
-
-def remove_half_written_long_ago(root: UPath, now: datetime, *, dry_run: bool = False) -> int:
-    """Remove them from work areas on a local disk; return how many.
-
-    :param root: the staging root.
-    :param now: the moment.
-    :param dry_run: only count.
-    """
-    work = local_path(root / WORK_FOLDER)
-    before = (now - WRITTEN_FOR).timestamp()
-    removed = 0
-    for folder in _changed_since(work, (now - LOOKED_AT_FOR).timestamp()) if work else ():
-        if dry_run:
-            parts = (part for part in folder.glob(f".*{PART_SUFFIX}") if part.stat().st_mtime < before)
-            removed += sum(1 for _part in parts)
-        else:
-            removed += remove_half_written(UPath(folder), before)
-    return removed
-
-
-def _changed_since(work: Path, since: float) -> Iterator[Path]:
-    with reading():
-        if not work.is_dir():
-            return
-        with os.scandir(work) as entries:
-            changed = [entry.path for entry in entries if entry.stat().st_mtime >= since]
-    yield from map(Path, changed)
-
-
-log = logging.getLogger(__name__)
-
-CLAIM_SECONDS = 300.0
-"""How long a claim lasts when this process dies: longer than an area takes."""
-
-AREAS_A_RUN = 2_000
-"""Work areas emptied by one run."""
-
-PAGE = 500
-PAGES = 20
-"""Batches looked through at once, and how often: others in front must not keep those behind for ever."""
-
-
 @dataclass
 class TidiedAway:
-    """What was tidied away, in numbers.
+    """What was removed, in numbers.
 
-    :param accepted: work areas whose accepted records went, and whose refused ones wait for a person.
-    :param areas: work areas that went whole.
-    :param parts: files that killed writers had left half-written.
+    :param accepted: work areas without their accepted records, whose rejected ones wait for a person.
+    :param areas: whole work areas.
+    :param parts: half-written files of killed writers.
     :param rows: rows of the ledger by table.
-    :param busy: work areas left alone because a task is at work on a batch of theirs.
-    :param later: 1 if storage did not answer; the rest is left for the next run.
+    :param busy: work areas skipped because a task is processing one of their batches.
+    :param later: 1 if storage did not answer; the next run does the rest.
     """
 
     accepted: int = 0
@@ -122,18 +92,18 @@ class TidiedAway:
     later: int = 0
 
     def summary(self) -> dict[str, int]:
-        """Return the numbers that are not 0, fit for a log line and XCom."""
+        """Return the numbers that are not 0, for a log line and XCom."""
         counted = asdict(self)
         rows = counted.pop("rows")
         return {name: number for name, number in (counted | rows).items() if number}
 
 
 class Tidying:
-    """Tidies away what is over.
+    """Removes what is no longer needed.
 
     :param root: the staging root.
-    :param ledger: knows what is over.
-    :param keeping: how long that is kept.
+    :param ledger: knows which batches are finished.
+    :param keeping: how long their records are kept.
     :param dry_run: only count.
     :param stopping: set when it has to stop.
     """
@@ -155,7 +125,7 @@ class Tidying:
         self._counts = TidiedAway()
 
     def run(self) -> TidiedAway:
-        """Tidy away what may go by now, as much as one run does.
+        """Remove what may go now, as much as one run does.
 
         :raises LedgerUnavailableError: if the ledger does not answer.
         """
@@ -170,13 +140,13 @@ class Tidying:
             if error.disposition is not Disposition.RETRIABLE:
                 raise
             self._counts.later = 1
-            log.warning("The rest is tidied by the next run: %s", error)
+            log.warning("The next run cleans up the rest: %s", error)
         forget_before = now - timedelta(days=FORGET_DAYS)
         self._counts.rows = self._ledger.retention.forget(forget_before, dry_run=self._dry_run)
         return self._counts
 
     def _empty(self, tidied: Tidied | None, before: datetime) -> None:
-        """Empty the work areas of batches that are over since before a moment, oldest first."""
+        """Empty the work areas of batches that finished before some time, oldest first."""
         retention, root = self._ledger.retention, str(self._root).rstrip("/") + "/"
         after: Mark | None = None
         for _page in range(PAGES):
@@ -194,16 +164,16 @@ class Tidying:
     def _one(self, area: WorkArea, rows: list[BatchRow], tidied: Tidied | None, before: datetime) -> None:
         prepared_at = modified_at(area.plan_path)
         if prepared_at is not None and prepared_at >= before:
-            return  # not by this ledger, which would have noted it: another deployment is at work here
+            return  # not by this ledger, whose batch would have changed: another deployment uses this area
         if self._dry_run:
             self._count(stays=tidied is None and area.holds_refused())
             return
         try:
-            with ExitStack() as claims:
+            with ExitStack() as leases:
                 parts = [part.id for row in rows for part in self._ledger.parts.of_batch(row.id)]
                 for number in (*(row.id for row in rows), *parts):
                     name = lease_of_batch(number)
-                    claims.enter_context(self._ledger.leases.held(name, seconds=CLAIM_SECONDS))
+                    leases.enter_context(self._ledger.leases.held(name, seconds=CLAIM_SECONDS))
                 self._remove(area, rows, tidied, before)
         except LeaseHeldError:
             self._counts.busy += 1
@@ -224,3 +194,31 @@ class Tidying:
             self._counts.accepted += 1
         else:
             self._counts.areas += 1
+
+
+def remove_half_written_long_ago(root: UPath, now: datetime, *, dry_run: bool = False) -> int:
+    """Remove half-written files of killed writers from work areas on a local disk; return how many.
+
+    :param root: the staging root.
+    :param now: the current time.
+    :param dry_run: only count.
+    """
+    work = local_path(root / WORK_FOLDER)
+    before = (now - WRITTEN_FOR).timestamp()
+    removed = 0
+    for folder in _changed_since(work, (now - LOOKED_AT_FOR).timestamp()) if work else ():
+        if dry_run:
+            parts = (part for part in folder.glob(f".*{PART_SUFFIX}") if part.stat().st_mtime < before)
+            removed += sum(1 for _part in parts)
+        else:
+            removed += remove_half_written(UPath(folder), before)
+    return removed
+
+
+def _changed_since(work: Path, since: float) -> Iterator[Path]:
+    with reading():
+        if not work.is_dir():
+            return
+        with os.scandir(work) as entries:
+            changed = [entry.path for entry in entries if entry.stat().st_mtime >= since]
+    yield from map(Path, changed)

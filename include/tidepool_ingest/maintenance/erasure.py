@@ -1,7 +1,7 @@
-"""Take a person out of ledger, staging and work area, and tell what Tidepool still has.
+"""Erase a person's data from the ledger, staging and work areas, and report what Tidepool still has.
 
-Storage goes first and the ledger last, one batch after the other: whatever ends it in the middle, the ledger
-still names what is left, and running it again finishes.
+Storage goes first and the ledger last, one batch after the other: if it is interrupted, the ledger still
+names what remains, and running it again finishes.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload.closing import device_lease_name
 
 CLAIM_SECONDS = 300.0
-"""How long a claim lasts when this process dies or falls silent."""
+"""How long a lease lasts if this process dies or stalls."""
 
 STEP_SECONDS = 120.0
-"""What one step may take: a folder, or a batch's rows."""
+"""How long one step may take: a folder, or a batch's rows."""
 
 
 class UploadAtWorkError(IngestError):
-    """Something of the person is being uploaded.
+    """Data of the person are being uploaded.
 
     :param claims: how many leases are held.
-    :param seconds: until when they end, unless their holders renew them.
+    :param seconds: when the last one expires, unless its holder renews it.
     """
 
     disposition: Disposition = Disposition.RETRIABLE
@@ -53,9 +53,9 @@ class UploadAtWorkError(IngestError):
 
 @dataclass(frozen=True)
 class Found:
-    """What there is of a person.
+    """The data of a person.
 
-    :param folders: folders of the person in staging, one for each day.
+    :param folders: the person's folders in staging, one per day.
     :param batches: batches in the ledger, each with its work area.
     :param left: data sets that Tidepool still has.
     """
@@ -66,12 +66,12 @@ class Found:
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether nothing is known of the person."""
+        """Whether nothing is known of the person."""
         return not (self.folders or self.batches or self.left)
 
 
 class Erasing:
-    """Takes one person out.
+    """Erases one person's data.
 
     :param ledger: the ledger.
     :param root: the staging root.
@@ -85,15 +85,15 @@ class Erasing:
         self._person = Person(ledger.database, user_id)
 
     def find(self) -> Found:
-        """Look what there is; nothing is changed.
+        """Return what there is, without changing anything.
 
-        Of what an earlier attempt has taken out of the ledger already, its note there tells.
+        What an earlier attempt has removed from the ledger already is found in its entry in the audit log.
 
-        :raises BatchError: ``staging-unreadable``, also when the staging root is not there.
+        :raises BatchError: ``staging-unreadable``, also if the staging root does not exist.
         """
         with reading():
             if not filesystem(self._root).exists(self._root.path):
-                raise BatchError("staging-unreadable", detail="the staging root is not there")
+                raise BatchError("staging-unreadable", detail="the staging root does not exist")
         earlier = (DataSetLeft(*one) for note in self._earlier().values() for one in note["left"])
         left = dict.fromkeys([*self._person.data_sets_left(), *earlier])
         return Found(tuple(self._folders()), tuple(self._person.batches()), tuple(left))
@@ -101,9 +101,9 @@ class Erasing:
     def run(self, who: str) -> Found:
         """Remove everything, and return what there was.
 
-        :param who: who asked for it, for the ledger's list of such; the person stands there as a short hash.
-        :raises UploadAtWorkError: if a task is at work on data of the person; nothing is removed then.
-        :raises LeaseHeldError: if one has begun meanwhile; running it again finishes.
+        :param who: who requested it, for the audit log, in which the person is a short hash.
+        :raises UploadAtWorkError: if a task is processing data of the person; nothing is removed then.
+        :raises LeaseHeldError: if one has started meanwhile; running it again finishes.
         """
         found, earlier = self.find(), list(self._earlier())
         claims = self._claims(found)
@@ -148,7 +148,7 @@ class Erasing:
                     yield folder
 
     def _addresses(self, found: Found) -> Iterator[str]:
-        """Yield where the files lie, as the ledger knows the batches' folders and as they are found here."""
+        """Yield the files' addresses, by the batches' folders in the ledger and as they are found here."""
         names: dict[str, list[str]] = {}
         for folder in found.folders:
             with reading():
@@ -167,7 +167,7 @@ class Erasing:
         return sorted({*of_batches, *self._person.feed_leases()})
 
     def _earlier(self) -> dict[int, dict[str, Any]]:
-        """Return what earlier attempts noted that did not come to their end, by the note's number."""
+        """Return what earlier attempts that did not finish have recorded, by the number of the entry."""
         notes = {
             note.id: json.loads(note.detail or "{}") for note in self._ledger.actions.unfinished(What.ERASE)
         }

@@ -1,7 +1,7 @@
-"""The maintenance job: unfinished uploads are completed, and some verified batches are verified again.
+"""The maintenance job: unfinished uploads are completed, and some verified ones are verified again.
 
-Everything happens under the same leases as an upload, so that it can run beside anything. What can be brought
-to verified from its work area is; what cannot, and shows nothing yet, is deleted.
+It takes the same leases as an upload, so it can run at any time. What can be completed from its work area is;
+what cannot, and is not visible yet, is deleted.
 """
 
 from __future__ import annotations
@@ -41,22 +41,34 @@ from tidepool_ingest.upload.read_back import Shown, rows_of_set
 
 log = logging.getLogger(__name__)
 
+ContextOf = Callable[[str | None], UploadJob]
+"""Returns the context for a connection that a manifest names, or for the job's own if that is ``None``.
+
+Raises :class:`BatchError` for a connection that this deployment does not allow.
+"""
+
+NOT_WANTED = (BatchState.REPLACED, BatchState.CORRECTED, BatchState.WITHDRAWN)
+"""States of a batch that nobody wants to be uploaded any more."""
+
+LOOKED_THROUGH = 1_000
+"""How many verified batches are searched for some that can be verified again."""
+
 
 @dataclass
 class Reconciled:
-    """What a maintenance run came to.
+    """The results of a maintenance run.
 
-    :param unfinished: batches that were left unfinished for too long.
+    :param unfinished: batches that have been unfinished for too long.
     :param finished: those of them that are verified now.
-    :param deleted: data sets deleted, because what they were to hold is not wanted or not there any more.
-    :param busy: batches left alone because another task is working on them or on their device.
-    :param later: batches left for the next run, because Tidepool or storage did not answer.
+    :param deleted: data sets deleted, because their records are not wanted or not available any more.
+    :param busy: batches skipped because a task is processing them or their device.
+    :param later: batches postponed to the next run, because Tidepool or storage did not answer.
     :param leases: expired leases removed from the ledger.
-    :param checked: verified batches looked at again.
-    :param uncheckable: verified batches whose work area is not there any more.
-    :param superseded_rows: rows of the checked ones that a later upload shows instead.
-    :param repaired: verified batches that had lost or doubled rows, and were uploaded anew.
-    :param tidied: what was tidied away, by kind.
+    :param checked: verified batches that were verified again.
+    :param uncheckable: verified batches whose work area does not exist any more.
+    :param superseded_rows: rows of those verified again that a later upload supersedes.
+    :param repaired: verified batches with lost or duplicate rows, which were uploaded again.
+    :param tidied: what was cleaned up, by kind.
     :param failed: batches that need a person, by the code of the cause.
     """
 
@@ -74,32 +86,19 @@ class Reconciled:
     failed: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> dict[str, Any]:
-        """Return the numbers, fit for a log line and XCom."""
+        """Return the numbers for a log line and XCom."""
         return {**vars(self), "failed": dict(self.failed)}
-
-
-ContextOf = Callable[[str | None], UploadJob]
-"""Returns the context for a connection that a manifest names, or for the job's own for ``None``.
-
-Raises :class:`BatchError` for a connection that this deployment does not allow.
-"""
-
-NOT_WANTED = (BatchState.REPLACED, BatchState.CORRECTED, BatchState.WITHDRAWN)
-"""States of a batch that nobody wants to see uploaded any more."""
-
-LOOKED_THROUGH = 1_000
-"""Verified batches looked through for some that can be checked."""
 
 
 class Reconciliation:
     """One run of the maintenance job.
 
     :param root: the staging root.
-    :param ledger: knows what was left unfinished.
+    :param ledger: knows what is unfinished.
     :param options: the run's parameters.
     :param context_of: see :data:`ContextOf`.
     :param api_host_of: checks the connection that a manifest names.
-    :param keeping: how long what is over is kept; nothing is tidied away when left out.
+    :param keeping: how long records of finished batches are kept; without it, nothing is cleaned up.
     """
 
     def __init__(
@@ -122,16 +121,16 @@ class Reconciliation:
         self._counts = Reconciled()
 
     def run(self) -> Reconciled:
-        """Bring to an end what can be, one batch after the other; none keeps the others from their turn.
+        """Complete what can be completed, one batch after the other; none blocks the others.
 
-        :raises UploadStoppedError: somebody said stop.
+        :raises UploadStoppedError: if it was told to stop.
         :raises LedgerUnavailableError: if the ledger does not answer.
         """
         now = datetime.now(UTC)
         before = now - timedelta(minutes=self._options.older_than_minutes)
         for number in self._ledger.unfinished.batches(before):
             self._counts.unfinished += 1
-            self._one(number, self._bring_to_an_end)
+            self._process(number, self._complete)
         self._counts.leases = self._ledger.leases.sweep(before)
         self._check(now - timedelta(days=self._options.check_after_days))
         if self._keeping is not None:
@@ -143,7 +142,7 @@ class Reconciliation:
         """Let :meth:`run` end before its next request; quick, and safe to call from a signal handler."""
         self._stopping.set()
 
-    def _one(self, number: int, step: Callable[[BatchRow], None]) -> None:
+    def _process(self, number: int, step: Callable[[BatchRow], None]) -> None:
         if self._stopping.is_set():
             raise UploadStoppedError
         row = self._ledger.batches.get(number)
@@ -158,13 +157,13 @@ class Reconciliation:
                 self._counts.later += 1
             else:
                 self._counts.failed[error.code] += 1
-            log.warning("%s is not in order: %s", row.label, error)
+            log.warning("%s needs attention: %s", row.label, error)
 
-    # ---------------------------------------------------------------- left unfinished
+    # ---------------------------------------------------------------- unfinished batches
 
-    def _bring_to_an_end(self, row: BatchRow) -> None:
+    def _complete(self, row: BatchRow) -> None:
         if row.data_set_type == CONTINUOUS:
-            self._go_on_with_feed(row)
+            self._complete_feed(row)
         elif row.state in NOT_WANTED or (row.state is BatchState.HELD and not self._is_closing(row)):
             self._delete(row)
         elif self._is_prepared(row):
@@ -173,8 +172,8 @@ class Reconciliation:
         else:
             self._delete(self._ledger.batches.get(row.id))
 
-    def _go_on_with_feed(self, row: BatchRow) -> None:
-        """Bring a batch of a feed to its end, if it may; its data set holds others too and stays."""
+    def _complete_feed(self, row: BatchRow) -> None:
+        """Complete a batch of a feed, if it may be; its data set holds other batches too and stays."""
         if row.state in (*NOT_WANTED, BatchState.HELD):
             return
         if self._is_prepared(row):
@@ -182,9 +181,9 @@ class Reconciliation:
             self._counts.finished += 1
 
     def _is_closing(self, row: BatchRow) -> bool:
-        """Tell whether a batch or a part of it may be visible already: it had passed every guard by then."""
-        newest = {one.batch: one for one in self._ledger.data_sets.of_batches(self._numbers(row))}
-        return any(one.state in (DataSetState.CLOSING, DataSetState.CLOSED) for one in newest.values())
+        """Return whether a batch or a part of it may be visible already: then it had passed every guard."""
+        newest = {found.batch: found for found in self._ledger.data_sets.of_batches(self._numbers(row))}
+        return any(found.state in (DataSetState.CLOSING, DataSetState.CLOSED) for found in newest.values())
 
     def _numbers(self, row: BatchRow) -> list[int]:
         return [row.id, *(part.id for part in self._ledger.parts.of_batch(row.id))]
@@ -193,7 +192,7 @@ class Reconciliation:
         return WorkArea(self._root, row.content_key).whole_plan() is not None
 
     def _is_prepared(self, row: BatchRow) -> bool:
-        """Tell whether there is a work area, made anew if the batch still lies in staging as it was."""
+        """Return whether there is a work area, prepared again if the staged batch is unchanged."""
         try:
             ensure_prepared(self._root, row, ledger=self._ledger, api_host_of=self._api_host_of)
         except IngestError as error:
@@ -211,24 +210,24 @@ class Reconciliation:
 
     def _delete(self, row: BatchRow) -> None:
         context = self._context(row)
-        # The whole batch comes last: it is left unfinished until nothing of its parts is.
+        # The whole batch comes last: it stays unfinished until none of its parts is.
         for batch in (*self._ledger.parts.of_batch(row.id), row):
             self._counts.deleted += delete_unfinished(context, batch)
 
-    # ---------------------------------------------------------------- verified
+    # ---------------------------------------------------------------- verified batches
 
     def _check(self, before: datetime) -> None:
-        left = self._options.check_batches
-        for number in self._ledger.data_sets.due_for_check(before, LOOKED_THROUGH) if left else ():
-            if not left:
+        remaining = self._options.check_batches
+        for number in self._ledger.data_sets.due_for_check(before, LOOKED_THROUGH) if remaining else ():
+            if not remaining:
                 break
             if self._has_work_area(self._ledger.batches.get(number)):
-                left -= 1
-                self._one(number, self._look_again)
+                remaining -= 1
+                self._process(number, self._verify_again)
             else:
                 self._counts.uncheckable += 1
 
-    def _look_again(self, row: BatchRow) -> None:
+    def _verify_again(self, row: BatchRow) -> None:
         context = self._context(row)
         self._counts.checked += 1
         try:

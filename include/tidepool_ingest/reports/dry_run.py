@@ -1,4 +1,4 @@
-"""Hold a prepared batch against what Tidepool shows of its user and devices: read-only, nothing is opened."""
+"""Compare a prepared batch with what Tidepool shows of its user and devices; read-only, nothing is opened."""
 
 from __future__ import annotations
 
@@ -28,14 +28,23 @@ from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
 from tidepool_ingest.upload.context import data_set_body, deduplicator_of
 from tidepool_ingest.window import moments_of
 
+COLUMNS = ("type", "new", "already there", "there, other content", "would be archived")
+"""Headings of :meth:`Comparisons.rows`."""
+
+DEVICES_ASKED_FOR = 5
+"""Up to this many devices of a batch, Tidepool is queried for each; if there are more, for the whole user."""
+
+MEMORY_KIB: Final = 16 * 1024
+"""What the tables may take in memory; the rest is in a file without a name, which nobody else can open."""
+
 _MILLISECOND: Final = 1_000_000
 _LOOKS_LIKE_A_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
 
 
 def content_of(row: Mapping[str, Any]) -> int:
-    """Return what stands for the content of a row: equal for what was sent and for what came of it.
+    """Return a digest of a row's content, the same for a row as it was sent and as Tidepool shows it.
 
-    :param row: a row as Tidepool stores it or as it shows it.
+    :param row: a row as Tidepool would store it, or as it shows it.
     """
     link = LINK_FIELDS.get(kind_of(row))
     kept = {
@@ -47,7 +56,7 @@ def content_of(row: Mapping[str, Any]) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Give values one spelling: the Platform keeps instants in milliseconds and in UTC, and 6.0 as 6."""
+    """Normalize values: the Platform keeps instants in milliseconds and UTC, and 6.0 as 6."""
     if isinstance(value, str):
         instant = parse_instant(value) if _LOOKS_LIKE_A_TIME.match(value) else None
         if instant is None:
@@ -63,18 +72,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-COLUMNS = ("type", "new", "already there", "there, other content", "would be archived")
-
-
 class Compared(BaseModel):
-    """One batch beside what Tidepool shows now. Numbers are of rows, as Tidepool keeps them.
+    """One batch compared with what Tidepool shows now. The numbers are of rows, as Tidepool keeps them.
 
     :param new: rows of the batch that Tidepool does not show, by type.
     :param same: rows that it shows with the same content, by type.
     :param other: rows that it shows with other content, by type.
-    :param archived: rows it shows now that the batch's data set would hide when it is closed, by type.
-    :param deleted: rows it shows now that the batch's data set would delete for good.
-    :param untold: rows of the batch without a device id, which nothing can be found for.
+    :param archived: rows that it shows now and that closing the batch's data set would archive, by type.
+    :param deleted: rows that it shows now and that the batch's data set would delete for good.
+    :param untold: rows of the batch without a device id, which cannot be looked up.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -89,10 +95,10 @@ class Compared(BaseModel):
 
 @dataclass
 class Comparisons:
-    """Some batches beside what Tidepool shows now.
+    """Totals of batches compared with what Tidepool shows now.
 
-    :param batches: how many were compared.
-    :param left_out: how many were not, by the code of the cause.
+    :param batches: how many batches were compared.
+    :param left_out: how many could not be, by the code of the cause.
     """
 
     batches: int = 0
@@ -105,7 +111,7 @@ class Comparisons:
     untold: int = 0
 
     def add(self, compared: Compared) -> None:
-        """Count a batch that was compared."""
+        """Add a batch that was compared."""
         self.batches += 1
         for name in ("new", "same", "other", "archived"):
             getattr(self, name).update(getattr(compared, name))
@@ -113,9 +119,9 @@ class Comparisons:
         self.untold += compared.untold
 
     def add_summary(self, summary: Mapping[str, Any]) -> None:
-        """Count other comparisons in.
+        """Add other totals.
 
-        :param summary: as :meth:`summary` gives it.
+        :param summary: totals as :meth:`summary` returns them.
         """
         self.batches += summary["batches"]
         for name in ("left_out", "new", "same", "other", "archived"):
@@ -124,23 +130,24 @@ class Comparisons:
         self.untold += summary["untold"]
 
     def rows(self) -> Iterator[tuple[str, int, int, int, int]]:
-        """Yield the lines of a table of :data:`COLUMNS`."""
+        """Yield the rows of a table with the headings :data:`COLUMNS`."""
         for kind in sorted({*self.new, *self.same, *self.other, *self.archived}):
             yield kind, self.new[kind], self.same[kind], self.other[kind], self.archived[kind]
 
     def sentences(self) -> list[str]:
-        """Return the sums, and what was not compared."""
+        """Return the totals, and what was not compared, as sentences."""
         parts = []
         if self.batches:
             parts.append(
-                f"Beside what Tidepool shows now: {self.new.total()} rows of {self.batches} batches are new, "
-                f"{self.same.total()} are already there, {self.other.total()} are there with other content."
+                f"Compared with what Tidepool shows now: {self.new.total()} rows of {self.batches} batches "
+                f"are new, {self.same.total()} are already there, {self.other.total()} are there with "
+                "other content."
             )
             parts.append(f"{self.archived.total()} rows that are there would be archived.")
         if self.deleted:
             parts.append(f"{self.deleted} rows of the devices would be deleted for good.")
         if self.untold:
-            parts.append(f"{self.untold} rows have no device id, and were not looked for.")
+            parts.append(f"{self.untold} rows have no device id and were not looked up.")
         if self.left_out:
             named = ", ".join(f"{count} {code}" for code, count in sorted(self.left_out.items()))
             parts.append(
@@ -150,7 +157,7 @@ class Comparisons:
         return parts or ["No batch was compared with Tidepool."]
 
     def summary(self) -> dict[str, Any]:
-        """Return the numbers, fit for XCom."""
+        """Return the numbers for XCom."""
         counted: dict[str, Mapping[str, int]] = {
             "left_out": self.left_out,
             "new": self.new,
@@ -161,9 +168,6 @@ class Comparisons:
         plain = {name: dict(counts) for name, counts in counted.items()}
         return {"batches": self.batches, **plain, "deleted": self.deleted, "untold": self.untold}
 
-
-MEMORY_KIB: Final = 16 * 1024
-"""What the table may hold in memory; the rest lies in a file without a name, which nobody else can open."""
 
 _TABLES: Final = """
 CREATE TABLE own (type TEXT, identity INTEGER, content INTEGER);
@@ -181,9 +185,9 @@ FROM own GROUP BY type, becomes
 
 
 class Rows:
-    """Digests of rows, and no more of them than types; to be used in a ``with`` statement.
+    """Digests and types of rows, without their contents; to be used in a ``with`` statement.
 
-    First every row of the batch is added, then what Tidepool shows is held against them.
+    First, every row of the batch is added, then those that Tidepool shows.
     """
 
     def __init__(self) -> None:
@@ -203,37 +207,33 @@ class Rows:
         self._database.executemany("INSERT INTO own VALUES (?, ?, ?)", rows)
 
     def begin_showing(self) -> None:
-        """End the batch's rows: what Tidepool shows can be held against them now."""
+        """End the batch's rows: from now on, rows that Tidepool shows can be added."""
         self._database.execute("CREATE INDEX own_identity ON own (identity)")
         self._database.execute("CREATE INDEX shown_identity ON shown (identity)")
 
     def has(self, identity: int) -> bool:
-        """Tell whether a row of the batch has an identity."""
-        asked = "SELECT 1 FROM own WHERE identity = ? LIMIT 1"
-        return self._database.execute(asked, (identity,)).fetchone() is not None
+        """Return whether a row of the batch has an identity."""
+        query = "SELECT 1 FROM own WHERE identity = ? LIMIT 1"
+        return self._database.execute(query, (identity,)).fetchone() is not None
 
     def add_shown(self, kind: str, identity: int, content: int, *, hidden: bool) -> None:
-        """Add a row that Tidepool shows of an identity that the batch has.
+        """Add a row that Tidepool shows, with an identity that the batch has.
 
-        :param hidden: whether the close of the batch's data set would hide it.
+        :param hidden: whether closing the batch's data set would archive it.
         """
         self._database.execute("INSERT INTO shown VALUES (?, ?, ?, ?)", (kind, identity, content, hidden))
 
     def becomes(self) -> dict[str, dict[str, int]]:
-        """Return how many rows of the batch are ``new``, or there with the ``same`` or ``other`` content."""
+        """Return how many of the batch's rows are ``new``, or there with ``same`` or ``other`` content."""
         found: dict[str, dict[str, int]] = {}
         for kind, becomes, count in self._database.execute(_BECOMES):
             found.setdefault(becomes, {})[kind] = count
         return found
 
     def hidden(self) -> dict[str, int]:
-        """Return how many of the rows that Tidepool shows would be hidden, by type."""
-        asked = "SELECT type, count(*) FROM shown WHERE hidden GROUP BY type"
-        return dict(self._database.execute(asked).fetchall())
-
-
-DEVICES_ASKED_FOR = 5
-"""Devices of a batch that are asked for one by one; where there are more, for all of the user at once."""
+        """Return how many of the rows that Tidepool shows would be archived, by type."""
+        query = "SELECT type, count(*) FROM shown WHERE hidden GROUP BY type"
+        return dict(self._database.execute(query).fetchall())
 
 
 def compare_batch(
@@ -244,23 +244,23 @@ def compare_batch(
     *,
     refused: Mapping[str, Collection[int]] | None = None,
 ) -> Compared:
-    """Tell which rows of a prepared batch Tidepool shows already, and which ones it would hide for them.
+    """Return which rows of a prepared batch Tidepool shows already, and which rows it would archive for them.
 
     Both sides are read once, as streams, and kept as digests.
 
-    :param client: speaks to Tidepool.
-    :param settings: of its connection.
-    :param root: the staging root, in which the batch's work area lies.
+    :param client: the client.
+    :param settings: the settings of its connection.
+    :param root: the staging root, which holds the batch's work area.
     :param row: the batch.
-    :param refused: places, among the accepted records, of those that Tidepool has refused before, by the
-        content key of the batch or of the part that holds them.
-    :raises TidepoolError: if Tidepool cannot be asked, or does not let the account see the user's data.
-    :raises BatchError: if the work area is not there, or damaged.
+    :param refused: ordinals, among the accepted records, of those that Tidepool has rejected before, by the
+        content key of the batch or part that holds them.
+    :raises TidepoolError: if Tidepool does not answer, or does not let the account see the user's data.
+    :raises BatchError: if the work area is missing or damaged.
     """
     work = WorkArea(root, row.content_key)
     prepared = work.load()
     if prepared is None:
-        raise BatchError("work-area-damaged", detail="it is not there")
+        raise BatchError("work-area-damaged", detail="it does not exist")
     deduplicator = deduplicator_of(data_set_body(prepared.data_set, settings))
     with Rows() as rows:
         comparing = _Comparing(client, row, deduplicator, rows)
@@ -279,7 +279,7 @@ def _stored_rows(work: WorkArea, chunk: Chunk, refused: Collection[int]) -> Iter
 
 
 class _Comparing:
-    """What comparing one batch works with."""
+    """The comparison of one batch."""
 
     def __init__(
         self, client: TidepoolClient, batch: BatchRow, deduplicator: Deduplicator, rows: Rows
@@ -294,10 +294,10 @@ class _Comparing:
         self._untold = 0
 
     def take_in(self, stored: Iterator[Mapping[str, Any]]) -> None:
-        """Remember rows of the batch."""
-        self._rows.add_own(self._told_apart(stored))
+        """Add rows of the batch."""
+        self._rows.add_own(self._digests(stored))
 
-    def _told_apart(self, stored: Iterator[Mapping[str, Any]]) -> Iterator[tuple[str, int, int]]:
+    def _digests(self, stored: Iterator[Mapping[str, Any]]) -> Iterator[tuple[str, int, int]]:
         for row in stored:
             identity = self._identity(row)
             if identity is None:
@@ -317,11 +317,11 @@ class _Comparing:
             return None
 
     def compared(self, prepared: PreparedBatch) -> Compared:
-        """Ask Tidepool, once for each device."""
+        """Query Tidepool, once for each device, and return the result."""
         self._rows.begin_showing()
-        for device_id in self._asked_for():
+        for device_id in self._devices_to_query():
             for datum in self._shown_of(device_id):
-                self._hold_against(datum)
+                self._compare(datum)
         becomes = self._rows.becomes()
         return Compared(
             new=becomes.get("new", {}),
@@ -332,7 +332,7 @@ class _Comparing:
             untold=self._untold,
         )
 
-    def _asked_for(self) -> list[str | None]:
+    def _devices_to_query(self) -> list[str | None]:
         if len(self._devices) > DEVICES_ASKED_FOR:
             return [None]
         return sorted(self._devices)  # type: ignore[return-value]  # a list of names
@@ -343,11 +343,11 @@ class _Comparing:
             self._batch.user_id, device_id=device_id, types=sorted(self._types), start=start, end=end
         )
 
-    def _hold_against(self, datum: Mapping[str, Any]) -> None:
+    def _compare(self, datum: Mapping[str, Any]) -> None:
         stamp = datum.get("_deduplicator")
         stamped = digest_of(str(stamp.get("hash"))) if isinstance(stamp, dict) else None
         hideable = stamped is not None and self._rows.has(stamped)
-        # Only what a deduplicator has stamped can be hidden; the same record may be there without a stamp.
+        # Only what a deduplicator has stamped can be archived; the same record may exist without a stamp.
         identity = stamped if hideable else self._identity(datum)
         if identity is not None and (hideable or self._rows.has(identity)):
             hidden = (

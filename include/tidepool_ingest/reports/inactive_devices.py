@@ -1,4 +1,4 @@
-"""Devices that used to send and have stopped for longer than is usual for them."""
+"""Devices that used to send data and have sent none for longer than is usual for them."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from tidepool_ingest.ledger.record_counts import BatchEnd, batch_ends
 from tidepool_ingest.privacy import short_hash
 
 HISTORY_DAYS = 365
-"""How far back a device's habit is looked for. One that has been silent for longer is not named any more."""
+"""How far back to look for a device's usual interval. One that stopped before that is no longer named."""
 
 FEWEST_GAPS = 4
-"""Gaps between batches from which a habit can be told."""
+"""Least number of gaps between batches for a usual interval."""
 
 USUAL_SHARE = 0.9
-"""Share of a device's gaps that its habit covers: a holiday now and then does not make it rarer."""
+"""Share of a device's gaps that are no longer than its usual interval: an occasional holiday is not usual."""
 
 FACTOR = 2
-"""How many times its habit a device may be silent."""
+"""How many times its usual interval a device may send nothing."""
 
 FEWEST_DAYS = 3
-"""A device that is silent for no longer is never named: data of a weekend arrive on Monday."""
+"""How many days any device may send nothing: data of a weekend arrive on Monday."""
 
 DEVICES_NAMED = 50
-"""Devices that a summary names before it only counts them."""
+"""How many devices a summary names; it only counts the others."""
 
 
 @dataclass(frozen=True)
 class SilentDevice:
-    """A device that has stopped.
+    """A device that has stopped sending.
 
-    :param api_host: the Tidepool it sends to.
-    :param user_id: whose it is.
+    :param api_host: host of the Tidepool API that its data go to.
+    :param user_id: the person whose data they are.
     :param device_id: its id.
     :param model: device model, as labels show it.
     :param last_day: UTC day of its last record.
-    :param usual_days: days that pass between the ends of two batches of it, usually.
-    :param silent_days: days without a record until now.
+    :param usual_days: its usual interval: days between the ends of two batches.
+    :param silent_days: days since its last record.
     """
 
     api_host: str
@@ -55,34 +55,34 @@ class SilentDevice:
 
     @property
     def name(self) -> str:
-        """What logs and pages call it: its model and the short hashes of device and user."""
+        """Its name in logs and pages: its model and the short hashes of device and user."""
         return f"{self.model} {short_hash(self.device_id)} of user {short_hash(self.user_id)}"
 
     def line(self) -> str:
-        """Return what there is to tell, fit for a log."""
+        """Return a line about it for a log."""
         return (
-            f"{self.name}: silent for {self.silent_days} days, since {self.last_day}; usually it sends every "
-            f"{self.usual_days} days"
+            f"{self.name}: inactive for {self.silent_days} days, since {self.last_day}; it usually sends "
+            f"every {self.usual_days} days"
         )
 
 
 def silent_devices(ledger: Ledger, today: date) -> list[SilentDevice]:
-    """Return the devices that are silent for longer than their habit, the longest silent first.
+    """Return the devices that have sent nothing for longer than is usual for them, the longest first.
 
-    A habit is told from the days on which the batches of a device end: one that is read out once a month ends
-    once a month, however many records a day it has. Those with too few batches are left out.
+    The usual interval follows from the days on which a device's batches end: if it is read out once a month,
+    they end once a month, however many records a day it has. Devices with too few batches are left out.
 
-    :param ledger: knows on which days records lie.
-    :param today: the UTC day up to which silence counts.
+    :param ledger: knows which days have records.
+    :param today: the UTC day to count up to.
     """
     ends = batch_ends(ledger.database, today - timedelta(days=HISTORY_DAYS))
-    found = [silent for silent in _silent(ends, today) if silent is not None]
-    return sorted(found, key=lambda one: (-one.silent_days, one.name))
+    found = [device for device in _silent(ends, today) if device is not None]
+    return sorted(found, key=lambda device: (-device.silent_days, device.name))
 
 
 def silence_summary(found: list[SilentDevice]) -> dict[str, Any]:
-    """Return numbers and names of silent devices, fit for XCom."""
-    return {"devices": len(found), "named": [one.line() for one in found[:DEVICES_NAMED]]}
+    """Return the number and names of inactive devices for XCom."""
+    return {"devices": len(found), "named": [device.line() for device in found[:DEVICES_NAMED]]}
 
 
 def _silent(ends: Iterable[BatchEnd], today: date) -> Iterator[SilentDevice | None]:
@@ -109,5 +109,5 @@ def _judged(device: tuple[str, ...], label: str, days: list[date], today: date) 
 
 
 def _model_of(label: str) -> str:
-    """Return the device model out of a label: it stands between day and short hash."""
+    """Return the device model that a label holds between day and short hash."""
     return label.partition(" ")[2].rpartition(" ")[0]

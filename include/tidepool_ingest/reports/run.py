@@ -1,4 +1,4 @@
-"""The last step: what became of a run's batches, in one summary."""
+"""What became of a run's batches, and how many of their records would be sent, in numbers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, Ledger
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 
 BATCHES_NAMED = 50
-"""Batches that need a person which a summary names one by one."""
+"""How many of the batches that need a person a summary names."""
 
 BATCHES_TOLD = 500
-"""Batches up to which a report has a line for each; where there are more, for those that need a person."""
+"""Batches up to which a report has a line for each; if there are more, only those that need a person have."""
+
+HELD_UP = (BatchState.HELD, BatchState.FAILED)
+"""States of a batch that sends nothing."""
+
+COLUMNS = ("type", "what becomes of it", "records")
+"""Headings of :meth:`Counts.rows`."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +30,15 @@ class Report:
     """What became of some batches.
 
     :param batches: the batches.
-    :param data_sets: the newest data set of each that has one, by batch number; of one that is cut, those of
-        its parts.
+    :param data_sets: the newest data set of each batch that has one, by the batch's number; if it is split,
+        those of its parts.
     """
 
     batches: tuple[BatchRow, ...]
     data_sets: dict[int, tuple[DataSetRow, ...]]
 
     def summary(self) -> dict[str, Any]:
-        """Return the numbers, fit for XCom."""
+        """Return the numbers for XCom."""
         return {
             "batches": dict(Counter(str(row.state) for row in self.batches)),
             "staged": sum(row.staged or 0 for row in self.batches),
@@ -46,14 +52,14 @@ class Report:
         }
 
     def outcome(self) -> str:
-        """Return the numbers of batches by state as a sentence."""
+        """Return how many batches are in which state, as a sentence."""
         counted = Counter(str(row.state) for row in self.batches)
         if not counted:
-            return "No batch was taken up."
+            return "No batch was processed."
         return "Batches: " + ", ".join(f"{number} {state}" for state, number in sorted(counted.items())) + "."
 
     def lines(self) -> Iterator[str]:
-        """Yield the report for a log: one line a batch that is told of, and the sum."""
+        """Yield the lines of the report for a log: one per batch that is reported, and the outcome."""
         for row in self.batches if len(self.batches) <= BATCHES_TOLD else self._waiting()[:BATCHES_TOLD]:
             data_sets = self.data_sets.get(row.id, ())
             named = (
@@ -63,7 +69,7 @@ class Report:
             reason = f" ({row.reason})" if row.reason else ""
             yield (
                 f"{row.label}: {row.state}{reason}, {row.accepted} of {row.staged} records accepted, "
-                f"{row.quarantined} quarantined, {row.identical} identical{shown}"
+                f"{row.quarantined} quarantined, {row.identical} duplicates{shown}"
             )
         yield self.outcome()
 
@@ -72,14 +78,14 @@ class Report:
 
 
 def report_on(ledger: Ledger, batches: Sequence[int]) -> Report:
-    """Look up in the ledger what became of some batches.
+    """Return what became of some batches according to the ledger.
 
     :param ledger: the ledger.
-    :param batches: their numbers.
+    :param batches: the batches' numbers.
     """
     rows = ledger.batches.get_all(batches)
     whole = {row.id: row.id for row in rows} | ledger.parts.wholes_of([row.id for row in rows])
-    newest = {one.batch: one for one in ledger.data_sets.of_batches(list(whole))}
+    newest = {data_set.batch: data_set for data_set in ledger.data_sets.of_batches(list(whole))}
     data_sets: dict[int, tuple[DataSetRow, ...]] = {}
     for number, data_set in newest.items():
         data_sets[whole[number]] = (*data_sets.get(whole[number], ()), data_set)
@@ -87,26 +93,21 @@ def report_on(ledger: Ledger, batches: Sequence[int]) -> Report:
 
 
 def _visible(data_sets: Sequence[DataSetRow]) -> int:
-    return sum(one.visible_rows or 0 for one in data_sets)
-
-
-HELD_UP = (BatchState.HELD, BatchState.FAILED)
-
-COLUMNS = ("type", "what becomes of it", "records")
+    return sum(data_set.visible_rows or 0 for data_set in data_sets)
 
 
 @dataclass
 class Counts:
-    """Numbers of records, and nothing of what is in them.
+    """Numbers of records, without anything of their contents.
 
-    :param batches: prepared batches that nothing holds up; the other numbers are theirs.
-    :param held: batches that a guard or an error holds up.
-    :param requests: requests in which the accepted records travel.
+    :param batches: prepared batches that would be uploaded; the other numbers are theirs.
+    :param held: batches that a guard or an error holds.
+    :param requests: requests that the accepted records are sent in.
     :param size: bytes of the accepted records.
     :param accepted: accepted records by type.
-    :param identical: repeats of an accepted record, which are kept once.
-    :param refused: refused records by type and code.
-    :param warned: accepted records that are reported, by type and code.
+    :param identical: duplicates of accepted records, which are kept once.
+    :param refused: rejected records by type and code.
+    :param warned: accepted records with a warning, by type and code.
     """
 
     batches: int = 0
@@ -131,26 +132,26 @@ class Counts:
                     counted[kind, code] += number
 
     def rows(self) -> Iterator[tuple[str, str, int]]:
-        """Yield the lines of a table of :data:`COLUMNS`, type by type."""
-        for kind in sorted({*self.accepted, *(one for one, _ in self.refused)}):
+        """Yield the rows of a table with the headings :data:`COLUMNS`, type by type."""
+        for kind in sorted({*self.accepted, *(kind for kind, _ in self.refused)}):
             if number := self.accepted[kind]:
                 yield kind, "accepted", number
-            for what, counted in (("accepted with a warning", self.warned), ("refused", self.refused)):
+            for what, counted in (("accepted with a warning", self.warned), ("rejected", self.refused)):
                 for (of, code), number in sorted(counted.items()):
                     if of == kind:
                         yield kind, f"{what}: {code}", number
 
     def sentence(self) -> str:
-        """Return the sums."""
+        """Return the totals as a sentence."""
         held = f" {self.held} batches would be held: the logs of their tasks say why." if self.held else ""
         return (
             f"{sum(self.accepted.values())} records of {self.batches} batches would be sent in "
-            f"{self.requests} requests, {sum(self.refused.values())} would be refused, {self.identical} "
-            f"repeat another one.{held}"
+            f"{self.requests} requests, {sum(self.refused.values())} would be rejected, {self.identical} "
+            f"are duplicates.{held}"
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return the numbers, fit for XCom."""
+        """Return the numbers for XCom."""
         return {
             "batches": self.batches,
             "held": self.held,
@@ -166,7 +167,7 @@ class Counts:
 def counts_of(root: UPath, batches: Sequence[BatchRow]) -> Counts:
     """Count the records of some batches.
 
-    :param root: the staging root, in which their work areas lie.
+    :param root: the staging root, which holds their work areas.
     :param batches: the batches.
     """
     counts = Counts()

@@ -1,4 +1,4 @@
-"""The operators: the steps of the job, what lies between them, maintenance, and what people ask for."""
+"""The operators: the steps of an upload run, maintenance, and the actions that people request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operator of what somebody asked for on the uploads page."""
+"""Operator of the actions that people request on the uploads page."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class TidepoolActionOperator(TidepoolOperator):
-    """Verify a batch again or take it back, as the ledger notes that somebody asked for, once.
+    """Verify a batch again or withdraw it, as somebody has requested on the uploads page; once.
 
-    The run's parameter ``action`` is the number of that note, which names this run: nothing is done that was
-    not asked for there. What it came to is written beside it.
+    The run's parameter ``action`` is the number of the request in the ledger's audit log, which names this
+    run: nothing is done that was not requested there. The result is recorded with it.
     """
 
     operator_extra_links = (TidepoolUploadLink(),)
@@ -31,19 +31,19 @@ class TidepoolActionOperator(TidepoolOperator):
         self._upload_context: UploadJob | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Do it."""
+        """Carry the action out."""
         from tidepool_ingest.errors import IngestError
         from tidepool_ingest.ledger import Result
 
         with self.ledger() as ledger:
-            action = self._asked(ledger, context)
+            action = self._requested(ledger, context)
             if action.result is Result.DONE:
-                raise AirflowSkipException("This is done already. Ask for it again on the uploads page.")
+                raise AirflowSkipException("This is done already. Request it again on the uploads page.")
             row = ledger.batches.get(int(action.batch or 0))
             self.batch = row.id
-            self.log.info("%s asked for: %s %s.", action.who, action.what, row.label)
+            self.log.info("Requested by %s: %s %s.", action.who, action.what, row.label)
             try:
-                detail = self._done(ledger, action, row)
+                detail = self._carry_out(ledger, action, row)
             except IngestError as error:
                 ledger.actions.ended(action.id, Result.FAILED, reason=error.code)
                 raise
@@ -51,8 +51,8 @@ class TidepoolActionOperator(TidepoolOperator):
         self.log.info("%s: %s.", row.label, detail)
         return {"what": str(action.what), "label": row.label, "detail": detail}
 
-    def _asked(self, ledger: Ledger, context: Context) -> ActionRow:
-        """Return the note that this run was started for.
+    def _requested(self, ledger: Ledger, context: Context) -> ActionRow:
+        """Return the request that this run was started for.
 
         :raises UnknownActionError: if there is none: somebody triggered the DAG by hand.
         """
@@ -64,7 +64,7 @@ class TidepoolActionOperator(TidepoolOperator):
             raise UnknownActionError(number)
         return action
 
-    def _done(self, ledger: Ledger, action: ActionRow, row: BatchRow) -> str:
+    def _carry_out(self, ledger: Ledger, action: ActionRow, row: BatchRow) -> str:
         from tidepool_ingest.ledger import What
         from tidepool_ingest.prepare import ensure_prepared
         from tidepool_ingest.upload import reverify, withdraw_batch
@@ -75,12 +75,12 @@ class TidepoolActionOperator(TidepoolOperator):
             deleted = withdraw_batch(self._upload_context, row)
             return f"{deleted} data set{'' if deleted == 1 else 's'} deleted"
         root = self.root_of(row)
-        # Long after, its work area may have been tidied away.
+        # Long after the upload, its work area may have been cleaned up.
         ensure_prepared(root, row, ledger=ledger, api_host_of=self.connections.api_host_of)
         self._upload_context = hook.upload_context(ledger, root)
         found = reverify(self._upload_context, row)
         if found is None:
-            return "not verified any more, so that there is nothing to compare"
+            return "no longer verified, so there is nothing to compare"
         return f"{found.comparison.visible} rows visible, {found.comparison.superseded} superseded"
 
     def on_kill(self) -> None:

@@ -1,4 +1,4 @@
-"""What the operators share: the run's options, the ledger, the staging root."""
+"""What the operators share: the run's parameters, the ledger, the staging root."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from tidepool_airflow import settings
 from tidepool_airflow.links import BATCH_GROUP
 from tidepool_airflow.retry import RETRY_POLICY
+from tidepool_ingest.options import RunOptions
 
 if TYPE_CHECKING:
     from airflow.sdk import RetryPolicy
@@ -18,20 +20,20 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
-    from tidepool_ingest.options import ReconcileOptions, RunOptions
+    from tidepool_ingest.options import ReconcileOptions
 
 DEFAULT_CONN_ID = "tidepool_default"
 
 
 class TidepoolOperator(BaseOperator):
-    """Base of the steps.
+    """Base of all operators.
 
-    :param staging_root: folder or fsspec URL in which the day folders lie, for example
-        ``s3://my_aws_connection@bucket/tidepool``; the run's parameter ``staging_root`` wins over it.
+    :param staging_root: folder or fsspec URL that holds the day folders, for example
+        ``s3://my_aws_connection@bucket/tidepool``; the run's parameter ``staging_root`` overrides it.
     :param tidepool_conn_id: the Airflow connection to Tidepool.
     :param ledger_conn_id: the Airflow connection to the ledger's database.
     :param allowed_conn_ids: further connections to Tidepool that a batch's manifest may name.
-    :param retry_policy: which errors are tried again.
+    :param retry_policy: which errors are retried, and when.
     """
 
     template_fields: Sequence[str] = ("staging_root",)
@@ -65,37 +67,29 @@ class TidepoolOperator(BaseOperator):
 
         :raises OptionsError: for one that does not exist or cannot be used.
         """
-        from tidepool_ingest.options import RunOptions
-
         return RunOptions.of_params(dict(context["params"]))
 
     def root(self, options: RunOptions | ReconcileOptions) -> UPath:
-        """Return where the day folders lie."""
+        """Return the staging root, which holds the day folders."""
         return self.staging(options.staging_root)
 
     def staging(self, address: str | None = None) -> UPath:
-        """Return the staging root, the keys of its work areas masked in what the task logs.
+        """Return the staging root; the encryption keys of its work areas are masked in the task's log.
 
-        :param address: the one that the run asks for.
+        :param address: the root that the run's parameters name.
         """
-        from tidepool_airflow.settings import staging_root
-
         _mask_work_keys()
-        return staging_root(address or self.staging_root)
+        return settings.staging_root(address or self.staging_root)
 
     def root_of(self, batch: BatchRow) -> UPath:
         """Return the staging root that a batch was prepared in, as :meth:`staging` does."""
-        from tidepool_airflow.settings import root_of_batch
-
         _mask_work_keys()
-        return root_of_batch(batch.folder, self.staging_root)
+        return settings.root_of_batch(batch.folder, self.staging_root)
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
         """Open the ledger for the length of a ``with`` block."""
-        from tidepool_airflow.settings import open_ledger
-
-        ledger = open_ledger(self.ledger_conn_id)
+        ledger = settings.open_ledger(self.ledger_conn_id)
         try:
             yield ledger
         finally:
@@ -103,11 +97,11 @@ class TidepoolOperator(BaseOperator):
 
 
 def origin_of(context: Mapping[str, Any]) -> TaskOrigin:
-    """Return which task instance this is, as the ledger notes it."""
+    """Return which task instance this is, as the ledger records it."""
     from tidepool_ingest.ledger import TaskOrigin
 
     task_instance = context["ti"]
-    # By this the uploads page leads to a task of the group `batch`; one of another group has other numbers.
+    # The uploads page links to tasks of the group `batch` by it; other groups have map indexes of their own.
     in_group = task_instance.task_id.startswith(f"{BATCH_GROUP}.")
     return TaskOrigin(
         dag_id=task_instance.dag_id,

@@ -1,4 +1,4 @@
-"""What the operators share that work off batches: one, or a pack of them."""
+"""What the operators share that process batches: one, or a pack of them."""
 
 from __future__ import annotations
 
@@ -6,32 +6,37 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tidepool_airflow import observability
+from tidepool_airflow.mapping import skip_without_batch
 from tidepool_airflow.operators.base import TidepoolOperator
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
     from tidepool_ingest.ledger import BatchRow, Ledger
-    from tidepool_ingest.packs import PackOutcome, PackWork
+    from tidepool_ingest.packs import PackWork
 
 BATCH_LABEL = "{{ label }}"
-"""How Airflow's UI names a mapped task: the batch's label, which the task puts into its context."""
+"""How Airflow's UI names a mapped task: by its batch or pack, whose label the task puts into its context."""
 
 READY_KEY = "ready"
-"""XCom key of the batches of a pack that its first task has prepared."""
+"""XCom key of the batches of a larger pack that its first task has prepared."""
 
 DONE_KEY = "done"
-"""XCom key of the batches of a pack that need nothing more in this run."""
+"""XCom key of the batches of a larger pack that need nothing more in this run."""
 
 STOPPED_KEY = "stopped"
-"""XCom key of the batches of a pack that ended before them, of a cause that is not theirs."""
+"""XCom key of the batches of a larger pack that are not done when it fails of a cause that is not theirs."""
 
 
 class TidepoolPackOperator(TidepoolOperator):
     """Base of the steps that are mapped over packs.
 
-    A pack of one batch has the task for itself: what fails it fails the task, and Airflow's retries are its
-    own. In a larger pack, a batch that fails is left for a task of its own later, and the others go on.
+    All packs are processed the same way. If a pack has only one batch, that batch's fate is the task's: its
+    error fails the task, so that Airflow's retries are its own, and a batch that needs nothing skips it. In a
+    larger pack, a batch that fails is set aside for a task of its own later, and the others go on.
 
     :param batches: the ledger's numbers of the batches, as the plan step returned them.
     """
@@ -41,64 +46,76 @@ class TidepoolPackOperator(TidepoolOperator):
     def __init__(self, *, batches: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.batches = batches
-        self._pack: PackWork | None = None
+        self._work: PackWork | None = None
 
     @property
     def batch(self) -> int | None:
-        """The number of the batch, where there is just one."""
+        """The number of the batch, if there is only one."""
         return int(self.batches[0]) if isinstance(self.batches, Sequence) and len(self.batches) == 1 else None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Work off the pack."""
-        from tidepool_airflow import observability as metrics
-        from tidepool_airflow.mapping import skip_without_batch
+        """Process the pack."""
+        observability.begun(context)
+        skip_without_batch(self.batches, context)
+        return self.execute_pack(context)
+
+    def execute_pack(self, context: Context) -> dict[str, Any]:
+        """Process the pack, which is not empty, and return what it came to."""
         from tidepool_ingest.packs import label_of_pack
 
-        metrics.begun(context)
-        skip_without_batch(self.batches, context)
-        if self.batch is not None:
-            return self.of_one(context)
         with self.ledger() as ledger:
             numbers = [int(number) for number in self.batches]
             rows = sorted(ledger.batches.get_all(numbers), key=lambda row: numbers.index(row.id))
+            rows = rows or [ledger.batches.get(numbers[0])]  # raises the error for an unknown batch
             context["label"] = label_of_pack(rows)  # type: ignore[typeddict-unknown-key]
-            return self.of_many(context, ledger, rows)
+            return self.execute_batches(context, ledger, rows)
 
     @abstractmethod
-    def of_one(self, context: Context) -> dict[str, Any]:
-        """Do what is to be done for the only batch."""
+    def execute_batches(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
+        """Process some batches, by :meth:`for_each_batch`, and return what they came to."""
 
-    @abstractmethod
-    def of_many(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
-        """Do it for each of several batches."""
-
-    def work_off(
+    def for_each_batch(
         self,
         context: Context,
+        ledger: Ledger,
         rows: Sequence[BatchRow],
         work: Callable[[BatchRow, int], None],
         *,
         key: str,
         at_once: int = 1,
-    ) -> PackOutcome:
-        """Work off a pack, and tell in XCom which batches came through.
+    ) -> None:
+        """Do something for each batch, and report in XCom which batches of a larger pack came through.
 
+        A batch that another one has superseded in staging, maybe since the run was planned, needs nothing.
+
+        :param ledger: knows where each batch stands when its turn comes.
         :param rows: the batches.
         :param work: see :meth:`tidepool_ingest.packs.PackWork.run`.
-        :param key: XCom key of those.
-        :param at_once: what the batches share out.
-        :raises IngestError: what made batch after batch fail.
+        :param key: the XCom key.
+        :param at_once: how many requests the batches share.
+        :raises IngestError: what made batch after batch fail, or the only one.
         """
         from tidepool_ingest.errors import IngestError
+        from tidepool_ingest.ledger import IN_ITS_PLACE
         from tidepool_ingest.packs import PackWork
 
-        self._pack = PackWork(rows, at_once=at_once)
-        outcome = self._pack.outcome
+        def work_if_current(row: BatchRow, share: int) -> None:
+            row = ledger.batches.get(row.id)
+            if row.state in IN_ITS_PLACE:
+                self.skip_only_batch("Another batch has been staged in the place of this one.")
+            else:
+                work(row, share)
+
+        self._work = PackWork(rows, at_once=at_once, failing=self.batch is not None)
+        if self.batch is not None:
+            self._work.run(work_if_current)
+            return
+        outcome = self._work.outcome
         try:
-            self._pack.run(work)
+            self._work.run(work_if_current)
         except IngestError:
-            left = sorted({row.id for row in rows} - set(outcome.done))
-            context["ti"].xcom_push(key=STOPPED_KEY, value=left)
+            stopped = sorted({row.id for row in rows} - set(outcome.done))
+            context["ti"].xcom_push(key=STOPPED_KEY, value=stopped)
             raise
         finally:
             context["ti"].xcom_push(key=key, value=outcome.done)
@@ -106,11 +123,18 @@ class TidepoolPackOperator(TidepoolOperator):
             "%d of %d batches are done%s.",
             len(outcome.done),
             len(rows),
-            "".join(f", {number} left ({code})" for code, number in sorted(outcome.failed.items())),
+            "".join(f", {number} set aside ({code})" for code, number in sorted(outcome.failed.items())),
         )
-        return outcome
+
+    def skip_only_batch(self, why: str) -> None:
+        """Skip the task if its only batch needs nothing more; in a larger pack, the next one follows.
+
+        :raises AirflowSkipException: if there is only one batch.
+        """
+        if self.batch is not None:
+            raise AirflowSkipException(why)
 
     def on_kill(self) -> None:
-        """Begin no further batch."""
-        if self._pack is not None:
-            self._pack.stop()
+        """Start no further batch."""
+        if self._work is not None:
+            self._work.stop()

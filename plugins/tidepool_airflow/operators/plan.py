@@ -1,10 +1,11 @@
-"""Operator of the first step: which batches a run takes up."""
+"""Operators that list batches for the mapped tasks of a run: all of them in packs, then those that remain."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tidepool_airflow.mapping import never_shorter, window_of
 from tidepool_airflow.operators.base import TidepoolOperator
 from tidepool_airflow.operators.pack import DONE_KEY, STOPPED_KEY
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
@@ -16,17 +17,16 @@ if TYPE_CHECKING:
     from tidepool_ingest.ledger import Ledger
     from tidepool_ingest.options import RunOptions
 
-
 NOBODY = "(nobody: a schedule or a backfill)"
-"""Stands for the person where Airflow knows none."""
+"""What the audit log says instead of a name where Airflow knows none."""
 
 
 def note_confirmed(ledger: Ledger, options: RunOptions, context: Mapping[str, Any]) -> None:
-    """Note who started a run with parameters that confirm something; once, however often its plan is made.
+    """Record who started a run with parameters that confirm something; once, however often it is planned.
 
-    :param ledger: takes the note.
+    :param ledger: keeps the audit log.
     :param options: the run's parameters.
-    :param context: of the task that plans.
+    :param context: the context of the planning task.
     """
     from tidepool_ingest.ledger import Result, What
 
@@ -34,7 +34,7 @@ def note_confirmed(ledger: Ledger, options: RunOptions, context: Mapping[str, An
     run = context["dag_run"]
     if not confirmed or options.dry_run:
         return
-    if any(note.detail == confirmed for note in ledger.actions.of_run(run.dag_id, run.run_id)):
+    if any(action.detail == confirmed for action in ledger.actions.of_run(run.dag_id, run.run_id)):
         return
     who = getattr(run, "triggering_user_name", None) or NOBODY
     ledger.actions.note(
@@ -43,15 +43,15 @@ def note_confirmed(ledger: Ledger, options: RunOptions, context: Mapping[str, An
 
 
 class TidepoolPlanOperator(TidepoolOperator):
-    """List the ready batches of the run's days that the ledger does not know as done, in packs.
+    """List the ready batches of the run's days that are not done according to the ledger, in packs.
 
-    Returns the packs, each a list of the ledger's numbers of batches, to map the next steps over: where the
-    batches are few, each is a pack of its own. A run that is run again may have more places than packs, see
-    :mod:`tidepool_airflow.mapping`. XCom ``plan`` holds the plan in numbers.
+    Returns the packs, each a list of the ledger's numbers of its batches, to map the next steps over: if
+    there are only a few batches, each is a pack of its own. A run that is cleared may have more mapped tasks
+    than packs, see :mod:`tidepool_airflow.mapping`. XCom ``plan`` holds the plan in numbers.
 
-    :param data_set_type: ``normal`` or ``continuous``: for which type of data set it takes batches.
-    :param batches_alone: up to so many batches, each has a mapped task of its own.
-    :param batches_a_pack: batches a pack, where there are more.
+    :param data_set_type: ``normal`` or ``continuous``: the type of data set whose batches it plans.
+    :param batches_alone: up to this many batches, each has a mapped task of its own.
+    :param batches_a_pack: how many batches share a mapped task if there are more.
 
     .. seealso:: ``docs/airflow.md``, "Which days a run takes".
     """
@@ -71,7 +71,6 @@ class TidepoolPlanOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> list[list[int]]:
         """Plan the run."""
-        from tidepool_airflow.mapping import never_shorter, window_of
         from tidepool_ingest.packs import packs_of
         from tidepool_ingest.plan import plan_run
 
@@ -93,13 +92,13 @@ class TidepoolPlanOperator(TidepoolOperator):
         self.log.info("Plan for %s: %s", window, {key: value for key, value in summary.items() if value})
         if plan.older_than_uploaded and not options.allow_older:
             self.log.warning(
-                "%d of these batches were staged before something that is verified of their device. Those "
-                "that share a day of records with it are held; the parameter `allow_older` lets them win.",
+                "%d of these batches were staged before others of their device that are verified already. "
+                "Those with records on the same days are held; the parameter `allow_older` lets them win.",
                 plan.older_than_uploaded,
             )
         if plan.days_outside:
             self.log.warning(
-                "Ready batches lie outside %s, in the folders of %d days (%s): trigger a run with these "
+                "There are ready batches outside %s, in the folders of %d days (%s): trigger a run for these "
                 "days, or backfill them.",
                 window,
                 len(plan.days_outside),
@@ -109,11 +108,12 @@ class TidepoolPlanOperator(TidepoolOperator):
 
 
 class TidepoolLeftOperator(TidepoolOperator):
-    """List the batches that packs have left: they failed there, a person has to be asked, or the task died.
+    """List the batches that remain of packs: they failed there, a person has to be asked, or the task died.
 
-    Returns them as packs of one, to map the steps over once more: each has its own log, retries and question
-    to a person then. What a pack left because of a cause that is not the batches' own (Tidepool away, a wrong
-    secret) is left out; it failed the pack's task. So is what lies beyond the tasks that Airflow maps.
+    Returns them as packs of one, to map the steps over once more, so that each has its own log, retries and
+    question to a person. Batches that a pack did not reach because of a cause that is not their own (Tidepool
+    is down, a wrong secret) are not listed: that cause failed the pack's task. Neither are more than Airflow
+    maps.
 
     :param packs: the plan step's return value.
     """
@@ -126,24 +126,24 @@ class TidepoolLeftOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> list[list[int]]:
         """List them."""
-        from tidepool_airflow.mapping import never_shorter
         from tidepool_ingest.packs import MAX_PACKS
 
-        ended = self._told(context, DONE_KEY) | self._told(context, STOPPED_KEY)
-        left = [
+        settled = self._pulled(context, DONE_KEY) | self._pulled(context, STOPPED_KEY)
+        remaining = [
             int(batch)
             for pack in self.packs or ()
             if len(pack) > 1
             for batch in pack
-            if int(batch) not in ended
+            if int(batch) not in settled
         ]
-        if left:
-            self.log.info("%d batches get a task of their own now.", len(left[:MAX_PACKS]))
-        if left[MAX_PACKS:]:
-            self.log.warning("%d more wait for the next run.", len(left[MAX_PACKS:]))
-        return never_shorter([[batch] for batch in left[:MAX_PACKS]], context)
+        if remaining:
+            self.log.info("%d batches get a task of their own now.", len(remaining[:MAX_PACKS]))
+        if remaining[MAX_PACKS:]:
+            self.log.warning("%d more wait for the next run.", len(remaining[MAX_PACKS:]))
+        return never_shorter([[batch] for batch in remaining[:MAX_PACKS]], context)
 
-    def _told(self, context: Context, key: str) -> set[int]:
+    def _pulled(self, context: Context, key: str) -> set[int]:
         """Return the batches that the tasks of the packs have put into XCom."""
-        told = context["ti"].xcom_pull(task_ids=sorted(self.get_flat_relative_ids(upstream=True)), key=key)
-        return {int(batch) for one in told or () for batch in one or ()}
+        upstream = sorted(self.get_flat_relative_ids(upstream=True))
+        pulled = context["ti"].xcom_pull(task_ids=upstream, key=key)
+        return {int(batch) for batches in pulled or () for batch in batches or ()}

@@ -1,12 +1,13 @@
-"""Operator of the maintenance job: what was left unfinished is brought to an end."""
+"""Operator of the maintenance job: complete unfinished uploads, verify some again, clean up."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tidepool_airflow.errors import TidepoolReconcileFailedError
 from tidepool_airflow.operators.base import TidepoolOperator, origin_of
-from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
+from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS, ReconcileOptions
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -16,17 +17,15 @@ if TYPE_CHECKING:
 
 
 class TidepoolReconcileOperator(TidepoolOperator):
-    """Bring data sets to an end that were left unfinished, and look again at some that are verified.
+    """Complete unfinished uploads, verify some batches again, and clean up after those that are done.
 
-    What is over is tidied away after some days, see :class:`~tidepool_ingest.maintenance.Keeping`.
+    It takes the same leases as an upload, so it can run at any time. Returns the results in numbers.
 
-    :param keep_work_days: how long accepted records of batches that are done are kept; 0 for ever.
-    :param keep_quarantine_days: the same for refused records.
+    :param keep_work_days: how many days to keep the accepted records of batches that are done; 0 for ever.
+    :param keep_quarantine_days: the same for rejected records.
 
-    It works under the same claims as an upload, so that it can run beside anything. Returns what it came to,
-    in numbers.
-
-    .. seealso:: ``docs/airflow.md``, "Maintenance".
+    .. seealso:: ``docs/airflow.md``, "Maintenance", and
+        :class:`~tidepool_ingest.maintenance.cleanup.Keeping`.
     """
 
     def __init__(
@@ -43,10 +42,8 @@ class TidepoolReconcileOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Reconcile the ledger with Tidepool."""
-        from tidepool_airflow.errors import TidepoolReconcileFailedError
         from tidepool_ingest.maintenance.cleanup import Keeping
         from tidepool_ingest.maintenance.reconcile import Reconciliation
-        from tidepool_ingest.options import ReconcileOptions
 
         options = ReconcileOptions.of_params(dict(context["params"]))
 

@@ -1,10 +1,13 @@
-"""Operator of the last step: one summary, and a failed run when a batch failed."""
+"""Operator of the last step: sum up the run, and fail it if a batch failed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tidepool_airflow.assets import announce_uploads
+from tidepool_airflow.dry_run import COMPARED_KEY, DRY_RUN_KEY, report_dry_run
+from tidepool_airflow.errors import TidepoolBatchesLeftError, TidepoolRunFailedError
 from tidepool_airflow.operators.base import TidepoolOperator
 
 if TYPE_CHECKING:
@@ -17,13 +20,13 @@ FAILED_STATES = ("failed", "upstream_failed")
 
 
 class TidepoolReportOperator(TidepoolOperator):
-    """Sum up a run, and fail it when any of its batches failed or was left out.
+    """Sum up a run, and fail it if any of its batches failed or was not processed.
 
     It runs whatever became of the steps before it, so it has to fail by itself: a last task that succeeds
     would make the whole run green.
 
     :param packs: the plan step's return value.
-    :param names_silent: also name the devices that have stopped to send.
+    :param names_silent: also name the devices that have stopped sending.
     """
 
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "packs")
@@ -42,8 +45,6 @@ class TidepoolReportOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report the run."""
-        from tidepool_airflow.assets import tell
-        from tidepool_airflow.errors import TidepoolBatchesLeftError, TidepoolRunFailedError
         from tidepool_ingest.guards import is_rejected
         from tidepool_ingest.ledger import IN_ITS_PLACE
         from tidepool_ingest.reports.run import report_on
@@ -62,21 +63,22 @@ class TidepoolReportOperator(TidepoolOperator):
             self.log.info("%s", line)
         options = self.options(context)
         if options.dry_run:
-            self._tell_dry_run(context, report.batches)
+            self._report_dry_run(context, report.batches)
         summary = {**report.summary(), **silent}
         task_instance.xcom_push(key="summary", value=summary)
         if failed:
             raise TidepoolRunFailedError(failed, report)
-        ended = [row for row in report.batches if row.state.is_done or row.state in IN_ITS_PLACE]
-        left = len(report.batches) - len(ended) - sum(is_rejected(row) for row in report.batches)
-        if left and not options.dry_run:
-            raise TidepoolBatchesLeftError(left, report)
+        missing = sum(
+            not (row.state.is_done or row.state in IN_ITS_PLACE or is_rejected(row)) for row in report.batches
+        )
+        if missing and not options.dry_run:
+            raise TidepoolBatchesLeftError(missing, report)
         if not options.dry_run:
-            tell(context, summary)
+            announce_uploads(context, summary)
         return summary
 
     def _silent(self, ledger: Ledger) -> dict[str, Any]:
-        """Tell of the devices that have stopped to send, and return what the summary says of them."""
+        """Log the devices that have stopped sending, and return what the summary says about them."""
         import pendulum
 
         from tidepool_ingest.reports.inactive_devices import silence_summary, silent_devices
@@ -88,10 +90,8 @@ class TidepoolReportOperator(TidepoolOperator):
             self.log.warning("%s", line)
         return {"silent": summary}
 
-    def _tell_dry_run(self, context: Context, batches: Sequence[BatchRow]) -> None:
-        """Tell what would be sent and refused, and what the uploads found that this would change."""
-        from tidepool_airflow.dry_run import COMPARED_KEY, DRY_RUN_KEY, tell
-
-        told = context["ti"].xcom_pull(task_ids=sorted(self.upstream_task_ids), key=COMPARED_KEY)
-        found = tell(told or (), self.root(self.options(context)), batches, self.log)
+    def _report_dry_run(self, context: Context, batches: Sequence[BatchRow]) -> None:
+        """Report what would be sent and rejected, and what that would change at Tidepool."""
+        compared = context["ti"].xcom_pull(task_ids=sorted(self.upstream_task_ids), key=COMPARED_KEY)
+        found = report_dry_run(compared or (), self.root(self.options(context)), batches, self.log)
         context["ti"].xcom_push(key=DRY_RUN_KEY, value=found)

@@ -1,4 +1,4 @@
-"""Operators of the third step: prepared batches become visible in Tidepool, and are verified there."""
+"""Operators of the third step: upload prepared batches to Tidepool, and verify what is visible there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from tidepool_airflow import observability
+from tidepool_airflow.dry_run import COMPARED_KEY, compare_into
 from tidepool_airflow.links import LINKS
 from tidepool_airflow.operators.base import origin_of
 from tidepool_airflow.operators.pack import BATCH_LABEL, DONE_KEY, READY_KEY, TidepoolPackOperator
@@ -22,29 +24,28 @@ if TYPE_CHECKING:
 
     from tidepool_ingest.ledger import BatchRow, Ledger
     from tidepool_ingest.options import RunOptions
-    from tidepool_ingest.reports.dry_run import Comparisons
     from tidepool_ingest.upload import UploadSummary
 
 DATA_SET_ID_KEY = "data_set_id"
-"""XCom key under which the session id stands from the moment it is known."""
+"""XCom key of the only batch's data set id (Tidepool's ``uploadId``), from the moment that it is known."""
 
 DATA_SET_IDS_KEY = "data_set_ids"
-"""XCom key of the session ids of a pack, by the ledger's numbers of its batches, at its end."""
+"""XCom key of the data set ids of a larger pack, by the ledger's numbers of its batches, at its end."""
 
 
 class TidepoolUploadOperator(TidepoolPackOperator):
     """Open a normal data set for each prepared batch, upload it in chunks, close it, and read it back.
 
-    A giant batch, which was cut into parts, goes to one data set for each, one after the other.
+    A giant batch, which was split into parts, goes to one data set per part, one after the other.
 
-    A later try, a cleared task or another run goes on from the ledger. The session id of the only batch is
-    pushed to XCom as ``data_set_id`` at once, of several parts that of the last one begun, those of a larger
-    pack as ``data_set_ids`` at its end; the return value holds the counts.
+    A later try, a cleared task or another run resumes from the ledger. The only batch's data set id is pushed
+    to XCom as ``data_set_id`` at once (that of the latest part, if there are several), those of a larger pack
+    as ``data_set_ids`` at its end; the return value holds the counts.
 
     :param batches: the ledger's numbers of the batches, as the plan step returned them.
-    :param parallel_chunks: chunks on their way at the same time, of one data set or of several; give the task
-        as many slots of its pool (``pool_slots``), so that the pool bounds the requests of all tasks. A run's
-        parameter of that name can only lower it.
+    :param parallel_chunks: how many chunks are sent at the same time, of one data set or of several; give the
+        task as many slots of its pool (``pool_slots``), so that the pool limits the requests of all tasks.
+        The run's parameter of the same name can only lower it.
     """
 
     data_set_type = "normal"
@@ -60,78 +61,67 @@ class TidepoolUploadOperator(TidepoolPackOperator):
     ) -> None:
         super().__init__(batches=batches, map_index_template=map_index_template, **kwargs)
         self.parallel_chunks = parallel_chunks
-        self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._opened: dict[int, str] = {}
         self._visible: list[tuple[str, str, int]] = []
 
     @property
     def data_set_url(self) -> str | None:
-        """Where the API shows the data set of the only batch, once it is open."""
+        """The API's URL of the only batch's data set, once it is open."""
         return self._opened.get(self.batch) if self.batch is not None else None
 
-    def of_one(self, context: Context) -> dict[str, Any]:
-        """Upload the only batch."""
-        from tidepool_airflow.dry_run import compare_into
-        from tidepool_airflow.mapping import skip_in_its_place
-        from tidepool_ingest.reports.dry_run import Comparisons
-
+    def execute_batches(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
+        """Upload the batches, several data sets at the same time."""
         options = self.options(context)
-        with self.ledger() as ledger:
-            row = ledger.batches.get(int(self.batches[0]))
-            context["label"] = row.label  # type: ignore[typeddict-unknown-key]
-            skip_in_its_place(row)
-            if options.dry_run:
-                found = Comparisons()
-                compare_into(found, self.connections, self.root(options), row, ledger=ledger, log=self.log)
-                self._end_dry_run(context, found)
-            if row.state == "nothing-accepted":
-                raise AirflowSkipException("No record of the batch was accepted, so nothing was opened.")
-            options = self._as_decided(options, ledger, row, context)
-            share = options.chunks_at_once(self.parallel_chunks)
-            summary = self._uploaded(context, ledger, row, options, share)
-        return {**vars(summary), "state": str(summary.state)}
-
-    def of_many(self, context: Context, ledger: Ledger, rows: Sequence[BatchRow]) -> dict[str, Any]:
-        """Upload a pack, several data sets at the same time."""
-        from tidepool_ingest.errors import IngestError
-        from tidepool_ingest.ledger import IN_ITS_PLACE
-
-        options = self.options(context)
-        prepared = context["ti"].xcom_pull(
-            task_ids=sorted(self.upstream_task_ids), map_indexes=context["ti"].map_index, key=READY_KEY
-        )
-        ready = {int(batch) for one in prepared or () for batch in one or ()}
-        rows = [row for row in rows if row.id in ready]
+        if self.batch is None:
+            rows = self._prepared(context, rows)
         if options.dry_run:
             self._compare(context, ledger, rows, options)
-        counts: Counter[str] = Counter()
+        summaries: list[UploadSummary] = []
 
         def upload(row: BatchRow, share: int) -> None:
-            if row.state in IN_ITS_PLACE or row.state == "nothing-accepted":
+            if row.state == "nothing-accepted":
+                self.skip_only_batch("No record of the batch was accepted, so nothing was opened.")
                 return
-            summary = self._uploaded(context, ledger, row, options, share)
-            with self._lock:
-                counts.update(batches=1, **summary.counts())
+            allowed = self._as_decided(options, ledger, row, context)
+            summaries.append(self._upload(context, ledger, row, allowed, share))
 
-        for named in {row.connection for row in rows}:
-            # Signed in before the threads begin; a connection that fails does so for each of its batches.
-            with suppress(IngestError):
-                _ = self.connections.hook(named).client
+        at_once = options.chunks_at_once(self.parallel_chunks)
+        if self.batch is None:
+            self._sign_in(rows)
         try:
-            self.work_off(
-                context, rows, upload, key=DONE_KEY, at_once=options.chunks_at_once(self.parallel_chunks)
-            )
+            self.for_each_batch(context, ledger, rows, upload, key=DONE_KEY, at_once=at_once)
         finally:
-            ids = {str(batch): url.rpartition("/")[2] for batch, url in self._opened.items()}
-            context["ti"].xcom_push(key=DATA_SET_IDS_KEY, value=ids)
+            if self.batch is None:
+                ids = {str(batch): url.rpartition("/")[2] for batch, url in self._opened.items()}
+                context["ti"].xcom_push(key=DATA_SET_IDS_KEY, value=ids)
+        if self.batch is not None:
+            return {**vars(summaries[0]), "state": str(summaries[0].state)}
+        counts: Counter[str] = Counter()
+        for summary in summaries:
+            counts.update(batches=1, **summary.counts())
         return dict(counts)
 
-    def _uploaded(
+    def _prepared(self, context: Context, rows: Sequence[BatchRow]) -> list[BatchRow]:
+        """Return the batches of a larger pack that its first task has prepared."""
+        pulled = context["ti"].xcom_pull(
+            task_ids=sorted(self.upstream_task_ids), map_indexes=context["ti"].map_index, key=READY_KEY
+        )
+        ready = {int(batch) for batches in pulled or () for batch in batches or ()}
+        return [row for row in rows if row.id in ready]
+
+    def _sign_in(self, rows: Sequence[BatchRow]) -> None:
+        """Sign in before there are threads; a connection that fails does so again for each of its batches."""
+        from tidepool_ingest.errors import IngestError
+
+        for named in {row.connection for row in rows}:
+            with suppress(IngestError):
+                _ = self.connections.hook(named).client
+
+    def _upload(
         self, context: Context, ledger: Ledger, row: BatchRow, options: RunOptions, share: int
     ) -> UploadSummary:
-        """Upload one batch, with so many chunks at the same time."""
-        from tidepool_airflow import observability as metrics
+        """Upload one batch, with its share of the requests at the same time."""
         from tidepool_ingest.upload import UploadWishes, check_data_set_type, upload_batch
 
         check_data_set_type(row.data_set_type, self.data_set_type)
@@ -152,39 +142,31 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         started = time.monotonic()
         summary = upload_batch(upload_context, row)
         seconds = time.monotonic() - started
-        if row.id in self._opened:  # of a batch in parts, Tidepool may have refused every record
+        if row.id in self._opened:  # Tidepool may have rejected every record of a batch in parts
             self._visible.append((row.label, self._opened[row.id], summary.visible_rows))
-        metrics.uploaded(context, summary, seconds=seconds)
+        observability.uploaded(context, summary, seconds=seconds)
         return summary
 
     def _compare(
         self, context: Context, ledger: Ledger, rows: Sequence[BatchRow], options: RunOptions
-    ) -> None:
-        """Compare a pack with what Tidepool shows, instead of uploading it.
+    ) -> NoReturn:
+        """Compare batches with what Tidepool shows, instead of uploading them.
 
         :raises AirflowSkipException: always, at its end.
         """
-        from tidepool_airflow.dry_run import compare_into
-        from tidepool_ingest.ledger import IN_ITS_PLACE
         from tidepool_ingest.reports.dry_run import Comparisons
 
         found, root = Comparisons(), self.root(options)
 
         def compare(row: BatchRow, _share: int) -> None:
-            if row.state not in IN_ITS_PLACE:
-                compare_into(found, self.connections, root, row, ledger=ledger, log=self.log)
+            compare_into(found, self.connections, root, row, ledger=ledger, log=self.log)
 
-        self.work_off(context, rows, compare, key=DONE_KEY)
-        self._end_dry_run(context, found)
-
-    def _end_dry_run(self, context: Context, found: Comparisons) -> None:
-        from tidepool_airflow.dry_run import COMPARED_KEY
-
+        self.for_each_batch(context, ledger, rows, compare, key=DONE_KEY)
         context["ti"].xcom_push(key=COMPARED_KEY, value=found.summary())
-        raise AirflowSkipException("Dry run: what was prepared is validated, and nothing was opened.")
+        raise AirflowSkipException("Dry run: the batches are prepared and validated, and nothing was opened.")
 
     def _as_decided(self, options: RunOptions, ledger: Ledger, row: BatchRow, context: Context) -> RunOptions:
-        """Return the run's parameters as a person has changed them for this batch, if one was asked."""
+        """Return the run's parameters, as changed for this batch by whoever was asked, if anybody was."""
         from tidepool_ingest.guards import decision_of, percent_allowed
 
         if not options.asks:
@@ -196,26 +178,24 @@ class TidepoolUploadOperator(TidepoolPackOperator):
 
     def get_openlineage_facets_on_complete(self, _task_instance: object) -> OperatorLineage[Any, Any] | None:
         """Return which batches became which data sets; called by OpenLineage's provider, if there is one."""
-        from tidepool_airflow.observability import of_uploads
-
-        return of_uploads(self._visible) if self._visible else None
+        return observability.of_uploads(self._visible) if self._visible else None
 
     def on_kill(self) -> None:
-        """Stop between two requests, so that the ledger knows of each what became of it.
+        """Stop between two requests, so that the ledger knows what became of each.
 
-        Airflow kills the process five seconds later; what was under way then is in doubt, and waited out by
-        whoever comes next.
+        Airflow kills the process five seconds later; a request in progress then is in doubt, and whoever
+        comes next waits it out.
         """
         super().on_kill()
         self._stopping.set()
 
 
 class TidepoolContinuousUploadOperator(TidepoolUploadOperator):
-    """Upload prepared batches to the one continuous data set of their feed, and read back what shows.
+    """Upload prepared batches to the one continuous data set of their feed, and read back what is visible.
 
-    The data set is found by its client name or opened, and stays open. Several tasks may work for one feed:
-    they take turns, and what a batch that comes later in staging has written is left alone. What is pushed to
-    XCom, and the return value, are as for :class:`TidepoolUploadOperator`.
+    The data set is found by its client name or opened, and stays open. Several tasks may upload to one feed:
+    they take turns, and never overwrite what a batch that comes later in staging has written. XCom and the
+    return value are those of :class:`TidepoolUploadOperator`.
 
     :param batches: the ledger's numbers of the batches, as the plan step returned them.
     :param parallel_chunks: see :class:`TidepoolUploadOperator`.

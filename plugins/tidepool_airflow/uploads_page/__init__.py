@@ -15,10 +15,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class UploadsPage:
-    """The application, made at the first request: every task loads the plugin and needs none of this."""
+    """The application, created at the first request: every task loads the plugin and needs none of this."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, as ASGI has it."""
+        """Answer a request, as an ASGI application."""
         await _application()(scope, receive, send)
 
 

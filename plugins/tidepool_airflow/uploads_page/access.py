@@ -1,4 +1,4 @@
-"""Who may see the page, who may act on it, and whether a request was meant by the person who sends it."""
+"""Who may see the page, who may act on it, and whether the person who sends a request intends it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ User = Annotated[BaseUser, Depends(get_user)]
 
 
 def may_act(user: BaseUser) -> bool:
-    """Tell whether somebody may trigger both the upload and the actions."""
+    """Return whether somebody may trigger both the upload and the actions."""
     return all(_may(user, "POST", dag_id) for dag_id in (UPLOAD_DAG, ACTION_DAG))
 
 
 def require_reader(user: User) -> None:
-    """Let those in who may see the runs of the upload DAG.
+    """Admit those who may see the runs of the upload DAG.
 
     :raises HTTPException: 401 for nobody, 403 for somebody else.
     """
@@ -40,29 +40,31 @@ def require_reader(user: User) -> None:
 
 
 def require_actor(user: User) -> None:
-    """Let those in who may trigger the DAG.
+    """Admit those who may trigger the upload and action DAGs.
 
     :raises HTTPException: 401 for nobody, 403 for somebody else.
     """
     if not may_act(user):
         raise HTTPException(
-            status.HTTP_403_FORBIDDEN, f"Only who may trigger {UPLOAD_DAG} and {ACTION_DAG} may do this."
+            status.HTTP_403_FORBIDDEN,
+            f"Only people who may trigger {UPLOAD_DAG} and {ACTION_DAG} may do this.",
         )
 
 
 def require_own_page(request: Request, user: User) -> None:
-    """Let a request pass that this page has sent, and no other site.
+    """Admit a request that this page has sent, not another site.
 
     :raises HTTPException: 403.
     """
     if not _is_of_this_site(request) or not _is_token_of(user, request.headers.get(TOKEN_HEADER, "")):
         raise HTTPException(
-            status.HTTP_403_FORBIDDEN, "This was not asked for on this page, or too long ago: load it again."
+            status.HTTP_403_FORBIDDEN,
+            "This request does not come from this page, or the page is too old: load it again.",
         )
 
 
 def token_of(user: BaseUser) -> str:
-    """Return what the page sends with what its visitor asks for."""
+    """Return the token that the page sends with its visitor's requests."""
     return str(_signer().dumps(user.get_id()))
 
 
@@ -77,11 +79,11 @@ def _may(user: BaseUser, method: str, dag_id: str) -> bool:
 
 
 def _is_of_this_site(request: Request) -> bool:
-    """Tell by what a browser says of itself, and scripts cannot change, where a request comes from."""
-    said = request.headers.get("sec-fetch-site")
-    if said is not None:
-        return said == "same-origin"
-    # Browsers leave it out where the page did not come by HTTPS.
+    """Return whether a request comes from this site, by headers that scripts cannot set."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    # Browsers omit it if the page was not loaded by HTTPS.
     origin = urlsplit(request.headers.get("origin", "")).netloc
     return origin != "" and origin in (request.headers.get("host"), urlsplit(airflow_url()).netloc)
 

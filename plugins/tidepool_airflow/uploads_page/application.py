@@ -1,4 +1,4 @@
-"""The page's routes: who may ask for what, and which template answers."""
+"""The page's routes: who may request what, which template answers, and how a requested action is started."""
 
 from __future__ import annotations
 
@@ -47,6 +47,27 @@ from tidepool_ingest.ledger import (
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.help import offers
 
+log = logging.getLogger(__name__)
+
+PAGE_ROWS = 50
+STATIC = FilePath(__file__).parent / "static"
+ASSETS = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "theme.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "icon-dark.svg": "image/svg+xml",
+}
+"""The files that the page loads, with their types; nothing comes from anywhere else."""
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
 
 def the_ledger() -> Ledger:
     """Return the ledger that the connection ``tidepool_ledger`` names now.
@@ -64,25 +85,270 @@ def _opened(address: str) -> Ledger:
     return ledger
 
 
-log = logging.getLogger(__name__)
+Opened = Annotated[Ledger, Depends(the_ledger)]
+Batch = Annotated[int, Path(ge=1, le=2**62)]
+
+
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+EMPTY_IS_NONE = BeforeValidator(_none_if_empty)
+Text = Annotated[Annotated[str, Field(max_length=250)] | None, EMPTY_IS_NONE]
+Number = Annotated[Annotated[int, Field(ge=1, le=2**62)] | None, EMPTY_IS_NONE]
+
+
+class ListQuery(BaseModel):
+    """What the list's form filters by; an empty field does not matter."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    state: Annotated[BatchState | None, EMPTY_IS_NONE] = None
+    first_day: Annotated[date | None, EMPTY_IS_NONE] = None
+    last_day: Annotated[date | None, EMPTY_IS_NONE] = None
+    label: Text = None
+    dag: Text = None
+    type: Text = None
+    waiting: bool = False
+    before: Number = None
+    after: Number = None
+
+    def filter(self) -> Wanted:
+        """Return it as the ledger takes it."""
+        return Wanted(
+            state=self.state,
+            first_day=self.first_day,
+            last_day=self.last_day,
+            label=self.label.strip() if self.label else None,
+            dag_id=self.dag,
+            data_set_type=self.type,
+            waiting=self.waiting,
+        )
+
+    def link(self, **changed: Any) -> dict[str, str]:
+        """Return it as the query of a link, with some fields changed."""
+        values = self.model_dump(mode="json", exclude_none=True, exclude={"before", "after"}) | changed
+        return {name: str(value) for name, value in values.items() if value not in (None, False, "")}
+
+
+def application() -> FastAPI:
+    """Return the page's application. Anybody who is not signed in to Airflow gets 401 from every route."""
+    page = FastAPI(
+        title="Tidepool uploads",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(require_reader)],
+    )
+    page.add_api_route("/", show_list, response_class=HTMLResponse)
+    page.add_api_route("/inactive", show_silent, response_class=HTMLResponse)
+    page.add_api_route("/audit-log", show_people, response_class=HTMLResponse)
+    page.add_api_route("/static/{name}", show_asset, response_class=FileResponse)
+    page.add_api_route("/{batch}", show_upload, response_class=HTMLResponse)
+    page.add_api_route(
+        "/{batch}/quarantine.ndjson",
+        open_quarantine,
+        response_class=StreamingResponse,
+        dependencies=[Depends(require_actor)],
+    )
+    page.add_api_route(
+        "/{batch}/{what}",
+        act,
+        methods=["POST"],
+        dependencies=[Depends(require_actor), Depends(require_own_page)],
+    )
+    page.middleware("http")(_with_headers)
+    page.exception_handler(IngestError)(_show_error)
+    return page
+
+
+async def _with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
+    response.headers.update(HEADERS)
+    return response
+
+
+def _show_error(request: Request, error: Exception) -> HTMLResponse:
+    """Show what is wrong: the library's errors hold nothing that must not be shown."""
+    assert isinstance(error, IngestError)
+    content = html("error.html", links=Links(request), error=error, moment=datetime.now(UTC))
+    return HTMLResponse(content, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
+
+
+# ---------------------------------------------------------------- pages
+
+
+def show_list(request: Request, user: User, ledger: Opened, query: Annotated[ListQuery, Query()]) -> str:
+    """Show a page of uploads."""
+    found = ledger.uploads.page(query.filter(), before=query.before, after=query.after, limit=PAGE_ROWS + 1)
+    # One upload more than is shown tells whether there is another page, on whose side it lies.
+    more = len(found) > PAGE_ROWS
+    shown = found[1:] if more and query.after is not None else found[:PAGE_ROWS]
+    newer = more if query.after is not None else query.before is not None
+    older = bool(shown) if query.after is not None else more
+    by_state = ledger.uploads.by_state()
+    return html(
+        "list.html",
+        links=Links(request),
+        query=query,
+        uploads=shown,
+        newer=query.link(after=shown[0].batch) if shown and newer else None,
+        older=query.link(before=shown[-1].batch) if older and shown else None,
+        by_state=by_state,
+        total=sum(by_state.values()),
+        waiting=ledger.uploads.waiting(),
+        dags=ledger.uploads.dags(),
+        acts=may_act(user),
+    )
+
+
+def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> str:
+    """Show one upload."""
+    upload, row = _upload(ledger, batch), ledger.batches.get(batch)
+    data_sets = ledger.data_sets.of_batch(batch)
+    in_parts = ledger.uploads.of_parts(batch) if upload.parts else []
+    refusals = [
+        refusal
+        for number in ([part.batch for part in in_parts] or [batch])
+        for refusal in ledger.refusals.of_batch(number).values()
+    ]
+    acts = may_act(user)
+    return html(
+        "upload.html",
+        links=Links(request),
+        upload=upload,
+        row=row,
+        in_parts=in_parts,
+        data_sets=data_sets[::-1],
+        chunks={one.id: list(ledger.data_sets.chunks_of(one.id).values()) for one in data_sets},
+        charts=charts(ledger.batch_days.of_batch(batch), ledger.devices.days_of_others(row)),
+        reasons=ledger.quarantine_reasons.of_batch(batch),
+        rejected_by_tidepool=_counted(refusals),
+        actions=ledger.actions.of_batch(batch),
+        waiting=ledger.uploads.waiting(),
+        offered=offers(upload) if acts else (),
+        acts=acts,
+        token=token_of(user) if acts else "",
+    )
+
+
+def show_silent(request: Request, ledger: Opened) -> str:
+    """Show the devices that have stopped sending."""
+    from tidepool_ingest.reports.inactive_devices import silent_devices
+
+    return html(
+        "inactive.html",
+        links=Links(request),
+        devices=silent_devices(ledger, datetime.now(UTC).date()),
+        waiting=ledger.uploads.waiting(),
+    )
+
+
+def show_people(
+    request: Request, ledger: Opened, before: Annotated[int | None, Query(ge=1, le=2**62)] = None
+) -> str:
+    """Show what people requested, confirmed and opened."""
+    actions = ledger.actions.newest(before=before, limit=PAGE_ROWS + 1)
+    shown = actions[:PAGE_ROWS]
+    return html(
+        "audit_log.html",
+        links=Links(request),
+        actions=shown,
+        older={"before": str(shown[-1].id)} if len(actions) > PAGE_ROWS else None,
+        newer={} if before is not None else None,
+        waiting=ledger.uploads.waiting(),
+    )
+
+
+def show_asset(name: str) -> FileResponse:
+    """Send one of the files that the page loads."""
+    if name not in ASSETS:
+        raise HTTPException(status.HTTP_404_NOT_FOUND)
+    return FileResponse(STATIC / name, media_type=ASSETS[name])
+
+
+def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingResponse:
+    """Send the file with the rejected records, and record who opened it."""
+    from tidepool_ingest.staging.encryption import unsealed
+    from tidepool_ingest.staging.storage import read_blocks
+    from tidepool_ingest.staging.work_area import WorkArea
+
+    _upload(ledger, batch)
+    row = ledger.batches.get(batch)
+    if row.part_of is not None:
+        row = ledger.batches.get(row.part_of)  # one file for all parts
+    if row.tidied is Tidied.ALL:
+        raise HTTPException(
+            status.HTTP_410_GONE,
+            "The quarantine file has been removed, as it is some time after its batch is done. "
+            "Running the batch's day with `force` writes it again.",
+        )
+    area = WorkArea(root_of_batch(row.folder), row.content_key)
+    blocks = unsealed(read_blocks(area.quarantine_path, missing="work-area-damaged"))
+    first = next(blocks, b"")  # a missing file is reported before anything is sent
+    ledger.actions.note(user.get_name(), What.QUARANTINE, batch=row.id, result=Result.DONE)
+
+    def whole() -> Iterator[bytes]:
+        yield first
+        yield from blocks
+
+    name = f"quarantine-{row.day}-{row.label.split()[-1]}.ndjson"
+    return StreamingResponse(
+        whole(),
+        media_type="application/x-ndjson",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def _counted(refusals: Iterable[Refusal]) -> list[tuple[str, str, int]]:
+    """Return how many records of each type Tidepool itself rejected for each reason."""
+    counted = Counter(
+        (refusal.type, code) for refusal in refusals for code in {code for code, _at in refusal.problems}
+    )
+    return [(kind, code, records) for (kind, code), records in sorted(counted.items())]
+
+
+def _upload(ledger: Ledger, batch: int) -> Upload:
+    upload = ledger.uploads.get(batch)
+    if upload is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, "The ledger has no upload with this number.")
+    return upload
+
+
+# ---------------------------------------------------------------- actions
+
+
+def act(request: Request, user: User, ledger: Opened, batch: Batch, what: What) -> JSONResponse:
+    """Start what somebody requested, and return where it can be followed."""
+    upload = _upload(ledger, batch)
+    if what not in offers(upload):
+        raise HTTPException(
+            status.HTTP_409_CONFLICT, f"The upload is {upload.state} now. Load the page again."
+        )
+    try:
+        dag_id, run_id = start(ledger, ledger.batches.get(batch), what, user.get_name())
+    except NotStartedError as error:
+        raise HTTPException(status.HTTP_409_CONFLICT, str(error)) from error
+    run = Links(request).run(dag_id, run_id)
+    return JSONResponse({"run": run}, status_code=status.HTTP_202_ACCEPTED)
 
 
 class NotStartedError(IngestError):
-    """Airflow does not start the run that somebody asked for."""
+    """Airflow does not start the run that somebody requested."""
 
     code = "not-started"
     sentence = "Airflow could not start its run"
-    remedy = "The API server's log says why; ask again once that is mended."
+    remedy = "The API server's log says why; request it again once that is solved."
 
 
 def start(ledger: Ledger, batch: BatchRow, what: What, who: str) -> tuple[str, str]:
-    """Start the run that does what somebody asked for, and return its DAG and id.
+    """Start the run that carries out what somebody requested, and return its DAG and id.
 
-    :param ledger: notes who asked.
+    :param ledger: records the request in the audit log.
     :param batch: the batch that it is about.
     :param what: ``CHECK``, ``WITHDRAW`` or ``RETRY``.
-    :param who: Airflow's name of the person.
-    :raises NotStartedError: if the DAG is not there or is paused, or the run cannot be made.
+    :param who: Airflow's name for the person.
+    :raises NotStartedError: if the DAG does not exist or is paused, or the run cannot be created.
     """
     dag_id = DAG_OF_TYPE[batch.data_set_type] if what is What.RETRY else ACTION_DAG
     _require_running(dag_id)
@@ -102,7 +368,7 @@ def start(ledger: Ledger, batch: BatchRow, what: What, who: str) -> tuple[str, s
         log.exception("The run %s of %s cannot be started.", run_id, dag_id)
         raise NotStartedError(f"Airflow cannot start a run of {dag_id} ({type(error).__name__}).") from error
     if what is What.RETRY:
-        ledger.actions.ended(action, Result.DONE, detail="the run tells what became of it")
+        ledger.actions.ended(action, Result.DONE, detail="see the run for its result")
     return dag_id, run_id
 
 
@@ -117,269 +383,6 @@ def _conf(batch: BatchRow, what: What, action: int) -> dict[str, Any]:
 def _require_running(dag_id: str) -> None:
     dag = DagModel.get_current(dag_id)
     if dag is None:
-        raise NotStartedError(f"Airflow knows no DAG {dag_id}.", remedy="Put its file into the DAG folder.")
+        raise NotStartedError(f"Airflow has no DAG {dag_id}.", remedy="Put its file into the DAG folder.")
     if dag.is_paused:
-        raise NotStartedError(f"The DAG {dag_id} is paused.", remedy="Switch it on, then ask again.")
-
-
-PAGE_ROWS = 50
-STATIC = FilePath(__file__).parent / "static"
-ASSETS = {
-    "page.css": "text/css",
-    "page.js": "text/javascript",
-    "theme.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
-    "icon-dark.svg": "image/svg+xml",
-}
-"""What the page loads, and of which type it is; nothing comes from anywhere else."""
-
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-
-OPENED_BLOCK = 256 * 1024
-"""Bytes of a quarantine file that are read at once."""
-
-Opened = Annotated[Ledger, Depends(the_ledger)]
-Batch = Annotated[int, Path(ge=1, le=2**62)]
-
-
-def _none_if_empty(value: object) -> object:
-    return None if value == "" else value
-
-
-EMPTY_IS_NONE = BeforeValidator(_none_if_empty)
-Text = Annotated[Annotated[str, Field(max_length=250)] | None, EMPTY_IS_NONE]
-Number = Annotated[Annotated[int, Field(ge=1, le=2**62)] | None, EMPTY_IS_NONE]
-
-
-class Asked(BaseModel):
-    """What the list's form asks for; what is left empty does not matter."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    state: Annotated[BatchState | None, EMPTY_IS_NONE] = None
-    first_day: Annotated[date | None, EMPTY_IS_NONE] = None
-    last_day: Annotated[date | None, EMPTY_IS_NONE] = None
-    label: Text = None
-    dag: Text = None
-    type: Text = None
-    waiting: bool = False
-    before: Number = None
-    after: Number = None
-
-    def wanted(self) -> Wanted:
-        """Return it as the ledger takes it."""
-        return Wanted(
-            state=self.state,
-            first_day=self.first_day,
-            last_day=self.last_day,
-            label=self.label.strip() if self.label else None,
-            dag_id=self.dag,
-            data_set_type=self.type,
-            waiting=self.waiting,
-        )
-
-    def query(self, **changed: Any) -> dict[str, str]:
-        """Return it as the query of a link, with some of it changed."""
-        values = self.model_dump(mode="json", exclude_none=True, exclude={"before", "after"}) | changed
-        return {name: str(value) for name, value in values.items() if value not in (None, False, "")}
-
-
-def application() -> FastAPI:
-    """Return the page's application. Whoever is not signed in to Airflow gets 401 from every part of it."""
-    page = FastAPI(
-        title="Tidepool uploads",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        dependencies=[Depends(require_reader)],
-    )
-    page.add_api_route("/", show_list, response_class=HTMLResponse)
-    page.add_api_route("/silent", show_silent, response_class=HTMLResponse)
-    page.add_api_route("/people", show_people, response_class=HTMLResponse)
-    page.add_api_route("/static/{name}", show_asset, response_class=FileResponse)
-    page.add_api_route("/{batch}", show_upload, response_class=HTMLResponse)
-    page.add_api_route(
-        "/{batch}/quarantine.ndjson",
-        open_quarantine,
-        response_class=StreamingResponse,
-        dependencies=[Depends(require_actor)],
-    )
-    page.add_api_route(
-        "/{batch}/{what}",
-        act,
-        methods=["POST"],
-        dependencies=[Depends(require_actor), Depends(require_own_page)],
-    )
-    page.middleware("http")(_with_headers)
-    page.exception_handler(IngestError)(_tell_error)
-    return page
-
-
-def show_list(request: Request, user: User, ledger: Opened, asked: Annotated[Asked, Query()]) -> str:
-    """Show a page of uploads."""
-    found = ledger.uploads.page(asked.wanted(), before=asked.before, after=asked.after, limit=PAGE_ROWS + 1)
-    # One more than is shown tells whether there is another page, and lies on its side.
-    more = len(found) > PAGE_ROWS
-    shown = found[1:] if more and asked.after is not None else found[:PAGE_ROWS]
-    newer = more if asked.after is not None else asked.before is not None
-    older = bool(shown) if asked.after is not None else more
-    by_state = ledger.uploads.by_state()
-    return html(
-        "list.html",
-        links=Links(request),
-        asked=asked,
-        uploads=shown,
-        newer=asked.query(after=shown[0].batch) if shown and newer else None,
-        older=asked.query(before=shown[-1].batch) if older and shown else None,
-        by_state=by_state,
-        total=sum(by_state.values()),
-        waiting=ledger.uploads.waiting(),
-        dags=ledger.uploads.dags(),
-        acts=may_act(user),
-    )
-
-
-def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> str:
-    """Show one upload."""
-    upload, row = _upload(ledger, batch), ledger.batches.get(batch)
-    data_sets = ledger.data_sets.of_batch(batch)
-    in_parts = ledger.uploads.of_parts(batch) if upload.parts else []
-    refusals = [
-        one
-        for number in ([part.batch for part in in_parts] or [batch])
-        for one in ledger.refusals.of_batch(number).values()
-    ]
-    acts = may_act(user)
-    return html(
-        "upload.html",
-        links=Links(request),
-        upload=upload,
-        row=row,
-        in_parts=in_parts,
-        data_sets=data_sets[::-1],
-        chunks={one.id: list(ledger.data_sets.chunks_of(one.id).values()) for one in data_sets},
-        charts=charts(ledger.batch_days.of_batch(batch), ledger.devices.days_of_others(row)),
-        reasons=ledger.quarantine_reasons.of_batch(batch),
-        refused_by_tidepool=_counted(refusals),
-        actions=ledger.actions.of_batch(batch),
-        waiting=ledger.uploads.waiting(),
-        offered=offers(upload) if acts else (),
-        acts=acts,
-        token=token_of(user) if acts else "",
-    )
-
-
-def show_silent(request: Request, ledger: Opened) -> str:
-    """Show the devices that have stopped to send."""
-    from tidepool_ingest.reports.inactive_devices import silent_devices
-
-    return html(
-        "silent.html",
-        links=Links(request),
-        silent=silent_devices(ledger, datetime.now(UTC).date()),
-        waiting=ledger.uploads.waiting(),
-    )
-
-
-def show_people(
-    request: Request, ledger: Opened, before: Annotated[int | None, Query(ge=1, le=2**62)] = None
-) -> str:
-    """Show what people asked for, confirmed and opened."""
-    notes = ledger.actions.newest(before=before, limit=PAGE_ROWS + 1)
-    shown = notes[:PAGE_ROWS]
-    return html(
-        "people.html",
-        links=Links(request),
-        actions=shown,
-        older={"before": str(shown[-1].id)} if len(notes) > PAGE_ROWS else None,
-        newer={} if before is not None else None,
-        waiting=ledger.uploads.waiting(),
-    )
-
-
-def show_asset(name: str) -> FileResponse:
-    """Send one of the files that the page loads."""
-    if name not in ASSETS:
-        raise HTTPException(status.HTTP_404_NOT_FOUND)
-    return FileResponse(STATIC / name, media_type=ASSETS[name])
-
-
-def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingResponse:
-    """Send the file with the refused records, and note who opened it."""
-    from tidepool_airflow.settings import root_of_batch
-    from tidepool_ingest.staging.encryption import unsealed
-    from tidepool_ingest.staging.storage import read_blocks
-    from tidepool_ingest.staging.work_area import WorkArea
-
-    _upload(ledger, batch)
-    row = ledger.batches.get(batch)
-    if row.part_of is not None:
-        row = ledger.batches.get(row.part_of)  # one file for all parts
-    if row.tidied is Tidied.ALL:
-        raise HTTPException(
-            status.HTTP_410_GONE,
-            "The quarantine file was removed: it is not kept for ever after its batch is done. "
-            "It is made anew when the day of the batch is run with `force`.",
-        )
-    area = WorkArea(root_of_batch(row.folder), row.content_key)
-    blocks = unsealed(read_blocks(area.quarantine_path, missing="work-area-damaged"))
-    first = next(blocks, b"")  # a file that is not there is told before anything is sent
-    ledger.actions.note(user.get_name(), What.QUARANTINE, batch=row.id, result=Result.DONE)
-
-    def whole() -> Iterator[bytes]:
-        yield first
-        yield from blocks
-
-    name = f"quarantine-{row.day}-{row.label.split()[-1]}.ndjson"
-    return StreamingResponse(
-        whole(),
-        media_type="application/x-ndjson",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
-
-
-def act(request: Request, user: User, ledger: Opened, batch: Batch, what: What) -> JSONResponse:
-    """Start what somebody asked for, and tell where it can be followed."""
-    upload = _upload(ledger, batch)
-    if what not in offers(upload):
-        raise HTTPException(
-            status.HTTP_409_CONFLICT, f"The upload is {upload.state} by now. Load the page again."
-        )
-    try:
-        dag_id, run_id = start(ledger, ledger.batches.get(batch), what, user.get_name())
-    except NotStartedError as error:
-        raise HTTPException(status.HTTP_409_CONFLICT, str(error)) from error
-    run = Links(request).run(dag_id, run_id)
-    return JSONResponse({"run": run}, status_code=status.HTTP_202_ACCEPTED)
-
-
-def _counted(refusals: Iterable[Refusal]) -> list[tuple[str, str, int]]:
-    """Return how many records of a type Tidepool itself refused for a reason."""
-    counted = Counter((one.type, code) for one in refusals for code in {code for code, _at in one.problems})
-    return [(kind, code, records) for (kind, code), records in sorted(counted.items())]
-
-
-def _upload(ledger: Ledger, batch: int) -> Upload:
-    upload = ledger.uploads.get(batch)
-    if upload is None:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, "The ledger has no upload of this number.")
-    return upload
-
-
-async def _with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
-    response.headers.update(HEADERS)
-    return response
-
-
-def _tell_error(request: Request, error: Exception) -> HTMLResponse:
-    """Say what is in the way: errors of the library hold nothing that may not be shown."""
-    assert isinstance(error, IngestError)
-    content = html("error.html", links=Links(request), error=error, moment=datetime.now(UTC))
-    return HTMLResponse(content, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
+        raise NotStartedError(f"The DAG {dag_id} is paused.", remedy="Switch it on, then request this again.")

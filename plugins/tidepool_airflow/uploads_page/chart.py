@@ -1,4 +1,4 @@
-"""Records per day as bars: what a template needs to draw them, so that a gap or a doubled day stands out."""
+"""Records per day as bars, drawn by a template so that a gap or a day that is there twice stands out."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from statistics import median
 Days = Mapping[date, Mapping[str, int]]
 
 HEIGHT = 56
-"""Units that the highest bar takes."""
+"""Height of the highest bar, in units."""
 STEP = 9
-"""Units from one day to the next."""
+"""Distance from one day to the next, in units."""
 BAR = 7
-"""Units that a bar is wide."""
+"""Width of a bar, in units."""
 
 LONGEST_GAP = 31
 """Days without a record that are drawn one by one; a longer gap is drawn as one."""
 MOST_SLOTS = 1_100
-"""Days drawn at most: three years. Older ones stand in the table only."""
+"""Most days to draw: three years. Older ones are in the table only."""
 
 FEWEST_SLOTS = 30
-"""Days for which there is room at least, so that the bars of few days stay bars."""
+"""Least number of days to leave room for, so that the bars of few days stay narrow."""
 STRETCHED_SLOTS = 120
-"""Days up to which a chart takes the width there is; more are scrolled."""
+"""Most days that are fitted to the page's width; charts with more are scrolled."""
 
 MUCH = 1.7
-"""Times the median from which a day looks like it was there twice."""
+"""Multiple of the median above which a day looks as if it were there twice."""
 CHANCE = 3.0
-"""Square roots of the median that a day has to lie above it besides: few records vary by chance."""
+"""How many square roots of the median a day must exceed it by, too: small numbers vary by chance."""
 FEWEST_DAYS = 3
-"""Days with records from which a median says something."""
+"""Least number of days with records for a meaningful median."""
 REGULAR = 0.7
-"""Share of days with records from which a day without any is a gap: nobody exercises every day."""
+"""Least share of days with records for a day without any to be a gap: nobody exercises every day."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Bar:
     :param others: of other verified uploads of the device.
     :param top: upper edge of the own part.
     :param height: height of the own part.
-    :param others_top: upper edge of the others' part, which stands on the own one.
+    :param others_top: upper edge of the others' part, which is stacked on the own part.
     :param others_height: height of the others' part.
     :param mark: ``gap`` for a day that should have records and has none, ``much`` for one with many more than
         usual, or nothing.
-    :param gap_days: how many days a long gap has, otherwise 0.
+    :param gap_days: how many days a long gap has, or 0.
     """
 
     x: int
@@ -72,9 +72,9 @@ class TypeChart:
     :param type: the type.
     :param records: how many there are in all.
     :param bars: the days.
-    :param width: units that they take.
-    :param stretched: whether these units are stretched to the width there is.
-    :param has_room: whether the days end before the width does.
+    :param width: their width, in units.
+    :param stretched: whether the chart is stretched to the page's width.
+    :param has_room: whether the days take less than the whole width.
     :param highest: records of the highest bar.
     :param gaps: days that should have records and have none, long gaps left out.
     :param much: days with many more than usual.

@@ -1,4 +1,4 @@
-"""Templates, the words they use, and the links between them."""
+"""Templates, their words, and the links between pages."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ STATE_WORDS = {
     BatchState.NOTHING_ACCEPTED: "Nothing accepted",
     BatchState.HELD: "Held",
     BatchState.FAILED: "Failed",
-    BatchState.CORRECTED: "Corrected by another",
+    BatchState.CORRECTED: "Replaced by another",
     BatchState.WITHDRAWN: "Undone",
-    BatchState.REPLACED: "Replaced in staging",
+    BatchState.REPLACED: "Overwritten in staging",
 }
 
 ACTION_WORDS = {
@@ -35,7 +35,7 @@ ACTION_WORDS = {
     What.WITHDRAW: "Undo",
     What.QUARANTINE: "Opened the quarantine file",
     What.CONFIRM: "Confirmed for a run",
-    What.APPROVE: "Decided on refused records",
+    What.APPROVE: "Decided about rejected records",
     What.ERASE: "Erased a person",
 }
 
@@ -45,9 +45,9 @@ UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 class Links:
-    """Addresses within the page and within Airflow, as this request's browser reaches them.
+    """URLs within the page and within Airflow, as this request's browser reaches them.
 
-    :param request: a request to the page's application, which knows below which path it is mounted.
+    :param request: a request to the page's application, which knows the path that it is mounted at.
     """
 
     def __init__(self, request: Request) -> None:
@@ -55,31 +55,31 @@ class Links:
         self.airflow = self.page.removesuffix(PREFIX)
 
     def list(self, query: dict[str, str] | None = None) -> str:
-        """Return the list's address."""
+        """Return the URL of the list."""
         return f"{self.page}/" + (f"?{urlencode(query)}" if query else "")
 
-    def people(self, query: dict[str, str] | None = None) -> str:
-        """Return the address of what people did."""
-        return f"{self.page}/people" + (f"?{urlencode(query)}" if query else "")
+    def audit_log(self, query: dict[str, str] | None = None) -> str:
+        """Return the URL of the audit log."""
+        return f"{self.page}/audit-log" + (f"?{urlencode(query)}" if query else "")
 
-    def silent(self) -> str:
-        """Return the address of the silent devices."""
-        return f"{self.page}/silent"
+    def inactive(self) -> str:
+        """Return the URL of the inactive devices."""
+        return f"{self.page}/inactive"
 
     def upload(self, batch: int, part: str = "") -> str:
-        """Return the address of one upload, or of something below it."""
+        """Return the URL of one upload, or of something below it."""
         return f"{self.page}/{batch}{part}"
 
     def asset(self, name: str) -> str:
-        """Return the address of a file that the page loads."""
+        """Return the URL of a file that the page loads."""
         return f"{self.page}/static/{name}"
 
     def runs(self, data_set_type: str) -> str:
-        """Return where Airflow shows the runs that take up batches of a type of data set."""
+        """Return the URL of the runs in Airflow that upload batches for a type of data set."""
         return f"{self.airflow}/dags/{quote(DAG_OF_TYPE[data_set_type], safe='')}/runs"
 
     def run(self, dag_id: str, run_id: str, map_index: int | None = None) -> str:
-        """Return where Airflow shows a run, or the task in it that uploaded a batch."""
+        """Return the URL of a run in Airflow, or of the task in it that uploaded a batch."""
         run = f"{self.airflow}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
         if map_index is None or map_index < 0 or dag_id not in DAG_OF_TYPE.values():
             return run
@@ -87,7 +87,7 @@ class Links:
 
 
 def html(template: str, **values: Any) -> str:
-    """Return a page; whatever stands in it is escaped."""
+    """Return a page; every value in it is escaped."""
     return _environment().get_template(template).render(now=datetime.now(UTC), **values)
 
 
@@ -115,7 +115,7 @@ def _environment() -> Environment:
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """Say in one unit how long ago something was."""
+    """Return in a single unit how long ago something was."""
     seconds = (now - moment).total_seconds()
     for size, unit in UNITS:
         if seconds >= size:

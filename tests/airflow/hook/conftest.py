@@ -17,8 +17,8 @@ from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, PUBLIC_CLIENT_ID, Simul
 MODES = ("client_credentials", "refresh_token", "password", "login", "token")
 RENEWING = [mode for mode in MODES if mode != "token"]
 CONN_ID = "tidepool_default"
-LIFETIME = 0.8
-"""Seconds that a token lives where several processes or hooks renew it in turn."""
+LIFETIME = 60.0
+"""Seconds that a token lives where several processes or hooks renew it in turn, by a clock of the test's."""
 CANARY = "canary-in-a-wrong-place"
 BODY = {"deviceId": "canary-device", "deviceModel": "Meter", "deviceTags": ["bgm"]}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,16 @@ from cryptography.fernet import Fernet
 from sqlalchemy import text
 
 from tests.airflow.hook.conftest import BODY, CONN_ID, LIFETIME, Connect, connection, uploaded
+from tests.timing import Clock, clock_of_simulated_tokens, clock_of_tokens
 from tidepool_ingest.ledger import Database
 from tidepool_ingest.ledger.database import LedgerConfigurationError
 from tidepool_simulator import Simulator
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which tokens end."""
+    return clock_of_tokens(monkeypatch)
 
 
 @pytest.fixture
@@ -41,13 +47,13 @@ def grants(simulator: Simulator) -> list[int | None]:
 
 
 def test_the_next_hook_goes_on_with_the_rotated_token(
-    rotating: Simulator, connect: Connect, ledger_file: Path
+    clock: Clock, rotating: Simulator, connect: Connect, ledger_file: Path
 ) -> None:
     given = connection(rotating, "refresh_token")
     owner = rotating.accounts["owner"].id
     for _ in range(3):
         assert uploaded(connect(given), owner) == 3
-        time.sleep(LIFETIME)
+        clock.sleep(LIFETIME)
     ((_, sealed),) = kept(ledger_file)
 
     assert len(grants(rotating)) >= 4  # the sign-in, and one refresh for each hook
@@ -56,52 +62,61 @@ def test_the_next_hook_goes_on_with_the_rotated_token(
     assert json.loads(get_fernet().decrypt(sealed.encode()))["refresh"] != given["password"]
 
 
+ROUNDS = 5
+REQUESTS = 3
+
 WORKER = """
-import logging, sys, time
+import logging, sys
 from tidepool_airflow.hook import TidepoolHook
 logging.disable()
 hook = TidepoolHook()
 hook.get_conn()
 print("ready", flush=True)
-stop, asked = time.monotonic() + 2.0, 0
-while time.monotonic() < stop:
-    assert hook.client.is_open(sys.argv[1])
-    asked += 1
-print(asked, flush=True)
+for _round in sys.stdin:
+    for _ in range(int(sys.argv[2])):
+        assert hook.client.is_open(sys.argv[1])
+    print("done", flush=True)
 """
 
 
 def test_two_processes_share_a_rotating_refresh_token(
-    rotating: Simulator, connect: Connect, ledger_file: Path
+    rotating: Simulator, connect: Connect, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Both find out that a token has ended by being refused, in the same moment, once in each round.
+    clock = clock_of_simulated_tokens(monkeypatch)
     hook = connect(connection(rotating, "refresh_token"))
     data_set_id = hook.open_data_set(rotating.accounts["owner"].id, BODY).upload_id
+    command = [sys.executable, "-c", WORKER, data_set_id, str(REQUESTS)]
     with subprocess.Popen(
-        [sys.executable, "-c", WORKER, data_set_id], stdout=subprocess.PIPE, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as worker:
+        assert worker.stdin is not None
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
-        while worker.poll() is None:
-            assert hook.client.is_open(data_set_id)
-            time.sleep(0.02)
-        asked = int(worker.stdout.read())
+        for _ in range(ROUNDS):
+            clock.sleep(LIFETIME)
+            worker.stdin.write("go on\n")
+            for _ in range(REQUESTS):
+                assert hook.client.is_open(data_set_id)
+            assert worker.stdout.readline() == "done\n"
+        worker.stdin.close()
 
     assert worker.returncode == 0
-    assert asked > 10
+    assert len(grants(rotating)) > ROUNDS
     assert set(grants(rotating)) == {200}  # a refresh with a token that is spent would be refused
     assert len(kept(ledger_file)) == 1
 
 
 def test_the_button_test_does_not_spend_the_refresh_token(
-    rotating: Simulator, connect: Connect, ledger_file: Path
+    clock: Clock, rotating: Simulator, connect: Connect, ledger_file: Path
 ) -> None:
     # Airflow tests a connection under an id that it makes up for the moment.
     given = connection(rotating, "refresh_token")
     hook = connect(given)
     assert hook.test_connection()[0]
-    time.sleep(LIFETIME)
+    clock.sleep(LIFETIME)
     assert connect(given, conn_id="made_up_for_the_moment").test_connection()[0]
-    time.sleep(LIFETIME)
+    clock.sleep(LIFETIME)
 
     assert connect(given).test_connection()[0]
     assert hook.test_connection()[0]

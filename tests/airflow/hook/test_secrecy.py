@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -11,7 +10,8 @@ import pytest
 import requests
 from airflow.sdk.log import redact
 
-from tests.airflow.hook.conftest import BODY, MODES, Connect, connection, uploaded
+from tests.airflow.hook.conftest import BODY, LIFETIME, MODES, Connect, connection, uploaded
+from tests.timing import clock_of_tokens
 from tidepool_simulator import Fault, Simulator
 
 
@@ -44,14 +44,15 @@ def test_every_secret_is_masked_before_it_is_sent(
                 unmasked.append(f"{request.method} {request.path_url}")
         return send(self, request, **more)
 
-    with Simulator(token_lifetime=0.6, rotate_refresh_tokens=True) as simulator:
+    clock = clock_of_tokens(monkeypatch)
+    with Simulator(token_lifetime=LIFETIME, rotate_refresh_tokens=True) as simulator:
         given = connection(simulator, mode)
         _secrets_masker().reset_masker()
         monkeypatch.setattr(requests.Session, "send", watched)
         hook = connect(given)
         hook.client.uploads_for()
         if mode != "token":
-            time.sleep(0.6)
+            clock.sleep(LIFETIME)
             hook.client.uploads_for()
 
     assert unmasked == []

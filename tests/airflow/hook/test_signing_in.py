@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.airflow.hook.conftest import (
     BODY,
+    LIFETIME,
     MODES,
     RENEWING,
     Connect,
@@ -17,6 +18,7 @@ from tests.airflow.hook.conftest import (
     uploaded,
     visible,
 )
+from tests.timing import PATIENCE_SECONDS, clock_of_simulated_tokens, clock_of_tokens
 from tidepool_airflow.hook import TidepoolHook
 from tidepool_ingest.client import TidepoolAuthenticationError
 from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, Simulator
@@ -46,38 +48,41 @@ def test_the_client_secret_may_stand_in_its_own_field(simulator: Simulator, conn
     assert uploaded(connect({**given, "login": "", "password": ""}), simulator.accounts["owner"].id) == 3
 
 
-ENOUGH = 6
-"""Requests sent while tokens end, however slow the machine is."""
+SHARES = (0.5, 0.4, 1.1, 0.9, 1.1, 1.1)
+"""How much of a token's life passes before each chunk: it is due, or it has ended."""
 
 
-def test_tokens_that_end_in_the_middle_of_an_upload(connect: Connect) -> None:
-    lifetime = 3.0
+def test_tokens_that_end_in_the_middle_of_an_upload(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = clock_of_tokens(monkeypatch)
+    meeting = threading.Barrier(len(RENEWING), timeout=PATIENCE_SECONDS)
 
-    def upload_for_a_while(hook: TidepoolHook, first: int) -> tuple[int, int]:
+    def upload_for_a_while(hook: TidepoolHook, first: int) -> int:
         data_set_id = hook.open_data_set(owner, BODY).upload_id
-        stop, sent = time.monotonic() + 2.2 * lifetime, 0
-        while time.monotonic() < stop or sent < ENOUGH:
-            hook.upload_data(data_set_id, readings(1, first=first + sent))
-            sent += 1
-            time.sleep(0.05)
+        for number, share in enumerate(SHARES):
+            meeting.wait()
+            if hook is hooks[0]:
+                clock.sleep(share * LIFETIME)  # while the requests of the others are in flight
+            hook.upload_data(data_set_id, readings(1, first=first + number))
         hook.close_data_set(data_set_id)
-        return sent, visible(hook, owner, data_set_id)
+        return visible(hook, owner, data_set_id)
 
-    with Simulator(token_lifetime=lifetime, rotate_refresh_tokens=True) as simulator:
+    with Simulator(token_lifetime=LIFETIME, rotate_refresh_tokens=True) as simulator:
         owner = simulator.accounts["owner"].id
         hooks = [connect(connection(simulator, mode), conn_id=f"by_{mode}") for mode in RENEWING]
         with ThreadPoolExecutor(len(hooks)) as pool:
             # Times of their own: the deduplicator would archive what another one uploads again.
-            ran = list(pool.map(upload_for_a_while, hooks, range(0, 1_200, 300)))
+            shown = list(pool.map(upload_for_a_while, hooks, range(0, 1_200, 300)))
 
     # The simulator refuses a token that has ended: what was sent to the end was sent with several.
-    for mode, (sent, shown) in zip(RENEWING, ran, strict=True):
-        assert shown == sent >= ENOUGH, mode
+    assert dict(zip(RENEWING, shown, strict=True)) == dict.fromkeys(RENEWING, len(SHARES))
 
 
-def test_a_fixed_token_that_has_ended_says_so(connect: Connect) -> None:
-    with Simulator(token_lifetime=0.2) as simulator:
+def test_a_fixed_token_that_has_ended_says_so(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = clock_of_simulated_tokens(monkeypatch)
+    with Simulator(token_lifetime=LIFETIME) as simulator:
         hook = connect(connection(simulator, "token"))
-        time.sleep(0.3)
+        clock.sleep(LIFETIME)
         with pytest.raises(TidepoolAuthenticationError, match="fresh token into the Tidepool connection"):
             hook.open_data_set(simulator.accounts["owner"].id, BODY)

@@ -1,49 +1,49 @@
-// Dialogs, what they ask the server for, and links that leave the frame Airflow shows the page in.
+// Dialogs, the requests that they send, and links that leave the frame in which Airflow shows the page.
 
-const LOOK_AGAIN_MILLISECONDS = 4000;
+const REFRESH_MILLISECONDS = 4000;
 
-function tell(text, kind, run) {
-  const told = document.getElementById("told");
-  told.className = `notice ${kind}`;
-  told.textContent = text;
+function report(text, kind, run) {
+  const notice = document.getElementById("notice");
+  notice.className = `notice ${kind}`;
+  notice.textContent = text;
   if (run) {
     const link = Object.assign(document.createElement("a"), { href: run, textContent: "Follow the run" });
     link.dataset.airflow = "";
-    told.append(" ", link);
+    notice.append(" ", link);
   }
-  told.hidden = false;
+  notice.hidden = false;
 }
 
-async function ask(address, token) {
-  tell("Asking …", "");
-  let answer;
+async function request(address, token) {
+  report("Requesting …", "");
+  let response;
   try {
-    answer = await fetch(address, { method: "POST", headers: { "X-Tidepool-Token": token } });
+    response = await fetch(address, { method: "POST", headers: { "X-Tidepool-Token": token } });
   } catch {
-    tell("The server cannot be reached. Nothing was started.", "failed");
+    report("The server cannot be reached. Nothing was started.", "failed");
     return;
   }
-  const said = await answer.json().catch(() => ({}));
-  if (answer.ok) {
-    await showAnew();
-    tell("It is started.", "verified", said.run);
+  const body = await response.json().catch(() => ({}));
+  if (response.ok) {
+    await refresh();
+    report("Started.", "verified", body.run);
   } else {
-    tell(said.detail ?? `The server answered ${answer.status}.`, "failed");
+    report(body.detail ?? `The server answered ${response.status}.`, "failed");
   }
 }
 
-// What is under way changes by itself: show it without moving anybody's focus or closing what is open.
-async function showAnew() {
-  const answer = await fetch(location.href).catch(() => null);
-  if (!answer?.ok) return;
-  const anew = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
+// What is in progress changes by itself: show it without moving the focus or closing anything.
+async function refresh() {
+  const response = await fetch(location.href).catch(() => null);
+  if (!response?.ok) return;
+  const updated = new DOMParser().parseFromString(await response.text(), "text/html").querySelector("main");
   const main = document.querySelector("main");
-  const told = document.getElementById("told");
-  if (!anew || main.querySelector("dialog[open]")) return;
-  const open = [...main.querySelectorAll("details")].map((one) => one.open);
-  main.replaceChildren(...anew.childNodes);
-  main.querySelectorAll("details").forEach((one, place) => (one.open = open[place] ?? one.open));
-  if (told && !told.hidden) document.getElementById("told")?.replaceWith(told);
+  const notice = document.getElementById("notice");
+  if (!updated || main.querySelector("dialog[open]")) return;
+  const open = [...main.querySelectorAll("details")].map((details) => details.open);
+  main.replaceChildren(...updated.childNodes);
+  main.querySelectorAll("details").forEach((details, index) => (details.open = open[index] ?? details.open));
+  if (notice && !notice.hidden) document.getElementById("notice")?.replaceWith(notice);
 }
 
 function isBusy() {
@@ -52,10 +52,10 @@ function isBusy() {
 }
 
 setInterval(() => {
-  if (document.querySelector(".result-asked") && !isBusy() && !document.hidden) showAnew();
-}, LOOK_AGAIN_MILLISECONDS);
+  if (document.querySelector(".result-asked") && !isBusy() && !document.hidden) refresh();
+}, REFRESH_MILLISECONDS);
 
-// The frame may not move the window around it, but its own site's links there may.
+// The frame may not navigate the window around it, but links of its own site in that window may.
 function leaveFrame(event, link) {
   if (window.parent === window) return;
   event.preventDefault();
@@ -79,5 +79,5 @@ document.addEventListener("click", (event) => {
 document.addEventListener("submit", (event) => {
   const address = event.target.dataset.posts;
   if (!address || event.submitter?.value !== "yes") return;
-  ask(address, event.target.closest("[data-token]").dataset.token);
+  request(address, event.target.closest("[data-token]").dataset.token);
 });

@@ -17,7 +17,7 @@ TODAY = date(2026, 3, 31)
 
 @pytest.fixture
 def ledger(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ledger of which one device has stopped to send nine days ago."""
+    """A ledger in which one device stopped sending nine days ago."""
     address = f"sqlite:///{tmp_path / 'ledger.db'}"
     ledger = Ledger(address)
     ledger.migrate()
@@ -32,22 +32,22 @@ def ledger(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("ledger")
 def test_the_table_names_nobody(run: Run) -> None:
-    _headings, _rule, line = run("silent", "--today", TODAY).lines
+    _headings, _rule, line = run("inactive", "--today", TODAY).lines
 
     assert line.split() == ["Dexcom", "G6", short_hash(DEVICE), short_hash(USER), "2026-03-22", "9", "1"]
-    assert len(run("silent", "--today", TODAY - timedelta(days=7)).lines) == 2
+    assert len(run("inactive", "--today", TODAY - timedelta(days=7)).lines) == 2
 
 
 @pytest.mark.usefixtures("ledger")
 def test_ids_are_shown_when_asked_for(run: Run) -> None:
-    ran = run("silent", "--today", TODAY, "--full", "--json")
+    ran = run("inactive", "--today", TODAY, "--full", "--json")
 
     (one,) = json.loads(ran.out)
     assert (one["device"], one["user"], one["silent days"]) == (DEVICE, USER, 9)
 
 
 def test_without_a_ledger_there_is_none(run: Run) -> None:
-    ran = run("silent", "--json")
+    ran = run("inactive", "--json")
 
     assert (ran.code, ran.out) == (0, "[]\n")
     assert "no ledger" in ran.err

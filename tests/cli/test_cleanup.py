@@ -36,7 +36,7 @@ def area(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_dry_run_counts_and_removes_nothing(run: Run, area: Path) -> None:
-    ran = run("tidy", "--dry-run")
+    ran = run("cleanup", "--dry-run")
 
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.split("\n")[2].split() == ["1", "whole", "work", "areas"]
@@ -45,23 +45,23 @@ def test_a_dry_run_counts_and_removes_nothing(run: Run, area: Path) -> None:
 
 
 def test_what_is_over_goes(run: Run, area: Path) -> None:
-    assert run("tidy").out.endswith("Removed.\n")
+    assert run("cleanup").out.endswith("Removed.\n")
     assert not area.exists()
-    assert run("tidy").out == "Nothing was removed.\n"
+    assert run("cleanup").out == "Nothing was removed.\n"
 
 
 def test_the_environment_says_how_long_things_are_kept(
     run: Run, area: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIDEPOOL_KEEP_WORK_DAYS", "200")
-    assert run("tidy").out == "Nothing was removed.\n"
+    assert run("cleanup").out == "Nothing was removed.\n"
     monkeypatch.setenv("TIDEPOOL_KEEP_WORK_DAYS", "some")
-    assert "give a whole number of days" in run("tidy").error
-    assert run("tidy", "--keep-work-days", "0").out == "Nothing was removed.\n"
+    assert "give a whole number of days" in run("cleanup").error
+    assert run("cleanup", "--keep-work-days", "0").out == "Nothing was removed.\n"
     assert area.exists()
 
 
 def test_without_a_ledger_it_says_what_to_give(run: Run, tmp_path: Path) -> None:
-    error = run("tidy", "--root", str(tmp_path), "--ledger", f"sqlite:///{tmp_path / 'none.db'}").error
+    error = run("cleanup", "--root", str(tmp_path), "--ledger", f"sqlite:///{tmp_path / 'none.db'}").error
 
     assert "Give --ledger" in error
