@@ -12,8 +12,8 @@ from tidepool_ingest.staging.errors import FAULTS, BatchError
 def test_every_code_says_what_and_what_to_do(code: str) -> None:
     error = BatchError(code)
     assert str(error) == f"{error.what} {error.remedy}"
-    assert error.what == f"{FAULTS[code].what} [{code}]."
-    assert error.remedy.lower() == f"{FAULTS[code].remedy}.".lower()
+    assert error.what == f"{FAULTS[code].sentence} [{code}]."
+    assert error.remedy == FAULTS[code].remedy
     assert "\n" not in str(error)
 
 
