@@ -22,7 +22,7 @@ DEV = "dev"
 OURS = {LIBRARY, SIMULATOR, FACE, DEV}
 
 STOREYS = (
-    {"", "digests", "errors", "privacy"},
+    {"", "auth_modes", "digests", "errors", "privacy"},
     {"model", "ledger", "client", "staging", "options", "window"},
     {"guards"},
     {"formats"},

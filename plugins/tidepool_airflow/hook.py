@@ -14,9 +14,8 @@ from airflow.sdk.log import mask_secret
 from cryptography.fernet import InvalidToken
 
 from tidepool_airflow.settings import DEFAULT_LEDGER_CONN_ID, open_ledger
+from tidepool_ingest.auth_modes import AUTH_MODES, DEFAULT_AUTH_MODE
 from tidepool_ingest.client import (
-    AUTH_MODES,
-    DEFAULT_AUTH_MODE,
     ClientSettings,
     TidepoolClient,
     connect,

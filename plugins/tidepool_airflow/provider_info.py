@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+from tidepool_ingest.auth_modes import AUTH_MODES, DEFAULT_AUTH_MODE
+
 PACKAGE = "tidepool-airflow"
 
 ENVIRONMENTS = {
@@ -39,8 +41,6 @@ def _seconds(label: str, description: str, default: float) -> dict[str, Any]:
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata: connection type, its form, extra links."""
-    from tidepool_ingest.client.auth import AUTH_MODES, DEFAULT_AUTH_MODE
-
     auth_modes = {name: f"{name}: {mode.label}" for name, mode in AUTH_MODES.items()}
     return {
         "package-name": PACKAGE,

@@ -17,14 +17,13 @@ from tests.conftest import PROJECT
 from tidepool_airflow import provider_info
 from tidepool_airflow.hook import EXTRAS, TidepoolHook, client_settings
 from tidepool_airflow.provider_info import PACKAGE, get_provider_info
+from tidepool_ingest.auth_modes import AUTH_MODES, DEFAULT_AUTH_MODE, AuthMode
 from tidepool_ingest.client import (
-    AUTH_MODES,
-    DEFAULT_AUTH_MODE,
     ENVIRONMENTS,
-    AuthMode,
     ClientSettings,
     FixedToken,
     TidepoolConfigurationError,
+    auth,
     connect,
     host_of,
 )
@@ -130,9 +129,14 @@ def test_a_new_auth_mode_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
         label="a device code as the password",
         needs=("client_id", "token"),
         form_fields={"token": "password"},
-        source=lambda given: FixedToken(f"made-from-{given.settings.token.get_secret_value()}"),
+        factory="device_code_tokens",
     )
     monkeypatch.setitem(AUTH_MODES, "device_code", row)
+
+    def device_code_tokens(given: auth.SignIn) -> FixedToken:
+        return FixedToken(f"made-from-{given.settings.token.get_secret_value()}")
+
+    monkeypatch.setattr(auth, "device_code_tokens", device_code_tokens, raising=False)
 
     shown = offered()["auth_mode"]["schema"]
     assert shown["values_display"]["device_code"] == "device_code: a device code as the password"

@@ -18,8 +18,11 @@ from tidepool_ingest.options import OptionsError, ReconcileOptions, RunOptions
 CPU_SECONDS = 0.3
 """What loading all DAG files may cost a process that parses such; measured: 0.11."""
 
-NEEDED_TO_LOAD = {"tidepool_ingest", "tidepool_ingest.errors", "tidepool_ingest.options"}
-"""Modules of the library that a DAG file may load; all others wait until a task runs."""
+NEEDED_TO_LOAD = {"tidepool_ingest.errors", "tidepool_ingest.options"}
+"""Modules of the library that a DAG file may load; all others wait until a task runs.
+
+Before any DAG file, Airflow itself has loaded the connection form, and with it the table of auth modes.
+"""
 
 DAG_IDS = sorted([CONTINUOUS_DAG_ID, DAG_ID, "tidepool_action", "tidepool_on_arrival", "tidepool_reconcile"])
 UPLOAD_DAG_IDS = [CONTINUOUS_DAG_ID, DAG_ID]

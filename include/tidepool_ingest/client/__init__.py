@@ -4,7 +4,6 @@ Arrows run downwards only: ``settings`` → ``client`` and ``auth`` → ``tokens
 ``responses`` → ``errors``.
 """
 
-from tidepool_ingest.client.auth import AUTH_MODES, DEFAULT_AUTH_MODE, AuthMode
 from tidepool_ingest.client.backoff import BackOff
 from tidepool_ingest.client.client import DataSet, TidepoolClient
 from tidepool_ingest.client.environments import ENVIRONMENTS, Environment, environment, host_of
@@ -30,10 +29,7 @@ from tidepool_ingest.client.tokens import (
 )
 
 __all__ = [
-    "AUTH_MODES",
-    "DEFAULT_AUTH_MODE",
     "ENVIRONMENTS",
-    "AuthMode",
     "BackOff",
     "ClientSettings",
     "DataSet",

@@ -1,6 +1,7 @@
-"""The ways to get a token: the table of modes, the OIDC server that most of them ask, a source for each.
+"""Where tokens come from: a source for each auth mode, and the OIDC server that most of them ask.
 
-A new mode is one row of :data:`AUTH_MODES` and the class of its source.
+A new mode is one row of :data:`tidepool_ingest.auth_modes.AUTH_MODES`, and here its source and the function
+that makes it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from tidepool_ingest.auth_modes import AUTH_MODES
 from tidepool_ingest.client.backoff import BackOff
 from tidepool_ingest.client.environments import Environment, checked_base
 from tidepool_ingest.client.errors import (
@@ -43,9 +45,6 @@ if TYPE_CHECKING:
 
 SIGN_IN_TIMEOUTS = Timeouts(connect=4.0, read=8.0, total=4.0)
 """Short: a refresh happens under a lock that counts as abandoned after 60 s."""
-
-
-DEFAULT_AUTH_MODE = "client_credentials"
 
 
 @dataclass(frozen=True)
@@ -81,75 +80,43 @@ class SignIn:
         return OidcClient(self.settings.client_id, self.settings.client_secret.get_secret_value())
 
 
-@dataclass(frozen=True)
-class AuthMode:
-    """One way to get a token.
-
-    :param label: what it takes, as a form says it.
-    :param needs: settings that it cannot do without.
-    :param form_fields: which settings come from the standard fields ``login`` and ``password`` of a
-        connection form.
-    :param source: makes the source of its tokens.
-    :param shares_refresh_token: whether its source needs a store that all processes of a connection share.
-    """
-
-    label: str
-    needs: tuple[str, ...]
-    form_fields: Mapping[str, str]
-    source: Callable[[SignIn], TokenSource]
-    shares_refresh_token: bool = False
+def client_credentials_tokens(given: SignIn) -> TokenSource:
+    """Return the source of the mode ``client_credentials``."""
+    return ClientCredentialsTokens(given.server(), given.client())
 
 
-AUTH_MODES: dict[str, AuthMode] = {
-    DEFAULT_AUTH_MODE: AuthMode(
-        label="client id and client secret",
-        needs=("client_id", "client_secret"),
-        form_fields={"client_id": "login", "client_secret": "password"},
-        source=lambda given: ClientCredentialsTokens(given.server(), given.client()),
-    ),
-    "refresh_token": AuthMode(
-        label="client id, and a refresh token as the password",
-        needs=("client_id", "refresh_token"),
-        form_fields={"client_id": "login", "refresh_token": "password"},
-        source=lambda given: RefreshTokens(
-            given.server(),
-            given.client(),
-            refresh_token=given.settings.refresh_token.get_secret_value(),
-            store=given.store,
-        ),
-        shares_refresh_token=True,
-    ),
-    "password": AuthMode(
-        label="user name and password, and the OIDC client id below",
-        needs=("client_id", "username", "password"),
-        form_fields={"username": "login", "password": "password"},
-        source=lambda given: PasswordTokens(
-            given.server(),
-            given.client(),
-            username=given.settings.username,
-            password=given.settings.password.get_secret_value(),
-        ),
-    ),
-    "login": AuthMode(
-        label="e-mail address and password (Tidepool's older login)",
-        needs=("username", "password"),
-        form_fields={"username": "login", "password": "password"},
-        source=lambda given: LegacyLoginTokens(
-            given.transport(),
-            given.environment.api,
-            username=given.settings.username,
-            password=given.settings.password.get_secret_value(),
-            backoff=given.backoff,
-        ),
-    ),
-    "token": AuthMode(
-        label="a session or access token as the password",
-        needs=("token",),
-        form_fields={"token": "password"},
-        source=lambda given: FixedToken(given.settings.token.get_secret_value()),
-    ),
-}
-"""The ways to get a token, by the value of the setting ``auth_mode``; the first is the usual one."""
+def refresh_tokens(given: SignIn) -> TokenSource:
+    """Return the source of the mode ``refresh_token``."""
+    first = given.settings.refresh_token.get_secret_value()
+    return RefreshTokens(given.server(), given.client(), refresh_token=first, store=given.store)
+
+
+def password_tokens(given: SignIn) -> TokenSource:
+    """Return the source of the mode ``password``."""
+    password = given.settings.password.get_secret_value()
+    return PasswordTokens(given.server(), given.client(), username=given.settings.username, password=password)
+
+
+def legacy_login_tokens(given: SignIn) -> TokenSource:
+    """Return the source of the mode ``login``."""
+    return LegacyLoginTokens(
+        given.transport(),
+        given.environment.api,
+        username=given.settings.username,
+        password=given.settings.password.get_secret_value(),
+        backoff=given.backoff,
+    )
+
+
+def fixed_token(given: SignIn) -> TokenSource:
+    """Return the source of the mode ``token``."""
+    return FixedToken(given.settings.token.get_secret_value())
+
+
+def token_source(given: SignIn) -> TokenSource:
+    """Return the source of the auth mode that the settings name."""
+    make: Callable[[SignIn], TokenSource] = globals()[AUTH_MODES[given.settings.auth_mode].factory]
+    return make(given)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from tidepool_ingest.client.auth import AUTH_MODES, SignIn
+from tidepool_ingest.auth_modes import AUTH_MODES
+from tidepool_ingest.client.auth import SignIn, token_source
 from tidepool_ingest.client.backoff import BackOff
 from tidepool_ingest.client.client import TidepoolClient
 from tidepool_ingest.client.environments import environment
@@ -40,7 +41,7 @@ class ClientSettings(BaseModel):
     """What a client needs to know. Unknown settings are rejected; secrets show as asterisks.
 
     :param environment: ``production``, ``integration``, ``qa1`` …, ``dev1``, ``local``, or an API host.
-    :param auth_mode: how a token is obtained: a key of :data:`~tidepool_ingest.client.auth.AUTH_MODES`.
+    :param auth_mode: how a token is obtained: a key of :data:`~tidepool_ingest.auth_modes.AUTH_MODES`.
     :param client_id: the OIDC client's id.
     :param client_secret: its secret, if it has one.
     :param username: the account's e-mail address.
@@ -139,7 +140,7 @@ def connect(
     )
     return TidepoolClient(
         sign_in.environment.api,
-        AUTH_MODES[settings.auth_mode].source(sign_in),
+        token_source(sign_in),
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
         session=sign_in.session,
