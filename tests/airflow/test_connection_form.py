@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from importlib.resources import files
 from typing import Any
@@ -47,6 +49,17 @@ def test_airflow_finds_the_provider() -> None:
     ]
 
     assert found.load()() == get_provider_info()
+
+
+def test_the_form_is_read_without_the_client() -> None:
+    # Airflow reads it in whichever of its processes starts.
+    code = (
+        "import sys; from tidepool_airflow.provider_info import get_provider_info; get_provider_info();"
+        "print(*sorted(name for name in sys.modules if name.startswith(('tidepool_ingest', 'requests'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["tidepool_ingest", "tidepool_ingest.auth_modes"]
 
 
 def test_the_metadata_are_as_airflow_asks_for() -> None:

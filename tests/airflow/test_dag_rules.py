@@ -21,7 +21,8 @@ CPU_SECONDS = 0.3
 NEEDED_TO_LOAD = {"tidepool_ingest.errors", "tidepool_ingest.options"}
 """Modules of the library that a DAG file may load; all others wait until a task runs.
 
-Before any DAG file, Airflow itself has loaded the connection form, and with it the table of auth modes.
+What Airflow itself loads of this project before any DAG file, as the connection form, is not counted here:
+see ``test_connection_form.py``.
 """
 
 DAG_IDS = sorted([CONTINUOUS_DAG_ID, DAG_ID, "tidepool_action", "tidepool_on_arrival", "tidepool_reconcile"])
@@ -54,7 +55,8 @@ def test_loading_is_cheap() -> None:
 def test_loading_leaves_the_library_for_the_tasks() -> None:
     ours = {name for name in loaded()[0].modules if name.startswith("tidepool_ingest")}
 
-    assert ours == NEEDED_TO_LOAD
+    assert "tidepool_ingest.options" in ours
+    assert ours <= NEEDED_TO_LOAD
     assert not {"requests", "alembic", "fastapi", "uvicorn", "boto3", "s3fs"} & set(loaded()[0].modules)
 
 
