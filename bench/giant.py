@@ -25,7 +25,7 @@ from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
-from tidepool_ingest.upload import UploadJob, upload_batch
+from tidepool_ingest.upload import UploadContext, upload_batch
 from tidepool_ingest.window import Window
 
 HEADINGS = ("step", "records", "parts", "CPU s", "records/s", "peak MB")
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> None:
     else:
         settings = settings_of(roles)
         with connect(settings) as client:
-            upload_batch(UploadJob(client=client, ledger=ledger, settings=settings, root=root), row)
+            upload_batch(UploadContext(client=client, ledger=ledger, settings=settings, root=root), row)
     outcome = {
         "cpu": time.process_time() - cpu,
         "wall": time.monotonic() - wall,

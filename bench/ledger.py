@@ -77,8 +77,8 @@ def _measured(ledger: Ledger, address: str, root: UPath) -> Iterator[tuple[str, 
         connection.execute(update(batches).where(batches.c.day >= FIRST).values(state=BatchState.VERIFIED))
     yield "plan: all are done", _timed(lambda: _plan(ledger, root)), READY
     ready = ledger.batches.get_all(range(1, 3_001))
-    ledger.batches.note_all(ready[:300])
-    yield "note 3,000 batches again", _timed(lambda: ledger.batches.note_all(ready)), len(ready)
+    ledger.batches.register_all(ready[:300])
+    yield "note 3,000 batches again", _timed(lambda: ledger.batches.register_all(ready)), len(ready)
     yield f"{WRITERS} processes note states", _write_at_once(ledger, address), WRITERS * NOTES * 2
 
 

@@ -27,7 +27,7 @@ from tidepool_ingest.options import RunOptions
 from tidepool_ingest.packs import PackWork
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
-from tidepool_ingest.upload import UploadJob, UploadWishes, upload_batch
+from tidepool_ingest.upload import UploadContext, UploadOptions, upload_batch
 from tidepool_ingest.window import Window
 
 AT_ONCE = (1, 4, 8)
@@ -78,10 +78,10 @@ def _measured(folder: Path, roles: dict[str, Any], at_once: int) -> tuple[float,
 
     PackWork(ledger.batches.get_all(plan.batches)).run(prepare)
     with connect(settings) as client:
-        context = UploadJob(client=client, ledger=ledger, settings=settings, root=UPath(root))
+        context = UploadContext(client=client, ledger=ledger, settings=settings, root=UPath(root))
 
         def upload(row: BatchRow, share: int) -> None:
-            upload_batch(replace(context, wishes=UploadWishes(at_once=share)), row)
+            upload_batch(replace(context, options=UploadOptions(at_once=share)), row)
 
         started = time.monotonic()
         PackWork(ledger.batches.get_all(plan.batches), at_once=at_once).run(upload)

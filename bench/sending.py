@@ -27,7 +27,7 @@ from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
-from tidepool_ingest.upload import UploadJob, UploadWishes, upload_batch
+from tidepool_ingest.upload import UploadContext, UploadOptions, upload_batch
 from tidepool_ingest.window import Window
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
 
@@ -133,8 +133,10 @@ def _uploaded(folder: Path, roles: dict[str, Any], lines: Sequence[bytes], at_on
     prepare_batch(UPath(root), row, ledger=ledger, options=options, api_host_of=lambda _: host)
     started = time.process_time()
     with connect(settings) as client:
-        wishes = UploadWishes(at_once=at_once)
-        context = UploadJob(client=client, ledger=ledger, settings=settings, root=UPath(root), wishes=wishes)
+        options = UploadOptions(at_once=at_once)
+        context = UploadContext(
+            client=client, ledger=ledger, settings=settings, root=UPath(root), options=options
+        )
         upload_batch(context, ledger.batches.get(number))
     cpu_seconds = time.process_time() - started
     (data_set,) = ledger.data_sets.of_batch(number)

@@ -12,7 +12,7 @@ from sqlalchemy import insert
 
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.schema import batch_days, batches
-from tidepool_ingest.reports.inactive_devices import silent_devices
+from tidepool_ingest.reports.inactive_devices import inactive_devices
 
 HEADINGS = ("batches", "devices", "silent", "best seconds")
 
@@ -33,7 +33,7 @@ def measure_silence() -> list[tuple[Any, ...]]:
         seconds = []
         for _ in range(ROUNDS):
             started = time.perf_counter()
-            found = silent_devices(ledger, TODAY)
+            found = inactive_devices(ledger, TODAY)
             seconds.append(time.perf_counter() - started)
         ledger.close()
     return [(DEVICES * BATCHES_A_DEVICE, DEVICES, len(found), round(min(seconds), 2))]

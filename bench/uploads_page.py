@@ -21,7 +21,7 @@ from dev.home import LocalRunError
 from dev.postgresql import postgresql
 from sqlalchemy import Table, insert, text
 
-from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Ledger, Wanted
+from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Ledger, UploadFilter
 from tidepool_ingest.ledger.schema import batch_days, batches, chunks, data_sets
 from tidepool_ingest.privacy import short_hash
 
@@ -38,7 +38,7 @@ HEADINGS = ("visit", "database", "median ms", "p95 ms", "rows shown")
 
 STATES = (
     [(BatchState.VERIFIED, None)] * 94
-    + [(BatchState.UPLOADING, None), (BatchState.PREPARED, None), (BatchState.REPLACED, "file-missing")]
+    + [(BatchState.UPLOADING, None), (BatchState.PREPARED, None), (BatchState.OVERWRITTEN, "file-missing")]
     + [
         (BatchState.HELD, "too-many-refused"),
         (BatchState.FAILED, "file-sha256"),
@@ -48,21 +48,21 @@ STATES = (
 """Of 100 uploads, in which state they are and for which reason."""
 
 DAY_80 = FIRST_DAY + timedelta(days=80)
-VISITED: Mapping[str, tuple[Wanted, int | None]] = {
-    "newest": (Wanted(), None),
-    "in the middle": (Wanted(), UPLOADS // 2),
-    "the oldest": (Wanted(), PAGE),
-    "needs a person": (Wanted(waiting=True), None),
-    "one state": (Wanted(state=BatchState.HELD), None),
-    "one day": (Wanted(first_day=DAY_80, last_day=DAY_80), None),
-    "100 days": (Wanted(first_day=DAY_80, last_day=DAY_80 + timedelta(days=99)), None),
-    "one label": (Wanted(label=short_hash(f"batch {UPLOADS // 3}")), None),
-    "no such label": (Wanted(label="no such label"), None),
-    "one DAG": (Wanted(dag_id="tidepool_normal_upload"), None),
-    "no such DAG": (Wanted(dag_id="no_such_dag"), None),
-    "continuous": (Wanted(data_set_type="continuous"), None),
+VISITED: Mapping[str, tuple[UploadFilter, int | None]] = {
+    "newest": (UploadFilter(), None),
+    "in the middle": (UploadFilter(), UPLOADS // 2),
+    "the oldest": (UploadFilter(), PAGE),
+    "needs a person": (UploadFilter(waiting=True), None),
+    "one state": (UploadFilter(state=BatchState.HELD), None),
+    "one day": (UploadFilter(first_day=DAY_80, last_day=DAY_80), None),
+    "100 days": (UploadFilter(first_day=DAY_80, last_day=DAY_80 + timedelta(days=99)), None),
+    "one label": (UploadFilter(label=short_hash(f"batch {UPLOADS // 3}")), None),
+    "no such label": (UploadFilter(label="no such label"), None),
+    "one DAG": (UploadFilter(dag_id="tidepool_normal_upload"), None),
+    "no such DAG": (UploadFilter(dag_id="no_such_dag"), None),
+    "continuous": (UploadFilter(data_set_type="continuous"), None),
     "all filters": (
-        Wanted(
+        UploadFilter(
             state=BatchState.VERIFIED,
             first_day=DAY_80,
             last_day=DAY_80 + timedelta(days=9),
@@ -102,11 +102,13 @@ def fill(ledger: Ledger, uploads: int = UPLOADS, *, details: bool = True) -> Non
     :param details: whether to write their chunks and days too.
     """
     numbers = range(1, uploads + 1)
-    begun = [number for number in numbers if _state(number)[0] in (BatchState.VERIFIED, BatchState.UPLOADING)]
+    started = [
+        number for number in numbers if _state(number)[0] in (BatchState.VERIFIED, BatchState.UPLOADING)
+    ]
     _write(ledger, batches, (_batch(number) for number in numbers))
-    _write(ledger, data_sets, (_data_set(number) for number in begun))
+    _write(ledger, data_sets, (_data_set(number) for number in started))
     if details:
-        _write(ledger, chunks, (_chunk(number, index) for number in begun for index in range(CHUNKS)))
+        _write(ledger, chunks, (_chunk(number, index) for number in started for index in range(CHUNKS)))
         _write(ledger, batch_days, (_day(number, ago) for number in numbers for ago in range(DAYS_EACH)))
     with ledger.database.engine.connect() as connection:
         if connection.dialect.name == "postgresql":
@@ -135,7 +137,7 @@ def _timed(work: Callable[[], int]) -> tuple[list[float], int]:
     return times, shown
 
 
-def visit(ledger: Ledger, wanted: Wanted, before: int | None) -> int:
+def visit(ledger: Ledger, wanted: UploadFilter, before: int | None) -> int:
     """Ask all that the list asks for."""
     shown = ledger.uploads.page(wanted, before=before, limit=PAGE + 1)
     ledger.uploads.by_state()
@@ -147,15 +149,15 @@ def visit(ledger: Ledger, wanted: Wanted, before: int | None) -> int:
 def visit_one(ledger: Ledger, batch: int) -> int:
     """Ask all that the page of one upload asks for."""
     row = ledger.batches.get(batch)
-    begun = ledger.data_sets.of_batch(batch)
-    for one in begun:
+    started = ledger.data_sets.of_batch(batch)
+    for one in started:
         ledger.data_sets.chunks_of(one.id)
     ledger.batch_days.of_batch(batch)
     ledger.devices.days_of_others(row)
     ledger.quarantine_reasons.of_batch(batch)
-    ledger.refusals.of_batch(batch)
+    ledger.rejections.of_batch(batch)
     ledger.actions.of_batch(batch)
-    return len(begun)
+    return len(started)
 
 
 def _write(ledger: Ledger, table: Table, rows: Iterator[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from bench.records import BATCH, ONE_BAD_IN, as_lines, batches_of, of_all_types, spoilt
 from bench.result import Result
 
-from tidepool_ingest.model import judge_lines
+from tidepool_ingest.model import validate_lines
 
 ROUNDS = 5
 
@@ -42,10 +42,10 @@ def _measured(what: str, lines: list[bytes], parsing: float | None = None) -> Re
     return Result(
         what=what,
         records=len(lines),
-        refused=sum(bool(judged.problems) for batch in batches for judged in judge_lines(batch)),
+        refused=sum(bool(judged.problems) for batch in batches for judged in validate_lines(batch)),
         # Spoilt lines cannot all be parsed: they are held against the same lines as they were.
         json_microseconds=json_microseconds(lines) if parsing is None else parsing,
-        microseconds=_microseconds(lambda: [len(judge_lines(batch)) for batch in batches], len(lines)),
+        microseconds=_microseconds(lambda: [len(validate_lines(batch)) for batch in batches], len(lines)),
     )
 
 

@@ -93,7 +93,7 @@ class LocalAirflow:
             **environment,
         }
         if accounts:
-            named = ",".join(f"{one.name}:{one.role}" for one in accounts)
+            named = ",".join(f"{account.name}:{account.role}" for account in accounts)
             self.settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = named
             self.settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] = str(logs / PASSWORDS_FILE)
         self._environment = {**os.environ, **self.settings}
@@ -109,7 +109,7 @@ class LocalAirflow:
         if self._accounts:
             passwords = self.logs / PASSWORDS_FILE
             passwords.touch(mode=0o600)
-            passwords.write_text(json.dumps({one.name: one.password for one in self._accounts}))
+            passwords.write_text(json.dumps({account.name: account.password for account in self._accounts}))
         self._migrate()
         try:
             for component in COMPONENTS:

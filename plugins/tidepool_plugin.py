@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.plugins_manager import AirflowPlugin
 
 from tidepool_airflow.links import LINKS, PREFIX, ROUTE, page_path
-from tidepool_airflow.middleware import PortlessConnectionTest, RunMistakes
+from tidepool_airflow.middleware import ConnectionTestWorkaround, RunParamsMiddleware
 from tidepool_airflow.uploads_page import UploadsPage
 
 
@@ -29,6 +29,11 @@ class TidepoolPlugin(AirflowPlugin):
         }
     ]
     fastapi_root_middlewares = [  # noqa: RUF012
-        {"middleware": PortlessConnectionTest, "args": [], "kwargs": {}, "name": "Tidepool connection test"},
-        {"middleware": RunMistakes, "args": [], "kwargs": {}, "name": "Tidepool run parameters"},
+        {
+            "middleware": ConnectionTestWorkaround,
+            "args": [],
+            "kwargs": {},
+            "name": "Tidepool connection test",
+        },
+        {"middleware": RunParamsMiddleware, "args": [], "kwargs": {}, "name": "Tidepool run parameters"},
     ]

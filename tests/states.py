@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import update
 
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger
-from tidepool_ingest.ledger.data_sets import TIME_NOTED
+from tidepool_ingest.ledger.data_sets import TIME_COLUMN
 from tidepool_ingest.ledger.schema import batches, data_sets
 
 
@@ -22,7 +22,7 @@ def set_batch_state(ledger: Ledger, batch: int, state: BatchState, *, reason: st
 def set_data_set_state(ledger: Ledger, data_set: int, state: DataSetState, **values: Any) -> None:
     """Write the state of a data set and other columns of it, whatever they were before."""
     now = datetime.now(UTC)
-    reached = {TIME_NOTED[state]: now} if state in TIME_NOTED else {}
+    reached = {TIME_COLUMN[state]: now} if state in TIME_COLUMN else {}
     values = {**values, **reached, "state": state, "updated_at": now}
     with ledger.database.writing() as connection:
         connection.execute(update(data_sets).where(data_sets.c.id == data_set).values(values))

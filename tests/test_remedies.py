@@ -16,7 +16,7 @@ from tests.conftest import PROJECT
 from tidepool_ingest import errors
 from tidepool_ingest.errors import Disposition, Fault, IngestError
 from tidepool_ingest.guards.approval import REJECTED_BY_PERSON
-from tidepool_ingest.ledger import REJECTED
+from tidepool_ingest.ledger import DECLINED
 from tidepool_ingest.reports.help import UNKNOWN, remedy_of
 
 LIBRARY = PROJECT / "include" / "tidepool_ingest"
@@ -116,7 +116,7 @@ def test_what_nobody_knows_sends_to_the_log() -> None:
 
 
 def test_what_a_person_has_declined_says_so() -> None:
-    assert remedy_of(REJECTED) == REJECTED_BY_PERSON != UNKNOWN
+    assert remedy_of(DECLINED) == REJECTED_BY_PERSON != UNKNOWN
 
 
 @pytest.mark.parametrize("attributes", [{}, {"sentence": "it stopped"}, {"remedy": "Wait."}])
@@ -167,7 +167,7 @@ def row(code: str, fault: Fault) -> str:
 
 def test_the_documentation_lists_every_cause(on_the_page: dict[str, Fault]) -> None:
     assert "not-started" in of_the_plugin()
-    every = {**on_the_page, **of_the_plugin(), REJECTED: REJECTED_BY_PERSON}
+    every = {**on_the_page, **of_the_plugin(), DECLINED: REJECTED_BY_PERSON}
     written = [
         line for line in (PROJECT / "docs" / "errors.md").read_text().splitlines() if line.startswith("| `")
     ]

@@ -311,7 +311,7 @@ def _options_error(options: type[Options], error: ValidationError) -> OptionsErr
     # The values are left out: somebody may have put a token into the wrong field.
     valid = ", ".join(sorted(options.model_fields))
     problems = error.errors(include_input=False, include_url=False, include_context=False)
-    unknown = sorted({str(one["loc"][0]) for one in problems if one["type"] == "extra_forbidden"})
+    unknown = sorted({str(problem["loc"][0]) for problem in problems if problem["type"] == "extra_forbidden"})
     if unknown:
         named = ", ".join(
             name if name.isidentifier() and len(name) <= 40 else "(unreadable name)" for name in unknown
@@ -319,7 +319,7 @@ def _options_error(options: type[Options], error: ValidationError) -> OptionsErr
         return OptionsError(
             f"This run has parameters that do not exist: {named}.", f"The valid ones are: {valid}."
         )
-    wrong = {str(one["loc"][0]) if one["loc"] else "days": one["msg"] for one in problems}
+    wrong = {str(problem["loc"][0]) if problem["loc"] else "days": problem["msg"] for problem in problems}
     named = "; ".join(f"{name}: {message}" for name, message in wrong.items())
     return OptionsError(
         f"This run has parameters that cannot be used: {named}.", "Correct them and trigger again.", wrong

@@ -114,8 +114,8 @@ class PackWork:
 
     def __init__(self, batches: Sequence[BatchRow], *, at_once: int = 1, failing: bool = False) -> None:
         self._devices = by_device(batches)
-        self._lanes = max(1, min(at_once, len(self._devices)))
-        self._share = max(1, at_once // self._lanes)
+        self._workers = max(1, min(at_once, len(self._devices)))
+        self._share = max(1, at_once // self._workers)
         self._failing = failing
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -136,8 +136,8 @@ class PackWork:
         :raises PackStoppedError: it was told to stop.
         """
         waiting = iter(self._devices)
-        if self._lanes == 1:
-            self._lane(waiting, work)
+        if self._workers == 1:
+            self._worker(waiting, work)
         else:
             self._run_lanes(waiting, work)
         if self._stopping.is_set():
@@ -152,8 +152,8 @@ class PackWork:
         self._halted.set()
 
     def _run_lanes(self, waiting: Iterator[list[BatchRow]], work: Callable[[BatchRow, int], None]) -> None:
-        with ThreadPoolExecutor(self._lanes, thread_name_prefix="pack") as pool:
-            lanes = [pool.submit(self._lane, waiting, work) for _ in range(self._lanes)]
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="pack") as pool:
+            lanes = [pool.submit(self._worker, waiting, work) for _ in range(self._workers)]
             try:
                 wait(lanes)
             except BaseException:
@@ -162,19 +162,19 @@ class PackWork:
         for lane in lanes:
             lane.result()
 
-    def _lane(self, waiting: Iterator[list[BatchRow]], work: Callable[[BatchRow, int], None]) -> None:
+    def _worker(self, waiting: Iterator[list[BatchRow]], work: Callable[[BatchRow, int], None]) -> None:
         while not self._halted.is_set():
             with self._lock:
                 device = next(waiting, None)
             if device is None:
                 return
             try:
-                self._work_off(device, work)
+                self._process(device, work)
             except BaseException:
                 self._halted.set()
                 raise
 
-    def _work_off(self, device: Sequence[BatchRow], work: Callable[[BatchRow, int], None]) -> None:
+    def _process(self, device: Sequence[BatchRow], work: Callable[[BatchRow, int], None]) -> None:
         for place, batch in enumerate(device):
             if self._halted.is_set():
                 return
@@ -183,7 +183,7 @@ class PackWork:
             except IngestError as error:
                 if self._failing:
                     raise
-                self._note_failure(batch, error)
+                self._record_failure(batch, error)
                 if error.disposition is Disposition.RETRIABLE:
                     if place + 1 < len(device):
                         log.info("%d later batches of its device wait for it.", len(device) - place - 1)
@@ -193,7 +193,7 @@ class PackWork:
                     self._in_a_row = 0
                     self.outcome.done.append(batch.id)
 
-    def _note_failure(self, batch: BatchRow, error: IngestError) -> None:
+    def _record_failure(self, batch: BatchRow, error: IngestError) -> None:
         log.warning("%s gets a task of its own later: %s", batch.label, error)
         with self._lock:
             self.outcome.failed[error.code] += 1

@@ -19,7 +19,7 @@ from upath import UPath
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.formats import read_manifest
 from tidepool_ingest.ledger import (
-    REJECTED,
+    DECLINED,
     BatchRow,
     BatchState,
     FoundBatch,
@@ -40,10 +40,10 @@ from tidepool_ingest.staged_batch import (
 from tidepool_ingest.staging.batches import (
     BatchFolder,
     Ignored,
-    MarkedFolder,
+    ListedBatch,
     days,
     days_with_batches,
-    find_marked,
+    list_batches,
 )
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.window import Window
@@ -66,7 +66,7 @@ class _Unreadable:
 
 
 @contextmanager
-def readers_at_work() -> Iterator[Executor]:
+def active_readers() -> Iterator[Executor]:
     """Provide reading threads for the length of a ``with`` block; an error does not wait for the rest."""
     readers = ThreadPoolExecutor(READERS)
     try:
@@ -76,7 +76,7 @@ def readers_at_work() -> Iterator[Executor]:
 
 
 def ready_batches(
-    listed: Iterable[MarkedFolder], ledger: Ledger, api_host_of: ApiHostOf, readers: Executor
+    listed: Iterable[ListedBatch], ledger: Ledger, api_host_of: ApiHostOf, readers: Executor
 ) -> Iterator[FoundBatch]:
     """Yield what the batches of some folders are, in their order.
 
@@ -96,7 +96,7 @@ def ready_batches(
             for one, outcome in zip(new, outcomes, strict=True)
             if isinstance(outcome, ReadManifest)
         }
-        ledger.manifests.note({address: outcome for address, outcome in read.items() if outcome.mark})
+        ledger.manifests.save({address: outcome for address, outcome in read.items() if outcome.fingerprint})
         unreadable = {
             _address(one.folder): outcome
             for one, outcome in zip(new, outcomes, strict=True)
@@ -111,8 +111,8 @@ def _address(folder: BatchFolder) -> str:
     return str(folder.path)
 
 
-def _reading_with(ledger: Ledger) -> Callable[[MarkedFolder], ReadManifest | _Unreadable]:
-    def read(one: MarkedFolder) -> ReadManifest | _Unreadable:
+def _reading_with(ledger: Ledger) -> Callable[[ListedBatch], ReadManifest | _Unreadable]:
+    def read(one: ListedBatch) -> ReadManifest | _Unreadable:
         try:
             batch = read_batch(one.folder, ledger.file_digests)
         except BatchError as error:
@@ -120,7 +120,7 @@ def _reading_with(ledger: Ledger) -> Callable[[MarkedFolder], ReadManifest | _Un
                 raise
             return _Unreadable(_type_of(one.folder))
         return ReadManifest(
-            mark=one.mark,
+            fingerprint=one.fingerprint,
             user_id=one.folder.user_id,
             content_key=batch.content_key,
             label=batch.label,
@@ -183,11 +183,11 @@ class Plan:
     :param window: the days it looked into.
     :param rows: the batches that it takes, as the ledger has them, oldest day first.
     :param done: ready batches that need no more work.
-    :param rejected: ready batches that a person has declined; a run that names their day takes them.
+    :param declined: ready batches that a person has declined; a run that names their day takes them.
     :param older_than_uploaded: those of them for whose device a batch of a later day is verified.
     :param same_content: ready batches whose content another ready batch has too.
     :param other_type: ready batches for the other type of data set, which another DAG takes.
-    :param left_for_next_run: ready batches beyond what one run can take.
+    :param deferred: ready batches beyond what one run can take.
     :param ignored: what is in the window's folders and not a ready batch, by reason.
     :param days_outside: day folders outside the window that hold ready batches.
     """
@@ -195,11 +195,11 @@ class Plan:
     window: Window
     rows: list[BatchRow] = field(default_factory=list, repr=False)
     done: int = 0
-    rejected: int = 0
+    declined: int = 0
     older_than_uploaded: int = 0
     same_content: int = 0
     other_type: int = 0
-    left_for_next_run: int = 0
+    deferred: int = 0
     ignored: dict[str, int] = field(default_factory=dict)
     days_outside: list[str] = field(default_factory=list)
 
@@ -214,11 +214,11 @@ class Plan:
             "window": str(self.window),
             "batches": len(self.rows),
             "done": self.done,
-            "rejected": self.rejected,
+            "rejected": self.declined,
             "older_than_uploaded": self.older_than_uploaded,
             "same_content": self.same_content,
             "other_type": self.other_type,
-            "left_for_next_run": self.left_for_next_run,
+            "left_for_next_run": self.deferred,
             "ignored": self.ignored,
             "days_outside": self.days_outside[:DAYS_NAMED],
             "number_of_days_outside": len(self.days_outside),
@@ -248,9 +248,9 @@ def plan_run(
     """
     plan = Plan(window)
     ignored = Ignored()
-    folders = find_marked(root, window.first_day, window.last_day, ignored)
-    wanted = (one for one in folders if _wanted(one.folder, options))
-    with readers_at_work() as readers:
+    folders = list_batches(root, window.first_day, window.last_day, ignored)
+    wanted = (folder for folder in folders if _wanted(folder.folder, options))
+    with active_readers() as readers:
         found = list(ready_batches(wanted, ledger, api_host_of, readers))
         known = _known(found, ledger)
         told_apart = list(_told_apart(root, found, known, ledger, readers))
@@ -262,16 +262,16 @@ def plan_run(
             plan.other_type += 1
         elif identity in known and _is_done(known[identity].state, options):
             plan.done += 1
-        elif identity in known and _stays_rejected(known[identity], options):
-            plan.rejected += 1
+        elif identity in known and _stays_declined(known[identity], options):
+            plan.declined += 1
         elif identity in taken:
             plan.same_content += 1
         elif len(taken_up) >= MAX_BATCHES_A_RUN:
-            plan.left_for_next_run += 1
+            plan.deferred += 1
         else:
             taken.add(identity)
             taken_up.append(batch)
-    plan.rows = ledger.batches.note_all(taken_up)
+    plan.rows = ledger.batches.register_all(taken_up)
     plan.older_than_uploaded = _older_than_uploaded(taken_up, ledger)
     plan.ignored = dict(ignored.counts)
     plan.days_outside = [str(day) for day in _days_outside(root, window, ledger)]
@@ -288,13 +288,13 @@ def _days_outside(root: UPath, window: Window, ledger: Ledger) -> list[date]:
 
 def _is_done(state: BatchState, options: RunOptions) -> bool:
     """Tell whether nothing remains to be done; a batch that was replaced is never brought back."""
-    return state.is_done and (state is BatchState.CORRECTED or not options.force)
+    return state.is_done and (state is BatchState.REPLACED or not options.force)
 
 
-def _stays_rejected(batch: KnownBatch, options: RunOptions) -> bool:
+def _stays_declined(batch: KnownBatch, options: RunOptions) -> bool:
     """Tell whether a person has declined a batch, and nobody asks for its day now."""
     asked_for = options.force or options.first_day or options.last_day
-    return batch.state is BatchState.HELD and batch.reason == REJECTED and not asked_for
+    return batch.state is BatchState.HELD and batch.reason == DECLINED and not asked_for
 
 
 def _wanted(folder: BatchFolder, options: RunOptions) -> bool:

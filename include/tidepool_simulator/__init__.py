@@ -10,7 +10,7 @@ from tidepool_simulator.accounts import (
     Account,
     Accounts,
 )
-from tidepool_simulator.faults import Answering, Fault, Faults, Work
+from tidepool_simulator.faults import Fault, Faults, ResponseFault, Work
 from tidepool_simulator.server import Simulator, serve
 
 __all__ = [
@@ -19,9 +19,9 @@ __all__ = [
     "PUBLIC_CLIENT_ID",
     "Account",
     "Accounts",
-    "Answering",
     "Fault",
     "Faults",
+    "ResponseFault",
     "Simulator",
     "Work",
     "serve",

@@ -16,7 +16,7 @@ from tidepool_simulator.answers import gateway_page
 from tidepool_simulator.connection import Connection, Receive, Send
 from tidepool_simulator.control import Control
 from tidepool_simulator.exchange import Answer, Request
-from tidepool_simulator.faults import Answering, Fault, Faults, Work
+from tidepool_simulator.faults import Fault, Faults, ResponseFault, Work
 from tidepool_simulator.platform import Located, Platform, status_answer
 from tidepool_simulator.rules import Rules
 from tidepool_simulator.steps import CutError, CutSteps, HeldSteps, Steps
@@ -133,7 +133,7 @@ class Application:
                 return answer  # it was refused, or had less to write than the fault lets pass
         elif fault.work is Work.ALL:
             answer = await self._work(request, located, Steps())
-        if fault.answer in (Answering.RESET, Answering.HANG):
+        if fault.answer in (ResponseFault.RESET, ResponseFault.HANG):
             return None
         if fault.status is not None:
             answer = status_answer(request, located.path, fault.status) or gateway_page(fault.status)

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from tidepool_simulator.exchange import Answer, Request
-from tidepool_simulator.faults import Answering, Fault
+from tidepool_simulator.faults import Fault, ResponseFault
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -65,11 +65,11 @@ class Connection:
     async def send_faulty(self, fault: Fault, answer: Answer | None, request: Request) -> None:
         """Send what a fault leaves of an answer; of None there is nothing to send."""
         if answer is None:
-            await (self._hang() if fault.answer is Answering.HANG else self._reset())
-        elif fault.answer is Answering.SLOW_BODY:
+            await (self._hang() if fault.answer is ResponseFault.HANG else self._reset())
+        elif fault.answer is ResponseFault.SLOW_BODY:
             await self._send_slowly(answer, request, fault.delay)
-        elif fault.answer in (Answering.TRUNCATED_BODY, Answering.RESET_BODY):
-            await self._send_half(answer, request, reset=fault.answer is Answering.RESET_BODY)
+        elif fault.answer in (ResponseFault.TRUNCATED_BODY, ResponseFault.RESET_BODY):
+            await self._send_half(answer, request, reset=fault.answer is ResponseFault.RESET_BODY)
         else:
             await self.send_answer(answer, request)
 

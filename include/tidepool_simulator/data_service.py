@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tidepool_ingest.model import NoIdentityError, NotAcceptedError, judge_data_set, stored_form
+from tidepool_ingest.model import NoIdentityError, NotAcceptedError, stored_form, validate_data_set
 from tidepool_ingest.model import deduplicators as described
 from tidepool_simulator import refusals
 from tidepool_simulator.accounts import (
@@ -163,7 +163,7 @@ class DataService:
     def _create(self, request: Request, identity: Identity, user_id: str) -> Answer:
         self._require(request, identity, user_id, UPLOAD_PERMISSION)
         body = self._json(request, dict)
-        if problems := judge_data_set(body):
+        if problems := validate_data_set(body):
             return refusals.refused(refusals.of_body(body, problems))
         data_set = data_set_of(body, user_id=user_id, creator_id=identity.user_id or None)
         if not data_set.upload_id:

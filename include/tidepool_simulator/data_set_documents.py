@@ -6,7 +6,7 @@ import re
 import secrets
 from typing import Any
 
-from tidepool_ingest.model import Problem, judge_data_set
+from tidepool_ingest.model import Problem, validate_data_set
 from tidepool_simulator.instants import milliseconds_of, now_milliseconds, utc_of, utc_text
 from tidepool_simulator.records import CLOSED, NORMAL, OPEN, DataSet
 
@@ -88,7 +88,7 @@ _OFFSET_RANGE = range(-12 * 60, 14 * 60 + 1)
 
 def judge_update(body: dict[str, Any]) -> tuple[Problem, ...]:
     """Return what is wrong with an update body."""
-    problems = list(judge_data_set({name: body[name] for name in _SHARED_WITH_CREATE if name in body}))
+    problems = list(validate_data_set({name: body[name] for name in _SHARED_WITH_CREATE if name in body}))
     state = body.get("state")
     if state is not None and not isinstance(state, str):
         problems.append(Problem("type-not-string", "/state"))

@@ -42,7 +42,7 @@ class Work(StrEnum):
     """Everything, but held for ``delay`` seconds before the write number ``steps`` + 1, after the checks."""
 
 
-class Answering(StrEnum):
+class ResponseFault(StrEnum):
     """What the client gets."""
 
     NORMAL = "normal"
@@ -60,8 +60,8 @@ class Answering(StrEnum):
     """``status`` instead of the true answer."""
 
 
-_NEED_AN_ANSWER = frozenset({
-    Answering.NORMAL, Answering.SLOW_BODY, Answering.TRUNCATED_BODY, Answering.RESET_BODY,
+_NEED_A_RESPONSE = frozenset({
+    ResponseFault.NORMAL, ResponseFault.SLOW_BODY, ResponseFault.TRUNCATED_BODY, ResponseFault.RESET_BODY,
 })  # fmt: skip
 
 
@@ -82,7 +82,7 @@ class Fault(BaseModel):
         writes the row, then opens it. Posting writes once, but origin deduplicators mark, insert and destroy.
         Deleting a set gives back what it hid (hash), removes its data, then marks it.
     :param share: how much of the write after them is done, when only part of the work is: 0 to 1.
-    :param delay: seconds; see ``Work.LATE`` and ``Answering.SLOW_BODY``.
+    :param delay: seconds; see ``Work.LATE`` and ``ResponseFault.SLOW_BODY``.
     :param name: how counts call it; made of the rest when empty.
     """
 
@@ -90,7 +90,7 @@ class Fault(BaseModel):
 
     operation: str = ANY_OPERATION
     work: Work = Work.ALL
-    answer: Answering = Answering.NORMAL
+    answer: ResponseFault = ResponseFault.NORMAL
     status: int | None = Field(default=None, ge=400, le=599)
     retry_after: str | None = None
     latency: float = Field(default=0.0, ge=0)
@@ -108,11 +108,11 @@ class Fault(BaseModel):
     def _fits_together(self) -> Fault:
         if self.operation != ANY_OPERATION and self.operation not in OPERATIONS:
             raise ValueError(f"no operation {self.operation!r}; there are {', '.join(sorted(OPERATIONS))}")
-        if self.work is not Work.ALL and self.answer in _NEED_AN_ANSWER:
+        if self.work is not Work.ALL and self.answer in _NEED_A_RESPONSE:
             raise ValueError(
                 f"work {self.work!s} has no answer of its own: answer must be reset, hang or status"
             )
-        if (self.answer is Answering.STATUS) != (self.status is not None):
+        if (self.answer is ResponseFault.STATUS) != (self.status is not None):
             raise ValueError("a status goes with answer 'status', and with no other")
         return self
 
@@ -128,7 +128,7 @@ class Fault(BaseModel):
     @property
     def only_slows(self) -> bool:
         """Whether the request is as any other, only later."""
-        return self.work is Work.ALL and self.answer is Answering.NORMAL
+        return self.work is Work.ALL and self.answer is ResponseFault.NORMAL
 
     @classmethod
     def slow(cls, seconds: float, operation: str = ANY_OPERATION, **match: Any) -> Fault:
@@ -138,12 +138,12 @@ class Fault(BaseModel):
     @classmethod
     def lost_request(cls, operation: str, **match: Any) -> Fault:
         """The connection is reset before anything is done."""
-        return cls(operation=operation, work=Work.NONE, answer=Answering.RESET, **match)
+        return cls(operation=operation, work=Work.NONE, answer=ResponseFault.RESET, **match)
 
     @classmethod
     def lost_answer(cls, operation: str, **match: Any) -> Fault:
         """Everything is done, then the connection is reset."""
-        return cls(operation=operation, answer=Answering.RESET, **match)
+        return cls(operation=operation, answer=ResponseFault.RESET, **match)
 
     @classmethod
     def late_commit(cls, operation: str, delay: float, *, status: int | None = None, **more: Any) -> Fault:
@@ -158,7 +158,7 @@ class Fault(BaseModel):
     ) -> Fault:
         """Part of the work is done, then the server fails."""
         return cls(
-            operation=operation, work=Work.PART, steps=steps, share=share, answer=Answering.STATUS,
+            operation=operation, work=Work.PART, steps=steps, share=share, answer=ResponseFault.STATUS,
             status=status, **more,
         )  # fmt: skip
 
@@ -166,23 +166,23 @@ class Fault(BaseModel):
     def refused(cls, operation: str, status: int, *, retry_after: str | None = None, **match: Any) -> Fault:
         """Nothing is done and a status is answered: 401, 429, 500, 502, 503, 504."""
         return cls(
-            operation=operation, work=Work.NONE, answer=Answering.STATUS, status=status,
+            operation=operation, work=Work.NONE, answer=ResponseFault.STATUS, status=status,
             retry_after=retry_after, **match,
         )  # fmt: skip
 
     @classmethod
     def failed_after(cls, operation: str, status: int = 504, **match: Any) -> Fault:
         """Everything is done, yet a status is answered: a gateway that did not wait."""
-        return cls(operation=operation, answer=Answering.STATUS, status=status, **match)
+        return cls(operation=operation, answer=ResponseFault.STATUS, status=status, **match)
 
     @classmethod
     def hang(cls, operation: str, *, work: Work = Work.NONE, **more: Any) -> Fault:
         """There is no answer."""
-        return cls(operation=operation, work=work, answer=Answering.HANG, **more)
+        return cls(operation=operation, work=work, answer=ResponseFault.HANG, **more)
 
 
-def _cut(status: int | None) -> Answering:
-    return Answering.RESET if status is None else Answering.STATUS
+def _cut(status: int | None) -> ResponseFault:
+    return ResponseFault.RESET if status is None else ResponseFault.STATUS
 
 
 @dataclass

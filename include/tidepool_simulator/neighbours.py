@@ -14,7 +14,7 @@ from tidepool_simulator.sessions import Sessions
 _UPLOADER_MINIMUM = "2.53.0"
 
 
-class Neighbours:
+class AccountServices:
     """``GET /info`` and ``GET /metadata/users/{user}/users``."""
 
     def __init__(self, accounts: Accounts, sessions: Sessions) -> None:

@@ -18,7 +18,7 @@ from tidepool_simulator.data_service import DataService
 from tidepool_simulator.database import Database
 from tidepool_simulator.exchange import Answer, Request, Router
 from tidepool_simulator.login_service import LoginService
-from tidepool_simulator.neighbours import Neighbours
+from tidepool_simulator.neighbours import AccountServices
 from tidepool_simulator.oidc_service import OidcService
 from tidepool_simulator.reading_service import ReadingService
 from tidepool_simulator.rules import Rules
@@ -60,7 +60,7 @@ class Platform:
             *LoginService(accounts, sessions).routes(),
             *OidcService(accounts, sessions).routes(),
             *ReadingService(database, accounts, sessions).routes(),
-            *Neighbours(accounts, sessions).routes(),
+            *AccountServices(accounts, sessions).routes(),
         ])  # fmt: skip
 
     def locate(self, request: Request) -> Located:

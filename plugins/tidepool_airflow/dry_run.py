@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from tidepool_airflow.hook import TidepoolConnections
     from tidepool_ingest.ledger import BatchRow, Ledger
-    from tidepool_ingest.reports.dry_run import Comparisons
+    from tidepool_ingest.reports.dry_run import DryRunTotals
 
 COMPARED_KEY = "compared"
 """XCom key of the result of comparing a task's batches with Tidepool."""
@@ -21,7 +21,7 @@ DRY_RUN_KEY = "dry_run"
 
 
 def compare_into(
-    found: Comparisons,
+    found: DryRunTotals,
     connections: TidepoolConnections,
     root: UPath,
     row: BatchRow,
@@ -41,12 +41,12 @@ def compare_into(
     :param log: the task's log.
     """
     from tidepool_ingest.client import TidepoolError
-    from tidepool_ingest.reports.dry_run import Comparisons, compare_batch
+    from tidepool_ingest.reports.dry_run import DryRunTotals, compare_batch
 
     try:
         hook = connections.hook(row.connection)
         refused = {
-            unit.content_key: ledger.refusals.of_batch(unit.id).keys()
+            unit.content_key: ledger.rejections.of_batch(unit.id).keys()
             for unit in (row, *ledger.parts.of_batch(row.id))
         }
         compared = compare_batch(hook.client, hook.settings, root, row, refused=refused)
@@ -55,7 +55,7 @@ def compare_into(
         found.left_out[error.code] += 1
         return
     found.add(compared)
-    alone = Comparisons()
+    alone = DryRunTotals()
     alone.add(compared)
     log.info("%s: %s", row.label, " ".join(alone.sentences()))
 
@@ -65,18 +65,18 @@ def report_dry_run(
 ) -> dict[str, Any]:
     """Log what a dry run found as tables, and return the numbers for XCom.
 
-    :param summaries: the totals of each task's comparisons, as :meth:`Comparisons.summary` gives them.
+    :param summaries: the totals of each task's comparisons, as :meth:`DryRunTotals.summary` gives them.
     :param root: the staging root.
     :param batches: the run's batches.
     :param log: the task's log.
     """
     from tidepool_ingest.cli.arguments import table
-    from tidepool_ingest.reports.dry_run import COLUMNS, Comparisons
+    from tidepool_ingest.reports.dry_run import COLUMNS, DryRunTotals
     from tidepool_ingest.reports.run import COLUMNS as COUNTS_COLUMNS
     from tidepool_ingest.reports.run import counts_of
 
     found = counts_of(root, batches)
-    totals = Comparisons()
+    totals = DryRunTotals()
     for summary in filter(None, summaries):
         totals.add_summary(summary)
     lines = table(COUNTS_COLUMNS, found.rows()).splitlines()

@@ -34,7 +34,7 @@ class TidepoolRunFailedError(IngestError):
         self.tasks = tuple(tasks)
 
 
-class TidepoolBatchesLeftError(IngestError):
+class TidepoolBatchesRemainingError(IngestError):
     """No task failed, and yet some of a run's batches are not in Tidepool: their tasks did not run.
 
     :param number: how many batches.

@@ -30,7 +30,7 @@ from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.upload import (
     Feed,
-    UploadJob,
+    UploadContext,
     continuous_data_set,
     data_set_body,
     refuse_to_close,
@@ -204,7 +204,7 @@ class TidepoolHook(BaseHook):
         store = None
         if AUTH_MODES[settings.auth_mode].shares_refresh_token:
             seed = settings.refresh_token.get_secret_value()
-            seal, unseal = _sealing()
+            seal, unseal = _encryption()
             database = open_ledger(self.ledger_conn_id).database
             store = LedgerRefreshTokens(database, self.tidepool_conn_id, seed=seed, seal=seal, unseal=unseal)
         return connect(settings, refresh_tokens=store, on_token=mask_secret)
@@ -285,11 +285,11 @@ class TidepoolHook(BaseHook):
         :param user_id: the Tidepool user.
         :param data_set_id: only the records of this data set.
         """
-        return self.client.read_data(user_id, upload_id=data_set_id)
+        return self.client.read_data(user_id, data_set_id=data_set_id)
 
     # ---------------------------------------------------------------- a whole batch
 
-    def upload_context(self, ledger: Ledger, root: UPath | None = None) -> UploadJob:
+    def upload_context(self, ledger: Ledger, root: UPath | None = None) -> UploadContext:
         """Return what the library needs to work on whole batches of this connection.
 
         ``upload_batch(hook.upload_context(ledger, root), batch)`` opens, uploads, closes and verifies a
@@ -300,7 +300,7 @@ class TidepoolHook(BaseHook):
         :param ledger: records each step.
         :param root: the staging root, which holds the work areas; a withdrawal needs none.
         """
-        return UploadJob(client=self.client, ledger=ledger, settings=self.settings, root=root)
+        return UploadContext(client=self.client, ledger=ledger, settings=self.settings, root=root)
 
     def test_connection(self) -> tuple[bool, str]:
         """Sign in, and look up whom the account may upload for: the button Test of the connection form."""
@@ -315,7 +315,7 @@ class TidepoolHook(BaseHook):
         )
 
 
-def _sealing() -> tuple[Callable[[str], str], Callable[[str], str]]:
+def _encryption() -> tuple[Callable[[str], str], Callable[[str], str]]:
     """Return how a refresh token is encrypted for the ledger and decrypted again."""
     fernet = get_fernet()
     if not fernet.is_encrypted:

@@ -63,7 +63,7 @@ Packs = Sequence[Sequence[int]]
 """What the tasks of a run are mapped over: for each task, the ledger's numbers of its batches."""
 
 
-def never_shorter(packs: Packs, context: Mapping[str, Any]) -> list[list[int]]:
+def pad_plan(packs: Packs, context: Mapping[str, Any]) -> list[list[int]]:
     """Return a plan that is at least as long as the earlier ones of its run.
 
     :param packs: the batches of each mapped task.

@@ -53,7 +53,7 @@ RUN_PATHS = re.compile(r"/api/v2/(?:dags/(?P<dag_id>[^/]+)/dagRuns|backfills(?:/
 """Where runs are requested."""
 
 
-class RunMistakes:
+class RunParamsMiddleware:
     """Middleware: answers a request for a run whose parameters cannot be used with what to change.
 
     :param app: what answers all other requests.
@@ -71,13 +71,13 @@ class RunMistakes:
             await self._app(scope, receive, send)
             return
         body = await whole_body(receive)
-        told = mistake_in(asked["dag_id"], body)
-        if told is None:
+        mistake = mistake_in(asked["dag_id"], body)
+        if mistake is None:
             await self._app(scope, giving(body, receive), send)
         else:
             from fastapi.responses import JSONResponse
 
-            await JSONResponse({"detail": told}, status_code=400)(scope, receive, send)
+            await JSONResponse({"detail": mistake}, status_code=400)(scope, receive, send)
 
 
 def mistake_in(dag_id: str | None, body: bytes) -> str | None:
@@ -114,8 +114,8 @@ def _mistake(dag_id: Any, conf: dict[str, Any]) -> str | None:
             return str(error)
         # The form shows titles, the API takes names.
         titles = {name: f"{param.schema['title']} ({name})" for name, param in params.items()}
-        told = "; ".join(f"{titles.get(name, name)}: {what}" for name, what in error.wrong.items())
-        return f"{told[:1].upper()}{told[1:]}. {error.remedy}"
+        mistakes = "; ".join(f"{titles.get(name, name)}: {what}" for name, what in error.wrong.items())
+        return f"{mistakes[:1].upper()}{mistakes[1:]}. {error.remedy}"
     return None
 
 
@@ -123,7 +123,7 @@ CONNECTION_TEST_PATH = "/api/v2/connections/test"
 CONN_TYPE = "tidepool"
 
 
-class PortlessConnectionTest:
+class ConnectionTestWorkaround:
     """Middleware: drops port 0 from tests of Tidepool connections, and nothing else.
 
     :param app: what answers the requests.

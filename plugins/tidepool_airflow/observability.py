@@ -26,7 +26,7 @@ STAGING = "tidepool-staging"
 # ---------------------------------------------------------------- metrics
 
 
-def begun(context: Context) -> None:
+def started(context: Context) -> None:
     """Count a task that is retried."""
     if context["ti"].try_number > 1:
         stats.incr("tidepool.retries", tags=tags_of(context))

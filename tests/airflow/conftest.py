@@ -16,8 +16,8 @@ from dev.home import PROJECT, LocalHome
 from dev.simulator import simulator_connection
 
 from tidepool_ingest.ledger import Ledger, Upload
-from tidepool_ingest.upload import UploadJob
-from tidepool_ingest.upload.guarded_requests import Timing
+from tidepool_ingest.upload import UploadContext
+from tidepool_ingest.upload.guarded_requests import Timeouts
 from tidepool_simulator import Accounts, Simulator
 from tidepool_simulator.sample import SAMPLE_USERS
 
@@ -66,7 +66,10 @@ class World:
 
     def posts(self) -> int:
         """How many requests with records Tidepool has seen."""
-        return sum(one.method == "POST" and one.route.endswith("/data") for one in self.simulator.requests)
+        return sum(
+            request.method == "POST" and request.route.endswith("/data")
+            for request in self.simulator.requests
+        )
 
     def run(
         self,
@@ -129,7 +132,7 @@ def world(airflow_home: LocalHome, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     staging, ledger_file = tmp_path / "staging", tmp_path / "ledger.db"
     staging.mkdir()
     # A request in doubt keeps nobody waiting here for as long as a real gateway would.
-    monkeypatch.setattr(UploadJob, "default_timeouts", Timing(doubt=0.05, pause=0.01))
+    monkeypatch.setattr(UploadContext, "default_timeouts", Timeouts(doubt=0.05, pause=0.01))
     with Simulator(tmp_path / "simulator.db", accounts=accounts) as simulator:
         connection = simulator_connection(simulator.base_url)
         monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_DEFAULT", json.dumps(connection))

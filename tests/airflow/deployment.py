@@ -77,7 +77,10 @@ class Deployment:
         return [one for one in found if task_id in (None, one["task_id"])]
 
     def states(self, run_id: str) -> list[tuple[str, int, str]]:
-        return [(one["task_id"], one["map_index"], one["state"]) for one in self.task_instances(run_id)]
+        return [
+            (task_instance["task_id"], task_instance["map_index"], task_instance["state"])
+            for task_instance in self.task_instances(run_id)
+        ]
 
     def xcom(self, run_id: str, task_id: str, key: str, map_index: int = -1) -> Any:
         path = f"/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"

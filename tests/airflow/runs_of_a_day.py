@@ -82,7 +82,9 @@ class RunsOfADay:
         while True:
             self.deployment.airflow.check()
             running = [
-                one for one in self.deployment.task_instances(run_id, UPLOAD) if one["state"] == "running"
+                task_instance
+                for task_instance in self.deployment.task_instances(run_id, UPLOAD)
+                if task_instance["state"] == "running"
             ]
             if running and self._chunks() >= 4:
                 return running[0]
@@ -90,7 +92,7 @@ class RunsOfADay:
             time.sleep(0.1)
 
     def _chunks(self) -> int:
-        mine = {one.batch for one in self.deployment.sessions() if one.day == self.day}
+        mine = {session.batch for session in self.deployment.sessions() if session.day == self.day}
         with self.deployment.ledger() as ledger:
             return sum(
                 len(ledger.data_sets.chunks_of(data_set.id))

@@ -128,7 +128,10 @@ def test_preparing_and_uploading_run_on_different_workers(ended: Ended) -> None:
 
 def test_an_upload_whose_worker_is_lost_ends_on_another_one(ended: Ended) -> None:
     lost = {one["map_index"] for one in ended.lost_with if one["state"] == "running"}
-    now = {one["map_index"]: one for one in ended.deployment.task_instances(ended.run_id, UPLOAD)}
+    now = {
+        task_instance["map_index"]: task_instance
+        for task_instance in ended.deployment.task_instances(ended.run_id, UPLOAD)
+    }
 
     assert lost
     for index in lost:

@@ -14,7 +14,7 @@ READINGS = 1_000
 
 def parts_of(world: World) -> list[tuple[str, str | None]]:
     """Return state and session id of each part, in their order."""
-    return [(one.state, one.data_set_id) for one in world.sessions() if " part " in one.label]
+    return [(session.state, session.data_set_id) for session in world.sessions() if " part " in session.label]
 
 
 def test_a_run_uploads_every_part(world: World) -> None:

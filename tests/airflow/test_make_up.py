@@ -181,7 +181,7 @@ def test_what_is_due_and_what_arrives_runs_by_itself_if_that_is_wanted(folder: P
         running.ask("PATCH", "/dags/tidepool_on_arrival?update_mask=is_paused", {"is_paused": False})
         running.wait_until(lambda: has_run("operator_triggered"))
         states = json.loads(in_its_shell(folder, "tidepool-ingest sessions --json"))
-        assert {one["state"] for one in states} == {"verified"}
+        assert {state["state"] for state in states} == {"verified"}
         family = children_of(running.process.pid)
         running.interrupt()
         running.process.wait(STOP_SECONDS)

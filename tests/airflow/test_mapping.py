@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from tidepool_airflow.mapping import never_shorter, skip_without_batch
+from tidepool_airflow.mapping import pad_plan, skip_without_batch
 
 
 class Store(dict[str, Any]):
@@ -20,11 +20,11 @@ class Store(dict[str, Any]):
 def test_a_shorter_plan_is_filled_up() -> None:
     context: dict[str, Any] = {"task_state_store": Store()}
 
-    assert never_shorter([[7], [8]], context) == [[7], [8]]
-    assert never_shorter([], context) == [[], []]
-    assert never_shorter([[9]], context) == [[9], []]
-    assert never_shorter([[7, 5], [8], [9]], context) == [[7, 5], [8], [9]]
-    assert never_shorter([[8]], context) == [[8], [], []]
+    assert pad_plan([[7], [8]], context) == [[7], [8]]
+    assert pad_plan([], context) == [[], []]
+    assert pad_plan([[9]], context) == [[9], []]
+    assert pad_plan([[7, 5], [8], [9]], context) == [[7, 5], [8], [9]]
+    assert pad_plan([[8]], context) == [[8], [], []]
 
 
 def test_a_place_without_batch_is_skipped() -> None:

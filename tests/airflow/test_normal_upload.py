@@ -62,7 +62,7 @@ def test_a_manual_run_takes_what_is_ready_whatever_its_logical_date(
     stage(world.staging, readings(3))
 
     assert world.run(logical_date=logical_date).state == "success"
-    assert [one.state for one in world.sessions()] == ["verified"]
+    assert [session.state for session in world.sessions()] == ["verified"]
 
 
 def test_explicit_days_take_exactly_those(world: World) -> None:
@@ -71,7 +71,7 @@ def test_explicit_days_take_exactly_those(world: World) -> None:
         stage(world.staging, readings(3, day=day), day=day, batch=f"batch-{days_ago}")
     run = world.run({"first_day": str(TODAY - timedelta(days=2))})
 
-    assert [one.day for one in world.sessions()] == [TODAY - timedelta(days=2)]
+    assert [session.day for session in world.sessions()] == [TODAY - timedelta(days=2)]
     assert run.xcoms["plan", -1, "plan"]["days_outside"] == [str(TODAY - timedelta(days=n)) for n in (3, 1)]
 
 
@@ -83,7 +83,7 @@ def test_a_scheduled_run_takes_its_day_and_late_arrivals(world: World) -> None:
     run = world.run(run_type="scheduled", interval=(start, start + timedelta(days=1)), logical_date=start)
 
     assert run.state == "success"
-    assert sorted((TODAY - one.day).days for one in world.sessions()) == [400, 401, 405]
+    assert sorted((TODAY - session.day).days for session in world.sessions()) == [400, 401, 405]
 
 
 def test_a_backfilled_run_takes_its_day_only(world: World) -> None:
@@ -93,7 +93,7 @@ def test_a_backfilled_run_takes_its_day_only(world: World) -> None:
     start = midnight(LONG_AGO)
     world.run(run_type="backfill", interval=(start, start + timedelta(days=1)), logical_date=start)
 
-    assert [(TODAY - one.day).days for one in world.sessions()] == [400]
+    assert [(TODAY - session.day).days for session in world.sessions()] == [400]
 
 
 def test_nothing_ready_is_a_success(world: World) -> None:
@@ -110,14 +110,14 @@ def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
     assert run.state == "success"
     assert run.tasks["batch.upload", 0] == "skipped"
     assert run.xcoms["batch.prepare", 0, "return_value"]["quarantined"] == 1
-    assert {one.method for one in world.simulator.requests if "/data" in one.route} == {"GET"}
+    assert {request.method for request in world.simulator.requests if "/data" in request.route} == {"GET"}
     told = run.xcoms["report", -1, "dry_run"]
     assert (told["batches"], told["accepted"]) == (1, {"smbg": 20})
     assert sum(told["refused"]["smbg"].values()) >= 1
     assert (told["compared"]["batches"], told["compared"]["new"]) == (1, {"smbg": 20})
 
     assert world.run().state == "success"
-    assert [one.state for one in world.sessions()] == ["verified"]
+    assert [session.state for session in world.sessions()] == ["verified"]
 
 
 def test_a_dry_run_tells_what_tidepool_shows_already(world: World) -> None:
@@ -154,7 +154,7 @@ def test_one_bad_batch_fails_the_run_and_the_others_go_on(world: World) -> None:
     run = world.run()
 
     assert run.state == "failed"
-    assert sorted(one.state for one in world.sessions()) == ["failed", "verified"]
+    assert sorted(session.state for session in world.sessions()) == ["failed", "verified"]
     assert sorted(state for (task, _), state in run.tasks.items() if task == "batch.prepare") == [
         "failed",
         "success",
@@ -172,7 +172,7 @@ def test_a_corrected_batch_uploads_on_the_next_run(world: World) -> None:
     stage(world.staging, readings(3))
 
     assert world.run().state == "success"
-    assert sorted(one.state for one in world.sessions()) == ["replaced", "verified"]
+    assert sorted(session.state for session in world.sessions()) == ["overwritten", "verified"]
     assert folder.exists()
 
 
@@ -181,23 +181,23 @@ def test_too_many_refused_records_stop_before_anything_is_opened(world: World) -
     run = world.run()
 
     assert run.state == "failed"
-    assert [(one.state, one.reason) for one in world.sessions()] == [("held", "too-many-refused")]
+    assert [(session.state, session.reason) for session in world.sessions()] == [("held", "too-many-refused")]
     assert world.simulator.requests == []
 
     assert world.run({"max_quarantined_percent": 50}).state == "success"
-    assert [one.state for one in world.sessions()] == ["verified"]
+    assert [session.state for session in world.sessions()] == ["verified"]
 
 
 def test_a_failed_upload_fails_the_run_and_the_next_one_goes_on(world: World) -> None:
     stage(world.staging, readings(2_500))
     world.simulator.faults.add(Fault.refused("close", 503, times=50))
     assert world.run().state == "failed"
-    opened = [one.data_set_id for one in world.sessions()]
+    opened = [session.data_set_id for session in world.sessions()]
     sent = world.posts()
     world.simulator.faults.clear()
 
     assert world.run().state == "success"
-    assert [one.data_set_id for one in world.sessions()] == opened
+    assert [session.data_set_id for session in world.sessions()] == opened
     assert world.posts() == sent
     assert check(world.staging, world.staging.parent / "simulator.db").ok
 
@@ -232,7 +232,7 @@ def test_a_user_the_token_may_not_write_to_fails_alone(world: World) -> None:
     run = world.run()
 
     assert run.state == "failed"
-    assert sorted((one.state, one.reason) for one in world.sessions()) == [
+    assert sorted((session.state, session.reason) for session in world.sessions()) == [
         ("failed", "tidepool-permission"),
         ("verified", None),
     ]
@@ -243,7 +243,7 @@ def test_only_some_users(world: World) -> None:
         stage(world.staging, readings(3), user=user)
     world.run({"users": [SAMPLE_USERS[1]]})
 
-    assert [one.user_id for one in world.sessions()] == [SAMPLE_USERS[1]]
+    assert [session.user_id for session in world.sessions()] == [SAMPLE_USERS[1]]
 
 
 def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: 
     run = world.run()
 
     assert run.state == "failed"
-    assert {(one.user_id, one.state, one.reason) for one in world.sessions()} == {
+    assert {(session.user_id, session.state, session.reason) for session in world.sessions()} == {
         (owner, "verified", None),
         (SAMPLE_USERS[0], "failed", "connection-not-allowed"),
     }
@@ -284,12 +284,12 @@ def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -
 
     assert run.state == "failed"
     assert run.xcoms["plan", -1, "plan"]["older_than_uploaded"] == 1
-    assert sorted((one.day, one.state, one.reason) for one in world.sessions()) == [
+    assert sorted((session.day, session.state, session.reason) for session in world.sessions()) == [
         (yesterday, "held", "older-than-uploaded"),
         (TODAY, "verified", None),
     ]
     assert world.run({"allow_older": True}).state == "success"
-    assert [one.state for one in world.sessions()] == ["verified", "verified"]
+    assert [session.state for session in world.sessions()] == ["verified", "verified"]
 
 
 def test_a_corrected_batch_takes_the_place_of_the_one_it_names(world: World) -> None:
@@ -299,8 +299,8 @@ def test_a_corrected_batch_takes_the_place_of_the_one_it_names(world: World) -> 
     run = world.run()
 
     assert run.state == "success"
-    assert sorted((one.state, one.data_set_state) for one in world.sessions()) == [
-        ("corrected", "deleted"),
+    assert sorted((session.state, session.data_set_state) for session in world.sessions()) == [
+        ("replaced", "deleted"),
         ("verified", "verified"),
     ]
     assert check(world.staging, world.staging.parent / "simulator.db").visible == 3
@@ -314,7 +314,9 @@ def test_what_would_delete_other_data_has_to_be_confirmed(world: World) -> None:
 
     assert run.state == "failed"
     assert run.tasks["batch.prepare", 0] == "failed"
-    assert [(one.state, one.reason) for one in world.sessions()] == [("held", "truncate-not-allowed")]
+    assert [(session.state, session.reason) for session in world.sessions()] == [
+        ("held", "truncate-not-allowed")
+    ]
     assert world.simulator.requests == []
     assert world.run({"allow_truncate": True}).state == "success"
 
@@ -326,10 +328,10 @@ def test_what_would_show_records_twice_has_to_be_confirmed(world: World) -> None
     sent = world.posts()
 
     assert world.run({"force": True}).state == "failed"
-    assert [(one.state, one.reason) for one in world.sessions()] == [("verified", None)]
+    assert [(session.state, session.reason) for session in world.sessions()] == [("verified", None)]
     assert world.posts() == sent
     assert world.run().state == "success"
-    assert [one.state for one in world.sessions()] == ["verified"]
+    assert [session.state for session in world.sessions()] == ["verified"]
     assert world.run({"force": True, "allow_doubling": True}).state == "success"
     assert world.posts() > sent
 
@@ -340,7 +342,7 @@ def test_a_run_passes_over_what_another_batch_was_staged_in_the_place_of(world: 
     prepare = TidepoolPrepareOperator.execute
 
     def overtaken(operator: TidepoolPrepareOperator, context: Any) -> Any:
-        set_batch_state(ledger, int(operator.batches[0]), BatchState.REPLACED)
+        set_batch_state(ledger, int(operator.batches[0]), BatchState.OVERWRITTEN)
         return prepare(operator, context)
 
     world.monkeypatch.setattr(TidepoolPrepareOperator, "execute", overtaken)

@@ -78,8 +78,8 @@ def events() -> list[dict[str, Any]]:
 
     with create_session() as session:
         asset = select(AssetModel.id).where(AssetModel.uri == UPLOADS.uri)
-        asked = select(AssetEvent).where(AssetEvent.asset_id.in_(asset), AssetEvent.source_dag_id == DAG_ID)
-        return [dict(one.extra) for one in session.scalars(asked.order_by(AssetEvent.id))]
+        query = select(AssetEvent).where(AssetEvent.asset_id.in_(asset), AssetEvent.source_dag_id == DAG_ID)
+        return [dict(one.extra) for one in session.scalars(query.order_by(AssetEvent.id))]
 
 
 def test_dags_that_follow_hear_of_runs_in_which_something_became_visible(world: World) -> None:
@@ -131,5 +131,5 @@ def test_metrics_count_what_was_repaired_and_what_is_tried_again(world: World, c
 
     assert (counted["tidepool.repairs"], counted["tidepool.retries"]) == (1, 0)
     for try_number in (1, 2):
-        metrics.begun({"ti": SimpleNamespace(dag_id=DAG_ID, try_number=try_number)})  # type: ignore[arg-type,typeddict-item]
+        metrics.started({"ti": SimpleNamespace(dag_id=DAG_ID, try_number=try_number)})  # type: ignore[arg-type,typeddict-item]
     assert counted["tidepool.retries"] == 1

@@ -139,7 +139,7 @@ def write_and_stop(path: UPath, content: bytes) -> None:
 
 def test_a_file_is_staged_found_and_read(root: UPath, tmp_path: Path) -> None:
     source = tmp_path / "readings.ndjson"
-    source.write_text("".join(f"{json.dumps(one)}\n" for one in readings(30, day=DAY)))
+    source.write_text("".join(f"{json.dumps(reading)}\n" for reading in readings(30, day=DAY)))
 
     (staged,) = stage(UPath(source), root, USER, day=DAY)
     (found,) = find_batches(root, DAY, DAY)

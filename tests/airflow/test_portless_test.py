@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from tidepool_airflow.middleware import CONNECTION_TEST_PATH, PortlessConnectionTest
+from tidepool_airflow.middleware import CONNECTION_TEST_PATH, ConnectionTestWorkaround
 
 ASKED = {
     "conn_type": "tidepool",
@@ -30,7 +30,7 @@ def client() -> TestClient:
         body = await request.body()
         return {"body": body.decode(), "length": int(request.headers["content-length"]), "bytes": len(body)}
 
-    application.add_middleware(PortlessConnectionTest)
+    application.add_middleware(ConnectionTestWorkaround)
     return TestClient(application)
 
 

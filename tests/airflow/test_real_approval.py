@@ -17,7 +17,7 @@ from tests.airflow.conftest import TODAY, readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.airflow.ports import free_port
 from tidepool_ingest.guards import Decision
-from tidepool_ingest.ledger import What
+from tidepool_ingest.ledger import ActionKind
 from tidepool_simulator.sample import SAMPLE_USERS
 from tidepool_simulator.sample.checker.check import check
 
@@ -29,7 +29,7 @@ READING_SECONDS = 5
 """How long a person reads. A task that is answered in the second in which it began to wait is taken by
 Airflow 3.3.2 for one that was killed, and asks again on its next try."""
 ASKED = {"when_refused": "ask"}
-DECISIONS = {"approved": Decision.APPROVE, "rejected": Decision.REJECT, "good-ones": Decision.GOOD_ONES}
+DECISIONS = {"approved": Decision.APPROVE, "rejected": Decision.DECLINE, "good-ones": Decision.GOOD_ONES}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def deployment() -> Iterator[Deployment]:
 
 def stage_spoilt(home: LocalHome, batch: str, **more: Any) -> None:
     """Stage a batch of which 4 of 10 records are refused."""
-    bad = [{**one, "units": "stones"} for one in readings(4, device=batch)]
+    bad = [{**reading, "units": "stones"} for reading in readings(4, device=batch)]
     good = readings(10, device=batch, **more)[4:]
     stage(home.staging, [*bad, *good], batch=batch, device=batch)
 
@@ -112,13 +112,20 @@ def end_of(deployment: Deployment, run_id: str) -> str:
 
 def failed_of(deployment: Deployment, run_id: str) -> str:
     """Return the logs of what failed in a run."""
-    found = [one for one in deployment.task_instances(run_id) if one["state"] == "failed"]
+    found = [
+        task_instance
+        for task_instance in deployment.task_instances(run_id)
+        if task_instance["state"] == "failed"
+    ]
     return "\n\n".join(deployment.log(one)[-3000:] for one in found)
 
 
 def sessions(deployment: Deployment) -> dict[str, tuple[str, str | None]]:
     """Return state and reason of each batch, by the name of its folder."""
-    return {one.folder.rpartition("/")[2]: (one.state, one.reason) for one in deployment.sessions()}
+    return {
+        session.folder.rpartition("/")[2]: (session.state, session.reason)
+        for session in deployment.sessions()
+    }
 
 
 def visible(deployment: Deployment) -> int:
@@ -131,26 +138,27 @@ def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> Non
     assert {state for batch, state in sessions(deployment).items() if batch in DECISIONS} == {
         ("held", "too-many-refused")
     }
-    batches = {one.label: one.folder.rpartition("/")[2] for one in deployment.sessions()}
+    batches = {session.label: session.folder.rpartition("/")[2] for session in deployment.sessions()}
 
     for instance in asked:
         told = question(deployment, instance)
         label = told["subject"].partition(":")[0]
         assert "4 of 10 records (40.0 %) are refused" in told["body"]
-        assert told["options"] == [str(one) for one in Decision]
+        assert told["options"] == [str(decision) for decision in Decision]
         assert not [user for user in SAMPLE_USERS if user in str(told)]
         answer(deployment, instance, DECISIONS[batches[label]])
 
     assert end_of(deployment, run_id) == "success", failed_of(deployment, run_id)
     assert sessions(deployment) == {
         "approved": ("verified", None),
-        "rejected": ("held", "rejected"),
+        "rejected": ("held", "declined"),
         "good-ones": ("verified", None),
         "in-order": ("verified", None),
     }
     assert visible(deployment) == 3 * 6
     uploads = {
-        one["rendered_map_index"]: one["state"] for one in deployment.task_instances(run_id, "batch.upload")
+        task_instance["rendered_map_index"]: task_instance["state"]
+        for task_instance in deployment.task_instances(run_id, "batch.upload")
     }
     assert [state for label, state in uploads.items() if batches.get(label) == "rejected"] in (
         [],
@@ -164,9 +172,9 @@ def test_who_decided_what_is_in_the_ledger(deployment: Deployment) -> None:
     with deployment.ledger() as ledger:
         notes = ledger.actions.newest()
 
-    assert {note.what for note in notes} == {What.APPROVE}
+    assert {note.kind for note in notes} == {ActionKind.APPROVE}
     assert sorted(str(note.detail) for note in notes) == sorted(map(str, DECISIONS.values()))
-    assert all(note.who and note.dag_id == DAG_ID and note.run_id for note in notes)
+    assert all(note.actor and note.dag_id == DAG_ID and note.run_id for note in notes)
 
 
 def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment) -> None:
@@ -201,7 +209,7 @@ def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment)
 
 def test_a_run_that_does_not_ask_fails_as_ever(deployment: Deployment) -> None:
     yesterday = TODAY - timedelta(days=1)
-    bad = [{**one, "units": "stones"} for one in readings(4, device="other", day=yesterday)]
+    bad = [{**reading, "units": "stones"} for reading in readings(4, device="other", day=yesterday)]
     stage(deployment.home.staging, [*bad, *readings(4, device="other", day=yesterday)],
           day=yesterday, batch="other", device="other")  # fmt: skip
     run_id = deployment.post("/dagRuns", {"logical_date": None})["dag_run_id"]

@@ -50,19 +50,19 @@ def wait_until(deployment: Deployment, is_so: Callable[[], bool], what: str) -> 
     give_up = time.monotonic() + RUN_SECONDS
     while not is_so():
         deployment.airflow.check()
-        assert time.monotonic() < give_up, (what, [one.state for one in deployment.sessions()])
+        assert time.monotonic() < give_up, (what, [session.state for session in deployment.sessions()])
         time.sleep(0.5)
 
 
 def verified(deployment: Deployment) -> int:
     with deployment.ledger() as ledger:
         ledger.migrate()
-    return sum(one.state == "verified" for one in deployment.sessions())
+    return sum(session.state == "verified" for session in deployment.sessions())
 
 
 def at_rest(deployment: Deployment) -> bool:
-    found = [one for kind in ("asset_triggered", "operator_triggered") for dag in (ARRIVAL, DAG_ID)
-             for one in runs(deployment, dag, kind=kind)]  # fmt: skip
+    found = [run for kind in ("asset_triggered", "operator_triggered") for dag in (ARRIVAL, DAG_ID)
+             for run in runs(deployment, dag, kind=kind)]  # fmt: skip
     return all(one["state"] in ("success", "failed") for one in found)
 
 

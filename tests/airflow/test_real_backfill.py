@@ -135,7 +135,7 @@ def verified(backfills: Backfills) -> dict[date, str | None]:
     deployment = backfills.deployment
     result = check(deployment.home.staging, deployment.home.simulator_store)
     assert (result.double, result.foreign, result.left_open, result.unreachable) == (0,) * 4
-    found = [one for one in deployment.sessions() if one.data_set_state == "verified"]
+    found = [session for session in deployment.sessions() if session.data_set_state == "verified"]
     assert result.visible == RECORDS * len(found)
     assert len({one.day for one in found}) == len(found)
     return {one.day: one.data_set_id for one in found}
@@ -211,6 +211,6 @@ def test_a_day_that_grew_since_is_taken_up_by_its_run(backfills: Backfills) -> N
     assert states(backfills.end()) == dict.fromkeys(DAYS, "success")
 
     sessions = backfills.deployment.sessions()
-    found = [one.data_set_id for one in sessions if one.data_set_state == "verified"]
+    found = [session.data_set_id for session in sessions if session.data_set_state == "verified"]
     assert len(found) == len(set(found)) == len(DAYS) + 1
     assert set(ids.values()) < set(found)

@@ -72,5 +72,5 @@ def test_without_the_unit_it_is_held(world: World, export: Path) -> None:
     staged(world, export, drop=("id", "source"))
     world.run()
 
-    assert "glucose-units-implausible" in {one.reason for one in world.sessions()}
+    assert "glucose-units-implausible" in {session.reason for session in world.sessions()}
     assert visible_glucose(world) == []

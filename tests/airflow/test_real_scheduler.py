@@ -96,13 +96,13 @@ def test_the_store_holds_exactly_what_was_staged(deployment: Deployment) -> None
     assert result.ok
     assert result.visible > 20_000
     assert (result.lost, result.double, result.foreign, result.left_open, result.unreachable) == (0,) * 5
-    assert seen == {one.data_set_id: one.visible_rows for one in deployment.sessions()}
-    assert sum(one.quarantined or 0 for one in deployment.sessions()) == result.quarantined > 4
+    assert seen == {session.data_set_id: session.visible_rows for session in deployment.sessions()}
+    assert sum(session.quarantined or 0 for session in deployment.sessions()) == result.quarantined > 4
 
 
 def test_the_session_ids_are_in_xcom_and_in_the_ledger(deployment: Deployment) -> None:
     run_id = deployment.first_run
-    in_ledger = {one.map_index: one.data_set_id for one in deployment.sessions()}
+    in_ledger = {session.map_index: session.data_set_id for session in deployment.sessions()}
     in_xcom = {
         index: deployment.xcom(run_id, UPLOAD, "data_set_id", index) for index in range(len(in_ledger))
     }
@@ -112,7 +112,7 @@ def test_the_session_ids_are_in_xcom_and_in_the_ledger(deployment: Deployment) -
 
 
 def test_every_upload_links_to_its_data_set(deployment: Deployment) -> None:
-    (session,) = (one for one in deployment.sessions() if one.map_index == 0)
+    (session,) = (session for session in deployment.sessions() if session.map_index == 0)
     path = f"/dagRuns/{deployment.first_run}/taskInstances/{UPLOAD}/links"
     links = deployment.get(path, map_index=0)["extra_links"]
 
@@ -121,7 +121,7 @@ def test_every_upload_links_to_its_data_set(deployment: Deployment) -> None:
 
 
 def test_mapped_tasks_are_labelled_by_day_model_and_hash(deployment: Deployment) -> None:
-    labels = {one.map_index: one.label for one in deployment.sessions()}
+    labels = {session.map_index: session.label for session in deployment.sessions()}
 
     for task_id in ("batch.prepare", UPLOAD):
         found = deployment.task_instances(deployment.first_run, task_id)
@@ -141,7 +141,7 @@ def test_a_second_run_finds_everything_done(deployment: Deployment) -> None:
 
 def test_a_cleared_upload_runs_again_and_uploads_nothing(deployment: Deployment) -> None:
     run_id, before = deployment.first_run, deployment.asked_of_tidepool()
-    ids = {one.map_index: one.data_set_id for one in deployment.sessions()}
+    ids = {session.map_index: session.data_set_id for session in deployment.sessions()}
     deployment.post(
         "/clearTaskInstances",
         {
@@ -154,13 +154,16 @@ def test_a_cleared_upload_runs_again_and_uploads_nothing(deployment: Deployment)
         },
     )
     deployment.wait_for(run_id)
-    tries = {one["map_index"]: one["try_number"] for one in deployment.task_instances(run_id, UPLOAD)}
+    tries = {
+        task_instance["map_index"]: task_instance["try_number"]
+        for task_instance in deployment.task_instances(run_id, UPLOAD)
+    }
 
     assert tries == {index: 2 if index == 1 else 1 for index in ids}
     assert deployment.asked_of_tidepool() == before
-    assert {one.map_index: one.data_set_id for one in deployment.sessions()} == ids
+    assert {session.map_index: session.data_set_id for session in deployment.sessions()} == ids
     assert deployment.xcom(run_id, UPLOAD, "data_set_id", 1) == ids[1]
-    assert {one.state for one in deployment.sessions()} == {"verified"}
+    assert {session.state for session in deployment.sessions()} == {"verified"}
 
 
 def secrets_of(deployment: Deployment) -> dict[str, bytes]:
@@ -212,7 +215,7 @@ def test_airflows_own_database_names_none_of_them_either(deployment: Deployment)
     everything = b"".join(dump.values())
 
     assert found_in(dump, secrets_of(deployment)) == []
-    assert all(str(one.data_set_id).encode() in everything for one in deployment.sessions())
+    assert all(str(session.data_set_id).encode() in everything for session in deployment.sessions())
 
 
 def test_the_search_would_find_them(deployment: Deployment) -> None:

@@ -17,7 +17,7 @@ def test_what_a_run_left_open_is_brought_to_an_end(world: World) -> None:
     stage(world.staging, readings(1_500))
     world.simulator.faults.add(Fault.refused("close", 503, times=50))
     assert world.run().state == "failed"
-    assert [one.state for one in world.sessions()] == ["uploading"]
+    assert [session.state for session in world.sessions()] == ["uploading"]
     world.simulator.faults.clear()
 
     run = maintain(world)
@@ -26,7 +26,9 @@ def test_what_a_run_left_open_is_brought_to_an_end(world: World) -> None:
     summary = run.xcoms["reconcile", -1, "summary"]
     assert (summary["unfinished"], summary["finished"]) == (1, 1)
     assert maintain(world).xcoms["reconcile", -1, "summary"]["checked"] == 1
-    assert [(one.state, one.dag_id) for one in world.sessions()] == [("verified", "tidepool_reconcile")]
+    assert [(session.state, session.dag_id) for session in world.sessions()] == [
+        ("verified", "tidepool_reconcile")
+    ]
     assert check(world.staging, world.staging.parent / "simulator.db").ok
 
 
@@ -47,7 +49,9 @@ def test_what_needs_a_person_fails_the_run(world: World) -> None:
 
     assert run.state == "failed"
     assert run.xcoms["reconcile", -1, "summary"]["failed"] == {"changed-since-verified": 1}
-    assert [(one.state, one.reason) for one in world.sessions()] == [("verified", "changed-since-verified")]
+    assert [(session.state, session.reason) for session in world.sessions()] == [
+        ("verified", "changed-since-verified")
+    ]
 
 
 def _delete(data_set_id: str) -> None:

@@ -70,7 +70,7 @@ def test_an_error_without_a_remedy_says_what_happened() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        TidepoolUnreachableError("close the data set", ambiguous=True),
+        TidepoolUnreachableError("close the data set", in_doubt=True),
         TidepoolBusyError("upload data", status=429),
         LedgerUnavailableError("OperationalError"),
         LeaseLostError("batch:1"),

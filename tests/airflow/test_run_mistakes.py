@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from tidepool_airflow.middleware import RunMistakes
+from tidepool_airflow.middleware import RunParamsMiddleware
 
 UPLOAD = "/api/v2/dags/tidepool_normal_upload/dagRuns"
 CONTINUOUS = "/api/v2/dags/tidepool_continuous_upload/dagRuns"
@@ -27,7 +27,7 @@ def client() -> TestClient:
     async def tell(request: Request) -> dict[str, Any]:
         return {"body": (await request.body()).decode()}
 
-    application.add_middleware(RunMistakes)
+    application.add_middleware(RunParamsMiddleware)
     return TestClient(application)
 
 

@@ -71,7 +71,7 @@ class Scene(RunsOfADay):
         result = check(home.staging, home.simulator_store)
         assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]
         assert (result.lost, result.double, result.foreign, result.left_open) == (0,) * 4
-        (session,) = (one for one in self.deployment.sessions() if one.day == self.day)
+        (session,) = (session for session in self.deployment.sessions() if session.day == self.day)
         assert (session.state, session.data_set_state) == ("verified", "verified")
         assert session.visible_rows == RECORDS
         return True
@@ -137,7 +137,7 @@ def test_the_same_batch_is_started_twice(deployment: Deployment) -> None:
 
     assert [scene.ended(run_id) for run_id in runs] == ["success", "success"]
     assert scene.is_there_once()
-    assert len([one for one in deployment.sessions() if one.day == scene.day]) == 1
+    assert len([session for session in deployment.sessions() if session.day == scene.day]) == 1
 
 
 def test_an_upload_is_cleared_while_it_runs(deployment: Deployment) -> None:
@@ -149,7 +149,7 @@ def test_an_upload_is_cleared_while_it_runs(deployment: Deployment) -> None:
 
     assert scene.ended(run_id) == "success"
     assert scene.is_there_once()
-    (session,) = (one for one in deployment.sessions() if one.day == scene.day)
+    (session,) = (session for session in deployment.sessions() if session.day == scene.day)
     assert (session.try_number or 0) > 1
 
 
@@ -173,7 +173,7 @@ def test_an_upload_is_marked_failed_and_cleared_later(deployment: Deployment) ->
     assert scene.ended(run_id) == "failed"
     assert "stopped between two requests" in deployment.log(instance)
     with deployment.ledger() as ledger:
-        (batch,) = (one.batch for one in deployment.sessions() if one.day == scene.day)
+        (batch,) = (session.batch for session in deployment.sessions() if session.day == scene.day)
         chunks = [
             chunk
             for data_set in ledger.data_sets.of_batch(batch)
@@ -204,7 +204,7 @@ def test_a_backfill_meets_a_manual_run(deployment: Deployment) -> None:
     )
     assert made.returncode == 0, made.stdout + made.stderr
     runs = [run["dag_run_id"] for run in deployment.get("/dagRuns", limit=100)["dag_runs"]]
-    backfilled = [one for one in runs if one.startswith("backfill__")]
+    backfilled = [run for run in runs if run.startswith("backfill__")]
 
     assert scene.ended(run_id) == "success"
     assert [scene.ended(one) for one in backfilled] == ["success"] * len(backfilled)

@@ -18,10 +18,10 @@ from sqlalchemy import update
 
 from tests.airflow.conftest import DAG_ID, TODAY, World, readings, stage
 from tidepool_airflow.links import ACTION_DAG
-from tidepool_ingest.ledger import BatchState, Ledger, Result, Tidied, What
+from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, Ledger, Purged
 from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.reports.inactive_devices import silent_devices
+from tidepool_ingest.reports.inactive_devices import inactive_devices
 from tidepool_simulator.sample import SAMPLE_USERS
 
 PAGE = "/tidepool/uploads"
@@ -235,11 +235,11 @@ def test_a_device_that_has_stopped_sending_is_named_without_its_id(world: World,
         stage(world.staging, readings(3, day=day), day=day, batch=f"batch-{ago}")
     world.run({"look_back_days": 30, "dry_run": True})
     with ledger_of(world) as ledger:
-        (silent,) = silent_devices(ledger, datetime.now(UTC).date())
+        (silent,) = inactive_devices(ledger, datetime.now(UTC).date())
 
     text = visit("viewer").get(f"{PAGE}/inactive").text
 
-    assert f"{silent.silent_days} days" in text
+    assert f"{silent.inactive_days} days" in text
     assert short_hash(silent.device_id) in text
     assert silent.device_id not in text
     assert silent.user_id not in text
@@ -261,7 +261,7 @@ def test_the_quarantine_file_opens_for_who_may_trigger_and_that_is_noted(
     assert opened.headers["cache-control"] == "no-store"
     with ledger_of(world) as ledger:
         (note,) = ledger.actions.of_batch(batch)
-    assert (note.who, note.what, note.result) == ("user-name", What.QUARANTINE, Result.DONE)
+    assert (note.actor, note.kind, note.status) == ("user-name", ActionKind.QUARANTINE, ActionStatus.DONE)
 
 
 def test_the_quarantine_file_of_a_run_with_another_root_is_found(
@@ -305,7 +305,7 @@ def test_a_sealed_quarantine_file_opens_as_any_other(
 def test_a_file_that_was_tidied_away_is_told(world: World, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
     with ledger_of(world) as ledger, ledger.database.writing() as connection:
-        connection.execute(update(batches).values(tidied=Tidied.ALL))
+        connection.execute(update(batches).values(purged=Purged.ALL))
 
     told = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
 
@@ -381,7 +381,7 @@ def test_an_action_is_noted_done_by_a_run_and_its_result_told(
     assert len(world.simulator.requests) == requests  # nothing was asked of Tidepool yet
     with ledger_of(world) as ledger:
         (note,) = ledger.actions.of_batch(batch)
-    assert (note.who, note.what, note.result) == ("user-name", what, Result.ASKED)
+    assert (note.actor, note.kind, note.status) == ("user-name", what, ActionStatus.ASKED)
     (run,) = [one for one in runs_of(ACTION_DAG) if one.run_id == note.run_id]
     assert (run.conf, run.triggering_user_name) == ({"action": note.id}, "user-name")
     assert asked.json()["run"].startswith(f"/dags/{ACTION_DAG}/runs/{what}__")
@@ -392,7 +392,7 @@ def test_an_action_is_noted_done_by_a_run_and_its_result_told(
     with ledger_of(world) as ledger:
         (note,) = ledger.actions.of_batch(batch)
         state = ledger.batches.get(batch).state
-    assert note.result is Result.DONE
+    assert note.status is ActionStatus.DONE
     told = user.get(f"{PAGE}/audit-log").text
     if what == "check":
         assert (state, note.detail) == (BatchState.VERIFIED, "60 rows visible, 0 superseded")
@@ -409,7 +409,7 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
     records[0]["value"] = 77_777
     stage(world.staging, records)
     world.run({"part_records": 20, "max_quarantined_percent": 50})
-    whole, first, *_others = sorted(one.batch for one in world.sessions())
+    whole, first, *_others = sorted(session.batch for session in world.sessions())
     user = visit("user")
 
     listed, page, of_part = (user.get(f"{PAGE}/{path}").text for path in ("", whole, first))
@@ -433,7 +433,7 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
         assert world.run({"action": note.id}, dag_id=ACTION_DAG, run_id=note.run_id).state == "success"
         with ledger_of(world) as ledger:
             assert ledger.actions.of_batch(whole)[0].detail == detail
-    assert {one.state for one in world.sessions()} == {"withdrawn"}
+    assert {session.state for session in world.sessions()} == {"withdrawn"}
 
 
 def test_a_failed_action_tells_why(world: World, visit: Visitor) -> None:
@@ -451,7 +451,7 @@ def test_a_failed_action_tells_why(world: World, visit: Visitor) -> None:
 
     with ledger_of(world) as ledger:
         (note,) = ledger.actions.of_batch(batch)
-    assert (note.result, note.reason) == (Result.FAILED, "changed-since-verified")
+    assert (note.status, note.reason) == (ActionStatus.FAILED, "changed-since-verified")
     assert "what Tidepool shows is not what was verified" in user.get(f"{PAGE}/{batch}").text
 
 
@@ -469,7 +469,7 @@ def test_a_retry_runs_the_day_of_the_person_again(world: World, visit: Visitor) 
     (run,) = [one for one in runs_of(DAG_ID) if one.run_id == note.run_id]
     assert run.conf == {"first_day": str(session.day), "users": [short_hash(session.user_id)]}
     assert world.run(run.conf, run_id=note.run_id).state == "success"
-    assert [one.state for one in world.sessions()] == ["verified"]
+    assert [session.state for session in world.sessions()] == ["verified"]
 
 
 def test_what_was_staged_under_another_root_is_checked_and_retried_there(
@@ -484,7 +484,7 @@ def test_what_was_staged_under_another_root_is_checked_and_retried_there(
     assert world.run({"action": note.id}, dag_id=ACTION_DAG, run_id=note.run_id).state == "success"
     stage(Path(root), readings(5, device="other"), batch="other", device="other")
     world.run({"dry_run": True, "staging_root": root})
-    (other,) = [one.batch for one in world.sessions() if one.state != "verified"]
+    (other,) = [session.batch for session in world.sessions() if session.state != "verified"]
 
     assert ask(user, other, "retry").status_code == 202
 
@@ -493,7 +493,7 @@ def test_what_was_staged_under_another_root_is_checked_and_retried_there(
     (run,) = [one for one in runs_of(DAG_ID) if one.run_id == note.run_id]
     assert run.conf["staging_root"] == root
     assert world.run(run.conf, run_id=note.run_id).state == "success"
-    assert [one.state for one in world.sessions()] == ["verified"] * 2
+    assert [session.state for session in world.sessions()] == ["verified"] * 2
 
 
 def test_a_run_that_airflow_does_not_start_is_explained(
@@ -548,7 +548,7 @@ def test_a_run_that_nobody_asked_for_on_the_page_does_nothing(world: World, visi
 
     for conf in ({}, {"action": note.id}, {"action": 77}):
         assert world.run(conf, dag_id=ACTION_DAG).state == "failed"
-    assert [one.data_set_state for one in world.sessions()] == ["verified"]
+    assert [session.data_set_state for session in world.sessions()] == ["verified"]
 
 
 def test_a_forced_run_is_noted_with_who_started_it(world: World, visit: Visitor) -> None:
@@ -558,7 +558,12 @@ def test_a_forced_run_is_noted_with_who_started_it(world: World, visit: Visitor)
 
     with ledger_of(world) as ledger:
         (note,) = ledger.actions.newest()
-    assert (note.what, note.detail, note.batch, note.result) == (What.CONFIRM, "force", None, Result.DONE)
+    assert (note.kind, note.detail, note.batch, note.status) == (
+        ActionKind.CONFIRM,
+        "force",
+        None,
+        ActionStatus.DONE,
+    )
     assert "Confirmed for a run" in visit("viewer").get(f"{PAGE}/audit-log").text
     assert batch
 

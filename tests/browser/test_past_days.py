@@ -46,6 +46,6 @@ def test_a_backfill_from_the_form_uploads_each_day_once(stack: Stack, visit: Vis
     form.run()
 
     assert set(ended(stack).values()) == {"success"}
-    found = {one.day: one for one in stack.sessions() if one.day in DAYS}
+    found = {session.day: session for session in stack.sessions() if session.day in DAYS}
     assert found.keys() == set(DAYS)
     assert {(one.data_set_state, one.visible_rows) for one in found.values()} == {("verified", 4)}

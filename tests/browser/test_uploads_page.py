@@ -15,9 +15,9 @@ from playwright.sync_api import FrameLocator, Page, expect
 from tests.airflow.conftest import TODAY, readings, stage
 from tests.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tidepool_airflow.uploads_page.html import NOTHING
-from tidepool_ingest.ledger import BatchState, Ledger, Result, Upload, Wanted, What
+from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, Ledger, Upload, UploadFilter
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.reports.inactive_devices import SilentDevice, silent_devices
+from tidepool_ingest.reports.inactive_devices import InactiveDevice, inactive_devices
 from tidepool_simulator.sample import SAMPLE_USERS
 
 PAGE = "/tidepool/uploads"
@@ -65,7 +65,7 @@ def ledger(stack: Stack) -> Ledger:
 
 
 @pytest.fixture(scope="module")
-def silent(stack: Stack, ledger: Ledger) -> SilentDevice:
+def silent(stack: Stack, ledger: Ledger) -> InactiveDevice:
     """A pen that sent every day until a fortnight ago."""
     first, last = (TODAY - timedelta(days=ago) for ago in (20, 14))
     for number in range((last - first).days + 1):
@@ -73,7 +73,7 @@ def silent(stack: Stack, ledger: Ledger) -> SilentDevice:
         records = readings(3, device=PEN, day=day)
         stage(stack.home.staging, records, day=day, batch=f"{PEN}-{number}", device=PEN)
     trigger(stack, first_day=str(first), last_day=str(last), dry_run=True)
-    (found,) = (one for one in silent_devices(ledger, TODAY) if one.device_id == PEN)
+    (found,) = (device for device in inactive_devices(ledger, TODAY) if device.device_id == PEN)
     return found
 
 
@@ -101,7 +101,7 @@ def wait_for(stack: Stack, run_id: str) -> None:
 
 def own(ledger: Ledger, model: str, state: BatchState) -> Upload:
     """Return the batch of a device that is one test's own."""
-    (upload,) = ledger.uploads.page(Wanted(label=model))
+    (upload,) = ledger.uploads.page(UploadFilter(label=model))
     assert upload.state is state
     return upload
 
@@ -113,7 +113,9 @@ def held(ledger: Ledger) -> Upload:
 
 def largest(ledger: Ledger) -> Upload:
     """Return the upload that tells most, to look at only."""
-    sample = ledger.uploads.page(Wanted(state=BatchState.VERIFIED, first_day=SAMPLE_DAY, last_day=SAMPLE_DAY))
+    sample = ledger.uploads.page(
+        UploadFilter(state=BatchState.VERIFIED, first_day=SAMPLE_DAY, last_day=SAMPLE_DAY)
+    )
     return max(sample, key=lambda one: one.accepted or 0)
 
 
@@ -134,7 +136,7 @@ def visible_rows(stack: Stack, data_set_id: str | None) -> int:
 def test_the_list_shows_what_the_ledger_holds(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
     page = visit(ADMIN)
     frame = opened(page)
-    everything = ledger.uploads.page(Wanted())
+    everything = ledger.uploads.page(UploadFilter())
 
     rows = frame.locator("table.uploads tbody tr")
     expect(rows).to_have_count(len(everything))
@@ -148,7 +150,7 @@ def test_the_list_shows_what_the_ledger_holds(stack: Stack, ledger: Ledger, visi
     shoot(page, "uploads-list")
     frame.locator("select[name=state]").select_option("held")
     frame.get_by_role("button", name="Filter").click()
-    expect(rows).to_have_count(len(ledger.uploads.page(Wanted(state=BatchState.HELD))))
+    expect(rows).to_have_count(len(ledger.uploads.page(UploadFilter(state=BatchState.HELD))))
     expect(rows.first).to_contain_text("too-many-refused")
 
     frame.get_by_role("link", name="Needs a person").click()
@@ -225,7 +227,7 @@ def test_verifying_again_is_asked_back_done_and_noted(stack: Stack, ledger: Ledg
     told = page.get_by_text(f"done: {upload.visible_rows} rows visible, 0 superseded")
     expect(told).to_be_visible(timeout=DONE)
     (note,) = ledger.actions.of_batch(upload.batch)
-    assert (note.who, note.what, note.result) == (ADMIN.name, What.CHECK, Result.DONE)
+    assert (note.actor, note.kind, note.status) == (ADMIN.name, ActionKind.CHECK, ActionStatus.DONE)
 
 
 def test_undoing_deletes_the_data_set(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
@@ -272,7 +274,7 @@ def test_the_quarantine_file_opens_after_a_warning(stack: Stack, ledger: Ledger,
 
     lines = downloading.value.path().read_text().splitlines()
     assert [json.loads(line)["record"]["value"] for line in lines] == [REFUSED_VALUE]
-    assert ledger.actions.of_batch(upload.batch)[0].what is What.QUARANTINE
+    assert ledger.actions.of_batch(upload.batch)[0].kind is ActionKind.QUARANTINE
 
 
 def test_a_viewer_finds_nothing_to_press(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
@@ -339,7 +341,7 @@ def test_it_is_walked_through_by_keyboard(stack: Stack, ledger: Ledger, visit: V
         page.keyboard.press("Tab")
         seen.append(page.evaluate("() => document.activeElement.textContent.trim()"))
         assert page.evaluate(SHOWS_FOCUS), seen
-        if seen[-1] == ledger.uploads.page(Wanted())[0].label:
+        if seen[-1] == ledger.uploads.page(UploadFilter())[0].label:
             break
     else:
         pytest.fail(f"the first upload is not reached: {seen}")
@@ -348,7 +350,7 @@ def test_it_is_walked_through_by_keyboard(stack: Stack, ledger: Ledger, visit: V
 
 
 def test_an_inactive_device_is_found_by_keyboard_and_named_by_hashes(
-    ledger: Ledger, silent: SilentDevice, visit: Visitor
+    ledger: Ledger, silent: InactiveDevice, visit: Visitor
 ) -> None:
     page = visit(VIEWER)
     page.goto(f"{PAGE}/")
@@ -364,12 +366,12 @@ def test_an_inactive_device_is_found_by_keyboard_and_named_by_hashes(
     (row,) = page.get_by_role("row").filter(has_text=short_hash(silent.device_id)).all()
     expect(row).to_contain_text(short_hash(silent.user_id))
     expect(row).to_contain_text(str(silent.last_day))
-    expect(row).to_contain_text(f"{silent.silent_days} days")
+    expect(row).to_contain_text(f"{silent.inactive_days} days")
     assert not [secret for secret in (silent.device_id, silent.user_id) if secret in page.content()]
     shoot(page, "uploads-inactive")
 
 
-def test_inactive_devices_fit_a_phone_in_the_dark(silent: SilentDevice, visit: Visitor) -> None:
+def test_inactive_devices_fit_a_phone_in_the_dark(silent: InactiveDevice, visit: Visitor) -> None:
     page = visit(VIEWER)
     page.set_viewport_size(PHONE)
     page.emulate_media(color_scheme="dark")

@@ -22,7 +22,7 @@ def area(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     address = f"sqlite:///{tmp_path / 'ledger.db'}"
     ledger = Ledger(address)
     ledger.migrate()
-    row = ledger.batches.note(found(folder=str(root / "2026-01-02" / "0123456789" / "batch-1")))
+    row = ledger.batches.register(found(folder=str(root / "2026-01-02" / "0123456789" / "batch-1")))
     set_batch_state(ledger, row.id, BatchState.VERIFIED)
     with ledger.database.writing() as connection:
         connection.execute(update(batches).values(updated_at=datetime.now(UTC) - timedelta(days=100)))

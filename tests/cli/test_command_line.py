@@ -26,10 +26,10 @@ def test_help_names_every_command(run: Run) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_argument_of_a_command_is_explained(run: Run, command: str) -> None:
-    commands: Any = next(one for one in parser(command)._actions if one.dest == "command")
+    commands: Any = next(action for action in parser(command)._actions if action.dest == "command")
     described = commands.choices[command]
     assert described.description
-    assert [one.dest for one in described._actions if not one.help] == []
+    assert [action.dest for action in described._actions if not action.help] == []
     ran = run(command, "--help")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith(f"usage: tidepool-ingest {command} ")

@@ -23,11 +23,11 @@ def staged(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
     address = f"sqlite:///{tmp_path / 'ledger.db'}"
     ledger = Ledger(address)
     ledger.migrate()
-    batch = ledger.batches.note(found(folder=str(folder))).id
+    batch = ledger.batches.register(found(folder=str(folder))).id
     row = ledger.data_sets.begin_opening(
         batch, data_set_type="normal", deduplicator="org.example.d", expected_rows=9, origin=TaskOrigin()
     )
-    set_data_set_state(ledger, row.id, DataSetState.VERIFIED, upload_id=SET)
+    set_data_set_state(ledger, row.id, DataSetState.VERIFIED, data_set_id=SET)
     ledger.close()
     monkeypatch.setenv("TIDEPOOL_LEDGER", address)
     monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(root))

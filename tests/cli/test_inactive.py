@@ -25,7 +25,7 @@ def ledger(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         last = TODAY - timedelta(days=ago)
         name = f"batch-{ago}"
         batch = found(content_key=name.ljust(64, "x"), batch_id=name, folder=f"/{name}", day=last)
-        ledger.batch_days.note(ledger.batches.note(batch).id, {last: {"cbg": 1}})
+        ledger.batch_days.replace_for_batch(ledger.batches.register(batch).id, {last: {"cbg": 1}})
     ledger.close()
     monkeypatch.setenv("TIDEPOOL_LEDGER", address)
 

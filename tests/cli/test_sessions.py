@@ -24,17 +24,17 @@ def ledger(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "ledger.db"
     ledger = Ledger(f"sqlite:///{path}")
     ledger.migrate()
-    done = ledger.batches.note(found(label="2026-01-02 Dexcom G6 aaaaaaaaaa")).id
+    done = ledger.batches.register(found(label="2026-01-02 Dexcom G6 aaaaaaaaaa")).id
     row = ledger.data_sets.begin_opening(
         done, data_set_type="normal", deduplicator="org.example.d", expected_rows=9, origin=TaskOrigin()
     )
-    set_data_set_state(ledger, row.id, DataSetState.VERIFIED, upload_id="upid_000000000001")
+    set_data_set_state(ledger, row.id, DataSetState.VERIFIED, data_set_id="upid_000000000001")
     ledger.batches.set_counts(done, staged=10, accepted=9, quarantined=1, identical=0, expected_rows=9)
     set_batch_state(ledger, done, BatchState.VERIFIED)
     held = found(
         content_key="d" * 64, batch_id="batch-2", folder=f"{FOLDER}-2", label="2026-01-02 Omnipod bbbbbbbbbb"
     )
-    set_batch_state(ledger, ledger.batches.note(held).id, BatchState.HELD, reason="too-many-refused")
+    set_batch_state(ledger, ledger.batches.register(held).id, BatchState.HELD, reason="too-many-refused")
     ledger.close()
     monkeypatch.setenv("TIDEPOOL_LEDGER", f"sqlite:///{path}")
     return path
@@ -65,9 +65,9 @@ def test_json_is_one_array(run: Run, ledger: Path) -> None:
 
 
 def test_they_are_chosen_by_state_batch_and_number(run: Run, ledger: Path) -> None:
-    assert [one["state"] for one in sessions(run, "--state", "held")] == ["held"]
-    assert [one["state"] for one in sessions(run, "--batch", "aaaaaaaaaa")] == ["verified"]
-    assert [one["state"] for one in sessions(run, "--limit", "1")] == ["held"]
+    assert [session["state"] for session in sessions(run, "--state", "held")] == ["held"]
+    assert [session["state"] for session in sessions(run, "--batch", "aaaaaaaaaa")] == ["verified"]
+    assert [session["state"] for session in sessions(run, "--limit", "1")] == ["held"]
     assert sessions(run, "--state", "failed") == []
 
 

@@ -34,7 +34,7 @@ from tidepool_ingest.client import (
     TidepoolUnreachableError,
     connect,
 )
-from tidepool_ingest.client.transport import Timeouts
+from tidepool_ingest.client.transport import HttpTimeouts
 
 from .wire import CANARY
 
@@ -106,8 +106,8 @@ def text(records: list[dict[str, Any]]) -> bytes:
     return json.dumps(records).encode()
 
 
-def visible(client: TidepoolClient, user: str, upload_id: str) -> list[str]:
-    shown = client.read_data(user, upload_id=upload_id)
+def visible(client: TidepoolClient, user: str, data_set_id: str) -> list[str]:
+    shown = client.read_data(user, data_set_id=data_set_id)
     return sorted(record["id"] for record in shown if record["type"] != "upload")
 
 
@@ -122,62 +122,64 @@ def test_a_data_set_from_open_to_deleted(client: TidepoolClient, owner: str) -> 
     opened = client.open_data_set(owner, body())
     assert (opened.deduplicator, opened.device_id, opened.data_set_type) == (HASH, "device-1", "normal")
     assert opened.created_time is not None
-    client.upload_data(opened.upload_id, text(readings(100)))
-    assert client.is_open(opened.upload_id)
+    client.upload_data(opened.data_set_id, text(readings(100)))
+    assert client.is_open(opened.data_set_id)
     assert list(client.data_sets(owner)) == []
-    assert visible(client, owner, opened.upload_id) == []
-    client.close_data_set(opened.upload_id)
-    assert not client.is_open(opened.upload_id)
-    assert visible(client, owner, opened.upload_id) == [record["id"] for record in readings(100)]
-    assert [each.upload_id for each in client.data_sets(owner, device_id="device-1")] == [opened.upload_id]
-    (upload,) = client.read_data(owner, upload_id=opened.upload_id, types=("upload",))
+    assert visible(client, owner, opened.data_set_id) == []
+    client.close_data_set(opened.data_set_id)
+    assert not client.is_open(opened.data_set_id)
+    assert visible(client, owner, opened.data_set_id) == [record["id"] for record in readings(100)]
+    assert [each.data_set_id for each in client.data_sets(owner, device_id="device-1")] == [
+        opened.data_set_id
+    ]
+    (upload,) = client.read_data(owner, data_set_id=opened.data_set_id, types=("upload",))
     assert upload["_state"] == "closed"
     for use in (client.close_data_set, lambda one: client.upload_data(one, b"[]")):
         with pytest.raises(TidepoolDataSetClosedError):
-            use(opened.upload_id)
-    client.delete_data_set(opened.upload_id)
-    client.delete_data_set(opened.upload_id)
-    assert visible(client, owner, opened.upload_id) == []
+            use(opened.data_set_id)
+    client.delete_data_set(opened.data_set_id)
+    client.delete_data_set(opened.data_set_id)
+    assert visible(client, owner, opened.data_set_id) == []
     assert list(client.data_sets(owner)) == []
     assert [each.deleted for each in client.data_sets(owner, include_deleted=True)] == [True]
 
 
 def test_a_chunk_in_doubt_can_be_removed_and_sent_again(client: TidepoolClient, owner: str) -> None:
-    upload_id = client.open_data_set(owner, body()).upload_id
+    data_set_id = client.open_data_set(owner, body()).data_set_id
     records = readings(10)
-    client.upload_data(upload_id, text(records))
-    client.upload_data(upload_id, text(records))
-    client.delete_data(upload_id, [{"id": record["id"]} for record in records])
-    client.upload_data(upload_id, text(records))
-    client.close_data_set(upload_id)
-    assert visible(client, owner, upload_id) == [record["id"] for record in records]
+    client.upload_data(data_set_id, text(records))
+    client.upload_data(data_set_id, text(records))
+    client.delete_data(data_set_id, [{"id": record["id"]} for record in records])
+    client.upload_data(data_set_id, text(records))
+    client.close_data_set(data_set_id)
+    assert visible(client, owner, data_set_id) == [record["id"] for record in records]
 
 
 def test_many_data_sets_are_paged(client: TidepoolClient, owner: str) -> None:
     more: dict[str, Any] = {"dataSetType": "continuous", "deduplicator": {"name": ORIGIN}}
-    made = {client.open_data_set(owner, body(**more)).upload_id for _ in range(7)}
+    made = {client.open_data_set(owner, body(**more)).data_set_id for _ in range(7)}
     listed = [
-        each.upload_id for each in client.data_sets(owner, client_name="org.example.ingest", page_size=3)
+        each.data_set_id for each in client.data_sets(owner, client_name="org.example.ingest", page_size=3)
     ]
     assert set(listed) == made
     assert len(listed) == 7
 
 
 def test_read_back_by_type_and_time(client: TidepoolClient, owner: str) -> None:
-    upload_id = client.open_data_set(owner, body()).upload_id
-    client.upload_data(upload_id, text(readings(24)))
-    client.close_data_set(upload_id)
+    data_set_id = client.open_data_set(owner, body()).data_set_id
+    client.upload_data(data_set_id, text(readings(24)))
+    client.close_data_set(data_set_id)
     start = datetime(2026, 1, 1, 1, tzinfo=UTC)
     assert len(list(client.read_data(owner, types=("cbg",), start=start))) == 12
     assert len(list(client.read_data(owner, types=("smbg", "bolus")))) == 0
 
 
 def test_get_is_for_the_owner_alone(simulator: Any, client: TidepoolClient, patient: Any) -> None:
-    upload_id = client.open_data_set(patient.id, body()).upload_id
+    data_set_id = client.open_data_set(patient.id, body()).data_set_id
     with pytest.raises(TidepoolPermissionError):
-        client.get_data_set(upload_id)
+        client.get_data_set(data_set_id)
     owners = TidepoolClient(simulator.base_url, FixedToken(patient.token))
-    assert owners.get_data_set(upload_id).upload_id == upload_id
+    assert owners.get_data_set(data_set_id).data_set_id == data_set_id
     owners.close()
 
 
@@ -185,19 +187,19 @@ def test_get_is_for_the_owner_alone(simulator: Any, client: TidepoolClient, pati
 
 
 def test_rejected_records(client: TidepoolClient, owner: str) -> None:
-    upload_id = client.open_data_set(owner, body()).upload_id
+    data_set_id = client.open_data_set(owner, body()).data_set_id
     records = readings(5)
     records[3]["value"] = 99.5
     with pytest.raises(TidepoolRejectedError) as one:
-        client.upload_data(upload_id, text(records))
+        client.upload_data(data_set_id, text(records))
     assert one.value.problems == ((3, "value-out-of-range", "/value"),)
     records[1]["units"] = "pounds"
     del records[4]["time"]
     with pytest.raises(TidepoolRejectedError) as several:
-        client.upload_data(upload_id, text(records))
+        client.upload_data(data_set_id, text(records))
     assert several.value.indexes == {1, 3, 4}
     with pytest.raises(TidepoolRejectedError) as broken:
-        client.upload_data(upload_id, b"[{]")
+        client.upload_data(data_set_id, b"[{]")
     assert broken.value.problems == ((None, "json-malformed", ""),)
 
 
@@ -221,15 +223,15 @@ def test_nobody_knows_the_data_set(client: TidepoolClient) -> None:
 
 
 def test_a_stranger_may_nothing(simulator: Any, client: TidepoolClient, owner: str) -> None:
-    upload_id = client.open_data_set(owner, body()).upload_id
+    data_set_id = client.open_data_set(owner, body()).data_set_id
     stranger = TidepoolClient(
         simulator.base_url, FixedToken(simulator.accounts["stranger"].token), backoff=QUICK
     )
     for use in (
         lambda: stranger.open_data_set(owner, body()),
-        lambda: stranger.upload_data(upload_id, b"[]"),
-        lambda: stranger.close_data_set(upload_id),
-        lambda: stranger.delete_data_set(upload_id),
+        lambda: stranger.upload_data(data_set_id, b"[]"),
+        lambda: stranger.close_data_set(data_set_id),
+        lambda: stranger.delete_data_set(data_set_id),
         lambda: list(stranger.data_sets(owner)),
         lambda: list(stranger.read_data(owner)),
     ):
@@ -259,7 +261,7 @@ WRITE_OPERATIONS = ["create", "post", "delete-data", "close", "delete"]
 def test_every_failed_write_is_in_doubt(
     simulator: Any, client: TidepoolClient, owner: str, operation: str, kind: str
 ) -> None:
-    upload_id = client.open_data_set(owner, body()).upload_id
+    data_set_id = client.open_data_set(owner, body()).data_set_id
     faults: dict[str, Callable[[], Any]] = {
         "lost request": lambda: Fault.lost_request(operation),
         "lost answer": lambda: Fault.lost_answer(operation),
@@ -274,28 +276,28 @@ def test_every_failed_write_is_in_doubt(
     token = simulator.accounts["uploader"].token
     hasty = TidepoolClient(simulator.base_url, FixedToken(token), read_timeout=0.3 if kind == "hang" else 5.0)
     with pytest.raises(TidepoolUnreachableError) as caught:
-        write(hasty, operation, owner, upload_id)
-    assert caught.value.ambiguous
+        write(hasty, operation, owner, data_set_id)
+    assert caught.value.in_doubt
     # The fault strikes once: had the request been sent again, it would have succeeded.
     until(lambda: simulator.faults.counts)  # it may have been given up before it was looked at
     assert sum(simulator.faults.counts.values()) == 1
     hasty.close()
 
 
-def write(client: TidepoolClient, operation: str, owner: str, upload_id: str) -> None:
+def write(client: TidepoolClient, operation: str, owner: str, data_set_id: str) -> None:
     writes: dict[str, Callable[[], object]] = {
         "create": lambda: client.open_data_set(owner, body()),
-        "post": lambda: client.upload_data(upload_id, text(readings(3))),
-        "delete-data": lambda: client.delete_data(upload_id, [{"id": readings(1)[0]["id"]}]),
-        "close": lambda: client.close_data_set(upload_id),
-        "delete": lambda: client.delete_data_set(upload_id),
+        "post": lambda: client.upload_data(data_set_id, text(readings(3))),
+        "delete-data": lambda: client.delete_data(data_set_id, [{"id": readings(1)[0]["id"]}]),
+        "close": lambda: client.close_data_set(data_set_id),
+        "delete": lambda: client.delete_data_set(data_set_id),
     }
     writes[operation]()
 
 
 @pytest.mark.parametrize("operation", WRITE_OPERATIONS)
 def test_busy_and_away(simulator: Any, client: TidepoolClient, owner: str, operation: str) -> None:
-    upload_id = client.open_data_set(owner, body()).upload_id
+    data_set_id = client.open_data_set(owner, body()).data_set_id
     simulator.faults.add(
         Fault.refused(operation, 429, retry_after="3"),
         Fault.refused(operation, 429),
@@ -308,21 +310,21 @@ def test_busy_and_away(simulator: Any, client: TidepoolClient, owner: str, opera
     ]
     for kind, pause in kinds:
         with pytest.raises(kind) as caught:
-            write(client, operation, owner, upload_id)
+            write(client, operation, owner, data_set_id)
         assert vars(caught.value)["retry_after"] == pause
-    write(client, operation, owner, upload_id)
+    write(client, operation, owner, data_set_id)
 
 
 def test_reads_survive_a_bad_minute(simulator: Any, client: TidepoolClient, owner: str) -> None:
-    upload_id = client.open_data_set(owner, body()).upload_id
-    client.upload_data(upload_id, text(readings(3)))
+    data_set_id = client.open_data_set(owner, body()).data_set_id
+    client.upload_data(data_set_id, text(readings(3)))
     for operation in ("list", "read-back", "post"):
         simulator.faults.add(
             Fault.lost_request(operation), Fault.refused(operation, 503), Fault.refused(operation, 429)
         )
-    assert client.is_open(upload_id)
-    client.close_data_set(upload_id)
-    assert len(visible(client, owner, upload_id)) == 3
+    assert client.is_open(data_set_id)
+    client.close_data_set(data_set_id)
+    assert len(visible(client, owner, data_set_id)) == 3
     assert len(list(client.data_sets(owner))) == 1
     assert sum(simulator.faults.counts.values()) == 9
 
@@ -331,28 +333,28 @@ def test_reads_survive_a_bad_minute(simulator: Any, client: TidepoolClient, owne
 def test_a_cut_read_back_is_no_shorter_one(
     simulator: Any, client: TidepoolClient, owner: str, answer: str
 ) -> None:
-    upload_id = client.open_data_set(owner, body()).upload_id
-    client.upload_data(upload_id, text(readings(500)))
-    client.close_data_set(upload_id)
+    data_set_id = client.open_data_set(owner, body()).data_set_id
+    client.upload_data(data_set_id, text(readings(500)))
+    client.close_data_set(data_set_id)
     simulator.faults.add(Fault(operation="read-back", answer=answer))
     with pytest.raises(TidepoolUnreachableError):
-        visible(client, owner, upload_id)
-    assert len(visible(client, owner, upload_id)) == 500
+        visible(client, owner, data_set_id)
+    assert len(visible(client, owner, data_set_id)) == 500
 
 
 def test_a_slow_read_back_is_bounded(simulator: Any, client: TidepoolClient, owner: str) -> None:
-    upload_id = client.open_data_set(owner, body()).upload_id
-    client.upload_data(upload_id, text(readings(50)))
-    client.close_data_set(upload_id)
+    data_set_id = client.open_data_set(owner, body()).data_set_id
+    client.upload_data(data_set_id, text(readings(50)))
+    client.close_data_set(data_set_id)
     simulator.faults.add(Fault(operation="read-back", answer="slow-body", delay=20.0, times=None))
     hasty = TidepoolClient(
         simulator.base_url,
         FixedToken(simulator.accounts["uploader"].token),
-        read_back_timeouts=Timeouts(read=10.0, total=0.4),
+        read_back_timeouts=HttpTimeouts(read=10.0, total=0.4),
     )
     started = time.monotonic()
     with pytest.raises(TidepoolUnreachableError, match="slow"):
-        visible(hasty, owner, upload_id)
+        visible(hasty, owner, data_set_id)
     assert time.monotonic() - started < 10.0
     hasty.close()
 
@@ -402,10 +404,10 @@ MODES = ["client_credentials", "password", "login", "token", "refresh_token"]
 @pytest.mark.parametrize("mode", MODES)
 def test_every_auth_mode(simulator: Any, owner: str, mode: str) -> None:
     with connected(simulator, mode) as client:
-        upload_id = client.open_data_set(owner, body()).upload_id
-        client.upload_data(upload_id, text(readings(3)))
-        client.close_data_set(upload_id)
-        assert len(visible(client, owner, upload_id)) == 3
+        data_set_id = client.open_data_set(owner, body()).data_set_id
+        client.upload_data(data_set_id, text(readings(3)))
+        client.close_data_set(data_set_id)
+        assert len(visible(client, owner, data_set_id)) == 3
         expected = "service" if mode == "client_credentials" else "uploader"
         assert client.who_am_i() == simulator.accounts[expected].id
         assert client.may_upload_for(owner)
@@ -429,7 +431,7 @@ def test_tokens_end_in_the_middle_of_an_upload(
     with Simulator(token_lifetime=LIFETIME, rotate_refresh_tokens=rotate) as simulator:
         owner = simulator.accounts["owner"].id
         with connected(simulator, mode) as client:
-            upload_id = client.open_data_set(owner, body()).upload_id
+            data_set_id = client.open_data_set(owner, body()).data_set_id
             meeting = threading.Barrier(SENDERS, timeout=PATIENCE_SECONDS)
 
             def send(sender: int) -> None:
@@ -438,24 +440,24 @@ def test_tokens_end_in_the_middle_of_an_upload(
                     if sender == 0:
                         clock.sleep(share * LIFETIME)  # while the requests of the others are in flight
                     first = 2 * (number * SENDERS + sender)
-                    client.upload_data(upload_id, text(readings(2, first=first)))
+                    client.upload_data(data_set_id, text(readings(2, first=first)))
 
             with ThreadPoolExecutor(SENDERS) as pool:
                 for future in [pool.submit(send, sender) for sender in range(SENDERS)]:
                     future.result()
-            client.close_data_set(upload_id)
-            assert len(visible(client, owner, upload_id)) == 2 * SENDERS * len(SHARES)
+            client.close_data_set(data_set_id)
+            assert len(visible(client, owner, data_set_id)) == 2 * SENDERS * len(SHARES)
 
 
 @pytest.mark.parametrize("mode", ["client_credentials", "password", "login", "refresh_token"])
 def test_a_token_revoked_in_the_middle(simulator: Any, owner: str, mode: str) -> None:
     with connected(simulator, mode) as client:
-        upload_id = client.open_data_set(owner, body()).upload_id
+        data_set_id = client.open_data_set(owner, body()).data_set_id
         for operation in ("post", "close", "read-back"):
             simulator.faults.add(Fault.refused(operation, 401))
-        client.upload_data(upload_id, text(readings(3)))
-        client.close_data_set(upload_id)
-        assert len(visible(client, owner, upload_id)) == 3
+        client.upload_data(data_set_id, text(readings(3)))
+        client.close_data_set(data_set_id)
+        assert len(visible(client, owner, data_set_id)) == 3
         assert sum(simulator.faults.counts.values()) == 3
 
 
@@ -470,7 +472,7 @@ def test_two_clients_share_a_rotating_refresh_token(monkeypatch: pytest.MonkeyPa
             for _ in range(3)
         ]
         owner = simulator.accounts["owner"].id
-        upload_id = clients[0].open_data_set(owner, body()).upload_id
+        data_set_id = clients[0].open_data_set(owner, body()).data_set_id
 
         meeting = threading.Barrier(len(clients), timeout=PATIENCE_SECONDS)
 
@@ -480,7 +482,7 @@ def test_two_clients_share_a_rotating_refresh_token(monkeypatch: pytest.MonkeyPa
                 if client is clients[0]:
                     clock.sleep(share * LIFETIME)
                 for _ in range(3):
-                    assert client.is_open(upload_id)
+                    assert client.is_open(data_set_id)
 
         with ThreadPoolExecutor(3) as pool:
             for future in [pool.submit(work, client) for client in clients]:
@@ -525,7 +527,7 @@ def test_planted_values_never_show(simulator: Any, owner: str, caplog: pytest.Lo
     told: list[str] = []
     found: list[TidepoolError] = []
     with connected(simulator, "login", on_token=told.append) as client:
-        upload_id = client.open_data_set(owner, body(device=CANARY)).upload_id
+        data_set_id = client.open_data_set(owner, body(device=CANARY)).data_set_id
         schedules = {CANARY: [{"start": 5, "rate": 1.0}]}
         pump = {
             "type": "pumpSettings",
@@ -541,7 +543,7 @@ def test_planted_values_never_show(simulator: Any, owner: str, caplog: pytest.Lo
             pump,
         ):
             with pytest.raises(TidepoolRejectedError) as caught:
-                client.upload_data(upload_id, text([record]))
+                client.upload_data(data_set_id, text([record]))
             found.append(caught.value)
         with pytest.raises(TidepoolRejectedError) as create:
             client.open_data_set(owner, body(deviceTags=[CANARY]))
@@ -560,6 +562,6 @@ def test_planted_values_never_show(simulator: Any, owner: str, caplog: pytest.Lo
         shown += (
             str(error) + repr(error) + repr(pickle.dumps(error)) + "".join(traceback.format_exception(error))
         )
-    assert upload_id in shown
+    assert data_set_id in shown
     for secret in (CANARY, owner, simulator.accounts["uploader"].password, *told):
         assert secret not in shown

@@ -24,9 +24,9 @@ from tidepool_ingest.client.errors import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.client.responses import (
-    Answer,
-    Call,
     Purpose,
+    Request,
+    Response,
     error_from,
     retry_after,
     trace_id_of,
@@ -36,14 +36,14 @@ from .wire import CANARY
 
 EXCHANGES = Path(__file__).parents[3] / "shared" / "conformance" / "http-exchanges.ndjson.gz"
 
-READ = Call("read data back", Purpose.READ, "GET", "https://api.tidepool.org/x")
-WRITE = Call("upload data", Purpose.WRITE, "POST", "https://api.tidepool.org/x", numbered=True)
-SIGN_IN = Call("log in", Purpose.SIGN_IN, "POST", "https://api.tidepool.org/x")
+READ = Request("read data back", Purpose.READ, "GET", "https://api.tidepool.org/x")
+WRITE = Request("upload data", Purpose.WRITE, "POST", "https://api.tidepool.org/x", numbered=True)
+SIGN_IN = Request("log in", Purpose.SIGN_IN, "POST", "https://api.tidepool.org/x")
 
 
-def error(call: Call, status: int, body: Any = b"", **headers: str) -> TidepoolError:
+def error(call: Request, status: int, body: Any = b"", **headers: str) -> TidepoolError:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return error_from(call, Answer(status, headers, content, "trace-1"), "api.tidepool.org")
+    return error_from(call, Response(status, headers, content, "trace-1"), "api.tidepool.org")
 
 
 def handler(status: int, code: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def bare(code: str, **more: Any) -> dict[str, Any]:
 
 HTML = f"<html><body>502 Bad Gateway {CANARY}</body></html>".encode()
 
-SHAPES: list[tuple[str, Call, int, Any, type[TidepoolError], tuple[str, ...]]] = [
+SHAPES: list[tuple[str, Request, int, Any, type[TidepoolError], tuple[str, ...]]] = [
     ("handler 403", WRITE, 403, handler(403, "unauthorized"), TidepoolPermissionError, ("unauthorized",)),
     ("handler 404", WRITE, 404,
      handler(404, "data-set-id-not-found"),
@@ -118,7 +118,9 @@ SHAPES: list[tuple[str, Call, int, Any, type[TidepoolError], tuple[str, ...]]] =
 @pytest.mark.parametrize(
     ("call", "status", "body", "kind", "codes"), [row[1:] for row in SHAPES], ids=[row[0] for row in SHAPES]
 )
-def test_shape(call: Call, status: int, body: Any, kind: type[TidepoolError], codes: tuple[str, ...]) -> None:
+def test_shape(
+    call: Request, status: int, body: Any, kind: type[TidepoolError], codes: tuple[str, ...]
+) -> None:
     found = error(call, status, body)
     assert type(found) is kind
     assert found.codes == codes
@@ -133,13 +135,13 @@ def test_no_answer_to_rely_on_leaves_a_write_in_doubt_but_not_a_read(status: int
     for call, doubt in ((WRITE, True), (READ, False), (SIGN_IN, False)):
         found = error(call, status)
         assert isinstance(found, TidepoolUnreachableError)
-        assert found.ambiguous is doubt
+        assert found.in_doubt is doubt
 
 
 def test_a_gateways_404_leaves_no_doubt() -> None:
     found = error(WRITE, 404, HTML)
     assert isinstance(found, TidepoolUnreachableError)
-    assert not found.ambiguous
+    assert not found.in_doubt
 
 
 def test_one_problem_comes_bare() -> None:
@@ -170,7 +172,7 @@ def test_several_problems_come_listed_in_order() -> None:
 
 
 def test_a_create_has_no_positions() -> None:
-    create = Call("open a data set", Purpose.WRITE, "POST", "https://x.org")
+    create = Request("open a data set", Purpose.WRITE, "POST", "https://x.org")
     found = error(
         create,
         400,
@@ -242,7 +244,7 @@ def test_every_recorded_refusal_is_understood() -> None:
             if answer["status"] < 400 or not isinstance(body, dict) or request["path"].startswith("/auth/"):
                 continue
             posted = request["path"].endswith("/data") and request["method"] == "POST"
-            call = Call("upload data", Purpose.WRITE, "POST", "https://x.org", numbered=posted)
+            call = Request("upload data", Purpose.WRITE, "POST", "https://x.org", numbered=posted)
             found = error(call, answer["status"], body)
             listed = body.get("errors", [body])
             codes = [each["code"] for each in listed if "code" in each]

@@ -13,9 +13,9 @@ from tidepool_ingest.client.auth import (
     ClientCredentialsTokens,
     LegacyLoginTokens,
     OidcClient,
+    OidcProvider,
     PasswordTokens,
     RefreshTokens,
-    SignInServer,
 )
 from tidepool_ingest.client.backoff import BackOff
 from tidepool_ingest.client.environments import Environment
@@ -48,20 +48,20 @@ def transport() -> Transport:
 
 
 @pytest.fixture
-def server(sign_in: SignInWire, transport: Transport, backoff: BackOff) -> SignInServer:
-    return SignInServer(transport, Environment("practice", sign_in.url), backoff=backoff)
+def server(sign_in: SignInWire, transport: Transport, backoff: BackOff) -> OidcProvider:
+    return OidcProvider(transport, Environment("practice", sign_in.url), backoff=backoff)
 
 
 # ---------------------------------------------------------------------- where the sign-in server is
 
 
-def test_it_is_asked_for_once(sign_in: SignInWire, server: SignInServer) -> None:
+def test_it_is_asked_for_once(sign_in: SignInWire, server: OidcProvider) -> None:
     assert server.find() == server.find() == f"{sign_in.url}/realms/{REALM}/token"
     assert sign_in.routes_seen() == ["GET /info", f"GET /realms/{REALM}/.well-known/openid-configuration"]
 
 
 def test_it_can_be_given(sign_in: SignInWire, transport: Transport) -> None:
-    given = SignInServer(transport, Environment("x", "https://x.invalid"), auth_url=sign_in.url, realm=REALM)
+    given = OidcProvider(transport, Environment("x", "https://x.invalid"), auth_url=sign_in.url, realm=REALM)
     assert given.find().endswith("/token")
     assert "GET /info" not in sign_in.routes_seen()
 
@@ -70,11 +70,11 @@ def test_a_known_environment_does_not_depend_on_being_told(sign_in: SignInWire, 
     known = Environment("known", sign_in.url, sign_in.url, REALM)
     for reply in (Reply(404, {"Error": "Resource not found"}), Reply(200, {}), Reply(200, b"<html>")):
         sign_in.info = reply
-        assert SignInServer(transport, known).find().endswith("/token")
+        assert OidcProvider(transport, known).find().endswith("/token")
 
 
 def test_an_unknown_one_that_does_not_tell_is_a_matter_of_settings(
-    sign_in: SignInWire, server: SignInServer
+    sign_in: SignInWire, server: OidcProvider
 ) -> None:
     sign_in.info = Reply(200, {"auth": {"url": 7}})
     with pytest.raises(TidepoolConfigurationError, match="auth_url") as caught:
@@ -92,7 +92,7 @@ def test_an_unknown_one_that_does_not_tell_is_a_matter_of_settings(
     ],
 )
 def test_credentials_do_not_go_to_another_host(
-    sign_in: SignInWire, server: SignInServer, endpoint: str
+    sign_in: SignInWire, server: OidcProvider, endpoint: str
 ) -> None:
     sign_in.well_known = {"token_endpoint": endpoint}
     with pytest.raises(TidepoolConfigurationError) as caught:
@@ -101,7 +101,7 @@ def test_credentials_do_not_go_to_another_host(
 
 
 def test_plain_http_to_a_sign_in_server_elsewhere_is_refused(
-    sign_in: SignInWire, server: SignInServer
+    sign_in: SignInWire, server: OidcProvider
 ) -> None:
     sign_in.info = Reply(200, {"auth": {"url": "http://auth.example.org", "realm": "r"}})
     with pytest.raises(TidepoolConfigurationError):
@@ -110,7 +110,7 @@ def test_plain_http_to_a_sign_in_server_elsewhere_is_refused(
 
 @pytest.mark.parametrize("document", [{}, {"token_endpoint": 7}, []])
 def test_a_realm_without_a_token_endpoint(
-    sign_in: SignInWire, server: SignInServer, document: object
+    sign_in: SignInWire, server: OidcProvider, document: object
 ) -> None:
     sign_in.well_known = document  # type: ignore[assignment]
     with pytest.raises(TidepoolUnexpectedAnswerError):
@@ -118,7 +118,7 @@ def test_a_realm_without_a_token_endpoint(
 
 
 @pytest.mark.parametrize("answer", [{}, {"access_token": 7}, {"access_token": "a b"}, [], None])
-def test_a_grant_without_a_token(sign_in: SignInWire, server: SignInServer, answer: object) -> None:
+def test_a_grant_without_a_token(sign_in: SignInWire, server: OidcProvider, answer: object) -> None:
     server.find()
     sign_in.always(Reply(200, answer))
     with pytest.raises(TidepoolUnexpectedAnswerError, match="no usable token"):
@@ -128,7 +128,7 @@ def test_a_grant_without_a_token(sign_in: SignInWire, server: SignInServer, answ
 # ---------------------------------------------------------------------- client credentials
 
 
-def test_client_credentials(sign_in: SignInWire, server: SignInServer) -> None:
+def test_client_credentials(sign_in: SignInWire, server: OidcProvider) -> None:
     tokens = ClientCredentialsTokens(server, OURS)
     first = tokens.token()
     assert tokens.user_id() == USER
@@ -141,7 +141,7 @@ def test_client_credentials(sign_in: SignInWire, server: SignInServer) -> None:
     assert sign_in.granted == ["client_credentials"] * 2
 
 
-def test_a_wrong_secret_fails_at_once_with_a_remedy(sign_in: SignInWire, server: SignInServer) -> None:
+def test_a_wrong_secret_fails_at_once_with_a_remedy(sign_in: SignInWire, server: OidcProvider) -> None:
     with pytest.raises(TidepoolAuthenticationError) as caught:
         ClientCredentialsTokens(server, OidcClient("ours", f"wrong-{CANARY}")).token()
     assert len(sign_in.granted) == 1
@@ -150,7 +150,7 @@ def test_a_wrong_secret_fails_at_once_with_a_remedy(sign_in: SignInWire, server:
 
 
 def test_asking_for_a_token_is_tried_again(
-    sign_in: SignInWire, server: SignInServer, pauses: list[float]
+    sign_in: SignInWire, server: OidcProvider, pauses: list[float]
 ) -> None:
     server.find()
     ready = sign_in.answer
@@ -164,7 +164,7 @@ def test_asking_for_a_token_is_tried_again(
 
 
 def test_password_refreshes_and_signs_in_anew_when_the_session_has_ended(
-    sign_in: SignInWire, server: SignInServer
+    sign_in: SignInWire, server: OidcProvider
 ) -> None:
     tokens = PasswordTokens(server, OidcClient("ours"), username="me@example.org", password="right")
     first = tokens.token()
@@ -176,7 +176,7 @@ def test_password_refreshes_and_signs_in_anew_when_the_session_has_ended(
     assert sign_in.granted == ["password", "refresh_token", "refresh_token", "password"]
 
 
-def test_a_wrong_password(server: SignInServer) -> None:
+def test_a_wrong_password(server: OidcProvider) -> None:
     tokens = PasswordTokens(server, OURS, username=CANARY, password=CANARY)
     with pytest.raises(TidepoolAuthenticationError) as caught:
         tokens.token()
@@ -200,13 +200,13 @@ class Store(MemoryRefreshTokenStore):
 
 
 def refreshing(
-    server: SignInServer, store: MemoryRefreshTokenStore, backoff: BackOff, first: str = "refresh-0"
+    server: OidcProvider, store: MemoryRefreshTokenStore, backoff: BackOff, first: str = "refresh-0"
 ) -> RefreshTokens:
     return RefreshTokens(server, OURS, refresh_token=first, store=store, backoff=backoff)
 
 
 def test_a_rotated_refresh_token_is_used_from_then_on(
-    sign_in: SignInWire, server: SignInServer, backoff: BackOff
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff
 ) -> None:
     store = Store()
     tokens = refreshing(server, store, backoff)
@@ -218,7 +218,7 @@ def test_a_rotated_refresh_token_is_used_from_then_on(
 
 
 def test_two_users_of_a_store_share_one_refresh(
-    sign_in: SignInWire, server: SignInServer, backoff: BackOff
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff
 ) -> None:
     store = Store()
     one, other = refreshing(server, store, backoff), refreshing(server, store, backoff)
@@ -233,7 +233,7 @@ def test_two_users_of_a_store_share_one_refresh(
 
 
 def test_a_shared_token_that_is_due_is_not_used(
-    sign_in: SignInWire, server: SignInServer, backoff: BackOff
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff
 ) -> None:
     store = Store()
     sign_in.lifetime = 0.2
@@ -244,7 +244,7 @@ def test_a_shared_token_that_is_due_is_not_used(
 
 
 def test_many_threads_with_sources_of_their_own(
-    sign_in: SignInWire, server: SignInServer, backoff: BackOff
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff
 ) -> None:
     store = Store()
     found: set[str] = set()
@@ -266,7 +266,7 @@ def test_many_threads_with_sources_of_their_own(
 
 
 def test_the_new_refresh_token_is_saved_before_the_access_token_is_used(
-    sign_in: SignInWire, server: SignInServer, backoff: BackOff
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff
 ) -> None:
     class Full(Store):
         def save(self, token: str) -> None:
@@ -281,7 +281,7 @@ def test_the_new_refresh_token_is_saved_before_the_access_token_is_used(
 
 
 def test_every_secret_of_a_refresh_is_told(
-    sign_in: SignInWire, server: SignInServer, backoff: BackOff
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff
 ) -> None:
     store = Store()
     refreshing(server, store, backoff).token()
@@ -294,7 +294,7 @@ def test_every_secret_of_a_refresh_is_told(
 
 
 def test_a_refresh_token_that_has_ended_says_what_to_do(
-    sign_in: SignInWire, server: SignInServer, backoff: BackOff
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff
 ) -> None:
     with pytest.raises(TidepoolAuthenticationError, match="Sign in again") as caught:
         refreshing(server, Store(), backoff, first=CANARY).token()
@@ -302,7 +302,7 @@ def test_a_refresh_token_that_has_ended_says_what_to_do(
     assert len(sign_in.granted) == 1
 
 
-def test_a_wrong_client_is_not_blamed_on_the_refresh_token(server: SignInServer, backoff: BackOff) -> None:
+def test_a_wrong_client_is_not_blamed_on_the_refresh_token(server: OidcProvider, backoff: BackOff) -> None:
     tokens = RefreshTokens(
         server, OidcClient("theirs"), refresh_token="refresh-0", store=Store(), backoff=backoff
     )
@@ -313,7 +313,7 @@ def test_a_wrong_client_is_not_blamed_on_the_refresh_token(server: SignInServer,
 
 @pytest.mark.parametrize("bare", ["refresh-7", "7"])
 def test_a_bare_refresh_token_in_the_store_is_understood(
-    sign_in: SignInWire, server: SignInServer, backoff: BackOff, bare: str
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff, bare: str
 ) -> None:
     store = Store()
     sign_in.newest_refresh = bare
@@ -321,7 +321,7 @@ def test_a_bare_refresh_token_in_the_store_is_understood(
     assert refreshing(server, store, backoff).token()
 
 
-def test_a_server_that_does_not_rotate(sign_in: SignInWire, server: SignInServer, backoff: BackOff) -> None:
+def test_a_server_that_does_not_rotate(sign_in: SignInWire, server: OidcProvider, backoff: BackOff) -> None:
     server.find()
     numbers = iter(range(9))
     sign_in.answer = lambda seen: Reply(200, {"access_token": f"access-{next(numbers)}", "expires_in": 60})
@@ -331,7 +331,7 @@ def test_a_server_that_does_not_rotate(sign_in: SignInWire, server: SignInServer
 
 
 def test_the_store_is_not_locked_for_long_when_the_server_is_away(
-    sign_in: SignInWire, server: SignInServer
+    sign_in: SignInWire, server: OidcProvider
 ) -> None:
     server.find()
     sign_in.always(Reply(503))

@@ -31,7 +31,7 @@ from tidepool_ingest.client import (
     transport as exchange,
 )
 from tidepool_ingest.client.tokens import FixedToken
-from tidepool_ingest.client.transport import Timeouts
+from tidepool_ingest.client.transport import HttpTimeouts
 from tidepool_ingest.privacy import short_hash
 
 from .wire import (
@@ -145,7 +145,7 @@ def test_a_write_in_doubt_is_never_sent_again(
     wire.always(reply)
     with pytest.raises(TidepoolUnreachableError) as caught:
         write(talk(read_timeout=0.2))
-    assert caught.value.ambiguous
+    assert caught.value.in_doubt
     until(lambda: wire.seen)  # it may have been given up before it was read
     assert len(wire.seen) == 1
     assert pauses == []
@@ -188,7 +188,7 @@ def test_a_claim_of_success_must_be_the_platforms(
         wire.always(Reply(200, body))
         with pytest.raises(TidepoolUnreachableError) as caught:
             write(talk())
-        assert caught.value.ambiguous
+        assert caught.value.in_doubt
 
 
 @writes
@@ -230,7 +230,7 @@ def test_a_read_gives_up_without_a_doubt(
     wire.always(Reply(502, b"<html>"))
     with pytest.raises(TidepoolUnreachableError) as caught:
         read(talk())
-    assert not caught.value.ambiguous
+    assert not caught.value.in_doubt
     assert len(wire.seen) == 4
 
 
@@ -253,7 +253,7 @@ def test_an_odd_answer_is_an_error(
     wire.always(Reply(200, body))
     with pytest.raises((TidepoolUnexpectedAnswerError, TidepoolUnreachableError)) as caught:
         read(talk())
-    assert not getattr(caught.value, "ambiguous", False)
+    assert not getattr(caught.value, "in_doubt", False)
 
 
 # ---------------------------------------------------------------------- data sets
@@ -265,7 +265,7 @@ def test_open_data_set(wire: Wire, talk: Talk) -> None:
     opened = talk().open_data_set(USER, body)
     assert json.loads(wire.seen[0].body) == body
     assert opened == DataSet(
-        upload_id=UPLOAD,
+        data_set_id=UPLOAD,
         id=UPLOAD,
         data_set_type="normal",
         deduplicator="org.tidepool.deduplicator.device.deactivate.hash",
@@ -283,7 +283,7 @@ def test_a_created_set_without_a_usable_id_is_in_doubt(wire: Wire, talk: Talk, a
     wire.always(Reply(201, answer))
     with pytest.raises(TidepoolUnreachableError, match="describes no data set") as caught:
         talk().open_data_set(USER, {})
-    assert caught.value.ambiguous
+    assert caught.value.in_doubt
 
 
 def test_a_body_that_is_not_json_is_not_sent(wire: Wire, talk: Talk) -> None:
@@ -379,7 +379,7 @@ def test_data_sets_are_paged_until_a_short_page(wire: Wire, talk: Talk) -> None:
 
     wire.answer = page
     found = list(talk().data_sets(USER, client_name="org.example", device_id="d 1", page_size=2))
-    assert [each.upload_id for each in found] == ids[:4]
+    assert [each.data_set_id for each in found] == ids[:4]
     assert [seen.query["page"] for seen in wire.seen] == [["0"], ["1"], ["2"]]
     assert wire.seen[0].query["client.name"] == ["org.example"]
     assert wire.seen[0].query["deviceId"] == ["d 1"]
@@ -413,11 +413,11 @@ def test_a_data_sets_own_record_in_a_read_back() -> None:
     assert DataSet.parse({"createdTime": "yesterday", "uploadId": UPLOAD}) is None
 
 
-@pytest.mark.parametrize("upload_id", ["", "../users", "a/b", "a?b", "é", "a" * 65, "a\r\nb"])
-def test_an_upload_id_cannot_change_the_route(wire: Wire, talk: Talk, upload_id: str) -> None:
+@pytest.mark.parametrize("data_set_id", ["", "../users", "a/b", "a?b", "é", "a" * 65, "a\r\nb"])
+def test_an_upload_id_cannot_change_the_route(wire: Wire, talk: Talk, data_set_id: str) -> None:
     for use in (
-        lambda client: client.delete_data_set(upload_id),
-        lambda client: list(client.read_data(USER, upload_id=upload_id)),
+        lambda client: client.delete_data_set(data_set_id),
+        lambda client: list(client.read_data(USER, data_set_id=data_set_id)),
     ):
         with pytest.raises(TidepoolConfigurationError):
             use(talk())
@@ -502,7 +502,8 @@ def test_read_data_asks_for_what_is_wanted(wire: Wire, talk: Talk) -> None:
     start = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))
     client = talk()
     assert (
-        list(client.read_data(USER, upload_id=UPLOAD, types=("cbg", "upload"), start=start, end=start)) == []
+        list(client.read_data(USER, data_set_id=UPLOAD, types=("cbg", "upload"), start=start, end=start))
+        == []
     )
     assert wire.seen[0].query == {
         "uploadId": [UPLOAD],
@@ -536,7 +537,7 @@ def test_a_cut_body_is_never_a_shorter_answer(wire: Wire, talk: Talk, packed: bo
             wire.always(Reply(200, whole, headers, cut_at=end))
         with pytest.raises(TidepoolUnreachableError) as caught:
             list(talk().read_data(USER))
-        assert not caught.value.ambiguous
+        assert not caught.value.in_doubt
 
 
 def test_a_slow_reader_is_not_blamed_on_the_server(
@@ -546,7 +547,7 @@ def test_a_slow_reader_is_not_blamed_on_the_server(
     monkeypatch.setattr(exchange, "time", clock)
     body = json.dumps([{"n": "x" * 1000} for n in range(1000)]).encode()
     wire.always(Reply(200, body))
-    stream = talk(read_back_timeouts=Timeouts(total=1.0)).read_data(USER)
+    stream = talk(read_back_timeouts=HttpTimeouts(total=1.0)).read_data(USER)
     next(stream)
     clock.sleep(1.2)
     assert sum(1 for _ in stream) == 999

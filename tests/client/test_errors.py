@@ -32,7 +32,7 @@ EVERY = [
     TidepoolUnexpectedAnswerError("list data sets", status=418),
     TidepoolRejectedError("upload data", status=400, problems=[Problem(3, "value-not-exists", "/time")]),
     TidepoolBusyError("upload data", status=429, retry_after=7.5),
-    TidepoolUnreachableError("upload data", ambiguous=True, retry_after=2.0, status=504),
+    TidepoolUnreachableError("upload data", in_doubt=True, retry_after=2.0, status=504),
 ]
 
 
@@ -75,7 +75,7 @@ def test_dispositions() -> None:
 
 
 def test_a_doubt_is_said() -> None:
-    assert "may have been carried out" in str(TidepoolUnreachableError("upload data", ambiguous=True))
+    assert "may have been carried out" in str(TidepoolUnreachableError("upload data", in_doubt=True))
     assert "may have been carried out" not in str(TidepoolUnreachableError("upload data"))
 
 

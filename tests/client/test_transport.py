@@ -20,27 +20,27 @@ from tidepool_ingest.client.errors import (
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.client.responses import Call, Purpose
-from tidepool_ingest.client.transport import Timeouts, Transport, new_session
+from tidepool_ingest.client.responses import Purpose, Request
+from tidepool_ingest.client.transport import HttpTimeouts, Transport, new_session
 
 from .wire import CANARY, NEVER, USER, Reply, Seen, Wire
 
-PATIENT = Timeouts(connect=5.0, read=5.0, total=5.0)
-HASTY = Timeouts(connect=5.0, read=0.3, total=5.0)
-BRIEF = Timeouts(connect=5.0, read=5.0, total=0.3)
+PATIENT = HttpTimeouts(connect=5.0, read=5.0, total=5.0)
+HASTY = HttpTimeouts(connect=5.0, read=0.3, total=5.0)
+BRIEF = HttpTimeouts(connect=5.0, read=5.0, total=0.3)
 
 
-def transport(timeouts: Timeouts = PATIENT, **more: str) -> Transport:
+def transport(timeouts: HttpTimeouts = PATIENT, **more: str) -> Transport:
     return Transport(new_session(), timeouts, **more)
 
 
-def call(wire: Wire, purpose: Purpose = Purpose.READ, **more: object) -> Call:
-    return Call("try it", purpose, "POST", f"{wire.url}/data/{USER}", params={"deviceId": CANARY}, **more)  # type: ignore[arg-type]
+def call(wire: Wire, purpose: Purpose = Purpose.READ, **more: object) -> Request:
+    return Request("try it", purpose, "POST", f"{wire.url}/data/{USER}", params={"deviceId": CANARY}, **more)  # type: ignore[arg-type]
 
 
-def failure(wire: Wire, purpose: Purpose, timeouts: Timeouts = PATIENT) -> TidepoolError:
+def failure(wire: Wire, purpose: Purpose, timeouts: HttpTimeouts = PATIENT) -> TidepoolError:
     with pytest.raises(TidepoolError) as caught:
-        transport(timeouts).exchange(
+        transport(timeouts).request(
             call(wire, purpose, body=b"[]"), headers={"X-Tidepool-Session-Token": CANARY}
         )
     assert CANARY not in str(caught.value)
@@ -69,13 +69,13 @@ def failure(wire: Wire, purpose: Purpose, timeouts: Timeouts = PATIENT) -> Tidep
     ids=["reset", "hang", "cut", "cut at once", "cut refusal", "drip", "cut gzip", "bad gzip"],
 )
 def test_an_answer_that_fails_leaves_a_write_in_doubt(
-    wire: Wire, reply: Reply, timeouts: Timeouts, reason: str
+    wire: Wire, reply: Reply, timeouts: HttpTimeouts, reason: str
 ) -> None:
     wire.always(reply)
     for purpose, doubt in ((Purpose.WRITE, True), (Purpose.READ, False), (Purpose.SIGN_IN, False)):
         error = failure(wire, purpose, timeouts)
         assert isinstance(error, TidepoolUnreachableError)
-        assert error.ambiguous is doubt
+        assert error.in_doubt is doubt
         assert reason in str(error)
         assert wire.url.removeprefix("http://") in str(error)
         assert error.trace_id
@@ -92,7 +92,7 @@ def test_no_connection_leaves_no_doubt(wire: Wire) -> None:
     wire.close()
     error = failure(wire, Purpose.WRITE)
     assert isinstance(error, TidepoolUnreachableError)
-    assert not error.ambiguous
+    assert not error.in_doubt
     assert "no connection" in str(error)
 
 
@@ -107,9 +107,9 @@ class Failing(requests.Session):
 
 def test_a_certificate_that_is_not_trusted_is_a_matter_of_settings() -> None:
     cause = MaxRetryError(None, f"/data/{CANARY}", SSLError(ssl.SSLCertVerificationError("verify failed")))  # type: ignore[arg-type]
-    asked = Call("try it", Purpose.WRITE, "GET", "https://api.tidepool.org/x")
+    asked = Request("try it", Purpose.WRITE, "GET", "https://api.tidepool.org/x")
     with pytest.raises(TidepoolConfigurationError, match="REQUESTS_CA_BUNDLE") as caught:
-        Transport(Failing(requests.exceptions.SSLError(cause))).exchange(asked)
+        Transport(Failing(requests.exceptions.SSLError(cause))).request(asked)
     assert CANARY not in str(caught.value)
 
 
@@ -126,16 +126,16 @@ def test_a_certificate_that_is_not_trusted_is_a_matter_of_settings() -> None:
     ],
 )
 def test_which_network_errors_mean_that_nothing_was_sent(problem: Exception, doubt: bool) -> None:
-    asked = Call("try it", Purpose.WRITE, "GET", "https://api.tidepool.org/x")
+    asked = Request("try it", Purpose.WRITE, "GET", "https://api.tidepool.org/x")
     with pytest.raises(TidepoolUnreachableError) as caught:
-        Transport(Failing(problem)).exchange(asked)
-    assert caught.value.ambiguous is doubt
+        Transport(Failing(problem)).request(asked)
+    assert caught.value.in_doubt is doubt
     assert CANARY not in str(caught.value)
 
 
 def test_what_is_sent(wire: Wire) -> None:
     wire.always(Reply(200, b"{}"))
-    transport(trace_session="run-1").exchange(
+    transport(trace_session="run-1").request(
         call(wire, body=b' [ {"a": 1.50} ]'), headers={"X-Tidepool-Session-Token": "t"}
     )
     (seen,) = wire.seen
@@ -167,9 +167,9 @@ def test_connections_are_used_again(wire: Wire) -> None:
     for status in (200, 200, 404, 200, 200):
         if status == 404:
             with pytest.raises(TidepoolUnreachableError):
-                sender.exchange(call(wire))
+                sender.request(call(wire))
         else:
-            assert sender.exchange(call(wire)).status == status
+            assert sender.request(call(wire)).status == status
     assert len(wire.seen) == 5
     assert wire.connections == 1
 
@@ -177,9 +177,9 @@ def test_connections_are_used_again(wire: Wire) -> None:
 def test_gzip_is_read(wire: Wire) -> None:
     content = json.dumps(["é" * 1000] * 1000).encode()
     wire.always(Reply(200, gzip.compress(content), {"Content-Encoding": "gzip"}))
-    assert transport().exchange(call(wire)).body == content
+    assert transport().request(call(wire)).body == content
     wire.always(Reply(200, b"", {"Content-Encoding": "gzip"}))
-    assert transport().exchange(call(wire)).body == b""
+    assert transport().request(call(wire)).body == b""
 
 
 def test_another_compression_is_not_guessed(wire: Wire) -> None:
@@ -187,11 +187,11 @@ def test_another_compression_is_not_guessed(wire: Wire) -> None:
     assert isinstance(failure(wire, Purpose.READ), TidepoolUnexpectedAnswerError)
     error = failure(wire, Purpose.WRITE)
     assert isinstance(error, TidepoolUnreachableError)
-    assert error.ambiguous
+    assert error.in_doubt
 
 
 def test_an_answer_too_large_is_not_read_to_its_end(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidepool_ingest.client.transport.ANSWER_LIMIT_BYTES", 100_000)
+    monkeypatch.setattr("tidepool_ingest.client.transport.RESPONSE_LIMIT_BYTES", 100_000)
     bomb = gzip.compress(b"x" * 50_000_000)
     wire.always(Reply(200, bomb, {"Content-Encoding": "gzip"}))
     assert "larger" in str(failure(wire, Purpose.READ))
@@ -218,7 +218,7 @@ def test_nothing_from_the_users_netrc_or_from_cookies(
     wire.always(Reply(200, b"{}", {"Set-Cookie": f"session={CANARY}; Path=/"}))
     sender = transport()
     for _ in range(2):
-        sender.exchange(call(wire))
+        sender.request(call(wire))
     for seen in wire.seen:
         assert "Authorization" not in seen.headers
         assert "Cookie" not in seen.headers
@@ -231,7 +231,7 @@ def test_this_machine_is_not_reached_through_a_proxy(wire: Wire, monkeypatch: py
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     wire.always(Reply(200, b"{}"))
-    transport().exchange(call(wire))
+    transport().request(call(wire))
     assert len(wire.seen) == 1
     assert proxy.seen == []
     proxy.close()
@@ -243,7 +243,7 @@ def test_log_lines_tell_what_but_not_whom(wire: Wire, caplog: pytest.LogCaptureF
     asked = call(wire, body=CANARY.encode(), about="user 5f5f")
     for _ in range(3):
         try:
-            transport().exchange(asked, headers={"X-Tidepool-Session-Token": CANARY})
+            transport().request(asked, headers={"X-Tidepool-Session-Token": CANARY})
         except TidepoolUnreachableError:
             continue
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("tidepool_ingest")]
@@ -272,10 +272,10 @@ def test_threads_share_a_transport(wire: Wire) -> None:
         return Reply(200, b'{"a": 1}')
 
     wire.answer = answered_together
-    sender = transport(Timeouts(connect=5.0, read=PATIENCE_SECONDS, total=PATIENCE_SECONDS))
+    sender = transport(HttpTimeouts(connect=5.0, read=PATIENCE_SECONDS, total=PATIENCE_SECONDS))
     found: list[object] = []
     threads = [
-        threading.Thread(target=lambda: found.append(sender.exchange(call(wire)).json())) for _ in range(8)
+        threading.Thread(target=lambda: found.append(sender.request(call(wire)).json())) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -285,7 +285,7 @@ def test_threads_share_a_transport(wire: Wire) -> None:
 
 
 def test_a_call_shows_nothing_private() -> None:
-    private = Call(
+    private = Request(
         "try it",
         Purpose.READ,
         "GET",

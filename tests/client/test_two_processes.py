@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.timing import PATIENCE_SECONDS
-from tidepool_ingest.client.auth import SIGN_IN_TIMEOUTS, OidcClient, RefreshTokens, SignInServer
+from tidepool_ingest.client.auth import SIGN_IN_TIMEOUTS, OidcClient, OidcProvider, RefreshTokens
 from tidepool_ingest.client.environments import Environment
 from tidepool_ingest.client.transport import Transport, new_session
 
@@ -38,7 +38,7 @@ class FileStore:
 
 
 def refresh_again_and_again(url: str, path: Path, results: multiprocessing.Queue[list[str]]) -> None:
-    server = SignInServer(Transport(new_session(), SIGN_IN_TIMEOUTS), Environment("practice", url))
+    server = OidcProvider(Transport(new_session(), SIGN_IN_TIMEOUTS), Environment("practice", url))
     tokens = RefreshTokens(server, OidcClient("ours"), refresh_token="refresh-0", store=FileStore(path))
     used = [tokens.token()]
     for _ in range(ROUNDS):

@@ -57,7 +57,7 @@ class FeedWorld(World):
     def data_sets(self, user: str = "", *, deleted: bool = False) -> list[str]:
         """Return the ids of the user's continuous data sets, as Tidepool lists them."""
         listed = self.client.data_sets(user or self.user, include_deleted=deleted)
-        return [one.upload_id for one in listed if one.data_set_type == "continuous"]
+        return [one.data_set_id for one in listed if one.data_set_type == "continuous"]
 
     def values(self, name: str = "value", user: str = "") -> dict[str, Any]:
         """Return a field of what is visible by time; fail if a moment is shown more than once."""

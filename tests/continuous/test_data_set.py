@@ -28,10 +28,10 @@ def refusal(world: FeedWorld, number: int) -> str:
 
 
 def test_a_data_set_that_is_there_already_is_found(world: FeedWorld) -> None:
-    there = world.client.open_data_set(world.user, BODY).upload_id
+    there = world.client.open_data_set(world.user, BODY).data_set_id
     number = world.feed(readings(3), "b-0001")
 
-    assert [one.upload_id for one in world.sets(number)] == [there]
+    assert [data_set.data_set_id for data_set in world.sets(number)] == [there]
     assert world.data_sets() == [there]
 
 
@@ -39,7 +39,7 @@ def test_its_id_is_told_before_anything_is_sent(world: FeedWorld) -> None:
     number = world.ready(readings(3))
     told: list[tuple[str, int]] = []
 
-    world.upload(number, on_open=lambda upload_id: told.append((upload_id, len(world.recorder.chunks))))
+    world.upload(number, on_open=lambda data_set_id: told.append((data_set_id, len(world.recorder.chunks))))
 
     assert told == [(world.data_sets()[0], 0)]
 
@@ -85,7 +85,7 @@ def test_a_second_data_set_made_by_another_program_is_left_alone(world: FeedWorl
     world.client.open_data_set(world.user, BODY)
     second = world.feed(readings(3, first=10), "b-0002")
 
-    assert world.sets(first)[0].upload_id == world.sets(second)[0].upload_id
+    assert world.sets(first)[0].data_set_id == world.sets(second)[0].data_set_id
     assert len(world.values()) == 6
 
 
@@ -114,7 +114,7 @@ def test_a_feed_that_changes_its_deduplicator_is_refused(world: FeedWorld) -> No
 
 def test_a_normal_data_set_of_the_same_client_name_is_refused(world: FeedWorld) -> None:
     body = {**BODY, "dataSetType": "normal", "deviceId": "device-9"}
-    closed = world.client.open_data_set(world.user, body).upload_id
+    closed = world.client.open_data_set(world.user, body).data_set_id
     world.client.close_data_set(closed)
 
     assert refusal(world, world.ready(readings(3))) == "feed-client-name-shared"
@@ -140,7 +140,7 @@ def test_a_normal_batch_may_not_use_the_name_of_a_data_set_somebody_else_feeds(w
 
 def test_a_data_set_that_was_deleted_takes_no_more(world: FeedWorld) -> None:
     number = world.feed(readings(3), "b-0001")
-    world.client.delete_data_set(str(world.sets(number)[0].upload_id))
+    world.client.delete_data_set(str(world.sets(number)[0].data_set_id))
     later = world.ready(readings(3, first=10), batch="b-0002")
 
     assert refusal(world, later) == "feed-deleted"
@@ -150,26 +150,26 @@ def test_a_data_set_that_was_deleted_takes_no_more(world: FeedWorld) -> None:
 
 def test_a_data_set_that_was_closed_takes_no_more(world: FeedWorld) -> None:
     number = world.feed(readings(3), "b-0001")
-    _close(world, str(world.sets(number)[0].upload_id))
+    _close(world, str(world.sets(number)[0].data_set_id))
 
     assert refusal(world, world.ready(readings(3, first=10), batch="b-0002")) == "feed-closed"
     assert len(world.values()) == 3
 
 
 def test_a_closed_data_set_is_not_taken_for_a_new_feed(world: FeedWorld) -> None:
-    _close(world, world.client.open_data_set(world.user, BODY).upload_id)
+    _close(world, world.client.open_data_set(world.user, BODY).data_set_id)
 
     assert refusal(world, world.ready(readings(3))) == "feed-closed"
 
 
-def _close(world: FeedWorld, upload_id: str) -> None:
+def _close(world: FeedWorld, data_set_id: str) -> None:
     """Close a continuous data set as only a service of Tidepool's can."""
-    world.simulator.store.update_data_set(upload_id, state="closed")
+    world.simulator.store.update_data_set(data_set_id, state="closed")
 
 
 def test_a_feed_goes_on_under_another_client_name(world: FeedWorld) -> None:
     number = world.feed(readings(3), "b-0001")
-    world.client.delete_data_set(str(world.sets(number)[0].upload_id))
+    world.client.delete_data_set(str(world.sets(number)[0].data_set_id))
     client = {"client": {"name": "org.example.second", "version": "1.0.0"}}
     world.feed(readings(3, first=10), "b-0002", data_set=client)
 

@@ -9,11 +9,11 @@ from tests.steps.world import minute_of, readings, wizard
 def test_a_batch_is_visible_at_once_in_an_open_data_set(world: FeedWorld) -> None:
     number = world.feed(readings(10), "b-0001")
 
-    (upload_id,) = world.data_sets()
+    (data_set_id,) = world.data_sets()
     (row,) = world.sets(number)
-    assert (row.upload_id, row.data_set_type, row.state) == (upload_id, "continuous", "verified")
+    assert (row.data_set_id, row.data_set_type, row.state) == (data_set_id, "continuous", "verified")
     assert len(world.visible()) == 10
-    assert world.client.is_open(upload_id)
+    assert world.client.is_open(data_set_id)
 
 
 def test_batches_go_on_in_the_same_data_set(world: FeedWorld) -> None:

@@ -47,7 +47,7 @@ def test_a_batch_that_was_left_is_brought_to_its_end(world: FeedWorld) -> None:
 
 def test_the_data_set_stays_whatever_became_of_a_batch(world: FeedWorld) -> None:
     number = unfinished(world)
-    for state in (BatchState.HELD, BatchState.REPLACED):
+    for state in (BatchState.HELD, BatchState.OVERWRITTEN):
         set_batch_state(world.ledger, number, state)
         assert reconciled(world).deleted == 0
 
@@ -61,8 +61,8 @@ def test_a_batch_that_was_cut_anew_is_not_looked_at_for_ever(
     number = world.ready([cbg(minute) for minute in range(4)], chunk_records=2)
     send = world.client.upload_data
 
-    def struck(upload_id: str, body: bytes) -> None:
-        send(upload_id, body)
+    def struck(data_set_id: str, body: bytes) -> None:
+        send(data_set_id, body)
         raise Killed
 
     with monkeypatch.context() as patched:
@@ -73,7 +73,10 @@ def test_a_batch_that_was_cut_anew_is_not_looked_at_for_ever(
     world.prepare(number, chunk_records=3)
     world.resume(number)
 
-    assert [one.state for one in world.sets(number)] == [DataSetState.LEFT, DataSetState.VERIFIED]
+    assert [data_set.state for data_set in world.sets(number)] == [
+        DataSetState.ABANDONED,
+        DataSetState.VERIFIED,
+    ]
     assert reconciled(world).unfinished == 0
     assert len(world.values()) == 4
     assert world.all_right()

@@ -23,11 +23,11 @@ def strike(world: FeedWorld, number: int, monkeypatch: pytest.MonkeyPatch, *, ch
     """
     send, left = world.client.upload_data, [None] * chunks
 
-    def upload(upload_id: str, body: bytes) -> None:
+    def upload(data_set_id: str, body: bytes) -> None:
         if not left:
             raise Killed
         left.pop()
-        send(upload_id, body)
+        send(data_set_id, body)
 
     with monkeypatch.context() as patched:
         patched.setattr(world.client, "upload_data", upload)
@@ -52,7 +52,7 @@ def test_a_refused_record_of_a_later_batch_supersedes_nothing(world: FeedWorld) 
     world.simulator.rules.add(TOO_HIGH)
     older = world.ready([cbg(0, 5.0), cbg(1, 5.5)], batch="b-1")
     newer = world.ready([cbg(0, 22.5), cbg(1, 6.5)], batch="b-2")
-    world.upload(newer, max_refused_percent=50)
+    world.upload(newer, max_rejected_percent=50)
     summary = world.upload(older)
 
     assert (summary.expected_rows, summary.superseded) == (1, 1)
@@ -110,8 +110,8 @@ def test_a_later_chunk_in_doubt_is_sent_again_over_the_older_version(
     newer = world.ready([cbg(0, 6.0)], batch="b-2")
     send = world.client.upload_data
 
-    def struck(upload_id: str, body: bytes) -> None:
-        send(upload_id, body)
+    def struck(data_set_id: str, body: bytes) -> None:
+        send(data_set_id, body)
         raise Killed
 
     with monkeypatch.context() as patched:
@@ -133,7 +133,7 @@ def test_what_never_appeared_of_a_later_batch_supersedes_nothing(
     older = world.ready([cbg(0, 5.0)], batch="b-1")
     newer = world.ready([cbg(0, 6.0)], batch="b-2")
     with monkeypatch.context() as patched:
-        patched.setattr(world.client, "upload_data", lambda upload_id, body: None)
+        patched.setattr(world.client, "upload_data", lambda data_set_id, body: None)
         with pytest.raises(FeedVerificationError):
             world.upload(newer)
     world.upload(older)

@@ -173,7 +173,7 @@ def test_older_keeps_the_newer_bolus_and_tells(world: FeedWorld) -> None:
     world.feed([bolus(0, 2.0, **origin("x", time=times["new"])), cbg(1)], "b-1", data_set=data_set)
     stale = [bolus(0, 1.0, **origin("x", time=times["old"])), cbg(1, 9.0), cbg(2), cbg(3)]
     number = world.ready(stale, batch="b-2", data_set=data_set, max_quarantined_percent=50)
-    world.upload(number, max_refused_percent=50)
+    world.upload(number, max_rejected_percent=50)
 
     assert world.refused(number) == [(0, ["staged-origin-not-newer"])]
     assert world.values("normal")[minute_of(0)] == 2.0
@@ -201,7 +201,7 @@ def test_drop_hash_keeps_what_it_has_and_tells(world: FeedWorld) -> None:
     world.feed([bolus(5, 1.0), food | origin("f-1") | {"name": "Apple"}], "b-1", data_set=data_set)
     second = [bolus(5, 2.0), food | origin("f-2") | {"name": "Bread"}, cbg(7), cbg(8), bolus(9, 1.0)]
     number = world.ready(second, batch="b-2", data_set=data_set)
-    world.upload(number, max_refused_percent=50)
+    world.upload(number, max_rejected_percent=50)
 
     assert world.refused(number) == [(0, ["staged-hash-repeated"]), (1, ["staged-hash-repeated"])]
     assert world.values("normal")[minute_of(5)] == 1.0
@@ -227,11 +227,11 @@ def test_an_overlap_under_drop_hash_is_no_loss(world: FeedWorld) -> None:
 
 def test_what_somebody_else_doubles_is_put_right_or_told(world: FeedWorld) -> None:
     world.feed(readings(3), "b-1")
-    (upload_id,) = world.data_sets()
+    (data_set_id,) = world.data_sets()
     (row, *_) = world.visible()
     stranger = {name: row[name] for name in ("type", "time", "units", "value", "deviceId")}
     number = world.ready(readings(3, first=10), batch="b-2")
-    world.client.upload_data(upload_id, json.dumps([stranger]).encode())
+    world.client.upload_data(data_set_id, json.dumps([stranger]).encode())
     world.upload(number)
 
     assert len(world.visible()) == 7  # rows of others, without our origins, are none of ours
@@ -242,9 +242,9 @@ def test_a_record_that_does_not_appear_is_sent_again(world: FeedWorld) -> None:
     sent = world.client.upload_data
     lost: list[bytes] = []
 
-    def losing(upload_id: str, body: bytes) -> None:
+    def losing(data_set_id: str, body: bytes) -> None:
         if lost or len(world.recorder.chunks) != 1:
-            sent(upload_id, body)
+            sent(data_set_id, body)
         else:
             lost.append(body)  # answered as if it had been stored
 
@@ -258,7 +258,7 @@ def test_a_record_that_does_not_appear_is_sent_again(world: FeedWorld) -> None:
 
 def test_what_never_appears_is_a_clear_failure(world: FeedWorld) -> None:
     number = world.ready(readings(3))
-    world.client.upload_data = lambda upload_id, body: None  # type: ignore[method-assign]
+    world.client.upload_data = lambda data_set_id, body: None  # type: ignore[method-assign]
     with pytest.raises(FeedVerificationError, match="3 records are missing"):
         world.upload(number)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tidepool_simulator import Answering, Fault, Work
+from tidepool_simulator import Fault, ResponseFault, Work
 
 LATEST_COMMIT = 0.5
 """Seconds, at most, that work is done after its answer was cut; the workers' bound on a doubt is longer."""
@@ -85,7 +85,7 @@ def _refused(operation: str, status: int, retry_after: str | None = None, times:
     )
 
 
-def _cut(operation: str, answer: Answering) -> Make:
+def _cut(operation: str, answer: ResponseFault) -> Make:
     return lambda chance, skip: Fault(operation=operation, answer=answer, delay=0.3, skip=skip)
 
 
@@ -128,9 +128,11 @@ def _kinds() -> list[Kind]:
             Kind(f"{status}: {operation}", operation, _refused(operation, status))
             for status in (500, 502, 503)
         )
-        kinds.append(Kind(f"body cut off: {operation}", operation, _cut(operation, Answering.TRUNCATED_BODY)))
-        kinds.append(Kind(f"body reset: {operation}", operation, _cut(operation, Answering.RESET_BODY)))
-        kinds.append(Kind(f"slow body: {operation}", operation, _cut(operation, Answering.SLOW_BODY)))
+        kinds.append(
+            Kind(f"body cut off: {operation}", operation, _cut(operation, ResponseFault.TRUNCATED_BODY))
+        )
+        kinds.append(Kind(f"body reset: {operation}", operation, _cut(operation, ResponseFault.RESET_BODY)))
+        kinds.append(Kind(f"slow body: {operation}", operation, _cut(operation, ResponseFault.SLOW_BODY)))
         kinds.append(Kind(f"hang, nothing done: {operation}", operation, _plain(Fault.hang, operation)))
         kinds.append(
             Kind(f"hang, all done: {operation}", operation, _plain(Fault.hang, operation, work=Work.ALL))
@@ -151,7 +153,7 @@ FEED_REMOTE = (
     Kind("500: list", "list", _refused("list", 500)),
     Kind("429: list", "list", _refused("list", 429)),
     Kind("401: list", "list", _refused("list", 401)),
-    Kind("body cut off: list", "list", _cut("list", Answering.TRUNCATED_BODY)),
+    Kind("body cut off: list", "list", _cut("list", ResponseFault.TRUNCATED_BODY)),
     Kind("answer lost: list", "list", _plain(Fault.lost_answer, "list")),
     Kind("hang, nothing done: list", "list", _plain(Fault.hang, "list")),
 )

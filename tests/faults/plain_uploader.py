@@ -17,25 +17,25 @@ from tidepool_ingest.client import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.ledger import BatchRow, DataSetState
-from tidepool_ingest.upload import UploadJob, UploadSummary, data_set_body
+from tidepool_ingest.upload import UploadContext, UploadSummary, data_set_body
 
 Result = TypeVar("Result")
 
 
-def plain_upload(context: UploadJob, batch: BatchRow) -> UploadSummary:
+def plain_upload(context: UploadContext, batch: BatchRow) -> UploadSummary:
     """Open, send, close; see :func:`~tidepool_ingest.upload.upload_batch` for the parameters."""
     client, work = context.client, context.work_area(batch)
     prepared = context.prepared(batch)
     body = data_set_body(prepared.data_set, context.settings)
-    upload_id = _twice(lambda: client.open_data_set(batch.user_id, body)).upload_id
+    data_set_id = _twice(lambda: client.open_data_set(batch.user_id, body)).data_set_id
     for chunk in prepared.chunks:
         sent = b"[" + b",".join(work.read_chunk(chunk)) + b"]"
-        _twice(partial(client.upload_data, upload_id, sent))
+        _twice(partial(client.upload_data, data_set_id, sent))
     # "Closed already" at the second try: closed by the first one, as far as a plain client can tell.
     with contextlib.suppress(TidepoolDataSetClosedError):
-        _twice(lambda: client.close_data_set(upload_id))
+        _twice(lambda: client.close_data_set(data_set_id))
     context.ledger.batches.mark_verified(batch.id)
-    return UploadSummary(upload_id, DataSetState.CLOSED, prepared.expected_rows, 0, len(prepared.chunks))
+    return UploadSummary(data_set_id, DataSetState.CLOSED, prepared.expected_rows, 0, len(prepared.chunks))
 
 
 def _twice(request: Callable[[], Result]) -> Result:

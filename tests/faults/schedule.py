@@ -110,7 +110,7 @@ class Schedule:
             f" {self.chunks_at_once} at once"
             f"{f', cut into parts of {self.part_records} at most' if self.part_records else ''}"
         ]
-        told += [one.line() for one in self.batches]
+        told += [batch.line() for batch in self.batches]
         told += [f"  {fault.name}, after {fault.skip} such requests" for fault in self.remote]
         told += [f"  start {one.start}: {one.kind}, {one.moment} call {one.at}" for one in self.local]
         return told
@@ -138,7 +138,7 @@ def _feeds(seed: int, number: int) -> Schedule:
     earlier = leading.operation != "create" and chance.random() < 0.5
     batches = feed_batches(chance, first_wave=0 if earlier else 1, deletes=deletes)
     chunk_records = chance.choice((8, 15, 30))
-    chunks = sum(-(-len(one.records) // chunk_records) for one in batches if one.wave)
+    chunks = sum(-(-len(batch.records) // chunk_records) for batch in batches if batch.wave)
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
     local = _local(chance, number)
     at_once, chunks_at_once = chance.random() < 0.5, chance.choice((1, 2, 4))
@@ -151,14 +151,14 @@ def _normal(seed: int, number: int) -> Schedule:
     chance = random.Random(f"faults {seed} {number}")
     batches = _batches(chance)
     chunk_records = chance.choice((20, 30, 45))
-    chunks = sum(-(-one.count // chunk_records) for one in batches if not one.earlier)
+    chunks = sum(-(-batch.count // chunk_records) for batch in batches if not batch.earlier)
     leading = REMOTE[number % len(REMOTE)]
     kinds = [leading, *chance.choices(REMOTE, k=chance.randrange(6))]
     if leading.operation == "delete":
         kinds.append(chance.choice(HALF_CLOSES))
     if leading.operation == "delete-data":
         kinds.append(chance.choice(DOUBTS))
-        batches = tuple(_with_hash(one) for one in batches)
+        batches = tuple(_with_hash(batch) for batch in batches)
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
     local = _local(chance, number)
     at_once, chunks_at_once = chance.random() < 0.4, chance.choice((1, 2, 4))

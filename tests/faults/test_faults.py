@@ -17,7 +17,9 @@ SEED = 7
 
 
 def wrong(outcomes: list[Outcome]) -> list[str]:
-    return [f"ONLY={one.number}: {one.verdict} {one.wrong}" for one in outcomes if not one.ok]
+    return [
+        f"ONLY={outcome.number}: {outcome.verdict} {outcome.wrong}" for outcome in outcomes if not outcome.ok
+    ]
 
 
 def in_short(outcomes: list[Outcome]) -> str:
@@ -33,8 +35,8 @@ def test_the_same_seed_gives_the_same_schedule() -> None:
 def test_each_kind_of_fault_leads_a_schedule() -> None:
     schedules = [schedule_of(1, number) for number in range(len(REMOTE))]
 
-    assert {one.remote[0].name for one in schedules} == {kind.name for kind in REMOTE}
-    assert {one.local[0].kind for one in schedules} == set(Local)
+    assert {schedule.remote[0].name for schedule in schedules} == {kind.name for kind in REMOTE}
+    assert {schedule.local[0].kind for schedule in schedules} == set(Local)
 
 
 def test_half_of_the_schedules_cut_their_batches_into_parts() -> None:
@@ -50,14 +52,14 @@ def test_a_few_schedules(tmp_path: Path) -> None:
 
     assert not wrong(outcomes)
     assert in_short(outcomes) == "lost 0, double 0, left open 0"
-    assert sum(sum(one.struck.values()) for one in outcomes) > 4
+    assert sum(sum(outcome.struck.values()) for outcome in outcomes) > 4
 
 
 def test_each_kind_of_fault_that_a_feed_can_meet_leads_a_schedule() -> None:
     schedules = [schedule_of(1, number, "continuous") for number in range(len(FEED_REMOTE))]
 
-    assert {one.remote[0].name for one in schedules} == {kind.name for kind in FEED_REMOTE}
-    assert {batch.wave for one in schedules for batch in one.batches} == {0, 1, 2, 3}
+    assert {schedule.remote[0].name for schedule in schedules} == {kind.name for kind in FEED_REMOTE}
+    assert {batch.wave for schedule in schedules for batch in schedule.batches} == {0, 1, 2, 3}
 
 
 def test_a_few_schedules_of_feeds(tmp_path: Path) -> None:
@@ -94,8 +96,8 @@ def test_schedules(tmp_path: Path) -> None:
 
     assert not wrong(outcomes)
     assert in_short(outcomes) == "lost 0, double 0, left open 0"
-    assert sum(one.kills for one in outcomes) > 0
-    assert sum(one.repairs for one in outcomes) > 0
+    assert sum(outcome.kills for outcome in outcomes) > 0
+    assert sum(outcome.repairs for outcome in outcomes) > 0
 
 
 @pytest.mark.slow
@@ -104,8 +106,8 @@ def test_schedules_of_feeds(tmp_path: Path) -> None:
 
     assert not wrong(outcomes)
     assert in_short(outcomes) == "lost 0, double 0, left open 0"
-    assert sum(one.kills for one in outcomes) > 0
-    assert sum(one.repairs for one in outcomes) > 0
+    assert sum(outcome.kills for outcome in outcomes) > 0
+    assert sum(outcome.repairs for outcome in outcomes) > 0
 
 
 def _leads(schedule: Schedule, names: tuple[str, ...]) -> bool:

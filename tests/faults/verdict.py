@@ -91,19 +91,19 @@ def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
         if set(states) != {"verified"}:
             yield f"batches are {', '.join(sorted(set(states)))}"
         sets = ledger.execute(
-            "SELECT upload_id, state, expected_rows, visible_rows + coalesce(superseded_rows, 0), batch"
+            "SELECT data_set_id, state, expected_rows, visible_rows + coalesce(superseded_rows, 0), batch"
             " FROM data_sets"
         ).fetchall()
         verdict.refused_late = ledger.execute("SELECT count(*) FROM refusals").fetchone()[0]
         verdict.sent_again = ledger.execute("SELECT coalesce(sum(attempts - 1), 0) FROM chunks").fetchone()[0]
         verdict.given_up = sum(state == "deleted" for _, state, *_ in sets)
-        verified = {upload_id for upload_id, state, *_ in sets if state == "verified"}
+        verified = {data_set_id for data_set_id, state, *_ in sets if state == "verified"}
         if sorted(batch for *_, state, _, _, batch in sets if state == "verified") != sorted(
             {batch for *_, batch in sets}
         ):
             yield "a batch has not exactly one verified data set"
-        for _upload_id, state, expected, visible, _ in sets:
-            if state not in ("verified", "deleted", "refused", "unreachable", "left"):
+        for _data_set_id, state, expected, visible, _ in sets:
+            if state not in ("verified", "deleted", "not-created", "unreachable", "abandoned"):
                 yield f"the ledger leaves a data set {state}"
             if state == "verified" and expected != visible:
                 yield f"a verified batch has {visible} rows visible of {expected}"
@@ -111,46 +111,46 @@ def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
             yield from _feeds_differ(ledger, store)
         else:
             yield from _sets_differ(sets, store)
-        for upload_id, deleted in store.execute(
+        for data_set_id, deleted in store.execute(
             "SELECT upload_id, deleted_time IS NOT NULL FROM data_sets WHERE upload_id IN"
             " (SELECT DISTINCT upload_id FROM data)"
         ):
             if deleted:
                 yield "a deleted data set holds data"
-            elif upload_id not in verified:
+            elif data_set_id not in verified:
                 yield "Tidepool holds data in a data set that the ledger has not verified"
 
 
 def _feeds_differ(ledger: sqlite3.Connection, store: sqlite3.Connection) -> Iterator[str]:
     """Each feed has one data set at Tidepool, open and visible, and it is the one that the ledger knows."""
-    pinned = dict(ledger.execute("SELECT client_name, upload_id FROM feeds").fetchall())
+    pinned = dict(ledger.execute("SELECT client_name, data_set_id FROM feeds").fetchall())
     there = store.execute(
         "SELECT client_name, upload_id, state, deleted_time IS NULL FROM data_sets WHERE active = 1"
     ).fetchall()
     if len(there) != len(pinned):
         yield f"{len(pinned)} feeds have {len(there)} data sets"
-    for client_name, upload_id, state, stands in there:
-        if pinned.get(client_name) != upload_id:
+    for client_name, data_set_id, state, stands in there:
+        if pinned.get(client_name) != data_set_id:
             yield "a feed's data set is not the one that the ledger knows"
         if state == "closed" or not stands:
             yield "a feed's data set is closed or deleted"
 
 
 def _sets_differ(sets: Sequence[tuple[Any, ...]], store: sqlite3.Connection) -> Iterator[str]:
-    for upload_id, state, expected, visible, _ in sets:
+    for data_set_id, state, expected, visible, _ in sets:
         if state == "verified":
-            yield from _set_differs(store, upload_id, expected, visible)
+            yield from _set_differs(store, data_set_id, expected, visible)
 
 
-def _set_differs(store: sqlite3.Connection, upload_id: str, expected: int, visible: int) -> Iterator[str]:
+def _set_differs(store: sqlite3.Connection, data_set_id: str, expected: int, visible: int) -> Iterator[str]:
     found = store.execute(
-        "SELECT state, active, deleted_time IS NULL FROM data_sets WHERE upload_id = ?", (upload_id,)
+        "SELECT state, active, deleted_time IS NULL FROM data_sets WHERE upload_id = ?", (data_set_id,)
     ).fetchall()
     if found != [("closed", 1, 1)]:
         yield f"a verified data set is {found} at Tidepool"
     rows, seen, hidden = store.execute(
         "SELECT count(*), sum(active), sum(archived_by IS NOT NULL) FROM data WHERE upload_id = ?",
-        (upload_id,),
+        (data_set_id,),
     ).fetchone()
     if not expected == visible == rows == (seen or 0) + (hidden or 0):
         shown = f"{rows}, of them {seen} shown and {hidden} superseded"

@@ -17,15 +17,14 @@ from tests.faults.plain_uploader import plain_upload
 from tests.faults.schedule import LocalFault
 from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, connect, host_of
 from tidepool_ingest.client import settings as client_settings
-from tidepool_ingest.client.transport import Timeouts
+from tidepool_ingest.client.transport import HttpTimeouts
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin, database
-from tidepool_ingest.ledger import client_state as slow_downs
+from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin, client_state, database
 from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch
-from tidepool_ingest.upload import UploadJob, UploadSummary, UploadWishes, upload_batch
-from tidepool_ingest.upload.guarded_requests import Timing
+from tidepool_ingest.upload import UploadContext, UploadOptions, UploadSummary, upload_batch
+from tidepool_ingest.upload.guarded_requests import Timeouts
 from tidepool_ingest.window import Window
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
 
@@ -33,13 +32,13 @@ READ_SECONDS = 0.6
 """Seconds after which a hanging request is given up."""
 
 QUICK: dict[tuple[Any, str], Any] = {
-    (client_settings, "SIGN_IN_TIMEOUTS"): Timeouts(READ_SECONDS, READ_SECONDS, 3.0),
+    (client_settings, "SIGN_IN_TIMEOUTS"): HttpTimeouts(READ_SECONDS, READ_SECONDS, 3.0),
     (database, "SQLITE_WAIT_SECONDS"): 0.4,
-    (slow_downs, "FIRST_PAUSE_SECONDS"): 0.05,
+    (client_state, "FIRST_PAUSE_SECONDS"): 0.05,
 }
 """Constants that a schedule shortens, about a hundredfold; their order of size stays."""
 
-TIMING = Timing(
+TIMING = Timeouts(
     request=1.2,
     begin=0.6,
     read_back=1.2,
@@ -54,7 +53,7 @@ TIMING = Timing(
 )
 """The same for the steps of an upload."""
 
-UPLOADERS: dict[tuple[str, str], Callable[[UploadJob, BatchRow], UploadSummary]] = {
+UPLOADERS: dict[tuple[str, str], Callable[[UploadContext, BatchRow], UploadSummary]] = {
     ("ours", "normal"): upload_batch,
     ("ours", "continuous"): upload_batch,
     ("plain", "normal"): plain_upload,
@@ -138,14 +137,14 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
         return {"end": "done", "summary": prepared.model_dump(mode="json")}
     settings = _settings(place)
     with _client(place, settings) as client:
-        context = UploadJob(
+        context = UploadContext(
             client=client,
             ledger=ledger,
             settings=settings,
             root=root,
-            wishes=UploadWishes(at_once=task.at_once, max_refused_percent=options.max_quarantined_percent),
+            options=UploadOptions(at_once=task.at_once, max_rejected_percent=options.max_quarantined_percent),
             origin=TaskOrigin(dag_id="dag", run_id=task.run, map_index=0, try_number=task.try_number),
-            timing=TIMING,
+            timeouts=TIMING,
         )
         summary = UPLOADERS[task.uploader, task.kind](context, ledger.batches.get(task.batch))
     return {"end": "done", "summary": {**prepared.model_dump(mode="json"), **vars(summary)}}
@@ -166,12 +165,12 @@ def _settings(place: Place) -> ClientSettings:
 
 def _client(place: Place, settings: ClientSettings) -> TidepoolClient:
     client = connect(settings, backoff=BackOff(attempts=3, first=0.02, longest=0.3, patience=2.0))
-    client._read_back_timeouts = Timeouts(2.0, READ_SECONDS, 5.0)
+    client._read_back_timeouts = HttpTimeouts(2.0, READ_SECONDS, 5.0)
     close = client.close_data_set
 
-    def noted(upload_id: str) -> None:
-        place.journal.note(f"close {upload_id}")
-        close(upload_id)
+    def noted(data_set_id: str) -> None:
+        place.journal.note(f"close {data_set_id}")
+        close(data_set_id)
 
     client.close_data_set = noted  # type: ignore[method-assign]
     return client

@@ -128,7 +128,7 @@ def test_without_knowing_more_a_link_is_dropped() -> None:
 
 @pytest.mark.parametrize("name", ["export.ndjson", "export.json", "export.ndjson.gz"])
 def test_an_export_is_lines_or_an_array(world: World, name: str) -> None:
-    number = world.ready([{**one, **OWNED} for one in readings(5)], name=name, file=EXPORT)
+    number = world.ready([{**reading, **OWNED} for reading in readings(5)], name=name, file=EXPORT)
     assert world.prepared(number).accepted == {"cbg": 5}
 
 

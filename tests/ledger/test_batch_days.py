@@ -9,16 +9,16 @@ NEW_YEAR = date(2026, 1, 1)
 
 
 def test_days_are_noted_by_type_and_the_last_note_counts(ledger: Ledger) -> None:
-    batch = ledger.batches.note(found()).id
-    other = ledger.batches.note(found(content_key="d" * 64, batch_id="batch-2")).id
+    batch = ledger.batches.register(found()).id
+    other = ledger.batches.register(found(content_key="d" * 64, batch_id="batch-2")).id
     days = {date.min: {"food": 1}, NEW_YEAR: {"cbg": 288, "basal": 24}, date.max: {"cbg": 2}}
 
-    ledger.batch_days.note(batch, {NEW_YEAR: {"cbg": 7}})
-    ledger.batch_days.note(other, {NEW_YEAR: {"smbg": 3}})
-    ledger.batch_days.note(batch, days)
+    ledger.batch_days.replace_for_batch(batch, {NEW_YEAR: {"cbg": 7}})
+    ledger.batch_days.replace_for_batch(other, {NEW_YEAR: {"smbg": 3}})
+    ledger.batch_days.replace_for_batch(batch, days)
 
     assert ledger.batch_days.of_batch(batch) == days
     assert list(ledger.batch_days.of_batch(batch)) == sorted(days)
     assert ledger.batch_days.of_batch(other) == {NEW_YEAR: {"smbg": 3}}
-    ledger.batch_days.note(batch, {})
+    ledger.batch_days.replace_for_batch(batch, {})
     assert ledger.batch_days.of_batch(batch) == {}

@@ -18,11 +18,11 @@ def test_batches_end_with_their_last_record_device_by_device(ledger: Ledger) -> 
         ("e", None, (THIRD,)),
         ("f", "device-3", ()),
     ):
-        row = ledger.batches.note(
+        row = ledger.batches.register(
             found(content_key=name * 64, folder=f"/{name}", device_id=device, label=name)
         )
-        ledger.batch_days.note(row.id, {day: {"cbg": 1, "bolus": 2} for day in days})
+        ledger.batch_days.replace_for_batch(row.id, {day: {"cbg": 1, "bolus": 2} for day in days})
 
-    ends = [(one.device_id, one.label, one.last_day) for one in batch_ends(ledger.database, SECOND)]
+    ends = [(end.device_id, end.label, end.last_day) for end in batch_ends(ledger.database, SECOND)]
 
     assert ends == [("device-1", "c", SECOND), ("device-1", "b", THIRD), ("device-2", "a", THIRD)]

@@ -15,23 +15,23 @@ from tidepool_ingest.ledger.database import UnknownBatchError
 
 
 def test_the_same_content_is_one_batch_wherever_it_lies(ledger: Ledger) -> None:
-    first = ledger.batches.note(found())
-    moved = ledger.batches.note(found(folder="/staging/elsewhere", batch_id="batch-2"))
+    first = ledger.batches.register(found())
+    moved = ledger.batches.register(found(folder="/staging/elsewhere", batch_id="batch-2"))
 
     assert (moved.id, moved.folder, moved.batch_id) == (first.id, "/staging/elsewhere", "batch-2")
 
 
 def test_a_done_batch_keeps_its_place(ledger: Ledger) -> None:
-    first = ledger.batches.note(found())
+    first = ledger.batches.register(found())
     set_batch_state(ledger, first.id, BatchState.VERIFIED)
 
-    assert ledger.batches.note(found(folder="/staging/elsewhere")).folder == first.folder
+    assert ledger.batches.register(found(folder="/staging/elsewhere")).folder == first.folder
 
 
 def test_the_same_content_for_another_host_is_another_batch(ledger: Ledger) -> None:
-    integration = ledger.batches.note(found(api_host="int-api.example.org"))
+    integration = ledger.batches.register(found(api_host="int-api.example.org"))
     set_batch_state(ledger, integration.id, BatchState.VERIFIED)
-    production = ledger.batches.note(found(api_host="api.example.org"))
+    production = ledger.batches.register(found(api_host="api.example.org"))
 
     assert production.id != integration.id
     at_production = ledger.batches.of_contents("api.example.org", ["c" * 64])
@@ -41,18 +41,18 @@ def test_the_same_content_for_another_host_is_another_batch(ledger: Ledger) -> N
 
 
 def test_corrected_content_takes_the_place_of_what_never_was_opened(ledger: Ledger) -> None:
-    bad = ledger.batches.note(found(content_key="b" * 64))
+    bad = ledger.batches.register(found(content_key="b" * 64))
     set_batch_state(ledger, bad.id, BatchState.FAILED, reason="file-sha256")
-    ledger.batches.note(found(content_key="a" * 64))
+    ledger.batches.register(found(content_key="a" * 64))
 
-    assert ledger.batches.get(bad.id).state is BatchState.REPLACED
+    assert ledger.batches.get(bad.id).state is BatchState.OVERWRITTEN
 
 
 @pytest.mark.parametrize("state", [BatchState.VERIFIED, BatchState.UPLOADING])
 def test_corrected_content_leaves_what_was_opened(ledger: Ledger, state: BatchState) -> None:
-    opened = ledger.batches.note(found(content_key="b" * 64))
+    opened = ledger.batches.register(found(content_key="b" * 64))
     set_batch_state(ledger, opened.id, state)
-    ledger.batches.note(found(content_key="a" * 64))
+    ledger.batches.register(found(content_key="a" * 64))
 
     assert ledger.batches.get(opened.id).state is state
 
@@ -60,14 +60,14 @@ def test_corrected_content_leaves_what_was_opened(ledger: Ledger, state: BatchSt
 def test_more_keys_than_a_statement_takes_are_asked_for_in_parts(ledger: Ledger) -> None:
     keys = [f"{number:064x}" for number in range(1_203)]
     for key in keys[::400]:
-        row = ledger.batches.note(found(content_key=key, folder=f"/staging/{key}"))
+        row = ledger.batches.register(found(content_key=key, folder=f"/staging/{key}"))
         set_batch_state(ledger, row.id, BatchState.NOTHING_ACCEPTED)
 
     assert set(ledger.batches.of_contents("api.example.org", keys)) == set(keys[::400])
 
 
 def test_counts_and_reason_are_kept_apart(ledger: Ledger) -> None:
-    row = ledger.batches.note(found())
+    row = ledger.batches.register(found())
     ledger.batches.set_counts(row.id, staged=10, accepted=7, quarantined=2, identical=1, expected_rows=9)
     set_batch_state(ledger, row.id, BatchState.HELD, reason="too-many-refused")
     seen = ledger.batches.get(row.id)
@@ -93,14 +93,14 @@ def lying(content: str, folder: int, **more: Any) -> FoundBatch:
     return found(content_key=content * 64, **place, **more)
 
 
-def set_back(ledger: Ledger, content: str, state: BatchState, begun: DataSetState | None) -> None:
+def set_back(ledger: Ledger, content: str, state: BatchState, started: DataSetState | None) -> None:
     """Bring what was noted to some state, with a data set in another one."""
     row = ledger.batches.of_contents("api.example.org", [content * 64])[content * 64]
-    if begun is not None:
+    if started is not None:
         data_set = ledger.data_sets.begin_opening(
             row.id, data_set_type="normal", deduplicator="d", expected_rows=1, origin=TaskOrigin()
         )
-        set_data_set_state(ledger, data_set.id, begun)
+        set_data_set_state(ledger, data_set.id, started)
     set_batch_state(ledger, row.id, state, reason="some-code" if state is BatchState.HELD else None)
 
 
@@ -123,23 +123,23 @@ def test_many_are_noted_together_as_they_are_one_after_the_other(tmp_path: Any, 
     for _ in range(4):
         contents = chance.sample("abcdef", chance.randint(1, 6))
         met = [lying(content, chance.randint(1, 3)) for content in contents]
-        rows = together.batches.note_all(met)
+        rows = together.batches.register_all(met)
         assert [row.content_key for row in rows] == [one.content_key for one in met]
         for one in met:
-            one_by_one.batches.note(one)
+            one_by_one.batches.register(one)
         assert noted(together) == noted(one_by_one)
         for content in chance.sample(contents, chance.randint(0, len(contents))):
             state = chance.choice(states)
-            begun = chance.choice([None, DataSetState.OPENING, DataSetState.OPEN, DataSetState.DELETED])
+            started = chance.choice([None, DataSetState.OPENING, DataSetState.OPEN, DataSetState.DELETED])
             for ledger in (together, one_by_one):
-                set_back(ledger, content, state, begun)
+                set_back(ledger, content, state, started)
     for ledger in (together, one_by_one):
         ledger.close()
 
 
 def test_contents_that_change_places_are_both_planned(ledger: Ledger) -> None:
-    before = ledger.batches.note_all([lying("a", 1), lying("b", 2)])
-    after = ledger.batches.note_all([lying("b", 1), lying("a", 2)])
+    before = ledger.batches.register_all([lying("a", 1), lying("b", 2)])
+    after = ledger.batches.register_all([lying("b", 1), lying("a", 2)])
 
     assert sorted(row.id for row in after) == sorted(row.id for row in before)
     assert [(row.folder, row.state) for row in after] == [
@@ -151,18 +151,18 @@ def test_contents_that_change_places_are_both_planned(ledger: Ledger) -> None:
 def test_more_than_one_transaction_takes_are_noted_in_order(ledger: Ledger) -> None:
     many = [found(content_key=f"{number:064x}", folder=f"/{number}") for number in range(701)]
 
-    rows = ledger.batches.note_all(many)
+    rows = ledger.batches.register_all(many)
 
     assert [row.content_key for row in rows] == [one.content_key for one in many]
     assert [row.id for row in rows] == sorted(row.id for row in rows)
-    assert ledger.batches.note_all(many) == rows
-    assert ledger.batches.note_all([]) == []
+    assert ledger.batches.register_all(many) == rows
+    assert ledger.batches.register_all([]) == []
 
 
 def test_the_days_of_batches_are_told_once_each(ledger: Ledger) -> None:
     assert ledger.batches.days() == []
     numbered: Sequence[tuple[str, int]] = [("a", 3), ("b", 1), ("c", 3), ("d", 2)]
-    ledger.batches.note_all([lying(content, day) for content, day in numbered])
+    ledger.batches.register_all([lying(content, day) for content, day in numbered])
 
     assert ledger.batches.days() == [date(2026, 1, day) for day in (2, 3, 4)]
 
@@ -177,7 +177,7 @@ def test_sqlite_finds_what_is_noted_by_content_and_place(tmp_path: Any) -> None:
         "before_cursor_execute",
         lambda _connection, _cursor, statement, given, *_more: asked.append((statement, given)),
     )
-    ledger.batches.note_all([lying("a", 1), lying("b", 2)])
+    ledger.batches.register_all([lying("a", 1), lying("b", 2)])
     ledger.devices.newest_verified_days("api.example.org", ["0123456789"], after=date(2026, 1, 1))
     with ledger.database.reading() as connection:
         steps = {

@@ -17,17 +17,17 @@ VERIFIED = [DataSetState.VERIFIED]
 
 def batch(ledger: Ledger, name: str, day: date, days: tuple[date, ...] = (), **more: Any) -> BatchRow:
     given = {"content_key": (name * 64)[:64], "batch_id": name, "folder": f"/{name}", "day": day}
-    row = ledger.batches.note(found(**given, **more))
-    ledger.batch_days.note(row.id, {one: {"cbg": 1} for one in days})
+    row = ledger.batches.register(found(**given, **more))
+    ledger.batch_days.replace_for_batch(row.id, {day: {"cbg": 1} for day in days})
     return row
 
 
 def data_set(ledger: Ledger, row: BatchRow, *states: DataSetState, deduplicator: str = "hash") -> None:
-    begun = ledger.data_sets.begin_opening(
+    started = ledger.data_sets.begin_opening(
         row.id, data_set_type="normal", deduplicator=deduplicator, expected_rows=1, origin=TaskOrigin()
     )
     for state in states:
-        set_data_set_state(ledger, begun.id, state, upload_id=f"set-of-{row.batch_id}")
+        set_data_set_state(ledger, started.id, state, data_set_id=f"set-of-{row.batch_id}")
 
 
 def verified(ledger: Ledger, row: BatchRow, deduplicator: str = "hash") -> None:
@@ -47,7 +47,7 @@ def test_newer_verified_batches_of_a_device(ledger: Ledger) -> None:
     assert ledger.devices.newer(older, VERIFIED, sharing_days=False) == {sharing.id: SECOND, apart.id: SECOND}
     assert ledger.devices.newer(older, VERIFIED, sharing_days=True, deduplicators=("none",)) == {}
     assert ledger.devices.newer(sharing, VERIFIED, sharing_days=False) == {}
-    ledger.batches.note_replaced(older.id, sharing.id)
+    ledger.batches.set_replaces(older.id, sharing.id)
     assert ledger.devices.newer(ledger.batches.get(older.id), VERIFIED, sharing_days=True) == {}
     assert ledger.devices.newest_verified_days("api.example.org", ["0123456789"], after=date(2025, 1, 1)) == {
         ("0123456789", "device-1"): SECOND,
@@ -57,13 +57,13 @@ def test_newer_verified_batches_of_a_device(ledger: Ledger) -> None:
 
 def test_older_batches_at_work(ledger: Ledger) -> None:
     older, newer = batch(ledger, "a", FIRST, (FIRST,)), batch(ledger, "b", SECOND, (FIRST,))
-    assert ledger.devices.older_at_work(newer, sharing_days=True) == {}
+    assert ledger.devices.older_in_progress(newer, sharing_days=True) == {}
 
     with ledger.leases.held(f"batch:{older.id}", seconds=60):
-        claims = ledger.devices.older_at_work(newer, sharing_days=True)
+        claims = ledger.devices.older_in_progress(newer, sharing_days=True)
         assert list(claims) == [f"batch:{older.id}"]
         assert 0 < claims[f"batch:{older.id}"] <= 60
-        assert ledger.devices.older_at_work(older, sharing_days=False) == {}
+        assert ledger.devices.older_in_progress(older, sharing_days=False) == {}
 
 
 def test_data_sets_that_were_closed_since(ledger: Ledger) -> None:
@@ -93,7 +93,7 @@ def test_what_is_due_for_another_look(ledger: Ledger) -> None:
     assert ledger.data_sets.due_for_check(EARLIER, 10) == []
 
     (looked_at,) = ledger.data_sets.of_batch(first.id)
-    ledger.data_sets.note_check(looked_at.id, 3)
+    ledger.data_sets.record_check(looked_at.id, 3)
 
     assert ledger.data_sets.due_for_check(LATER, 10) == [second.id, first.id]
     assert ledger.data_sets.due_for_check(LATER, 1) == [second.id]
@@ -101,7 +101,7 @@ def test_what_is_due_for_another_look(ledger: Ledger) -> None:
 
 
 def test_claims_that_have_run_out_are_swept(ledger: Ledger) -> None:
-    ledger.leases._take("batch:1", seconds=-1, wait=0)
+    ledger.leases._acquire("batch:1", seconds=-1, wait=0)
     with ledger.leases.held("batch:2", seconds=60):
         assert ledger.leases.sweep(datetime.now(UTC)) == 1
         assert ledger.leases.sweep(datetime.now(UTC)) == 0

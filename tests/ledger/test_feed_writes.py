@@ -9,18 +9,20 @@ ONE, TWO, THREE = (origin_digest(name) for name in ("one", "two", "three"))
 
 
 def batch(ledger: Ledger, name: str, day: int = 1) -> BatchRow:
-    return ledger.batches.note(found(content_key=name, batch_id=name, folder=name, day=date(2026, 1, day)))
+    return ledger.batches.register(
+        found(content_key=name, batch_id=name, folder=name, day=date(2026, 1, day))
+    )
 
 
 def feed(ledger: Ledger) -> int:
-    return ledger.feeds.claim("api.example.org", "0123456789", "org.example.app", "continuous").id
+    return ledger.feeds.register("api.example.org", "0123456789", "org.example.app", "continuous").id
 
 
 def test_what_comes_later_in_staging_counts_part_by_part(ledger: Ledger) -> None:
     writes, here = ledger.feed_writes, feed(ledger)
     first, second, third = (batch(ledger, name, day) for name, day in (("b", 1), ("c", 1), ("a", 2)))
-    writes.note(here, second.id, 0, [ONE])
-    writes.note(here, third.id, DELETIONS, [TWO, THREE])
+    writes.replace_for_chunk(here, second.id, 0, [ONE])
+    writes.replace_for_chunk(here, third.id, DELETIONS, [TWO, THREE])
 
     assert writes.later_than(here, first) == {ONE, TWO, THREE}
     assert writes.later_than(here, second) == {TWO, THREE}
@@ -32,9 +34,9 @@ def test_a_part_is_noted_anew_or_forgotten(ledger: Ledger) -> None:
     writes, here = ledger.feed_writes, feed(ledger)
     first, second = batch(ledger, "b"), batch(ledger, "c")
     for part, digest in ((0, ONE), (1, TWO), (0, THREE)):
-        writes.note(here, second.id, part, [digest])
+        writes.replace_for_chunk(here, second.id, part, [digest])
     assert writes.later_than(here, first) == {TWO, THREE}
 
     writes.forget(here, second.id, [1, 7])
     assert writes.later_than(here, first) == {THREE}
-    assert writes.parts_of(here, second.id) == [0]
+    assert writes.chunks_of(here, second.id) == [0]

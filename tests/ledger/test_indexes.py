@@ -19,13 +19,13 @@ from sqlalchemy import create_engine, event, insert, make_url, text, update
 from tests.ledger.conftest import found
 from tidepool_ingest.guards import check_order
 from tidepool_ingest.ledger import (
+    ActionKind,
     BatchState,
     DataSetState,
     Ledger,
+    Purged,
     ReadManifest,
     TaskOrigin,
-    Tidied,
-    What,
     lease_of_batch,
 )
 from tidepool_ingest.ledger.schema import (
@@ -80,7 +80,7 @@ def large(postgresql: str) -> Iterator[Ledger]:
 
 def fill_the_rest(ledger: Ledger) -> None:
     numbers = range(1, UPLOADS + 1)
-    ledger.manifests.note({f"/staging/{number}": read(number) for number in numbers})
+    ledger.manifests.save({f"/staging/{number}": read(number) for number in numbers})
     with ledger.database.writing() as connection:
         connection.execute(
             insert(file_digests),
@@ -105,7 +105,7 @@ def fill_the_rest(ledger: Ledger) -> None:
         connection.execute(
             insert(feed_writes),
             [
-                {"feed": 1 + n % 200, "batch": n, "part": 0, "origins": bytes(8), "created_at": NOW}
+                {"feed": 1 + n % 200, "batch": n, "chunk_index": 0, "origins": bytes(8), "created_at": NOW}
                 for n in numbers
             ],
         )
@@ -113,12 +113,12 @@ def fill_the_rest(ledger: Ledger) -> None:
             insert(actions),
             [
                 {
-                    "who": "ada",
-                    "what": What.CHECK,
+                    "actor": "ada",
+                    "kind": ActionKind.CHECK,
                     "batch": n,
                     "dag_id": "tidepool_action",
                     "run_id": f"manual__{n}",
-                    "result": "done",
+                    "status": "done",
                     "created_at": NOW,
                 }
                 for n in numbers
@@ -127,8 +127,8 @@ def fill_the_rest(ledger: Ledger) -> None:
         connection.execute(text("SELECT setval('data_sets_id_seq', 1000000)"))
         for table, done in ((batches, BatchState.VERIFIED), (data_sets, DataSetState.VERIFIED)):
             # What is begun and not done is never so much of a large ledger as the page's filling has.
-            begun = table.c.state.in_((BatchState.UPLOADING, DataSetState.OPEN))
-            connection.execute(update(table).where(begun, table.c.id > UPLOADS // 20).values(state=done))
+            started = table.c.state.in_((BatchState.UPLOADING, DataSetState.OPEN))
+            connection.execute(update(table).where(started, table.c.id > UPLOADS // 20).values(state=done))
     with ledger.database.engine.connect() as connection:
         # Vacuumed as autovacuum would within minutes, so that an index can answer alone.
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE"))
@@ -136,7 +136,7 @@ def fill_the_rest(ledger: Ledger) -> None:
 
 def read(number: int) -> ReadManifest:
     return ReadManifest(
-        mark="1" * 64, user_id=f"{number % DEVICES:010x}", content_key=f"{number:064x}", label="label"
+        fingerprint="1" * 64, user_id=f"{number % DEVICES:010x}", content_key=f"{number:064x}", label="label"
     )
 
 
@@ -156,9 +156,9 @@ def plan(ledger: Ledger) -> None:
     # Fewer than in earnest: to find 500 of 20,000 rows PostgreSQL rightly reads them all.
     addresses = [f"/staging/{number}" for number in range(FEW)]
     ledger.manifests.known(dict.fromkeys(addresses, "1" * 64))
-    ledger.manifests.note(dict.fromkeys(addresses, read(0)))
+    ledger.manifests.save(dict.fromkeys(addresses, read(0)))
     ledger.batches.of_contents(HOST, [f"{number:064x}" for number in range(FEW)])
-    ledger.batches.note_all([*batches_found(UPLOADS - FEW // 2), *batches_found(500)])
+    ledger.batches.register_all([*batches_found(UPLOADS - FEW // 2), *batches_found(500)])
     users = [f"{number:010x}" for number in range(FEW)]
     ledger.devices.newest_verified_days(HOST, users, after=date(2025, 7, 18))
     ledger.batches.days()
@@ -168,12 +168,12 @@ def plan(ledger: Ledger) -> None:
 def prepare(ledger: Ledger) -> None:
     row = ledger.batches.get(UPLOADS // 2)
     ledger.batches.namesakes(HOST, row.user_id, row.batch_id)
-    ledger.batches.note_replaced(row.id, None)
+    ledger.batches.set_replaces(row.id, None)
     ledger.batches.set_counts(row.id, staged=1)
-    ledger.batch_days.note(row.id, {date(2026, 1, 1): {"cbg": 1}})
-    ledger.quarantine_reasons.note(row.id, {"cbg": {"value-out-of-range": 1}})
-    ledger.refusals.forget(row.id)
-    ledger.refusals.of_batch(row.id)
+    ledger.batch_days.replace_for_batch(row.id, {date(2026, 1, 1): {"cbg": 1}})
+    ledger.quarantine_reasons.replace_for_batch(row.id, {"cbg": {"value-out-of-range": 1}})
+    ledger.rejections.forget(row.id)
+    ledger.rejections.of_batch(row.id)
     ledger.data_sets.of_batch(row.id)
     check_order(ledger, row, known(HASH))
 
@@ -194,14 +194,14 @@ def upload(ledger: Ledger) -> None:
         ledger.data_sets.begin_chunk(opened.id, 0, digest="0" * 64, records=1, lease=lease)
         ledger.data_sets.chunk_stored(opened.id, 0, lease=lease)
         ledger.data_sets.chunks_of(opened.id)
-        ledger.devices.older_at_work(row, sharing_days=True)
+        ledger.devices.older_in_progress(row, sharing_days=True)
         ledger.devices.newer(row, [DataSetState.VERIFIED, DataSetState.CLOSING], sharing_days=True)
         ledger.devices.verified_since(row, NOW)
-    feed = ledger.feeds.of(HOST, f"{7:010x}", "org.example")
+    feed = ledger.feeds.find(HOST, f"{7:010x}", "org.example")
     assert feed is not None
     ledger.feeds.pinned("1" * 32)
-    ledger.feed_writes.parts_of(feed.id, row.id)
-    ledger.feed_writes.note(feed.id, row.id, 1, [bytes(8)])
+    ledger.feed_writes.chunks_of(feed.id, row.id)
+    ledger.feed_writes.replace_for_chunk(feed.id, row.id, 1, [bytes(8)])
     ledger.feed_writes.forget(feed.id, row.id, [1])
     ledger.feed_writes.later_than(feed.id, row)
 
@@ -210,9 +210,11 @@ def reconcile(ledger: Ledger) -> None:
     ledger.unfinished.batches(NOW)
     ledger.data_sets.due_for_check(NOW, 1_000)
     before = datetime(2025, 1, 3, tzinfo=UTC)
-    rows = ledger.retention.over("/staging", None, before, after=(before - timedelta(days=1), 1), limit=30)
+    rows = ledger.retention.finished(
+        "/staging", None, before, after=(before - timedelta(days=1), 1), limit=30
+    )
     ledger.retention.of_contents("/staging", [row.content_key for row in rows])
-    ledger.retention.note_tidied(rows[:1], Tidied.ACCEPTED, before)
+    ledger.retention.mark_purged(rows[:1], Purged.ACCEPTED, before)
     ledger.retention.forget(datetime(2024, 1, 1, tzinfo=UTC))
 
 

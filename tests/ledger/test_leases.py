@@ -108,7 +108,7 @@ def test_a_doubt_that_is_over_keeps_nothing(ledger: Ledger, clock: Clock) -> Non
 
 
 def test_one_who_was_overtaken_cannot_write_any_more(ledger: Ledger, clock: Clock) -> None:
-    batch = ledger.batches.note(found()).id
+    batch = ledger.batches.register(found()).id
     with ledger.leases.held("batch:1", seconds=0.1) as stalled:
         ledger.batches.begin_upload(batch, lease=stalled)
         clock.sleep(0.2)

@@ -48,25 +48,31 @@ def meeting(ledger: Ledger, statement: str, call: Callable[[], Any]) -> list[Any
 
 
 def test_a_batch_is_noted_once(ledger: Ledger) -> None:
-    noted = meeting(ledger, "SELECT batches", lambda: ledger.batches.note(found()))
+    noted = meeting(ledger, "SELECT batches", lambda: ledger.batches.register(found()))
 
     assert noted == [ledger.batches.get(noted[0].id)] * RUNS
 
 
 def test_days_are_noted_once(ledger: Ledger) -> None:
-    batch = ledger.batches.note(found()).id
+    batch = ledger.batches.register(found()).id
     days = {date(2026, 1, 1): {"cbg": 288, "basal": 24}}
 
-    assert meeting(ledger, "SELECT batch_days", lambda: ledger.batch_days.note(batch, days)) == [None] * RUNS
+    assert (
+        meeting(ledger, "SELECT batch_days", lambda: ledger.batch_days.replace_for_batch(batch, days))
+        == [None] * RUNS
+    )
     assert ledger.batch_days.of_batch(batch) == days
 
 
 def test_changed_days_are_noted_once(ledger: Ledger) -> None:
-    batch = ledger.batches.note(found()).id
+    batch = ledger.batches.register(found()).id
     days = {date(2026, 1, 1): {"cbg": 288}}
-    ledger.batch_days.note(batch, {date(2026, 1, 1): {"cbg": 7}})
+    ledger.batch_days.replace_for_batch(batch, {date(2026, 1, 1): {"cbg": 7}})
 
-    assert meeting(ledger, "SELECT batch_days", lambda: ledger.batch_days.note(batch, days)) == [None] * RUNS
+    assert (
+        meeting(ledger, "SELECT batch_days", lambda: ledger.batch_days.replace_for_batch(batch, days))
+        == [None] * RUNS
+    )
     assert ledger.batch_days.of_batch(batch) == days
 
 
@@ -80,9 +86,9 @@ def test_a_digest_is_noted_once(ledger: Ledger) -> None:
 
 
 def test_a_manifest_is_noted_once(ledger: Ledger) -> None:
-    read = ReadManifest(mark="1" * 64, user_id="0123456789", content_key="c" * 64, label="label")
+    read = ReadManifest(fingerprint="1" * 64, user_id="0123456789", content_key="c" * 64, label="label")
 
-    assert meeting(ledger, "SELECT manifests", lambda: ledger.manifests.note({"/a": read})) == [None] * RUNS
+    assert meeting(ledger, "SELECT manifests", lambda: ledger.manifests.save({"/a": read})) == [None] * RUNS
     assert ledger.manifests.known({"/a": "1" * 64}) == {"/a": read}
 
 
@@ -98,7 +104,7 @@ def test_many_batches_that_several_runs_note_are_noted_once(ledger: Ledger) -> N
     def note() -> list[str]:
         with taking:
             window = next(windows)
-        rows = ledger.batches.note_all(window)
+        rows = ledger.batches.register_all(window)
         assert [row.content_key for row in rows] == [one.content_key for one in window]
         return [f"{row.content_key} {row.id}" for row in rows]
 

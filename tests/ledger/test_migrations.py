@@ -77,10 +77,10 @@ def fill(engine: Engine) -> None:
 
 def rows_of(engine: Engine) -> Rows:
     tables = tables_of(engine)
-    asked = {table.name: select(table).order_by(*table.primary_key) for table in tables}
+    query = {table.name: select(table).order_by(*table.primary_key) for table in tables}
     with engine.connect().execution_options(**{READING: True}) as connection:
         return {
-            name: [dict(row) for row in connection.execute(one).mappings()] for name, one in asked.items()
+            name: [dict(row) for row in connection.execute(one).mappings()] for name, one in query.items()
         }
 
 

@@ -15,9 +15,9 @@ from tidepool_ingest.ledger import (
     DataSetState,
     FoundPart,
     Ledger,
-    Refusal,
+    Rejection,
     TaskOrigin,
-    Wanted,
+    UploadFilter,
     lease_of_batch,
 )
 from tidepool_ingest.ledger.record_counts import batch_ends
@@ -31,20 +31,20 @@ def part(name: str, records: int = 10) -> FoundPart:
 
 def whole(ledger: Ledger, name: str = "f", **more: Any) -> BatchRow:
     given = {"content_key": (name * 64)[:64], "batch_id": name, "folder": f"/{name}", "day": SECOND}
-    return ledger.batches.note(found(**{**given, **more}))
+    return ledger.batches.register(found(**{**given, **more}))
 
 
 def cut(ledger: Ledger, *names: str) -> tuple[BatchRow, list[BatchRow]]:
     row = whole(ledger)
-    return row, ledger.parts.note(row, [part(name) for name in names])
+    return row, ledger.parts.register(row, [part(name) for name in names])
 
 
 def verify(ledger: Ledger, row: BatchRow) -> None:
-    begun = ledger.data_sets.begin_opening(
+    started = ledger.data_sets.begin_opening(
         row.id, data_set_type="normal", deduplicator="hash", expected_rows=1, origin=TaskOrigin(dag_id="dag")
     )
     for state in (DataSetState.CLOSED, DataSetState.VERIFIED):
-        set_data_set_state(ledger, begun.id, state, upload_id=f"set-of-{row.part}", visible_rows=11)
+        set_data_set_state(ledger, started.id, state, data_set_id=f"set-of-{row.part}", visible_rows=11)
     set_batch_state(ledger, row.id, BatchState.VERIFIED)
 
 
@@ -74,7 +74,7 @@ def test_what_is_known_of_a_part_stays(ledger: Ledger) -> None:
     verify(ledger, first)
     ledger.batches.set_counts(first.id, accepted=8, quarantined=2)
 
-    again = ledger.parts.note(row, [part("1"), part("2")])
+    again = ledger.parts.register(row, [part("1"), part("2")])
 
     assert (again[0].id, again[0].state, again[0].accepted) == (first.id, BatchState.VERIFIED, 8)
 
@@ -82,12 +82,12 @@ def test_what_is_known_of_a_part_stays(ledger: Ledger) -> None:
 def test_another_cut_takes_the_place_of_the_first_and_can_be_taken_back(ledger: Ledger) -> None:
     row, first = cut(ledger, "1", "2")
 
-    second = ledger.parts.note(row, [part("3", 20)])
+    second = ledger.parts.register(row, [part("3", 20)])
     assert [one.label for one in second] == [f"{row.label} part 1 of 1"]
-    assert {ledger.batches.get(one.id).state for one in first} == {BatchState.REPLACED}
-    assert ledger.parts.note(row, []) == []
+    assert {ledger.batches.get(one.id).state for one in first} == {BatchState.OVERWRITTEN}
+    assert ledger.parts.register(row, []) == []
 
-    assert [one.id for one in ledger.parts.note(row, [part("1"), part("2")])] == [one.id for one in first]
+    assert [one.id for one in ledger.parts.register(row, [part("1"), part("2")])] == [one.id for one in first]
     assert {one.state for one in ledger.parts.of_batch(row.id)} == {BatchState.PREPARED}
 
 
@@ -99,9 +99,9 @@ def test_the_plan_does_not_take_parts_for_what_lay_in_the_folder_before(ledger: 
     assert ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id) == [ledger.batches.get(row.id)]
 
     whole(ledger, "e", folder=row.folder, batch_id=row.batch_id)
-    assert ledger.batches.get(row.id).state is BatchState.REPLACED
+    assert ledger.batches.get(row.id).state is BatchState.OVERWRITTEN
     assert ledger.parts.of_batch(row.id) == []
-    assert {ledger.batches.get(one.id).state for one in parts} == {BatchState.REPLACED}
+    assert {ledger.batches.get(one.id).state for one in parts} == {BatchState.OVERWRITTEN}
 
 
 def test_a_batch_of_which_a_part_holds_data_is_not_replaced(ledger: Ledger) -> None:
@@ -158,7 +158,7 @@ def test_the_whole_tells_why_a_part_needs_a_person(ledger: Ledger) -> None:
     ledger.parts.sum_up(row.id)
 
     assert ledger.batches.get(row.id).reason == "changed-since-verified"
-    assert [one.batch for one in ledger.uploads.page(Wanted(waiting=True))] == [row.id]
+    assert [one.batch for one in ledger.uploads.page(UploadFilter(waiting=True))] == [row.id]
     assert ledger.uploads.waiting() == 1
 
 
@@ -175,11 +175,11 @@ def test_a_batch_and_its_parts_are_taken_back_at_once(ledger: Ledger) -> None:
 
 def test_what_tidepool_refused_of_the_other_parts_counts(ledger: Ledger) -> None:
     _, (first, second) = cut(ledger, "1", "2")
-    refused = [Refusal(ordinal=at, type="cbg", rows=2, problems=(("code", "/value"),)) for at in range(3)]
-    ledger.refusals.add(first.id, refused)
+    refused = [Rejection(ordinal=at, type="cbg", rows=2, problems=(("code", "/value"),)) for at in range(3)]
+    ledger.rejections.add(first.id, refused)
 
-    assert ledger.parts.refused_beside(second) == (3, 6)
-    assert ledger.parts.refused_beside(first) == (0, 0)
+    assert ledger.parts.rejected_in_others(second) == (3, 6)
+    assert ledger.parts.rejected_in_others(first) == (0, 0)
 
 
 def test_the_list_shows_one_row_with_the_sums(ledger: Ledger) -> None:
@@ -188,12 +188,12 @@ def test_the_list_shows_one_row_with_the_sums(ledger: Ledger) -> None:
         verify(ledger, one)
     set_batch_state(ledger, row.id, BatchState.UPLOADING)
 
-    (shown,) = ledger.uploads.page(Wanted(dag_id="dag"))
+    (shown,) = ledger.uploads.page(UploadFilter(dag_id="dag"))
 
     assert (shown.batch, shown.parts, shown.parts_ended, shown.visible_rows) == (row.id, 3, 2, 22)
-    assert (shown.begun, shown.dag_id) == (True, "dag")
-    assert ledger.uploads.page(Wanted(dag_id="another")) == []
-    assert ledger.uploads.page(Wanted(state=BatchState.VERIFIED)) == []
+    assert (shown.started, shown.dag_id) == (True, "dag")
+    assert ledger.uploads.page(UploadFilter(dag_id="another")) == []
+    assert ledger.uploads.page(UploadFilter(state=BatchState.VERIFIED)) == []
     assert ledger.uploads.by_state() == {BatchState.UPLOADING: 1}
     assert [one.batch for one in ledger.uploads.of_parts(row.id)] == [one.id for one in parts]
     listed = {one.label: one.data_set_id for one in ledger.uploads.last_changed()}
@@ -213,17 +213,17 @@ def test_what_is_unfinished_of_a_part_is_the_whole_batch(ledger: Ledger) -> None
 
 def test_parts_keep_newer_batches_of_their_days_waiting_as_long_as_they_are_to_come(ledger: Ledger) -> None:
     row, (first, second) = cut(ledger, "1", "2")
-    ledger.batch_days.note(row.id, {FIRST: {"cbg": 1}, SECOND: {"cbg": 1}})
-    ledger.batch_days.note(first.id, {FIRST: {"cbg": 1}})
-    ledger.batch_days.note(second.id, {SECOND: {"cbg": 1}})
+    ledger.batch_days.replace_for_batch(row.id, {FIRST: {"cbg": 1}, SECOND: {"cbg": 1}})
+    ledger.batch_days.replace_for_batch(first.id, {FIRST: {"cbg": 1}})
+    ledger.batch_days.replace_for_batch(second.id, {SECOND: {"cbg": 1}})
     verify(ledger, first)
     newer = [whole(ledger, name, day=THIRD) for name in ("a", "b")]
     for one, day in zip(newer, (FIRST, SECOND), strict=True):
-        ledger.batch_days.note(one.id, {day: {"cbg": 1}})
+        ledger.batch_days.replace_for_batch(one.id, {day: {"cbg": 1}})
 
     with ledger.leases.held(lease_of_batch(row.id), seconds=60):
-        waits = [list(ledger.devices.older_at_work(one, sharing_days=True)) for one in newer]
-        beside = ledger.devices.older_at_work(second, sharing_days=True)
+        waits = [list(ledger.devices.older_in_progress(one, sharing_days=True)) for one in newer]
+        beside = ledger.devices.older_in_progress(second, sharing_days=True)
 
     assert waits == [[], [lease_of_batch(row.id)]]
     assert beside == {}
@@ -237,6 +237,6 @@ def test_parts_keep_newer_batches_of_their_days_waiting_as_long_as_they_are_to_c
 def test_silence_is_told_from_whole_batches(ledger: Ledger) -> None:
     row, parts = cut(ledger, "1", "2")
     for one in (row, *parts):
-        ledger.batch_days.note(one.id, {SECOND: {"cbg": 1}})
+        ledger.batch_days.replace_for_batch(one.id, {SECOND: {"cbg": 1}})
 
-    assert [one.label for one in batch_ends(ledger.database, FIRST)] == [row.label]
+    assert [end.label for end in batch_ends(ledger.database, FIRST)] == [row.label]

@@ -16,8 +16,8 @@ from tests.conftest import PROJECT
 from tests.ledger.conftest import found
 from tests.states import set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import (
-    IN_ITS_PLACE,
-    REJECTED,
+    DECLINED,
+    SUPERSEDED_STATES,
     BatchState,
     DataSetState,
     FoundPart,
@@ -47,7 +47,7 @@ def begin(ledger: Ledger, batch: int, data_set_type: str = "normal") -> int:
         deduplicator="org.example.d",
         expected_rows=5,
         origin=TaskOrigin(),
-        upload_id="upid_0123456789ab" if is_feed else None,
+        data_set_id="upid_0123456789ab" if is_feed else None,
     )
     return row.id
 
@@ -57,8 +57,8 @@ def begin(ledger: Ledger, batch: int, data_set_type: str = "normal") -> int:
 
 @pytest.mark.parametrize("is_part", [False, True], ids=["whole", "part"])
 def test_a_batch_goes_where_the_table_lets_it(ledger: Ledger, is_part: bool) -> None:
-    whole = ledger.batches.note(found())
-    (part,) = ledger.parts.note(whole, [PART])
+    whole = ledger.batches.register(found())
+    (part,) = ledger.parts.register(whole, [PART])
     number = part.id if is_part else whole.id
     allowed = ALLOWED_OF_PARTS if is_part else ALLOWED_OF_BATCHES
 
@@ -85,15 +85,15 @@ def data_set_steps(ledger: Ledger, number: int) -> dict[DataSetState, Callable[[
         DataSetState.VERIFIED: lambda: sets.mark_verified(number, expected_rows=5, visible_rows=5),
         DataSetState.DELETING: lambda: sets.begin_delete(number),
         DataSetState.DELETED: lambda: sets.mark_deleted(number),
-        DataSetState.REFUSED: lambda: sets.mark_not_created(number),
+        DataSetState.NOT_CREATED: lambda: sets.mark_not_created(number),
         DataSetState.UNREACHABLE: lambda: sets.mark_unreachable(number),
-        DataSetState.LEFT: lambda: sets.begin_opening(
+        DataSetState.ABANDONED: lambda: sets.begin_opening(
             sets.get(number).batch,
             data_set_type="continuous",
             deduplicator="org.example.d",
             expected_rows=5,
             origin=TaskOrigin(),
-            upload_id="upid_0123456789ab",
+            data_set_id="upid_0123456789ab",
             instead_of=number,
         ),
     }
@@ -103,7 +103,7 @@ def data_set_steps(ledger: Ledger, number: int) -> dict[DataSetState, Callable[[
     ("data_set_type", "allowed"), [("normal", ALLOWED_OF_DATA_SETS), ("continuous", ALLOWED_OF_FEEDS)]
 )
 def test_a_data_set_goes_where_the_table_lets_it(ledger: Ledger, data_set_type: str, allowed: Table) -> None:
-    number = begin(ledger, ledger.batches.note(found()).id, data_set_type)
+    number = begin(ledger, ledger.batches.register(found()).id, data_set_type)
     steps = data_set_steps(ledger, number)
 
     for before, after in product(DataSetState, steps):
@@ -122,18 +122,18 @@ def test_a_data_set_goes_where_the_table_lets_it(ledger: Ledger, data_set_type: 
 
 
 def test_the_named_steps_of_a_batch_lead_where_they_say(ledger: Ledger) -> None:
-    number = ledger.batches.note(found()).id
+    number = ledger.batches.register(found()).id
     steps: list[tuple[Callable[..., object], list[Any], BatchState, str | None]] = [
         (ledger.batches.mark_prepared, [], BatchState.PREPARED, None),
         (ledger.batches.hold, ["some-guard"], BatchState.HELD, "some-guard"),
-        (ledger.batches.decline, [], BatchState.HELD, REJECTED),
+        (ledger.batches.decline, [], BatchState.HELD, DECLINED),
         (ledger.batches.begin_upload, [], BatchState.UPLOADING, None),
         (ledger.batches.mark_unfinished, ["some-code"], BatchState.UPLOADING, "some-code"),
         (ledger.batches.mark_failed, ["some-code"], BatchState.FAILED, "some-code"),
         (ledger.batches.mark_verified, [], BatchState.VERIFIED, None),
         (ledger.batches.set_reason, ["changed"], BatchState.VERIFIED, "changed"),
         (ledger.batches.mark_nothing_accepted, [], BatchState.NOTHING_ACCEPTED, None),
-        (ledger.parts.set_all, [BatchState.CORRECTED], BatchState.CORRECTED, None),
+        (ledger.parts.set_all, [BatchState.REPLACED], BatchState.REPLACED, None),
     ]
     for step, arguments, state, reason in steps:
         step(number, *arguments)
@@ -142,7 +142,7 @@ def test_the_named_steps_of_a_batch_lead_where_they_say(ledger: Ledger) -> None:
 
 
 def test_what_is_deleted_is_not_verified_opened_or_closed_again(ledger: Ledger) -> None:
-    number = begin(ledger, ledger.batches.note(found()).id)
+    number = begin(ledger, ledger.batches.register(found()).id)
     ledger.data_sets.mark_open(number, "upid_0123456789ab")
     ledger.data_sets.begin_delete(number)
     ledger.data_sets.mark_deleted(number)
@@ -156,23 +156,23 @@ def test_what_is_deleted_is_not_verified_opened_or_closed_again(ledger: Ledger) 
 
 
 def test_no_upload_begins_where_another_batch_stands_in_its_place(ledger: Ledger) -> None:
-    number = ledger.batches.note(found()).id
-    begun = set()
+    number = ledger.batches.register(found()).id
+    started = set()
     for state in BatchState:
         set_batch_state(ledger, number, state)
         if ledger.batches.begin_upload(number):
-            begun.add(state)
+            started.add(state)
         else:
             assert ledger.batches.get(number).state is state
 
-    assert set(BatchState) - begun == set(IN_ITS_PLACE)
+    assert set(BatchState) - started == set(SUPERSEDED_STATES)
 
 
 def test_one_of_many_that_may_not_go_keeps_the_others_back(ledger: Ledger) -> None:
-    whole = ledger.batches.note(found())
-    (part,) = ledger.parts.note(whole, [PART])
+    whole = ledger.batches.register(found())
+    (part,) = ledger.parts.register(whole, [PART])
     set_batch_state(ledger, whole.id, BatchState.VERIFIED)
-    set_batch_state(ledger, part.id, BatchState.CORRECTED)
+    set_batch_state(ledger, part.id, BatchState.REPLACED)
 
     with pytest.raises(IllegalTransitionError):
         ledger.parts.set_all(whole.id, BatchState.WITHDRAWN)
@@ -180,7 +180,7 @@ def test_one_of_many_that_may_not_go_keeps_the_others_back(ledger: Ledger) -> No
 
 
 def test_a_step_goes_by_the_state_that_another_writer_has_just_left(ledger: Ledger) -> None:
-    number = begin(ledger, ledger.batches.note(found()).id)
+    number = begin(ledger, ledger.batches.register(found()).id)
     set_data_set_state(ledger, number, DataSetState.CLOSING)
     refused: list[IllegalTransitionError] = []
 
@@ -204,12 +204,12 @@ def test_a_step_goes_by_the_state_that_another_writer_has_just_left(ledger: Ledg
 
 
 def test_the_error_names_no_batch_and_nobody(ledger: Ledger) -> None:
-    number = ledger.batches.note(found()).id
-    set_batch_state(ledger, number, BatchState.CORRECTED)
+    number = ledger.batches.register(found()).id
+    set_batch_state(ledger, number, BatchState.REPLACED)
 
     with pytest.raises(IllegalTransitionError) as caught:
         ledger.batches.mark_verified(number)
-    assert caught.value.what == f"A batch that is {BatchState.CORRECTED} cannot become verified."
+    assert caught.value.what == f"A batch that is {BatchState.REPLACED} cannot become verified."
     assert caught.value.code == "state-not-allowed"
 
 
@@ -221,11 +221,11 @@ def test_the_error_names_no_batch_and_nobody(ledger: Ledger) -> None:
     [
         (ALLOWED_OF_BATCHES, BatchState.PLANNED, set()),
         (ALLOWED_OF_PARTS, BatchState.PREPARED, {BatchState.PLANNED}),
-        (ALLOWED_OF_DATA_SETS, DataSetState.OPENING, {DataSetState.LEFT}),
+        (ALLOWED_OF_DATA_SETS, DataSetState.OPENING, {DataSetState.ABANDONED}),
         (
             ALLOWED_OF_FEEDS,
             DataSetState.OPEN,
-            set(DataSetState) - {DataSetState.OPEN, DataSetState.VERIFIED, DataSetState.LEFT},
+            set(DataSetState) - {DataSetState.OPEN, DataSetState.VERIFIED, DataSetState.ABANDONED},
         ),
     ],
     ids=["batch", "part", "data set", "feed"],
@@ -245,12 +245,12 @@ def test_the_last_states_are_the_last() -> None:
     ends = {state for state, following in ALLOWED_OF_DATA_SETS.items() if not following}
     assert ends == {
         DataSetState.DELETED,
-        DataSetState.REFUSED,
+        DataSetState.NOT_CREATED,
         DataSetState.UNREACHABLE,
-        DataSetState.LEFT,
+        DataSetState.ABANDONED,
     }
     assert {state for state, following in ALLOWED_OF_BATCHES.items() if not following} == {
-        BatchState.CORRECTED
+        BatchState.REPLACED
     }
 
 

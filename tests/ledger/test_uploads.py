@@ -10,14 +10,14 @@ from sqlalchemy import select, text
 from tests.ledger.conftest import found
 from tests.states import set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import (
-    REJECTED,
+    DECLINED,
     BatchState,
     DataSetState,
     FoundPart,
     Ledger,
     TaskOrigin,
     Upload,
-    Wanted,
+    UploadFilter,
 )
 from tidepool_ingest.ledger.schema import batches as batches_table
 from tidepool_ingest.ledger.views import needs_a_person
@@ -31,7 +31,7 @@ def noted(ledger: Ledger, number: int, state: BatchState = BatchState.PLANNED, *
         "label": f"2026-01-02 G6 {number:010x}",
         **values,
     }
-    batch = ledger.batches.note(found(**given)).id
+    batch = ledger.batches.register(found(**given)).id
     set_batch_state(ledger, batch, state, reason=reason)
     return batch
 
@@ -44,7 +44,7 @@ def with_data_set(ledger: Ledger, batch: int, state: DataSetState, dag_id: str |
         expected_rows=3,
         origin=TaskOrigin(dag_id=dag_id, run_id="run-1" if dag_id else None, map_index=0),
     )
-    set_data_set_state(ledger, row.id, state, upload_id=f"upid_{row.id:012}")
+    set_data_set_state(ledger, row.id, state, data_set_id=f"upid_{row.id:012}")
     return row.id
 
 
@@ -55,14 +55,14 @@ def batches(page: list[Upload]) -> list[int]:
 def test_pages_follow_each_other_in_both_directions(ledger: Ledger) -> None:
     numbers = [noted(ledger, number) for number in range(7)][::-1]
 
-    first = ledger.uploads.page(Wanted(), limit=3)
-    second = ledger.uploads.page(Wanted(), before=first[-1].batch, limit=3)
-    third = ledger.uploads.page(Wanted(), before=second[-1].batch, limit=3)
+    first = ledger.uploads.page(UploadFilter(), limit=3)
+    second = ledger.uploads.page(UploadFilter(), before=first[-1].batch, limit=3)
+    third = ledger.uploads.page(UploadFilter(), before=second[-1].batch, limit=3)
 
     assert batches(first) + batches(second) + batches(third) == numbers
-    assert ledger.uploads.page(Wanted(), before=third[-1].batch) == []
-    assert ledger.uploads.page(Wanted(), after=third[0].batch, limit=3) == second
-    assert ledger.uploads.page(Wanted(), after=second[0].batch, limit=3) == first
+    assert ledger.uploads.page(UploadFilter(), before=third[-1].batch) == []
+    assert ledger.uploads.page(UploadFilter(), after=third[0].batch, limit=3) == second
+    assert ledger.uploads.page(UploadFilter(), after=second[0].batch, limit=3) == first
 
 
 def test_a_batch_shows_the_progress_of_its_newest_data_set(ledger: Ledger) -> None:
@@ -76,7 +76,7 @@ def test_a_batch_shows_the_progress_of_its_newest_data_set(ledger: Ledger) -> No
         for chunk in stored:
             ledger.data_sets.chunk_stored(data_set, chunk)
 
-    (shown,) = ledger.uploads.page(Wanted())
+    (shown,) = ledger.uploads.page(UploadFilter())
 
     assert (shown.stored, shown.chunks, shown.data_set_state) == (2, 3, "open")
     assert (shown.dag_id, shown.run_id, shown.map_index) == ("another_dag", "run-1", 0)
@@ -91,7 +91,7 @@ def test_each_filter_takes_what_it_says(ledger: Ledger) -> None:
     feed = noted(ledger, 3, data_set_type="continuous", day=date(2026, 1, 9), label="2026-01-09 50%_x ab")
 
     def taken(**wanted: Any) -> list[int]:
-        return batches(ledger.uploads.page(Wanted(**wanted)))
+        return batches(ledger.uploads.page(UploadFilter(**wanted)))
 
     assert taken(state=BatchState.VERIFIED) == [old]
     assert taken(first_day=date(2026, 1, 5)) == [feed, held]
@@ -117,13 +117,13 @@ def test_each_filter_takes_what_it_says(ledger: Ledger) -> None:
     ("state", "reason", "waits"),
     [
         (BatchState.HELD, "would-double", True),
-        (BatchState.HELD, REJECTED, False),
+        (BatchState.HELD, DECLINED, False),
         (BatchState.FAILED, "file-missing", True),
         (BatchState.UPLOADING, "tidepool-permission", True),
         (BatchState.UPLOADING, None, False),
         (BatchState.VERIFIED, "changed-since-verified", True),
         (BatchState.VERIFIED, None, False),
-        (BatchState.REPLACED, "file-missing", False),
+        (BatchState.OVERWRITTEN, "file-missing", False),
         (BatchState.WITHDRAWN, None, False),
     ],
 )
@@ -131,16 +131,16 @@ def test_what_needs_a_person(ledger: Ledger, state: BatchState, reason: str | No
     noted(ledger, 1, state, reason=reason)
 
     assert ledger.uploads.waiting() == int(waits)
-    assert len(ledger.uploads.page(Wanted(waiting=True))) == int(waits)
+    assert len(ledger.uploads.page(UploadFilter(waiting=True))) == int(waits)
 
 
 def test_a_page_tells_no_person_device_or_folder(ledger: Ledger) -> None:
     assert not {"device_id", "batch_id", "connection"} & set(Upload.__annotations__)
-    whole = ledger.batches.note(found())
-    ledger.parts.note(whole, [FoundPart(content_key="d" * 64, records=1, expected_rows=1, chunks=1)])
+    whole = ledger.batches.register(found())
+    ledger.parts.register(whole, [FoundPart(content_key="d" * 64, records=1, expected_rows=1, chunks=1)])
 
     shown = [
-        *ledger.uploads.page(Wanted()),
+        *ledger.uploads.page(UploadFilter()),
         *ledger.uploads.of_parts(whole.id),
         ledger.uploads.get(whole.id),
     ]

@@ -6,7 +6,7 @@ import copy
 import json
 from typing import Any, Final
 
-from tidepool_ingest.model import judge, judge_lines
+from tidepool_ingest.model import validate_datum, validate_lines
 
 GONE: Final = object()
 """In place of a value: the field is taken out."""
@@ -225,8 +225,8 @@ def example(name: str, changes: dict[str, Any] | None = None) -> dict[str, Any]:
 def verdict(name: str, changes: dict[str, Any] | None = None) -> set[tuple[str, str]]:
     """Judge a changed example, both ways, and return what is wrong with it."""
     record = example(name, changes)
-    problems = judge(record)
-    (judged,) = judge_lines([json.dumps(record).encode()])
+    problems = validate_datum(record)
+    (judged,) = validate_lines([json.dumps(record).encode()])
     assert judged.problems == problems
     assert judged.datum == record
     return set(problems)

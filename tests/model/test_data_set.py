@@ -8,7 +8,7 @@ import pytest
 
 from tests.model.codes import DUPLICATE, EMPTY, LENGTH, NOT_ALLOWED, NOT_VALID, RANGE
 from tests.model.examples import TIME
-from tidepool_ingest.model import judge_data_set
+from tidepool_ingest.model import validate_data_set
 
 NAME = "org.tidepool.deduplicator.device.deactivate.hash"
 BODY: dict[str, Any] = {
@@ -113,14 +113,14 @@ CASES: list[tuple[dict[str, Any], set[tuple[str, str]]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), CASES)
 def test_data_set(changes: dict[str, Any], expected: set[tuple[str, str]]) -> None:
-    assert set(judge_data_set({**BODY, **changes})) == expected
+    assert set(validate_data_set({**BODY, **changes})) == expected
 
 
 @pytest.mark.parametrize("body", [None, {}])
 def test_nothing_is_required(body: object) -> None:
-    assert judge_data_set(body) == ()
+    assert validate_data_set(body) == ()
 
 
 @pytest.mark.parametrize("body", [[], "x", 5, True])
 def test_what_is_no_object(body: object) -> None:
-    assert judge_data_set(body) == (("json-malformed", ""),)
+    assert validate_data_set(body) == (("json-malformed", ""),)

@@ -12,7 +12,7 @@ from tidepool_ingest.model import (
     deduplicator_named,
     deduplicator_of,
     default_for,
-    judge_data_set,
+    validate_data_set,
 )
 from tidepool_ingest.model.deduplicators import DEVICE_TRUNCATE_DATA_SET, NONE
 
@@ -21,7 +21,7 @@ from tidepool_ingest.model.deduplicators import DEVICE_TRUNCATE_DATA_SET, NONE
 def test_each_is_found_by_every_name(deduplicator: Any) -> None:
     for name in (deduplicator.name, *deduplicator.aliases):
         assert deduplicator_named(name) is deduplicator
-        assert judge_data_set({"deduplicator": {"name": name}}) == ()
+        assert validate_data_set({"deduplicator": {"name": name}}) == ()
     assert deduplicator_named(deduplicator.name.upper()) is None
 
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.model.examples import EXAMPLES, GONE, example, verdict
-from tidepool_ingest.model import judge, masked_pointer, stored_form
+from tidepool_ingest.model import masked_pointer, stored_form, validate_datum
 from tidepool_ingest.model.base import Datum
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.specification import literal_fields
@@ -88,7 +88,7 @@ def test_the_kind_is_required_and_must_be_known(name: str) -> None:
     ],
 )
 def test_what_is_no_datum(datum: object, expected: list[tuple[str, str]]) -> None:
-    assert list(judge(datum)) == expected
+    assert list(validate_datum(datum)) == expected
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -102,7 +102,7 @@ def test_problems_come_in_the_order_of_the_platform() -> None:
     record = example(
         "cbg", {"value": -1, "units": "g", "deviceId": "", "time": GONE, "trend": "up", "tags": []}
     )
-    assert [problem.pointer for problem in judge(record)] == [
+    assert [problem.pointer for problem in validate_datum(record)] == [
         "/deviceId",
         "/tags",
         "/time",

@@ -15,7 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.examples import EXAMPLES, example
-from tidepool_ingest.model import judge, judge_data_set, judge_lines, masked_pointer, stored_form
+from tidepool_ingest.model import (
+    masked_pointer,
+    stored_form,
+    validate_data_set,
+    validate_datum,
+    validate_lines,
+)
 from tidepool_ingest.model.decode import VALUES_MAX
 from tidepool_ingest.model.problems import STAGED_NOT_JSON, STAGED_TOO_MANY_VALUES
 
@@ -42,7 +48,7 @@ PIECES = [b"", b'"', b"\\ud800", b"\xff", b"{", b"]", b"1e999", b"NaN", b"9" * 4
 
 
 def check(line: bytes) -> None:
-    (judged,) = judge_lines([line])
+    (judged,) = validate_lines([line])
     for code, pointer in judged.problems:
         assert code
         assert pointer == "" or pointer.startswith("/")
@@ -56,8 +62,8 @@ def check(line: bytes) -> None:
 def test_any_json(value: Any) -> None:
     line = json.dumps(value).encode()
     check(line)
-    assert judge_lines([line])[0].problems == judge(value) or 10**300 in [value]
-    judge_data_set(value)
+    assert validate_lines([line])[0].problems == validate_datum(value) or 10**300 in [value]
+    validate_data_set(value)
 
 
 @settings(max_examples=300, deadline=None)
@@ -110,7 +116,7 @@ def test_of_a_repeated_name_the_last_counts(record: Any, other: Any, name: str, 
     line = "{" + ",".join(f"{json.dumps(key)}:{json.dumps(item)}" for key, item in members) + "}"
     check(line.encode())
     once = json.dumps({**record, **other, name: value}).encode()
-    assert judge_lines([line.encode()]) == judge_lines([once])
+    assert validate_lines([line.encode()]) == validate_lines([once])
 
 
 HUGE = {
@@ -141,7 +147,7 @@ HUGE = {
 def test_ten_megabytes(kind: str) -> None:
     line = HUGE[kind]()
     started = time.process_time()
-    judge_lines([line])
+    validate_lines([line])
     assert time.process_time() - started < 5
 
 
@@ -150,7 +156,7 @@ def test_memory_is_a_few_times_the_line(kind: str) -> None:
     line = HUGE[kind]()
     tracemalloc.start()
     try:
-        judge_lines([line])
+        validate_lines([line])
         assert tracemalloc.get_traced_memory()[1] < 5 * len(line) + 2_000_000
     finally:
         tracemalloc.stop()
@@ -162,7 +168,7 @@ def test_memory_for_as_many_values_as_are_taken(field: str) -> None:
     line = json.dumps(example("food", {field: [item] * (VALUES_MAX // 2 - 100)})).encode()
     tracemalloc.start()
     try:
-        (judged,) = judge_lines([line])
+        (judged,) = validate_lines([line])
         assert judged.problems
         assert judged.problems[0].code != STAGED_TOO_MANY_VALUES
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
@@ -176,12 +182,12 @@ def test_many_problems_take_no_more_than_linear_time() -> None:
     for count in (10_000, 40_000):
         line = json.dumps(example("food", {"ingredients": [{"name": ""}] * count})).encode()
         started = time.process_time()
-        (judged,) = judge_lines([line])
+        (judged,) = validate_lines([line])
         took.append(time.process_time() - started)
         assert len(judged.problems) == count + 1
     assert took[1] < 16 * took[0] + 0.5
 
 
 def test_long_integers_are_not_json() -> None:
-    (judged,) = judge_lines([HUGE["integer"]()])
+    (judged,) = validate_lines([HUGE["integer"]()])
     assert judged.problems == ((STAGED_NOT_JSON, ""),)

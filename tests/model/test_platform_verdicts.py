@@ -14,7 +14,7 @@ import pytest
 from tests.model import choose_verdicts
 from tests.model.choose_verdicts import BYTES_MAX, DATA, DATA_SET, DATUM, KINDS, NAMES, STORED, kind_of
 from tidepool_ingest.model import problems
-from tidepool_ingest.model.agreement import Agreement, agreement_in
+from tidepool_ingest.model.agreement import Conformance, conformance_in
 
 FAST = "fast"
 """Name under which the same records are judged as lines, which is the way of staged files."""
@@ -29,7 +29,7 @@ def cases(name: str) -> tuple[dict[str, Any], ...]:
 
 
 @pytest.fixture(scope="module")
-def agreement(tmp_path_factory: pytest.TempPathFactory) -> Agreement:
+def agreement(tmp_path_factory: pytest.TempPathFactory) -> Conformance:
     folder = tmp_path_factory.mktemp("verdicts")
 
     def write(name: str, content: bytes) -> None:
@@ -40,10 +40,10 @@ def agreement(tmp_path_factory: pytest.TempPathFactory) -> Agreement:
     write(FAST, b"".join(json.dumps(case["datum"]).encode() + b"\n" for case in cases(DATUM)))
     verdicts = [{**case, "index": index} for index, case in enumerate(cases(DATUM))]
     write(f"{FAST}.verdicts", b"".join(json.dumps(verdict).encode() + b"\n" for verdict in verdicts))
-    return agreement_in(folder)
+    return conformance_in(folder)
 
 
-def test_every_verdict_is_the_platforms(agreement: Agreement) -> None:
+def test_every_verdict_is_the_platforms(agreement: Conformance) -> None:
     rows = agreement.rows
 
     assert agreement.differing == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.model.examples import example
-from tidepool_ingest.model import judge, masked_pointer
+from tidepool_ingest.model import masked_pointer, validate_datum
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,5 @@ def test_no_schedule_name_is_shown() -> None:
     record = example(
         "pumpSettings", {"basalSchedules": {"Anna's": [{"rate": -1, "start": 5}], "Bob/s": None}}
     )
-    shown = [masked_pointer(problem.pointer) for problem in judge(record)]
+    shown = [masked_pointer(problem.pointer) for problem in validate_datum(record)]
     assert shown == ["/basalSchedules/*/0/rate", "/basalSchedules/*/0/start", "/basalSchedules/*"]

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.model.examples import BOLUS, EXAMPLES, SCHEDULED, TIME, example
-from tidepool_ingest.model import judge, judge_lines
-from tidepool_ingest.model.screen import SCREENED_BYTES_MAX, surely_accepted
+from tidepool_ingest.model import validate_datum, validate_lines
+from tidepool_ingest.model.screen import SCREENED_BYTES_MAX, surely_valid
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 
@@ -188,8 +188,8 @@ def is_small(record: Any) -> bool:
 @settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changed_records())
 def test_it_passes_only_what_is_accepted(record: dict[str, Any]) -> None:
-    if is_small(record) and surely_accepted(record):
-        assert judge(record) == ()
+    if is_small(record) and surely_valid(record):
+        assert validate_datum(record) == ()
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
@@ -198,8 +198,8 @@ def test_each_single_change_of_each_field(name: str) -> None:
         for value in NASTY:
             record = copy.deepcopy(EXAMPLES[name])
             change(record, path, value)
-            if is_small(record) and surely_accepted(record):
-                assert judge(record) == (), (path, value)
+            if is_small(record) and surely_valid(record):
+                assert validate_datum(record) == (), (path, value)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the folder `shared` beside the checkout")
@@ -207,7 +207,7 @@ def test_it_passes_no_recorded_case_that_was_refused() -> None:
     passed = 0
     with gzip.open(SHARED / "conformance" / "datum-verdicts.ndjson.gz") as cases:
         for case in map(json.loads, cases):
-            if is_small(case["datum"]) and surely_accepted(case["datum"]):
+            if is_small(case["datum"]) and surely_valid(case["datum"]):
                 passed += 1
                 assert case["accepted"], case["id"]
     assert passed > 400
@@ -217,8 +217,8 @@ def test_it_passes_no_recorded_case_that_was_refused() -> None:
 def test_what_is_common_passes(name: str, changes: dict[str, Any]) -> None:
     record = example(name, changes)
     assert is_small(record)
-    assert surely_accepted(record)
-    assert judge(record) == ()
+    assert surely_valid(record)
+    assert validate_datum(record) == ()
 
 
 @pytest.mark.parametrize(
@@ -231,13 +231,13 @@ def test_what_is_common_passes(name: str, changes: dict[str, Any]) -> None:
     ],
 )
 def test_no_line_that_is_not_json_passes(line: bytes) -> None:
-    assert [judged.problems for judged in judge_lines([line])] == [(("staged-not-json", ""),)]
+    assert [judged.problems for judged in validate_lines([line])] == [(("staged-not-json", ""),)]
 
 
 def test_a_payload_that_go_would_write_too_large_does_not_pass_by_its_line() -> None:
     room = SCREENED_BYTES_MAX - len(json.dumps(example("smbg", {"payload": {"a": ""}})))
     accepted = example("smbg", {"payload": {"a": "<" * room}})
-    assert surely_accepted(accepted)
-    assert judge(accepted) == ()
+    assert surely_valid(accepted)
+    assert validate_datum(accepted) == ()
     line = json.dumps(example("smbg", {"payload": {"a": "<" * (room + 400)}})).encode()
-    assert judge_lines([line])[0].problems == (("size-out-of-range", "/payload"),)
+    assert validate_lines([line])[0].problems == (("size-out-of-range", "/payload"),)

@@ -11,10 +11,10 @@ from tests.model.examples import EXAMPLES, example
 from tidepool_ingest.model import (
     STAGED_NOT_JSON,
     STAGED_NOT_UTF8,
-    Judged,
     Problem,
-    judge,
-    judge_lines,
+    Validated,
+    validate_datum,
+    validate_lines,
 )
 
 GOOD = json.dumps(example("cbg")).encode()
@@ -38,41 +38,41 @@ def test_each_line_is_judged_by_itself() -> None:
         GOOD,
     ]
     not_json, not_object = (Problem(STAGED_NOT_JSON, ""),), (Problem("type-not-object", ""),)
-    good = Judged(example("cbg"), ())
-    assert judge_lines(lines) == [
+    good = Validated(example("cbg"), ())
+    assert validate_lines(lines) == [
         good,
-        Judged(None, not_json),
+        Validated(None, not_json),
         good,
-        Judged(None, not_json),
-        Judged(None, not_object),
-        Judged(None, (Problem(STAGED_NOT_UTF8, ""),)),
-        Judged(None, ()),
-        Judged(None, not_object),
-        Judged(None, not_json),
-        Judged(None, not_json),
-        Judged(None, not_json),
-        Judged(None, not_json),
-        Judged(example("cbg", {"value": -1}), (Problem("value-out-of-range", "/value"),)),
+        Validated(None, not_json),
+        Validated(None, not_object),
+        Validated(None, (Problem(STAGED_NOT_UTF8, ""),)),
+        Validated(None, ()),
+        Validated(None, not_object),
+        Validated(None, not_json),
+        Validated(None, not_json),
+        Validated(None, not_json),
+        Validated(None, not_json),
+        Validated(example("cbg", {"value": -1}), (Problem("value-out-of-range", "/value"),)),
         good,
     ]
 
 
 def test_no_lines() -> None:
-    assert judge_lines([]) == []
+    assert validate_lines([]) == []
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_the_record_comes_back_whole(name: str) -> None:
     record = example(name, {"guid": "dropped by the Platform", "payload": {"a": None, "b": [1.5]}})
     for line in (json.dumps(record), json.dumps(record, indent=200)):
-        assert judge_lines([line.encode()]) == [Judged(record, ())]
+        assert validate_lines([line.encode()]) == [Validated(record, ())]
 
 
 def test_the_last_of_duplicate_keys_counts() -> None:
     line = (
         b'{"value":-1,"units":"mg/dL","type":"water","type":"cbg","time":"2024-03-04T05:06:07Z","value":100}'
     )
-    (judged,) = judge_lines([line])
+    (judged,) = validate_lines([line])
     assert judged.problems == ()
     assert judged.datum is not None
     assert judged.datum["value"] == 100
@@ -80,7 +80,7 @@ def test_the_last_of_duplicate_keys_counts() -> None:
 
 def test_lone_surrogates_become_what_the_platform_makes_of_them() -> None:
     line = GOOD[:-1] + b',"tags":["\\ud800","\\udfff"],"payload":{"\\udead":"\\ud83c\\udf55"}}'
-    (judged,) = judge_lines([line])
+    (judged,) = validate_lines([line])
     assert judged.problems == (("value-duplicate", "/tags/1"),)
     assert judged.datum is not None
     assert judged.datum["payload"] == {"\ufffd": "\U0001f355"}
@@ -90,7 +90,7 @@ def test_judging_deep_values_is_no_crash() -> None:
     deep: object = {}
     for _ in range(100_000):
         deep = {"type": "food", "ingredients": [deep]}
-    assert judge(deep)
+    assert validate_datum(deep)
     for _ in range(100_000):
         deep = deep["ingredients"][0]  # type: ignore[index]  # even to be thrown away it is too deep
 
@@ -100,10 +100,10 @@ def test_the_garbage_collector_is_left_as_it_was(enabled: bool) -> None:
     was_enabled = gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
-        judge_lines([GOOD, b"\xff"])
+        validate_lines([GOOD, b"\xff"])
         assert gc.isenabled() is enabled
         with pytest.raises(TypeError):
-            judge_lines([5])  # type: ignore[list-item]
+            validate_lines([5])  # type: ignore[list-item]
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if was_enabled else gc.disable)()

@@ -35,7 +35,7 @@ def cut(
     """Stage records as one batch and prepare it; return its work area and plan."""
     batch = folder / "2026-03-05" / USER / "one"
     batch.mkdir(parents=True, exist_ok=True)
-    lines = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in records]
+    lines = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
     half = len(lines) // 2
     (batch / "a.ndjson").write_bytes(b"\n".join(lines[:half]) + b"\n")
     (batch / "b.ndjson").write_bytes(b"\n".join(lines[half:]) + b"\n")

@@ -9,7 +9,7 @@ import pytest
 
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.prepare import digests as seen
-from tidepool_ingest.prepare.digests import SeenDigests
+from tidepool_ingest.prepare.digests import DigestSet
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def check_like_a_set(count: int) -> None:
     chance = random.Random(count)
     fresh = numbers(count, 1)
     model: set[int] = set()
-    with SeenDigests() as known:
+    with DigestSet() as known:
         for start in range(0, count, 97):
             batch = fresh[start : start + 97] + chance.choices(fresh[: start + 97], k=20)
             expected = []
@@ -66,7 +66,7 @@ def test_digests_that_differ_by_a_shifted_byte_are_not_mixed_up() -> None:
     """Found at a place where none begins, a digest is not there."""
     first, second = 0x0102030405060708, 0x010F000001020304
     across = int.from_bytes(first.to_bytes(8, "little")[4:] + second.to_bytes(8, "little")[:4], "little")
-    with SeenDigests() as known:
+    with DigestSet() as known:
         # The set takes one digest, and then two in one slot of the filter make it say "several".
         assert known.add([0]) == []
         assert known.add([0x44, first, second]) == []
@@ -78,7 +78,7 @@ def test_digests_that_differ_by_a_shifted_byte_are_not_mixed_up() -> None:
 
 @pytest.mark.parametrize("edge", [0, -1, 2**63 - 1, -(2**63)])
 def test_the_edges(edge: int) -> None:
-    with SeenDigests() as known:
+    with DigestSet() as known:
         assert edge not in known
         assert known.add([edge, edge]) == [1]
         assert edge in known
@@ -92,7 +92,7 @@ def test_a_digest_is_of_the_text() -> None:
 def test_memory_does_not_grow_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen, "FIRST_DIGESTS", 10_000)
     monkeypatch.setattr(seen, "PARTITION_ENTRIES", 64)
-    with SeenDigests() as known:
+    with DigestSet() as known:
         tracemalloc.start()
         held = []
         for seed in (1, 2):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.steps.world import DEVICE, Record, alarm, cbg, wizard
 from tidepool_ingest.model import decode
-from tidepool_ingest.prepare.classify import RecordSorter, Sorted
+from tidepool_ingest.prepare.classify import Judgement, RecordClassifier
 from tidepool_ingest.prepare.digests import content_digest
 from tidepool_ingest.prepare.record_checks import RecordChecker
 
@@ -20,15 +20,17 @@ def line(record: Record | bytes) -> bytes:
     return record if isinstance(record, bytes) else json.dumps(record).encode()
 
 
-def outcome(record: Sorted) -> str:
+def outcome(record: Judgement) -> str:
     if record.problems:
         return " ".join(code for code, _pointer in record.problems)
     return "identical" if record.identical else "accepted"
 
 
 def sort(*blocks: list[Record | bytes], **about: Any) -> list[str]:
-    with RecordSorter(RecordChecker(**about)) as sorter:
-        return [outcome(record) for block in blocks for record in sorter.sort([line(one) for one in block])]
+    with RecordClassifier(RecordChecker(**about)) as sorter:
+        return [
+            outcome(record) for block in blocks for record in sorter.classify([line(one) for one in block])
+        ]
 
 
 def test_null_is_no_record_though_the_platform_says_nothing() -> None:
@@ -111,8 +113,8 @@ def test_numbers_and_texts_that_cannot_be_spelled_anew_are_compared_as_they_stan
 
 def test_what_is_special_about_a_record_is_told() -> None:
     late = cbg(3, time="2026-03-05T10:00:00+01:00")
-    with RecordSorter(RecordChecker()) as sorter:
-        found = sorter.sort([line(one) for one in (cbg(1), alarm(2), late, cbg(4, id=ID + "1"), cbg(5))])
+    with RecordClassifier(RecordChecker()) as sorter:
+        found = sorter.classify([line(one) for one in (cbg(1), alarm(2), late, cbg(4, id=ID + "1"), cbg(5))])
     records = list(found)
     assert [record.embedded for record in records] == [(), ("status",), (), (), ()]
     assert [bool(record.warnings) for record in records] == [False, False, True, False, False]
@@ -123,9 +125,9 @@ def test_what_is_special_about_a_record_is_told() -> None:
 @pytest.mark.parametrize("record", [cbg(2), cbg(2, deviceId="other"), cbg(2, id=ID + "1")])
 def test_what_travels_inside_another_is_accepted_but_not_uploaded(record: Record) -> None:
     inside = {content_digest(line(record), record)}
-    with RecordSorter(RecordChecker(), inside) as sorter:
-        found = sorter.sort([line(one) for one in (cbg(1), record, record, cbg(3))])
-    assert [(one.accepted, one.inside) for one in found] == [
+    with RecordClassifier(RecordChecker(), inside) as sorter:
+        found = sorter.classify([line(one) for one in (cbg(1), record, record, cbg(3))])
+    assert [(one.accepted, one.is_embedded) for one in found] == [
         (True, False),
         (True, True),
         (False, False),
@@ -137,6 +139,6 @@ def test_what_travels_inside_another_is_accepted_but_not_uploaded(record: Record
 
 
 def test_a_block_of_which_nothing_is_left() -> None:
-    with RecordSorter(RecordChecker()) as sorter:
-        found = sorter.sort([b"null", b"{}"])
+    with RecordClassifier(RecordChecker()) as sorter:
+        found = sorter.classify([b"null", b"{}"])
     assert [list(part) for part in found.to_upload()] == [[], []]

@@ -101,7 +101,7 @@ class World:
         (area / "quarantine.ndjson").write_text("".join(f"{line}\n" for line in lines))
 
     def open_set(
-        self, upload_id: str = "set-1", *, state: str = "closed", active: bool = True, **columns: Any
+        self, data_set_id: str = "set-1", *, state: str = "closed", active: bool = True, **columns: Any
     ) -> None:
         """Store a data set."""
         row = {
@@ -110,7 +110,7 @@ class World:
             "data_set_type": "normal",
             "deleted_time": None,
         } | columns
-        row |= {"upload_id": upload_id, "state": state, "active": int(active)}
+        row |= {"upload_id": data_set_id, "state": state, "active": int(active)}
         names = ", ".join(row)
         self._connection.execute(
             f"INSERT INTO data_sets ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
@@ -119,7 +119,7 @@ class World:
     def put(
         self,
         *documents: Record,
-        upload_id: str = "set-1",
+        data_set_id: str = "set-1",
         active: bool = True,
         archived_by: str | None = None,
         deleted_time: int | None = None,
@@ -129,7 +129,7 @@ class World:
             self._connection.execute(
                 "INSERT INTO data (upload_id, active, archived_by, deleted_time, document)"
                 " VALUES (?, ?, ?, ?, ?)",
-                (upload_id, int(active), archived_by, deleted_time, json.dumps(document)),
+                (data_set_id, int(active), archived_by, deleted_time, json.dumps(document)),
             )
 
     def check(self, **options: Any) -> CheckResult:

@@ -175,7 +175,7 @@ def test_altered_doses(world: World, staged: Record, stored: Record, change: Rec
     world.put(base | stored)
     assert world.check().ok
     world.open_set("set-2")
-    world.put(base | stored | change, upload_id="set-2")
+    world.put(base | stored | change, data_set_id="set-2")
     assert world.check().foreign == 1
 
 
@@ -245,7 +245,7 @@ def test_left_open_with_data(uploaded: World) -> None:
     uploaded.open_set("set-2", state="open", active=False)
     assert uploaded.check().ok
     assert uploaded.check().unreachable == 1
-    uploaded.put(kept(READINGS[0]), upload_id="set-2", active=False)
+    uploaded.put(kept(READINGS[0]), data_set_id="set-2", active=False)
     result = uploaded.check()
     assert (result.left_open, result.unreachable, result.ok) == (1, 0, False)
 
@@ -261,7 +261,7 @@ def test_closed_by_half(world: World) -> None:
 def test_deleted_sets_hold_nothing(uploaded: World) -> None:
     uploaded.put(*(kept(reading) for reading in READINGS[5:]))
     uploaded.open_set("set-0", state="open", active=False, deleted_time=1)
-    uploaded.put(kept(READINGS[0]), upload_id="set-0", active=False)
+    uploaded.put(kept(READINGS[0]), data_set_id="set-0", active=False)
     assert uploaded.check().ok
 
 
@@ -282,7 +282,7 @@ def test_superseded_by_a_newer_upload(world: World) -> None:
     world.put(BOLUS, active=False, archived_by="set-2")
     result = world.check()
     assert (result.lost, result.superseded) == (2, 0)
-    world.put(corrected, upload_id="set-2")
+    world.put(corrected, data_set_id="set-2")
     result = world.check()
     assert result.ok
     assert result.superseded == 1
@@ -298,7 +298,7 @@ def test_hidden_by_a_set_that_does_not_count(world: World, broken: dict[str, Any
     world.open_set("set-1")
     world.open_set("set-2", **broken)
     world.put(BOLUS, active=False, archived_by="set-2")
-    world.put(instead, upload_id="set-2")
+    world.put(instead, data_set_id="set-2")
     result = world.check()
     assert (result.lost, result.superseded, result.foreign) == (1, 0, 1)
 
@@ -317,7 +317,7 @@ def test_without_a_deduplicator_twice_staged_is_twice_visible(world: World) -> N
     world.put(*map(kept, READINGS))
     assert world.check().lost == 10
     world.open_set("set-2")
-    world.put(*map(kept, READINGS), upload_id="set-2")
+    world.put(*map(kept, READINGS), data_set_id="set-2")
     assert world.check().ok
 
 
@@ -327,15 +327,15 @@ def test_the_same_records_staged_twice_are_visible_once(world: World) -> None:
     world.open_set("set-1")
     world.open_set("set-2")
     world.put(*map(kept, READINGS), active=False, archived_by="set-2")
-    world.put(*map(kept, READINGS), upload_id="set-2")
+    world.put(*map(kept, READINGS), data_set_id="set-2")
     assert world.check().ok
 
 
 def test_one_upload_too_many_without_a_deduplicator(world: World) -> None:
     world.stage(READINGS, data_set={"deduplicator": {"name": "org.tidepool.deduplicator.none"}})
-    for upload_id in ("set-1", "set-2"):
-        world.open_set(upload_id)
-        world.put(*map(kept, READINGS), upload_id=upload_id)
+    for data_set_id in ("set-1", "set-2"):
+        world.open_set(data_set_id)
+        world.put(*map(kept, READINGS), data_set_id=data_set_id)
     result = world.check()
     assert [(entry.data_set_id, entry.double) for entry in result.sets] == [("set-1", 0), ("set-2", 10)]
 
@@ -346,7 +346,7 @@ def test_a_replaced_batch_may_be_gone(world: World) -> None:
     world.open_set("set-1", deleted_time=1)
     world.open_set("set-2")
     assert world.check().lost == 11
-    world.put(kept(smbg(1), 9.99135), upload_id="set-2")
+    world.put(kept(smbg(1), 9.99135), data_set_id="set-2")
     assert world.check().ok
 
 
@@ -356,14 +356,14 @@ def test_truncating_uploads_leave_the_last(world: World) -> None:
     world.stage(READINGS[4:], "two", data_set=truncate)
     world.open_set("set-1", deleted_time=1)
     world.open_set("set-2")
-    world.put(*map(kept, READINGS[4:]), upload_id="set-2")
+    world.put(*map(kept, READINGS[4:]), data_set_id="set-2")
     assert world.check().ok
 
 
 def test_data_nobody_staged(uploaded: World) -> None:
     uploaded.put(*(kept(reading) for reading in READINGS[5:]))
     uploaded.open_set("set-x", device_id="Other")
-    uploaded.put(kept(smbg(1, deviceId="Other")), upload_id="set-x")
+    uploaded.put(kept(smbg(1, deviceId="Other")), data_set_id="set-x")
     assert uploaded.check().foreign == 1
     assert uploaded.check(users=["0123456789"]).ok
 
@@ -380,7 +380,7 @@ def test_a_device_with_an_export_is_not_compared(uploaded: World, capsys: pytest
     result = uploaded.check()
     assert result.uncompared == [f"{DAY}/{USER}/exported", f"{DAY}/{USER}/one"]
     assert (result.staged, result.lost, result.foreign, result.ok) == (1, 1, 0, False)
-    uploaded.put(kept(smbg(1, deviceId="Other")), upload_id="set-x")
+    uploaded.put(kept(smbg(1, deviceId="Other")), data_set_id="set-x")
     result = uploaded.check()
     assert (result.visible, result.lost, result.ok) == (1, 0, False)
     assert main([str(uploaded.staging), str(uploaded.store)]) == 1

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tidepool_ingest.model import judge
+from tidepool_ingest.model import validate_datum
 from tidepool_ingest.staging.batches import find_batches
 from tidepool_ingest.staging.manifest import read_manifest
 from tidepool_simulator.sample import (
@@ -140,7 +140,7 @@ def test_the_same_each_time(sample: SampleSummary, tmp_path: Path) -> None:
 def test_any_day_will_do(day: date, tmp_path: Path) -> None:
     sample = write_sample(tmp_path, day)
     assert sample.records >= 20_000
-    assert {judge(record) for batch in sample.batches for record in good(batch)} == {()}
+    assert {validate_datum(record) for batch in sample.batches for record in good(batch)} == {()}
 
 
 def test_about_a_hundredth_is_spoiled_in_every_way(sample: SampleSummary) -> None:
@@ -155,7 +155,7 @@ def test_exactly_the_spoiled_ones_are_refused(sample: SampleSummary) -> None:
             if index in how and how[index].unreadable:
                 assert value is None
                 continue
-            refused = judge(value) != ()
+            refused = validate_datum(value) != ()
             assert refused == (index in how and how[index].refused_by_tidepool), (batch.device_model, index)
 
 

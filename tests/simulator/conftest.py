@@ -19,7 +19,7 @@ DROP_HASH = "org.tidepool.deduplicator.dataset.drop.hash"
 NONE = "org.tidepool.deduplicator.none"
 
 
-class Hands:
+class ApiUser:
     """What one user does to the simulator; every test has a device of its own."""
 
     def __init__(self, simulator: Simulator, role: str = "owner", device: str = "") -> None:
@@ -93,15 +93,15 @@ def _no_fault_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def owner(simulator: Simulator) -> Hands:
-    return Hands(simulator)
+def owner(simulator: Simulator) -> ApiUser:
+    return ApiUser(simulator)
 
 
 @pytest.fixture
-def uploader(simulator: Simulator) -> Hands:
-    return Hands(simulator, "uploader")
+def uploader(simulator: Simulator) -> ApiUser:
+    return ApiUser(simulator, "uploader")
 
 
 @pytest.fixture
-def stranger(simulator: Simulator) -> Hands:
-    return Hands(simulator, "stranger")
+def stranger(simulator: Simulator) -> ApiUser:
+    return ApiUser(simulator, "stranger")

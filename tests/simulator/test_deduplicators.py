@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.conftest import DROP_HASH, HASH, NONE, ORIGIN, ORIGIN_OLDER, TRUNCATE, Hands
+from tests.simulator.conftest import DROP_HASH, HASH, NONE, ORIGIN, ORIGIN_OLDER, TRUNCATE, ApiUser
 from tidepool_simulator import Simulator
 
 
-def test_hash_hides_older_data_of_the_device_and_deleting_brings_them_back(owner: Hands) -> None:
+def test_hash_hides_older_data_of_the_device_and_deleting_brings_them_back(owner: ApiUser) -> None:
     owner.uploaded([owner.cbg(5.5), owner.cbg(5.6, 1)])
     newer = owner.uploaded([owner.cbg(5.6, 1), owner.cbg(5.7, 2)])
     assert owner.values() == [5.5, 5.6, 5.7]
@@ -21,7 +21,7 @@ def test_hash_hides_older_data_of_the_device_and_deleting_brings_them_back(owner
     assert owner.values() == [5.5, 5.6]
 
 
-def test_hash_is_made_of_user_device_time_type_and_value(owner: Hands) -> None:
+def test_hash_is_made_of_user_device_time_type_and_value(owner: ApiUser) -> None:
     owner.uploaded([owner.cbg(5.5)])
     (datum,) = owner.visible()
     text = f"{owner.user}|{owner.device}|2024-05-01T10:00:00Z|cbg|mmol/L|5.5"
@@ -30,7 +30,7 @@ def test_hash_is_made_of_user_device_time_type_and_value(owner: Hands) -> None:
     }
 
 
-def test_three_uploads_of_one_reading(owner: Hands) -> None:
+def test_three_uploads_of_one_reading(owner: ApiUser) -> None:
     bolus: dict[str, Any] = {
         "type": "bolus",
         "subType": "normal",
@@ -53,7 +53,7 @@ def test_three_uploads_of_one_reading(owner: Hands) -> None:
     assert amounts() == [1]
 
 
-def test_a_middle_upload_deleted_hands_on_what_it_hid(owner: Hands) -> None:
+def test_a_middle_upload_deleted_hands_on_what_it_hid(owner: ApiUser) -> None:
     owner.uploaded([owner.cbg(5.5)])
     second = owner.uploaded([owner.cbg(5.5), owner.cbg(5.6, 1)])
     third = owner.uploaded([owner.cbg(5.5)])
@@ -66,7 +66,7 @@ def test_a_middle_upload_deleted_hands_on_what_it_hid(owner: Hands) -> None:
 @pytest.mark.parametrize(("undo_loses", "seen"), [(False, [5.5, 5.6]), (True, [5.5])])
 def test_deleting_a_set_superseded_in_part_may_lose_what_it_hid(undo_loses: bool, seen: list[float]) -> None:
     with Simulator(undo_loses=undo_loses) as simulator:
-        owner = Hands(simulator)
+        owner = ApiUser(simulator)
         owner.uploaded([owner.cbg(5.5), owner.cbg(5.6, 1)])
         second = owner.uploaded([owner.cbg(5.5), owner.cbg(5.6, 1)])
         owner.uploaded([owner.cbg(5.5)])
@@ -76,7 +76,7 @@ def test_deleting_a_set_superseded_in_part_may_lose_what_it_hid(undo_loses: bool
 
 @pytest.mark.parametrize("deduplicator", [HASH, TRUNCATE, ORIGIN, ORIGIN_OLDER, DROP_HASH, NONE])
 @pytest.mark.parametrize("kind", ["normal", "continuous"])
-def test_every_deduplicator_takes_every_kind_of_set(owner: Hands, deduplicator: str, kind: str) -> None:
+def test_every_deduplicator_takes_every_kind_of_set(owner: ApiUser, deduplicator: str, kind: str) -> None:
     data_set = owner.open(deduplicator, dataSetType=kind)
     assert owner.post(data_set, [owner.cbg(5.5)]).status_code == 200
     if kind == "normal":
@@ -85,7 +85,7 @@ def test_every_deduplicator_takes_every_kind_of_set(owner: Hands, deduplicator: 
 
 
 @pytest.mark.parametrize("kind", ["normal", "continuous"])
-def test_origin_replaces_within_the_set(owner: Hands, kind: str) -> None:
+def test_origin_replaces_within_the_set(owner: ApiUser, kind: str) -> None:
     data_set = owner.open(ORIGIN, dataSetType=kind)
     for value in (5.5, 6.5):
         owner.post(data_set, [owner.cbg(value, origin={"id": "o1"}), owner.cbg(value, 1)])
@@ -94,7 +94,7 @@ def test_origin_replaces_within_the_set(owner: Hands, kind: str) -> None:
     assert owner.values() == [5.5, 6.5, 6.5]  # without an origin id nothing is replaced
 
 
-def test_origin_selectors_hide_in_a_continuous_set(owner: Hands) -> None:
+def test_origin_selectors_hide_in_a_continuous_set(owner: ApiUser) -> None:
     data_set = owner.open(ORIGIN, dataSetType="continuous")
     owner.post(data_set, [owner.cbg(5.5, origin={"id": "o1"}), owner.cbg(5.6, 1, origin={"id": "o2"})])
     owner.remove(data_set, [{"origin": {"id": "o1"}}])
@@ -112,7 +112,7 @@ def test_origin_selectors_hide_in_a_continuous_set(owner: Hands) -> None:
     ],
 )
 def test_origin_older_guards_bolus_and_food(
-    owner: Hands, old: str | None, new: str | None, kept: str
+    owner: ApiUser, old: str | None, new: str | None, kept: str
 ) -> None:
     data_set = owner.open(ORIGIN_OLDER, dataSetType="continuous")
     for name, moment in (("old", old), ("new", new)):
@@ -122,7 +122,7 @@ def test_origin_older_guards_bolus_and_food(
     assert [datum["name"] for datum in owner.visible()] == [kept]
 
 
-def test_drop_hash_keeps_the_first_in_a_continuous_set_and_doubles_in_a_normal_one(owner: Hands) -> None:
+def test_drop_hash_keeps_the_first_in_a_continuous_set_and_doubles_in_a_normal_one(owner: ApiUser) -> None:
     continuous = owner.open(DROP_HASH, dataSetType="continuous")
     for note in ("first", "second"):
         owner.post(continuous, [owner.cbg(5.5, notes=["lost"]), owner.cbg(5.5, notes=[note])])
@@ -135,7 +135,7 @@ def test_drop_hash_keeps_the_first_in_a_continuous_set_and_doubles_in_a_normal_o
     assert owner.values() == [5.5, 5.5]
 
 
-def test_drop_hash_goes_by_the_id_of_the_set(owner: Hands) -> None:
+def test_drop_hash_goes_by_the_id_of_the_set(owner: ApiUser) -> None:
     chosen = f"{time.time_ns():032x}"
     data_set = owner.open(DROP_HASH, dataSetType="continuous", id=chosen, uploadId=f"upid_{chosen}")
     owner.post(data_set, [owner.cbg(5.5)])
@@ -153,7 +153,7 @@ def test_drop_hash_goes_by_the_id_of_the_set(owner: Hands) -> None:
     ],
 )
 def test_known_devices_and_old_names_get_a_deduplicator(
-    owner: Hands, body: dict[str, Any], name: str
+    owner: ApiUser, body: dict[str, Any], name: str
 ) -> None:
     answer = owner.request(
         "POST", f"/v1/users/{owner.user}/data_sets", json={"deviceId": owner.device} | body
@@ -161,7 +161,7 @@ def test_known_devices_and_old_names_get_a_deduplicator(
     assert answer.json()["data"]["deduplicator"]["name"] == name
 
 
-def test_a_service_closing_a_continuous_set_ends_it(owner: Hands) -> None:
+def test_a_service_closing_a_continuous_set_ends_it(owner: ApiUser) -> None:
     data_set = owner.open(NONE, dataSetType="continuous")
     answer = owner.request(
         "PUT",

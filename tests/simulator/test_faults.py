@@ -14,9 +14,9 @@ import pytest
 import requests
 from pydantic import ValidationError
 
-from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, Hands
+from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, ApiUser
 from tests.timing import PATIENCE_SECONDS, LateWork, until
-from tidepool_simulator import Answering, Fault, Faults, Simulator, Work
+from tidepool_simulator import Fault, Faults, ResponseFault, Simulator, Work
 
 Try = Callable[[], requests.Response]
 
@@ -40,7 +40,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> LateWork:
     return LateWork(monkeypatch)
 
 
-def created(owner: Hands, name: str) -> requests.Response:
+def created(owner: ApiUser, name: str) -> requests.Response:
     body = {
         "deviceId": owner.device,
         "deduplicator": {"name": NONE},
@@ -50,12 +50,14 @@ def created(owner: Hands, name: str) -> requests.Response:
     return owner.request("POST", path, json=body | {"dataSetType": "continuous"})
 
 
-def listed(owner: Hands, name: str) -> int:
+def listed(owner: ApiUser, name: str) -> int:
     path = f"/v1/users/{owner.user}/data_sets"
     return len(owner.request("GET", path, params={"client.name": name}).json())
 
 
-def test_a_lost_request_does_nothing_and_a_lost_answer_everything(simulator: Simulator, owner: Hands) -> None:
+def test_a_lost_request_does_nothing_and_a_lost_answer_everything(
+    simulator: Simulator, owner: ApiUser
+) -> None:
     data_set = owner.open()
     simulator.faults.add(Fault.lost_request("post"), Fault.lost_answer("post"))
     assert lost(lambda: owner.post(data_set, [owner.cbg(5.5)]))
@@ -65,7 +67,7 @@ def test_a_lost_request_does_nothing_and_a_lost_answer_everything(simulator: Sim
     assert owner.values() == [6.5, 7.5]
 
 
-def test_resets_are_real(simulator: Simulator, owner: Hands) -> None:
+def test_resets_are_real(simulator: Simulator, owner: ApiUser) -> None:
     simulator.faults.add(Fault.lost_request("time"))
     address = urllib.parse.urlsplit(simulator.base_url)
     connection = http.client.HTTPConnection(address.netloc, timeout=10)
@@ -76,7 +78,7 @@ def test_resets_are_real(simulator: Simulator, owner: Hands) -> None:
 
 @pytest.mark.parametrize("status", [None, 504])
 def test_work_that_is_done_only_after_the_answer_was_cut(
-    simulator: Simulator, owner: Hands, late: LateWork, status: int | None
+    simulator: Simulator, owner: ApiUser, late: LateWork, status: int | None
 ) -> None:
     data_set = owner.open(NONE, dataSetType="continuous")
     simulator.faults.add(Fault.late_commit("post", 0.3, status=status))
@@ -92,7 +94,7 @@ def test_work_that_is_done_only_after_the_answer_was_cut(
     assert owner.values() == [5.5]
 
 
-def test_late_work_is_late_by_what_the_fault_says(simulator: Simulator, owner: Hands) -> None:
+def test_late_work_is_late_by_what_the_fault_says(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.open(NONE, dataSetType="continuous")
     simulator.faults.add(Fault.late_commit("post", 0.3))
     began = time.monotonic()
@@ -102,7 +104,7 @@ def test_late_work_is_late_by_what_the_fault_says(simulator: Simulator, owner: H
     assert owner.values() == [5.5]
 
 
-def test_late_create(simulator: Simulator, owner: Hands, late: LateWork) -> None:
+def test_late_create(simulator: Simulator, owner: ApiUser, late: LateWork) -> None:
     simulator.faults.add(Fault.late_commit("create", 0.2))
     assert lost(lambda: created(owner, owner.device))
     assert late.is_held()
@@ -112,7 +114,7 @@ def test_late_create(simulator: Simulator, owner: Hands, late: LateWork) -> None
     assert listed(owner, owner.device) == 1
 
 
-def test_late_removal_takes_what_was_sent_again(simulator: Simulator, owner: Hands, late: LateWork) -> None:
+def test_late_removal_takes_what_was_sent_again(simulator: Simulator, owner: ApiUser, late: LateWork) -> None:
     data_set, datum = owner.open(HASH), owner.cbg(5.5, id="0" * 31 + "l")
     owner.post(data_set, [datum])
     simulator.faults.add(Fault.late_commit("delete-data", 0.3))
@@ -126,7 +128,7 @@ def test_late_removal_takes_what_was_sent_again(simulator: Simulator, owner: Han
 
 
 def test_late_close_may_leave_the_set_closed_and_invisible_for_a_while(
-    simulator: Simulator, owner: Hands, late: LateWork
+    simulator: Simulator, owner: ApiUser, late: LateWork
 ) -> None:
     data_set = owner.open()
     owner.post(data_set, [owner.cbg(5.5)])
@@ -151,7 +153,7 @@ def test_late_close_may_leave_the_set_closed_and_invisible_for_a_while(
     ids=["before", "after the state", "in the middle of the data", "after"],
 )
 def test_504_at_close(
-    simulator: Simulator, owner: Hands, fault: Fault, second: int, seen: list[float]
+    simulator: Simulator, owner: ApiUser, fault: Fault, second: int, seen: list[float]
 ) -> None:
     data_set = owner.open()
     owner.post(data_set, [owner.cbg(5.5)] if second == 200 else [owner.cbg(5.5), owner.cbg(6.5, 1)])
@@ -162,7 +164,7 @@ def test_504_at_close(
 
 
 def test_a_close_cut_between_hiding_and_showing_leaves_nothing_visible(
-    simulator: Simulator, owner: Hands
+    simulator: Simulator, owner: ApiUser
 ) -> None:
     owner.uploaded([owner.cbg(5.5)])
     newer = owner.open()
@@ -173,7 +175,7 @@ def test_a_close_cut_between_hiding_and_showing_leaves_nothing_visible(
     owner.delete(newer)
 
 
-def test_partial_stores(simulator: Simulator, owner: Hands) -> None:
+def test_partial_stores(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.open()
     simulator.faults.add(Fault.partial("post", share=0.5))
     answer = owner.post(data_set, [owner.cbg(value, value) for value in range(1, 11)])
@@ -182,7 +184,7 @@ def test_partial_stores(simulator: Simulator, owner: Hands) -> None:
     assert owner.values() == [1, 2, 3, 4, 5]
 
 
-def test_partial_removal(simulator: Simulator, owner: Hands) -> None:
+def test_partial_removal(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.open()
     data = [owner.cbg(value, value, id=f"{value:032d}") for value in range(1, 5)]
     owner.post(data_set, data)
@@ -193,7 +195,7 @@ def test_partial_removal(simulator: Simulator, owner: Hands) -> None:
 
 
 def test_a_replacement_cut_in_the_middle_has_taken_the_old_data_away(
-    simulator: Simulator, owner: Hands
+    simulator: Simulator, owner: ApiUser
 ) -> None:
     data_set = owner.open(ORIGIN, dataSetType="continuous")
     data = [owner.cbg(5.5, origin={"id": "o1"}), owner.cbg(5.6, 1, origin={"id": "o2"})]
@@ -205,7 +207,9 @@ def test_a_replacement_cut_in_the_middle_has_taken_the_old_data_away(
     assert owner.values() == [5.5, 5.6]
 
 
-def test_a_truncate_cut_in_the_middle_has_removed_the_older_data(simulator: Simulator, owner: Hands) -> None:
+def test_a_truncate_cut_in_the_middle_has_removed_the_older_data(
+    simulator: Simulator, owner: ApiUser
+) -> None:
     owner.uploaded([owner.cbg(5.5)])
     newer = owner.open(TRUNCATE)
     simulator.faults.add(Fault.partial("close", steps=2, share=0))
@@ -213,7 +217,7 @@ def test_a_truncate_cut_in_the_middle_has_removed_the_older_data(simulator: Simu
     assert owner.visible() == []
 
 
-def test_a_create_cut_in_the_middle_leaves_a_row(simulator: Simulator, owner: Hands) -> None:
+def test_a_create_cut_in_the_middle_leaves_a_row(simulator: Simulator, owner: ApiUser) -> None:
     simulator.faults.add(Fault.partial("create", steps=1, share=0))
     assert created(owner, owner.device).status_code == 500
     with simulator.database.reading() as connection:
@@ -223,14 +227,14 @@ def test_a_create_cut_in_the_middle_leaves_a_row(simulator: Simulator, owner: Ha
     assert rows == [("open", 0, None)]
 
 
-def test_a_request_that_is_refused_anyway_is_refused_as_ever(simulator: Simulator, owner: Hands) -> None:
+def test_a_request_that_is_refused_anyway_is_refused_as_ever(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.uploaded([owner.cbg(5.5)])
     simulator.faults.add(Fault.partial("post"))
     assert owner.post(data_set, []).status_code == 409
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 502, 503, 504])
-def test_statuses(simulator: Simulator, owner: Hands, status: int) -> None:
+def test_statuses(simulator: Simulator, owner: ApiUser, status: int) -> None:
     data_set = owner.open()
     simulator.faults.add(Fault.refused("post", status, retry_after="7" if status == 429 else None))
     answer = owner.post(data_set, [owner.cbg(5.5)])
@@ -256,7 +260,7 @@ def test_statuses(simulator: Simulator, owner: Hands, status: int) -> None:
 )
 def test_statuses_of_other_services(
     simulator: Simulator,
-    owner: Hands,
+    owner: ApiUser,
     operation: str,
     method: str,
     path: str,
@@ -268,7 +272,7 @@ def test_statuses_of_other_services(
     assert owner.request(method, path).json()[key] == value
 
 
-def test_no_answer_at_all(simulator: Simulator, owner: Hands) -> None:
+def test_no_answer_at_all(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.open(NONE, dataSetType="continuous")
     simulator.faults.add(Fault.hang("post"), Fault.hang("post", work=Work.ALL))
     url = f"{simulator.base_url}/v1/data_sets/{data_set}/data"
@@ -279,16 +283,16 @@ def test_no_answer_at_all(simulator: Simulator, owner: Hands) -> None:
     assert owner.values() == [6.5]
 
 
-def test_slow_bodies_come_whole(simulator: Simulator, owner: Hands) -> None:
+def test_slow_bodies_come_whole(simulator: Simulator, owner: ApiUser) -> None:
     owner.uploaded([owner.cbg(5.5, minute) for minute in range(60)])
-    simulator.faults.add(Fault(operation="read-back", answer=Answering.SLOW_BODY, delay=0.4))
+    simulator.faults.add(Fault(operation="read-back", answer=ResponseFault.SLOW_BODY, delay=0.4))
     began = time.monotonic()
     assert len(owner.visible()) == 60
     assert time.monotonic() - began > 0.35
 
 
-@pytest.mark.parametrize("answer", [Answering.TRUNCATED_BODY, Answering.RESET_BODY])
-def test_bodies_that_break_off(simulator: Simulator, owner: Hands, answer: Answering) -> None:
+@pytest.mark.parametrize("answer", [ResponseFault.TRUNCATED_BODY, ResponseFault.RESET_BODY])
+def test_bodies_that_break_off(simulator: Simulator, owner: ApiUser, answer: ResponseFault) -> None:
     owner.uploaded([owner.cbg(5.5, minute) for minute in range(60)])
     simulator.faults.add(Fault(operation="read-back", answer=answer))
     with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
@@ -299,10 +303,10 @@ def test_bodies_that_break_off(simulator: Simulator, owner: Hands, answer: Answe
 def test_latency_holds_up_no_other_request() -> None:
     with Simulator(latency=0.2) as simulator:
         began = time.monotonic()
-        assert Hands(simulator).request("GET", "/v1/time").status_code == 200
+        assert ApiUser(simulator).request("GET", "/v1/time").status_code == 200
         assert time.monotonic() - began >= 0.2
     with Simulator(latency=600.0) as simulator:
-        sessions = [Hands(simulator) for _ in range(8)]
+        sessions = [ApiUser(simulator) for _ in range(8)]
         asked = [partial(hands.session.get, f"{simulator.base_url}/v1/time") for hands in sessions]
         threads = [threading.Thread(target=lost, args=(one,)) for one in asked]
         for thread in threads:
@@ -312,7 +316,7 @@ def test_latency_holds_up_no_other_request() -> None:
         thread.join()
 
 
-def test_latency_of_one_operation_adds_up_with_other_faults(simulator: Simulator, owner: Hands) -> None:
+def test_latency_of_one_operation_adds_up_with_other_faults(simulator: Simulator, owner: ApiUser) -> None:
     simulator.faults.add(Fault.slow(0.2, "time"), Fault.refused("time", 503))
     began = time.monotonic()
     assert owner.request("GET", "/v1/time").status_code == 503
@@ -320,13 +324,13 @@ def test_latency_of_one_operation_adds_up_with_other_faults(simulator: Simulator
     assert time.monotonic() - began >= 0.4
 
 
-def test_faults_strike_the_nth_match_and_then_some(simulator: Simulator, owner: Hands) -> None:
+def test_faults_strike_the_nth_match_and_then_some(simulator: Simulator, owner: ApiUser) -> None:
     simulator.faults.add(Fault.refused("time", 503, skip=1, times=2))
     statuses = [owner.request("GET", "/v1/time").status_code for _ in range(5)]
     assert statuses == [200, 503, 503, 200, 200]
 
 
-def test_faults_strike_one_data_set_or_one_user(simulator: Simulator, owner: Hands) -> None:
+def test_faults_strike_one_data_set_or_one_user(simulator: Simulator, owner: ApiUser) -> None:
     struck, spared = owner.open(), owner.open()
     simulator.faults.add(Fault.refused("post", 503, data_set=struck, user=owner.user))
     assert owner.post(spared, []).status_code == 200
@@ -363,7 +367,7 @@ def test_faults_that_cannot_be(fields: dict[str, Any]) -> None:
         Fault.model_validate(fields)
 
 
-def test_faults_over_http(simulator: Simulator, owner: Hands) -> None:
+def test_faults_over_http(simulator: Simulator, owner: ApiUser) -> None:
     url = f"{simulator.base_url}/simulator"
     added = requests.post(
         f"{url}/faults",
@@ -403,12 +407,12 @@ def test_faults_over_http(simulator: Simulator, owner: Hands) -> None:
         ("DELETE", "/simulator/faults/x", None, 404),
     ],
 )
-def test_control_refuses(owner: Hands, method: str, path: str, body: str | None, status: int) -> None:
+def test_control_refuses(owner: ApiUser, method: str, path: str, body: str | None, status: int) -> None:
     answer = owner.request(method, path, data=body)
     assert (answer.status_code, set(answer.json())) == (status, {"message"})
 
 
-def test_the_list_of_requests_names_no_id(simulator: Simulator, owner: Hands) -> None:
+def test_the_list_of_requests_names_no_id(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.open()
     owner.post(data_set, [])
     last = simulator.requests[-1]
@@ -418,7 +422,7 @@ def test_the_list_of_requests_names_no_id(simulator: Simulator, owner: Hands) ->
 def test_stopping_ends_hanging_and_late_requests() -> None:
     simulator = Simulator()
     simulator.start()
-    hands = Hands(simulator)
+    hands = ApiUser(simulator)
     data_set = hands.open()
     simulator.faults.add(Fault.late_commit("post", 60), Fault.hang("close"))
     assert lost(lambda: hands.post(data_set, [hands.cbg(5.5)]))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import requests
 
-from tests.simulator.conftest import NONE, Hands
+from tests.simulator.conftest import NONE, ApiUser
 from tidepool_simulator import Simulator
 
 
-def test_an_uploader_may_create_post_close_and_delete_its_own(owner: Hands, uploader: Hands) -> None:
+def test_an_uploader_may_create_post_close_and_delete_its_own(owner: ApiUser, uploader: ApiUser) -> None:
     own = uploader.uploaded([uploader.cbg(5.5)])
     others = owner.open()
     assert uploader.values() == [5.5]
@@ -17,7 +17,7 @@ def test_an_uploader_may_create_post_close_and_delete_its_own(owner: Hands, uplo
     assert uploader.delete(others).status_code == 403
 
 
-def test_a_stranger_may_nothing(owner: Hands, stranger: Hands) -> None:
+def test_a_stranger_may_nothing(owner: ApiUser, stranger: ApiUser) -> None:
     data_set = owner.open()
     refused = [
         stranger.request("POST", f"/v1/users/{owner.user}/data_sets", json={"deduplicator": {"name": NONE}}),
@@ -41,7 +41,7 @@ def test_a_stranger_may_nothing(owner: Hands, stranger: Hands) -> None:
 
 @pytest.mark.parametrize("permissions", [["view"], ["custodian"]])
 def test_view_and_custodian_may_list_but_not_create(
-    simulator: Simulator, stranger: Hands, permissions: list[str]
+    simulator: Simulator, stranger: ApiUser, permissions: list[str]
 ) -> None:
     patient = simulator.accounts.add_user(f"patient of {permissions}")
     simulator.accounts.grant("stranger", of=patient.name, permissions=permissions)

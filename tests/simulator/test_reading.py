@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.conftest import NONE, ORIGIN, Hands
+from tests.simulator.conftest import NONE, ORIGIN, ApiUser
 
 
-def minutes(owner: Hands, **query: str) -> list[int]:
+def minutes(owner: ApiUser, **query: str) -> list[int]:
     return sorted(int(datum["time"][14:16]) for datum in owner.visible(**query))
 
 
 @pytest.fixture
-def filled(owner: Hands) -> Hands:
+def filled(owner: ApiUser) -> ApiUser:
     shared = {"deviceId": owner.device}
     owner.uploaded(
         [
@@ -55,7 +55,7 @@ def filled(owner: Hands) -> Hands:
         ({"uploadId": "nobody"}, []),
     ],
 )
-def test_filters(filled: Hands, query: dict[str, str], expected: list[int]) -> None:
+def test_filters(filled: ApiUser, query: dict[str, str], expected: list[int]) -> None:
     assert minutes(filled, **query) == expected
 
 
@@ -72,12 +72,12 @@ def test_filters(filled: Hands, query: dict[str, str], expected: list[int]) -> N
         {"sampleIntervalMinimum": "1.5"},
     ],
 )
-def test_parameters_that_cannot_be_read_are_a_failure(owner: Hands, query: dict[str, str]) -> None:
+def test_parameters_that_cannot_be_read_are_a_failure(owner: ApiUser, query: dict[str, str]) -> None:
     answer = owner.request("GET", f"/data/{owner.user}", params=query)
     assert (answer.status_code, answer.json()["code"]) == (500, "invalid_parameters")
 
 
-def test_the_upload_record_tells_the_state(owner: Hands) -> None:
+def test_the_upload_record_tells_the_state(owner: ApiUser) -> None:
     data_set = owner.open(ORIGIN)
     query = {"uploadId": data_set, "type": "upload"}
     path = f"/data/{owner.user}"
@@ -92,12 +92,12 @@ def test_the_upload_record_tells_the_state(owner: Hands) -> None:
     assert "deletedTime" in shown
 
 
-def test_times_come_back_in_utc_and_milliseconds(owner: Hands) -> None:
+def test_times_come_back_in_utc_and_milliseconds(owner: ApiUser) -> None:
     owner.uploaded([owner.cbg(5.5, time="2024-05-01T12:00:00.1239+02:00")])
     assert [datum["time"] for datum in owner.visible()] == ["2024-05-01T10:00:00.123Z"]
 
 
-def test_an_embedded_bolus_is_a_datum_of_its_own(owner: Hands) -> None:
+def test_an_embedded_bolus_is_a_datum_of_its_own(owner: ApiUser) -> None:
     bolus = {"type": "bolus", "subType": "normal", "normal": 2, "time": "2024-05-01T10:01:00Z"}
     wizard: dict[str, Any] = {"type": "wizard", "units": "mg/dL", "bgInput": 180, "time": bolus["time"]}
     device = {"deviceId": owner.device}
@@ -107,7 +107,7 @@ def test_an_embedded_bolus_is_a_datum_of_its_own(owner: Hands) -> None:
     assert found["wizard"]["bgInput"] == 9.99135
 
 
-def test_carelink_is_hidden_beside_a_direct_medtronic_upload(owner: Hands) -> None:
+def test_carelink_is_hidden_beside_a_direct_medtronic_upload(owner: ApiUser) -> None:
     # A user of its own: the direct upload hides records of all devices.
     patient = owner.simulator.accounts.add_user("carelink patient")
     owner.simulator.accounts.grant("owner", of=patient.name)
@@ -119,7 +119,7 @@ def test_carelink_is_hidden_beside_a_direct_medtronic_upload(owner: Hands) -> No
     assert owner.values(carelink="true") == [5.5, 5.6]
 
 
-def test_a_loopable_pump_is_hidden_beside_loop_unless_the_upload_is_named(owner: Hands) -> None:
+def test_a_loopable_pump_is_hidden_beside_loop_unless_the_upload_is_named(owner: ApiUser) -> None:
     patient = owner.simulator.accounts.add_user("loop patient")
     owner.simulator.accounts.grant("owner", of=patient.name)
     owner.user = patient.id

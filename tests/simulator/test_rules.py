@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.simulator.conftest import Hands
+from tests.simulator.conftest import ApiUser
 from tidepool_simulator import Simulator
 from tidepool_simulator.rules import Rule
 
@@ -18,7 +18,7 @@ def _no_rule_is_left(simulator: Simulator) -> Iterator[None]:
     simulator.rules.clear()
 
 
-def test_what_breaks_a_rule_is_refused_and_nothing_is_stored(simulator: Simulator, owner: Hands) -> None:
+def test_what_breaks_a_rule_is_refused_and_nothing_is_stored(simulator: Simulator, owner: ApiUser) -> None:
     simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
     data_set = owner.open()
 
@@ -32,7 +32,7 @@ def test_what_breaks_a_rule_is_refused_and_nothing_is_stored(simulator: Simulato
     assert owner.values() == [20]
 
 
-def test_what_parsing_finds_hides_what_validation_finds(simulator: Simulator, owner: Hands) -> None:
+def test_what_parsing_finds_hides_what_validation_finds(simulator: Simulator, owner: ApiUser) -> None:
     simulator.rules.add(
         Rule(type="cbg", pointer="/value", above=20),
         Rule(pointer="/deviceTime", equals="x", code="type-not-string", in_parsing=True),
@@ -46,7 +46,7 @@ def test_what_parsing_finds_hides_what_validation_finds(simulator: Simulator, ow
     assert answer.json()["source"] == {"pointer": "/1/payload/a"}
 
 
-def test_rules_come_and_go_over_http(simulator: Simulator, owner: Hands) -> None:
+def test_rules_come_and_go_over_http(simulator: Simulator, owner: ApiUser) -> None:
     url = f"{simulator.base_url}/simulator/rules"
     rule = {"type": "cbg", "pointer": "/value", "above": 20}
     data_set = owner.open()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.simulator.conftest import HASH, NONE, Hands
+from tests.simulator.conftest import HASH, NONE, ApiUser
 from tests.timing import PATIENCE_SECONDS
 from tidepool_simulator import Accounts, Fault, Simulator
 from tidepool_simulator.accounts import AccountError
@@ -54,7 +54,7 @@ def test_as_a_command(tmp_path: Path, ending: signal.Signals) -> None:
 def test_the_store_is_readable_beside_the_running_simulator(tmp_path: Path) -> None:
     store = tmp_path / "store.sqlite"
     with Simulator(store) as simulator:
-        hands = Hands(simulator)
+        hands = ApiUser(simulator)
         older = hands.uploaded([hands.cbg(5.5)])
         newer = hands.uploaded([hands.cbg(5.5)])
         checker = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
@@ -66,7 +66,7 @@ def test_the_store_is_readable_beside_the_running_simulator(tmp_path: Path) -> N
         assert sets == [(one, hands.user, hands.device, "closed", 1) for one in (older, newer)]
         checker.close()
     with Simulator(store) as again:
-        hands = Hands(again, device=hands.device)
+        hands = ApiUser(again, device=hands.device)
         assert hands.values() == [5.5]
 
 
@@ -110,7 +110,7 @@ def test_a_taken_back_grant_is_gone() -> None:
     assert accounts.permissions(accounts["uploader"].id, accounts["owner"].id) == frozenset()
 
 
-def test_posts_at_once_are_all_stored(owner: Hands) -> None:
+def test_posts_at_once_are_all_stored(owner: ApiUser) -> None:
     data_set = owner.open(HASH)
     chunks = [
         [owner.cbg(5.5, minute, id=f"{chunk:016d}{minute:016d}") for minute in range(50)]
@@ -125,7 +125,7 @@ def test_posts_at_once_are_all_stored(owner: Hands) -> None:
     assert len({datum["id"] for datum in owner.visible()}) == 800
 
 
-def test_a_thousand_records_are_stored_fast(owner: Hands) -> None:
+def test_a_thousand_records_are_stored_fast(owner: ApiUser) -> None:
     data_set = owner.open(HASH)
     data = [owner.cbg(5.5, index % 60, id=f"{index:032d}") for index in range(1000)]
     owner.post(data_set, data)
@@ -137,9 +137,9 @@ def test_a_thousand_records_are_stored_fast(owner: Hands) -> None:
 def test_two_simulators_do_not_share_anything() -> None:
     with Simulator() as one, Simulator() as other:
         one.faults.add(Fault.refused("time", 503))
-        assert Hands(one).request("GET", "/v1/time").status_code == 503
-        assert Hands(other).request("GET", "/v1/time").status_code == 200
-        Hands(one).open(NONE)
+        assert ApiUser(one).request("GET", "/v1/time").status_code == 503
+        assert ApiUser(other).request("GET", "/v1/time").status_code == 200
+        ApiUser(one).open(NONE)
         with other.database.reading() as connection:
             assert connection.execute("SELECT count(*) FROM data_sets").fetchone() == (0,)
 

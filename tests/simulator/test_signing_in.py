@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.simulator.conftest import Hands
+from tests.simulator.conftest import ApiUser
 from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, PUBLIC_CLIENT_ID, Simulator
 from tidepool_simulator.accounts import SERVER_NAME, SERVER_SECRET
 
@@ -193,7 +193,7 @@ def test_a_forged_token_is_none(simulator: Simulator) -> None:
     assert not works(simulator, f"{head}.{body}.{signature}")
 
 
-def test_a_server_bypasses_permissions(simulator: Simulator, owner: Hands) -> None:
+def test_a_server_bypasses_permissions(simulator: Simulator, owner: ApiUser) -> None:
     answer = requests.post(
         f"{simulator.base_url}/auth/serverlogin",
         headers={"X-Tidepool-Server-Name": SERVER_NAME, "X-Tidepool-Server-Secret": SERVER_SECRET},
@@ -204,7 +204,7 @@ def test_a_server_bypasses_permissions(simulator: Simulator, owner: Hands) -> No
     assert requests.get(path, headers={TOKEN: answer.headers[TOKEN]}, timeout=10).status_code == 200
 
 
-def test_custodial_accounts_belong_to_their_maker(simulator: Simulator, uploader: Hands) -> None:
+def test_custodial_accounts_belong_to_their_maker(simulator: Simulator, uploader: ApiUser) -> None:
     maker = simulator.accounts["uploader"].id
     answer = uploader.request("POST", f"/auth/user/{maker}/user", json={})
     assert answer.status_code == 201

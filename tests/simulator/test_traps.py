@@ -8,7 +8,7 @@ import time
 import pytest
 import requests
 
-from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, Hands
+from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, ApiUser
 from tests.timing import clock_of_simulated_tokens
 from tidepool_simulator import Simulator
 
@@ -18,7 +18,7 @@ def codes(answer: requests.Response) -> list[str]:
     return [error["code"] for error in body.get("errors", [body])]
 
 
-def test_a_blind_repetition_doubles_the_data(owner: Hands) -> None:
+def test_a_blind_repetition_doubles_the_data(owner: ApiUser) -> None:
     data_set = owner.open(HASH)
     for _ in range(2):
         assert owner.post(data_set, [owner.cbg(5.5)]).status_code == 200
@@ -26,7 +26,7 @@ def test_a_blind_repetition_doubles_the_data(owner: Hands) -> None:
     assert owner.values() == [5.5, 5.5]
 
 
-def test_removing_by_id_before_repeating_does_not(owner: Hands) -> None:
+def test_removing_by_id_before_repeating_does_not(owner: ApiUser) -> None:
     data_set, datum = owner.open(HASH), owner.cbg(5.5, id="0" * 31 + "z")
     owner.post(data_set, [datum])
     for _ in range(2):
@@ -36,7 +36,7 @@ def test_removing_by_id_before_repeating_does_not(owner: Hands) -> None:
     assert [found["id"] for found in owner.visible()] == [datum["id"]]
 
 
-def test_a_closed_set_conflicts(owner: Hands) -> None:
+def test_a_closed_set_conflicts(owner: ApiUser) -> None:
     data_set = owner.uploaded([owner.cbg(5.5)])
     for answer in (
         owner.close(data_set),
@@ -47,14 +47,14 @@ def test_a_closed_set_conflicts(owner: Hands) -> None:
         assert answer.json()["errors"][0]["status"] == "409"
 
 
-def test_an_empty_post_tells_open_from_closed(owner: Hands) -> None:
+def test_an_empty_post_tells_open_from_closed(owner: ApiUser) -> None:
     data_set = owner.open()
     assert owner.post(data_set, []).status_code == 200
     owner.close(data_set)
     assert owner.post(data_set, []).status_code == 409
 
 
-def test_a_close_that_fails_leaves_the_set_closed_and_its_data_invisible(owner: Hands) -> None:
+def test_a_close_that_fails_leaves_the_set_closed_and_its_data_invisible(owner: ApiUser) -> None:
     answer = owner.request("POST", f"/v1/users/{owner.user}/data_sets", json={"deduplicator": {"name": HASH}})
     data_set = answer.json()["data"]["uploadId"]
     owner.post(data_set, [owner.cbg(5.5)])
@@ -64,7 +64,7 @@ def test_a_close_that_fails_leaves_the_set_closed_and_its_data_invisible(owner: 
     assert owner.delete(data_set).status_code == 500
 
 
-def test_an_open_normal_set_is_not_listed_and_shows_nothing(owner: Hands) -> None:
+def test_an_open_normal_set_is_not_listed_and_shows_nothing(owner: ApiUser) -> None:
     data_set = owner.open()
     owner.post(data_set, [owner.cbg(5.5)])
     path = f"/v1/users/{owner.user}/data_sets"
@@ -76,14 +76,14 @@ def test_an_open_normal_set_is_not_listed_and_shows_nothing(owner: Hands) -> Non
     assert "state" not in listed
 
 
-def test_a_continuous_set_shows_its_data_at_once_and_is_never_closed(owner: Hands) -> None:
+def test_a_continuous_set_shows_its_data_at_once_and_is_never_closed(owner: ApiUser) -> None:
     data_set = owner.open(ORIGIN, dataSetType="continuous")
     owner.post(data_set, [owner.cbg(5.5)])
     assert owner.values() == [5.5]
     assert owner.close(data_set).status_code == 403
 
 
-def test_a_datum_without_device_fails_the_whole_request_under_the_hash(owner: Hands) -> None:
+def test_a_datum_without_device_fails_the_whole_request_under_the_hash(owner: ApiUser) -> None:
     data_set, datum = owner.open(HASH), owner.cbg(5.6, 1)
     del datum["deviceId"]
     assert owner.post(data_set, [owner.cbg(5.5), datum]).status_code == 500
@@ -93,7 +93,7 @@ def test_a_datum_without_device_fails_the_whole_request_under_the_hash(owner: Ha
 
 @pytest.mark.parametrize("deduplicator", [None, "org.example.unknown"])
 def test_a_create_without_a_known_deduplicator_fails_and_leaves_a_row(
-    owner: Hands, deduplicator: str | None
+    owner: ApiUser, deduplicator: str | None
 ) -> None:
     chosen = f"{time.time_ns():032x}"
     body = {"id": chosen} | ({"deduplicator": {"name": deduplicator}} if deduplicator else {})
@@ -102,14 +102,14 @@ def test_a_create_without_a_known_deduplicator_fails_and_leaves_a_row(
     assert owner.post(chosen, [owner.cbg(5.5)]).status_code == 500
 
 
-def test_a_chosen_upload_id_is_taken_once(owner: Hands) -> None:
+def test_a_chosen_upload_id_is_taken_once(owner: ApiUser) -> None:
     chosen = f"upid_{time.time_ns() % 16**12:012x}"
     assert owner.open(uploadId=chosen) == chosen
     body = {"uploadId": chosen, "deduplicator": {"name": NONE}}
     assert owner.request("POST", f"/v1/users/{owner.user}/data_sets", json=body).status_code == 500
 
 
-def test_one_bad_record_refuses_all_and_a_single_error_stands_bare(owner: Hands) -> None:
+def test_one_bad_record_refuses_all_and_a_single_error_stands_bare(owner: ApiUser) -> None:
     data_set = owner.open()
     answer = owner.post(data_set, [owner.cbg(5.5), owner.cbg(99)])
     assert answer.status_code == 400
@@ -126,7 +126,7 @@ def test_one_bad_record_refuses_all_and_a_single_error_stands_bare(owner: Hands)
     assert owner.visible() == []
 
 
-def test_problems_of_parsing_hide_those_of_values(owner: Hands) -> None:
+def test_problems_of_parsing_hide_those_of_values(owner: ApiUser) -> None:
     data_set = owner.open()
     answer = owner.post(data_set, [owner.cbg(99), owner.cbg(5.5) | {"value": "5"}, {"type": "bolus"}])
     errors = answer.json()["errors"]
@@ -137,7 +137,7 @@ def test_problems_of_parsing_hide_those_of_values(owner: Hands) -> None:
     assert "meta" not in errors[1]
 
 
-def test_gzipped_requests_are_malformed(owner: Hands) -> None:
+def test_gzipped_requests_are_malformed(owner: ApiUser) -> None:
     data_set = owner.open()
     answer = owner.request(
         "POST",
@@ -148,28 +148,28 @@ def test_gzipped_requests_are_malformed(owner: Hands) -> None:
     assert (answer.status_code, codes(answer)) == (400, ["json-malformed"])
 
 
-def test_the_hash_takes_the_time_as_it_is_spelled(owner: Hands) -> None:
+def test_the_hash_takes_the_time_as_it_is_spelled(owner: ApiUser) -> None:
     owner.uploaded([owner.cbg(5.5, time="2024-05-01T10:00:00Z")])
     owner.uploaded([owner.cbg(5.5, time="2024-05-01T12:00:00+02:00")])
     assert owner.values() == [5.5, 5.5]
     assert {datum["time"] for datum in owner.visible()} == {"2024-05-01T10:00:00Z"}
 
 
-def test_deleting_keeps_the_row_and_an_open_deleted_set_still_takes_data(owner: Hands) -> None:
+def test_deleting_keeps_the_row_and_an_open_deleted_set_still_takes_data(owner: ApiUser) -> None:
     data_set = owner.open()
     for _ in range(2):
         assert owner.delete(data_set).status_code == 200
     assert owner.post(data_set, [owner.cbg(5.5)]).status_code == 200
 
 
-def test_truncate_removes_the_data_of_other_sets(owner: Hands) -> None:
+def test_truncate_removes_the_data_of_other_sets(owner: ApiUser) -> None:
     older = owner.uploaded([owner.cbg(5.5)])
     owner.uploaded([owner.cbg(6.5, 1)], TRUNCATE)
     assert owner.values() == [6.5]
     assert "deletedTime" in owner.request("GET", f"/v1/data_sets/{older}").json()
 
 
-def test_selectors_under_delete_origin_do_nothing_on_an_open_normal_set(owner: Hands) -> None:
+def test_selectors_under_delete_origin_do_nothing_on_an_open_normal_set(owner: ApiUser) -> None:
     data_set, datum = owner.open(ORIGIN), owner.cbg(5.5, origin={"id": "o1"})
     owner.post(data_set, [datum])
     assert owner.remove(data_set, [{"origin": {"id": "o1"}}]).status_code == 200
@@ -181,11 +181,11 @@ def test_selectors_under_delete_origin_do_nothing_on_an_open_normal_set(owner: H
 @pytest.mark.parametrize(
     "selectors", [[], {}, [{}], [{"id": "abc"}], [{"id": "0" * 32}, {"origin": {"id": "o"}}]]
 )
-def test_bad_selectors_are_a_failure_of_the_server(owner: Hands, selectors: object) -> None:
+def test_bad_selectors_are_a_failure_of_the_server(owner: ApiUser, selectors: object) -> None:
     assert owner.remove(owner.open(), selectors).status_code == 500
 
 
-def test_the_owner_alone_gets_a_data_set(owner: Hands, uploader: Hands) -> None:
+def test_the_owner_alone_gets_a_data_set(owner: ApiUser, uploader: ApiUser) -> None:
     data_set = owner.open()
     assert owner.request("GET", f"/v1/data_sets/{data_set}").status_code == 200
     assert uploader.request("GET", f"/v1/data_sets/{data_set}").status_code == 403
@@ -194,7 +194,7 @@ def test_the_owner_alone_gets_a_data_set(owner: Hands, uploader: Hands) -> None:
 def test_tokens_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = clock_of_simulated_tokens(monkeypatch)
     with Simulator(token_lifetime=60.0) as simulator:
-        hands = Hands(simulator)
+        hands = ApiUser(simulator)
         data_set = hands.open()
         clock.sleep(61.0)
         answer = hands.post(data_set, [hands.cbg(5.5)])

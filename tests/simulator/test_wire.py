@@ -8,13 +8,13 @@ import urllib.parse
 import pytest
 import requests
 
-from tests.simulator.conftest import NONE, Hands
+from tests.simulator.conftest import NONE, ApiUser
 from tidepool_simulator import Simulator
 
 
 @pytest.mark.parametrize("prefix", ["", "/dataservices"])
 @pytest.mark.parametrize("spelling", ["data_sets", "datasets"])
-def test_both_spellings_work_with_and_without_the_prefix(owner: Hands, prefix: str, spelling: str) -> None:
+def test_both_spellings_work_with_and_without_the_prefix(owner: ApiUser, prefix: str, spelling: str) -> None:
     body = {"deviceId": owner.device, "deduplicator": {"name": NONE}}
     answer = owner.request("POST", f"{prefix}/v1/users/{owner.user}/{spelling}", json=body)
     data_set = answer.json()["data"]["uploadId"]
@@ -38,14 +38,14 @@ def test_both_spellings_work_with_and_without_the_prefix(owner: Hands, prefix: s
         ("PUT", "/auth/login", 405),
     ],
 )
-def test_unknown_routes(owner: Hands, method: str, path: str, status: int) -> None:
+def test_unknown_routes(owner: ApiUser, method: str, path: str, status: int) -> None:
     answer = owner.request(method, path)
     assert answer.status_code == status
     if path.startswith("/v1"):
         assert set(answer.json()) == {"Error"}
 
 
-def test_traces_are_echoed_and_cut(owner: Hands) -> None:
+def test_traces_are_echoed_and_cut(owner: ApiUser) -> None:
     headers = {"X-Tidepool-Trace-Request": "r" * 70, "X-Tidepool-Trace-Session": "s"}
     answer = owner.request("GET", "/v1/time", headers=headers)
     assert answer.json()["meta"]["trace"] == {"request": "r" * 64, "session": "s"}
@@ -53,7 +53,7 @@ def test_traces_are_echoed_and_cut(owner: Hands) -> None:
     assert len(owner.request("GET", "/v1/time").json()["meta"]["trace"]["request"]) == 32
 
 
-def test_answers_are_gzipped_for_those_who_ask(owner: Hands) -> None:
+def test_answers_are_gzipped_for_those_who_ask(owner: ApiUser) -> None:
     path = f"/data/{owner.user}"
     owner.uploaded([owner.cbg(5.5, minute) for minute in range(60)])
     asked = owner.request("GET", path, headers={"Accept-Encoding": "gzip"})
@@ -88,14 +88,14 @@ def test_one_connection_serves_many_requests(simulator: Simulator) -> None:
         ({"size": "0", "limit": "1"}, [("not-parsed", "limit")]),
     ],
 )
-def test_bad_queries(owner: Hands, query: dict[str, str], expected: list[tuple[str, str]]) -> None:
+def test_bad_queries(owner: ApiUser, query: dict[str, str], expected: list[tuple[str, str]]) -> None:
     answer = owner.request("GET", f"/v1/users/{owner.user}/data_sets", params=query)
     body = answer.json()
     found = [(error["code"], error["source"]["parameter"]) for error in body.get("errors", [body])]
     assert (answer.status_code, found) == (400, expected)
 
 
-def test_pages_of_the_list(owner: Hands) -> None:
+def test_pages_of_the_list(owner: ApiUser) -> None:
     made = [owner.open(NONE, dataSetType="continuous", client={"name": owner.device, "version": "1.0.0"})
             for _ in range(5)]  # fmt: skip
     owner.delete(made[0])

@@ -17,7 +17,7 @@ from tidepool_ingest.staging.batches import (
     days,
     days_with_batches,
     find_batches,
-    find_marked,
+    list_batches,
 )
 from tidepool_ingest.staging.errors import BatchError
 
@@ -174,7 +174,7 @@ def test_a_mark_changes_when_any_file_of_its_batch_does_and_no_other_one(tmp_pat
             put(root / f"2026-01-01/{A}/{batch}/{name}", b"{}")
 
     def marks() -> list[str]:
-        return [mark for _folder, mark in find_marked(root, JAN_1, JAN_1)]
+        return [mark for _folder, mark in list_batches(root, JAN_1, JAN_1)]
 
     seen = [marks()]
     assert all(len(mark) == 64 for mark in seen[0])
@@ -196,7 +196,7 @@ def test_what_a_storage_tells_no_change_of_has_no_mark(
 ) -> None:
     put(bucket / f"2026-01-01/{A}/b1/manifest.json", b"{}")
     put(bucket / f"2026-01-01/{A}/b1/cbg.ndjson", b"{}")
-    assert [mark for _folder, mark in find_marked(bucket, JAN_1, JAN_1)] == [""]
+    assert [mark for _folder, mark in list_batches(bucket, JAN_1, JAN_1)] == [""]
     listing = bucket.fs.find
 
     def find(*given: Any, **more: Any) -> Any:
@@ -204,6 +204,6 @@ def test_what_a_storage_tells_no_change_of_has_no_mark(
 
     monkeypatch.setattr(bucket.fs, "find", find)
     bucket.fs.calls.clear()
-    ((_folder, mark),) = find_marked(bucket, JAN_1, JAN_1)
+    ((_folder, mark),) = list_batches(bucket, JAN_1, JAN_1)
     assert len(mark) == 64
     assert bucket.fs.calls == {"list": 2}

@@ -15,7 +15,7 @@ from tests.staging.test_work_area import KEY, fill
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.formats import SourceReader, guess_format
 from tidepool_ingest.staging import encryption as sealing
-from tidepool_ingest.staging.encryption import KEYS_VARIABLE, seal, unseal, unsealed
+from tidepool_ingest.staging.encryption import KEYS_VARIABLE, decrypt, decrypted, encrypt
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.quarantine import Place, QuarantineWriter, rewrite
 from tidepool_ingest.staging.source_file import SourceFile
@@ -38,7 +38,7 @@ def content(path: UPath) -> bytes:
 
 def entries(path: UPath) -> list[int]:
     """Return the positions of what a quarantine file holds."""
-    text = b"".join(unsealed(read_blocks(path)))
+    text = b"".join(decrypted(read_blocks(path)))
     return [json.loads(line)["position"] for line in text.splitlines()]
 
 
@@ -138,7 +138,7 @@ def test_a_token_of_other_lines_is_not_sent(root: UPath, keys: pytest.MonkeyPatc
     area = WorkArea(root, KEY)
     prepared = fill(area)
     chunk = prepared.chunks[1]
-    other = seal(b'{"v":4}\n')
+    other = encrypt(b'{"v":4}\n')
     assert len(other) == chunk.length
     text = content(area.accepted_path)[: chunk.offset] + other
     area.accepted_path.fs.pipe_file(area.accepted_path.path, text)
@@ -184,7 +184,7 @@ def test_a_sealed_quarantine_file_of_many_blocks_is_added_to(root: UPath, keys: 
 
     assert entries(path) == [*range(7), *range(8, 2_500), 7, 0]
     assert all(line.startswith(b"gAAAAA") for line in content(path).splitlines())
-    assert b"late" in b"".join(unsealed(read_blocks(path)))
+    assert b"late" in b"".join(decrypted(read_blocks(path)))
 
 
 def test_a_sealed_quarantine_file_is_read_as_a_data_file(root: UPath, keys: pytest.MonkeyPatch) -> None:
@@ -215,20 +215,20 @@ def test_a_token_that_never_ends_is_not_gathered(monkeypatch: pytest.MonkeyPatch
             yield b"gAAAAA" * 10
 
     with pytest.raises(BatchError, match="too long"):
-        list(unsealed(endless()))
+        list(decrypted(endless()))
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 50, 10_000])
 def test_tokens_are_found_wherever_blocks_end(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setenv(KEYS_VARIABLE, OLD)
-    written = b"".join(seal(b"line %d\n" % number) for number in range(5))
+    written = b"".join(encrypt(b"line %d\n" % number) for number in range(5))
     blocks = [written[start : start + size] for start in range(0, len(written), size)]
 
-    assert b"".join(unsealed(blocks)) == b"".join(b"line %d\n" % number for number in range(5))
-    assert b"".join(unsealed([b"{", b"}\n"])) == b"{}\n"
-    assert list(unsealed([])) == []
-    assert b"".join(unsealed([seal(b"a\n"), b"by ha", b"nd\n"])) == b"a\nby hand\n"
-    assert unseal(b"") == seal(b"") == b""
+    assert b"".join(decrypted(blocks)) == b"".join(b"line %d\n" % number for number in range(5))
+    assert b"".join(decrypted([b"{", b"}\n"])) == b"{}\n"
+    assert list(decrypted([])) == []
+    assert b"".join(decrypted([encrypt(b"a\n"), b"by ha", b"nd\n"])) == b"a\nby hand\n"
+    assert decrypt(b"") == encrypt(b"") == b""
 
 
 def test_sealed_files_are_private_too(tmp_path: Path, keys: pytest.MonkeyPatch) -> None:

@@ -11,17 +11,17 @@ from tests.steps.world import DEVICE, World, cbg, readings
 from tidepool_ingest.client import TidepoolError
 from tidepool_ingest.guards import (
     Decision,
+    allowed_rejection_percent,
+    apply_decision,
     decision_of,
-    follow,
-    is_rejected,
-    note_decision,
-    percent_allowed,
+    is_declined,
+    record_decision,
     waits_for_person,
 )
-from tidepool_ingest.ledger import BatchState, Result, TaskOrigin, What
+from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, TaskOrigin
 from tidepool_ingest.options import WhenRefused
-from tidepool_ingest.prepare.summary import TooManyRefusedError, question_of
-from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
+from tidepool_ingest.prepare.summary import TooManyRejectedError, question_of
+from tidepool_ingest.upload.rejections import TooManyRejectedByTidepoolError
 from tidepool_simulator import Fault
 from tidepool_simulator.rules import Rule
 
@@ -42,9 +42,9 @@ def test_a_run_that_asks_holds_the_batch_instead_of_failing(world: World) -> Non
     assert world.prepare(number, when_refused=WhenRefused.ASK).asks
     assert not world.prepare(number, when_refused=WhenRefused.ASK, max_quarantined_percent=50).asks
     assert world.simulator.requests == []
-    with pytest.raises(TooManyRefusedError):
+    with pytest.raises(TooManyRejectedError):
         world.prepare(number)
-    with pytest.raises(TooManyRefusedError):
+    with pytest.raises(TooManyRejectedError):
         world.prepare(number, when_refused=WhenRefused.ASK, dry_run=True)
 
 
@@ -54,15 +54,15 @@ def test_a_person_is_asked_about_a_batch_that_was_begun_too(world: World) -> Non
     number = world.ready([*readings(7, first=100), *refused], max_quarantined_percent=50)
     world.simulator.faults.add(Fault.refused("close", 503, times=50))
     with pytest.raises(TidepoolError):
-        world.upload(number, max_refused_percent=50)
+        world.upload(number, max_rejected_percent=50)
     world.simulator.faults.clear()
 
     assert world.prepare(number, when_refused=WhenRefused.ASK).asks
     assert world.row(number).state is BatchState.UPLOADING
-    follow(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
+    apply_decision(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
     assert world.row(number).state is BatchState.UPLOADING
-    follow(world.ledger, world.row(number), Decision.REJECT, nothing=False)
-    assert is_rejected(world.row(number))
+    apply_decision(world.ledger, world.row(number), Decision.DECLINE, nothing=False)
+    assert is_declined(world.row(number))
 
 
 def test_other_guards_are_not_asked_about(world: World) -> None:
@@ -91,7 +91,7 @@ def test_the_question_has_counts_and_no_value(world: World) -> None:
 def test_a_decision_counts_for_its_run_since_it_was_started(world: World) -> None:
     batch = world.row(waiting(world))
     before = datetime.now(UTC) - timedelta(seconds=1)
-    note_decision(world.ledger, batch, Decision.GOOD_ONES, who="ada", run=RUN)
+    record_decision(world.ledger, batch, Decision.GOOD_ONES, actor="ada", run=RUN)
 
     def decided(run: TaskOrigin = RUN, since: datetime | None = before) -> Decision | None:
         return decision_of(world.ledger, batch, run=run, since=since)
@@ -99,19 +99,19 @@ def test_a_decision_counts_for_its_run_since_it_was_started(world: World) -> Non
     assert decided() is decided(since=None) is Decision.GOOD_ONES
     assert decided(since=datetime.now(UTC) + timedelta(seconds=1)) is None
     assert decided(run=TaskOrigin(dag_id="dag", run_id="run-2")) is None
-    note_decision(world.ledger, batch, Decision.REJECT, who="ada", run=RUN)
-    assert decided() is Decision.REJECT
+    record_decision(world.ledger, batch, Decision.DECLINE, actor="ada", run=RUN)
+    assert decided() is Decision.DECLINE
     (newest, _) = world.ledger.actions.of_batch(batch.id)
-    assert (newest.who, newest.what, newest.result) == ("ada", What.APPROVE, Result.DONE)
+    assert (newest.actor, newest.kind, newest.status) == ("ada", ActionKind.APPROVE, ActionStatus.DONE)
 
 
 def test_what_is_approved_goes_on_and_what_is_rejected_stays_held(world: World) -> None:
     number = waiting(world)
-    follow(world.ledger, world.row(number), Decision.REJECT, nothing=False)
-    assert is_rejected(world.row(number))
+    apply_decision(world.ledger, world.row(number), Decision.DECLINE, nothing=False)
+    assert is_declined(world.row(number))
     assert not waits_for_person(world.row(number))
 
-    follow(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
+    apply_decision(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
     world.upload(number)
 
     assert world.row(number).state is BatchState.VERIFIED
@@ -121,10 +121,10 @@ def test_what_is_approved_goes_on_and_what_is_rejected_stays_held(world: World) 
 
 def test_what_is_rejected_is_taken_up_only_where_its_day_is_asked_for(world: World) -> None:
     number = waiting(world)
-    follow(world.ledger, world.row(number), Decision.REJECT, nothing=False)
+    apply_decision(world.ledger, world.row(number), Decision.DECLINE, nothing=False)
 
-    assert (world.plan().batches, world.plan().rejected) == ([], 1)
-    assert is_rejected(world.row(number))
+    assert (world.plan().batches, world.plan().declined) == ([], 1)
+    assert is_declined(world.row(number))
     assert world.plan(first_day=world.row(number).day).batches == [number]
     assert world.plan(force=True).batches == [number]
 
@@ -132,7 +132,7 @@ def test_what_is_rejected_is_taken_up_only_where_its_day_is_asked_for(world: Wor
 def test_a_batch_without_any_good_record_is_done_when_that_is_approved(world: World) -> None:
     number = waiting(world, good=0)
 
-    follow(world.ledger, world.row(number), Decision.APPROVE, nothing=True)
+    apply_decision(world.ledger, world.row(number), Decision.APPROVE, nothing=True)
 
     assert world.row(number).state is BatchState.NOTHING_ACCEPTED
 
@@ -142,10 +142,10 @@ def test_the_good_ones_are_exactly_those_accepted_now(world: World) -> None:
     for staged in range(1, 200):
         for quarantined in range(1, staged):
             batch = replace(row, staged=staged, quarantined=quarantined)
-            allowed = percent_allowed(batch, Decision.GOOD_ONES, 0.0)
+            allowed = allowed_rejection_percent(batch, Decision.GOOD_ONES, 0.0)
             assert quarantined * 100 <= allowed * staged < (quarantined + 1) * 100
-    assert percent_allowed(row, Decision.APPROVE, 10.0) == 100.0
-    assert percent_allowed(row, None, 10.0) == 10.0
+    assert allowed_rejection_percent(row, Decision.APPROVE, 10.0) == 100.0
+    assert allowed_rejection_percent(row, None, 10.0) == 10.0
 
 
 @pytest.mark.parametrize("decision", [Decision.APPROVE, Decision.GOOD_ONES])
@@ -155,21 +155,21 @@ def test_what_tidepool_refuses_besides_counts_for_those_who_want_the_good_ones_o
     world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
     refused = [cbg(number, units=CANARY) for number in range(3)]
     number = world.ready([*readings(6, first=100), cbg(200, 22.5), *refused], when_refused=WhenRefused.ASK)
-    follow(world.ledger, world.row(number), decision, nothing=False)
-    allowed = percent_allowed(world.row(number), decision, 10.0)
+    apply_decision(world.ledger, world.row(number), decision, nothing=False)
+    allowed = allowed_rejection_percent(world.row(number), decision, 10.0)
 
     if decision is Decision.APPROVE:
-        world.upload(number, max_refused_percent=allowed)
+        world.upload(number, max_rejected_percent=allowed)
         assert (len(world.visible()), len(world.quarantine(number))) == (6, 4)
     else:
-        with pytest.raises(TooManyRefusedByTidepoolError):
-            world.upload(number, max_refused_percent=allowed)
+        with pytest.raises(TooManyRejectedByTidepoolError):
+            world.upload(number, max_rejected_percent=allowed)
         assert world.visible() == []
 
 
 def test_another_run_that_has_brought_it_to_its_end_is_not_undone(world: World) -> None:
     number = waiting(world)
-    follow(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
+    apply_decision(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
     world.upload(number)
 
     world.prepare(number, when_refused=WhenRefused.ASK)

@@ -114,7 +114,10 @@ def test_a_set_that_answers_nothing_but_500_is_deleted(world: World) -> None:
 
     world.resume(number)
 
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert [data_set.state for data_set in world.sets(number)] == [
+        DataSetState.DELETED,
+        DataSetState.VERIFIED,
+    ]
     assert all_right_and_nothing_unreachable(world, number)
 
 
@@ -156,7 +159,7 @@ def test_the_id_stands_in_the_ledger_before_the_request(
     noted: list[Any] = []
 
     def look(*_: Any, **__: Any) -> None:
-        noted.extend((one.state, one.upload_id) for one in world.sets(number))
+        noted.extend((data_set.state, data_set.data_set_id) for data_set in world.sets(number))
         raise Killed
 
     monkeypatch.setattr(world.client, "open_data_set", look)
@@ -176,5 +179,5 @@ def test_maintenance_deletes_what_has_nothing_to_be_completed_from(world: World)
 
     assert reconcile(world).deleted == 1
 
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED]
+    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.DELETED]
     assert world.check().unreachable == 0

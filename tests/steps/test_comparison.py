@@ -18,12 +18,12 @@ from tests.steps.world import (
     wizard,
 )
 from tidepool_ingest.client import TidepoolPermissionError
-from tidepool_ingest.reports.dry_run import COLUMNS, Compared, Comparisons, compare_batch
+from tidepool_ingest.reports.dry_run import COLUMNS, DryRunDiff, DryRunTotals, compare_batch
 
 CANARY = "a value that nobody may see"
 
 
-def compared(world: World, records: list[Record], batch: str = "two", **staged: object) -> Compared:
+def compared(world: World, records: list[Record], batch: str = "two", **staged: object) -> DryRunDiff:
     """Prepare a batch and compare it; nothing but reading is asked of Tidepool."""
     number = world.ready(records, batch=batch, **staged)
     world.recorder.sent.clear()
@@ -40,7 +40,9 @@ def uploaded(world: World, records: list[Record], **staged: object) -> None:
 def archived_by_upload(world: World, batch: str = "two") -> int:
     """Upload the batch that was compared, and count what that hides of what was visible before."""
     before = len(world.visible())
-    (number,) = [one.id for one in world.ledger.batches.namesakes(world.api_host, world.user, batch)]
+    (number,) = [
+        namesake.id for namesake in world.ledger.batches.namesakes(world.api_host, world.user, batch)
+    ]
     world.upload(number)
     return before + world.row(number).expected_rows - len(world.visible())  # type: ignore[operator]
 
@@ -48,7 +50,7 @@ def archived_by_upload(world: World, batch: str = "two") -> int:
 def test_all_is_new_where_nothing_is(world: World) -> None:
     found = compared(world, [*readings(30), wizard(40), alarm(50)])
 
-    assert found == Compared(new={"cbg": 30, "wizard": 1, "bolus": 1, "deviceEvent": 2})
+    assert found == DryRunDiff(new={"cbg": 30, "wizard": 1, "bolus": 1, "deviceEvent": 2})
 
 
 def test_what_is_there_is_told_by_its_content(world: World) -> None:
@@ -79,7 +81,7 @@ def test_what_was_sent_with_an_offset_is_found(world: World) -> None:
 
     found = compared(world, [record, cbg(61)])
 
-    assert found == Compared(new={"cbg": 1}, same={"cbg": 1}, archived={"cbg": 1})
+    assert found == DryRunDiff(new={"cbg": 1}, same={"cbg": 1}, archived={"cbg": 1})
 
 
 def test_other_devices_and_times_do_not_count(world: World) -> None:
@@ -88,7 +90,7 @@ def test_other_devices_and_times_do_not_count(world: World) -> None:
 
     found = compared(world, readings(3, **other), data_set=other)
 
-    assert found == Compared(new={"cbg": 3})
+    assert found == DryRunDiff(new={"cbg": 3})
 
 
 def test_records_of_many_devices_are_looked_for_all_the_same(world: World) -> None:
@@ -105,9 +107,9 @@ def test_records_of_many_devices_are_looked_for_all_the_same(world: World) -> No
 def test_a_deduplicator_that_compares_nothing_archives_nothing(world: World) -> None:
     uploaded(world, readings(5), data_set={"deduplicator": {"name": NONE}})
 
-    assert compared(world, readings(6)) == Compared(new={"cbg": 1}, same={"cbg": 5})
+    assert compared(world, readings(6)) == DryRunDiff(new={"cbg": 1}, same={"cbg": 5})
     again = compared(world, readings(6), batch="three", data_set={"deduplicator": {"name": NONE}})
-    assert again == Compared(new={"cbg": 1}, same={"cbg": 5})
+    assert again == DryRunDiff(new={"cbg": 1}, same={"cbg": 5})
 
 
 def test_what_would_be_deleted_is_counted_whatever_its_time(world: World) -> None:
@@ -125,7 +127,7 @@ def test_records_that_tidepool_has_refused_before_are_left_out(world: World) -> 
     refused = {row.content_key: {1, 3}}
     found = compare_batch(world.client, world.settings, world.root, row, refused=refused)
 
-    assert found == Compared(new={"cbg": 3})
+    assert found == DryRunDiff(new={"cbg": 3})
 
 
 def test_whoever_may_not_look_is_told_so(world: World) -> None:
@@ -138,9 +140,9 @@ def test_whoever_may_not_look_is_told_so(world: World) -> None:
 
 def test_numbers_are_summed_and_show_no_value(world: World) -> None:
     uploaded(world, [bolus(1, notes=[CANARY])])
-    comparisons = Comparisons()
+    comparisons = DryRunTotals()
     comparisons.add(compared(world, [bolus(1, 4.5, notes=[CANARY]), cbg(2)]))
-    comparisons.add(Compared(new={"cbg": 2}, deleted=7, untold=1))
+    comparisons.add(DryRunDiff(new={"cbg": 2}, deleted=7, untold=1))
     comparisons.left_out["tidepool-permission"] += 1
 
     assert list(comparisons.rows()) == [("bolus", 0, 0, 1, 1), ("cbg", 3, 0, 0, 0)]

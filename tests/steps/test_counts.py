@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.steps.world import World, cbg, readings, wizard
-from tidepool_ingest.prepare.summary import TooManyRefusedError
+from tidepool_ingest.prepare.summary import TooManyRejectedError
 from tidepool_ingest.reports.run import COLUMNS, counts_of
 
 
@@ -33,7 +33,7 @@ def test_a_batch_that_is_held_is_counted_as_such(world: World) -> None:
     world.stage([*readings(5), *[cbg(50 + number, units="stones") for number in range(5)]])
     outcome = world.run()
     (number,) = outcome.plan.batches
-    assert isinstance(outcome.errors[number], TooManyRefusedError)
+    assert isinstance(outcome.errors[number], TooManyRejectedError)
 
     counts = counts_of(world.root, [world.row(number)])
 

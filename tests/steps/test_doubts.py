@@ -122,8 +122,8 @@ def test_a_signal_in_the_middle_of_a_request_leaves_it_in_doubt(
     world.timed(doubt=LONG)
     send = world.client.upload_data
 
-    def ended(upload_id: str, body: bytes) -> None:
-        send(upload_id, body)
+    def ended(data_set_id: str, body: bytes) -> None:
+        send(data_set_id, body)
         raise SystemExit(143)
 
     with monkeypatch.context() as patch:

@@ -15,9 +15,9 @@ from sqlalchemy import select
 import tidepool_ingest.maintenance.erasure as erasing_module
 from tests.states import set_data_set_state
 from tests.steps.world import DAY, World, cbg, readings
-from tidepool_ingest.ledger import DataSetState, Result, What
+from tidepool_ingest.ledger import ActionKind, ActionStatus, DataSetState
 from tidepool_ingest.ledger.schema import batches, file_digests, metadata
-from tidepool_ingest.maintenance.erasure import Erasing, UploadAtWorkError
+from tidepool_ingest.maintenance.erasure import PersonErasure, UploadInProgressError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging import work_area
 from tidepool_ingest.staging.errors import BatchError
@@ -46,8 +46,8 @@ def filled(world: World, other: str) -> World:
     return world
 
 
-def erasing(world: World, user: str = "") -> Erasing:
-    return Erasing(world.ledger, world.root, user or world.user)
+def erasing(world: World, user: str = "") -> PersonErasure:
+    return PersonErasure(world.ledger, world.root, user or world.user)
 
 
 def mentions(world: World, text: str) -> list[str]:
@@ -62,9 +62,9 @@ def mentions(world: World, text: str) -> list[str]:
 
 
 def keys_of(world: World, user: str) -> set[str]:
-    asked = select(batches.c.content_key).where(batches.c.user_id == user)
+    query = select(batches.c.content_key).where(batches.c.user_id == user)
     with world.ledger.database.reading() as connection:
-        return set(connection.scalars(asked))
+        return set(connection.scalars(query))
 
 
 def areas(world: World) -> set[str]:
@@ -75,19 +75,23 @@ def test_looking_changes_nothing(filled: World) -> None:
     before = keys_of(filled, filled.user)
     found = erasing(filled).find()
 
-    assert (len(found.folders), len(found.batches), len(found.left)) == (3, 2, 2)
+    assert (len(found.folders), len(found.batches), len(found.remaining)) == (3, 2, 2)
     assert keys_of(filled, filled.user) == before
     assert filled.ledger.actions.newest() == []
 
 
 def test_nothing_of_the_person_stays_and_all_of_others_does(filled: World, other: str) -> None:
-    sets = {str(one.upload_id) for row in erasing(filled).find().batches for one in filled.sets(row.id)}
+    sets = {
+        str(data_set.data_set_id)
+        for row in erasing(filled).find().batches
+        for data_set in filled.sets(row.id)
+    }
     others_key = keys_of(filled, other)
 
     found = erasing(filled).run(WHO)
 
-    assert {one.upload_id for one in found.left} == sets
-    assert {(one.api_host, one.state) for one in found.left} == {(filled.api_host, "verified")}
+    assert {one.data_set_id for one in found.remaining} == sets
+    assert {(one.api_host, one.state) for one in found.remaining} == {(filled.api_host, "verified")}
     assert mentions(filled, filled.user) == []
     assert (keys_of(filled, filled.user), areas(filled)) == (set(), others_key)
     assert len(filled.visible()) == 25
@@ -114,7 +118,12 @@ def test_who_asked_is_noted_without_the_person(filled: World) -> None:
     erasing(filled).run(WHO)
     (note,) = filled.ledger.actions.newest()
 
-    assert (note.who, note.what, note.result, note.batch) == (WHO, What.ERASE, Result.DONE, None)
+    assert (note.actor, note.kind, note.status, note.batch) == (
+        WHO,
+        ActionKind.ERASE,
+        ActionStatus.DONE,
+        None,
+    )
     detail = json.loads(str(note.detail))
     assert (detail["user"], detail["batches"], len(detail["left"])) == (short_hash(filled.user), 2, 2)
     assert filled.user not in str(note)
@@ -122,7 +131,7 @@ def test_who_asked_is_noted_without_the_person(filled: World) -> None:
 
 def test_what_people_asked_for_stays_without_the_batch(filled: World) -> None:
     batch = erasing(filled).find().batches[0].id
-    asked = filled.ledger.actions.note("ada", What.CHECK, batch=batch)
+    asked = filled.ledger.actions.record("ada", ActionKind.CHECK, batch=batch)
 
     erasing(filled).run(WHO)
 
@@ -133,7 +142,7 @@ def test_what_people_asked_for_stays_without_the_batch(filled: World) -> None:
 def test_nothing_is_removed_while_something_is_uploaded(filled: World, claim: str) -> None:
     (batch, _) = erasing(filled).find().batches
     name = f"batch:{batch.id}" if claim == "batch" else device_lease_name(batch)
-    with filled.ledger.leases.held(name, seconds=60), pytest.raises(UploadAtWorkError, match="1 leases"):
+    with filled.ledger.leases.held(name, seconds=60), pytest.raises(UploadInProgressError, match="1 leases"):
         erasing(filled).run(WHO)
 
     assert len(erasing(filled).find().batches) == 2
@@ -155,7 +164,7 @@ def test_what_ends_in_the_middle_is_finished_by_the_next_attempt(
         removed.append(path)
         really(path)
 
-    whole = {one.upload_id for one in erasing(filled).find().left}
+    whole = {one.data_set_id for one in erasing(filled).find().remaining}
     with monkeypatch.context() as patch:
         patch.setattr(erasing_module, "remove_folder", remove)
         patch.setattr(work_area, "remove_folder", remove)
@@ -164,14 +173,14 @@ def test_what_ends_in_the_middle_is_finished_by_the_next_attempt(
 
     found = erasing(filled).run(WHO)
 
-    assert {one.upload_id for one in found.left} == whole
+    assert {one.data_set_id for one in found.remaining} == whole
     assert mentions(filled, filled.user) == []
     assert erasing(filled).find().is_empty
-    assert {note.result for note in filled.ledger.actions.newest()} == {Result.DONE}
+    assert {note.status for note in filled.ledger.actions.newest()} == {ActionStatus.DONE}
 
 
 def test_a_root_that_is_not_there_is_no_empty_one(filled: World) -> None:
-    nowhere = Erasing(filled.ledger, filled.root / "nowhere", filled.user)
+    nowhere = PersonErasure(filled.ledger, filled.root / "nowhere", filled.user)
 
     with pytest.raises(BatchError, match=re.compile("staging", re.IGNORECASE)):
         nowhere.run(WHO)
@@ -183,8 +192,8 @@ def test_a_data_set_that_was_given_up_is_not_told(filled: World) -> None:
     filled.run(BOTH, force=True, run="run-2")
     (first, *_) = erasing(filled).find().batches
     old = filled.sets(first.id)[0]
-    filled.client.delete_data_set(str(old.upload_id))
+    filled.client.delete_data_set(str(old.data_set_id))
     set_data_set_state(filled.ledger, old.id, DataSetState.DELETED)
 
-    assert old.upload_id not in {one.upload_id for one in erasing(filled).find().left}
-    assert len(erasing(filled).find().left) == 3
+    assert old.data_set_id not in {one.data_set_id for one in erasing(filled).find().remaining}
+    assert len(erasing(filled).find().remaining) == 3

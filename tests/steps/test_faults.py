@@ -45,7 +45,7 @@ def until_done(world: World, number: int, tries: int = 4) -> int:
 
 
 def states(world: World, number: int) -> list[DataSetState]:
-    return [one.state for one in world.sets(number)]
+    return [data_set.state for data_set in world.sets(number)]
 
 
 def struck(world: World) -> int:
@@ -133,8 +133,8 @@ def test_a_lost_answer_is_reconciled_within_the_same_attempt(world: World) -> No
     assert states(world, number) == [DataSetState.VERIFIED]
     chunks = world.ledger.data_sets.chunks_of(world.sets(number)[0].id)
     assert [chunk.attempts for chunk in chunks.values()] == [1, 2, 1]
-    operations = [one.operation for one in world.simulator.requests]
-    assert [one for one in operations if one in ("post", "delete-data")] == [
+    operations = [request.operation for request in world.simulator.requests]
+    assert [operation for operation in operations if operation in ("post", "delete-data")] == [
         *["post", "post"],
         *["delete-data", "post"],
         "post",
@@ -155,12 +155,12 @@ def test_the_selectors_name_the_rows_that_were_sent_embedded_ones_too(world: Wor
 
 def test_a_chunk_that_stays_in_doubt_is_left_to_the_next_try(world: World) -> None:
     number = staged(world)
-    world.simulator.faults.add(Fault.lost_answer("post", skip=1, times=world.timing.attempts))
+    world.simulator.faults.add(Fault.lost_answer("post", skip=1, times=world.timeouts.attempts))
 
     with pytest.raises(TidepoolUnreachableError) as caught:
         world.upload(number)
 
-    assert caught.value.ambiguous
+    assert caught.value.in_doubt
     assert caught.value.disposition is Disposition.RETRIABLE
     (data_set,) = world.sets(number)
     chunks = world.ledger.data_sets.chunks_of(data_set.id)
@@ -188,11 +188,11 @@ def test_a_late_commit_that_doubles_is_found_and_repaired(
     world.simulator.faults.add(Fault.late_commit("post", 0.3, skip=1))
     late, send = LateWork(monkeypatch), world.client.upload_data
 
-    def overtaken(upload_id: str, body: bytes) -> None:
+    def overtaken(data_set_id: str, body: bytes) -> None:
         if len(world.recorder.chunks) == 2:  # that chunk has been removed, and is about to be sent again
             late.let_go()
             assert world.simulator.settle(PATIENCE_SECONDS)
-        send(upload_id, body)
+        send(data_set_id, body)
 
     monkeypatch.setattr(world.client, "upload_data", overtaken)
 
@@ -260,7 +260,7 @@ def test_401_in_the_middle_is_answered_with_a_new_token(world: World) -> None:
 
     world.upload(number)
 
-    tokens = [one for one in world.simulator.requests if one.operation == "token"]
+    tokens = [request for request in world.simulator.requests if request.operation == "token"]
     assert len(tokens) == 2
     chunks = world.ledger.data_sets.chunks_of(world.sets(number)[0].id)
     assert [chunk.attempts for chunk in chunks.values()] == [1, 1, 1]
@@ -313,11 +313,11 @@ def test_a_lost_creation_is_noted_and_another_set_is_opened(world: World) -> Non
 
     with pytest.raises(TidepoolUnreachableError) as caught:
         world.upload(number)
-    assert caught.value.ambiguous
+    assert caught.value.in_doubt
     world.resume(number)
 
     assert states(world, number) == [DataSetState.UNREACHABLE, DataSetState.VERIFIED]
-    assert world.sets(number)[0].upload_id is None
+    assert world.sets(number)[0].data_set_id is None
     assert world.check().unreachable == 1
     assert all_visible_once(world, number)
 
@@ -329,7 +329,7 @@ def test_a_close_that_was_done_is_not_taken_for_a_loss(world: World) -> None:
     world.upload(number)
 
     assert states(world, number) == [DataSetState.VERIFIED]
-    closes = [one.status for one in world.simulator.requests if one.operation == "close"]
+    closes = [request.status for request in world.simulator.requests if request.operation == "close"]
     assert closes == [504, 409]
 
 
@@ -350,7 +350,7 @@ def test_a_close_that_comes_to_an_end_late_is_waited_for(
     world.upload(number)
 
     assert states(world, number) == [DataSetState.VERIFIED]
-    assert sum(one.operation == "read-back" for one in world.simulator.requests) > 1
+    assert sum(request.operation == "read-back" for request in world.simulator.requests) > 1
     assert all_visible_once(world, number)
 
 
@@ -395,11 +395,11 @@ def test_a_deletion_that_fails_is_finished_by_the_next_try(world: World) -> None
 
 def test_a_set_that_was_to_be_deleted_may_be_gone(world: World) -> None:
     number = staged(world)
-    world.simulator.faults.add(Fault.refused("post", 503, times=world.timing.attempts))
+    world.simulator.faults.add(Fault.refused("post", 503, times=world.timeouts.attempts))
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
     (data_set,) = world.sets(number)
-    set_data_set_state(world.ledger, data_set.id, DataSetState.DELETING, upload_id="0" * 32)
+    set_data_set_state(world.ledger, data_set.id, DataSetState.DELETING, data_set_id="0" * 32)
 
     world.resume(number)
 

@@ -8,7 +8,7 @@ from tests.steps.world import Record, World, bolus, cbg, readings
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.guards.glucose import GlucoseUnitsError
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.prepare.summary import TooManyRefusedError
+from tidepool_ingest.prepare.summary import TooManyRejectedError
 
 
 def test_too_many_refused_records_stop_the_batch_until_a_run_allows_them(world: World) -> None:
@@ -18,7 +18,7 @@ def test_too_many_refused_records_stop_the_batch_until_a_run_allows_them(world: 
     outcome = world.run()
 
     ((number, error),) = outcome.errors.items()
-    assert isinstance(error, TooManyRefusedError)
+    assert isinstance(error, TooManyRejectedError)
     assert error.disposition is Disposition.DATA
     assert "3 of 20 records (15.0 %)" in str(error)
     assert "3 cbg value-out-of-range" in str(error)
@@ -77,7 +77,7 @@ def test_glucose_under_the_wrong_unit_is_held_until_the_manifest_says_which(
     assert relabelled.codes == []
     (corrected,) = relabelled.plan.batches
     assert relabelled.prepared[corrected].edits == {"units": 5}
-    assert world.row(number).state is BatchState.REPLACED
+    assert world.row(number).state is BatchState.OVERWRITTEN
     assert sorted(datum["value"] for datum in world.visible())[2] == pytest.approx(median, abs=1e-5)
     assert world.all_right()
 

@@ -26,7 +26,7 @@ def staged(world: World, deduplicator: str = HASH) -> int:
 
 
 def states(world: World, number: int) -> list[DataSetState]:
-    return [one.state for one in world.sets(number)]
+    return [data_set.state for data_set in world.sets(number)]
 
 
 def all_visible_once(world: World, number: int) -> bool:
@@ -41,18 +41,18 @@ def test_a_set_that_somebody_closed_in_between_is_begun_anew(world: World) -> No
     send = world.client.upload_data
     closed: list[str] = []
 
-    def overtaken(upload_id: str, body: bytes) -> None:
-        send(upload_id, body)
+    def overtaken(data_set_id: str, body: bytes) -> None:
+        send(data_set_id, body)
         if not closed:
-            closed.append(upload_id)
-            world.client.close_data_set(upload_id)
+            closed.append(data_set_id)
+            world.client.close_data_set(data_set_id)
 
     world.client.upload_data = overtaken  # type: ignore[method-assign]
 
     world.upload(number)
 
     assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
-    assert world.sets(number)[0].upload_id == closed[0]
+    assert world.sets(number)[0].data_set_id == closed[0]
     assert all_visible_once(world, number)
 
 
@@ -62,18 +62,18 @@ def test_a_set_that_somebody_deleted_in_between_is_begun_anew(world: World, at: 
     send, close = world.client.upload_data, world.client.close_data_set
     calls: list[str] = []
 
-    def gone(upload_id: str) -> None:
+    def gone(data_set_id: str) -> None:
         if len(calls) == at:
-            world.client.delete_data_set(upload_id)
-        calls.append(upload_id)
+            world.client.delete_data_set(data_set_id)
+        calls.append(data_set_id)
 
-    def sent(upload_id: str, body: bytes) -> None:
-        gone(upload_id)
-        send(upload_id, body)
+    def sent(data_set_id: str, body: bytes) -> None:
+        gone(data_set_id)
+        send(data_set_id, body)
 
-    def closed(upload_id: str) -> None:
-        gone(upload_id)
-        close(upload_id)
+    def closed(data_set_id: str) -> None:
+        gone(data_set_id)
+        close(data_set_id)
 
     world.client.upload_data = sent  # type: ignore[method-assign]
     world.client.close_data_set = closed  # type: ignore[method-assign]
@@ -82,7 +82,7 @@ def test_a_set_that_somebody_deleted_in_between_is_begun_anew(world: World, at: 
 
     assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert all_visible_once(world, number)
-    (entry,) = [one for one in world.check().sets if one.visible]
+    (entry,) = [data_set for data_set in world.check().sets if data_set.visible]
     assert entry.state == "closed"
 
 
@@ -91,11 +91,11 @@ def test_rows_that_somebody_else_added_are_noticed(world: World) -> None:
     close = world.client.close_data_set
     added: list[str] = []
 
-    def crowded(upload_id: str) -> None:
+    def crowded(data_set_id: str) -> None:
         if not added:
-            added.append(upload_id)
-            world.client.upload_data(upload_id, b"[" + world.accepted(number)[0] + b"]")
-        close(upload_id)
+            added.append(data_set_id)
+            world.client.upload_data(data_set_id, b"[" + world.accepted(number)[0] + b"]")
+        close(data_set_id)
 
     world.client.close_data_set = crowded  # type: ignore[method-assign]
 
@@ -136,11 +136,11 @@ def test_what_stays_unlike_what_was_sent_is_never_called_verified(
 
 def test_a_data_set_that_tidepool_does_not_know_is_replaced(world: World) -> None:
     number = staged(world)
-    world.simulator.faults.add(Fault.refused("post", 503, times=world.timing.attempts))
+    world.simulator.faults.add(Fault.refused("post", 503, times=world.timeouts.attempts))
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
     (data_set,) = world.sets(number)
-    set_data_set_state(world.ledger, data_set.id, DataSetState.OPEN, upload_id="0" * 32)
+    set_data_set_state(world.ledger, data_set.id, DataSetState.OPEN, data_set_id="0" * 32)
     with pytest.raises(TidepoolNotFoundError):
         world.client.is_open("0" * 32)
 

@@ -50,7 +50,7 @@ def test_a_truncating_set_that_was_begun_is_brought_to_its_end(
 ) -> None:
     number = world.ready(readings(3), **under(TRUNCATE), allow_truncate=True)
 
-    def killed(upload_id: str) -> None:
+    def killed(data_set_id: str) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -78,7 +78,7 @@ def test_force_is_held_where_nothing_hides_the_older_copy(world: World, deduplic
     assert (error.code, error.disposition) == ("would-double", Disposition.DATA)
     assert "allow_doubling" in str(error)
     assert (world.row(number).state, world.row(number).reason) == (BatchState.VERIFIED, None)
-    assert [one.state for one in world.sets(number)] == [DataSetState.VERIFIED]
+    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.VERIFIED]
     assert world.recorder.sent == []
     assert len(world.visible()) == 3
 

@@ -144,7 +144,7 @@ def test_what_became_older_meanwhile_is_held_at_its_close_and_leaves_nothing_ope
         world.upload(number)
 
     assert held(world, number)
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED]
+    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.DELETED]
     assert amounts(world) == [2]
     assert not world.check().left_open
     assert world.run(BOTH).codes == ["older-than-uploaded"]
@@ -177,7 +177,7 @@ def test_an_older_set_that_could_not_be_closed_yet_is_deleted_when_a_newer_one_c
 ) -> None:
     number = ready(world, dose(1), OLDER, "older")
 
-    def killed(upload_id: str) -> None:
+    def killed(data_set_id: str) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -203,8 +203,8 @@ class Waiting:
 
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen = threading.Event()
-        self._ask = world.ledger.devices.older_at_work
-        monkeypatch.setattr(world.ledger.devices, "older_at_work", self._asked)
+        self._ask = world.ledger.devices.older_in_progress
+        monkeypatch.setattr(world.ledger.devices, "older_in_progress", self._asked)
 
     def _asked(self, *args: Any, **more: Any) -> dict[str, float]:
         found = self._ask(*args, **more)
@@ -222,24 +222,24 @@ def test_a_newer_batch_waits_for_an_older_one_that_is_at_work(
 ) -> None:
     older, newer = ready(world, dose(1), OLDER, "older"), ready(world, dose(2), DAY, "newer")
     waiting = Waiting(world, monkeypatch)
-    begun = threading.Event()
+    started = threading.Event()
     send = world.client.upload_data
 
-    def slowly(upload_id: str, body: bytes) -> None:
-        if not begun.is_set():
-            begun.set()
+    def slowly(data_set_id: str, body: bytes) -> None:
+        if not started.is_set():
+            started.set()
             assert waiting.seen.wait(30)
-        send(upload_id, body)
+        send(data_set_id, body)
 
     monkeypatch.setattr(world.client, "upload_data", slowly)
     first = threading.Thread(target=world.upload, args=(older,))
     first.start()
-    assert begun.wait(30)
+    assert started.wait(30)
 
     world.upload(newer)
     first.join()
 
-    assert closes(world) == [world.sets(older)[0].upload_id, world.sets(newer)[0].upload_id]
+    assert closes(world) == [world.sets(older)[0].data_set_id, world.sets(newer)[0].data_set_id]
     assert {world.row(number).state for number in (older, newer)} == {BatchState.VERIFIED}
     assert amounts(world) == [2]
 

@@ -122,17 +122,17 @@ def test_what_comes_later_of_its_device_waits_for_one_that_may_succeed_yet() -> 
 
 def test_a_cause_that_is_nobodys_own_ends_the_pack() -> None:
     rows = [row(n) for n in range(1, 20)]
-    begun: list[int] = []
+    started: list[int] = []
 
     def work(batch: BatchRow, share: int) -> None:
-        begun.append(batch.id)
+        started.append(batch.id)
         if batch.id > 2:
             raise TidepoolConfigurationError("speak to Tidepool", reason="no", remedy="Correct it.")
 
     pack = PackWork(rows)
     with pytest.raises(TidepoolConfigurationError):
         pack.run(work)
-    assert begun == list(range(1, 3 + FAILURES_IN_A_ROW))
+    assert started == list(range(1, 3 + FAILURES_IN_A_ROW))
     assert pack.outcome.done == [1, 2]
 
 

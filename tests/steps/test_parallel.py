@@ -18,7 +18,7 @@ from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest.client import TidepoolBusyError, TidepoolPermissionError, TidepoolUnreachableError
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Lease
-from tidepool_ingest.ledger.client_state import SlowDowns
+from tidepool_ingest.ledger.client_state import RateLimits
 from tidepool_ingest.upload import upload_batch
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 from tidepool_ingest.upload.sending import Sending
@@ -36,21 +36,21 @@ class UnderWay:
     """Counts the uploads of chunks that are under way at the same time."""
 
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.most = self.now = self.begun = 0
+        self.most = self.now = self.started = 0
         self._lock = threading.Lock()
         self._send = world.client.upload_data
         self.before: Callable[[int], None] = lambda number: None
         monkeypatch.setattr(world.client, "upload_data", self._counted)
 
-    def _counted(self, upload_id: str, body: bytes) -> None:
+    def _counted(self, data_set_id: str, body: bytes) -> None:
         with self._lock:
-            self.begun += 1
-            number = self.begun
+            self.started += 1
+            number = self.started
             self.now += 1
             self.most = max(self.most, self.now)
         try:
             self.before(number)
-            self._send(upload_id, body)
+            self._send(data_set_id, body)
         finally:
             with self._lock:
                 self.now -= 1
@@ -154,11 +154,11 @@ def test_a_set_that_somebody_closed_is_deleted_only_when_no_chunk_in_doubt_can_r
             began.append(time.monotonic())
         if call == 2:
             assert in_doubt.wait(20)
-            world.client.close_data_set(str(world.sets(number)[0].upload_id))
+            world.client.close_data_set(str(world.sets(number)[0].data_set_id))
 
-    def deleting(upload_id: str) -> None:
+    def deleting(data_set_id: str) -> None:
         deleted.append(time.monotonic())
-        delete(upload_id)
+        delete(data_set_id)
 
     monkeypatch.setattr(Lease, "keep_for", doubting)
     monkeypatch.setattr(world.client, "delete_data_set", deleting)
@@ -182,7 +182,7 @@ def test_what_only_a_person_can_mend_goes_up(world: World, monkeypatch: pytest.M
         if call <= 2:
             both.wait()
             if call == 1:
-                raise TidepoolUnreachableError("upload", ambiguous=False)
+                raise TidepoolUnreachableError("upload", in_doubt=False)
             raise TidepoolPermissionError("upload")
 
     under_way.before = failing
@@ -223,7 +223,7 @@ def test_when_one_fails_no_other_chunk_is_begun(world: World, monkeypatch: pytes
     with pytest.raises(TidepoolPermissionError):
         world.upload(number, at_once=2)
 
-    assert under_way.begun == 2
+    assert under_way.started == 2
     assert under_way.now == 0
 
 
@@ -237,12 +237,12 @@ def test_told_to_stop_it_stops_between_two_requests(world: World, monkeypatch: p
         upload_batch(context, world.row(number))
 
     assert "goes on from the ledger" in str(caught.value)
-    assert under_way.begun <= 4
+    assert under_way.started <= 4
     (data_set,) = world.sets(number)
     chunks = world.ledger.data_sets.chunks_of(data_set.id).values()
     assert {chunk.state for chunk in chunks} == {ChunkState.STORED}  # nothing is left in doubt
     under_way.before = lambda call: None
-    assert world.upload(number, try_number=2).chunks_resumed == under_way.begun - (CHUNKS - len(chunks))
+    assert world.upload(number, try_number=2).chunks_resumed == under_way.started - (CHUNKS - len(chunks))
     assert world.all_right()
 
 
@@ -287,13 +287,13 @@ def test_one_429_slows_down_every_task(world: World, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tidepool_ingest.ledger.client_state.FIRST_PAUSE_SECONDS", 1.6)
     asked: list[float] = []
     sent: list[float] = []
-    note = SlowDowns.note
+    note = RateLimits.record
 
-    def noted(table: SlowDowns, api_host: str, seconds: float | None) -> None:
+    def noted(table: RateLimits, api_host: str, seconds: float | None) -> None:
         asked.append(time.monotonic())
         note(table, api_host, seconds)
 
-    monkeypatch.setattr(SlowDowns, "note", noted)
+    monkeypatch.setattr(RateLimits, "note", noted)
     under_way = UnderWay(world, monkeypatch)
     under_way.before = lambda call: sent.append(time.monotonic())
     world.simulator.faults.add(Fault.refused("post", 429, skip=4))

@@ -19,14 +19,14 @@ from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import OlderThanUploadedError, WithdrawnError
 from tidepool_ingest.ledger import BatchRow, BatchState, lease_of_batch
-from tidepool_ingest.maintenance.erasure import Erasing
+from tidepool_ingest.maintenance.erasure import PersonErasure
 from tidepool_ingest.reports.dry_run import compare_batch
 from tidepool_ingest.reports.run import counts_of, report_on
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload import ChangedSinceError, reverify, withdraw_batch
 from tidepool_ingest.upload.deleting import NotWithdrawableError
-from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
+from tidepool_ingest.upload.rejections import TooManyRejectedByTidepoolError
 from tidepool_ingest.window import Window
 from tidepool_simulator.faults import Fault
 
@@ -59,7 +59,7 @@ def states(world: World, number: int) -> list[str]:
 
 def sets(world: World, number: int) -> list[str]:
     """Return the states of all data sets of a batch's parts, part by part."""
-    return [str(one.state) for part in parts(world, number) for one in world.sets(part.id)]
+    return [str(data_set.state) for part in parts(world, number) for data_set in world.sets(part.id)]
 
 
 def is_done(world: World, number: int, rows: int = 960) -> bool:
@@ -95,7 +95,7 @@ def test_each_part_goes_to_a_data_set_of_its_own(world: World) -> None:
     summary = world.upload(number, on_open=opened.append)
 
     assert (summary.visible_rows, summary.chunks_sent) == (960, 12)
-    assert opened == [world.sets(part.id)[0].upload_id for part in parts(world, number)]
+    assert opened == [world.sets(part.id)[0].data_set_id for part in parts(world, number)]
     assert summary.data_set_id == opened[-1]
     row = world.row(number)
     assert (row.staged, row.accepted, row.chunks) == (960, 960, 12)
@@ -150,13 +150,13 @@ def test_progress_is_told_part_by_part(world: World, caplog: pytest.LogCaptureFi
 
 
 def test_the_uploads_page_and_silence_know_one_batch(world: World) -> None:
-    from tidepool_ingest.ledger import Wanted
+    from tidepool_ingest.ledger import UploadFilter
     from tidepool_ingest.ledger.record_counts import batch_ends
 
     number = giant(world)
     break_off(world, number, 2)
 
-    (shown,) = world.ledger.uploads.page(Wanted())
+    (shown,) = world.ledger.uploads.page(UploadFilter())
 
     assert (shown.batch, shown.parts, shown.parts_ended) == (number, 4, 2)
     assert (shown.stored, shown.chunks, shown.visible_rows) == (6, 12, 480)
@@ -249,7 +249,7 @@ def test_a_batch_of_other_content_in_the_folder_takes_the_parts_along(world: Wor
 
     world.run(**CUT)
 
-    assert world.row(number).state is BatchState.REPLACED
+    assert world.row(number).state is BatchState.OVERWRITTEN
     assert parts(world, number) == []
     assert len(world.visible()) == 240
 
@@ -393,7 +393,7 @@ def test_cutting_that_is_ended_leaves_nothing_that_counts(
     assert len(areas(world)) == 3
 
     if erased:
-        Erasing(world.ledger, world.root, world.user).run("somebody")
+        PersonErasure(world.ledger, world.root, world.user).run("somebody")
         assert areas(world) == []
         return
     world.prepare(number, **CUT)
@@ -426,8 +426,8 @@ def test_what_tidepool_holds_parts_of_is_not_cut_otherwise(
         # Rules of another version refuse a record that was accepted before.
         from tidepool_ingest.prepare import writer as filing
 
-        sorter = filing._sorter
-        patch.setattr(filing, "_sorter", lambda batch, editing: _without_first(sorter(batch, editing)))
+        sorter = filing._classifier
+        patch.setattr(filing, "_classifier", lambda batch, editing: _without_first(sorter(batch, editing)))
         with pytest.raises(BatchError) as caught:
             world.prepare(number, **CUT)
 
@@ -489,14 +489,14 @@ def test_the_share_is_of_the_whole_batch_and_stops_the_parts_that_follow(world: 
     world.simulator.rules.add(TOO_HIGH)
     number = world.ready(with_bad(*range(10), *range(250, 260)), **CUT)
 
-    with pytest.raises(TooManyRefusedByTidepoolError):
-        world.upload(number, max_refused_percent=2)
+    with pytest.raises(TooManyRejectedByTidepoolError):
+        world.upload(number, max_rejected_percent=2)
 
     assert states(world, number) == ["verified", "held", "prepared", "prepared"]
     row = world.row(number)
     assert (row.state, row.reason) == (BatchState.HELD, "too-many-refused")
     assert len(world.refused(number)) == 20
-    assert world.resume(number, max_refused_percent=3).visible_rows == 940
+    assert world.resume(number, max_rejected_percent=3).visible_rows == 940
     assert is_done(world, number, 940)
 
 
@@ -589,7 +589,7 @@ def test_what_it_replaces_is_deleted_once_all_of_it_shows(world: World, cut: str
     assert {datum["value"] for datum in world.visible()} == {7.5}
     assert len(world.visible()) == 960
     (old,) = world.ledger.batches.namesakes(world.api_host, world.user, "wrong")
-    assert old.state is BatchState.CORRECTED
+    assert old.state is BatchState.REPLACED
     assert world.run(BOTH, force=True, **CUT).plan.batches != [old.id]
 
 
@@ -611,9 +611,9 @@ def test_erasing_a_person_takes_parts_along(world: World) -> None:
     number = giant(world)
     world.upload(number)
 
-    found = Erasing(world.ledger, world.root, world.user).run("somebody")
+    found = PersonErasure(world.ledger, world.root, world.user).run("somebody")
 
-    assert len(found.left) == 4
+    assert len(found.remaining) == 4
     assert len(found.batches) == 5
     assert areas(world) == []
     assert parts(world, number) == []

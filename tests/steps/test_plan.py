@@ -153,9 +153,9 @@ def test_more_than_a_run_can_take_is_left_for_the_next_oldest_first(
     second = world.run(window)
 
     assert batch_ids(world, first.plan.batches) == ["batch0", "batch1"]
-    assert first.plan.left_for_next_run == 1
+    assert first.plan.deferred == 1
     assert batch_ids(world, second.plan.batches) == ["batch2"]
-    assert (second.plan.done, second.plan.left_for_next_run) == (2, 0)
+    assert (second.plan.done, second.plan.deferred) == (2, 0)
 
 
 def test_continuous_batches_are_counted_and_left_to_their_own_dag(world: World) -> None:
@@ -311,7 +311,7 @@ def test_a_changed_file_is_another_content(world: World, digests_made: list[str]
 
     assert len(digests_made) == 2
     assert first != second
-    assert world.row(first).state is BatchState.REPLACED
+    assert world.row(first).state is BatchState.OVERWRITTEN
 
 
 def test_a_file_of_the_same_size_that_was_changed_is_noticed(world: World) -> None:
@@ -444,7 +444,7 @@ def test_a_connection_that_is_allowed_later_needs_no_second_reading(
     (allowed,) = world.plan().batches
 
     assert world.row(allowed).connection == "clinic_b"
-    assert world.row(refused).state is BatchState.REPLACED
+    assert world.row(refused).state is BatchState.OVERWRITTEN
     assert manifests_read == ["one"]
 
 

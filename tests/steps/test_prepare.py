@@ -329,10 +329,10 @@ def test_a_data_set_goes_on_with_the_plan_it_was_begun_with(
     world: World, filed: list[int], state: DataSetState
 ) -> None:
     number = world.ready(readings(25))
-    begun = world.ledger.data_sets.begin_opening(
+    started = world.ledger.data_sets.begin_opening(
         number, data_set_type="normal", deduplicator=NONE, expected_rows=25, origin=TaskOrigin()
     )
-    set_data_set_state(world.ledger, begun.id, state, upload_id="0" * 32)
+    set_data_set_state(world.ledger, started.id, state, data_set_id="0" * 32)
     set_batch_state(world.ledger, number, BatchState.UPLOADING)
 
     world.prepare(number, chunk_records=10)
@@ -421,7 +421,7 @@ def test_the_ledger_keeps_how_many_records_lie_on_which_day(world: World) -> Non
 def test_a_prepared_area_tells_the_days_without_being_read_again(world: World) -> None:
     number = world.ready(readings(3))
     days = world.ledger.batch_days.of_batch(number)
-    world.ledger.batch_days.note(number, {})
+    world.ledger.batch_days.replace_for_batch(number, {})
     (written,) = Path(world.root.path).glob("_work/*/accepted.ndjson")
     before = written.stat().st_mtime_ns
 

@@ -120,7 +120,7 @@ class Protocol(RuleBasedStateMachine):
             try:
                 if self._world.prepare(number, chunk_records=3, max_quarantined_percent=60).accepted:
                     self._world.upload(
-                        number, run=f"run-{self._runs}", at_once=at_once, max_refused_percent=60
+                        number, run=f"run-{self._runs}", at_once=at_once, max_rejected_percent=60
                     )
             except LeaseHeldError as error:
                 done = False
@@ -145,7 +145,7 @@ class Protocol(RuleBasedStateMachine):
                 found = store.execute(
                     "SELECT count(*), count(DISTINCT id), sum(active OR archived_by IS NOT NULL)"
                     " FROM data WHERE upload_id = ?",
-                    (row.upload_id,),
+                    (row.data_set_id,),
                 ).fetchone()
                 assert found == (row.expected_rows,) * 3
             twice = "SELECT count(*) FROM data WHERE active GROUP BY hash, upload_id, id HAVING count(*) > 1"

@@ -21,7 +21,7 @@ from tests.steps.world import DAY, ORIGIN, World, cbg, readings
 from tests.timing import PATIENCE_SECONDS, Clock
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.guards import InItsPlaceError
+from tidepool_ingest.guards import SupersededBatchError
 from tidepool_ingest.guards.checks import NewerAtCloseError
 from tidepool_ingest.ledger import BatchState, DataSetState, Lease, devices
 from tidepool_ingest.ledger import leases as claims
@@ -31,8 +31,8 @@ from tidepool_ingest.model import Problem
 from tidepool_ingest.prepare.record_checks import DEVICE_ID_MISSING, Findings, RecordChecker
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.upload import UploadJob
-from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
+from tidepool_ingest.upload import UploadContext
+from tidepool_ingest.upload.rejections import TooManyRejectedByTidepoolError
 from tidepool_ingest.window import Window
 from tidepool_simulator.faults import Fault
 
@@ -115,7 +115,7 @@ def test_which_of_two_is_replaced_has_to_be_clear(world: World) -> None:
     world.stage([cbg(100, 9.0)], "latest")
     world.run()
     world.stage([cbg(100, 9.5)], "right", replaces="latest")
-    (number,) = [one for one in world.plan().batches if world.row(one).batch_id == "right"]
+    (number,) = [batch for batch in world.plan().batches if world.row(batch).batch_id == "right"]
 
     with pytest.raises(BatchError) as caught:
         world.prepare(number)
@@ -131,12 +131,12 @@ def test_a_corrected_batch_is_not_uploaded_again(world: World) -> None:
     wrong = wrong_one(world)
     world.upload(right_one(world))
 
-    with pytest.raises(InItsPlaceError):
+    with pytest.raises(SupersededBatchError):
         world.upload(wrong, try_number=2)  # its task is cleared
-    with pytest.raises(InItsPlaceError):
+    with pytest.raises(SupersededBatchError):
         world.prepare(wrong)
 
-    assert world.row(wrong).state is BatchState.CORRECTED
+    assert world.row(wrong).state is BatchState.REPLACED
     assert world.run().uploaded == {}
     assert shown(world) == RIGHT
 
@@ -156,28 +156,28 @@ def test_what_is_staged_anew_while_it_is_prepared_is_not_taken_up_again(
 
     monkeypatch.setattr(world.ledger.batches, "set_counts", overtaken)
 
-    with pytest.raises(InItsPlaceError):
+    with pytest.raises(SupersededBatchError):
         world.prepare(first, max_quarantined_percent=percent)
-    assert world.row(first).state is BatchState.REPLACED
+    assert world.row(first).state is BatchState.OVERWRITTEN
 
 
 def test_what_was_staged_anew_is_not_uploaded_beside_it(world: World) -> None:
     first = world.ready(values_of(WRONG), batch="one")
     second = world.ready(values_of(RIGHT), batch="one")
 
-    with pytest.raises(InItsPlaceError) as caught:
+    with pytest.raises(SupersededBatchError) as caught:
         world.upload(first)  # its task was queued already
     world.upload(second)
 
     assert caught.value.disposition is Disposition.DATA
-    assert world.row(first).state is BatchState.REPLACED
+    assert world.row(first).state is BatchState.OVERWRITTEN
     assert shown(world) == RIGHT
 
 
 def test_content_that_lies_in_staging_once_more_is_taken_up_again(world: World) -> None:
     first = world.ready(values_of(WRONG), batch="one")
     world.ready(values_of(RIGHT), batch="one")
-    assert world.row(first).state is BatchState.REPLACED
+    assert world.row(first).state is BatchState.OVERWRITTEN
 
     world.stage(values_of(WRONG), "one")
     world.run()
@@ -209,7 +209,7 @@ def test_an_older_batch_waits_for_a_newer_one_that_was_left_at_its_close(
 
 
 def test_a_claim_outlasts_the_last_request_of_a_dead_holder() -> None:
-    usual = UploadJob.default_timeouts
+    usual = UploadContext.default_timeouts
     gateway = 60.0
 
     assert usual.lease >= usual.request + usual.doubt
@@ -296,7 +296,7 @@ def test_a_request_whose_token_took_too_long_is_not_sent(
 ) -> None:
     number = ready(world, dose(1), DAY, "one")
     world.timed(begin=0.2, attempts=1)
-    token = world.client._conversation._tokens.token
+    token = world.client._transport._tokens.token
     open_data_set = world.client.open_data_set
     opened = threading.Event()
 
@@ -311,12 +311,12 @@ def test_a_request_whose_token_took_too_long_is_not_sent(
         return data_set
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.client._conversation._tokens, "token", waiting)
+        patch.setattr(world.client._transport._tokens, "token", waiting)
         patch.setattr(world.client, "open_data_set", opening)
         with pytest.raises(TidepoolUnreachableError, match="could not be started in time") as caught:
             world.upload(number)
 
-    assert not caught.value.ambiguous
+    assert not caught.value.in_doubt
     assert world.recorder.chunks == []
     world.timed(begin=60.0)
     world.resume(number)
@@ -357,7 +357,7 @@ def test_the_claims_are_kept_while_a_read_back_comes(world: World, monkeypatch: 
     world.resume(newer)
     task.join()
 
-    assert [one.state for one in world.sets(older)] == [DataSetState.VERIFIED]
+    assert [data_set.state for data_set in world.sets(older)] == [DataSetState.VERIFIED]
     assert amounts(world) == [1, 2]
 
 
@@ -369,19 +369,19 @@ def test_a_kill_does_not_get_refused_records_past_the_limit(
 ) -> None:
     world.simulator.rules.add(TOO_HIGH)
     number = world.ready(some_bad(), chunk_records=5)
-    add = world.ledger.refusals.add
+    add = world.ledger.rejections.add
 
     def struck(*given: Any, **more: Any) -> None:
         add(*given, **more)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.ledger.refusals, "add", struck)
+        patch.setattr(world.ledger.rejections, "add", struck)
         for _ in range(2):
             with pytest.raises(Killed):
                 world.resume(number)
 
-    with pytest.raises(TooManyRefusedByTidepoolError):
+    with pytest.raises(TooManyRejectedByTidepoolError):
         world.resume(number)
 
     assert world.visible() == []
@@ -392,7 +392,7 @@ def test_other_rules_of_ours_do_not_shift_what_tidepool_refused(
 ) -> None:
     world.simulator.rules.add(TOO_HIGH)
     number = world.ready(some_bad(bad=(0, 5)), max_quarantined_percent=50)
-    killed_before(world, monkeypatch, number, "close_data_set", max_refused_percent=50)
+    killed_before(world, monkeypatch, number, "close_data_set", max_rejected_percent=50)
     lose_work_area(world, number)
     look_at = RecordChecker.look_at
 
@@ -405,7 +405,7 @@ def test_other_rules_of_ours_do_not_shift_what_tidepool_refused(
     monkeypatch.setattr(RecordChecker, "look_at", stricter)
     world.prepare(number, max_quarantined_percent=50)
 
-    world.resume(number, max_refused_percent=50)
+    world.resume(number, max_rejected_percent=50)
 
     assert len(world.visible()) == 18
     assert [place for place, _codes in world.refused(number)] == [0, 5]

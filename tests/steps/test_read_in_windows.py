@@ -12,13 +12,13 @@ import pytest
 from tests.steps.test_recheck import NEXT, double, in_the_store, lose, recheck, verified
 from tests.steps.world import World, cbg, wizard
 from tidepool_ingest.upload import ChangedSinceError
-from tidepool_ingest.upload.read_back import A_MILLISECOND, Shown, windows_of
+from tidepool_ingest.upload.read_back import A_MILLISECOND, ReadBack, windows_of
 
 DAYS = {date(2026, 3, day): {"cbg": 200, "bolus": 40} for day in (1, 2, 3, 5, 9)}
 
 
 def reads(world: World) -> int:
-    return sum(one.operation == "read-back" for one in world.simulator.requests)
+    return sum(request.operation == "read-back" for request in world.simulator.requests)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 240, 241, 500, 1_199, 1_200, 10_000])
@@ -88,11 +88,11 @@ def test_rows_beyond_all_windows_are_found_too(world: World) -> None:
     world.timed(read_rows=3)
     number = world.ready(boundaries())
     world.upload(number)
-    upload_id = world.sets(number)[0].upload_id
+    data_set_id = world.sets(number)[0].data_set_id
     for time_ms in (-62_135_596_800_000, 4_102_444_800_000):
         double(world, number)
         moved = "UPDATE data SET time_ms = ?, upload_id = ? WHERE seq = (SELECT max(seq) FROM data)"
-        assert in_the_store(world, moved, time_ms, upload_id) == 1
+        assert in_the_store(world, moved, time_ms, data_set_id) == 1
 
     with pytest.raises(ChangedSinceError) as caught:
         recheck(world, number)
@@ -117,7 +117,7 @@ def test_what_a_later_upload_shows_is_found_in_windows_too(world: World) -> None
     world.timed(read_rows=40)
     days = [cbg(360 * place) for place in range(120)]
     older = verified(world, days)
-    verified(world, [{**one} for one in days[10:110]], "two", day=NEXT)
+    verified(world, [{**day} for day in days[10:110]], "two", day=NEXT)
     before = reads(world)
 
     found = recheck(world, older)
@@ -142,7 +142,7 @@ def test_a_set_that_is_marked_as_deleted_is_so_in_windows_too(world: World) -> N
 def test_rows_are_counted_as_they_are_shown() -> None:
     shown = [{"type": "cbg", "id": f"{number % 700:032x}"} for number in range(1_000)]
 
-    rows = Shown([*shown, {"type": "upload", "id": "ff"}]).rows
+    rows = ReadBack([*shown, {"type": "upload", "id": "ff"}]).rows
 
     assert len(rows) == 1_000
     counted = Counter({f"{number:032x}": rows.count(f"{number:032x}") for number in range(1_000)})

@@ -12,7 +12,7 @@ import pytest
 from tests.steps.world import World
 from tidepool_ingest.guards.glucose import GlucoseUnitsError
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.prepare.summary import TooManyRefusedError
+from tidepool_ingest.prepare.summary import TooManyRejectedError
 
 RECORDS = 8_994
 CBG_MEDIAN_MMOL_L = 6.38
@@ -31,7 +31,7 @@ def test_as_exported_every_record_is_refused_and_nothing_is_opened(world: World,
     outcome = world.run()
 
     ((number, error),) = outcome.errors.items()
-    assert isinstance(error, TooManyRefusedError)
+    assert isinstance(error, TooManyRejectedError)
     assert (error.summary.staged, error.summary.quarantined) == (RECORDS, RECORDS)
     assert error.summary.reasons["cbg"]["value-not-valid"] > 0
     assert "cbg value-" in str(error)

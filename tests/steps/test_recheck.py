@@ -57,7 +57,7 @@ def lose(world: World, number: int, *minutes: int) -> None:
         gone = in_the_store(
             world,
             "DELETE FROM data WHERE upload_id = ? AND json_extract(document, '$.time') = ?",
-            world.sets(number)[-1].upload_id,
+            world.sets(number)[-1].data_set_id,
             time,
         )
         assert gone == 1
@@ -67,9 +67,9 @@ def double(world: World, number: int) -> None:
     with closing(sqlite3.connect(world.store)) as store:
         columns = [row[1] for row in store.execute("PRAGMA table_info(data)") if row[1] != "seq"]
     names = ", ".join(columns)
-    upload_id = world.sets(number)[-1].upload_id
+    data_set_id = world.sets(number)[-1].data_set_id
     copied = f"SELECT {names} FROM data WHERE upload_id = ? ORDER BY seq LIMIT 1"
-    assert in_the_store(world, f"INSERT INTO data ({names}) {copied}", upload_id) == 1
+    assert in_the_store(world, f"INSERT INTO data ({names}) {copied}", data_set_id) == 1
 
 
 # ---------------------------------------------------------------- right
@@ -179,7 +179,10 @@ def test_what_is_wrong_can_be_repaired(world: World, harm: Callable[[World, int]
     assert world.row(number).state is BatchState.UPLOADING
     world.upload(number, run="run-2")
 
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert [data_set.state for data_set in world.sets(number)] == [
+        DataSetState.DELETED,
+        DataSetState.VERIFIED,
+    ]
     assert world.row(number).state is BatchState.VERIFIED
     assert len(world.visible()) == 4
     assert recheck(world, number).comparison.is_exact
@@ -198,11 +201,11 @@ def test_a_repair_that_nobody_went_on_with_is_taken_up_by_the_next_run(world: Wo
 
 def test_a_right_look_takes_back_the_complaint(world: World) -> None:
     number = verified(world, readings(3))
-    upload_id = world.sets(number)[0].upload_id
-    in_the_store(world, "UPDATE data SET active = 0 WHERE upload_id = ?", upload_id)
+    data_set_id = world.sets(number)[0].data_set_id
+    in_the_store(world, "UPDATE data SET active = 0 WHERE upload_id = ?", data_set_id)
     with pytest.raises(ChangedSinceError):
         recheck(world, number)
-    in_the_store(world, "UPDATE data SET active = 1 WHERE upload_id = ?", upload_id)
+    in_the_store(world, "UPDATE data SET active = 1 WHERE upload_id = ?", data_set_id)
 
     recheck(world, number)
 
@@ -210,7 +213,7 @@ def test_a_right_look_takes_back_the_complaint(world: World) -> None:
 
 
 def delete_it(world: World, number: int) -> None:
-    world.client.delete_data_set(str(world.sets(number)[0].upload_id))
+    world.client.delete_data_set(str(world.sets(number)[0].data_set_id))
 
 
 def supersede_and_lose(world: World, number: int) -> None:
@@ -238,7 +241,7 @@ def test_what_a_repair_could_harm_is_told_and_left(
         recheck(world, number, repair=True)
 
     assert world.row(number).state is BatchState.VERIFIED
-    assert [one.state for one in world.sets(number)] == [DataSetState.VERIFIED]
+    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.VERIFIED]
 
 
 def test_under_a_deduplicator_without_hashes_nothing_is_superseded(world: World) -> None:
@@ -311,12 +314,12 @@ def test_older_rows_that_a_broken_close_left_visible_do_not_count_as_newer(world
     close = world.client.close_data_set
     broken: list[str] = []
 
-    def breaks_off(upload_id: str) -> None:
+    def breaks_off(data_set_id: str) -> None:
         if broken:
-            close(upload_id)
+            close(data_set_id)
             return
-        broken.append(upload_id)
-        in_the_store(world, "UPDATE data_sets SET state = 'closed' WHERE upload_id = ?", upload_id)
+        broken.append(data_set_id)
+        in_the_store(world, "UPDATE data_sets SET state = 'closed' WHERE upload_id = ?", data_set_id)
         raise KeyboardInterrupt
 
     world.client.close_data_set = breaks_off  # type: ignore[method-assign]
@@ -325,5 +328,8 @@ def test_older_rows_that_a_broken_close_left_visible_do_not_count_as_newer(world
 
     (number,) = world.run(Window(NEXT, NEXT)).uploaded
 
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert [data_set.state for data_set in world.sets(number)] == [
+        DataSetState.DELETED,
+        DataSetState.VERIFIED,
+    ]
     assert [datum["normal"] for datum in world.visible()] == [2.0]

@@ -19,12 +19,12 @@ from tests.steps.test_resume import CALLS, Killed, Killer
 from tests.steps.world import DAY, DEVICE, World, cbg, readings, wizard
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.ledger.schema import leases
-from tidepool_ingest.maintenance.cleanup import Keeping
+from tidepool_ingest.maintenance.cleanup import RetentionPolicy
 from tidepool_ingest.maintenance.reconcile import Reconciled, Reconciliation
 from tidepool_ingest.options import ReconcileOptions
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.upload import UploadJob
+from tidepool_ingest.upload import UploadContext
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 from tidepool_simulator.faults import Fault
 
@@ -36,10 +36,10 @@ def staged(world: World, **more: Any) -> int:
     return world.ready([*readings(5), wizard(10)], chunk_records=2, **more)
 
 
-def reconciliation(world: World, *, keeping: Keeping | None = None, **options: Any) -> Reconciliation:
+def reconciliation(world: World, *, keeping: RetentionPolicy | None = None, **options: Any) -> Reconciliation:
     origin = TaskOrigin(dag_id="tidepool_reconcile", run_id="maintenance", map_index=-1, try_number=1)
 
-    def context_of(named: str | None) -> UploadJob:
+    def context_of(named: str | None) -> UploadContext:
         if named not in world.allowed:
             raise BatchError("connection-not-allowed")
         return world.context(origin=origin)
@@ -140,7 +140,10 @@ def test_a_data_set_that_was_about_to_be_deleted_is(world: World, monkeypatch: p
 
     reconcile(world)
 
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert [data_set.state for data_set in world.sets(number)] == [
+        DataSetState.DELETED,
+        DataSetState.VERIFIED,
+    ]
     assert is_done(world, number)
 
 
@@ -149,7 +152,7 @@ def test_a_replacement_that_was_interrupted_is_completed(
 ) -> None:
     wrong = verified(world, readings(3), "wrong")
     right = left(world, monkeypatch, "delete_data_set", after=False, batch="right", replaces="wrong")
-    assert world.row(wrong).state is BatchState.CORRECTED
+    assert world.row(wrong).state is BatchState.REPLACED
 
     counts = reconcile(world)
 
@@ -209,7 +212,7 @@ def test_what_has_nothing_to_be_completed_from_is_deleted(
 
     assert (counts.finished, counts.deleted, counts.failed) == (0, int(at == "upload_data"), {})
     expected = DataSetState.DELETED if at == "upload_data" else DataSetState.UNREACHABLE
-    assert [one.state for one in world.sets(number)] == [expected]
+    assert [data_set.state for data_set in world.sets(number)] == [expected]
     assert world.row(number).state is BatchState.FAILED
     assert [sent.method for sent in world.recorder.sent if sent.method == "PUT"] == []
     assert world.visible() == []
@@ -233,9 +236,9 @@ def test_a_closed_set_stays_if_it_shows_anything(
     world: World, monkeypatch: pytest.MonkeyPatch, left_rows: int
 ) -> None:
     number = left(world, monkeypatch, "close_data_set")
-    upload_id = world.sets(number)[-1].upload_id
+    data_set_id = world.sets(number)[-1].data_set_id
     first = "SELECT seq FROM data WHERE upload_id = ? LIMIT ?"
-    in_the_store(world, f"DELETE FROM data WHERE seq IN ({first})", upload_id, ROWS - left_rows)
+    in_the_store(world, f"DELETE FROM data WHERE seq IN ({first})", data_set_id, ROWS - left_rows)
     forget_work_area(world, number)
     forget_staged(world, number)
 
@@ -258,7 +261,7 @@ def test_a_closed_set_that_may_be_all_that_is_left_stays(
 
     counts = reconcile(world)
 
-    assert sum(one.operation == "read-back" for one in world.simulator.requests) > 1
+    assert sum(request.operation == "read-back" for request in world.simulator.requests) > 1
     assert (counts.deleted, counts.failed) == (0, {"unverifiable": 1})
     assert len(world.visible()) == ROWS
     world.stage([*readings(5), wizard(10)])
@@ -312,8 +315,8 @@ def test_it_stops_between_two_requests(world: World, monkeypatch: pytest.MonkeyP
     job = reconciliation(world)
     send = world.client.upload_data
 
-    def and_stop(upload_id: str, body: bytes) -> None:
-        send(upload_id, body)
+    def and_stop(data_set_id: str, body: bytes) -> None:
+        send(data_set_id, body)
         job.stop()
 
     monkeypatch.setattr(world.client, "upload_data", and_stop)

@@ -11,7 +11,7 @@ from tests.steps.world import DEVICE, ORIGIN, World, alarm, bolus, cbg, minute_o
 from tidepool_ingest.client import TidepoolRejectedError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
-from tidepool_ingest.upload.rejections import TooManyRefusedByTidepoolError
+from tidepool_ingest.upload.rejections import TooManyRejectedByTidepoolError
 from tidepool_simulator.faults import Fault
 from tidepool_simulator.rules import Rule
 
@@ -36,7 +36,7 @@ def test_they_go_to_quarantine_and_the_others_arrive(world: World, at_once: int)
     world.simulator.rules.add(TOO_HIGH)
     number = world.ready(some_bad(), chunk_records=5, max_quarantined_percent=50)
 
-    summary = world.upload(number, at_once=at_once, max_refused_percent=50)
+    summary = world.upload(number, at_once=at_once, max_rejected_percent=50)
 
     assert (summary.expected_rows, summary.visible_rows) == (17, 17)
     assert len(world.sets(number)) == 1
@@ -65,9 +65,9 @@ def test_the_parser_hides_what_validation_finds_later(world: World) -> None:
     )
     number = world.ready([*some_bad(bad=(2,)), bolus(30, 9.5), bolus(31, 3.0)])
 
-    world.upload(number, max_refused_percent=50)
+    world.upload(number, max_rejected_percent=50)
 
-    posts = [one.status for one in world.simulator.requests if one.operation == "post"]
+    posts = [request.status for request in world.simulator.requests if request.operation == "post"]
     assert posts == [400, 400, 200]
     assert world.refused(number) == [(2, ["value-out-of-range"]), (20, ["type-not-float64"])]
 
@@ -103,7 +103,7 @@ def test_positions_are_those_of_staging(world: World) -> None:
     good[29] = cbg(29, BAD)
     number = world.ready(good, chunk_records=4, max_quarantined_percent=50)
 
-    world.upload(number, max_refused_percent=50)
+    world.upload(number, max_rejected_percent=50)
 
     assert [place for place, _codes in world.refused(number)] == [7, 15, 29]
     assert world.row(number).quarantined == 3
@@ -113,21 +113,21 @@ def test_too_many_stop_before_anything_is_visible(world: World) -> None:
     world.simulator.rules.add(TOO_HIGH)
     number = world.ready(some_bad(), chunk_records=5)
 
-    with pytest.raises(TooManyRefusedByTidepoolError) as caught:
+    with pytest.raises(TooManyRejectedByTidepoolError) as caught:
         world.upload(number)
 
     assert caught.value.disposition is Disposition.DATA
     assert "15.0 %" in str(caught.value)
     row = world.row(number)
     assert (row.state, row.reason, row.quarantined) == (BatchState.HELD, "too-many-refused", 3)
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED]
+    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.DELETED]
     assert world.visible() == []
     assert len(world.quarantine(number)) == 3
 
-    with pytest.raises(TooManyRefusedByTidepoolError):
+    with pytest.raises(TooManyRejectedByTidepoolError):
         world.upload(number, try_number=2)  # nothing is opened for it again
     assert len(world.sets(number)) == 1
-    world.upload(number, try_number=3, max_refused_percent=20)
+    world.upload(number, try_number=3, max_rejected_percent=20)
     assert len(world.visible()) == 17
 
 
@@ -135,8 +135,8 @@ def test_a_batch_of_which_nothing_is_left_is_held(world: World) -> None:
     world.simulator.rules.add(TOO_HIGH)
     number = world.ready([cbg(at, BAD) for at in range(3)])
 
-    with pytest.raises(TooManyRefusedByTidepoolError):
-        world.upload(number, max_refused_percent=100)
+    with pytest.raises(TooManyRejectedByTidepoolError):
+        world.upload(number, max_rejected_percent=100)
 
     assert world.row(number).state is BatchState.HELD
     assert world.check().ok
@@ -145,7 +145,7 @@ def test_a_batch_of_which_nothing_is_left_is_held(world: World) -> None:
 def test_the_next_run_counts_them_too(world: World) -> None:
     world.simulator.rules.add(TOO_HIGH)
     number = world.ready(some_bad(bad=(3,)), chunk_records=5)
-    world.simulator.faults.add(Fault.refused("close", 503, times=world.timing.attempts))
+    world.simulator.faults.add(Fault.refused("close", 503, times=world.timeouts.attempts))
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
 
@@ -181,7 +181,7 @@ def test_names_that_a_person_chose_stay_out_of_the_ledger(world: World) -> None:
 
     world.upload(number)
 
-    (refusal,) = world.ledger.refusals.of_batch(number).values()
+    (refusal,) = world.ledger.rejections.of_batch(number).values()
     assert refusal.problems == (("value-out-of-range", "/basalSchedules/*"),)
     assert "canary" not in json.dumps(world.quarantine(number)[0]["problems"])
 
@@ -198,7 +198,7 @@ def test_its_log_line_names_types_and_codes_only(world: World, caplog: pytest.Lo
 
 
 def test_an_answer_that_names_no_record_goes_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refusing(upload_id: str, body: bytes) -> None:
+    def refusing(data_set_id: str, body: bytes) -> None:
         raise TidepoolRejectedError("upload", status=400)
 
     number = world.ready(readings(5))

@@ -42,8 +42,8 @@ def right_one(world: World, **staged: Any) -> int:
 
 
 def is_replaced(world: World, wrong: int, right: int) -> bool:
-    assert (world.row(wrong).state, world.row(right).state) == (BatchState.CORRECTED, BatchState.VERIFIED)
-    assert {one.state for one in world.sets(wrong)} == {DataSetState.DELETED}
+    assert (world.row(wrong).state, world.row(right).state) == (BatchState.REPLACED, BatchState.VERIFIED)
+    assert {data_set.state for data_set in world.sets(wrong)} == {DataSetState.DELETED}
     assert world.sets(right)[-1].state is DataSetState.VERIFIED
     assert shown(world) == RIGHT
     return world.all_right()
@@ -63,7 +63,7 @@ def test_the_old_is_deleted_once_the_new_is_visible(world: World, deduplicator: 
     changes = [
         (sent.method, sent.path.rsplit("/", 1)[-1]) for sent in world.recorder.sent if not sent.is_chunk
     ]
-    assert changes[-2:] == [("PUT", summary.data_set_id), ("DELETE", world.sets(wrong)[0].upload_id)]
+    assert changes[-2:] == [("PUT", summary.data_set_id), ("DELETE", world.sets(wrong)[0].data_set_id)]
 
 
 def test_no_later_run_brings_it_back(world: World) -> None:
@@ -77,7 +77,7 @@ def test_no_later_run_brings_it_back(world: World) -> None:
     forced = world.run(run="run-3", force=True)
     assert (forced.codes, list(forced.uploaded), forced.plan.done) == ([], [right], 1)
     assert len(world.recorder.sent) > sent
-    assert world.row(wrong).state is BatchState.CORRECTED
+    assert world.row(wrong).state is BatchState.REPLACED
     assert shown(world) == RIGHT
 
 
@@ -102,7 +102,7 @@ def test_what_the_wrong_one_had_hidden_shows_again(world: World) -> None:
 
     # 5.0 was in both: the deletion of the wrong batch brings the first one's own row back.
     assert shown(world) == sorted([4.0, 5.0, *RIGHT])
-    assert world.row(wrong).state is BatchState.CORRECTED
+    assert world.row(wrong).state is BatchState.REPLACED
 
 
 def test_a_newer_day_of_what_is_replaced_does_not_hold_its_correction(world: World) -> None:
@@ -165,7 +165,7 @@ def test_a_deletion_in_doubt_is_asked_for_again(world: World, status: int | None
     world.simulator.faults.add(fault)
     with pytest.raises(TidepoolUnreachableError):
         world.upload(right)
-    assert world.row(wrong).state is BatchState.CORRECTED
+    assert world.row(wrong).state is BatchState.REPLACED
     assert world.row(right).state is BatchState.UPLOADING
 
     world.resume(right)
@@ -180,17 +180,17 @@ def test_what_is_not_as_sent_after_the_deletion_is_repaired(
     delete = world.client.delete_data_set
     deleted: list[str] = []
 
-    def with_a_mishap(upload_id: str) -> None:
-        delete(upload_id)
+    def with_a_mishap(data_set_id: str) -> None:
+        delete(data_set_id)
         if not deleted:
-            delete(str(world.sets(right)[0].upload_id))
-        deleted.append(upload_id)
+            delete(str(world.sets(right)[0].data_set_id))
+        deleted.append(data_set_id)
 
     monkeypatch.setattr(world.client, "delete_data_set", with_a_mishap)
 
     world.upload(right)
 
-    assert [one.state for one in world.sets(right)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert [data_set.state for data_set in world.sets(right)] == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert is_replaced(world, wrong, right)
 
 
@@ -264,8 +264,8 @@ def test_a_chain_of_corrections(world: World) -> None:
     world.upload(third)
 
     assert [world.row(one).state for one in (first, second, third)] == [
-        BatchState.CORRECTED,
-        BatchState.CORRECTED,
+        BatchState.REPLACED,
+        BatchState.REPLACED,
         BatchState.VERIFIED,
     ]
     assert shown(world) == [8.0, 9.0]

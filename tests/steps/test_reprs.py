@@ -21,20 +21,20 @@ from tidepool_ingest.ledger import (
     ReadManifest,
     Upload,
 )
-from tidepool_ingest.model import Judged
+from tidepool_ingest.model import Validated
 from tidepool_ingest.model.glucose import GlucoseReading
 from tidepool_ingest.model.origins import Origin
 from tidepool_ingest.model.parsing import Parsed
-from tidepool_ingest.prepare.classify import Sorted, SortedBlock
-from tidepool_ingest.prepare.feeds.origins import Originated
+from tidepool_ingest.prepare.classify import JudgedBlock, Judgement
+from tidepool_ingest.prepare.feeds.origins import RecordWithOrigins
 from tidepool_ingest.stage import Output
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.manifest import Deletion, Manifest, RecordEdits
 from tidepool_ingest.staging.splice import Cut
-from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedContents, SentRecord
+from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedPayload, SentRecord
 from tidepool_ingest.upload.feeds.resolver import Feed
-from tidepool_ingest.upload.record_ids import Identified
-from tidepool_ingest.upload.sending import Load
+from tidepool_ingest.upload.record_ids import RecordWithIds
+from tidepool_ingest.upload.sending import ChunkPayload
 
 CANARY = "canary"
 LINE = b'{"value": "canary"}'
@@ -79,12 +79,14 @@ EMPTY = {one.name: None for one in fields(Upload)}
             state=BatchState.PLANNED,
             expected_rows=None,
             chunks=None,
-            tidied=None,
+            purged=None,
             created_at=NOW,
             updated_at=NOW,
         ),
         KnownBatch(1, BatchState.PLANNED, None, CANARY),
-        ReadManifest(mark="1" * 64, user_id=CANARY, content_key="c" * 64, label="one", device_id=CANARY),
+        ReadManifest(
+            fingerprint="1" * 64, user_id=CANARY, content_key="c" * 64, label="one", device_id=CANARY
+        ),
         FeedRow(
             id=1,
             api_host="api.example.org",
@@ -92,7 +94,7 @@ EMPTY = {one.name: None for one in fields(Upload)}
             client_name="org.example.app",
             data_set_type="continuous",
             deduplicator=None,
-            upload_id=None,
+            data_set_id=None,
             pinned_at=None,
             created_at=NOW,
         ),
@@ -115,23 +117,23 @@ EMPTY = {one.name: None for one in fields(Upload)}
             deletes=(Deletion(id=CANARY, time=CANARY),),
         ),
         Deletion(id=CANARY, time=CANARY),
-        Judged(DATUM, ()),
+        Validated(DATUM, ()),
         Parsed(GlucoseReading, DATUM),
         Origin("cbg", CANARY, CANARY),
         LinkKey("bolus", "id", CANARY),
-        Sorted(LINE, DATUM),
-        SortedBlock([LINE], [DATUM], {0: Sorted(LINE, DATUM)}),
-        Originated(LINE, (Origin("cbg", CANARY, None),)),
+        Judgement(LINE, DATUM),
+        JudgedBlock([LINE], [DATUM], {0: Judgement(LINE, DATUM)}),
+        RecordWithOrigins(LINE, (Origin("cbg", CANARY, None),)),
         Feed("api.example.org", CANARY, {"deviceId": CANARY}),
         SentRecord(0, LINE, DATUM),
         ExpectedRow(0, "cbg", CANARY, True, DATUM),
-        FeedContents(
+        FeedPayload(
             rows={CANARY: ExpectedRow(0, "cbg", CANARY)},
             deletes=[Deletion(id=CANARY)],
             may_be_older={CANARY},
         ),
-        Identified(0, LINE, (CANARY,)),
-        Load([Identified(0, LINE, (CANARY,))], [{"origin": {"id": CANARY}}]),
+        RecordWithIds(0, LINE, (CANARY,)),
+        ChunkPayload([RecordWithIds(0, LINE, (CANARY,))], [{"origin": {"id": CANARY}}]),
     ],
     ids=lambda value: type(value).__name__,
 )

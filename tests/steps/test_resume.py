@@ -81,13 +81,13 @@ def test_killed_once(killed_world: tuple[World, Killer], at: int, after: bool) -
     assert world.row(number).state is BatchState.VERIFIED
     sets = world.sets(number)
     assert sets[-1].state is DataSetState.VERIFIED
-    assert sets[-1].upload_id == summary.data_set_id
+    assert sets[-1].data_set_id == summary.data_set_id
     lost_creation = CALLS[at] == "open_data_set" or (CALLS[at], at, after) in (
         ("begin_opening", 1, True),
         ("mark_open", 3, False),
     )
     assert len(sets) == (2 if lost_creation else 1)
-    assert all(one.state is DataSetState.UNREACHABLE for one in sets[:-1])
+    assert all(data_set.state is DataSetState.UNREACHABLE for data_set in sets[:-1])
     # A chunk that is surely stored is not sent again; one in doubt is, after it was taken back.
     in_doubt = (CALLS[at] == "upload_data" and after) or (CALLS[at] == "chunk_stored" and not after)
     assert len(world.recorder.chunks) == 3 + in_doubt
@@ -151,10 +151,10 @@ def test_a_task_that_was_silent_for_too_long_stops_before_it_sends(
     send = world.client.upload_data
     takers = []
 
-    def overtaken(upload_id: str, body: bytes) -> None:
-        send(upload_id, body)
+    def overtaken(data_set_id: str, body: bytes) -> None:
+        send(data_set_id, body)
         if not takers:
-            takers.append(world.ledger.leases._take(f"batch:{number}", seconds=60, wait=5))
+            takers.append(world.ledger.leases._acquire(f"batch:{number}", seconds=60, wait=5))
 
     monkeypatch.setattr(world.client, "upload_data", overtaken)
 
@@ -183,7 +183,7 @@ def test_the_next_try_is_noted_and_tells_the_data_set(world: World, monkeypatch:
     summary = world.resume(number, run="run-2", try_number=3, on_open=told.append)
 
     (data_set,) = world.sets(number)
-    assert told == [summary.data_set_id] == [data_set.upload_id]
+    assert told == [summary.data_set_id] == [data_set.data_set_id]
     assert (data_set.run_id, data_set.try_number) == ("run-2", 3)
     assert (summary.chunks_sent, summary.chunks_resumed) == (2, 1)
 
@@ -221,5 +221,8 @@ def test_a_batch_prepared_differently_since_is_begun_anew(
     world.prepare(number, chunk_records=3)
 
     assert world.resume(number).visible_rows == 7
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert [data_set.state for data_set in world.sets(number)] == [
+        DataSetState.DELETED,
+        DataSetState.VERIFIED,
+    ]
     assert world.all_right()

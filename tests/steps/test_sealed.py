@@ -12,9 +12,9 @@ from upath import UPath
 
 from tests.steps.test_recheck import recheck
 from tests.steps.world import DEVICE, World, cbg, readings, wizard
-from tidepool_ingest.ledger import BatchState, Refusal
+from tidepool_ingest.ledger import BatchState, Rejection
 from tidepool_ingest.stage import stage
-from tidepool_ingest.staging.encryption import KEYS_VARIABLE, unsealed
+from tidepool_ingest.staging.encryption import KEYS_VARIABLE, decrypted
 from tidepool_ingest.staging.storage import read_blocks
 from tidepool_ingest.staging.work_area import WorkArea
 
@@ -86,10 +86,10 @@ def test_what_tidepool_refuses_is_added_to_the_sealed_file_and_staged_again(
 ) -> None:
     number = world.ready(RECORDS, max_quarantined_percent=100)
     work = area(world, number)
-    refused = Refusal(ordinal=3, type="cbg", rows=1, problems=(("refused", "/value"),))
+    refused = Rejection(ordinal=3, type="cbg", rows=1, problems=(("refused", "/value"),))
     work.add_to_quarantine(world.prepared(number), {refused.ordinal: refused.problems})
 
-    text = b"".join(unsealed(read_blocks(work.quarantine_path)))
+    text = b"".join(decrypted(read_blocks(work.quarantine_path)))
     assert [json.loads(line)["position"] for line in text.splitlines()] == [41, 3]
     root = UPath(tmp_path / "elsewhere")
     (folder,) = stage(work.quarantine_path, root, world.user)

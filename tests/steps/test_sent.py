@@ -42,7 +42,9 @@ def test_bodies_are_the_staged_bytes_and_an_id_each(world: World) -> None:
     world.upload(number)
 
     lines = world.accepted(number)
-    assert lines == [one if isinstance(one, bytes) else json.dumps(one).encode() for one in records]
+    assert lines == [
+        record if isinstance(record, bytes) else json.dumps(record).encode() for record in records
+    ]
     bodies = [sent.body for sent in world.recorder.chunks]
     assert [INJECTED.sub(b"", body) for body in bodies] == [
         b"[" + b",".join(lines[start : start + 3]) + b"]" for start in (0, 3, 6)

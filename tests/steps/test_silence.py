@@ -12,7 +12,7 @@ import pytest
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.reports.inactive_devices import DEVICES_NAMED, silence_summary, silent_devices
+from tidepool_ingest.reports.inactive_devices import DEVICES_NAMED, inactive_devices, inactive_summary
 
 TODAY = date(2026, 3, 31)
 USER, DEVICE = "0123456789", "device-1"
@@ -38,15 +38,18 @@ def sent(ledger: Ledger) -> Sent:
             last = TODAY - timedelta(days=ago)
             values = {"content_key": name.ljust(64, "x"), "batch_id": name, "folder": f"/{name}"}
             label = f"{last} Dexcom G6 {short_hash(name)}"
-            row = ledger.batches.note(found(**values, device_id=device, label=label, day=last, **more))
+            row = ledger.batches.register(found(**values, device_id=device, label=label, day=last, **more))
             days = [last - timedelta(days=number) for number in range(records_of_days)]
-            ledger.batch_days.note(row.id, {day: {"cbg": 288, "bolus": 2} for day in days})
+            ledger.batch_days.replace_for_batch(row.id, {day: {"cbg": 288, "bolus": 2} for day in days})
 
     return sent
 
 
 def silent(ledger: Ledger, today: date = TODAY) -> list[tuple[str, int, int]]:
-    return [(one.device_id, one.usual_days, one.silent_days) for one in silent_devices(ledger, today)]
+    return [
+        (device.device_id, device.usual_days, device.inactive_days)
+        for device in inactive_devices(ledger, today)
+    ]
 
 
 def test_a_daily_device_is_silent_after_some_days(ledger: Ledger, sent: Sent) -> None:
@@ -96,7 +99,9 @@ def test_devices_of_people_and_hosts_are_told_apart_and_the_longest_silent_comes
     sent(*range(8, 18), user_id="9876543210")
     sent(*range(5, 15), api_host="other.example.org")
 
-    assert [(one.user_id, one.api_host, one.silent_days) for one in silent_devices(ledger, TODAY)] == [
+    assert [
+        (device.user_id, device.api_host, device.inactive_days) for device in inactive_devices(ledger, TODAY)
+    ] == [
         ("9876543210", "api.example.org", 8),
         (USER, "other.example.org", 5),
     ]
@@ -104,7 +109,7 @@ def test_devices_of_people_and_hosts_are_told_apart_and_the_longest_silent_comes
 
 def test_they_are_named_without_anybody_being_named(ledger: Ledger, sent: Sent) -> None:
     sent(*range(9, 20))
-    summary = silence_summary(silent_devices(ledger, TODAY))
+    summary = inactive_summary(inactive_devices(ledger, TODAY))
 
     assert summary == {
         "devices": 1,
@@ -115,5 +120,5 @@ def test_they_are_named_without_anybody_being_named(ledger: Ledger, sent: Sent) 
     }
     for number in range(DEVICES_NAMED + 5):
         sent(*range(9, 15), device=f"more-{number}")
-    summary = silence_summary(silent_devices(ledger, TODAY))
+    summary = inactive_summary(inactive_devices(ledger, TODAY))
     assert (summary["devices"], len(summary["named"])) == (DEVICES_NAMED + 6, DEVICES_NAMED)

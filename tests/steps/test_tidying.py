@@ -22,9 +22,9 @@ from tidepool_ingest.guards import PreparedOtherwiseError
 from tidepool_ingest.ledger import (
     BatchState,
     DataSetState,
-    Refusal,
+    Purged,
+    Rejection,
     TaskOrigin,
-    Tidied,
     lease_of_batch,
 )
 from tidepool_ingest.ledger.schema import (
@@ -33,9 +33,9 @@ from tidepool_ingest.ledger.schema import (
     data_sets,
     file_digests,
     manifests,
-    refusals,
+    rejections,
 )
-from tidepool_ingest.maintenance.cleanup import Keeping, Tidying
+from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
 from tidepool_ingest.prepare import ensure_prepared
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
@@ -55,7 +55,7 @@ def age(world: World, days: float) -> None:
 
 
 def tidy(world: World, work: int = 30, quarantine: int = 365, **more: Any) -> dict[str, int]:
-    return Tidying(world.root, world.ledger, Keeping(work, quarantine), **more).run().summary()
+    return Cleanup(world.root, world.ledger, RetentionPolicy(work, quarantine), **more).run().summary()
 
 
 def area(world: World, number: int) -> list[str]:
@@ -85,12 +85,12 @@ def test_accepted_records_go_after_some_days_and_refused_ones_wait_for_a_person(
     assert area(world, clean) == []
     assert area(world, number) == ["quarantine.ndjson"]
     assert world.all_right()
-    assert [world.row(one).tidied for one in (clean, number)] == [Tidied.ALL, Tidied.ACCEPTED]
+    assert [world.row(one).purged for one in (clean, number)] == [Purged.ALL, Purged.ACCEPTED]
     assert tidy(world) == {}
     age(world, 366)
     assert tidy(world) == {"areas": 1}
     assert area(world, number) == []
-    assert world.row(number).tidied is Tidied.ALL
+    assert world.row(number).purged is Purged.ALL
     assert sorted(path for path in (Path(world.root.path) / str(DAY)).rglob("*")) == staged
 
 
@@ -136,7 +136,7 @@ def test_an_area_that_another_tidepools_batch_still_needs_stays(world: World) ->
     set_batch_state(world.ledger, other, BatchState.WITHDRAWN)
     age(world, 31)
     assert tidy(world) == {"areas": 1}
-    assert [world.row(one).tidied for one in (number, other)] == [Tidied.ALL] * 2
+    assert [world.row(one).purged for one in (number, other)] == [Purged.ALL] * 2
 
 
 def test_an_area_that_another_deployment_has_prepared_lately_stays(world: World) -> None:
@@ -159,15 +159,15 @@ def test_an_area_that_no_batch_belongs_to_stays(world: World) -> None:
     tidy(world)
 
     assert sorted(unknown.rglob("*")) == before
-    assert world.row(number).tidied is Tidied.ALL
+    assert world.row(number).purged is Purged.ALL
 
 
 def test_batches_of_another_root_are_not_noted_as_tidied(world: World) -> None:
     number = uploaded(world)
     age(world, 31)
     for root in (world.root / "elsewhere", UPath(world.root.path[:-1])):
-        assert Tidying(root, world.ledger, Keeping()).run().summary() == {}
-    assert world.row(number).tidied is None
+        assert Cleanup(root, world.ledger, RetentionPolicy()).run().summary() == {}
+    assert world.row(number).purged is None
 
 
 # ---------------------------------------------------------------- beside tasks
@@ -192,7 +192,7 @@ def test_what_was_noted_between_the_look_and_the_claim_counts(
     @contextmanager
     def held(name: str, **more: Any) -> Iterator[Any]:
         with holding(name, **more) as lease:
-            world.ledger.batches.note_replaced(number, None)
+            world.ledger.batches.set_replaces(number, None)
             yield lease
 
     monkeypatch.setattr(world.ledger.leases, "held", held)
@@ -203,13 +203,13 @@ def test_what_was_noted_between_the_look_and_the_claim_counts(
 def test_prepare_does_not_trust_an_area_that_is_being_tidied(world: World) -> None:
     number = uploaded(world)
     with world.ledger.database.writing() as connection:
-        connection.execute(update(batches).values(tidied=Tidied.ACCEPTED))
+        connection.execute(update(batches).values(purged=Purged.ACCEPTED))
 
     with world.ledger.leases.held(lease_of_batch(number), seconds=0.5):
         summary = world.prepare(number, force=True, allow_older=True)
 
     assert summary.accepted == 5
-    assert world.row(number).tidied is None
+    assert world.row(number).purged is None
     assert "prepared.json" in area(world, number)
 
 
@@ -241,7 +241,7 @@ def test_force_prepares_a_tidied_batch_from_staging(world: World) -> None:
     outcome = world.run(run="run-2", force=True, **BOTH)
 
     assert outcome.codes == []
-    assert world.row(number).tidied is None
+    assert world.row(number).purged is None
     assert len(world.visible()) == 5
     assert world.all_right()
 
@@ -275,14 +275,14 @@ def again(world: World, number: int) -> None:
 
 def test_what_tidepool_refused_is_still_known_when_a_tidied_batch_is_prepared_as_it_was(world: World) -> None:
     number = uploaded(world)
-    refused = Refusal(ordinal=1, type="cbg", rows=1, problems=(("value-out-of-range", "/value"),))
-    world.ledger.refusals.add(number, [refused])
+    refused = Rejection(ordinal=1, type="cbg", rows=1, problems=(("value-out-of-range", "/value"),))
+    world.ledger.rejections.add(number, [refused])
     age(world, 31)
     tidy(world)
 
     again(world, number)
 
-    assert world.ledger.refusals.of_batch(number) == {1: refused}
+    assert world.ledger.rejections.of_batch(number) == {1: refused}
 
 
 def test_a_tidied_batch_that_would_be_prepared_otherwise_is_not_compared(world: World) -> None:
@@ -309,7 +309,7 @@ def test_tidied_batches_do_not_keep_others_from_being_checked(world: World) -> N
     other = uploaded(world, cbg(60), batch="two")
     age(world, 31)
     with world.ledger.database.writing() as connection:
-        connection.execute(update(batches).where(batches.c.id == number).values(tidied=Tidied.ALL))
+        connection.execute(update(batches).where(batches.c.id == number).values(purged=Purged.ALL))
 
     assert world.ledger.data_sets.due_for_check(datetime.now(UTC), 10) == [other]
 
@@ -352,7 +352,7 @@ def test_the_ledger_forgets_what_can_be_made_anew_and_no_batch(world: World) -> 
         withdrawn = dict(connection.execute(select(batches)).mappings().one(), id=99, content_key="f" * 64)
         withdrawn |= {"state": BatchState.WITHDRAWN, "updated_at": long_ago}
         connection.execute(insert(batches).values(withdrawn))
-        connection.execute(insert(refusals), [row | {"batch": one, "ordinal": 0} for one in (number, 99)])
+        connection.execute(insert(rejections), [row | {"batch": one, "ordinal": 0} for one in (number, 99)])
 
     gone = {"file_digests": 1, "manifests": 1, "chunks": 1, "refusals": 1}
     assert tidy(world, 0, 0, dry_run=True) == gone
@@ -361,7 +361,7 @@ def test_the_ledger_forgets_what_can_be_made_anew_and_no_batch(world: World) -> 
     assert rows_in(world, batches) == counted[batches] + 1
     assert rows_in(world, data_sets) == counted[data_sets]
     assert rows_in(world, chunks) == 1
-    assert set(world.ledger.refusals.of_batch(number)) == {0}
+    assert set(world.ledger.rejections.of_batch(number)) == {0}
     assert world.plan().done == planned
 
 
@@ -374,7 +374,7 @@ def test_the_maintenance_run_tidies_and_tells(world: World) -> None:
     uploaded(world)
     age(world, 31)
 
-    counts = reconcile(world, keeping=Keeping())
+    counts = reconcile(world, keeping=RetentionPolicy())
 
     assert counts.tidied == {"areas": 1}
     assert counts.summary()["tidied"] == {"areas": 1}

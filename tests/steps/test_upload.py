@@ -33,10 +33,10 @@ def test_a_batch_becomes_visible_once(world: World) -> None:
     summary = world.upload(number, run="manual-1", try_number=2, on_open=told.append)
 
     (data_set,) = world.sets(number)
-    assert told == [summary.data_set_id] == [data_set.upload_id]
+    assert told == [summary.data_set_id] == [data_set.data_set_id]
     assert (summary.expected_rows, summary.visible_rows) == (25, 25)
     assert (summary.chunks_sent, summary.chunks_resumed) == (3, 0)
-    assert len(world.visible(upload_id=summary.data_set_id)) == 25
+    assert len(world.visible(data_set_id=summary.data_set_id)) == 25
     assert world.row(number).state is BatchState.VERIFIED
     assert data_set.state is DataSetState.VERIFIED
     assert (data_set.expected_rows, data_set.visible_rows) == (25, 25)
@@ -77,7 +77,7 @@ def test_the_order_of_requests(world: World) -> None:
     world.upload(number)
 
     operations = [request.operation for request in world.simulator.requests]
-    assert [one for one in operations if one not in ("info", "discovery", "token")] == [
+    assert [operation for operation in operations if operation not in ("info", "discovery", "token")] == [
         "list",
         "create",
         *["post"] * 3,
@@ -97,11 +97,13 @@ def test_the_ledger_knows_the_id_before_the_first_chunk_is_sent(
     known: list[tuple[Any, ...]] = []
     send = world.client.upload_data
 
-    def looked(upload_id: str, body: bytes) -> None:
+    def looked(data_set_id: str, body: bytes) -> None:
         (data_set,) = world.sets(number)
         chunks = world.ledger.data_sets.chunks_of(data_set.id)
-        known.append((data_set.upload_id, data_set.state, list(told), [one.state for one in chunks.values()]))
-        send(upload_id, body)
+        known.append(
+            (data_set.data_set_id, data_set.state, list(told), [chunk.state for chunk in chunks.values()])
+        )
+        send(data_set_id, body)
 
     monkeypatch.setattr(world.client, "upload_data", looked)
 
@@ -165,9 +167,9 @@ def test_force_uploads_again_and_the_older_is_archived(world: World) -> None:
     assert list(outcome.uploaded) == [number]
     first, second = world.sets(number)
     assert (first.ordinal, second.ordinal) == (1, 2)
-    assert first.upload_id != second.upload_id
+    assert first.data_set_id != second.data_set_id
     assert second.state is DataSetState.VERIFIED
-    assert world.visible(upload_id=str(first.upload_id)) == []
+    assert world.visible(data_set_id=str(first.data_set_id)) == []
     assert len(world.visible()) == 7
     assert world.check().double == 0
     assert world.all_right()
@@ -205,7 +207,7 @@ def test_two_batches_of_one_device_that_overlap_show_each_record_once(world: Wor
     assert outcome.codes == []
     second = outcome.uploaded[outcome.plan.batches[1]]
     assert len(world.visible()) == 30
-    assert len(world.visible(upload_id=second.data_set_id)) == 20
+    assert len(world.visible(data_set_id=second.data_set_id)) == 20
     assert world.all_right()
 
 
@@ -301,11 +303,11 @@ def test_the_uploader_holds_its_batch_while_it_is_at_work(
     send = world.client.upload_data
     errors: list[LeaseHeldError] = []
 
-    def contended(upload_id: str, body: bytes) -> None:
+    def contended(data_set_id: str, body: bytes) -> None:
         with pytest.raises(LeaseHeldError) as caught:
             world.upload(number, run="run-2")
         errors.append(caught.value)
-        send(upload_id, body)
+        send(data_set_id, body)
 
     monkeypatch.setattr(world.client, "upload_data", contended)
 
@@ -326,12 +328,12 @@ def test_two_batches_of_one_device_do_not_close_at_the_same_time(
     close = world.client.close_data_set
     met: list[str] = []
 
-    def contended(upload_id: str) -> None:
+    def contended(data_set_id: str) -> None:
         if not met:
-            met.append(upload_id)
+            met.append(data_set_id)
             with pytest.raises(LeaseHeldError, match="device:"):
                 world.upload(second)
-        close(upload_id)
+        close(data_set_id)
 
     monkeypatch.setattr(world.client, "close_data_set", contended)
 

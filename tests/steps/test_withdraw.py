@@ -9,7 +9,7 @@ import pytest
 from tests.steps.world import DAY, World, readings
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.guards import WithdrawnError
-from tidepool_ingest.ledger import BatchState, DataSetState, Wanted, lease_of_batch
+from tidepool_ingest.ledger import BatchState, DataSetState, UploadFilter, lease_of_batch
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.upload import withdraw_batch
 from tidepool_ingest.upload.closing import device_lease_name
@@ -40,13 +40,13 @@ def test_what_was_uploaded_is_gone_and_what_it_had_hidden_shows_again(world: Wor
     older = verified(world)
     newer = verified(world, "two", day=NEXT, count=5)
     (old_set,), (new_set,) = world.sets(older), world.sets(newer)
-    assert set(visible(world)) == {new_set.upload_id}
+    assert set(visible(world)) == {new_set.data_set_id}
 
     assert withdraw(world, newer) == 1
 
-    assert visible(world) == [old_set.upload_id] * 3
+    assert visible(world) == [old_set.data_set_id] * 3
     assert world.row(newer).state is BatchState.WITHDRAWN
-    assert [one.state for one in world.sets(newer)] == [DataSetState.DELETED]
+    assert [data_set.state for data_set in world.sets(newer)] == [DataSetState.DELETED]
 
 
 def test_the_older_of_two_can_go_without_a_change_to_what_shows(world: World) -> None:
@@ -56,7 +56,7 @@ def test_the_older_of_two_can_go_without_a_change_to_what_shows(world: World) ->
 
     assert withdraw(world, older) == 1
     assert visible(world) == shown
-    assert set(shown) == {world.sets(newer)[0].upload_id}
+    assert set(shown) == {world.sets(newer)[0].data_set_id}
 
 
 def test_no_run_uploads_it_again_unless_it_is_forced(world: World) -> None:
@@ -99,7 +99,7 @@ def test_an_interrupted_one_is_brought_to_its_end(world: World) -> None:
 def test_what_has_nothing_at_tidepool_cannot_be_taken_back(world: World) -> None:
     world.stage(readings(2), name="data.json", content=b"[broken")
     world.run(BOTH)
-    (row,) = world.ledger.uploads.page(Wanted())
+    (row,) = world.ledger.uploads.page(UploadFilter())
 
     with pytest.raises(NotWithdrawableError):
         withdraw(world, row.batch)

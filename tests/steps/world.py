@@ -25,14 +25,14 @@ from tidepool_ingest.client.transport import new_session
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.database import LeaseHeldError
-from tidepool_ingest.ledger.schema import leases, slow_downs
+from tidepool_ingest.ledger.schema import leases, rate_limits
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import Plan, plan_run
 from tidepool_ingest.prepare import PrepareSummary, prepare_batch
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
-from tidepool_ingest.upload import UploadJob, UploadSummary, UploadWishes, upload_batch
-from tidepool_ingest.upload.guarded_requests import Timing
+from tidepool_ingest.upload import UploadContext, UploadOptions, UploadSummary, upload_batch
+from tidepool_ingest.upload.guarded_requests import Timeouts
 from tidepool_ingest.window import Window
 from tidepool_simulator import Simulator
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
@@ -49,7 +49,7 @@ TRUNCATE = "org.tidepool.deduplicator.device.truncate.dataset"
 ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
 NONE = "org.tidepool.deduplicator.none"
 
-QUICK = Timing(pause=0.01, doubt=0.0, patience=2.0, visible_poll=0.05, visible_wait=0.3)
+QUICK = Timeouts(pause=0.01, doubt=0.0, patience=2.0, visible_poll=0.05, visible_wait=0.3)
 """Pauses that let a test be short."""
 
 
@@ -136,7 +136,7 @@ class World:
     """Everything that the steps work on; see the methods."""
 
     data_set_type = "normal"
-    uploader: Callable[[UploadJob, BatchRow], UploadSummary] = staticmethod(upload_batch)
+    uploader: Callable[[UploadContext, BatchRow], UploadSummary] = staticmethod(upload_batch)
 
     def __init__(self, folder: Path, simulator: Simulator, store: Path, ledger: Ledger) -> None:
         self.root = UPath(folder / "staging")
@@ -146,7 +146,7 @@ class World:
         self.ledger = ledger
         self.allowed = {None, "tidepool_default"}
         self.recorder = Recorder()
-        self.timing = QUICK
+        self.timeouts = QUICK
         self.at_once = 1  # one chunk after the other, so that a test can tell which one a fault strikes
         self.settings = ClientSettings.of(
             {
@@ -165,13 +165,13 @@ class World:
         self.user = self.add_user()
 
     def timed(self, **seconds: Any) -> None:
-        """Let steps take longer or shorter; see :class:`Timing`."""
-        self.timing = replace(self.timing, **seconds)
+        """Let steps take longer or shorter; see :class:`Timeouts`."""
+        self.timeouts = replace(self.timeouts, **seconds)
 
     def wait_out_slow_downs(self) -> None:
         """Let the pauses that Tidepool asked for be over."""
         with self.ledger.database.writing() as connection:
-            connection.execute(update(slow_downs).values(until=datetime.now(UTC)))
+            connection.execute(update(rate_limits).values(until=datetime.now(UTC)))
 
     def wait_out_claims(self) -> None:
         """Let the claims of those who have ended be over, and what they have asked for be done."""
@@ -255,16 +255,16 @@ class World:
             run_id=run,
         )
 
-    def context(self, *, run: str = "run-1", try_number: int = 1, **more: Any) -> UploadJob:
+    def context(self, *, run: str = "run-1", try_number: int = 1, **more: Any) -> UploadContext:
         """Return what an operation works with, fields of its wishes among those that may be given."""
-        wished = {field.name for field in fields(UploadWishes)}
-        wishes = {"at_once": self.at_once} | {name: more.pop(name) for name in wished & more.keys()}
+        wished = {field.name for field in fields(UploadOptions)}
+        options = {"at_once": self.at_once} | {name: more.pop(name) for name in wished & more.keys()}
         given: dict[str, Any] = {
-            "wishes": UploadWishes(**wishes),
+            "wishes": UploadOptions(**options),
             "origin": TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number),
-            "timing": self.timing,
+            "timeouts": self.timeouts,
         }
-        return UploadJob(
+        return UploadContext(
             client=self.client, ledger=self.ledger, settings=self.settings, root=self.root, **given | more
         )
 

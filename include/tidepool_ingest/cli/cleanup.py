@@ -15,7 +15,7 @@ from tidepool_ingest.cli.arguments import (
     place,
     table,
 )
-from tidepool_ingest.maintenance.cleanup import Keeping, Tidying
+from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
 from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
 
 WORK_VARIABLE = "TIDEPOOL_KEEP_WORK_DAYS"
@@ -61,11 +61,11 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Clean up, or count."""
-    keeping = Keeping(options.keep_work_days, options.keep_quarantine_days)
+    keeping = RetentionPolicy(options.keep_work_days, options.keep_quarantine_days)
     with opened(options.ledger) as ledger:
         if ledger is None:
             raise CommandError(NO_LEDGER, "Give --ledger: only the ledger knows which batches are done.")
-        tidying = Tidying(place(options.root), ledger, keeping, dry_run=options.dry_run)
+        tidying = Cleanup(place(options.root), ledger, keeping, dry_run=options.dry_run)
         counted = tidying.run().summary()
     if counted:
         print(table(("number", "what"), [(number, WHAT[name]) for name, number in counted.items()]))

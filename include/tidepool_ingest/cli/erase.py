@@ -15,7 +15,7 @@ from tidepool_ingest.cli.arguments import (
     table,
     user,
 )
-from tidepool_ingest.maintenance.erasure import Erasing, Found
+from tidepool_ingest.maintenance.erasure import PersonData, PersonErasure
 from tidepool_ingest.privacy import short_hash
 
 COLUMNS = ("Tidepool", "data set", "state")
@@ -44,27 +44,27 @@ def run(options: argparse.Namespace) -> int:
             raise CommandError(
                 NO_LEDGER, "Give --ledger: only the ledger knows which work areas are the person's."
             )
-        erasing = Erasing(ledger, place(options.root), options.user)
+        erasing = PersonErasure(ledger, place(options.root), options.user)
         found = erasing.run(f"{getpass.getuser()} (command line)") if options.yes else erasing.find()
     print(_report(found, options.user, removed=options.yes))
     return 0
 
 
-def _report(found: Found, user_id: str, *, removed: bool) -> str:
+def _report(found: PersonData, user_id: str, *, removed: bool) -> str:
     who = f"user {short_hash(user_id)}"
     if found.is_empty:
         return f"Nothing is known of {who}."
     counted = f"{len(found.folders)} staged folders, {len(found.batches)} batches with their work areas"
     lines = [f"Removed for {who}: {counted}." if removed else f"Found for {who}: {counted}."]
-    if found.left:
+    if found.remaining:
         lines += [
             "",
-            f"Tidepool still has {len(found.left)} data sets. The person, or whoever uploaded them, can "
+            f"Tidepool still has {len(found.remaining)} data sets. The person, or whoever uploaded them, can "
             "delete them there; keep this list, because the ledger no longer names the person:"
             if removed
-            else f"Tidepool has {len(found.left)} data sets, which would stay there:",
+            else f"Tidepool has {len(found.remaining)} data sets, which would stay there:",
             "",
-            table(COLUMNS, found.left),
+            table(COLUMNS, found.remaining),
         ]
     if not removed:
         lines += [

@@ -13,8 +13,8 @@ from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import (
     FACTOR,
     FEWEST_DAYS,
-    SilentDevice,
-    silent_devices,
+    InactiveDevice,
+    inactive_devices,
 )
 
 COLUMNS = ("model", "device", "user", "last record", "silent days", "usual days")
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     with opened(options.ledger) as ledger:
         if ledger is None:
             print(NO_LEDGER, file=sys.stderr)
-        found = [] if ledger is None else silent_devices(ledger, options.today or datetime.now(UTC).date())
+        found = [] if ledger is None else inactive_devices(ledger, options.today or datetime.now(UTC).date())
     rows = [_row(device, full=options.full) for device in found]
     if options.json:
         shown = (json.dumps(dict(zip(COLUMNS, row, strict=True)), default=str) for row in rows)
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _row(device: SilentDevice, *, full: bool) -> tuple[Any, ...]:
+def _row(device: InactiveDevice, *, full: bool) -> tuple[Any, ...]:
     ids = (device.device_id, device.user_id)
     shown = ids if full else map(short_hash, ids)
-    return (device.model, *shown, device.last_day, device.silent_days, device.usual_days)
+    return (device.model, *shown, device.last_day, device.inactive_days, device.usual_days)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tidepool_ingest.cli.arguments import add_root, day, place, reading_data_file
 from tidepool_ingest.formats import FORMATS, read_manifest
-from tidepool_ingest.model import judge_data_set, masked_pointer
+from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.stage import stage
 from tidepool_ingest.staging.errors import BatchError
@@ -123,7 +123,7 @@ def _data_set(options: argparse.Namespace) -> dict[str, Any]:
         "deduplicator": {"name": options.deduplicator} if options.deduplicator else None,
     }
     body = {name: value for name, value in given.items() if value is not None}
-    if problems := judge_data_set(body):
+    if problems := validate_data_set(body):
         _refuse(
             f"Tidepool would refuse {', '.join(f'{code} at {masked_pointer(at)}' for code, at in problems)}"
         )

@@ -18,13 +18,13 @@ from tidepool_ingest.model import (
     JSON_MALFORMED,
     STAGED_NOT_JSON,
     STAGED_NOT_UTF8,
-    Judged,
     Problem,
-    judge_lines,
+    Validated,
     masked_pointer,
     type_of,
+    validate_lines,
 )
-from tidepool_ingest.prepare.classify import RecordSorter, Sorted
+from tidepool_ingest.prepare.classify import Judgement, RecordClassifier
 from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.prepare.step import checked_data_set
@@ -72,19 +72,19 @@ def print_verdicts(blocks: Iterable[Block]) -> int:
 
 
 def _verdicts(block: Block) -> Iterator[tuple[Problem, ...]]:
-    for line, judged in zip(block.lines, judge_lines(block.lines), strict=True):
+    for line, judged in zip(block.lines, validate_lines(block.lines), strict=True):
         yield _as_platform(line, judged) if judged.problems else judged.problems
     for refused in block.rejected:
         yield _MALFORMED if refused.code == EMPTY_ELEMENT else (Problem(refused.code, ""),)
 
 
-def _as_platform(line: bytes, judged: Judged) -> tuple[Problem, ...]:
+def _as_platform(line: bytes, judged: Validated) -> tuple[Problem, ...]:
     """Return the Platform's verdict on a line that may have one of our own codes."""
     codes = {code for code, _pointer in judged.problems}
     if STAGED_NOT_UTF8 in codes:
         # The Platform reads U+FFFD in place of each bad byte.
         read = line.decode(errors="replace").encode()
-        return _as_platform(read, judge_lines([read])[0])
+        return _as_platform(read, validate_lines([read])[0])
     return _MALFORMED if STAGED_NOT_JSON in codes else judged.problems
 
 
@@ -106,15 +106,15 @@ class Tally:
         :param blocks: the records in order, as they would be uploaded.
         :param checker: what is looked at beyond the Platform's own verdict.
         """
-        with RecordSorter(checker) as sorter:
+        with RecordClassifier(checker) as sorter:
             for block in blocks:
-                for record in sorter.sort(block.lines):
+                for record in sorter.classify(block.lines):
                     self._count(record)
                 for refused in block.rejected:
-                    self._count(Sorted(b"", None, (Problem(refused.code, ""),)))
+                    self._count(Judgement(b"", None, (Problem(refused.code, ""),)))
                 self.skipped.update(block.skipped)
 
-    def _count(self, record: Sorted) -> None:
+    def _count(self, record: Judgement) -> None:
         kind = type_of(record.datum)
         if record.problems or record.datum is None:
             self.refused[kind] += 1

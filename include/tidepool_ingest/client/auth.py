@@ -24,7 +24,7 @@ from tidepool_ingest.client.errors import (
     TidepoolNotFoundError,
     TidepoolUnexpectedAnswerError,
 )
-from tidepool_ingest.client.responses import Answer, Call, Purpose
+from tidepool_ingest.client.responses import Purpose, Request, Response
 from tidepool_ingest.client.tokens import (
     SESSION_TOKEN_HEADER,
     FixedToken,
@@ -36,14 +36,14 @@ from tidepool_ingest.client.tokens import (
     lifetime_of,
     subject_of,
 )
-from tidepool_ingest.client.transport import Timeouts, Transport, unusable_answer
+from tidepool_ingest.client.transport import HttpTimeouts, Transport, unusable_response
 
 if TYPE_CHECKING:
     import requests
 
     from tidepool_ingest.client.settings import ClientSettings
 
-SIGN_IN_TIMEOUTS = Timeouts(connect=4.0, read=8.0, total=4.0)
+SIGN_IN_TIMEOUTS = HttpTimeouts(connect=4.0, read=8.0, total=4.0)
 """Short: a refresh happens under a lock that counts as abandoned after 60 s."""
 
 
@@ -68,10 +68,10 @@ class SignIn:
         """Return what sends requests for a token."""
         return Transport(self.session, SIGN_IN_TIMEOUTS, trace_session=self.settings.trace_session)
 
-    def server(self) -> SignInServer:
+    def server(self) -> OidcProvider:
         """Return the OIDC server of the environment."""
         auth_url, realm = self.settings.auth_url, self.settings.realm
-        return SignInServer(
+        return OidcProvider(
             self.transport(), self.environment, auth_url=auth_url, realm=realm, backoff=self.backoff
         )
 
@@ -130,13 +130,13 @@ class OidcClient:
     client_id: str
     client_secret: str = field(default="", repr=False)
 
-    def form(self, grant_type: str, **more: str) -> dict[str, str]:
+    def form(self, grant_type: str, **fields: str) -> dict[str, str]:
         """Return the fields of a request for a token."""
         secret = {"client_secret": self.client_secret} if self.client_secret else {}
-        return {"grant_type": grant_type, "client_id": self.client_id, **secret, **more}
+        return {"grant_type": grant_type, "client_id": self.client_id, **secret, **fields}
 
 
-class SignInServer:
+class OidcProvider:
     """The server that issues tokens for one environment, found on first use.
 
     :param transport: sends the requests.
@@ -168,8 +168,8 @@ class SignInServer:
         :raises TidepoolConfigurationError: the servers name one to which no credentials may be sent.
         """
         if not self._token_url:
-            auth_url, realm = (self._auth_url, self._realm) if self._auth_url else self._told_by_api()
-            self._token_url = self._told_by_realm(auth_url, realm)
+            auth_url, realm = (self._auth_url, self._realm) if self._auth_url else self._issuer_from_api()
+            self._token_url = self._endpoint_from_issuer(auth_url, realm)
         return self._token_url
 
     def grant(self, form: Mapping[str, str], *, backoff: BackOff | None = None) -> Token:
@@ -179,7 +179,7 @@ class SignInServer:
         :param backoff: other retries than usual.
         :raises TidepoolAuthenticationError: the server does not accept the credentials.
         """
-        call = Call(
+        call = Request(
             f"get a token ({form['grant_type'].replace('_', ' ')})",
             Purpose.SIGN_IN,
             "POST",
@@ -188,29 +188,29 @@ class SignInServer:
             body=urlencode(form).encode(),
         )
         issued = time.monotonic()
-        answer = (backoff or self._backoff)(lambda: self._transport.exchange(call))
-        told = answer.json()
-        value = checked_token(told.get("access_token")) if isinstance(told, dict) else None
+        answer = (backoff or self._backoff)(lambda: self._transport.request(call))
+        payload = answer.json()
+        value = checked_token(payload.get("access_token")) if isinstance(payload, dict) else None
         if value is None:
-            raise unusable_answer(
+            raise unusable_response(
                 call, "the answer holds no usable token", status=answer.status, trace_id=answer.trace_id
             )
         return Token(
             value,
-            lifetime=lifetime_of(value, told.get("expires_in")),
+            lifetime=lifetime_of(value, payload.get("expires_in")),
             issued=issued,
-            refresh=checked_token(told.get("refresh_token")),
+            refresh=checked_token(payload.get("refresh_token")),
             user_id=subject_of(value),
         )
 
-    def _told_by_api(self) -> tuple[str, str]:
-        told: Any = None
+    def _issuer_from_api(self) -> tuple[str, str]:
+        payload: Any = None
         try:
-            told = self._document("find the sign-in server", f"{self._environment.api}/info")
+            payload = self._document("find the sign-in server", f"{self._environment.api}/info")
         except (TidepoolNotFoundError, TidepoolUnexpectedAnswerError):
             if not self._environment.auth:
                 raise
-        auth = told.get("auth") if isinstance(told, dict) else None
+        auth = payload.get("auth") if isinstance(payload, dict) else None
         if isinstance(auth, dict) and isinstance(auth.get("url"), str) and isinstance(auth.get("realm"), str):
             return checked_base(auth["url"], field="auth_url"), auth["realm"]
         if self._environment.auth:
@@ -222,10 +222,10 @@ class SignInServer:
             remedy="Set `auth_url` and `realm` in the Tidepool connection, or choose another auth mode.",
         )
 
-    def _told_by_realm(self, auth_url: str, realm: str) -> str:
+    def _endpoint_from_issuer(self, auth_url: str, realm: str) -> str:
         issuer = f"{auth_url}/realms/{quote(realm, safe='')}"
-        told = self._document("find the token endpoint", f"{issuer}/.well-known/openid-configuration")
-        endpoint = told.get("token_endpoint") if isinstance(told, dict) else None
+        payload = self._document("find the token endpoint", f"{issuer}/.well-known/openid-configuration")
+        endpoint = payload.get("token_endpoint") if isinstance(payload, dict) else None
         if not isinstance(endpoint, str):
             raise TidepoolUnexpectedAnswerError(
                 "find the token endpoint",
@@ -245,16 +245,16 @@ class SignInServer:
         return url
 
     def _document(self, operation: str, url: str) -> Any:
-        call = Call(operation, Purpose.READ, "GET", url)
-        answer = self._backoff(lambda: self._transport.exchange(call))
-        told = answer.json()
-        if told is None:
+        call = Request(operation, Purpose.READ, "GET", url)
+        answer = self._backoff(lambda: self._transport.request(call))
+        payload = answer.json()
+        if payload is None:
             raise _no_document(call, answer.status, answer.trace_id)
-        return told
+        return payload
 
 
-def _no_document(call: Call, status: int, trace_id: str) -> TidepoolError:
-    return unusable_answer(call, "the answer is no JSON", status=status, trace_id=trace_id)
+def _no_document(call: Request, status: int, trace_id: str) -> TidepoolError:
+    return unusable_response(call, "the answer is no JSON", status=status, trace_id=trace_id)
 
 
 class ClientCredentialsTokens(RenewingTokens):
@@ -264,7 +264,7 @@ class ClientCredentialsTokens(RenewingTokens):
     :param client: id and secret.
     """
 
-    def __init__(self, server: SignInServer, client: OidcClient) -> None:
+    def __init__(self, server: OidcProvider, client: OidcClient) -> None:
         super().__init__()
         self._server = server
         self._client = client
@@ -287,7 +287,7 @@ class PasswordTokens(RenewingTokens):
     :param password: its password.
     """
 
-    def __init__(self, server: SignInServer, client: OidcClient, *, username: str, password: str) -> None:
+    def __init__(self, server: OidcProvider, client: OidcClient, *, username: str, password: str) -> None:
         super().__init__()
         self._server = server
         self._client = client
@@ -320,7 +320,7 @@ class PasswordTokens(RenewingTokens):
 UNDER_LOCK = BackOff(attempts=2, longest=2.0)
 """Retries of a refresh while other processes wait for it."""
 
-REFUSED_GRANT = "invalid_grant"
+REJECTED_GRANT = "invalid_grant"
 """Keycloak's code when it is the refresh token, and not the client, that is not accepted."""
 
 
@@ -339,7 +339,7 @@ class RefreshTokens(RenewingTokens):
 
     def __init__(
         self,
-        server: SignInServer,
+        server: OidcProvider,
         client: OidcClient,
         *,
         refresh_token: str,
@@ -377,7 +377,7 @@ class RefreshTokens(RenewingTokens):
         try:
             return self._server.grant(form, backoff=self._backoff)
         except TidepoolAuthenticationError as refusal:
-            if REFUSED_GRANT not in refusal.codes:
+            if REJECTED_GRANT not in refusal.codes:
                 raise
             raise TidepoolAuthenticationError(
                 refusal.operation,
@@ -464,29 +464,29 @@ class LegacyLoginTokens(RenewingTokens):
     def _replaced(self) -> Token | None:
         if self._last is None:
             return None
-        call = Call("replace the session token", Purpose.SIGN_IN, "GET", self._url)
+        call = Request("replace the session token", Purpose.SIGN_IN, "GET", self._url)
         try:
-            return self._asked(call, {SESSION_TOKEN_HEADER: self._last.value})
+            return self._requested(call, {SESSION_TOKEN_HEADER: self._last.value})
         except TidepoolAuthenticationError:
             # It has ended; the password opens a new session.
             return None
 
     def _logged_in(self) -> Token:
-        call = Call("log in", Purpose.SIGN_IN, "POST", self._url)
-        return self._asked(call, {"Authorization": f"Basic {self._basic()}"})
+        call = Request("log in", Purpose.SIGN_IN, "POST", self._url)
+        return self._requested(call, {"Authorization": f"Basic {self._basic()}"})
 
     def _basic(self) -> str:
         return base64.b64encode(f"{self._username}:{self._password}".encode()).decode()
 
-    def _asked(self, call: Call, headers: dict[str, str]) -> Token:
+    def _requested(self, call: Request, headers: dict[str, str]) -> Token:
         issued = time.monotonic()
-        answer: Answer = self._backoff(lambda: self._transport.exchange(call, headers=headers))
+        answer: Response = self._backoff(lambda: self._transport.request(call, headers=headers))
         value = checked_token(answer.headers.get(SESSION_TOKEN_HEADER))
         if value is None:
-            raise unusable_answer(
+            raise unusable_response(
                 call, "the answer holds no usable token", status=answer.status, trace_id=answer.trace_id
             )
-        told = answer.json()
-        user_id = told.get("userid") if isinstance(told, dict) else None
+        payload = answer.json()
+        user_id = payload.get("userid") if isinstance(payload, dict) else None
         known = user_id if isinstance(user_id, str) and user_id else subject_of(value)
         return Token(value, lifetime_of(value), issued, user_id=known)

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import requests
 
 from tidepool_ingest.client.backoff import BackOff
-from tidepool_ingest.client.endpoints import UPLOAD_ID_PATTERN, USER_ID_PATTERN, Calls
+from tidepool_ingest.client.endpoints import DATA_SET_ID_PATTERN, USER_ID_PATTERN, Endpoints
 from tidepool_ingest.client.environments import checked_base
 from tidepool_ingest.client.errors import (
     TidepoolAuthenticationError,
@@ -21,15 +21,15 @@ from tidepool_ingest.client.errors import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.client.json_stream import MalformedArrayError, objects_of
-from tidepool_ingest.client.responses import CANNOT_VIEW, Answer, Call
+from tidepool_ingest.client.responses import CANNOT_VIEW, Request, Response
 from tidepool_ingest.client.tokens import SESSION_TOKEN_HEADER, TokenSource, TokenWatcher
 from tidepool_ingest.client.transport import (
-    Exchange,
-    Timeouts,
+    HttpTimeouts,
+    StreamingResponse,
     Transport,
     new_session,
     place_of,
-    unusable_answer,
+    unusable_response,
 )
 
 
@@ -37,7 +37,7 @@ from tidepool_ingest.client.transport import (
 class DataSet:
     """One data set, from an answer about it or from its own record in a read-back.
 
-    :param upload_id: the id by which it is addressed.
+    :param data_set_id: the id by which it is addressed.
     :param id: its record's id, the same unless a client chose otherwise.
     :param data_set_type: ``normal`` or ``continuous``.
     :param deduplicator: full name of its deduplicator, empty if the answer names none.
@@ -48,7 +48,7 @@ class DataSet:
     :param state: ``open`` or ``closed``; only a read-back says.
     """
 
-    upload_id: str
+    data_set_id: str
     id: str
     data_set_type: str
     deduplicator: str = ""
@@ -59,36 +59,36 @@ class DataSet:
     state: str = ""
 
     @classmethod
-    def parse(cls, told: Any) -> DataSet | None:
+    def parse(cls, payload: Any) -> DataSet | None:
         """Return the data set that a decoded answer describes, ``None`` if it describes none.
 
-        :param told: the object in question.
+        :param payload: the object in question.
         """
-        if not isinstance(told, dict):
+        if not isinstance(payload, dict):
             return None
-        upload_id = _text(told, "uploadId")
-        created = _text(told, "createdTime")
+        data_set_id = _text(payload, "uploadId")
+        created = _text(payload, "createdTime")
         try:
             created_time = datetime.fromisoformat(created) if created else None
         except ValueError:
             return None
-        if not upload_id:
+        if not data_set_id:
             return None
         return cls(
-            upload_id=upload_id,
-            id=_text(told, "id") or upload_id,
-            data_set_type=_text(told, "dataSetType") or "normal",
-            deduplicator=_text(told, "deduplicator", "name") or _text(told, "_deduplicator", "name"),
-            device_id=_text(told, "deviceId"),
-            client_name=_text(told, "client", "name"),
+            data_set_id=data_set_id,
+            id=_text(payload, "id") or data_set_id,
+            data_set_type=_text(payload, "dataSetType") or "normal",
+            deduplicator=_text(payload, "deduplicator", "name") or _text(payload, "_deduplicator", "name"),
+            device_id=_text(payload, "deviceId"),
+            client_name=_text(payload, "client", "name"),
             created_time=created_time,
-            deleted=bool(told.get("deletedTime")),
-            state=_text(told, "_state"),
+            deleted=bool(payload.get("deletedTime")),
+            state=_text(payload, "_state"),
         )
 
 
-def _text(told: Mapping[str, Any], *path: str) -> str:
-    value: Any = told
+def _text(payload: Mapping[str, Any], *path: str) -> str:
+    value: Any = payload
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, str) else ""
@@ -97,7 +97,7 @@ def _text(told: Mapping[str, Any], *path: str) -> str:
 Result = TypeVar("Result")
 
 
-class Conversation:
+class AuthenticatedTransport:
     """Send requests with a token, renewing it once when it is rejected.
 
     :param transport: sends the requests.
@@ -110,25 +110,25 @@ class Conversation:
         self._tokens = tokens
         self._backoff = backoff
 
-    def read(self, call: Call) -> Answer:
+    def read(self, call: Request) -> Response:
         """Return the answer to a request that changes nothing, trying again for a short while.
 
         :param call: the request.
         """
         return self._with_token(
-            lambda headers: self._backoff(lambda: self._transport.exchange(call, headers=headers))
+            lambda headers: self._backoff(lambda: self._transport.request(call, headers=headers))
         )
 
-    def write(self, call: Call) -> Answer:
+    def write(self, call: Request) -> Response:
         """Return the answer to a request that changes something, which is sent once.
 
         After a 401 it is sent once more: that answer is given before anything is done.
 
         :param call: the request.
         """
-        return self._with_token(lambda headers: self._transport.exchange(call, headers=headers))
+        return self._with_token(lambda headers: self._transport.request(call, headers=headers))
 
-    def stream(self, call: Call, timeouts: Timeouts) -> Exchange:
+    def stream(self, call: Request, timeouts: HttpTimeouts) -> StreamingResponse:
         """Return the successful answer to a request that changes nothing, its body still to be read.
 
         Only the beginning is tried again; what breaks off later, the caller starts again.
@@ -137,14 +137,14 @@ class Conversation:
         :param timeouts: bounds for this one.
         """
 
-        def begun(headers: Mapping[str, str]) -> Exchange:
+        def started(headers: Mapping[str, str]) -> StreamingResponse:
             exchange = self._transport.open(call, headers=headers, timeouts=timeouts)
             if not exchange.successful:
                 with exchange:
-                    exchange.answer()
+                    exchange.read()
             return exchange
 
-        return self._with_token(lambda headers: self._backoff(lambda: begun(headers)))
+        return self._with_token(lambda headers: self._backoff(lambda: started(headers)))
 
     def _with_token(self, attempt: Callable[[Mapping[str, str]], Result]) -> Result:
         token = self._tokens.token()
@@ -169,7 +169,7 @@ class Conversation:
 DATA_SETS_PER_PAGE = 100
 """The Platform's own default; it allows 1 … 1,000."""
 
-READ_BACK_TIMEOUTS = Timeouts(connect=10.0, read=190.0, total=1800.0)
+READ_BACK_TIMEOUTS = HttpTimeouts(connect=10.0, read=190.0, total=1800.0)
 """A read-back may take its server's three minutes to start, and be hundreds of megabytes long."""
 
 
@@ -177,7 +177,7 @@ class TidepoolClient:
     """Speak to one Tidepool environment with one account.
 
     Requests that change something are sent once. If it is not known whether one was carried out, a
-    :class:`TidepoolUnreachableError` with ``ambiguous`` set says so, and the caller has to look. The one
+    :class:`TidepoolUnreachableError` with ``in_doubt`` set says so, and the caller has to look. The one
     exception is an answer 401, which Tidepool gives before it does anything: the token is renewed and the
     request sent once more. Requests that change nothing are tried again for a short while. Several threads
     may call at once.
@@ -206,15 +206,15 @@ class TidepoolClient:
         on_token: TokenWatcher | None = None,
         trace_session: str | None = None,
         backoff: BackOff | None = None,
-        read_back_timeouts: Timeouts = READ_BACK_TIMEOUTS,
+        read_back_timeouts: HttpTimeouts = READ_BACK_TIMEOUTS,
     ) -> None:
         self.api = checked_base(api, field="host")
-        self._calls = Calls(self.api)
+        self._endpoints = Endpoints(self.api)
         self._tokens = tokens
         self._session = session or new_session()
-        timeouts = Timeouts(connect_timeout, read_timeout, total_timeout)
+        timeouts = HttpTimeouts(connect_timeout, read_timeout, total_timeout)
         transport = Transport(self._session, timeouts, trace_session=trace_session)
-        self._conversation = Conversation(transport, tokens, backoff or BackOff())
+        self._transport = AuthenticatedTransport(transport, tokens, backoff or BackOff())
         self._read_back_timeouts = read_back_timeouts
         self._user_id: str | None = None
         if on_token is not None:
@@ -241,14 +241,14 @@ class TidepoolClient:
         """
         if self._user_id is None:
             known = self._tokens.user_id() or ""
-            self._user_id = known if USER_ID_PATTERN.fullmatch(known) else self._asked_who_i_am()
+            self._user_id = known if USER_ID_PATTERN.fullmatch(known) else self._read_own_id()
         return self._user_id
 
-    def _asked_who_i_am(self) -> str:
-        call = self._calls.own_account()
-        answer = self._conversation.read(call)
-        told = answer.json()
-        user_id = told.get("userid") if isinstance(told, dict) else None
+    def _read_own_id(self) -> str:
+        call = self._endpoints.own_account()
+        answer = self._transport.read(call)
+        payload = answer.json()
+        user_id = payload.get("userid") if isinstance(payload, dict) else None
         if not isinstance(user_id, str) or not USER_ID_PATTERN.fullmatch(user_id):
             raise _unusable(call, answer, "the answer holds no user id")
         return user_id
@@ -267,8 +267,8 @@ class TidepoolClient:
         return self._granting(looking_for=self.who_am_i())
 
     def _granting(self, *, looking_for: str) -> frozenset[str]:
-        call = self._calls.accounts_shared_with(self.who_am_i(), looking_for=looking_for)
-        answer = self._conversation.read(call)
+        call = self._endpoints.accounts_shared_with(self.who_am_i(), looking_for=looking_for)
+        answer = self._transport.read(call)
         trustors = answer.json()
         if not isinstance(trustors, list):
             raise _unusable(call, answer, "the answer is not a list of users")
@@ -285,64 +285,64 @@ class TidepoolClient:
     def open_data_set(self, user_id: str, body: Mapping[str, Any]) -> DataSet:
         """Create a data set.
 
-        If the answer is lost (``ambiguous``), an empty set may be left that no documented route can find; it
+        If the answer is lost (``in_doubt``), an empty set may be left that no documented route can find; it
         is invisible and harmless: open another one.
 
         :param user_id: the user whose data it will hold.
         :param body: what the Platform should know about device and client.
         :raises TidepoolRejectedError: the Platform does not accept the body.
         """
-        call = self._calls.create(user_id, body)
-        answer = self._conversation.write(call)
+        call = self._endpoints.create(user_id, body)
+        answer = self._transport.write(call)
         return _parsed(call, answer, _checked_envelope(call, answer))
 
-    def upload_data(self, upload_id: str, body: bytes) -> None:
+    def upload_data(self, data_set_id: str, body: bytes) -> None:
         """Add records to an open data set: all of them, or none if the Platform rejects one.
 
-        :param upload_id: the data set.
+        :param data_set_id: the data set.
         :param body: a JSON array as UTF-8 text; it is sent byte for byte.
         :raises TidepoolRejectedError: names the position of each rejected record.
         :raises TidepoolDataSetClosedError: the data set takes no more.
         """
-        self._done(self._calls.upload(upload_id, body))
+        self._done(self._endpoints.upload(data_set_id, body))
 
-    def delete_data(self, upload_id: str, selectors: Sequence[Mapping[str, Any]]) -> None:
+    def delete_data(self, data_set_id: str, selectors: Sequence[Mapping[str, Any]]) -> None:
         """Remove records from an open data set; selecting what is not there is no error.
 
-        :param upload_id: the data set.
+        :param data_set_id: the data set.
         :param selectors: all of one kind: ``{"id": …}``, ``{"origin": {"id": …}}`` or
             ``{"deduplicator": {"hash": …}}``. The Platform answers anything else with a 500.
         """
-        self._done(self._calls.remove(upload_id, selectors))
+        self._done(self._endpoints.remove(data_set_id, selectors))
 
-    def close_data_set(self, upload_id: str) -> None:
+    def close_data_set(self, data_set_id: str) -> None:
         """Close a normal data set: older repetitions are archived and its data become visible.
 
         The Platform does this in two steps and answers 409 once the first is done, so neither an ambiguous
         outcome nor :class:`TidepoolDataSetClosedError` says whether the data are visible: read them back.
 
-        :param upload_id: the data set.
+        :param data_set_id: the data set.
         """
-        self._done(self._calls.close(upload_id))
+        self._done(self._endpoints.close(data_set_id))
 
-    def delete_data_set(self, upload_id: str) -> None:
+    def delete_data_set(self, data_set_id: str) -> None:
         """Delete a data set with all its data; deleting it again is no error.
 
-        :param upload_id: the data set.
+        :param data_set_id: the data set.
         """
-        self._done(self._calls.delete(upload_id))
+        self._done(self._endpoints.delete(data_set_id))
 
-    def is_open(self, upload_id: str) -> bool:
+    def is_open(self, data_set_id: str) -> bool:
         """Tell whether a data set takes data, by posting none to it.
 
         A data set that was deleted while open still counts as open for the Platform.
 
-        :param upload_id: the data set.
+        :param data_set_id: the data set.
         :raises TidepoolNotFoundError: the Platform knows no such data set.
         """
-        call = self._calls.probe(upload_id)
+        call = self._endpoints.probe(data_set_id)
         try:
-            answer = self._conversation.read(call)
+            answer = self._transport.read(call)
         except TidepoolDataSetClosedError:
             return False
         _checked_envelope(call, answer)
@@ -368,7 +368,7 @@ class TidepoolClient:
         seen: set[str] = set()
         page, full = 0, True
         while full:
-            call = self._calls.list(
+            call = self._endpoints.list(
                 user_id,
                 client_name=client_name,
                 device_id=device_id,
@@ -376,27 +376,27 @@ class TidepoolClient:
                 page=page,
                 size=page_size,
             )
-            answer = self._conversation.read(call)
+            answer = self._transport.read(call)
             listed = answer.json()
             if not isinstance(listed, list):
                 raise _unusable(call, answer, "the answer is not a list of data sets")
-            for told in listed:
-                data_set = _parsed(call, answer, told)
+            for payload in listed:
+                data_set = _parsed(call, answer, payload)
                 # A set created meanwhile moves the others one place on, into the next page once more.
-                if data_set.upload_id not in seen:
-                    seen.add(data_set.upload_id)
+                if data_set.data_set_id not in seen:
+                    seen.add(data_set.data_set_id)
                     yield data_set
             page, full = page + 1, len(listed) >= page_size
 
-    def get_data_set(self, upload_id: str) -> DataSet:
+    def get_data_set(self, data_set_id: str) -> DataSet:
         """Return one data set, open ones too. The Platform shows it to the user it belongs to, nobody else.
 
-        :param upload_id: the data set.
+        :param data_set_id: the data set.
         :raises TidepoolPermissionError: the account is not that user; ``read_data`` with the type ``upload``
             shows the set once it is visible.
         """
-        call = self._calls.get(upload_id)
-        answer = self._conversation.read(call)
+        call = self._endpoints.get(data_set_id)
+        answer = self._transport.read(call)
         return _parsed(call, answer, answer.json())
 
     # ------------------------------------------------------------------ read-back
@@ -405,7 +405,7 @@ class TidepoolClient:
         self,
         user_id: str,
         *,
-        upload_id: str | None = None,
+        data_set_id: str | None = None,
         device_id: str | None = None,
         types: Sequence[str] = (),
         start: datetime | None = None,
@@ -417,21 +417,21 @@ class TidepoolClient:
         never a shorter answer, so a comparison must read to the end.
 
         :param user_id: the user whose data they are.
-        :param upload_id: only those of this data set; without it, nothing is left out as a repetition either.
+        :param data_set_id: only those of this data set; without it, no row is left out as a duplicate.
         :param device_id: only those of this device.
         :param types: only these types.
         :param start: only from this moment on, with a time zone.
         :param end: only up to this moment, with a time zone.
         :raises TidepoolUnreachableError: the answer broke off; start again.
         """
-        call = self._calls.read_back(
-            user_id, upload_id=upload_id, device_id=device_id, types=types, start=start, end=end
+        call = self._endpoints.read_back(
+            user_id, data_set_id=data_set_id, device_id=device_id, types=types, start=start, end=end
         )
         return self._streamed(call)
 
-    def _streamed(self, call: Call) -> Iterator[dict[str, Any]]:
+    def _streamed(self, call: Request) -> Iterator[dict[str, Any]]:
         malformed = ""
-        with self._conversation.stream(call, self._read_back_timeouts) as exchange:
+        with self._transport.stream(call, self._read_back_timeouts) as exchange:
             try:
                 yield from objects_of(exchange.pieces())
             except MalformedArrayError as error:
@@ -441,24 +441,24 @@ class TidepoolClient:
                 call.operation, reason=f"the answer is of no use: {malformed}", place=place_of(call)
             )
 
-    def _done(self, call: Call) -> None:
-        _checked_envelope(call, self._conversation.write(call))
+    def _done(self, call: Request) -> None:
+        _checked_envelope(call, self._transport.write(call))
 
 
-def _checked_envelope(call: Call, answer: Answer) -> Any:
+def _checked_envelope(call: Request, answer: Response) -> Any:
     # A proxy's own page may come with status 200: only the Platform's envelope says that it did something.
-    told = answer.json()
-    if not isinstance(told, dict) or "data" not in told:
+    payload = answer.json()
+    if not isinstance(payload, dict) or "data" not in payload:
         raise _unusable(call, answer, "the answer is not one of the Platform's")
-    return told["data"]
+    return payload["data"]
 
 
-def _parsed(call: Call, answer: Answer, told: Any) -> DataSet:
-    data_set = DataSet.parse(told)
-    if data_set is None or not UPLOAD_ID_PATTERN.fullmatch(data_set.upload_id):
+def _parsed(call: Request, answer: Response, payload: Any) -> DataSet:
+    data_set = DataSet.parse(payload)
+    if data_set is None or not DATA_SET_ID_PATTERN.fullmatch(data_set.data_set_id):
         raise _unusable(call, answer, "the answer describes no data set")
     return data_set
 
 
-def _unusable(call: Call, answer: Answer, reason: str) -> TidepoolError:
-    return unusable_answer(call, reason, status=answer.status, trace_id=answer.trace_id)
+def _unusable(call: Request, answer: Response, reason: str) -> TidepoolError:
+    return unusable_response(call, reason, status=answer.status, trace_id=answer.trace_id)

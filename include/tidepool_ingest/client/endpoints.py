@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tidepool_ingest.client.errors import TidepoolConfigurationError
-from tidepool_ingest.client.responses import Call, Purpose
+from tidepool_ingest.client.responses import Purpose, Request
 from tidepool_ingest.privacy import short_hash
 
 UNFILTERED = {"carelink": "true", "cbgFilter": "false", "medtronic": "true"}
@@ -19,7 +19,7 @@ UNFILTERED = {"carelink": "true", "cbgFilter": "false", "medtronic": "true"}
 USER_ID_PATTERN = re.compile(r"[0-9a-f]{10}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 """Ten hex digits or a UUID, as the Platform itself checks (user/user.go)."""
 
-UPLOAD_ID_PATTERN = re.compile(r"[0-9A-Za-z_-]{1,64}")
+DATA_SET_ID_PATTERN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """What can stand in a path; the Platform's own are ``upid_`` with 12 or 32 hex digits, or 32 alone."""
 
 SELECTOR_KINDS = frozenset({"id", "origin", "deduplicator"})
@@ -27,7 +27,7 @@ SELECTOR_KINDS = frozenset({"id", "origin", "deduplicator"})
 
 
 @dataclass(frozen=True)
-class Calls:
+class Endpoints:
     """Build the requests to one API.
 
     :param api: its base URL.
@@ -35,16 +35,16 @@ class Calls:
 
     api: str
 
-    def own_account(self) -> Call:
+    def own_account(self) -> Request:
         """Ask whose token it is."""
         return self._call("find out whose token this is", Purpose.READ, "GET", "/auth/user")
 
-    def accounts_shared_with(self, user_id: str, *, looking_for: str) -> Call:
+    def accounts_shared_with(self, user_id: str, *, looking_for: str) -> Request:
         """Ask which users have granted an account a right."""
         path = f"/metadata/users/{_user(user_id)}/users"
         return self._call("look up permissions", Purpose.READ, "GET", path, about=_shown(_user(looking_for)))
 
-    def create(self, user_id: str, body: Mapping[str, Any]) -> Call:
+    def create(self, user_id: str, body: Mapping[str, Any]) -> Request:
         """Create a data set."""
         path = f"/v1/users/{_user(user_id)}/data_sets"
         return self._call(
@@ -60,7 +60,7 @@ class Calls:
         deleted: bool,
         page: int,
         size: int,
-    ) -> Call:
+    ) -> Request:
         """List a page of data sets; the Platform rejects unknown query keys."""
         wanted = {
             "client.name": client_name,
@@ -73,23 +73,23 @@ class Calls:
         path = f"/v1/users/{_user(user_id)}/data_sets"
         return self._call("list data sets", Purpose.READ, "GET", path, params=params, about=_shown(user_id))
 
-    def get(self, upload_id: str) -> Call:
+    def get(self, data_set_id: str) -> Request:
         """Get one data set."""
-        return self._of_set("get the data set", Purpose.READ, "GET", upload_id)
+        return self._of_set("get the data set", Purpose.READ, "GET", data_set_id)
 
-    def upload(self, upload_id: str, body: bytes) -> Call:
+    def upload(self, data_set_id: str, body: bytes) -> Request:
         """Post records."""
         if body.lstrip()[:1] != b"[":
             raise ValueError("The body of an upload is the text of a JSON array.")
-        call = self._of_set("upload data", Purpose.WRITE, "POST", upload_id, "/data", body=body)
+        call = self._of_set("upload data", Purpose.WRITE, "POST", data_set_id, "/data", body=body)
         return replace(call, numbered=True)
 
-    def probe(self, upload_id: str) -> Call:
+    def probe(self, data_set_id: str) -> Request:
         """Post no records, which changes nothing."""
         operation = "look whether the data set is open"
-        return self._of_set(operation, Purpose.READ, "POST", upload_id, "/data", body=b"[]")
+        return self._of_set(operation, Purpose.READ, "POST", data_set_id, "/data", body=b"[]")
 
-    def remove(self, upload_id: str, selectors: Sequence[Mapping[str, Any]]) -> Call:
+    def remove(self, data_set_id: str, selectors: Sequence[Mapping[str, Any]]) -> Request:
         """Delete records by selectors."""
         kinds = {tuple(selector) for selector in selectors}
         if len(kinds) != 1 or not kinds <= {(kind,) for kind in SELECTOR_KINDS}:
@@ -97,49 +97,49 @@ class Calls:
                 "There is at least one selector, and each has the same one of id, origin, deduplicator."
             )
         body = _json([dict(selector) for selector in selectors])
-        call = self._of_set("remove data", Purpose.WRITE, "DELETE", upload_id, "/data", body=body)
+        call = self._of_set("remove data", Purpose.WRITE, "DELETE", data_set_id, "/data", body=body)
         return replace(call, numbered=True)
 
-    def close(self, upload_id: str) -> Call:
+    def close(self, data_set_id: str) -> Request:
         """Close a normal data set; the Platform does not look at the body then."""
         body = _json({"dataState": "closed"})
-        return self._of_set("close the data set", Purpose.WRITE, "PUT", upload_id, body=body)
+        return self._of_set("close the data set", Purpose.WRITE, "PUT", data_set_id, body=body)
 
-    def delete(self, upload_id: str) -> Call:
+    def delete(self, data_set_id: str) -> Request:
         """Delete a data set."""
-        return self._of_set("delete the data set", Purpose.WRITE, "DELETE", upload_id)
+        return self._of_set("delete the data set", Purpose.WRITE, "DELETE", data_set_id)
 
     def read_back(
         self,
         user_id: str,
         *,
-        upload_id: str | None,
+        data_set_id: str | None,
         device_id: str | None,
         types: Sequence[str],
         start: datetime | None,
         end: datetime | None,
-    ) -> Call:
+    ) -> Request:
         """Read visible records."""
         params = {
-            **({"uploadId": _upload(upload_id)} if upload_id is not None else UNFILTERED),
+            **({"uploadId": _upload(data_set_id)} if data_set_id is not None else UNFILTERED),
             **({"deviceId": device_id} if device_id else {}),
             **({"type": ",".join(types)} if types else {}),
             **({"startDate": _moment(start)} if start else {}),
             **({"endDate": _moment(end)} if end else {}),
         }
         path = f"/data/{_user(user_id)}"
-        about = f"data set {upload_id}" if upload_id else _shown(user_id)
+        about = f"data set {data_set_id}" if data_set_id else _shown(user_id)
         return self._call("read data back", Purpose.READ, "GET", path, params=params, about=about)
 
     def _of_set(
-        self, operation: str, purpose: Purpose, method: str, upload_id: str, path: str = "", **more: Any
-    ) -> Call:
-        path = f"/v1/data_sets/{_upload(upload_id)}{path}"
-        return self._call(operation, purpose, method, path, about=f"data set {upload_id}", **more)
+        self, operation: str, purpose: Purpose, method: str, data_set_id: str, path: str = "", **more: Any
+    ) -> Request:
+        path = f"/v1/data_sets/{_upload(data_set_id)}{path}"
+        return self._call(operation, purpose, method, path, about=f"data set {data_set_id}", **more)
 
-    def _call(self, operation: str, purpose: Purpose, method: str, path: str, **more: Any) -> Call:
-        headers = {"Content-Type": "application/json"} if "body" in more else {}
-        return Call(operation, purpose, method, self.api + path, headers=headers, **more)
+    def _call(self, operation: str, purpose: Purpose, method: str, path: str, **kwargs: Any) -> Request:
+        headers = {"Content-Type": "application/json"} if "body" in kwargs else {}
+        return Request(operation, purpose, method, self.api + path, headers=headers, **kwargs)
 
 
 def _json(body: Any) -> bytes:
@@ -160,8 +160,8 @@ def _user(user_id: str) -> str:
     return _checked(user_id, USER_ID_PATTERN, "user id", "ten hex digits or a UUID")
 
 
-def _upload(upload_id: str) -> str:
-    return _checked(upload_id, UPLOAD_ID_PATTERN, "upload id", "one that Tidepool gave")
+def _upload(data_set_id: str) -> str:
+    return _checked(data_set_id, DATA_SET_ID_PATTERN, "upload id", "one that Tidepool gave")
 
 
 def _checked(value: str, pattern: re.Pattern[str], what: str, rule: str) -> str:

@@ -11,7 +11,7 @@
     ├── TidepoolUnexpectedAnswerError   fatal      not an answer that the contract knows
     ├── TidepoolRejectedError           data       the Platform's validators rejected what was sent
     ├── TidepoolBusyError               retriable  not now (HTTP 429); nothing was done
-    └── TidepoolUnreachableError        retriable  no usable answer; ``ambiguous``: it may have been done
+    └── TidepoolUnreachableError        retriable  no usable answer; ``in_doubt``: it may have been done
 
 Nothing here holds a token, a record value, a user or device id, or the text (``title``, ``detail``,
 ``message``, ``reason``) that a server wrote: such text quotes the value it complains about. The one thing
@@ -220,7 +220,7 @@ class TidepoolBusyError(TidepoolError):
 class TidepoolUnreachableError(TidepoolError):
     """No usable answer came: no connection, a timeout, a cut answer, or a 5xx.
 
-    :param ambiguous: the request changes something, and may have been carried out all the same. It must not
+    :param in_doubt: the request changes something, and may have been carried out all the same. It must not
         be sent again before a look at what Tidepool holds.
     :param retry_after: seconds that the answer asks to wait, ``None`` if it does not say.
     """
@@ -231,14 +231,14 @@ class TidepoolUnreachableError(TidepoolError):
     remedy = "Nothing to do if Tidepool or the network is down: it is tried again later."
 
     def __init__(
-        self, operation: str, *, ambiguous: bool = False, retry_after: float | None = None, **parts: Any
+        self, operation: str, *, in_doubt: bool = False, retry_after: float | None = None, **parts: Any
     ) -> None:
-        self.ambiguous = ambiguous
+        self.in_doubt = in_doubt
         self.retry_after = retry_after
-        super().__init__(operation, **{"remedy": LOOK_FIRST if ambiguous else "", **parts})
+        super().__init__(operation, **{"remedy": LOOK_FIRST if in_doubt else "", **parts})
 
     def _message(self) -> str:
-        doubt = " It may have been carried out all the same." if self.ambiguous else ""
+        doubt = " It may have been carried out all the same." if self.in_doubt else ""
         return super()._message() + doubt
 
 

@@ -71,7 +71,7 @@ class Purpose(StrEnum):
 
 
 @dataclass(frozen=True)
-class Call:
+class Request:
     """One request, and what a log may say about it.
 
     :param operation: what it is to do, as it reads after "could not".
@@ -97,7 +97,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One answer, read to its end.
 
     :param status: HTTP status.
@@ -124,15 +124,15 @@ class Answer:
             return None
 
 
-def error_from(call: Call, answer: Answer, place: str) -> TidepoolError:
+def error_from(call: Request, answer: Response, place: str) -> TidepoolError:
     """Return the error that an unsuccessful answer means.
 
     :param call: what was asked.
     :param answer: a status outside 200 … 299.
     :param place: where it was asked, to be shown.
     """
-    told = answer.json()
-    complaints = _complaints(told)
+    payload = answer.json()
+    complaints = _complaints(payload)
     problems = tuple(_problem(each, numbered=call.numbered) for each in complaints)
     parts: dict[str, Any] = {
         "operation": call.operation,
@@ -145,21 +145,21 @@ def error_from(call: Call, answer: Answer, place: str) -> TidepoolError:
         return TidepoolBusyError(retry_after=retry_after(answer.headers), **parts)
     if answer.status >= 500 and INVALID_QUERY not in parts["codes"]:
         in_doubt = call.purpose is Purpose.WRITE
-        return TidepoolUnreachableError(ambiguous=in_doubt, retry_after=retry_after(answer.headers), **parts)
+        return TidepoolUnreachableError(in_doubt=in_doubt, retry_after=retry_after(answer.headers), **parts)
     if call.purpose is Purpose.SIGN_IN and answer.status in (400, 401, 403):
         return TidepoolAuthenticationError(**parts)
-    return _refusal(answer.status, problems, told, call, parts)
+    return _rejection(answer.status, problems, payload, call, parts)
 
 
-def _refusal(
-    status: int, problems: tuple[Problem, ...], told: Any, call: Call, parts: dict[str, Any]
+def _rejection(
+    status: int, problems: tuple[Problem, ...], payload: Any, call: Request, parts: dict[str, Any]
 ) -> TidepoolError:
     if status == 401:
         return TidepoolAuthenticationError(**parts)
     if status == 403:
         return TidepoolPermissionError(**parts)
     if status == 404:
-        return _missing(told, parts)
+        return _missing(payload, parts)
     if status == 409 and DATA_SET_CLOSED in parts["codes"]:
         return TidepoolDataSetClosedError(**parts)
     if status == 413:
@@ -170,7 +170,7 @@ def _refusal(
         parts.pop("codes")
         return TidepoolRejectedError(problems=problems, **parts)
     if status == 408:
-        return TidepoolUnreachableError(ambiguous=call.purpose is Purpose.WRITE, **parts)
+        return TidepoolUnreachableError(in_doubt=call.purpose is Purpose.WRITE, **parts)
     if 300 <= status < 400:
         return TidepoolConfigurationError(
             reason="the host sends us to another address, and a token must not leave its host",
@@ -180,11 +180,11 @@ def _refusal(
     return TidepoolUnexpectedAnswerError(**parts)
 
 
-def _missing(told: Any, parts: dict[str, Any]) -> TidepoolError:
+def _missing(payload: Any, parts: dict[str, Any]) -> TidepoolError:
     # Only the data service's own word counts: a gateway's 404 must never pass for a data set that is gone.
     if NOT_FOUND_CODES.intersection(parts["codes"]):
         return TidepoolNotFoundError(**parts)
-    if isinstance(told, dict) and "Error" in told:
+    if isinstance(payload, dict) and "Error" in payload:
         return TidepoolUnexpectedAnswerError(reason="this host does not know that route", **parts)
     return TidepoolUnreachableError(
         reason="something before Tidepool answered that there is nothing at this address",
@@ -193,13 +193,13 @@ def _missing(told: Any, parts: dict[str, Any]) -> TidepoolError:
     )
 
 
-def _complaints(told: Any) -> list[dict[str, Any]]:
-    if not isinstance(told, dict):
+def _complaints(payload: Any) -> list[dict[str, Any]]:
+    if not isinstance(payload, dict):
         return []
-    several = told.get("errors")
+    several = payload.get("errors")
     if isinstance(several, list):
         return [each for each in several if isinstance(each, dict)]
-    return [told] if "source" in told or _code(told) != UNKNOWN_CODE else []
+    return [payload] if "source" in payload or _code(payload) != UNKNOWN_CODE else []
 
 
 def _code(complaint: dict[str, Any]) -> str:
@@ -227,11 +227,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
     :param headers: ``Retry-After`` may hold seconds or an HTTP date (RFC 9110, 10.2.3).
     """
-    asked = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", asked):
-        return float(asked)
+    value = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
     try:
-        moment = parsedate_to_datetime(asked)
+        moment = parsedate_to_datetime(value)
     except ValueError:
         return None
     if moment.tzinfo is None:

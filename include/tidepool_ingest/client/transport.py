@@ -1,8 +1,8 @@
 """One HTTP exchange with Tidepool: bounded in time and size, logged without its contents.
 
-:class:`Transport` sends a request, :class:`Exchange` reads its answer. The rest is what they need: what an
-answer that is missing or of no use means, a deadline for requests that change something, and a filter that
-keeps user and device ids out of the network library's logs.
+:class:`Transport` sends a request, :class:`StreamingResponse` reads its response. The rest is what they need:
+what a response that is missing or of no use means, a deadline for requests that change something, and a filter
+that keeps user and device ids out of the network library's logs.
 """
 
 from __future__ import annotations
@@ -35,11 +35,18 @@ from tidepool_ingest.client.errors import (
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.client.responses import TRACE_ID_PATTERN, Answer, Call, Purpose, error_from, trace_id_of
+from tidepool_ingest.client.responses import (
+    TRACE_ID_PATTERN,
+    Purpose,
+    Request,
+    Response,
+    error_from,
+    trace_id_of,
+)
 
 log = logging.getLogger(__name__)
 
-ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
+RESPONSE_LIMIT_BYTES = 8 * 1024 * 1024
 """Largest answer read as a whole: 1,000 records with 40 complaints of 170 bytes each still fit."""
 
 PIECE_BYTES = 64 * 1024
@@ -58,7 +65,7 @@ CONNECTIONS = 32
 
 
 @dataclass(frozen=True)
-class Timeouts:
+class HttpTimeouts:
     """Bounds on one exchange, in seconds.
 
     :param connect: until the connection stands.
@@ -101,7 +108,11 @@ class Transport:
     """
 
     def __init__(
-        self, session: requests.Session, timeouts: Timeouts | None = None, *, trace_session: str | None = None
+        self,
+        session: requests.Session,
+        timeouts: HttpTimeouts | None = None,
+        *,
+        trace_session: str | None = None,
     ) -> None:
         if trace_session is not None and not TRACE_ID_PATTERN.fullmatch(trace_session):
             raise TidepoolConfigurationError(
@@ -110,10 +121,10 @@ class Transport:
                 fields=("trace_session",),
             )
         self._session = session
-        self._timeouts = timeouts or Timeouts()
+        self._timeouts = timeouts or HttpTimeouts()
         self._trace_session = trace_session
 
-    def exchange(self, call: Call, *, headers: Mapping[str, str] | None = None) -> Answer:
+    def request(self, call: Request, *, headers: Mapping[str, str] | None = None) -> Response:
         """Return the successful answer to a request.
 
         :param call: the request.
@@ -121,11 +132,11 @@ class Transport:
         :raises TidepoolError: any other outcome.
         """
         with self.open(call, headers=headers) as exchange:
-            return exchange.answer()
+            return exchange.read()
 
     def open(
-        self, call: Call, *, headers: Mapping[str, str] | None = None, timeouts: Timeouts | None = None
-    ) -> Exchange:
+        self, call: Request, *, headers: Mapping[str, str] | None = None, timeouts: HttpTimeouts | None = None
+    ) -> StreamingResponse:
         """Return the answer to a request, whatever it says, before its body is read; it has to be closed.
 
         :param call: the request.
@@ -142,11 +153,11 @@ class Transport:
             raise response
         status = response.status_code
         log.info("%s%s: HTTP %d in %d ms", call.operation, _about(call), status, _ms_since(started))
-        return Exchange(
+        return StreamingResponse(
             call, response, trace_id_of(response.headers, trace_id), bounds, time.monotonic() - started
         )
 
-    def _headers(self, call: Call, trace_id: str) -> dict[str, str]:
+    def _headers(self, call: Request, trace_id: str) -> dict[str, str]:
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
@@ -159,7 +170,7 @@ class Transport:
         return headers
 
     def _sent(
-        self, call: Call, headers: dict[str, str], timeouts: Timeouts, trace_id: str
+        self, call: Request, headers: dict[str, str], timeouts: HttpTimeouts, trace_id: str
     ) -> requests.Response | TidepoolError:
         # The network library's errors quote the whole URL, user id included. So they must not even be the
         # context of ours, and ours is raised by the caller, outside of any handler.
@@ -187,11 +198,11 @@ class Transport:
                 proxies={"http": "", "https": "", "all": ""} if is_loopback(host) else None,
             )
         except NETWORK_ERRORS as problem:
-            return _no_answer(call, problem, trace_id)
+            return _no_response(call, problem, trace_id)
         return response
 
 
-class Exchange:
+class StreamingResponse:
     """One answer whose body is still on its way.
 
     :param call: what was asked.
@@ -202,7 +213,7 @@ class Exchange:
     """
 
     def __init__(
-        self, call: Call, response: requests.Response, trace_id: str, timeouts: Timeouts, spent: float
+        self, call: Request, response: requests.Response, trace_id: str, timeouts: HttpTimeouts, spent: float
     ) -> None:
         self._call = call
         self._response = response
@@ -219,17 +230,17 @@ class Exchange:
     ) -> None:
         self._response.close()
 
-    def answer(self) -> Answer:
+    def read(self) -> Response:
         """Read the whole body; return the answer if it is a successful one, else raise what it means."""
         body = bytearray()
         for piece in self.pieces():
             body += piece
-            if len(body) > ANSWER_LIMIT_BYTES:
+            if len(body) > RESPONSE_LIMIT_BYTES:
                 if self.successful:
                     raise self._unusable("the answer is larger than any that was expected")
                 body.clear()
                 break
-        answer = Answer(self._response.status_code, self._response.headers, bytes(body), self._trace_id)
+        answer = Response(self._response.status_code, self._response.headers, bytes(body), self._trace_id)
         if not answer.successful:
             raise error_from(self._call, answer, place_of(self._call))
         return answer
@@ -286,14 +297,16 @@ class Exchange:
         return TidepoolUnreachableError(
             self._call.operation,
             reason=reason,
-            ambiguous=self._call.purpose is Purpose.WRITE,
+            in_doubt=self._call.purpose is Purpose.WRITE,
             place=place_of(self._call),
             status=self._response.status_code,
             trace_id=self._trace_id,
         )
 
     def _unusable(self, reason: str) -> TidepoolError:
-        return unusable_answer(self._call, reason, status=self._response.status_code, trace_id=self._trace_id)
+        return unusable_response(
+            self._call, reason, status=self._response.status_code, trace_id=self._trace_id
+        )
 
 
 class _Gunzip:
@@ -317,7 +330,7 @@ class _Gunzip:
         return self._decompressor.eof or not self._fed
 
 
-_BEGIN_BY: Final[ContextVar[float]] = ContextVar("tidepool_begin_by", default=math.inf)
+_START_BY: Final[ContextVar[float]] = ContextVar("tidepool_begin_by", default=math.inf)
 """Until when a request that changes something may still be started.
 
 Whoever sends one may hold a lease that ends. Between the check of the lease and the first byte on the wire
@@ -326,26 +339,26 @@ lies the token, for which a task may have to wait. Where that took too long, the
 
 
 @contextmanager
-def begun_within(seconds: float) -> Iterator[None]:
+def start_deadline(seconds: float) -> Iterator[None]:
     """Have this thread's requests that change something started within so many seconds, or not at all."""
-    token = _BEGIN_BY.set(time.monotonic() + seconds)
+    token = _START_BY.set(time.monotonic() + seconds)
     try:
         yield
     finally:
-        _BEGIN_BY.reset(token)
+        _START_BY.reset(token)
 
 
 def is_too_late() -> bool:
     """Tell whether it is too late to start a request that changes something."""
-    return time.monotonic() > _BEGIN_BY.get()
+    return time.monotonic() > _START_BY.get()
 
 
-def place_of(call: Call) -> str:
+def place_of(call: Request) -> str:
     """Return where a call goes and what it is about, to be shown."""
     return f"{call.about} at {host_of(call.url)}" if call.about else host_of(call.url)
 
 
-def unusable_answer(call: Call, reason: str, *, status: int | None, trace_id: str) -> TidepoolError:
+def unusable_response(call: Request, reason: str, *, status: int | None, trace_id: str) -> TidepoolError:
     """Return what it means that a server claims success with an answer of no use.
 
     A request that changes something was probably carried out: it is in doubt, like one without an answer.
@@ -357,11 +370,11 @@ def unusable_answer(call: Call, reason: str, *, status: int | None, trace_id: st
     """
     parts: dict[str, Any] = {"place": place_of(call), "status": status, "trace_id": trace_id}
     if call.purpose is Purpose.WRITE:
-        return TidepoolUnreachableError(call.operation, reason=reason, ambiguous=True, **parts)
+        return TidepoolUnreachableError(call.operation, reason=reason, in_doubt=True, **parts)
     return TidepoolUnexpectedAnswerError(call.operation, reason=reason, **parts)
 
 
-def _no_answer(call: Call, problem: Exception, trace_id: str) -> TidepoolError:
+def _no_response(call: Request, problem: Exception, trace_id: str) -> TidepoolError:
     parts: dict[str, Any] = {"place": place_of(call), "trace_id": trace_id}
     causes = list(_causes(problem))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
@@ -378,7 +391,7 @@ def _no_answer(call: Call, problem: Exception, trace_id: str) -> TidepoolError:
     timed_out = any(isinstance(cause, (requests.Timeout, TimeoutError)) for cause in causes)
     reason = "no connection" if unsent else "no answer in time" if timed_out else "the connection broke off"
     return TidepoolUnreachableError(
-        call.operation, reason=reason, ambiguous=call.purpose is Purpose.WRITE and not unsent, **parts
+        call.operation, reason=reason, in_doubt=call.purpose is Purpose.WRITE and not unsent, **parts
     )
 
 
@@ -395,7 +408,7 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
         waiting += [each for each in linked if isinstance(each, BaseException)]
 
 
-def _about(call: Call) -> str:
+def _about(call: Request) -> str:
     return f" ({call.about})" if call.about else ""
 
 

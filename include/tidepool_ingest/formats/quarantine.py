@@ -11,7 +11,7 @@ from typing import Final
 
 from tidepool_ingest.formats.ndjson import split
 from tidepool_ingest.formats.reader import Block, Reader
-from tidepool_ingest.staging.encryption import TOKEN_START, unsealed
+from tidepool_ingest.staging.encryption import TOKEN_START, decrypted
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.splice import members
@@ -38,7 +38,7 @@ class QuarantineReader(Reader):
 
         :raises BatchError: ``file-not-quarantine`` at the first line that holds no record.
         """
-        for block in split(unsealed(file.text())):
+        for block in split(decrypted(file.text())):
             records = []
             for position, line in enumerate(block.lines, block.first_position):
                 record = _record_in(line)

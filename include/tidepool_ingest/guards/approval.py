@@ -8,9 +8,17 @@ from typing import Final
 
 from tidepool_ingest.errors import Fault
 from tidepool_ingest.guards.checks import HeldError
-from tidepool_ingest.ledger import REJECTED, BatchRow, BatchState, Ledger, Result, TaskOrigin, What
+from tidepool_ingest.ledger import (
+    DECLINED,
+    ActionKind,
+    ActionStatus,
+    BatchRow,
+    BatchState,
+    Ledger,
+    TaskOrigin,
+)
 
-TOO_MANY_REFUSED = "too-many-refused"
+TOO_MANY_REJECTED = "too-many-refused"
 """Why a batch waits for a person."""
 
 REJECTED_BY_PERSON: Final = Fault(
@@ -27,14 +35,14 @@ class Decision(StrEnum):
     """Upload it, however many of its records Tidepool itself refuses besides."""
     GOOD_ONES = "Upload only the good ones"
     """Upload the records that are accepted now; stop if Tidepool itself refuses any of them."""
-    REJECT = "Reject"
+    DECLINE = "Decline"
     """Upload nothing of it."""
 
 
 class QuarantineLimitError(HeldError):
     """Base of the errors about a batch of which more records are rejected than the run allows."""
 
-    code = TOO_MANY_REFUSED
+    code = TOO_MANY_REJECTED
     sentence = "more of its records were rejected than the run allows"
     remedy = (
         "Look at the quarantine file in the batch's work area, correct the batch or let its manifest edit "
@@ -57,31 +65,33 @@ class AskingError(QuarantineLimitError):
 
 def waits_for_person(batch: BatchRow) -> bool:
     """Tell whether a batch is held because too many of its records are refused."""
-    return batch.state is BatchState.HELD and batch.reason == TOO_MANY_REFUSED
+    return batch.state is BatchState.HELD and batch.reason == TOO_MANY_REJECTED
 
 
-def is_rejected(batch: BatchRow) -> bool:
+def is_declined(batch: BatchRow) -> bool:
     """Tell whether a person has decided that a batch is not uploaded."""
-    return batch.state is BatchState.HELD and batch.reason == REJECTED
+    return batch.state is BatchState.HELD and batch.reason == DECLINED
 
 
-def note_decision(ledger: Ledger, batch: BatchRow, decision: Decision, *, who: str, run: TaskOrigin) -> None:
+def record_decision(
+    ledger: Ledger, batch: BatchRow, decision: Decision, *, actor: str, run: TaskOrigin
+) -> None:
     """Note in the ledger what a person has decided in a run.
 
     :param ledger: keeps who asked for what.
     :param batch: the batch.
     :param decision: what was decided.
-    :param who: Airflow's name of the person.
+    :param actor: Airflow's name of the person.
     :param run: the run that asked.
     """
-    ledger.actions.note(
-        who,
-        What.APPROVE,
+    ledger.actions.record(
+        actor,
+        ActionKind.APPROVE,
         batch=batch.id,
         detail=decision,
         dag_id=run.dag_id,
         run_id=run.run_id,
-        result=Result.DONE,
+        status=ActionStatus.DONE,
     )
 
 
@@ -95,14 +105,17 @@ def decision_of(
     :param run: the run that asked.
     :param since: when the run was started or cleared: what was decided before does not count.
     """
-    for note in ledger.actions.of_batch(batch.id):
-        of_run = note.what is What.APPROVE and (note.dag_id, note.run_id) == (run.dag_id, run.run_id)
-        if of_run and note.detail and (since is None or note.created_at >= since):
-            return Decision(note.detail)
+    for action in ledger.actions.of_batch(batch.id):
+        of_run = action.kind is ActionKind.APPROVE and (action.dag_id, action.run_id) == (
+            run.dag_id,
+            run.run_id,
+        )
+        if of_run and action.detail and (since is None or action.created_at >= since):
+            return Decision(action.detail)
     return None
 
 
-def follow(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool) -> None:
+def apply_decision(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool) -> None:
     """Let a batch that waits for a person continue, or hold it as rejected; a started one continues anyway.
 
     :param ledger: takes its new state.
@@ -110,13 +123,13 @@ def follow(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool
     :param decision: what was decided.
     :param nothing: whether there is nothing of it to upload.
     """
-    if decision is Decision.REJECT:
+    if decision is Decision.DECLINE:
         ledger.batches.decline(batch.id)
     elif waits_for_person(batch):
         (ledger.batches.mark_nothing_accepted if nothing else ledger.batches.mark_prepared)(batch.id)
 
 
-def percent_allowed(batch: BatchRow, decision: Decision | None, otherwise: float) -> float:
+def allowed_rejection_percent(batch: BatchRow, decision: Decision | None, otherwise: float) -> float:
     """Return the share of refused records above which the upload of a batch stops.
 
     :param batch: the batch, prepared.

@@ -13,7 +13,7 @@ from datetime import date
 from functools import partial
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger import IN_ITS_PLACE, BatchRow, BatchState, DataSetRow, DataSetState, Ledger
+from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchRow, BatchState, DataSetRow, DataSetState, Ledger
 from tidepool_ingest.model.deduplicators import DEDUPLICATORS, AtClose, Deduplicator
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch
@@ -184,9 +184,9 @@ def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
     if name == row.batch_id:
         raise BatchError("replaces-itself")
     named = [
-        one
-        for one in ledger.batches.namesakes(row.api_host, row.user_id, name)
-        if one.state is not BatchState.REPLACED and one.id != row.id
+        namesake
+        for namesake in ledger.batches.namesakes(row.api_host, row.user_id, name)
+        if namesake.state is not BatchState.OVERWRITTEN and namesake.id != row.id
     ]
     if not named:
         raise BatchError("replaces-unknown")
@@ -206,14 +206,14 @@ def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> in
         if one.state is DataSetState.VERIFIED
     }
     for one in named:
-        if one.state is BatchState.CORRECTED and row.replaces == one.id:
+        if one.state is BatchState.REPLACED and row.replaces == one.id:
             return one.id
-    candidates = [one.id for one in named if one.state is not BatchState.CORRECTED and one.id in verified]
+    candidates = [one.id for one in named if one.state is not BatchState.REPLACED and one.id in verified]
     if len(candidates) > 1:
         raise BatchError("replaces-ambiguous")
     if candidates:
         return candidates[0]
-    corrected = any(one.state is BatchState.CORRECTED for one in named)
+    corrected = any(one.state is BatchState.REPLACED for one in named)
     raise BatchError(
         "replaces-not-verified",
         detail="another batch has replaced it already" if corrected else None,
@@ -237,7 +237,7 @@ class PreparedOtherwiseError(IngestError):
         super().__init__(f"Batch {batch} cannot be compared with what Tidepool shows: {self.sentence}.")
 
 
-def is_as_sent(prepared: PreparedBatch, data_set: DataSetRow | None, ledger: Ledger) -> bool | None:
+def matches_sent_plan(prepared: PreparedBatch, data_set: DataSetRow | None, ledger: Ledger) -> bool | None:
     """Tell whether a plan is the one by which a data set was sent, chunk by chunk.
 
     :param prepared: the plan.
@@ -251,7 +251,7 @@ def is_as_sent(prepared: PreparedBatch, data_set: DataSetRow | None, ledger: Led
     return sent == {chunk.index: chunk.digest for chunk in prepared.chunks} if sent else None
 
 
-class InItsPlaceError(IngestError):
+class SupersededBatchError(IngestError):
     """Another batch shows in the place of this one.
 
     :param batch: the batch's label.
@@ -266,14 +266,14 @@ class InItsPlaceError(IngestError):
         super().__init__(f"Batch {batch} is not uploaded: {self.sentence}.")
 
 
-def check_not_in_its_place(batch: BatchRow) -> None:
+def check_not_superseded(batch: BatchRow) -> None:
     """Make sure that no other batch shows in the place of one.
 
     :param batch: the batch as the ledger has it now.
     :raises InItsPlaceError: one does.
     """
-    if batch.state in IN_ITS_PLACE:
-        raise InItsPlaceError(batch.label)
+    if batch.state in SUPERSEDED_STATES:
+        raise SupersededBatchError(batch.label)
 
 
 class WithdrawnError(IngestError):

@@ -23,7 +23,7 @@ HIGHEST_MEDIAN_MMOL_L = 40.0
 """Above 40 mmol/L (720 mg/dL) no meter even shows a number, let alone as a median."""
 
 
-class Readings:
+class GlucoseHistogram:
     """Counts values by the units that they claim; memory is bounded by the number of different values."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class GlucoseGuard:
     """Gathers a batch's glucose readings, in bounded memory."""
 
     def __init__(self) -> None:
-        self._readings = Readings()
+        self._readings = GlucoseHistogram()
 
     def see(self, data: Iterable[Mapping[str, Any]]) -> None:
         """Take in the readings of accepted records.

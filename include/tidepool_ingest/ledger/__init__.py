@@ -5,36 +5,38 @@ It is the one place that a retry, a cleared task, a backfill or a second run res
 
 from __future__ import annotations
 
-from tidepool_ingest.ledger.actions import ActionRow, Actions, Result, What
+from tidepool_ingest.ledger.actions import ActionKind, ActionRow, Actions, ActionStatus
 from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch, KnownBatch
 from tidepool_ingest.ledger.caches import FileDigests, Manifests, ReadManifest
-from tidepool_ingest.ledger.client_state import SlowDowns
+from tidepool_ingest.ledger.client_state import RateLimits
 from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
 from tidepool_ingest.ledger.database import Database, migrate
 from tidepool_ingest.ledger.devices import Devices
 from tidepool_ingest.ledger.feeds import DELETIONS, FeedRow, Feeds, FeedWrites, origin_digest
 from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
 from tidepool_ingest.ledger.parts import FoundPart, Parts
-from tidepool_ingest.ledger.record_counts import BatchDays, QuarantineReasons, Refusal, Refusals
+from tidepool_ingest.ledger.record_counts import BatchDays, QuarantineReasons, Rejection, Rejections
 from tidepool_ingest.ledger.retention import Retention
 from tidepool_ingest.ledger.states import (
-    GIVEN_UP,
-    IN_ITS_PLACE,
-    REJECTED,
+    DEAD_STATES,
+    DECLINED,
+    SUPERSEDED_STATES,
     BatchState,
     ChunkState,
     DataSetState,
     IllegalTransitionError,
-    Tidied,
+    Purged,
 )
-from tidepool_ingest.ledger.views import Unfinished, Upload, Uploads, Wanted
+from tidepool_ingest.ledger.views import Unfinished, Upload, UploadFilter, Uploads
 
 __all__ = [
+    "DEAD_STATES",
+    "DECLINED",
     "DELETIONS",
-    "GIVEN_UP",
-    "IN_ITS_PLACE",
-    "REJECTED",
+    "SUPERSEDED_STATES",
+    "ActionKind",
     "ActionRow",
+    "ActionStatus",
     "Actions",
     "BatchDays",
     "BatchRow",
@@ -60,20 +62,18 @@ __all__ = [
     "Ledger",
     "Manifests",
     "Parts",
+    "Purged",
     "QuarantineReasons",
+    "RateLimits",
     "ReadManifest",
-    "Refusal",
-    "Refusals",
-    "Result",
+    "Rejection",
+    "Rejections",
     "Retention",
-    "SlowDowns",
     "TaskOrigin",
-    "Tidied",
     "Unfinished",
     "Upload",
+    "UploadFilter",
     "Uploads",
-    "Wanted",
-    "What",
     "lease_of_batch",
     "origin_digest",
 ]
@@ -99,10 +99,10 @@ class Ledger:
         self.manifests = Manifests(self.database)
         self.parts = Parts(self.database)
         self.quarantine_reasons = QuarantineReasons(self.database)
-        self.refusals = Refusals(self.database)
+        self.rejections = Rejections(self.database)
         self.retention = Retention(self.database)
         self.unfinished = Unfinished(self.database)
-        self.slow_downs = SlowDowns(self.database)
+        self.rate_limits = RateLimits(self.database)
         self.uploads = Uploads(self.database)
 
     def migrate(self) -> None:

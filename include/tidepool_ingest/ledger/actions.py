@@ -13,7 +13,7 @@ from tidepool_ingest.ledger.database import Database, UnknownActionError
 from tidepool_ingest.ledger.schema import actions, batches
 
 
-class What(StrEnum):
+class ActionKind(StrEnum):
     """What a person can ask for."""
 
     CHECK = "check"
@@ -32,7 +32,7 @@ class What(StrEnum):
     """Take a person out of ledger, staging and work area."""
 
 
-class Result(StrEnum):
+class ActionStatus(StrEnum):
     """What became of it."""
 
     ASKED = "asked"
@@ -46,14 +46,14 @@ class ActionRow:
     """One row of the table ``actions``, with the label of its batch."""
 
     id: int
-    who: str
-    what: What
+    actor: str
+    kind: ActionKind
     batch: int | None
     label: str | None
     detail: str | None
     dag_id: str | None
     run_id: str | None
-    result: Result
+    status: ActionStatus
     reason: str | None
     created_at: datetime
     ended_at: datetime | None
@@ -68,38 +68,38 @@ class Actions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def note(
+    def record(
         self,
-        who: str,
-        what: What,
+        actor: str,
+        kind: ActionKind,
         *,
         batch: int | None = None,
         detail: str | None = None,
         dag_id: str | None = None,
         run_id: str | None = None,
-        result: Result = Result.ASKED,
+        status: ActionStatus = ActionStatus.ASKED,
     ) -> int:
         """Record that a person asked for something, and return the number of the action.
 
-        :param who: Airflow's name of the person.
-        :param what: what it is.
+        :param actor: Airflow's name of the person.
+        :param kind: what it is.
         :param batch: the batch's number, where it concerns one.
         :param detail: more about it, in fixed words.
         :param dag_id: the DAG of the run that does it, or that it is about.
         :param run_id: that run.
-        :param result: ``DONE`` for what is finished as soon as it is asked for.
+        :param status: ``DONE`` for what is finished as soon as it is asked for.
         """
         now = datetime.now(UTC)
         values = {
-            "who": who,
-            "what": what,
+            "actor": actor,
+            "kind": kind,
             "batch": batch,
             "detail": detail,
             "dag_id": dag_id,
             "run_id": run_id,
-            "result": result,
+            "status": status,
             "created_at": now,
-            "ended_at": None if result is Result.ASKED else now,
+            "ended_at": None if status is ActionStatus.ASKED else now,
         }
         with self._database.writing() as connection:
             number: int = connection.execute(
@@ -107,21 +107,21 @@ class Actions:
             ).scalar_one()
         return number
 
-    def begun_by(self, action: int, dag_id: str, run_id: str) -> None:
+    def started_by(self, action: int, dag_id: str, run_id: str) -> None:
         """Record which run carries it out."""
         self._set(action, dag_id=dag_id, run_id=run_id)
 
-    def ended(
-        self, action: int, result: Result, *, reason: str | None = None, detail: str | None = None
+    def finish(
+        self, action: int, status: ActionStatus, *, reason: str | None = None, detail: str | None = None
     ) -> None:
         """Record what became of it.
 
         :param action: the number of the action.
-        :param result: how it ended.
+        :param status: how it ended.
         :param reason: the code of the error, if it failed.
         :param detail: what it came to, in numbers.
         """
-        self._set(action, result=result, reason=reason, detail=detail, ended_at=datetime.now(UTC))
+        self._set(action, status=status, reason=reason, detail=detail, ended_at=datetime.now(UTC))
 
     def get(self, action: int) -> ActionRow:
         """Return one action.
@@ -141,9 +141,9 @@ class Actions:
         """Return what people did about a run, newest first."""
         return self._rows((actions.c.dag_id == dag_id) & (actions.c.run_id == run_id), limit=50)
 
-    def unfinished(self, what: What) -> list[ActionRow]:
+    def unfinished(self, kind: ActionKind) -> list[ActionRow]:
         """Return the actions of one kind that are not finished, newest first."""
-        return self._rows((actions.c.what == what) & (actions.c.result == Result.ASKED), limit=50)
+        return self._rows((actions.c.kind == kind) & (actions.c.status == ActionStatus.ASKED), limit=50)
 
     def newest(self, *, before: int | None = None, limit: int = 100) -> list[ActionRow]:
         """Return what was asked for, newest first.
@@ -171,4 +171,6 @@ class Actions:
 
 def _row(row: Any) -> ActionRow:
     values = dict(row._mapping)
-    return ActionRow(**{**values, "what": What(values["what"]), "result": Result(values["result"])})
+    return ActionRow(
+        **{**values, "kind": ActionKind(values["kind"]), "status": ActionStatus(values["status"])}
+    )

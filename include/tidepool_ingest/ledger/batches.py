@@ -9,16 +9,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
 
-from tidepool_ingest.ledger.database import Database, UnknownBatchError, distinct, once_more_if_met, portions
+from tidepool_ingest.ledger.database import Database, UnknownBatchError, batched, distinct, retry_on_conflict
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.ledger.states import (
-    GIVEN_UP,
-    IN_ITS_PLACE,
-    REJECTED,
+    DEAD_STATES,
+    DECLINED,
+    SUPERSEDED_STATES,
     BatchState,
     DataSetState,
-    Tidied,
+    Purged,
     check_batch_state,
 )
 
@@ -56,7 +56,7 @@ class BatchRow(FoundBatch):
     identical: int | None
     expected_rows: int | None
     chunks: int | None
-    tidied: Tidied | None
+    purged: Purged | None
     created_at: datetime
     updated_at: datetime
 
@@ -77,8 +77,8 @@ class KnownBatch:
 def batch_row(row: Any) -> BatchRow:
     """Return a row of the table as the database gives it."""
     values = dict(row._mapping)
-    tidied = values["tidied"] and Tidied(values["tidied"])
-    return BatchRow(**{**values, "state": BatchState(values["state"]), "tidied": tidied})
+    purged = values["purged"] and Purged(values["purged"])
+    return BatchRow(**{**values, "state": BatchState(values["state"]), "purged": purged})
 
 
 IS_WHOLE = batches.c.part_of.is_(None)
@@ -92,7 +92,7 @@ def part_label(whole: str, part: int, parts: int) -> str:
     """Return what logs and pages call a part.
 
     :param whole: the label of the whole batch.
-    :param part: its place among the parts, from 1.
+    :param chunk_index: its place among the parts, from 1.
     :param parts: how many there are.
     """
     return f"{whole} part {part} of {parts}"
@@ -121,8 +121,8 @@ def write_state(
     for row in rows:
         check_batch_state(BatchState(row.state), state, is_part=row.part_of is not None)
     moment = now or datetime.now(UTC)
-    for some in portions([row.id for row in rows]):
-        written = update(batches).where(batches.c.id.in_(some))
+    for batch_of_ids in batched([row.id for row in rows]):
+        written = update(batches).where(batches.c.id.in_(batch_of_ids))
         connection.execute(written.values(**values, state=state, updated_at=moment))
     return len(rows)
 
@@ -136,7 +136,7 @@ def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now
     :param now: when.
     """
     query = select(batches.c.id, batches.c.part).where(
-        batches.c.part_of == whole, batches.c.state != BatchState.REPLACED
+        batches.c.part_of == whole, batches.c.state != BatchState.OVERWRITTEN
     )
     found = connection.execute(query.order_by(batches.c.part)).all()
     place = {name: moved[name] for name in ("folder", "batch_id", "day")}
@@ -154,14 +154,14 @@ def replace_parts(connection: Connection, wholes: Sequence[int], now: datetime) 
     :param wholes: their numbers.
     :param now: when.
     """
-    others = and_(batches.c.part_of.in_(wholes), batches.c.state != BatchState.REPLACED)
-    write_state(connection, others, BatchState.REPLACED, now=now)
+    others = and_(batches.c.part_of.in_(wholes), batches.c.state != BatchState.OVERWRITTEN)
+    write_state(connection, others, BatchState.OVERWRITTEN, now=now)
 
 
 NEVER_OPENED = (BatchState.PLANNED, BatchState.PREPARED, BatchState.HELD, BatchState.FAILED)
 """States in which other content in the same folder takes a batch's place."""
 
-NAMES_A_QUERY = 200
+NAMES_PER_QUERY = 200
 """Pairs of user and batch id in one query."""
 
 _MOVED = ("folder", "batch_id", "day", "label", "state")
@@ -171,7 +171,7 @@ _Content = tuple[str, str]
 _Place = tuple[str, str]
 
 
-class Noting:
+class BatchRegistrar:
     """Registers ready batches in one transaction: reads what is there, then writes what differs.
 
     Between the two the rules run in memory, batch by batch in their order: each sees what others before did.
@@ -189,47 +189,51 @@ class Noting:
         self._moved: set[int] = set()
         self._new: list[_Content] = []
 
-    def note(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
+    def register(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
         """Register some batches; return them as the ledger has them now, in the same order.
 
         :param found: the batches as they lie in staging.
         """
-        for row in self._there(found):
+        for row in self._existing(found):
             self._take(vars(row))
-        self._look_for_data()
+        self._find_data()
         for one in found:
             self._replace_others(one)
-            self._note_one(one)
+            self._register_one(one)
         self._write()
         noted = {(row.api_host, row.content_key): row for row in self._by_content(found)}
         return [noted[one.api_host, one.content_key] for one in found]
 
     # ---------------------------------------------------------------- what is there
 
-    def _there(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
+    def _existing(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
         """Return the rows with the content or the folder of one of these, locked for this transaction."""
-        numbers = {row.id for row in self._by_content(found)} | set(self._in_the_places(found))
+        numbers = {row.id for row in self._by_content(found)} | set(self._by_folder(found))
         rows: list[BatchRow] = []
-        for some in portions(sorted(numbers)):
-            locked = select(batches).where(batches.c.id.in_(some)).order_by(batches.c.id).with_for_update()
+        for batch_of_ids in batched(sorted(numbers)):
+            locked = (
+                select(batches).where(batches.c.id.in_(batch_of_ids)).order_by(batches.c.id).with_for_update()
+            )
             rows += [batch_row(row) for row in self._connection.execute(locked)]
         return rows
 
     def _by_content(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
         rows: list[BatchRow] = []
         for host in sorted({one.api_host for one in found}):
-            for some in portions(sorted({one.content_key for one in found if one.api_host == host})):
-                query = select(batches).where(batches.c.api_host == host, batches.c.content_key.in_(some))
+            for batch_of_ids in batched(sorted({one.content_key for one in found if one.api_host == host})):
+                query = select(batches).where(
+                    batches.c.api_host == host, batches.c.content_key.in_(batch_of_ids)
+                )
                 rows += [batch_row(row) for row in self._connection.execute(query)]
         return rows
 
-    def _in_the_places(self, found: Sequence[FoundBatch]) -> list[int]:
+    def _by_folder(self, found: Sequence[FoundBatch]) -> list[int]:
         # A folder ends in user and batch id, which an index finds.
         numbers: list[int] = []
         for host in sorted({one.api_host for one in found}):
-            here = [one for one in found if one.api_host == host]
-            for start in range(0, len(here), NAMES_A_QUERY):
-                some = here[start : start + NAMES_A_QUERY]
+            on_host = [one for one in found if one.api_host == host]
+            for start in range(0, len(on_host), NAMES_PER_QUERY):
+                some = on_host[start : start + NAMES_PER_QUERY]
                 # Each pair is a condition of its own, which both databases find by the index.
                 names = [
                     and_(
@@ -247,18 +251,18 @@ class Noting:
                 numbers += [number for number, state in found_there if BatchState(state) in NEVER_OPENED]
         return numbers
 
-    def _look_for_data(self) -> None:
+    def _find_data(self) -> None:
         """Find out which of the batches that could be replaced Tidepool may hold data of."""
         could = [
             row["id"]
             for row in self._known.values()
-            if row["state"] in (*NEVER_OPENED, BatchState.REPLACED)  # the latter may be planned once more
+            if row["state"] in (*NEVER_OPENED, BatchState.OVERWRITTEN)  # the latter may be planned once more
         ]
-        empty = (DataSetState.OPENING, *GIVEN_UP)
-        for some in portions(could):
+        empty = (DataSetState.OPENING, *DEAD_STATES)
+        for batch_of_ids in batched(could):
             for column in (batches.c.id, batches.c.part_of):
                 query = select(WHOLE).join(data_sets, data_sets.c.batch == batches.c.id)
-                held = query.where(column.in_(some), data_sets.c.state.not_in(empty))
+                held = query.where(column.in_(batch_of_ids), data_sets.c.state.not_in(empty))
                 self._hold_data.update(self._connection.scalars(held))
 
     def _take(self, row: dict[str, Any]) -> None:
@@ -274,15 +278,15 @@ class Noting:
             row = self._known[content]
             other = row["content_key"] != found.content_key
             if other and row["state"] in NEVER_OPENED and row.get("id") not in self._hold_data:
-                self._change(row, state=BatchState.REPLACED)
+                self._change(row, state=BatchState.OVERWRITTEN)
 
-    def _note_one(self, found: FoundBatch) -> None:
+    def _register_one(self, found: FoundBatch) -> None:
         content = found.api_host, found.content_key
         known = self._known.get(content)
         if known is None:
             self._take({**vars(found), "state": BatchState.PLANNED, "created_at": self._now})
             self._new.append(content)
-        elif known["state"] is BatchState.REPLACED:
+        elif known["state"] is BatchState.OVERWRITTEN:
             self._move(known, found, state=BatchState.PLANNED)  # its content lies in staging once more
         elif not known["state"].is_done and known["folder"] != found.folder:
             self._move(known, found)
@@ -311,28 +315,28 @@ class Noting:
             values = [{"number": row["id"], **{name: row[name] for name in _MOVED}} for row in rows]
             changed = update(batches).where(batches.c.id == bindparam("number"))
             self._connection.execute(changed.values(updated_at=self._now), values)
-            self._let_parts_follow(rows)
+            self._update_parts(rows)
         if new:
             inserted = [{**self._known[content], "updated_at": self._now} for content in self._new]
             self._connection.execute(insert(batches), inserted)
 
-    def _let_parts_follow(self, rows: Sequence[dict[str, Any]]) -> None:
-        replaced = [row["id"] for row in rows if row["state"] is BatchState.REPLACED]
-        for some in portions(replaced):
-            replace_parts(self._connection, some, self._now)
-        for some in portions(sorted(self._moved)):
-            cut = select(batches.c.part_of).where(batches.c.part_of.in_(some)).distinct()
+    def _update_parts(self, rows: Sequence[dict[str, Any]]) -> None:
+        replaced = [row["id"] for row in rows if row["state"] is BatchState.OVERWRITTEN]
+        for batch_of_ids in batched(replaced):
+            replace_parts(self._connection, batch_of_ids, self._now)
+        for batch_of_ids in batched(sorted(self._moved)):
+            cut = select(batches.c.part_of).where(batches.c.part_of.in_(batch_of_ids)).distinct()
             wholes = set(self._connection.scalars(cut))
             for row in rows:
                 if row["id"] in wholes:
                     move_parts(self._connection, row["id"], row, self._now)
 
 
-NOTED_AT_ONCE = 300
+BATCHES_PER_TRANSACTION = 300
 """Batches registered in one transaction: few enough that other writers need not wait long."""
 
 
-TIMES_MET = 20
+MAX_CONFLICTS = 20
 """How often a conflict with others that register the same batches is retried: each time, fewer remain."""
 
 
@@ -345,30 +349,30 @@ class Batches:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def note(self, found: FoundBatch) -> BatchRow:
+    def register(self, found: FoundBatch) -> BatchRow:
         """Register a ready batch, or return the batch that the ledger already has of its content.
 
         The same content staged in another folder is the same batch: it keeps its row and its history.
 
         :param found: the batch as it lies in staging.
         """
-        return self.note_all([found])[0]
+        return self.register_all([found])[0]
 
-    def note_all(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
-        """Register ready batches as :meth:`note` does one by one, some hundreds in one transaction.
+    def register_all(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
+        """Register ready batches as :meth:`register` does one by one, some hundreds in one transaction.
 
         :param found: the batches as they lie in staging.
         :return: the batches in the same order.
         """
         noted: list[BatchRow] = []
-        for start in range(0, len(found), NOTED_AT_ONCE):
-            part = found[start : start + NOTED_AT_ONCE]
-            noted += once_more_if_met(lambda part=part: self._note(part), TIMES_MET)  # type: ignore[misc]
+        for start in range(0, len(found), BATCHES_PER_TRANSACTION):
+            part = found[start : start + BATCHES_PER_TRANSACTION]
+            noted += retry_on_conflict(lambda part=part: self._register(part), MAX_CONFLICTS)  # type: ignore[misc]
         return noted
 
-    def _note(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
+    def _register(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
         with self._database.writing() as connection:
-            return Noting(connection).note(found)
+            return BatchRegistrar(connection).register(found)
 
     def get(self, batch: int) -> BatchRow:
         """Return one batch.
@@ -385,8 +389,8 @@ class Batches:
         """Return the batches of these numbers that the ledger has, by number."""
         found: list[BatchRow] = []
         with self._database.reading() as connection:
-            for some in portions(numbers):
-                query = select(batches).where(batches.c.id.in_(some)).order_by(batches.c.id)
+            for batch_of_ids in batched(numbers):
+                query = select(batches).where(batches.c.id.in_(batch_of_ids)).order_by(batches.c.id)
                 found += [batch_row(row) for row in connection.execute(query)]
         return found
 
@@ -399,9 +403,9 @@ class Batches:
         found: dict[str, KnownBatch] = {}
         columns = [batches.c[name] for name in ("content_key", "id", "state", "reason", "folder")]
         with self._database.reading() as connection:
-            for some in portions(content_keys):
+            for batch_of_ids in batched(content_keys):
                 query = select(*columns).where(
-                    batches.c.api_host == api_host, batches.c.content_key.in_(some)
+                    batches.c.api_host == api_host, batches.c.content_key.in_(batch_of_ids)
                 )
                 for key, number, state, reason, folder in connection.execute(query):
                     found[key] = KnownBatch(number, BatchState(state), reason, folder)
@@ -443,7 +447,7 @@ class Batches:
 
     def decline(self, batch: int) -> None:
         """Record that a person does not want a batch to be uploaded as it is."""
-        self._move(batch, BatchState.HELD, REJECTED)
+        self._move(batch, BatchState.HELD, DECLINED)
 
     def mark_failed(self, batch: int, reason: str | None, *, lease: Lease | None = None) -> None:
         """Record that the last attempt has ended with an error, and that Tidepool holds nothing of it.
@@ -475,7 +479,7 @@ class Batches:
 
         :return: whether it may be uploaded.
         """
-        wanted = and_(batches.c.id == batch, batches.c.state.not_in(IN_ITS_PLACE))
+        wanted = and_(batches.c.id == batch, batches.c.state.not_in(SUPERSEDED_STATES))
         with writing_under(self._database, lease) as connection:
             return bool(write_state(connection, wanted, BatchState.UPLOADING, reason=None))
 
@@ -493,13 +497,13 @@ class Batches:
         :param counts: ``staged``, ``accepted``, ``quarantined``, ``identical``, ``expected_rows``,
             ``chunks``.
         """
-        self._set(batch, None, tidied=None, **counts)
+        self._set(batch, None, purged=None, **counts)
 
-    def note_cut(self, batch: int, part_records: int | None) -> None:
+    def set_split(self, batch: int, part_records: int | None) -> None:
         """Record how many records a part of a batch holds at most; ``None`` for one that stays whole."""
         self._set(batch, None, part_records=part_records)
 
-    def note_replaced(self, batch: int, replaces: int | None) -> None:
+    def set_replaces(self, batch: int, replaces: int | None) -> None:
         """Record which batch another one replaces.
 
         :param batch: the number of the one that replaces.

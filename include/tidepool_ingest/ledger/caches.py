@@ -10,13 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from tidepool_ingest.ledger.database import Database, once_more_if_met, portions
+from tidepool_ingest.ledger.database import Database, batched, retry_on_conflict
 from tidepool_ingest.ledger.schema import file_digests, manifests
 
-MET_AGAIN = timedelta(days=7)
+SEEN_AGAIN_AFTER = timedelta(days=7)
 """How old the recorded day of seeing a manifest may be: it is written once a week, not by each run."""
 
-TIMES_MET = 20
+MAX_CONFLICTS = 20
 """How often a conflict with other runs that save some of these is retried."""
 
 
@@ -24,10 +24,10 @@ TIMES_MET = 20
 class ReadManifest:
     """What reading a manifest gave.
 
-    :param mark: changed when any file of the batch folder did, 64 hex digits.
+    :param fingerprint: changed when any file of the batch folder did, 64 hex digits.
     """
 
-    mark: str
+    fingerprint: str
     user_id: str = field(repr=False)
     content_key: str
     label: str
@@ -55,29 +55,31 @@ class Manifests:
         met_long_ago = []
         today = datetime.now(UTC).date()
         with self._database.reading() as connection:
-            for some in portions(list(addresses)):
-                for row in connection.execute(select(manifests).where(manifests.c.path_key.in_(some))):
+            for batch_of_ids in batched(list(addresses)):
+                for row in connection.execute(
+                    select(manifests).where(manifests.c.path_key.in_(batch_of_ids))
+                ):
                     values = dict(row._mapping)
                     address, met_on = addresses[values.pop("path_key")], values.pop("met_on")
-                    if values["mark"] == marks[address]:
+                    if values["fingerprint"] == marks[address]:
                         found[address] = ReadManifest(**values)
-                        if met_on <= today - MET_AGAIN:
+                        if met_on <= today - SEEN_AGAIN_AFTER:
                             met_long_ago.append(row.path_key)
-        self._meet(met_long_ago, today)
+        self._mark_seen(met_long_ago, today)
         return found
 
-    def note(self, read: Mapping[str, ReadManifest]) -> None:
+    def save(self, read: Mapping[str, ReadManifest]) -> None:
         """Save what reading some manifests gave, in place of what was known of their folders.
 
         :param read: what each gave, by the batch folder's address.
         """
         today = datetime.now(UTC).date()
         rows = {_key(address): {**vars(one), "met_on": today} for address, one in sorted(read.items())}
-        for some in portions(list(rows)):
-            part = {key: rows[key] for key in some}
-            once_more_if_met(lambda part=part: self._note(part), TIMES_MET)  # type: ignore[misc]
+        for batch_of_ids in batched(list(rows)):
+            part = {key: rows[key] for key in batch_of_ids}
+            retry_on_conflict(lambda part=part: self._save(part), MAX_CONFLICTS)  # type: ignore[misc]
 
-    def _note(self, rows: Mapping[str, dict[str, Any]]) -> None:
+    def _save(self, rows: Mapping[str, dict[str, Any]]) -> None:
         with self._database.writing() as connection:
             there = _locked(connection, list(rows))
             changed = [{"key": key, **values} for key, values in rows.items() if key in there]
@@ -87,10 +89,10 @@ class Manifests:
             if new:
                 connection.execute(insert(manifests), new)
 
-    def _meet(self, keys: Sequence[str], today: date) -> None:
-        for some in portions(keys):
+    def _mark_seen(self, keys: Sequence[str], today: date) -> None:
+        for batch_of_ids in batched(keys):
             with self._database.writing() as connection:
-                there = _locked(connection, some)
+                there = _locked(connection, batch_of_ids)
                 met = update(manifests).where(manifests.c.path_key.in_(there)).values(met_on=today)
                 connection.execute(met)
 
@@ -130,10 +132,10 @@ class FileDigests:
         if known is not None:
             return known
         digest = compute()
-        once_more_if_met(lambda: self._note(key, fingerprint, digest))
+        retry_on_conflict(lambda: self._save(key, fingerprint, digest))
         return digest
 
-    def _note(self, key: str, fingerprint: str, digest: str) -> None:
+    def _save(self, key: str, fingerprint: str, digest: str) -> None:
         values = {"fingerprint": fingerprint, "sha256": digest, "updated_at": datetime.now(UTC)}
         with self._database.writing() as connection:
             changed = update(file_digests).where(file_digests.c.path_key == key).values(values)

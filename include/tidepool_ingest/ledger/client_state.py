@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, insert, or_, select, update
 
-from tidepool_ingest.ledger.database import Database, once_more_if_met
+from tidepool_ingest.ledger.database import Database, retry_on_conflict
 from tidepool_ingest.ledger.leases import Leases
-from tidepool_ingest.ledger.schema import refresh_tokens, slow_downs
+from tidepool_ingest.ledger.schema import rate_limits, refresh_tokens
 from tidepool_ingest.privacy import short_hash
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -24,7 +24,7 @@ FORGET_SECONDS = 120.0
 """After so long without another one, the next pause is a first one again."""
 
 
-class SlowDowns:
+class RateLimits:
     """The table of rate limits, one row for each API host.
 
     :param database: the ledger's database.
@@ -38,12 +38,12 @@ class SlowDowns:
 
         :param api_host: host of the Tidepool API.
         """
-        query = select(slow_downs.c.until).where(slow_downs.c.api_host == api_host)
+        query = select(rate_limits.c.until).where(rate_limits.c.api_host == api_host)
         with self._database.reading() as connection:
             until: datetime | None = connection.scalar(query)
         return 0.0 if until is None else max(0.0, (until - datetime.now(UTC)).total_seconds())
 
-    def note(self, api_host: str, asked_seconds: float | None) -> None:
+    def record(self, api_host: str, asked_seconds: float | None) -> None:
         """Record that Tidepool asked to slow down.
 
         If several tasks are throttled at the same time, that counts once.
@@ -51,23 +51,23 @@ class SlowDowns:
         :param api_host: host of the Tidepool API.
         :param asked_seconds: its ``Retry-After``; ``None`` when it did not say.
         """
-        once_more_if_met(lambda: self._note(api_host, asked_seconds))
+        retry_on_conflict(lambda: self._record(api_host, asked_seconds))
 
-    def _note(self, api_host: str, asked_seconds: float | None) -> None:
+    def _record(self, api_host: str, asked_seconds: float | None) -> None:
         now = datetime.now(UTC)
-        here = slow_downs.c.api_host == api_host
+        this_host = rate_limits.c.api_host == api_host
         with self._database.writing() as connection:
-            known = connection.execute(select(slow_downs).where(here).with_for_update()).one_or_none()
+            known = connection.execute(select(rate_limits).where(this_host).with_for_update()).one_or_none()
             pauses = 1
             if known is not None and now < known.until + timedelta(seconds=FORGET_SECONDS):
                 pauses = known.pauses + (1 if now >= known.until else 0)
             ours = min(FIRST_PAUSE_SECONDS * 2.0 ** (pauses - 1), LONGEST_PAUSE_SECONDS)
             until = now + timedelta(seconds=ours if asked_seconds is None else asked_seconds)
             if known is None:
-                connection.execute(insert(slow_downs).values(api_host=api_host, pauses=pauses, until=until))
+                connection.execute(insert(rate_limits).values(api_host=api_host, pauses=pauses, until=until))
             else:
                 connection.execute(
-                    update(slow_downs).where(here).values(pauses=pauses, until=max(until, known.until))
+                    update(rate_limits).where(this_host).values(pauses=pauses, until=max(until, known.until))
                 )
 
 

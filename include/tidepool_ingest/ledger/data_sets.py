@@ -18,7 +18,7 @@ from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
 from tidepool_ingest.ledger.states import BatchState, ChunkState, DataSetState, check_data_set_state
 
-TIME_NOTED = {
+TIME_COLUMN = {
     DataSetState.OPEN: "opened_at",
     DataSetState.CLOSED: "closed_at",
     DataSetState.VERIFIED: "verified_at",
@@ -43,7 +43,7 @@ class DataSetRow(TaskOrigin):
     id: int
     batch: int
     ordinal: int
-    upload_id: str | None
+    data_set_id: str | None
     data_set_type: str
     deduplicator: str
     state: DataSetState
@@ -97,7 +97,7 @@ class DataSets:
         deduplicator: str,
         expected_rows: int,
         origin: TaskOrigin,
-        upload_id: str | None = None,
+        data_set_id: str | None = None,
         instead_of: int | None = None,
         lease: Lease | None = None,
         id_of: Callable[[int], str] | None = None,
@@ -109,7 +109,7 @@ class DataSets:
         :param deduplicator: the deduplicator's full name.
         :param expected_rows: rows that Tidepool will hold when all is there.
         :param origin: the task that opens it.
-        :param upload_id: the continuous data set that the batch goes to.
+        :param data_set_id: the continuous data set that the batch goes to.
         :param instead_of: number of the batch's unfinished row for it, which is abandoned.
         :param lease: the lease under which this is written, here and below.
         :param id_of: gives the upload id by the data set's place among the batch's, from 1; ``None`` when
@@ -118,7 +118,7 @@ class DataSets:
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
             if instead_of is not None:
-                _move(connection, instead_of, DataSetState.LEFT, {})
+                _move(connection, instead_of, DataSetState.ABANDONED, {})
             last = connection.scalar(select(func.max(data_sets.c.ordinal)).where(data_sets.c.batch == batch))
             values = {
                 **vars(origin),
@@ -126,9 +126,9 @@ class DataSets:
                 "ordinal": (last or 0) + 1,
                 "data_set_type": data_set_type,
                 "deduplicator": deduplicator,
-                "state": DataSetState.OPENING if upload_id is None else DataSetState.OPEN,
-                "upload_id": upload_id if id_of is None else id_of((last or 0) + 1),
-                "opened_at": None if upload_id is None else now,
+                "state": DataSetState.OPENING if data_set_id is None else DataSetState.OPEN,
+                "data_set_id": data_set_id if id_of is None else id_of((last or 0) + 1),
+                "opened_at": None if data_set_id is None else now,
                 "expected_rows": expected_rows,
                 "created_at": now,
                 "updated_at": now,
@@ -136,18 +136,18 @@ class DataSets:
             inserted = connection.execute(insert(data_sets).values(values).returning(*data_sets.c)).one()
         return _data_set(inserted)
 
-    def mark_open(self, data_set: int, upload_id: str | None = None, *, lease: Lease | None = None) -> None:
+    def mark_open(self, data_set: int, data_set_id: str | None = None, *, lease: Lease | None = None) -> None:
         """Record that Tidepool has created a data set, which takes data now.
 
         :param data_set: its number in the ledger, here and below.
-        :param upload_id: its id; ``None`` if the ledger has it already.
+        :param data_set_id: its id; ``None`` if the ledger has it already.
         """
-        values = {} if upload_id is None else {"upload_id": upload_id}
+        values = {} if data_set_id is None else {"data_set_id": data_set_id}
         self._move(data_set, DataSetState.OPEN, lease, **values)
 
     def mark_not_created(self, data_set: int, *, lease: Lease | None = None) -> None:
         """Record that Tidepool has not created a data set, and never will."""
-        self._move(data_set, DataSetState.REFUSED, lease)
+        self._move(data_set, DataSetState.NOT_CREATED, lease)
 
     def mark_unreachable(self, data_set: int, *, lease: Lease | None = None) -> None:
         """Record that nobody will ever learn the id of a data set whose creation is in doubt."""
@@ -197,7 +197,7 @@ class DataSets:
         with writing_under(self._database, lease) as connection:
             _move(connection, data_set, state, values)
 
-    def note_check(self, data_set: int, superseded_rows: int, *, lease: Lease | None = None) -> None:
+    def record_check(self, data_set: int, superseded_rows: int, *, lease: Lease | None = None) -> None:
         """Record that a verified data set was read back again and is as it was verified.
 
         :param data_set: its number in the ledger.
@@ -228,7 +228,7 @@ class DataSets:
             .join(batches, batches.c.id == data_sets.c.batch)
             .where(
                 batches.c.state == BatchState.VERIFIED,
-                batches.c.tidied.is_(None),
+                batches.c.purged.is_(None),
                 data_sets.c.state == DataSetState.VERIFIED,
                 data_sets.c.data_set_type == "normal",
                 data_sets.c.ordinal == newest.scalar_subquery(),
@@ -322,7 +322,7 @@ def _move(connection: Connection, data_set: int, state: DataSetState, values: Ma
     before, data_set_type = connection.execute(present.with_for_update()).one()
     check_data_set_state(DataSetState(before), state, data_set_type)
     now = datetime.now(UTC)
-    reached = {TIME_NOTED[state]: now} if state in TIME_NOTED else {}
+    reached = {TIME_COLUMN[state]: now} if state in TIME_COLUMN else {}
     connection.execute(
         update(data_sets)
         .where(data_sets.c.id == data_set)

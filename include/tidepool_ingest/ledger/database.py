@@ -130,7 +130,7 @@ CONNECT_WAIT_SECONDS = 10
 READING = "ledger_reading"
 """Execution option of a connection that only reads, and so need not wait for SQLite's one writer."""
 
-KEYS_A_QUERY = 500
+QUERY_BATCH_SIZE = 500
 """Content keys in one query; SQLite takes 32,766 variables in a statement, older ones 999."""
 
 SUPPORTED = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -221,13 +221,13 @@ class Database:
         self.engine.dispose()
 
 
-def portions(items: Sequence[T]) -> Iterable[Sequence[T]]:
+def batched(items: Sequence[T]) -> Iterable[Sequence[T]]:
     """Yield values in batches that fit into one statement."""
-    for start in range(0, len(items), KEYS_A_QUERY):
-        yield items[start : start + KEYS_A_QUERY]
+    for start in range(0, len(items), QUERY_BATCH_SIZE):
+        yield items[start : start + QUERY_BATCH_SIZE]
 
 
-def once_more_if_met(write: Callable[[], T], times: int = 1) -> T:
+def retry_on_conflict(write: Callable[[], T], times: int = 1) -> T:
     """Carry out a write that inserts what another task may insert at the same moment; retry on a conflict.
 
     :param write: looks first what is there; a whole transaction. Done again, it finds what the other wrote.
@@ -285,11 +285,11 @@ def migrate(engine: Engine) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config.attributes["connection"] = connection
-        here = MigrationContext.configure(connection).get_current_revision()
-        if here is not None and here not in revisions():
+        current = MigrationContext.configure(connection).get_current_revision()
+        if current is not None and current not in revisions():
             raise LedgerConfigurationError(
                 "The ledger's tables are those of another version of this project, or of another program "
-                f"(revision {here}).",
+                f"(revision {current}).",
                 "Use the version that made them, or name an empty database in the connection "
                 "`tidepool_ledger`. Nothing in this one was changed.",
             )

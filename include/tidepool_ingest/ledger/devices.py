@@ -8,11 +8,11 @@ from datetime import UTC, date, datetime
 from sqlalchemy import ColumnElement, and_, exists, func, select
 
 from tidepool_ingest.ledger.batches import WHOLE, BatchRow
-from tidepool_ingest.ledger.database import Database, portions
+from tidepool_ingest.ledger.database import Database, batched
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.record_counts import Days
 from tidepool_ingest.ledger.schema import batch_days, batches, data_sets, leases
-from tidepool_ingest.ledger.states import ENDED, BatchState, DataSetState
+from tidepool_ingest.ledger.states import TERMINAL_STATES, BatchState, DataSetState
 
 
 class Devices:
@@ -59,7 +59,7 @@ class Devices:
         with self._database.reading() as connection:
             return {row.id: row.day for row in connection.execute(query)}
 
-    def older_at_work(self, batch: BatchRow, *, sharing_days: bool) -> dict[str, float]:
+    def older_in_progress(self, batch: BatchRow, *, sharing_days: bool) -> dict[str, float]:
         """Return the leases on batches of an earlier day that a task is working on.
 
         :param batch: the batch in question.
@@ -67,7 +67,7 @@ class Devices:
         :return: seconds until each lease expires, by its name.
         """
         part = batches.alias()
-        is_cut = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.REPLACED)
+        is_cut = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.OVERWRITTEN)
         query = select(batches.c.id, batches.c.part_of, batches.c.state).where(
             _same_device(batch), batches.c.day < batch.day, ~is_cut
         )
@@ -79,12 +79,12 @@ class Devices:
             names = set()
             for row in connection.execute(query):
                 names.add(lease_of_batch(row.id))
-                if row.part_of is not None and row.state not in ENDED:
+                if row.part_of is not None and row.state not in TERMINAL_STATES:
                     # Its turn will come for as long as a task works on the whole batch.
                     names.add(lease_of_batch(row.part_of))
-            for some in portions(sorted(names)):
+            for batch_of_ids in batched(sorted(names)):
                 alive = select(leases.c.name, leases.c.expires_at).where(
-                    leases.c.name.in_(some), leases.c.expires_at > now
+                    leases.c.name.in_(batch_of_ids), leases.c.expires_at > now
                 )
                 for name, expires_at in connection.execute(alive):
                     found[name] = (expires_at - now).total_seconds()
@@ -97,7 +97,7 @@ class Devices:
         :param since: the moment in question.
         """
         query = (
-            select(data_sets.c.upload_id, data_sets.c.deduplicator)
+            select(data_sets.c.data_set_id, data_sets.c.deduplicator)
             .join(batches, batches.c.id == data_sets.c.batch)
             .where(
                 _same_device(batch),
@@ -106,7 +106,7 @@ class Devices:
             )
         )
         with self._database.reading() as connection:
-            return {row.upload_id: row.deduplicator for row in connection.execute(query)}
+            return {row.data_set_id: row.deduplicator for row in connection.execute(query)}
 
     def days_of_others(self, batch: BatchRow) -> Days:
         """Return what other verified batches of the device have on the days of this one's records.
@@ -117,10 +117,10 @@ class Devices:
         with self._database.reading() as connection:
             own = set(connection.scalars(select(batch_days.c.day).where(batch_days.c.batch == batch.id)))
             others = list(connection.scalars(select(batches.c.id).where(_same_device(batch), _is_verified())))
-            for some in portions(others if own else []):
+            for batch_of_ids in batched(others if own else []):
                 query = (
                     select(batch_days.c.day, batch_days.c.type, func.sum(batch_days.c.records))
-                    .where(batch_days.c.batch.in_(some), batch_days.c.day.between(min(own), max(own)))
+                    .where(batch_days.c.batch.in_(batch_of_ids), batch_days.c.day.between(min(own), max(own)))
                     .group_by(batch_days.c.day, batch_days.c.type)
                 )
                 for day, kind, records in connection.execute(query):
@@ -140,12 +140,12 @@ class Devices:
         """
         found: dict[tuple[str, str | None], date] = {}
         with self._database.reading() as connection:
-            for some in portions(user_ids):
+            for batch_of_ids in batched(user_ids):
                 query = (
                     select(batches.c.user_id, batches.c.device_id, func.max(batches.c.day))
                     .where(
                         batches.c.api_host == api_host,
-                        batches.c.user_id.in_(some),
+                        batches.c.user_id.in_(batch_of_ids),
                         batches.c.day > after,
                         batches.c.data_set_type == "normal",
                         _is_verified(),

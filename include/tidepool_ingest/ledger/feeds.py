@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tidepool_ingest.ledger.batches import BatchRow
-from tidepool_ingest.ledger.database import Database, portions
+from tidepool_ingest.ledger.database import Database, batched
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, feed_writes, feeds
 from tidepool_ingest.privacy import short_hash
@@ -32,7 +32,7 @@ class FeedRow:
 
     :param client_name: the program's name, as its data sets carry it.
     :param data_set_type: ``normal`` or ``continuous``: a name is for one of them only.
-    :param upload_id: the continuous data set, once it is found or opened.
+    :param data_set_id: the continuous data set, once it is found or opened.
     """
 
     id: int
@@ -41,7 +41,7 @@ class FeedRow:
     client_name: str
     data_set_type: str
     deduplicator: str | None
-    upload_id: str | None
+    data_set_id: str | None
     pinned_at: datetime | None
     created_at: datetime
 
@@ -55,13 +55,13 @@ class Feeds:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim(self, api_host: str, user_id: str, client_name: str, data_set_type: str) -> FeedRow:
+    def register(self, api_host: str, user_id: str, client_name: str, data_set_type: str) -> FeedRow:
         """Register what a program's name is used for with a user; the first one decides.
 
         :param data_set_type: ``normal`` or ``continuous``.
         :return: the feed, whose type is the other one if the name was registered for that before.
         """
-        known = self.of(api_host, user_id, client_name)
+        known = self.find(api_host, user_id, client_name)
         if known is not None:
             return known
         values = {
@@ -76,29 +76,29 @@ class Feeds:
                 connection.execute(insert(feeds).values(values))
         except IntegrityError:
             pass  # another task registered it at the same moment
-        claimed = self.of(api_host, user_id, client_name)
+        claimed = self.find(api_host, user_id, client_name)
         assert claimed is not None
         return claimed
 
-    def of(self, api_host: str, user_id: str, client_name: str) -> FeedRow | None:
+    def find(self, api_host: str, user_id: str, client_name: str) -> FeedRow | None:
         """Return the feed of a program and a user, if there is one."""
         query = select(feeds).where(
             feeds.c.api_host == api_host, feeds.c.user_id == user_id, feeds.c.client_name == client_name
         )
         return self._one(query)
 
-    def pinned(self, upload_id: str) -> FeedRow | None:
+    def pinned(self, data_set_id: str) -> FeedRow | None:
         """Return the feed that goes to a data set, if one does."""
-        return self._one(select(feeds).where(feeds.c.upload_id == upload_id))
+        return self._one(select(feeds).where(feeds.c.data_set_id == data_set_id))
 
-    def pin(self, feed: int, upload_id: str, deduplicator: str, *, lease: Lease | None = None) -> None:
+    def pin(self, feed: int, data_set_id: str, deduplicator: str, *, lease: Lease | None = None) -> None:
         """Record the data set that a feed goes to from now on.
 
         :param feed: the feed's number.
         :param deduplicator: the data set's.
         :param lease: the lease under which this is written.
         """
-        values = {"upload_id": upload_id, "deduplicator": deduplicator, "pinned_at": datetime.now(UTC)}
+        values = {"data_set_id": data_set_id, "deduplicator": deduplicator, "pinned_at": datetime.now(UTC)}
         with writing_under(self._database, lease) as connection:
             connection.execute(update(feeds).where(feeds.c.id == feed).values(values))
 
@@ -132,36 +132,38 @@ class FeedWrites:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def note(
-        self, feed: int, batch: int, part: int, origins: Iterable[bytes], *, lease: Lease | None = None
+    def replace_for_chunk(
+        self, feed: int, batch: int, chunk_index: int, origins: Iterable[bytes], *, lease: Lease | None = None
     ) -> None:
         """Record what a batch has just written or deleted, replacing what was recorded of that chunk.
 
         :param feed: the feed's number.
         :param batch: the batch's number.
-        :param part: index of the chunk, or ``DELETIONS``.
+        :param chunk_index: index of the chunk, or ``DELETIONS``.
         :param origins: digests of ``DIGEST_BYTES`` bytes each.
         :param lease: the lease under which this is written, here and below.
         """
-        values = {"feed": feed, "batch": batch, "part": part, "origins": b"".join(origins)}
+        values = {"feed": feed, "batch": batch, "chunk_index": chunk_index, "origins": b"".join(origins)}
         with writing_under(self._database, lease) as connection:
-            connection.execute(delete(feed_writes).where(*_at(feed, batch, [part])))
+            connection.execute(delete(feed_writes).where(*_at(feed, batch, [chunk_index])))
             connection.execute(insert(feed_writes).values(**values, created_at=datetime.now(UTC)))
 
-    def parts_of(self, feed: int, batch: int) -> list[int]:
+    def chunks_of(self, feed: int, batch: int) -> list[int]:
         """Return what is recorded of a batch: indexes of chunks, and ``DELETIONS``."""
-        query = select(feed_writes.c.part).where(feed_writes.c.feed == feed, feed_writes.c.batch == batch)
+        query = select(feed_writes.c.chunk_index).where(
+            feed_writes.c.feed == feed, feed_writes.c.batch == batch
+        )
         with self._database.reading() as connection:
             return list(connection.scalars(query))
 
     def forget(self, feed: int, batch: int, parts: Sequence[int], *, lease: Lease | None = None) -> None:
         """Forget what was recorded of some chunks of a batch.
 
-        :param parts: indexes of chunks, or ``DELETIONS``.
+        :param chunk_indexes: indexes of chunks, or ``DELETIONS``.
         """
         with writing_under(self._database, lease) as connection:
-            for some in portions(parts):
-                connection.execute(delete(feed_writes).where(*_at(feed, batch, some)))
+            for batch_of_ids in batched(parts):
+                connection.execute(delete(feed_writes).where(*_at(feed, batch, batch_of_ids)))
 
     def later_than(self, feed: int, batch: BatchRow) -> frozenset[bytes]:
         """Return the digests of all that batches of a feed have written that come after one in staging.
@@ -181,17 +183,21 @@ class FeedWrites:
             # Compared here and not by the database, whose order of texts is a matter of its language.
             rows = connection.execute(query).all()
             later = [row.id for row in rows if (row.day, row.batch_id, row.id) > place]
-            for some in portions(later):
+            for batch_of_ids in batched(later):
                 wanted = select(feed_writes.c.origins).where(
-                    feed_writes.c.feed == feed, feed_writes.c.batch.in_(some)
+                    feed_writes.c.feed == feed, feed_writes.c.batch.in_(batch_of_ids)
                 )
                 for digests in connection.scalars(wanted):
                     found.update(_cut(digests))
         return frozenset(found)
 
 
-def _at(feed: int, batch: int, parts: Sequence[int]) -> tuple[ColumnElement[bool], ...]:
-    return feed_writes.c.feed == feed, feed_writes.c.batch == batch, feed_writes.c.part.in_(parts)
+def _at(feed: int, batch: int, chunk_indexes: Sequence[int]) -> tuple[ColumnElement[bool], ...]:
+    return (
+        feed_writes.c.feed == feed,
+        feed_writes.c.batch == batch,
+        feed_writes.c.chunk_index.in_(chunk_indexes),
+    )
 
 
 def _cut(digests: bytes) -> Iterable[bytes]:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from tidepool_ingest.ledger.database import Database, LeaseHeldError, LeaseLostError
 from tidepool_ingest.ledger.schema import leases
 
-NAMES_A_QUERY = 500
+NAMES_PER_QUERY = 500
 """Names in one query."""
 
 POLL_SECONDS = 0.2
@@ -36,7 +36,7 @@ def lease_of_batch(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Claim:
+class _LeaseKey:
     name: str
     owner: str
     fence: int
@@ -46,13 +46,13 @@ class Lease:
     """A lease that this process holds until it is released or expires. Several threads may share it.
 
     :param database: the ledger's database.
-    :param claim: what was written there.
+    :param key: what was written there.
     :param seconds: how long it lasts without renewal.
     """
 
-    def __init__(self, database: Database, claim: _Claim, seconds: float) -> None:
+    def __init__(self, database: Database, key: _LeaseKey, seconds: float) -> None:
         self._database = database
-        self._claim = claim
+        self._key = key
         self._seconds = seconds
         self._good_until = time.monotonic() + seconds
         self._kept_until = 0.0
@@ -61,7 +61,7 @@ class Lease:
     @property
     def name(self) -> str:
         """The lease's name."""
-        return self._claim.name
+        return self._key.name
 
     def ensure(self, seconds: float) -> None:
         """Make sure that the lease outlives a request that is about to be sent.
@@ -78,7 +78,7 @@ class Lease:
         with self._database.writing() as connection:
             renewed = connection.execute(
                 update(leases)
-                .where(*_is(self._claim))
+                .where(*_is(self._key))
                 .values(expires_at=datetime.now(UTC) + timedelta(seconds=self._seconds))
             )
         if not renewed.rowcount:
@@ -93,7 +93,7 @@ class Lease:
 
         :raises LeaseLostError: if another task owns the lease.
         """
-        query = select(leases.c.fence).where(*_is(self._claim)).with_for_update()
+        query = select(leases.c.fence).where(*_is(self._key)).with_for_update()
         with self._database.writing() as connection:
             if connection.scalar(query) is None:
                 raise LeaseLostError(self.name)
@@ -114,7 +114,7 @@ class Lease:
         """
         kept = self._kept_until - time.monotonic()
         ends = datetime.now(UTC) + timedelta(seconds=kept)
-        mine = _is(self._claim)
+        mine = _is(self._key)
         with self._database.writing() as connection:
             connection.execute(
                 update(leases).where(*mine).values(expires_at=ends)
@@ -123,8 +123,8 @@ class Lease:
             )
 
 
-def _is(claim: _Claim) -> tuple[ColumnElement[bool], ...]:
-    return leases.c.name == claim.name, leases.c.owner == claim.owner, leases.c.fence == claim.fence
+def _is(key: _LeaseKey) -> tuple[ColumnElement[bool], ...]:
+    return leases.c.name == key.name, leases.c.owner == key.owner, leases.c.fence == key.fence
 
 
 def writing_under(database: Database, lease: Lease | None) -> AbstractContextManager[Connection]:
@@ -150,7 +150,7 @@ class Leases:
         :param wait: how long to wait for another holder before giving up.
         :raises LeaseHeldError: if somebody else holds it at the end of the wait.
         """
-        lease = self._take(name, seconds=seconds, wait=wait)
+        lease = self._acquire(name, seconds=seconds, wait=wait)
         try:
             yield lease
         finally:
@@ -164,9 +164,9 @@ class Leases:
         now = datetime.now(UTC)
         found: dict[str, float] = {}
         with self._database.reading() as connection:
-            for start in range(0, len(names), NAMES_A_QUERY):
+            for start in range(0, len(names), NAMES_PER_QUERY):
                 query = select(leases.c.name, leases.c.expires_at).where(
-                    leases.c.name.in_(names[start : start + NAMES_A_QUERY]), leases.c.expires_at > now
+                    leases.c.name.in_(names[start : start + NAMES_PER_QUERY]), leases.c.expires_at > now
                 )
                 for name, expires_at in connection.execute(query):
                     found[name] = (expires_at - now).total_seconds()
@@ -182,18 +182,18 @@ class Leases:
         with self._database.writing() as connection:
             return connection.execute(delete(leases).where(leases.c.expires_at < before)).rowcount
 
-    def _take(self, name: str, *, seconds: float, wait: float) -> Lease:
+    def _acquire(self, name: str, *, seconds: float, wait: float) -> Lease:
         owner = secrets.token_hex(8)
         give_up = time.monotonic() + wait
         while True:
-            claim, remaining = self._try(name, owner, seconds)
+            claim, remaining = self._try_acquire(name, owner, seconds)
             if claim is not None:
                 return Lease(self._database, claim, seconds)
             if time.monotonic() >= give_up:
                 raise LeaseHeldError(name, remaining)
             time.sleep(POLL_SECONDS)
 
-    def _try(self, name: str, owner: str, seconds: float) -> tuple[_Claim | None, float]:
+    def _try_acquire(self, name: str, owner: str, seconds: float) -> tuple[_LeaseKey | None, float]:
         """Return the lease, or ``None`` and the seconds that remain to its present holder."""
         now = datetime.now(UTC)
         values = {"owner": owner, "expires_at": now + timedelta(seconds=seconds)}
@@ -202,7 +202,7 @@ class Leases:
                 present = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
                 if present is None:
                     connection.execute(insert(leases).values(name=name, fence=1, **values))
-                    return _Claim(name, owner, 1), seconds
+                    return _LeaseKey(name, owner, 1), seconds
                 if present.expires_at > now:
                     return None, (present.expires_at - now).total_seconds()
                 # The condition on the fence lets only one of two that saw the same dead holder win.
@@ -216,7 +216,7 @@ class Leases:
                     )
                     .values(fence=fence, **values)
                 )
-                return (_Claim(name, owner, fence), seconds) if taken.rowcount else (None, seconds)
+                return (_LeaseKey(name, owner, fence), seconds) if taken.rowcount else (None, seconds)
         except IntegrityError:
             # Another task inserted the row at the same moment.
             return None, seconds

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from tidepool_ingest.ledger.batches import BatchRow, batch_row, part_label, write_state
-from tidepool_ingest.ledger.database import Database, once_more_if_met, portions
+from tidepool_ingest.ledger.database import Database, batched, retry_on_conflict
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import batches, refusals
-from tidepool_ingest.ledger.states import ENDED, BatchState, check_batch_state
+from tidepool_ingest.ledger.schema import batches, rejections
+from tidepool_ingest.ledger.states import TERMINAL_STATES, BatchState, check_batch_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +53,14 @@ class Parts:
         """
         found: dict[int, int] = {}
         with self._database.reading() as connection:
-            for some in portions(numbers):
+            for batch_of_ids in batched(numbers):
                 query = select(batches.c.id, batches.c.part_of).where(
-                    batches.c.part_of.in_(some), batches.c.state != BatchState.REPLACED
+                    batches.c.part_of.in_(batch_of_ids), batches.c.state != BatchState.OVERWRITTEN
                 )
                 found.update((row.id, row.part_of) for row in connection.execute(query))
         return found
 
-    def note(self, whole: BatchRow, found: Sequence[FoundPart]) -> list[BatchRow]:
+    def register(self, whole: BatchRow, found: Sequence[FoundPart]) -> list[BatchRow]:
         """Register the parts that a batch is split into; those of an earlier split no longer count.
 
         A part that is known keeps its state and its history.
@@ -68,9 +68,9 @@ class Parts:
         :param whole: the batch.
         :param found: its parts in their order; none when it stays whole.
         """
-        return once_more_if_met(lambda: self._note(whole, found))
+        return retry_on_conflict(lambda: self._register(whole, found))
 
-    def _note(self, whole: BatchRow, found: Sequence[FoundPart]) -> list[BatchRow]:
+    def _register(self, whole: BatchRow, found: Sequence[FoundPart]) -> list[BatchRow]:
         now = datetime.now(UTC)
         with self._database.writing() as connection:
             # Another run may be registering the same parts: they take turns.
@@ -78,8 +78,8 @@ class Parts:
             query = select(batches).where(batches.c.part_of == whole.id)
             known = {row.content_key: batch_row(row) for row in connection.execute(query)}
             gone = [row.id for key, row in known.items() if key not in {one.content_key for one in found}]
-            former = and_(batches.c.id.in_(gone), batches.c.state != BatchState.REPLACED)
-            write_state(connection, former, BatchState.REPLACED, reason=None, now=now)
+            former = and_(batches.c.id.in_(gone), batches.c.state != BatchState.OVERWRITTEN)
+            write_state(connection, former, BatchState.OVERWRITTEN, reason=None, now=now)
             for number, one in enumerate(found, 1):
                 values = {
                     **{name: getattr(whole, name) for name in _AS_THE_WHOLE},
@@ -96,11 +96,11 @@ class Parts:
                 }
                 before = known.get(one.content_key)
                 if before is None:
-                    begun = {"content_key": one.content_key, "part_of": whole.id, "created_at": now}
-                    values |= {**begun, **counted, "state": BatchState.PREPARED, "updated_at": now}
+                    started = {"content_key": one.content_key, "part_of": whole.id, "created_at": now}
+                    values |= {**started, **counted, "state": BatchState.PREPARED, "updated_at": now}
                     connection.execute(insert(batches).values(values))
                     continue
-                if before.state is BatchState.REPLACED:
+                if before.state is BatchState.OVERWRITTEN:
                     check_batch_state(before.state, BatchState.PREPARED, is_part=True)
                     values |= {**counted, "state": BatchState.PREPARED, "reason": None}
                 if any(getattr(before, name) != value for name, value in values.items()):
@@ -108,14 +108,14 @@ class Parts:
                     connection.execute(changed.values(**values, updated_at=now))
             return _standing(connection, whole.id)
 
-    def refused_beside(self, part: BatchRow) -> tuple[int, int]:
+    def rejected_in_others(self, part: BatchRow) -> tuple[int, int]:
         """Return how many records of the other parts of a batch Tidepool itself has rejected, and their rows.
 
-        :param part: the part whose own do not count.
+        :param chunk_index: the part whose own do not count.
         """
         query = (
-            select(func.count(), func.sum(refusals.c.rows))
-            .join(batches, batches.c.id == refusals.c.batch)
+            select(func.count(), func.sum(rejections.c.rows))
+            .join(batches, batches.c.id == rejections.c.batch)
             .where(batches.c.part_of == part.part_of, batches.c.id != part.id)
         )
         with self._database.reading() as connection:
@@ -131,7 +131,7 @@ class Parts:
         """
         of_it = or_(batches.c.id == whole, batches.c.part_of == whole)
         with writing_under(self._database, lease) as connection:
-            standing = and_(of_it, batches.c.state != BatchState.REPLACED)
+            standing = and_(of_it, batches.c.state != BatchState.OVERWRITTEN)
             write_state(connection, standing, state, reason=None)
 
     def sum_up(self, whole: int, *, lease: Lease | None = None) -> BatchState:
@@ -149,8 +149,8 @@ class Parts:
             parts = _standing(connection, whole)
             if state not in (BatchState.PREPARED, BatchState.UPLOADING, BatchState.VERIFIED):
                 return state
-            reason = next((one.reason for one in parts if one.reason), None)
-            if all(one.state in ENDED for one in parts):
+            reason = next((part.reason for part in parts if part.reason), None)
+            if all(part.state in TERMINAL_STATES for part in parts):
                 state = BatchState.VERIFIED
             elif state is BatchState.VERIFIED:
                 state = BatchState.UPLOADING
@@ -159,7 +159,7 @@ class Parts:
 
 
 def _standing(connection: Connection, whole: int) -> list[BatchRow]:
-    query = select(batches).where(batches.c.part_of == whole, batches.c.state != BatchState.REPLACED)
+    query = select(batches).where(batches.c.part_of == whole, batches.c.state != BatchState.OVERWRITTEN)
     return [batch_row(row) for row in connection.execute(query.order_by(batches.c.part))]
 
 

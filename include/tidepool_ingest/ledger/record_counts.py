@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, insert, select
 from tidepool_ingest.ledger.batches import IS_WHOLE
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import batch_days, batches, quarantine_reasons, refusals
+from tidepool_ingest.ledger.schema import batch_days, batches, quarantine_reasons, rejections
 
 Days = dict[date, dict[str, int]]
 """Numbers of records by UTC day and type."""
@@ -28,7 +28,7 @@ class BatchDays:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def note(self, batch: int, days: Mapping[date, Mapping[str, int]]) -> None:
+    def replace_for_batch(self, batch: int, days: Mapping[date, Mapping[str, int]]) -> None:
         """Record on which days a batch's accepted records lie, in place of what was recorded before.
 
         :param batch: the batch's number.
@@ -95,11 +95,11 @@ def batch_ends(database: Database, since: date) -> Iterator[BatchEnd]:
         .order_by(batches.c.api_host, batches.c.user_id, batches.c.device_id, ends.c.last_day)
     )
     with database.reading() as connection:
-        for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query):
+        for row in connection.execution_options(yield_per=ROWS_PER_BATCH).execute(query):
             yield BatchEnd(*row)
 
 
-ROWS_AT_ONCE = 1_000
+ROWS_PER_BATCH = 1_000
 
 
 Reasons = dict[str, dict[str, int]]
@@ -115,7 +115,7 @@ class QuarantineReasons:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def note(self, batch: int, reasons: Mapping[str, Mapping[str, int]]) -> None:
+    def replace_for_batch(self, batch: int, reasons: Mapping[str, Mapping[str, int]]) -> None:
         """Record why records of a batch are rejected, in place of what was recorded before.
 
         :param batch: the batch's number.
@@ -149,7 +149,7 @@ class QuarantineReasons:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
+class Rejection:
     """One record that Tidepool rejected.
 
     :param ordinal: its place among the records that ``prepare`` accepted, from 0.
@@ -164,7 +164,7 @@ class Refusal:
     problems: tuple[tuple[str, str], ...]
 
 
-class Refusals:
+class Rejections:
     """The table of rejections.
 
     :param database: the ledger's database.
@@ -173,7 +173,7 @@ class Refusals:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, batch: int, refused: Iterable[Refusal], *, lease: Lease | None = None) -> None:
+    def add(self, batch: int, refused: Iterable[Rejection], *, lease: Lease | None = None) -> None:
         """Record that Tidepool rejected some records of a batch; known ones stay as they are.
 
         :param batch: the batch's number.
@@ -182,27 +182,27 @@ class Refusals:
         """
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
-            known = set(connection.scalars(select(refusals.c.ordinal).where(refusals.c.batch == batch)))
+            known = set(connection.scalars(select(rejections.c.ordinal).where(rejections.c.batch == batch)))
             rows = [
                 {**vars(one), "batch": batch, "problems": json.dumps(one.problems), "created_at": now}
                 for one in refused
                 if one.ordinal not in known
             ]
             if rows:
-                connection.execute(insert(refusals), rows)
+                connection.execute(insert(rejections), rows)
 
     def forget(self, batch: int) -> None:
         """Forget which records of a batch were rejected; Tidepool will reject them again."""
         with self._database.writing() as connection:
-            connection.execute(delete(refusals).where(refusals.c.batch == batch))
+            connection.execute(delete(rejections).where(rejections.c.batch == batch))
 
-    def of_batch(self, batch: int) -> dict[int, Refusal]:
+    def of_batch(self, batch: int) -> dict[int, Rejection]:
         """Return the rejected records of a batch by their place among the accepted ones."""
-        query = select(refusals).where(refusals.c.batch == batch).order_by(refusals.c.ordinal)
+        query = select(rejections).where(rejections.c.batch == batch).order_by(rejections.c.ordinal)
         with self._database.reading() as connection:
             found = connection.execute(query).all()
         return {
-            row.ordinal: Refusal(
+            row.ordinal: Rejection(
                 ordinal=row.ordinal,
                 type=row.type,
                 rows=row.rows,

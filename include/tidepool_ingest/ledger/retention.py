@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import Column, ColumnElement, ForeignKey, Table, delete, func, select, tuple_, update
 
 from tidepool_ingest.ledger.batches import IS_WHOLE, Batches, BatchRow, batch_row
-from tidepool_ingest.ledger.database import Database, distinct, portions
+from tidepool_ingest.ledger.database import Database, batched, distinct
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.ledger.leases import Lease
 from tidepool_ingest.ledger.schema import (
@@ -23,23 +23,23 @@ from tidepool_ingest.ledger.schema import (
     leases,
     manifests,
     metadata,
-    refusals,
+    rejections,
 )
-from tidepool_ingest.ledger.states import GIVEN_UP, BatchState, Tidied
+from tidepool_ingest.ledger.states import DEAD_STATES, BatchState, Purged
 
-OVER = (
+FINISHED_STATES = (
     BatchState.VERIFIED,
     BatchState.NOTHING_ACCEPTED,
-    BatchState.CORRECTED,
-    BatchState.WITHDRAWN,
     BatchState.REPLACED,
+    BatchState.WITHDRAWN,
+    BatchState.OVERWRITTEN,
 )
 """States of a batch for which nothing remains to be done."""
 
-NEVER_SHOWN_AGAIN = (BatchState.CORRECTED, BatchState.WITHDRAWN, BatchState.REPLACED)
+NEVER_SHOWN_AGAIN = (BatchState.REPLACED, BatchState.WITHDRAWN, BatchState.OVERWRITTEN)
 """Those of them of which Tidepool shows nothing: its answers come again if that changes."""
 
-ROWS_AT_ONCE = 2_000
+ROWS_PER_BATCH = 2_000
 """Rows deleted in one transaction."""
 
 Mark = tuple[datetime, int]
@@ -57,23 +57,23 @@ class Retention:
 
     # ---------------------------------------------------------------- work areas
 
-    def over(
-        self, root: str, tidied: Tidied | None, before: datetime, *, after: Mark | None, limit: int
+    def finished(
+        self, root: str, purged: Purged | None, before: datetime, *, after: Mark | None, limit: int
     ) -> list[BatchRow]:
         """Return finished batches that have not changed for long, longest first.
 
         Parts go with their whole batch.
 
         :param root: only batches below this address.
-        :param tidied: what was purged of their work areas.
+        :param purged: what was purged of their work areas.
         :param before: the moment in question.
         :param after: where the page before ended.
         :param limit: how many at most.
         """
         query = select(batches).where(
-            batches.c.tidied.is_(None) if tidied is None else batches.c.tidied == tidied,
+            batches.c.purged.is_(None) if purged is None else batches.c.purged == purged,
             batches.c.updated_at < before,
-            batches.c.state.in_(OVER),
+            batches.c.state.in_(FINISHED_STATES),
             batches.c.folder.startswith(root, autoescape=True),
             IS_WHOLE,
         )
@@ -92,31 +92,35 @@ class Retention:
         found: dict[str, list[BatchRow]] = defaultdict(list)
         with self._database.reading() as connection:
             for host in distinct(connection, batches.c.api_host):
-                for some in portions(content_keys):
+                for batch_of_ids in batched(content_keys):
                     query = select(batches).where(
                         batches.c.api_host == host,
-                        batches.c.content_key.in_(some),
+                        batches.c.content_key.in_(batch_of_ids),
                         batches.c.folder.startswith(root, autoescape=True),
                     )
                     for row in connection.execute(query):
                         found[row.content_key].append(batch_row(row))
         return found
 
-    def note_tidied(self, rows: Sequence[BatchRow], tidied: Tidied, before: datetime) -> bool:
+    def mark_purged(self, rows: Sequence[BatchRow], purged: Purged, before: datetime) -> bool:
         """Record what is purged of a work area, unless a batch of it has changed meanwhile.
 
         :param rows: all batches of the area's content, as they were found.
-        :param tidied: what is purged.
+        :param purged: what is purged.
         :param before: the moment before which they last changed.
         :return: whether it was recorded; nothing is written otherwise.
         """
         numbers = [row.id for row in rows]
-        still = (batches.c.id.in_(numbers), batches.c.updated_at < before, batches.c.state.in_(OVER))
+        still = (
+            batches.c.id.in_(numbers),
+            batches.c.updated_at < before,
+            batches.c.state.in_(FINISHED_STATES),
+        )
         query = select(batches.c.id).where(*still).order_by(batches.c.id).with_for_update()
         with self._database.writing() as connection:
             if len(connection.scalars(query).all()) != len(numbers):
                 return False
-            connection.execute(update(batches).where(batches.c.id.in_(numbers)).values(tidied=tidied))
+            connection.execute(update(batches).where(batches.c.id.in_(numbers)).values(purged=purged))
         return True
 
     # ---------------------------------------------------------------- rows
@@ -131,7 +135,7 @@ class Retention:
         :param dry_run: only count.
         """
         given_up = select(data_sets.c.id).where(
-            data_sets.c.state.in_(GIVEN_UP), data_sets.c.updated_at < before
+            data_sets.c.state.in_(DEAD_STATES), data_sets.c.updated_at < before
         )
         hidden = select(batches.c.id).where(
             batches.c.state.in_(NEVER_SHOWN_AGAIN), batches.c.updated_at < before
@@ -145,8 +149,11 @@ class Retention:
             "chunks": self._forget(
                 chunks, [chunks.c.data_set, chunks.c.chunk_index], chunks.c.data_set.in_(given_up), dry_run
             ),
-            "refusals": self._forget(
-                refusals, [refusals.c.batch, refusals.c.ordinal], refusals.c.batch.in_(hidden), dry_run
+            "rejections": self._forget(
+                rejections,
+                [rejections.c.batch, rejections.c.ordinal],
+                rejections.c.batch.in_(hidden),
+                dry_run,
             ),
         }
 
@@ -158,22 +165,22 @@ class Retention:
                 return connection.scalar(select(func.count()).select_from(table).where(condition)) or 0
         gone = 0
         while True:
-            some = select(*key).where(condition).limit(ROWS_AT_ONCE)
+            some = select(*key).where(condition).limit(ROWS_PER_BATCH)
             with self._database.writing() as connection:
                 removed = connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
             gone += removed
-            if removed < ROWS_AT_ONCE:
+            if removed < ROWS_PER_BATCH:
                 return gone
 
 
-class DataSetLeft(NamedTuple):
+class RemainingDataSet(NamedTuple):
     """A data set that Tidepool still has.
 
     :param state: as the ledger knew it; ``continuous`` for that of a feed.
     """
 
     api_host: str
-    upload_id: str
+    data_set_id: str
     state: str
 
 
@@ -195,25 +202,27 @@ class Person:
             numbers = list(connection.scalars(query))
         return Batches(self._database).get_all(numbers)
 
-    def data_sets_left(self) -> list[DataSetLeft]:
+    def remaining_data_sets(self) -> list[RemainingDataSet]:
         """Return the data sets that Tidepool may have of the person, each once."""
         of_batches = (
-            select(batches.c.api_host, data_sets.c.upload_id, data_sets.c.state)
+            select(batches.c.api_host, data_sets.c.data_set_id, data_sets.c.state)
             .join(batches, batches.c.id == data_sets.c.batch)
             .where(
                 batches.c.user_id == self._user_id,
-                data_sets.c.upload_id.is_not(None),
-                data_sets.c.state.not_in(GIVEN_UP),
+                data_sets.c.data_set_id.is_not(None),
+                data_sets.c.state.not_in(DEAD_STATES),
             )
             .order_by(data_sets.c.id)
         )
-        of_feeds = select(feeds.c.api_host, feeds.c.upload_id).where(
-            feeds.c.user_id == self._user_id, feeds.c.upload_id.is_not(None)
+        of_feeds = select(feeds.c.api_host, feeds.c.data_set_id).where(
+            feeds.c.user_id == self._user_id, feeds.c.data_set_id.is_not(None)
         )
         with self._database.reading() as connection:
-            found = {(row.api_host, row.upload_id): str(row.state) for row in connection.execute(of_batches)}
-            found |= {(row.api_host, row.upload_id): "continuous" for row in connection.execute(of_feeds)}
-        return [DataSetLeft(*key, state) for key, state in found.items()]
+            found = {
+                (row.api_host, row.data_set_id): str(row.state) for row in connection.execute(of_batches)
+            }
+            found |= {(row.api_host, row.data_set_id): "continuous" for row in connection.execute(of_feeds)}
+        return [RemainingDataSet(*key, state) for key, state in found.items()]
 
     def feed_leases(self) -> list[str]:
         """Return the names of the leases under which the person's feeds are written to."""
@@ -247,8 +256,8 @@ class Person:
     def erase_leases(self, names: Sequence[str]) -> None:
         """Delete leases whose holders are gone."""
         with self._database.writing() as connection:
-            for some in portions(names):
-                connection.execute(delete(leases).where(leases.c.name.in_(some)))
+            for batch_of_ids in batched(names):
+                connection.execute(delete(leases).where(leases.c.name.in_(batch_of_ids)))
 
     def erase_manifests(self) -> None:
         """Delete what reading the person's manifests gave."""
@@ -262,8 +271,8 @@ class Person:
         """
         keys = [hashlib.sha256(address.encode()).hexdigest() for address in addresses]
         with self._database.writing() as connection:
-            for some in portions(keys):
-                connection.execute(delete(file_digests).where(file_digests.c.path_key.in_(some)))
+            for batch_of_ids in batched(keys):
+                connection.execute(delete(file_digests).where(file_digests.c.path_key.in_(batch_of_ids)))
 
 
 def _hangs_on(key: ForeignKey, batch: int) -> ColumnElement[bool] | None:

@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 USER_ID_LENGTH = 36
 """Characters of the longer kind of Tidepool user id, a UUID."""
-UPLOAD_ID_LENGTH = 37
+DATA_SET_ID_LENGTH = 37
 """Characters of the longest upload id: ``upid_`` and 32 hex digits."""
 
 CODE_LENGTH = 80
@@ -108,7 +108,7 @@ batches = Table(
     Column("identical", BigInteger, comment="repeats of a record of the same batch, kept once"),
     Column("expected_rows", BigInteger, comment="rows Tidepool makes of the accepted records"),
     Column("chunks", Integer, comment="requests that the accepted records travel in, as planned"),
-    Column("tidied", String(16), comment="what was taken out of its work area; empty while that is whole"),
+    Column("purged", String(16), comment="what was taken out of its work area; empty while that is whole"),
     _time("created_at", required=True),
     _time("updated_at", required=True),
     UniqueConstraint("api_host", "content_key"),
@@ -119,7 +119,7 @@ batches = Table(
         None, "state", "id", sqlite_where=text("part_of IS NULL"), postgresql_where=text("part_of IS NULL")
     ),
     Index(None, "reason"),
-    Index(None, "tidied", "updated_at"),
+    Index(None, "purged", "updated_at"),
     Index(None, "part_of", "part"),
 )
 
@@ -154,7 +154,7 @@ data_sets = Table(
         comment="1 for a batch's first data set, 2 if that was given up, …",
     ),
     Column(
-        "upload_id", String(UPLOAD_ID_LENGTH), comment="the session id; empty until Tidepool has answered"
+        "data_set_id", String(DATA_SET_ID_LENGTH), comment="the session id; empty until Tidepool has answered"
     ),
     Column("data_set_type", String(16), nullable=False),
     Column("deduplicator", Text, nullable=False),
@@ -173,7 +173,7 @@ data_sets = Table(
     _time("created_at", required=True),
     _time("updated_at", required=True),
     UniqueConstraint("batch", "ordinal"),
-    Index(None, "upload_id"),
+    Index(None, "data_set_id"),
     Index(None, "state", "batch"),
     Index(None, "state", "checked_at", "verified_at"),
     Index(None, "dag_id", "batch"),
@@ -201,12 +201,14 @@ feeds = Table(
     Column("data_set_type", String(16), nullable=False, comment="normal and continuous share no name"),
     Column("deduplicator", Text, comment="of the continuous data set"),
     Column(
-        "upload_id", String(UPLOAD_ID_LENGTH), comment="the one continuous data set; empty until it is found"
+        "data_set_id",
+        String(DATA_SET_ID_LENGTH),
+        comment="the one continuous data set; empty until it is found",
     ),
     _time("pinned_at"),
     _time("created_at", required=True),
     UniqueConstraint("api_host", "user_id", "client_name"),
-    Index(None, "upload_id"),
+    Index(None, "data_set_id"),
 )
 
 feed_writes = Table(
@@ -215,7 +217,7 @@ feed_writes = Table(
     Column("feed", AutoId, ForeignKey("feeds.id"), primary_key=True),
     Column("batch", AutoId, ForeignKey("batches.id"), primary_key=True),
     Column(
-        "part",
+        "chunk_index",
         Integer,
         primary_key=True,
         autoincrement=False,
@@ -231,8 +233,8 @@ feed_writes = Table(
     Index(None, "batch"),
 )
 
-refusals = Table(
-    "refusals",
+rejections = Table(
+    "rejections",
     metadata,
     Column("batch", AutoId, ForeignKey("batches.id"), primary_key=True),
     Column(
@@ -248,8 +250,8 @@ refusals = Table(
     _time("created_at", required=True),
 )
 
-slow_downs = Table(
-    "slow_downs",
+rate_limits = Table(
+    "rate_limits",
     metadata,
     Column("api_host", String(255), primary_key=True),
     Column("pauses", Integer, nullable=False, comment="how often in a row it asked for one"),
@@ -272,7 +274,7 @@ manifests = Table(
     "manifests",
     metadata,
     Column("path_key", String(64), primary_key=True, comment="sha256 of the batch folder's address"),
-    Column("mark", String(64), nullable=False, comment="changes when any file of the folder does"),
+    Column("fingerprint", String(64), nullable=False, comment="changes when any file of the folder does"),
     Column("user_id", String(USER_ID_LENGTH), nullable=False),
     Column("content_key", String(64), nullable=False),
     Column("label", Text, nullable=False),
@@ -288,13 +290,13 @@ actions = Table(
     "actions",
     metadata,
     Column("id", AutoId, primary_key=True),
-    Column("who", Text, nullable=False, comment="Airflow's name of the person"),
-    Column("what", String(24), nullable=False),
+    Column("actor", Text, nullable=False, comment="Airflow's name of the person"),
+    Column("kind", String(24), nullable=False),
     Column("batch", AutoId, ForeignKey("batches.id"), comment="empty for what concerns a whole run"),
     Column("detail", Text, comment="fixed words, for example the parameters that a run confirmed"),
     Column("dag_id", Text),
     Column("run_id", Text),
-    Column("result", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
     Column("reason", String(CODE_LENGTH), comment="code of the error that it ended with"),
     _time("created_at", required=True),
     _time("ended_at"),

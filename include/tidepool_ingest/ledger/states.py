@@ -29,11 +29,11 @@ class BatchState(StrEnum):
     """A guard stopped it before anything remote; it waits for a correction of the batch."""
     FAILED = "failed"
     """The last attempt ended with an error, which ``reason`` names."""
-    CORRECTED = "corrected"
+    REPLACED = "replaced"
     """Another batch that names it stands in its place; its own data sets are deleted, or about to be."""
     WITHDRAWN = "withdrawn"
     """A person withdrew it: its data sets are deleted, or about to be. Only ``force`` uploads it again."""
-    REPLACED = "replaced"
+    OVERWRITTEN = "overwritten"
     """Its folder once held this content and holds other content now; no data set was opened for it."""
 
     @property
@@ -42,12 +42,12 @@ class BatchState(StrEnum):
         return self in (
             BatchState.VERIFIED,
             BatchState.NOTHING_ACCEPTED,
-            BatchState.CORRECTED,
+            BatchState.REPLACED,
             BatchState.WITHDRAWN,
         )
 
 
-class Tidied(StrEnum):
+class Purged(StrEnum):
     """What was purged of a batch's work area because it is no longer needed."""
 
     ACCEPTED = "accepted"
@@ -55,13 +55,13 @@ class Tidied(StrEnum):
     ALL = "all"
 
 
-IN_ITS_PLACE = (BatchState.CORRECTED, BatchState.REPLACED)
+SUPERSEDED_STATES = (BatchState.REPLACED, BatchState.OVERWRITTEN)
 """States of a batch in whose place another one stands: it is not uploaded again."""
 
-ENDED = (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
+TERMINAL_STATES = (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
 """States of a part of which nothing remains to be uploaded."""
 
-REJECTED = "rejected"
+DECLINED = "declined"
 """Why a batch is held that a person has declined."""
 
 
@@ -75,11 +75,11 @@ class DataSetState(StrEnum):
     VERIFIED = "verified"
     DELETING = "deleting"
     DELETED = "deleted"
-    REFUSED = "refused"
+    NOT_CREATED = "not-created"
     """Tidepool did not create it, or does not know the id that we chose: there is none."""
     UNREACHABLE = "unreachable"
     """The answer to its creation was lost. It holds no data, and no Tidepool endpoint can find it."""
-    LEFT = "left"
+    ABANDONED = "abandoned"
     """Of a feed, whose data set stays: the batch was split into other chunks and goes on in another row."""
 
     @classmethod
@@ -90,10 +90,10 @@ class DataSetState(StrEnum):
     @property
     def may_hold_data(self) -> bool:
         """Whether Tidepool may hold records in it."""
-        return self not in (DataSetState.OPENING, *GIVEN_UP)
+        return self not in (DataSetState.OPENING, *DEAD_STATES)
 
 
-GIVEN_UP = (DataSetState.DELETED, DataSetState.REFUSED, DataSetState.UNREACHABLE)
+DEAD_STATES = (DataSetState.DELETED, DataSetState.NOT_CREATED, DataSetState.UNREACHABLE)
 """States of a data set that can never hold data again: the batch needs another one."""
 
 
@@ -135,23 +135,23 @@ _PREPARE_OUTCOMES = {
 }
 """How ``prepare`` can leave a batch of which Tidepool holds nothing, whatever it was before."""
 
-_ANY_TIME = _PREPARE_OUTCOMES | {BatchState.UPLOADING, BatchState.CORRECTED}
+_ANY_TIME = _PREPARE_OUTCOMES | {BatchState.UPLOADING, BatchState.REPLACED}
 """What can follow every state in which no other batch stands in its place."""
 
 _ONCE_BEGUN = _ANY_TIME | {BatchState.VERIFIED, BatchState.WITHDRAWN}
 """What can follow where Tidepool may hold something of a batch or its parts, or may be about to."""
 
 _AFTER: Final = {
-    BatchState.PLANNED: _ANY_TIME | {BatchState.REPLACED},
-    BatchState.PREPARED: _ONCE_BEGUN | {BatchState.REPLACED},
+    BatchState.PLANNED: _ANY_TIME | {BatchState.OVERWRITTEN},
+    BatchState.PREPARED: _ONCE_BEGUN | {BatchState.OVERWRITTEN},
     BatchState.UPLOADING: _ONCE_BEGUN,
     BatchState.VERIFIED: _ONCE_BEGUN,
     BatchState.NOTHING_ACCEPTED: _ANY_TIME,
-    BatchState.HELD: _ONCE_BEGUN | {BatchState.REPLACED},
-    BatchState.FAILED: _ONCE_BEGUN | {BatchState.REPLACED},
-    BatchState.CORRECTED: set(),
+    BatchState.HELD: _ONCE_BEGUN | {BatchState.OVERWRITTEN},
+    BatchState.FAILED: _ONCE_BEGUN | {BatchState.OVERWRITTEN},
+    BatchState.REPLACED: set(),
     BatchState.WITHDRAWN: _ANY_TIME | {BatchState.VERIFIED},
-    BatchState.REPLACED: {BatchState.PLANNED},
+    BatchState.OVERWRITTEN: {BatchState.PLANNED},
 }
 
 ALLOWED_OF_BATCHES: Final[Mapping[BatchState, frozenset[BatchState]]] = {
@@ -167,17 +167,17 @@ in staging once more.
 
 ALLOWED_OF_PARTS: Final[Mapping[BatchState, frozenset[BatchState]]] = {
     **ALLOWED_OF_BATCHES,
-    BatchState.UPLOADING: ALLOWED_OF_BATCHES[BatchState.UPLOADING] | {BatchState.REPLACED},
+    BatchState.UPLOADING: ALLOWED_OF_BATCHES[BatchState.UPLOADING] | {BatchState.OVERWRITTEN},
     BatchState.NOTHING_ACCEPTED: ALLOWED_OF_BATCHES[BatchState.NOTHING_ACCEPTED]
-    | {BatchState.WITHDRAWN, BatchState.REPLACED},
-    BatchState.WITHDRAWN: ALLOWED_OF_BATCHES[BatchState.WITHDRAWN] | {BatchState.REPLACED},
-    BatchState.REPLACED: frozenset({BatchState.PREPARED}),
+    | {BatchState.WITHDRAWN, BatchState.OVERWRITTEN},
+    BatchState.WITHDRAWN: ALLOWED_OF_BATCHES[BatchState.WITHDRAWN] | {BatchState.OVERWRITTEN},
+    BatchState.OVERWRITTEN: frozenset({BatchState.PREPARED}),
 }
 """The same for a part, which begins as prepared. It goes where its whole batch goes, or another cut."""
 
 ALLOWED_OF_DATA_SETS: Final[Mapping[DataSetState, frozenset[DataSetState]]] = {
     DataSetState.OPENING: frozenset(
-        {DataSetState.OPEN, DataSetState.REFUSED, DataSetState.UNREACHABLE, DataSetState.DELETING}
+        {DataSetState.OPEN, DataSetState.NOT_CREATED, DataSetState.UNREACHABLE, DataSetState.DELETING}
     ),
     DataSetState.OPEN: frozenset({DataSetState.CLOSING, DataSetState.DELETING}),
     # The intents may be written again: the request is then sent again.
@@ -186,15 +186,15 @@ ALLOWED_OF_DATA_SETS: Final[Mapping[DataSetState, frozenset[DataSetState]]] = {
     DataSetState.VERIFIED: frozenset({DataSetState.DELETING}),
     DataSetState.DELETING: frozenset({DataSetState.DELETING, DataSetState.DELETED}),
     DataSetState.DELETED: frozenset(),
-    DataSetState.REFUSED: frozenset(),
+    DataSetState.NOT_CREATED: frozenset(),
     DataSetState.UNREACHABLE: frozenset(),
-    DataSetState.LEFT: frozenset(),
+    DataSetState.ABANDONED: frozenset(),
 }
 """Which states may follow each state of a normal data set."""
 
 ALLOWED_OF_FEEDS: Final[Mapping[DataSetState, frozenset[DataSetState]]] = {
     **dict.fromkeys(DataSetState, frozenset()),
-    DataSetState.OPEN: frozenset({DataSetState.VERIFIED, DataSetState.LEFT}),
+    DataSetState.OPEN: frozenset({DataSetState.VERIFIED, DataSetState.ABANDONED}),
 }
 """The same for a batch's share in a continuous data set, which is never closed and never deleted."""
 

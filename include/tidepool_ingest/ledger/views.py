@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select, union
 
 from tidepool_ingest.ledger.batches import IS_WHOLE, WHOLE
-from tidepool_ingest.ledger.database import Database, distinct, portions
+from tidepool_ingest.ledger.database import Database, batched, distinct
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
-from tidepool_ingest.ledger.states import ENDED, REJECTED, BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger.states import DECLINED, TERMINAL_STATES, BatchState, ChunkState, DataSetState
 
 
 def _with_newest_set() -> Select[Any]:
@@ -23,7 +23,7 @@ def _with_newest_set() -> Select[Any]:
         batches.c.id.label("batch"),
         *(batches.c[name] for name in _OF_BATCH),
         data_sets.c.id.label("data_set"),
-        data_sets.c.upload_id.label("data_set_id"),
+        data_sets.c.data_set_id.label("data_set_id"),
         data_sets.c.state.label("data_set_state"),
         *(data_sets.c[name] for name in _OF_DATA_SET),
     ).select_from(
@@ -41,7 +41,7 @@ class Upload:
 
     ``chunks`` are planned, ``stored`` are those of the newest data set that Tidepool holds. Of a batch that
     is cut into ``parts``, the numbers of rows and of stored chunks are the sums of theirs, and the run is the
-    one that worked on their newest data set; ``begun`` tells whether Tidepool may hold data of any of them.
+    one that worked on their newest data set; ``started`` tells whether Tidepool may hold data of any of them.
     The user and the folder are read for an operator's terminal only: for a page they stay empty.
     """
 
@@ -75,13 +75,13 @@ class Upload:
     stored: int = 0
     parts: int = 0
     parts_ended: int = 0
-    begun: bool = False
+    started: bool = False
     user_id: str = field(default="", repr=False)
     folder: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class UploadFilter:
     """Which uploads are looked for; what is ``None`` does not matter.
 
     :param state: a state of batches.
@@ -112,7 +112,7 @@ class Uploads:
         self._database = database
 
     def page(
-        self, wanted: Wanted, *, before: int | None = None, after: int | None = None, limit: int = 50
+        self, wanted: UploadFilter, *, before: int | None = None, after: int | None = None, limit: int = 50
     ) -> list[Upload]:
         """Return a page of uploads, the newest batch first.
 
@@ -164,12 +164,12 @@ class Uploads:
         """Return the parts that a batch is cut into, in their order."""
         query = (
             select(batches.c.id)
-            .where(batches.c.part_of == whole, batches.c.state != BatchState.REPLACED)
+            .where(batches.c.part_of == whole, batches.c.state != BatchState.OVERWRITTEN)
             .order_by(batches.c.part)
         )
         with self._database.reading() as connection:
             numbers = list(connection.scalars(query))
-            found = {one.batch: one for one in _uploads(connection, numbers)}
+            found = {upload.batch: upload for upload in _uploads(connection, numbers)}
         return [found[number] for number in numbers]
 
     def by_state(self) -> dict[BatchState, int]:
@@ -196,10 +196,10 @@ def needs_a_person() -> ColumnElement[bool]:
     # rather go by the states, through nearly all batches: an expression hides them from their index.
     state = batches.c.state + ""
     # A batch that a person has declined does not ask again.
-    return and_(batches.c.reason > "", batches.c.reason != REJECTED, state.in_(CAN_WAIT))
+    return and_(batches.c.reason > "", batches.c.reason != DECLINED, state.in_(CAN_WAIT))
 
 
-def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _conditions(wanted: UploadFilter) -> list[ColumnElement[bool]]:
     conditions = []
     if wanted.state is not None:
         conditions.append(batches.c.state == wanted.state)
@@ -237,7 +237,7 @@ def _uploads(connection: Connection, numbers: Sequence[int]) -> list[Upload]:
         return []
     newest_first = _with_newest_set().order_by(batches.c.id.desc())
     rows = connection.execute(newest_first.where(batches.c.id.in_(numbers))).all()
-    of_parts = and_(batches.c.part_of.in_(numbers), batches.c.state != BatchState.REPLACED)
+    of_parts = and_(batches.c.part_of.in_(numbers), batches.c.state != BatchState.OVERWRITTEN)
     parts = connection.execute(newest_first.where(of_parts)).all()
     of_wholes: dict[int | None, list[Upload]] = {}
     for part in _each(connection, parts):
@@ -250,16 +250,18 @@ def _each(connection: Connection, rows: Sequence[Any]) -> list[Upload]:
     """Return rows as uploads, each with the number of its own stored chunks."""
     newest = [row.data_set for row in rows if row.data_set is not None]
     stored: dict[int, int] = {}
-    for some in portions(newest):
-        stored.update((data_set, number) for data_set, number in connection.execute(_stored_chunks(some)))
+    for batch_of_ids in batched(newest):
+        stored.update(
+            (data_set, number) for data_set, number in connection.execute(_stored_chunks(batch_of_ids))
+        )
     return [_upload(row, stored.get(row.data_set, 0)) for row in rows]
 
 
 def _summed(whole: Upload, parts: Sequence[Upload]) -> Upload:
     """Return a batch with the sums of its parts."""
-    begun = [one for one in parts if one.data_set is not None]
-    newest = max(begun, key=lambda one: one.data_set or 0, default=whole)
-    sums: dict[str, Any] = {name: sum(getattr(one, name) or 0 for one in parts) for name in _OF_PARTS}
+    started = [part for part in parts if part.data_set is not None]
+    newest = max(started, key=lambda one: one.data_set or 0, default=whole)
+    sums: dict[str, Any] = {name: sum(getattr(part, name) or 0 for part in parts) for name in _OF_PARTS}
     return replace(
         whole,
         **sums,
@@ -267,8 +269,8 @@ def _summed(whole: Upload, parts: Sequence[Upload]) -> Upload:
         run_id=newest.run_id,
         map_index=newest.map_index,
         parts=len(parts),
-        parts_ended=sum(one.state in ENDED for one in parts),
-        begun=any(DataSetState(str(one.data_set_state)).may_hold_data for one in begun),
+        parts_ended=sum(part.state in TERMINAL_STATES for part in parts),
+        started=any(DataSetState(str(one.data_set_state)).may_hold_data for one in started),
     )
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.ledger import BatchRow, Ledger, Tidied, lease_of_batch
+from tidepool_ingest.ledger import BatchRow, Ledger, Purged, lease_of_batch
 from tidepool_ingest.ledger.database import LeaseHeldError
-from tidepool_ingest.ledger.retention import OVER, Mark
+from tidepool_ingest.ledger.retention import FINISHED_STATES, Mark
 from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import PART_SUFFIX, local_path, modified_at, reading, remove_half_written
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 FORGET_DAYS = 400
 """How long the ledger keeps what can be read again: longer than until a yearly run over old days."""
 
-CLAIM_SECONDS = 300.0
+LEASE_SECONDS = 300.0
 """How long a lease lasts if this process dies: longer than emptying a work area takes."""
 
 AREAS_A_RUN = 2_000
@@ -51,7 +51,7 @@ LOOKED_AT_FOR = timedelta(days=30)
 
 
 @dataclass(frozen=True)
-class Keeping:
+class RetentionPolicy:
     """How many days records of finished batches are kept; 0 for ever.
 
     :param work_days: the accepted records.
@@ -73,7 +73,7 @@ class Keeping:
 
 
 @dataclass
-class TidiedAway:
+class CleanupSummary:
     """What was removed, in numbers.
 
     :param accepted: work areas without their accepted records, whose rejected ones wait for a person.
@@ -98,7 +98,7 @@ class TidiedAway:
         return {name: number for name, number in (counted | rows).items() if number}
 
 
-class Tidying:
+class Cleanup:
     """Removes what is no longer needed.
 
     :param root: the staging root.
@@ -112,7 +112,7 @@ class Tidying:
         self,
         root: UPath,
         ledger: Ledger,
-        keeping: Keeping,
+        keeping: RetentionPolicy,
         *,
         dry_run: bool = False,
         stopping: threading.Event | None = None,
@@ -122,9 +122,9 @@ class Tidying:
         self._keeping = keeping
         self._dry_run = dry_run
         self._stopping = stopping or threading.Event()
-        self._counts = TidiedAway()
+        self._counts = CleanupSummary()
 
-    def run(self) -> TidiedAway:
+    def run(self) -> CleanupSummary:
         """Remove what may go now, as much as one run does.
 
         :raises LedgerUnavailableError: if the ledger does not answer.
@@ -132,10 +132,10 @@ class Tidying:
         now = datetime.now(UTC)
         try:
             if (before := self._keeping.accepted_before(now)) is not None:
-                self._empty(None, before)
+                self._clean_up(None, before)
             if (before := self._keeping.refused_before(now)) is not None:
-                self._empty(Tidied.ACCEPTED, before)
-            self._counts.parts = remove_half_written_long_ago(self._root, now, dry_run=self._dry_run)
+                self._clean_up(Purged.ACCEPTED, before)
+            self._counts.parts = remove_stale_temp_files(self._root, now, dry_run=self._dry_run)
         except BatchError as error:
             if error.disposition is not Disposition.RETRIABLE:
                 raise
@@ -145,12 +145,12 @@ class Tidying:
         self._counts.rows = self._ledger.retention.forget(forget_before, dry_run=self._dry_run)
         return self._counts
 
-    def _empty(self, tidied: Tidied | None, before: datetime) -> None:
+    def _clean_up(self, purged: Purged | None, before: datetime) -> None:
         """Empty the work areas of batches that finished before some time, oldest first."""
         retention, root = self._ledger.retention, str(self._root).rstrip("/") + "/"
         after: Mark | None = None
         for _page in range(PAGES):
-            rows = retention.over(root, tidied, before, after=after, limit=PAGE)
+            rows = retention.finished(root, purged, before, after=after, limit=PAGE)
             if not rows:
                 return
             after = rows[-1].updated_at, rows[-1].id
@@ -158,35 +158,37 @@ class Tidying:
             for key, sharing in contents.items():
                 if self._stopping.is_set() or self._counts.accepted + self._counts.areas >= AREAS_A_RUN:
                     return
-                if all(row.state in OVER and row.updated_at < before for row in sharing):
-                    self._one(WorkArea(self._root, key), sharing, tidied, before)
+                if all(row.state in FINISHED_STATES and row.updated_at < before for row in sharing):
+                    self._clean_one(WorkArea(self._root, key), sharing, purged, before)
 
-    def _one(self, area: WorkArea, rows: list[BatchRow], tidied: Tidied | None, before: datetime) -> None:
+    def _clean_one(
+        self, area: WorkArea, rows: list[BatchRow], purged: Purged | None, before: datetime
+    ) -> None:
         prepared_at = modified_at(area.plan_path)
         if prepared_at is not None and prepared_at >= before:
             return  # not by this ledger, whose batch would have changed: another deployment uses this area
         if self._dry_run:
-            self._count(stays=tidied is None and area.holds_refused())
+            self._count(stays=purged is None and area.holds_refused())
             return
         try:
             with ExitStack() as leases:
                 parts = [part.id for row in rows for part in self._ledger.parts.of_batch(row.id)]
                 for number in (*(row.id for row in rows), *parts):
                     name = lease_of_batch(number)
-                    leases.enter_context(self._ledger.leases.held(name, seconds=CLAIM_SECONDS))
-                self._remove(area, rows, tidied, before)
+                    leases.enter_context(self._ledger.leases.held(name, seconds=LEASE_SECONDS))
+                self._remove(area, rows, purged, before)
         except LeaseHeldError:
             self._counts.busy += 1
 
-    def _remove(self, area: WorkArea, rows: list[BatchRow], tidied: Tidied | None, before: datetime) -> None:
-        if not self._ledger.retention.note_tidied(rows, Tidied.ACCEPTED, before):
+    def _remove(self, area: WorkArea, rows: list[BatchRow], purged: Purged | None, before: datetime) -> None:
+        if not self._ledger.retention.mark_purged(rows, Purged.ACCEPTED, before):
             self._counts.busy += 1
             return
         area.drop_accepted()
-        stays = tidied is None and area.holds_refused()
+        stays = purged is None and area.holds_refused()
         if not stays:
             area.discard()
-            self._ledger.retention.note_tidied(rows, Tidied.ALL, before)
+            self._ledger.retention.mark_purged(rows, Purged.ALL, before)
         self._count(stays=stays)
 
     def _count(self, *, stays: bool) -> None:
@@ -196,7 +198,7 @@ class Tidying:
             self._counts.areas += 1
 
 
-def remove_half_written_long_ago(root: UPath, now: datetime, *, dry_run: bool = False) -> int:
+def remove_stale_temp_files(root: UPath, now: datetime, *, dry_run: bool = False) -> int:
     """Remove half-written files of killed writers from work areas on a local disk; return how many.
 
     :param root: the staging root.

@@ -15,8 +15,8 @@ from typing import Any
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError, as_sentence
-from tidepool_ingest.ledger import BatchRow, Lease, Ledger, Result, What, lease_of_batch
-from tidepool_ingest.ledger.retention import DataSetLeft, Person
+from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchRow, Lease, Ledger, lease_of_batch
+from tidepool_ingest.ledger.retention import Person, RemainingDataSet
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.batches import days
 from tidepool_ingest.staging.errors import BatchError
@@ -24,17 +24,17 @@ from tidepool_ingest.staging.storage import filesystem, reading, remove_folder
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload.closing import device_lease_name
 
-CLAIM_SECONDS = 300.0
+LEASE_SECONDS = 300.0
 """How long a lease lasts if this process dies or stalls."""
 
 STEP_SECONDS = 120.0
 """How long one step may take: a folder, or a batch's rows."""
 
 
-class UploadAtWorkError(IngestError):
+class UploadInProgressError(IngestError):
     """Data of the person are being uploaded.
 
-    :param claims: how many leases are held.
+    :param leases: how many leases are held.
     :param seconds: when the last one expires, unless its holder renews it.
     """
 
@@ -43,34 +43,34 @@ class UploadAtWorkError(IngestError):
     sentence = "tasks are at work on data of this person"
     remedy = "Pause the DAGs and wait until their tasks have ended; the lease of a dead one ends by itself."
 
-    def __init__(self, claims: int, seconds: float) -> None:
+    def __init__(self, leases: int, seconds: float) -> None:
         super().__init__(
-            as_sentence(f"{self.sentence} ({claims} leases are held)") + " Nothing was removed.",
+            as_sentence(f"{self.sentence} ({leases} leases are held)") + " Nothing was removed.",
             remedy="Pause the DAGs and wait until their tasks have ended; the lease of a dead one ends "
             f"within {seconds:.0f} s.",
         )
 
 
 @dataclass(frozen=True)
-class Found:
+class PersonData:
     """The data of a person.
 
     :param folders: the person's folders in staging, one per day.
     :param batches: batches in the ledger, each with its work area.
-    :param left: data sets that Tidepool still has.
+    :param remaining: data sets that Tidepool still has.
     """
 
     folders: tuple[UPath, ...]
     batches: tuple[BatchRow, ...]
-    left: tuple[DataSetLeft, ...]
+    remaining: tuple[RemainingDataSet, ...]
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is known of the person."""
-        return not (self.folders or self.batches or self.left)
+        return not (self.folders or self.batches or self.remaining)
 
 
-class Erasing:
+class PersonErasure:
     """Erases one person's data.
 
     :param ledger: the ledger.
@@ -84,7 +84,7 @@ class Erasing:
         self._user_id = user_id
         self._person = Person(ledger.database, user_id)
 
-    def find(self) -> Found:
+    def find(self) -> PersonData:
         """Return what there is, without changing anything.
 
         What an earlier attempt has removed from the ledger already is found in its entry in the audit log.
@@ -94,40 +94,40 @@ class Erasing:
         with reading():
             if not filesystem(self._root).exists(self._root.path):
                 raise BatchError("staging-unreadable", detail="the staging root does not exist")
-        earlier = (DataSetLeft(*one) for note in self._earlier().values() for one in note["left"])
-        left = dict.fromkeys([*self._person.data_sets_left(), *earlier])
-        return Found(tuple(self._folders()), tuple(self._person.batches()), tuple(left))
+        earlier = (RemainingDataSet(*one) for note in self._earlier().values() for one in note["left"])
+        left = dict.fromkeys([*self._person.remaining_data_sets(), *earlier])
+        return PersonData(tuple(self._folders()), tuple(self._person.batches()), tuple(left))
 
-    def run(self, who: str) -> Found:
+    def run(self, actor: str) -> PersonData:
         """Remove everything, and return what there was.
 
-        :param who: who requested it, for the audit log, in which the person is a short hash.
+        :param actor: who requested it, for the audit log, in which the person is a short hash.
         :raises UploadAtWorkError: if a task is processing data of the person; nothing is removed then.
         :raises LeaseHeldError: if one has started meanwhile; running it again finishes.
         """
         found, earlier = self.find(), list(self._earlier())
-        claims = self._claims(found)
+        claims = self._lease_names(found)
         if held := self._ledger.leases.alive(claims):
-            raise UploadAtWorkError(len(held), max(held.values()))
+            raise UploadInProgressError(len(held), max(held.values()))
         detail = {
             "user": short_hash(self._user_id),
             "folders": len(found.folders),
             "batches": len(found.batches),
-            "left": [list(one) for one in found.left],
+            "left": [list(one) for one in found.remaining],
         }
-        note = self._ledger.actions.note(who, What.ERASE, detail=json.dumps(detail))
+        action = self._ledger.actions.record(actor, ActionKind.ERASE, detail=json.dumps(detail))
         with ExitStack() as stack:
             feeds = [
-                stack.enter_context(self._ledger.leases.held(name, seconds=CLAIM_SECONDS))
+                stack.enter_context(self._ledger.leases.held(name, seconds=LEASE_SECONDS))
                 for name in self._person.feed_leases()
             ]
             self._remove(found, feeds)
         self._person.erase_leases(claims)
-        for number in (*earlier, note):
-            self._ledger.actions.ended(number, Result.DONE, detail=json.dumps(detail))
+        for number in (*earlier, action):
+            self._ledger.actions.finish(number, ActionStatus.DONE, detail=json.dumps(detail))
         return found
 
-    def _remove(self, found: Found, feeds: list[Lease]) -> None:
+    def _remove(self, found: PersonData, feeds: list[Lease]) -> None:
         self._person.erase_digests(list(self._addresses(found)))
         self._person.erase_manifests()
         for folder in found.folders:
@@ -135,7 +135,7 @@ class Erasing:
             remove_folder(folder)
         for batch in found.batches:
             _ensure(feeds)
-            with self._ledger.leases.held(lease_of_batch(batch.id), seconds=CLAIM_SECONDS) as lease:
+            with self._ledger.leases.held(lease_of_batch(batch.id), seconds=LEASE_SECONDS) as lease:
                 WorkArea(self._root, batch.content_key).discard()
                 self._person.erase_batch(batch.id, lease)
         self._person.erase_feeds()
@@ -147,7 +147,7 @@ class Erasing:
                 if filesystem(folder).exists(folder.path):
                     yield folder
 
-    def _addresses(self, found: Found) -> Iterator[str]:
+    def _addresses(self, found: PersonData) -> Iterator[str]:
         """Yield the files' addresses, by the batches' folders in the ledger and as they are found here."""
         names: dict[str, list[str]] = {}
         for folder in found.folders:
@@ -160,7 +160,7 @@ class Erasing:
         for row in found.batches:
             yield from (f"{row.folder}/{name}" for name in names.get(f"{row.day}/{row.batch_id}", ()))
 
-    def _claims(self, found: Found) -> list[str]:
+    def _lease_names(self, found: PersonData) -> list[str]:
         of_batches = {
             name for row in found.batches for name in (lease_of_batch(row.id), device_lease_name(row))
         }
@@ -169,7 +169,8 @@ class Erasing:
     def _earlier(self) -> dict[int, dict[str, Any]]:
         """Return what earlier attempts that did not finish have recorded, by the number of the entry."""
         notes = {
-            note.id: json.loads(note.detail or "{}") for note in self._ledger.actions.unfinished(What.ERASE)
+            action.id: json.loads(action.detail or "{}")
+            for action in self._ledger.actions.unfinished(ActionKind.ERASE)
         }
         return {
             number: detail

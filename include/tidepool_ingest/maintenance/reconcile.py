@@ -28,26 +28,26 @@ from tidepool_ingest.ledger import (
     lease_of_batch,
 )
 from tidepool_ingest.ledger.database import LeaseHeldError, LedgerUnavailableError
-from tidepool_ingest.maintenance.cleanup import Keeping, Tidying
+from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.options import ReconcileOptions
 from tidepool_ingest.prepare import ensure_prepared
 from tidepool_ingest.staged_batch import ApiHostOf
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.upload import UploadJob, reverify_one, upload_batch
+from tidepool_ingest.upload import UploadContext, reverify_one, upload_batch
 from tidepool_ingest.upload.deleting import delete_data_set
-from tidepool_ingest.upload.guarded_requests import Caution, UploadStoppedError
-from tidepool_ingest.upload.read_back import Shown, rows_of_set
+from tidepool_ingest.upload.guarded_requests import GuardedRequests, UploadStoppedError
+from tidepool_ingest.upload.read_back import ReadBack, rows_of_set
 
 log = logging.getLogger(__name__)
 
-ContextOf = Callable[[str | None], UploadJob]
+ContextOf = Callable[[str | None], UploadContext]
 """Returns the context for a connection that a manifest names, or for the job's own if that is ``None``.
 
 Raises :class:`BatchError` for a connection that this deployment does not allow.
 """
 
-NOT_WANTED = (BatchState.REPLACED, BatchState.CORRECTED, BatchState.WITHDRAWN)
+NOT_WANTED = (BatchState.OVERWRITTEN, BatchState.REPLACED, BatchState.WITHDRAWN)
 """States of a batch that nobody wants to be uploaded any more."""
 
 LOOKED_THROUGH = 1_000
@@ -109,7 +109,7 @@ class Reconciliation:
         options: ReconcileOptions,
         context_of: ContextOf,
         api_host_of: ApiHostOf,
-        keeping: Keeping | None = None,
+        keeping: RetentionPolicy | None = None,
     ) -> None:
         self._root = root
         self._ledger = ledger
@@ -134,7 +134,7 @@ class Reconciliation:
         self._counts.leases = self._ledger.leases.sweep(before)
         self._check(now - timedelta(days=self._options.check_after_days))
         if self._keeping is not None:
-            tidying = Tidying(self._root, self._ledger, self._keeping, stopping=self._stopping)
+            tidying = Cleanup(self._root, self._ledger, self._keeping, stopping=self._stopping)
             self._counts.tidied = tidying.run().summary()
         return self._counts
 
@@ -202,7 +202,7 @@ class Reconciliation:
             return False
         return True
 
-    def _context(self, row: BatchRow) -> UploadJob:
+    def _context(self, row: BatchRow) -> UploadContext:
         return replace(self._context_of(row.connection), stopping=self._stopping)
 
     def _upload(self, row: BatchRow) -> None:
@@ -244,7 +244,7 @@ class Reconciliation:
             self._counts.repaired += 1
 
 
-def delete_unfinished(context: UploadJob, batch: BatchRow) -> int:
+def delete_unfinished(context: UploadContext, batch: BatchRow) -> int:
     """Delete the unfinished data sets of a batch, and return how many that were.
 
     A closed set that shows anything is left: it may be all that remains of the data, and rows of it may
@@ -261,7 +261,7 @@ def delete_unfinished(context: UploadJob, batch: BatchRow) -> int:
         for data_set in ledger.data_sets.of_batch(batch.id):
             if data_set.state not in (DataSetState.OPENING, *DataSetState.unfinished()):
                 continue
-            if data_set.upload_id is None:
+            if data_set.data_set_id is None:
                 ledger.data_sets.mark_unreachable(data_set.id, lease=lease)
             else:
                 if _shows_anything(context, batch, data_set, requests):
@@ -275,18 +275,22 @@ def delete_unfinished(context: UploadJob, batch: BatchRow) -> int:
     return deleted
 
 
-def _shows_anything(context: UploadJob, batch: BatchRow, data_set: DataSetRow, requests: Caution) -> bool:
+def _shows_anything(
+    context: UploadContext, batch: BatchRow, data_set: DataSetRow, requests: GuardedRequests
+) -> bool:
     """Tell whether a set is closed, stands, and shows records."""
     if data_set.state not in (DataSetState.CLOSING, DataSetState.CLOSED):
         return False
-    upload_id = str(data_set.upload_id)
+    data_set_id = str(data_set.data_set_id)
     try:
-        if requests.ask(lambda: context.client.is_open(upload_id)):
+        if requests.read(lambda: context.client.is_open(data_set_id)):
             return False
     except TidepoolNotFoundError:
         return False
     days = context.ledger.batch_days.of_batch(batch.id)
-    shown = requests.ask(lambda: Shown(requests.watch(rows_of_set(context, batch.user_id, upload_id, days))))
+    shown = requests.read(
+        lambda: ReadBack(requests.stream(rows_of_set(context, batch.user_id, data_set_id, days)))
+    )
     return len(shown.rows) > 0 and not shown.deleted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidepool_ingest.model.data_set import judge_data_set
+from tidepool_ingest.model.data_set import validate_data_set
 from tidepool_ingest.model.datum import KNOWN_TYPES, type_of
 from tidepool_ingest.model.decode import NotDecodableError, decode
 from tidepool_ingest.model.deduplicators import (
@@ -36,7 +36,13 @@ from tidepool_ingest.model.stored import (
     embedded_data,
     stored_form,
 )
-from tidepool_ingest.model.verdict import Judged, judge, judge_lines, judge_many, masked_pointer
+from tidepool_ingest.model.verdict import (
+    Validated,
+    masked_pointer,
+    validate_block,
+    validate_datum,
+    validate_lines,
+)
 
 __all__ = [
     "DEDUPLICATORS",
@@ -52,11 +58,11 @@ __all__ = [
     "STAGED_NOT_UTF8",
     "Deduplicator",
     "HashScope",
-    "Judged",
     "NoIdentityError",
     "NotAcceptedError",
     "NotDecodableError",
     "Problem",
+    "Validated",
     "decode",
     "deduplicator_named",
     "deduplicator_of",
@@ -66,12 +72,12 @@ __all__ = [
     "glucose_readings",
     "identity_fields",
     "identity_hash",
-    "judge",
-    "judge_data_set",
-    "judge_lines",
-    "judge_many",
     "masked_pointer",
     "stored_form",
     "to_mmol_per_l",
     "type_of",
+    "validate_block",
+    "validate_data_set",
+    "validate_datum",
+    "validate_lines",
 ]

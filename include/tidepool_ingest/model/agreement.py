@@ -19,11 +19,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from tidepool_ingest.model.data_set import judge_data_set
+from tidepool_ingest.model.data_set import validate_data_set
 from tidepool_ingest.model.decode import decode
 from tidepool_ingest.model.problems import Problem
 from tidepool_ingest.model.stored import NotAcceptedError, embedded_data, stored_form
-from tidepool_ingest.model.verdict import judge, judge_lines
+from tidepool_ingest.model.verdict import validate_datum, validate_lines
 
 SUFFIX: Final = ".ndjson.gz"
 BATCH_LINES: Final = 1000
@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass
-class Agreement:
+class Conformance:
     """The agreement by type, and the ids of the cases in which there is none."""
 
     rows: dict[str, Row] = field(default_factory=dict)
@@ -108,18 +108,18 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from file
 
 
-def agreement_in(folder: Path) -> Agreement:
+def conformance_in(folder: Path) -> Conformance:
     """Judge all cases in a folder.
 
     :param folder: where the recorded verdicts are.
     """
-    agreement = Agreement()
+    agreement = Conformance()
     data: dict[str, tuple[str, Any]] = {}
     for case in _cases(folder / f"datum-verdicts{SUFFIX}"):
         data[case["id"]] = (case["type"], case["datum"])
-        agreement.add_verdict(case["id"], case["type"], judge(case["datum"]), case)
+        agreement.add_verdict(case["id"], case["type"], validate_datum(case["datum"]), case)
     for case in _cases(folder / f"data-set-verdicts{SUFFIX}"):
-        agreement.add_verdict(case["id"], "data set", judge_data_set(case["body"]), case)
+        agreement.add_verdict(case["id"], "data set", validate_data_set(case["body"]), case)
     for case in _cases(folder / f"datum-normalized{SUFFIX}"):
         if case["id"] in data:
             type_name, datum = data[case["id"]]
@@ -145,11 +145,11 @@ def _is_stored_so(datum: dict[str, Any], case: dict[str, Any]) -> bool:
         return False
 
 
-def _add_lines(agreement: Agreement, verdicts: Path) -> None:
+def _add_lines(agreement: Conformance, verdicts: Path) -> None:
     name = verdicts.name.removesuffix(f".verdicts{SUFFIX}")
     lines, theirs = _lines(verdicts.with_name(name + SUFFIX)), _cases(verdicts)
     while batch := list(islice(lines, BATCH_LINES)):
-        for judged, verdict in zip(judge_lines(batch), theirs, strict=False):
+        for judged, verdict in zip(validate_lines(batch), theirs, strict=False):
             agreement.add_verdict(f"{name}/{verdict['index']}", name, judged.problems, verdict)
 
 
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tidepool_ingest.model.agreement", description=__doc__)
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args(arguments).folder
-    agreement = agreement_in(folder)
+    agreement = conformance_in(folder)
     if not agreement.rows:
         print(
             f"No recorded verdicts in {folder}: expected datum-verdicts{SUFFIX} or its like.", file=sys.stderr

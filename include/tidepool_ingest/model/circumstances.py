@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from tidepool_ingest.model.conditions import Quiet
+from tidepool_ingest.model.conditions import Vacuous
 from tidepool_ingest.model.fields import Range, Record
 from tidepool_ingest.model.specification import FieldSpec, fields_of
 
 
 @dataclass
-class Circumstances:
+class Preconditions:
     """What must hold of an object so that each of its fields can be checked by itself.
 
     :param missing: fields that are missing.
@@ -40,7 +40,7 @@ class Circumstances:
         return self.ranges.get(name)
 
 
-def quiet_circumstances(model: type[Record]) -> Iterator[Circumstances]:
+def vacuous_preconditions(model: type[Record]) -> Iterator[Preconditions]:
     """Find circumstances in which the model's conditions and rules are silent.
 
     :param model: the model.
@@ -49,23 +49,25 @@ def quiet_circumstances(model: type[Record]) -> Iterator[Circumstances]:
     if any(rule.silent_without is None for rule in model.rules):
         return
     specs = fields_of(model)
-    quiets = [(spec, condition.quiet(spec.name)) for spec in specs for condition in spec.conditions]
-    may_be_full = any(quiet.or_present for _, quiet in quiets)
+    vacuous_by_field = [
+        (spec, condition.vacuous(spec.name)) for spec in specs for condition in spec.conditions
+    ]
+    may_be_full = any(vacuous.or_present for _, vacuous in vacuous_by_field)
     for prefers_present in (False, True) if may_be_full else (False,):
         for present in product(*(rule.silent_with for rule in model.rules)):
-            found = _circumstances(model, quiets, present, prefers_present=prefers_present)
+            found = _preconditions(model, vacuous_by_field, present, prefers_present=prefers_present)
             if found.missing.isdisjoint(found.present):
                 yield found
 
 
-def _circumstances(
+def _preconditions(
     model: type[Record],
-    quiets: Iterable[tuple[FieldSpec, Quiet]],
+    vacuous_by_field: Iterable[tuple[FieldSpec, Vacuous]],
     present: Iterable[str],
     *,
     prefers_present: bool,
-) -> Circumstances:
-    found = Circumstances(present={spec.name for spec in fields_of(model) if spec.required})
+) -> Preconditions:
+    found = Preconditions(present={spec.name for spec in fields_of(model) if spec.required})
     if (
         model.glucose_units is not None
         and len(model.glucose_units) == 1
@@ -75,23 +77,23 @@ def _circumstances(
     found.present.update(present)
     for rule in model.rules:
         found.missing.update(rule.silent_without or ())
-    for spec, quiet in quiets:
-        if prefers_present and quiet.or_present:
-            found.present.update(quiet.or_present)
+    for spec, vacuous in vacuous_by_field:
+        if prefers_present and vacuous.or_present:
+            found.present.update(vacuous.or_present)
         else:
-            found.missing.update(quiet.missing)
-        if quiet.excluded is not None:
-            found.excluded.setdefault(quiet.excluded[0], set()).update(quiet.excluded[1])
-        if quiet.above is not None:
-            found.above[quiet.above[0]] = quiet.above[1]
-        if quiet.within is not None:
-            found.ranges[spec.name] = quiet.within
-        if quiet.units is not None:
-            _add_units(found, spec, *quiet.units)
+            found.missing.update(vacuous.missing)
+        if vacuous.excluded is not None:
+            found.excluded.setdefault(vacuous.excluded[0], set()).update(vacuous.excluded[1])
+        if vacuous.above is not None:
+            found.above[vacuous.above[0]] = vacuous.above[1]
+        if vacuous.within is not None:
+            found.ranges[spec.name] = vacuous.within
+        if vacuous.units is not None:
+            _add_units(found, spec, *vacuous.units)
     return found
 
 
-def _add_units(found: Circumstances, spec: FieldSpec, units_field: str, ranges: Mapping[str, Range]) -> None:
+def _add_units(found: Preconditions, spec: FieldSpec, units_field: str, ranges: Mapping[str, Range]) -> None:
     if units_field in found.present and found.units_field in (None, units_field):
         found.units_field = units_field
         found.by_units[spec.name] = ranges

@@ -1,7 +1,7 @@
 """Limits of a field that depend on another field of the same object.
 
 Each condition says two things: what it thinks of a value (``judge``), and under which circumstances it surely
-has nothing to say (``quiet``), so that the fast screen can let a record pass without asking it.
+has nothing to say (``vacuous``), so that the fast screen can let a record pass without asking it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Opinion(NamedTuple):
 FINE = Opinion()
 
 
-class Quiet(NamedTuple):
+class Vacuous(NamedTuple):
     """Circumstances under which a condition surely has nothing to say.
 
     :param missing: fields that are missing …
@@ -67,12 +67,12 @@ class Condition:
         """
         raise NotImplementedError
 
-    def quiet(self, own: str) -> Quiet:
+    def vacuous(self, own: str) -> Vacuous:
         """Tell when there is nothing to say.
 
         :param own: Tidepool name of the field that has the condition.
         """
-        return Quiet(missing=(own,))
+        return Vacuous(missing=(own,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +96,10 @@ class When(Condition):
         return Opinion(EXISTS if value is not None else None, goes_on=self.checked_anyway)
 
     @override
-    def quiet(self, own: str) -> Quiet:
+    def vacuous(self, own: str) -> Vacuous:
         if self.among:
-            return Quiet(missing=(own,), excluded=(self.field, self.among) if self.required else None)
-        return Quiet(
+            return Vacuous(missing=(own,), excluded=(self.field, self.among) if self.required else None)
+        return Vacuous(
             missing=(own, self.field) if self.required else (own,),
             or_present=(own, self.field),
         )
@@ -124,8 +124,8 @@ class ByCase(Condition):
         return Opinion(EXISTS if value is not None and case in self.forbidden else None, goes_on=False)
 
     @override
-    def quiet(self, own: str) -> Quiet:
-        return Quiet(missing=(own, self.field))
+    def vacuous(self, own: str) -> Vacuous:
+        return Vacuous(missing=(own, self.field))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +153,8 @@ class RequiredAt(Condition):
         return Opinion(NOT_EXISTS) if value is None and values.get(self.field) == self.number else FINE
 
     @override
-    def quiet(self, own: str) -> Quiet:
-        return Quiet(above=(self.field, self.number))
+    def vacuous(self, own: str) -> Vacuous:
+        return Vacuous(above=(self.field, self.number))
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,8 +211,8 @@ class UpTo(Condition):
         return FINE if self.minimum <= value <= high else Opinion(OUT_OF_RANGE)
 
     @override
-    def quiet(self, own: str) -> Quiet:
-        return Quiet(missing=(self.field,), within=(self.minimum, self.maximum))
+    def vacuous(self, own: str) -> Vacuous:
+        return Vacuous(missing=(self.field,), within=(self.minimum, self.maximum))
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,5 +232,5 @@ class ByUnits(Condition):
         return Opinion(OUT_OF_RANGE)
 
     @override
-    def quiet(self, own: str) -> Quiet:
-        return Quiet(units=(self.field, self.ranges))
+    def vacuous(self, own: str) -> Vacuous:
+        return Vacuous(units=(self.field, self.ranges))

@@ -97,7 +97,7 @@ class DataSet(Record):
     version: Annotated[str, MinLen(VERSION_LENGTH_MIN)] | None = None
 
 
-def judge_data_set(body: object) -> tuple[Problem, ...]:
+def validate_data_set(body: object) -> tuple[Problem, ...]:
     """Judge the body of a create request as the Platform does.
 
     ``()`` does not promise 201: the Platform answers 500 for a deduplicator name that it does not know, a

@@ -16,7 +16,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from tidepool_ingest.model import fields
-from tidepool_ingest.model.circumstances import Circumstances, quiet_circumstances
+from tidepool_ingest.model.circumstances import Preconditions, vacuous_preconditions
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.gojson import GROWTH_MAX
 from tidepool_ingest.model.parsing import FLOAT_EXACT_MAX
@@ -39,37 +39,37 @@ def _object_schema(model: type[fields.Record], units: str | None, around: Models
         return None
     schemas: list[CoreSchema | tuple[CoreSchema, str]] = [
         schema
-        for circumstances in quiet_circumstances(model)
-        if (schema := _schema_under(model, circumstances, units, (*around, model))) is not None
+        for preconditions in vacuous_preconditions(model)
+        if (schema := _schema_under(model, preconditions, units, (*around, model))) is not None
     ]
     return core_schema.union_schema(schemas, mode="left_to_right") if schemas else None
 
 
 def _schema_under(
-    model: type[fields.Record], circumstances: Circumstances, units: str | None, around: Models
+    model: type[fields.Record], preconditions: Preconditions, units: str | None, around: Models
 ) -> CoreSchema | None:
-    if circumstances.units_field is None:
-        return _typed_dict(model, circumstances, None if model.glucose_units else units, around)
-    spec = next(spec for spec in fields_of(model) if spec.name == circumstances.units_field)
+    if preconditions.units_field is None:
+        return _typed_dict(model, preconditions, None if model.glucose_units else units, around)
+    spec = next(spec for spec in fields_of(model) if spec.name == preconditions.units_field)
     choices: dict[Any, CoreSchema] = {}
     for choice in sorted(spec.allowed or ()):
-        schema = _typed_dict(model, circumstances, choice, around)
+        schema = _typed_dict(model, preconditions, choice, around)
         if schema is not None:
             choices[choice] = schema
     return core_schema.tagged_union_schema(choices, discriminator=spec.name) if choices else None
 
 
 def _typed_dict(
-    model: type[fields.Record], circumstances: Circumstances, units: str | None, around: Models
+    model: type[fields.Record], preconditions: Preconditions, units: str | None, around: Models
 ) -> CoreSchema | None:
     members: dict[str, core_schema.TypedDictField] = {}
     for spec in fields_of(model):
-        if spec.name == circumstances.units_field:
+        if spec.name == preconditions.units_field:
             continue  # The union around has chosen by it.
         schema = None
-        if spec.name not in circumstances.missing:
-            schema = _field_schema(spec, circumstances, units, around)
-        required = spec.required or spec.name in circumstances.present
+        if spec.name not in preconditions.missing:
+            schema = _field_schema(spec, preconditions, units, around)
+        required = spec.required or spec.name in preconditions.present
         if schema is None:
             if required:
                 return None
@@ -100,7 +100,7 @@ def _variant_schema(models: Iterable[type[fields.Record]], around: Models = ()) 
 
 
 def _field_schema(
-    spec: FieldSpec, circumstances: Circumstances, units: str | None, around: Models
+    spec: FieldSpec, preconditions: Preconditions, units: str | None, around: Models
 ) -> CoreSchema | None:
     if spec.kind in (Kind.OBJECT, Kind.OBJECTS):
         schema = None if spec.limit(fields.Rising) else _object_schema(spec.models[0], units, around)
@@ -108,15 +108,15 @@ def _field_schema(
     if spec.kind is Kind.VARIANT:
         return _variant_schema(spec.models, around)
     if spec.allowed is not None:
-        allowed = spec.allowed - circumstances.excluded.get(spec.name, set())
+        allowed = spec.allowed - preconditions.excluded.get(spec.name, set())
         return core_schema.literal_schema(sorted(allowed)) if allowed else None
     if spec.kind in (Kind.NUMBER, Kind.INTEGER):
-        return _number_schema(spec, circumstances, units)
+        return _number_schema(spec, preconditions, units)
     make = _SCHEMAS.get(spec.kind)
     return None if make is None else make(spec)
 
 
-def _number_schema(spec: FieldSpec, circumstances: Circumstances, units: str | None) -> CoreSchema | None:
+def _number_schema(spec: FieldSpec, preconditions: Preconditions, units: str | None) -> CoreSchema | None:
     is_integer = spec.kind is Kind.INTEGER
     # Beyond these an integer is another one for the Platform, which reads numbers as float64.
     limits: dict[str, Any] = {"ge": -FLOAT_EXACT_MAX, "le": FLOAT_EXACT_MAX} if is_integer else {}
@@ -129,11 +129,11 @@ def _number_schema(spec: FieldSpec, circumstances: Circumstances, units: str | N
             if limit.ranges is None or units is None or units not in limit.ranges:
                 return None
             limits["ge"], limits["le"] = limit.ranges[units]
-    within = circumstances.range_of(spec.name, units)
+    within = preconditions.range_of(spec.name, units)
     if within is not None:
         limits["ge"], limits["le"] = within
-    if spec.name in circumstances.above:
-        limits["gt"] = circumstances.above[spec.name]
+    if spec.name in preconditions.above:
+        limits["gt"] = preconditions.above[spec.name]
     make = core_schema.int_schema if is_integer else core_schema.float_schema
     return make(strict=True, **limits)
 
@@ -203,5 +203,5 @@ def _compile() -> SchemaValidator:
     return SchemaValidator(schema)
 
 
-surely_accepted: Final[Callable[[Any], bool]] = _compile().isinstance_python
+surely_valid: Final[Callable[[Any], bool]] = _compile().isinstance_python
 """Tell whether a decoded record of at most ``SCREENED_BYTES_MAX`` bytes is surely accepted."""

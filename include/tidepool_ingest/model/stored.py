@@ -16,7 +16,7 @@ from tidepool_ingest.model.parsing import FLOAT_EXACT_MAX, Parsed
 from tidepool_ingest.model.problems import Problem
 from tidepool_ingest.model.specification import FieldSpec, Kind, fields_of, literal_fields
 from tidepool_ingest.model.validation import units_in
-from tidepool_ingest.model.verdict import parse_and_judge
+from tidepool_ingest.model.verdict import parse_and_validate
 
 NewId = Callable[[], str]
 
@@ -53,7 +53,7 @@ def stored_form(datum: Mapping[str, Any], new_id: NewId | None = None) -> list[d
     :return: the datum, then the records split off it.
     :raises NotAcceptedError: when the Platform would refuse it.
     """
-    parsed, problems = parse_and_judge(datum)
+    parsed, problems = parse_and_validate(datum)
     if parsed is None or problems:
         raise NotAcceptedError(problems)
     return _Storing(new_id).records(parsed)

@@ -21,14 +21,14 @@ from tidepool_ingest.model.decode import (
 from tidepool_ingest.model.fields import Record
 from tidepool_ingest.model.parsing import Parsed, Problems
 from tidepool_ingest.model.problems import STAGED_NOT_JSON, Problem
-from tidepool_ingest.model.screen import SCREENED_BYTES_MAX, surely_accepted
+from tidepool_ingest.model.screen import SCREENED_BYTES_MAX, surely_valid
 from tidepool_ingest.model.specification import Kind, fields_of, literal_fields
 from tidepool_ingest.model.validation import validate
 
 _NO_PROBLEMS: Final[tuple[Problem, ...]] = ()
 
 
-class Judged(NamedTuple):
+class Validated(NamedTuple):
     """What became of a staged line.
 
     :param datum: the decoded record, complete and unaltered: every field of the line by its Tidepool name,
@@ -46,7 +46,7 @@ class Judged(NamedTuple):
         return f"Judged(problems={self.problems!r})"
 
 
-def judge(datum: object) -> tuple[Problem, ...]:
+def validate_datum(datum: object) -> tuple[Problem, ...]:
     """Judge a record as the Platform does.
 
     Problems of the first stage, where a field is of the wrong type, hide those of the second.
@@ -57,12 +57,12 @@ def judge(datum: object) -> tuple[Problem, ...]:
     if datum is None:
         return _NO_PROBLEMS
     try:
-        return parse_and_judge(datum)[1]
+        return parse_and_validate(datum)[1]
     except RecursionError:
         return (Problem(STAGED_NOT_JSON, ""),)
 
 
-def parse_and_judge(datum: object) -> tuple[Parsed | None, tuple[Problem, ...]]:
+def parse_and_validate(datum: object) -> tuple[Parsed | None, tuple[Problem, ...]]:
     """Judge a record, and keep what was read of it.
 
     :param datum: the decoded JSON value, not ``None``.
@@ -75,25 +75,25 @@ def parse_and_judge(datum: object) -> tuple[Parsed | None, tuple[Problem, ...]]:
     return parsed, tuple(problems)
 
 
-def judge_lines(lines: Sequence[bytes]) -> list[Judged]:
+def validate_lines(lines: Sequence[bytes]) -> list[Validated]:
     """Judge staged lines, one JSON text each.
 
     :param lines: the lines, with or without their line ends; about 1,000 at a time.
     :return: what became of each, in order.
     """
-    data, problems = judge_many(lines)
-    return [Judged(datum, problems.get(index, _NO_PROBLEMS)) for index, datum in enumerate(data)]
+    data, problems = validate_block(lines)
+    return [Validated(datum, problems.get(index, _NO_PROBLEMS)) for index, datum in enumerate(data)]
 
 
-def judge_many(
+def validate_block(
     lines: Sequence[bytes],
 ) -> tuple[list[dict[str, Any] | None], dict[int, tuple[Problem, ...]]]:
     """Judge staged lines, most of which are accepted. This is the fast way.
 
     A line that is short and surely right passes the compiled screen; any other gets the exact judgement.
 
-    :param lines: as for :func:`judge_lines`.
-    :return: each line decoded, as in :class:`Judged`; and by index the problems of those that have any.
+    :param lines: as for :func:`validate_lines`.
+    :return: each line decoded, as in :class:`Validated`; and by index the problems of those that have any.
     """
     data: list[dict[str, Any] | None] = []
     problems: dict[int, tuple[Problem, ...]] = {}
@@ -107,9 +107,9 @@ def judge_many(
                 except FAST_ERRORS:
                     pass
             data.append(None)
-        unsure = [index for index, sure in enumerate(map(surely_accepted, data)) if not sure]
+        unsure = [index for index, sure in enumerate(map(surely_valid, data)) if not sure]
         for index in unsure:
-            data[index], found = judge_line(lines[index])
+            data[index], found = validate_line(lines[index])
             if found:
                 problems[index] = found
     return data, problems
@@ -131,7 +131,7 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def judge_line(line: bytes) -> Judged:
+def validate_line(line: bytes) -> Validated:
     """Judge one staged line exactly.
 
     :param line: a JSON text.
@@ -139,8 +139,8 @@ def judge_line(line: bytes) -> Judged:
     try:
         datum = decode(line)
     except NotDecodableError as error:
-        return Judged(None, (Problem(error.code, ""),))
-    return Judged(datum if isinstance(datum, dict) else None, judge(datum))
+        return Validated(None, (Problem(error.code, ""),))
+    return Validated(datum if isinstance(datum, dict) else None, validate_datum(datum))
 
 
 MASK: Final = "*"

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from itertools import accumulate, takewhile
 
 from tidepool_ingest.options import CHUNK_BYTES
-from tidepool_ingest.staging.work_area import AcceptedWriter, Run
+from tidepool_ingest.staging.work_area import AcceptedWriter, SourceRange
 
 
-class Places:
+class SourceMap:
     """The staged places of accepted records, in the order in which they go into chunks."""
 
     def __init__(self) -> None:
-        self._runs: deque[Run] = deque()
+        self._runs: deque[SourceRange] = deque()
 
-    def add(self, run: Run, left_out: Sequence[int] = ()) -> None:
+    def add(self, run: SourceRange, left_out: Sequence[int] = ()) -> None:
         """Append the places of some records that follow each other in a file.
 
         :param run: their places.
@@ -28,7 +28,7 @@ class Places:
                 self._append(run._replace(position=run.position + begin, records=end - begin))
             begin = end + 1
 
-    def _append(self, run: Run) -> None:
+    def _append(self, run: SourceRange) -> None:
         if self._runs:
             last = self._runs[-1]
             follows = (last.file, last.position + last.records) == (run.file, run.position)
@@ -37,7 +37,7 @@ class Places:
                 return
         self._runs.append(run)
 
-    def take(self, count: int) -> tuple[Run, ...]:
+    def take(self, count: int) -> tuple[SourceRange, ...]:
         """Remove and return the places of the first so many records."""
         taken = []
         while count:
@@ -58,7 +58,7 @@ class Chunking:
     """
 
     def __init__(self, writer: AcceptedWriter, chunk_records: int) -> None:
-        self.places = Places()
+        self.places = SourceMap()
         self._writer = writer
         self._chunk_records = chunk_records
         self._lines: list[bytes] = []

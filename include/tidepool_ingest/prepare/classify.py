@@ -10,8 +10,8 @@ from itertools import compress
 from typing import Any, Final, NamedTuple, Self, cast
 
 from tidepool_ingest.digests import digest_of
-from tidepool_ingest.model import Problem, embedded_data, judge_many
-from tidepool_ingest.prepare.digests import SeenDigests, content_digests
+from tidepool_ingest.model import Problem, embedded_data, validate_block
+from tidepool_ingest.prepare.digests import DigestSet, content_digests
 from tidepool_ingest.prepare.record_checks import RecordChecker
 
 ID_REPEATED: Final = "staged-id-repeated"
@@ -21,7 +21,7 @@ NULL: Final = "staged-null"
 """The record is ``null``. The Platform skips it silently."""
 
 
-class Sorted(NamedTuple):
+class Judgement(NamedTuple):
     """What becomes of one record.
 
     :param line: the record as it would be uploaded.
@@ -31,7 +31,7 @@ class Sorted(NamedTuple):
     :param embedded: fields of an accepted record that hold a datum which the Platform splits off.
     :param warnings: what is reported of an accepted record.
     :param has_own_id: it, or a datum embedded in it, was staged with an identifier.
-    :param inside: it is accepted, but travels inside another record that embeds it.
+    :param is_embedded: it is accepted, but travels inside another record that embeds it.
     :param replaced: a later version of it is in the batch, by its origin.
     """
 
@@ -42,7 +42,7 @@ class Sorted(NamedTuple):
     embedded: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()
     has_own_id: bool = False
-    inside: bool = False
+    is_embedded: bool = False
     replaced: bool = False
 
     def __repr__(self) -> str:
@@ -56,27 +56,27 @@ class Sorted(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SortedBlock:
+class JudgedBlock:
     """What becomes of some records: most are accepted, and there is nothing more to say about them.
 
     :param lines: the records as they would be uploaded.
     :param data: the same, decoded.
-    :param special: by index, those that are refused or identical, or about which there is more to say.
+    :param exceptions: by index, those that are refused or identical, or about which there is more to say.
     """
 
     lines: list[bytes] = field(repr=False)
     data: Sequence[Mapping[str, Any] | None] = field(repr=False)
-    special: dict[int, Sorted]
+    exceptions: dict[int, Judgement]
 
-    def __iter__(self) -> Iterator[Sorted]:
+    def __iter__(self) -> Iterator[Judgement]:
         """Yield what becomes of each record, in order."""
         for index, (line, datum) in enumerate(zip(self.lines, self.data, strict=True)):
-            yield self.special.get(index) or Sorted(line, datum)
+            yield self.exceptions.get(index) or Judgement(line, datum)
 
     def left_out(self) -> list[int]:
         """Return the indexes of the records that are not uploaded as such, rising."""
-        special = self.special.items()
-        return sorted(index for index, record in special if record.inside or not record.accepted)
+        special = self.exceptions.items()
+        return sorted(index for index, record in special if record.is_embedded or not record.accepted)
 
     def to_upload(self) -> tuple[Sequence[bytes], Sequence[Mapping[str, Any]]]:
         """Return the records that are uploaded as such, as lines and decoded."""
@@ -88,11 +88,11 @@ class SortedBlock:
         return list(compress(self.lines, kept)), data
 
 
-class RecordSorter:
+class RecordClassifier:
     """Judges the records of one batch, block by block; to be used in a ``with`` statement.
 
     :param checker: what is looked at beyond the Platform's own verdict.
-    :param inside: digests of contents that travel inside other records, and so not alone.
+    :param is_embedded: digests of contents that travel inside other records, and so not alone.
     :param contents: remembers contents, to recognize duplicates.
     :param ids: remembers identifiers, to recognize repeated ones.
     """
@@ -102,13 +102,13 @@ class RecordSorter:
         checker: RecordChecker,
         inside: AbstractSet[int] = frozenset(),
         *,
-        contents: SeenDigests | None = None,
-        ids: SeenDigests | None = None,
+        contents: DigestSet | None = None,
+        ids: DigestSet | None = None,
     ) -> None:
         self._checker = checker
         self._inside = inside
-        self._contents = contents or SeenDigests()
-        self._ids = ids or SeenDigests()
+        self._contents = contents or DigestSet()
+        self._ids = ids or DigestSet()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -119,13 +119,13 @@ class RecordSorter:
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def sort(self, lines: list[bytes]) -> SortedBlock:
+    def classify(self, lines: list[bytes]) -> JudgedBlock:
         """Judge some records.
 
         :param lines: records as they would be uploaded, one JSON text each.
         """
-        data, problems = judge_many(lines)
-        special = {index: Sorted(lines[index], data[index], found) for index, found in problems.items()}
+        data, problems = validate_block(lines)
+        special = {index: Judgement(lines[index], data[index], found) for index, found in problems.items()}
         accepted: list[Mapping[str, Any] | None] = [*data]
         for index in problems:
             accepted[index] = None
@@ -136,37 +136,37 @@ class RecordSorter:
         for index in sorted(looked_at - problems.keys()):
             special[index] = self._looked_at(lines[index], accepted[index], contents[index])
         for index in self._repeats(contents, special):
-            special[index] = Sorted(lines[index], data[index], identical=True)
-        return SortedBlock(lines, data, special)
+            special[index] = Judgement(lines[index], data[index], identical=True)
+        return JudgedBlock(lines, data, special)
 
-    def _looked_at(self, line: bytes, datum: Mapping[str, Any] | None, content: int) -> Sorted:
+    def _looked_at(self, line: bytes, datum: Mapping[str, Any] | None, content: int) -> Judgement:
         """Sort a record that the Platform accepts and in which something may be found.
 
         A rejected one is not remembered, so that a duplicate of it is rejected too.
         """
         if datum is None:
-            return Sorted(line, None, (Problem(NULL, ""),))
+            return Judgement(line, None, (Problem(NULL, ""),))
         embedded = embedded_data(datum)
         refused, warned = self._checker.look_at(datum, embedded)
         if refused:
-            return Sorted(line, datum, refused)
+            return Judgement(line, datum, refused)
         ids = list(_ids(datum, embedded))
         if ids:
             if content in self._contents:
-                return Sorted(line, datum, identical=True)
+                return Judgement(line, datum, identical=True)
             if repeated := self._repeated_ids(ids):
-                return Sorted(line, datum, repeated)
+                return Judgement(line, datum, repeated)
             self._contents.add((content,))
-        return Sorted(
+        return Judgement(
             line,
             datum,
             embedded=embedded,
             warnings=warned,
             has_own_id=bool(ids),
-            inside=content in self._inside,
+            is_embedded=content in self._inside,
         )
 
-    def _repeats(self, contents: Sequence[int], special: Mapping[int, Sorted]) -> Sequence[int]:
+    def _repeats(self, contents: Sequence[int], special: Mapping[int, Judgement]) -> Sequence[int]:
         """Return which records are duplicates, of those not yet decided on; remember the rest."""
         settled = {index for index, record in special.items() if record.has_own_id or not record.accepted}
         if not settled:

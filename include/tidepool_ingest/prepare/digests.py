@@ -39,7 +39,7 @@ NOT_ENCODABLE: Final = (UnicodeEncodeError, OverflowError, RecursionError, msgsp
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
-class SeenDigests:
+class DigestSet:
     """Remembers digests; to be used in a ``with`` statement, or closed.
 
     The first ones are in a set, as fast as can be; further ones where they take less memory.

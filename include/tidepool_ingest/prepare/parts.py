@@ -24,8 +24,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tidepool_ingest.guards import is_as_sent
-from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, FoundPart, Ledger, Refusal
+from tidepool_ingest.guards import matches_sent_plan
+from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, FoundPart, Ledger, Rejection
 from tidepool_ingest.model import EMBEDDING_TYPES, embedded_data
 from tidepool_ingest.model.deduplicators import NORMAL, deduplicator_named
 from tidepool_ingest.model.gotime import parse_instant
@@ -33,7 +33,7 @@ from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.chunking import Chunking
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest
-from tidepool_ingest.staging.work_area import Chunk, Part, PreparedBatch, Run, Whole, WorkArea
+from tidepool_ingest.staging.work_area import Chunk, Part, PreparedBatch, SourceRange, Whole, WorkArea
 
 _TIME: Final = itemgetter("time")
 _TYPE: Final = itemgetter("type")
@@ -167,7 +167,7 @@ def moment_of(time: str) -> str:
 
 
 @dataclass(frozen=True)
-class Cut:
+class SplitPlan:
     """Where a batch is cut.
 
     :param content: sha256 of all accepted records, in hex.
@@ -192,7 +192,7 @@ class Cut:
                 yield chunk
 
 
-def where_to_cut(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> Cut:
+def find_splits(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> SplitPlan:
     """Find where to cut a batch, reading its accepted records once, and those of very full days once more.
 
     :param work: the batch's work area.
@@ -218,7 +218,7 @@ def where_to_cut(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> Cut:
                 found = placed(work, chunk)
                 counts.update(moment for moment in found.moments if moment[:DAY] in full)
                 ties += (tie for tie in found.ties() if tie[0][:DAY] in full or tie[1][:DAY] in full)
-    return Cut(content.hexdigest(), tuple(_evenly(list(_tied(counts, ties)), limit)), tuple(spans))
+    return SplitPlan(content.hexdigest(), tuple(_evenly(list(_tied(counts, ties)), limit)), tuple(spans))
 
 
 def _tied(counts: Mapping[str, int], ties: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int]]:
@@ -261,13 +261,13 @@ def _begins(together: Iterable[tuple[str, int]], limit: int) -> Iterator[str]:
         size += number
 
 
-def may_be_cut(manifest: Manifest) -> bool:
+def is_splittable(manifest: Manifest) -> bool:
     """Return whether the records of a batch may go into several data sets."""
     deduplicator = deduplicator_named(manifest.deduplicator_name)
     return manifest.data_set_type == NORMAL and deduplicator is not None and deduplicator.may_be_split
 
 
-def cut_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> PreparedBatch:
+def split_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> PreparedBatch:
     """Cut a batch into parts if it has more records than a part may hold, and return the plan with them.
 
     Parts that are there already, from an interrupted attempt, are not written again: the same records are cut
@@ -280,7 +280,7 @@ def cut_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Prepa
     prepared = prepared.model_copy(update={"part_records": limit})
     if prepared.travelling <= limit:
         return prepared
-    cut = where_to_cut(work, prepared.chunks, limit)
+    cut = find_splits(work, prepared.chunks, limit)
     if len(cut.begins) == 1:
         log.warning("A batch of %d records stays whole: they cannot be separated.", prepared.travelling)
         return prepared
@@ -294,7 +294,7 @@ def cut_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Prepa
     return prepared.model_copy(update={"parts": parts, "chunks": ()})
 
 
-def _part(work: WorkArea, prepared: PreparedBatch, cut: Cut, number: int, key: str) -> Part:
+def _part(work: WorkArea, prepared: PreparedBatch, cut: SplitPlan, number: int, key: str) -> Part:
     area = work.beside(key)
     plan = area.load()
     if plan is None or plan.chunk_records != prepared.chunk_records:
@@ -308,13 +308,15 @@ def _part(work: WorkArea, prepared: PreparedBatch, cut: Cut, number: int, key: s
     )
 
 
-def _key_of(prepared: PreparedBatch, cut: Cut, number: int) -> str:
+def _key_of(prepared: PreparedBatch, cut: SplitPlan, number: int) -> str:
     """Return the content key of a part: another one for every other cut, and for other accepted records."""
     text = "\n".join(("part", prepared.content_key, cut.content, str(number), *cut.begins))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _filed(work: WorkArea, area: WorkArea, prepared: PreparedBatch, cut: Cut, number: int) -> PreparedBatch:
+def _filed(
+    work: WorkArea, area: WorkArea, prepared: PreparedBatch, cut: SplitPlan, number: int
+) -> PreparedBatch:
     """Write the work area of one part."""
     begin, end = cut.window(number)
     days = RecordDays()
@@ -354,7 +356,9 @@ def _filed(work: WorkArea, area: WorkArea, prepared: PreparedBatch, cut: Cut, nu
     return plan
 
 
-def _left_out(places: Iterable[Run], inside: Sequence[bool]) -> Iterator[tuple[Run, list[int]]]:
+def _left_out(
+    places: Iterable[SourceRange], inside: Sequence[bool]
+) -> Iterator[tuple[SourceRange, list[int]]]:
     """Yield each run of staged places with the indexes in it of records that go to other parts."""
     first = 0
     for run in places:
@@ -363,20 +367,20 @@ def _left_out(places: Iterable[Run], inside: Sequence[bool]) -> Iterator[tuple[R
 
 
 @dataclass(frozen=True)
-class Begun:
+class UploadHistory:
     """What was started of a batch.
 
     :param whole: the batch.
     :param parts: what it is cut into; empty while it is not.
-    :param units: the data sets of each part, oldest first; for one that is not cut, its own.
+    :param data_sets_by_part: the data sets of each part, oldest first; for one that is not cut, its own.
     """
 
     whole: BatchRow
     parts: tuple[BatchRow, ...]
-    units: tuple[tuple[DataSetRow, ...], ...]
+    data_sets_by_part: tuple[tuple[DataSetRow, ...], ...]
 
     @classmethod
-    def of(cls, ledger: Ledger, batch: int) -> Begun:
+    def load(cls, ledger: Ledger, batch: int) -> UploadHistory:
         """Return what the ledger knows of a batch."""
         parts = tuple(ledger.parts.of_batch(batch))
         numbers = [part.id for part in parts] or [batch]
@@ -387,21 +391,21 @@ class Begun:
         return cls(ledger.batches.get(batch), parts, units)
 
     @property
-    def any(self) -> bool:
+    def may_hold_data(self) -> bool:
         """Whether Tidepool may hold data of it."""
-        return any(data_set.state.may_hold_data for unit in self.units for data_set in unit)
+        return any(data_set.state.may_hold_data for unit in self.data_sets_by_part for data_set in unit)
 
     @property
     def is_verified(self) -> bool:
         """Whether the newest data set of all it consists of is verified."""
-        return all(unit and unit[-1].state is DataSetState.VERIFIED for unit in self.units)
+        return all(unit and unit[-1].state is DataSetState.VERIFIED for unit in self.data_sets_by_part)
 
-    def refusals(self, ledger: Ledger) -> Iterator[Refusal]:
+    def rejections(self, ledger: Ledger) -> Iterator[Rejection]:
         """Yield the records that Tidepool itself has refused."""
         for row in self.parts or (self.whole,):
-            yield from ledger.refusals.of_batch(row.id).values()
+            yield from ledger.rejections.of_batch(row.id).values()
 
-    def forget_refusals(self, prepared: PreparedBatch, ledger: Ledger) -> None:
+    def forget_rejections(self, prepared: PreparedBatch, ledger: Ledger) -> None:
         """Forget which records Tidepool itself has refused, where their places may be others now.
 
         Made again, perhaps by other rules, a plan need not be the one that was sent. A part that is cut again
@@ -412,49 +416,51 @@ class Begun:
         """
         if self.parts:
             return
-        (own,) = self.units
-        if not is_as_sent(prepared, own[-1] if own else None, ledger):
-            ledger.refusals.forget(self.whole.id)
+        (own,) = self.data_sets_by_part
+        if not matches_sent_plan(prepared, own[-1] if own else None, ledger):
+            ledger.rejections.forget(self.whole.id)
 
     def refill_quarantine(self, work: WorkArea, ledger: Ledger) -> None:
         """Add to a new quarantine file what Tidepool itself has rejected of the parts."""
         for part in self.parts:
-            refused = {one.ordinal: one.problems for one in ledger.refusals.of_batch(part.id).values()}
+            refused = {one.ordinal: one.problems for one in ledger.rejections.of_batch(part.id).values()}
             area = work.beside(part.content_key)
             plan = area.load() if refused else None
             if plan is not None:
                 area.add_to_quarantine(plan, refused)
 
 
-def part_limit(manifest: Manifest, begun: Begun, options: RunOptions) -> int | None:
+def part_limit(manifest: Manifest, history: UploadHistory, options: RunOptions) -> int | None:
     """Return how many records a part of a batch may hold; ``None`` if the batch has to stay whole.
 
     What was started continues as it was started.
 
     :param manifest: the batch's.
-    :param begun: what was started of it.
+    :param history: what was started of it.
     :param options: what the run asks for.
     """
-    if begun.any:
-        return begun.whole.part_records if begun.parts else None
-    return options.part_records if may_be_cut(manifest) else None
+    if history.may_hold_data:
+        return history.whole.part_records if history.parts else None
+    return options.part_records if is_splittable(manifest) else None
 
 
-def note_parts(row: BatchRow, work: WorkArea, prepared: PreparedBatch, begun: Begun, ledger: Ledger) -> Begun:
+def register_parts(
+    row: BatchRow, work: WorkArea, prepared: PreparedBatch, history: UploadHistory, ledger: Ledger
+) -> UploadHistory:
     """Record in the ledger into which parts a batch is cut, and return what was started of it and of them.
 
     :param row: the batch.
     :param work: its work area.
     :param prepared: its plan.
-    :param begun: what was started before.
+    :param history: what was started before.
     :param ledger: takes the parts.
     :raises BatchError: ``parts-differ``: Tidepool holds data of parts that it is not cut into any more.
     """
     keys = [part.content_key for part in prepared.parts]
-    if begun.any and [part.content_key for part in begun.parts] != keys:
+    if history.may_hold_data and [part.content_key for part in history.parts] != keys:
         raise BatchError("parts-differ", batch=row.label)
-    if not (keys or begun.parts):
-        return begun
+    if not (keys or history.parts):
+        return history
     work.drop_parts(keep=keys)
     found = [
         FoundPart(
@@ -465,9 +471,9 @@ def note_parts(row: BatchRow, work: WorkArea, prepared: PreparedBatch, begun: Be
         )
         for part in prepared.parts
     ]
-    ledger.batches.note_cut(row.id, prepared.part_records if keys else None)
-    for part in ledger.parts.note(row, found):
+    ledger.batches.set_split(row.id, prepared.part_records if keys else None)
+    for part in ledger.parts.register(row, found):
         plan = work.beside(part.content_key).load()
         if plan is not None:
-            ledger.batch_days.note(part.id, plan.days)
-    return Begun.of(ledger, row.id)
+            ledger.batch_days.replace_for_batch(part.id, plan.days)
+    return UploadHistory.load(ledger, row.id)

@@ -12,7 +12,7 @@ from upath import UPath
 
 from tidepool_ingest.formats import SourceReader
 from tidepool_ingest.formats.reader import Block, Candidate, ReadingContext
-from tidepool_ingest.model import judge_lines
+from tidepool_ingest.model import validate_lines
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.digests import content_digest
 from tidepool_ingest.prepare.record_checks import RecordChecker
@@ -86,7 +86,7 @@ class RecordReader:
 
     def _accepts(self, line: bytes) -> Candidate | None:
         text = self._uncounted.apply(line)
-        ((datum, problems),) = judge_lines([text])
+        ((datum, problems),) = validate_lines([text])
         if problems or datum is None or self._checker.look_at(datum, ()).refused:
             return None
         return Candidate(text, content_digest(text, datum))

@@ -15,12 +15,12 @@ from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import (
-    TOO_MANY_REFUSED,
+    TOO_MANY_REJECTED,
     HeldError,
-    InItsPlaceError,
+    SupersededBatchError,
     WithdrawnError,
     check_doubling,
-    check_not_in_its_place,
+    check_not_superseded,
     check_not_withdrawn,
     check_order,
     check_truncate,
@@ -35,7 +35,7 @@ from tidepool_ingest.ledger import (
     Ledger,
     lease_of_batch,
 )
-from tidepool_ingest.model import judge_data_set, masked_pointer
+from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.model.deduplicators import (
     CONTINUOUS,
     NORMAL,
@@ -44,11 +44,11 @@ from tidepool_ingest.model.deduplicators import (
 )
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.options import RunOptions
-from tidepool_ingest.prepare.parts import Begun, note_parts, part_limit
+from tidepool_ingest.prepare.parts import UploadHistory, part_limit, register_parts
 from tidepool_ingest.prepare.record_checks import DEVICE_ID_DIFFERS
 from tidepool_ingest.prepare.summary import (
     PrepareSummary,
-    TooManyRefusedError,
+    TooManyRejectedError,
     described,
     summary_of,
 )
@@ -80,10 +80,10 @@ WHY_NOT_FOR: Final = {
 
 log = logging.getLogger(__name__)
 
-TIDYING_SECONDS = 30.0
+CLEANUP_SECONDS = 30.0
 """How long to wait for a process that is cleaning up the batch's work area."""
 
-COUNTS_NOTED = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
+RECORDED_COUNTS = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
 """What the ledger keeps of a summary beside days and reasons."""
 
 
@@ -130,7 +130,7 @@ def check_opening(
     """
     if not options.allow_truncate:
         check_truncate(row, deduplicator)
-    if not options.allow_doubling and any(one.state is DataSetState.VERIFIED for one in data_sets):
+    if not options.allow_doubling and any(data_set.state is DataSetState.VERIFIED for data_set in data_sets):
         differing = sum(codes.get(DEVICE_ID_DIFFERS, 0) for codes in summary.warnings.values())
         check_doubling(row, deduplicator, of_other_devices=differing)
     if not options.allow_older:
@@ -155,7 +155,7 @@ def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHo
         if (host, batch.content_key) != (row.api_host, row.content_key):
             raise BatchError("batch-changed")
         for other in ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id):
-            stands = other.state not in (BatchState.FAILED, BatchState.HELD, BatchState.REPLACED)
+            stands = other.state not in (BatchState.FAILED, BatchState.HELD, BatchState.OVERWRITTEN)
             if other.id < row.id and other.folder != row.folder and stands:
                 raise BatchError("batch-id-repeated")
         checked_data_set(batch.manifest)
@@ -180,7 +180,7 @@ def checked_data_set(manifest: Manifest) -> Deduplicator:
 
     :raises BatchError: ``data-set-body``, ``deduplicator``, ``deletion-time`` or ``device-id-required``.
     """
-    if problems := judge_data_set(manifest.data_set):
+    if problems := validate_data_set(manifest.data_set):
         named_problems = ", ".join(
             f"{code} at {masked_pointer(pointer)}" for code, pointer in problems[:PROBLEMS_NAMED]
         )
@@ -229,33 +229,33 @@ def prepare_batch(
     try:
         try:
             return _prepare(root, row, ledger, options, api_host_of, run_id, asked_at)
-        except (InItsPlaceError, WithdrawnError, IllegalTransitionError):
+        except (SupersededBatchError, WithdrawnError, IllegalTransitionError):
             raise
         except IngestError as error:
             if error.disposition is not Disposition.RETRIABLE:
-                _note_failure(row.id, error, ledger)
+                _record_failure(row.id, error, ledger)
             raise
     except IllegalTransitionError:
         # No lease is held here: another batch may have been staged in its place meanwhile.
-        check_not_in_its_place(ledger.batches.get(row.id))
+        check_not_superseded(ledger.batches.get(row.id))
         raise
 
 
-def _left_of_an_earlier_attempt(work: WorkArea, row: BatchRow, ledger: Ledger) -> PreparedBatch | None:
+def _remaining_of_an_earlier_attempt(work: WorkArea, row: BatchRow, ledger: Ledger) -> PreparedBatch | None:
     """Return the plan of the work area, if it is whole and stays.
 
     :raises LeaseHeldError: if it is being cleaned up, or uploaded, at this moment.
     """
-    if row.tidied is None:
+    if row.purged is None:
         return work.whole_plan()
     # The process that cleans it up holds the lease until it is done.
-    with ledger.leases.held(lease_of_batch(row.id), seconds=TIDYING_SECONDS, wait=TIDYING_SECONDS):
+    with ledger.leases.held(lease_of_batch(row.id), seconds=CLEANUP_SECONDS, wait=CLEANUP_SECONDS):
         return None
 
 
-def _note_failure(batch: int, error: IngestError, ledger: Ledger) -> None:
+def _record_failure(batch: int, error: IngestError, ledger: Ledger) -> None:
     """Record why a batch stopped; one of which Tidepool may hold data stays what it is."""
-    if not Begun.of(ledger, batch).any:
+    if not UploadHistory.load(ledger, batch).may_hold_data:
         stop = ledger.batches.hold if isinstance(error, HeldError) else ledger.batches.mark_failed
         stop(batch, error.code)
     elif ledger.batches.get(batch).state is not BatchState.VERIFIED:
@@ -272,45 +272,51 @@ def _prepare(
     asked_at: datetime | None,
 ) -> PrepareSummary:
     here = ledger.batches.get(row.id)
-    check_not_in_its_place(here)
+    check_not_superseded(here)
     check_not_withdrawn(here, force=options.force)
     batch = checked_batch(root, row, ledger, api_host_of)
-    ledger.batches.note_replaced(row.id, replaced_batch(batch, row, ledger))
+    ledger.batches.set_replaces(row.id, replaced_batch(batch, row, ledger))
     row = ledger.batches.get(row.id)
     work = WorkArea(root, batch.content_key)
-    begun = Begun.of(ledger, row.id)
-    prepared = _left_of_an_earlier_attempt(work, row, ledger)
-    limit = part_limit(batch.manifest, begun, options)
+    history = UploadHistory.load(ledger, row.id)
+    prepared = _remaining_of_an_earlier_attempt(work, row, ledger)
+    limit = part_limit(batch.manifest, history, options)
     is_new = prepared is None
     # A data set that was started continues with the chunk plan it was started with.
-    anew = prepared is None or not (begun.any or _as_asked(prepared, options.chunk_records, limit))
+    anew = prepared is None or not (
+        history.may_hold_data or _as_asked(prepared, options.chunk_records, limit)
+    )
     if prepared is None or anew:
         prepared = file_batch(batch, work, chunk_records=options.chunk_records, part_records=limit)
     if is_new:
-        begun.forget_refusals(prepared, ledger)
+        history.forget_rejections(prepared, ledger)
     if prepared.parts:
         work.leave_to_parts()
-    begun = note_parts(row, work, prepared, begun, ledger)
+    history = register_parts(row, work, prepared, history, ledger)
     if anew:
-        begun.refill_quarantine(work, ledger)
-    summary = summary_of(batch.label, prepared).with_refusals(begun.refusals(ledger))
+        history.refill_quarantine(work, ledger)
+    summary = summary_of(batch.label, prepared).with_refusals(history.rejections(ledger))
     log.info("%s: %s.", batch.label, described(summary))
-    ledger.batches.set_counts(row.id, **summary.model_dump(include=COUNTS_NOTED))
-    ledger.batch_days.note(row.id, prepared.days)
-    ledger.quarantine_reasons.note(row.id, prepared.reasons)
-    opening = [one for one in begun.units if opens_another(one, options, run_id=run_id, asked_at=asked_at)]
+    ledger.batches.set_counts(row.id, **summary.model_dump(include=RECORDED_COUNTS))
+    ledger.batch_days.replace_for_batch(row.id, prepared.days)
+    ledger.quarantine_reasons.replace_for_batch(row.id, prepared.reasons)
+    opening = [
+        one
+        for one in history.data_sets_by_part
+        if opens_another(one, options, run_id=run_id, asked_at=asked_at)
+    ]
     # While a person was asked, another run may have brought the batch to its end.
-    done = not opening and begun.is_verified
+    done = not opening and history.is_verified
     too_many = not done and summary.quarantined * 100 > options.max_quarantined_percent * summary.staged
     if too_many and not options.asks:
-        raise TooManyRefusedError(named(batch.folder), summary, options.max_quarantined_percent)
+        raise TooManyRejectedError(named(batch.folder), summary, options.max_quarantined_percent)
     if summary.accepted and opening and row.data_set_type == NORMAL:
         deduplicator = checked_data_set(batch.manifest)
         data_sets = [data_set for one in opening for data_set in one]
         check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
-    if too_many and not begun.any:
-        ledger.batches.hold(row.id, TOO_MANY_REFUSED)
-    elif not begun.any:
+    if too_many and not history.may_hold_data:
+        ledger.batches.hold(row.id, TOO_MANY_REJECTED)
+    elif not history.may_hold_data:
         nothing = summary.is_empty and not options.dry_run
         (ledger.batches.mark_nothing_accepted if nothing else ledger.batches.mark_prepared)(row.id)
     return summary.model_copy(update={"asks": too_many})
@@ -334,6 +340,6 @@ def ensure_prepared(root: UPath, row: BatchRow, *, ledger: Ledger, api_host_of: 
     :raises BatchError: if the batch does not lie in staging as it was; it says what is missing.
     """
     whole = ledger.batches.get(row.part_of or row.id)
-    if whole.tidied is not None or WorkArea(root, whole.content_key).whole_plan() is None:
+    if whole.purged is not None or WorkArea(root, whole.content_key).whole_plan() is None:
         options = RunOptions(max_quarantined_percent=100)
         prepare_batch(root, whole, ledger=ledger, options=options, api_host_of=api_host_of)

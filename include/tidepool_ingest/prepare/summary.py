@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from tidepool_ingest.guards import Decision, QuarantineLimitError
-from tidepool_ingest.ledger import Refusal
+from tidepool_ingest.ledger import Rejection
 from tidepool_ingest.staging.work_area import PreparedBatch
 
 REASONS_ASKED_ABOUT = 30
@@ -70,7 +70,7 @@ class PrepareSummary(BaseModel):
         )
         return {"batches": 1, **summed}
 
-    def with_refusals(self, refusals: Iterable[Refusal]) -> PrepareSummary:
+    def with_refusals(self, refusals: Iterable[Rejection]) -> PrepareSummary:
         """Return the same with some of the accepted records among the quarantined ones.
 
         :param refusals: records that Tidepool itself refused in an earlier attempt.
@@ -93,7 +93,7 @@ class PrepareSummary(BaseModel):
         return self.model_copy(update=changed) if late else self
 
 
-class TooManyRefusedError(QuarantineLimitError):
+class TooManyRejectedError(QuarantineLimitError):
     """The share of refused records exceeds what the run allows; nothing was opened.
 
     :param batch: how the batch is named in messages.
@@ -155,7 +155,7 @@ def question_of(summary: PrepareSummary, allowed: float) -> tuple[str, str]:
         f"- **{Decision.APPROVE}**: upload the accepted records; the refused ones stay in quarantine, and so "
         "do any that Tidepool itself refuses.",
         f"- **{Decision.GOOD_ONES}**: the same, but stop if Tidepool itself refuses any of them.",
-        f"- **{Decision.REJECT}**: upload nothing of this batch, and let the others go on.",
+        f"- **{Decision.DECLINE}**: upload nothing of this batch, and let the others go on.",
     )
     return f"{summary.batch}: upload it without {summary.quarantined} refused records?", "\n".join(body)
 

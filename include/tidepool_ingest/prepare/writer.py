@@ -13,15 +13,15 @@ from tidepool_ingest.model import Problem, type_of
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.chunking import Chunking
-from tidepool_ingest.prepare.classify import RecordSorter, SortedBlock
-from tidepool_ingest.prepare.feeds.classify import FeedSorter
-from tidepool_ingest.prepare.parts import RecordDays, cut_into_parts
+from tidepool_ingest.prepare.classify import JudgedBlock, RecordClassifier
+from tidepool_ingest.prepare.feeds.classify import FeedClassifier
+from tidepool_ingest.prepare.parts import RecordDays, split_into_parts
 from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staged_batch import StagedBatch, named
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.quarantine import Place, QuarantineWriter
-from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, Run, WorkArea
+from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, SourceRange, WorkArea
 
 
 def file_batch(
@@ -40,7 +40,7 @@ def file_batch(
     try:
         prepared = _filed(batch, work, chunk_records)
         if part_records is not None:
-            prepared = cut_into_parts(work, prepared, part_records)
+            prepared = split_into_parts(work, prepared, part_records)
     except BatchError as error:
         raise error.for_batch(named(batch.folder)) from None
     work.finish(prepared)
@@ -51,14 +51,14 @@ def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBa
     manifest, folder = batch.manifest, batch.folder.path
     with ExitStack() as stack:
         reader = stack.enter_context(RecordReader.of(manifest, folder))
-        sorter = _sorter(batch, reader.embedded)
+        sorter = _classifier(batch, reader.embedded)
         stack.enter_context(sorter)
         accepted = stack.enter_context(work.accepted_writer())
         quarantine = stack.enter_context(work.quarantine_writer())
-        filing = _Filing(accepted, quarantine, chunk_records)
+        filing = RecordWriter(accepted, quarantine, chunk_records)
         for block in reader:
             with collector_paused():
-                filing.add(block, sorter.sort(block.lines))
+                filing.add(block, sorter.classify(block.lines))
         filing.chunking.finish()
         if not (manifest.edits and manifest.edits.glucose_units):
             filing.guard.check(named(batch.folder))
@@ -73,13 +73,13 @@ def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBa
     )
 
 
-def _sorter(batch: StagedBatch, embedded: AbstractSet[int]) -> RecordSorter | FeedSorter:
+def _classifier(batch: StagedBatch, embedded: AbstractSet[int]) -> RecordClassifier | FeedClassifier:
     if batch.manifest.data_set_type == CONTINUOUS:
-        return FeedSorter(batch, embedded)
-    return RecordSorter(RecordChecker.of(batch.manifest), embedded)
+        return FeedClassifier(batch, embedded)
+    return RecordClassifier(RecordChecker.of(batch.manifest), embedded)
 
 
-class _Filing:
+class RecordWriter:
     """Where the records of a batch go, and how many went where.
 
     :param accepted: takes the accepted records.
@@ -98,7 +98,7 @@ class _Filing:
         self._warnings: dict[str, Counter[str]] = {}
         self._staged = self._quarantined = self._identical = self._inside = self._split_off = 0
 
-    def add(self, block: Block, found: SortedBlock) -> None:
+    def add(self, block: Block, found: JudgedBlock) -> None:
         """File the records of one block.
 
         :param block: the records as they were read.
@@ -107,7 +107,7 @@ class _Filing:
         number = block.file_number
         self._staged += len(block)
         self._skipped.update(block.skipped)
-        for index, record in sorted(found.special.items()):
+        for index, record in sorted(found.exceptions.items()):
             if record.problems:
                 # The person who corrects it finds the row as it was staged, not the record as it was edited.
                 row = block.row(index)
@@ -125,19 +125,19 @@ class _Filing:
     def _add_places(self, block: Block, left_out: list[int]) -> None:
         places, number = self.chunking.places, block.file_number
         if block.positions is None:
-            places.add(Run(number, block.first_position, len(block.lines)), left_out)
+            places.add(SourceRange(number, block.first_position, len(block.lines)), left_out)
             return
         out = set(left_out)
         for index, (position, record) in enumerate(block.places()):
             if index not in out:
-                places.add(Run(number, position, 1, record))
+                places.add(SourceRange(number, position, 1, record))
 
-    def _accept(self, found: SortedBlock) -> None:
+    def _accept(self, found: JudgedBlock) -> None:
         """Count what is accepted of a block, and put it into chunks."""
-        special = [record for record in found.special.values() if record.accepted]
+        special = [record for record in found.exceptions.values() if record.accepted]
         for record in special:
             self._split_off += len(record.embedded)
-            if record.inside and record.datum is not None:
+            if record.is_embedded and record.datum is not None:
                 self._inside += 1
                 self._days.see((record.datum,))
             if record.warnings:

@@ -29,7 +29,7 @@ from tidepool_ingest.upload.context import data_set_body, deduplicator_of
 from tidepool_ingest.window import moments_of
 
 COLUMNS = ("type", "new", "already there", "there, other content", "would be archived")
-"""Headings of :meth:`Comparisons.rows`."""
+"""Headings of :meth:`DryRunTotals.rows`."""
 
 DEVICES_ASKED_FOR = 5
 """Up to this many devices of a batch, Tidepool is queried for each; if there are more, for the whole user."""
@@ -72,7 +72,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class Compared(BaseModel):
+class DryRunDiff(BaseModel):
     """One batch compared with what Tidepool shows now. The numbers are of rows, as Tidepool keeps them.
 
     :param new: rows of the batch that Tidepool does not show, by type.
@@ -94,7 +94,7 @@ class Compared(BaseModel):
 
 
 @dataclass
-class Comparisons:
+class DryRunTotals:
     """Totals of batches compared with what Tidepool shows now.
 
     :param batches: how many batches were compared.
@@ -110,7 +110,7 @@ class Comparisons:
     deleted: int = 0
     untold: int = 0
 
-    def add(self, compared: Compared) -> None:
+    def add(self, compared: DryRunDiff) -> None:
         """Add a batch that was compared."""
         self.batches += 1
         for name in ("new", "same", "other", "archived"):
@@ -243,7 +243,7 @@ def compare_batch(
     row: BatchRow,
     *,
     refused: Mapping[str, Collection[int]] | None = None,
-) -> Compared:
+) -> DryRunDiff:
     """Return which rows of a prepared batch Tidepool shows already, and which rows it would archive for them.
 
     Both sides are read once, as streams, and kept as digests.
@@ -316,14 +316,14 @@ class _Comparing:
         except NoIdentityError:
             return None
 
-    def compared(self, prepared: PreparedBatch) -> Compared:
+    def compared(self, prepared: PreparedBatch) -> DryRunDiff:
         """Query Tidepool, once for each device, and return the result."""
         self._rows.begin_showing()
         for device_id in self._devices_to_query():
             for datum in self._shown_of(device_id):
                 self._compare(datum)
         becomes = self._rows.becomes()
-        return Compared(
+        return DryRunDiff(
             new=becomes.get("new", {}),
             same=becomes.get("same", {}),
             other=becomes.get("other", {}),

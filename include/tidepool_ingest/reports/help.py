@@ -18,7 +18,7 @@ import tidepool_ingest.staging.errors
 import tidepool_ingest.upload  # noqa: F401
 from tidepool_ingest.errors import FAULTS_BY_CODE, Fault
 from tidepool_ingest.guards.approval import REJECTED_BY_PERSON
-from tidepool_ingest.ledger import REJECTED, BatchState, Upload, What
+from tidepool_ingest.ledger import DECLINED, ActionKind, BatchState, Upload
 
 UNKNOWN = Fault(
     "it stopped", "Look into the log of the task: its last lines say what happened and what to do."
@@ -31,10 +31,10 @@ def remedy_of(code: str | None) -> Fault:
 
     :param code: the reason that the ledger keeps, ``None`` if it has none.
     """
-    return REJECTED_BY_PERSON if code == REJECTED else FAULTS_BY_CODE.get(code or "", UNKNOWN)
+    return REJECTED_BY_PERSON if code == DECLINED else FAULTS_BY_CODE.get(code or "", UNKNOWN)
 
 
-TRIED_AGAIN = (
+RETRYABLE = (
     BatchState.PLANNED,
     BatchState.PREPARED,
     BatchState.UPLOADING,
@@ -43,13 +43,13 @@ TRIED_AGAIN = (
 )
 """States from which a run of the batch's day goes on."""
 
-TAKEN_BACK = (BatchState.UPLOADING, BatchState.VERIFIED)
+WITHDRAWABLE = (BatchState.UPLOADING, BatchState.VERIFIED)
 
 STOPPED = (BatchState.HELD, BatchState.FAILED)
 """States in which a batch that is cut into parts may show some of them all the same."""
 
 
-def offers(upload: Upload) -> tuple[What, ...]:
+def available_actions(upload: Upload) -> tuple[ActionKind, ...]:
     """Return what can be asked for.
 
     A continuous data set is shared by all batches of its feed: none of them can be taken back, nor told apart
@@ -58,13 +58,13 @@ def offers(upload: Upload) -> tuple[What, ...]:
     :param upload: the batch and its newest data set.
     """
     if upload.data_set_type != "normal":
-        return (What.RETRY,) if upload.state in TRIED_AGAIN else ()
+        return (ActionKind.RETRY,) if upload.state in RETRYABLE else ()
     is_part = upload.part_of is not None
-    shows = upload.data_set is not None or upload.begun
+    shows = upload.data_set is not None or upload.started
     offered = {
-        What.RETRY: upload.state in TRIED_AGAIN and not is_part,
-        What.CHECK: shows and upload.state is BatchState.VERIFIED,
-        What.WITHDRAW: (shows and upload.state in TAKEN_BACK and not is_part)
-        or (upload.begun and upload.state in STOPPED),
+        ActionKind.RETRY: upload.state in RETRYABLE and not is_part,
+        ActionKind.CHECK: shows and upload.state is BatchState.VERIFIED,
+        ActionKind.WITHDRAW: (shows and upload.state in WITHDRAWABLE and not is_part)
+        or (upload.started and upload.state in STOPPED),
     }
     return tuple(what for what, possible in offered.items() if possible)

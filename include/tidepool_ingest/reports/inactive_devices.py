@@ -33,7 +33,7 @@ DEVICES_NAMED = 50
 
 
 @dataclass(frozen=True)
-class SilentDevice:
+class InactiveDevice:
     """A device that has stopped sending.
 
     :param api_host: host of the Tidepool API that its data go to.
@@ -42,7 +42,7 @@ class SilentDevice:
     :param model: device model, as labels show it.
     :param last_day: UTC day of its last record.
     :param usual_days: its usual interval: days between the ends of two batches.
-    :param silent_days: days since its last record.
+    :param inactive_days: days since its last record.
     """
 
     api_host: str
@@ -51,7 +51,7 @@ class SilentDevice:
     model: str
     last_day: date
     usual_days: int
-    silent_days: int
+    inactive_days: int
 
     @property
     def name(self) -> str:
@@ -61,12 +61,12 @@ class SilentDevice:
     def line(self) -> str:
         """Return a line about it for a log."""
         return (
-            f"{self.name}: inactive for {self.silent_days} days, since {self.last_day}; it usually sends "
+            f"{self.name}: inactive for {self.inactive_days} days, since {self.last_day}; it usually sends "
             f"every {self.usual_days} days"
         )
 
 
-def silent_devices(ledger: Ledger, today: date) -> list[SilentDevice]:
+def inactive_devices(ledger: Ledger, today: date) -> list[InactiveDevice]:
     """Return the devices that have sent nothing for longer than is usual for them, the longest first.
 
     The usual interval follows from the days on which a device's batches end: if it is read out once a month,
@@ -76,16 +76,16 @@ def silent_devices(ledger: Ledger, today: date) -> list[SilentDevice]:
     :param today: the UTC day to count up to.
     """
     ends = batch_ends(ledger.database, today - timedelta(days=HISTORY_DAYS))
-    found = [device for device in _silent(ends, today) if device is not None]
-    return sorted(found, key=lambda device: (-device.silent_days, device.name))
+    found = [device for device in _inactive(ends, today) if device is not None]
+    return sorted(found, key=lambda device: (-device.inactive_days, device.name))
 
 
-def silence_summary(found: list[SilentDevice]) -> dict[str, Any]:
+def inactive_summary(found: list[InactiveDevice]) -> dict[str, Any]:
     """Return the number and names of inactive devices for XCom."""
     return {"devices": len(found), "named": [device.line() for device in found[:DEVICES_NAMED]]}
 
 
-def _silent(ends: Iterable[BatchEnd], today: date) -> Iterator[SilentDevice | None]:
+def _inactive(ends: Iterable[BatchEnd], today: date) -> Iterator[InactiveDevice | None]:
     for device, of_device in groupby(ends, key=lambda end: end[:3]):
         label = ""
         days: list[date] = []
@@ -96,7 +96,7 @@ def _silent(ends: Iterable[BatchEnd], today: date) -> Iterator[SilentDevice | No
         yield _judged(device, label, days, today)
 
 
-def _judged(device: tuple[str, ...], label: str, days: list[date], today: date) -> SilentDevice | None:
+def _judged(device: tuple[str, ...], label: str, days: list[date], today: date) -> InactiveDevice | None:
     gaps = sorted((later - earlier).days for earlier, later in pairwise(days))
     if len(gaps) < FEWEST_GAPS:
         return None
@@ -105,7 +105,7 @@ def _judged(device: tuple[str, ...], label: str, days: list[date], today: date) 
     if silent <= max(FACTOR * usual, FEWEST_DAYS):
         return None
     host, user_id, device_id = device
-    return SilentDevice(host, user_id, device_id, _model_of(label), days[-1], usual, silent)
+    return InactiveDevice(host, user_id, device_id, _model_of(label), days[-1], usual, silent)
 
 
 def _model_of(label: str) -> str:

@@ -22,7 +22,7 @@ HELD_UP = (BatchState.HELD, BatchState.FAILED)
 """States of a batch that sends nothing."""
 
 COLUMNS = ("type", "what becomes of it", "records")
-"""Headings of :meth:`Counts.rows`."""
+"""Headings of :meth:`RecordCounts.rows`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class Report:
         for row in self.batches if len(self.batches) <= BATCHES_TOLD else self._waiting()[:BATCHES_TOLD]:
             data_sets = self.data_sets.get(row.id, ())
             named = (
-                f"data set {data_sets[0].upload_id}" if len(data_sets) == 1 else f"{len(data_sets)} data sets"
+                f"data set {data_sets[0].data_set_id}"
+                if len(data_sets) == 1
+                else f"{len(data_sets)} data sets"
             )
             shown = f", {named}: {_visible(data_sets)} rows visible" if data_sets else ""
             reason = f" ({row.reason})" if row.reason else ""
@@ -97,7 +99,7 @@ def _visible(data_sets: Sequence[DataSetRow]) -> int:
 
 
 @dataclass
-class Counts:
+class RecordCounts:
     """Numbers of records, without anything of their contents.
 
     :param batches: prepared batches that would be uploaded; the other numbers are theirs.
@@ -164,13 +166,13 @@ class Counts:
         }
 
 
-def counts_of(root: UPath, batches: Sequence[BatchRow]) -> Counts:
+def counts_of(root: UPath, batches: Sequence[BatchRow]) -> RecordCounts:
     """Count the records of some batches.
 
     :param root: the staging root, which holds their work areas.
     :param batches: the batches.
     """
-    counts = Counts()
+    counts = RecordCounts()
     for batch in batches:
         prepared = WorkArea(root, batch.content_key).load()
         if prepared is None or batch.state in HELD_UP:

@@ -16,7 +16,7 @@ from upath import UPath
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import MANIFEST_NAME, is_batch_id, is_user_id
-from tidepool_ingest.staging.storage import change_mark, filesystem, reading
+from tidepool_ingest.staging.storage import filesystem, fingerprint, reading
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HIDDEN = (".", "_")
@@ -99,27 +99,27 @@ class Ignored:
             examples.append(short_hash(name))
 
 
-class MarkedFolder(NamedTuple):
+class ListedBatch(NamedTuple):
     """A ready batch as a listing shows it.
 
     :param folder: the batch.
-    :param mark: what changes when any file of it does; empty where the storage has no such thing.
+    :param fingerprint: what changes when any file of it does; empty where the storage has no such thing.
     """
 
     folder: BatchFolder
-    mark: str
+    fingerprint: str
 
 
 def find_batches(
     root: UPath, first_day: date, last_day: date, ignored: Ignored | None = None
 ) -> Iterator[BatchFolder]:
-    """List the ready batches of some days as :func:`find_marked` does, without their marks."""
-    return (found.folder for found in find_marked(root, first_day, last_day, ignored))
+    """List the ready batches of some days as :func:`list_batches` does, without their marks."""
+    return (found.folder for found in list_batches(root, first_day, last_day, ignored))
 
 
-def find_marked(
+def list_batches(
     root: UPath, first_day: date, last_day: date, ignored: Ignored | None = None
-) -> Iterator[MarkedFolder]:
+) -> Iterator[ListedBatch]:
     """List the ready batches of some days, ordered by day, user and batch id.
 
     One listing finds the days and one recursive listing each day's batches; object stores answer those
@@ -137,7 +137,7 @@ def find_marked(
             listed = _list_day(root, day)
             marks = _marks(listed)
             for batch in sorted(_ready_among(listed, root, day, ignored)):
-                yield MarkedFolder(batch, marks[batch.user_id, batch.batch_id])
+                yield ListedBatch(batch, marks[batch.user_id, batch.batch_id])
 
 
 def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
@@ -198,7 +198,7 @@ def _list(folder: UPath) -> list[tuple[str, bool]]:
     return sorted((name, is_folder) for name, is_folder in named if name and "/" not in name)
 
 
-def manifest_marks(root: UPath, day: date) -> dict[BatchFolder, str]:
+def manifest_fingerprints(root: UPath, day: date) -> dict[BatchFolder, str]:
     """Return each ready batch of a day with what changes when its manifest does, by one recursive listing.
 
     :param root: the staging root.
@@ -207,7 +207,7 @@ def manifest_marks(root: UPath, day: date) -> dict[BatchFolder, str]:
     """
     found = _list_day(root, day)
     return {
-        batch: change_mark(found[f"{batch.user_id}/{batch.batch_id}/{MANIFEST_NAME}"])
+        batch: fingerprint(found[f"{batch.user_id}/{batch.batch_id}/{MANIFEST_NAME}"])
         for batch in _ready_among(found, root, day, Ignored())
     }
 
@@ -226,7 +226,7 @@ def _marks(listed: Listed) -> dict[tuple[str, str], str]:
     for name, info in listed.items():
         user_id, _, rest = name.partition("/")
         batch_id, _, file = rest.partition("/")
-        mark = change_mark(info)
+        mark = fingerprint(info)
         files.setdefault((user_id, batch_id), []).append(f"{file}\n{mark}")
         if mark.endswith(":"):
             unmarked.add((user_id, batch_id))
@@ -305,7 +305,7 @@ class Arrivals:
         return arrived
 
     def _marks_of(self, day: date) -> frozenset[str]:
-        marks = manifest_marks(self._root, day)
+        marks = manifest_fingerprints(self._root, day)
         return frozenset(_digest({f"{batch.name}\n{mark}"}) for batch, mark in marks.items())
 
     def _new(self, day: date, marks: frozenset[str], digest: str) -> frozenset[str]:

@@ -26,7 +26,7 @@ MAX_TOKEN_BYTES = 64 * 1024 * 1024
 """Longest token read: one of a single record of 16 MiB, which has to fit beside others, has a third of it."""
 
 
-def seal(lines: bytes) -> bytes:
+def encrypt(lines: bytes) -> bytes:
     """Return some lines as they are written: as the line of one token if there is a key, or as they are.
 
     :param lines: whole lines, each with its end.
@@ -36,8 +36,8 @@ def seal(lines: bytes) -> bytes:
     return lines if keys is None or not lines else keys.encrypt(lines) + b"\n"
 
 
-def unseal(written: bytes) -> bytes:
-    """Return the lines that :func:`seal` was given.
+def decrypt(written: bytes) -> bytes:
+    """Return the lines that :func:`encrypt` was given.
 
     :param written: what it returned.
     :raises BatchError: ``work-area-sealed`` if they are sealed and no key opens them.
@@ -55,7 +55,7 @@ def unseal(written: bytes) -> bytes:
         ) from None
 
 
-def unsealed(blocks: Iterable[bytes]) -> Iterator[bytes]:
+def decrypted(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the text of a file that may be sealed, holding no more of it than one token.
 
     :param blocks: the file in order.
@@ -73,7 +73,7 @@ def unsealed(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield from stream
         return
     for line in _lines(start, stream):
-        yield unseal(line) if line.startswith(TOKEN_START) else line + b"\n"
+        yield decrypt(line) if line.startswith(TOKEN_START) else line + b"\n"
 
 
 def given_keys() -> list[str]:

@@ -75,7 +75,7 @@ CheckOutcome = Literal["warn", "refuse", "ignore"]
 """What finding something does: count the record in the report, put it into quarantine, or nothing."""
 
 
-class ManifestPart(BaseModel):
+class ManifestModel(BaseModel):
     """A part of a manifest: strict, and no key that is not known."""
 
     model_config = ConfigDict(
@@ -88,7 +88,7 @@ class ManifestPart(BaseModel):
     )
 
 
-class OriginRule(ManifestPart):
+class OriginRule(ManifestModel):
     """How records that come without an ``origin.id`` get one.
 
     :param key: the fields that stay the same when a record is edited, and differ between two records; a dot
@@ -102,7 +102,7 @@ class OriginRule(ManifestPart):
     type: OriginType = "service"
 
 
-class Deletion(ManifestPart):
+class Deletion(ManifestModel):
     """A record to delete from the continuous data set.
 
     :param id: its ``origin.id``.
@@ -187,7 +187,7 @@ def _known_format(name: object, info: ValidationInfo) -> object:
     raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
 
 
-class StagedFile(ManifestPart):
+class StagedFile(ManifestModel):
     """One data file of a batch.
 
     :param name: plain name in the batch folder; ``.gz`` or ``.zst`` at its end shows the compression.
@@ -202,7 +202,7 @@ class StagedFile(ManifestPart):
     records: Annotated[int, Field(ge=1)] | None = None
 
 
-class RecordEdits(ManifestPart):
+class RecordEdits(ManifestModel):
     """Changes to records that the people who staged the batch ask for.
 
     :param drop: names of top-level fields to leave out.
@@ -228,7 +228,7 @@ class RecordEdits(ManifestPart):
         return bool(self.drop or self.set_fields or self.glucose_units)
 
 
-class RecordChecks(ManifestPart):
+class RecordChecks(ManifestModel):
     """What is done about records that Tidepool takes but that are hardly meant so.
 
     :param time_not_utc: a time that is not UTC: Tidepool distinguishes records by its text, so that the same
@@ -250,7 +250,7 @@ class RecordChecks(ManifestPart):
         return sorted(name for name, outcome in outcomes.items() if outcome == "refuse")
 
 
-class Manifest(ManifestPart):
+class Manifest(ManifestModel):
     """A batch: one device's data for one user.
 
     :param user_id: the Tidepool user whose data these are.
@@ -432,7 +432,7 @@ def _unknown_key(loc: tuple[int | str, ...], raw: Any) -> str:
     return place + (f" (did you mean {near[0]}?)" if near else "")
 
 
-_PARTS: Final[dict[int | str, type[ManifestPart]]] = {
+_PARTS: Final[dict[int | str, type[ManifestModel]]] = {
     "files": StagedFile,
     "edits": RecordEdits,
     "checks": RecordChecks,
@@ -447,7 +447,7 @@ def _known_names(container: tuple[int | str, ...]) -> Iterator[str]:
         yield field.alias or name
 
 
-_ALL_PARTS: Final[tuple[type[ManifestPart], ...]] = (Manifest, *_PARTS.values())
+_ALL_PARTS: Final[tuple[type[ManifestModel], ...]] = (Manifest, *_PARTS.values())
 _KNOWN = {field.alias or name for part in _ALL_PARTS for name, field in part.model_fields.items()}
 
 

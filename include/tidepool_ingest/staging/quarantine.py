@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, NoReturn, Self
 
 from upath import UPath
 
-from tidepool_ingest.staging.encryption import seal, unsealed
+from tidepool_ingest.staging.encryption import decrypted, encrypt
 from tidepool_ingest.staging.storage import WholeFileWriter, read_blocks
 
 WRITE_BYTES: Final = 1024 * 1024
@@ -99,7 +99,7 @@ class QuarantineWriter:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write(seal(b"".join(self._waiting)))
+        self._writer.write(encrypt(b"".join(self._waiting)))
         self._waiting.clear()
         self._waiting_bytes = 0
 
@@ -114,13 +114,13 @@ def rewrite(path: UPath, entries: Mapping[Place, tuple[Iterable[tuple[str, str]]
     # Some storages empty a file when it is opened for writing: what is kept has to lie elsewhere by then.
     with tempfile.TemporaryFile() as elsewhere:
         for block in _blocks(_kept(path, entries)):
-            elsewhere.write(seal(block))
+            elsewhere.write(encrypt(block))
         elsewhere.seek(0)
-        _write(path, _lines(unsealed(iter(lambda: elsewhere.read(WRITE_BYTES), b""))), entries)
+        _write(path, _lines(decrypted(iter(lambda: elsewhere.read(WRITE_BYTES), b""))), entries)
 
 
 def _kept(path: UPath, entries: Mapping[Place, Any]) -> Iterator[bytes]:
-    for line in _lines(unsealed(read_blocks(path, missing="work-area-damaged"))):
+    for line in _lines(decrypted(read_blocks(path, missing="work-area-damaged"))):
         found = _PLACE.match(line)
         if found is None or Place(*(int(number or 0) for number in found.groups())) not in entries:
             yield line

@@ -52,7 +52,7 @@ _LOCAL_PROTOCOLS = ("", "file", "local")
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
 """Storages without folders. Asked to make one, they would make the bucket of a misspelt address."""
 
-CHANGE_MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+FINGERPRINT_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 """What the storages of fsspec call the property that changes when a file does."""
 
 Compression = Literal["gz", "zst", "none"]
@@ -99,12 +99,12 @@ def hide_paths() -> None:
             logger.setLevel(logging.WARNING)
 
 
-def change_mark(info: Mapping[str, Any]) -> str:
+def fingerprint(info: Mapping[str, Any]) -> str:
     """Return what changes when a file does: its size, and its etag or modification time.
 
     :param info: what a storage lists of the file.
     """
-    mark = next((str(info[name]) for name in CHANGE_MARKS if info.get(name)), "")
+    mark = next((str(info[name]) for name in FINGERPRINT_KEYS if info.get(name)), "")
     return f"{info.get('size')}:{mark}"
 
 

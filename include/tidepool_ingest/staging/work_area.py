@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 from upath import UPath
 
-from tidepool_ingest.staging.encryption import seal, unseal
+from tidepool_ingest.staging.encryption import decrypt, encrypt
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Deletion
 from tidepool_ingest.staging.quarantine import Place, QuarantineWriter, rewrite
@@ -56,7 +56,7 @@ class _Model(BaseModel):
     )
 
 
-class Run(NamedTuple):
+class SourceRange(NamedTuple):
     """Records from rows that follow each other in a staged file, one from each.
 
     :param file: number of the file in the manifest, counting from 1.
@@ -92,7 +92,7 @@ class Chunk(_Model):
     records: _Count
     digest: _Digest
     plain: bool = False
-    places: tuple[Run, ...] = ()
+    places: tuple[SourceRange, ...] = ()
 
     def place_of(self, ordinal: int) -> Place:
         """Return where one of its records was staged.
@@ -321,7 +321,7 @@ class WorkArea:
         :param prepared: the plan, after both writers were closed.
         """
         plan = prepared.model_dump_json(by_alias=True).encode()
-        write_whole(self.plan_path, seal(plan))  # it holds the data set body, which names the device
+        write_whole(self.plan_path, encrypt(plan))  # it holds the data set body, which names the device
 
     def load(self) -> PreparedBatch | None:
         """Return the plan, or nothing when the area is unfinished, of another version, or not there.
@@ -335,7 +335,7 @@ class WorkArea:
             if error.code == "work-area-damaged":
                 return None
             raise
-        content = unseal(content)
+        content = decrypt(content)
         problem = "the plan cannot be read"
         try:
             if json.loads(content).get("version") != PREPARED_VERSION:
@@ -357,7 +357,7 @@ class WorkArea:
             ``work-area-sealed`` when no key opens them.
         """
         written = read_range(self.accepted_path, chunk.offset, chunk.length, missing="work-area-damaged")
-        content = unseal(written)
+        content = decrypt(written)
         if hashlib.sha256(content).hexdigest() != chunk.digest:
             raise BatchError("work-area-damaged", detail=f"chunk {chunk.index} differs from its digest")
         return content.split(b"\n")[:-1]
@@ -426,7 +426,9 @@ class AcceptedWriter:
     ) -> None:
         self._writer.__exit__(kind, error, trace)
 
-    def write(self, lines: Sequence[bytes], *, plain: bool = False, places: Sequence[Run] = ()) -> Chunk:
+    def write(
+        self, lines: Sequence[bytes], *, plain: bool = False, places: Sequence[SourceRange] = ()
+    ) -> Chunk:
         """Append the records of one chunk.
 
         :param lines: the records, none of them with a line break.
@@ -437,7 +439,7 @@ class AcceptedWriter:
         content = b"\n".join((*lines, b""))
         if content.count(b"\n") != len(lines):
             raise ValueError("an accepted record holds a line break")
-        written = seal(content)
+        written = encrypt(content)
         chunk = Chunk(
             index=len(self.chunks),
             first_record=self._records,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.model.deduplicators import CONTINUOUS
-from tidepool_ingest.upload.context import UploadJob, UploadSummary, UploadWishes, data_set_body
+from tidepool_ingest.upload.context import UploadContext, UploadOptions, UploadSummary, data_set_body
 from tidepool_ingest.upload.deleting import withdraw_batch
 from tidepool_ingest.upload.feeds.resolver import (
     Feed,
@@ -35,9 +35,9 @@ __all__ = [
     "Feed",
     "FeedError",
     "Rechecked",
-    "UploadJob",
+    "UploadContext",
+    "UploadOptions",
     "UploadSummary",
-    "UploadWishes",
     "check_data_set_type",
     "continuous_data_set",
     "data_set_body",
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 
-def upload_batch(context: UploadJob, batch: BatchRow) -> UploadSummary:
+def upload_batch(context: UploadContext, batch: BatchRow) -> UploadSummary:
     """Bring a prepared batch to verified, from wherever the ledger says that it stands.
 
     A batch for a continuous data set goes to that of its feed, and nothing is closed; one that is cut into

@@ -23,9 +23,9 @@ from tidepool_ingest.guards import OlderThanUploadedError, check_order, compares
 from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.upload.context import LeasedBatch, UploadJob
-from tidepool_ingest.upload.guarded_requests import POLL_SECONDS, Caution
-from tidepool_ingest.upload.read_back import Comparison, read_back, read_back_later
+from tidepool_ingest.upload.context import LeasedBatch, UploadContext
+from tidepool_ingest.upload.guarded_requests import POLL_SECONDS, GuardedRequests
+from tidepool_ingest.upload.read_back import Comparison, read_back, read_back_after_others
 from tidepool_ingest.upload.sending import StartOverError
 
 CLOSE_STARTED = (DataSetState.CLOSING, DataSetState.CLOSED)
@@ -61,7 +61,7 @@ def verify_again(leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet
 
 def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> bool:
     """Close the set unless it is older than what is verified; return whether a doubt remains."""
-    if not leased.context.wishes.allow_older:
+    if not leased.context.options.allow_older:
         try:
             check_order(leased.ledger, leased.batch, leased.deduplicator)
         except OlderThanUploadedError:
@@ -74,7 +74,7 @@ def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> bool:
 
 def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:
     try:
-        return leased.requests.ask(lambda: leased.client.is_open(str(data_set.upload_id)))
+        return leased.requests.read(lambda: leased.client.is_open(str(data_set.data_set_id)))
     except TidepoolNotFoundError:
         raise StartOverError("Tidepool does not know it any more") from None
 
@@ -83,11 +83,11 @@ def _close(leased: LeasedBatch, data_set: DataSetRow) -> bool:
     """Close the set; return whether what is visible remains in doubt."""
     in_doubt = data_set.state is DataSetState.CLOSING
     leased.ledger.data_sets.begin_close(data_set.id, lease=leased.lease)
-    attempts = leased.context.timing.attempts
+    attempts = leased.context.timeouts.attempts
     for attempt in range(attempts):
         leased.counts.repairs += bool(attempt)
         try:
-            leased.requests.send(lambda: leased.client.close_data_set(str(data_set.upload_id)))
+            leased.requests.write(lambda: leased.client.close_data_set(str(data_set.data_set_id)))
         except TidepoolDataSetClosedError:
             return True
         except TidepoolNotFoundError:
@@ -95,7 +95,7 @@ def _close(leased: LeasedBatch, data_set: DataSetRow) -> bool:
         except TidepoolUnreachableError as error:
             if attempt + 1 == attempts:
                 raise
-            in_doubt = in_doubt or error.ambiguous
+            in_doubt = in_doubt or error.in_doubt
             leased.requests.pause(attempt, error)
         else:
             return in_doubt
@@ -105,19 +105,19 @@ def _close(leased: LeasedBatch, data_set: DataSetRow) -> bool:
 def _verify(
     leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int], *, patiently: bool
 ) -> Comparison:
-    timing, requests = leased.context.timing, leased.requests
-    give_up = time.monotonic() + (timing.visible_wait if patiently else timing.visible_poll)
+    timeouts, requests = leased.context.timeouts, leased.requests
+    give_up = time.monotonic() + (timeouts.visible_wait if patiently else timeouts.visible_poll)
     while True:
-        comparison = requests.ask(lambda: read_back(leased, data_set, refused))
+        comparison = requests.read(lambda: read_back(leased, data_set, refused))
         if comparison.is_exact:
             return comparison
         if time.monotonic() >= give_up:
             break
-        time.sleep(timing.visible_poll)
+        time.sleep(timeouts.visible_poll)
     # Others of the device may have been closed since: an earlier attempt's close was recorded long ago, and
     # of our own the ledger knows by now.
     recorded = data_set if data_set.state in CLOSE_STARTED else leased.ledger.data_sets.get(data_set.id)
-    return requests.ask(lambda: read_back_later(leased, recorded, refused))
+    return requests.read(lambda: read_back_after_others(leased, recorded, refused))
 
 
 # ---------------------------------------------------------------- the lease on the device
@@ -125,11 +125,11 @@ def _verify(
 
 @contextmanager
 def device_lock(
-    context: UploadJob,
+    context: UploadContext,
     batch: BatchRow,
-    requests: Caution,
+    requests: GuardedRequests,
     blocked: Callable[[], LeaseHeldError | None] = lambda: None,
-) -> Iterator[Caution]:
+) -> Iterator[GuardedRequests]:
     """Wait for the lease on a batch's device, and guard requests under it too for a ``with`` block.
 
     What ``blocked`` names needs the lease itself, and it is only older batches that are waited for, so that
@@ -140,7 +140,7 @@ def device_lock(
     :raises LeaseHeldError: others were at it for longer than a turn may take.
     """
     with ExitStack() as stack:
-        yield requests.under(_device_lease(stack, context, batch, requests, blocked))
+        yield requests.with_leases(_device_lease(stack, context, batch, requests, blocked))
 
 
 def device_lease_name(batch: BatchRow) -> str:
@@ -150,14 +150,14 @@ def device_lease_name(batch: BatchRow) -> str:
 
 def _device_lease(
     stack: ExitStack,
-    context: UploadJob,
+    context: UploadContext,
     batch: BatchRow,
-    requests: Caution,
+    requests: GuardedRequests,
     blocked: Callable[[], LeaseHeldError | None],
 ) -> Lease:
-    give_up = time.monotonic() + context.timing.close_turn
+    give_up = time.monotonic() + context.timeouts.close_turn
     while True:
-        requests.go_on()
+        requests.check()
         busy = blocked()
         if busy is None:
             try:
@@ -178,5 +178,5 @@ def _device_lease(
 def _older_at_work(leased: LeasedBatch) -> LeaseHeldError | None:
     """Return, as the error that it would end with, what the batch has to wait for."""
     sharing_days = compares_days(leased.deduplicator)
-    names = leased.ledger.devices.older_at_work(leased.batch, sharing_days=sharing_days)
+    names = leased.ledger.devices.older_in_progress(leased.batch, sharing_days=sharing_days)
     return next((LeaseHeldError(name, seconds) for name, seconds in names.items()), None)

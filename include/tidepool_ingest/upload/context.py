@@ -24,20 +24,20 @@ from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, RunOptions
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import default_deduplicator
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
-from tidepool_ingest.upload.guarded_requests import Caution, Pace, Timing, UploadStoppedError
+from tidepool_ingest.upload.guarded_requests import GuardedRequests, Throttle, Timeouts, UploadStoppedError
 
 CHUNKS_AT_ONCE = 4
 """Chunks of one data set that are sent at the same time, unless somebody says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class UploadWishes:
+class UploadOptions:
     """What a run asks of the uploads of its batches.
 
     :param force: upload a batch again even if it is verified.
     :param allow_older: close its data set even after a newer one of its device.
     :param at_once: chunks of it that may be sent at the same time.
-    :param max_refused_percent: share of rejected records, by Tidepool itself too, above which it stops;
+    :param max_rejected_percent: share of rejected records, by Tidepool itself too, above which it stops;
         0 to 100.
     :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
     """
@@ -45,11 +45,11 @@ class UploadWishes:
     force: bool = False
     allow_older: bool = False
     at_once: int = CHUNKS_AT_ONCE
-    max_refused_percent: float = MAX_QUARANTINED_PERCENT
+    max_rejected_percent: float = MAX_QUARANTINED_PERCENT
     asked_at: datetime | None = None
 
     @classmethod
-    def of(cls, options: RunOptions, *, at_once: int, asked_at: datetime | None) -> UploadWishes:
+    def from_run(cls, options: RunOptions, *, at_once: int, asked_at: datetime | None) -> UploadOptions:
         """Return what a run's parameters ask for.
 
         :param options: the parameters.
@@ -60,7 +60,7 @@ class UploadWishes:
             force=options.force,
             allow_older=options.allow_older,
             at_once=options.chunks_at_once(at_once),
-            max_refused_percent=options.max_quarantined_percent,
+            max_rejected_percent=options.max_quarantined_percent,
             asked_at=asked_at,
         )
 
@@ -70,7 +70,7 @@ def _ignore(_data_set_id: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class UploadJob:
+class UploadContext:
     """What every operation on a batch works with: its caller makes it, once.
 
     :param client: speaks to Tidepool; several threads share it.
@@ -78,33 +78,33 @@ class UploadJob:
     :param settings: the connection's: they name the client where a manifest does not, and say whether ids of
         data sets are chosen here.
     :param root: the staging root, in which the work areas lie; what needs no work area goes without.
-    :param wishes: what the run asks for.
+    :param options: what the run asks for.
     :param origin: the task that does it, for the ledger.
     :param on_open: called with a data set's id the moment it is known.
-    :param timing: how long steps may take.
+    :param timeouts: how long steps may take.
     :param stopping: set when the operation has to end before its next request; see :meth:`stop`.
     """
 
-    default_timeouts: ClassVar[Timing] = Timing()
+    default_timeouts: ClassVar[Timeouts] = Timeouts()
     """What holds where the caller says nothing else."""
 
     client: TidepoolClient
     ledger: Ledger
     settings: ClientSettings
     root: UPath | None = None
-    wishes: UploadWishes = field(default_factory=UploadWishes)
+    options: UploadOptions = field(default_factory=UploadOptions)
     origin: TaskOrigin = field(default_factory=TaskOrigin)
     on_open: Callable[[str], None] = _ignore
-    timing: Timing = field(default_factory=lambda: UploadJob.default_timeouts)
+    timeouts: Timeouts = field(default_factory=lambda: UploadContext.default_timeouts)
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def guard(self, *leases: Lease) -> Caution:
+    def guard(self, *leases: Lease) -> GuardedRequests:
         """Return what the requests of one operation go through.
 
         :param leases: have to outlive each of them.
         """
-        pace = Pace(self.ledger.slow_downs, self._api_host, self.timing.patience)
-        return Caution(self.timing, pace, leases, (self.stopping,))
+        throttle = Throttle(self.ledger.rate_limits, self._api_host, self.timeouts.patience)
+        return GuardedRequests(self.timeouts, throttle, leases, (self.stopping,))
 
     @cached_property
     def _api_host(self) -> str:
@@ -117,7 +117,7 @@ class UploadJob:
         :param wait: seconds to wait for another holder before giving up.
         :raises LeaseHeldError: if somebody else holds it at the end of the wait.
         """
-        return self.ledger.leases.held(name, seconds=self.timing.lease, wait=wait)
+        return self.ledger.leases.held(name, seconds=self.timeouts.lease, wait=wait)
 
     def work_area(self, batch: BatchRow) -> WorkArea:
         """Return the work area of a batch.
@@ -182,19 +182,19 @@ class LeasedBatch:
     :param counts: what the requests have come to so far.
     """
 
-    context: UploadJob
+    context: UploadContext
     batch: BatchRow
     work: WorkArea
     prepared: PreparedBatch
     body: dict[str, Any] = field(repr=False)
     deduplicator: Deduplicator
     lease: Lease
-    requests: Caution
+    requests: GuardedRequests
     counts: Counts = field(default_factory=Counts)
 
     @classmethod
     def of(
-        cls, context: UploadJob, batch: BatchRow, prepared: PreparedBatch, lease: Lease, *others: Lease
+        cls, context: UploadContext, batch: BatchRow, prepared: PreparedBatch, lease: Lease, *others: Lease
     ) -> LeasedBatch:
         """Return a batch whose lease is held.
 
@@ -223,7 +223,7 @@ class LeasedBatch:
         """Remembers each step."""
         return self.context.ledger
 
-    def under(self, requests: Caution) -> LeasedBatch:
+    def under(self, requests: GuardedRequests) -> LeasedBatch:
         """Return the same batch, its requests under more leases.
 
         :param requests: guards them.

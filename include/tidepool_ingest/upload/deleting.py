@@ -28,12 +28,12 @@ from tidepool_ingest.ledger import (
 )
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.upload.closing import device_lock
-from tidepool_ingest.upload.context import UploadJob
-from tidepool_ingest.upload.guarded_requests import Caution
+from tidepool_ingest.upload.context import UploadContext
+from tidepool_ingest.upload.guarded_requests import GuardedRequests
 
 log = logging.getLogger(__name__)
 
-TAKES_BACK = (BatchState.VERIFIED, BatchState.UPLOADING, BatchState.WITHDRAWN)
+WITHDRAWABLE = (BatchState.VERIFIED, BatchState.UPLOADING, BatchState.WITHDRAWN)
 """States of a batch that can be withdrawn; again too, where the first time was interrupted."""
 
 STOPPED = (BatchState.HELD, BatchState.FAILED)
@@ -56,7 +56,7 @@ class NotWithdrawableError(IngestError):
         super().__init__(f"Batch {batch} is {state}: {self.sentence}.")
 
 
-def withdraw_batch(context: UploadJob, batch: BatchRow) -> int:
+def withdraw_batch(context: UploadContext, batch: BatchRow) -> int:
     """Delete the data sets of a batch because a person says so, and return how many were deleted.
 
     Its state is recorded first: whatever happens in between, no run uploads it again, and the maintenance
@@ -77,7 +77,7 @@ def withdraw_batch(context: UploadJob, batch: BatchRow) -> int:
     return deleted
 
 
-def delete_replaced(context: UploadJob, batch: BatchRow, requests: Caution) -> bool:
+def delete_replaced(context: UploadContext, batch: BatchRow, requests: GuardedRequests) -> bool:
     """Delete the data sets of the batch that this one replaces; return whether any remained to be deleted.
 
     Its state is recorded first: whatever happens in between, it is never uploaded again.
@@ -92,13 +92,15 @@ def delete_replaced(context: UploadJob, batch: BatchRow, requests: Caution) -> b
     with ExitStack() as stack:
         leases = _leases_on(stack, context, old)
         # One lock for both: a batch replaces another of its own device only.
-        with device_lock(context, batch, requests.under(*leases.values())) as locked:
-            deleted = _delete_all(context, old, BatchState.CORRECTED, leases, locked)
+        with device_lock(context, batch, requests.with_leases(*leases.values())) as locked:
+            deleted = _delete_all(context, old, BatchState.REPLACED, leases, locked)
         log.info("%s replaces batch %d: %d data sets are deleted.", batch.label, old, deleted)
     return True
 
 
-def delete_data_set(context: UploadJob, data_set: DataSetRow, lease: Lease, requests: Caution) -> None:
+def delete_data_set(
+    context: UploadContext, data_set: DataSetRow, lease: Lease, requests: GuardedRequests
+) -> None:
     """Delete a data set, once nothing that was asked for can be carried out in it any more.
 
     :param data_set: any one that was opened; deleting it again is no error.
@@ -108,12 +110,12 @@ def delete_data_set(context: UploadJob, data_set: DataSetRow, lease: Lease, requ
     """
     if data_set.data_set_type != NORMAL:
         raise ValueError("a continuous data set is never deleted")
-    requests.settle()
+    requests.wait_out_doubt()
     context.ledger.data_sets.begin_delete(data_set.id, lease=lease)
     try:
-        requests.send(lambda: context.client.delete_data_set(str(data_set.upload_id)))
+        requests.write(lambda: context.client.delete_data_set(str(data_set.data_set_id)))
     except TidepoolNotFoundError:
-        log.info("Data set %s is gone already.", data_set.upload_id)
+        log.info("Data set %s is gone already.", data_set.data_set_id)
     context.ledger.data_sets.mark_deleted(data_set.id, lease=lease)
 
 
@@ -122,7 +124,7 @@ def _is_withdrawable(ledger: Ledger, batch: BatchRow, numbers: list[int]) -> boo
     if batch.data_set_type != NORMAL or batch.part_of is not None:
         return False
     stopped = batch.state in STOPPED and any(_remaining(ledger, number) for number in numbers)
-    return batch.state in TAKES_BACK or stopped
+    return batch.state in WITHDRAWABLE or stopped
 
 
 def _any_remaining(ledger: Ledger, batch: int) -> bool:
@@ -133,10 +135,14 @@ def _any_remaining(ledger: Ledger, batch: int) -> bool:
 def _remaining(ledger: Ledger, batch: int) -> list[DataSetRow]:
     """Return the data sets of a batch that may hold data, or are about to be opened, oldest first."""
     data_sets = ledger.data_sets.of_batch(batch)
-    return [one for one in data_sets if one.state.may_hold_data or one.state is DataSetState.OPENING]
+    return [
+        data_set
+        for data_set in data_sets
+        if data_set.state.may_hold_data or data_set.state is DataSetState.OPENING
+    ]
 
 
-def _leases_on(stack: ExitStack, context: UploadJob, batch: int) -> dict[int, Lease]:
+def _leases_on(stack: ExitStack, context: UploadContext, batch: int) -> dict[int, Lease]:
     """Take the leases on a batch and all its parts, and return them by the number of each.
 
     :raises LeaseHeldError: if another task is working on any of them.
@@ -148,7 +154,11 @@ def _leases_on(stack: ExitStack, context: UploadJob, batch: int) -> dict[int, Le
 
 
 def _delete_all(
-    context: UploadJob, batch: int, state: BatchState, leases: Mapping[int, Lease], requests: Caution
+    context: UploadContext,
+    batch: int,
+    state: BatchState,
+    leases: Mapping[int, Lease],
+    requests: GuardedRequests,
 ) -> int:
     """Record that a batch and its parts are not to be uploaded any more, and delete all their data sets.
 
@@ -162,7 +172,7 @@ def _delete_all(
     return sum(_delete_remaining(context, number, lease, requests) for number, lease in leases.items())
 
 
-def _delete_remaining(context: UploadJob, batch: int, lease: Lease, requests: Caution) -> int:
+def _delete_remaining(context: UploadContext, batch: int, lease: Lease, requests: GuardedRequests) -> int:
     """Delete every data set of a batch that may hold data, and return how many that were.
 
     The oldest goes first, so that none comes back to light by the deletion of one that hid it.
@@ -173,7 +183,7 @@ def _delete_remaining(context: UploadJob, batch: int, lease: Lease, requests: Ca
     """
     deleted = 0
     for data_set in _remaining(context.ledger, batch):
-        if data_set.upload_id is None:
+        if data_set.data_set_id is None:
             context.ledger.data_sets.mark_unreachable(data_set.id, lease=lease)
         else:
             delete_data_set(context, data_set, lease, requests)

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tidepool_ingest.client import TidepoolBusyError, TidepoolError, TidepoolUnreachableError
-from tidepool_ingest.client.transport import begun_within
+from tidepool_ingest.client.transport import start_deadline
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger import Lease, SlowDowns
+from tidepool_ingest.ledger import Lease, RateLimits
 
 Result = TypeVar("Result")
 
@@ -37,7 +37,7 @@ SPREAD = 0.25
 
 
 @dataclass(frozen=True)
-class Timing:
+class Timeouts:
     """Bounds on the steps of an upload, in seconds where nothing else is said.
 
     :param request: the longest a request may take in all. The gateway cuts off at 60 s; the rest is the way
@@ -77,11 +77,11 @@ class Timing:
     visible_poll: float = 2.0
 
 
-class Caution:
+class GuardedRequests:
     """Guards the requests of one operation. Safe to use from several threads.
 
-    :param timing: how long requests and doubts last.
-    :param pace: when the next request may be sent, for all tasks.
+    :param timeouts: how long requests and doubts last.
+    :param throttle: when the next request may be sent, for all tasks.
     :param leases: have to outlive each request, and the doubt that it may leave.
     :param stops: any of them is set when the operation has to stop.
     :param doubt: shared with others that guard requests of the same operation.
@@ -89,27 +89,31 @@ class Caution:
 
     def __init__(
         self,
-        timing: Timing,
-        pace: Pace,
+        timeouts: Timeouts,
+        throttle: Throttle,
         leases: tuple[Lease, ...],
         stops: tuple[threading.Event, ...],
         doubt: _Doubt | None = None,
     ) -> None:
-        self._timing = timing
-        self._pace = pace
+        self._timeouts = timeouts
+        self._throttle = throttle
         self._leases = leases
         self._stops = stops
         self._doubt = doubt or _Doubt()
 
-    def under(self, *leases: Lease) -> Caution:
+    def with_leases(self, *leases: Lease) -> GuardedRequests:
         """Return the same guard under more leases."""
-        return Caution(self._timing, self._pace, (*self._leases, *leases), self._stops, self._doubt)
+        return GuardedRequests(
+            self._timeouts, self._throttle, (*self._leases, *leases), self._stops, self._doubt
+        )
 
-    def until(self, stop: threading.Event) -> Caution:
+    def with_stop(self, stop: threading.Event) -> GuardedRequests:
         """Return the same guard with one more reason to stop."""
-        return Caution(self._timing, self._pace, self._leases, (*self._stops, stop), self._doubt)
+        return GuardedRequests(
+            self._timeouts, self._throttle, self._leases, (*self._stops, stop), self._doubt
+        )
 
-    def go_on(self) -> None:
+    def check(self) -> None:
         """Make sure that another request may be started: nobody said stop, and the leases outlive it.
 
         :raises UploadStoppedError: somebody did.
@@ -117,13 +121,13 @@ class Caution:
         """
         if any(stop.is_set() for stop in self._stops):
             raise UploadStoppedError
-        self._renew(self._timing.request)
+        self._renew(self._timeouts.request)
 
     def _renew(self, seconds: float) -> None:
         for lease in self._leases:
             lease.ensure(seconds)
 
-    def send(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
+    def write(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
         """Send a request that changes something, and return what it returns.
 
         :param request: sends it once; it may be called again after Tidepool has asked to slow down, which
@@ -136,54 +140,54 @@ class Caution:
             with self._covering():
                 return request()
 
-        return self.ask(covered, intent)
+        return self.read(covered, intent)
 
-    def ask(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
+    def read(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
         """Send a request that does no harm when its answer is lost, and return what it returns.
 
         :param request: sends it once; it may be called again after Tidepool has asked to slow down.
-        :param intent: see :meth:`send`.
+        :param intent: see :meth:`write`.
         """
-        for attempt in range(self._timing.attempts):
-            self.go_on()
-            self._pace.keep(self.wait)
+        for attempt in range(self._timeouts.attempts):
+            self.check()
+            self._throttle.wait(self.wait)
             if intent is not None and attempt == 0:
                 intent()
             try:
                 return request()
             except TidepoolBusyError as error:
-                bearable = self._pace.slow_down(error)
-                if attempt + 1 == self._timing.attempts or not bearable:
+                bearable = self._throttle.slow_down(error)
+                if attempt + 1 == self._timeouts.attempts or not bearable:
                     raise
         raise AssertionError("at least one attempt is made at a request")
 
-    def watch(self, rows: Iterable[Result]) -> Iterator[Result]:
+    def stream(self, rows: Iterable[Result]) -> Iterator[Result]:
         """Yield the rows of a read-back, and keep the leases while they arrive.
 
         :param rows: the read-back, not started yet.
         :raises LeaseLostError: another task has taken over: what is read proves nothing any more.
         """
-        self._renew(self._timing.read_back)
+        self._renew(self._timeouts.read_back)
         for number, row in enumerate(rows, 1):
             if number % ROWS_BETWEEN_LOOKS == 0:
-                self._renew(self._timing.read_back)
+                self._renew(self._timeouts.read_back)
             yield row
-        self._renew(self._timing.request)
+        self._renew(self._timeouts.request)
 
     @contextmanager
     def _covering(self) -> Iterator[None]:
         """Cover a request that changes something: the leases outlive it, and its doubt if it leaves one."""
         # Once more, for it may have waited; and for as long as the request can be carried out late.
-        self._renew(self._timing.request + self._timing.doubt)
+        self._renew(self._timeouts.request + self._timeouts.doubt)
         try:
-            with begun_within(self._timing.begin):
+            with start_deadline(self._timeouts.begin):
                 yield
         except BaseException as error:
             # Anything but Tidepool's answer, a signal for example, leaves the request in doubt too.
-            if not isinstance(error, TidepoolError) or getattr(error, "ambiguous", False):
-                self._doubt.until = time.monotonic() + self._timing.doubt
+            if not isinstance(error, TidepoolError) or getattr(error, "in_doubt", False):
+                self._doubt.until = time.monotonic() + self._timeouts.doubt
                 for lease in self._leases:
-                    lease.keep_for(self._timing.doubt)
+                    lease.keep_for(self._timeouts.doubt)
             raise
 
     def pause(self, attempt: int, error: TidepoolUnreachableError) -> None:
@@ -193,12 +197,12 @@ class Caution:
         :param error: what it ended with.
         :raises UploadStoppedError: somebody said stop meanwhile.
         """
-        if error.ambiguous:
-            self.settle()
+        if error.in_doubt:
+            self.wait_out_doubt()
         else:
-            self.wait(self._timing.pause * 2**attempt)
+            self.wait(self._timeouts.pause * 2**attempt)
 
-    def settle(self) -> None:
+    def wait_out_doubt(self) -> None:
         """Wait until no request of this operation can still be carried out.
 
         :raises UploadStoppedError: somebody said stop meanwhile.
@@ -206,7 +210,7 @@ class Caution:
         left = self._doubt.until - time.monotonic()
         if left > 0:
             for lease in self._leases:
-                lease.ensure(left + self._timing.request)
+                lease.ensure(left + self._timeouts.request)
             self.wait(left)
 
     def wait(self, seconds: float) -> None:
@@ -229,34 +233,34 @@ class _Doubt:
     until: float = 0.0
 
 
-class Pace:
+class Throttle:
     """How fast requests to one API host may follow each other. Safe to use from several threads.
 
-    :param slow_downs: what Tidepool asked for, shared by all tasks through the ledger.
+    :param rate_limits: what Tidepool asked for, shared by all tasks through the ledger.
     :param api_host: host of the Tidepool API.
     :param patience: seconds that are waited here; a longer pause is left to Airflow's retry.
     """
 
-    def __init__(self, slow_downs: SlowDowns, api_host: str, patience: float) -> None:
-        self._slow_downs = slow_downs
+    def __init__(self, rate_limits: RateLimits, api_host: str, patience: float) -> None:
+        self._rate_limits = rate_limits
         self._api_host = api_host
         self._patience = patience
 
-    def keep(self, wait: Callable[[float], None]) -> None:
+    def wait(self, wait: Callable[[float], None]) -> None:
         """Wait as long as Tidepool has asked everybody to wait.
 
         :param wait: waits so many seconds.
         :raises TidepoolBusyError: that is longer than we are willing to wait.
         """
-        while (left := self._slow_downs.seconds_left(self._api_host)) > 0:
+        while (left := self._rate_limits.seconds_left(self._api_host)) > 0:
             if left > self._patience:
                 raise TidepoolBusyError("send a request", place=self._api_host, retry_after=left)
             wait(left * random.uniform(1.0, 1.0 + SPREAD))
 
     def slow_down(self, error: TidepoolBusyError) -> bool:
         """Save for every task what Tidepool has just asked for; return whether it can be waited for here."""
-        self._slow_downs.note(self._api_host, error.retry_after)
-        return self._slow_downs.seconds_left(self._api_host) <= self._patience
+        self._rate_limits.record(self._api_host, error.retry_after)
+        return self._rate_limits.seconds_left(self._api_host) <= self._patience
 
 
 class UploadStoppedError(IngestError):

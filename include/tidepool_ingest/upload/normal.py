@@ -26,12 +26,12 @@ from tidepool_ingest.client import TidepoolError, TidepoolNotFoundError, Tidepoo
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import (
     HeldError,
-    InItsPlaceError,
-    check_not_in_its_place,
+    SupersededBatchError,
+    check_not_superseded,
     check_not_withdrawn,
 )
 from tidepool_ingest.ledger import (
-    GIVEN_UP,
+    DEAD_STATES,
     BatchRow,
     BatchState,
     DataSetRow,
@@ -41,12 +41,12 @@ from tidepool_ingest.ledger import (
 )
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.upload.closing import close_and_verify, verify_again
-from tidepool_ingest.upload.context import LeasedBatch, UploadJob, UploadSummary, data_set_body
+from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
 from tidepool_ingest.upload.deleting import delete_data_set, delete_replaced
-from tidepool_ingest.upload.feeds.resolver import Feed, check_data_set_type, claim_for_normal
+from tidepool_ingest.upload.feeds.resolver import Feed, check_data_set_type, reserve_for_normal
 from tidepool_ingest.upload.read_back import Comparison, VerificationError
 from tidepool_ingest.upload.record_ids import ID_BYTES
-from tidepool_ingest.upload.rejections import RefusedRecords, TooManyRefusedByTidepoolError
+from tidepool_ingest.upload.rejections import RejectedRecords, TooManyRejectedByTidepoolError
 from tidepool_ingest.upload.sending import Sending, StartOverError
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ SERVER_FAILURE: Final = 500
 """What a set answers whose creation broke off half-way; it can still be deleted."""
 
 
-def upload_normal(context: UploadJob, batch: BatchRow, *leases: Lease) -> UploadSummary:
+def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary:
     """Bring one batch, or one part of a batch, to verified, from wherever an earlier attempt left it.
 
     :param leases: have to last as long as its own: of a part, that of the whole batch.
@@ -81,21 +81,21 @@ class UploadAttempt(ABC):
 
     def __init__(self, leased: LeasedBatch) -> None:
         self._leased = leased
-        self._refused = RefusedRecords(leased)
+        self._refused = RejectedRecords(leased)
 
     def run(self) -> UploadSummary:
         """Bring the batch to verified, from wherever an earlier attempt left it."""
         ledger, context = self._leased.ledger, self._leased.context
         batch = ledger.batches.get(self._leased.batch.id)
-        check_not_in_its_place(batch)
-        check_not_withdrawn(batch, force=context.wishes.force)
+        check_not_superseded(batch)
+        check_not_withdrawn(batch, force=context.options.force)
         if done := self._done(batch.state):
             return done
         try:
             if not ledger.batches.begin_upload(batch.id, lease=self._leased.lease):
-                raise InItsPlaceError(batch.label)
+                raise SupersededBatchError(batch.label)
             return self._until_verified()
-        except InItsPlaceError:
+        except SupersededBatchError:
             raise
         except IngestError as error:
             if error.disposition is not Disposition.RETRIABLE:
@@ -112,18 +112,18 @@ class UploadAttempt(ABC):
 
     def _done(self, state: BatchState) -> UploadSummary | None:
         latest = self._latest()
-        if latest is None or latest.state is not DataSetState.VERIFIED or latest.upload_id is None:
+        if latest is None or latest.state is not DataSetState.VERIFIED or latest.data_set_id is None:
             return None
         context = self._leased.context
-        wishes = context.wishes
-        if wishes.force and not latest.was_verified_by(context.origin.run_id, wishes.asked_at):
+        options = context.options
+        if options.force and not latest.was_verified_by(context.origin.run_id, options.asked_at):
             return None
         if state is not BatchState.VERIFIED:
             # The attempt that verified the data set ended before it could record so of the batch.
             context.ledger.batches.mark_verified(self._leased.batch.id, lease=self._leased.lease)
-        context.on_open(latest.upload_id)
+        context.on_open(latest.data_set_id)
         rows = latest.visible_rows or 0
-        return UploadSummary(latest.upload_id, latest.state, latest.expected_rows, rows)
+        return UploadSummary(latest.data_set_id, latest.state, latest.expected_rows, rows)
 
     def _summary(
         self, data_set: DataSetRow, *, expected: int, visible: int, superseded: int = 0, deleted: int = 0
@@ -137,7 +137,7 @@ class UploadAttempt(ABC):
         """
         counts = self._leased.counts
         return UploadSummary(
-            str(data_set.upload_id),
+            str(data_set.data_set_id),
             DataSetState.VERIFIED,
             expected,
             visible,
@@ -166,7 +166,7 @@ class NormalAttempt(UploadAttempt):
     def _until_verified(self) -> UploadSummary:
         leased = self._leased
         feed = Feed(leased.batch.api_host, leased.batch.user_id, leased.body)
-        claim_for_normal(leased.context, feed, leased.requests)
+        reserve_for_normal(leased.context, feed, leased.requests)
         comparison: Comparison | None = None
         for _ in range(DATA_SETS_AN_ATTEMPT):
             data_set = self._resume()
@@ -179,19 +179,19 @@ class NormalAttempt(UploadAttempt):
                 comparison = self._send_and_close(data_set)
             except _NothingRemainingError:
                 self._give_up(data_set)
-                return self._nothing_remaining(str(data_set.upload_id))
+                return self._nothing_remaining(str(data_set.data_set_id))
             except HeldError:
                 self._give_up(data_set)
                 raise
             except StartOverError as reason:
-                log.warning("Data set %s is given up: %s.", data_set.upload_id, reason)
+                log.warning("Data set %s is given up: %s.", data_set.data_set_id, reason)
             else:
                 if comparison.is_exact and self._delete_replaced():
                     comparison = verify_again(leased, data_set, self._refused.ordinals)
                 if comparison.is_exact:
                     return self._verified(data_set, comparison)
                 difference = VerificationError(comparison).what
-                log.warning("Data set %s is given up: %s", data_set.upload_id, difference)
+                log.warning("Data set %s is given up: %s", data_set.data_set_id, difference)
             self._give_up(data_set)
         expected = leased.prepared.expected_rows - self._refused.rows
         raise VerificationError(comparison or Comparison(expected, 0))
@@ -199,7 +199,7 @@ class NormalAttempt(UploadAttempt):
     def _resume(self) -> DataSetRow | None:
         """Return the data set that an earlier attempt opened, if it can still be used."""
         latest = self._latest()
-        if latest is None or latest.state in (DataSetState.VERIFIED, *GIVEN_UP):
+        if latest is None or latest.state in (DataSetState.VERIFIED, *DEAD_STATES):
             return None
         if latest.state is DataSetState.OPENING:
             resolve_creation(self._leased, latest)
@@ -209,15 +209,15 @@ class NormalAttempt(UploadAttempt):
             return None
         context = self._leased.context
         context.ledger.data_sets.taken_up_by(latest.id, context.origin, lease=self._leased.lease)
-        context.on_open(str(latest.upload_id))
-        log.info("Resuming data set %s, which is %s.", latest.upload_id, latest.state)
+        context.on_open(str(latest.data_set_id))
+        log.info("Resuming data set %s, which is %s.", latest.data_set_id, latest.state)
         return latest
 
     def _open(self) -> DataSetRow:
         leased = self._leased
-        upload_id = open_data_set(leased, leased.prepared.expected_rows - self._refused.rows)
-        leased.context.on_open(upload_id)
-        log.info("Opened data set %s.", upload_id)
+        data_set_id = open_data_set(leased, leased.prepared.expected_rows - self._refused.rows)
+        leased.context.on_open(data_set_id)
+        log.info("Opened data set %s.", data_set_id)
         latest = self._latest()
         assert latest is not None
         return latest
@@ -226,7 +226,7 @@ class NormalAttempt(UploadAttempt):
         if data_set.state is DataSetState.OPEN:
             try:
                 Sending(self._leased, data_set, self._refused).send(self._leased.prepared.chunks)
-            except TooManyRefusedByTidepoolError:
+            except TooManyRejectedByTidepoolError:
                 self._refused.finish()
                 raise
             self._refused.finish()
@@ -254,7 +254,7 @@ class NormalAttempt(UploadAttempt):
         leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
         log.info(
             "Data set %s is verified: %d rows are visible, each once%s.",
-            data_set.upload_id,
+            data_set.data_set_id,
             comparison.visible,
             f", and {comparison.superseded} are superseded by a later upload"
             if comparison.superseded
@@ -262,12 +262,12 @@ class NormalAttempt(UploadAttempt):
         )
         return self._summary(data_set, expected=comparison.expected, visible=comparison.visible)
 
-    def _nothing_remaining(self, upload_id: str) -> UploadSummary:
+    def _nothing_remaining(self, data_set_id: str) -> UploadSummary:
         """End a part of which Tidepool itself has rejected all records, within what the run allows."""
         leased = self._leased
         leased.ledger.batches.mark_nothing_accepted(leased.batch.id, lease=leased.lease)
         log.warning("%s: Tidepool rejected all its records, so nothing remains.", leased.batch.label)
-        return UploadSummary(upload_id, DataSetState.DELETED, 0, 0, repairs=leased.counts.repairs)
+        return UploadSummary(data_set_id, DataSetState.DELETED, 0, 0, repairs=leased.counts.repairs)
 
     def _give_up(self, data_set: DataSetRow) -> None:
         leased = self._leased
@@ -288,7 +288,7 @@ def open_data_set(leased: LeasedBatch, expected_rows: int) -> str:
     :param expected_rows: rows that Tidepool will hold when all is there.
     """
     context, batch, requests = leased.context, leased.batch, leased.requests
-    requests.go_on()
+    requests.check()
     row = leased.ledger.data_sets.begin_opening(
         batch.id,
         data_set_type=NORMAL,
@@ -299,16 +299,16 @@ def open_data_set(leased: LeasedBatch, expected_rows: int) -> str:
         id_of=(lambda ordinal: chosen_id(batch, ordinal)) if context.settings.chosen_ids else None,
     )
     # With an id of ours, a creation carried out late would meet what was done about it meanwhile.
-    send = requests.ask if row.upload_id is None else requests.send
-    body = leased.body if row.upload_id is None else {**leased.body, "id": row.upload_id}
+    send = requests.read if row.data_set_id is None else requests.write
+    body = leased.body if row.data_set_id is None else {**leased.body, "id": row.data_set_id}
     try:
         opened = send(lambda: leased.client.open_data_set(batch.user_id, body))
     except TidepoolError as error:
-        if not (isinstance(error, TidepoolUnreachableError) and error.ambiguous):
+        if not (isinstance(error, TidepoolUnreachableError) and error.in_doubt):
             leased.ledger.data_sets.mark_not_created(row.id, lease=leased.lease)
         raise
-    leased.ledger.data_sets.mark_open(row.id, opened.upload_id, lease=leased.lease)
-    return opened.upload_id
+    leased.ledger.data_sets.mark_open(row.id, opened.data_set_id, lease=leased.lease)
+    return opened.data_set_id
 
 
 def resolve_creation(leased: LeasedBatch, data_set: DataSetRow) -> None:
@@ -317,12 +317,12 @@ def resolve_creation(leased: LeasedBatch, data_set: DataSetRow) -> None:
     :param data_set: it was about to be opened.
     """
     data_sets = leased.ledger.data_sets
-    if data_set.upload_id is None:
+    if data_set.data_set_id is None:
         data_sets.mark_unreachable(data_set.id, lease=leased.lease)
         return
-    leased.requests.settle()
+    leased.requests.wait_out_doubt()
     try:
-        usable = leased.requests.ask(lambda: leased.client.is_open(str(data_set.upload_id)))
+        usable = leased.requests.read(lambda: leased.client.is_open(str(data_set.data_set_id)))
     except TidepoolNotFoundError:
         data_sets.mark_not_created(data_set.id, lease=leased.lease)
         return

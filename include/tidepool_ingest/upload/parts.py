@@ -15,12 +15,12 @@ from typing import Any
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import (
     HeldError,
-    InItsPlaceError,
-    check_not_in_its_place,
+    SupersededBatchError,
+    check_not_superseded,
     check_not_withdrawn,
 )
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Lease, lease_of_batch
-from tidepool_ingest.upload.context import UploadJob, UploadSummary
+from tidepool_ingest.upload.context import UploadContext, UploadSummary
 from tidepool_ingest.upload.deleting import delete_replaced
 from tidepool_ingest.upload.normal import upload_normal
 from tidepool_ingest.upload.recheck import reverify_one
@@ -28,7 +28,7 @@ from tidepool_ingest.upload.recheck import reverify_one
 log = logging.getLogger(__name__)
 
 
-def upload_parts(context: UploadJob, batch: BatchRow) -> UploadSummary:
+def upload_parts(context: UploadContext, batch: BatchRow) -> UploadSummary:
     """Bring every part to verified, and with the last one the batch, from wherever it was left.
 
     What stops one part stops those after it as well.
@@ -40,10 +40,10 @@ def upload_parts(context: UploadJob, batch: BatchRow) -> UploadSummary:
     ledger = context.ledger
     with context.hold(lease_of_batch(batch.id)) as lease:
         current = ledger.batches.get(batch.id)
-        check_not_in_its_place(current)
-        check_not_withdrawn(current, force=context.wishes.force)
+        check_not_superseded(current)
+        check_not_withdrawn(current, force=context.options.force)
         parts = ledger.parts.of_batch(batch.id)
-        if current.state is not BatchState.VERIFIED or context.wishes.force:
+        if current.state is not BatchState.VERIFIED or context.options.force:
             _begin_upload(context, batch, lease)
         summaries = [_upload_part(context, batch, parts, part, lease) for part in parts]
         _delete_replaced(context, batch, parts, lease)
@@ -53,18 +53,18 @@ def upload_parts(context: UploadJob, batch: BatchRow) -> UploadSummary:
     return summed
 
 
-def _begin_upload(context: UploadJob, batch: BatchRow, lease: Lease) -> None:
+def _begin_upload(context: UploadContext, batch: BatchRow, lease: Lease) -> None:
     if not context.ledger.batches.begin_upload(batch.id, lease=lease):
-        raise InItsPlaceError(batch.label)
+        raise SupersededBatchError(batch.label)
 
 
 def _upload_part(
-    context: UploadJob, batch: BatchRow, parts: Sequence[BatchRow], part: BatchRow, lease: Lease
+    context: UploadContext, batch: BatchRow, parts: Sequence[BatchRow], part: BatchRow, lease: Lease
 ) -> UploadSummary:
     context.check_not_stopped()
     try:
         summary = upload_normal(context, part, lease)
-    except InItsPlaceError:
+    except SupersededBatchError:
         raise
     except IngestError as error:
         if error.disposition is not Disposition.RETRIABLE:
@@ -84,7 +84,7 @@ def _upload_part(
 
 
 def _record_failure(
-    context: UploadJob, batch: BatchRow, part: BatchRow, error: IngestError, lease: Lease
+    context: UploadContext, batch: BatchRow, part: BatchRow, error: IngestError, lease: Lease
 ) -> None:
     batches = context.ledger.batches
     stops = {
@@ -98,7 +98,9 @@ def _record_failure(
     stop(batch.id, error.code, lease=lease)
 
 
-def _delete_replaced(context: UploadJob, batch: BatchRow, parts: Sequence[BatchRow], lease: Lease) -> None:
+def _delete_replaced(
+    context: UploadContext, batch: BatchRow, parts: Sequence[BatchRow], lease: Lease
+) -> None:
     """Delete what the batch replaces, now that all of it shows, and verify every part again after that."""
     if delete_replaced(context, batch, context.guard(lease)):
         for part in parts:

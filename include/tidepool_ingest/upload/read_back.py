@@ -28,8 +28,8 @@ from tidepool_ingest.ledger import DataSetRow, DataSetState
 from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
 from tidepool_ingest.model.deduplicators import DEDUPLICATORS, AtClose
 from tidepool_ingest.model.gotime import parse_instant
-from tidepool_ingest.upload.context import LeasedBatch, UploadJob
-from tidepool_ingest.upload.record_ids import Identified, identified
+from tidepool_ingest.upload.context import LeasedBatch, UploadContext
+from tidepool_ingest.upload.record_ids import RecordWithIds, with_ids
 from tidepool_ingest.window import SECONDS_A_DAY, moments_of
 
 POSITIONS_NAMED = 10
@@ -55,19 +55,21 @@ def read_back(leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[in
     :param data_set: the data set.
     :param refused: ordinals of the records that Tidepool rejected.
     """
-    return _compared(leased, str(data_set.upload_id), _shown(leased, data_set), refused)
+    return _compared(leased, str(data_set.data_set_id), _shown(leased, data_set), refused)
 
 
-def read_back_later(leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+def read_back_after_others(
+    leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int]
+) -> Comparison:
     """Do the same when other data sets of the device may have been closed meanwhile, and have hidden rows.
 
     :param leased: its batch; its leases are kept while the answers arrive.
     :param data_set: the data set; that it is about to be closed was recorded at the latest.
     :param refused: ordinals of the records that Tidepool rejected.
     """
-    upload_id = str(data_set.upload_id)
+    data_set_id = str(data_set.data_set_id)
     shown = _shown(leased, data_set)
-    comparison = _compared(leased, upload_id, shown, refused)
+    comparison = _compared(leased, data_set_id, shown, refused)
     if comparison.is_exact:
         return comparison
     # The deduplicators of what was surely closed after this one, by data set.
@@ -79,21 +81,21 @@ def read_back_later(leased: LeasedBatch, data_set: DataSetRow, refused: Abstract
         return replace(comparison, missing=(), deleted=False, superseded=max(gone, 0))
     seen_whole = data_set.state is DataSetState.VERIFIED
     hidden = _superseded_rows(
-        leased, upload_id, shown, frozenset(comparison.missing), only_by=None if seen_whole else later
+        leased, data_set_id, shown, frozenset(comparison.missing), only_by=None if seen_whole else later
     )
-    return _compared(leased, upload_id, shown, refused, hidden) if hidden else comparison
+    return _compared(leased, data_set_id, shown, refused, hidden) if hidden else comparison
 
 
-def _shown(leased: LeasedBatch, data_set: DataSetRow) -> Shown:
+def _shown(leased: LeasedBatch, data_set: DataSetRow) -> ReadBack:
     days = leased.prepared.days
-    rows = rows_of_set(leased.context, leased.batch.user_id, str(data_set.upload_id), days)
-    return Shown(leased.requests.watch(rows))
+    rows = rows_of_set(leased.context, leased.batch.user_id, str(data_set.data_set_id), days)
+    return ReadBack(leased.requests.stream(rows))
 
 
 def _compared(
     leased: LeasedBatch,
-    upload_id: str,
-    shown: Shown,
+    data_set_id: str,
+    shown: ReadBack,
     refused: AbstractSet[int],
     superseded: AbstractSet[str] = frozenset(),
 ) -> Comparison:
@@ -102,7 +104,7 @@ def _compared(
     :param superseded: identifiers of rows that a later upload of the device hides.
     """
     expected, known, hidden, missing, double = 0, 0, 0, [], []
-    for sent in _sent(leased, upload_id):
+    for sent in _sent(leased, data_set_id):
         if sent.ordinal in refused:
             continue
         expected += len(sent.ids)
@@ -122,9 +124,9 @@ def _compared(
     )
 
 
-def _sent(leased: LeasedBatch, upload_id: str) -> Iterator[Identified]:
+def _sent(leased: LeasedBatch, data_set_id: str) -> Iterator[RecordWithIds]:
     for chunk in leased.prepared.chunks:
-        yield from identified(leased.work.read_chunk(chunk), chunk, upload_id)
+        yield from with_ids(leased.work.read_chunk(chunk), chunk, data_set_id)
 
 
 # ---------------------------------------------------------------- what a comparison comes to
@@ -207,7 +209,7 @@ class VerificationError(ReadBackError):
 # ---------------------------------------------------------------- what is shown
 
 
-class Shown:
+class ReadBack:
     """What a read-back of one data set shows.
 
     :param read_back: the records, the data set's own one (type ``upload``) included; read to its end.
@@ -216,7 +218,7 @@ class Shown:
     def __init__(self, read_back: Iterable[dict[str, Any]] = ()) -> None:
         self.deleted = False
         """Whether the data set is marked as deleted."""
-        self.rows = ShownRows(self._identifiers(read_back))
+        self.rows = IdCounter(self._identifiers(read_back))
 
     def _identifiers(self, read_back: Iterable[dict[str, Any]]) -> Iterable[str]:
         for datum in read_back:
@@ -226,7 +228,7 @@ class Shown:
                 yield str(datum.get("id"))
 
 
-class ShownRows:
+class IdCounter:
     """How often each identifier is shown.
 
     An identifier is kept as its :data:`~tidepool_ingest.digests.digest_of`. Two that have the same would both
@@ -260,20 +262,20 @@ class ShownRows:
 
 
 def rows_of_set(
-    context: UploadJob, user_id: str, upload_id: str, days: Mapping[date, Mapping[str, int]]
+    context: UploadContext, user_id: str, data_set_id: str, days: Mapping[date, Mapping[str, int]]
 ) -> Iterator[dict[str, Any]]:
     """Yield what Tidepool shows of a data set, the data set's own record (type ``upload``) included.
 
     :param user_id: whose it is.
-    :param upload_id: the data set.
+    :param data_set_id: the data set.
     :param days: how many records it should have on each UTC day, by type.
     """
-    windows = list(windows_of(days, context.timing.read_rows))
+    windows = list(windows_of(days, context.timeouts.read_rows))
     if len(windows) > 1:
         # Its own record has a time of its own, or none: no window need show it.
-        yield from context.client.read_data(user_id, upload_id=upload_id, types=["upload"])
+        yield from context.client.read_data(user_id, data_set_id=data_set_id, types=["upload"])
     for start, end in windows:
-        yield from context.client.read_data(user_id, upload_id=upload_id, start=start, end=end)
+        yield from context.client.read_data(user_id, data_set_id=data_set_id, start=start, end=end)
 
 
 def windows_of(days: Mapping[date, Mapping[str, int]], limit: int) -> Iterator[Window]:
@@ -308,8 +310,8 @@ def _borders(days: Mapping[date, Mapping[str, int]], limit: int) -> Iterator[dat
 
 def _superseded_rows(
     leased: LeasedBatch,
-    upload_id: str,
-    shown: Shown,
+    data_set_id: str,
+    shown: ReadBack,
     missing: AbstractSet[int],
     *,
     only_by: Collection[str] | None,
@@ -323,16 +325,16 @@ def _superseded_rows(
     if leased.deduplicator.at_close is not AtClose.ARCHIVES_EQUAL or not missing:
         return frozenset()
     wanted = _Wanted()
-    for row in _stored_rows(leased, upload_id, missing):
+    for row in _stored_rows(leased, data_set_id, missing):
         if not shown.rows.count(str(row["id"])):
             wanted.add(row, leased.batch.user_id)
     if not wanted.ids:
         return frozenset()
     found: set[str] = set()
-    for datum in leased.requests.watch(_rows_of_device(leased, wanted)):
+    for datum in leased.requests.stream(_rows_of_device(leased, wanted)):
         stamp = datum.get("_deduplicator")
         by = datum.get("uploadId")
-        if isinstance(stamp, dict) and by != upload_id and (only_by is None or by in only_by):
+        if isinstance(stamp, dict) and by != data_set_id and (only_by is None or by in only_by):
             found.update(wanted.ids.get(str(stamp.get("hash")), ()))
     return frozenset(found)
 
@@ -361,7 +363,7 @@ def _rows_of_device(leased: LeasedBatch, wanted: _Wanted) -> Iterator[dict[str, 
     """Yield what the device shows on the days of missing rows, in windows where that is much."""
     first, last = moments_of(min(wanted.days), max(wanted.days))
     days = {day: kinds for day, kinds in leased.prepared.days.items() if day in wanted.days}
-    for start, end in windows_of(days, leased.context.timing.read_rows):
+    for start, end in windows_of(days, leased.context.timeouts.read_rows):
         yield from leased.client.read_data(
             leased.batch.user_id,
             device_id=leased.batch.device_id,
@@ -371,12 +373,12 @@ def _rows_of_device(leased: LeasedBatch, wanted: _Wanted) -> Iterator[dict[str, 
         )
 
 
-def _stored_rows(leased: LeasedBatch, upload_id: str, wanted: AbstractSet[int]) -> Iterator[dict[str, Any]]:
+def _stored_rows(leased: LeasedBatch, data_set_id: str, wanted: AbstractSet[int]) -> Iterator[dict[str, Any]]:
     """Yield the rows that Tidepool makes of some accepted records, identified as they were sent."""
     for chunk in leased.prepared.chunks:
         ordinals = range(chunk.first_record, chunk.first_record + chunk.records)
         if wanted.isdisjoint(ordinals):
             continue
-        for sent in identified(leased.work.read_chunk(chunk), chunk, upload_id):
+        for sent in with_ids(leased.work.read_chunk(chunk), chunk, data_set_id):
             if sent.ordinal in wanted:
                 yield from stored_form(json.loads(sent.line))

@@ -14,13 +14,13 @@ from tidepool_ingest.guards import (
     OlderThanUploadedError,
     PreparedOtherwiseError,
     check_order,
-    is_as_sent,
+    matches_sent_plan,
 )
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, DataSetState, Ledger, lease_of_batch
 from tidepool_ingest.model.deduplicators import AtClose
 from tidepool_ingest.upload.closing import device_lock
-from tidepool_ingest.upload.context import LeasedBatch, UploadJob
-from tidepool_ingest.upload.read_back import Comparison, read_back_later
+from tidepool_ingest.upload.context import LeasedBatch, UploadContext
+from tidepool_ingest.upload.read_back import Comparison, read_back_after_others
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Rechecked:
     to_repair: bool = False
 
 
-def reverify(context: UploadJob, batch: BatchRow) -> Rechecked | None:
+def reverify(context: UploadContext, batch: BatchRow) -> Rechecked | None:
     """Compare what a batch shows with what was sent, part by part if it is cut into some.
 
     :return: ``None`` if it is not verified.
@@ -96,7 +96,7 @@ def reverify(context: UploadJob, batch: BatchRow) -> Rechecked | None:
     return Rechecked(found[-1].data_set_id, summed)
 
 
-def reverify_one(context: UploadJob, batch: BatchRow, *, repair: bool = False) -> Rechecked | None:
+def reverify_one(context: UploadContext, batch: BatchRow, *, repair: bool = False) -> Rechecked | None:
     """Compare what one data set shows with what was sent; nothing happens to a batch that is not verified.
 
     While it looks, no other data set of the device is closed.
@@ -129,32 +129,32 @@ def _verified_set(ledger: Ledger, batch: BatchRow) -> DataSetRow | None:
 
 def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> Rechecked:
     ledger, batch = leased.ledger, leased.batch
-    if is_as_sent(leased.prepared, data_set, ledger) is False:
+    if matches_sent_plan(leased.prepared, data_set, ledger) is False:
         raise PreparedOtherwiseError(batch.label)
-    refused = frozenset(ledger.refusals.of_batch(batch.id))
+    refused = frozenset(ledger.rejections.of_batch(batch.id))
     with device_lock(leased.context, batch, leased.requests) as under:
         locked = leased.under(under)
-        comparison = under.ask(lambda: read_back_later(locked, data_set, refused))
+        comparison = under.read(lambda: read_back_after_others(locked, data_set, refused))
     if comparison.is_exact:
         _record_as_right(leased, data_set, comparison)
-        return Rechecked(str(data_set.upload_id), comparison)
+        return Rechecked(str(data_set.data_set_id), comparison)
     why = _against_repair(leased, comparison) if repair else ""
     if why or not repair:
         ledger.batches.set_reason(batch.id, ChangedSinceError.code, lease=leased.lease)
         raise ChangedSinceError(batch.label, comparison, why)
     _give_up(leased, data_set, comparison)
-    return Rechecked(str(data_set.upload_id), comparison, to_repair=True)
+    return Rechecked(str(data_set.data_set_id), comparison, to_repair=True)
 
 
 def _record_as_right(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:
     batch = leased.batch
-    leased.ledger.data_sets.note_check(data_set.id, comparison.superseded, lease=leased.lease)
+    leased.ledger.data_sets.record_check(data_set.id, comparison.superseded, lease=leased.lease)
     if batch.reason == ChangedSinceError.code:
         leased.ledger.batches.set_reason(batch.id, None, lease=leased.lease)
     log.info(
         "%s, data set %s: %d rows are visible, %d superseded by a later upload.",
         batch.label,
-        data_set.upload_id,
+        data_set.data_set_id,
         comparison.visible,
         comparison.superseded,
     )
@@ -178,7 +178,9 @@ def _give_up(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) 
     batch = leased.batch
     leased.ledger.batches.mark_unfinished(batch.id, ChangedSinceError.code, lease=leased.lease)
     leased.ledger.data_sets.begin_delete(data_set.id, lease=leased.lease)
-    log.warning("%s, data set %s is given up: %s.", batch.label, data_set.upload_id, comparison.difference())
+    log.warning(
+        "%s, data set %s is given up: %s.", batch.label, data_set.data_set_id, comparison.difference()
+    )
 
 
 def _update_whole(ledger: Ledger, batch: BatchRow) -> None:

@@ -20,18 +20,18 @@ ID_BYTES = 16
 """32 hex digits, within the Platform's ``^[0-9a-z]{32}$`` (platform: data/id.go)."""
 
 
-def datum_id(upload_id: str, ordinal: int, part: str = "") -> str:
+def datum_id(data_set_id: str, ordinal: int, part: str = "") -> str:
     """Return the identifier of one datum of a data set.
 
-    :param upload_id: the data set.
+    :param data_set_id: the data set.
     :param ordinal: the record's place among the batch's accepted records, from 0.
     :param part: field of the record that holds the datum, for one that the Platform splits off.
     :return: 32 hex digits.
     """
-    return blake2b(f"{ordinal}/{part}".encode(), digest_size=ID_BYTES, key=upload_id.encode()).hexdigest()
+    return blake2b(f"{ordinal}/{part}".encode(), digest_size=ID_BYTES, key=data_set_id.encode()).hexdigest()
 
 
-class Identified(NamedTuple):
+class RecordWithIds(NamedTuple):
     """One record as it is sent.
 
     :param ordinal: its place among the batch's accepted records, from 0.
@@ -48,33 +48,33 @@ class Identified(NamedTuple):
         return f"Identified(ordinal={self.ordinal})"
 
 
-def identified(lines: Iterable[bytes], chunk: Chunk, upload_id: str) -> Iterator[Identified]:
+def with_ids(lines: Iterable[bytes], chunk: Chunk, data_set_id: str) -> Iterator[RecordWithIds]:
     """Give each accepted record of a chunk its identifiers, embedded data too.
 
     :param lines: the chunk's records as they were accepted.
     :param chunk: where they stand among the batch's records, and whether any needs a closer look.
-    :param upload_id: the data set that they go to.
+    :param data_set_id: the data set that they go to.
     :return: each record as it is sent.
     """
     for ordinal, line in enumerate(lines, chunk.first_record):
         if chunk.plain:
-            own = datum_id(upload_id, ordinal)
-            yield Identified(ordinal, with_member(line, "id", f'"{own}"'.encode()), (own,))
+            own = datum_id(data_set_id, ordinal)
+            yield RecordWithIds(ordinal, with_member(line, "id", f'"{own}"'.encode()), (own,))
         else:
-            yield _looked_into(line, ordinal, upload_id)
+            yield _looked_into(line, ordinal, data_set_id)
 
 
-def _looked_into(line: bytes, ordinal: int, upload_id: str) -> Identified:
+def _looked_into(line: bytes, ordinal: int, data_set_id: str) -> RecordWithIds:
     datum = json.loads(line)
     ids = []
     for part in embedded_data(datum):
         own = datum[part].get("id")
         if own is None:
-            own = datum_id(upload_id, ordinal, part)
+            own = datum_id(data_set_id, ordinal, part)
             line = with_member_in(line, (part,), "id", f'"{own}"'.encode())
         ids.append(own)
     own = datum.get("id")
     if own is None:
-        own = datum_id(upload_id, ordinal)
+        own = datum_id(data_set_id, ordinal)
         line = with_member(line, "id", f'"{own}"'.encode())
-    return Identified(ordinal, line, (own, *ids))
+    return RecordWithIds(ordinal, line, (own, *ids))

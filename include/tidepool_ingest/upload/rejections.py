@@ -15,16 +15,16 @@ from collections.abc import Iterable, Sequence
 
 from tidepool_ingest.client import TidepoolRejectedError
 from tidepool_ingest.guards import QuarantineLimitError
-from tidepool_ingest.ledger import Refusal
+from tidepool_ingest.ledger import Rejection
 from tidepool_ingest.model import masked_pointer
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.upload.context import LeasedBatch
-from tidepool_ingest.upload.record_ids import Identified
+from tidepool_ingest.upload.record_ids import RecordWithIds
 
 log = logging.getLogger(__name__)
 
 
-class TooManyRefusedByTidepoolError(QuarantineLimitError):
+class TooManyRejectedByTidepoolError(QuarantineLimitError):
     """Tidepool itself rejected more of a batch's records than the run allows.
 
     :param batch: the batch's label.
@@ -44,7 +44,7 @@ class TooManyRefusedByTidepoolError(QuarantineLimitError):
         )
 
 
-class RefusedRecords:
+class RejectedRecords:
     """The records of one batch that Tidepool rejected. Safe to use from several threads.
 
     :param leased: the batch.
@@ -54,9 +54,9 @@ class RefusedRecords:
         self._leased = leased
         self._lock = threading.Lock()
         ledger, batch = leased.ledger, leased.batch
-        self._known = ledger.refusals.of_batch(batch.id)
+        self._known = ledger.rejections.of_batch(batch.id)
         # The other parts of the same batch are not in progress as long as this one is.
-        self._beside = (0, 0) if batch.part_of is None else ledger.parts.refused_beside(batch)
+        self._beside = (0, 0) if batch.part_of is None else ledger.parts.rejected_in_others(batch)
 
     @property
     def ordinals(self) -> frozenset[int]:
@@ -75,7 +75,7 @@ class RefusedRecords:
         """Whether Tidepool has rejected every record that travels."""
         return len(self.ordinals) == self._leased.prepared.travelling
 
-    def note(self, sent: Sequence[Identified], error: TidepoolRejectedError) -> None:
+    def record(self, sent: Sequence[RecordWithIds], error: TidepoolRejectedError) -> None:
         """Record which records of a request were rejected.
 
         :param sent: the records in the order in which they were sent.
@@ -94,7 +94,7 @@ class RefusedRecords:
         )
         self._add(found)
 
-    def note_dropped(self, found: Sequence[Refusal]) -> None:
+    def record_dropped(self, found: Sequence[Rejection]) -> None:
         """Record which records Tidepool would drop without a word.
 
         :param found: the records; none of them has been sent.
@@ -108,9 +108,9 @@ class RefusedRecords:
             )
             self._add(found)
 
-    def _add(self, found: Sequence[Refusal]) -> None:
+    def _add(self, found: Sequence[Rejection]) -> None:
         with self._lock:
-            self._leased.ledger.refusals.add(self._leased.batch.id, found, lease=self._leased.lease)
+            self._leased.ledger.rejections.add(self._leased.batch.id, found, lease=self._leased.lease)
             self._known.update((refusal.ordinal, refusal) for refusal in found)
         self.check()
 
@@ -125,11 +125,11 @@ class RefusedRecords:
         if not late:
             return
         refused = of.quarantined + self._beside[0] + late
-        allowed = self._leased.context.wishes.max_refused_percent
+        allowed = self._leased.context.options.max_rejected_percent
         is_too_many = refused * 100 > allowed * of.records
         # A part may end with nothing, where the whole batch has others.
         if is_too_many or (self.is_all and self._leased.prepared.whole is None):
-            raise TooManyRefusedByTidepoolError(
+            raise TooManyRejectedByTidepoolError(
                 self._leased.batch.label,
                 refused,
                 of.records,
@@ -164,14 +164,14 @@ class RefusedRecords:
             )
 
 
-def _refusals(sent: Sequence[Identified], error: TidepoolRejectedError) -> list[Refusal]:
+def _refusals(sent: Sequence[RecordWithIds], error: TidepoolRejectedError) -> list[Rejection]:
     problems: dict[int, list[tuple[str, str]]] = {}
     for problem in error.problems:
         if problem.index is not None and problem.index < len(sent):
             found = (problem.code, masked_pointer(problem.pointer))
             problems.setdefault(problem.index, []).append(found)
     return [
-        Refusal(
+        Rejection(
             ordinal=sent[index].ordinal,
             type=str(json.loads(sent[index].line)["type"]),
             rows=len(sent[index].ids),
@@ -181,6 +181,6 @@ def _refusals(sent: Sequence[Identified], error: TidepoolRejectedError) -> list[
     ]
 
 
-def _named(refused: Iterable[Refusal]) -> str:
+def _named(refused: Iterable[Rejection]) -> str:
     counted = Counter((refusal.type, code) for refusal in refused for code, _pointer in refusal.problems)
     return ", ".join(f"{count} {kind} {code}" for (kind, code), count in counted.most_common(5))

@@ -27,8 +27,8 @@ from tidepool_ingest.ledger import ChunkState, DataSetRow
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.context import LeasedBatch
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
-from tidepool_ingest.upload.record_ids import Identified, identified
-from tidepool_ingest.upload.rejections import RefusedRecords
+from tidepool_ingest.upload.record_ids import RecordWithIds, with_ids
+from tidepool_ingest.upload.rejections import RejectedRecords
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +45,19 @@ class Sending:
     """
 
     def __init__(
-        self, leased: LeasedBatch, data_set: DataSetRow, refused: RefusedRecords, way: Way | None = None
+        self,
+        leased: LeasedBatch,
+        data_set: DataSetRow,
+        refused: RejectedRecords,
+        way: ChunkStrategy | None = None,
     ) -> None:
         self._leased = leased
         self._data_set = data_set
-        self._upload_id = str(data_set.upload_id)
+        self._data_set_id = str(data_set.data_set_id)
         self._refused = refused
-        self._way = way or NormalWay(leased, self._upload_id)
+        self._way = way or NormalChunks(leased, self._data_set_id)
         self._halted = threading.Event()
-        self._requests = leased.requests.until(self._halted)
+        self._requests = leased.requests.with_stop(self._halted)
         self._lock = threading.Lock()
 
     def send(self, chunks: Sequence[Chunk], again: Collection[int] = ()) -> None:
@@ -76,10 +80,10 @@ class Sending:
         resumed = len(chunks) - len(waiting)
         self._leased.counts.resumed += resumed
         if waiting:
-            self._all(iter(waiting), min(self._leased.context.wishes.at_once, len(waiting)))
+            self._all(iter(waiting), min(self._leased.context.options.at_once, len(waiting)))
         log.info(
             "Data set %s holds %d chunks, %d of them from an earlier attempt.",
-            self._upload_id,
+            self._data_set_id,
             len(chunks),
             resumed,
         )
@@ -108,14 +112,14 @@ class Sending:
                 raise
 
     def _until_answered(self, chunk: Chunk, in_doubt: bool) -> None:
-        attempts = self._leased.context.timing.attempts
+        attempts = self._leased.context.timeouts.attempts
         for attempt in range(attempts):
             try:
                 self._send(chunk, in_doubt=in_doubt)
             except TidepoolUnreachableError as error:
                 if attempt + 1 == attempts:
                     raise
-                in_doubt = in_doubt or error.ambiguous
+                in_doubt = in_doubt or error.in_doubt
                 self._requests.pause(attempt, error)
             except TidepoolDataSetClosedError:
                 raise StartOverError("it was closed before it was complete") from None
@@ -147,15 +151,17 @@ class Sending:
             lease=self._leased.lease,
         )
 
-    def _post(self, chunk: Chunk, records: Sequence[Identified]) -> None:
+    def _post(self, chunk: Chunk, records: Sequence[RecordWithIds]) -> None:
         """Send records; those that Tidepool rejects go to quarantine, and the others are sent again."""
         intent: Callable[[], None] | None = partial(self._begin, chunk)
         while remaining := [record for record in records if record.ordinal not in self._refused.ordinals]:
             body = b"[" + b",".join(record.line for record in remaining) + b"]"
             try:
-                self._requests.send(partial(self._leased.client.upload_data, self._upload_id, body), intent)
+                self._requests.write(
+                    partial(self._leased.client.upload_data, self._data_set_id, body), intent
+                )
             except TidepoolRejectedError as error:
-                self._refused.note(remaining, error)
+                self._refused.record(remaining, error)
                 intent = None
             else:
                 return
@@ -165,13 +171,13 @@ class Sending:
     def _remove(self, selectors: Sequence[Selector]) -> None:
         """Remove what the data set may hold of a chunk."""
         if selectors:
-            self._requests.send(lambda: self._leased.client.delete_data(self._upload_id, selectors))
+            self._requests.write(lambda: self._leased.client.delete_data(self._data_set_id, selectors))
 
 
-class Way(Protocol):
+class ChunkStrategy(Protocol):
     """How the chunks of one data set travel."""
 
-    def load(self, chunk: Chunk) -> Load:
+    def load(self, chunk: Chunk) -> ChunkPayload:
         """Read what is sent of a chunk."""
 
     def removes_first(self, *, in_doubt: bool) -> bool:
@@ -184,7 +190,7 @@ class Way(Protocol):
     def begin(self, chunk: Chunk) -> None:
         """Record that a chunk is about to be sent: from now on, it may be there in part or not at all."""
 
-    def stored(self, chunk: Chunk, load: Load, refused: AbstractSet[int]) -> None:
+    def stored(self, chunk: Chunk, load: ChunkPayload, refused: AbstractSet[int]) -> None:
         """Record that Tidepool holds a chunk, before the ledger says that it need not be sent again.
 
         :param load: what was read of it.
@@ -192,21 +198,21 @@ class Way(Protocol):
         """
 
 
-class NormalWay:
+class NormalChunks:
     """To a normal data set: each row by its ``id``, and a chunk in doubt is removed first.
 
     :param leased: the batch.
-    :param upload_id: the data set.
+    :param data_set_id: the data set.
     """
 
-    def __init__(self, leased: LeasedBatch, upload_id: str) -> None:
+    def __init__(self, leased: LeasedBatch, data_set_id: str) -> None:
         self._leased = leased
-        self._upload_id = upload_id
+        self._data_set_id = data_set_id
 
-    def load(self, chunk: Chunk) -> Load:
+    def load(self, chunk: Chunk) -> ChunkPayload:
         """Read a chunk, each record with its identifiers."""
-        records = list(identified(self._leased.work.read_chunk(chunk), chunk, self._upload_id))
-        return Load(records, [{"id": row_id} for record in records for row_id in record.ids])
+        records = list(with_ids(self._leased.work.read_chunk(chunk), chunk, self._data_set_id))
+        return ChunkPayload(records, [{"id": row_id} for record in records for row_id in record.ids])
 
     def removes_first(self, *, in_doubt: bool) -> bool:
         """Remove a chunk in doubt."""
@@ -217,11 +223,11 @@ class NormalWay:
     def begin(self, chunk: Chunk) -> None:
         """Record nothing: no other batch goes to this data set."""
 
-    def stored(self, chunk: Chunk, load: Load, refused: AbstractSet[int]) -> None:
+    def stored(self, chunk: Chunk, load: ChunkPayload, refused: AbstractSet[int]) -> None:
         """Record nothing: no other batch goes to this data set."""
 
 
-class Load(NamedTuple):
+class ChunkPayload(NamedTuple):
     """What is sent of a chunk.
 
     :param records: the records.
@@ -229,7 +235,7 @@ class Load(NamedTuple):
     :param origins: in a feed, the digest of each row's origin id, with the ordinal of its record.
     """
 
-    records: Sequence[Identified]
+    records: Sequence[RecordWithIds]
     selectors: Sequence[Selector]
     origins: Sequence[tuple[int, bytes]] = ()
 

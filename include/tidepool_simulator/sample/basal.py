@@ -40,7 +40,7 @@ class BasalChain:
             timing = {"duration": (ended - link.at) * 1000}
             if link.planned_end is not None and link.planned_end > ended:
                 timing["expectedDuration"] = (link.planned_end - link.at) * 1000
-            notebook.note(link.at, "basal", link.fields | timing)
+            notebook.add(link.at, "basal", link.fields | timing)
 
 
 def suppressed(rate: float, delivery: str = "scheduled", name: str | None = None) -> Record:

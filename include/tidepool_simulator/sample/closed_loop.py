@@ -96,7 +96,7 @@ class ClosedLoop:
             bolus |= {"normal": given, "expectedNormal": advice.net}
         embedded = self._notebook.datum(moment, "bolus", bolus)
         target = {"target": round(TARGET)}
-        self._notebook.note(moment, "wizard", wizard(self._notebook, self._person, advice, target, embedded))
+        self._notebook.add(moment, "wizard", wizard(self._notebook, self._person, advice, target, embedded))
         return given
 
     def _auto_correction(self, at: int, body: Body) -> float:
@@ -108,7 +108,7 @@ class ClosedLoop:
         if dose < 0.1:
             return 0.0
         self._corrected_at = at
-        self._notebook.note(
+        self._notebook.add(
             at + 20, "bolus", {"subType": "automated", "normal": dose, "deliveryContext": "algorithm"}
         )
         return dose
@@ -118,7 +118,7 @@ class ClosedLoop:
         note = self._notebook
         self._changing_until = at + CHANGE_SECONDS
         self._next_change = at + CARTRIDGE_SECONDS + self._chance.randrange(-20000, 20000)
-        note.note(at - 2400, "deviceEvent", {"subType": "alarm", "alarmType": "low_insulin"})
+        note.add(at - 2400, "deviceEvent", {"subType": "alarm", "alarmType": "low_insulin"})
         usual = suppressed(self._person.basal_rate(hour), "automated", _PROFILE)
         self._chain.change(at, {"deliveryType": "suspend", "suppressed": usual})
         tubing = round(self._chance.uniform(10.0, 22.0), 1)

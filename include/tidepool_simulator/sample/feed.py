@@ -129,7 +129,7 @@ def _write(day_folder: Path, number: int, records: list[Record], deletes: list[s
             "client": {"name": FEED_CLIENT, "version": "1.0.0"},
         },
         "files": [{"name": "fetched.ndjson", "format": "ndjson", "sha256": digest, "records": len(records)}],
-        "deletes": [{"id": one} for one in deletes],
+        "deletes": [{"id": deletion} for deletion in deletes],
     }
     # Written last: a batch without its manifest is not ready.
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

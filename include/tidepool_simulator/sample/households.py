@@ -40,7 +40,7 @@ def note_clock_changes(notebook: Notebook, trace: Trace, slow_seconds: int) -> N
 
 def _note_change(notebook: Notebook, at: int, shown_before: datetime, method: str) -> None:
     zone = notebook.device.timezone
-    notebook.note(
+    notebook.add(
         at,
         "deviceEvent",
         {

@@ -28,10 +28,10 @@ def note_meter(notebook: Notebook, trace: Trace, diary: Diary, chance: random.Ra
     """
     for at in _moments(diary, chance):
         glucose = min(max(trace.at(at) * chance.gauss(1.0, _STRIP_ERROR), _LOWEST), _HIGHEST)
-        notebook.note(at, "smbg", notebook.glucose(glucose))
+        notebook.add(at, "smbg", notebook.glucose(glucose))
         if ketones and glucose > _KETONES_ABOVE:
             value = round(min(max(chance.gauss(0.5, 0.3), 0.0), 4.0), 1)
-            notebook.note(at + 95, "bloodKetone", {"units": "mmol/L", "value": value})
+            notebook.add(at + 95, "bloodKetone", {"units": "mmol/L", "value": value})
 
 
 def note_calibrations(notebook: Notebook, trace: Trace, chance: random.Random) -> None:
@@ -40,7 +40,7 @@ def note_calibrations(notebook: Notebook, trace: Trace, chance: random.Random) -
     while at < trace.end:
         moment = at + chance.randrange(-2400, 2400)
         glucose = min(max(trace.at(moment) * chance.gauss(1.0, _STRIP_ERROR), _LOWEST), 400.0)
-        notebook.note(moment, "deviceEvent", {"subType": "calibration", **notebook.glucose(glucose)})
+        notebook.add(moment, "deviceEvent", {"subType": "calibration", **notebook.glucose(glucose)})
         at += 12 * 3600
 
 
@@ -105,7 +105,7 @@ class Pens:
         return advice.net
 
     def _note_dose(self, at: int, dose: Record, insulin: Record, site: str) -> None:
-        self._notebook.note(at, "insulin", {"dose": dose, "formulation": {"simple": insulin}, "site": site})
+        self._notebook.add(at, "insulin", {"dose": dose, "formulation": {"simple": insulin}, "site": site})
 
     def _note_diary(self, diary: Diary) -> None:
         note = self._notebook
@@ -116,7 +116,7 @@ class Pens:
             if meal.slow:
                 nutrition["fat"] = {"total": round(meal.carbs * 0.4), "units": "grams"}
                 nutrition["estimatedAbsorptionDuration"] = 18000
-            note.note(meal.at, "food", {"meal": meal.name, "nutrition": nutrition})
+            note.add(meal.at, "food", {"meal": meal.name, "nutrition": nutrition})
         for movement in diary.movements:
             minutes = movement.seconds // 60
             fields: Record = {
@@ -131,4 +131,4 @@ class Pens:
             speed = _METERS_A_MINUTE.get(movement.kind)
             if speed is not None:
                 fields["distance"] = {"units": "meters", "value": round(minutes * speed)}
-            note.note(movement.at, "physicalActivity", fields)
+            note.add(movement.at, "physicalActivity", fields)

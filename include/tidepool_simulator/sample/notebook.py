@@ -33,7 +33,7 @@ class Notebook:
         """Return the records in order of time."""
         return [record for _, _, record in sorted(self._records, key=lambda noted: noted[:2])]
 
-    def note(self, at: int, kind: str, fields: Record) -> Record:
+    def add(self, at: int, kind: str, fields: Record) -> Record:
         """Keep a record and return it.
 
         :param at: seconds since 1970, UTC.

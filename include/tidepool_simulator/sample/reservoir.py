@@ -23,7 +23,7 @@ def note_reservoir_change(notebook: Notebook, at: int, seconds: int, tubing: flo
         "reason": {"suspended": "manual", "resumed": "manual"},
     }
     status = notebook.datum(at, "deviceEvent", suspended)
-    notebook.note(at, "deviceEvent", {"subType": "reservoirChange", "status": status})
+    notebook.add(at, "deviceEvent", {"subType": "reservoirChange", "status": status})
     for target, volume, after in (("tubing", tubing, _TUBING_AFTER), ("cannula", cannula, _CANNULA_AFTER)):
         fields = {"subType": "prime", "primeTarget": target, "volume": volume}
-        notebook.note(at + round(seconds * after), "deviceEvent", fields)
+        notebook.add(at + round(seconds * after), "deviceEvent", fields)

@@ -90,13 +90,13 @@ class ScheduledPump:
             self._extended.append((at + _EXTENDED_SECONDS, spread * STEP_SECONDS / _EXTENDED_SECONDS))
         if self._chance.random() < 0.15:
             # Dosed by hand, without the calculator.
-            self._notebook.note(moment, "bolus", fields)
+            self._notebook.add(moment, "bolus", fields)
             return at_once
         embedded = self._notebook.datum(moment, "bolus", fields)
         told = wizard(self._notebook, self._person, advice, dict(CALCULATOR_TARGET), embedded)
-        self._notebook.note(moment, "wizard", told)
+        self._notebook.add(moment, "wizard", told)
         reading = {"subType": "linked", **self._notebook.glucose(advice.glucose)}
-        self._notebook.note(moment - 45, "smbg", reading)
+        self._notebook.add(moment - 45, "smbg", reading)
         return at_once
 
     def _shape(self, advice: Advice, meal: Meal) -> tuple[Record, float, float]:

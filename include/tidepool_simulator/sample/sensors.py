@@ -73,7 +73,7 @@ def note_dexcom(notebook: Notebook, sensor: Sensor, with_trend: bool) -> None:
             rate = (glucose - before[1]) / ((at - before[0]) / 60.0)
             fields |= _trend(rate)
         fields["sampleInterval"] = 300000
-        notebook.note(at, "cbg", fields)
+        notebook.add(at, "cbg", fields)
         before = (at, glucose)
 
 
@@ -81,11 +81,11 @@ def note_libre(notebook: Notebook, sensor: Sensor, chance: random.Random) -> Non
     """Note the reader's history, one value a quarter of an hour, and its scans in between."""
     for at, glucose in sensor.readings():
         value = min(max(float(shown(glucose, notebook.device)), _LIBRE_LOWEST), _LIBRE_HIGHEST)
-        notebook.note(at, "cbg", {"units": "mmol/L", "value": value, "sampleInterval": 900000})
+        notebook.add(at, "cbg", {"units": "mmol/L", "value": value, "sampleInterval": 900000})
         if chance.random() < 0.09:
             scanned = round(min(max(value + chance.gauss(0.0, 0.2), _LIBRE_LOWEST), _LIBRE_HIGHEST), 1)
             reading = {"subType": "scanned", "units": "mmol/L", "value": scanned}
-            notebook.note(at + chance.randrange(60, 840), "smbg", reading)
+            notebook.add(at + chance.randrange(60, 840), "smbg", reading)
 
 
 def _dexcom_value(glucose: float) -> Record:

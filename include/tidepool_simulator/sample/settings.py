@@ -15,7 +15,7 @@ def note_closed_loop_settings(notebook: Notebook, person: Person, at: int) -> No
     """Note the settings of the pump that closes the loop: named profiles, each with all its parts."""
     names = ("Weekday", "Weekend")
     device = notebook.device
-    notebook.note(
+    notebook.add(
         at,
         "pumpSettings",
         {
@@ -47,7 +47,7 @@ def note_scheduled_settings(notebook: Notebook, person: Person, at: int, other_s
     :param other_scale: the rates of the second pattern as a share of the first.
     """
     device = notebook.device
-    notebook.note(
+    notebook.add(
         at,
         "pumpSettings",
         {
@@ -73,7 +73,7 @@ def note_g6_settings(notebook: Notebook, at: int) -> None:
     """Note sensor settings with the alerts of today's apps."""
     device = notebook.device
     snooze = {"duration": 30, "units": "minutes"}
-    notebook.note(
+    notebook.add(
         at,
         "cgmSettings",
         {
@@ -104,7 +104,7 @@ def note_g6_settings(notebook: Notebook, at: int) -> None:
 def note_g5_settings(notebook: Notebook, at: int) -> None:
     """Note sensor settings with the alerts of older receivers."""
     device = notebook.device
-    notebook.note(
+    notebook.add(
         at,
         "cgmSettings",
         {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
     from tidepool_ingest.ledger import ActionRow, BatchRow, Ledger
-    from tidepool_ingest.upload import UploadJob
+    from tidepool_ingest.upload import UploadContext
 
 
 class TidepoolActionOperator(TidepoolOperator):
@@ -28,28 +28,28 @@ class TidepoolActionOperator(TidepoolOperator):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.batch: int | None = None
-        self._upload_context: UploadJob | None = None
+        self._upload_context: UploadContext | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Carry the action out."""
         from tidepool_ingest.errors import IngestError
-        from tidepool_ingest.ledger import Result
+        from tidepool_ingest.ledger import ActionStatus
 
         with self.ledger() as ledger:
             action = self._requested(ledger, context)
-            if action.result is Result.DONE:
+            if action.status is ActionStatus.DONE:
                 raise AirflowSkipException("This is done already. Request it again on the uploads page.")
             row = ledger.batches.get(int(action.batch or 0))
             self.batch = row.id
-            self.log.info("Requested by %s: %s %s.", action.who, action.what, row.label)
+            self.log.info("Requested by %s: %s %s.", action.actor, action.kind, row.label)
             try:
                 detail = self._carry_out(ledger, action, row)
             except IngestError as error:
-                ledger.actions.ended(action.id, Result.FAILED, reason=error.code)
+                ledger.actions.finish(action.id, ActionStatus.FAILED, reason=error.code)
                 raise
-            ledger.actions.ended(action.id, Result.DONE, detail=detail)
+            ledger.actions.finish(action.id, ActionStatus.DONE, detail=detail)
         self.log.info("%s: %s.", row.label, detail)
-        return {"what": str(action.what), "label": row.label, "detail": detail}
+        return {"what": str(action.kind), "label": row.label, "detail": detail}
 
     def _requested(self, ledger: Ledger, context: Context) -> ActionRow:
         """Return the request that this run was started for.
@@ -65,12 +65,12 @@ class TidepoolActionOperator(TidepoolOperator):
         return action
 
     def _carry_out(self, ledger: Ledger, action: ActionRow, row: BatchRow) -> str:
-        from tidepool_ingest.ledger import What
+        from tidepool_ingest.ledger import ActionKind
         from tidepool_ingest.prepare import ensure_prepared
         from tidepool_ingest.upload import reverify, withdraw_batch
 
         hook = self.connections.hook(row.connection)
-        if action.what is What.WITHDRAW:
+        if action.kind is ActionKind.WITHDRAW:
             self._upload_context = hook.upload_context(ledger)
             deleted = withdraw_batch(self._upload_context, row)
             return f"{deleted} data set{'' if deleted == 1 else 's'} deleted"

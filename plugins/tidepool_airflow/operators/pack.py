@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BATCH_LABEL = "{{ label }}"
 """How Airflow's UI names a mapped task: by its batch or pack, whose label the task puts into its context."""
 
-READY_KEY = "ready"
+PREPARED_KEY = "ready"
 """XCom key of the batches of a larger pack that its first task has prepared."""
 
 DONE_KEY = "done"
@@ -55,7 +55,7 @@ class TidepoolPackOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the pack."""
-        observability.begun(context)
+        observability.started(context)
         skip_without_batch(self.batches, context)
         return self.execute_pack(context)
 
@@ -96,12 +96,12 @@ class TidepoolPackOperator(TidepoolOperator):
         :raises IngestError: what made batch after batch fail, or the only one.
         """
         from tidepool_ingest.errors import IngestError
-        from tidepool_ingest.ledger import IN_ITS_PLACE
+        from tidepool_ingest.ledger import SUPERSEDED_STATES
         from tidepool_ingest.packs import PackWork
 
         def work_if_current(row: BatchRow, share: int) -> None:
             row = ledger.batches.get(row.id)
-            if row.state in IN_ITS_PLACE:
+            if row.state in SUPERSEDED_STATES:
                 self.skip_only_batch("Another batch has been staged in the place of this one.")
             else:
                 work(row, share)

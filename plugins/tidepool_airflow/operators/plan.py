@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tidepool_airflow.mapping import never_shorter, window_of
+from tidepool_airflow.mapping import pad_plan, window_of
 from tidepool_airflow.operators.base import TidepoolOperator
 from tidepool_airflow.operators.pack import DONE_KEY, STOPPED_KEY
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
@@ -21,14 +21,14 @@ NOBODY = "(nobody: a schedule or a backfill)"
 """What the audit log says instead of a name where Airflow knows none."""
 
 
-def note_confirmed(ledger: Ledger, options: RunOptions, context: Mapping[str, Any]) -> None:
+def record_confirmation(ledger: Ledger, options: RunOptions, context: Mapping[str, Any]) -> None:
     """Record who started a run with parameters that confirm something; once, however often it is planned.
 
     :param ledger: keeps the audit log.
     :param options: the run's parameters.
     :param context: the context of the planning task.
     """
-    from tidepool_ingest.ledger import Result, What
+    from tidepool_ingest.ledger import ActionKind, ActionStatus
 
     confirmed = ", ".join(options.confirmed())
     run = context["dag_run"]
@@ -37,8 +37,13 @@ def note_confirmed(ledger: Ledger, options: RunOptions, context: Mapping[str, An
     if any(action.detail == confirmed for action in ledger.actions.of_run(run.dag_id, run.run_id)):
         return
     who = getattr(run, "triggering_user_name", None) or NOBODY
-    ledger.actions.note(
-        who, What.CONFIRM, detail=confirmed, dag_id=run.dag_id, run_id=run.run_id, result=Result.DONE
+    ledger.actions.record(
+        who,
+        ActionKind.CONFIRM,
+        detail=confirmed,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        status=ActionStatus.DONE,
     )
 
 
@@ -77,7 +82,7 @@ class TidepoolPlanOperator(TidepoolOperator):
         options = self.options(context)
         window = window_of(context, options)
         with self.ledger() as ledger:
-            note_confirmed(ledger, options, context)
+            record_confirmation(ledger, options, context)
             plan = plan_run(
                 self.root(options),
                 window,
@@ -104,7 +109,7 @@ class TidepoolPlanOperator(TidepoolOperator):
                 len(plan.days_outside),
                 ", ".join(summary["days_outside"]),
             )
-        return never_shorter(packs, context)
+        return pad_plan(packs, context)
 
 
 class TidepoolLeftOperator(TidepoolOperator):
@@ -140,7 +145,7 @@ class TidepoolLeftOperator(TidepoolOperator):
             self.log.info("%d batches get a task of their own now.", len(remaining[:MAX_PACKS]))
         if remaining[MAX_PACKS:]:
             self.log.warning("%d more wait for the next run.", len(remaining[MAX_PACKS:]))
-        return never_shorter([[batch] for batch in remaining[:MAX_PACKS]], context)
+        return pad_plan([[batch] for batch in remaining[:MAX_PACKS]], context)
 
     def _pulled(self, context: Context, key: str) -> set[int]:
         """Return the batches that the tasks of the packs have put into XCom."""

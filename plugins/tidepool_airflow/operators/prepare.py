@@ -14,7 +14,7 @@ from tidepool_airflow import observability
 from tidepool_airflow.errors import TidepoolNobodyAnsweredError
 from tidepool_airflow.links import TidepoolQuarantineLink, TidepoolUploadLink
 from tidepool_airflow.operators.base import origin_of
-from tidepool_airflow.operators.pack import BATCH_LABEL, READY_KEY, TidepoolPackOperator
+from tidepool_airflow.operators.pack import BATCH_LABEL, PREPARED_KEY, TidepoolPackOperator
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -68,7 +68,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
             observability.prepared(context, summary)
             summaries.append(summary)
 
-        self.for_each_batch(context, ledger, rows, prepare, key=READY_KEY)
+        self.for_each_batch(context, ledger, rows, prepare, key=PREPARED_KEY)
         if self.batch is not None:
             return summaries[0].model_dump(mode="json")
         counts: Counter[str] = Counter()
@@ -81,7 +81,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
 
         :raises TidepoolNobodyAnsweredError: if nobody has decided in time.
         """
-        from tidepool_ingest.guards import Decision, note_decision
+        from tidepool_ingest.guards import Decision, record_decision
 
         with self.ledger() as ledger:
             row = ledger.batches.get(int(self.batches[0]))
@@ -90,7 +90,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
                 raise TidepoolNobodyAnsweredError(row.label)
             decision = Decision(event["chosen_options"][0])
             who = (event.get("responded_by_user") or {}).get("name") or "unknown"
-            note_decision(ledger, row, decision, who=who, run=origin_of(context))
+            record_decision(ledger, row, decision, actor=who, run=origin_of(context))
         self.log.info("%s: %s.", row.label, decision)
         return self.execute_pack(context)
 
@@ -122,7 +122,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
         :raises TaskAwaitingInput: to wait for a person.
         :raises AirflowSkipException: if the batch is declined.
         """
-        from tidepool_ingest.guards import Decision, decision_of, follow
+        from tidepool_ingest.guards import Decision, apply_decision, decision_of
         from tidepool_ingest.prepare.summary import question_of
 
         since = context["dag_run"].start_date
@@ -133,6 +133,6 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
             upsert_hitl_detail(context["ti"].id, choices, subject, body, params={})
             self.log.info("%s Waiting for a decision.", subject)
             raise TaskAwaitingInput(method_name="decided", timeout=self.answer_within)
-        follow(ledger, row, decision, nothing=summary.is_empty)
-        if decision is Decision.REJECT:
+        apply_decision(ledger, row, decision, nothing=summary.is_empty)
+        if decision is Decision.DECLINE:
             raise AirflowSkipException("A person has declined the batch: nothing of it is uploaded.")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
     from tidepool_ingest.maintenance.reconcile import Reconciliation
-    from tidepool_ingest.upload import UploadJob
+    from tidepool_ingest.upload import UploadContext
 
 
 class TidepoolReconcileOperator(TidepoolOperator):
@@ -25,7 +25,7 @@ class TidepoolReconcileOperator(TidepoolOperator):
     :param keep_quarantine_days: the same for rejected records.
 
     .. seealso:: ``docs/airflow.md``, "Maintenance", and
-        :class:`~tidepool_ingest.maintenance.cleanup.Keeping`.
+        :class:`~tidepool_ingest.maintenance.cleanup.RetentionPolicy`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TidepoolReconcileOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Reconcile the ledger with Tidepool."""
-        from tidepool_ingest.maintenance.cleanup import Keeping
+        from tidepool_ingest.maintenance.cleanup import RetentionPolicy
         from tidepool_ingest.maintenance.reconcile import Reconciliation
 
         options = ReconcileOptions.of_params(dict(context["params"]))
@@ -50,8 +50,8 @@ class TidepoolReconcileOperator(TidepoolOperator):
         root, origin = self.root(options), origin_of(context)
         with self.ledger() as ledger:
 
-            def context_of(named: str | None) -> UploadJob:
-                of_connection: UploadJob = self.connections.hook(named).upload_context(ledger, root)
+            def context_of(named: str | None) -> UploadContext:
+                of_connection: UploadContext = self.connections.hook(named).upload_context(ledger, root)
                 return replace(of_connection, origin=origin)
 
             self._reconciliation = Reconciliation(
@@ -60,7 +60,7 @@ class TidepoolReconcileOperator(TidepoolOperator):
                 options=options,
                 context_of=context_of,
                 api_host_of=self.connections.api_host_of,
-                keeping=Keeping(self.keep_work_days, self.keep_quarantine_days),
+                keeping=RetentionPolicy(self.keep_work_days, self.keep_quarantine_days),
             )
             counts = self._reconciliation.run()
         summary = counts.summary()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidepool_airflow.assets import announce_uploads
 from tidepool_airflow.dry_run import COMPARED_KEY, DRY_RUN_KEY, report_dry_run
-from tidepool_airflow.errors import TidepoolBatchesLeftError, TidepoolRunFailedError
+from tidepool_airflow.errors import TidepoolBatchesRemainingError, TidepoolRunFailedError
 from tidepool_airflow.operators.base import TidepoolOperator
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class TidepoolReportOperator(TidepoolOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report the run."""
-        from tidepool_ingest.guards import is_rejected
-        from tidepool_ingest.ledger import IN_ITS_PLACE
+        from tidepool_ingest.guards import is_declined
+        from tidepool_ingest.ledger import SUPERSEDED_STATES
         from tidepool_ingest.reports.run import report_on
 
         task_instance = context["ti"]
@@ -58,7 +58,7 @@ class TidepoolReportOperator(TidepoolOperator):
         )
         with self.ledger() as ledger:
             report = report_on(ledger, [int(batch) for pack in self.packs or () for batch in pack])
-            silent = self._silent(ledger)
+            silent = self._inactive(ledger)
         for line in report.lines():
             self.log.info("%s", line)
         options = self.options(context)
@@ -69,23 +69,24 @@ class TidepoolReportOperator(TidepoolOperator):
         if failed:
             raise TidepoolRunFailedError(failed, report)
         missing = sum(
-            not (row.state.is_done or row.state in IN_ITS_PLACE or is_rejected(row)) for row in report.batches
+            not (row.state.is_done or row.state in SUPERSEDED_STATES or is_declined(row))
+            for row in report.batches
         )
         if missing and not options.dry_run:
-            raise TidepoolBatchesLeftError(missing, report)
+            raise TidepoolBatchesRemainingError(missing, report)
         if not options.dry_run:
             announce_uploads(context, summary)
         return summary
 
-    def _silent(self, ledger: Ledger) -> dict[str, Any]:
+    def _inactive(self, ledger: Ledger) -> dict[str, Any]:
         """Log the devices that have stopped sending, and return what the summary says about them."""
         import pendulum
 
-        from tidepool_ingest.reports.inactive_devices import silence_summary, silent_devices
+        from tidepool_ingest.reports.inactive_devices import inactive_devices, inactive_summary
 
         if not self.names_silent:
             return {}
-        summary = silence_summary(silent_devices(ledger, pendulum.now("UTC").date()))
+        summary = inactive_summary(inactive_devices(ledger, pendulum.now("UTC").date()))
         for line in summary["named"]:
             self.log.warning("%s", line)
         return {"silent": summary}

@@ -16,7 +16,7 @@ from tidepool_airflow import observability
 from tidepool_airflow.dry_run import COMPARED_KEY, compare_into
 from tidepool_airflow.links import LINKS
 from tidepool_airflow.operators.base import origin_of
-from tidepool_airflow.operators.pack import BATCH_LABEL, DONE_KEY, READY_KEY, TidepoolPackOperator
+from tidepool_airflow.operators.pack import BATCH_LABEL, DONE_KEY, PREPARED_KEY, TidepoolPackOperator
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -105,7 +105,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
     def _prepared(self, context: Context, rows: Sequence[BatchRow]) -> list[BatchRow]:
         """Return the batches of a larger pack that its first task has prepared."""
         pulled = context["ti"].xcom_pull(
-            task_ids=sorted(self.upstream_task_ids), map_indexes=context["ti"].map_index, key=READY_KEY
+            task_ids=sorted(self.upstream_task_ids), map_indexes=context["ti"].map_index, key=PREPARED_KEY
         )
         ready = {int(batch) for batches in pulled or () for batch in batches or ()}
         return [row for row in rows if row.id in ready]
@@ -122,7 +122,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         self, context: Context, ledger: Ledger, row: BatchRow, options: RunOptions, share: int
     ) -> UploadSummary:
         """Upload one batch, with its share of the requests at the same time."""
-        from tidepool_ingest.upload import UploadWishes, check_data_set_type, upload_batch
+        from tidepool_ingest.upload import UploadOptions, check_data_set_type, upload_batch
 
         check_data_set_type(row.data_set_type, self.data_set_type)
         hook = self.connections.hook(row.connection)
@@ -134,7 +134,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
 
         upload_context = replace(
             hook.upload_context(ledger, self.root(options)),
-            wishes=UploadWishes.of(options, at_once=share, asked_at=context["dag_run"].start_date),
+            options=UploadOptions.from_run(options, at_once=share, asked_at=context["dag_run"].start_date),
             origin=origin_of(context),
             on_open=opened,
             stopping=self._stopping,
@@ -154,9 +154,9 @@ class TidepoolUploadOperator(TidepoolPackOperator):
 
         :raises AirflowSkipException: always, at its end.
         """
-        from tidepool_ingest.reports.dry_run import Comparisons
+        from tidepool_ingest.reports.dry_run import DryRunTotals
 
-        found, root = Comparisons(), self.root(options)
+        found, root = DryRunTotals(), self.root(options)
 
         def compare(row: BatchRow, _share: int) -> None:
             compare_into(found, self.connections, root, row, ledger=ledger, log=self.log)
@@ -167,13 +167,13 @@ class TidepoolUploadOperator(TidepoolPackOperator):
 
     def _as_decided(self, options: RunOptions, ledger: Ledger, row: BatchRow, context: Context) -> RunOptions:
         """Return the run's parameters, as changed for this batch by whoever was asked, if anybody was."""
-        from tidepool_ingest.guards import decision_of, percent_allowed
+        from tidepool_ingest.guards import allowed_rejection_percent, decision_of
 
         if not options.asks:
             return options
         since = context["dag_run"].start_date
         decision = decision_of(ledger, row, run=origin_of(context), since=since)
-        allowed = percent_allowed(row, decision, options.max_quarantined_percent)
+        allowed = allowed_rejection_percent(row, decision, options.max_quarantined_percent)
         return options.model_copy(update={"max_quarantined_percent": allowed})
 
     def get_openlineage_facets_on_complete(self, _task_instance: object) -> OperatorLineage[Any, Any] | None:

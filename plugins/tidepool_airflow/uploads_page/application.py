@@ -34,18 +34,18 @@ from tidepool_airflow.uploads_page.chart import charts
 from tidepool_airflow.uploads_page.html import Links, html
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import (
+    ActionKind,
+    ActionStatus,
     BatchRow,
     BatchState,
     Ledger,
-    Refusal,
-    Result,
-    Tidied,
+    Purged,
+    Rejection,
     Upload,
-    Wanted,
-    What,
+    UploadFilter,
 )
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.reports.help import offers
+from tidepool_ingest.reports.help import available_actions
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +113,9 @@ class ListQuery(BaseModel):
     before: Number = None
     after: Number = None
 
-    def filter(self) -> Wanted:
+    def filter(self) -> UploadFilter:
         """Return it as the ledger takes it."""
-        return Wanted(
+        return UploadFilter(
             state=self.state,
             first_day=self.first_day,
             last_day=self.last_day,
@@ -141,8 +141,8 @@ def application() -> FastAPI:
         dependencies=[Depends(require_reader)],
     )
     page.add_api_route("/", show_list, response_class=HTMLResponse)
-    page.add_api_route("/inactive", show_silent, response_class=HTMLResponse)
-    page.add_api_route("/audit-log", show_people, response_class=HTMLResponse)
+    page.add_api_route("/inactive", show_inactive, response_class=HTMLResponse)
+    page.add_api_route("/audit-log", show_audit_log, response_class=HTMLResponse)
     page.add_api_route("/static/{name}", show_asset, response_class=FileResponse)
     page.add_api_route("/{batch}", show_upload, response_class=HTMLResponse)
     page.add_api_route(
@@ -210,7 +210,7 @@ def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> s
     refusals = [
         refusal
         for number in ([part.batch for part in in_parts] or [batch])
-        for refusal in ledger.refusals.of_batch(number).values()
+        for refusal in ledger.rejections.of_batch(number).values()
     ]
     acts = may_act(user)
     return html(
@@ -220,31 +220,33 @@ def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> s
         row=row,
         in_parts=in_parts,
         data_sets=data_sets[::-1],
-        chunks={one.id: list(ledger.data_sets.chunks_of(one.id).values()) for one in data_sets},
+        chunks={
+            data_set.id: list(ledger.data_sets.chunks_of(data_set.id).values()) for data_set in data_sets
+        },
         charts=charts(ledger.batch_days.of_batch(batch), ledger.devices.days_of_others(row)),
         reasons=ledger.quarantine_reasons.of_batch(batch),
         rejected_by_tidepool=_counted(refusals),
         actions=ledger.actions.of_batch(batch),
         waiting=ledger.uploads.waiting(),
-        offered=offers(upload) if acts else (),
+        offered=available_actions(upload) if acts else (),
         acts=acts,
         token=token_of(user) if acts else "",
     )
 
 
-def show_silent(request: Request, ledger: Opened) -> str:
+def show_inactive(request: Request, ledger: Opened) -> str:
     """Show the devices that have stopped sending."""
-    from tidepool_ingest.reports.inactive_devices import silent_devices
+    from tidepool_ingest.reports.inactive_devices import inactive_devices
 
     return html(
         "inactive.html",
         links=Links(request),
-        devices=silent_devices(ledger, datetime.now(UTC).date()),
+        devices=inactive_devices(ledger, datetime.now(UTC).date()),
         waiting=ledger.uploads.waiting(),
     )
 
 
-def show_people(
+def show_audit_log(
     request: Request, ledger: Opened, before: Annotated[int | None, Query(ge=1, le=2**62)] = None
 ) -> str:
     """Show what people requested, confirmed and opened."""
@@ -269,7 +271,7 @@ def show_asset(name: str) -> FileResponse:
 
 def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingResponse:
     """Send the file with the rejected records, and record who opened it."""
-    from tidepool_ingest.staging.encryption import unsealed
+    from tidepool_ingest.staging.encryption import decrypted
     from tidepool_ingest.staging.storage import read_blocks
     from tidepool_ingest.staging.work_area import WorkArea
 
@@ -277,16 +279,16 @@ def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingRespon
     row = ledger.batches.get(batch)
     if row.part_of is not None:
         row = ledger.batches.get(row.part_of)  # one file for all parts
-    if row.tidied is Tidied.ALL:
+    if row.purged is Purged.ALL:
         raise HTTPException(
             status.HTTP_410_GONE,
             "The quarantine file has been removed, as it is some time after its batch is done. "
             "Running the batch's day with `force` writes it again.",
         )
     area = WorkArea(root_of_batch(row.folder), row.content_key)
-    blocks = unsealed(read_blocks(area.quarantine_path, missing="work-area-damaged"))
+    blocks = decrypted(read_blocks(area.quarantine_path, missing="work-area-damaged"))
     first = next(blocks, b"")  # a missing file is reported before anything is sent
-    ledger.actions.note(user.get_name(), What.QUARANTINE, batch=row.id, result=Result.DONE)
+    ledger.actions.record(user.get_name(), ActionKind.QUARANTINE, batch=row.id, status=ActionStatus.DONE)
 
     def whole() -> Iterator[bytes]:
         yield first
@@ -300,7 +302,7 @@ def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingRespon
     )
 
 
-def _counted(refusals: Iterable[Refusal]) -> list[tuple[str, str, int]]:
+def _counted(refusals: Iterable[Rejection]) -> list[tuple[str, str, int]]:
     """Return how many records of each type Tidepool itself rejected for each reason."""
     counted = Counter(
         (refusal.type, code) for refusal in refusals for code in {code for code, _at in refusal.problems}
@@ -318,15 +320,15 @@ def _upload(ledger: Ledger, batch: int) -> Upload:
 # ---------------------------------------------------------------- actions
 
 
-def act(request: Request, user: User, ledger: Opened, batch: Batch, what: What) -> JSONResponse:
+def act(request: Request, user: User, ledger: Opened, batch: Batch, what: ActionKind) -> JSONResponse:
     """Start what somebody requested, and return where it can be followed."""
     upload = _upload(ledger, batch)
-    if what not in offers(upload):
+    if what not in available_actions(upload):
         raise HTTPException(
             status.HTTP_409_CONFLICT, f"The upload is {upload.state} now. Load the page again."
         )
     try:
-        dag_id, run_id = start(ledger, ledger.batches.get(batch), what, user.get_name())
+        dag_id, run_id = trigger_action(ledger, ledger.batches.get(batch), what, user.get_name())
     except NotStartedError as error:
         raise HTTPException(status.HTTP_409_CONFLICT, str(error)) from error
     run = Links(request).run(dag_id, run_id)
@@ -341,39 +343,39 @@ class NotStartedError(IngestError):
     remedy = "The API server's log says why; request it again once that is solved."
 
 
-def start(ledger: Ledger, batch: BatchRow, what: What, who: str) -> tuple[str, str]:
+def trigger_action(ledger: Ledger, batch: BatchRow, kind: ActionKind, actor: str) -> tuple[str, str]:
     """Start the run that carries out what somebody requested, and return its DAG and id.
 
     :param ledger: records the request in the audit log.
     :param batch: the batch that it is about.
-    :param what: ``CHECK``, ``WITHDRAW`` or ``RETRY``.
-    :param who: Airflow's name for the person.
+    :param kind: ``CHECK``, ``WITHDRAW`` or ``RETRY``.
+    :param actor: Airflow's name for the person.
     :raises NotStartedError: if the DAG does not exist or is paused, or the run cannot be created.
     """
-    dag_id = DAG_OF_TYPE[batch.data_set_type] if what is What.RETRY else ACTION_DAG
+    dag_id = DAG_OF_TYPE[batch.data_set_type] if kind is ActionKind.RETRY else ACTION_DAG
     _require_running(dag_id)
     moment = datetime.now(UTC).isoformat(timespec="seconds")
-    run_id = f"{what}__{moment}__{secrets.token_hex(4)}"
-    action = ledger.actions.note(who, what, batch=batch.id, dag_id=dag_id, run_id=run_id)
+    run_id = f"{kind}__{moment}__{secrets.token_hex(4)}"
+    action = ledger.actions.record(actor, kind, batch=batch.id, dag_id=dag_id, run_id=run_id)
     try:
         trigger_dag(
             dag_id,
             run_id=run_id,
-            conf=_conf(batch, what, action),
+            conf=_conf(batch, kind, action),
             triggered_by=DagRunTriggeredByType.UI,
-            triggering_user_name=who,
+            triggering_user_name=actor,
         )
     except (AirflowException, SQLAlchemyError, ValueError) as error:
-        ledger.actions.ended(action, Result.FAILED, reason=NotStartedError.code)
+        ledger.actions.finish(action, ActionStatus.FAILED, reason=NotStartedError.code)
         log.exception("The run %s of %s cannot be started.", run_id, dag_id)
         raise NotStartedError(f"Airflow cannot start a run of {dag_id} ({type(error).__name__}).") from error
-    if what is What.RETRY:
-        ledger.actions.ended(action, Result.DONE, detail="see the run for its result")
+    if kind is ActionKind.RETRY:
+        ledger.actions.finish(action, ActionStatus.DONE, detail="see the run for its result")
     return dag_id, run_id
 
 
-def _conf(batch: BatchRow, what: What, action: int) -> dict[str, Any]:
-    if what is not What.RETRY:
+def _conf(batch: BatchRow, kind: ActionKind, action: int) -> dict[str, Any]:
+    if kind is not ActionKind.RETRY:
         return {"action": action}
     conf = {"first_day": batch.day.isoformat(), "users": [short_hash(batch.user_id)]}
     root, own = str(root_of_batch(batch.folder)), str(staging_root())

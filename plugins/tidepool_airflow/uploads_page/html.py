@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tidepool_airflow.links import BATCH_GROUP, DAG_OF_TYPE, PREFIX
 from tidepool_airflow.uploads_page.chart import BAR, HEIGHT
-from tidepool_ingest.ledger import BatchState, What
+from tidepool_ingest.ledger import ActionKind, BatchState
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.help import remedy_of
 
@@ -24,19 +24,19 @@ STATE_WORDS = {
     BatchState.NOTHING_ACCEPTED: "Nothing accepted",
     BatchState.HELD: "Held",
     BatchState.FAILED: "Failed",
-    BatchState.CORRECTED: "Replaced by another",
+    BatchState.REPLACED: "Replaced by another",
     BatchState.WITHDRAWN: "Undone",
-    BatchState.REPLACED: "Overwritten in staging",
+    BatchState.OVERWRITTEN: "Overwritten in staging",
 }
 
 ACTION_WORDS = {
-    What.CHECK: "Verify again",
-    What.RETRY: "Retry",
-    What.WITHDRAW: "Undo",
-    What.QUARANTINE: "Opened the quarantine file",
-    What.CONFIRM: "Confirmed for a run",
-    What.APPROVE: "Decided about rejected records",
-    What.ERASE: "Erased a person",
+    ActionKind.CHECK: "Verify again",
+    ActionKind.RETRY: "Retry",
+    ActionKind.WITHDRAW: "Undo",
+    ActionKind.QUARANTINE: "Opened the quarantine file",
+    ActionKind.CONFIRM: "Confirmed for a run",
+    ActionKind.APPROVE: "Decided about rejected records",
+    ActionKind.ERASE: "Erased a person",
 }
 
 NOTHING = "\N{EN DASH}"
@@ -109,7 +109,7 @@ def _environment() -> Environment:
         what=lambda what: ACTION_WORDS[what],
     )
     environment.globals.update(
-        state_words=STATE_WORDS, remedy_of=remedy_of, What=What, bar_width=BAR, bar_height=HEIGHT
+        state_words=STATE_WORDS, remedy_of=remedy_of, ActionKind=ActionKind, bar_width=BAR, bar_height=HEIGHT
     )
     return environment
 

@@ -122,6 +122,6 @@ def visible(hook: TidepoolHook, user: str, data_set_id: str) -> int:
 def uploaded(hook: TidepoolHook, user: str) -> int:
     """Take a data set through its life, and return how many records became visible."""
     data_set = hook.open_data_set(user, BODY)
-    hook.upload_data(data_set.upload_id, readings(3))
-    hook.close_data_set(data_set.upload_id)
-    return visible(hook, user, data_set.upload_id)
+    hook.upload_data(data_set.data_set_id, readings(3))
+    hook.close_data_set(data_set.data_set_id)
+    return visible(hook, user, data_set.data_set_id)

@@ -23,7 +23,7 @@ def test_the_button_test_tells_whose_account_it_is(simulator: Simulator, connect
     assert short_hash(account.id) in message
     assert account.id not in message
     assert "granted it uploading: 1 " in message
-    assert "associated-users" in [one.operation for one in simulator.requests[sent:]]
+    assert "associated-users" in [request.operation for request in simulator.requests[sent:]]
 
 
 def test_the_button_test_counts_only_who_granted_uploading(connect: Connect) -> None:

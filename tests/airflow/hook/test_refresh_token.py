@@ -43,7 +43,7 @@ def kept(ledger_file: Path) -> list[Any]:
 
 
 def grants(simulator: Simulator) -> list[int | None]:
-    return [one.status for one in simulator.requests if one.operation == "token"]
+    return [request.status for request in simulator.requests if request.operation == "token"]
 
 
 def test_the_next_hook_goes_on_with_the_rotated_token(
@@ -85,7 +85,7 @@ def test_two_processes_share_a_rotating_refresh_token(
     # Both find out that a token has ended by being refused, in the same moment, once in each round.
     clock = clock_of_simulated_tokens(monkeypatch)
     hook = connect(connection(rotating, "refresh_token"))
-    data_set_id = hook.open_data_set(rotating.accounts["owner"].id, BODY).upload_id
+    data_set_id = hook.open_data_set(rotating.accounts["owner"].id, BODY).data_set_id
     command = [sys.executable, "-c", WORKER, data_set_id, str(REQUESTS)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1

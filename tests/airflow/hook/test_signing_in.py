@@ -59,7 +59,7 @@ def test_tokens_that_end_in_the_middle_of_an_upload(
     meeting = threading.Barrier(len(RENEWING), timeout=PATIENCE_SECONDS)
 
     def upload_for_a_while(hook: TidepoolHook, first: int) -> int:
-        data_set_id = hook.open_data_set(owner, BODY).upload_id
+        data_set_id = hook.open_data_set(owner, BODY).data_set_id
         for number, share in enumerate(SHARES):
             meeting.wait()
             if hook is hooks[0]:

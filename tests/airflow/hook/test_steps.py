@@ -16,8 +16,8 @@ def test_opening_fills_in_client_and_deduplicator(simulator: Simulator, connect:
     owner = simulator.accounts["owner"].id
     hook = connect(connection(simulator, "token"))
     opened = hook.open_data_set(owner, BODY)
-    hook.close_data_set(opened.upload_id)
-    (shown,) = hook.read_data(owner, data_set_id=opened.upload_id)
+    hook.close_data_set(opened.data_set_id)
+    (shown,) = hook.read_data(owner, data_set_id=opened.data_set_id)
 
     assert shown["client"] == {"name": "org.example.ingest", "version": "1.2.3"}
     assert (opened.deduplicator, opened.data_set_type) == (DEFAULT_DEDUPLICATOR, "normal")
@@ -32,8 +32,8 @@ def test_a_body_wins_over_the_connection(simulator: Simulator, connect: Connect)
         "deduplicator": {"name": "org.tidepool.deduplicator.none"},
     }
     opened = hook.open_data_set(owner, body)
-    hook.close_data_set(opened.upload_id)
-    (shown,) = hook.read_data(owner, data_set_id=opened.upload_id)
+    hook.close_data_set(opened.data_set_id)
+    (shown,) = hook.read_data(owner, data_set_id=opened.data_set_id)
 
     assert shown["client"] == {"name": "org.example.other", "version": "9.9.9"}
     assert opened.deduplicator == "org.tidepool.deduplicator.none"
@@ -44,7 +44,7 @@ def test_an_open_data_set_shows_nothing_and_a_closed_one_takes_nothing(
 ) -> None:
     owner = simulator.accounts["owner"].id
     hook = connect(connection(simulator, "token"))
-    data_set_id = hook.open_data_set(owner, BODY).upload_id
+    data_set_id = hook.open_data_set(owner, BODY).data_set_id
     hook.upload_data(data_set_id, readings(2))
     assert list(hook.read_data(owner, data_set_id=data_set_id)) == []
     hook.close_data_set(data_set_id)
@@ -57,7 +57,7 @@ def test_an_open_data_set_shows_nothing_and_a_closed_one_takes_nothing(
 def test_records_are_removed_from_an_open_data_set(simulator: Simulator, connect: Connect) -> None:
     owner = simulator.accounts["owner"].id
     hook = connect(connection(simulator, "token"))
-    data_set_id = hook.open_data_set(owner, BODY).upload_id
+    data_set_id = hook.open_data_set(owner, BODY).data_set_id
     records = json.loads(readings(3))
     for number, record in enumerate(records):
         record["id"] = f"{number:032x}"
@@ -71,7 +71,7 @@ def test_records_are_removed_from_an_open_data_set(simulator: Simulator, connect
 def test_a_data_set_is_deleted_with_its_records(simulator: Simulator, connect: Connect) -> None:
     owner = simulator.accounts["owner"].id
     hook = connect(connection(simulator, "token"))
-    data_set_id = hook.open_data_set(owner, BODY).upload_id
+    data_set_id = hook.open_data_set(owner, BODY).data_set_id
     hook.upload_data(data_set_id, readings(2))
     hook.close_data_set(data_set_id)
     hook.delete_data_set(data_set_id)

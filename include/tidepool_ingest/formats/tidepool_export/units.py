@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from tidepool_ingest.guards.glucose import LOWEST_MEDIAN_MG_DL, Readings
+from tidepool_ingest.guards.glucose import LOWEST_MEDIAN_MG_DL, GlucoseHistogram
 from tidepool_ingest.model import MG_PER_DL_UNITS
 from tidepool_ingest.staging.edits import VALUE_LABELS
 from tidepool_ingest.staging.splice import EACH
@@ -42,8 +42,8 @@ class ClaimedUnits:
     """Gathers what the records of an export claim to be in mg/dL."""
 
     def __init__(self) -> None:
-        self._readings = {kind: Readings() for kind in LEVELS}
-        self._all = Readings()
+        self._readings = {kind: GlucoseHistogram() for kind in LEVELS}
+        self._all = GlucoseHistogram()
 
     def see(self, datum: Mapping[str, Any]) -> None:
         """Take in the glucose levels of one record.
@@ -70,7 +70,7 @@ class ClaimedUnits:
         """Return the kinds of records whose mg/dL values are mmol/L in truth."""
         return frozenset(kind for kind, readings in self._readings.items() if self._is_mislabelled(readings))
 
-    def _is_mislabelled(self, readings: Readings) -> bool:
+    def _is_mislabelled(self, readings: GlucoseHistogram) -> bool:
         middle, count = readings.median(MG_PER_DL_UNITS)
         if not count:
             middle, _ = self._all.median(MG_PER_DL_UNITS)

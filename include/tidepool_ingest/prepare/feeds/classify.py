@@ -19,9 +19,9 @@ from tidepool_ingest.model import Problem, deduplicator_named, identity_fields, 
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import Origin, parts_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
-from tidepool_ingest.prepare.classify import RecordSorter, Sorted, SortedBlock
-from tidepool_ingest.prepare.digests import SeenDigests
-from tidepool_ingest.prepare.feeds.origins import Originated, OriginGiver
+from tidepool_ingest.prepare.classify import JudgedBlock, Judgement, RecordClassifier
+from tidepool_ingest.prepare.digests import DigestSet
+from tidepool_ingest.prepare.feeds.origins import OriginAssigner, RecordWithOrigins
 from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staged_batch import StagedBatch
@@ -38,7 +38,7 @@ ORIGIN_TIME_MISSING: Final = "staged-origin-time-missing"
 """The deduplicator takes an edit of this record only with a newer ``origin.time``, and it has none."""
 
 
-class OriginSurvey:
+class OriginIndex:
     """Looks at the origins of a batch's records, in order; to be used in a ``with`` statement.
 
     :param deleted: origin ids that the batch deletes.
@@ -50,10 +50,10 @@ class OriginSurvey:
         self._keeps_newer: AbstractSet[str] = known.keeps_newer if known else frozenset()
         self._drops_equal = known is not None and known.drops_equal
         self._deleted = deleted
-        self._ids = SeenDigests()
-        self._typed_ids = SeenDigests()
-        self._hashes = SeenDigests()
-        self._hashed_ids = SeenDigests()
+        self._ids = DigestSet()
+        self._typed_ids = DigestSet()
+        self._hashes = DigestSet()
+        self._hashed_ids = DigestSet()
         self._embedded_in: dict[int, int] = {}
         self._newest: dict[int, tuple[tuple[int, int], str]] = {}
         self._last: dict[int, int] = {}
@@ -61,9 +61,9 @@ class OriginSurvey:
         self._stack = ExitStack()
 
     @classmethod
-    def of(cls, manifest: Manifest) -> OriginSurvey:
+    def of(cls, manifest: Manifest) -> OriginIndex:
         """Return the survey of a batch."""
-        return cls(frozenset(one.id for one in manifest.deletes), manifest.deduplicator_name)
+        return cls(frozenset(deletion.id for deletion in manifest.deletes), manifest.deduplicator_name)
 
     def __enter__(self) -> Self:
         for seen in (self._ids, self._typed_ids, self._hashes, self._hashed_ids):
@@ -73,7 +73,7 @@ class OriginSurvey:
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def look_at(self, ordinal: int, record: Originated, datum: Mapping[str, Any]) -> None:
+    def add(self, ordinal: int, record: RecordWithOrigins, datum: Mapping[str, Any]) -> None:
         """Record the origins of an accepted record.
 
         :param ordinal: its place among all records of the batch; they come in order.
@@ -98,7 +98,7 @@ class OriginSurvey:
                 self._hashes.add((_digest(identity),))
                 self._hashed_ids.add((_digest(identity, origin.id),))
 
-    def is_replaced(self, ordinal: int, record: Originated) -> bool:
+    def is_replaced(self, ordinal: int, record: RecordWithOrigins) -> bool:
         """Return, after all records were looked at, whether a later one replaces a record.
 
         :param ordinal: its place among all records of the batch.
@@ -155,7 +155,7 @@ def _digest(*texts: str) -> int:
     return digest_of("\0".join(texts))
 
 
-class FeedSorter:
+class FeedClassifier:
     """Judges the records of one batch of a feed, block by block; to be used in a ``with`` statement.
 
     :param batch: the batch; its files are read once before the first block is sorted.
@@ -164,9 +164,9 @@ class FeedSorter:
 
     def __init__(self, batch: StagedBatch, inside: AbstractSet[int] = frozenset()) -> None:
         self._batch = batch
-        self._sorter = _sorter(batch.manifest, inside)
-        self._giver = OriginGiver.of(batch.manifest)
-        self._survey = OriginSurvey.of(batch.manifest)
+        self._sorter = _classifier(batch.manifest, inside)
+        self._giver = OriginAssigner.of(batch.manifest)
+        self._survey = OriginIndex.of(batch.manifest)
         known = deduplicator_named(batch.manifest.deduplicator_name)
         self._keeps_newer: AbstractSet[str] = known.keeps_newer if known else frozenset()
         self._sorted = 0
@@ -183,17 +183,17 @@ class FeedSorter:
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def sort(self, lines: list[bytes]) -> SortedBlock:
+    def classify(self, lines: list[bytes]) -> JudgedBlock:
         """Judge some records.
 
         :param lines: records as they would be uploaded, one JSON text each, but for their origins.
         """
-        found = self._sorter.sort(lines)
-        sent, special = list(lines), dict(found.special)
+        found = self._sorter.classify(lines)
+        sent, special = list(lines), dict(found.exceptions)
         for index, datum in accepted_of(found):
             ordinal = self._sorted + index
-            record = self._giver.give(lines[index], datum)
-            before = special.get(index) or Sorted(lines[index], datum)
+            record = self._giver.assign(lines[index], datum)
+            before = special.get(index) or Judgement(lines[index], datum)
             if refused := self._survey.refused.get(ordinal):
                 special[index] = before._replace(problems=refused)
             elif self._survey.is_replaced(ordinal, record):
@@ -204,35 +204,35 @@ class FeedSorter:
                 if index in special or warned:
                     special[index] = before._replace(line=record.line, warnings=warned)
         self._sorted += len(lines)
-        return SortedBlock(sent, found.data, special)
+        return JudgedBlock(sent, found.data, special)
 
     def _read_through(self) -> None:
         """Look at the origins of all records, judged as they will be again."""
         manifest, folder = self._batch.manifest, self._batch.folder.path
-        with RecordReader.of(manifest, folder) as reader, _sorter(manifest, reader.embedded) as sorter:
+        with RecordReader.of(manifest, folder) as reader, _classifier(manifest, reader.embedded) as sorter:
             ordinal = 0
             for block in reader:
-                found = sorter.sort(block.lines)
+                found = sorter.classify(block.lines)
                 for index, datum in accepted_of(found):
-                    record = self._giver.give(found.lines[index], datum)
-                    self._survey.look_at(ordinal + index, record, datum)
+                    record = self._giver.assign(found.lines[index], datum)
+                    self._survey.add(ordinal + index, record, datum)
                 ordinal += len(found.lines)
 
-    def _warnings(self, record: Originated) -> tuple[Problem, ...]:
+    def _warnings(self, record: RecordWithOrigins) -> tuple[Problem, ...]:
         if any(origin.type in self._keeps_newer and origin.time is None for origin in record.origins):
             return (Problem(ORIGIN_TIME_MISSING, "/origin/time"),)
         return ()
 
 
-def accepted_of(found: SortedBlock) -> list[tuple[int, Mapping[str, Any]]]:
+def accepted_of(found: JudgedBlock) -> list[tuple[int, Mapping[str, Any]]]:
     """Return index and decoded record of what is uploaded of some records."""
-    out = {index for index, record in found.special.items() if record.inside or not record.accepted}
+    out = {index for index, record in found.exceptions.items() if record.is_embedded or not record.accepted}
     return [
         (index, datum) for index, datum in enumerate(found.data) if datum is not None and index not in out
     ]
 
 
-class _NothingSeen(SeenDigests):
+class _NothingSeen(DigestSet):
     """Remembers nothing: in a feed a duplicate is another version, and counts by its origin."""
 
     def __contains__(self, digest: int) -> bool:
@@ -243,6 +243,6 @@ class _NothingSeen(SeenDigests):
         return []
 
 
-def _sorter(manifest: Manifest, inside: AbstractSet[int]) -> RecordSorter:
+def _classifier(manifest: Manifest, inside: AbstractSet[int]) -> RecordClassifier:
     nothing = _NothingSeen()
-    return RecordSorter(RecordChecker.of(manifest), inside, contents=nothing, ids=nothing)
+    return RecordClassifier(RecordChecker.of(manifest), inside, contents=nothing, ids=nothing)

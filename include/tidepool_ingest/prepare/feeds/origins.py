@@ -27,7 +27,7 @@ KEY_BYTES: Final = 16
 """Bytes of the hash in an origin id; with a type before it, far below the Platform's 100 characters."""
 
 
-class Originated(NamedTuple):
+class RecordWithOrigins(NamedTuple):
     """A record with its origins.
 
     :param line: as it would be uploaded.
@@ -44,7 +44,7 @@ class Originated(NamedTuple):
         return f"Originated(problems={self.problems!r})"
 
 
-class OriginGiver:
+class OriginAssigner:
     """Gives the records of a batch their origins.
 
     :param rule: what the manifest says.
@@ -57,11 +57,11 @@ class OriginGiver:
         self._type = rule.type
 
     @classmethod
-    def of(cls, manifest: Manifest) -> OriginGiver:
+    def of(cls, manifest: Manifest) -> OriginAssigner:
         """Return the giver of a batch."""
         return cls(manifest.origin, manifest.client_name)
 
-    def give(self, line: bytes, datum: Mapping[str, Any]) -> Originated:
+    def assign(self, line: bytes, datum: Mapping[str, Any]) -> RecordWithOrigins:
         """Give a record its origin, and the data embedded in it theirs.
 
         :param line: the record's text; what it has stays as it is, byte for byte.
@@ -69,7 +69,7 @@ class OriginGiver:
         """
         own = origin_id_of(datum) or self._made_id(datum)
         if own is None:
-            return Originated(line, (), (Problem(KEY_MISSING, "/origin/id"),))
+            return RecordWithOrigins(line, (), (Problem(KEY_MISSING, "/origin/id"),))
         line = self._with(line, (), datum, own)
         origins = [origin_of(datum, own)]
         for part in embedded_data(datum):
@@ -77,7 +77,7 @@ class OriginGiver:
             identifier = origin_id_of(inner) or self._made_id(inner) or _hashed(inner, ["in", own, part])
             line = self._with(line, (part,), inner, identifier)
             origins.append(origin_of(inner, identifier))
-        return Originated(line, tuple(origins))
+        return RecordWithOrigins(line, tuple(origins))
 
     def _with(self, line: bytes, path: tuple[str, ...], datum: Mapping[str, Any], identifier: str) -> bytes:
         if origin_id_of(datum):

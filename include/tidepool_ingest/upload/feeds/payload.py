@@ -26,7 +26,7 @@ from tidepool_ingest.staging.manifest import Deletion
 from tidepool_ingest.staging.splice import cut_member, members, spliced
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.context import LeasedBatch
-from tidepool_ingest.upload.record_ids import Identified, datum_id, identified
+from tidepool_ingest.upload.record_ids import RecordWithIds, datum_id, with_ids
 
 Moment = tuple[int, int]
 """Seconds and nanoseconds, as :attr:`tidepool_ingest.model.gotime.Instant.moment`."""
@@ -57,9 +57,9 @@ class FeedRecords:
             if kept is not None:
                 yield SentRecord(ordinal, *kept)
 
-    def contents(self) -> FeedContents:
+    def contents(self) -> FeedPayload:
         """Read the whole batch."""
-        contents = FeedContents()
+        contents = FeedPayload()
         for chunk in self._prepared.chunks:
             for ordinal, line, datum in self._read(chunk):
                 kept = self._without_superseded(line, datum)
@@ -82,7 +82,7 @@ class FeedRecords:
         return self._prepared.chunks[bisect_right(self._firsts, ordinal) - 1]
 
     def _read(self, chunk: Chunk) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
-        for record in identified(self._work.read_chunk(chunk), chunk, self._prepared.content_key):
+        for record in with_ids(self._work.read_chunk(chunk), chunk, self._prepared.content_key):
             yield record.ordinal, record.line, json.loads(record.line)
 
     def _without_superseded(self, line: bytes, datum: dict[str, Any]) -> tuple[bytes, dict[str, Any]] | None:
@@ -124,7 +124,7 @@ def _without_member(line: bytes, name: str) -> bytes:
 
 
 @dataclass
-class FeedContents:
+class FeedPayload:
     """What a batch sends, and what Tidepool is to show of it.
 
     :param rows: by origin id, what is to be visible.
@@ -182,10 +182,10 @@ class SentRecord:
     datum: Mapping[str, Any] = field(repr=False)
 
     @property
-    def identified(self) -> Identified:
+    def identified(self) -> RecordWithIds:
         """The record with the ``id`` of each row that Tidepool makes of it."""
         ids = tuple(str(part["id"]) for part in parts_of(self.datum))
-        return Identified(self.ordinal, self.line, ids)
+        return RecordWithIds(self.ordinal, self.line, ids)
 
     @property
     def origin_ids(self) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ class SentRecord:
         return tuple(str(origin_id_of(part)) for part in parts_of(self.datum))
 
 
-class BatchWrites:
+class FeedWriteLog:
     """The ledger's record of what one batch has written and deleted.
 
     :param leased: the batch.
@@ -204,30 +204,30 @@ class BatchWrites:
         self._table = leased.ledger.feed_writes
         self._at = (feed, leased.batch.id)
         self._lease = leased.lease
-        self._noted = set(self._table.parts_of(*self._at))
+        self._recorded = set(self._table.chunks_of(*self._at))
 
-    def note(self, part: int, origins: Iterable[bytes]) -> None:
+    def record(self, chunk_index: int, origins: Iterable[bytes]) -> None:
         """Record a chunk that Tidepool has stored, before the ledger says that it need not be sent again.
 
-        :param part: its index.
+        :param chunk_index: its index.
         :param origins: digests of the origin ids that it has written.
         """
-        self._table.note(*self._at, part, origins, lease=self._lease)
-        self._noted.add(part)
+        self._table.replace_for_chunk(*self._at, chunk_index, origins, lease=self._lease)
+        self._recorded.add(chunk_index)
 
-    def note_deletions(self, contents: FeedContents) -> None:
+    def record_deletions(self, contents: FeedPayload) -> None:
         """Record that Tidepool has deleted what the batch asks to be deleted."""
-        self.note(DELETIONS, (origin_digest(deletion.id) for deletion in contents.deletes))
+        self.record(DELETIONS, (origin_digest(deletion.id) for deletion in contents.deletes))
 
     def forget(self, parts: Iterable[int]) -> None:
         """Remove chunks from the record that are about to be sent again, or turned out not to be there.
 
         :param parts: indexes of chunks, or ``DELETIONS``.
         """
-        if gone := self._noted.intersection(parts):
+        if gone := self._recorded.intersection(parts):
             self._table.forget(*self._at, sorted(gone), lease=self._lease)
-            self._noted -= gone
+            self._recorded -= gone
 
     def forget_chunks(self) -> None:
         """Remove every chunk from the record: the batch was cut into others since."""
-        self.forget(self._noted - {DELETIONS})
+        self.forget(self._recorded - {DELETIONS})

@@ -23,8 +23,8 @@ from tidepool_ingest.errors import Disposition, Fault, IngestError, as_sentence
 from tidepool_ingest.ledger import FeedRow, Lease, Ledger
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, deduplicator_named
-from tidepool_ingest.upload.context import UploadJob
-from tidepool_ingest.upload.guarded_requests import Caution
+from tidepool_ingest.upload.context import UploadContext
+from tidepool_ingest.upload.guarded_requests import GuardedRequests
 
 log = logging.getLogger(__name__)
 
@@ -59,17 +59,17 @@ class Feed:
         return lease_of_feed(self.api_host, self.user_id, self.client_name)
 
 
-def continuous_data_set(context: UploadJob, feed: Feed) -> str:
+def continuous_data_set(context: UploadContext, feed: Feed) -> str:
     """Return the id of a feed's data set; it is found by its client name or opened, once whoever asks.
 
     :param feed: the feed.
     :raises FeedError: the data set cannot be used, or it is not certain which one it is.
     """
-    with context.hold(feed.lease_name, wait=context.timing.close_turn) as lease:
-        return FeedKeeper(context, feed, lease, context.guard(lease)).data_set()[1]
+    with context.hold(feed.lease_name, wait=context.timeouts.close_turn) as lease:
+        return FeedResolver(context, feed, lease, context.guard(lease)).data_set()[1]
 
 
-class FeedKeeper:
+class FeedResolver:
     """Finds or opens the data set of one feed, as the holder of its lease.
 
     :param context: what it works with.
@@ -78,10 +78,10 @@ class FeedKeeper:
     :param requests: guards the requests.
     """
 
-    def __init__(self, context: UploadJob, feed: Feed, lease: Lease, requests: Caution) -> None:
+    def __init__(self, context: UploadContext, feed: Feed, lease: Lease, requests: GuardedRequests) -> None:
         self._client = context.client
         self._ledger = context.ledger
-        self._attempts = context.timing.attempts
+        self._attempts = context.timeouts.attempts
         self._feed = feed
         self._lease = lease
         self._requests = requests
@@ -92,43 +92,43 @@ class FeedKeeper:
         :raises FeedError: the data set cannot be used, or it is not certain which one it is.
         """
         feed = self._feed
-        row = self._ledger.feeds.claim(feed.api_host, feed.user_id, feed.client_name, CONTINUOUS)
+        row = self._ledger.feeds.register(feed.api_host, feed.user_id, feed.client_name, CONTINUOUS)
         if row.data_set_type != CONTINUOUS:
             raise FeedError("feed-client-name-shared")
         listed = self._listed()
-        if row.upload_id is not None:
-            return row, self._standing(row.upload_id, listed)
-        upload_id = self._found(listed) or self._opened()
-        self._ledger.feeds.pin(row.id, upload_id, str(feed.body["deduplicator"]["name"]), lease=self._lease)
-        return row, upload_id
+        if row.data_set_id is not None:
+            return row, self._standing(row.data_set_id, listed)
+        data_set_id = self._found(listed) or self._opened()
+        self._ledger.feeds.pin(row.id, data_set_id, str(feed.body["deduplicator"]["name"]), lease=self._lease)
+        return row, data_set_id
 
     def _listed(self) -> list[DataSet]:
         """Return Tidepool's data sets of this client name, deleted ones too, the newest first."""
         feed = self._feed
-        return self._requests.ask(
+        return self._requests.read(
             lambda: list(
                 self._client.data_sets(feed.user_id, client_name=feed.client_name, include_deleted=True)
             )
         )
 
-    def _standing(self, upload_id: str, listed: Sequence[DataSet]) -> str:
+    def _standing(self, data_set_id: str, listed: Sequence[DataSet]) -> str:
         """Make sure that the data set which the ledger knows can still be used."""
-        mine = next((data_set for data_set in listed if data_set.upload_id == upload_id), None)
+        mine = next((data_set for data_set in listed if data_set.data_set_id == data_set_id), None)
         if mine is None:
-            raise FeedError("feed-missing", upload_id)
+            raise FeedError("feed-missing", data_set_id)
         if mine.deleted:
-            raise FeedError("feed-deleted", upload_id)
+            raise FeedError("feed-deleted", data_set_id)
         self._check(mine)
         if others := [
-            other.upload_id for other in listed if other.upload_id != upload_id and not other.deleted
+            other.data_set_id for other in listed if other.data_set_id != data_set_id and not other.deleted
         ]:
             log.warning(
                 "Tidepool has more data sets of this feed's client name, made by somebody else: %s. This "
                 "feed stays in data set %s; what another program uploads of the same records is there twice.",
                 ", ".join(others),
-                upload_id,
+                data_set_id,
             )
-        return upload_id
+        return data_set_id
 
     def _found(self, listed: Sequence[DataSet]) -> str | None:
         """Return the one continuous data set of this client name, if there is one."""
@@ -136,43 +136,43 @@ class FeedKeeper:
         if any(data_set.data_set_type != CONTINUOUS for data_set in standing):
             raise FeedError("feed-client-name-shared")
         if len(standing) > 1:
-            raise FeedError("feed-ambiguous", *(data_set.upload_id for data_set in standing))
+            raise FeedError("feed-ambiguous", *(data_set.data_set_id for data_set in standing))
         if not standing:
             return None
         self._check(standing[0])
-        upload_id = standing[0].upload_id
-        if not self._requests.ask(lambda: self._client.is_open(upload_id)):
-            raise FeedError("feed-closed", upload_id)
-        log.info("Found continuous data set %s.", upload_id)
-        return upload_id
+        data_set_id = standing[0].data_set_id
+        if not self._requests.read(lambda: self._client.is_open(data_set_id)):
+            raise FeedError("feed-closed", data_set_id)
+        log.info("Found continuous data set %s.", data_set_id)
+        return data_set_id
 
     def _check(self, data_set: DataSet) -> None:
         wanted = deduplicator_named(str(self._feed.body["deduplicator"]["name"]))
         if data_set.data_set_type != CONTINUOUS:
-            raise FeedError("feed-client-name-shared", data_set.upload_id)
+            raise FeedError("feed-client-name-shared", data_set.data_set_id)
         if deduplicator_named(data_set.deduplicator) is not wanted:
-            raise FeedError("feed-deduplicator", data_set.upload_id)
+            raise FeedError("feed-deduplicator", data_set.data_set_id)
 
     def _opened(self) -> str:
         """Open the data set; after each lost answer, check first whether it is there."""
         for attempt in range(self._attempts):
             try:
-                opened = self._requests.send(
+                opened = self._requests.write(
                     lambda: self._client.open_data_set(self._feed.user_id, self._feed.body)
                 )
             except TidepoolUnreachableError as error:
                 if attempt + 1 == self._attempts:
                     raise
                 self._requests.pause(attempt, error)
-                if error.ambiguous and (found := self._found(self._listed())):
+                if error.in_doubt and (found := self._found(self._listed())):
                     return found
             else:
-                log.info("Opened continuous data set %s.", opened.upload_id)
-                return opened.upload_id
+                log.info("Opened continuous data set %s.", opened.data_set_id)
+                return opened.data_set_id
         raise AssertionError("at least one attempt is made at a request")
 
 
-def claim_for_normal(context: UploadJob, feed: Feed, requests: Caution) -> None:
+def reserve_for_normal(context: UploadContext, feed: Feed, requests: GuardedRequests) -> None:
     """Make sure that the client name of a normal data set is no continuous one's.
 
     Tidepool is asked the first time that a name is used for a user; from then on the ledger knows.
@@ -184,11 +184,11 @@ def claim_for_normal(context: UploadJob, feed: Feed, requests: Caution) -> None:
         return
     client, feeds = context.client, context.ledger.feeds
     key = (feed.api_host, feed.user_id, feed.client_name)
-    if feeds.of(*key) is None:
-        listed = requests.ask(lambda: list(client.data_sets(feed.user_id, client_name=feed.client_name)))
+    if feeds.find(*key) is None:
+        listed = requests.read(lambda: list(client.data_sets(feed.user_id, client_name=feed.client_name)))
         if any(data_set.data_set_type == CONTINUOUS for data_set in listed):
             raise FeedError("feed-client-name-shared")
-    if feeds.claim(*key, NORMAL).data_set_type != NORMAL:
+    if feeds.register(*key, NORMAL).data_set_type != NORMAL:
         raise FeedError("feed-client-name-shared")
 
 
@@ -203,21 +203,21 @@ def check_data_set_type(batch: str, wanted: str) -> None:
         raise FeedError("feed-is-normal" if wanted == CONTINUOUS else "feed-is-not-normal")
 
 
-def refuse_to_close(client: TidepoolClient, ledger: Ledger, upload_id: str) -> None:
+def refuse_to_close(client: TidepoolClient, ledger: Ledger, data_set_id: str) -> None:
     """Make sure that a data set which is to be closed is no continuous one.
 
     :param client: asked where the account may see the data set.
     :param ledger: knows the data sets of feeds.
     :raises FeedError: it is.
     """
-    pinned = ledger.feeds.pinned(upload_id) is not None
-    if pinned or _is_continuous(client, upload_id):
-        raise FeedError("continuous-never-closed", upload_id)
+    pinned = ledger.feeds.pinned(data_set_id) is not None
+    if pinned or _is_continuous(client, data_set_id):
+        raise FeedError("continuous-never-closed", data_set_id)
 
 
-def _is_continuous(client: TidepoolClient, upload_id: str) -> bool:
+def _is_continuous(client: TidepoolClient, data_set_id: str) -> bool:
     try:
-        return client.get_data_set(upload_id).data_set_type == CONTINUOUS
+        return client.get_data_set(data_set_id).data_set_type == CONTINUOUS
     except TidepoolPermissionError:
         return False  # shown to its owner only; closing it tells whether it may be closed
 

@@ -24,18 +24,18 @@ from tidepool_ingest.client import (
 from tidepool_ingest.ledger import DELETIONS, BatchRow, DataSetRow, DataSetState, origin_digest
 from tidepool_ingest.model.deduplicators import CONTINUOUS, Deduplicator
 from tidepool_ingest.staging.work_area import Chunk
-from tidepool_ingest.upload.context import LeasedBatch, UploadJob, UploadSummary, data_set_body
-from tidepool_ingest.upload.feeds.payload import BatchWrites, FeedContents, FeedRecords
-from tidepool_ingest.upload.feeds.resolver import Feed, FeedError, FeedKeeper, check_data_set_type
+from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
+from tidepool_ingest.upload.feeds.payload import FeedPayload, FeedRecords, FeedWriteLog
+from tidepool_ingest.upload.feeds.resolver import Feed, FeedError, FeedResolver, check_data_set_type
 from tidepool_ingest.upload.feeds.verify import (
     FeedComparison,
     FeedVerificationError,
     compare_feed,
-    predicted_drops,
+    predict_drops,
     windows_of,
 )
 from tidepool_ingest.upload.normal import UploadAttempt
-from tidepool_ingest.upload.sending import Load, Sending, StartOverError
+from tidepool_ingest.upload.sending import ChunkPayload, Sending, StartOverError
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ SELECTORS_A_REQUEST = 500
 """Records deleted by one request; half of what Tidepool advises to send in one."""
 
 
-def upload_to_feed(context: UploadJob, batch: BatchRow) -> UploadSummary:
+def upload_to_feed(context: UploadContext, batch: BatchRow) -> UploadSummary:
     """Bring one batch of a feed to verified, from wherever an earlier attempt left it.
 
     :raises LeaseHeldError: if another batch of the feed stays in progress for too long.
@@ -55,7 +55,7 @@ def upload_to_feed(context: UploadJob, batch: BatchRow) -> UploadSummary:
     body = data_set_body(prepared.data_set, context.settings)
     check_data_set_type(body["dataSetType"], CONTINUOUS)
     feed = Feed(batch.api_host, batch.user_id, body)
-    with context.hold(feed.lease_name, wait=context.timing.close_turn) as lease:
+    with context.hold(feed.lease_name, wait=context.timeouts.close_turn) as lease:
         return FeedAttempt(LeasedBatch.of(context, batch, prepared, lease), feed).run()
 
 
@@ -72,37 +72,37 @@ class FeedAttempt(UploadAttempt):
 
     def _until_verified(self) -> UploadSummary:
         leased = self._leased
-        row, upload_id = FeedKeeper(leased.context, self._feed, leased.lease, leased.requests).data_set()
-        leased.context.on_open(upload_id)
+        row, data_set_id = FeedResolver(leased.context, self._feed, leased.lease, leased.requests).data_set()
+        leased.context.on_open(data_set_id)
         later = leased.ledger.feed_writes.later_than(row.id, leased.batch)
         records = FeedRecords(leased, later, looks_inside=leased.deduplicator.may_drop)
         contents = records.contents()
-        self._predict(contents, upload_id)
+        self._predict(contents, data_set_id)
         self._refused.check()
-        writes = BatchWrites(leased, row.id)
-        data_set = self._resume_or_begin(upload_id, contents, writes)
+        writes = FeedWriteLog(leased, row.id)
+        data_set = self._resume_or_begin(data_set_id, contents, writes)
         self._report_superseded(contents)
         try:
             self._delete(data_set, contents, writes)
             comparison = self._send(data_set, records, contents, writes)
         except StartOverError:
-            raise self._why_not(upload_id) from None
+            raise self._why_not(data_set_id) from None
         finally:
             self._refused.finish()
         if not comparison.is_exact:
             writes.forget(_not_shown(records, comparison))
         return self._verified(data_set, contents, comparison)
 
-    def _resume_or_begin(self, upload_id: str, contents: FeedContents, writes: BatchWrites) -> DataSetRow:
+    def _resume_or_begin(self, data_set_id: str, contents: FeedPayload, writes: FeedWriteLog) -> DataSetRow:
         """Return the batch's share in the data set, as the ledger records it; begin it if there is none."""
         leased, latest = self._leased, self._latest()
         is_same = latest is not None and self._has_same_chunks(latest)
         unfinished = latest if latest is not None and latest.state is DataSetState.OPEN else None
         if not is_same:
             writes.forget_chunks()
-        if unfinished is not None and is_same and unfinished.upload_id == upload_id:
+        if unfinished is not None and is_same and unfinished.data_set_id == data_set_id:
             leased.ledger.data_sets.taken_up_by(unfinished.id, leased.context.origin, lease=leased.lease)
-            log.info("Resuming data set %s.", upload_id)
+            log.info("Resuming data set %s.", data_set_id)
             return unfinished
         return leased.ledger.data_sets.begin_opening(
             leased.batch.id,
@@ -110,7 +110,7 @@ class FeedAttempt(UploadAttempt):
             deduplicator=leased.deduplicator.name,
             expected_rows=len(contents.rows),
             origin=leased.context.origin,
-            upload_id=upload_id,
+            data_set_id=data_set_id,
             instead_of=None if unfinished is None else unfinished.id,
             lease=leased.lease,
         )
@@ -123,7 +123,7 @@ class FeedAttempt(UploadAttempt):
             if chunk.index in known
         )
 
-    def _report_superseded(self, contents: FeedContents) -> None:
+    def _report_superseded(self, contents: FeedPayload) -> None:
         if contents.superseded:
             log.warning(
                 "%d records of %s are left out: later batches of this feed have replaced or deleted them.",
@@ -131,35 +131,35 @@ class FeedAttempt(UploadAttempt):
                 self._leased.batch.label,
             )
 
-    def _predict(self, contents: FeedContents, upload_id: str) -> None:
+    def _predict(self, contents: FeedPayload, data_set_id: str) -> None:
         """Find what the deduplicator would drop, before anything is sent, and leave it out."""
         leased = self._leased
         contents.leave_out(self._refused.ordinals)
         if leased.deduplicator.may_drop and contents.rows:
-            shown = leased.requests.ask(lambda: list(self._shown(upload_id, contents)))
-            dropped = predicted_drops(
-                contents, shown, leased.deduplicator, user_id=leased.batch.user_id, upload_id=upload_id
+            shown = leased.requests.read(lambda: list(self._shown(data_set_id, contents)))
+            dropped = predict_drops(
+                contents, shown, leased.deduplicator, user_id=leased.batch.user_id, data_set_id=data_set_id
             )
-            self._refused.note_dropped(dropped)
+            self._refused.record_dropped(dropped)
             contents.leave_out(self._refused.ordinals)
 
-    def _delete(self, data_set: DataSetRow, contents: FeedContents, writes: BatchWrites) -> None:
+    def _delete(self, data_set: DataSetRow, contents: FeedPayload, writes: FeedWriteLog) -> None:
         """Delete what the batch asks to be deleted; doing so again is no error."""
         selectors = [{"origin": {"id": deletion.id}} for deletion in contents.deletes]
         for start in range(0, len(selectors), SELECTORS_A_REQUEST):
             self._until_answered(data_set, selectors[start : start + SELECTORS_A_REQUEST])
         if selectors:
-            writes.note_deletions(contents)
+            writes.record_deletions(contents)
 
     def _until_answered(self, data_set: DataSetRow, selectors: Sequence[dict[str, Any]]) -> None:
         leased = self._leased
-        for attempt in range(leased.context.timing.attempts):
+        for attempt in range(leased.context.timeouts.attempts):
             try:
-                leased.requests.send(lambda: leased.client.delete_data(str(data_set.upload_id), selectors))
+                leased.requests.write(lambda: leased.client.delete_data(str(data_set.data_set_id), selectors))
             except TidepoolUnreachableError as error:
-                if attempt + 1 == leased.context.timing.attempts:
+                if attempt + 1 == leased.context.timeouts.attempts:
                     raise
-                leased.counts.repairs += error.ambiguous
+                leased.counts.repairs += error.in_doubt
                 leased.requests.pause(attempt, error)
             except (TidepoolDataSetClosedError, TidepoolNotFoundError):
                 raise StartOverError("it takes no deletions any more") from None
@@ -167,16 +167,16 @@ class FeedAttempt(UploadAttempt):
                 return
 
     def _send(
-        self, data_set: DataSetRow, records: FeedRecords, contents: FeedContents, writes: BatchWrites
+        self, data_set: DataSetRow, records: FeedRecords, contents: FeedPayload, writes: FeedWriteLog
     ) -> FeedComparison:
         """Send what is not there, and what turns out not to be there as it was sent."""
         leased = self._leased
-        way = FeedWay(records, leased.deduplicator, writes)
+        way = FeedChunks(records, leased.deduplicator, writes)
         sending = Sending(leased, data_set, self._refused, way)
         sending.send(leased.prepared.chunks)
         contents.leave_out(self._refused.ordinals)
         comparison = self._verify(data_set, contents)
-        for _ in range(leased.context.timing.attempts - 1):
+        for _ in range(leased.context.timeouts.attempts - 1):
             if comparison.is_exact or comparison.deleted:
                 break
             log.warning("%s", FeedVerificationError(comparison).what)
@@ -188,39 +188,41 @@ class FeedAttempt(UploadAttempt):
             comparison = self._verify(data_set, contents)
         return comparison
 
-    def _verify(self, data_set: DataSetRow, contents: FeedContents) -> FeedComparison:
-        give_up = time.monotonic() + self._leased.context.timing.visible_poll
+    def _verify(self, data_set: DataSetRow, contents: FeedPayload) -> FeedComparison:
+        give_up = time.monotonic() + self._leased.context.timeouts.visible_poll
         while True:
-            comparison = self._leased.requests.ask(
-                lambda: compare_feed(contents, self._shown(str(data_set.upload_id), contents))
+            comparison = self._leased.requests.read(
+                lambda: compare_feed(contents, self._shown(str(data_set.data_set_id), contents))
             )
             if comparison.is_exact or time.monotonic() >= give_up:
                 return comparison
-            time.sleep(self._leased.context.timing.visible_poll)
+            time.sleep(self._leased.context.timeouts.visible_poll)
 
-    def _shown(self, upload_id: str, contents: FeedContents) -> Iterator[dict[str, Any]]:
+    def _shown(self, data_set_id: str, contents: FeedPayload) -> Iterator[dict[str, Any]]:
         """Yield what the data set shows at the times of the batch's records."""
         leased = self._leased
         for start, end in windows_of(contents):
-            rows = leased.client.read_data(leased.batch.user_id, upload_id=upload_id, start=start, end=end)
-            yield from leased.requests.watch(rows)
+            rows = leased.client.read_data(
+                leased.batch.user_id, data_set_id=data_set_id, start=start, end=end
+            )
+            yield from leased.requests.stream(rows)
 
-    def _why_not(self, upload_id: str) -> FeedError:
+    def _why_not(self, data_set_id: str) -> FeedError:
         """Return why the data set takes nothing any more."""
         try:
-            is_open = self._leased.requests.ask(lambda: self._leased.client.is_open(upload_id))
+            is_open = self._leased.requests.read(lambda: self._leased.client.is_open(data_set_id))
         except TidepoolNotFoundError:
-            return FeedError("feed-missing", upload_id)
-        return FeedError("feed-missing" if is_open else "feed-closed", upload_id)
+            return FeedError("feed-missing", data_set_id)
+        return FeedError("feed-missing" if is_open else "feed-closed", data_set_id)
 
     def _verified(
         self,
         data_set: DataSetRow,
-        contents: FeedContents,
+        contents: FeedPayload,
         comparison: FeedComparison,
     ) -> UploadSummary:
         if comparison.deleted:
-            raise FeedError("feed-deleted", str(data_set.upload_id))
+            raise FeedError("feed-deleted", str(data_set.data_set_id))
         if not comparison.is_exact:
             raise FeedVerificationError(comparison)
         leased = self._leased
@@ -234,7 +236,7 @@ class FeedAttempt(UploadAttempt):
         log.info(
             "%s is verified in data set %s: %d rows are visible, each once; %d records were deleted.",
             self._leased.batch.label,
-            data_set.upload_id,
+            data_set.data_set_id,
             comparison.visible,
             len(contents.deletes),
         )
@@ -247,7 +249,7 @@ class FeedAttempt(UploadAttempt):
         )
 
 
-class FeedWay:
+class FeedChunks:
     """To a continuous data set: each row by its ``origin.id``.
 
     What is sent again replaces what is there, or is dropped where the deduplicator does that. The one that
@@ -258,19 +260,19 @@ class FeedWay:
     :param writes: what the batch has written.
     """
 
-    def __init__(self, records: FeedRecords, deduplicator: Deduplicator, writes: BatchWrites) -> None:
+    def __init__(self, records: FeedRecords, deduplicator: Deduplicator, writes: FeedWriteLog) -> None:
         self._records = records
         self._writes = writes
         self._removes = deduplicator.keeps_repeats
 
-    def load(self, chunk: Chunk) -> Load:
+    def load(self, chunk: Chunk) -> ChunkPayload:
         """Read a chunk without what later batches have replaced."""
         records = list(self._records.of(chunk))
         selectors = [{"origin": {"id": origin}} for record in records for origin in record.origin_ids]
         origins = [
             (record.ordinal, origin_digest(origin)) for record in records for origin in record.origin_ids
         ]
-        return Load([record.identified for record in records], selectors, origins)
+        return ChunkPayload([record.identified for record in records], selectors, origins)
 
     def removes_first(self, *, in_doubt: bool) -> bool:
         """Remove what is there under a deduplicator that would keep both."""
@@ -280,9 +282,11 @@ class FeedWay:
         """Let earlier batches write over it, until it is there again."""
         self._writes.forget([chunk.index])
 
-    def stored(self, chunk: Chunk, load: Load, refused: AbstractSet[int]) -> None:
+    def stored(self, chunk: Chunk, load: ChunkPayload, refused: AbstractSet[int]) -> None:
         """Record what earlier batches have to leave alone from now on."""
-        self._writes.note(chunk.index, [digest for ordinal, digest in load.origins if ordinal not in refused])
+        self._writes.record(
+            chunk.index, [digest for ordinal, digest in load.origins if ordinal not in refused]
+        )
 
 
 def _not_shown(records: FeedRecords, comparison: FeedComparison) -> set[int]:

@@ -17,13 +17,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
-from tidepool_ingest.ledger import Refusal
+from tidepool_ingest.ledger import Rejection
 from tidepool_ingest.model import Problem, identity_hash
 from tidepool_ingest.model.deduplicators import Deduplicator
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import origin_id_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
-from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedContents, Moment
+from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedPayload, Moment
 from tidepool_ingest.upload.read_back import ReadBackError, Window
 
 GAP_SECONDS: Final = 6 * 3600
@@ -45,7 +45,7 @@ NEVER: Final = (-1, 0)
 Found = Iterator[tuple[int, Problem]]
 
 
-def compare_feed(contents: FeedContents, shown: Iterable[Mapping[str, Any]]) -> FeedComparison:
+def compare_feed(contents: FeedPayload, shown: Iterable[Mapping[str, Any]]) -> FeedComparison:
     """Compare a read-back with what a batch has sent.
 
     :param contents: what is to be visible.
@@ -169,14 +169,14 @@ class FeedVerificationError(ReadBackError):
 # ---------------------------------------------------------------- what would be dropped
 
 
-def predicted_drops(
-    contents: FeedContents,
+def predict_drops(
+    contents: FeedPayload,
     shown: Iterable[Mapping[str, Any]],
     deduplicator: Deduplicator,
     *,
     user_id: str,
-    upload_id: str,
-) -> list[Refusal]:
+    data_set_id: str,
+) -> list[Rejection]:
     """Return which of a batch's records the Platform would drop, whole or in part.
 
     A record that says the same as what is there already is no loss, and not among them.
@@ -185,28 +185,28 @@ def predicted_drops(
     :param shown: what the data set shows at the times of the batch's records.
     :param deduplicator: the data set's.
     :param user_id: whose data set it is.
-    :param upload_id: the data set.
+    :param data_set_id: the data set.
     """
     there = [row for row in shown if row.get("type") != "upload"]
     if deduplicator.drops_equal:
-        found = dict(_same_hash(contents, there, user_id=user_id, upload_id=upload_id))
+        found = dict(_same_hash(contents, there, user_id=user_id, data_set_id=data_set_id))
     else:
         found = dict(_not_newer(contents, there, deduplicator.keeps_newer))
     rows = Counter(expected.ordinal for expected in contents.rows.values())
     types = {expected.ordinal: expected.type for expected in reversed(contents.rows.values())}
     return [
-        Refusal(ordinal=ordinal, type=types[ordinal], rows=rows[ordinal], problems=(problem,))
+        Rejection(ordinal=ordinal, type=types[ordinal], rows=rows[ordinal], problems=(problem,))
         for ordinal, problem in sorted(found.items())
     ]
 
 
 def _same_hash(
-    contents: FeedContents, there: list[Mapping[str, Any]], *, user_id: str, upload_id: str
+    contents: FeedPayload, there: list[Mapping[str, Any]], *, user_id: str, data_set_id: str
 ) -> Found:
     by_hash = {(row.get("_deduplicator") or {}).get("hash"): row for row in there}
     for origin, expected in contents.rows.items():
         stored = expected.stored or {}
-        row = by_hash.get(identity_hash(stored, user_id=user_id, scope=upload_id))
+        row = by_hash.get(identity_hash(stored, user_id=user_id, scope=data_set_id))
         if row is None or is_version(expected, row):
             continue
         if origin_id_of(row) == origin and says_the_same(stored, row):
@@ -215,7 +215,7 @@ def _same_hash(
             yield expected.ordinal, Problem(HASH_REPEATED, "/time")
 
 
-def _not_newer(contents: FeedContents, there: list[Mapping[str, Any]], types: AbstractSet[str]) -> Found:
+def _not_newer(contents: FeedPayload, there: list[Mapping[str, Any]], types: AbstractSet[str]) -> Found:
     for row in there:
         origin = origin_id_of(row) or ""
         expected = contents.rows.get(origin)
@@ -239,7 +239,7 @@ def _origin_moment(datum: Mapping[str, Any]) -> tuple[int, int]:
 # ---------------------------------------------------------------- when to look
 
 
-def windows_of(contents: FeedContents) -> list[Window]:
+def windows_of(contents: FeedPayload) -> list[Window]:
     """Return the stretches of time to read back; none if there is nothing to look for.
 
     :param contents: what the batch has sent and deleted.

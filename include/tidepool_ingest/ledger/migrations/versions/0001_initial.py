@@ -67,7 +67,7 @@ def upgrade() -> None:
         sa.Column("expected_rows", sa.BigInteger(), comment="rows Tidepool makes of the accepted records"),
         sa.Column("chunks", sa.Integer(), comment="requests that the accepted records travel in, as planned"),
         sa.Column(
-            "tidied",
+            "purged",
             sa.String(length=16),
             comment="what was taken out of its work area; empty while that is whole",
         ),
@@ -83,7 +83,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_batches_state_id", "batches", ["state", "id"], sqlite_where=whole, postgresql_where=whole
     )
-    op.create_index("ix_batches_tidied_updated_at", "batches", ["tidied", "updated_at"])
+    op.create_index("ix_batches_purged_updated_at", "batches", ["purged", "updated_at"])
 
     op.create_table(
         "batch_days",
@@ -126,7 +126,7 @@ def upgrade() -> None:
             comment="1 for a batch's first data set, 2 if that was given up, …",
         ),
         sa.Column(
-            "upload_id", sa.String(length=37), comment="the session id; empty until Tidepool has answered"
+            "data_set_id", sa.String(length=37), comment="the session id; empty until Tidepool has answered"
         ),
         sa.Column("data_set_type", sa.String(length=16), nullable=False),
         sa.Column("deduplicator", sa.Text(), nullable=False),
@@ -157,7 +157,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_data_sets_state_checked_at_verified_at", "data_sets", ["state", "checked_at", "verified_at"]
     )
-    op.create_index("ix_data_sets_upload_id", "data_sets", ["upload_id"])
+    op.create_index("ix_data_sets_data_set_id", "data_sets", ["data_set_id"])
 
     op.create_table(
         "chunks",
@@ -191,7 +191,9 @@ def upgrade() -> None:
         ),
         sa.Column("deduplicator", sa.Text(), comment="of the continuous data set"),
         sa.Column(
-            "upload_id", sa.String(length=37), comment="the one continuous data set; empty until it is found"
+            "data_set_id",
+            sa.String(length=37),
+            comment="the one continuous data set; empty until it is found",
         ),
         sa.Column("pinned_at", instant),
         sa.Column("created_at", instant, nullable=False),
@@ -200,14 +202,14 @@ def upgrade() -> None:
             "api_host", "user_id", "client_name", name="uq_feeds_api_host_user_id_client_name"
         ),
     )
-    op.create_index("ix_feeds_upload_id", "feeds", ["upload_id"])
+    op.create_index("ix_feeds_data_set_id", "feeds", ["data_set_id"])
 
     op.create_table(
         "feed_writes",
         sa.Column("feed", auto_id, nullable=False),
         sa.Column("batch", auto_id, nullable=False),
         sa.Column(
-            "part",
+            "chunk_index",
             sa.Integer(),
             autoincrement=False,
             nullable=False,
@@ -222,12 +224,12 @@ def upgrade() -> None:
         sa.Column("created_at", instant, nullable=False),
         sa.ForeignKeyConstraint(["batch"], ["batches.id"], name="fk_feed_writes_batch_batches"),
         sa.ForeignKeyConstraint(["feed"], ["feeds.id"], name="fk_feed_writes_feed_feeds"),
-        sa.PrimaryKeyConstraint("feed", "batch", "part", name="pk_feed_writes"),
+        sa.PrimaryKeyConstraint("feed", "batch", "chunk_index", name="pk_feed_writes"),
     )
     op.create_index("ix_feed_writes_batch", "feed_writes", ["batch"])
 
     op.create_table(
-        "refusals",
+        "rejections",
         sa.Column("batch", auto_id, nullable=False),
         sa.Column(
             "ordinal",
@@ -246,15 +248,15 @@ def upgrade() -> None:
         ),
         sa.Column("created_at", instant, nullable=False),
         sa.ForeignKeyConstraint(["batch"], ["batches.id"], name="fk_refusals_batch_batches"),
-        sa.PrimaryKeyConstraint("batch", "ordinal", name="pk_refusals"),
+        sa.PrimaryKeyConstraint("batch", "ordinal", name="pk_rejections"),
     )
 
     op.create_table(
-        "slow_downs",
+        "rate_limits",
         sa.Column("api_host", sa.String(length=255), nullable=False),
         sa.Column("pauses", sa.Integer(), nullable=False, comment="how often in a row it asked for one"),
         sa.Column("until", instant, nullable=False),
-        sa.PrimaryKeyConstraint("api_host", name="pk_slow_downs"),
+        sa.PrimaryKeyConstraint("api_host", name="pk_rate_limits"),
     )
 
     op.create_table(
@@ -278,7 +280,10 @@ def upgrade() -> None:
             "path_key", sa.String(length=64), nullable=False, comment="sha256 of the batch folder's address"
         ),
         sa.Column(
-            "mark", sa.String(length=64), nullable=False, comment="changes when any file of the folder does"
+            "fingerprint",
+            sa.String(length=64),
+            nullable=False,
+            comment="changes when any file of the folder does",
         ),
         sa.Column("user_id", sa.String(length=36), nullable=False),
         sa.Column("content_key", sa.String(length=64), nullable=False),
@@ -297,15 +302,15 @@ def upgrade() -> None:
     op.create_table(
         "actions",
         sa.Column("id", auto_id, nullable=False),
-        sa.Column("who", sa.Text(), nullable=False, comment="Airflow's name of the person"),
-        sa.Column("what", sa.String(length=24), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False, comment="Airflow's name of the person"),
+        sa.Column("kind", sa.String(length=24), nullable=False),
         sa.Column("batch", auto_id, comment="empty for what concerns a whole run"),
         sa.Column(
             "detail", sa.Text(), comment="fixed words, for example the parameters that a run confirmed"
         ),
         sa.Column("dag_id", sa.Text()),
         sa.Column("run_id", sa.Text()),
-        sa.Column("result", sa.String(length=16), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.String(length=80), comment="code of the error that it ended with"),
         sa.Column("created_at", instant, nullable=False),
         sa.Column("ended_at", instant),

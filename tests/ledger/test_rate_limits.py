@@ -5,8 +5,7 @@ import threading
 import pytest
 
 from tests.timing import Clock
-from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger import client_state as slow_downs
+from tidepool_ingest.ledger import Ledger, client_state
 
 HOST = "api.example.org"
 
@@ -15,43 +14,43 @@ HOST = "api.example.org"
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which slow-downs end."""
     made = Clock()
-    monkeypatch.setattr(slow_downs, "datetime", made)
+    monkeypatch.setattr(client_state, "datetime", made)
     return made
 
 
 def ended(ledger: Ledger, clock: Clock, seconds_ago: float) -> None:
     """Let the present slow-down have ended some time ago."""
-    clock.sleep(ledger.slow_downs.seconds_left(HOST) + seconds_ago)
+    clock.sleep(ledger.rate_limits.seconds_left(HOST) + seconds_ago)
 
 
 def pauses(ledger: Ledger) -> int:
     with ledger.database.reading() as connection:
-        return int(connection.exec_driver_sql("SELECT pauses FROM slow_downs").scalar_one())
+        return int(connection.exec_driver_sql("SELECT pauses FROM rate_limits").scalar_one())
 
 
 def test_nobody_waits_unless_asked_to(ledger: Ledger) -> None:
-    assert ledger.slow_downs.seconds_left(HOST) == 0
+    assert ledger.rate_limits.seconds_left(HOST) == 0
 
 
 def test_everybody_waits_as_long_as_tidepool_says(ledger: Ledger) -> None:
-    ledger.slow_downs.note(HOST, 30.0)
+    ledger.rate_limits.record(HOST, 30.0)
 
-    assert ledger.slow_downs.seconds_left(HOST) == 30
-    assert ledger.slow_downs.seconds_left("other.example.org") == 0
+    assert ledger.rate_limits.seconds_left(HOST) == 30
+    assert ledger.rate_limits.seconds_left("other.example.org") == 0
 
 
 def test_a_shorter_pause_does_not_shorten_a_longer_one(ledger: Ledger) -> None:
-    ledger.slow_downs.note(HOST, 30.0)
-    ledger.slow_downs.note(HOST, 1.0)
+    ledger.rate_limits.record(HOST, 30.0)
+    ledger.rate_limits.record(HOST, 1.0)
 
-    assert ledger.slow_downs.seconds_left(HOST) == 30
+    assert ledger.rate_limits.seconds_left(HOST) == 30
 
 
 def test_pauses_of_our_own_choice_grow_while_tidepool_asks_again(ledger: Ledger, clock: Clock) -> None:
     lengths = []
     for _ in range(3):
-        ledger.slow_downs.note(HOST, None)
-        lengths.append(ledger.slow_downs.seconds_left(HOST))
+        ledger.rate_limits.record(HOST, None)
+        lengths.append(ledger.rate_limits.seconds_left(HOST))
         ended(ledger, clock, 0.01)
 
     assert lengths == [1, 2, 4]
@@ -59,17 +58,17 @@ def test_pauses_of_our_own_choice_grow_while_tidepool_asks_again(ledger: Ledger,
 
 def test_after_a_quiet_time_the_next_pause_is_short_again(ledger: Ledger, clock: Clock) -> None:
     for _ in range(3):
-        ledger.slow_downs.note(HOST, None)
+        ledger.rate_limits.record(HOST, None)
         ended(ledger, clock, 0.01)
     ended(ledger, clock, 1000)
 
-    ledger.slow_downs.note(HOST, None)
+    ledger.rate_limits.record(HOST, None)
 
-    assert ledger.slow_downs.seconds_left(HOST) <= 1
+    assert ledger.rate_limits.seconds_left(HOST) <= 1
 
 
 def test_what_several_are_told_at_once_counts_as_once(ledger: Ledger) -> None:
-    threads = [threading.Thread(target=ledger.slow_downs.note, args=(HOST, None)) for _ in range(6)]
+    threads = [threading.Thread(target=ledger.rate_limits.record, args=(HOST, None)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
