@@ -1,7 +1,7 @@
 """One HTTP exchange with Tidepool: bounded in time and size, logged without its contents.
 
 :class:`Transport` sends a request, :class:`StreamingResponse` reads its response. The rest is what they need:
-what a response that is missing or of no use means, a deadline for requests that change something, and a filter
+what a response that is missing or of no use means, a deadline for requests that change something, a filter
 that keeps user and device ids out of the network library's logs.
 """
 
