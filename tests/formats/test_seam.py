@@ -75,7 +75,7 @@ def values_of(lines: list[bytes]) -> list[tuple[str, int, float]]:
 def places_of(area: WorkArea, prepared: PreparedBatch) -> list[Place]:
     return [
         chunk.place_of(ordinal)
-        for _, plan in area.holding_records(prepared)
+        for _, plan in area.areas_with_records(prepared)
         for chunk in plan.chunks
         for ordinal in range(chunk.first_record, chunk.first_record + chunk.records)
     ]

@@ -285,7 +285,7 @@ def split_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Pre
         log.warning("A batch of %d records stays whole: they cannot be separated.", prepared.travelling)
         return prepared
     keys = [_key_of(prepared, cut, number) for number in range(len(cut.begins))]
-    work.announce_parts(keys)
+    work.record_part_areas(keys)
     parts = tuple(_part(work, prepared, cut, number, key) for number, key in enumerate(keys))
     filed = sum(part.records for part in parts), sum(part.expected_rows for part in parts)
     if filed != (prepared.travelling, prepared.expected_rows):

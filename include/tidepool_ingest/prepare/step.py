@@ -291,7 +291,7 @@ def _prepare(
     if is_new:
         history.forget_rejections(prepared, ledger)
     if prepared.parts:
-        work.leave_to_parts()
+        work.drop_own_records()
     history = register_parts(row, work, prepared, history, ledger)
     if anew:
         history.refill_quarantine(work, ledger)

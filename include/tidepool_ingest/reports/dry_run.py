@@ -264,7 +264,7 @@ def compare_batch(
     deduplicator = deduplicator_of(data_set_body(prepared.data_set, settings))
     with Rows() as rows:
         comparing = _Comparing(client, row, deduplicator, rows)
-        for area, plan in work.holding_records(prepared):
+        for area, plan in work.areas_with_records(prepared):
             left_out = (refused or {}).get(area.content_key, ())
             for chunk in plan.chunks:
                 comparing.take_in(_stored_rows(area, chunk, left_out))
