@@ -168,7 +168,7 @@ def test_the_same_file_gives_the_same_work_area(world: World) -> None:
     summary = world.prepare(number, max_quarantined_percent=100)
 
     assert summary.skipped == {"note": 2, "empty": 1}
-    assert "rows that are no reading: note 2, empty 1" in described(summary)
+    assert "rows that are not readings: note 2, empty 1" in described(summary)
     again = area.plan_path.read_bytes(), area.accepted_path.read_bytes(), area.quarantine_path.read_bytes()
     assert again == first
 

@@ -17,7 +17,7 @@ from upath import UPath
 
 from tidepool_ingest.model import identity_hash, stored_form
 from tidepool_ingest.prepare.parts import moment_of
-from tidepool_ingest.prepare.writer import file_batch
+from tidepool_ingest.prepare.writer import write_batch
 from tidepool_ingest.staged_batch import StagedBatch
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.manifest import content_key, read_manifest
@@ -48,7 +48,7 @@ def cut(
         BatchFolder(DAY, USER, "one", UPath(batch)), read, content_key(read, ["0" * 64] * 2, "one")
     )
     work = WorkArea(root, staged.content_key)
-    return work, file_batch(staged, work, chunk_records=chunk_records, part_records=limit)
+    return work, write_batch(staged, work, chunk_records=chunk_records, part_records=limit)
 
 
 def lines_of(work: WorkArea, prepared: PreparedBatch) -> list[list[bytes]]:
