@@ -113,7 +113,7 @@ def test_the_root_may_come_from_the_environment(
         (["--device-id", ""], "at /deviceId"),
         (["--deduplicator", "org.example.none"], "--deduplicator"),
         (["--root", "s4://bucket"], "staging-unreachable"),
-        (["--root", "s3://my_aws@bucket/x"], "leave `<connection>@` out"),
+        (["--root", "s3://my_aws@bucket/x"], "leave out `<connection>@`"),
         (["--root", "a.ndjson"], "staging-unwritable"),
     ],
 )

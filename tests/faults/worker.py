@@ -32,7 +32,7 @@ READ_SECONDS = 0.6
 """Seconds after which a hanging request is given up."""
 
 QUICK: dict[tuple[Any, str], Any] = {
-    (client_settings, "SIGN_IN_TIMEOUTS"): HttpTimeouts(READ_SECONDS, READ_SECONDS, 3.0),
+    (auth, "SIGN_IN_TIMEOUTS"): HttpTimeouts(READ_SECONDS, READ_SECONDS, 3.0),
     (database, "SQLITE_WAIT_SECONDS"): 0.4,
     (client_state, "FIRST_PAUSE_SECONDS"): 0.05,
 }

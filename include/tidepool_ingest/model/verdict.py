@@ -43,7 +43,7 @@ class Validated(NamedTuple):
 
     def __repr__(self) -> str:
         """Leave the record out."""
-        return f"Judged(problems={self.problems!r})"
+        return f"Validated(problems={self.problems!r})"
 
 
 def validate_datum(datum: object) -> tuple[Problem, ...]:

@@ -47,7 +47,7 @@ class Judgement(NamedTuple):
 
     def __repr__(self) -> str:
         """Leave the record out."""
-        return f"Sorted(accepted={self.accepted}, problems={self.problems!r})"
+        return f"Judgement(accepted={self.accepted}, problems={self.problems!r})"
 
     @property
     def accepted(self) -> bool:

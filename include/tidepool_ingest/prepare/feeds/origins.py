@@ -41,7 +41,7 @@ class RecordWithOrigins(NamedTuple):
 
     def __repr__(self) -> str:
         """Leave the record out."""
-        return f"Originated(problems={self.problems!r})"
+        return f"RecordWithOrigins(problems={self.problems!r})"
 
 
 class OriginAssigner:
