@@ -116,7 +116,7 @@ def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
         asked.append(len(operator.batches))
         raise AirflowSkipException("asked")
 
-    world.monkeypatch.setattr(TidepoolPrepareOperator, "_ask_or_follow", ask)
+    world.monkeypatch.setattr(TidepoolPrepareOperator, "_ask_or_apply", ask)
     run = world.run({"when_refused": "ask"})
 
     assert states(run, "batch.upload") == ["success"] * 2

@@ -144,13 +144,13 @@ def _bars(
     gaps: set[date],
     much: tuple[date, ...],
 ) -> Iterator[Bar]:
-    for place, (day, gap_days) in enumerate(slots):
+    for index, (day, gap_days) in enumerate(slots):
         records, others = counts.get(day, 0), beside.get(day, 0)
         mark = "much" if day in much else "gap" if day in gaps else ""
         height = HEIGHT * records / highest
         others_height = HEIGHT * others / highest
         yield Bar(
-            x=place * STEP,
+            x=index * STEP,
             day=day,
             records=records,
             others=others,
