@@ -84,7 +84,7 @@ def databases_on(address: str) -> Databases:
         # Their texts may repeat the address, and with it a password.
         raise LocalRunError(
             "The PostgreSQL server cannot be used.",
-            remedy=f"Look at {SERVER_VARIABLE}: is it the URL of a running server, for a role that may "
+            remedy=f"Check {SERVER_VARIABLE}: is it the URL of a running server, for a role that may "
             "create databases?",
             code="postgresql",
         ) from None

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tidepool_simulator import refusals
-from tidepool_simulator.refusals import Refusal
+from tidepool_simulator import rejections
+from tidepool_simulator.rejections import Rejection
 
 PAGE_MINIMUM = 0
 PAGE_SIZE_DEFAULT = 100
@@ -39,14 +39,14 @@ class Parameters:
     def __init__(self, query: dict[str, list[str]]) -> None:
         self._query = query
         self._read: set[str] = set()
-        self._wrong_types: list[Refusal] = []
-        self._wrong_values: list[Refusal] = []
+        self._wrong_types: list[Rejection] = []
+        self._wrong_values: list[Rejection] = []
 
     def text(self, name: str) -> str | None:
         """Read a text, which must not be empty."""
         value: str | None = self._value(name, lambda text: text, "")
         if value == "":
-            self._wrong_values.append(refusals.of_parameter("value-empty", name))
+            self._wrong_values.append(rejections.of_parameter("value-empty", name))
         return value
 
     def truth(self, name: str) -> bool:
@@ -59,7 +59,7 @@ class Parameters:
         if value is None:
             return default
         if value < minimum or (maximum is not None and value > maximum):
-            self._wrong_values.append(refusals.of_parameter("value-out-of-range", name, str(value)))
+            self._wrong_values.append(rejections.of_parameter("value-out-of-range", name, str(value)))
         return value
 
     def page(self) -> tuple[int, int]:
@@ -70,10 +70,10 @@ class Parameters:
         )
         return page, size
 
-    def wrong(self) -> Sequence[Refusal]:
+    def wrong(self) -> Sequence[Rejection]:
         """Return the errors, after everything was read."""
         unread = [
-            refusals.of_parameter("not-parsed", name)
+            rejections.of_parameter("not-parsed", name)
             for name, values in self._query.items()
             if name not in self._read or len(values) > 1
         ]
@@ -86,5 +86,5 @@ class Parameters:
         text = self._query[name][0]
         value = read(text)
         if value is None:
-            self._wrong_types.append(refusals.of_parameter(code, name, text))
+            self._wrong_types.append(rejections.of_parameter(code, name, text))
         return value

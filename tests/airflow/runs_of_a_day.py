@@ -24,10 +24,10 @@ SLOW_POST_SECONDS = 0.6
 """How long each chunk takes, so that something can happen to an upload meanwhile."""
 
 SHORT = """
-from tidepool_ingest.upload import UploadJob
-from tidepool_ingest.upload.guarded_requests import Timing
+from tidepool_ingest.upload import UploadContext
+from tidepool_ingest.upload.guarded_requests import Timeouts
 
-UploadJob.default_timeouts = Timing(
+UploadContext.default_timeouts = Timeouts(
     request=6.0, doubt=3.0, lease=12.0, close_turn=30.0, visible_wait=5.0, visible_poll=0.5
 )
 """

@@ -64,8 +64,8 @@ class Sensor:
         return readings
 
 
-def note_dexcom(notebook: Notebook, sensor: Sensor, with_trend: bool) -> None:
-    """Note a reading every five minutes as Dexcom receivers tell them."""
+def record_dexcom(notebook: Notebook, sensor: Sensor, with_trend: bool) -> None:
+    """Record a reading every five minutes as Dexcom receivers tell them."""
     before: tuple[int, float] | None = None
     for at, glucose in sensor.readings():
         fields = _dexcom_value(glucose)
@@ -77,8 +77,8 @@ def note_dexcom(notebook: Notebook, sensor: Sensor, with_trend: bool) -> None:
         before = (at, glucose)
 
 
-def note_libre(notebook: Notebook, sensor: Sensor, chance: random.Random) -> None:
-    """Note the reader's history, one value a quarter of an hour, and its scans in between."""
+def record_libre(notebook: Notebook, sensor: Sensor, chance: random.Random) -> None:
+    """Record the reader's history, one value a quarter of an hour, and its scans in between."""
     for at, glucose in sensor.readings():
         value = min(max(float(shown(glucose, notebook.device)), _LIBRE_LOWEST), _LIBRE_HIGHEST)
         notebook.add(at, "cbg", {"units": "mmol/L", "value": value, "sampleInterval": 900000})
