@@ -28,14 +28,14 @@ def of_folder(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def left_of(processes: list[psutil.Process], folder: Path) -> list[str]:
+def remaining_of(processes: list[psutil.Process], folder: Path) -> list[str]:
     """Which of these processes, or of a folder's, still run after a moment's patience."""
     give_up = time.monotonic() + PATIENCE_SECONDS
-    while left := [process for process in [*processes, *of_folder(folder)] if _runs(process)]:
+    while remaining := [process for process in [*processes, *of_folder(folder)] if _runs(process)]:
         if time.monotonic() > give_up:
             break
         time.sleep(0.1)
-    return sorted({str(process) for process in left})
+    return sorted({str(process) for process in remaining})
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -71,9 +71,9 @@ class RunsOfADay:
         self.deployment = deployment
         self.day = day
 
-    def trigger(self, **more: Any) -> str:
-        conf = {"first_day": str(self.day), "chunk_records": CHUNK_RECORDS, **more.pop("conf", {})}
-        run = self.deployment.post("/dagRuns", {"logical_date": None, "conf": conf, **more})
+    def trigger(self, **body: Any) -> str:
+        conf = {"first_day": str(self.day), "chunk_records": CHUNK_RECORDS, **body.pop("conf", {})}
+        run = self.deployment.post("/dagRuns", {"logical_date": None, "conf": conf, **body})
         return str(run["dag_run_id"])
 
     def until_uploading(self, run_id: str) -> dict[str, Any]:

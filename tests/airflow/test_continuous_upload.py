@@ -18,12 +18,12 @@ FEED = {"dataSetType": "continuous", "deviceId": "device-1", "deviceModel": "Met
 USER = SAMPLE_USERS[0]
 
 
-def stage_feed(world: World, records: list[Any], batch: str, **more: Any) -> None:
-    stage(world.staging, records, batch=batch, dataSet=FEED, **more)
+def stage_feed(world: World, records: list[Any], batch: str, **options: Any) -> None:
+    stage(world.staging, records, batch=batch, dataSet=FEED, **options)
 
 
-def run(world: World, conf: dict[str, Any] | None = None, **more: Any) -> Run:
-    return world.run(conf, dag_id=CONTINUOUS_DAG_ID, **more)
+def run(world: World, conf: dict[str, Any] | None = None, **options: Any) -> Run:
+    return world.run(conf, dag_id=CONTINUOUS_DAG_ID, **options)
 
 
 def all_right(world: World) -> bool:

@@ -20,7 +20,7 @@ from dev.home import PROJECT
 from dev.up import BY_ITSELF_VARIABLE, FOLDER_VARIABLE
 
 from tests.airflow.ports import free_port, is_open
-from tests.airflow.processes import children_of, left_of, of_folder
+from tests.airflow.processes import children_of, of_folder, remaining_of
 
 pytestmark = pytest.mark.slow
 
@@ -77,9 +77,9 @@ class Up:
         url = f"http://127.0.0.1:{self.port}"
         token = requests.get(f"{url}/auth/token", timeout=30).json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
-        answer = requests.request(method, f"{url}/api/v2{path}", json=body, headers=headers, timeout=30)
-        assert answer.ok, answer.text
-        return answer.json()
+        response = requests.request(method, f"{url}/api/v2{path}", json=body, headers=headers, timeout=30)
+        assert response.ok, response.text
+        return response.json()
 
     def interrupt(self) -> None:
         """What a terminal does on Ctrl-C."""
@@ -164,7 +164,7 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
         running.process.wait(STOP_SECONDS)
 
         assert "up: stopped.\n" in running.said
-        assert left_of(family, folder) == []
+        assert remaining_of(family, folder) == []
         assert not is_open(running.port)
         assert not (folder / "env").exists()
 
@@ -186,7 +186,7 @@ def test_what_is_due_and_what_arrives_runs_by_itself_if_that_is_wanted(folder: P
         running.interrupt()
         running.process.wait(STOP_SECONDS)
 
-        assert left_of(family, folder) == []
+        assert remaining_of(family, folder) == []
 
 
 def test_ended_while_it_starts_it_leaves_nothing_behind_either(folder: Path) -> None:
@@ -198,7 +198,7 @@ def test_ended_while_it_starts_it_leaves_nothing_behind_either(folder: Path) -> 
 
         assert READY not in running.said
         assert len(family) > 4
-        assert left_of(family, folder) == []
+        assert remaining_of(family, folder) == []
 
 
 def test_a_port_that_is_none_is_one_clear_line(tmp_path: Path) -> None:

@@ -111,10 +111,10 @@ def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
     assert run.tasks["batch.upload", 0] == "skipped"
     assert run.xcoms["batch.prepare", 0, "return_value"]["quarantined"] == 1
     assert {request.method for request in world.simulator.requests if "/data" in request.route} == {"GET"}
-    told = run.xcoms["report", -1, "dry_run"]
-    assert (told["batches"], told["accepted"]) == (1, {"smbg": 20})
-    assert sum(told["refused"]["smbg"].values()) >= 1
-    assert (told["compared"]["batches"], told["compared"]["new"]) == (1, {"smbg": 20})
+    result = run.xcoms["report", -1, "dry_run"]
+    assert (result["batches"], result["accepted"]) == (1, {"smbg": 20})
+    assert sum(result["refused"]["smbg"].values()) >= 1
+    assert (result["compared"]["batches"], result["compared"]["new"]) == (1, {"smbg": 20})
 
     assert world.run().state == "success"
     assert [session.state for session in world.sessions()] == ["verified"]
@@ -125,10 +125,10 @@ def test_a_dry_run_tells_what_tidepool_shows_already(world: World) -> None:
     world.run()
     stage(world.staging, readings(30), batch="batch-2")
     stage(world.staging, readings(3), user="0123456789", batch="of-a-stranger")
-    told = world.run({"dry_run": True}).xcoms["report", -1, "dry_run"]["compared"]
+    result = world.run({"dry_run": True}).xcoms["report", -1, "dry_run"]["compared"]
 
-    assert (told["new"], told["same"], told["archived"]) == ({"smbg": 10}, {"smbg": 20}, {"smbg": 20})
-    assert (told["batches"], told["left_out"]) == (1, {"tidepool-permission": 1})
+    assert (result["new"], result["same"], result["archived"]) == ({"smbg": 10}, {"smbg": 20}, {"smbg": 20})
+    assert (result["batches"], result["left_out"]) == (1, {"tidepool-permission": 1})
 
 
 def test_a_dry_run_works_where_nobody_may_sign_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,10 +137,10 @@ def test_a_dry_run_works_where_nobody_may_sign_in(world: World, monkeypatch: pyt
     monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_DEFAULT", json.dumps(connection))
     run = world.run({"dry_run": True})
 
-    told = run.xcoms["report", -1, "dry_run"]
+    result = run.xcoms["report", -1, "dry_run"]
     assert run.state == "success"
-    assert told["accepted"] == {"smbg": 20}
-    assert (told["compared"]["batches"], told["compared"]["left_out"]) == (
+    assert result["accepted"] == {"smbg": 20}
+    assert (result["compared"]["batches"], result["compared"]["left_out"]) == (
         0,
         {"tidepool-authentication": 1},
     )

@@ -303,7 +303,7 @@ def s3_alone(tmp_path: Path, airflow_home: LocalHome) -> Iterator[S3Alone]:
 
 
 def left_open(client: Any) -> list[str]:
-    return [one["Key"] for one in client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())]
+    return [upload["Key"] for upload in client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())]
 
 
 def test_an_upload_in_parts_that_is_given_up_is_aborted(s3_alone: S3Alone) -> None:
@@ -329,7 +329,7 @@ def test_a_bucket_that_is_not_there_is_not_made(s3_alone: S3Alone) -> None:
     with pytest.raises(BatchError, match="staging-unwritable"):
         storage.write_whole(misspelt / "x" / "a", b"1")
 
-    assert [one["Name"] for one in s3_alone.client.list_buckets()["Buckets"]] == [BUCKET]
+    assert [bucket["Name"] for bucket in s3_alone.client.list_buckets()["Buckets"]] == [BUCKET]
 
 
 def test_a_store_that_does_not_answer_is_asked_again_later(s3_alone: S3Alone) -> None:

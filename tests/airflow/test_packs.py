@@ -127,12 +127,12 @@ def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
 def test_a_dry_run_sums_up_its_packs(world: World) -> None:
     fleet(world, 7)
     run = world.run({"dry_run": True})
-    told = run.xcoms["report", -1, "dry_run"]
+    result = run.xcoms["report", -1, "dry_run"]
 
     assert run.state == "success"
     assert states(run, "one_by_one.upload") == ["skipped"]
-    assert (told["batches"], told["accepted"]) == (7, {"smbg": 28})
-    assert (told["compared"]["batches"], told["compared"]["new"]) == (7, {"smbg": 28})
+    assert (result["batches"], result["accepted"]) == (7, {"smbg": 28})
+    assert (result["compared"]["batches"], result["compared"]["new"]) == (7, {"smbg": 28})
     assert world.posts() == 0
 
 

@@ -26,7 +26,7 @@ def client() -> TestClient:
     application = FastAPI()
 
     @application.post("/{path:path}")
-    async def tell(request: Request) -> dict[str, Any]:
+    async def echo(request: Request) -> dict[str, Any]:
         body = await request.body()
         return {"body": body.decode(), "length": int(request.headers["content-length"]), "bytes": len(body)}
 
@@ -35,9 +35,9 @@ def client() -> TestClient:
 
 
 def arrived(client: TestClient, path: str, body: bytes) -> str:
-    told: dict[str, Any] = client.post(path, content=body).json()
-    assert told["length"] == told["bytes"]
-    return str(told["body"])
+    echoed: dict[str, Any] = client.post(path, content=body).json()
+    assert echoed["length"] == echoed["bytes"]
+    return str(echoed["body"])
 
 
 @pytest.mark.parametrize("path", [CONNECTION_TEST_PATH, f"/behind/a/proxy{CONNECTION_TEST_PATH}"])

@@ -40,12 +40,12 @@ class ConnectionsPage:
         return ConnectionForm(self.page, dialog)
 
     def test(self, conn_id: str) -> str:
-        """Press the button Test in a connection's row, and return what is told."""
+        """Press the button Test in a connection's row, and return the result."""
         row = self.page.get_by_role("row").filter(has_text=conn_id)
         row.get_by_role("button", name="Test Connection").click()
-        told = self.page.get_by_role("status").filter(has_text="Test Connection")
-        told.first.wait_for()
-        return told.first.inner_text()
+        status = self.page.get_by_role("status").filter(has_text="Test Connection")
+        status.first.wait_for()
+        return status.first.inner_text()
 
 
 class ConnectionForm:

@@ -112,7 +112,7 @@ def test_choices_are_drop_downs_whose_first_is_what_a_daily_run_takes(stack: Sta
             offered[name] = form.choices(name)
             expect(form.field(name)).to_contain_text(offered[name][0])
 
-    assert [one.partition(":")[0] for one in offered["when_refused"]] == [
+    assert [choice.partition(":")[0] for choice in offered["when_refused"]] == [
         "Fail",
         "Ask a person, and wait for the answer",
     ]
@@ -177,9 +177,9 @@ def test_a_run_from_the_form_is_followed_to_its_end(stack: Stack, visit: Visitor
     shoot(page, "run")
     result = check(stack.home.staging, stack.home.simulator_store, users=[UPLOAD_USER])
     found = [session for session in stack.sessions() if session.user_id == UPLOAD_USER]
-    assert [one.data_set_state for one in found] == ["verified"] * batches
+    assert [upload.data_set_state for upload in found] == ["verified"] * batches
     assert result.ok
-    assert sum(one.visible_rows or 0 for one in found) == result.visible
+    assert sum(upload.visible_rows or 0 for upload in found) == result.visible
 
 
 def test_a_viewer_may_look_and_not_trigger(stack: Stack, visit: Visitor) -> None:

@@ -40,7 +40,7 @@ def waits(stack: Stack, before: set[str]) -> str:
 @pytest.mark.usefixtures("connected")
 def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> None:
     good = readings(10, device=DEVICE, day=DAY)
-    records = [*({**one, "units": "stones"} for one in good[:4]), *good[4:]]
+    records = [*({**record, "units": "stones"} for record in good[:4]), *good[4:]]
     stage(stack.home.staging, records, day=DAY, batch=DEVICE, device=DEVICE)
     before = run_ids(stack)
     page = visit(ADMIN)

@@ -116,7 +116,7 @@ def largest(ledger: Ledger) -> Upload:
     sample = ledger.uploads.page(
         UploadFilter(state=BatchState.VERIFIED, first_day=SAMPLE_DAY, last_day=SAMPLE_DAY)
     )
-    return max(sample, key=lambda one: one.accepted or 0)
+    return max(sample, key=lambda upload: upload.accepted or 0)
 
 
 def opened(page: Page) -> FrameLocator:

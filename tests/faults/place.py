@@ -35,7 +35,7 @@ SETTLE_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Place:
-    """The folder of a schedule, and what lies in it.
+    """The folder of a schedule, and what is in it.
 
     :param folder: a folder of its own.
     :param base_url: where its Tidepool listens.
@@ -66,7 +66,7 @@ class Place:
 
     @property
     def results(self) -> Path:
-        """Where every worker's outcome lies."""
+        """Where every worker's outcome is."""
         return self.folder / "results"
 
     @property
@@ -178,7 +178,7 @@ class Tidepool:
         self._session.delete(f"{self._address}/faults", timeout=10).raise_for_status()
 
     def settle(self) -> None:
-        """Wait until no request is under way, late work neither."""
+        """Wait until no request is in progress, late work neither."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while self._state()["working"]:
             if time.monotonic() > deadline:

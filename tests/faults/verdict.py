@@ -42,7 +42,7 @@ class Verdict:
     :param unreachable: empty data sets that no route can find.
     :param refused_late: records that local validation accepted and Tidepool refused.
     :param sent_again: chunks removed and sent again.
-    :param given_up: data sets deleted and begun anew.
+    :param given_up: data sets deleted and started anew.
     :param wrong: what else is not as it should be.
     """
 

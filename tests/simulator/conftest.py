@@ -34,9 +34,9 @@ class ApiUser:
 
     def open(self, deduplicator: str = HASH, **body: Any) -> str:
         body = {"deviceId": self.device, "deduplicator": {"name": deduplicator}} | body
-        answer = self.request("POST", f"/v1/users/{self.user}/data_sets", json=body)
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["data"]["uploadId"])
+        response = self.request("POST", f"/v1/users/{self.user}/data_sets", json=body)
+        assert response.status_code == 201, response.text
+        return str(response.json()["data"]["uploadId"])
 
     def post(self, data_set: str, data: Any) -> requests.Response:
         return self.request("POST", f"/v1/data_sets/{data_set}/data", json=data)
@@ -59,9 +59,9 @@ class ApiUser:
 
     def visible(self, **query: str) -> list[dict[str, Any]]:
         """Return what the read-back shows of the device, data sets left out."""
-        answer = self.request("GET", f"/data/{self.user}", params={"deviceId": self.device} | query)
-        assert answer.status_code == 200, answer.text
-        return [datum for datum in answer.json() if datum["type"] != "upload"]
+        response = self.request("GET", f"/data/{self.user}", params={"deviceId": self.device} | query)
+        assert response.status_code == 200, response.text
+        return [datum for datum in response.json() if datum["type"] != "upload"]
 
     def values(self, **query: str) -> list[float]:
         """Return the visible glucose values."""

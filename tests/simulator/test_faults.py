@@ -85,8 +85,8 @@ def test_work_that_is_done_only_after_the_answer_was_cut(
     if status is None:
         assert lost(lambda: owner.post(data_set, [owner.cbg(5.5)]))
     else:
-        answer = owner.post(data_set, [owner.cbg(5.5)])
-        assert (answer.status_code, answer.headers["Content-Type"]) == (504, "text/html")
+        response = owner.post(data_set, [owner.cbg(5.5)])
+        assert (response.status_code, response.headers["Content-Type"]) == (504, "text/html")
     assert late.is_held()
     assert owner.values() == []
     late.let_go()
@@ -178,8 +178,8 @@ def test_a_close_cut_between_hiding_and_showing_leaves_nothing_visible(
 def test_partial_stores(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.open()
     simulator.faults.add(Fault.partial("post", share=0.5))
-    answer = owner.post(data_set, [owner.cbg(value, value) for value in range(1, 11)])
-    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (500, "internal-server-failure")
+    response = owner.post(data_set, [owner.cbg(value, value) for value in range(1, 11)])
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (500, "internal-server-failure")
     owner.close(data_set)
     assert owner.values() == [1, 2, 3, 4, 5]
 
@@ -237,14 +237,14 @@ def test_a_request_that_is_refused_anyway_is_refused_as_ever(simulator: Simulato
 def test_statuses(simulator: Simulator, owner: ApiUser, status: int) -> None:
     data_set = owner.open()
     simulator.faults.add(Fault.refused("post", status, retry_after="7" if status == 429 else None))
-    answer = owner.post(data_set, [owner.cbg(5.5)])
-    assert answer.status_code == status
-    assert answer.headers.get("Retry-After") == ("7" if status == 429 else None)
+    response = owner.post(data_set, [owner.cbg(5.5)])
+    assert response.status_code == status
+    assert response.headers.get("Retry-After") == ("7" if status == 429 else None)
     if status in (502, 503, 504):
-        assert answer.headers["Content-Type"] == "text/html"
-        assert answer.text.startswith("<html>")
+        assert response.headers["Content-Type"] == "text/html"
+        assert response.text.startswith("<html>")
     else:
-        assert "code" in answer.text
+        assert "code" in response.text
     owner.close(data_set)
     assert owner.visible() == []
 
@@ -408,8 +408,8 @@ def test_faults_over_http(simulator: Simulator, owner: ApiUser) -> None:
     ],
 )
 def test_control_refuses(owner: ApiUser, method: str, path: str, body: str | None, status: int) -> None:
-    answer = owner.request(method, path, data=body)
-    assert (answer.status_code, set(answer.json())) == (status, {"message"})
+    response = owner.request(method, path, data=body)
+    assert (response.status_code, set(response.json())) == (status, {"message"})
 
 
 def test_the_list_of_requests_names_no_id(simulator: Simulator, owner: ApiUser) -> None:

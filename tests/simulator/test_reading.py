@@ -73,8 +73,8 @@ def test_filters(filled: ApiUser, query: dict[str, str], expected: list[int]) ->
     ],
 )
 def test_parameters_that_cannot_be_read_are_a_failure(owner: ApiUser, query: dict[str, str]) -> None:
-    answer = owner.request("GET", f"/data/{owner.user}", params=query)
-    assert (answer.status_code, answer.json()["code"]) == (500, "invalid_parameters")
+    response = owner.request("GET", f"/data/{owner.user}", params=query)
+    assert (response.status_code, response.json()["code"]) == (500, "invalid_parameters")
 
 
 def test_the_upload_record_tells_the_state(owner: ApiUser) -> None:
