@@ -225,7 +225,7 @@ def test_what_needs_a_person_is_listed_with_its_remedy(world: World, visit: Visi
     page = visit("viewer").get(f"{PAGE}/?waiting=True").text
 
     assert "too-many-refused" in page
-    assert "Look at the quarantine; correct the batch" in page
+    assert "correct the batch or let its manifest edit" in page
     assert f'href="/dags/{DAG_ID}/runs"' in page  # it has no data set, which would name its run
 
 

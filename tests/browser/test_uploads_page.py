@@ -155,7 +155,7 @@ def test_the_list_shows_what_the_ledger_holds(stack: Stack, ledger: Ledger, visi
 
     frame.get_by_role("link", name="Needs a person").click()
     waiting = rows.filter(has_text=held(ledger).label)
-    expect(waiting.get_by_text("Look at the quarantine; correct the batch")).to_be_visible()
+    expect(waiting.get_by_text("correct the batch or let its manifest edit")).to_be_visible()
     shoot(page, "uploads-waiting")
 
 
