@@ -13,8 +13,8 @@ import pytest
 import requests
 from upath import UPath
 
-from tidepool_ingest.model import Problem
 from tidepool_ingest.staging.manifest import content_key, read_manifest
+from tidepool_ingest.staging.quarantine import Place
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_simulator import Accounts, Simulator
 from tidepool_simulator.sample import (
@@ -80,7 +80,7 @@ class Uploaded:
         with area.quarantine_writer() as writer:
             for spoiled in self.batch.spoiled:
                 if spoiled.how is not SpoiledAs.REPEATED:
-                    writer.add(1, spoiled.index, [Problem("staged-not-json", "")], None)
+                    writer.add(Place(1, spoiled.index), [("staged-not-json", "")], None)
 
 
 def _name(batch: SampleBatch) -> str:
