@@ -83,7 +83,7 @@ class Application:
             await self._exchange(connection, request)
 
     def settle(self, seconds: float) -> bool:
-        """Wait until nothing is under way any more, late work neither.
+        """Wait until nothing is in progress any more, no late work either.
 
         :param seconds: how long to wait at most.
         :return: whether nothing is.
@@ -130,7 +130,7 @@ class Application:
         elif fault.work is Work.PART:
             response = await self._work(request, located, CutSteps(fault.steps, fault.share))
             if response is not None:
-                return response  # it was refused, or had less to write than the fault lets pass
+                return response  # it was rejected, or had less to write than the fault lets pass
         elif fault.work is Work.ALL:
             response = await self._work(request, located, Steps())
         if fault.answer in (ResponseFault.RESET, ResponseFault.HANG):
@@ -155,7 +155,7 @@ class Application:
                 return None
 
     def _begin_late(self, work: Coroutine[Any, Any, Response | None]) -> None:
-        """Begin work that nobody waits for any more; it counts as under way from now on."""
+        """Start work that nobody waits for any more; it counts as in progress from now on."""
         counted = contextlib.ExitStack()
         counted.enter_context(self._counted())
 

@@ -1,4 +1,4 @@
-"""Who asks: the data service's look at the headers (service/middleware/auth.go of the Platform)."""
+"""Who sends a request, by its headers, as the data service reads them (service/middleware/auth.go)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class RefusedError(Exception):
 
 
 def identity_of(request: Request, sessions: Sessions) -> Identity | None:
-    """Say who asks: a service by its secret, a user by a bearer or session token; None when nobody does.
+    """Return who sends a request: a service by its secret, a user by a bearer or session token; else None.
 
-    A token that is good no more is as none.
+    A token that is no longer valid counts as none.
 
     :raises RefusedError: for a header that is malformed or comes twice, and for a wrong service secret.
     """

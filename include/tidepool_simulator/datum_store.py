@@ -127,5 +127,5 @@ class DatumStore(Writes):
             )
 
     def _standing_order(self, standing: tuple[Any, ...]) -> bool:
-        """Put visible data first, or last when they are to be lost."""
+        """Put visible data first, or last if they are to be lost."""
         return bool(standing[0]) == self._undo_loses

@@ -25,7 +25,7 @@ from tidepool_simulator.sessions import Identity, RefreshRefusedError, Sessions
 
 
 class LoginService:
-    """The legacy login, its refresh and its users. Refusals are ``{"code": …, "reason": …}``."""
+    """The legacy login, its refresh and its users. Errors are ``{"code": …, "reason": …}``."""
 
     def __init__(self, accounts: Accounts, sessions: Sessions) -> None:
         self._accounts = accounts

@@ -35,7 +35,7 @@ class Located:
     """What a request is about.
 
     :param path: without the gateway's prefix.
-    :param operation: as faults call it.
+    :param operation: its name for faults.
     :param route: the pattern of its route, for the list of requests; it holds no id.
     :param user: whose data it is about, as the path says; None when it does not.
     :param data_set: upload id of the data set it is about.
@@ -64,7 +64,7 @@ class Platform:
         ])  # fmt: skip
 
     def locate(self, request: Request) -> Located:
-        """Say what a request is about, without answering it."""
+        """Return what a request is about, without answering it."""
         path = "/" + request.path.removeprefix(_PREFIX) if request.path.startswith(_PREFIX) else request.path
         match = (self._data.router if _is_data_service(path) else self._others).match(request.method, path)
         if match.route is None:
@@ -94,7 +94,7 @@ class Platform:
 
 
 def status_response(request: Request, path: str, status: int) -> Response | None:
-    """Return how the service of a path says a status by itself; None when only the gateway would say it."""
+    """Return how the service of a path itself reports a status; None if only the gateway would."""
     if _is_data_service(path):
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             return handler_error(request, "internal-server-failure")

@@ -20,17 +20,17 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def parse_bool(text: str) -> bool | None:
-    """Read a truth value as Go's ``strconv.ParseBool`` does; None when it is none."""
+    """Parse a boolean as Go's ``strconv.ParseBool`` does; None if it is not one."""
     return True if text in _TRUE else False if text in _FALSE else None
 
 
 def parse_int(text: str) -> int | None:
-    """Read an integer as Go's ``strconv.ParseInt`` does; None when it is none."""
+    """Parse an integer as Go's ``strconv.ParseInt`` does; None if it is not one."""
     return int(text) if _INTEGER.fullmatch(text) else None
 
 
 class Parameters:
-    """The parameters of one request to the data service: read them all, then ask what was wrong.
+    """The parameters of one request to the data service: read them all, then ``wrong`` has the errors.
 
     A parameter that nobody read, or whose second value nobody read, is an error that hides those of bad
     values.
@@ -50,7 +50,7 @@ class Parameters:
         return value
 
     def truth(self, name: str) -> bool:
-        """Read a truth value; false without one."""
+        """Read a boolean; false without one."""
         return bool(self._value(name, parse_bool, "type-not-bool"))
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int | None = None) -> int:

@@ -54,7 +54,7 @@ class Rejection(NamedTuple):
     meta: dict[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the error as it is answered."""
+        """Return the error as it stands in a response."""
         error: dict[str, Any] = {"code": self.code, "title": _TITLES[self.code], "detail": self.detail}
         if self.source:
             error["source"] = self.source
@@ -96,7 +96,7 @@ def of_parameter(code: str, name: str, value: str = "") -> Rejection:
 
 
 def is_parse_stage(datum: Any) -> bool:
-    """Whether the problems of a datum come from parsing it: such hide all other ones of a request."""
+    """Whether the problems of a datum come from parsing it: those hide all others of a request."""
     problems: list[Problem] = []
     parse_datum(datum, "", problems)
     return bool(problems)

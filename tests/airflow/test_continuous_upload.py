@@ -86,7 +86,7 @@ def test_months_of_history_beside_the_running_feed(world: World) -> None:
     assert all_right(world)
 
 
-def test_too_many_refused_records_stop_before_anything_is_live(world: World) -> None:
+def test_too_many_rejected_records_stop_before_anything_is_live(world: World) -> None:
     stage_feed(world, [*readings(5), *({"type": "smbg"} for _ in range(5))], "b-1")
 
     assert run(world).state == "failed"

@@ -51,7 +51,7 @@ def test_a_later_run_goes_on_with_the_parts_that_are_left(world: World) -> None:
     assert [session for _, session in parts_of(world)[:2]] == first
 
 
-def test_a_dry_run_tells_of_the_whole_batch(world: World) -> None:
+def test_a_dry_run_covers_the_whole_batch(world: World) -> None:
     stage(world.staging, readings(READINGS))
 
     run = world.run({**CUT, "dry_run": True})

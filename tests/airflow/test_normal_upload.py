@@ -35,7 +35,7 @@ def test_a_staged_batch_becomes_a_verified_data_set(world: World) -> None:
     assert check(world.staging, world.staging.parent / "simulator.db").ok
 
 
-def test_the_session_id_is_in_xcom_and_in_the_ledger(world: World) -> None:
+def test_the_data_set_id_is_in_xcom_and_in_the_ledger(world: World) -> None:
     stage(world.staging, readings(3))
     run = world.run()
     (session,) = world.sessions()
@@ -120,7 +120,7 @@ def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
     assert [session.state for session in world.sessions()] == ["verified"]
 
 
-def test_a_dry_run_tells_what_tidepool_shows_already(world: World) -> None:
+def test_a_dry_run_reports_what_tidepool_shows_already(world: World) -> None:
     stage(world.staging, readings(20))
     world.run()
     stage(world.staging, readings(30), batch="batch-2")
@@ -176,7 +176,7 @@ def test_a_corrected_batch_uploads_on_the_next_run(world: World) -> None:
     assert folder.exists()
 
 
-def test_too_many_refused_records_stop_before_anything_is_opened(world: World) -> None:
+def test_too_many_rejected_records_stop_before_anything_is_opened(world: World) -> None:
     stage(world.staging, [*readings(5), *({"type": "smbg"} for _ in range(5))])
     run = world.run()
 
@@ -216,7 +216,7 @@ def test_a_device_that_has_stopped_is_named_in_the_report(world: World) -> None:
     assert SAMPLE_USERS[0] not in named
 
 
-def test_an_unknown_parameter_is_refused(world: World) -> None:
+def test_an_unknown_parameter_is_rejected(world: World) -> None:
     stage(world.staging, readings(3))
     run = world.run({"frist_day": "2026-01-01"})
 
@@ -292,7 +292,7 @@ def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -
     assert [session.state for session in world.sessions()] == ["verified", "verified"]
 
 
-def test_a_corrected_batch_takes_the_place_of_the_one_it_names(world: World) -> None:
+def test_a_corrected_batch_replaces_the_one_it_names(world: World) -> None:
     stage(world.staging, readings(3), batch="wrong")
     world.run()
     stage(world.staging, readings(3, value=150), batch="right", replaces="wrong")

@@ -149,7 +149,7 @@ def test_a_file_is_staged_found_and_read(root: UPath, tmp_path: Path) -> None:
     assert storage.sha256_of(found.path / file.name) == file.sha256
 
 
-def test_what_is_given_up_leaves_nothing(root: UPath) -> None:
+def test_what_is_abandoned_leaves_nothing(root: UPath) -> None:
     storage.make_folder(root)
     for size in (10, PARTS):
         with pytest.raises(RuntimeError, match="stop"):
@@ -306,7 +306,7 @@ def left_open(client: Any) -> list[str]:
     return [upload["Key"] for upload in client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())]
 
 
-def test_an_upload_in_parts_that_is_given_up_is_aborted(s3_alone: S3Alone) -> None:
+def test_an_abandoned_multi_part_upload_is_aborted(s3_alone: S3Alone) -> None:
     root, client, seen = s3_alone.store.root, s3_alone.client, list[str]()
 
     def stopping() -> None:
@@ -332,7 +332,7 @@ def test_a_bucket_that_is_not_there_is_not_made(s3_alone: S3Alone) -> None:
     assert [bucket["Name"] for bucket in s3_alone.client.list_buckets()["Buckets"]] == [BUCKET]
 
 
-def test_a_store_that_does_not_answer_is_asked_again_later(s3_alone: S3Alone) -> None:
+def test_a_store_that_does_not_answer_is_retried_later(s3_alone: S3Alone) -> None:
     path = s3_alone.store.root / USER / "records.ndjson"
     storage.write_whole(path, b"x")
     asked = {

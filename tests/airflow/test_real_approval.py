@@ -74,10 +74,10 @@ def waiting(deployment: Deployment, run_id: str, number: int) -> list[dict[str, 
     give_up = time.monotonic() + RUN_SECONDS
     while True:
         found = deployment.task_instances(run_id, PREPARE)
-        asked = [instance for instance in found if instance["state"] == "awaiting_input"]
-        if len(asked) == number:
+        waiting_instances = [instance for instance in found if instance["state"] == "awaiting_input"]
+        if len(waiting_instances) == number:
             time.sleep(READING_SECONDS)
-            return asked
+            return waiting_instances
         deployment.airflow.check()
         ended = [instance for instance in found if instance["state"] in ("failed", "upstream_failed")]
         assert not ended, deployment.states(run_id)
@@ -90,7 +90,7 @@ def question(deployment: Deployment, instance: dict[str, Any]) -> dict[str, Any]
     return found
 
 
-def answer(deployment: Deployment, instance: dict[str, Any], decision: Decision) -> None:
+def decide(deployment: Deployment, instance: dict[str, Any], decision: Decision) -> None:
     path = f"/api/v2/dags/{DAG_ID}{_details(instance)}"
     body = {"chosen_options": [str(decision)], "params_input": {}}
     response = deployment.airflow.request("PATCH", path, body)
@@ -134,19 +134,19 @@ def visible(deployment: Deployment) -> int:
 
 def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> None:
     run_id = start(deployment)
-    asked = waiting(deployment, run_id, len(DECISIONS))
+    waiting_instances = waiting(deployment, run_id, len(DECISIONS))
     assert {state for batch, state in sessions(deployment).items() if batch in DECISIONS} == {
         ("held", "too-many-refused")
     }
     batches = {session.label: session.folder.rpartition("/")[2] for session in deployment.sessions()}
 
-    for instance in asked:
+    for instance in waiting_instances:
         details = question(deployment, instance)
         label = details["subject"].partition(":")[0]
         assert "4 of 10 records (40.0 %) are refused" in details["body"]
         assert details["options"] == [str(decision) for decision in Decision]
         assert not [user for user in SAMPLE_USERS if user in str(details)]
-        answer(deployment, instance, DECISIONS[batches[label]])
+        decide(deployment, instance, DECISIONS[batches[label]])
 
     assert end_of(deployment, run_id) == "success", failed_of(deployment, run_id)
     assert sessions(deployment) == {
@@ -200,7 +200,7 @@ def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment)
         },
     )
     (instance,) = waiting(deployment, run_id, 1)
-    answer(deployment, instance, Decision.APPROVE)
+    decide(deployment, instance, Decision.APPROVE)
     ended = end_of(deployment, run_id)
     (prepared,) = deployment.task_instances(run_id, PREPARE)
     assert ended == "success", deployment.log(prepared)

@@ -156,12 +156,12 @@ def test_the_command_takes_every_day_of_its_range_once(backfills: Backfills) -> 
 
 
 def test_the_same_backfill_again_makes_no_run_and_asks_nothing_of_tidepool(backfills: Backfills) -> None:
-    asked, runs = backfills.deployment.writes_at_tidepool(), backfills.runs()
+    writes, runs = backfills.deployment.writes_at_tidepool(), backfills.runs()
 
     backfills.by_ui(reprocess_behavior="none")
 
     assert backfills.end() == runs
-    assert backfills.deployment.writes_at_tidepool() == asked
+    assert backfills.deployment.writes_at_tidepool() == writes
 
 
 def test_failed_runs_are_run_again_and_no_others(backfills: Backfills) -> None:
@@ -178,7 +178,7 @@ def test_failed_runs_are_run_again_and_no_others(backfills: Backfills) -> None:
 
 
 def test_completed_runs_that_are_run_again_upload_nothing(backfills: Backfills) -> None:
-    asked, ids, before = backfills.deployment.writes_at_tidepool(), verified(backfills), backfills.runs()
+    writes, ids, before = backfills.deployment.writes_at_tidepool(), verified(backfills), backfills.runs()
 
     backfills.by_command("--reprocess-behavior", "completed", "--max-active-runs", "3")
     runs = backfills.end()
@@ -186,7 +186,7 @@ def test_completed_runs_that_are_run_again_upload_nothing(backfills: Backfills) 
     assert states(runs) == dict.fromkeys(DAYS, "success")
     assert [day for day in DAYS if runs[day]["start_date"] == before[day]["start_date"]] == []
     assert [(backfills.plan(day)["batches"], backfills.plan(day)["done"]) for day in DAYS] == [(0, 1)] * 3
-    assert backfills.deployment.writes_at_tidepool() == asked
+    assert backfills.deployment.writes_at_tidepool() == writes
     assert verified(backfills) == ids
 
 

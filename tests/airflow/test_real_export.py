@@ -45,7 +45,7 @@ def visible_glucose(world: World) -> list[float]:
     return [datum["value"] for datum in connect(settings).read_data(SAMPLE_USERS[0], types=["cbg"])]
 
 
-def test_as_exported_every_record_is_refused_and_nothing_is_opened(world: World, export: Path) -> None:
+def test_as_exported_every_record_is_rejected_and_nothing_is_opened(world: World, export: Path) -> None:
     staged(world, export)
     run = world.run()
     found = world.sessions()

@@ -100,7 +100,7 @@ def test_the_store_holds_exactly_what_was_staged(deployment: Deployment) -> None
     assert sum(session.quarantined or 0 for session in deployment.sessions()) == result.quarantined > 4
 
 
-def test_the_session_ids_are_in_xcom_and_in_the_ledger(deployment: Deployment) -> None:
+def test_the_data_set_ids_are_in_xcom_and_in_the_ledger(deployment: Deployment) -> None:
     run_id = deployment.first_run
     in_ledger = {session.map_index: session.data_set_id for session in deployment.sessions()}
     in_xcom = {

@@ -38,7 +38,7 @@ def refused(client: TestClient, path: str, body: object) -> str:
 
 
 @pytest.mark.parametrize("path", [UPLOAD, CONTINUOUS, f"/behind/a/proxy{UPLOAD}"])
-def test_days_in_the_wrong_order_are_refused_with_what_to_change(client: TestClient, path: str) -> None:
+def test_days_in_the_wrong_order_are_rejected_with_what_to_change(client: TestClient, path: str) -> None:
     message = refused(client, path, {"logical_date": None, "conf": WRONG_ORDER})
 
     assert message == (
@@ -47,7 +47,7 @@ def test_days_in_the_wrong_order_are_refused_with_what_to_change(client: TestCli
 
 
 @pytest.mark.parametrize("path", [BACKFILLS, f"{BACKFILLS}/dry_run"])
-def test_a_backfill_with_such_parameters_is_refused_too(client: TestClient, path: str) -> None:
+def test_a_backfill_with_such_parameters_is_rejected_too(client: TestClient, path: str) -> None:
     body = {"dag_id": "tidepool_normal_upload", "dag_run_conf": WRONG_ORDER}
 
     assert "exchange them" in refused(client, path, body)
@@ -61,7 +61,7 @@ def test_a_parameter_is_named_as_the_form_and_the_api_name_it(client: TestClient
 
 
 @pytest.mark.parametrize(("path", "name"), [(UPLOAD, "frist_day"), (RECONCILE, "first_day")])
-def test_one_that_does_not_exist_is_refused_with_those_there_are(
+def test_one_that_does_not_exist_is_rejected_with_those_there_are(
     client: TestClient, path: str, name: str
 ) -> None:
     message = refused(client, path, {"conf": {name: "2026-03-02"}})

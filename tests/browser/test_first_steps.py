@@ -67,23 +67,23 @@ def test_the_connection_is_made_in_the_form_and_tested(stack: Stack, visit: Visi
     shoot(page, "connection-extra")
     form.save()
 
-    told = connections.test(CONN_ID)
+    result = connections.test(CONN_ID)
     shoot(page, "connection-tested")
-    assert "Test Connection Successful" in told
-    assert re.search(r"as user [0-9a-f]{10}\. It may upload for itself", told)
-    assert f"granted it uploading: {len(SAMPLE_USERS) + 1} " in told
+    assert "Test Connection Successful" in result
+    assert re.search(r"as user [0-9a-f]{10}\. It may upload for itself", result)
+    assert f"granted it uploading: {len(SAMPLE_USERS) + 1} " in result
     assert CLIENT_SECRET not in page.content()
 
 
-def test_a_mistake_is_refused_in_the_form_with_what_to_change(stack: Stack, visit: Visitor) -> None:
+def test_a_mistake_is_rejected_in_the_form_with_what_to_change(stack: Stack, visit: Visitor) -> None:
     before = run_ids(stack)
     page = visit(ADMIN)
     form = TriggerForm(page, DAG_ID)
     form.field("first_day").fill("2026-03-02")
     form.field("last_day").fill("2026-03-01")
     form.trigger()
-    told = form.dialog.get_by_text("the last day lies before the first day: exchange them. Correct them")
-    expect(told).to_be_visible()
+    message = form.dialog.get_by_text("the last day lies before the first day: exchange them. Correct them")
+    expect(message).to_be_visible()
     shoot(page, "trigger-mistake")
 
     form.field("last_day").fill("2026-03-03")
@@ -123,7 +123,7 @@ def test_choices_are_drop_downs_whose_first_is_what_a_daily_run_takes(stack: Sta
 
 
 @pytest.mark.parametrize(
-    ("conf", "told"),
+    ("conf", "message"),
     [
         ({"max_quarantined_percent": 101}, "Rejected records allowed (%) (max_quarantined_percent): Input"),
         ({"first_day": "2026-02-30"}, "First day (first_day): Input should be a valid date"),
@@ -131,13 +131,13 @@ def test_choices_are_drop_downs_whose_first_is_what_a_daily_run_takes(stack: Sta
         ({"chunk_records": 333}, "333 is not one of [1000, 500, "),
     ],
 )
-def test_the_api_refuses_the_same_mistakes(stack: Stack, conf: dict[str, object], told: str) -> None:
+def test_the_api_rejects_the_same_mistakes(stack: Stack, conf: dict[str, object], message: str) -> None:
     before = run_ids(stack)
-    asked = {"logical_date": None, "conf": conf}
-    answer = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", asked)
+    body = {"logical_date": None, "conf": conf}
+    response = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", body)
 
-    assert answer.status_code == 400
-    assert told in answer.json()["detail"]
+    assert response.status_code == 400
+    assert message in response.json()["detail"]
     assert run_ids(stack) == before
 
 
@@ -187,5 +187,5 @@ def test_a_viewer_may_look_and_not_trigger(stack: Stack, visit: Visitor) -> None
     page.goto(f"/dags/{DAG_ID}/runs")
     expect(page.get_by_role("table")).to_be_visible()
 
-    asked = page.request.post(f"/api/v2/dags/{DAG_ID}/dagRuns", data={"logical_date": None})
-    assert asked.status == 403
+    response = page.request.post(f"/api/v2/dags/{DAG_ID}/dagRuns", data={"logical_date": None})
+    assert response.status == 403

@@ -15,8 +15,7 @@ from tests.faults.gremlins import Gremlins
 from tests.faults.place import DAY, Place
 from tests.faults.plain_uploader import plain_upload
 from tests.faults.schedule import LocalFault
-from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, connect, host_of
-from tidepool_ingest.client import settings as client_settings
+from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, auth, connect, host_of
 from tidepool_ingest.client.transport import HttpTimeouts
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin, client_state, database
@@ -32,7 +31,7 @@ READ_SECONDS = 0.6
 """Seconds after which a hanging request is given up."""
 
 QUICK: dict[tuple[Any, str], Any] = {
-    (client_settings, "SIGN_IN_TIMEOUTS"): HttpTimeouts(READ_SECONDS, READ_SECONDS, 3.0),
+    (auth, "SIGN_IN_TIMEOUTS"): HttpTimeouts(READ_SECONDS, READ_SECONDS, 3.0),
     (database, "SQLITE_WAIT_SECONDS"): 0.4,
     (client_state, "FIRST_PAUSE_SECONDS"): 0.05,
 }

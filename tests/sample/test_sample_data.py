@@ -148,7 +148,7 @@ def test_about_a_hundredth_is_spoiled_in_every_way(sample: SampleSummary) -> Non
     assert set(sample.spoiled) == set(SpoiledAs)
 
 
-def test_exactly_the_spoiled_ones_are_refused(sample: SampleSummary) -> None:
+def test_exactly_the_spoiled_ones_are_rejected(sample: SampleSummary) -> None:
     for batch in sample.batches:
         how = {spoiled.index: spoiled.how for spoiled in batch.spoiled}
         for index, value in enumerate(values(batch)):
@@ -159,7 +159,7 @@ def test_exactly_the_spoiled_ones_are_refused(sample: SampleSummary) -> None:
             assert refused == (index in how and how[index].refused_by_tidepool), (batch.device_model, index)
 
 
-def test_repeats_and_ids_are_as_told(sample: SampleSummary) -> None:
+def test_duplicates_and_ids_are_as_described(sample: SampleSummary) -> None:
     for batch in sample.batches:
         all_values = values(batch)
         how = {spoiled.index: spoiled.how for spoiled in batch.spoiled}
@@ -182,7 +182,7 @@ def test_repeats_and_ids_are_as_told(sample: SampleSummary) -> None:
                 assert value["deviceId"] == batch.device_id
 
 
-def test_basal_is_told_without_gap_or_overlap(sample: SampleSummary) -> None:
+def test_basal_is_recorded_without_gap_or_overlap(sample: SampleSummary) -> None:
     chains = 0
     for batch in sample.batches:
         spoiled = {spoiled.index for spoiled in batch.spoiled}

@@ -29,8 +29,8 @@ class ApiUser:
         self.session = requests.Session()
         self.session.headers["X-Tidepool-Session-Token"] = simulator.accounts[role].token
 
-    def request(self, method: str, path: str, **more: Any) -> requests.Response:
-        return self.session.request(method, f"{self.simulator.base_url}{path}", timeout=20, **more)
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        return self.session.request(method, f"{self.simulator.base_url}{path}", timeout=20, **options)
 
     def open(self, deduplicator: str = HASH, **body: Any) -> str:
         body = {"deviceId": self.device, "deduplicator": {"name": deduplicator}} | body
@@ -67,14 +67,14 @@ class ApiUser:
         """Return the visible glucose values."""
         return sorted(datum["value"] for datum in self.visible(**query))
 
-    def cbg(self, value: float, minute: int = 0, **more: Any) -> dict[str, Any]:
+    def cbg(self, value: float, minute: int = 0, **fields: Any) -> dict[str, Any]:
         return {
             "type": "cbg",
             "time": f"2024-05-01T10:{minute:02d}:00Z",
             "deviceId": self.device,
             "units": "mmol/L",
             "value": value,
-        } | more
+        } | fields
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def listed(owner: ApiUser, name: str) -> int:
     return len(owner.request("GET", path, params={"client.name": name}).json())
 
 
-def test_a_lost_request_does_nothing_and_a_lost_answer_everything(
+def test_a_lost_request_does_nothing_and_a_lost_response_everything(
     simulator: Simulator, owner: ApiUser
 ) -> None:
     data_set = owner.open()
@@ -77,7 +77,7 @@ def test_resets_are_real(simulator: Simulator, owner: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("status", [None, 504])
-def test_work_that_is_done_only_after_the_answer_was_cut(
+def test_work_that_is_done_only_after_the_response_was_cut(
     simulator: Simulator, owner: ApiUser, late: LateWork, status: int | None
 ) -> None:
     data_set = owner.open(NONE, dataSetType="continuous")
@@ -227,7 +227,7 @@ def test_a_create_cut_in_the_middle_leaves_a_row(simulator: Simulator, owner: Ap
     assert rows == [("open", 0, None)]
 
 
-def test_a_request_that_is_refused_anyway_is_refused_as_ever(simulator: Simulator, owner: ApiUser) -> None:
+def test_a_request_that_is_rejected_anyway_is_rejected_as_ever(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.uploaded([owner.cbg(5.5)])
     simulator.faults.add(Fault.partial("post"))
     assert owner.post(data_set, []).status_code == 409
@@ -272,7 +272,7 @@ def test_statuses_of_other_services(
     assert owner.request(method, path).json()[key] == value
 
 
-def test_no_answer_at_all(simulator: Simulator, owner: ApiUser) -> None:
+def test_no_response_at_all(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.open(NONE, dataSetType="continuous")
     simulator.faults.add(Fault.hang("post"), Fault.hang("post", work=Work.ALL))
     url = f"{simulator.base_url}/v1/data_sets/{data_set}/data"
@@ -307,8 +307,8 @@ def test_latency_holds_up_no_other_request() -> None:
         assert time.monotonic() - began >= 0.2
     with Simulator(latency=600.0) as simulator:
         sessions = [ApiUser(simulator) for _ in range(8)]
-        asked = [partial(hands.session.get, f"{simulator.base_url}/v1/time") for hands in sessions]
-        threads = [threading.Thread(target=lost, args=(one,)) for one in asked]
+        requests_to_send = [partial(hands.session.get, f"{simulator.base_url}/v1/time") for hands in sessions]
+        threads = [threading.Thread(target=lost, args=(one,)) for one in requests_to_send]
         for thread in threads:
             thread.start()
         until(lambda: under_way(simulator) == 8)

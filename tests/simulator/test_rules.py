@@ -18,7 +18,7 @@ def _no_rule_is_left(simulator: Simulator) -> Iterator[None]:
     simulator.rules.clear()
 
 
-def test_what_breaks_a_rule_is_refused_and_nothing_is_stored(simulator: Simulator, owner: ApiUser) -> None:
+def test_what_breaks_a_rule_is_rejected_and_nothing_is_stored(simulator: Simulator, owner: ApiUser) -> None:
     simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
     data_set = owner.open()
 

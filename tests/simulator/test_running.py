@@ -104,7 +104,7 @@ def test_accounts_files_that_cannot_be(tmp_path: Path, content: object, reason: 
         Accounts.from_file(path)
 
 
-def test_a_taken_back_grant_is_gone() -> None:
+def test_a_withdrawn_grant_is_gone() -> None:
     accounts = Accounts()
     accounts.grant("uploader", of="owner", permissions=())
     assert accounts.permissions(accounts["uploader"].id, accounts["owner"].id) == frozenset()

@@ -24,11 +24,11 @@ def token_request(simulator: Simulator, **form: str) -> requests.Response:
     return requests.post(endpoint, data=form, timeout=10)
 
 
-def password_grant(simulator: Simulator, **more: str) -> requests.Response:
+def password_grant(simulator: Simulator, **form: str) -> requests.Response:
     owner = simulator.accounts["owner"]
     return token_request(simulator, **{
         "grant_type": "password", "client_id": PUBLIC_CLIENT_ID, "username": owner.username,
-        "password": owner.password, **more,
+        "password": owner.password, **form,
     })  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def test_a_closed_set_conflicts(owner: ApiUser) -> None:
         assert response.json()["errors"][0]["status"] == "409"
 
 
-def test_an_empty_post_tells_open_from_closed(owner: ApiUser) -> None:
+def test_an_empty_post_distinguishes_open_from_closed(owner: ApiUser) -> None:
     data_set = owner.open()
     assert owner.post(data_set, []).status_code == 200
     owner.close(data_set)
@@ -111,7 +111,7 @@ def test_a_chosen_upload_id_is_taken_once(owner: ApiUser) -> None:
     assert owner.request("POST", f"/v1/users/{owner.user}/data_sets", json=body).status_code == 500
 
 
-def test_one_bad_record_refuses_all_and_a_single_error_stands_bare(owner: ApiUser) -> None:
+def test_one_bad_record_rejects_all_and_a_single_error_stands_bare(owner: ApiUser) -> None:
     data_set = owner.open()
     response = owner.post(data_set, [owner.cbg(5.5), owner.cbg(99)])
     assert response.status_code == 400

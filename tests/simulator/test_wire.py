@@ -53,14 +53,14 @@ def test_traces_are_echoed_and_cut(owner: ApiUser) -> None:
     assert len(owner.request("GET", "/v1/time").json()["meta"]["trace"]["request"]) == 32
 
 
-def test_answers_are_gzipped_for_those_who_ask(owner: ApiUser) -> None:
+def test_responses_are_gzipped_for_those_who_ask(owner: ApiUser) -> None:
     path = f"/data/{owner.user}"
     owner.uploaded([owner.cbg(5.5, minute) for minute in range(60)])
-    asked = owner.request("GET", path, headers={"Accept-Encoding": "gzip"})
+    compressed = owner.request("GET", path, headers={"Accept-Encoding": "gzip"})
     plain = owner.request("GET", path, headers={"Accept-Encoding": "identity"})
-    assert asked.headers["Content-Encoding"] == "gzip"
+    assert compressed.headers["Content-Encoding"] == "gzip"
     assert "Content-Encoding" not in plain.headers
-    assert asked.json() == plain.json()
+    assert compressed.json() == plain.json()
 
 
 def test_one_connection_serves_many_requests(simulator: Simulator) -> None:

@@ -55,7 +55,7 @@ def test_an_unknown_extra_field(simulator: Simulator, connect: Connect) -> None:
         ("token", "password", "password"),
     ],
 )
-def test_a_missing_field_is_named_as_the_form_calls_it(
+def test_a_missing_field_is_named_as_in_the_form(
     simulator: Simulator, connect: Connect, mode: str, left_out: str, field: str
 ) -> None:
     given = connection(simulator, mode)
