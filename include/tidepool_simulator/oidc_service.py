@@ -59,7 +59,7 @@ class OidcService:
         return token_error(400, "unsupported_grant_type", "Unsupported grant_type")
 
     def _client(self, request: Request) -> Client | None:
-        """Return the client that sends a request, by HTTP Basic or form fields, if it has shown its secret."""
+        """Return the client of a request, by HTTP Basic or form fields, if its secret is right."""
         client_id, secret = basic_credentials(request.header("authorization")) or (
             request.form.get("client_id", ""),
             request.form.get("client_secret", ""),
