@@ -215,7 +215,7 @@ def _data_set(number: int) -> dict[str, Any]:
         "id": number,
         "batch": number,
         "ordinal": 1,
-        "upload_id": f"{number:032x}",
+        "data_set_id": f"{number:032x}",
         "data_set_type": "normal",
         "deduplicator": "org.tidepool.deduplicator.device.deactivate.hash",
         "state": DataSetState.VERIFIED if done else DataSetState.OPEN,

@@ -85,7 +85,7 @@ def judge(place: Place, schedule: Schedule, *, ours: bool) -> Verdict:
 
 
 def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
-    """Hold the ledger against the store, both read by plain SQL."""
+    """Compare the ledger with the store, both read by plain SQL."""
     with closing(sqlite3.connect(place.ledger)) as ledger, closing(sqlite3.connect(place.store)) as store:
         states = [state for (state,) in ledger.execute("SELECT state FROM batches")]
         if set(states) != {"verified"}:
@@ -94,7 +94,7 @@ def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
             "SELECT data_set_id, state, expected_rows, visible_rows + coalesce(superseded_rows, 0), batch"
             " FROM data_sets"
         ).fetchall()
-        verdict.refused_late = ledger.execute("SELECT count(*) FROM refusals").fetchone()[0]
+        verdict.refused_late = ledger.execute("SELECT count(*) FROM rejections").fetchone()[0]
         verdict.sent_again = ledger.execute("SELECT coalesce(sum(attempts - 1), 0) FROM chunks").fetchone()[0]
         verdict.given_up = sum(state == "deleted" for _, state, *_ in sets)
         verified = {data_set_id for data_set_id, state, *_ in sets if state == "verified"}
