@@ -82,7 +82,7 @@ def _measured(
     return Result(
         what=what,
         records=records,
-        refused=outcomes[0]["refused"],
+        rejected=outcomes[0]["rejected"],
         json_microseconds=min(parsing),
         microseconds=min(outcome["seconds"] for outcome in outcomes) * 1e6 / records,
         peak_mb=max(outcome["peak_mb"] for outcome in outcomes),
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str]) -> None:
     summary = prepare_batch(root, row, ledger=ledger, options=options, api_host_of=api_host_of)
     seconds = time.process_time() - started
     ledger.close()
-    print(json.dumps({"seconds": seconds, "refused": summary.quarantined, "peak_mb": peak_mb()}))
+    print(json.dumps({"seconds": seconds, "rejected": summary.quarantined, "peak_mb": peak_mb()}))
 
 
 def peak_mb() -> float:

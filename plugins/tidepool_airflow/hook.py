@@ -219,7 +219,7 @@ class TidepoolHook(BaseHook):
 
     @property
     def api_host(self) -> str:
-        """Host (and port) of the API, by which the ledger tells Tidepool's servers apart."""
+        """Host (and port) of the API, by which the ledger distinguishes Tidepool's servers."""
         return host_of(environment(self.settings.environment).api)
 
     def data_set_url(self, data_set_id: str) -> str:

@@ -32,7 +32,7 @@ TODAY = datetime.now(UTC).date()
 
 @pytest.fixture(scope="session")
 def airflow_home() -> LocalHome:
-    """The session's Airflow, its database made."""
+    """The session's Airflow, its database created."""
     from airflow.utils.db import initdb
 
     initdb()
@@ -41,7 +41,7 @@ def airflow_home() -> LocalHome:
 
 @dataclass
 class Run:
-    """What became of one DAG run."""
+    """The result of one DAG run."""
 
     state: str
     tasks: dict[tuple[str, int], str]

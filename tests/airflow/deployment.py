@@ -27,7 +27,7 @@ RUN_SECONDS = 180
 def home_on_server() -> Iterator[tuple[LocalHome, Databases]]:
     """Make a home for an Airflow on PostgreSQL, for the length of a ``with`` block.
 
-    It lies in no folder of pytest's: run by root, PostgreSQL may not enter those.
+    It is in no folder of pytest's: run by root, PostgreSQL may not enter those.
     """
     with tempfile.TemporaryDirectory(prefix="tidepool-deployment-") as made, ExitStack() as stack:
         home = LocalHome(Path(made))

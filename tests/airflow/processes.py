@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 PATIENCE_SECONDS = 30.0
-"""How long the system may take to clear away what has ended."""
+"""How long the system may take to remove what has ended."""
 
 
 def children_of(pid: int) -> list[psutil.Process]:

@@ -54,7 +54,7 @@ def quick(environment: Mapping[str, str], first: Path) -> dict[str, str]:
 
 
 def install(deployment: Deployment, *faults: Fault) -> None:
-    """Let faults strike at the simulated Tidepool."""
+    """Install faults in the simulated Tidepool."""
     url = f"{deployment.roles['base_url']}/simulator/faults"
     given = [fault.model_dump(mode="json") for fault in faults]
     requests.post(url, json=given, timeout=30).raise_for_status()

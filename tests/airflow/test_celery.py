@@ -106,7 +106,7 @@ def new_bucket(endpoint: str) -> Any:
 
 
 def stage_into(settings: dict[str, str], folder: Path) -> None:
-    """Stage a file of two devices, a few records of which Tidepool refuses, by the project's own code."""
+    """Stage a file of two devices, a few records of which Tidepool rejects, by the project's own code."""
     records = [record for device in DEVICES for record in readings(RECORDS, device=device, day=DAY)]
     for record in records[:REFUSED]:
         record["units"] = "nobody's"
@@ -157,7 +157,7 @@ def test_what_is_visible_is_what_was_staged_each_once(ended: Ended, tmp_path: Pa
 
 
 def downloaded(store: Any, folder: Path) -> Path:
-    """Fetch everything that lies in the store, by a client that is not the one under test."""
+    """Fetch everything in the store, by a client that is not the one under test."""
     for page in store.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
         for entry in page["Contents"]:
             file = folder / entry["Key"]

@@ -1,4 +1,4 @@
-"""``make up`` as somebody uses it: start it, look, press Ctrl-C, and have the machine back as it was."""
+"""``make up`` as somebody uses it: start it, use it, press Ctrl-C, and have the machine back as it was."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Up:
             time.sleep(0.2)
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """Ask Airflow's API, as whoever may reach its port."""
+        """Send a request to Airflow's API, as whoever may reach its port."""
         url = f"http://127.0.0.1:{self.port}"
         token = requests.get(f"{url}/auth/token", timeout=30).json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
@@ -117,7 +117,7 @@ def run_up(folder: Path, port: object) -> subprocess.CompletedProcess[str]:
 
 
 def in_its_shell(folder: Path, command: str) -> str:
-    """Run a command as the lines that `make up` prints tell to."""
+    """Run a command as the lines that `make up` prints say."""
     ended = subprocess.run(
         ["sh", "-c", f". {folder}/env && {command}"], capture_output=True, text=True, timeout=120, check=False
     )

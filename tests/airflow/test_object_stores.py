@@ -54,7 +54,7 @@ class Store:
 
     :param address: of the staging root, with ``{}`` in place of the bucket; through an Airflow connection, as
         a deployment has it.
-    :param log: what its server has been asked, if it writes that down.
+    :param log: which requests its server has received, if it writes that down.
     """
 
     address: str

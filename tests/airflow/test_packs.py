@@ -78,7 +78,7 @@ def test_one_failing_batch_holds_up_nobody_and_is_tried_alone(world: World) -> N
 
 def test_what_strikes_once_is_mended_in_the_same_run(world: World) -> None:
     fleet(world, 6)  # two packs, whichever comes first
-    # Enough that the batch at work gives up; the one that takes its place finds nothing in the way.
+    # Enough that the batch in progress fails; the one that takes its turn meets none.
     world.simulator.faults.add(Fault.refused("close", 503, times=3))
     run = world.run({"parallel_chunks": 1})
 

@@ -22,7 +22,7 @@ ASKED = {
 
 @pytest.fixture
 def client() -> TestClient:
-    """An application that tells what it was asked, behind the middleware as Airflow puts it."""
+    """An application that returns what it was sent, behind the middleware as Airflow puts it."""
     application = FastAPI()
 
     @application.post("/{path:path}")

@@ -1,4 +1,4 @@
-"""Too many records are refused, and a run waits for a person: under a real scheduler."""
+"""Too many records are rejected, and a run waits for a person: under a real scheduler."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def deployment() -> Iterator[Deployment]:
 
 
 def stage_spoilt(home: LocalHome, batch: str, **fields: Any) -> None:
-    """Stage a batch of which 4 of 10 records are refused."""
+    """Stage a batch of which 4 of 10 records are rejected."""
     bad = [{**reading, "units": "stones"} for reading in readings(4, device=batch)]
     good = readings(10, device=batch, **fields)[4:]
     stage(home.staging, [*bad, *good], batch=batch, device=batch)
@@ -179,7 +179,7 @@ def test_who_decided_what_is_in_the_ledger(deployment: Deployment) -> None:
 
 def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment) -> None:
     sent = deployment.writes_at_tidepool()
-    # The one that was rejected: it is taken up again where its day is named.
+    # The one that was declined: it is taken up again where its day is named.
     run_id = start(deployment, first_day=str(TODAY))
     (instance,) = waiting(deployment, run_id, 1)
 

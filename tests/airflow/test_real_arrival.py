@@ -26,7 +26,7 @@ QUIET_LOOKS = 5
 
 @pytest.fixture(scope="module")
 def deployment() -> Iterator[Deployment]:
-    """Airflow that also runs what assets tell, looking for manifests every second."""
+    """Airflow that also runs what assets trigger, checking for manifests every second."""
     port = free_port()
     with ExitStack() as stack:
         home, databases = stack.enter_context(home_on_server())

@@ -78,8 +78,8 @@ class Backfills:
     def end(self) -> dict[date, dict[str, Any]]:
         """Wait until all runs have ended, and return them.
 
-        Airflow notes twice a minute which backfills are complete, and takes no other one before. One that has
-        nothing left to run is cancelled instead, which is the same but for the waiting.
+        Airflow records twice a minute which backfills are complete, and takes no other one before. One that
+        has nothing left to run is cancelled instead, which is the same but for the waiting.
         """
         give_up = time.monotonic() + RUN_SECONDS
         while not all(run["state"] in ENDED for run in self.runs().values()):

@@ -1,4 +1,4 @@
-"""The DAG under a real scheduler: triggered by REST, run by workers, looked at from outside."""
+"""The DAG under a real scheduler: triggered by REST, run by workers, seen from outside."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 def _stage_canaries(staging: Path) -> None:
-    """Stage a batch with a planted word wherever a person's data may stand, accepted and refused."""
+    """Stage a batch with a planted word wherever a person's data may stand, accepted and rejected."""
     good = readings(60, device=CANARY_DEVICE, payload={"note": CANARY})
     schedules = {
         "type": "pumpSettings",

@@ -1,4 +1,4 @@
-"""Runs that are asked for with a mistake: which reach Airflow, and what is said about the others."""
+"""Runs that are requested with a mistake: which reach Airflow, and what the others are answered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WRONG_ORDER = {"first_day": "2026-03-02", "last_day": "2026-03-01"}
 
 @pytest.fixture
 def client() -> TestClient:
-    """An application that hands back what it was asked, behind the middleware as Airflow puts it."""
+    """An application that returns what it was sent, behind the middleware as Airflow puts it."""
     application = FastAPI()
 
     @application.api_route("/{path:path}", methods=["POST", "PATCH"])

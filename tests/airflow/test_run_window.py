@@ -1,4 +1,4 @@
-"""Which days a run means, asked with the contexts that Airflow itself builds."""
+"""Which days a run takes, with the contexts that Airflow itself builds."""
 
 from __future__ import annotations
 

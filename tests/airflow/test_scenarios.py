@@ -66,7 +66,7 @@ class Scene(RunsOfADay):
         )
 
     def is_there_once(self) -> bool:
-        """Tell whether everything staged so far is visible once, and the ledger says the same."""
+        """Return whether everything staged so far is visible once, and the ledger says the same."""
         home = self.deployment.home
         result = check(home.staging, home.simulator_store)
         assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]

@@ -1,4 +1,4 @@
-"""A newcomer's way: make the connection, test it, look by a dry run, upload, and see what became of it."""
+"""A newcomer's way: create the connection, test it, try a dry run, upload, and see the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Too many records of a batch are refused, and a person decides about it in the browser."""
+"""Too many records of a batch are rejected, and a person decides about it in the browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The uploads page in Airflow's navigation, held against the ledger, and what people do on it."""
+"""The uploads page in Airflow's navigation, compared with the ledger, and what people do on it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def held(ledger: Ledger) -> Upload:
 
 
 def largest(ledger: Ledger) -> Upload:
-    """Return the upload that tells most, to look at only."""
+    """Return the upload with most records, to look at only."""
     sample = ledger.uploads.page(
         UploadFilter(state=BatchState.VERIFIED, first_day=SAMPLE_DAY, last_day=SAMPLE_DAY)
     )
@@ -176,7 +176,7 @@ def test_one_upload_is_shown_in_detail_and_its_run_is_a_click_away(
     charted = frame.locator("figure.chart")
     expect(charted).to_have_count(len({kind for kinds in days.values() for kind in kinds}))
     kind = str(charted.first.locator("strong").inner_text())
-    bars = charted.first.locator("rect.own, rect.much")
+    bars = charted.first.locator("rect.own, rect.unusual")
     assert bars.count() == sum(1 for kinds in days.values() if kinds.get(kind))
     reasons = ledger.quarantine_reasons.of_batch(upload.batch)
     for codes in reasons.values():
@@ -259,7 +259,7 @@ def test_retrying_runs_the_day_again(stack: Stack, ledger: Ledger, visit: Visito
     page.wait_for_url(f"**/dags/{DAG_ID}/runs/**")
     (action,) = ledger.actions.of_batch(upload.batch)
     wait_for(stack, str(action.run_id))
-    # What the guard complained about is still so.
+    # What the guard objected to has not changed.
     assert own(ledger, TO_RETRY, BatchState.HELD).batch == upload.batch
 
 

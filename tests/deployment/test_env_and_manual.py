@@ -1,4 +1,4 @@
-"""``.env.example``, manual and compose file tell the same; the manual's commands do what they say."""
+"""``.env.example``, manual and compose file agree; the manual's commands do what they say."""
 
 from __future__ import annotations
 

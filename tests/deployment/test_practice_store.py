@@ -1,4 +1,4 @@
-"""The S3 store to practise with: its image, and what manual and compose file say of it, tried on one."""
+"""The S3 store to practise with: its image, and what manual and compose file say of it, tested on one."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ def play_all(
     uploader: str = "ours",
     verbose: bool = False,
 ) -> list[Outcome]:
-    """Play schedules side by side and return what came of them, by number.
+    """Play schedules side by side and return their outcomes, by number.
 
-    :param folder: takes a folder for each; those of good schedules are removed again.
+    :param folder: gets a folder for each; those of good schedules are removed again.
     :param kind: ``normal`` or ``continuous`` data sets.
     :param uploader: ``ours`` or ``plain``.
     :param verbose: whether a line is printed for each.

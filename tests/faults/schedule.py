@@ -29,7 +29,7 @@ class BatchSpec:
     :param first: its first minute.
     :param count: its records, a minute each.
     :param dose: units of its boluses.
-    :param spoiled: records in it that the Platform refuses.
+    :param spoiled: records in it that the Platform rejects.
     :param deduplicator: name of the deduplicator.
     :param earlier: whether it is uploaded before anything goes wrong.
     """

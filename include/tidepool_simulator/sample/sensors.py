@@ -15,7 +15,7 @@ _LAG_SECONDS = 360
 """The tissue follows the blood."""
 
 _DEXCOM_LOWEST, _DEXCOM_HIGHEST = 40, 400
-"""mg/dL: a reading outside is told as 39 or 401 with an annotation."""
+"""mg/dL: a reading outside is reported as 39 or 401 with an annotation."""
 
 _LIBRE_LOWEST, _LIBRE_HIGHEST = 2.2, 27.8
 """mmol/L: the range of the reader's display."""

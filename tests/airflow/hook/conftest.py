@@ -1,4 +1,4 @@
-"""Connections to the simulated Tidepool as Airflow gives them, and small hands to work a hook with."""
+"""Connections to the simulated Tidepool as Airflow gives them, and small helpers to use a hook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection may hold, and what is said of one that cannot be used."""
+"""What a connection may hold, and the message for one that cannot be used."""
 
 from __future__ import annotations
 

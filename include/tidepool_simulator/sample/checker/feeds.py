@@ -21,7 +21,7 @@ from tidepool_simulator.sample.checker.staged import StagedBatch, StagedRecord
 from tidepool_simulator.sample.checker.store import StoredSet
 
 Key = Hashable
-"""What tells a record of a feed from all others: its ``origin.id``, or the fields that the manifest names."""
+"""What identifies a record of a feed: its ``origin.id``, or the fields that the manifest names."""
 
 
 @dataclass
