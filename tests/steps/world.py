@@ -260,7 +260,7 @@ class World:
         wished = {field.name for field in fields(UploadOptions)}
         options = {"at_once": self.at_once} | {name: more.pop(name) for name in wished & more.keys()}
         given: dict[str, Any] = {
-            "wishes": UploadOptions(**options),
+            "options": UploadOptions(**options),
             "origin": TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number),
             "timeouts": self.timeouts,
         }

@@ -28,7 +28,7 @@ WHAT = {
     "file_digests": "digests of files",
     "manifests": "saved contents of manifests",
     "chunks": "requests of abandoned data sets",
-    "refusals": "records that Tidepool rejected, of batches that are not visible",
+    "rejections": "records that Tidepool rejected, of batches that are not visible",
     "busy": "work areas that a task is using",
     "later": "storage did not respond: run this again",
 }

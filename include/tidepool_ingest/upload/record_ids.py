@@ -45,7 +45,7 @@ class RecordWithIds(NamedTuple):
 
     def __repr__(self) -> str:
         """Show the place only."""
-        return f"Identified(ordinal={self.ordinal})"
+        return f"RecordWithIds(ordinal={self.ordinal})"
 
 
 def with_ids(lines: Iterable[bytes], chunk: Chunk, data_set_id: str) -> Iterator[RecordWithIds]:

@@ -241,7 +241,7 @@ class ChunkPayload(NamedTuple):
 
     def __repr__(self) -> str:
         """Show how many records they are."""
-        return f"Load(records={len(self.records)})"
+        return f"ChunkPayload(records={len(self.records)})"
 
 
 class StartOverError(Exception):
