@@ -269,8 +269,10 @@ def _manifest(
     connection: str | None,
 ) -> Manifest:
     if output.sets_device:
-        given = edits or RecordEdits()
-        edits = given.model_copy(update={"set_fields": {**given.set_fields, "deviceId": output.device_id}})
+        original = edits or RecordEdits()
+        edits = original.model_copy(
+            update={"set_fields": {**original.set_fields, "deviceId": output.device_id}}
+        )
     optional = {name: value for name, value in (("edits", edits), ("connection", connection)) if value}
     body = {**fields, "deviceId": output.device_id}
     try:

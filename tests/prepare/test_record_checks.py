@@ -184,11 +184,11 @@ def test_each_check_can_refuse_or_be_switched_off(
 ) -> None:
     records = [*readings(20), record]
     number = world.ready(records, batch="refusing", checks={check: "refuse"})
-    assert world.rejected(number) == [(20, [code])]
+    assert world.refused(number) == [(20, [code])]
     assert world.prepared(number).warnings == {}
 
     number = world.ready(records, batch="ignoring", checks={check: "ignore"})
-    assert world.rejected(number) == []
+    assert world.refused(number) == []
     assert world.prepared(number).warnings == {}
 
 
@@ -205,4 +205,4 @@ def test_what_refuses_is_part_of_what_the_batch_is(world: World) -> None:
 def test_without_a_hash_no_device_is_missed(world: World) -> None:
     record = {name: value for name, value in cbg(1).items() if name != "deviceId"}
     number = world.ready([record], data_set={"deduplicator": {"name": NONE}})
-    assert (world.rejected(number), world.prepared(number).warnings) == ([], {})
+    assert (world.refused(number), world.prepared(number).warnings) == ([], {})

@@ -61,20 +61,20 @@ def environment(name_or_host: str, *, field: str = "environment") -> Environment
     :param field: the setting to name if it is unusable.
     :raises TidepoolConfigurationError: neither a known name nor a host.
     """
-    given = name_or_host.strip()
-    known = ENVIRONMENTS.get(given.lower())
+    name = name_or_host.strip()
+    known = ENVIRONMENTS.get(name.lower())
     if known is not None:
         return known
-    if not any(character in given for character in ".:") and given != "localhost":
+    if not any(character in name for character in ".:") and name != "localhost":
         raise TidepoolConfigurationError(
             "find the Tidepool environment",
             reason="it is neither a known name nor a host",
             fields=(field,),
             remedy=f"Set `{field}` to one of {', '.join(ENVIRONMENTS)}, or give the API's host.",
         )
-    base = checked_base(given, field=field)
+    base = checked_base(name, field=field)
     return next(
-        (each for each in ENVIRONMENTS.values() if each.api == base), Environment(host_of(base), base)
+        (known for known in ENVIRONMENTS.values() if known.api == base), Environment(host_of(base), base)
     )
 
 
@@ -103,9 +103,10 @@ def checked_base(url: str, *, field: str) -> str:
         elif scheme == "http" and not is_loopback(host):
             reason = "plain http would show the token to the network; only this machine may be reached by it"
         else:
-            shown = f"[{host}]" if ":" in host else host
-            usual = {"http": 80, "https": 443}[scheme]
-            base = f"{scheme}://{shown}{'' if port in (None, usual) else f':{port}'}{parts.path.rstrip('/')}"
+            netloc = f"[{host}]" if ":" in host else host
+            default_port = {"http": 80, "https": 443}[scheme]
+            suffix = "" if port in (None, default_port) else f":{port}"
+            base = f"{scheme}://{netloc}{suffix}{parts.path.rstrip('/')}"
     except ValueError:  # an unusable port or IPv6 address; its message quotes the input
         reason = "it is not a host or an http(s) URL"
     if reason:

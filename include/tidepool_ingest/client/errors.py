@@ -160,8 +160,8 @@ class Problem(NamedTuple):
     def without_names(self) -> Problem:
         """Return the problem with every key below the record's own field shown as ``*``."""
         steps = self.pointer.split("/")
-        shown = [*steps[:2], *(step if step.isdecimal() else "*" for step in steps[2:])]
-        return self._replace(pointer="/".join(shown))
+        masked = [*steps[:2], *(step if step.isdecimal() else "*" for step in steps[2:])]
+        return self._replace(pointer="/".join(masked))
 
 
 class TidepoolRejectedError(TidepoolError):
@@ -197,7 +197,7 @@ class TidepoolRejectedError(TidepoolError):
         return restore, (
             kind,
             args,
-            {**state, "problems": tuple(each.without_names() for each in self.problems)},
+            {**state, "problems": tuple(problem.without_names() for problem in self.problems)},
         )
 
 

@@ -133,7 +133,7 @@ def error_from(request: Request, response: Response, place: str) -> TidepoolErro
     """
     payload = response.json()
     errors = _errors(payload)
-    problems = tuple(_problem(each, numbered=request.numbered) for each in errors)
+    problems = tuple(_problem(error, numbered=request.numbered) for error in errors)
     parts: dict[str, Any] = {
         "operation": request.operation,
         "place": place,
@@ -196,9 +196,9 @@ def _missing(payload: Any, parts: dict[str, Any]) -> TidepoolError:
 def _errors(payload: Any) -> list[dict[str, Any]]:
     if not isinstance(payload, dict):
         return []
-    several = payload.get("errors")
-    if isinstance(several, list):
-        return [each for each in several if isinstance(each, dict)]
+    errors = payload.get("errors")
+    if isinstance(errors, list):
+        return [error for error in errors if isinstance(error, dict)]
     return [payload] if "source" in payload or _code(payload) != UNKNOWN_CODE else []
 
 

@@ -418,7 +418,7 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         linked = (*error.args, getattr(error, "reason", None), error.__cause__, error.__context__)
-        pending += [each for each in linked if isinstance(each, BaseException)]
+        pending += [error for error in linked if isinstance(error, BaseException)]
 
 
 def _about(request: Request) -> str:
@@ -440,9 +440,10 @@ class _HidePaths(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         arguments = record.args if isinstance(record.args, tuple) else ()
-        if any(host in str(each) for host in self.hosts for each in arguments):
+        if any(host in str(argument) for host in self.hosts for argument in arguments):
             record.args = tuple(
-                "/…" if isinstance(each, str) and "/" in each[:8] else each for each in arguments
+                "/…" if isinstance(argument, str) and "/" in argument[:8] else argument
+                for argument in arguments
             )
             record.exc_info = record.exc_text = None
         return True

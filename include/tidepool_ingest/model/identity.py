@@ -18,7 +18,7 @@ from tidepool_ingest.model.specification import literal_fields
 
 SEPARATOR: Final = "|"
 
-_MORE_FIELDS: Final = {literal_fields(model)["type"]: model.identity for model in DATUM_MODELS}
+_TYPE_FIELDS: Final = {literal_fields(model)["type"]: model.identity for model in DATUM_MODELS}
 
 
 class NoIdentityError(ValueError):
@@ -47,9 +47,9 @@ def identity_fields(stored: Mapping[str, Any]) -> tuple[str, ...]:
     """
     instant = parse_instant(str(stored.get("time") or ""))
     type_name = stored.get("type")
-    more = _MORE_FIELDS.get(type_name, ()) if isinstance(type_name, str) else ()
+    type_fields = _TYPE_FIELDS.get(type_name, ()) if isinstance(type_name, str) else ()
     found: dict[str, Any] = {"time": instant and instant.text, "type": type_name}
-    found.update((name, stored.get(name)) for name in more)
+    found.update((name, stored.get(name)) for name in type_fields)
     for name, value in found.items():
         if value is None or value == "":
             raise NoIdentityError(name)

@@ -87,12 +87,12 @@ class SourceFile:
         """
         if self.staged is None:
             return
-        wanted = self.staged.sha256
-        if wanted is not None:
-            if self._sha256 is None:  # the reader knew enough before the end
+        expected = self.staged.sha256
+        if expected is not None:
+            if self._sha256 is None:  # the reader stopped before the end
                 for _ in self._as_staged():
                     pass
-            if wanted != self.sha256:
+            if expected != self.sha256:
                 raise BatchError("file-sha256", file_number=self.number)
         if self.staged.records is not None and self.staged.records != rows:
             detail = f"{rows} instead of {self.staged.records}"
