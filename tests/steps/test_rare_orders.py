@@ -336,7 +336,7 @@ def test_the_claims_are_kept_while_a_read_back_comes(world: World, monkeypatch: 
     for module in (claims, devices):
         monkeypatch.setattr(module, "datetime", clock)
     monkeypatch.setattr(claims, "time", clock)
-    monkeypatch.setattr("tidepool_ingest.upload.guarded_requests.ROWS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr("tidepool_ingest.upload.guarded_requests.ROWS_BETWEEN_RENEWALS", 1)
     older = ready(world, [*dose(1, 0), *dose(1, 5)], DAY, "older")
     newer = ready(world, dose(2, 0), DAY, "newer")
     read, began = world.client.read_data, threading.Event()
