@@ -193,7 +193,7 @@ class StagedFile(ManifestModel):
     """One data file of a batch.
 
     :param name: plain name in the batch folder; the ending ``.gz`` or ``.zst`` shows the compression.
-    :param format: how the records lie in it.
+    :param format: how it holds its records.
     :param sha256: of the file as staged (compressed), in hex; checked if given.
     :param records: how many records it holds, or rows where a row is not always one record; checked if given.
     """

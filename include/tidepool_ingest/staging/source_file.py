@@ -25,7 +25,7 @@ class SourceFile:
     the last pass that read it to its end.
 
     :param path: the file; the ending of its name shows the compression.
-    :param format: how the records lie in it.
+    :param format: how it holds its records.
     :param number: number of the file in its manifest, counting from 1, for errors.
     :param staged: what the manifest says about it.
     """

@@ -72,7 +72,7 @@ def test_nothing_about_a_person_is_logged(
     uploaded(hook, owner)
     hook.test_connection()
 
-    assert "once more in" in caplog.text
+    assert "trying again in" in caplog.text
     assert "urllib3" in caplog.text
     for secret in (owner, token, BODY["deviceId"], simulator.accounts["uploader"].password):
         assert str(secret) not in caplog.text
