@@ -206,7 +206,9 @@ class TidepoolHook(BaseHook):
             seed = settings.refresh_token.get_secret_value()
             seal, unseal = _encryption()
             database = open_ledger(self.ledger_conn_id).database
-            store = LedgerRefreshTokens(database, self.tidepool_conn_id, seed=seed, seal=seal, unseal=unseal)
+            store = LedgerRefreshTokens(
+                database, self.tidepool_conn_id, seed=seed, encrypt=seal, decrypt=unseal
+            )
         return connect(settings, refresh_tokens=store, on_token=mask_secret)
 
     def get_conn(self) -> TidepoolClient:

@@ -370,7 +370,7 @@ class RefreshTokens(RenewingTokens):
             token = self._granted(form)
             newest = token.refresh or kept.refresh
             self.announce(*token.secrets())
-            self._store.save(_Kept(newest, token.value, time.time(), token.seconds_left()).text())
+            self._store.save(_Kept(newest, token.value, time.time(), token.seconds_remaining()).text())
             return token
 
     def _granted(self, form: dict[str, str]) -> Token:

@@ -123,13 +123,13 @@ class Token:
     refresh: str | None = field(default=None, repr=False)
     user_id: str | None = field(default=None, repr=False)
 
-    def seconds_left(self) -> float:
+    def seconds_remaining(self) -> float:
         """Return for how long it is still good."""
         return self.issued + self.lifetime - time.monotonic()
 
     def due(self) -> bool:
         """Tell whether it is time to replace it."""
-        return self.seconds_left() < min(REFRESH_AHEAD_SECONDS, self.lifetime * REFRESH_AHEAD_SHARE)
+        return self.seconds_remaining() < min(REFRESH_AHEAD_SECONDS, self.lifetime * REFRESH_AHEAD_SHARE)
 
     def secrets(self) -> list[str]:
         """Return everything in it that must be masked, parts of a legacy token included."""
@@ -175,7 +175,7 @@ class RenewingTokens(ABC):
             try:
                 return self._replace(None)
             except (TidepoolBusyError, TidepoolUnreachableError) as problem:
-                if self._current.seconds_left() <= 0:
+                if self._current.seconds_remaining() <= 0:
                     raise
                 # The old one is still good for a while; the sign-in server may be back before its end.
                 log.warning("%s: %s; the present token stays in use", problem.operation, problem.reason)
