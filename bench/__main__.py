@@ -28,7 +28,7 @@ def main() -> None:
         prog="python -m bench",
         description="Measure validation and preparation beside json.loads (CPU time, best of several "
         "rounds), sending in parallel beside one after the other, a giant batch in parts, packs of small "
-        "batches, finding silent devices, the uploads page's queries, and plans with a large ledger.",
+        "batches, finding inactive devices, the uploads page's queries, and plans with a large ledger.",
     )
     parser.add_argument("file", nargs="?", type=Path, help="gzipped NDJSON of one device (default: made up)")
     parser.add_argument("--quick", action="store_true", help="leave out batches of millions of records")

@@ -1,10 +1,10 @@
 """A fleet of small batches through a running Airflow: in packs, and one per task. ``make bench-fleet``.
 
-Airflow runs here with all its parts on an embedded PostgreSQL, which holds the ledger too; a simulated
+Airflow runs here with all its components on an embedded PostgreSQL, which holds the ledger too; a simulated
 Tidepool runs beside it. Batches of 100 records are staged, each of a device of its own, and one run of the
 upload DAG takes them all. Counted are batches a minute from the start of that run to its end, as Airflow
-has both, so that plan and report are in it. Each kind begins with an empty ledger and a fresh Airflow. In
-the end the checker, which knows neither the upload nor the ledger, compares what was staged with what shows.
+has both, so that plan and report are in it. Each kind starts with an empty ledger and a fresh Airflow. At the
+end the checker, which knows neither the upload nor the ledger, compares what was staged and what is visible.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ HEADINGS = (
 
 @dataclass(frozen=True)
 class Fleet:
-    """What one run of many batches came to.
+    """The result of one run of many batches.
 
     :param tasks: mapped tasks that prepared and uploaded.
     :param seconds: from the start of the run to its end.
@@ -87,15 +87,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.fleet", description=__doc__)
     parser.add_argument("--batches", type=int, default=BATCHES, help="how many travel in packs")
     parser.add_argument("--baseline", type=int, default=BASELINE, help="how many travel one per task")
-    asked = parser.parse_args()
-    # Airflow and its database end with this process, however it is told to.
+    arguments = parser.parse_args()
+    # Airflow and its database end with this process, whichever signal ends it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    alone = _measured("one per task", asked.baseline, {"TIDEPOOL_BATCHES_ALONE": str(asked.baseline)})
-    packs = _measured("packs", asked.batches, {})
-    print_rows(HEADINGS, [alone.row(), packs.row()])
+    single = _measured(
+        "one per task", arguments.baseline, {"TIDEPOOL_BATCHES_ALONE": str(arguments.baseline)}
+    )
+    packs = _measured("packs", arguments.batches, {})
+    print_rows(HEADINGS, [single.row(), packs.row()])
     print(
-        f"fleet: {asked.batches} batches, packs {packs.per_minute:.0f}/min, "
-        f"one per task {alone.per_minute:.0f}/min, ratio {packs.per_minute / alone.per_minute:.1f}"
+        f"fleet: {arguments.batches} batches, packs {packs.per_minute:.0f}/min, "
+        f"one per task {single.per_minute:.0f}/min, ratio {packs.per_minute / single.per_minute:.1f}"
     )
     return 0
 

@@ -2,8 +2,8 @@
 
 A ledger of its own is filled on each database, and 10,000 ready batches are staged in a folder of this
 machine. Then the ledger is asked which of 10,000 contents are done, and whole plans are made of the 10,000:
-when nothing of them is known, when their manifests are, and when they are done. At the end several processes
-note states.
+when none of them is known, when their manifests are, and when they are done. At the end several processes
+record states.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ READY = 10_000
 DAYS = 10
 USERS = 100
 WRITERS = 8
-NOTES = 250
-"""How often each writer notes a state of its own, and something that all of them write."""
+WRITES = 250
+"""How often each writer records a state of its own, and something that all of them write."""
 HOST = "api.example.org"
 FIRST = FIRST_DAY + timedelta(days=4_000)
 
@@ -79,7 +79,7 @@ def _measured(ledger: Ledger, address: str, root: UPath) -> Iterator[tuple[str, 
     ready = ledger.batches.get_all(range(1, 3_001))
     ledger.batches.register_all(ready[:300])
     yield "note 3,000 batches again", _timed(lambda: ledger.batches.register_all(ready)), len(ready)
-    yield f"{WRITERS} processes note states", _write_at_once(ledger, address), WRITERS * NOTES * 2
+    yield f"{WRITERS} processes note states", _write_at_once(ledger, address), WRITERS * WRITES * 2
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -108,24 +108,24 @@ def _write_at_once(ledger: Ledger, address: str) -> float:
     seconds = time.perf_counter() - started
     attempts = ledger.data_sets.chunks_of(1)[0].attempts - 1
     with ledger.database.reading() as connection:
-        noted = connection.scalars(select(batches.c.reason).where(batches.c.id <= WRITERS)).all()
-    if attempts != WRITERS * NOTES or set(noted) != {f"note-{NOTES - 1}"}:
-        raise RuntimeError(f"{attempts} of {WRITERS * NOTES} shared notes are kept; last ones: {noted}")
+        recorded = connection.scalars(select(batches.c.reason).where(batches.c.id <= WRITERS)).all()
+    if attempts != WRITERS * WRITES or set(recorded) != {f"note-{WRITES - 1}"}:
+        raise RuntimeError(f"{attempts} of {WRITERS * WRITES} shared writes are kept; last ones: {recorded}")
     return seconds
 
 
 def write(address: str, writer: int, ready: Barrier) -> None:
-    """Note states as one process among several.
+    """Record states as one process among several.
 
     :param address: the ledger's.
     :param writer: its number, from 0.
-    :param ready: is waited for before the first note.
+    :param ready: is waited for before the first write.
     """
     ledger = Ledger(address)
     ledger.data_sets.of_batch(1)
     ready.wait()
-    for note in range(NOTES):
-        ledger.batches.hold(writer + 1, f"note-{note}")
+    for number in range(WRITES):
+        ledger.batches.hold(writer + 1, f"note-{number}")
         ledger.data_sets.begin_chunk(1, 0, digest="0" * 64, records=1)
     ledger.close()
 

@@ -54,7 +54,7 @@ def measure_preparing(lines: list[bytes], *, memory: bool) -> Iterator[Result]:
     """
     yield _measured("prepare, as from an uploader", lines, lines, len(lines))
     yield _measured(f"prepare, 1 bad in {ONE_BAD_IN}", spoilt(lines), lines, len(lines))
-    yield _measured("prepare, work area sealed", lines, lines, len(lines), sealed=True)
+    yield _measured("prepare, work area sealed", lines, lines, len(lines), encrypted=True)
     if memory:
         yield _measured("prepare, small file", lines, lines, FEW)
         yield _measured("prepare, huge file", lines, lines, MANY, rounds=1)
@@ -67,7 +67,7 @@ def _measured(
     records: int,
     *,
     rounds: int = ROUNDS,
-    sealed: bool = False,
+    encrypted: bool = False,
 ) -> Result:
     """Prepare in several rounds, with ``json.loads`` around each: what else loads the machine slows both."""
     outcomes = []
@@ -76,13 +76,13 @@ def _measured(
         root = Path(folder) / "staging"
         stage(root, lines, records)
         for number in range(rounds):
-            outcomes.append(_in_own_process(root, Path(folder) / f"ledger-{number}.db", sealed=sealed))
+            outcomes.append(_in_own_process(root, Path(folder) / f"ledger-{number}.db", encrypted=encrypted))
             parsing.append(json_microseconds(parsed, rounds=AROUND))
             shutil.rmtree(root / WORK_FOLDER)
     return Result(
         what=what,
         records=records,
-        refused=outcomes[0]["refused"],
+        rejected=outcomes[0]["rejected"],
         json_microseconds=min(parsing),
         microseconds=min(outcome["seconds"] for outcome in outcomes) * 1e6 / records,
         peak_mb=max(outcome["peak_mb"] for outcome in outcomes),
@@ -108,9 +108,9 @@ def stage(root: Path, lines: list[bytes], records: int, *, user: str = USER) -> 
     (batch / "manifest.json").write_text(json.dumps(manifest))
 
 
-def _in_own_process(root: Path, ledger: Path, *, sealed: bool) -> dict[str, Any]:
+def _in_own_process(root: Path, ledger: Path, *, encrypted: bool) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.preparing", str(root), str(ledger)]
-    keys = {KEYS_VARIABLE: Fernet.generate_key().decode() if sealed else ""}
+    keys = {KEYS_VARIABLE: Fernet.generate_key().decode() if encrypted else ""}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | keys)
     outcome: dict[str, Any] = json.loads(done.stdout)
     return outcome
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str]) -> None:
     summary = prepare_batch(root, row, ledger=ledger, options=options, api_host_of=api_host_of)
     seconds = time.process_time() - started
     ledger.close()
-    print(json.dumps({"seconds": seconds, "refused": summary.quarantined, "peak_mb": peak_mb()}))
+    print(json.dumps({"seconds": seconds, "rejected": summary.quarantined, "peak_mb": peak_mb()}))
 
 
 def peak_mb() -> float:

@@ -15,7 +15,7 @@ class Result:
 
     :param what: what was done with which records.
     :param records: how many records.
-    :param refused: how many of them are refused.
+    :param rejected: how many of them are rejected.
     :param json_microseconds: CPU time of ``json.loads`` for the same records, a record.
     :param microseconds: CPU time of the work, a record.
     :param peak_mb: most memory that its process held at once, where it had one of its own.
@@ -23,7 +23,7 @@ class Result:
 
     what: str
     records: int
-    refused: int
+    rejected: int
     json_microseconds: float
     microseconds: float
     peak_mb: float | None = None
@@ -50,4 +50,4 @@ def print_rows(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 def _row(result: Result) -> tuple[object, ...]:
     peak = None if result.peak_mb is None else round(result.peak_mb, 1)
     times = (round(result.json_microseconds, 2), round(result.microseconds, 2), round(result.ratio, 2))
-    return result.what, result.records, result.refused, *times, peak
+    return result.what, result.records, result.rejected, *times, peak

@@ -43,9 +43,9 @@ HEADINGS = ("chunks at once", "records", "records/s", "ratio", "CPU µs a record
 
 @dataclass(frozen=True)
 class Sent:
-    """What one upload came to.
+    """The result of one upload.
 
-    :param at_once: chunks under way at the same time.
+    :param at_once: chunks in progress at the same time.
     :param records: records sent.
     :param seconds: wall time of sending them.
     :param cpu_seconds: CPU time of the whole upload in this process, read-back and all.
@@ -62,7 +62,7 @@ class Sent:
         return self.records / self.seconds
 
     def row(self, first: Sent) -> tuple[object, ...]:
-        """Return a row of the table, held against the first run."""
+        """Return a row of the table, with the ratio to the first run."""
         microseconds = self.cpu_seconds * 1e6 / self.records
         ratio = self.per_second / first.per_second
         return self.at_once, self.records, round(self.per_second), round(ratio, 2), round(microseconds)
@@ -78,7 +78,7 @@ def measure_sending(lines: Sequence[bytes]) -> list[tuple[object, ...]]:
         running_simulator(Path(name), ROUND_TRIP_SECONDS) as roles,
     ):
         sent = [_uploaded(Path(name), roles, lines, at_once) for at_once in AT_ONCE]
-    return [one.row(sent[0]) for one in sent]
+    return [upload.row(sent[0]) for upload in sent]
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def running_simulator(folder: Path, latency: float) -> Iterator[dict[str, Any]]:
 
 
 def settings_of(roles: dict[str, Any]) -> ClientSettings:
-    """Return the settings of a client that speaks to a simulated Tidepool."""
+    """Return the settings of a client that talks to a simulated Tidepool."""
     return ClientSettings.of(
         {
             "environment": roles["base_url"],

@@ -1,4 +1,4 @@
-"""What it takes to find the silent devices in a ledger of many batches."""
+"""What it takes to find the inactive devices in a ledger of many batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 20_000
 
 
 def measure_silence() -> list[tuple[Any, ...]]:
-    """Fill a ledger on SQLite with daily batches of three types, one device in ten silent, and look."""
+    """Fill a ledger on SQLite with daily batches of three types, one device in ten inactive; find them."""
     with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as folder:
         ledger = Ledger(f"sqlite:///{folder}/ledger.db")
         ledger.migrate()

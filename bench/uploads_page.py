@@ -118,40 +118,40 @@ def fill(ledger: Ledger, uploads: int = UPLOADS, *, details: bool = True) -> Non
 
 def _visits(ledger: Ledger, database: str) -> Iterator[tuple[object, ...]]:
     for what, (wanted, before) in VISITED.items():
-        milliseconds, shown = _timed(lambda w=wanted, b=before: visit(ledger, w, b))  # type: ignore[misc]
+        milliseconds, rows_shown = _timed(lambda w=wanted, b=before: visit(ledger, w, b))  # type: ignore[misc]
         p95 = statistics.quantiles(milliseconds, n=20)[-1]
-        yield what, database, round(statistics.median(milliseconds), 1), round(p95, 1), shown
+        yield what, database, round(statistics.median(milliseconds), 1), round(p95, 1), rows_shown
     middle = UPLOADS // 2
-    milliseconds, shown = _timed(lambda: visit_one(ledger, middle))
+    milliseconds, rows_shown = _timed(lambda: visit_one(ledger, middle))
     p95 = statistics.quantiles(milliseconds, n=20)[-1]
-    yield "one upload", database, round(statistics.median(milliseconds), 1), round(p95, 1), shown
+    yield "one upload", database, round(statistics.median(milliseconds), 1), round(p95, 1), rows_shown
 
 
 def _timed(work: Callable[[], int]) -> tuple[list[float], int]:
-    shown = work()
+    rows_shown = work()
     times = []
     for _ in range(VISITS):
         started = time.perf_counter()
         work()
         times.append((time.perf_counter() - started) * 1_000)
-    return times, shown
+    return times, rows_shown
 
 
 def visit(ledger: Ledger, wanted: UploadFilter, before: int | None) -> int:
-    """Ask all that the list asks for."""
-    shown = ledger.uploads.page(wanted, before=before, limit=PAGE + 1)
+    """Make all queries of the list."""
+    page = ledger.uploads.page(wanted, before=before, limit=PAGE + 1)
     ledger.uploads.by_state()
     ledger.uploads.waiting()
     ledger.uploads.dags()
-    return len(shown)
+    return len(page)
 
 
 def visit_one(ledger: Ledger, batch: int) -> int:
-    """Ask all that the page of one upload asks for."""
+    """Make all queries of the page of one upload."""
     row = ledger.batches.get(batch)
     started = ledger.data_sets.of_batch(batch)
-    for one in started:
-        ledger.data_sets.chunks_of(one.id)
+    for data_set in started:
+        ledger.data_sets.chunks_of(data_set.id)
     ledger.batch_days.of_batch(batch)
     ledger.devices.days_of_others(row)
     ledger.quarantine_reasons.of_batch(batch)
@@ -215,7 +215,7 @@ def _data_set(number: int) -> dict[str, Any]:
         "id": number,
         "batch": number,
         "ordinal": 1,
-        "upload_id": f"{number:032x}",
+        "data_set_id": f"{number:032x}",
         "data_set_type": "normal",
         "deduplicator": "org.tidepool.deduplicator.device.deactivate.hash",
         "state": DataSetState.VERIFIED if done else DataSetState.OPEN,

@@ -42,8 +42,8 @@ def _measured(what: str, lines: list[bytes], parsing: float | None = None) -> Re
     return Result(
         what=what,
         records=len(lines),
-        refused=sum(bool(judged.problems) for batch in batches for judged in validate_lines(batch)),
-        # Spoilt lines cannot all be parsed: they are held against the same lines as they were.
+        rejected=sum(bool(judged.problems) for batch in batches for judged in validate_lines(batch)),
+        # Spoilt lines cannot all be parsed: they are compared with the same lines as they were.
         json_microseconds=json_microseconds(lines) if parsing is None else parsing,
         microseconds=_microseconds(lambda: [len(validate_lines(batch)) for batch in batches], len(lines)),
     )

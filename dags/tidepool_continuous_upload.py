@@ -45,7 +45,7 @@ with DAG(
     report = TidepoolReportOperator(
         task_id="report",
         packs=plan.output,
-        names_silent=False,  # the daily run names them
+        names_inactive=False,  # the daily run names them
         outlets=[UPLOADS_OF_A_RUN],
         on_failure_callback=settings.on_failure(),
     )

@@ -56,7 +56,7 @@ class Account:
 class LocalAirflow:
     """A running Airflow: its components as processes, their output in log files.
 
-    It runs only what somebody triggers, unless it is told otherwise. Whoever can reach the port is its admin
+    It runs only what somebody triggers, unless ``by_itself`` is set. Whoever can reach the port is its admin
     unless there are accounts, so it listens on loopback only.
 
     :param environment: see :meth:`~dev.home.LocalHome.environment`; Airflow settings in it override the
@@ -64,7 +64,7 @@ class LocalAirflow:
     :param logs: folder for the components' output.
     :param port: port of the web UI and the API.
     :param accounts: who may sign in, an admin first; without any, nobody has to.
-    :param by_itself: also run what is due by schedule or by an asset's events.
+    :param by_itself: also run what is due by schedule or triggered by an asset.
     """
 
     def __init__(
@@ -171,11 +171,11 @@ class LocalAirflow:
         url = f"{self.url}/auth/token"
         if self._accounts:
             body = {"username": self._accounts[0].name, "password": self._accounts[0].password}
-            answer = requests.post(url, json=body, timeout=CALL_SECONDS)
+            response = requests.post(url, json=body, timeout=CALL_SECONDS)
         else:
-            answer = requests.get(url, timeout=CALL_SECONDS)
-        answer.raise_for_status()
-        token: str = answer.json()["access_token"]
+            response = requests.get(url, timeout=CALL_SECONDS)
+        response.raise_for_status()
+        token: str = response.json()["access_token"]
         return token
 
     def _start(self, component: str) -> None:
@@ -217,11 +217,13 @@ class LocalAirflow:
 
     def _is_healthy(self) -> bool:
         try:
-            answer = requests.get(f"{self.url}/api/v2/monitor/health", timeout=CALL_SECONDS)
+            response = requests.get(f"{self.url}/api/v2/monitor/health", timeout=CALL_SECONDS)
         except requests.RequestException:
             return False
-        found: dict[str, dict[str, Any]] = answer.json() if answer.ok else {}
-        return len(found) >= len(COMPONENTS) and all(one["status"] == "healthy" for one in found.values())
+        found: dict[str, dict[str, Any]] = response.json() if response.ok else {}
+        return len(found) >= len(COMPONENTS) and all(
+            component["status"] == "healthy" for component in found.values()
+        )
 
     def _log(self, component: str) -> Path:
         return self.logs / f"{component}.log"

@@ -109,8 +109,8 @@ def conclude(state: str, found: list[Upload], result: CheckResult, *, batches: i
     :param batches: how many batches were staged.
     :return: the exit code.
     """
-    verified = [one for one in found if one.data_set_state == "verified"]
-    sets = Counter(one.data_set_id for one in verified)
+    verified = [upload for upload in found if upload.data_set_state == "verified"]
+    sets = Counter(upload.data_set_id for upload in verified)
     seen = {entry.data_set_id: entry.visible for entry in result.sets}
     wrong = []
     if state != "success":
@@ -123,11 +123,11 @@ def conclude(state: str, found: list[Upload], result: CheckResult, *, batches: i
     if result.unreadable:
         wrong.append(f"{len(result.unreadable)} batches cannot be read")
     wrong += [
-        f"data set {one.data_set_id}: ledger and store differ"
-        for one in verified
-        if sets[one.data_set_id] == 1 and seen.get(one.data_set_id or "") != one.visible_rows
+        f"data set {upload.data_set_id}: ledger and store differ"
+        for upload in verified
+        if sets[upload.data_set_id] == 1 and seen.get(upload.data_set_id or "") != upload.visible_rows
     ]
-    if sum(one.quarantined or 0 for one in found) != result.quarantined:
+    if sum(upload.quarantined or 0 for upload in found) != result.quarantined:
         wrong.append("ledger and quarantine files differ")
     for line in wrong:
         print(f"demo: WRONG: {line}")

@@ -67,7 +67,7 @@ def databases_on(address: str) -> Databases:
     """Return the two databases of a server; they are created if they do not exist.
 
     :param address: URL of any database of the server, for a role that may create others.
-    :raises LocalRunError: if it cannot be reached or refuses.
+    :raises LocalRunError: if it cannot be reached or rejects the login.
     """
     import psycopg
     from sqlalchemy import make_url
@@ -84,7 +84,7 @@ def databases_on(address: str) -> Databases:
         # Their texts may repeat the address, and with it a password.
         raise LocalRunError(
             "The PostgreSQL server cannot be used.",
-            remedy=f"Look at {SERVER_VARIABLE}: is it the URL of a running server, for a role that may "
+            remedy=f"Check {SERVER_VARIABLE}: is it the URL of a running server, for a role that may "
             "create databases?",
             code="postgresql",
         ) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What tells a command in a terminal to end: Ctrl-C, ``kill``, and closing the terminal."""
+"""What ends a command in a terminal: Ctrl-C, ``kill``, and closing the terminal."""
 
 STOP_SECONDS = 15.0
 """How long a process may take to end by itself."""
@@ -57,7 +57,7 @@ class LocalProcess:
         self._leader.poll()
         found = []
         for pid in psutil.pids():
-            # A process may end while it is looked at.
+            # A process may end meanwhile.
             with suppress(ProcessLookupError, PermissionError, psutil.Error):
                 if (
                     os.getsid(pid) == self._leader.pid
@@ -92,7 +92,7 @@ def end(processes: Sequence[LocalProcess], within: float = STOP_SECONDS) -> None
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Postpone signals that tell this process to end to the end of a ``with`` block.
+    """Postpone signals that end this process until the end of a ``with`` block.
 
     Between starting a process and knowing it, or while ending one, an interrupt would leave it behind.
     For the main thread only, like all of :mod:`signal`.

@@ -136,7 +136,7 @@ def port_of(given: str | None) -> int:
 def port_of_last_time(home: LocalHome) -> int:
     """Return the port of this home's simulator in the last run, or 0.
 
-    The ledger tells servers apart by host and port, so on another port everything would be uploaded again.
+    The ledger distinguishes servers by host and port, so on another port everything would be uploaded again.
     """
     if not home.roles.exists():
         return 0

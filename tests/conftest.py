@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared"
 
-# How long an example takes tells about the machine and what else it does, not about what is tested.
+# How long an example takes says something about the machine and its load, not about what is tested.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 

@@ -58,24 +58,24 @@ def _running(
 @contextmanager
 def s3_server(log: Path) -> Iterator[str]:
     """Run an S3 that keeps everything in memory, and return its address. It takes any credentials."""
-    # It takes a port and tells which: one that was found free before may be another's by now.
+    # It takes a free port and prints which: one that was found free before may be another's by now.
     command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", "0"]
     before = log.stat().st_size if log.exists() else 0
 
-    def told() -> list[str]:
+    def addresses() -> list[str]:
         output = log.read_bytes()[before:].decode()
         return re.findall(r"Running on (http://127\.0\.0\.1:\d+)\n", output)
 
-    with _running(command, log, told):
-        yield told()[0]
+    with _running(command, log, addresses):
+        yield addresses()[0]
 
 
 @contextmanager
 def google_server(log: Path, bucket: str) -> Iterator[str]:
     """Run a Google Cloud Storage that keeps everything in memory, and return its address.
 
-    The test is skipped where its packages are not installed. This server cannot end an upload that has begun
-    (501), which its client tries again for a minute.
+    The test is skipped where its packages are not installed. This server cannot end an upload that it has
+    started (501), which its client tries again for a minute.
     """
     # Asked by gRPC for the kind of a bucket, which it is otherwise, this server never answers.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")

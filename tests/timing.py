@@ -15,7 +15,7 @@ import pytest
 
 from tidepool_ingest.client import auth, tokens
 from tidepool_simulator import application, sessions
-from tidepool_simulator.steps import CutError, HeldSteps
+from tidepool_simulator.partial_writes import CutError, HeldSteps
 
 PATIENCE_SECONDS = 120.0
 """How long to wait for what is certain to come; only a test that fails waits so long."""
@@ -74,9 +74,9 @@ class LateWork:
         class Held(HeldSteps):
             """Waits to be let go, and not for a time."""
 
-            def __init__(self, whole: int, _seconds: float, stopping: threading.Event) -> None:
-                super().__init__(whole, 0.0, stopping)
-                self._before = whole
+            def __init__(self, complete: int, _seconds: float, stopping: threading.Event) -> None:
+                super().__init__(complete, 0.0, stopping)
+                self._before = complete
                 self._ending = stopping
 
             def share(self) -> float:

@@ -125,7 +125,7 @@ class Accounts:
         try:
             wanted = _AccountsFile.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             raise AccountError(f"accounts file {path}: {wrong}; correct the file") from error
         accounts = cls()
         for user in wanted.users:
@@ -188,7 +188,7 @@ class Accounts:
         return client
 
     def grant(self, to: str, *, of: str, permissions: Iterable[str] = UPLOADER_PERMISSIONS) -> None:
-        """Let one user do something for another; no permissions takes the grant back.
+        """Let one user do something for another; no permissions withdraws the grant.
 
         :param to: name of the user who may.
         :param of: name of the user the data belong to.
@@ -231,7 +231,7 @@ class Accounts:
             return {to: held for (to, of), held in self._grants.items() if of == user_id}
 
     def issue_tokens_with(self, issue: Callable[[str], str]) -> None:
-        """Tell where the ``token`` of an account comes from."""
+        """Set where the ``token`` of an account comes from."""
         self._issue = issue
 
     def _issue_token(self, user_id: str) -> str:

@@ -1,4 +1,4 @@
-"""From a connection to a request and from an answer to a connection, with the faults between them."""
+"""From a connection to a request and from a response to a connection, with the faults between them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tidepool_simulator.answers import gateway_page
 from tidepool_simulator.connection import Connection, Receive, Send
 from tidepool_simulator.control import Control
-from tidepool_simulator.exchange import Answer, Request
+from tidepool_simulator.exchange import Request, Response
 from tidepool_simulator.faults import Fault, Faults, ResponseFault, Work
-from tidepool_simulator.platform import Located, Platform, status_answer
+from tidepool_simulator.partial_writes import CutError, CutSteps, HeldSteps, Steps
+from tidepool_simulator.platform import Located, Platform, status_response
+from tidepool_simulator.responses import gateway_page
 from tidepool_simulator.rules import Rules
-from tidepool_simulator.steps import CutError, CutSteps, HeldSteps, Steps
 
 _LOGGER = logging.getLogger(__name__)
 _NO_FAULT = Fault()
@@ -30,7 +30,7 @@ class Exchanged:
     """One request as the list of requests has it: no id, no body, no token.
 
     :param route: the pattern of the route, empty for an unknown path.
-    :param status: None when no answer was sent.
+    :param status: None when no response was sent.
     :param fault: label of the fault that struck.
     """
 
@@ -45,7 +45,7 @@ class Application:
     """The ASGI application.
 
     :param executor: threads in which requests are answered, so that a slow one holds up no other.
-    :param latency: seconds of a round trip: half of it passes before a request is looked at, and no answer
+    :param latency: seconds of a round trip: half of it passes before a request is looked at, and no response
         leaves before the rest has passed, the work included.
     """
 
@@ -67,7 +67,7 @@ class Application:
         self._stopping = threading.Event()
         self._closed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._late: set[asyncio.Task[Answer | None]] = set()
+        self._late: set[asyncio.Task[Response | None]] = set()
         self._working = 0
         self._working_changed = threading.Condition()
 
@@ -78,12 +78,12 @@ class Application:
         connection = Connection(scope, receive, send, self._closed)
         request = await connection.request()
         if self._control.takes(request):
-            await connection.send_answer(self._control.answer(request, connection.is_local), request)
+            await connection.send_response(self._control.respond(request, connection.is_local), request)
         else:
             await self._exchange(connection, request)
 
     def settle(self, seconds: float) -> bool:
-        """Wait until nothing is under way any more, late work neither.
+        """Wait until nothing is in progress any more, no late work either.
 
         :param seconds: how long to wait at most.
         :return: whether nothing is.
@@ -107,59 +107,59 @@ class Application:
         answered_at = self._loop.time() + self.latency + struck.latency
         with self._counted():
             await asyncio.sleep(self.latency / 2 + struck.latency)
-            answer = await self._work_with(struck.fault or _NO_FAULT, request, located)
+            response = await self._work_with(struck.fault or _NO_FAULT, request, located)
         await asyncio.sleep(max(0.0, answered_at - self._loop.time()))
         self.requests.append(
             Exchanged(
                 request.method,
                 located.route,
                 located.operation,
-                None if answer is None else answer.status,
+                None if response is None else response.status,
                 None if struck.fault is None else struck.fault.label,
             )
         )
-        await connection.send_faulty(struck.fault or _NO_FAULT, answer, request)
+        await connection.send_faulty(struck.fault or _NO_FAULT, response, request)
 
-    async def _work_with(self, fault: Fault, request: Request, located: Located) -> Answer | None:
+    async def _work_with(self, fault: Fault, request: Request, located: Located) -> Response | None:
         """Do as much of a request as a fault allows; return what the client is to get, None for nothing."""
-        answer: Answer | None = None
+        response: Response | None = None
         if fault.work is Work.LATE:
             self._begin_late(
                 self._work(request, located, HeldSteps(fault.steps, fault.delay, self._stopping))
             )
         elif fault.work is Work.PART:
-            answer = await self._work(request, located, CutSteps(fault.steps, fault.share))
-            if answer is not None:
-                return answer  # it was refused, or had less to write than the fault lets pass
+            response = await self._work(request, located, CutSteps(fault.steps, fault.share))
+            if response is not None:
+                return response  # it was rejected, or had less to write than the fault lets pass
         elif fault.work is Work.ALL:
-            answer = await self._work(request, located, Steps())
+            response = await self._work(request, located, Steps())
         if fault.answer in (ResponseFault.RESET, ResponseFault.HANG):
             return None
         if fault.status is not None:
-            answer = status_answer(request, located.path, fault.status) or gateway_page(fault.status)
+            response = status_response(request, located.path, fault.status) or gateway_page(fault.status)
             if fault.retry_after is not None:
-                answer.headers.append(("retry-after", fault.retry_after))
-        return answer
+                response.headers.append(("retry-after", fault.retry_after))
+        return response
 
-    async def _work(self, request: Request, located: Located, steps: Steps) -> Answer | None:
+    async def _work(self, request: Request, located: Located, steps: Steps) -> Response | None:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._executor, functools.partial(self._work_here, request, located, steps)
         )
 
-    def _work_here(self, request: Request, located: Located, steps: Steps) -> Answer | None:
+    def _work_here(self, request: Request, located: Located, steps: Steps) -> Response | None:
         with steps.active():
             try:
-                return self._platform.answer(request, located)
+                return self._platform.respond(request, located)
             except CutError:
                 return None
 
-    def _begin_late(self, work: Coroutine[Any, Any, Answer | None]) -> None:
-        """Begin work that nobody waits for any more; it counts as under way from now on."""
+    def _begin_late(self, work: Coroutine[Any, Any, Response | None]) -> None:
+        """Start work that nobody waits for any more; it counts as in progress from now on."""
         counted = contextlib.ExitStack()
         counted.enter_context(self._counted())
 
-        def ended(task: asyncio.Task[Answer | None]) -> None:
+        def ended(task: asyncio.Task[Response | None]) -> None:
             self._late.discard(task)
             counted.close()
             if not task.cancelled() and (error := task.exception()):

@@ -1,4 +1,4 @@
-"""Who asks: the data service's look at the headers (service/middleware/auth.go of the Platform)."""
+"""Who sends a request, by its headers, as the data service reads them (service/middleware/auth.go)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import base64
 import binascii
 
 from tidepool_simulator.accounts import SERVER_SECRET
-from tidepool_simulator.answers import bare_error
 from tidepool_simulator.exchange import (
     SERVICE_SECRET_HEADER,
     SESSION_TOKEN_HEADER,
-    Answer,
     Request,
+    Response,
 )
+from tidepool_simulator.responses import bare_error
 from tidepool_simulator.sessions import Identity, Sessions
 
 _AUTHORIZATION_HEADER = "authorization"
@@ -20,20 +20,20 @@ _BEARER = "bearer"
 
 
 class RefusedError(Exception):
-    """Ends the handling of a request with an answer.
+    """Ends the handling of a request with a response.
 
-    :param answer: what is answered.
+    :param response: what is answered.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
 
 
 def identity_of(request: Request, sessions: Sessions) -> Identity | None:
-    """Say who asks: a service by its secret, a user by a bearer or session token; None when nobody does.
+    """Return who sends a request: a service by its secret, a user by a bearer or session token; else None.
 
-    A token that is good no more is as none.
+    A token that is no longer valid counts as none.
 
     :raises RefusedError: for a header that is malformed or comes twice, and for a wrong service secret.
     """
@@ -61,9 +61,9 @@ def _only(request: Request, name: str) -> str | None:
 
 
 def _refused() -> RefusedError:
-    answer = bare_error("unauthorized")
-    answer.may_gzip = False  # the request has not come as far as the compression
-    return RefusedError(answer)
+    response = bare_error("unauthorized")
+    response.may_gzip = False  # the request has not come as far as the compression
+    return RefusedError(response)
 
 
 def basic_credentials(header: str) -> tuple[str, str] | None:

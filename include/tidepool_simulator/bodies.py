@@ -20,7 +20,7 @@ _RISKY_NUMBER = re.compile(r"[0-9]{16}|[0-9][eE][+-]?[0-9]{3}")
 
 
 class MalformedError(ValueError):
-    """The body is not the JSON that was asked for."""
+    """The body is not the JSON that is required."""
 
 
 def _replace_one_byte(error: UnicodeError) -> tuple[str, int]:
@@ -45,7 +45,7 @@ def decode(body: bytes) -> Any:
 
 
 def decode_first(body: bytes) -> Any:
-    """Return the first JSON value of a body; whatever follows it is not looked at (Go's ``json.Decoder``).
+    """Return the first JSON value of a body; whatever follows is ignored (Go's ``json.Decoder``).
 
     :raises MalformedError: when there is none.
     """

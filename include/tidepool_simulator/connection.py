@@ -1,4 +1,4 @@
-"""One request's side of its connection: reading it, answering it, and the ways in which an answer fails."""
+"""One request's side of its connection: reading it, answering it, and the ways in which a response fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from tidepool_simulator.exchange import Answer, Request
+from tidepool_simulator.exchange import Request, Response
 from tidepool_simulator.faults import Fault, ResponseFault
 
 Message = MutableMapping[str, Any]
@@ -57,35 +57,35 @@ class Connection:
         query = self._scope["query_string"].decode("latin-1")
         return Request(self._scope["method"], self._scope["path"], query, headers, bytes(body))
 
-    async def send_answer(self, answer: Answer, request: Request) -> None:
-        """Send an answer as it should be."""
-        body = await self._start(answer, request)
+    async def send_response(self, response: Response, request: Request) -> None:
+        """Send a response as it should be."""
+        body = await self._start(response, request)
         await self._send({"type": "http.response.body", "body": body})
 
-    async def send_faulty(self, fault: Fault, answer: Answer | None, request: Request) -> None:
-        """Send what a fault leaves of an answer; of None there is nothing to send."""
-        if answer is None:
+    async def send_faulty(self, fault: Fault, response: Response | None, request: Request) -> None:
+        """Send what a fault leaves of a response; of None there is nothing to send."""
+        if response is None:
             await (self._hang() if fault.answer is ResponseFault.HANG else self._reset())
         elif fault.answer is ResponseFault.SLOW_BODY:
-            await self._send_slowly(answer, request, fault.delay)
+            await self._send_slowly(response, request, fault.delay)
         elif fault.answer in (ResponseFault.TRUNCATED_BODY, ResponseFault.RESET_BODY):
-            await self._send_half(answer, request, reset=fault.answer is ResponseFault.RESET_BODY)
+            await self._send_half(response, request, reset=fault.answer is ResponseFault.RESET_BODY)
         else:
-            await self.send_answer(answer, request)
+            await self.send_response(response, request)
 
-    async def _start(self, answer: Answer, request: Request) -> bytes:
-        body, headers = answer.body, list(answer.headers)
-        if answer.may_gzip and body and "gzip" in request.header("accept-encoding"):
+    async def _start(self, response: Response, request: Request) -> bytes:
+        body, headers = response.body, list(response.headers)
+        if response.may_gzip and body and "gzip" in request.header("accept-encoding"):
             body = gzip.compress(body, compresslevel=1, mtime=0)
             headers += [("content-encoding", "gzip"), ("vary", "Accept-Encoding")]
-        if answer.status != HTTPStatus.NO_CONTENT:
+        if response.status != HTTPStatus.NO_CONTENT:
             headers.append(("content-length", str(len(body))))
         raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
-        await self._send({"type": "http.response.start", "status": answer.status, "headers": raw})
+        await self._send({"type": "http.response.start", "status": response.status, "headers": raw})
         return body
 
-    async def _send_slowly(self, answer: Answer, request: Request, seconds: float) -> None:
-        body = await self._start(answer, request)
+    async def _send_slowly(self, response: Response, request: Request, seconds: float) -> None:
+        body = await self._start(response, request)
         size = max(1, -(-len(body) // SLOW_BODY_PIECES))
         for start in range(0, len(body), size):
             await asyncio.sleep(seconds / SLOW_BODY_PIECES)
@@ -94,8 +94,8 @@ class Connection:
                 {"type": "http.response.body", "body": piece, "more_body": start + size < len(body)}
             )
 
-    async def _send_half(self, answer: Answer, request: Request, *, reset: bool) -> None:
-        body = await self._start(answer, request)
+    async def _send_half(self, response: Response, request: Request, *, reset: bool) -> None:
+        body = await self._start(response, request)
         await self._send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         if reset:
             await asyncio.sleep(_FLUSH_SECONDS)
@@ -121,6 +121,6 @@ class Connection:
         await gone
 
     async def _gone(self) -> None:
-        """Wait until the server knows that the connection has ended; it would miss an answer otherwise."""
+        """Wait until the server knows that the connection has ended; it would miss a response otherwise."""
         while (await self._receive())["type"] != "http.disconnect":
             pass

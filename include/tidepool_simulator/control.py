@@ -3,10 +3,10 @@
 - ``POST /simulator/faults`` adds a fault or a list of them (:class:`.faults.Fault` as JSON): 201
   ``{"ids": […]}``
 - ``GET /simulator/faults``: ``{"faults": […], "counts": {label: struck}, "working": n}``; ``working`` counts
-  the requests under way, late work too: at 0 the world has settled
-- ``DELETE /simulator/faults`` takes all faults away, ``DELETE /simulator/faults/{id}`` one of them: 204
+  the requests in progress, late work too: at 0 the world has settled
+- ``DELETE /simulator/faults`` removes all faults, ``DELETE /simulator/faults/{id}`` one of them: 204
 - ``POST /simulator/rules`` adds a validation rule or a list of them (:class:`.rules.Rule` as JSON): 204;
-  ``DELETE /simulator/rules`` takes all of them back: 204
+  ``DELETE /simulator/rules`` withdraws all of them: 204
 - ``GET /simulator/requests``: ``[{"method", "route", "operation", "status", "fault"}, …]``
 """
 
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tidepool_simulator.exchange import Answer, Request, Route, Router
+from tidepool_simulator.exchange import Request, Response, Route, Router
 from tidepool_simulator.faults import Fault, Faults
 from tidepool_simulator.rules import Rule, Rules
 
@@ -30,8 +30,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class Control:
     """Answer what is asked of the simulator itself.
 
-    :param requests: gives the list of requests.
-    :param working: gives the number of requests under way.
+    :param requests: returns the list of requests.
+    :param working: returns the number of requests in progress.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Control:
         """Whether a request is for the simulator and not for the Platform."""
         return request.path.startswith(_ROOT)
 
-    def answer(self, request: Request, is_local: bool) -> Answer:
+    def respond(self, request: Request, is_local: bool) -> Response:
         """Answer a request."""
         if not is_local:
             return _problem(403, "only this machine may ask the simulator")
@@ -68,9 +68,9 @@ class Control:
             return _problem(405 if match.known_path else 404, "no such route")
         return match.route.handler(request, *match.values)
 
-    def _list(self, request: Request) -> Answer:
+    def _list(self, request: Request) -> Response:
         del request
-        return Answer.of_json(
+        return Response.of_json(
             200,
             {
                 "faults": self._faults.as_json(),
@@ -79,54 +79,55 @@ class Control:
             },
         )
 
-    def _add(self, request: Request) -> Answer:
+    def _add(self, request: Request) -> Response:
         faults = _given(request, Fault)
-        if isinstance(faults, Answer):
+        if isinstance(faults, Response):
             return faults
-        return Answer.of_json(201, {"ids": self._faults.add(*faults)})
+        return Response.of_json(201, {"ids": self._faults.add(*faults)})
 
-    def _clear(self, request: Request) -> Answer:
+    def _clear(self, request: Request) -> Response:
         del request
         self._faults.clear()
-        return Answer(204)
+        return Response(204)
 
-    def _remove(self, request: Request, fault_id: str) -> Answer:
+    def _remove(self, request: Request, fault_id: str) -> Response:
         del request
         if not fault_id.isdecimal():
             return _problem(404, "no such fault")
         self._faults.remove(int(fault_id))
-        return Answer(204)
+        return Response(204)
 
-    def _add_rules(self, request: Request) -> Answer:
+    def _add_rules(self, request: Request) -> Response:
         rules = _given(request, Rule)
-        if isinstance(rules, Answer):
+        if isinstance(rules, Response):
             return rules
         self._rules.add(*rules)
-        return Answer(204)
+        return Response(204)
 
-    def _clear_rules(self, request: Request) -> Answer:
+    def _clear_rules(self, request: Request) -> Response:
         del request
         self._rules.clear()
-        return Answer(204)
+        return Response(204)
 
-    def _list_requests(self, request: Request) -> Answer:
+    def _list_requests(self, request: Request) -> Response:
         del request
-        return Answer.of_json(200, self._requests())
+        return Response.of_json(200, self._requests())
 
 
-def _given(request: Request, model: type[Model]) -> list[Model] | Answer:
-    """Return what a body holds, one or a list; or the answer that says what is wrong with it."""
+def _given(request: Request, model: type[Model]) -> list[Model] | Response:
+    """Return what a body holds, one or a list; or the response that says what is wrong with it."""
     name = model.__name__.lower()
     try:
         given = json.loads(request.body)
-        return [model.model_validate(one) for one in (given if isinstance(given, list) else [given])]
+        return [model.model_validate(item) for item in (given if isinstance(given, list) else [given])]
     except ValidationError as error:
         return _problem(
-            400, "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            400,
+            "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()),
         )
     except ValueError:
         return _problem(400, f"the body must be a {name} or a list of {name}s, as JSON")
 
 
-def _problem(status: int, message: str) -> Answer:
-    return Answer.of_json(status, {"message": message})
+def _problem(status: int, message: str) -> Response:
+    return Response.of_json(status, {"message": message})

@@ -1,6 +1,6 @@
 """The data service: data sets and the data in them (data/service/api/v1/*.go of the Platform).
 
-Each handler looks at things in the order in which the Platform's does: the set is there, the user may, the
+Each handler checks things in the order in which the Platform's does: the set is there, the user may, the
 set is open, the body is JSON, the JSON is valid; then it writes.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from tidepool_ingest.model import NoIdentityError, NotAcceptedError, stored_form, validate_data_set
 from tidepool_ingest.model import deduplicators as described
-from tidepool_simulator import refusals
+from tidepool_simulator import rejections
 from tidepool_simulator.accounts import (
     CUSTODIAN_PERMISSION,
     OWNER_PERMISSION,
@@ -19,7 +19,6 @@ from tidepool_simulator.accounts import (
     VIEW_PERMISSION,
     Accounts,
 )
-from tidepool_simulator.answers import bare_error, enveloped, handler_error, router_error
 from tidepool_simulator.authentication import RefusedError, identity_of
 from tidepool_simulator.bodies import MalformedError, decode, decode_first
 from tidepool_simulator.data_set_documents import data_set_of, is_data_set_id, judge_update, new_id, update_of
@@ -28,14 +27,15 @@ from tidepool_simulator.deduplicators import Deduplicator, deduplicator_of
 from tidepool_simulator.exchange import (
     TRACE_REQUEST_HEADER,
     TRACE_SESSION_HEADER,
-    Answer,
     Request,
+    Response,
     Route,
     Router,
 )
 from tidepool_simulator.instants import now_text
 from tidepool_simulator.queries import Parameters
 from tidepool_simulator.records import CLOSED, DataSet, Datum
+from tidepool_simulator.responses import bare_error, enveloped, handler_error, router_error
 from tidepool_simulator.rules import Rules
 from tidepool_simulator.selectors import InvalidSelectorsError, selection_of
 from tidepool_simulator.sessions import Identity, Sessions
@@ -71,21 +71,21 @@ class DataService:
             Route("DELETE", "/v1/datasets/{data_set}", "delete", self._delete),
         ]
 
-    def answer(self, request: Request, path: str) -> Answer:
+    def respond(self, request: Request, path: str) -> Response:
         """Answer one request.
 
         :param path: its path without the gateway's prefix.
         """
         try:
-            answer = self._routed(request, path)
+            response = self._routed(request, path)
         except RefusedError as refused:
-            answer = refused.answer
-        answer.headers.append((TRACE_REQUEST_HEADER, request.trace["request"]))
+            response = refused.response
+        response.headers.append((TRACE_REQUEST_HEADER, request.trace["request"]))
         if "session" in request.trace:
-            answer.headers.append((TRACE_SESSION_HEADER, request.trace["session"]))
-        return answer
+            response.headers.append((TRACE_SESSION_HEADER, request.trace["session"]))
+        return response
 
-    def _routed(self, request: Request, path: str) -> Answer:
+    def _routed(self, request: Request, path: str) -> Response:
         identity = identity_of(request, self._sessions)
         match = self.router.match(request.method, path)
         if match.route is None:
@@ -129,10 +129,10 @@ class DataService:
 
     # ----------------------------------------------------------------------------------------- data sets
 
-    def _time(self, request: Request) -> Answer:
+    def _time(self, request: Request) -> Response:
         return enveloped(request, 200, {"time": now_text()})
 
-    def _list(self, request: Request, identity: Identity, user_id: str) -> Answer:
+    def _list(self, request: Request, identity: Identity, user_id: str) -> Response:
         held = self._permissions(identity, user_id)
         if not held & {CUSTODIAN_PERMISSION, UPLOAD_PERMISSION, VIEW_PERMISSION}:
             return bare_error("unauthorized")
@@ -144,27 +144,27 @@ class DataService:
         )
         page, size = parameters.page()
         if wrong := parameters.wrong():
-            return refusals.refused(wrong)
+            return rejections.rejected(wrong)
         found = self._store.list_data_sets(
             user_id, client_name=client_name, device_id=device_id, deleted=deleted, page=page, size=size
         )
-        return Answer.of_json(200, [data_set.document for data_set in found])
+        return Response.of_json(200, [data_set.document for data_set in found])
 
-    def _list_old(self, request: Request, identity: Identity, user_id: str) -> Answer:
+    def _list_old(self, request: Request, identity: Identity, user_id: str) -> Response:
         self._require(request, identity, user_id, VIEW_PERMISSION)
         parameters = Parameters(request.query)
         deleted = parameters.truth("deleted")
         page, size = parameters.page()
         if wrong := parameters.wrong():
-            return refusals.refused(wrong)
+            return rejections.rejected(wrong)
         found = self._store.list_data_sets(user_id, deleted=deleted, page=page, size=size)
         return enveloped(request, 200, [data_set.document for data_set in found])
 
-    def _create(self, request: Request, identity: Identity, user_id: str) -> Answer:
+    def _create(self, request: Request, identity: Identity, user_id: str) -> Response:
         self._require(request, identity, user_id, UPLOAD_PERMISSION)
         body = self._json(request, dict)
         if problems := validate_data_set(body):
-            return refusals.refused(refusals.of_body(body, problems))
+            return rejections.rejected(rejections.of_body(body, problems))
         data_set = data_set_of(body, user_id=user_id, creator_id=identity.user_id or None)
         if not data_set.upload_id:
             raise _failure(request)
@@ -179,15 +179,15 @@ class DataService:
         data_set = deduplicator_of(self._store, description).open(data_set)
         return enveloped(request, 201, data_set.document)
 
-    def _get(self, request: Request, identity: Identity, upload_id: str) -> Answer:
+    def _get(self, request: Request, identity: Identity, upload_id: str) -> Response:
         data_set = self._store.data_set(upload_id)
         if data_set is None:
             return bare_error("resource-not-found", upload_id)
         if not identity.is_service and identity.user_id != data_set.user_id:
             return bare_error("unauthorized")
-        return Answer.of_json(200, data_set.document)
+        return Response.of_json(200, data_set.document)
 
-    def _close(self, request: Request, identity: Identity, upload_id: str) -> Answer:
+    def _close(self, request: Request, identity: Identity, upload_id: str) -> Response:
         data_set = self._writable_set(request, identity, upload_id)
         state: str | None = CLOSED
         document: dict[str, Any] = {}
@@ -196,7 +196,7 @@ class DataService:
                 raise RefusedError(handler_error(request, "unauthorized"))
             body = self._first_json(request)
             if problems := judge_update(body):
-                return refusals.refused(refusals.of_body(body, problems))
+                return rejections.rejected(rejections.of_body(body, problems))
             state, document = update_of(body)
         if not is_data_set_id(upload_id):
             raise _failure(request)  # such a set was left behind by its failed create
@@ -207,7 +207,7 @@ class DataService:
             self._attempt(request, lambda: deduplicator.close(data_set))
         return enveloped(request, 200, data_set.document)
 
-    def _delete(self, request: Request, identity: Identity, upload_id: str) -> Answer:
+    def _delete(self, request: Request, identity: Identity, upload_id: str) -> Response:
         data_set = self._known_set(request, upload_id)
         held = self._permissions(identity, data_set.user_id)
         created_it = UPLOAD_PERMISSION in held and data_set.by_user == identity.user_id
@@ -220,7 +220,7 @@ class DataService:
             self._attempt(request, lambda: deduplicator.delete(data_set))
         return enveloped(request, 200, {})
 
-    def _delete_user_data(self, request: Request, identity: Identity, user_id: str) -> Answer:
+    def _delete_user_data(self, request: Request, identity: Identity, user_id: str) -> Response:
         if not identity.is_service:
             raise RefusedError(handler_error(request, "unauthorized"))
         self._store.delete_user(user_id)
@@ -228,17 +228,17 @@ class DataService:
 
     # ---------------------------------------------------------------------------------------------- data
 
-    def _post(self, request: Request, identity: Identity, upload_id: str) -> Answer:
+    def _post(self, request: Request, identity: Identity, upload_id: str) -> Response:
         data_set = self._writable_set(request, identity, upload_id)
         posted = self._json(request, list)
         stored, wrong = _stored_of(posted, self._rules)
         if wrong:
-            return refusals.refused(wrong)
+            return rejections.rejected(wrong)
         deduplicator = self._deduplicator(request, data_set)
         self._attempt(request, lambda: deduplicator.add(data_set, stored))
         return enveloped(request, 200, [])
 
-    def _delete_data(self, request: Request, identity: Identity, upload_id: str) -> Answer:
+    def _delete_data(self, request: Request, identity: Identity, upload_id: str) -> Response:
         data_set = self._writable_set(request, identity, upload_id)
         try:
             selection = selection_of(decode_first(request.body))
@@ -283,27 +283,27 @@ def _failure(request: Request) -> RefusedError:
     return RefusedError(handler_error(request, "internal-server-failure"))
 
 
-def _stored_of(posted: list[Any], rules: Rules) -> tuple[list[Datum], list[refusals.Refusal]]:
+def _stored_of(posted: list[Any], rules: Rules) -> tuple[list[Datum], list[rejections.Rejection]]:
     """Return what is to be stored of posted data, embedded data last, and what is wrong with them.
 
     Problems of parsing, in any datum, hide the others.
     """
     stored: list[Datum] = []
     split_off: list[Datum] = []
-    parsing: list[refusals.Refusal] = []
-    validating: list[refusals.Refusal] = []
+    parsing: list[rejections.Rejection] = []
+    validating: list[rejections.Rejection] = []
     for index, datum in enumerate(posted):
         if datum is None:
             continue
         try:
             first, *rest = stored_form(datum, new_id=new_id)
         except NotAcceptedError as error:
-            stage = parsing if refusals.is_parse_stage(datum) else validating
-            stage += refusals.of_datum(index, datum, error.problems)
+            stage = parsing if rejections.is_parse_stage(datum) else validating
+            stage += rejections.of_datum(index, datum, error.problems)
             continue
         now_wrong, then_wrong = rules.broken_by(datum)
-        parsing += refusals.of_datum(index, datum, now_wrong)
-        validating += refusals.of_datum(index, datum, then_wrong)
+        parsing += rejections.of_datum(index, datum, now_wrong)
+        validating += rejections.of_datum(index, datum, then_wrong)
         if not (now_wrong or then_wrong):
             stored.append(Datum(first))
             split_off += map(Datum, rest)

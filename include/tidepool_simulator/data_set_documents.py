@@ -29,7 +29,7 @@ def new_id() -> str:
 
 
 def is_data_set_id(upload_id: str) -> bool:
-    """Whether an upload id can be updated later. A create does not ask, and fails halfway when it cannot."""
+    """Whether an upload id can be updated later. A create does not check, and fails halfway if it cannot."""
     return _DATA_SET_ID.fullmatch(upload_id) is not None
 
 

@@ -20,7 +20,7 @@ All times are milliseconds since 1970.
 - ``deleted_time``: NULL while not deleted
 - ``time_ms``: its ``time``
 - ``revision``: updates since creation
-- ``document``: the JSON object that the API answers
+- ``document``: the JSON object that the API returns
 
 ``data``, one row a stored datum (Tidepool's collection ``deviceData``):
 
@@ -123,7 +123,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for one transaction: committed at the end, rolled back by an exception."""
+        """Yield the connection for one transaction: committed at the end, rolled back by an exception."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -135,7 +135,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for reading."""
+        """Yield the connection for reading."""
         with self._lock:
             yield self._connection
 

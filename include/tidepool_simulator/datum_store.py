@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidepool_simulator.database import Database
+from tidepool_simulator.partial_writes import CutError, next_share
 from tidepool_simulator.records import DATUM_COLUMNS, DataSet, Datum, Existing, Selection
-from tidepool_simulator.steps import CutError, next_share
 from tidepool_simulator.writes import OF_SET, MissingDeviceError, Writes, names_of, selected
 
 
@@ -97,7 +97,7 @@ class DatumStore(Writes):
         )
 
     def unarchive_older(self, data_set: DataSet) -> None:
-        """Give what a set has hidden the standing of its own data: visible, or hidden by a newer set.
+        """Give what a set has hidden the visibility of its own data: visible, or hidden by a newer set.
 
         One write for each standing that the set's data have.
 
@@ -127,5 +127,5 @@ class DatumStore(Writes):
             )
 
     def _standing_order(self, standing: tuple[Any, ...]) -> bool:
-        """Put visible data first, or last when they are to be lost."""
+        """Put visible data first, or last if they are to be lost."""
         return bool(standing[0]) == self._undo_loses

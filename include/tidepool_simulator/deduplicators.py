@@ -17,7 +17,7 @@ from tidepool_simulator.store import Store
 
 
 class Deduplicator:
-    """What all have in common; as it is, the one called ``none``.
+    """What all have in common; by itself, the one called ``none``.
 
     :param description: name and version, stamped on the data sets.
     """
@@ -115,7 +115,7 @@ class DataSetDeleteOriginOlder(DataSetDeleteOrigin):
         if selection is None:
             return data
         existing = {old.origin_id: old for old in self._store.existing(data_set, selection)}
-        # Any type, not only the guarded ones, is held against what has its origin id: so does the Platform.
+        # Any type, not only the guarded ones, is compared with what has its origin id: so does the Platform.
         return [
             datum
             for datum in data

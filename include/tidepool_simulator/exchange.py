@@ -1,4 +1,4 @@
-"""One request and its answer, and the table of routes: plain values, no server in them."""
+"""One request and its response, and the table of routes: plain values, no server in them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Request:
 
     @cached_property
     def trace(self) -> dict[str, str]:
-        """The trace of this request as answers carry it: what was sent, cut to length, or a fresh one."""
+        """The trace of this request as responses carry it: what was sent, cut to length, or a fresh one."""
         trace = {"request": self.header(TRACE_REQUEST_HEADER)[:TRACE_LENGTH_MAXIMUM] or secrets.token_hex(16)}
         if session := self.header(TRACE_SESSION_HEADER):
             trace["session"] = session[:TRACE_LENGTH_MAXIMUM]
@@ -68,8 +68,8 @@ class Request:
 
 
 @dataclass
-class Answer:
-    """An answer before it is sent."""
+class Response:
+    """A response before it is sent."""
 
     status: int
     body: bytes = b""
@@ -77,13 +77,13 @@ class Answer:
     may_gzip: bool = True
 
     @classmethod
-    def of_json(cls, status: int, value: Any, *, content_type: str = JSON_UTF8) -> Answer:
+    def of_json(cls, status: int, value: Any, *, content_type: str = JSON_UTF8) -> Response:
         """Answer with a JSON value."""
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
         return cls(status, body, [("content-type", content_type)])
 
 
-Handler = Callable[..., Answer]
+Handler = Callable[..., Response]
 """Takes the request and then the values of the path's parameters."""
 
 
@@ -92,7 +92,7 @@ class Route:
     """One route.
 
     :param pattern: a path with parameters in braces; each stands for one part that is not empty.
-    :param operation: what faults and the list of requests call it.
+    :param operation: its name for faults and in the list of requests.
     """
 
     method: str

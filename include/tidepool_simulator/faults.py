@@ -1,9 +1,9 @@
 """Faults: what may go wrong with a request, and which requests it strikes.
 
-A fault says two things apart from each other. ``work``: how much of what the request asks for is done.
+A fault says two independent things. ``work``: how much of what the request asks for is done.
 ``answer``: what the client gets to see of it. Most outages a client meets are a pair of the two, and the
-interesting ones are those where the pair does not match: done and yet no answer, no answer and done seconds
-later, half done and a 500.
+interesting ones are those where the pair does not match: done and yet no response, no response and done
+seconds later, half done and a 500.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ResponseFault(StrEnum):
 
     NORMAL = "normal"
     RESET = "reset"
-    """The connection is reset, nothing of an answer was sent."""
+    """The connection is reset, nothing of a response was sent."""
     HANG = "hang"
     """Nothing, and the connection stays open."""
     SLOW_BODY = "slow-body"
@@ -57,7 +57,7 @@ class ResponseFault(StrEnum):
     RESET_BODY = "reset-body"
     """Half of the body, then a reset."""
     STATUS = "status"
-    """``status`` instead of the true answer."""
+    """``status`` instead of the true response."""
 
 
 _NEED_A_RESPONSE = frozenset({
@@ -72,9 +72,9 @@ class Fault(BaseModel):
     :param user: only requests about this user's data (id).
     :param data_set: only requests about this data set (upload id).
     :param skip: matching requests that pass before the first is struck.
-    :param times: how many are struck; None for no end.
+    :param times: how many are struck; None for no limit.
     :param chance: of each matching request to be struck, 0 to 1; drawn from the seed.
-    :param latency: seconds before the request is looked at. All faults that match add up theirs.
+    :param latency: seconds before the request is looked at. Those of all matching faults add up.
     :param status: what is answered when ``answer`` is ``status``: 401, 429, 500, 502, 503, 504, or any other.
     :param retry_after: value of the header ``Retry-After`` beside the status; None for none.
     :param steps: writes that are done before work stops or is held. A close writes the state, hides older
@@ -83,7 +83,7 @@ class Fault(BaseModel):
         Deleting a set gives back what it hid (hash), removes its data, then marks it.
     :param share: how much of the write after them is done, when only part of the work is: 0 to 1.
     :param delay: seconds; see ``Work.LATE`` and ``ResponseFault.SLOW_BODY``.
-    :param name: how counts call it; made of the rest when empty.
+    :param name: its name in the counts; made of the rest if empty.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -118,7 +118,7 @@ class Fault(BaseModel):
 
     @property
     def label(self) -> str:
-        """How counts call this fault."""
+        """What counts call this fault."""
         what = str(self.status) if self.status else str(self.answer)
         if self.only_slows:
             what = "latency"
@@ -146,20 +146,20 @@ class Fault(BaseModel):
         return cls(operation=operation, answer=ResponseFault.RESET, **match)
 
     @classmethod
-    def late_commit(cls, operation: str, delay: float, *, status: int | None = None, **more: Any) -> Fault:
+    def late_commit(cls, operation: str, delay: float, *, status: int | None = None, **fields: Any) -> Fault:
         """The connection is reset, or the gateway answers a status, and everything is done only later."""
         return cls(
-            operation=operation, work=Work.LATE, delay=delay, status=status, answer=_cut(status), **more
+            operation=operation, work=Work.LATE, delay=delay, status=status, answer=_cut(status), **fields
         )
 
     @classmethod
     def partial(
-        cls, operation: str, *, steps: int = 0, share: float = 0.5, status: int = 500, **more: Any
+        cls, operation: str, *, steps: int = 0, share: float = 0.5, status: int = 500, **fields: Any
     ) -> Fault:
         """Part of the work is done, then the server fails."""
         return cls(
             operation=operation, work=Work.PART, steps=steps, share=share, answer=ResponseFault.STATUS,
-            status=status, **more,
+            status=status, **fields,
         )  # fmt: skip
 
     @classmethod
@@ -176,9 +176,9 @@ class Fault(BaseModel):
         return cls(operation=operation, answer=ResponseFault.STATUS, status=status, **match)
 
     @classmethod
-    def hang(cls, operation: str, *, work: Work = Work.NONE, **more: Any) -> Fault:
-        """There is no answer."""
-        return cls(operation=operation, work=work, answer=ResponseFault.HANG, **more)
+    def hang(cls, operation: str, *, work: Work = Work.NONE, **fields: Any) -> Fault:
+        """There is no response."""
+        return cls(operation=operation, work=work, answer=ResponseFault.HANG, **fields)
 
 
 def _cut(status: int | None) -> ResponseFault:
@@ -224,7 +224,7 @@ class Faults:
         """How often faults of each label struck, cleared ones too."""
 
     def add(self, *faults: Fault) -> list[int]:
-        """Let faults wait for requests; of several that match a request the first added strikes.
+        """Install faults; of several that match a request the first added strikes.
 
         :return: their ids, for :meth:`remove`.
         """
@@ -232,52 +232,52 @@ class Faults:
             added = [_Installed(self._next_id + index, fault) for index, fault in enumerate(faults)]
             self._next_id += len(added)
             self._installed += added
-        return [one.id for one in added]
+        return [installed.id for installed in added]
 
     def remove(self, fault_id: int) -> None:
-        """Take one fault away."""
+        """Remove one fault."""
         with self._lock:
-            self._installed = [one for one in self._installed if one.id != fault_id]
+            self._installed = [installed for installed in self._installed if installed.id != fault_id]
 
     def clear(self) -> None:
-        """Take all faults away; the counts stay."""
+        """Remove all faults; the counts stay."""
         with self._lock:
             self._installed.clear()
 
     def strike(self, operation: str, data_set: str | None, user: Callable[[], str | None]) -> Struck:
-        """Say what happens to a request, and count it.
+        """Return what happens to a request, and count it.
 
-        :param user: tells whose data it is about; asked only when a fault wants to know.
+        :param user: returns whose data it is about; called only when a fault needs it.
         """
         latency, striking = 0.0, None
         with self._lock:
-            for one in self._installed:
-                if not self._hits(one, operation, data_set, user):
+            for installed in self._installed:
+                if not self._hits(installed, operation, data_set, user):
                     continue
-                if striking is None or one.fault.only_slows:
-                    one.struck += 1
-                    self.counts[one.fault.label] += 1
-                    latency += one.fault.latency
-                if striking is None and not one.fault.only_slows:
-                    striking = one.fault
+                if striking is None or installed.fault.only_slows:
+                    installed.struck += 1
+                    self.counts[installed.fault.label] += 1
+                    latency += installed.fault.latency
+                if striking is None and not installed.fault.only_slows:
+                    striking = installed.fault
         return Struck(latency, striking)
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return the waiting and the spent faults with how often each matched and struck."""
         with self._lock:
             return [
-                one.fault.model_dump(mode="json")
-                | {"id": one.id, "matched": one.matched, "struck": one.struck}
-                for one in self._installed
+                installed.fault.model_dump(mode="json")
+                | {"id": installed.id, "matched": installed.matched, "struck": installed.struck}
+                for installed in self._installed
             ]
 
     def _hits(
-        self, one: _Installed, operation: str, data_set: str | None, user: Callable[[], str | None]
+        self, installed: _Installed, operation: str, data_set: str | None, user: Callable[[], str | None]
     ) -> bool:
-        fault = one.fault
-        if one.is_spent or fault.operation not in (ANY_OPERATION, operation):
+        fault = installed.fault
+        if installed.is_spent or fault.operation not in (ANY_OPERATION, operation):
             return False
         if fault.data_set not in (None, data_set) or (fault.user is not None and fault.user != user()):
             return False
-        one.matched += 1
-        return one.matched > fault.skip and (fault.chance >= 1 or self._random.random() < fault.chance)
+        installed.matched += 1
+        return installed.matched > fault.skip and (fault.chance >= 1 or self._random.random() < fault.chance)

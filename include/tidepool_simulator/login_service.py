@@ -18,14 +18,14 @@ from tidepool_simulator.accounts import (
     AccountError,
     Accounts,
 )
-from tidepool_simulator.answers import login_error
 from tidepool_simulator.authentication import basic_credentials
-from tidepool_simulator.exchange import SESSION_TOKEN_HEADER, Answer, Request, Route
+from tidepool_simulator.exchange import SESSION_TOKEN_HEADER, Request, Response, Route
+from tidepool_simulator.responses import login_error
 from tidepool_simulator.sessions import Identity, RefreshRefusedError, Sessions
 
 
 class LoginService:
-    """The legacy login, its refresh and its users. Refusals are ``{"code": …, "reason": …}``."""
+    """The legacy login, its refresh and its users. Errors are ``{"code": …, "reason": …}``."""
 
     def __init__(self, accounts: Accounts, sessions: Sessions) -> None:
         self._accounts = accounts
@@ -45,7 +45,7 @@ class LoginService:
             Route("POST", "/auth/user/{user}/user", "create-user", self._create_custodial),
         ]
 
-    def _login(self, request: Request) -> Answer:
+    def _login(self, request: Request) -> Response:
         given = basic_credentials(request.header("authorization"))
         if given is None:
             return login_error(400, "Missing id and/or password")
@@ -55,44 +55,44 @@ class LoginService:
         if not account.email_verified:
             return login_error(403, "The user hasn't verified this account yet")
         tokens = self._sessions.open(account.id, PUBLIC_CLIENT_ID)
-        return _with_session_token(Answer.of_json(200, _user_json(account)), tokens.legacy)
+        return _with_session_token(Response.of_json(200, _user_json(account)), tokens.legacy)
 
-    def _refresh(self, request: Request) -> Answer:
+    def _refresh(self, request: Request) -> Response:
         parts = request.header(SESSION_TOKEN_HEADER).split(":")
         if len(parts) != 3:
-            return Answer(401)
+            return Response(401)
         try:
             tokens = self._sessions.refresh(parts[2])
         except RefreshRefusedError:
             return login_error(401, "No x-tidepool-session-token was found")
         identity = self._sessions.check(tokens.access)
-        return _with_session_token(Answer.of_json(200, _token_json(identity)), tokens.legacy)
+        return _with_session_token(Response.of_json(200, _token_json(identity)), tokens.legacy)
 
-    def _logout(self, request: Request) -> Answer:
+    def _logout(self, request: Request) -> Response:
         self._sessions.close(request.header(SESSION_TOKEN_HEADER))
-        return Answer(200)
+        return Response(200)
 
-    def _check_token(self, request: Request) -> Answer:
+    def _check_token(self, request: Request) -> Response:
         identity = self._sessions.check(request.header(SESSION_TOKEN_HEADER))
-        return _no_token() if identity is None else Answer.of_json(200, _token_json(identity))
+        return _no_token() if identity is None else Response.of_json(200, _token_json(identity))
 
-    def _check_other_token(self, request: Request, token: str) -> Answer:
+    def _check_other_token(self, request: Request, token: str) -> Response:
         asking = self._sessions.check(request.header(SESSION_TOKEN_HEADER))
         identity = self._sessions.check(token)
         if asking is None or not asking.is_service or identity is None:
             return _no_token()
-        return Answer.of_json(200, _token_json(identity))
+        return Response.of_json(200, _token_json(identity))
 
-    def _server_login(self, request: Request) -> Answer:
+    def _server_login(self, request: Request) -> Response:
         name, secret = request.header("x-tidepool-server-name"), request.header("x-tidepool-server-secret")
         if not name or not secret:
             return login_error(400, "Missing id and/or password")
         if (name, secret) != (SERVER_NAME, SERVER_SECRET):
             return login_error(401, "Wrong password")
         token = self._sessions.issue_service(name)
-        return _with_session_token(Answer.of_json(200, _token_json(self._sessions.check(token))), token)
+        return _with_session_token(Response.of_json(200, _token_json(self._sessions.check(token))), token)
 
-    def _user(self, request: Request, wanted: str = "") -> Answer:
+    def _user(self, request: Request, wanted: str = "") -> Response:
         identity = self._sessions.check(request.header(SESSION_TOKEN_HEADER))
         if identity is None:
             return login_error(401, "Not authorized for requested operation")
@@ -102,9 +102,9 @@ class LoginService:
         held = self._accounts.permissions(identity.user_id, account.id)
         if not identity.is_service and not held & {OWNER_PERMISSION, CUSTODIAN_PERMISSION}:
             return login_error(401, "Not authorized for requested operation")
-        return Answer.of_json(200, _user_json(account))
+        return Response.of_json(200, _user_json(account))
 
-    def _create_custodial(self, request: Request, custodian_id: str) -> Answer:
+    def _create_custodial(self, request: Request, custodian_id: str) -> Response:
         identity = self._sessions.check(request.header(SESSION_TOKEN_HEADER))
         custodian = self._accounts.by_id(custodian_id)
         if identity is None or custodian is None or identity.user_id not in ("", custodian_id):
@@ -120,15 +120,15 @@ class LoginService:
         except AccountError:
             return login_error(409, "User already exists")
         self._accounts.grant(custodian.name, of=name, permissions=CUSTODIAN_PERMISSIONS)
-        return Answer.of_json(201, _user_json(account))
+        return Response.of_json(201, _user_json(account))
 
 
-def _with_session_token(answer: Answer, token: str) -> Answer:
-    answer.headers.append((SESSION_TOKEN_HEADER, token))
-    return answer
+def _with_session_token(response: Response, token: str) -> Response:
+    response.headers.append((SESSION_TOKEN_HEADER, token))
+    return response
 
 
-def _no_token() -> Answer:
+def _no_token() -> Response:
     return login_error(401, "No x-tidepool-session-token was found")
 
 

@@ -6,9 +6,9 @@ import secrets
 from collections.abc import Sequence
 
 from tidepool_simulator.accounts import Accounts, Client
-from tidepool_simulator.answers import token_error
 from tidepool_simulator.authentication import basic_credentials
-from tidepool_simulator.exchange import Answer, Request, Route
+from tidepool_simulator.exchange import Request, Response, Route
+from tidepool_simulator.responses import token_error
 from tidepool_simulator.sessions import RefreshRefusedError, Sessions, Tokens
 
 REALM = "simulator"
@@ -31,9 +31,9 @@ class OidcService:
             Route("POST", f"{_OIDC}/logout", "logout", self._logout),
         ]
 
-    def _discovery(self, request: Request) -> Answer:
+    def _discovery(self, request: Request) -> Response:
         endpoint = f"{request.base_url}{_OIDC}"
-        return Answer.of_json(200, {
+        return Response.of_json(200, {
             "issuer": f"{request.base_url}/realms/{REALM}",
             "authorization_endpoint": f"{endpoint}/auth",
             "token_endpoint": f"{endpoint}/token",
@@ -43,7 +43,7 @@ class OidcService:
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
         })  # fmt: skip
 
-    def _token(self, request: Request) -> Answer:
+    def _token(self, request: Request) -> Response:
         client = self._client(request)
         if client is None:
             return token_error(401, "invalid_client", "Invalid client or Invalid client credentials")
@@ -59,7 +59,7 @@ class OidcService:
         return token_error(400, "unsupported_grant_type", "Unsupported grant_type")
 
     def _client(self, request: Request) -> Client | None:
-        """Return the client that asks, by HTTP Basic or by form fields, if it has shown its secret."""
+        """Return the client of a request, by HTTP Basic or form fields, if its secret is right."""
         client_id, secret = basic_credentials(request.header("authorization")) or (
             request.form.get("client_id", ""),
             request.form.get("client_secret", ""),
@@ -71,11 +71,11 @@ class OidcService:
             return None
         return client
 
-    def _client_credentials(self, client: Client) -> Answer:
+    def _client_credentials(self, client: Client) -> Response:
         if client.secret is None or client.user_id is None:
             return token_error(401, "unauthorized_client", "Client not enabled to retrieve service account")
         # No refresh token for this grant (RFC 6749, section 4.4.3): the client asks again.
-        return Answer.of_json(200, {
+        return Response.of_json(200, {
             "access_token": self._sessions.issue(client.user_id, client.id),
             "expires_in": _whole(self._sessions.lifetime),
             "refresh_expires_in": 0,
@@ -84,43 +84,43 @@ class OidcService:
             "scope": "email profile",
         })  # fmt: skip
 
-    def _password(self, request: Request, client: Client) -> Answer:
+    def _password(self, request: Request, client: Client) -> Response:
         account = self._accounts.by_login(request.form.get("username", ""))
         password = request.form.get("password", "")
         if account is None or account.custodial or not secrets.compare_digest(account.password, password):
             return token_error(401, "invalid_grant", "Invalid user credentials")
         if not account.email_verified:
             return token_error(400, "invalid_grant", "Account is not fully set up")
-        return _tokens_answer(self._sessions.open(account.id, client.id))
+        return _tokens_response(self._sessions.open(account.id, client.id))
 
-    def _refresh(self, request: Request, client: Client) -> Answer:
+    def _refresh(self, request: Request, client: Client) -> Response:
         try:
-            return _tokens_answer(self._sessions.refresh(request.form.get("refresh_token", ""), client.id))
+            return _tokens_response(self._sessions.refresh(request.form.get("refresh_token", ""), client.id))
         except RefreshRefusedError as error:
             return token_error(400, "invalid_grant", str(error))
 
-    def _userinfo(self, request: Request) -> Answer:
+    def _userinfo(self, request: Request) -> Response:
         scheme, _, token = request.header("authorization").partition(" ")
         identity = self._sessions.check(token) if scheme.lower() == "bearer" else None
         account = self._accounts.by_id(identity.user_id) if identity else None
         if account is None:
             return token_error(401, "invalid_token", "Token verification failed")
-        return Answer.of_json(200, {
+        return Response.of_json(200, {
             "sub": account.id,
             "email": account.username,
             "email_verified": account.email_verified,
             "preferred_username": account.username,
         })  # fmt: skip
 
-    def _logout(self, request: Request) -> Answer:
+    def _logout(self, request: Request) -> Response:
         if self._client(request) is None:
             return token_error(401, "invalid_client", "Invalid client or Invalid client credentials")
         self._sessions.close(request.form.get("refresh_token", ""))
-        return Answer(204)
+        return Response(204)
 
 
-def _tokens_answer(tokens: Tokens) -> Answer:
-    return Answer.of_json(200, {
+def _tokens_response(tokens: Tokens) -> Response:
+    return Response.of_json(200, {
         "access_token": tokens.access,
         "expires_in": _whole(tokens.expires_in),
         "refresh_expires_in": _whole(tokens.refresh_expires_in),

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from tidepool_simulator.account_services import AccountServices
 from tidepool_simulator.accounts import Accounts
-from tidepool_simulator.answers import (
+from tidepool_simulator.data_service import DataService
+from tidepool_simulator.database import Database
+from tidepool_simulator.exchange import Request, Response, Router
+from tidepool_simulator.login_service import LoginService
+from tidepool_simulator.oidc_service import OidcService
+from tidepool_simulator.reading_service import ReadingService
+from tidepool_simulator.responses import (
     bare_error,
     handler_error,
     login_error,
     reading_error,
     token_error,
-    view_refused,
+    view_forbidden,
 )
-from tidepool_simulator.data_service import DataService
-from tidepool_simulator.database import Database
-from tidepool_simulator.exchange import Answer, Request, Router
-from tidepool_simulator.login_service import LoginService
-from tidepool_simulator.neighbours import AccountServices
-from tidepool_simulator.oidc_service import OidcService
-from tidepool_simulator.reading_service import ReadingService
 from tidepool_simulator.rules import Rules
 from tidepool_simulator.sessions import Sessions
 from tidepool_simulator.store import Store
@@ -35,7 +35,7 @@ class Located:
     """What a request is about.
 
     :param path: without the gateway's prefix.
-    :param operation: as faults call it.
+    :param operation: its name for faults.
     :param route: the pattern of its route, for the list of requests; it holds no id.
     :param user: whose data it is about, as the path says; None when it does not.
     :param data_set: upload id of the data set it is about.
@@ -64,7 +64,7 @@ class Platform:
         ])  # fmt: skip
 
     def locate(self, request: Request) -> Located:
-        """Say what a request is about, without answering it."""
+        """Return what a request is about, without answering it."""
         path = "/" + request.path.removeprefix(_PREFIX) if request.path.startswith(_PREFIX) else request.path
         match = (self._data.router if _is_data_service(path) else self._others).match(request.method, path)
         if match.route is None:
@@ -83,18 +83,18 @@ class Platform:
         data_set = self._store.data_set(located.data_set)
         return None if data_set is None else data_set.user_id
 
-    def answer(self, request: Request, located: Located) -> Answer:
+    def respond(self, request: Request, located: Located) -> Response:
         """Answer a request."""
         if _is_data_service(located.path):
-            return self._data.answer(request, located.path)
+            return self._data.respond(request, located.path)
         match = self._others.match(request.method, located.path)
         if match.route is None:
-            return Answer(405 if match.known_path else 404, may_gzip=False)
+            return Response(405 if match.known_path else 404, may_gzip=False)
         return match.route.handler(request, *match.values)
 
 
-def status_answer(request: Request, path: str, status: int) -> Answer | None:
-    """Return how the service of a path says a status by itself; None when only the gateway would say it."""
+def status_response(request: Request, path: str, status: int) -> Response | None:
+    """Return how the service of a path itself reports a status; None if only the gateway would."""
     if _is_data_service(path):
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             return handler_error(request, "internal-server-failure")
@@ -107,7 +107,7 @@ def status_answer(request: Request, path: str, status: int) -> Answer | None:
     if path.startswith("/data/"):
         # A token that is good no more is a 403 here, whatever the other services say.
         return (
-            view_refused()
+            view_forbidden()
             if unauthorized
             else reading_error(500, "data_store_error", "internal server error")
         )

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tidepool_simulator import refusals
-from tidepool_simulator.refusals import Refusal
+from tidepool_simulator import rejections
+from tidepool_simulator.rejections import Rejection
 
 PAGE_MINIMUM = 0
 PAGE_SIZE_DEFAULT = 100
@@ -20,17 +20,17 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def parse_bool(text: str) -> bool | None:
-    """Read a truth value as Go's ``strconv.ParseBool`` does; None when it is none."""
+    """Parse a boolean as Go's ``strconv.ParseBool`` does; None if it is not one."""
     return True if text in _TRUE else False if text in _FALSE else None
 
 
 def parse_int(text: str) -> int | None:
-    """Read an integer as Go's ``strconv.ParseInt`` does; None when it is none."""
+    """Parse an integer as Go's ``strconv.ParseInt`` does; None if it is not one."""
     return int(text) if _INTEGER.fullmatch(text) else None
 
 
 class Parameters:
-    """The parameters of one request to the data service: read them all, then ask what was wrong.
+    """The parameters of one request to the data service: read them all, then ``wrong`` has the errors.
 
     A parameter that nobody read, or whose second value nobody read, is an error that hides those of bad
     values.
@@ -39,18 +39,18 @@ class Parameters:
     def __init__(self, query: dict[str, list[str]]) -> None:
         self._query = query
         self._read: set[str] = set()
-        self._wrong_types: list[Refusal] = []
-        self._wrong_values: list[Refusal] = []
+        self._wrong_types: list[Rejection] = []
+        self._wrong_values: list[Rejection] = []
 
     def text(self, name: str) -> str | None:
         """Read a text, which must not be empty."""
         value: str | None = self._value(name, lambda text: text, "")
         if value == "":
-            self._wrong_values.append(refusals.of_parameter("value-empty", name))
+            self._wrong_values.append(rejections.of_parameter("value-empty", name))
         return value
 
     def truth(self, name: str) -> bool:
-        """Read a truth value; false without one."""
+        """Read a boolean; false without one."""
         return bool(self._value(name, parse_bool, "type-not-bool"))
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int | None = None) -> int:
@@ -59,7 +59,7 @@ class Parameters:
         if value is None:
             return default
         if value < minimum or (maximum is not None and value > maximum):
-            self._wrong_values.append(refusals.of_parameter("value-out-of-range", name, str(value)))
+            self._wrong_values.append(rejections.of_parameter("value-out-of-range", name, str(value)))
         return value
 
     def page(self) -> tuple[int, int]:
@@ -70,10 +70,10 @@ class Parameters:
         )
         return page, size
 
-    def wrong(self) -> Sequence[Refusal]:
+    def wrong(self) -> Sequence[Rejection]:
         """Return the errors, after everything was read."""
         unread = [
-            refusals.of_parameter("not-parsed", name)
+            rejections.of_parameter("not-parsed", name)
             for name, values in self._query.items()
             if name not in self._read or len(values) > 1
         ]
@@ -86,5 +86,5 @@ class Parameters:
         text = self._query[name][0]
         value = read(text)
         if value is None:
-            self._wrong_types.append(refusals.of_parameter(code, name, text))
+            self._wrong_types.append(rejections.of_parameter(code, name, text))
         return value

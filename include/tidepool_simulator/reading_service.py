@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidepool_simulator.accounts import OWNER_PERMISSION, VIEW_PERMISSION, Accounts
-from tidepool_simulator.answers import reading_error, view_refused
 from tidepool_simulator.data_set_documents import ZERO_TIME_MS
 from tidepool_simulator.database import Database
-from tidepool_simulator.exchange import SESSION_TOKEN_HEADER, Answer, Request, Route
+from tidepool_simulator.exchange import SESSION_TOKEN_HEADER, Request, Response, Route
 from tidepool_simulator.instants import milliseconds_of
 from tidepool_simulator.queries import parse_bool, parse_int
+from tidepool_simulator.responses import reading_error, view_forbidden
 from tidepool_simulator.sessions import Sessions
 
 UPLOAD = "upload"
@@ -57,8 +57,8 @@ class Filter:
         :raises BadParameterError: for a date, truth value or number that is none.
         """
         # Both say which records of a cloud service are hidden; here there is none, yet they must be readable.
-        if _truth(query, "cbgFilter") is None:
-            _truth(query, "dexcom")
+        if _boolean(query, "cbgFilter") is None:
+            _boolean(query, "dexcom")
         return cls(
             user_id=user_id,
             upload_id=_first(query, "uploadId"),
@@ -68,9 +68,9 @@ class Filter:
             reasons=_listed(query, "dosingDecision.reason"),
             start=_date(query, "startDate"),
             end=_date(query, "endDate"),
-            carelink=_truth(query, "carelink"),
-            medtronic=_truth(query, "medtronic"),
-            latest=bool(_truth(query, "latest")),
+            carelink=_boolean(query, "carelink"),
+            medtronic=_boolean(query, "medtronic"),
+            latest=bool(_boolean(query, "latest")),
             sample_interval=_integer(query, "sampleIntervalMinimum"),
         )
 
@@ -81,12 +81,12 @@ class Filter:
 
     @property
     def wants_data(self) -> bool:
-        """Whether data are asked for, and not only data sets."""
+        """Whether data are requested, and not only data sets."""
         return self.types != (UPLOAD,)
 
     @property
     def wants_data_sets(self) -> bool:
-        """Whether data sets are asked for too."""
+        """Whether data sets are requested too."""
         return self.any_type or UPLOAD in self.types
 
 
@@ -109,7 +109,7 @@ def _date(query: dict[str, list[str]], name: str) -> int | None:
     return None if milliseconds == ZERO_TIME_MS else milliseconds
 
 
-def _truth(query: dict[str, list[str]], name: str) -> bool | None:
+def _boolean(query: dict[str, list[str]], name: str) -> bool | None:
     if name not in query:
         return None
     value = parse_bool(query[name][-1])
@@ -131,7 +131,7 @@ _LATEST_TYPES = (
     "physicalActivity", "basal", "cbg", "smbg", "bloodKetone", "bolus", "wizard", "deviceEvent", "food",
     "insulin", "cgmSettings", "pumpSettings", "reportedState", UPLOAD,
 )  # fmt: skip
-"""The types that ``latest`` gives when none is asked for."""
+"""The types that ``latest`` returns when none is requested."""
 _LOOP_BOUNDARY_MS = 1_504_224_000_000
 """2017-09-01: from then on records of a Medtronic pump may come from Loop as well as from the pump itself."""
 _LOOPABLE_MODELS = ("523", "523K", "554", "723", "723K", "754")
@@ -141,7 +141,7 @@ _NOT_SHOWN_OF_A_SET = ("createdTime", "modifiedTime", "deduplicator")
 
 @dataclass
 class _Where:
-    """A condition that is put together."""
+    """A condition under construction."""
 
     parts: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
@@ -159,7 +159,7 @@ class _Where:
 
 
 class ReadingService:
-    """Answer what is asked of the data."""
+    """Answer requests for data."""
 
     def __init__(self, database: Database, accounts: Accounts, sessions: Sessions) -> None:
         self._database = database
@@ -170,7 +170,7 @@ class ReadingService:
         """Return the routes of the service."""
         return [Route("GET", "/data/{user}", "read-back", self._read)]
 
-    def _read(self, request: Request, user_id: str) -> Answer:
+    def _read(self, request: Request, user_id: str) -> Response:
         try:
             wanted = Filter.of(user_id, request.query)
         except BadParameterError:
@@ -179,10 +179,10 @@ class ReadingService:
         identity = self._sessions.check(token) if token else None
         held = self._accounts.permissions(identity.user_id, user_id) if identity else frozenset()
         if identity is None or not (identity.is_service or held & {OWNER_PERMISSION, VIEW_PERMISSION}):
-            return view_refused()
+            return view_forbidden()
         found = list(self._latest(wanted) if wanted.latest else self._all(wanted))
-        body = "[" + ",".join(f"\n{one}" for one in found) + ("\n]" if found else "]")
-        return Answer(200, body.encode("utf-8", "replace"), [("content-type", "application/json")])
+        body = "[" + ",".join(f"\n{document}" for document in found) + ("\n]" if found else "]")
+        return Response(200, body.encode("utf-8", "replace"), [("content-type", "application/json")])
 
     def _all(self, wanted: Filter) -> Iterator[str]:
         if wanted.wants_data:
@@ -191,9 +191,9 @@ class ReadingService:
             yield from self._data_sets(wanted, wanted.types)
 
     def _latest(self, wanted: Filter) -> Iterator[str]:
-        for one in _LATEST_TYPES if wanted.any_type else wanted.types:
-            find = self._data_sets if one == UPLOAD else self._data
-            yield from find(wanted, (one,), order="time_ms DESC LIMIT 1")
+        for kind in _LATEST_TYPES if wanted.any_type else wanted.types:
+            find = self._data_sets if kind == UPLOAD else self._data
+            yield from find(wanted, (kind,), order="time_ms DESC LIMIT 1")
 
     def _data(self, wanted: Filter, types: Sequence[str], order: str = "seq") -> Iterator[str]:
         where = self._where(wanted, types)
@@ -239,9 +239,9 @@ class ReadingService:
             ).fetchall()
         for text, state, revision in rows:
             document = json.loads(text)
-            shown = {name: value for name, value in document.items() if name not in _NOT_SHOWN_OF_A_SET}
-            shown |= {"_deduplicator": document["deduplicator"], "_state": state, "_dataState": "open"}
-            yield json.dumps(shown | {"revision": revision}, ensure_ascii=False)
+            visible = {name: value for name, value in document.items() if name not in _NOT_SHOWN_OF_A_SET}
+            visible |= {"_deduplicator": document["deduplicator"], "_state": state, "_dataState": "open"}
+            yield json.dumps(visible | {"revision": revision}, ensure_ascii=False)
 
     def _where(self, wanted: Filter, types: Sequence[str]) -> _Where:
         where = _Where(["user_id = ?", "active = 1"], [wanted.user_id])

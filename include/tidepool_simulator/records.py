@@ -41,7 +41,7 @@ _TIMES_BELOW: Mapping[str, tuple[tuple[str, ...], ...]] = {
 class DataSet:
     """One data set.
 
-    :param document: what the API answers of it.
+    :param document: what the API returns of it.
     :param time_ms: its ``time``; None when it has none (the zero time).
     """
 
@@ -159,7 +159,7 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True)
 class Existing:
-    """What the store tells of a datum it holds."""
+    """What the store returns of a datum it holds."""
 
     hash: str | None = None
     origin_id: str | None = None

@@ -11,7 +11,7 @@ from tidepool_ingest.model import Problem
 
 
 class Rule(BaseModel):
-    """One rule more than the model knows: data that break it are refused.
+    """One rule more than the model knows: data that break it are rejected.
 
     :param type: type of datum that it is about; any when empty.
     :param pointer: JSON pointer to the field inside the datum, such as ``/value`` or ``/bolus/normal``.
@@ -57,12 +57,12 @@ class Rules:
         self._rules: tuple[Rule, ...] = ()
 
     def add(self, *rules: Rule) -> None:
-        """Let rules come into force."""
+        """Put rules into force."""
         with self._lock:
             self._rules += rules
 
     def clear(self) -> None:
-        """Take all rules back."""
+        """Withdraw all rules."""
         with self._lock:
             self._rules = ()
 

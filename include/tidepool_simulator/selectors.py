@@ -16,7 +16,7 @@ _COLUMNS = {"id": "id", "deduplicator": "hash", "origin": "origin_id"}
 
 
 class InvalidSelectorsError(ValueError):
-    """The selectors cannot be used; the Platform answers that with a failure of its own (500)."""
+    """The selectors cannot be used; the Platform answers with a failure of its own (500)."""
 
 
 def selection_of(body: Any) -> Selection:

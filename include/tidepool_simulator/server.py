@@ -112,7 +112,7 @@ class Simulator:
         return list(self._running.requests)
 
     def start(self) -> None:
-        """Begin to listen.
+        """Start to listen.
 
         :raises OSError: when the address is taken.
         :raises RuntimeError: when it does not come up.
@@ -125,7 +125,7 @@ class Simulator:
             raise RuntimeError("the simulator did not start")
 
     def settle(self, seconds: float = 60.0) -> bool:
-        """Wait until nothing is under way any more, late work neither; return whether nothing is."""
+        """Wait until nothing is in progress any more, no late work either; return whether nothing is."""
         return self._running.settle(seconds)
 
     def stop(self) -> None:

@@ -28,7 +28,7 @@ _ACCESS, _REFRESH = "Bearer", "Refresh"
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a token speaks for.
+    """Whom a token speaks for.
 
     :param user_id: empty for a service.
     :param is_service: a server's token, which bypasses permissions.
@@ -43,7 +43,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a login or refresh gives."""
+    """What a login or refresh returns."""
 
     access: str
     refresh: str
@@ -58,7 +58,7 @@ class Tokens:
 
 
 class RefreshRefusedError(Exception):
-    """A refresh token that is none, has expired, was used before or whose session is closed."""
+    """A refresh token that is malformed, has expired, was used before or whose session is closed."""
 
 
 class Sessions:
@@ -78,7 +78,7 @@ class Sessions:
         self.rotate = rotate
 
     def open(self, user_id: str, client_id: str, *, lifetime: float | None = None) -> Tokens:
-        """Begin a session of a user."""
+        """Start a session of a user."""
         session_id, refresh_id = secrets.token_hex(16), secrets.token_hex(16)
         with self._database.transaction() as connection:
             connection.execute(
@@ -87,7 +87,7 @@ class Sessions:
         return self._tokens(user_id, client_id, session_id, refresh_id, lifetime)
 
     def refresh(self, token: str, client_id: str | None = None) -> Tokens:
-        """Give new tokens for a refresh token.
+        """Return new tokens for a refresh token.
 
         :param client_id: must be the client the token was made for; None takes any (the legacy refresh).
         :raises RefreshRefusedError: when the token is good no more.
@@ -116,7 +116,7 @@ class Sessions:
         return self._signed(_ACCESS, "", name, "", secrets.token_hex(8), self.lifetime)
 
     def check(self, token: str) -> Identity | None:
-        """Return whom a session or access token speaks for; None when it is good no more."""
+        """Return whom a session or access token speaks for; None if it is no longer valid."""
         parts = token.split(":")
         if len(parts) == 3 and parts[0] == LEGACY_PREFIX:
             token = parts[1]
@@ -126,7 +126,7 @@ class Sessions:
         return Identity(claims["sub"], claims["sid"], is_service=not claims["sub"], expires=claims["exp"])
 
     def close(self, token: str) -> None:
-        """End the session of a session, access or refresh token; anything else is no matter."""
+        """End the session of a session, access or refresh token; anything else is ignored."""
         candidates = token.split(":")[1:] if token.startswith(f"{LEGACY_PREFIX}:") else [token]
         for candidate in candidates:
             claims = self._claims(candidate, _REFRESH) or self._claims(candidate, _ACCESS)

@@ -1,4 +1,4 @@
-"""The writes of the store: one transaction each, and a fault may cut or hold it (see :mod:`.steps`)."""
+"""The writes of the store: one transaction each, which a fault may cut or hold (:mod:`.partial_writes`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from tidepool_simulator.database import Database
 from tidepool_simulator.instants import now_milliseconds
+from tidepool_simulator.partial_writes import CutError, next_share
 from tidepool_simulator.records import DataSet, Selection
-from tidepool_simulator.steps import CutError, next_share
 
 OF_SET = "user_id = :user AND upload_id = :upload"
 

@@ -55,9 +55,9 @@ def compare_into(
         found.left_out[error.code] += 1
         return
     found.add(compared)
-    alone = DryRunTotals()
-    alone.add(compared)
-    log.info("%s: %s", row.label, " ".join(alone.sentences()))
+    single = DryRunTotals()
+    single.add(compared)
+    log.info("%s: %s", row.label, " ".join(single.sentences()))
 
 
 def report_dry_run(

@@ -72,16 +72,16 @@ class TidepoolNobodyAnsweredError(IngestError):
 
 
 class TidepoolReconcileFailedError(IngestError):
-    """The maintenance job found batches that only a person can put in order.
+    """The maintenance job found batches that it cannot reconcile without a person.
 
     :param failed: how many, by the code of the cause.
     """
 
     code = "reconcile-failed"
-    sentence = "some batches could not be put in order"
+    sentence = "some batches could not be reconciled"
     remedy = "The log above names each of them, its cause and what to do."
 
     def __init__(self, failed: Mapping[str, int]) -> None:
         named = ", ".join(f"{count} {code}" for code, count in sorted(failed.items()))
-        super().__init__(f"{sum(failed.values())} batches could not be put in order: {named}.")
+        super().__init__(f"{sum(failed.values())} batches could not be reconciled: {named}.")
         self.failed = dict(failed)

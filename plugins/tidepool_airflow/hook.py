@@ -74,36 +74,38 @@ def client_settings(connection: Connection) -> ClientSettings:
     extra = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
     if unknown := extra.keys() - EXTRAS:
         # Their names are left out: somebody may have put a secret in the place of one.
-        raise _to_correct(
+        raise _configuration_error(
             connection,
             f"its extra holds {len(unknown)} unknown fields",
             ("extra",),
             f"Known are {', '.join(sorted(EXTRAS))}.",
         )
     mode = str(extra.get("auth_mode", DEFAULT_AUTH_MODE))
-    own = AUTH_MODES[mode].form_fields if mode in AUTH_MODES else {}
-    values = {**extra, "environment": _where(connection, extra), "auth_mode": mode}
-    for setting, field in own.items():
+    form_fields = AUTH_MODES[mode].form_fields if mode in AUTH_MODES else {}
+    values = {**extra, "environment": _server(connection, extra), "auth_mode": mode}
+    for setting, field in form_fields.items():
         values[setting] = getattr(connection, field) or extra.get(setting, "")
     for name in TIMEOUTS:
         if name in values:
             values[name] = _seconds(connection, name, values[name])
     if "chosen_ids" in values:
-        values["chosen_ids"] = _truth(connection, "chosen_ids", values["chosen_ids"])
+        values["chosen_ids"] = _boolean(connection, "chosen_ids", values["chosen_ids"])
     try:
         return ClientSettings.of(values)
     except TidepoolConfigurationError as problem:
         reason, fields = problem.reason, problem.fields
-    places = ", ".join(f"`{name}` in the field {own[name].capitalize()}" for name in fields if name in own)
-    raise _to_correct(
+    locations = ", ".join(
+        f"`{name}` in the field {form_fields[name].capitalize()}" for name in fields if name in form_fields
+    )
+    raise _configuration_error(
         connection,
         reason,
-        tuple(own.get(name, name) for name in fields),
-        f"With this auth mode it holds {places}." if places else "",
+        tuple(form_fields.get(name, name) for name in fields),
+        f"With this auth mode it holds {locations}." if locations else "",
     )
 
 
-def _where(connection: Connection, extra: Mapping[str, Any]) -> str:
+def _server(connection: Connection, extra: Mapping[str, Any]) -> str:
     """Return the environment's name or the API host, whichever the connection gives."""
     named, host = str(extra.get("environment", "")), _host(connection)
     if not host:
@@ -112,7 +114,7 @@ def _where(connection: Connection, extra: Mapping[str, Any]) -> str:
     found = environment(host, field="host")
     if named and environment(named) != found:
         # Choosing integration in the list must never send data to a production host in the other field.
-        raise _to_correct(
+        raise _configuration_error(
             connection,
             "its environment and its API host name two different servers",
             ("environment", "host"),
@@ -134,18 +136,18 @@ def _seconds(connection: Connection, name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         reason = f"`{name}` is not a number of seconds"
-    raise _to_correct(connection, reason, (name,), "")
+    raise _configuration_error(connection, reason, (name,), "")
 
 
-def _truth(connection: Connection, name: str, value: Any) -> bool:
+def _boolean(connection: Connection, name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
-    raise _to_correct(connection, f"`{name}` is neither true nor false", (name,), "")
+    raise _configuration_error(connection, f"`{name}` is neither true nor false", (name,), "")
 
 
-def _to_correct(
+def _configuration_error(
     connection: Connection, reason: str, fields: tuple[str, ...], remedy: str
 ) -> TidepoolConfigurationError:
     return TidepoolConfigurationError(
@@ -204,10 +206,10 @@ class TidepoolHook(BaseHook):
         store = None
         if AUTH_MODES[settings.auth_mode].shares_refresh_token:
             seed = settings.refresh_token.get_secret_value()
-            seal, unseal = _encryption()
+            encrypt, decrypt = _encryption()
             database = open_ledger(self.ledger_conn_id).database
             store = LedgerRefreshTokens(
-                database, self.tidepool_conn_id, seed=seed, encrypt=seal, decrypt=unseal
+                database, self.tidepool_conn_id, seed=seed, encrypt=encrypt, decrypt=decrypt
             )
         return connect(settings, refresh_tokens=store, on_token=mask_secret)
 
@@ -217,7 +219,7 @@ class TidepoolHook(BaseHook):
 
     @property
     def api_host(self) -> str:
-        """Host (and port) of the API, by which the ledger tells Tidepool's servers apart."""
+        """Host (and port) of the API, by which the ledger distinguishes Tidepool's servers."""
         return host_of(environment(self.settings.environment).api)
 
     def data_set_url(self, data_set_id: str) -> str:
@@ -326,12 +328,12 @@ def _encryption() -> tuple[Callable[[str], str], Callable[[str], str]]:
             "Set AIRFLOW__CORE__FERNET_KEY to the same key for all components.",
         )
 
-    def seal(token: str) -> str:
+    def encrypt(token: str) -> str:
         return fernet.encrypt(token.encode()).decode()
 
-    def unseal(sealed: str) -> str:
+    def decrypt(encrypted: str) -> str:
         try:
-            return fernet.decrypt(sealed.encode()).decode()
+            return fernet.decrypt(encrypted.encode()).decode()
         except InvalidToken:
             raise LedgerConfigurationError(
                 "The ledger's refresh token was encrypted with another Fernet key than Airflow has now.",
@@ -339,7 +341,7 @@ def _encryption() -> tuple[Callable[[str], str], Callable[[str], str]]:
                 "and put the new refresh token into the Tidepool connection.",
             ) from None
 
-    return seal, unseal
+    return encrypt, decrypt
 
 
 class TidepoolConnections:

@@ -55,8 +55,8 @@ def upload_url(batch: int, part: str = "") -> str:
     :param part: id of the section to show first.
     """
     # The UI hands the rest of its path on to the page.
-    shown = f"{uploads_url()}{page_path()}{batch}"
-    return f"{shown}#{part}" if part else shown
+    url = f"{uploads_url()}{page_path()}{batch}"
+    return f"{url}#{part}" if part else url
 
 
 class TidepoolUploadLink(BaseOperatorLink):

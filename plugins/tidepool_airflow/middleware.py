@@ -27,26 +27,26 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 async def whole_body(receive: Receive) -> bytes:
     """Return the body of a request, read to its end."""
     parts = []
-    more = True
-    while more:
+    more_body = True
+    while more_body:
         message = await receive()
         parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
+        more_body = message.get("more_body", False)
     return b"".join(parts)
 
 
-def giving(body: bytes, receive: Receive) -> Receive:
+def replaying(body: bytes, receive: Receive) -> Receive:
     """Return a ``receive`` that yields a body that was read already, and then whatever else comes."""
-    given = False
+    replayed = False
 
-    async def give() -> Message:
-        nonlocal given
-        if given:
+    async def replay() -> Message:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return give
+    return replay
 
 
 RUN_PATHS = re.compile(r"/api/v2/(?:dags/(?P<dag_id>[^/]+)/dagRuns|backfills(?:/dry_run)?)$")
@@ -64,16 +64,16 @@ class RunParamsMiddleware:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with the mistake."""
-        asked = (
+        match = (
             RUN_PATHS.search(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         )
-        if asked is None:
+        if match is None:
             await self._app(scope, receive, send)
             return
         body = await whole_body(receive)
-        mistake = mistake_in(asked["dag_id"], body)
+        mistake = mistake_in(match["dag_id"], body)
         if mistake is None:
-            await self._app(scope, giving(body, receive), send)
+            await self._app(scope, replaying(body, receive), send)
         else:
             from fastapi.responses import JSONResponse
 
@@ -87,13 +87,13 @@ def mistake_in(dag_id: str | None, body: bytes) -> str | None:
     :param body: of the request; a malformed one is left to Airflow.
     """
     try:
-        asked = json.loads(body)
+        payload = json.loads(body)
     except ValueError:
         return None
-    if not isinstance(asked, dict):
+    if not isinstance(payload, dict):
         return None
-    conf = asked.get("conf") if dag_id else asked.get("dag_run_conf")
-    return _mistake(dag_id or asked.get("dag_id"), conf) if isinstance(conf, dict) else None
+    conf = payload.get("conf") if dag_id else payload.get("dag_run_conf")
+    return _mistake(dag_id or payload.get("dag_id"), conf) if isinstance(conf, dict) else None
 
 
 def _mistake(dag_id: Any, conf: dict[str, Any]) -> str | None:
@@ -142,7 +142,7 @@ class ConnectionTestWorkaround:
             body = without_port_0(await whole_body(receive))
             headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
             headers.append((b"content-length", str(len(body)).encode()))
-            await self._app({**scope, "headers": headers}, giving(body, receive), send)
+            await self._app({**scope, "headers": headers}, replaying(body, receive), send)
         else:
             await self._app(scope, receive, send)
 
@@ -150,9 +150,9 @@ class ConnectionTestWorkaround:
 def without_port_0(body: bytes) -> bytes:
     """Return the body of a request to test a connection, without its port if that is 0."""
     try:
-        asked = json.loads(body)
+        payload = json.loads(body)
     except ValueError:
         return body
-    if not isinstance(asked, dict) or asked.get("conn_type") != CONN_TYPE or asked.get("port") != 0:
+    if not isinstance(payload, dict) or payload.get("conn_type") != CONN_TYPE or payload.get("port") != 0:
         return body
-    return json.dumps({name: value for name, value in asked.items() if name != "port"}).encode()
+    return json.dumps({name: value for name, value in payload.items() if name != "port"}).encode()

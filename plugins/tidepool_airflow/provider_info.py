@@ -11,18 +11,18 @@ PACKAGE = "tidepool-airflow"
 
 ENVIRONMENTS = {
     "production": "production: people's real accounts (api.tidepool.org)",
-    "integration": "integration: to try out (int-api.tidepool.org)",
+    "integration": "integration: for trying it out (int-api.tidepool.org)",
     **{name: f"{name}: Tidepool's own tests" for name in ("qa1", "qa2", "qa3", "qa4", "qa5", "dev1")},
     "local": "local: on this machine (localhost:3000)",
 }
-"""Tidepool's environments, and how the form calls them."""
+"""Tidepool's environments, and what the form calls them."""
 
 
 def _choice(names: dict[str, str], without: str) -> dict[str, Any]:
     """Return the schema of a drop-down list.
 
-    :param names: the values, and how the form calls them.
-    :param without: how the form calls no value.
+    :param names: the values, and what the form calls them.
+    :param without: what the form calls no value.
     """
     return {"enum": [*names, None], "values_display": {**names, "null": without}}
 
@@ -73,7 +73,7 @@ def get_provider_info() -> dict[str, Any]:
                     ),
                     "auth_mode": _field(
                         "Authentication",
-                        "What Tidepool has given you decides. It goes into the standard fields.",
+                        "Choose by what Tidepool has given you, which goes into the standard fields.",
                         **_choice(auth_modes, DEFAULT_AUTH_MODE),
                         default=DEFAULT_AUTH_MODE,
                     ),
@@ -87,9 +87,9 @@ def get_provider_info() -> dict[str, Any]:
                         format="password",
                     ),
                     "auth_url": _field(
-                        "Sign-in URL", "Only to override what GET /info of the API host tells."
+                        "Sign-in URL", "Only to override what GET /info of the API host returns."
                     ),
-                    "realm": _field("Realm", "Only to override what GET /info of the API host tells."),
+                    "realm": _field("Realm", "Only to override what GET /info of the API host returns."),
                     "client_name": _field(
                         "Client name",
                         "Reverse DNS name of your uploader, e.g. org.example.ingest; a manifest may differ.",
@@ -100,13 +100,13 @@ def get_provider_info() -> dict[str, Any]:
                     "connect_timeout": _seconds("Connect timeout", "Seconds to wait for a connection.", 10),
                     "read_timeout": _seconds(
                         "Read timeout",
-                        "Seconds to wait for an answer; Tidepool's gateway gives up at 60.",
+                        "Seconds to wait for a response; Tidepool's gateway gives up at 60.",
                         75,
                     ),
                     "chosen_ids": {
                         "label": "Choose data set ids",
-                        "description": "So that a lost answer leaves no empty data set behind. Tidepool's "
-                        "documentation forbids it; its servers take it.",
+                        "description": "So that a lost response leaves no empty data set behind. Tidepool's "
+                        "documentation forbids it; its servers accept it.",
                         "schema": {"type": ["boolean", "null"], "default": False},
                     },
                 },

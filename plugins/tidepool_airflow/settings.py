@@ -139,7 +139,7 @@ class NoticeError(IngestError):
     remedy = "Give the dotted path of one that takes Airflow's context, in a module that workers can import."
 
 
-class Named:
+class NamedCallback:
     """A function by its path, imported when it is called: parsing a DAG file imports nobody's module.
 
     :param path: ``package.module.function``.
@@ -163,13 +163,13 @@ class Named:
         function(context)
 
 
-def on_failure() -> list[Named]:
+def on_failure() -> list[NamedCallback]:
     """Return what is called when a run has failed: ``TIDEPOOL_ON_FAILURE``.
 
     It belongs to the last task, which fails whenever one of the others has.
     """
     path = os.environ.get(FAILURE_VARIABLE, "")
-    return [Named(path, FAILURE_VARIABLE)] if path else []
+    return [NamedCallback(path, FAILURE_VARIABLE)] if path else []
 
 
 def deadline() -> DeadlineAlert | None:

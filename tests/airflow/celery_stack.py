@@ -33,7 +33,7 @@ def task_policy(task):
     if task.task_id.endswith("upload"):
         task.queue = "{UPLOADS_QUEUE}"
 '''
-"""``airflow_local_settings``, where a deployment tells Airflow its own rules."""
+"""``airflow_local_settings``, where a deployment gives Airflow its own rules."""
 
 MACHINE = '''
 import os
@@ -92,7 +92,7 @@ class Workers:
     running: dict[str, LocalProcess] = field(default_factory=dict)
 
     def start(self, machine: str, queue: str) -> None:
-        """Start a worker; what lies in its queue waits for it."""
+        """Start a worker; what is in its queue waits for it."""
         airflow = self.deployment.airflow
         self.running[machine] = LocalProcess(
             airflow_command(

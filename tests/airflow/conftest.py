@@ -32,7 +32,7 @@ TODAY = datetime.now(UTC).date()
 
 @pytest.fixture(scope="session")
 def airflow_home() -> LocalHome:
-    """The session's Airflow, its database made."""
+    """The session's Airflow, its database created."""
     from airflow.utils.db import initdb
 
     initdb()
@@ -41,7 +41,7 @@ def airflow_home() -> LocalHome:
 
 @dataclass
 class Run:
-    """What became of one DAG run."""
+    """The result of one DAG run."""
 
     state: str
     tasks: dict[tuple[str, int], str]
@@ -60,7 +60,7 @@ class World:
     def sessions(self) -> list[Upload]:
         ledger = Ledger(f"sqlite:///{self.ledger_file}")
         try:
-            return sorted(ledger.uploads.last_changed(), key=lambda one: one.label)
+            return sorted(ledger.uploads.last_changed(), key=lambda upload: upload.label)
         finally:
             ledger.close()
 
@@ -112,13 +112,16 @@ class World:
             run = dag.test(logical_date=logical_date, run_conf=conf)
         with create_session() as session:
             tasks = {
-                (one.task_id, one.map_index): str(one.state)
-                for one in run.get_task_instances(session=session)
+                (instance.task_id, instance.map_index): str(instance.state)
+                for instance in run.get_task_instances(session=session)
             }
             found = session.query(XComModel).filter(
                 XComModel.dag_id == dag_id, XComModel.run_id == run.run_id
             )
-            xcoms = {(one.task_id, one.map_index, one.key): XComModel.deserialize_value(one) for one in found}
+            xcoms = {
+                (entry.task_id, entry.map_index, entry.key): XComModel.deserialize_value(entry)
+                for entry in found
+            }
         return Run(str(run.state), tasks, xcoms)
 
 

@@ -1,4 +1,4 @@
-"""A running Airflow for the tests, looked at from outside: over its REST API and in the ledger."""
+"""A running Airflow for the tests, seen from outside: over its REST API and in the ledger."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUN_SECONDS = 180
 def home_on_server() -> Iterator[tuple[LocalHome, Databases]]:
     """Make a home for an Airflow on PostgreSQL, for the length of a ``with`` block.
 
-    It lies in no folder of pytest's: run by root, PostgreSQL may not enter those.
+    It is in no folder of pytest's: run by root, PostgreSQL may not enter those.
     """
     with tempfile.TemporaryDirectory(prefix="tidepool-deployment-") as made, ExitStack() as stack:
         home = LocalHome(Path(made))
@@ -47,14 +47,14 @@ class Deployment:
     family: list[psutil.Process] = field(default_factory=list)
 
     def get(self, path: str, **query: object) -> Any:
-        answer = self.airflow.request("GET", f"/api/v2/dags/{DAG_ID}{path}{_query(query)}")
-        assert answer.ok, answer.text
-        return answer.json()
+        response = self.airflow.request("GET", f"/api/v2/dags/{DAG_ID}{path}{_query(query)}")
+        assert response.ok, response.text
+        return response.json()
 
     def post(self, path: str, body: object) -> Any:
-        answer = self.airflow.request("POST", f"/api/v2/dags/{DAG_ID}{path}", body)
-        assert answer.ok, answer.text
-        return answer.json()
+        response = self.airflow.request("POST", f"/api/v2/dags/{DAG_ID}{path}", body)
+        assert response.ok, response.text
+        return response.json()
 
     def trigger(self) -> str:
         """Start a run as REST does without any date, and return its id when it has succeeded."""
@@ -74,7 +74,7 @@ class Deployment:
         found: list[dict[str, Any]] = self.get(f"/dagRuns/{run_id}/taskInstances", limit=100)[
             "task_instances"
         ]
-        return [one for one in found if task_id in (None, one["task_id"])]
+        return [instance for instance in found if task_id in (None, instance["task_id"])]
 
     def states(self, run_id: str) -> list[tuple[str, int, str]]:
         return [
@@ -99,13 +99,13 @@ class Deployment:
         with self.ledger() as ledger:
             return ledger.uploads.last_changed()
 
-    def asked_of_tidepool(self) -> list[str]:
-        """The requests that could change anything at Tidepool, so far."""
+    def writes_at_tidepool(self) -> list[str]:
+        """The requests so far that could change anything at Tidepool."""
         found = requests.get(f"{self.roles['base_url']}/simulator/requests", timeout=30).json()
         return [
-            f"{one['method']} {one['route']}"
-            for one in found
-            if "data" in one["route"] and one["method"] != "GET"
+            f"{request['method']} {request['route']}"
+            for request in found
+            if "data" in request["route"] and request["method"] != "GET"
         ]
 
     def stop(self) -> None:

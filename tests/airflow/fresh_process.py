@@ -22,7 +22,7 @@ WATCHED = ("json", "logging", "platform", "queue", "select", "signal", "token", 
 
 
 def main() -> None:
-    """Load and tell."""
+    """Load everything and print what it did."""
     # What everything is measured beyond: a process that parses DAG files has loaded this already.
     import airflow.dag_processing.processor
     import airflow.sdk  # noqa: F401
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _watch_connections() -> list[str]:
-    """Note every attempt to connect a socket, and refuse it."""
+    """Record every attempt to connect a socket, and refuse it."""
     seen: list[str] = []
 
     def connect(self: socket.socket, address: Any) -> None:

@@ -48,9 +48,9 @@ def _start(hash_seed: str) -> subprocess.Popen[str]:
 
 
 def _ended(process: subprocess.Popen[str]) -> Loaded:
-    told, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
-    return Loaded(**json.loads(told.splitlines()[-1]))
+    return Loaded(**json.loads(output.splitlines()[-1]))
 
 
 @cache

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 PATIENCE_SECONDS = 30.0
-"""How long the system may take to clear away what has ended."""
+"""How long the system may take to remove what has ended."""
 
 
 def children_of(pid: int) -> list[psutil.Process]:
@@ -28,14 +28,14 @@ def of_folder(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def left_of(processes: list[psutil.Process], folder: Path) -> list[str]:
+def remaining_of(processes: list[psutil.Process], folder: Path) -> list[str]:
     """Which of these processes, or of a folder's, still run after a moment's patience."""
     give_up = time.monotonic() + PATIENCE_SECONDS
-    while left := [process for process in [*processes, *of_folder(folder)] if _runs(process)]:
+    while remaining := [process for process in [*processes, *of_folder(folder)] if _runs(process)]:
         if time.monotonic() > give_up:
             break
         time.sleep(0.1)
-    return sorted({str(process) for process in left})
+    return sorted({str(process) for process in remaining})
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -24,10 +24,10 @@ SLOW_POST_SECONDS = 0.6
 """How long each chunk takes, so that something can happen to an upload meanwhile."""
 
 SHORT = """
-from tidepool_ingest.upload import UploadJob
-from tidepool_ingest.upload.guarded_requests import Timing
+from tidepool_ingest.upload import UploadContext
+from tidepool_ingest.upload.guarded_requests import Timeouts
 
-UploadJob.default_timeouts = Timing(
+UploadContext.default_timeouts = Timeouts(
     request=6.0, doubt=3.0, lease=12.0, close_turn=30.0, visible_wait=5.0, visible_poll=0.5
 )
 """
@@ -54,7 +54,7 @@ def quick(environment: Mapping[str, str], first: Path) -> dict[str, str]:
 
 
 def install(deployment: Deployment, *faults: Fault) -> None:
-    """Let faults strike at the simulated Tidepool."""
+    """Install faults in the simulated Tidepool."""
     url = f"{deployment.roles['base_url']}/simulator/faults"
     given = [fault.model_dump(mode="json") for fault in faults]
     requests.post(url, json=given, timeout=30).raise_for_status()
@@ -71,9 +71,9 @@ class RunsOfADay:
         self.deployment = deployment
         self.day = day
 
-    def trigger(self, **more: Any) -> str:
-        conf = {"first_day": str(self.day), "chunk_records": CHUNK_RECORDS, **more.pop("conf", {})}
-        run = self.deployment.post("/dagRuns", {"logical_date": None, "conf": conf, **more})
+    def trigger(self, **body: Any) -> str:
+        conf = {"first_day": str(self.day), "chunk_records": CHUNK_RECORDS, **body.pop("conf", {})}
+        run = self.deployment.post("/dagRuns", {"logical_date": None, "conf": conf, **body})
         return str(run["dag_run_id"])
 
     def until_uploading(self, run_id: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Ended:
     def machines(self, task_id: str) -> set[tuple[str, str]]:
         """Queue and machine of each instance of a task, as Airflow's database has them."""
         found = self.deployment.task_instances(self.run_id, task_id)
-        return {(one["queue"], one["hostname"]) for one in found}
+        return {(instance["queue"], instance["hostname"]) for instance in found}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def new_bucket(endpoint: str) -> Any:
 
 
 def stage_into(settings: dict[str, str], folder: Path) -> None:
-    """Stage a file of two devices, a few records of which Tidepool refuses, by the project's own code."""
+    """Stage a file of two devices, a few records of which Tidepool rejects, by the project's own code."""
     records = [record for device in DEVICES for record in readings(RECORDS, device=device, day=DAY)]
     for record in records[:REFUSED]:
         record["units"] = "nobody's"
@@ -127,7 +127,7 @@ def test_preparing_and_uploading_run_on_different_workers(ended: Ended) -> None:
 
 
 def test_an_upload_whose_worker_is_lost_ends_on_another_one(ended: Ended) -> None:
-    lost = {one["map_index"] for one in ended.lost_with if one["state"] == "running"}
+    lost = {instance["map_index"] for instance in ended.lost_with if instance["state"] == "running"}
     now = {
         task_instance["map_index"]: task_instance
         for task_instance in ended.deployment.task_instances(ended.run_id, UPLOAD)
@@ -144,7 +144,7 @@ def test_an_upload_whose_worker_is_lost_ends_on_another_one(ended: Ended) -> Non
 def tries(ended: Ended, map_index: int) -> list[dict[str, Any]]:
     path = f"/dagRuns/{ended.run_id}/taskInstances/{UPLOAD}/{map_index}/tries"
     found: list[dict[str, Any]] = ended.deployment.get(path)["task_instances"]
-    return sorted(found, key=lambda one: one["try_number"])
+    return sorted(found, key=lambda instance: instance["try_number"])
 
 
 def test_what_is_visible_is_what_was_staged_each_once(ended: Ended, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_what_is_visible_is_what_was_staged_each_once(ended: Ended, tmp_path: Pa
 
 
 def downloaded(store: Any, folder: Path) -> Path:
-    """Fetch everything that lies in the store, by a client that is not the one under test."""
+    """Fetch everything in the store, by a client that is not the one under test."""
     for page in store.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
         for entry in page["Contents"]:
             file = folder / entry["Key"]
@@ -170,8 +170,8 @@ def test_the_ledger_says_that_every_batch_is_verified(ended: Ended) -> None:
     found = ended.deployment.sessions()
 
     assert len(found) == len(DEVICES)
-    assert {(one.state, one.data_set_state) for one in found} == {("verified", "verified")}
-    assert sum(one.visible_rows or 0 for one in found) == len(DEVICES) * RECORDS - REFUSED
+    assert {(upload.state, upload.data_set_state) for upload in found} == {("verified", "verified")}
+    assert sum(upload.visible_rows or 0 for upload in found) == len(DEVICES) * RECORDS - REFUSED
 
 
 def test_staging_is_in_the_store_and_nowhere_else(ended: Ended) -> None:

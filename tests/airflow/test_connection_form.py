@@ -108,10 +108,10 @@ def test_the_form_knows_every_auth_mode_and_environment() -> None:
 @pytest.mark.parametrize("name", ["auth_mode", "environment"])
 def test_every_choice_has_a_name_that_says_what_it_is(name: str) -> None:
     schema = FIELDS[name]["schema"]
-    shown = schema["values_display"]
+    displayed = schema["values_display"]
 
-    assert list(shown) == [value or "null" for value in schema["enum"]]
-    assert all(shown[value].startswith(f"{value}: ") for value in schema["enum"] if value)
+    assert list(displayed) == [value or "null" for value in schema["enum"]]
+    assert all(displayed[value].startswith(f"{value}: ") for value in schema["enum"] if value)
 
 
 def test_the_hosts_that_the_form_names_are_those_of_the_environments() -> None:
@@ -151,16 +151,16 @@ def test_a_new_auth_mode_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(auth, "device_code_tokens", device_code_tokens, raising=False)
 
-    shown = offered()["auth_mode"]["schema"]
-    assert shown["values_display"]["device_code"] == "device_code: a device code as the password"
-    assert shown["enum"] == [*AUTH_MODES, None]
+    displayed = offered()["auth_mode"]["schema"]
+    assert displayed["values_display"]["device_code"] == "device_code: a device code as the password"
+    assert displayed["enum"] == [*AUTH_MODES, None]
     with pytest.raises(TidepoolConfigurationError) as caught:
         settings({"auth_mode": "device_code"})
     assert caught.value.fields == ("client_id",)
     made = settings({"auth_mode": "device_code", "client_id": "ours"})
-    told: list[str] = []
-    connect(made, on_token=told.append)
-    assert told == ["made-from-a-secret"]
+    masked: list[str] = []
+    connect(made, on_token=masked.append)
+    assert masked == ["made-from-a-secret"]
 
 
 def test_the_defaults_of_the_form_are_those_of_the_client() -> None:
@@ -195,6 +195,6 @@ def test_secrets_are_hidden_in_the_form_and_by_their_names() -> None:
     from airflow.sdk.log import redact
 
     assert FIELDS["client_secret"]["schema"]["format"] == "password"
-    shown = redact({"client_secret": "a-canary", "realm": "tidepool"})
-    assert "a-canary" not in str(shown)
-    assert "tidepool" in str(shown)
+    displayed = redact({"client_secret": "a-canary", "realm": "tidepool"})
+    assert "a-canary" not in str(displayed)
+    assert "tidepool" in str(displayed)

@@ -18,12 +18,12 @@ FEED = {"dataSetType": "continuous", "deviceId": "device-1", "deviceModel": "Met
 USER = SAMPLE_USERS[0]
 
 
-def stage_feed(world: World, records: list[Any], batch: str, **more: Any) -> None:
-    stage(world.staging, records, batch=batch, dataSet=FEED, **more)
+def stage_feed(world: World, records: list[Any], batch: str, **options: Any) -> None:
+    stage(world.staging, records, batch=batch, dataSet=FEED, **options)
 
 
-def run(world: World, conf: dict[str, Any] | None = None, **more: Any) -> Run:
-    return world.run(conf, dag_id=CONTINUOUS_DAG_ID, **more)
+def run(world: World, conf: dict[str, Any] | None = None, **options: Any) -> Run:
+    return world.run(conf, dag_id=CONTINUOUS_DAG_ID, **options)
 
 
 def all_right(world: World) -> bool:
@@ -86,7 +86,7 @@ def test_months_of_history_beside_the_running_feed(world: World) -> None:
     assert all_right(world)
 
 
-def test_too_many_refused_records_stop_before_anything_is_live(world: World) -> None:
+def test_too_many_rejected_records_stop_before_anything_is_live(world: World) -> None:
     stage_feed(world, [*readings(5), *({"type": "smbg"} for _ in range(5))], "b-1")
 
     assert run(world).state == "failed"

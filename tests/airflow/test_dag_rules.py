@@ -196,14 +196,14 @@ def test_form_and_options_draw_the_same_lines(dag_id: str, name: str, least: flo
 )
 def test_whatever_a_drop_down_offers_can_be_used(dag_id: str, name: str) -> None:
     params, options = FORMS[dag_id]
-    offered, shown = params[name].schema["enum"], params[name].schema["values_display"]
+    offered, displayed = params[name].schema["enum"], params[name].schema["values_display"]
 
     assert params[name].value == offered[0]
     assert len(offered) > 1
     for choice in offered:
         taken = getattr(options.of_params({name: params[name].resolve(choice)}), name)
         assert taken == choice
-    assert set(shown) <= {"null" if choice is None else str(choice) for choice in offered}
+    assert set(displayed) <= {"null" if choice is None else str(choice) for choice in offered}
 
 
 @pytest.mark.parametrize("left_empty", ["first_day", "last_day", "users", "staging_root"])

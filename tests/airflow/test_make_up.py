@@ -1,4 +1,4 @@
-"""``make up`` as somebody uses it: start it, look, press Ctrl-C, and have the machine back as it was."""
+"""``make up`` as somebody uses it: start it, use it, press Ctrl-C, and have the machine back as it was."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dev.home import PROJECT
 from dev.up import BY_ITSELF_VARIABLE, FOLDER_VARIABLE
 
 from tests.airflow.ports import free_port, is_open
-from tests.airflow.processes import children_of, left_of, of_folder
+from tests.airflow.processes import children_of, of_folder, remaining_of
 
 pytestmark = pytest.mark.slow
 
@@ -73,13 +73,13 @@ class Up:
             time.sleep(0.2)
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """Ask Airflow's API, as whoever may reach its port."""
+        """Send a request to Airflow's API, as whoever may reach its port."""
         url = f"http://127.0.0.1:{self.port}"
         token = requests.get(f"{url}/auth/token", timeout=30).json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
-        answer = requests.request(method, f"{url}/api/v2{path}", json=body, headers=headers, timeout=30)
-        assert answer.ok, answer.text
-        return answer.json()
+        response = requests.request(method, f"{url}/api/v2{path}", json=body, headers=headers, timeout=30)
+        assert response.ok, response.text
+        return response.json()
 
     def interrupt(self) -> None:
         """What a terminal does on Ctrl-C."""
@@ -117,7 +117,7 @@ def run_up(folder: Path, port: object) -> subprocess.CompletedProcess[str]:
 
 
 def in_its_shell(folder: Path, command: str) -> str:
-    """Run a command as the lines that `make up` prints tell to."""
+    """Run a command as the lines that `make up` prints say."""
     ended = subprocess.run(
         ["sh", "-c", f". {folder}/env && {command}"], capture_output=True, text=True, timeout=120, check=False
     )
@@ -164,7 +164,7 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
         running.process.wait(STOP_SECONDS)
 
         assert "up: stopped.\n" in running.said
-        assert left_of(family, folder) == []
+        assert remaining_of(family, folder) == []
         assert not is_open(running.port)
         assert not (folder / "env").exists()
 
@@ -186,7 +186,7 @@ def test_what_is_due_and_what_arrives_runs_by_itself_if_that_is_wanted(folder: P
         running.interrupt()
         running.process.wait(STOP_SECONDS)
 
-        assert left_of(family, folder) == []
+        assert remaining_of(family, folder) == []
 
 
 def test_ended_while_it_starts_it_leaves_nothing_behind_either(folder: Path) -> None:
@@ -198,7 +198,7 @@ def test_ended_while_it_starts_it_leaves_nothing_behind_either(folder: Path) -> 
 
         assert READY not in running.said
         assert len(family) > 4
-        assert left_of(family, folder) == []
+        assert remaining_of(family, folder) == []
 
 
 def test_a_port_that_is_none_is_one_clear_line(tmp_path: Path) -> None:

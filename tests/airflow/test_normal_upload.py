@@ -35,7 +35,7 @@ def test_a_staged_batch_becomes_a_verified_data_set(world: World) -> None:
     assert check(world.staging, world.staging.parent / "simulator.db").ok
 
 
-def test_the_session_id_is_in_xcom_and_in_the_ledger(world: World) -> None:
+def test_the_data_set_id_is_in_xcom_and_in_the_ledger(world: World) -> None:
     stage(world.staging, readings(3))
     run = world.run()
     (session,) = world.sessions()
@@ -111,24 +111,24 @@ def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
     assert run.tasks["batch.upload", 0] == "skipped"
     assert run.xcoms["batch.prepare", 0, "return_value"]["quarantined"] == 1
     assert {request.method for request in world.simulator.requests if "/data" in request.route} == {"GET"}
-    told = run.xcoms["report", -1, "dry_run"]
-    assert (told["batches"], told["accepted"]) == (1, {"smbg": 20})
-    assert sum(told["refused"]["smbg"].values()) >= 1
-    assert (told["compared"]["batches"], told["compared"]["new"]) == (1, {"smbg": 20})
+    result = run.xcoms["report", -1, "dry_run"]
+    assert (result["batches"], result["accepted"]) == (1, {"smbg": 20})
+    assert sum(result["refused"]["smbg"].values()) >= 1
+    assert (result["compared"]["batches"], result["compared"]["new"]) == (1, {"smbg": 20})
 
     assert world.run().state == "success"
     assert [session.state for session in world.sessions()] == ["verified"]
 
 
-def test_a_dry_run_tells_what_tidepool_shows_already(world: World) -> None:
+def test_a_dry_run_reports_what_tidepool_shows_already(world: World) -> None:
     stage(world.staging, readings(20))
     world.run()
     stage(world.staging, readings(30), batch="batch-2")
     stage(world.staging, readings(3), user="0123456789", batch="of-a-stranger")
-    told = world.run({"dry_run": True}).xcoms["report", -1, "dry_run"]["compared"]
+    result = world.run({"dry_run": True}).xcoms["report", -1, "dry_run"]["compared"]
 
-    assert (told["new"], told["same"], told["archived"]) == ({"smbg": 10}, {"smbg": 20}, {"smbg": 20})
-    assert (told["batches"], told["left_out"]) == (1, {"tidepool-permission": 1})
+    assert (result["new"], result["same"], result["archived"]) == ({"smbg": 10}, {"smbg": 20}, {"smbg": 20})
+    assert (result["batches"], result["left_out"]) == (1, {"tidepool-permission": 1})
 
 
 def test_a_dry_run_works_where_nobody_may_sign_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,10 +137,10 @@ def test_a_dry_run_works_where_nobody_may_sign_in(world: World, monkeypatch: pyt
     monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_DEFAULT", json.dumps(connection))
     run = world.run({"dry_run": True})
 
-    told = run.xcoms["report", -1, "dry_run"]
+    result = run.xcoms["report", -1, "dry_run"]
     assert run.state == "success"
-    assert told["accepted"] == {"smbg": 20}
-    assert (told["compared"]["batches"], told["compared"]["left_out"]) == (
+    assert result["accepted"] == {"smbg": 20}
+    assert (result["compared"]["batches"], result["compared"]["left_out"]) == (
         0,
         {"tidepool-authentication": 1},
     )
@@ -176,7 +176,7 @@ def test_a_corrected_batch_uploads_on_the_next_run(world: World) -> None:
     assert folder.exists()
 
 
-def test_too_many_refused_records_stop_before_anything_is_opened(world: World) -> None:
+def test_too_many_rejected_records_stop_before_anything_is_opened(world: World) -> None:
     stage(world.staging, [*readings(5), *({"type": "smbg"} for _ in range(5))])
     run = world.run()
 
@@ -216,7 +216,7 @@ def test_a_device_that_has_stopped_is_named_in_the_report(world: World) -> None:
     assert SAMPLE_USERS[0] not in named
 
 
-def test_an_unknown_parameter_is_refused(world: World) -> None:
+def test_an_unknown_parameter_is_rejected(world: World) -> None:
     stage(world.staging, readings(3))
     run = world.run({"frist_day": "2026-01-01"})
 
@@ -292,7 +292,7 @@ def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -
     assert [session.state for session in world.sessions()] == ["verified", "verified"]
 
 
-def test_a_corrected_batch_takes_the_place_of_the_one_it_names(world: World) -> None:
+def test_a_corrected_batch_replaces_the_one_it_names(world: World) -> None:
     stage(world.staging, readings(3), batch="wrong")
     world.run()
     stage(world.staging, readings(3, value=150), batch="right", replaces="wrong")

@@ -1,4 +1,4 @@
-"""Who is told of a run: a team's own functions, DAGs that follow, metrics."""
+"""Who is notified of a run: a team's own functions, DAGs that follow, metrics."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from tidepool_airflow.assets import UPLOADS
 from tidepool_airflow.settings import NoticeError
 from tidepool_simulator import Fault
 
-TOLD: list[dict[str, Any]] = []
+CALLS: list[dict[str, Any]] = []
 
 
 @pytest.fixture
 def team(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module of a team's own, with a function that is told."""
-    TOLD.clear()
+    """A module of a team's own, with a function that is called."""
+    CALLS.clear()
     module = ModuleType("a_team_of_ours")
-    module.tell = TOLD.append  # type: ignore[attr-defined]
+    module.notify = CALLS.append  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setenv(notices.FAILURE_VARIABLE, f"{module.__name__}.tell")
+    monkeypatch.setenv(notices.FAILURE_VARIABLE, f"{module.__name__}.notify")
     return module
 
 
-def test_a_failed_run_is_told_once(world: World, team: ModuleType) -> None:
+def test_a_failed_run_is_reported_once(world: World, team: ModuleType) -> None:
     (stage(world.staging, readings(3)) / "manifest.json").write_text("{")
     assert world.run().state == "failed"
 
-    (context,) = TOLD
+    (context,) = CALLS
     assert context["ti"].task_id == "report"
     assert "tasks of this run failed" in str(context["exception"])
 
 
-def test_a_good_run_is_told_nobody(world: World, team: ModuleType) -> None:
+def test_a_good_run_is_reported_to_nobody(world: World, team: ModuleType) -> None:
     stage(world.staging, readings(3))
     assert world.run().state == "success"
 
-    assert TOLD == []
+    assert CALLS == []
 
 
-@pytest.mark.parametrize("path", ["no_such_module.tell", "json.no_such_function", "tell"])
+@pytest.mark.parametrize("path", ["no_such_module.notify", "json.no_such_function", "notify"])
 def test_a_function_that_is_not_there_is_named_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -62,14 +62,14 @@ def test_a_function_that_is_not_there_is_named_with_what_to_do(
 
 def test_a_deadline_takes_both_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert notices.deadline() is None
-    monkeypatch.setenv(notices.DEADLINE_VARIABLE, "a_team_of_ours.tell")
+    monkeypatch.setenv(notices.DEADLINE_VARIABLE, "a_team_of_ours.notify")
     assert notices.deadline() is None
     monkeypatch.setenv(notices.MINUTES_VARIABLE, "90")
     alert = notices.deadline()
 
     assert alert is not None
     assert alert.interval == timedelta(minutes=90)
-    assert alert.callback.path == "a_team_of_ours.tell"
+    assert alert.callback.path == "a_team_of_ours.notify"
 
 
 def events() -> list[dict[str, Any]]:
@@ -79,7 +79,7 @@ def events() -> list[dict[str, Any]]:
     with create_session() as session:
         asset = select(AssetModel.id).where(AssetModel.uri == UPLOADS.uri)
         query = select(AssetEvent).where(AssetEvent.asset_id.in_(asset), AssetEvent.source_dag_id == DAG_ID)
-        return [dict(one.extra) for one in session.scalars(query.order_by(AssetEvent.id))]
+        return [dict(event.extra) for event in session.scalars(query.order_by(AssetEvent.id))]
 
 
 def test_dags_that_follow_hear_of_runs_in_which_something_became_visible(world: World) -> None:
@@ -97,9 +97,9 @@ def test_dags_that_follow_hear_of_runs_in_which_something_became_visible(world: 
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """What Airflow's metrics are told to count."""
+    """What Airflow's metrics are given to count."""
     counted: Counter[str] = Counter()
-    monkeypatch.setattr(stats, "incr", lambda name, count=1, **more: counted.update({name: count}))
+    monkeypatch.setattr(stats, "incr", lambda name, count=1, **tags: counted.update({name: count}))
     return counted
 
 
@@ -107,7 +107,7 @@ def test_metrics_count_what_was_done(
     world: World, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed: list[str] = []
-    monkeypatch.setattr(stats, "timing", lambda name, value, **more: timed.append(name))
+    monkeypatch.setattr(stats, "timing", lambda name, value, **tags: timed.append(name))
     stage(world.staging, [*readings(20), readings(1)[0], {"type": "smbg"}])
     assert world.run().state == "success"
     ours = {name: number for name, number in counted.items() if name.startswith("tidepool.")}

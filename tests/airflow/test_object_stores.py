@@ -54,7 +54,7 @@ class Store:
 
     :param address: of the staging root, with ``{}`` in place of the bucket; through an Airflow connection, as
         a deployment has it.
-    :param log: what its server has been asked, if it writes that down.
+    :param log: which requests its server has received, if it writes that down.
     """
 
     address: str
@@ -149,7 +149,7 @@ def test_a_file_is_staged_found_and_read(root: UPath, tmp_path: Path) -> None:
     assert storage.sha256_of(found.path / file.name) == file.sha256
 
 
-def test_what_is_given_up_leaves_nothing(root: UPath) -> None:
+def test_what_is_abandoned_leaves_nothing(root: UPath) -> None:
     storage.make_folder(root)
     for size in (10, PARTS):
         with pytest.raises(RuntimeError, match="stop"):
@@ -303,10 +303,10 @@ def s3_alone(tmp_path: Path, airflow_home: LocalHome) -> Iterator[S3Alone]:
 
 
 def left_open(client: Any) -> list[str]:
-    return [one["Key"] for one in client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())]
+    return [upload["Key"] for upload in client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())]
 
 
-def test_an_upload_in_parts_that_is_given_up_is_aborted(s3_alone: S3Alone) -> None:
+def test_an_abandoned_multi_part_upload_is_aborted(s3_alone: S3Alone) -> None:
     root, client, seen = s3_alone.store.root, s3_alone.client, list[str]()
 
     def stopping() -> None:
@@ -329,10 +329,10 @@ def test_a_bucket_that_is_not_there_is_not_made(s3_alone: S3Alone) -> None:
     with pytest.raises(BatchError, match="staging-unwritable"):
         storage.write_whole(misspelt / "x" / "a", b"1")
 
-    assert [one["Name"] for one in s3_alone.client.list_buckets()["Buckets"]] == [BUCKET]
+    assert [bucket["Name"] for bucket in s3_alone.client.list_buckets()["Buckets"]] == [BUCKET]
 
 
-def test_a_store_that_does_not_answer_is_asked_again_later(s3_alone: S3Alone) -> None:
+def test_a_store_that_does_not_answer_is_retried_later(s3_alone: S3Alone) -> None:
     path = s3_alone.store.root / USER / "records.ndjson"
     storage.write_whole(path, b"x")
     asked = {

@@ -23,10 +23,10 @@ def _packs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEPOOL_BATCHES_A_PACK", str(A_PACK))
 
 
-def fleet(world: World, batches: int, **more: object) -> None:
+def fleet(world: World, batches: int, **options: object) -> None:
     for number in range(batches):
         device = f"meter-{number}"
-        stage(world.staging, readings(4, device=device), batch=device, device=device, **more)
+        stage(world.staging, readings(4, device=device), batch=device, device=device, **options)
 
 
 def states(run: Run, task: str) -> list[str]:
@@ -78,7 +78,7 @@ def test_one_failing_batch_holds_up_nobody_and_is_tried_alone(world: World) -> N
 
 def test_what_strikes_once_is_mended_in_the_same_run(world: World) -> None:
     fleet(world, 6)  # two packs, whichever comes first
-    # Enough that the batch at work gives up; the one that takes its place finds nothing in the way.
+    # Enough that the batch in progress fails; the one that takes its turn meets none.
     world.simulator.faults.add(Fault.refused("close", 503, times=3))
     run = world.run({"parallel_chunks": 1})
 
@@ -109,30 +109,30 @@ def test_a_tidepool_that_is_away_fails_packs_and_not_a_task_for_each_batch(world
 def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
     fleet(world, 3)
     stage(world.staging, [*readings(5), *({"type": "smbg"} for _ in range(5))], batch="doubtful")
-    asked: list[int] = []
+    asked_packs: list[int] = []
 
     def ask(operator: TidepoolPrepareOperator, *_: object) -> None:
         # Waiting takes a scheduler; see test_real_approval.
-        asked.append(len(operator.batches))
+        asked_packs.append(len(operator.batches))
         raise AirflowSkipException("asked")
 
-    world.monkeypatch.setattr(TidepoolPrepareOperator, "_ask_or_follow", ask)
+    world.monkeypatch.setattr(TidepoolPrepareOperator, "_ask_or_apply", ask)
     run = world.run({"when_refused": "ask"})
 
     assert states(run, "batch.upload") == ["success"] * 2
-    assert (asked, states(run, "one_by_one.prepare")) == ([1], ["skipped"])
+    assert (asked_packs, states(run, "one_by_one.prepare")) == ([1], ["skipped"])
     assert [session.state for session in world.sessions()].count("verified") == 3
 
 
 def test_a_dry_run_sums_up_its_packs(world: World) -> None:
     fleet(world, 7)
     run = world.run({"dry_run": True})
-    told = run.xcoms["report", -1, "dry_run"]
+    result = run.xcoms["report", -1, "dry_run"]
 
     assert run.state == "success"
     assert states(run, "one_by_one.upload") == ["skipped"]
-    assert (told["batches"], told["accepted"]) == (7, {"smbg": 28})
-    assert (told["compared"]["batches"], told["compared"]["new"]) == (7, {"smbg": 28})
+    assert (result["batches"], result["accepted"]) == (7, {"smbg": 28})
+    assert (result["compared"]["batches"], result["compared"]["new"]) == (7, {"smbg": 28})
     assert world.posts() == 0
 
 

@@ -22,11 +22,11 @@ ASKED = {
 
 @pytest.fixture
 def client() -> TestClient:
-    """An application that tells what it was asked, behind the middleware as Airflow puts it."""
+    """An application that returns what it was sent, behind the middleware as Airflow puts it."""
     application = FastAPI()
 
     @application.post("/{path:path}")
-    async def tell(request: Request) -> dict[str, Any]:
+    async def echo(request: Request) -> dict[str, Any]:
         body = await request.body()
         return {"body": body.decode(), "length": int(request.headers["content-length"]), "bytes": len(body)}
 
@@ -35,9 +35,9 @@ def client() -> TestClient:
 
 
 def arrived(client: TestClient, path: str, body: bytes) -> str:
-    told: dict[str, Any] = client.post(path, content=body).json()
-    assert told["length"] == told["bytes"]
-    return str(told["body"])
+    echoed: dict[str, Any] = client.post(path, content=body).json()
+    assert echoed["length"] == echoed["bytes"]
+    return str(echoed["body"])
 
 
 @pytest.mark.parametrize("path", [CONNECTION_TEST_PATH, f"/behind/a/proxy{CONNECTION_TEST_PATH}"])

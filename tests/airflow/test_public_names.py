@@ -47,6 +47,6 @@ def test_no_other_name_is_there() -> None:
 
 
 def test_importing_the_package_loads_no_airflow() -> None:
-    told = subprocess.run([sys.executable, "-c", UNLOADED], check=True, capture_output=True, text=True)
+    completed = subprocess.run([sys.executable, "-c", UNLOADED], check=True, capture_output=True, text=True)
 
-    assert told.stdout == "[]\n"
+    assert completed.stdout == "[]\n"

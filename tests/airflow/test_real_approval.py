@@ -1,4 +1,4 @@
-"""Too many records are refused, and a run waits for a person: under a real scheduler."""
+"""Too many records are rejected, and a run waits for a person: under a real scheduler."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def deployment() -> Iterator[Deployment]:
         yield Deployment(home, airflow, roles, port, stack)
 
 
-def stage_spoilt(home: LocalHome, batch: str, **more: Any) -> None:
-    """Stage a batch of which 4 of 10 records are refused."""
+def stage_spoilt(home: LocalHome, batch: str, **fields: Any) -> None:
+    """Stage a batch of which 4 of 10 records are rejected."""
     bad = [{**reading, "units": "stones"} for reading in readings(4, device=batch)]
-    good = readings(10, device=batch, **more)[4:]
+    good = readings(10, device=batch, **fields)[4:]
     stage(home.staging, [*bad, *good], batch=batch, device=batch)
 
 
-def start(deployment: Deployment, **more: str) -> str:
-    conf = {**ASKED, **more}
+def start(deployment: Deployment, **overrides: str) -> str:
+    conf = {**ASKED, **overrides}
     run_id: str = deployment.post("/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
     return run_id
 
@@ -74,12 +74,12 @@ def waiting(deployment: Deployment, run_id: str, number: int) -> list[dict[str, 
     give_up = time.monotonic() + RUN_SECONDS
     while True:
         found = deployment.task_instances(run_id, PREPARE)
-        asked = [one for one in found if one["state"] == "awaiting_input"]
-        if len(asked) == number:
+        waiting_instances = [instance for instance in found if instance["state"] == "awaiting_input"]
+        if len(waiting_instances) == number:
             time.sleep(READING_SECONDS)
-            return asked
+            return waiting_instances
         deployment.airflow.check()
-        ended = [one for one in found if one["state"] in ("failed", "upstream_failed")]
+        ended = [instance for instance in found if instance["state"] in ("failed", "upstream_failed")]
         assert not ended, deployment.states(run_id)
         assert time.monotonic() < give_up, deployment.states(run_id)
         time.sleep(0.3)
@@ -90,11 +90,11 @@ def question(deployment: Deployment, instance: dict[str, Any]) -> dict[str, Any]
     return found
 
 
-def answer(deployment: Deployment, instance: dict[str, Any], decision: Decision) -> None:
+def decide(deployment: Deployment, instance: dict[str, Any], decision: Decision) -> None:
     path = f"/api/v2/dags/{DAG_ID}{_details(instance)}"
     body = {"chosen_options": [str(decision)], "params_input": {}}
-    told = deployment.airflow.request("PATCH", path, body)
-    assert told.ok, told.text
+    response = deployment.airflow.request("PATCH", path, body)
+    assert response.ok, response.text
 
 
 def _details(instance: dict[str, Any]) -> str:
@@ -117,7 +117,7 @@ def failed_of(deployment: Deployment, run_id: str) -> str:
         for task_instance in deployment.task_instances(run_id)
         if task_instance["state"] == "failed"
     ]
-    return "\n\n".join(deployment.log(one)[-3000:] for one in found)
+    return "\n\n".join(deployment.log(instance)[-3000:] for instance in found)
 
 
 def sessions(deployment: Deployment) -> dict[str, tuple[str, str | None]]:
@@ -134,19 +134,19 @@ def visible(deployment: Deployment) -> int:
 
 def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> None:
     run_id = start(deployment)
-    asked = waiting(deployment, run_id, len(DECISIONS))
+    waiting_instances = waiting(deployment, run_id, len(DECISIONS))
     assert {state for batch, state in sessions(deployment).items() if batch in DECISIONS} == {
         ("held", "too-many-refused")
     }
     batches = {session.label: session.folder.rpartition("/")[2] for session in deployment.sessions()}
 
-    for instance in asked:
-        told = question(deployment, instance)
-        label = told["subject"].partition(":")[0]
-        assert "4 of 10 records (40.0 %) are refused" in told["body"]
-        assert told["options"] == [str(decision) for decision in Decision]
-        assert not [user for user in SAMPLE_USERS if user in str(told)]
-        answer(deployment, instance, DECISIONS[batches[label]])
+    for instance in waiting_instances:
+        details = question(deployment, instance)
+        label = details["subject"].partition(":")[0]
+        assert "4 of 10 records (40.0 %) are rejected" in details["body"]
+        assert details["options"] == [str(decision) for decision in Decision]
+        assert not [user for user in SAMPLE_USERS if user in str(details)]
+        decide(deployment, instance, DECISIONS[batches[label]])
 
     assert end_of(deployment, run_id) == "success", failed_of(deployment, run_id)
     assert sessions(deployment) == {
@@ -170,22 +170,22 @@ def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> Non
 
 def test_who_decided_what_is_in_the_ledger(deployment: Deployment) -> None:
     with deployment.ledger() as ledger:
-        notes = ledger.actions.newest()
+        actions = ledger.actions.newest()
 
-    assert {note.kind for note in notes} == {ActionKind.APPROVE}
-    assert sorted(str(note.detail) for note in notes) == sorted(map(str, DECISIONS.values()))
-    assert all(note.actor and note.dag_id == DAG_ID and note.run_id for note in notes)
+    assert {action.kind for action in actions} == {ActionKind.APPROVE}
+    assert sorted(str(action.detail) for action in actions) == sorted(map(str, DECISIONS.values()))
+    assert all(action.actor and action.dag_id == DAG_ID and action.run_id for action in actions)
 
 
 def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment) -> None:
-    sent = deployment.asked_of_tidepool()
-    # The one that was rejected: it is taken up again where its day is named.
+    sent = deployment.writes_at_tidepool()
+    # The one that was declined: it is taken up again where its day is named.
     run_id = start(deployment, first_day=str(TODAY))
     (instance,) = waiting(deployment, run_id, 1)
 
     assert end_of(deployment, run_id) == "failed"
     assert sessions(deployment)["rejected"] == ("held", "too-many-refused")
-    assert deployment.asked_of_tidepool() == sent
+    assert deployment.writes_at_tidepool() == sent
     (prepared,) = deployment.task_instances(run_id, PREPARE)
     assert (prepared["state"], prepared["try_number"]) == ("failed", 1)
     assert "Nobody has decided in time" in deployment.log(prepared)
@@ -200,7 +200,7 @@ def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment)
         },
     )
     (instance,) = waiting(deployment, run_id, 1)
-    answer(deployment, instance, Decision.APPROVE)
+    decide(deployment, instance, Decision.APPROVE)
     ended = end_of(deployment, run_id)
     (prepared,) = deployment.task_instances(run_id, PREPARE)
     assert ended == "success", deployment.log(prepared)

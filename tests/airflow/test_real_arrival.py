@@ -26,7 +26,7 @@ QUIET_LOOKS = 5
 
 @pytest.fixture(scope="module")
 def deployment() -> Iterator[Deployment]:
-    """Airflow that also runs what assets tell, looking for manifests every second."""
+    """Airflow that also runs what assets trigger, checking for manifests every second."""
     port = free_port()
     with ExitStack() as stack:
         home, databases = stack.enter_context(home_on_server())
@@ -40,9 +40,9 @@ def deployment() -> Iterator[Deployment]:
 
 
 def runs(deployment: Deployment, dag_id: str, *, kind: str) -> list[dict[str, Any]]:
-    answer = deployment.airflow.request("GET", f"/api/v2/dags/{dag_id}/dagRuns?run_type={kind}&limit=100")
-    assert answer.ok, answer.text
-    found: list[dict[str, Any]] = answer.json()["dag_runs"]
+    response = deployment.airflow.request("GET", f"/api/v2/dags/{dag_id}/dagRuns?run_type={kind}&limit=100")
+    assert response.ok, response.text
+    found: list[dict[str, Any]] = response.json()["dag_runs"]
     return found
 
 
@@ -63,13 +63,13 @@ def verified(deployment: Deployment) -> int:
 def at_rest(deployment: Deployment) -> bool:
     found = [run for kind in ("asset_triggered", "operator_triggered") for dag in (ARRIVAL, DAG_ID)
              for run in runs(deployment, dag, kind=kind)]  # fmt: skip
-    return all(one["state"] in ("success", "failed") for one in found)
+    return all(run["state"] in ("success", "failed") for run in found)
 
 
 def test_nothing_starts_by_itself_before_somebody_wants_it(deployment: Deployment) -> None:
-    answer = deployment.airflow.request("GET", f"/api/v2/dags/{ARRIVAL}")
+    response = deployment.airflow.request("GET", f"/api/v2/dags/{ARRIVAL}")
 
-    assert answer.json()["is_paused"] is True
+    assert response.json()["is_paused"] is True
     assert runs(deployment, ARRIVAL, kind="asset_triggered") == []
 
 
@@ -109,8 +109,8 @@ def test_a_triggerer_that_starts_anew_knows_what_was_seen(deployment: Deployment
 
 
 def test_no_event_names_anybody(deployment: Deployment) -> None:
-    answer = deployment.airflow.request("GET", "/api/v2/assets/events?limit=100")
-    told = json.dumps(answer.json())
+    response = deployment.airflow.request("GET", "/api/v2/assets/events?limit=100")
+    text = json.dumps(response.json())
 
-    assert '"manifests": 1' in told
-    assert not [user for user in SAMPLE_USERS if user in told]
+    assert '"manifests": 1' in text
+    assert not [user for user in SAMPLE_USERS if user in text]

@@ -63,9 +63,9 @@ class Backfills:
             "max_active_runs": 3,
             **body,
         }
-        answer = self.deployment.airflow.request("POST", "/api/v2/backfills", given)
-        assert answer.ok, answer.text
-        made: dict[str, Any] = answer.json()
+        response = self.deployment.airflow.request("POST", "/api/v2/backfills", given)
+        assert response.ok, response.text
+        made: dict[str, Any] = response.json()
         return made
 
     def runs(self) -> dict[date, dict[str, Any]]:
@@ -78,8 +78,8 @@ class Backfills:
     def end(self) -> dict[date, dict[str, Any]]:
         """Wait until all runs have ended, and return them.
 
-        Airflow notes twice a minute which backfills are complete, and takes no other one before. One that has
-        nothing left to run is cancelled instead, which is the same but for the waiting.
+        Airflow records twice a minute which backfills are complete, and takes no other one before. One that
+        has nothing left to run is cancelled instead, which is the same but for the waiting.
         """
         give_up = time.monotonic() + RUN_SECONDS
         while not all(run["state"] in ENDED for run in self.runs().values()):
@@ -96,8 +96,8 @@ class Backfills:
         return plan
 
     def _all(self) -> list[dict[str, Any]]:
-        answer = self.deployment.airflow.request("GET", f"/api/v2/backfills?dag_id={DAG_ID}")
-        found: list[dict[str, Any]] = answer.json()["backfills"]
+        response = self.deployment.airflow.request("GET", f"/api/v2/backfills?dag_id={DAG_ID}")
+        found: list[dict[str, Any]] = response.json()["backfills"]
         return found
 
 
@@ -137,13 +137,13 @@ def verified(backfills: Backfills) -> dict[date, str | None]:
     assert (result.double, result.foreign, result.left_open, result.unreachable) == (0,) * 4
     found = [session for session in deployment.sessions() if session.data_set_state == "verified"]
     assert result.visible == RECORDS * len(found)
-    assert len({one.day for one in found}) == len(found)
-    return {one.day: one.data_set_id for one in found}
+    assert len({upload.day for upload in found}) == len(found)
+    return {upload.day: upload.data_set_id for upload in found}
 
 
 def test_the_command_takes_every_day_of_its_range_once(backfills: Backfills) -> None:
-    told = backfills.by_command("--dry-run")
-    assert [f"{day} 03:00:00" in told for day in [*DAYS, LAST + timedelta(days=1)]] == [True] * 3 + [False]
+    output = backfills.by_command("--dry-run")
+    assert [f"{day} 03:00:00" in output for day in [*DAYS, LAST + timedelta(days=1)]] == [True] * 3 + [False]
     assert backfills.runs() == {}
 
     backfills.by_command("--max-active-runs", "3")
@@ -156,12 +156,12 @@ def test_the_command_takes_every_day_of_its_range_once(backfills: Backfills) -> 
 
 
 def test_the_same_backfill_again_makes_no_run_and_asks_nothing_of_tidepool(backfills: Backfills) -> None:
-    asked, runs = backfills.deployment.asked_of_tidepool(), backfills.runs()
+    writes, runs = backfills.deployment.writes_at_tidepool(), backfills.runs()
 
     backfills.by_ui(reprocess_behavior="none")
 
     assert backfills.end() == runs
-    assert backfills.deployment.asked_of_tidepool() == asked
+    assert backfills.deployment.writes_at_tidepool() == writes
 
 
 def test_failed_runs_are_run_again_and_no_others(backfills: Backfills) -> None:
@@ -178,7 +178,7 @@ def test_failed_runs_are_run_again_and_no_others(backfills: Backfills) -> None:
 
 
 def test_completed_runs_that_are_run_again_upload_nothing(backfills: Backfills) -> None:
-    asked, ids, before = backfills.deployment.asked_of_tidepool(), verified(backfills), backfills.runs()
+    writes, ids, before = backfills.deployment.writes_at_tidepool(), verified(backfills), backfills.runs()
 
     backfills.by_command("--reprocess-behavior", "completed", "--max-active-runs", "3")
     runs = backfills.end()
@@ -186,7 +186,7 @@ def test_completed_runs_that_are_run_again_upload_nothing(backfills: Backfills) 
     assert states(runs) == dict.fromkeys(DAYS, "success")
     assert [day for day in DAYS if runs[day]["start_date"] == before[day]["start_date"]] == []
     assert [(backfills.plan(day)["batches"], backfills.plan(day)["done"]) for day in DAYS] == [(0, 1)] * 3
-    assert backfills.deployment.asked_of_tidepool() == asked
+    assert backfills.deployment.writes_at_tidepool() == writes
     assert verified(backfills) == ids
 
 

@@ -45,14 +45,18 @@ def visible_glucose(world: World) -> list[float]:
     return [datum["value"] for datum in connect(settings).read_data(SAMPLE_USERS[0], types=["cbg"])]
 
 
-def test_as_exported_every_record_is_refused_and_nothing_is_opened(world: World, export: Path) -> None:
+def test_as_exported_every_record_is_rejected_and_nothing_is_opened(world: World, export: Path) -> None:
     staged(world, export)
     run = world.run()
     found = world.sessions()
 
     assert run.state == "failed"
-    assert {(one.state, one.reason) for one in found} == {("held", "too-many-refused")}
-    assert sum(one.staged or 0 for one in found) == sum(one.quarantined or 0 for one in found) == RECORDS
+    assert {(upload.state, upload.reason) for upload in found} == {("held", "too-many-refused")}
+    assert (
+        sum(upload.staged or 0 for upload in found)
+        == sum(upload.quarantined or 0 for upload in found)
+        == RECORDS
+    )
     assert world.simulator.requests == []
 
 
@@ -62,8 +66,8 @@ def test_with_edits_it_is_visible_in_the_right_unit(world: World, export: Path) 
     found = world.sessions()
 
     assert run.state in ("success", "failed")
-    verified = [one for one in found if one.state == "verified"]
-    assert sum(one.accepted or 0 for one in verified) > 0.98 * RECORDS
+    verified = [upload for upload in found if upload.state == "verified"]
+    assert sum(upload.accepted or 0 for upload in verified) > 0.98 * RECORDS
     assert statistics.median(visible_glucose(world)) == pytest.approx(6.38, abs=0.005)
     assert check(world.staging, world.staging.parent / "simulator.db").lost == 0
 

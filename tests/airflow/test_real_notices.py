@@ -27,36 +27,36 @@ AT_ONCE = "0.01"
 MODULE = """
 import json, pathlib
 
-def note(what, context):
+def record(what, context):
     run = context["dag_run"]
     run_id = run["dag_run_id"] if isinstance(run, dict) else run.run_id
     line = {"what": what, "run": run_id, "context": str({key: str(context[key]) for key in context})}
-    with pathlib.Path(__file__).with_name("told").open("a") as file:
+    with pathlib.Path(__file__).with_name("calls").open("a") as file:
         file.write(json.dumps(line) + "\\n")
 
 def late(context):
-    note("late", context)
+    record("late", context)
 
 def failed(context):
-    note("failed", context)
+    record("failed", context)
 """
 
 
 class Team:
-    """A module of a team's own, in a folder that Airflow's parts can import from."""
+    """A module of a team's own, in a folder that Airflow's components can import from."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "a_team_of_ours.py").write_text(MODULE)
 
-    def told(self, what: str) -> list[dict[str, Any]]:
-        file = self.folder / "told"
+    def calls(self, what: str) -> list[dict[str, Any]]:
+        file = self.folder / "calls"
         lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         return [line for line in lines if line["what"] == what]
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[tuple[Deployment, Team]]:
+def notified() -> Iterator[tuple[Deployment, Team]]:
     """Airflow whose runs are late at once, and one batch that cannot be read."""
     port = free_port()
     with ExitStack() as stack:
@@ -81,15 +81,15 @@ def told() -> Iterator[tuple[Deployment, Team]]:
 
 def wait_for(deployment: Deployment, team: Team, what: str) -> list[dict[str, Any]]:
     give_up = time.monotonic() + RUN_SECONDS
-    while not (found := team.told(what)):
+    while not (found := team.calls(what)):
         deployment.airflow.check()
         assert time.monotonic() < give_up
         time.sleep(0.5)
     return found
 
 
-def test_a_late_run_and_a_failed_one_are_told_once_each(told: tuple[Deployment, Team]) -> None:
-    deployment, team = told
+def test_a_late_run_and_a_failed_one_are_reported_once_each(notified: tuple[Deployment, Team]) -> None:
+    deployment, team = notified
     run_id = deployment.post("/dagRuns", {"logical_date": None})["dag_run_id"]
 
     (late,) = wait_for(deployment, team, "late")
@@ -98,5 +98,5 @@ def test_a_late_run_and_a_failed_one_are_told_once_each(told: tuple[Deployment, 
     assert late["run"] == failed["run"] == run_id
     while deployment.get(f"/dagRuns/{run_id}")["state"] == "running":
         time.sleep(0.5)
-    assert (len(team.told("late")), len(team.told("failed"))) == (1, 1)
+    assert (len(team.calls("late")), len(team.calls("failed"))) == (1, 1)
     assert not [user for user in SAMPLE_USERS if user in late["context"] + failed["context"]]

@@ -1,4 +1,4 @@
-"""The DAG under a real scheduler: triggered by REST, run by workers, looked at from outside."""
+"""The DAG under a real scheduler: triggered by REST, run by workers, seen from outside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dev.simulator import simulator, simulator_connection
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
 from tests.airflow.ports import free_port, is_open
-from tests.airflow.processes import children_of, left_of
+from tests.airflow.processes import children_of, remaining_of
 from tidepool_ingest.privacy import short_hash
 from tidepool_simulator.accounts import CLIENT_SECRET
 from tidepool_simulator.sample import SAMPLE_USERS, write_sample
@@ -53,7 +53,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 def _stage_canaries(staging: Path) -> None:
-    """Stage a batch with a planted word wherever a person's data may stand, accepted and refused."""
+    """Stage a batch with a planted word wherever a person's data may stand, accepted and rejected."""
     good = readings(60, device=CANARY_DEVICE, payload={"note": CANARY})
     schedules = {
         "type": "pumpSettings",
@@ -84,9 +84,9 @@ def test_every_staged_batch_is_verified(deployment: Deployment) -> None:
     found = deployment.sessions()
 
     assert len(found) == len(list(deployment.home.staging.glob("*/*/*/manifest.json"))) == 9
-    assert {(one.state, one.data_set_state) for one in found} == {("verified", "verified")}
-    assert {one.run_id for one in found} == {deployment.first_run}
-    assert {one.reason for one in found} == {None}
+    assert {(upload.state, upload.data_set_state) for upload in found} == {("verified", "verified")}
+    assert {upload.run_id for upload in found} == {deployment.first_run}
+    assert {upload.reason for upload in found} == {None}
 
 
 def test_the_store_holds_exactly_what_was_staged(deployment: Deployment) -> None:
@@ -100,7 +100,7 @@ def test_the_store_holds_exactly_what_was_staged(deployment: Deployment) -> None
     assert sum(session.quarantined or 0 for session in deployment.sessions()) == result.quarantined > 4
 
 
-def test_the_session_ids_are_in_xcom_and_in_the_ledger(deployment: Deployment) -> None:
+def test_the_data_set_ids_are_in_xcom_and_in_the_ledger(deployment: Deployment) -> None:
     run_id = deployment.first_run
     in_ledger = {session.map_index: session.data_set_id for session in deployment.sessions()}
     in_xcom = {
@@ -125,22 +125,22 @@ def test_mapped_tasks_are_labelled_by_day_model_and_hash(deployment: Deployment)
 
     for task_id in ("batch.prepare", UPLOAD):
         found = deployment.task_instances(deployment.first_run, task_id)
-        assert {one["map_index"]: one["rendered_map_index"] for one in found} == labels
+        assert {instance["map_index"]: instance["rendered_map_index"] for instance in found} == labels
     assert all(label.startswith(f"{datetime.now(UTC):%Y-}") for label in labels.values())
 
 
 def test_a_second_run_finds_everything_done(deployment: Deployment) -> None:
-    before = deployment.asked_of_tidepool()
+    before = deployment.writes_at_tidepool()
     run_id = deployment.trigger()
     plan = deployment.xcom(run_id, "plan", "plan")
 
     assert (plan["batches"], plan["done"]) == (0, 9)
-    assert deployment.asked_of_tidepool() == before
+    assert deployment.writes_at_tidepool() == before
     assert sum(route.startswith("POST") for route in before) > 9
 
 
 def test_a_cleared_upload_runs_again_and_uploads_nothing(deployment: Deployment) -> None:
-    run_id, before = deployment.first_run, deployment.asked_of_tidepool()
+    run_id, before = deployment.first_run, deployment.writes_at_tidepool()
     ids = {session.map_index: session.data_set_id for session in deployment.sessions()}
     deployment.post(
         "/clearTaskInstances",
@@ -160,7 +160,7 @@ def test_a_cleared_upload_runs_again_and_uploads_nothing(deployment: Deployment)
     }
 
     assert tries == {index: 2 if index == 1 else 1 for index in ids}
-    assert deployment.asked_of_tidepool() == before
+    assert deployment.writes_at_tidepool() == before
     assert {session.map_index: session.data_set_id for session in deployment.sessions()} == ids
     assert deployment.xcom(run_id, UPLOAD, "data_set_id", 1) == ids[1]
     assert {session.state for session in deployment.sessions()} == {"verified"}
@@ -243,7 +243,7 @@ def test_nothing_is_left_when_it_is_stopped_while_tasks_run(deployment: Deployme
 
     deployment.stop()
 
-    assert left_of(family, deployment.home.folder) == []
+    assert remaining_of(family, deployment.home.folder) == []
     assert not is_open(deployment.port)
 
 

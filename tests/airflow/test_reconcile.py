@@ -13,7 +13,7 @@ def maintain(world: World, **conf: Any) -> Run:
     return world.run({"older_than_minutes": 0, "check_after_days": 0} | conf, dag_id="tidepool_reconcile")
 
 
-def test_what_a_run_left_open_is_brought_to_an_end(world: World) -> None:
+def test_what_a_run_left_open_is_completed(world: World) -> None:
     stage(world.staging, readings(1_500))
     world.simulator.faults.add(Fault.refused("close", 503, times=50))
     assert world.run().state == "failed"
@@ -61,5 +61,5 @@ def _delete(data_set_id: str) -> None:
     TidepoolHook().delete_data_set(data_set_id)
 
 
-def test_an_unknown_parameter_is_refused(world: World) -> None:
+def test_an_unknown_parameter_is_rejected(world: World) -> None:
     assert maintain(world, first_day="2026-01-01").state == "failed"

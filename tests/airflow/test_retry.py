@@ -1,4 +1,4 @@
-"""Which errors are tried again, and when, as Airflow asks the policy."""
+"""Which errors are retried, and when, as Airflow calls the policy."""
 
 from __future__ import annotations
 

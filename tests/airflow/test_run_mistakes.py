@@ -1,4 +1,4 @@
-"""Runs that are asked for with a mistake: which reach Airflow, and what is said about the others."""
+"""Runs that are requested with a mistake: which reach Airflow, and what the others are answered."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WRONG_ORDER = {"first_day": "2026-03-02", "last_day": "2026-03-01"}
 
 @pytest.fixture
 def client() -> TestClient:
-    """An application that hands back what it was asked, behind the middleware as Airflow puts it."""
+    """An application that returns what it was sent, behind the middleware as Airflow puts it."""
     application = FastAPI()
 
     @application.api_route("/{path:path}", methods=["POST", "PATCH"])
-    async def tell(request: Request) -> dict[str, Any]:
+    async def echo(request: Request) -> dict[str, Any]:
         return {"body": (await request.body()).decode()}
 
     application.add_middleware(RunParamsMiddleware)
@@ -32,41 +32,41 @@ def client() -> TestClient:
 
 
 def refused(client: TestClient, path: str, body: object) -> str:
-    answer = client.post(path, json=body)
-    assert answer.status_code == 400
-    return str(answer.json()["detail"])
+    response = client.post(path, json=body)
+    assert response.status_code == 400
+    return str(response.json()["detail"])
 
 
 @pytest.mark.parametrize("path", [UPLOAD, CONTINUOUS, f"/behind/a/proxy{UPLOAD}"])
-def test_days_in_the_wrong_order_are_refused_with_what_to_change(client: TestClient, path: str) -> None:
-    told = refused(client, path, {"logical_date": None, "conf": WRONG_ORDER})
+def test_days_in_the_wrong_order_are_rejected_with_what_to_change(client: TestClient, path: str) -> None:
+    message = refused(client, path, {"logical_date": None, "conf": WRONG_ORDER})
 
-    assert told == (
+    assert message == (
         "Days: the last day lies before the first day: exchange them. Correct them and trigger again."
     )
 
 
 @pytest.mark.parametrize("path", [BACKFILLS, f"{BACKFILLS}/dry_run"])
-def test_a_backfill_with_such_parameters_is_refused_too(client: TestClient, path: str) -> None:
+def test_a_backfill_with_such_parameters_is_rejected_too(client: TestClient, path: str) -> None:
     body = {"dag_id": "tidepool_normal_upload", "dag_run_conf": WRONG_ORDER}
 
     assert "exchange them" in refused(client, path, body)
 
 
 def test_a_parameter_is_named_as_the_form_and_the_api_name_it(client: TestClient) -> None:
-    told = refused(client, UPLOAD, {"conf": {"max_quarantined_percent": 101, "first_day": "2026-02-30"}})
+    message = refused(client, UPLOAD, {"conf": {"max_quarantined_percent": 101, "first_day": "2026-02-30"}})
 
-    assert "Rejected records allowed (%) (max_quarantined_percent): Input should be less than" in told
-    assert "First day (first_day): Input should be a valid date" in told
+    assert "Rejected records allowed (%) (max_quarantined_percent): Input should be less than" in message
+    assert "First day (first_day): Input should be a valid date" in message
 
 
 @pytest.mark.parametrize(("path", "name"), [(UPLOAD, "frist_day"), (RECONCILE, "first_day")])
-def test_one_that_does_not_exist_is_refused_with_those_there_are(
+def test_one_that_does_not_exist_is_rejected_with_those_there_are(
     client: TestClient, path: str, name: str
 ) -> None:
-    told = refused(client, path, {"conf": {name: "2026-03-02"}})
+    message = refused(client, path, {"conf": {name: "2026-03-02"}})
 
-    assert f"do not exist: {name}. The valid ones are: " in told
+    assert f"do not exist: {name}. The valid ones are: " in message
 
 
 @pytest.mark.parametrize(

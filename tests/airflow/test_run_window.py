@@ -1,4 +1,4 @@
-"""Which days a run means, asked with the contexts that Airflow itself builds."""
+"""Which days a run takes, with the contexts that Airflow itself builds."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_scheduled_run_takes_its_interval_and_looks_back() -> None:
     assert window(given) == days(12, 19)
 
 
-def test_a_scheduled_run_looks_back_as_far_as_it_is_told() -> None:
+def test_a_scheduled_run_looks_back_as_far_as_it_is_set() -> None:
     given = context(
         "scheduled",
         logical_date=at_three(19),
@@ -130,7 +130,7 @@ def test_pressing_trigger_takes_what_is_recent_whatever_the_logical_date(
     assert window(given()) == days(13, 21)
 
 
-def test_pressing_trigger_looks_back_as_far_as_it_is_told() -> None:
+def test_pressing_trigger_looks_back_as_far_as_it_is_set() -> None:
     assert window(context("manual", conf={"look_back_days": 1})) == days(19, 21)
 
 
@@ -162,20 +162,20 @@ def test_explicit_days_are_taken_exactly(
 
 
 @pytest.mark.parametrize("run_type", ["scheduled", "backfill"])
-def test_a_scheduled_run_without_an_interval_is_refused(run_type: str) -> None:
+def test_a_scheduled_run_without_an_interval_is_rejected(run_type: str) -> None:
     # A partitioned timetable gives none, a cron string one whose ends are the same.
     for given in (context(run_type), context(run_type, logical_date=NOW, interval=(NOW, NOW))):
         with pytest.raises(OptionsError, match="CronDataIntervalTimetable"):
             window(given)
 
 
-def test_an_unknown_parameter_is_refused_with_the_valid_ones() -> None:
+def test_an_unknown_parameter_is_rejected_with_the_valid_ones() -> None:
     with pytest.raises(OptionsError, match="frist_day") as caught:
         window(context("manual", conf={"frist_day": "2026-03-02"}))
 
     assert "first_day" in caught.value.remedy
 
 
-def test_days_in_the_wrong_order_are_refused() -> None:
+def test_days_in_the_wrong_order_are_rejected() -> None:
     with pytest.raises(OptionsError):
         window(context("manual", conf={"first_day": "2026-03-05", "last_day": "2026-03-02"}))

@@ -66,7 +66,7 @@ class Scene(RunsOfADay):
         )
 
     def is_there_once(self) -> bool:
-        """Tell whether everything staged so far is visible once, and the ledger says the same."""
+        """Return whether everything staged so far is visible once, and the ledger says the same."""
         home = self.deployment.home
         result = check(home.staging, home.simulator_store)
         assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]
@@ -159,12 +159,12 @@ def test_an_upload_is_marked_failed_and_cleared_later(deployment: Deployment) ->
     instance = scene.until_uploading(run_id)
     pid = instance["pid"]
 
-    answer = deployment.airflow.request(
+    response = deployment.airflow.request(
         "PATCH",
         f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{UPLOAD}/0",
         {"new_state": "failed"},
     )
-    assert answer.ok, answer.text
+    assert response.ok, response.text
     give_up = time.monotonic() + 30
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < give_up, "the task was not ended"
@@ -207,6 +207,6 @@ def test_a_backfill_meets_a_manual_run(deployment: Deployment) -> None:
     backfilled = [run for run in runs if run.startswith("backfill__")]
 
     assert scene.ended(run_id) == "success"
-    assert [scene.ended(one) for one in backfilled] == ["success"] * len(backfilled)
+    assert [scene.ended(run_id) for run_id in backfilled] == ["success"] * len(backfilled)
     assert backfilled
     assert scene.is_there_once()

@@ -66,10 +66,10 @@ def in_a_process(file: Path, *arguments: str) -> str:
         check=False,
         timeout=SECONDS,
     )
-    told = ended.stdout + ended.stderr
-    assert ended.returncode == 0, told[-3000:]
-    assert CLIENT_SECRET not in told
-    return told
+    output = ended.stdout + ended.stderr
+    assert ended.returncode == 0, output[-3000:]
+    assert CLIENT_SECRET not in output
+    return output
 
 
 def written(world: World, folder: Path, form: str) -> Path:
@@ -87,8 +87,8 @@ def test_a_run_and_a_test_take_their_connections_from_a_secrets_backend(world: W
 
     assert [session.data_set_state for session in world.sessions()] == ["verified"]
     assert world.posts() == 1
-    told = in_a_process(file, "-m", "airflow", "connections", "test", "tidepool_default")
-    assert "Connection success!" in told
+    output = in_a_process(file, "-m", "airflow", "connections", "test", "tidepool_default")
+    assert "Connection success!" in output
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -124,6 +124,6 @@ def test_a_connection_without_host_and_port_goes_by_its_environment(
     file = tmp_path / name
     file.write_text(content.format(query=query))
 
-    told = in_a_process(file, "-c", f"{HOOK}; print(TidepoolHook().api_host)")
+    output = in_a_process(file, "-c", f"{HOOK}; print(TidepoolHook().api_host)")
 
-    assert told.splitlines()[-1] == "int-api.tidepool.org"
+    assert output.splitlines()[-1] == "int-api.tidepool.org"

@@ -27,9 +27,9 @@ def test_a_gap_and_a_doubled_day_are_marked() -> None:
     assert {bar.day: bar.mark for bar in chart.bars if bar.mark} == {
         after(3): "gap",
         after(4): "gap",
-        after(7): "much",
+        after(7): "unusual",
     }
-    assert (chart.gaps, chart.much, chart.highest, chart.records) == (2, (after(7),), 576, 7 * 288 + 576)
+    assert (chart.gaps, chart.unusual, chart.highest, chart.records) == (2, (after(7),), 576, 7 * 288 + 576)
     assert [bar.records for bar in chart.bars] == [288, 288, 288, 0, 0, 288, 288, 576, 288, 288]
 
 
@@ -40,7 +40,7 @@ def test_what_does_not_come_every_day_has_no_gaps_and_few_records_vary_by_chance
 
     _cgm, activity = charts(own, {})
 
-    assert (activity.type, activity.gaps, activity.much) == ("physicalActivity", 0, ())
+    assert (activity.type, activity.gaps, activity.unusual) == ("physicalActivity", 0, ())
     assert {bar.mark for bar in activity.bars} == {""}
 
 

@@ -139,8 +139,8 @@ def test_a_viewer_sees_the_page_and_can_do_nothing(world: World, visit: Visitor)
     assert "Only people who may trigger the upload" in page.text
     token = token_on(visit("user"), batch)
     for what in ("check", "retry", "withdraw"):
-        asked = viewer.post(f"{PAGE}/{batch}/{what}", headers=OWN | {"x-tidepool-token": token})
-        assert asked.status_code == 403
+        response = viewer.post(f"{PAGE}/{batch}/{what}", headers=OWN | {"x-tidepool-token": token})
+        assert response.status_code == 403
     assert viewer.get(f"{PAGE}/{batch}/quarantine.ndjson").status_code == 403
     with ledger_of(world) as ledger:
         assert ledger.actions.newest() == []
@@ -202,7 +202,7 @@ def test_a_label_cannot_bring_markup(world: World, visit: Visitor) -> None:
         assert "&lt;b&gt;" in text
 
 
-def test_filters_that_cannot_be_read_are_refused_and_empty_ones_do_not_matter(
+def test_filters_that_cannot_be_read_are_rejected_and_empty_ones_do_not_matter(
     world: World, visit: Visitor
 ) -> None:
     uploaded(world)
@@ -216,7 +216,7 @@ def test_filters_that_cannot_be_read_are_refused_and_empty_ones_do_not_matter(
     assert viewer.get(f"{PAGE}/static/..%2fhtml.py").status_code == 404
 
 
-def test_what_needs_a_person_is_told_with_its_remedy(world: World, visit: Visitor) -> None:
+def test_what_needs_a_person_is_listed_with_its_remedy(world: World, visit: Visitor) -> None:
     records = readings(20)
     for record in records[:10]:
         record["value"] = 77_777
@@ -235,20 +235,20 @@ def test_a_device_that_has_stopped_sending_is_named_without_its_id(world: World,
         stage(world.staging, readings(3, day=day), day=day, batch=f"batch-{ago}")
     world.run({"look_back_days": 30, "dry_run": True})
     with ledger_of(world) as ledger:
-        (silent,) = inactive_devices(ledger, datetime.now(UTC).date())
+        (inactive,) = inactive_devices(ledger, datetime.now(UTC).date())
 
     text = visit("viewer").get(f"{PAGE}/inactive").text
 
-    assert f"{silent.inactive_days} days" in text
-    assert short_hash(silent.device_id) in text
-    assert silent.device_id not in text
-    assert silent.user_id not in text
+    assert f"{inactive.inactive_days} days" in text
+    assert short_hash(inactive.device_id) in text
+    assert inactive.device_id not in text
+    assert inactive.user_id not in text
 
 
 # ---------------------------------------------------------------- the quarantine file
 
 
-def test_the_quarantine_file_opens_for_who_may_trigger_and_that_is_noted(
+def test_the_quarantine_file_opens_for_who_may_trigger_and_that_is_recorded(
     world: World, visit: Visitor
 ) -> None:
     batch = uploaded(world, refused=3)
@@ -260,8 +260,12 @@ def test_the_quarantine_file_opens_for_who_may_trigger_and_that_is_noted(
     assert opened.headers["content-disposition"].startswith("attachment; ")
     assert opened.headers["cache-control"] == "no-store"
     with ledger_of(world) as ledger:
-        (note,) = ledger.actions.of_batch(batch)
-    assert (note.actor, note.kind, note.status) == ("user-name", ActionKind.QUARANTINE, ActionStatus.DONE)
+        (action,) = ledger.actions.of_batch(batch)
+    assert (action.actor, action.kind, action.status) == (
+        "user-name",
+        ActionKind.QUARANTINE,
+        ActionStatus.DONE,
+    )
 
 
 def test_the_quarantine_file_of_a_run_with_another_root_is_found(
@@ -278,13 +282,13 @@ def test_the_quarantine_file_is_found_where_storage_is_mounted_elsewhere(
     world: World, visit: Visitor, tmp_path: Path
 ) -> None:
     batch = uploaded(world, refused=2)
-    here = world.staging.rename(tmp_path / "mounted")
-    world.monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(here))
+    mounted = world.staging.rename(tmp_path / "mounted")
+    world.monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(mounted))
 
     assert visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson").status_code == 200
 
 
-def test_a_sealed_quarantine_file_opens_as_any_other(
+def test_an_encrypted_quarantine_file_opens_as_any_other(
     world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIDEPOOL_WORK_KEYS", Fernet.generate_key().decode())
@@ -297,30 +301,30 @@ def test_a_sealed_quarantine_file_opens_as_any_other(
     lines = [json.loads(line) for line in opened.text.splitlines()]
     assert [line["record"]["value"] for line in lines] == [77_777] * 3
     monkeypatch.delenv("TIDEPOOL_WORK_KEYS")
-    told = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
-    assert told.status_code == 503
-    assert "TIDEPOOL_WORK_KEYS is not set" in told.text
+    response = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+    assert response.status_code == 503
+    assert "TIDEPOOL_WORK_KEYS is not set" in response.text
 
 
-def test_a_file_that_was_tidied_away_is_told(world: World, visit: Visitor) -> None:
+def test_a_file_that_was_cleaned_up_is_reported(world: World, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
     with ledger_of(world) as ledger, ledger.database.writing() as connection:
         connection.execute(update(batches).values(purged=Purged.ALL))
 
-    told = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+    response = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
 
-    assert told.status_code == 410
-    assert "`force`" in told.text
+    assert response.status_code == 410
+    assert "`force`" in response.text
 
 
-def test_a_file_that_is_gone_is_told(world: World, visit: Visitor) -> None:
+def test_a_missing_file_is_reported(world: World, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
     for file in world.staging.glob("_work/*/quarantine.ndjson"):
         file.unlink()
-    told = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+    response = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
 
-    assert told.status_code == 503
-    assert "work-area-damaged" in told.text
+    assert response.status_code == 503
+    assert "work-area-damaged" in response.text
     with ledger_of(world) as ledger:
         assert ledger.actions.of_batch(batch) == []
 
@@ -350,8 +354,8 @@ def test_only_the_page_itself_can_ask(world: World, visit: Visitor) -> None:
     with ledger_of(world) as ledger:
         assert ledger.actions.newest() == []
     # A browser over plain HTTP says only where the page came from.
-    asked = user.post(own, headers={"origin": "http://testserver", "x-tidepool-token": token})
-    assert asked.status_code == 202
+    response = user.post(own, headers={"origin": "http://testserver", "x-tidepool-token": token})
+    assert response.status_code == 202
 
 
 def test_a_token_ends(world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,39 +372,39 @@ def test_a_token_ends(world: World, visit: Visitor, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("what", ["check", "withdraw"])
-def test_an_action_is_noted_done_by_a_run_and_its_result_told(
+def test_an_action_is_recorded_and_done_by_a_run_and_its_result_shown(
     world: World, visit: Visitor, what: str
 ) -> None:
     batch = uploaded(world)
     user = visit("user")
     requests = len(world.simulator.requests)
 
-    asked = ask(user, batch, what)
+    response = ask(user, batch, what)
 
-    assert asked.status_code == 202
-    assert len(world.simulator.requests) == requests  # nothing was asked of Tidepool yet
+    assert response.status_code == 202
+    assert len(world.simulator.requests) == requests  # nothing was sent to Tidepool yet
     with ledger_of(world) as ledger:
-        (note,) = ledger.actions.of_batch(batch)
-    assert (note.actor, note.kind, note.status) == ("user-name", what, ActionStatus.ASKED)
-    (run,) = [one for one in runs_of(ACTION_DAG) if one.run_id == note.run_id]
-    assert (run.conf, run.triggering_user_name) == ({"action": note.id}, "user-name")
-    assert asked.json()["run"].startswith(f"/dags/{ACTION_DAG}/runs/{what}__")
+        (action,) = ledger.actions.of_batch(batch)
+    assert (action.actor, action.kind, action.status) == ("user-name", what, ActionStatus.ASKED)
+    (run,) = [run for run in runs_of(ACTION_DAG) if run.run_id == action.run_id]
+    assert (run.conf, run.triggering_user_name) == ({"action": action.id}, "user-name")
+    assert response.json()["run"].startswith(f"/dags/{ACTION_DAG}/runs/{what}__")
 
-    done = world.run(run.conf, dag_id=ACTION_DAG, run_id=note.run_id)
+    done = world.run(run.conf, dag_id=ACTION_DAG, run_id=action.run_id)
 
     assert done.state == "success"
     with ledger_of(world) as ledger:
-        (note,) = ledger.actions.of_batch(batch)
+        (action,) = ledger.actions.of_batch(batch)
         state = ledger.batches.get(batch).state
-    assert note.status is ActionStatus.DONE
-    told = user.get(f"{PAGE}/audit-log").text
+    assert action.status is ActionStatus.DONE
+    page = user.get(f"{PAGE}/audit-log").text
     if what == "check":
-        assert (state, note.detail) == (BatchState.VERIFIED, "60 rows visible, 0 superseded")
+        assert (state, action.detail) == (BatchState.VERIFIED, "60 rows visible, 0 superseded")
     else:
-        assert (state, note.detail) == (BatchState.WITHDRAWN, "1 data set deleted")
+        assert (state, action.detail) == (BatchState.WITHDRAWN, "1 data set deleted")
         assert ask(user, batch, what).status_code == 409
-    assert str(note.detail) in told
-    again = world.run(run.conf, dag_id=ACTION_DAG, run_id=note.run_id)
+    assert str(action.detail) in page
+    again = world.run(run.conf, dag_id=ACTION_DAG, run_id=action.run_id)
     assert again.tasks["act", -1] == "skipped"
 
 
@@ -429,14 +433,14 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
     ):
         assert ask(user, whole, what).status_code == 202
         with ledger_of(world) as ledger:
-            note = ledger.actions.of_batch(whole)[0]
-        assert world.run({"action": note.id}, dag_id=ACTION_DAG, run_id=note.run_id).state == "success"
+            action = ledger.actions.of_batch(whole)[0]
+        assert world.run({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "success"
         with ledger_of(world) as ledger:
             assert ledger.actions.of_batch(whole)[0].detail == detail
     assert {session.state for session in world.sessions()} == {"withdrawn"}
 
 
-def test_a_failed_action_tells_why(world: World, visit: Visitor) -> None:
+def test_a_failed_action_says_why(world: World, visit: Visitor) -> None:
     from tidepool_airflow.hook import TidepoolHook
 
     batch = uploaded(world)
@@ -445,13 +449,13 @@ def test_a_failed_action_tells_why(world: World, visit: Visitor) -> None:
     user = visit("user")
     assert ask(user, batch, "check").status_code == 202
     with ledger_of(world) as ledger:
-        (note,) = ledger.actions.of_batch(batch)
+        (action,) = ledger.actions.of_batch(batch)
 
-    assert world.run({"action": note.id}, dag_id=ACTION_DAG, run_id=note.run_id).state == "failed"
+    assert world.run({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "failed"
 
     with ledger_of(world) as ledger:
-        (note,) = ledger.actions.of_batch(batch)
-    assert (note.status, note.reason) == (ActionStatus.FAILED, "changed-since-verified")
+        (action,) = ledger.actions.of_batch(batch)
+    assert (action.status, action.reason) == (ActionStatus.FAILED, "changed-since-verified")
     assert "what Tidepool shows is not what was verified" in user.get(f"{PAGE}/{batch}").text
 
 
@@ -461,14 +465,14 @@ def test_a_retry_runs_the_day_of_the_person_again(world: World, visit: Visitor) 
     (session,) = world.sessions()
     user = visit("user")
 
-    asked = ask(user, session.batch, "retry")
+    response = ask(user, session.batch, "retry")
 
-    assert asked.status_code == 202
+    assert response.status_code == 202
     with ledger_of(world) as ledger:
-        (note,) = ledger.actions.of_batch(session.batch)
-    (run,) = [one for one in runs_of(DAG_ID) if one.run_id == note.run_id]
+        (action,) = ledger.actions.of_batch(session.batch)
+    (run,) = [run for run in runs_of(DAG_ID) if run.run_id == action.run_id]
     assert run.conf == {"first_day": str(session.day), "users": [short_hash(session.user_id)]}
-    assert world.run(run.conf, run_id=note.run_id).state == "success"
+    assert world.run(run.conf, run_id=action.run_id).state == "success"
     assert [session.state for session in world.sessions()] == ["verified"]
 
 
@@ -480,8 +484,8 @@ def test_what_was_staged_under_another_root_is_checked_and_retried_there(
     user = visit("user")
     assert ask(user, batch, "check").status_code == 202
     with ledger_of(world) as ledger:
-        (note,) = ledger.actions.of_batch(batch)
-    assert world.run({"action": note.id}, dag_id=ACTION_DAG, run_id=note.run_id).state == "success"
+        (action,) = ledger.actions.of_batch(batch)
+    assert world.run({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "success"
     stage(Path(root), readings(5, device="other"), batch="other", device="other")
     world.run({"dry_run": True, "staging_root": root})
     (other,) = [session.batch for session in world.sessions() if session.state != "verified"]
@@ -489,10 +493,10 @@ def test_what_was_staged_under_another_root_is_checked_and_retried_there(
     assert ask(user, other, "retry").status_code == 202
 
     with ledger_of(world) as ledger:
-        (note,) = ledger.actions.of_batch(other)
-    (run,) = [one for one in runs_of(DAG_ID) if one.run_id == note.run_id]
+        (action,) = ledger.actions.of_batch(other)
+    (run,) = [run for run in runs_of(DAG_ID) if run.run_id == action.run_id]
     assert run.conf["staging_root"] == root
-    assert world.run(run.conf, run_id=note.run_id).state == "success"
+    assert world.run(run.conf, run_id=action.run_id).state == "success"
     assert [session.state for session in world.sessions()] == ["verified"] * 2
 
 
@@ -508,29 +512,29 @@ def test_a_run_that_airflow_does_not_start_is_explained(
     user = visit("user")
     monkeypatch.setattr(application, "trigger_dag", refuse)
 
-    asked = ask(user, batch, "check")
+    response = ask(user, batch, "check")
 
-    assert asked.status_code == 409
-    assert "The API server's log says why" in asked.json()["detail"]
+    assert response.status_code == 409
+    assert "The API server's log says why" in response.json()["detail"]
     with ledger_of(world) as ledger:
-        assert [note.reason for note in ledger.actions.of_batch(batch)] == ["not-started"]
+        assert [action.reason for action in ledger.actions.of_batch(batch)] == ["not-started"]
     assert "Airflow could not start its run" in user.get(f"{PAGE}/{batch}").text
 
 
-def test_nothing_is_asked_of_a_paused_dag(world: World, visit: Visitor) -> None:
+def test_no_run_of_a_paused_dag_is_requested(world: World, visit: Visitor) -> None:
     batch = uploaded(world)
     user = visit("user")
     switch(on=False, dag_id=ACTION_DAG)
 
-    asked = ask(user, batch, "withdraw")
+    response = ask(user, batch, "withdraw")
 
-    assert asked.status_code == 409
-    assert "is paused. Switch it on" in asked.json()["detail"]
+    assert response.status_code == 409
+    assert "is paused. Switch it on" in response.json()["detail"]
     with ledger_of(world) as ledger:
         assert ledger.actions.newest() == []
 
 
-def test_what_is_not_offered_is_refused(world: World, visit: Visitor) -> None:
+def test_what_is_not_offered_is_rejected(world: World, visit: Visitor) -> None:
     batch = uploaded(world)
     user = visit("user")
 
@@ -540,25 +544,25 @@ def test_what_is_not_offered_is_refused(world: World, visit: Visitor) -> None:
     assert ask(user, batch, "nonsense").status_code == 422
 
 
-def test_a_run_that_nobody_asked_for_on_the_page_does_nothing(world: World, visit: Visitor) -> None:
+def test_a_run_that_nobody_requested_on_the_page_does_nothing(world: World, visit: Visitor) -> None:
     batch = uploaded(world)
     assert ask(visit("user"), batch, "withdraw").status_code == 202
     with ledger_of(world) as ledger:
-        (note,) = ledger.actions.of_batch(batch)
+        (action,) = ledger.actions.of_batch(batch)
 
-    for conf in ({}, {"action": note.id}, {"action": 77}):
+    for conf in ({}, {"action": action.id}, {"action": 77}):
         assert world.run(conf, dag_id=ACTION_DAG).state == "failed"
     assert [session.data_set_state for session in world.sessions()] == ["verified"]
 
 
-def test_a_forced_run_is_noted_with_who_started_it(world: World, visit: Visitor) -> None:
+def test_a_forced_run_is_recorded_with_who_started_it(world: World, visit: Visitor) -> None:
     batch = uploaded(world)
     world.run({"force": True, "max_quarantined_percent": 50})
     world.run({"force": True, "dry_run": True})
 
     with ledger_of(world) as ledger:
-        (note,) = ledger.actions.newest()
-    assert (note.kind, note.detail, note.batch, note.status) == (
+        (action,) = ledger.actions.newest()
+    assert (action.kind, action.detail, action.batch, action.status) == (
         ActionKind.CONFIRM,
         "force",
         None,
@@ -568,11 +572,13 @@ def test_a_forced_run_is_noted_with_who_started_it(world: World, visit: Visitor)
     assert batch
 
 
-def test_a_ledger_that_is_away_is_told(world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_ledger_is_reported(
+    world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     away = {"conn_type": "postgres", "host": "127.0.0.1", "port": 1, "schema": "ledger"}
     monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_LEDGER", json.dumps(away))
 
-    told = visit("viewer").get(f"{PAGE}/")
+    response = visit("viewer").get(f"{PAGE}/")
 
-    assert told.status_code == 503
-    assert "ledger-unavailable" in told.text
+    assert response.status_code == 503
+    assert "ledger-unavailable" in response.text

@@ -100,9 +100,9 @@ class Stack:
 
     def api(self, path: str) -> Any:
         """Ask Airflow's API."""
-        answer = self.airflow.request("GET", f"/api/v2{path}")
-        assert answer.ok, answer.text
-        return answer.json()
+        response = self.airflow.request("GET", f"/api/v2{path}")
+        assert response.ok, response.text
+        return response.json()
 
 
 @pytest.fixture(scope="session")

@@ -40,12 +40,12 @@ class ConnectionsPage:
         return ConnectionForm(self.page, dialog)
 
     def test(self, conn_id: str) -> str:
-        """Press the button Test in a connection's row, and return what is told."""
+        """Press the button Test in a connection's row, and return the result."""
         row = self.page.get_by_role("row").filter(has_text=conn_id)
         row.get_by_role("button", name="Test Connection").click()
-        told = self.page.get_by_role("status").filter(has_text="Test Connection")
-        told.first.wait_for()
-        return told.first.inner_text()
+        status = self.page.get_by_role("status").filter(has_text="Test Connection")
+        status.first.wait_for()
+        return status.first.inner_text()
 
 
 class ConnectionForm:
@@ -123,11 +123,11 @@ class BackfillForm(TriggerForm):
         """Write both ends of the range, each at midnight UTC."""
         for number, day in enumerate(days):
             self.dialog.get_by_test_id("datetime-input").nth(number).click()
-            shown = self.page.get_by_placeholder("YYYY/MM/DD").locator("visible=true")
-            shown.fill(f"{day:%Y/%m/%d}")
+            field = self.page.get_by_placeholder("YYYY/MM/DD").locator("visible=true")
+            field.fill(f"{day:%Y/%m/%d}")
             self.page.get_by_placeholder("HH:mm").locator("visible=true").fill("00:00")
             self.dialog.get_by_text("Date Range").click()
-            expect(shown).to_have_count(0)
+            expect(field).to_have_count(0)
 
     def run(self) -> None:
         self.dialog.get_by_role("button", name="Run Backfill").click()
@@ -140,5 +140,5 @@ class RequiredActions:
         self.page = page
         page.goto(f"/dags/{dag_id}/runs/{run_id}/required_actions?response_received=false")
 
-    def answer(self, option: str) -> None:
+    def choose(self, option: str) -> None:
         self.page.get_by_role("button", name=option, exact=True).click()

@@ -1,4 +1,4 @@
-"""A newcomer's way: make the connection, test it, look by a dry run, upload, and see what became of it."""
+"""A newcomer's way: create the connection, test it, try a dry run, upload, and see the result."""
 
 from __future__ import annotations
 
@@ -67,23 +67,23 @@ def test_the_connection_is_made_in_the_form_and_tested(stack: Stack, visit: Visi
     shoot(page, "connection-extra")
     form.save()
 
-    told = connections.test(CONN_ID)
+    result = connections.test(CONN_ID)
     shoot(page, "connection-tested")
-    assert "Test Connection Successful" in told
-    assert re.search(r"as user [0-9a-f]{10}\. It may upload for itself", told)
-    assert f"granted it uploading: {len(SAMPLE_USERS) + 1} " in told
+    assert "Test Connection Successful" in result
+    assert re.search(r"as user [0-9a-f]{10}\. It may upload for itself", result)
+    assert f"granted it uploading: {len(SAMPLE_USERS) + 1} " in result
     assert CLIENT_SECRET not in page.content()
 
 
-def test_a_mistake_is_refused_in_the_form_with_what_to_change(stack: Stack, visit: Visitor) -> None:
+def test_a_mistake_is_rejected_in_the_form_with_what_to_change(stack: Stack, visit: Visitor) -> None:
     before = run_ids(stack)
     page = visit(ADMIN)
     form = TriggerForm(page, DAG_ID)
     form.field("first_day").fill("2026-03-02")
     form.field("last_day").fill("2026-03-01")
     form.trigger()
-    told = form.dialog.get_by_text("the last day lies before the first day: exchange them. Correct them")
-    expect(told).to_be_visible()
+    message = form.dialog.get_by_text("the last day lies before the first day: exchange them. Correct them")
+    expect(message).to_be_visible()
     shoot(page, "trigger-mistake")
 
     form.field("last_day").fill("2026-03-03")
@@ -112,7 +112,7 @@ def test_choices_are_drop_downs_whose_first_is_what_a_daily_run_takes(stack: Sta
             offered[name] = form.choices(name)
             expect(form.field(name)).to_contain_text(offered[name][0])
 
-    assert [one.partition(":")[0] for one in offered["when_refused"]] == [
+    assert [choice.partition(":")[0] for choice in offered["when_refused"]] == [
         "Fail",
         "Ask a person, and wait for the answer",
     ]
@@ -123,7 +123,7 @@ def test_choices_are_drop_downs_whose_first_is_what_a_daily_run_takes(stack: Sta
 
 
 @pytest.mark.parametrize(
-    ("conf", "told"),
+    ("conf", "message"),
     [
         ({"max_quarantined_percent": 101}, "Rejected records allowed (%) (max_quarantined_percent): Input"),
         ({"first_day": "2026-02-30"}, "First day (first_day): Input should be a valid date"),
@@ -131,13 +131,13 @@ def test_choices_are_drop_downs_whose_first_is_what_a_daily_run_takes(stack: Sta
         ({"chunk_records": 333}, "333 is not one of [1000, 500, "),
     ],
 )
-def test_the_api_refuses_the_same_mistakes(stack: Stack, conf: dict[str, object], told: str) -> None:
+def test_the_api_rejects_the_same_mistakes(stack: Stack, conf: dict[str, object], message: str) -> None:
     before = run_ids(stack)
-    asked = {"logical_date": None, "conf": conf}
-    answer = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", asked)
+    body = {"logical_date": None, "conf": conf}
+    response = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", body)
 
-    assert answer.status_code == 400
-    assert told in answer.json()["detail"]
+    assert response.status_code == 400
+    assert message in response.json()["detail"]
     assert run_ids(stack) == before
 
 
@@ -177,9 +177,9 @@ def test_a_run_from_the_form_is_followed_to_its_end(stack: Stack, visit: Visitor
     shoot(page, "run")
     result = check(stack.home.staging, stack.home.simulator_store, users=[UPLOAD_USER])
     found = [session for session in stack.sessions() if session.user_id == UPLOAD_USER]
-    assert [one.data_set_state for one in found] == ["verified"] * batches
+    assert [upload.data_set_state for upload in found] == ["verified"] * batches
     assert result.ok
-    assert sum(one.visible_rows or 0 for one in found) == result.visible
+    assert sum(upload.visible_rows or 0 for upload in found) == result.visible
 
 
 def test_a_viewer_may_look_and_not_trigger(stack: Stack, visit: Visitor) -> None:
@@ -187,5 +187,5 @@ def test_a_viewer_may_look_and_not_trigger(stack: Stack, visit: Visitor) -> None
     page.goto(f"/dags/{DAG_ID}/runs")
     expect(page.get_by_role("table")).to_be_visible()
 
-    asked = page.request.post(f"/api/v2/dags/{DAG_ID}/dagRuns", data={"logical_date": None})
-    assert asked.status == 403
+    response = page.request.post(f"/api/v2/dags/{DAG_ID}/dagRuns", data={"logical_date": None})
+    assert response.status == 403

@@ -1,4 +1,4 @@
-"""Too many records of a batch are refused, and a person decides about it in the browser."""
+"""Too many records of a batch are rejected, and a person decides about it in the browser."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def waits(stack: Stack, before: set[str]) -> str:
 @pytest.mark.usefixtures("connected")
 def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> None:
     good = readings(10, device=DEVICE, day=DAY)
-    records = [*({**one, "units": "stones"} for one in good[:4]), *good[4:]]
+    records = [*({**record, "units": "stones"} for record in good[:4]), *good[4:]]
     stage(stack.home.staging, records, day=DAY, batch=DEVICE, device=DEVICE)
     before = run_ids(stack)
     page = visit(ADMIN)
@@ -56,11 +56,11 @@ def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> N
     assert (found.state, found.reason) == ("held", "too-many-refused")
 
     actions = RequiredActions(page, DAG_ID, run_id)
-    expect(page.get_by_text(f"{found.label}: upload it without 4 refused records?").first).to_be_visible()
-    expect(page.get_by_text("4 of 10 records (40.0 %) are refused").first).to_be_visible()
+    expect(page.get_by_text(f"{found.label}: upload it without 4 rejected records?").first).to_be_visible()
+    expect(page.get_by_text("4 of 10 records (40.0 %) are rejected").first).to_be_visible()
     expect(page.get_by_role("cell", name="value-not-allowed").first).to_be_visible()
     shoot(page, "decision")
-    actions.answer("Upload only the good ones")
+    actions.choose("Upload only the good ones")
 
     assert new_run(stack, before) == run_id
     decided = spoilt(stack)

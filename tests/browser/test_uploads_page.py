@@ -1,4 +1,4 @@
-"""The uploads page in Airflow's navigation, held against the ledger, and what people do on it."""
+"""The uploads page in Airflow's navigation, compared with the ledger, and what people do on it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def ledger(stack: Stack) -> Ledger:
 
 
 @pytest.fixture(scope="module")
-def silent(stack: Stack, ledger: Ledger) -> InactiveDevice:
+def inactive(stack: Stack, ledger: Ledger) -> InactiveDevice:
     """A pen that sent every day until a fortnight ago."""
     first, last = (TODAY - timedelta(days=ago) for ago in (20, 14))
     for number in range((last - first).days + 1):
@@ -86,9 +86,9 @@ def stage_one(stack: Stack, model: str, records: list[dict[str, Any]]) -> None:
 def trigger(stack: Stack, **conf: object) -> None:
     """Trigger a run of the upload, and wait for its end."""
     body = {"logical_date": None, "conf": conf}
-    asked = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", body)
-    assert asked.ok, asked.text
-    wait_for(stack, asked.json()["dag_run_id"])
+    response = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", body)
+    assert response.ok, response.text
+    wait_for(stack, response.json()["dag_run_id"])
 
 
 def wait_for(stack: Stack, run_id: str) -> None:
@@ -112,11 +112,11 @@ def held(ledger: Ledger) -> Upload:
 
 
 def largest(ledger: Ledger) -> Upload:
-    """Return the upload that tells most, to look at only."""
+    """Return the upload with most records, to look at only."""
     sample = ledger.uploads.page(
         UploadFilter(state=BatchState.VERIFIED, first_day=SAMPLE_DAY, last_day=SAMPLE_DAY)
     )
-    return max(sample, key=lambda one: one.accepted or 0)
+    return max(sample, key=lambda upload: upload.accepted or 0)
 
 
 def opened(page: Page) -> FrameLocator:
@@ -129,8 +129,8 @@ def opened(page: Page) -> FrameLocator:
 
 def visible_rows(stack: Stack, data_set_id: str | None) -> int:
     with closing(sqlite3.connect(stack.home.simulator_store)) as store:
-        asked = "SELECT count(*) FROM data WHERE upload_id = ? AND active = 1"
-        return int(store.execute(asked, (data_set_id,)).fetchone()[0])
+        query = "SELECT count(*) FROM data WHERE upload_id = ? AND active = 1"
+        return int(store.execute(query, (data_set_id,)).fetchone()[0])
 
 
 def test_the_list_shows_what_the_ledger_holds(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
@@ -143,8 +143,8 @@ def test_the_list_shows_what_the_ledger_holds(stack: Stack, ledger: Ledger, visi
     for number, upload in enumerate(everything):
         row = rows.nth(number)
         expect(row.get_by_role("link", name=upload.label)).to_be_visible()
-        shown = [upload.accepted, upload.quarantined, upload.visible_rows]
-        for label, value in zip(("Accepted", "Rejected", "Visible"), shown, strict=True):
+        values = [upload.accepted, upload.quarantined, upload.visible_rows]
+        for label, value in zip(("Accepted", "Rejected", "Visible"), values, strict=True):
             cell = row.locator(f"[data-label={label}]")
             expect(cell).to_contain_text(NOTHING if value is None else f"{value:,}")
     shoot(page, "uploads-list")
@@ -159,7 +159,7 @@ def test_the_list_shows_what_the_ledger_holds(stack: Stack, ledger: Ledger, visi
     shoot(page, "uploads-waiting")
 
 
-def test_one_upload_is_told_in_detail_and_its_run_is_a_click_away(
+def test_one_upload_is_shown_in_detail_and_its_run_is_a_click_away(
     stack: Stack, ledger: Ledger, visit: Visitor
 ) -> None:
     upload = largest(ledger)
@@ -176,7 +176,7 @@ def test_one_upload_is_told_in_detail_and_its_run_is_a_click_away(
     charted = frame.locator("figure.chart")
     expect(charted).to_have_count(len({kind for kinds in days.values() for kind in kinds}))
     kind = str(charted.first.locator("strong").inner_text())
-    bars = charted.first.locator("rect.own, rect.much")
+    bars = charted.first.locator("rect.own, rect.unusual")
     assert bars.count() == sum(1 for kinds in days.values() if kinds.get(kind))
     reasons = ledger.quarantine_reasons.of_batch(upload.batch)
     for codes in reasons.values():
@@ -205,7 +205,7 @@ def test_a_task_leads_to_its_upload(stack: Stack, ledger: Ledger, visit: Visitor
     assert links["Tidepool data set"].endswith(str(upload.data_set_id))
 
 
-def test_verifying_again_is_asked_back_done_and_noted(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
+def test_verifying_again_is_confirmed_done_and_recorded(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
     upload = own(ledger, TO_VERIFY_AGAIN, BatchState.VERIFIED)
     page = visit(ADMIN)
     page.goto(f"{PAGE}/{upload.batch}")
@@ -224,10 +224,10 @@ def test_verifying_again_is_asked_back_done_and_noted(stack: Stack, ledger: Ledg
     dialog.get_by_role("button", name="Verify again").click()
 
     expect(page.get_by_role("status")).to_contain_text("Started.")
-    told = page.get_by_text(f"done: {upload.visible_rows} rows visible, 0 superseded")
-    expect(told).to_be_visible(timeout=DONE)
-    (note,) = ledger.actions.of_batch(upload.batch)
-    assert (note.actor, note.kind, note.status) == (ADMIN.name, ActionKind.CHECK, ActionStatus.DONE)
+    result = page.get_by_text(f"done: {upload.visible_rows} rows visible, 0 superseded")
+    expect(result).to_be_visible(timeout=DONE)
+    (action,) = ledger.actions.of_batch(upload.batch)
+    assert (action.actor, action.kind, action.status) == (ADMIN.name, ActionKind.CHECK, ActionStatus.DONE)
 
 
 def test_undoing_deletes_the_data_set(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
@@ -257,9 +257,9 @@ def test_retrying_runs_the_day_again(stack: Stack, ledger: Ledger, visit: Visito
 
     page.get_by_role("link", name="Follow the run").click()
     page.wait_for_url(f"**/dags/{DAG_ID}/runs/**")
-    (note,) = ledger.actions.of_batch(upload.batch)
-    wait_for(stack, str(note.run_id))
-    # What the guard complained about is still so.
+    (action,) = ledger.actions.of_batch(upload.batch)
+    wait_for(stack, str(action.run_id))
+    # What the guard objected to has not changed.
     assert own(ledger, TO_RETRY, BatchState.HELD).batch == upload.batch
 
 
@@ -350,7 +350,7 @@ def test_it_is_walked_through_by_keyboard(stack: Stack, ledger: Ledger, visit: V
 
 
 def test_an_inactive_device_is_found_by_keyboard_and_named_by_hashes(
-    ledger: Ledger, silent: InactiveDevice, visit: Visitor
+    ledger: Ledger, inactive: InactiveDevice, visit: Visitor
 ) -> None:
     page = visit(VIEWER)
     page.goto(f"{PAGE}/")
@@ -363,21 +363,21 @@ def test_an_inactive_device_is_found_by_keyboard_and_named_by_hashes(
 
     expect(page.get_by_role("heading", name="Inactive devices")).to_be_visible()
     expect(page.get_by_role("link", name="Inactive devices")).to_have_attribute("aria-current", "page")
-    (row,) = page.get_by_role("row").filter(has_text=short_hash(silent.device_id)).all()
-    expect(row).to_contain_text(short_hash(silent.user_id))
-    expect(row).to_contain_text(str(silent.last_day))
-    expect(row).to_contain_text(f"{silent.inactive_days} days")
-    assert not [secret for secret in (silent.device_id, silent.user_id) if secret in page.content()]
+    (row,) = page.get_by_role("row").filter(has_text=short_hash(inactive.device_id)).all()
+    expect(row).to_contain_text(short_hash(inactive.user_id))
+    expect(row).to_contain_text(str(inactive.last_day))
+    expect(row).to_contain_text(f"{inactive.inactive_days} days")
+    assert not [secret for secret in (inactive.device_id, inactive.user_id) if secret in page.content()]
     shoot(page, "uploads-inactive")
 
 
-def test_inactive_devices_fit_a_phone_in_the_dark(silent: InactiveDevice, visit: Visitor) -> None:
+def test_inactive_devices_fit_a_phone_in_the_dark(inactive: InactiveDevice, visit: Visitor) -> None:
     page = visit(VIEWER)
     page.set_viewport_size(PHONE)
     page.emulate_media(color_scheme="dark")
     page.goto(f"{PAGE}/inactive")
 
-    expect(page.get_by_role("row").filter(has_text=short_hash(silent.device_id))).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text=short_hash(inactive.device_id))).to_be_visible()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(17, 19, 23)"
     shoot(page, "phone-inactive-dark")

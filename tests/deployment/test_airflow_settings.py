@@ -1,4 +1,4 @@
-"""What the compose file tells Airflow: real options, one version, components that can be loaded."""
+"""What the compose file sets for Airflow: real options, one version, components that can be loaded."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_executor_and_account_manager_can_be_loaded(compose: Compose) -> None:
     from airflow.executors.executor_loader import ExecutorLoader
 
     names = airflow_settings(compose)
-    # Celery's innards move between its minor versions: only the import tells whether the two fit.
+    # Celery's innards move between its minor versions: only the import shows whether the two fit.
     executor = ExecutorLoader.executors[names["AIRFLOW__CORE__EXECUTOR"]]
     for path in (executor, names["AIRFLOW__CORE__AUTH_MANAGER"]):
         module, _, name = path.rpartition(".")

@@ -1,4 +1,4 @@
-"""``.env.example``, manual and compose file tell the same; the manual's commands do what they say."""
+"""``.env.example``, manual and compose file agree; the manual's commands do what they say."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def made(tmp_path: Path, manual: str) -> Path:
 
 
 def test_example_asks_for_exactly_what_is_required(compose: Compose, env_example: str) -> None:
-    asked = settings(env_example, commented=False)
-    assert set(asked) == compose.required
-    assert set(asked.values()) == {""}, "the example holds a real value"
+    required = settings(env_example, commented=False)
+    assert set(required) == compose.required
+    assert set(required.values()) == {""}, "the example holds a real value"
 
 
 def test_example_shows_exactly_what_is_optional(compose: Compose, env_example: str) -> None:
-    shown = settings(env_example, commented=True)
-    assert shown == {name: filled(default) for name, default in compose.optional.items()}
+    optional = settings(env_example, commented=True)
+    assert optional == {name: filled(default) for name, default in compose.optional.items()}
 
 
 def test_manual_explains_every_variable(compose: Compose, manual: str) -> None:

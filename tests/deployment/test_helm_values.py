@@ -80,9 +80,9 @@ def configured(values: dict[str, Any]) -> dict[str, str]:
 
 
 def given(values: dict[str, Any]) -> dict[str, str]:
-    names = [one["name"] for one in values["env"]]
+    names = [variable["name"] for variable in values["env"]]
     assert len(set(names)) == len(names)
-    return {one["name"]: one["value"] for one in values["env"]}
+    return {variable["name"]: variable["value"] for variable in values["env"]}
 
 
 def named_secrets(manual: str) -> dict[str, set[str]]:
@@ -93,11 +93,11 @@ def named_secrets(manual: str) -> dict[str, set[str]]:
 
 def texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        for one in value.values():
-            yield from texts(one)
+        for item in value.values():
+            yield from texts(item)
     elif isinstance(value, list):
-        for one in value:
-            yield from texts(one)
+        for item in value:
+            yield from texts(item)
     else:
         yield str(value)
 

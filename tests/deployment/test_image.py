@@ -85,7 +85,7 @@ def test_wheel_holds_every_file_of_both_packages(wheel: zipfile.ZipFile) -> None
     assert files <= set(wheel.namelist())
 
 
-def test_wheel_tells_airflow_of_the_connection_type(wheel: zipfile.ZipFile) -> None:
+def test_wheel_registers_with_airflow_the_connection_type(wheel: zipfile.ZipFile) -> None:
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
     entries = ConfigParser()
     entries.read_string(wheel.read(name).decode())

@@ -1,4 +1,4 @@
-"""The S3 store to practise with: its image, and what manual and compose file say of it, tried on one."""
+"""The S3 store to practise with: its image, and what manual and compose file say of it, tested on one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_store_is_reached_by_the_other_containers_only(compose: Compose) -> None
 
 def test_profile_has_the_simulator_and_what_it_waits_for(compose: Compose) -> None:
     mine = "practice-s3"
-    with_it = {name for name, one in compose.services.items() if mine in one.get("profiles", [mine])}
+    with_it = {name for name, service in compose.services.items() if mine in service.get("profiles", [mine])}
     assert {"simulator", "store", "store-sample", "airflow-worker"} <= with_it
     assert "sample" not in with_it
     for name in with_it:

@@ -30,14 +30,14 @@ def play_all(
     *,
     kind: str = "normal",
     uploader: str = "ours",
-    tell: bool = False,
+    verbose: bool = False,
 ) -> list[Outcome]:
-    """Play schedules side by side and return what came of them, by number.
+    """Play schedules side by side and return their outcomes, by number.
 
-    :param folder: takes a folder for each; those of good schedules are removed again.
+    :param folder: gets a folder for each; those of good schedules are removed again.
     :param kind: ``normal`` or ``continuous`` data sets.
     :param uploader: ``ours`` or ``plain``.
-    :param tell: whether a line is printed for each.
+    :param verbose: whether a line is printed for each.
     """
     folder.mkdir(parents=True, exist_ok=True)
     empty = folder / "empty.db"
@@ -53,7 +53,7 @@ def play_all(
         for played in as_completed(playing):
             outcome = played.result()
             outcomes.append(outcome)
-            if tell:
+            if verbose:
                 _tell(outcome, seed)
             if outcome.ok:
                 shutil.rmtree(folder / str(outcome.number))
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in options.only or ():
         print("\n".join(schedule_of(options.seed, number, options.kind).lines()))
     folder = options.keep or Path(tempfile.mkdtemp(prefix="tidepool-faults-"))
-    columns = {"ours": play_all(options.seed, numbers, folder / "ours", kind=options.kind, tell=True)}
+    columns = {"ours": play_all(options.seed, numbers, folder / "ours", kind=options.kind, verbose=True)}
     ours = columns["ours"]
     if options.beside:
         beside = folder / options.beside
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if all(outcome.ok for outcome in ours):
         shutil.rmtree(folder)
     else:
-        print(f"what the wrong schedules left behind lies in {folder}")
+        print(f"what the wrong schedules left behind is in {folder}")
     print(last_line(ours))
     return 0 if ok else 1
 

@@ -14,10 +14,10 @@ from enum import StrEnum
 from tidepool_simulator import Fault, ResponseFault, Work
 
 LATEST_COMMIT = 0.5
-"""Seconds, at most, that work is done after its answer was cut; the workers' bound on a doubt is longer."""
+"""Seconds, at most, that work is done after its response was cut; the workers' bound on a doubt is longer."""
 
 WRITES = ("create", "post", "delete-data", "close", "delete")
-"""The requests that change something, as the simulator calls them."""
+"""The requests that change something, by their names in the simulator."""
 
 Make = Callable[[random.Random, int], Fault]
 """Makes a fault from draws, and from how many matching requests pass before it strikes."""
@@ -75,8 +75,8 @@ def _partial(operation: str, status: int, steps: int) -> Make:
     return make
 
 
-def _plain(kind: Callable[..., Fault], operation: str, *values: object, **more: object) -> Make:
-    return lambda chance, skip: kind(operation, *values, skip=skip, **more)
+def _plain(kind: Callable[..., Fault], operation: str, *values: object, **fields: object) -> Make:
+    return lambda chance, skip: kind(operation, *values, skip=skip, **fields)
 
 
 def _refused(operation: str, status: int, retry_after: str | None = None, times: int = 1) -> Make:

@@ -74,24 +74,24 @@ def _next(
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...], int]:
     """Return records and deletions of a feed's next batch, and the minute that it has come to.
 
-    :param versions: the version of each minute that was told so far; a batch brings it up to date.
+    :param versions: the version of each minute that was staged so far; a batch brings it up to date.
     """
     overlap = range(max(0, now - chance.randrange(15)), now)
     until = now + chance.randrange(10, 40)
-    told = {minute: versions.get(minute, 0) for minute in overlap}
+    current = {minute: versions.get(minute, 0) for minute in overlap}
     for minute in range(now, until):
         if chance.random() < 0.9:  # the others come late, with an overlap, or never
-            told[minute] = 0
+            current[minute] = 0
     edited = [minute for minute in versions if chance.random() < 0.1]
-    told |= {minute: versions[minute] + 1 for minute in edited}
+    current |= {minute: versions[minute] + 1 for minute in edited}
     gone: list[int] = []
     if deletes:
-        gone = [minute for minute in versions if minute not in told and chance.random() < 0.15]
-        gone = gone or [minute for minute in list(versions)[:1] if told.pop(minute, None) is not None]
-    versions |= told
+        gone = [minute for minute in versions if minute not in current and chance.random() < 0.15]
+        gone = gone or [minute for minute in list(versions)[:1] if current.pop(minute, None) is not None]
+    versions |= current
     for minute in gone:
         versions.pop(minute, None)
-    records = sorted(told.items())
+    records = sorted(current.items())
     if len(records) > 2:
         # The same record twice in a batch: the later version counts.
         minute, version = chance.choice(records)
@@ -117,7 +117,7 @@ def feed_manifest(batch: FeedBatchSpec) -> dict[str, Any]:
         "client": {"name": f"org.example.feed-{batch.feed}", "version": "1.0.0"},
         "deduplicator": {"name": batch.deduplicator},
     }
-    return {"dataSet": data_set, "deletes": [{"id": one} for one in _deleted(batch)]}
+    return {"dataSet": data_set, "deletes": [{"id": origin_id} for origin_id in _deleted(batch)]}
 
 
 def _deleted(batch: FeedBatchSpec) -> list[str]:

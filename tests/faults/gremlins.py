@@ -33,7 +33,7 @@ from tidepool_ingest.staging import storage
 from tidepool_ingest.staging.storage import WholeFileWriter
 
 STALL_SECONDS = 3.0
-"""Longer than a claim of these workers lasts."""
+"""Longer than a lease of these workers lasts."""
 
 REQUEST_SHARE = 20
 """A request is so many times shorter than a task: what strikes during one comes so much sooner."""
@@ -43,7 +43,7 @@ class Gremlins:
     """The local faults of one task.
 
     :param faults: those that strike this task.
-    :param journal: is told each before it strikes.
+    :param journal: gets each before it strikes.
     :param ledger: the ledger's file.
     """
 
@@ -55,7 +55,7 @@ class Gremlins:
         self._lock = threading.Lock()
 
     def move_in(self) -> None:
-        """Begin to watch this process's calls. There is no way back: the process is a worker's."""
+        """Start to watch this process's calls. There is no way back: the process is a worker's."""
         signal.signal(signal.SIGTERM, _leave)
         self._watch_requests()
         self._watch_ledger()
@@ -76,7 +76,7 @@ class Gremlins:
     # ------------------------------------------------------------------------------------ kills
 
     def _die(self, fault: LocalFault, number: signal.Signals) -> None:
-        self._journal.note(str(fault.kind))
+        self._journal.append(str(fault.kind))
         os.kill(os.getpid(), number)
 
     def _in_a_while(self, fault: LocalFault, seconds: float, number: signal.Signals) -> None:
@@ -87,13 +87,15 @@ class Gremlins:
     def _watch_requests(self) -> None:
         send = HTTPAdapter.send
 
-        def watched(adapter: HTTPAdapter, request: requests.PreparedRequest, *args: Any, **more: Any) -> Any:
+        def watched(
+            adapter: HTTPAdapter, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+        ) -> Any:
             due = self._due("request", Local.KILL_AT_REQUEST, Local.TERMINATE, Local.STALL)
             self._at_request(due, "before")
             self._at_request(due, "during")
-            answer = send(adapter, request, *args, **more)
+            response = send(adapter, request, *args, **kwargs)
             self._at_request(due, "after")
-            return answer
+            return response
 
         HTTPAdapter.send = watched  # type: ignore[method-assign,assignment]
 
@@ -103,7 +105,7 @@ class Gremlins:
             if fault.moment != moment:
                 continue
             if fault.kind is Local.STALL:
-                self._journal.note(str(fault.kind))
+                self._journal.append(str(fault.kind))
                 time.sleep(STALL_SECONDS)
             elif moment == "during":
                 self._in_a_while(fault, fault.seconds / REQUEST_SHARE, number)
@@ -125,7 +127,7 @@ class Gremlins:
                 self._kill(due, "during")
             self._kill(due, "after")
             if any(fault.kind is Local.LEDGER_ANSWER_LOST for fault in due):
-                self._journal.note(str(Local.LEDGER_ANSWER_LOST))
+                self._journal.append(str(Local.LEDGER_ANSWER_LOST))
                 with database.translated_errors():
                     raise _away()
 
@@ -140,10 +142,10 @@ class Gremlins:
         self._kill(due, "before")
         for fault in due:
             if fault.kind is Local.LEDGER_LOCKED:
-                self._journal.note(str(fault.kind))
+                self._journal.append(str(fault.kind))
                 self._lock_ledger(fault.seconds * 2)
             elif fault.kind is Local.LEDGER_AWAY:
-                self._journal.note(str(fault.kind))
+                self._journal.append(str(fault.kind))
                 with database.translated_errors():
                     raise _away()
 
@@ -164,14 +166,14 @@ class Gremlins:
 
         def reading(opener: LocalFileOpener, *args: Any) -> bytes:
             for fault in self._due("read", Local.READ_FAILS):
-                self._journal.note(str(fault.kind))
+                self._journal.append(str(fault.kind))
                 raise OSError(errno.EIO, "Input/output error", opener.path)
             content: bytes = read(opener, *args)
             return content
 
         def filling(writer: WholeFileWriter, content: bytes) -> None:
             if self._due("write", Local.DISK_FULL):
-                self._journal.note(str(Local.DISK_FULL))
+                self._journal.append(str(Local.DISK_FULL))
                 write(writer, content[: len(content) // 2])
                 with storage.writing():
                     raise OSError(errno.ENOSPC, "No space left on device")

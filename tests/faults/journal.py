@@ -1,4 +1,4 @@
-"""What the processes of a schedule tell its supervisor: a file of lines, which outlives whoever is killed."""
+"""What the processes of a schedule report to its supervisor: a file of lines, which outlives them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Journal:
-    """A file of lines, each written whole.
+    """A file of lines, each written in one piece.
 
     :param path: the file; it need not be there.
     """
@@ -16,7 +16,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def note(self, line: str) -> None:
+    def append(self, line: str) -> None:
         """Append a line."""
         opened = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -25,5 +25,5 @@ class Journal:
             os.close(opened)
 
     def counts(self) -> Counter[str]:
-        """Return how often each line was noted."""
+        """Return how often each line was written."""
         return Counter(self._path.read_text().splitlines() if self._path.exists() else ())

@@ -35,7 +35,7 @@ SETTLE_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Place:
-    """The folder of a schedule, and what lies in it.
+    """The folder of a schedule, and what is in it.
 
     :param folder: a folder of its own.
     :param base_url: where its Tidepool listens.
@@ -61,12 +61,12 @@ class Place:
 
     @property
     def logs(self) -> Path:
-        """Where every worker's log and output lie."""
+        """Where every worker's log and output are."""
         return self.folder / "logs"
 
     @property
     def results(self) -> Path:
-        """Where every worker's outcome lies."""
+        """Where every worker's outcome is."""
         return self.folder / "results"
 
     @property
@@ -76,7 +76,7 @@ class Place:
 
 
 def lay_out(place: Place, empty_ledger: Path) -> None:
-    """Make the folders and a ledger that knows nothing.
+    """Make the folders and an empty ledger.
 
     :param empty_ledger: a migrated SQLite file to copy.
     """
@@ -115,7 +115,7 @@ def _manifest(batch: BatchSpec) -> dict[str, Any]:
 def simulated(place: Place, schedule: Schedule, *, stricter: bool) -> Iterator[tuple[Place, Tidepool]]:
     """Run a simulator in a process of its own, which outlives the workers that are killed.
 
-    :param stricter: whether it refuses some of what local validation accepts.
+    :param stricter: whether it rejects some of what local validation accepts.
     """
     address = place.folder / "address"
     rules = (STRICTER,) if stricter else ()
@@ -148,7 +148,7 @@ def _serve(store: Path, address: Path, number: int, rules: tuple[Rule, ...]) -> 
 
 
 class Tidepool:
-    """The simulator, asked over its own routes.
+    """The simulator, controlled over its own routes.
 
     :param base_url: where it listens.
     """
@@ -159,7 +159,7 @@ class Tidepool:
         self._session.trust_env = False
 
     def install(self, faults: tuple[Fault, ...]) -> None:
-        """Let faults wait for requests."""
+        """Install faults."""
         body = [fault.model_dump(mode="json") for fault in faults]
         self._session.post(f"{self._address}/faults", json=body, timeout=10).raise_for_status()
 
@@ -174,11 +174,11 @@ class Tidepool:
         return counts
 
     def clear(self) -> None:
-        """Take all faults away."""
+        """Remove all faults."""
         self._session.delete(f"{self._address}/faults", timeout=10).raise_for_status()
 
     def settle(self) -> None:
-        """Wait until no request is under way, late work neither."""
+        """Wait until no request is in progress, no late work either."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while self._state()["working"]:
             if time.monotonic() > deadline:

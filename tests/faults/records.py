@@ -22,7 +22,7 @@ CANARY_RATE = 0.7319733141
 MG_DL = "mg/dL"
 
 HIGHEST_SMBG = 598
-"""This Tidepool refuses meter readings above it, mg/dL: a rule that the model does not know."""
+"""This Tidepool rejects meter readings above it, mg/dL: a rule that the model does not know."""
 
 STRICTER = Rule(type="smbg", pointer="/value", above=HIGHEST_SMBG)
 
@@ -56,7 +56,7 @@ def records_of(device: int, first: int, count: int, *, dose: float, seed: str) -
 
 
 def spoilt_ones(device: int, first: int, count: int) -> list[Record]:
-    """Return records that end in quarantine: every other one only Tidepool itself refuses, at its post.
+    """Return records that end in quarantine: every other one only Tidepool itself rejects, when posted.
 
     :param first: number of the first of them.
     """
@@ -71,7 +71,7 @@ def _refused_by_tidepool(device: int, number: int) -> Record:
 
 
 def _spoiled(device: int, number: int) -> Record:
-    """Return a record that local validation refuses; the value it would quote is a canary."""
+    """Return a record that local validation rejects; the value it would quote is a canary."""
     return _base("cbg", device, number) | {"units": MG_DL, "value": f"{CANARY}Value-{number}"}
 
 

@@ -29,7 +29,7 @@ class BatchSpec:
     :param first: its first minute.
     :param count: its records, a minute each.
     :param dose: units of its boluses.
-    :param spoiled: records in it that the Platform refuses.
+    :param spoiled: records in it that the Platform rejects.
     :param deduplicator: name of the deduplicator.
     :param earlier: whether it is uploaded before anything goes wrong.
     """
@@ -86,7 +86,7 @@ class Schedule:
     :param remote: faults at Tidepool's side.
     :param local: faults at ours.
     :param at_once: whether the batches of a run are worked on at the same time.
-    :param chunks_at_once: chunks of one data set that may be under way at the same time.
+    :param chunks_at_once: chunks of one data set that may be in progress at the same time.
     :param kind: ``normal`` or ``continuous`` data sets.
     :param part_records: records a data set; a batch of more is cut into parts. ``None`` for the usual limit,
         which no batch here comes near.
@@ -105,21 +105,23 @@ class Schedule:
 
     def lines(self) -> list[str]:
         """Return what it holds, for a person."""
-        told = [
+        lines = [
             f"schedule {self.number} of seed {self.seed}: chunks of {self.chunk_records} records,"
             f" {self.chunks_at_once} at once"
             f"{f', cut into parts of {self.part_records} at most' if self.part_records else ''}"
         ]
-        told += [batch.line() for batch in self.batches]
-        told += [f"  {fault.name}, after {fault.skip} such requests" for fault in self.remote]
-        told += [f"  start {one.start}: {one.kind}, {one.moment} call {one.at}" for one in self.local]
-        return told
+        lines += [batch.line() for batch in self.batches]
+        lines += [f"  {fault.name}, after {fault.skip} such requests" for fault in self.remote]
+        lines += [
+            f"  start {fault.start}: {fault.kind}, {fault.moment} call {fault.at}" for fault in self.local
+        ]
+        return lines
 
 
 def schedule_of(seed: int, number: int, kind: str = "normal") -> Schedule:
     """Return one schedule of a run.
 
-    The first fault at each side goes round all kinds, so that none is left out by chance.
+    The first fault at each side takes turns through all kinds, so that none is left out by chance.
 
     :param seed: the run's seed.
     :param number: its place in the run.

@@ -22,7 +22,7 @@ TRIES = 8
 """Tries of a task in one run, as Airflow's ``retries`` allow."""
 
 LONGEST_PAUSE = 3.0
-"""Seconds until a task is tried again, whatever an error asks for."""
+"""Seconds until a task is tried again, whatever wait an error asks for."""
 
 RUNS_WITH_FAULTS = 3
 RUNS_TO_HEAL = 6
@@ -32,12 +32,12 @@ TASK_SECONDS = 40.0
 
 @dataclass
 class Outcome:
-    """What came of a schedule.
+    """The result of a schedule.
 
     :param struck: how often each kind of fault struck.
     :param kills: how many of them were SIGKILLs.
-    :param closed_again: closes asked for again.
-    :param starts: tasks started while faults were about.
+    :param closed_again: closes requested again.
+    :param starts: tasks started while faults were installed.
     :param runs: runs of the job.
     :param wrong: what else is not as it should be.
     """
@@ -54,7 +54,7 @@ class Outcome:
 
     @property
     def repairs(self) -> int:
-        """Return the chunks sent again, the data sets redone and the closes asked for again."""
+        """Return the chunks sent again, the data sets redone and the closes requested again."""
         return self.closed_again + self.verdict.sent_again + self.verdict.given_up
 
     @property
@@ -73,7 +73,7 @@ def play(schedule: Schedule, folder: Path, empty_ledger: Path, uploader: str = "
     outcome = Outcome(schedule.number)
     place = Place(folder)
     lay_out(place, empty_ledger)
-    # A plain client loses a whole batch to one refused record; here it is compared by faults alone.
+    # A plain client loses a whole batch to one rejected record; here it is compared by faults alone.
     with simulated(place, schedule, stricter=uploader == "ours") as (place, tidepool):
         _Player(schedule, place, tidepool, uploader, outcome).play()
         outcome.struck.update(tidepool.counts())
@@ -146,10 +146,10 @@ class _Player:
         """Do again what the faults say that somebody cleared in the UI."""
         for fault in self._schedule.local:
             if fault.kind is Local.CLEAR_RUN:
-                self._place.journal.note(str(fault.kind))
+                self._place.journal.append(str(fault.kind))
                 self._run()
             elif fault.kind is Local.CLEAR_TASK and self._batches:
-                self._place.journal.note(str(fault.kind))
+                self._place.journal.append(str(fault.kind))
                 self._tasks([self._batches[fault.at % len(self._batches)]])
 
     def _run(self) -> bool:
@@ -167,13 +167,15 @@ class _Player:
         while waiting or running:
             now = time.monotonic()
             if not running or self._schedule.at_once:
-                for one in [one for one in waiting if one.ready_at <= now]:
-                    waiting.remove(one)
-                    running |= self._start(one)
+                for waiting_task in [
+                    waiting_task for waiting_task in waiting if waiting_task.ready_at <= now
+                ]:
+                    waiting.remove(waiting_task)
+                    running |= self._start(waiting_task)
                     if not self._schedule.at_once:
                         break
             for pid in list(running):
-                one, task, began = running[pid]
+                waiting_task, task, began = running[pid]
                 code = ended(pid)
                 if code is None:
                     if now - began > TASK_SECONDS:
@@ -183,7 +185,7 @@ class _Player:
                         all_done = False
                     continue
                 del running[pid]
-                again = self._after(one, task, code)
+                again = self._after(waiting_task, task, code)
                 if again is None:
                     continue
                 if again.try_number > TRIES or again.ready_at < 0:
@@ -193,14 +195,14 @@ class _Player:
             time.sleep(0.005)
         return all_done
 
-    def _start(self, one: _Waiting) -> dict[int, tuple[_Waiting, Task, float]]:
+    def _start(self, waiting_task: _Waiting) -> dict[int, tuple[_Waiting, Task, float]]:
         faults = [
             fault for fault in self._schedule.local if self._faulty and fault.start == self._outcome.starts
         ]
-        kinds = {fault.kind for fault in faults} if one.batch is not None else set()
+        kinds = {fault.kind for fault in faults} if waiting_task.batch is not None else set()
         if Local.TWICE in kinds:
-            self._place.journal.note(str(Local.TWICE))
-        # Airflow takes a stalled worker for dead and starts its task again, while the first one still is.
+            self._place.journal.append(str(Local.TWICE))
+        # Airflow takes a stalled worker for dead and starts its task again, while the first still runs.
         copies = 2 if kinds & {Local.TWICE, Local.STALL} else 1
         started = {}
         for copy in range(copies):
@@ -208,8 +210,8 @@ class _Player:
                 len(list(self._place.results.parent.glob("logs/*.out"))),
                 f"run-{self._outcome.runs}",
                 self._schedule.chunk_records,
-                one.batch,
-                one.try_number,
+                waiting_task.batch,
+                waiting_task.try_number,
                 self._uploader,
                 self._schedule.chunks_at_once,
                 self._schedule.kind,
@@ -219,11 +221,11 @@ class _Player:
             output.touch()
             struck = faults if copy == 0 else []
             pid = start(partial(work, self._place, task, struck), output)
-            started[pid] = (one, task, time.monotonic())
+            started[pid] = (waiting_task, task, time.monotonic())
         self._outcome.starts += 1
         return started
 
-    def _after(self, one: _Waiting, task: Task, code: int) -> _Waiting | None:
+    def _after(self, waiting_task: _Waiting, task: Task, code: int) -> _Waiting | None:
         """Decide as Airflow does what follows the end of a task: None if it is done."""
         path = self._place.results / f"{task.number:02}.json"
         result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"end": "lost"}
@@ -237,4 +239,4 @@ class _Player:
         if result["end"] == "retry":
             pause = min(LONGEST_PAUSE, max(0.05, result["after"] or 0.0))
         ready_at = -1.0 if result["end"] == "failed" else time.monotonic() + pause
-        return _Waiting(one.batch, one.try_number + 1, ready_at)
+        return _Waiting(waiting_task.batch, waiting_task.try_number + 1, ready_at)

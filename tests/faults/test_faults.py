@@ -77,7 +77,7 @@ def test_a_plain_uploader_fails_where_ours_does_not(tmp_path: Path) -> None:
     plain = play_all(SEED, numbers, tmp_path / "plain", uploader="plain")
 
     assert not wrong(ours)
-    assert sum(one.verdict.double for one in plain) > 0
+    assert sum(outcome.verdict.double for outcome in plain) > 0
     assert "plain" in table({"ours": ours, "plain": plain})
 
 

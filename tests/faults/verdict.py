@@ -37,13 +37,13 @@ class Verdict:
 
     :param lost: rows that are missing.
     :param double: rows that are visible too often.
-    :param foreign: rows that were never staged, or refused.
+    :param foreign: rows that were never staged, or rejected.
     :param left_open: data sets that hold data which nobody sees.
     :param unreachable: empty data sets that no route can find.
-    :param refused_late: records that local validation accepted and Tidepool refused.
+    :param refused_late: records that local validation accepted and Tidepool rejected.
     :param sent_again: chunks removed and sent again.
-    :param given_up: data sets deleted and begun anew.
-    :param wrong: what else is not as it should be.
+    :param given_up: data sets deleted and started anew.
+    :param wrong: whatever else is wrong.
     """
 
     lost: int = 0
@@ -85,7 +85,7 @@ def judge(place: Place, schedule: Schedule, *, ours: bool) -> Verdict:
 
 
 def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
-    """Hold the ledger against the store, both read by plain SQL."""
+    """Compare the ledger with the store, both read by plain SQL."""
     with closing(sqlite3.connect(place.ledger)) as ledger, closing(sqlite3.connect(place.store)) as store:
         states = [state for (state,) in ledger.execute("SELECT state FROM batches")]
         if set(states) != {"verified"}:
@@ -94,7 +94,7 @@ def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
             "SELECT data_set_id, state, expected_rows, visible_rows + coalesce(superseded_rows, 0), batch"
             " FROM data_sets"
         ).fetchall()
-        verdict.refused_late = ledger.execute("SELECT count(*) FROM refusals").fetchone()[0]
+        verdict.refused_late = ledger.execute("SELECT count(*) FROM rejections").fetchone()[0]
         verdict.sent_again = ledger.execute("SELECT coalesce(sum(attempts - 1), 0) FROM chunks").fetchone()[0]
         verdict.given_up = sum(state == "deleted" for _, state, *_ in sets)
         verified = {data_set_id for data_set_id, state, *_ in sets if state == "verified"}

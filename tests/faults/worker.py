@@ -15,8 +15,7 @@ from tests.faults.gremlins import Gremlins
 from tests.faults.place import DAY, Place
 from tests.faults.plain_uploader import plain_upload
 from tests.faults.schedule import LocalFault
-from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, connect, host_of
-from tidepool_ingest.client import settings as client_settings
+from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, auth, connect, host_of
 from tidepool_ingest.client.transport import HttpTimeouts
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin, client_state, database
@@ -32,7 +31,7 @@ READ_SECONDS = 0.6
 """Seconds after which a hanging request is given up."""
 
 QUICK: dict[tuple[Any, str], Any] = {
-    (client_settings, "SIGN_IN_TIMEOUTS"): HttpTimeouts(READ_SECONDS, READ_SECONDS, 3.0),
+    (auth, "SIGN_IN_TIMEOUTS"): HttpTimeouts(READ_SECONDS, READ_SECONDS, 3.0),
     (database, "SQLITE_WAIT_SECONDS"): 0.4,
     (client_state, "FIRST_PAUSE_SECONDS"): 0.05,
 }
@@ -71,7 +70,7 @@ class Task:
     :param batch: the ledger's number of a batch; None for the plan.
     :param try_number: from 1.
     :param uploader: ``ours`` or ``plain``.
-    :param at_once: chunks that may be under way at the same time.
+    :param at_once: chunks that may be in progress at the same time.
     :param kind: ``normal`` or ``continuous`` data sets.
     :param part_records: records a data set, if not as usual.
     """
@@ -168,11 +167,11 @@ def _client(place: Place, settings: ClientSettings) -> TidepoolClient:
     client._read_back_timeouts = HttpTimeouts(2.0, READ_SECONDS, 5.0)
     close = client.close_data_set
 
-    def noted(data_set_id: str) -> None:
-        place.journal.note(f"close {data_set_id}")
+    def recorded(data_set_id: str) -> None:
+        place.journal.append(f"close {data_set_id}")
         close(data_set_id)
 
-    client.close_data_set = noted  # type: ignore[method-assign]
+    client.close_data_set = recorded  # type: ignore[method-assign]
     return client
 
 

@@ -10,10 +10,10 @@ import pytest
 from upath import UPath
 
 from tests.sample.checker_world import USER, World, smbg
-from tidepool_ingest.model import Problem
 from tidepool_ingest.staging.manifest import content_key, read_manifest
+from tidepool_ingest.staging.quarantine import Place
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_simulator.sample.checker.quarantine import refused_records
+from tidepool_simulator.sample.checker.quarantine import rejected_records
 from tidepool_simulator.sample.checker.staged import read_staging
 
 
@@ -48,6 +48,6 @@ def test_the_work_area_of_a_batch(tmp_path: Path, manifest: dict[str, Any]) -> N
     area = WorkArea(UPath(world.staging), key)
     area.begin()
     with area.quarantine_writer() as writer:
-        writer.add(1, 1, [Problem("value-out-of-range", "/value")], b'{"note":"\xe2\x80\xa8"}')
-        writer.add(1, 2, [Problem("staged-not-utf8", "")], b"\xff")
-    assert refused_records(world.staging, key) == {(1, 1), (1, 2)}
+        writer.add(Place(1, 1), [("value-out-of-range", "/value")], b'{"note":"\xe2\x80\xa8"}')
+        writer.add(Place(1, 2), [("staged-not-utf8", "")], b"\xff")
+    assert rejected_records(world.staging, key) == {(1, 1), (1, 2)}

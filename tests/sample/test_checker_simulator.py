@@ -13,8 +13,8 @@ import pytest
 import requests
 from upath import UPath
 
-from tidepool_ingest.model import Problem
 from tidepool_ingest.staging.manifest import content_key, read_manifest
+from tidepool_ingest.staging.quarantine import Place
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_simulator import Accounts, Simulator
 from tidepool_simulator.sample import (
@@ -56,19 +56,19 @@ class Uploaded:
         self._quarantine(hashlib.sha256(content).hexdigest())
 
     def open(self) -> str:
-        answer = self._session.post(
+        response = self._session.post(
             f"{self._url}/users/{self.batch.user_id}/data_sets", json=self._body, timeout=30
         )
-        assert answer.status_code == 201
-        return str(answer.json()["data"]["uploadId"])
+        assert response.status_code == 201
+        return str(response.json()["data"]["uploadId"])
 
     def post(self, data_set: str, records: list[Record]) -> None:
-        answer = self._session.post(f"{self._url}/data_sets/{data_set}/data", json=records, timeout=60)
-        assert answer.status_code == 200, answer.text
+        response = self._session.post(f"{self._url}/data_sets/{data_set}/data", json=records, timeout=60)
+        assert response.status_code == 200, response.text
 
     def close(self, data_set: str) -> None:
-        answer = self._session.put(f"{self._url}/data_sets/{data_set}", json={}, timeout=60)
-        assert answer.status_code == 200
+        response = self._session.put(f"{self._url}/data_sets/{data_set}", json={}, timeout=60)
+        assert response.status_code == 200
 
     def check(self) -> CheckResult:
         return check(self._staging, self._store, without=self._others)
@@ -80,7 +80,7 @@ class Uploaded:
         with area.quarantine_writer() as writer:
             for spoiled in self.batch.spoiled:
                 if spoiled.how is not SpoiledAs.REPEATED:
-                    writer.add(1, spoiled.index, [Problem("staged-not-json", "")], None)
+                    writer.add(Place(1, spoiled.index), [("staged-not-json", "")], None)
 
 
 def _name(batch: SampleBatch) -> str:

@@ -129,11 +129,11 @@ def test_the_same_each_time(sample: SampleSummary, tmp_path: Path) -> None:
     again = write_sample(tmp_path / "again", DAY)
     assert time.process_time() - started < MOST_SECONDS
     other = write_sample(tmp_path / "other", DAY, seed=7)
-    for one, two, three in zip(sample.batches, again.batches, other.batches, strict=True):
-        assert values(one) == values(two)
-        assert values(one) != values(three)
-        for path in one.path.iterdir():
-            assert path.read_bytes() == (two.path / path.name).read_bytes()
+    for first, second, third in zip(sample.batches, again.batches, other.batches, strict=True):
+        assert values(first) == values(second)
+        assert values(first) != values(third)
+        for path in first.path.iterdir():
+            assert path.read_bytes() == (second.path / path.name).read_bytes()
 
 
 @pytest.mark.parametrize("day", [date(2024, 3, 20), date(2025, 11, 9), date(2028, 3, 1)])
@@ -148,7 +148,7 @@ def test_about_a_hundredth_is_spoiled_in_every_way(sample: SampleSummary) -> Non
     assert set(sample.spoiled) == set(SpoiledAs)
 
 
-def test_exactly_the_spoiled_ones_are_refused(sample: SampleSummary) -> None:
+def test_exactly_the_spoiled_ones_are_rejected(sample: SampleSummary) -> None:
     for batch in sample.batches:
         how = {spoiled.index: spoiled.how for spoiled in batch.spoiled}
         for index, value in enumerate(values(batch)):
@@ -159,7 +159,7 @@ def test_exactly_the_spoiled_ones_are_refused(sample: SampleSummary) -> None:
             assert refused == (index in how and how[index].refused_by_tidepool), (batch.device_model, index)
 
 
-def test_repeats_and_ids_are_as_told(sample: SampleSummary) -> None:
+def test_duplicates_and_ids_are_as_described(sample: SampleSummary) -> None:
     for batch in sample.batches:
         all_values = values(batch)
         how = {spoiled.index: spoiled.how for spoiled in batch.spoiled}
@@ -182,7 +182,7 @@ def test_repeats_and_ids_are_as_told(sample: SampleSummary) -> None:
                 assert value["deviceId"] == batch.device_id
 
 
-def test_basal_is_told_without_gap_or_overlap(sample: SampleSummary) -> None:
+def test_basal_is_recorded_without_gap_or_overlap(sample: SampleSummary) -> None:
     chains = 0
     for batch in sample.batches:
         spoiled = {spoiled.index for spoiled in batch.spoiled}
@@ -191,12 +191,16 @@ def test_basal_is_told_without_gap_or_overlap(sample: SampleSummary) -> None:
             for index, record in enumerate(values(batch))
             if isinstance(record, dict) and record.get("type") == "basal" and "time" in record
         ]
-        links = [(one, two) for one, two in itertools.pairwise(chain) if one is not None and two is not None]
+        links = [
+            (link, following)
+            for link, following in itertools.pairwise(chain)
+            if link is not None and following is not None
+        ]
         chains += bool(links)
         # A spoiled record leaves a gap, so only neighbours with none between them are compared.
-        tiled = sum(one[0] + timedelta(milliseconds=one[1]) == two[0] for one, two in links)
+        tiled = sum(link[0] + timedelta(milliseconds=link[1]) == following[0] for link, following in links)
         assert tiled >= len(links) - len(spoiled)
-        assert all(one[0] + timedelta(milliseconds=one[1]) <= two[0] for one, two in links)
+        assert all(link[0] + timedelta(milliseconds=link[1]) <= following[0] for link, following in links)
     assert chains == 2
 
 

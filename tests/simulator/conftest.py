@@ -29,14 +29,14 @@ class ApiUser:
         self.session = requests.Session()
         self.session.headers["X-Tidepool-Session-Token"] = simulator.accounts[role].token
 
-    def request(self, method: str, path: str, **more: Any) -> requests.Response:
-        return self.session.request(method, f"{self.simulator.base_url}{path}", timeout=20, **more)
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        return self.session.request(method, f"{self.simulator.base_url}{path}", timeout=20, **options)
 
     def open(self, deduplicator: str = HASH, **body: Any) -> str:
         body = {"deviceId": self.device, "deduplicator": {"name": deduplicator}} | body
-        answer = self.request("POST", f"/v1/users/{self.user}/data_sets", json=body)
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["data"]["uploadId"])
+        response = self.request("POST", f"/v1/users/{self.user}/data_sets", json=body)
+        assert response.status_code == 201, response.text
+        return str(response.json()["data"]["uploadId"])
 
     def post(self, data_set: str, data: Any) -> requests.Response:
         return self.request("POST", f"/v1/data_sets/{data_set}/data", json=data)
@@ -59,22 +59,22 @@ class ApiUser:
 
     def visible(self, **query: str) -> list[dict[str, Any]]:
         """Return what the read-back shows of the device, data sets left out."""
-        answer = self.request("GET", f"/data/{self.user}", params={"deviceId": self.device} | query)
-        assert answer.status_code == 200, answer.text
-        return [datum for datum in answer.json() if datum["type"] != "upload"]
+        response = self.request("GET", f"/data/{self.user}", params={"deviceId": self.device} | query)
+        assert response.status_code == 200, response.text
+        return [datum for datum in response.json() if datum["type"] != "upload"]
 
     def values(self, **query: str) -> list[float]:
         """Return the visible glucose values."""
         return sorted(datum["value"] for datum in self.visible(**query))
 
-    def cbg(self, value: float, minute: int = 0, **more: Any) -> dict[str, Any]:
+    def cbg(self, value: float, minute: int = 0, **fields: Any) -> dict[str, Any]:
         return {
             "type": "cbg",
             "time": f"2024-05-01T10:{minute:02d}:00Z",
             "deviceId": self.device,
             "units": "mmol/L",
             "value": value,
-        } | more
+        } | fields
 
 
 @pytest.fixture(scope="module")

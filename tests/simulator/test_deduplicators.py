@@ -155,19 +155,19 @@ def test_drop_hash_goes_by_the_id_of_the_set(owner: ApiUser) -> None:
 def test_known_devices_and_old_names_get_a_deduplicator(
     owner: ApiUser, body: dict[str, Any], name: str
 ) -> None:
-    answer = owner.request(
+    response = owner.request(
         "POST", f"/v1/users/{owner.user}/data_sets", json={"deviceId": owner.device} | body
     )
-    assert answer.json()["data"]["deduplicator"]["name"] == name
+    assert response.json()["data"]["deduplicator"]["name"] == name
 
 
 def test_a_service_closing_a_continuous_set_ends_it(owner: ApiUser) -> None:
     data_set = owner.open(NONE, dataSetType="continuous")
-    answer = owner.request(
+    response = owner.request(
         "PUT",
         f"/v1/data_sets/{data_set}",
         json={"state": "closed"},
         headers={"X-Tidepool-Service-Secret": "practice-server-secret"},
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert owner.post(data_set, []).status_code == 409

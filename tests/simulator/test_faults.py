@@ -55,7 +55,7 @@ def listed(owner: ApiUser, name: str) -> int:
     return len(owner.request("GET", path, params={"client.name": name}).json())
 
 
-def test_a_lost_request_does_nothing_and_a_lost_answer_everything(
+def test_a_lost_request_does_nothing_and_a_lost_response_everything(
     simulator: Simulator, owner: ApiUser
 ) -> None:
     data_set = owner.open()
@@ -77,7 +77,7 @@ def test_resets_are_real(simulator: Simulator, owner: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("status", [None, 504])
-def test_work_that_is_done_only_after_the_answer_was_cut(
+def test_work_that_is_done_only_after_the_response_was_cut(
     simulator: Simulator, owner: ApiUser, late: LateWork, status: int | None
 ) -> None:
     data_set = owner.open(NONE, dataSetType="continuous")
@@ -85,8 +85,8 @@ def test_work_that_is_done_only_after_the_answer_was_cut(
     if status is None:
         assert lost(lambda: owner.post(data_set, [owner.cbg(5.5)]))
     else:
-        answer = owner.post(data_set, [owner.cbg(5.5)])
-        assert (answer.status_code, answer.headers["Content-Type"]) == (504, "text/html")
+        response = owner.post(data_set, [owner.cbg(5.5)])
+        assert (response.status_code, response.headers["Content-Type"]) == (504, "text/html")
     assert late.is_held()
     assert owner.values() == []
     late.let_go()
@@ -178,8 +178,8 @@ def test_a_close_cut_between_hiding_and_showing_leaves_nothing_visible(
 def test_partial_stores(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.open()
     simulator.faults.add(Fault.partial("post", share=0.5))
-    answer = owner.post(data_set, [owner.cbg(value, value) for value in range(1, 11)])
-    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (500, "internal-server-failure")
+    response = owner.post(data_set, [owner.cbg(value, value) for value in range(1, 11)])
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (500, "internal-server-failure")
     owner.close(data_set)
     assert owner.values() == [1, 2, 3, 4, 5]
 
@@ -227,7 +227,7 @@ def test_a_create_cut_in_the_middle_leaves_a_row(simulator: Simulator, owner: Ap
     assert rows == [("open", 0, None)]
 
 
-def test_a_request_that_is_refused_anyway_is_refused_as_ever(simulator: Simulator, owner: ApiUser) -> None:
+def test_a_request_that_is_rejected_anyway_is_rejected_as_ever(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.uploaded([owner.cbg(5.5)])
     simulator.faults.add(Fault.partial("post"))
     assert owner.post(data_set, []).status_code == 409
@@ -237,14 +237,14 @@ def test_a_request_that_is_refused_anyway_is_refused_as_ever(simulator: Simulato
 def test_statuses(simulator: Simulator, owner: ApiUser, status: int) -> None:
     data_set = owner.open()
     simulator.faults.add(Fault.refused("post", status, retry_after="7" if status == 429 else None))
-    answer = owner.post(data_set, [owner.cbg(5.5)])
-    assert answer.status_code == status
-    assert answer.headers.get("Retry-After") == ("7" if status == 429 else None)
+    response = owner.post(data_set, [owner.cbg(5.5)])
+    assert response.status_code == status
+    assert response.headers.get("Retry-After") == ("7" if status == 429 else None)
     if status in (502, 503, 504):
-        assert answer.headers["Content-Type"] == "text/html"
-        assert answer.text.startswith("<html>")
+        assert response.headers["Content-Type"] == "text/html"
+        assert response.text.startswith("<html>")
     else:
-        assert "code" in answer.text
+        assert "code" in response.text
     owner.close(data_set)
     assert owner.visible() == []
 
@@ -272,7 +272,7 @@ def test_statuses_of_other_services(
     assert owner.request(method, path).json()[key] == value
 
 
-def test_no_answer_at_all(simulator: Simulator, owner: ApiUser) -> None:
+def test_no_response_at_all(simulator: Simulator, owner: ApiUser) -> None:
     data_set = owner.open(NONE, dataSetType="continuous")
     simulator.faults.add(Fault.hang("post"), Fault.hang("post", work=Work.ALL))
     url = f"{simulator.base_url}/v1/data_sets/{data_set}/data"
@@ -307,8 +307,8 @@ def test_latency_holds_up_no_other_request() -> None:
         assert time.monotonic() - began >= 0.2
     with Simulator(latency=600.0) as simulator:
         sessions = [ApiUser(simulator) for _ in range(8)]
-        asked = [partial(hands.session.get, f"{simulator.base_url}/v1/time") for hands in sessions]
-        threads = [threading.Thread(target=lost, args=(one,)) for one in asked]
+        requests_to_send = [partial(hands.session.get, f"{simulator.base_url}/v1/time") for hands in sessions]
+        threads = [threading.Thread(target=lost, args=(one,)) for one in requests_to_send]
         for thread in threads:
             thread.start()
         until(lambda: under_way(simulator) == 8)
@@ -408,8 +408,8 @@ def test_faults_over_http(simulator: Simulator, owner: ApiUser) -> None:
     ],
 )
 def test_control_refuses(owner: ApiUser, method: str, path: str, body: str | None, status: int) -> None:
-    answer = owner.request(method, path, data=body)
-    assert (answer.status_code, set(answer.json())) == (status, {"message"})
+    response = owner.request(method, path, data=body)
+    assert (response.status_code, set(response.json())) == (status, {"message"})
 
 
 def test_the_list_of_requests_names_no_id(simulator: Simulator, owner: ApiUser) -> None:

@@ -27,9 +27,9 @@ def test_a_stranger_may_nothing(owner: ApiUser, stranger: ApiUser) -> None:
         stranger.delete(data_set),
         stranger.request("GET", f"/v1/users/{owner.user}/datasets"),
     ]
-    for answer in refused:
-        assert answer.status_code == 403
-        assert answer.json()["errors"][0] | {"title": "", "detail": ""} == {
+    for response in refused:
+        assert response.status_code == 403
+        assert response.json()["errors"][0] | {"title": "", "detail": ""} == {
             "code": "unauthorized", "title": "", "detail": "", "status": "403",
         }  # fmt: skip
     for path in (f"/v1/users/{owner.user}/data_sets", f"/v1/data_sets/{data_set}"):
@@ -65,9 +65,11 @@ def test_view_and_custodian_may_list_but_not_create(
     ],
 )
 def test_tokens_that_are_none(simulator: Simulator, headers: dict[str, str], status: int) -> None:
-    answer = requests.get(f"{simulator.base_url}/v1/users/0123456789/data_sets", headers=headers, timeout=10)
-    assert answer.status_code == status
-    assert set(answer.json()) == {"code", "title", "detail"}
+    response = requests.get(
+        f"{simulator.base_url}/v1/users/0123456789/data_sets", headers=headers, timeout=10
+    )
+    assert response.status_code == status
+    assert set(response.json()) == {"code", "title", "detail"}
 
 
 def test_a_bearer_token_works_but_not_for_the_read_back(simulator: Simulator) -> None:

@@ -73,23 +73,23 @@ def test_filters(filled: ApiUser, query: dict[str, str], expected: list[int]) ->
     ],
 )
 def test_parameters_that_cannot_be_read_are_a_failure(owner: ApiUser, query: dict[str, str]) -> None:
-    answer = owner.request("GET", f"/data/{owner.user}", params=query)
-    assert (answer.status_code, answer.json()["code"]) == (500, "invalid_parameters")
+    response = owner.request("GET", f"/data/{owner.user}", params=query)
+    assert (response.status_code, response.json()["code"]) == (500, "invalid_parameters")
 
 
-def test_the_upload_record_tells_the_state(owner: ApiUser) -> None:
+def test_the_upload_record_shows_the_state(owner: ApiUser) -> None:
     data_set = owner.open(ORIGIN)
     query = {"uploadId": data_set, "type": "upload"}
     path = f"/data/{owner.user}"
     assert owner.request("GET", path, params=query).json() == []
     owner.close(data_set)
-    (shown,) = owner.request("GET", path, params=query).json()
-    assert (shown["_state"], shown["_dataState"], shown["revision"]) == ("closed", "open", 3)
-    assert shown["_deduplicator"] == {"name": ORIGIN, "version": "1.0.0"}
-    assert not shown.keys() & {"createdTime", "modifiedTime", "deduplicator"}
+    (document,) = owner.request("GET", path, params=query).json()
+    assert (document["_state"], document["_dataState"], document["revision"]) == ("closed", "open", 3)
+    assert document["_deduplicator"] == {"name": ORIGIN, "version": "1.0.0"}
+    assert not document.keys() & {"createdTime", "modifiedTime", "deduplicator"}
     owner.delete(data_set)
-    (shown,) = owner.request("GET", path, params=query).json()
-    assert "deletedTime" in shown
+    (document,) = owner.request("GET", path, params=query).json()
+    assert "deletedTime" in document
 
 
 def test_times_come_back_in_utc_and_milliseconds(owner: ApiUser) -> None:

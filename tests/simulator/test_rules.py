@@ -18,14 +18,14 @@ def _no_rule_is_left(simulator: Simulator) -> Iterator[None]:
     simulator.rules.clear()
 
 
-def test_what_breaks_a_rule_is_refused_and_nothing_is_stored(simulator: Simulator, owner: ApiUser) -> None:
+def test_what_breaks_a_rule_is_rejected_and_nothing_is_stored(simulator: Simulator, owner: ApiUser) -> None:
     simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
     data_set = owner.open()
 
-    answer = owner.post(data_set, [owner.cbg(6.5), owner.cbg(20.5, 1)])
+    response = owner.post(data_set, [owner.cbg(6.5), owner.cbg(20.5, 1)])
 
-    assert answer.status_code == 400
-    error = answer.json()
+    assert response.status_code == 400
+    error = response.json()
     assert (error["code"], error["source"]) == ("value-out-of-range", {"pointer": "/1/value"})
     assert owner.post(data_set, [owner.cbg(20)]).status_code == 200
     owner.close(data_set)
@@ -41,9 +41,9 @@ def test_what_parsing_finds_hides_what_validation_finds(simulator: Simulator, ow
 
     errors = [owner.cbg(20.5), owner.cbg(6.5, 1, payload={"a": 1})]
     simulator.rules.add(Rule(pointer="/payload/a", equals=1, code="value-not-valid", in_parsing=True))
-    answer = owner.post(data_set, errors)
+    response = owner.post(data_set, errors)
 
-    assert answer.json()["source"] == {"pointer": "/1/payload/a"}
+    assert response.json()["source"] == {"pointer": "/1/payload/a"}
 
 
 def test_rules_come_and_go_over_http(simulator: Simulator, owner: ApiUser) -> None:

@@ -40,12 +40,12 @@ def test_as_a_command(tmp_path: Path, ending: signal.Signals) -> None:
     roles = json.loads((tmp_path / "roles").read_text())
     assert line == f"simulator: listening on {roles['base_url']}\n"
     assert (tmp_path / "roles").stat().st_mode & 0o077 == 0
-    answer = requests.get(
+    response = requests.get(
         f"{roles['base_url']}/v1/users/{roles['owner']['id']}/data_sets",
         headers={"X-Tidepool-Session-Token": roles["uploader"]["token"]},
         timeout=10,
     )
-    assert answer.json() == []
+    assert response.json() == []
     process.send_signal(ending)
     out, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out, errors) == (0, "", "")
@@ -63,7 +63,7 @@ def test_the_store_is_readable_beside_the_running_simulator(tmp_path: Path) -> N
         sets = checker.execute(
             "SELECT upload_id, user_id, device_id, state, active FROM data_sets"
         ).fetchall()
-        assert sets == [(one, hands.user, hands.device, "closed", 1) for one in (older, newer)]
+        assert sets == [(data_set, hands.user, hands.device, "closed", 1) for data_set in (older, newer)]
         checker.close()
     with Simulator(store) as again:
         hands = ApiUser(again, device=hands.device)
@@ -104,7 +104,7 @@ def test_accounts_files_that_cannot_be(tmp_path: Path, content: object, reason: 
         Accounts.from_file(path)
 
 
-def test_a_taken_back_grant_is_gone() -> None:
+def test_a_withdrawn_grant_is_gone() -> None:
     accounts = Accounts()
     accounts.grant("uploader", of="owner", permissions=())
     assert accounts.permissions(accounts["uploader"].id, accounts["owner"].id) == frozenset()
@@ -135,11 +135,11 @@ def test_a_thousand_records_are_stored_fast(owner: ApiUser) -> None:
 
 
 def test_two_simulators_do_not_share_anything() -> None:
-    with Simulator() as one, Simulator() as other:
-        one.faults.add(Fault.refused("time", 503))
-        assert ApiUser(one).request("GET", "/v1/time").status_code == 503
+    with Simulator() as first, Simulator() as other:
+        first.faults.add(Fault.refused("time", 503))
+        assert ApiUser(first).request("GET", "/v1/time").status_code == 503
         assert ApiUser(other).request("GET", "/v1/time").status_code == 200
-        ApiUser(one).open(NONE)
+        ApiUser(first).open(NONE)
         with other.database.reading() as connection:
             assert connection.execute("SELECT count(*) FROM data_sets").fetchone() == (0,)
 
@@ -148,7 +148,7 @@ def test_roles_tell_how_to_log_in(simulator: Simulator) -> None:
     roles = simulator.roles()
     login = roles["login"]
     for password, status in ((login["password"], 200), (login["wrong_password"], 401)):
-        answer = requests.post(
+        response = requests.post(
             f"{simulator.base_url}/auth/login", auth=(login["username"], password), timeout=10
         )
-        assert answer.status_code == status
+        assert response.status_code == status

@@ -24,11 +24,11 @@ def token_request(simulator: Simulator, **form: str) -> requests.Response:
     return requests.post(endpoint, data=form, timeout=10)
 
 
-def password_grant(simulator: Simulator, **more: str) -> requests.Response:
+def password_grant(simulator: Simulator, **form: str) -> requests.Response:
     owner = simulator.accounts["owner"]
     return token_request(simulator, **{
         "grant_type": "password", "client_id": PUBLIC_CLIENT_ID, "username": owner.username,
-        "password": owner.password, **more,
+        "password": owner.password, **form,
     })  # fmt: skip
 
 
@@ -40,10 +40,10 @@ def refresh_grant(simulator: Simulator, token: str) -> requests.Response:
 
 def works(simulator: Simulator, token: str) -> bool:
     user = simulator.accounts["owner"].id
-    answer = requests.get(
+    response = requests.get(
         f"{simulator.base_url}/v1/users/{user}/data_sets", headers={TOKEN: token}, timeout=10
     )
-    return answer.status_code == 200
+    return response.status_code == 200
 
 
 def claims(token: str) -> dict[str, Any]:
@@ -62,9 +62,9 @@ def legacy_login(simulator: Simulator, password: str | None = None) -> requests.
 
 
 def test_legacy_login_gives_three_parts_and_the_user(simulator: Simulator) -> None:
-    answer = legacy_login(simulator)
-    assert answer.json()["userid"] == simulator.accounts["owner"].id
-    token = answer.headers[TOKEN]
+    response = legacy_login(simulator)
+    assert response.json()["userid"] == simulator.accounts["owner"].id
+    token = response.headers[TOKEN]
     assert token.startswith("kc:")
     assert len(token.split(":")) == 3
     assert works(simulator, token)
@@ -79,10 +79,10 @@ def test_legacy_login_refuses(simulator: Simulator) -> None:
 
 def test_legacy_login_asks_for_a_verified_address(simulator: Simulator) -> None:
     account = simulator.accounts.add_user("unverified", email_verified=False)
-    answer = requests.post(
+    response = requests.post(
         f"{simulator.base_url}/auth/login", auth=(account.username, account.password), timeout=10
     )
-    assert answer.status_code == 403
+    assert response.status_code == 403
 
 
 def test_legacy_refresh_check_and_logout(simulator: Simulator) -> None:
@@ -103,23 +103,25 @@ def test_legacy_refresh_check_and_logout(simulator: Simulator) -> None:
 def test_client_credentials_act_as_the_service_account_and_give_no_refresh_token(
     simulator: Simulator,
 ) -> None:
-    answer = token_request(
+    response = token_request(
         simulator, grant_type="client_credentials", client_id=CLIENT_ID, client_secret=CLIENT_SECRET
     ).json()
-    assert "refresh_token" not in answer
-    assert claims(answer["access_token"])["sub"] == simulator.accounts["service"].id
-    assert claims(answer["access_token"])["exp"] == pytest.approx(time.time() + answer["expires_in"], abs=5)
-    assert works(simulator, answer["access_token"])
+    assert "refresh_token" not in response
+    assert claims(response["access_token"])["sub"] == simulator.accounts["service"].id
+    assert claims(response["access_token"])["exp"] == pytest.approx(
+        time.time() + response["expires_in"], abs=5
+    )
+    assert works(simulator, response["access_token"])
 
 
 def test_client_credentials_by_header(simulator: Simulator) -> None:
-    answer = requests.post(
+    response = requests.post(
         f"{simulator.base_url}/realms/simulator/protocol/openid-connect/token",
         data={"grant_type": "client_credentials"},
         auth=(CLIENT_ID, CLIENT_SECRET),
         timeout=10,
     )
-    assert works(simulator, answer.json()["access_token"])
+    assert works(simulator, response.json()["access_token"])
 
 
 @pytest.mark.parametrize(
@@ -142,13 +144,13 @@ def test_client_credentials_by_header(simulator: Simulator) -> None:
     ],
 )
 def test_token_endpoint_refuses(simulator: Simulator, form: dict[str, str], status: int, error: str) -> None:
-    answer = token_request(simulator, **form)
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    response = token_request(simulator, **form)
+    assert (response.status_code, response.json()["error"]) == (status, error)
 
 
 def test_a_wrong_password_is_refused(simulator: Simulator) -> None:
-    answer = password_grant(simulator, password="wrong")
-    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_grant")
+    response = password_grant(simulator, password="wrong")
+    assert (response.status_code, response.json()["error"]) == (401, "invalid_grant")
 
 
 def test_refresh_tokens_stay_good_without_rotation(simulator: Simulator) -> None:
@@ -194,21 +196,21 @@ def test_a_forged_token_is_none(simulator: Simulator) -> None:
 
 
 def test_a_server_bypasses_permissions(simulator: Simulator, owner: ApiUser) -> None:
-    answer = requests.post(
+    response = requests.post(
         f"{simulator.base_url}/auth/serverlogin",
         headers={"X-Tidepool-Server-Name": SERVER_NAME, "X-Tidepool-Server-Secret": SERVER_SECRET},
         timeout=10,
     )
     data_set = owner.open()
     path = f"{simulator.base_url}/v1/data_sets/{data_set}"
-    assert requests.get(path, headers={TOKEN: answer.headers[TOKEN]}, timeout=10).status_code == 200
+    assert requests.get(path, headers={TOKEN: response.headers[TOKEN]}, timeout=10).status_code == 200
 
 
 def test_custodial_accounts_belong_to_their_maker(simulator: Simulator, uploader: ApiUser) -> None:
     maker = simulator.accounts["uploader"].id
-    answer = uploader.request("POST", f"/auth/user/{maker}/user", json={})
-    assert answer.status_code == 201
-    uploader.user = answer.json()["userid"]
+    response = uploader.request("POST", f"/auth/user/{maker}/user", json={})
+    assert response.status_code == 201
+    uploader.user = response.json()["userid"]
     data_set = uploader.uploaded([uploader.cbg(5.5)])
     assert uploader.values() == [5.5]
     assert uploader.delete(data_set).status_code == 200

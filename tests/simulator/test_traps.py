@@ -13,8 +13,8 @@ from tests.timing import clock_of_simulated_tokens
 from tidepool_simulator import Simulator
 
 
-def codes(answer: requests.Response) -> list[str]:
-    body = answer.json()
+def codes(response: requests.Response) -> list[str]:
+    body = response.json()
     return [error["code"] for error in body.get("errors", [body])]
 
 
@@ -38,16 +38,16 @@ def test_removing_by_id_before_repeating_does_not(owner: ApiUser) -> None:
 
 def test_a_closed_set_conflicts(owner: ApiUser) -> None:
     data_set = owner.uploaded([owner.cbg(5.5)])
-    for answer in (
+    for response in (
         owner.close(data_set),
         owner.post(data_set, []),
         owner.remove(data_set, [{"id": "0" * 32}]),
     ):
-        assert (answer.status_code, codes(answer)) == (409, ["data-set-closed"])
-        assert answer.json()["errors"][0]["status"] == "409"
+        assert (response.status_code, codes(response)) == (409, ["data-set-closed"])
+        assert response.json()["errors"][0]["status"] == "409"
 
 
-def test_an_empty_post_tells_open_from_closed(owner: ApiUser) -> None:
+def test_an_empty_post_distinguishes_open_from_closed(owner: ApiUser) -> None:
     data_set = owner.open()
     assert owner.post(data_set, []).status_code == 200
     owner.close(data_set)
@@ -55,8 +55,10 @@ def test_an_empty_post_tells_open_from_closed(owner: ApiUser) -> None:
 
 
 def test_a_close_that_fails_leaves_the_set_closed_and_its_data_invisible(owner: ApiUser) -> None:
-    answer = owner.request("POST", f"/v1/users/{owner.user}/data_sets", json={"deduplicator": {"name": HASH}})
-    data_set = answer.json()["data"]["uploadId"]
+    response = owner.request(
+        "POST", f"/v1/users/{owner.user}/data_sets", json={"deduplicator": {"name": HASH}}
+    )
+    data_set = response.json()["data"]["uploadId"]
     owner.post(data_set, [owner.cbg(5.5)])
     assert owner.close(data_set).status_code == 500
     assert owner.close(data_set).status_code == 409
@@ -109,27 +111,27 @@ def test_a_chosen_upload_id_is_taken_once(owner: ApiUser) -> None:
     assert owner.request("POST", f"/v1/users/{owner.user}/data_sets", json=body).status_code == 500
 
 
-def test_one_bad_record_refuses_all_and_a_single_error_stands_bare(owner: ApiUser) -> None:
+def test_one_bad_record_rejects_all_and_a_single_error_stands_bare(owner: ApiUser) -> None:
     data_set = owner.open()
-    answer = owner.post(data_set, [owner.cbg(5.5), owner.cbg(99)])
-    assert answer.status_code == 400
-    error = answer.json()
+    response = owner.post(data_set, [owner.cbg(5.5), owner.cbg(99)])
+    assert response.status_code == 400
+    error = response.json()
     assert (error["code"], error["source"], error["meta"]) == (
         "value-out-of-range",
         {"pointer": "/1/value"},
         {"type": "cbg"},
     )
     assert "99" in error["detail"]  # the value itself: not for any log
-    answer = owner.post(data_set, [owner.cbg(-1), owner.cbg(5.5), owner.cbg(99)])
-    assert [error["source"]["pointer"] for error in answer.json()["errors"]] == ["/0/value", "/2/value"]
+    response = owner.post(data_set, [owner.cbg(-1), owner.cbg(5.5), owner.cbg(99)])
+    assert [error["source"]["pointer"] for error in response.json()["errors"]] == ["/0/value", "/2/value"]
     owner.close(data_set)
     assert owner.visible() == []
 
 
 def test_problems_of_parsing_hide_those_of_values(owner: ApiUser) -> None:
     data_set = owner.open()
-    answer = owner.post(data_set, [owner.cbg(99), owner.cbg(5.5) | {"value": "5"}, {"type": "bolus"}])
-    errors = answer.json()["errors"]
+    response = owner.post(data_set, [owner.cbg(99), owner.cbg(5.5) | {"value": "5"}, {"type": "bolus"}])
+    errors = response.json()["errors"]
     assert [(error["code"], error["source"]["pointer"]) for error in errors] == [
         ("type-not-float64", "/1/value"),
         ("value-not-exists", "/2/subType"),
@@ -139,13 +141,13 @@ def test_problems_of_parsing_hide_those_of_values(owner: ApiUser) -> None:
 
 def test_gzipped_requests_are_malformed(owner: ApiUser) -> None:
     data_set = owner.open()
-    answer = owner.request(
+    response = owner.request(
         "POST",
         f"/v1/data_sets/{data_set}/data",
         data=gzip.compress(b"[]"),
         headers={"Content-Encoding": "gzip"},
     )
-    assert (answer.status_code, codes(answer)) == (400, ["json-malformed"])
+    assert (response.status_code, codes(response)) == (400, ["json-malformed"])
 
 
 def test_the_hash_takes_the_time_as_it_is_spelled(owner: ApiUser) -> None:
@@ -197,6 +199,6 @@ def test_tokens_expire(monkeypatch: pytest.MonkeyPatch) -> None:
         hands = ApiUser(simulator)
         data_set = hands.open()
         clock.sleep(61.0)
-        answer = hands.post(data_set, [hands.cbg(5.5)])
-        assert (answer.status_code, codes(answer)) == (401, ["unauthenticated"])
+        response = hands.post(data_set, [hands.cbg(5.5)])
+        assert (response.status_code, codes(response)) == (401, ["unauthenticated"])
         assert hands.request("GET", f"/data/{hands.user}").json()["code"] == "data_cant_view"

@@ -124,6 +124,6 @@ def test_selectors(body: object, column: str, values: tuple[str, ...]) -> None:
         [{"deduplicator": {}}],
     ],
 )
-def test_selectors_that_are_refused(body: object) -> None:
+def test_selectors_that_are_rejected(body: object) -> None:
     with pytest.raises(InvalidSelectorsError):
         selection_of(body)

@@ -16,8 +16,8 @@ from tidepool_simulator import Simulator
 @pytest.mark.parametrize("spelling", ["data_sets", "datasets"])
 def test_both_spellings_work_with_and_without_the_prefix(owner: ApiUser, prefix: str, spelling: str) -> None:
     body = {"deviceId": owner.device, "deduplicator": {"name": NONE}}
-    answer = owner.request("POST", f"{prefix}/v1/users/{owner.user}/{spelling}", json=body)
-    data_set = answer.json()["data"]["uploadId"]
+    response = owner.request("POST", f"{prefix}/v1/users/{owner.user}/{spelling}", json=body)
+    data_set = response.json()["data"]["uploadId"]
     path = f"{prefix}/v1/{spelling}/{data_set}"
     assert owner.request("POST", f"{path}/data", json=[owner.cbg(5.5)]).status_code == 200
     assert owner.request("PUT", path).status_code == 200
@@ -39,28 +39,28 @@ def test_both_spellings_work_with_and_without_the_prefix(owner: ApiUser, prefix:
     ],
 )
 def test_unknown_routes(owner: ApiUser, method: str, path: str, status: int) -> None:
-    answer = owner.request(method, path)
-    assert answer.status_code == status
+    response = owner.request(method, path)
+    assert response.status_code == status
     if path.startswith("/v1"):
-        assert set(answer.json()) == {"Error"}
+        assert set(response.json()) == {"Error"}
 
 
 def test_traces_are_echoed_and_cut(owner: ApiUser) -> None:
     headers = {"X-Tidepool-Trace-Request": "r" * 70, "X-Tidepool-Trace-Session": "s"}
-    answer = owner.request("GET", "/v1/time", headers=headers)
-    assert answer.json()["meta"]["trace"] == {"request": "r" * 64, "session": "s"}
-    assert answer.headers["X-Tidepool-Trace-Request"] == "r" * 64
+    response = owner.request("GET", "/v1/time", headers=headers)
+    assert response.json()["meta"]["trace"] == {"request": "r" * 64, "session": "s"}
+    assert response.headers["X-Tidepool-Trace-Request"] == "r" * 64
     assert len(owner.request("GET", "/v1/time").json()["meta"]["trace"]["request"]) == 32
 
 
-def test_answers_are_gzipped_for_those_who_ask(owner: ApiUser) -> None:
+def test_responses_are_gzipped_for_those_who_ask(owner: ApiUser) -> None:
     path = f"/data/{owner.user}"
     owner.uploaded([owner.cbg(5.5, minute) for minute in range(60)])
-    asked = owner.request("GET", path, headers={"Accept-Encoding": "gzip"})
+    compressed = owner.request("GET", path, headers={"Accept-Encoding": "gzip"})
     plain = owner.request("GET", path, headers={"Accept-Encoding": "identity"})
-    assert asked.headers["Content-Encoding"] == "gzip"
+    assert compressed.headers["Content-Encoding"] == "gzip"
     assert "Content-Encoding" not in plain.headers
-    assert asked.json() == plain.json()
+    assert compressed.json() == plain.json()
 
 
 def test_one_connection_serves_many_requests(simulator: Simulator) -> None:
@@ -89,10 +89,10 @@ def test_one_connection_serves_many_requests(simulator: Simulator) -> None:
     ],
 )
 def test_bad_queries(owner: ApiUser, query: dict[str, str], expected: list[tuple[str, str]]) -> None:
-    answer = owner.request("GET", f"/v1/users/{owner.user}/data_sets", params=query)
-    body = answer.json()
+    response = owner.request("GET", f"/v1/users/{owner.user}/data_sets", params=query)
+    body = response.json()
     found = [(error["code"], error["source"]["parameter"]) for error in body.get("errors", [body])]
-    assert (answer.status_code, found) == (400, expected)
+    assert (response.status_code, found) == (400, expected)
 
 
 def test_pages_of_the_list(owner: ApiUser) -> None:
@@ -110,5 +110,5 @@ def test_pages_of_the_list(owner: ApiUser) -> None:
 
 
 def test_time_needs_no_token(simulator: Simulator) -> None:
-    answer = requests.get(f"{simulator.base_url}/dataservices/v1/time", timeout=10).json()
-    assert answer["data"]["time"].endswith("Z")
+    response = requests.get(f"{simulator.base_url}/dataservices/v1/time", timeout=10).json()
+    assert response["data"]["time"].endswith("Z")

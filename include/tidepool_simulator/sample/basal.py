@@ -1,4 +1,4 @@
-"""Basal delivery as Tidepool wants it told: a chain of records, each ending where the next begins."""
+"""Basal delivery as Tidepool wants it reported: a chain of records, each ending where the next begins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Link:
 
 
 class BasalChain:
-    """Collects changes of basal delivery and writes them down as a chain without gap or overlap."""
+    """Collects changes of basal delivery and records them as a chain without gap or overlap."""
 
     def __init__(self) -> None:
         self._links: list[_Link] = []
@@ -34,7 +34,7 @@ class BasalChain:
         self._links.append(_Link(at, fields, planned_end))
 
     def write(self, notebook: Notebook, end: int) -> None:
-        """Note the whole chain; the last link ends at ``end``."""
+        """Record the whole chain; the last link ends at ``end``."""
         ends = [link.at for link in self._links[1:]] + [end]
         for link, ended in zip(self._links, ends, strict=True):
             timing = {"duration": (ended - link.at) * 1000}

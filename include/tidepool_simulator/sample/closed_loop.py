@@ -11,7 +11,7 @@ from tidepool_simulator.sample.diary import Diary
 from tidepool_simulator.sample.life import dosed_meals
 from tidepool_simulator.sample.notebook import Notebook
 from tidepool_simulator.sample.people import Person
-from tidepool_simulator.sample.reservoir import note_reservoir_change
+from tidepool_simulator.sample.reservoir import record_reservoir_change
 
 SMALLEST_DOSE = 0.01
 LOOK_AHEAD_STEPS = 6
@@ -44,7 +44,7 @@ class ClosedLoop:
         self._seen: list[float] = []
 
     def finish(self, end: int) -> None:
-        """Write down the basal chain up to the end of the data."""
+        """Record the basal chain up to the end of the data."""
         self._chain.write(self._notebook, end)
 
     def give(self, at: int, hour: int, body: Body) -> float:
@@ -115,11 +115,11 @@ class ClosedLoop:
 
     def _change_cartridge(self, at: int, hour: int) -> None:
         """Change cartridge and infusion set: low-insulin alarm, suspended delivery, prime, new reservoir."""
-        note = self._notebook
+        notebook = self._notebook
         self._changing_until = at + CHANGE_SECONDS
         self._next_change = at + CARTRIDGE_SECONDS + self._chance.randrange(-20000, 20000)
-        note.add(at - 2400, "deviceEvent", {"subType": "alarm", "alarmType": "low_insulin"})
+        notebook.add(at - 2400, "deviceEvent", {"subType": "alarm", "alarmType": "low_insulin"})
         usual = suppressed(self._person.basal_rate(hour), "automated", _PROFILE)
         self._chain.change(at, {"deliveryType": "suspend", "suppressed": usual})
         tubing = round(self._chance.uniform(10.0, 22.0), 1)
-        note_reservoir_change(note, at, CHANGE_SECONDS, tubing, cannula=0.3)
+        record_reservoir_change(notebook, at, CHANGE_SECONDS, tubing, cannula=0.3)

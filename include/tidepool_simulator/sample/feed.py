@@ -89,8 +89,8 @@ def _meals(start: datetime, begin: datetime, end: datetime) -> list[Record]:
     meals = []
     for hour in MEAL_HOURS:
         at = start + timedelta(hours=hour)
-        told, corrected = begin <= at < end, begin <= at + timedelta(minutes=FETCH_MINUTES) < end
-        if told or corrected:
+        recorded, corrected = begin <= at < end, begin <= at + timedelta(minutes=FETCH_MINUTES) < end
+        if recorded or corrected:
             grams = 40 + hour + (10 if corrected else 0)
             nutrition = {"nutrition": {"carbohydrate": {"net": grams, "units": "grams"}}}
             meals.append(_datum("food", at, nutrition) | {"origin": _origin(f"meal-{hour}")})

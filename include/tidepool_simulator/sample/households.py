@@ -11,34 +11,34 @@ from tidepool_simulator.sample import people
 from tidepool_simulator.sample.closed_loop import ClosedLoop
 from tidepool_simulator.sample.diary import at_local, keep_diary
 from tidepool_simulator.sample.life import Trace, live
-from tidepool_simulator.sample.meters_and_pens import Pens, note_calibrations, note_meter
+from tidepool_simulator.sample.meters_and_pens import Pens, record_calibrations, record_meter
 from tidepool_simulator.sample.notebook import Notebook
 from tidepool_simulator.sample.scheduled_pump import ScheduledPump
-from tidepool_simulator.sample.sensors import Sensor, note_dexcom, note_libre
+from tidepool_simulator.sample.sensors import Sensor, record_dexcom, record_libre
 from tidepool_simulator.sample.settings import (
-    note_closed_loop_settings,
-    note_g5_settings,
-    note_g6_settings,
-    note_scheduled_settings,
+    record_closed_loop_settings,
+    record_g5_settings,
+    record_g6_settings,
+    record_scheduled_settings,
 )
 
 _HOUR = 3600
 
 
-def note_clock_changes(notebook: Notebook, trace: Trace, slow_seconds: int) -> None:
+def record_clock_changes(notebook: Notebook, trace: Trace, slow_seconds: int) -> None:
     """Note one correction of a slow clock, and each change to or from summer time.
 
     :param slow_seconds: by how much the clock had fallen behind when it was corrected.
     """
     middle = trace.start + (trace.end - trace.start) // 2
-    _note_change(notebook, middle, _wall(notebook, middle) - timedelta(seconds=slow_seconds), "manual")
+    _record_change(notebook, middle, _wall(notebook, middle) - timedelta(seconds=slow_seconds), "manual")
     for at in range(trace.start + _HOUR, trace.end, _HOUR):
         unchanged = _wall(notebook, at - _HOUR) + timedelta(hours=1)
         if unchanged != _wall(notebook, at):
-            _note_change(notebook, at, unchanged, "automatic")
+            _record_change(notebook, at, unchanged, "automatic")
 
 
-def _note_change(notebook: Notebook, at: int, shown_before: datetime, method: str) -> None:
+def _record_change(notebook: Notebook, at: int, shown_before: datetime, method: str) -> None:
     zone = notebook.device.timezone
     notebook.add(
         at,
@@ -67,12 +67,12 @@ def closed_loop_household(last_day: date, chance: random.Random) -> Iterator[Not
     loop = ClosedLoop(person, diary, pump, chance)
     trace = live(person, diary, loop, chance)
     loop.finish(trace.end)
-    note_closed_loop_settings(pump, person, trace.start + 61)
-    note_clock_changes(pump, trace, slow_seconds=95)
+    record_closed_loop_settings(pump, person, trace.start + 61)
+    record_clock_changes(pump, trace, slow_seconds=95)
 
     cgm = Notebook(people.SENSOR_G6, chance)
-    note_g6_settings(cgm, trace.start + 34)
-    note_dexcom(cgm, Sensor(trace, chance, interval=300, session=10 * _DAY, warm_up=7200), with_trend=True)
+    record_g6_settings(cgm, trace.start + 34)
+    record_dexcom(cgm, Sensor(trace, chance, interval=300, session=10 * _DAY, warm_up=7200), with_trend=True)
     yield from (cgm, pump)
 
 
@@ -88,9 +88,9 @@ def pen_household(last_day: date, chance: random.Random) -> Iterator[Notebook]:
     pens.take_long_insulin([at_local(day, 22.0, zone) for day in days])
 
     libre = Notebook(people.SENSOR_LIBRE, chance)
-    note_libre(libre, Sensor(trace, chance, interval=900, session=14 * _DAY, warm_up=3600), chance)
+    record_libre(libre, Sensor(trace, chance, interval=900, session=14 * _DAY, warm_up=3600), chance)
     meter = Notebook(people.METER_OF_PEN_USER, chance)
-    note_meter(meter, trace, diary, chance, ketones=True)
+    record_meter(meter, trace, diary, chance, ketones=True)
     yield from (libre, meter, app)
 
 
@@ -102,14 +102,14 @@ def child_household(last_day: date, chance: random.Random) -> Iterator[Notebook]
     therapy = ScheduledPump(person, diary, pump, chance)
     trace = live(person, diary, therapy, chance)
     therapy.finish(trace.end)
-    note_scheduled_settings(pump, person, trace.start + 15, other_scale=1.2)
-    note_scheduled_settings(pump, person, trace.start + 17 * _DAY + 50400, other_scale=1.3)
-    note_clock_changes(pump, trace, slow_seconds=247)
+    record_scheduled_settings(pump, person, trace.start + 15, other_scale=1.2)
+    record_scheduled_settings(pump, person, trace.start + 17 * _DAY + 50400, other_scale=1.3)
+    record_clock_changes(pump, trace, slow_seconds=247)
 
     cgm = Notebook(people.SENSOR_G5, chance)
-    note_g5_settings(cgm, trace.start + 20)
-    note_dexcom(cgm, Sensor(trace, chance, interval=300, session=7 * _DAY, warm_up=7200), with_trend=False)
-    note_calibrations(cgm, trace, chance)
+    record_g5_settings(cgm, trace.start + 20)
+    record_dexcom(cgm, Sensor(trace, chance, interval=300, session=7 * _DAY, warm_up=7200), with_trend=False)
+    record_calibrations(cgm, trace, chance)
     meter = Notebook(people.METER_OF_CHILD, chance)
-    note_meter(meter, trace, diary, chance, ketones=False)
+    record_meter(meter, trace, diary, chance, ketones=False)
     yield from (cgm, pump, meter)

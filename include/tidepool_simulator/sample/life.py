@@ -46,7 +46,7 @@ class Trace:
 
 
 def live(person: Person, diary: Diary, therapy: Therapy, chance: random.Random) -> Trace:
-    """Return the glucose of a person who eats, moves and is treated as told."""
+    """Return the glucose of a person who eats, moves and is treated as given."""
     body = Body(person, chance)
     zone = ZoneInfo(person.timezone)
     food = _food_by_step(diary)

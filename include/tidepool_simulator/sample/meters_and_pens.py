@@ -21,8 +21,10 @@ _KETONES_ABOVE = 270.0
 """mg/dL: above it people are taught to look for ketones."""
 
 
-def note_meter(notebook: Notebook, trace: Trace, diary: Diary, chance: random.Random, ketones: bool) -> None:
-    """Note finger sticks around the meals of a diary.
+def record_meter(
+    notebook: Notebook, trace: Trace, diary: Diary, chance: random.Random, ketones: bool
+) -> None:
+    """Record finger sticks around the meals of a diary.
 
     :param ketones: whether this meter also takes ketone strips.
     """
@@ -34,8 +36,8 @@ def note_meter(notebook: Notebook, trace: Trace, diary: Diary, chance: random.Ra
             notebook.add(at + 95, "bloodKetone", {"units": "mmol/L", "value": value})
 
 
-def note_calibrations(notebook: Notebook, trace: Trace, chance: random.Random) -> None:
-    """Note the two calibrations a day that older sensors ask for."""
+def record_calibrations(notebook: Notebook, trace: Trace, chance: random.Random) -> None:
+    """Record the two calibrations a day that older sensors ask for."""
     at = trace.start + 7 * 3600
     while at < trace.end:
         moment = at + chance.randrange(-2400, 2400)
@@ -72,7 +74,7 @@ class Pens:
         self._a_step_of_long = sum(person.basal_rates) / 24.0 * STEP_MINUTES / 60.0
         self._doses = dosed_meals(diary)
         self._corrected_at = 0
-        self._note_diary(diary)
+        self._record_diary(diary)
 
     def give(self, at: int, hour: int, body: Body) -> float:
         """Return the units that begin to act in this step."""
@@ -85,14 +87,14 @@ class Pens:
         return units
 
     def take_long_insulin(self, evenings: list[int]) -> None:
-        """Note the daily dose of long insulin; the body model has it as a steady need.
+        """Record the daily dose of long insulin; the body model has it as a steady need.
 
         :param evenings: moments, seconds since 1970, UTC.
         """
         total = float(round(sum(self._person.basal_rates)))
         for at in evenings:
             moment = at + self._chance.randrange(-1800, 1800)
-            self._note_dose(moment, {"total": total, "units": "Units"}, _LONG, "thigh")
+            self._record_dose(moment, {"total": total, "units": "Units"}, _LONG, "thigh")
 
     def _inject(self, at: int, body: Body, carbs: int) -> float:
         advice = advise(self._person, body, carbs, 0.5)
@@ -101,22 +103,22 @@ class Pens:
         self._corrected_at = at
         food = min(round(advice.carb * 2) / 2, advice.net)
         dose: Record = {"total": advice.net, "units": "Units", "food": food, "correction": advice.net - food}
-        self._note_dose(at + self._chance.randrange(0, 280), dose, _RAPID, "abdomen")
+        self._record_dose(at + self._chance.randrange(0, 280), dose, _RAPID, "abdomen")
         return advice.net
 
-    def _note_dose(self, at: int, dose: Record, insulin: Record, site: str) -> None:
+    def _record_dose(self, at: int, dose: Record, insulin: Record, site: str) -> None:
         self._notebook.add(at, "insulin", {"dose": dose, "formulation": {"simple": insulin}, "site": site})
 
-    def _note_diary(self, diary: Diary) -> None:
-        note = self._notebook
+    def _record_diary(self, diary: Diary) -> None:
+        notebook = self._notebook
         for meal in diary.meals:
             if self._chance.random() < 0.1:
-                continue  # not every meal is written down
+                continue  # not every meal is recorded
             nutrition: Record = {"carbohydrate": {"net": meal.guess, "units": "grams"}}
             if meal.slow:
                 nutrition["fat"] = {"total": round(meal.carbs * 0.4), "units": "grams"}
                 nutrition["estimatedAbsorptionDuration"] = 18000
-            note.add(meal.at, "food", {"meal": meal.name, "nutrition": nutrition})
+            notebook.add(meal.at, "food", {"meal": meal.name, "nutrition": nutrition})
         for movement in diary.movements:
             minutes = movement.seconds // 60
             fields: Record = {
@@ -131,4 +133,4 @@ class Pens:
             speed = _METERS_A_MINUTE.get(movement.kind)
             if speed is not None:
                 fields["distance"] = {"units": "meters", "value": round(minutes * speed)}
-            note.add(movement.at, "physicalActivity", fields)
+            notebook.add(movement.at, "physicalActivity", fields)

@@ -16,7 +16,7 @@ class Notebook:
     """The records of one device.
 
     The times of a record belong together as Tidepool's guide asks:
-    ``deviceTime = time + timezoneOffset + conversionOffset``; ``clockDriftOffset`` is a note only.
+    ``deviceTime = time + timezoneOffset + conversionOffset``; ``clockDriftOffset`` is informative only.
 
     :param device: whose records they are.
     :param chance: source of record ids, for devices that give them.
@@ -31,7 +31,7 @@ class Notebook:
 
     def records(self) -> list[Record]:
         """Return the records in order of time."""
-        return [record for _, _, record in sorted(self._records, key=lambda noted: noted[:2])]
+        return [record for _, _, record in sorted(self._records, key=lambda entry: entry[:2])]
 
     def add(self, at: int, kind: str, fields: Record) -> Record:
         """Keep a record and return it.

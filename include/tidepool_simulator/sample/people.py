@@ -10,13 +10,13 @@ SECOND_USER = "5a3c0d0002"
 THIRD_USER = "5a3c0d0003"
 
 SAMPLE_USERS = (FIRST_USER, SECOND_USER, THIRD_USER)
-"""User ids of the sample's people: practice patients that the simulator is told about, real nowhere."""
+"""User ids of the sample's people: practice patients that the simulator knows, real nowhere."""
 
 
 GlucoseUnits = Literal["mg/dL", "mmol/L"]
 
 DISPLAY_MG_DL_PER_MMOL_L = 18.0
-"""mg/dL of glucose in 1 mmol/L as meters convert for their display (the Platform reckons more finely)."""
+"""mg/dL of glucose in 1 mmol/L as meters convert for display (the Platform calculates more precisely)."""
 
 
 def practice_accounts() -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Device:
     :param units: unit of its glucose values.
     :param milliseconds: whether its times are written with ``.000``.
     :param with_ids: whether its records carry an ``id`` of their own.
-    :param clock_drift: milliseconds by which the device's clock is off, as noted at upload.
+    :param clock_drift: milliseconds by which the device's clock is off, as recorded at upload.
     """
 
     device_id: str
@@ -81,7 +81,7 @@ class Device:
     milliseconds: bool = True
     with_ids: bool = False
     clock_drift: int = 0
-    more: dict[str, Any] = field(default_factory=dict)
+    further_fields: dict[str, Any] = field(default_factory=dict)
 
     def data_set(self) -> dict[str, Any]:
         """Return the body that creates a data set for this device."""
@@ -96,7 +96,7 @@ class Device:
         }
         if self.tags:
             body["deviceTags"] = list(self.tags)
-        return body | self.more
+        return body | self.further_fields
 
 
 def _by_hour(night: float, dawn: float, day: float, evening: float) -> tuple[float, ...]:
@@ -138,7 +138,7 @@ CLOSED_LOOP_PUMP = Device(
     "903114",
     ("bgm", "insulin-pump"),
     CLOSED_LOOP_USER.timezone,
-    more={"timeProcessing": "utc-bootstrapping"},
+    further_fields={"timeProcessing": "utc-bootstrapping"},
 )
 SENSOR_LIBRE = Device(
     "AbbottFreeStyleLibre2-MH00017F6X2",
@@ -179,7 +179,7 @@ SCHEDULED_PUMP = Device(
     ("insulin-pump",),
     CHILD.timezone,
     clock_drift=-3000,
-    more={
+    further_fields={
         "timeProcessing": "utc-bootstrapping",
         "deduplicator": {"name": "org.tidepool.deduplicator.device.deactivate.hash"},
     },

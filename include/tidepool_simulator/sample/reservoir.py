@@ -8,8 +8,8 @@ _TUBING_AFTER, _CANNULA_AFTER = 0.4, 0.75
 """When they are filled, as shares of the time that the change takes."""
 
 
-def note_reservoir_change(notebook: Notebook, at: int, seconds: int, tubing: float, cannula: float) -> None:
-    """Note a change of reservoir and infusion set.
+def record_reservoir_change(notebook: Notebook, at: int, seconds: int, tubing: float, cannula: float) -> None:
+    """Record a change of reservoir and infusion set.
 
     :param at: when delivery was suspended, seconds since 1970, UTC.
     :param seconds: until it was resumed.

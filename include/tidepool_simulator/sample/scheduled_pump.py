@@ -12,7 +12,7 @@ from tidepool_simulator.sample.diary import Diary, Meal
 from tidepool_simulator.sample.life import dosed_meals, step_of
 from tidepool_simulator.sample.notebook import Notebook, Record
 from tidepool_simulator.sample.people import Person
-from tidepool_simulator.sample.reservoir import note_reservoir_change
+from tidepool_simulator.sample.reservoir import record_reservoir_change
 
 SMALLEST_DOSE = 0.05
 SCHEDULE = "standard"
@@ -50,7 +50,7 @@ class ScheduledPump:
         self._extended: list[tuple[int, float]] = []
 
     def finish(self, end: int) -> None:
-        """Write down the basal chain up to the end of the data."""
+        """Record the basal chain up to the end of the data."""
         self._chain.write(self._notebook, end)
 
     def give(self, at: int, hour: int, body: Body) -> float:
@@ -93,8 +93,8 @@ class ScheduledPump:
             self._notebook.add(moment, "bolus", fields)
             return at_once
         embedded = self._notebook.datum(moment, "bolus", fields)
-        told = wizard(self._notebook, self._person, advice, dict(CALCULATOR_TARGET), embedded)
-        self._notebook.add(moment, "wizard", told)
+        calculation = wizard(self._notebook, self._person, advice, dict(CALCULATOR_TARGET), embedded)
+        self._notebook.add(moment, "wizard", calculation)
         reading = {"subType": "linked", **self._notebook.glucose(advice.glucose)}
         self._notebook.add(moment - 45, "smbg", reading)
         return at_once
@@ -125,7 +125,7 @@ class ScheduledPump:
         return overrides
 
     def _set_changes(self, diary: Diary) -> list[_Override]:
-        """Note the changes of reservoir and infusion set and return the suspensions they bring."""
+        """Record the changes of reservoir and infusion set and return the suspensions they bring."""
         overrides = []
         at = diary.start + 61200
         while at < diary.end - 3600:
@@ -133,7 +133,7 @@ class ScheduledPump:
             end = start + self._chance.randrange(2, 5) * STEP_SECONDS
             overrides.append(_Override(start, end, end, None))
             tubing = round(self._chance.uniform(7.0, 13.0), 1)
-            note_reservoir_change(self._notebook, start, end - start, tubing, cannula=0.5)
+            record_reservoir_change(self._notebook, start, end - start, tubing, cannula=0.5)
             at += _SET_SECONDS + self._chance.randrange(-9000, 9000)
         return overrides
 

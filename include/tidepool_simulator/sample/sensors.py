@@ -15,7 +15,7 @@ _LAG_SECONDS = 360
 """The tissue follows the blood."""
 
 _DEXCOM_LOWEST, _DEXCOM_HIGHEST = 40, 400
-"""mg/dL: a reading outside is told as 39 or 401 with an annotation."""
+"""mg/dL: a reading outside is reported as 39 or 401 with an annotation."""
 
 _LIBRE_LOWEST, _LIBRE_HIGHEST = 2.2, 27.8
 """mmol/L: the range of the reader's display."""
@@ -64,8 +64,8 @@ class Sensor:
         return readings
 
 
-def note_dexcom(notebook: Notebook, sensor: Sensor, with_trend: bool) -> None:
-    """Note a reading every five minutes as Dexcom receivers tell them."""
+def record_dexcom(notebook: Notebook, sensor: Sensor, with_trend: bool) -> None:
+    """Record a reading every five minutes as Dexcom receivers tell them."""
     before: tuple[int, float] | None = None
     for at, glucose in sensor.readings():
         fields = _dexcom_value(glucose)
@@ -77,8 +77,8 @@ def note_dexcom(notebook: Notebook, sensor: Sensor, with_trend: bool) -> None:
         before = (at, glucose)
 
 
-def note_libre(notebook: Notebook, sensor: Sensor, chance: random.Random) -> None:
-    """Note the reader's history, one value a quarter of an hour, and its scans in between."""
+def record_libre(notebook: Notebook, sensor: Sensor, chance: random.Random) -> None:
+    """Record the reader's history, one value a quarter of an hour, and its scans in between."""
     for at, glucose in sensor.readings():
         value = min(max(float(shown(glucose, notebook.device)), _LIBRE_LOWEST), _LIBRE_HIGHEST)
         notebook.add(at, "cbg", {"units": "mmol/L", "value": value, "sampleInterval": 900000})

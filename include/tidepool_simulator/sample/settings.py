@@ -11,8 +11,8 @@ _HOUR = 3_600_000
 """Milliseconds: schedules count from midnight in them."""
 
 
-def note_closed_loop_settings(notebook: Notebook, person: Person, at: int) -> None:
-    """Note the settings of the pump that closes the loop: named profiles, each with all its parts."""
+def record_closed_loop_settings(notebook: Notebook, person: Person, at: int) -> None:
+    """Record the settings of the pump that closes the loop: named profiles, each with all its parts."""
     names = ("Weekday", "Weekend")
     device = notebook.device
     notebook.add(
@@ -41,8 +41,8 @@ def note_closed_loop_settings(notebook: Notebook, person: Person, at: int) -> No
     )
 
 
-def note_scheduled_settings(notebook: Notebook, person: Person, at: int, other_scale: float) -> None:
-    """Note the settings of the conventional pump: one list each, several basal patterns.
+def record_scheduled_settings(notebook: Notebook, person: Person, at: int, other_scale: float) -> None:
+    """Record the settings of the conventional pump: one list each, several basal patterns.
 
     :param other_scale: the rates of the second pattern as a share of the first.
     """
@@ -69,7 +69,7 @@ def note_scheduled_settings(notebook: Notebook, person: Person, at: int, other_s
     )
 
 
-def note_g6_settings(notebook: Notebook, at: int) -> None:
+def record_g6_settings(notebook: Notebook, at: int) -> None:
     """Note sensor settings with the alerts of today's apps."""
     device = notebook.device
     snooze = {"duration": 30, "units": "minutes"}
@@ -101,7 +101,7 @@ def note_g6_settings(notebook: Notebook, at: int) -> None:
     )
 
 
-def note_g5_settings(notebook: Notebook, at: int) -> None:
+def record_g5_settings(notebook: Notebook, at: int) -> None:
     """Note sensor settings with the alerts of older receivers."""
     device = notebook.device
     notebook.add(

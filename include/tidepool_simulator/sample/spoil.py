@@ -35,7 +35,7 @@ class SpoiledAs(Enum):
 
     @property
     def refused_by_tidepool(self) -> bool:
-        """Whether the Platform's own validators refuse such a record."""
+        """Whether the Platform's own validators reject such a record."""
         return self in _BY_TIDEPOOL
 
     @property

@@ -36,9 +36,9 @@ def record_confirmation(ledger: Ledger, options: RunOptions, context: Mapping[st
         return
     if any(action.detail == confirmed for action in ledger.actions.of_run(run.dag_id, run.run_id)):
         return
-    who = getattr(run, "triggering_user_name", None) or NOBODY
+    actor = getattr(run, "triggering_user_name", None) or NOBODY
     ledger.actions.record(
-        who,
+        actor,
         ActionKind.CONFIRM,
         detail=confirmed,
         dag_id=run.dag_id,

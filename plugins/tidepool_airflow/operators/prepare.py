@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tidepool_ingest.prepare import PrepareSummary
 
 ANSWER_WITHIN = timedelta(days=1)
-"""How long a batch waits for a decision unless told otherwise."""
+"""How long a batch waits for a decision unless the DAG says otherwise."""
 
 
 class TidepoolPrepareOperator(TidepoolPackOperator):
@@ -64,7 +64,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
             if summary.asks and self.batch is None:
                 raise AskingError(row.label)
             if summary.asks:
-                self._ask_or_follow(context, ledger, ledger.batches.get(row.id), summary, options)
+                self._ask_or_apply(context, ledger, ledger.batches.get(row.id), summary, options)
             observability.prepared(context, summary)
             summaries.append(summary)
 
@@ -89,8 +89,8 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
             if "error" in event:
                 raise TidepoolNobodyAnsweredError(row.label)
             decision = Decision(event["chosen_options"][0])
-            who = (event.get("responded_by_user") or {}).get("name") or "unknown"
-            record_decision(ledger, row, decision, actor=who, run=origin_of(context))
+            actor = (event.get("responded_by_user") or {}).get("name") or "unknown"
+            record_decision(ledger, row, decision, actor=actor, run=origin_of(context))
         self.log.info("%s: %s.", row.label, decision)
         return self.execute_pack(context)
 
@@ -109,7 +109,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
             asked_at=context["dag_run"].start_date,
         )
 
-    def _ask_or_follow(
+    def _ask_or_apply(
         self,
         context: Context,
         ledger: Ledger,

@@ -26,7 +26,7 @@ class TidepoolReportOperator(TidepoolOperator):
     would make the whole run green.
 
     :param packs: the plan step's return value.
-    :param names_silent: also name the devices that have stopped sending.
+    :param names_inactive: also name the devices that have stopped sending.
     """
 
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "packs")
@@ -35,13 +35,13 @@ class TidepoolReportOperator(TidepoolOperator):
         self,
         *,
         packs: Packs | None,
-        names_silent: bool = True,
+        names_inactive: bool = True,
         trigger_rule: str = "all_done",
         **kwargs: Any,
     ) -> None:
         super().__init__(trigger_rule=trigger_rule, **kwargs)
         self.packs = packs
-        self.names_silent = names_silent
+        self.names_inactive = names_inactive
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report the run."""
@@ -58,13 +58,13 @@ class TidepoolReportOperator(TidepoolOperator):
         )
         with self.ledger() as ledger:
             report = report_on(ledger, [int(batch) for pack in self.packs or () for batch in pack])
-            silent = self._inactive(ledger)
+            inactive = self._inactive(ledger)
         for line in report.lines():
             self.log.info("%s", line)
         options = self.options(context)
         if options.dry_run:
             self._report_dry_run(context, report.batches)
-        summary = {**report.summary(), **silent}
+        summary = {**report.summary(), **inactive}
         task_instance.xcom_push(key="summary", value=summary)
         if failed:
             raise TidepoolRunFailedError(failed, report)
@@ -84,7 +84,7 @@ class TidepoolReportOperator(TidepoolOperator):
 
         from tidepool_ingest.reports.inactive_devices import inactive_devices, inactive_summary
 
-        if not self.names_silent:
+        if not self.names_inactive:
             return {}
         summary = inactive_summary(inactive_devices(ledger, pendulum.now("UTC").date()))
         for line in summary["named"]:

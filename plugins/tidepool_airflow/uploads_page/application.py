@@ -69,7 +69,7 @@ HEADERS = {
 }
 
 
-def the_ledger() -> Ledger:
+def current_ledger() -> Ledger:
     """Return the ledger that the connection ``tidepool_ledger`` names now.
 
     :raises LedgerConfigurationError: if its address cannot be used.
@@ -85,7 +85,7 @@ def _opened(address: str) -> Ledger:
     return ledger
 
 
-Opened = Annotated[Ledger, Depends(the_ledger)]
+CurrentLedger = Annotated[Ledger, Depends(current_ledger)]
 Batch = Annotated[int, Path(ge=1, le=2**62)]
 
 
@@ -178,22 +178,24 @@ def _show_error(request: Request, error: Exception) -> HTMLResponse:
 # ---------------------------------------------------------------- pages
 
 
-def show_list(request: Request, user: User, ledger: Opened, query: Annotated[ListQuery, Query()]) -> str:
+def show_list(
+    request: Request, user: User, ledger: CurrentLedger, query: Annotated[ListQuery, Query()]
+) -> str:
     """Show a page of uploads."""
     found = ledger.uploads.page(query.filter(), before=query.before, after=query.after, limit=PAGE_ROWS + 1)
-    # One upload more than is shown tells whether there is another page, on whose side it lies.
-    more = len(found) > PAGE_ROWS
-    shown = found[1:] if more and query.after is not None else found[:PAGE_ROWS]
-    newer = more if query.after is not None else query.before is not None
-    older = bool(shown) if query.after is not None else more
+    # One upload more than is shown: it says whether there is another page, on whose side it lies.
+    has_more = len(found) > PAGE_ROWS
+    uploads = found[1:] if has_more and query.after is not None else found[:PAGE_ROWS]
+    newer = has_more if query.after is not None else query.before is not None
+    older = bool(uploads) if query.after is not None else has_more
     by_state = ledger.uploads.by_state()
     return html(
         "list.html",
         links=Links(request),
         query=query,
-        uploads=shown,
-        newer=query.link(after=shown[0].batch) if shown and newer else None,
-        older=query.link(before=shown[-1].batch) if older and shown else None,
+        uploads=uploads,
+        newer=query.link(after=uploads[0].batch) if uploads and newer else None,
+        older=query.link(before=uploads[-1].batch) if older and uploads else None,
         by_state=by_state,
         total=sum(by_state.values()),
         waiting=ledger.uploads.waiting(),
@@ -202,15 +204,15 @@ def show_list(request: Request, user: User, ledger: Opened, query: Annotated[Lis
     )
 
 
-def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> str:
+def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batch) -> str:
     """Show one upload."""
     upload, row = _upload(ledger, batch), ledger.batches.get(batch)
     data_sets = ledger.data_sets.of_batch(batch)
     in_parts = ledger.uploads.of_parts(batch) if upload.parts else []
-    refusals = [
-        refusal
+    rejections = [
+        rejection
         for number in ([part.batch for part in in_parts] or [batch])
-        for refusal in ledger.rejections.of_batch(number).values()
+        for rejection in ledger.rejections.of_batch(number).values()
     ]
     acts = may_act(user)
     return html(
@@ -225,7 +227,7 @@ def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> s
         },
         charts=charts(ledger.batch_days.of_batch(batch), ledger.devices.days_of_others(row)),
         reasons=ledger.quarantine_reasons.of_batch(batch),
-        rejected_by_tidepool=_counted(refusals),
+        rejected_by_tidepool=_counted(rejections),
         actions=ledger.actions.of_batch(batch),
         waiting=ledger.uploads.waiting(),
         offered=available_actions(upload) if acts else (),
@@ -234,7 +236,7 @@ def show_upload(request: Request, user: User, ledger: Opened, batch: Batch) -> s
     )
 
 
-def show_inactive(request: Request, ledger: Opened) -> str:
+def show_inactive(request: Request, ledger: CurrentLedger) -> str:
     """Show the devices that have stopped sending."""
     from tidepool_ingest.reports.inactive_devices import inactive_devices
 
@@ -247,16 +249,16 @@ def show_inactive(request: Request, ledger: Opened) -> str:
 
 
 def show_audit_log(
-    request: Request, ledger: Opened, before: Annotated[int | None, Query(ge=1, le=2**62)] = None
+    request: Request, ledger: CurrentLedger, before: Annotated[int | None, Query(ge=1, le=2**62)] = None
 ) -> str:
     """Show what people requested, confirmed and opened."""
     actions = ledger.actions.newest(before=before, limit=PAGE_ROWS + 1)
-    shown = actions[:PAGE_ROWS]
+    visible = actions[:PAGE_ROWS]
     return html(
         "audit_log.html",
         links=Links(request),
-        actions=shown,
-        older={"before": str(shown[-1].id)} if len(actions) > PAGE_ROWS else None,
+        actions=visible,
+        older={"before": str(visible[-1].id)} if len(actions) > PAGE_ROWS else None,
         newer={} if before is not None else None,
         waiting=ledger.uploads.waiting(),
     )
@@ -269,7 +271,7 @@ def show_asset(name: str) -> FileResponse:
     return FileResponse(STATIC / name, media_type=ASSETS[name])
 
 
-def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingResponse:
+def open_quarantine(user: User, ledger: CurrentLedger, batch: Batch) -> StreamingResponse:
     """Send the file with the rejected records, and record who opened it."""
     from tidepool_ingest.staging.encryption import decrypted
     from tidepool_ingest.staging.storage import read_blocks
@@ -302,10 +304,12 @@ def open_quarantine(user: User, ledger: Opened, batch: Batch) -> StreamingRespon
     )
 
 
-def _counted(refusals: Iterable[Rejection]) -> list[tuple[str, str, int]]:
+def _counted(rejections: Iterable[Rejection]) -> list[tuple[str, str, int]]:
     """Return how many records of each type Tidepool itself rejected for each reason."""
     counted = Counter(
-        (refusal.type, code) for refusal in refusals for code in {code for code, _at in refusal.problems}
+        (rejection.type, code)
+        for rejection in rejections
+        for code in {code for code, _at in rejection.problems}
     )
     return [(kind, code, records) for (kind, code), records in sorted(counted.items())]
 
@@ -320,7 +324,7 @@ def _upload(ledger: Ledger, batch: int) -> Upload:
 # ---------------------------------------------------------------- actions
 
 
-def act(request: Request, user: User, ledger: Opened, batch: Batch, what: ActionKind) -> JSONResponse:
+def act(request: Request, user: User, ledger: CurrentLedger, batch: Batch, what: ActionKind) -> JSONResponse:
     """Start what somebody requested, and return where it can be followed."""
     upload = _upload(ledger, batch)
     if what not in available_actions(upload):

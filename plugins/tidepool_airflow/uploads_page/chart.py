@@ -26,7 +26,7 @@ FEWEST_SLOTS = 30
 STRETCHED_SLOTS = 120
 """Most days that are fitted to the page's width; charts with more are scrolled."""
 
-MUCH = 1.7
+UNUSUAL = 1.7
 """Multiple of the median above which a day looks as if it were there twice."""
 CHANCE = 3.0
 """How many square roots of the median a day must exceed it by, too: small numbers vary by chance."""
@@ -48,8 +48,8 @@ class Bar:
     :param height: height of the own part.
     :param others_top: upper edge of the others' part, which is stacked on the own part.
     :param others_height: height of the others' part.
-    :param mark: ``gap`` for a day that should have records and has none, ``much`` for one with many more than
-        usual, or nothing.
+    :param mark: ``gap`` for a day that should have records and has none, ``unusual`` for one with many
+        more than usual, or nothing.
     :param gap_days: how many days a long gap has, or 0.
     """
 
@@ -77,7 +77,7 @@ class TypeChart:
     :param has_room: whether the days take less than the whole width.
     :param highest: records of the highest bar.
     :param gaps: days that should have records and have none, long gaps left out.
-    :param much: days with many more than usual.
+    :param unusual: days with many more than usual.
     """
 
     type: str
@@ -88,7 +88,7 @@ class TypeChart:
     has_room: bool
     highest: int
     gaps: int
-    much: tuple[date, ...]
+    unusual: tuple[date, ...]
 
 
 def charts(own: Days, others: Days) -> list[TypeChart]:
@@ -124,16 +124,16 @@ def _chart(kind: str, total: int, slots: list[tuple[date, int]], own: Days, othe
     beside = {day: others.get(day, {}).get(kind, 0) for day in counts}
     present = [day for day, records in counts.items() if records]
     usual = median(counts[day] for day in present) if len(present) >= FEWEST_DAYS else 0
-    most = max(MUCH * usual, usual + CHANCE * usual**0.5)
-    much = tuple(day for day in present if usual and counts[day] > most)
+    most = max(UNUSUAL * usual, usual + CHANCE * usual**0.5)
+    unusual = tuple(day for day in present if usual and counts[day] > most)
     inside = [day for day in counts if present and present[0] <= day <= present[-1]]
     regular = len(present) >= REGULAR * len(inside)
     highest = max([counts[day] + beside[day] for day in counts], default=0)
     gaps = {day for day in inside if regular and not counts[day]}
-    bars = tuple(_bars(slots, counts, beside, max(highest, 1), gaps, much))
+    bars = tuple(_bars(slots, counts, beside, max(highest, 1), gaps, unusual))
     width, stretched = max(len(slots), FEWEST_SLOTS) * STEP, len(slots) <= STRETCHED_SLOTS
     has_room = len(slots) < FEWEST_SLOTS
-    return TypeChart(kind, total, bars, width, stretched, has_room, highest, len(gaps), much)
+    return TypeChart(kind, total, bars, width, stretched, has_room, highest, len(gaps), unusual)
 
 
 def _bars(
@@ -142,15 +142,15 @@ def _bars(
     beside: Mapping[date, int],
     highest: int,
     gaps: set[date],
-    much: tuple[date, ...],
+    unusual: tuple[date, ...],
 ) -> Iterator[Bar]:
-    for place, (day, gap_days) in enumerate(slots):
+    for index, (day, gap_days) in enumerate(slots):
         records, others = counts.get(day, 0), beside.get(day, 0)
-        mark = "much" if day in much else "gap" if day in gaps else ""
+        mark = "unusual" if day in unusual else "gap" if day in gaps else ""
         height = HEIGHT * records / highest
         others_height = HEIGHT * others / highest
         yield Bar(
-            x=place * STEP,
+            x=index * STEP,
             day=day,
             records=records,
             others=others,

@@ -1,4 +1,4 @@
-"""Connections to the simulated Tidepool as Airflow gives them, and small hands to work a hook with."""
+"""Connections to the simulated Tidepool as Airflow gives them, and small helpers to use a hook."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def connect(ledger_file: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
 def refresh_token(simulator: Simulator) -> str:
     """Sign the uploader in, as a person does once."""
     account = simulator.accounts["uploader"]
-    told = requests.get(f"{simulator.base_url}/info", timeout=5).json()["auth"]
-    url = f"{told['url']}/realms/{told['realm']}/protocol/openid-connect/token"
+    auth = requests.get(f"{simulator.base_url}/info", timeout=5).json()["auth"]
+    url = f"{auth['url']}/realms/{auth['realm']}/protocol/openid-connect/token"
     form = {
         "grant_type": "password",
         "client_id": PUBLIC_CLIENT_ID,
@@ -78,7 +78,7 @@ def refresh_token(simulator: Simulator) -> str:
 def connection(simulator: Simulator, mode: str, **extra: Any) -> dict[str, Any]:
     """Return an Airflow connection to the simulator in one of the auth modes."""
     account = simulator.accounts["uploader"]
-    login, password, more = {
+    login, password, extra_fields = {
         "client_credentials": lambda: (CLIENT_ID, CLIENT_SECRET, {}),
         "refresh_token": lambda: (PUBLIC_CLIENT_ID, refresh_token(simulator), {}),
         "password": lambda: (account.username, account.password, {"client_id": PUBLIC_CLIENT_ID}),
@@ -94,7 +94,7 @@ def connection(simulator: Simulator, mode: str, **extra: Any) -> dict[str, Any]:
             "auth_mode": mode,
             "client_name": "org.example.ingest",
             "client_version": "1.2.3",
-            **more,
+            **extra_fields,
             **extra,
         },
     }

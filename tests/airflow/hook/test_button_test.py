@@ -14,7 +14,7 @@ from tidepool_simulator import Simulator
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_button_test_tells_whose_account_it_is(simulator: Simulator, connect: Connect, mode: str) -> None:
+def test_the_button_test_says_whose_account_it_is(simulator: Simulator, connect: Connect, mode: str) -> None:
     account = simulator.accounts["service" if mode == "client_credentials" else "uploader"]
     sent = len(simulator.requests)
     worked, message = connect(connection(simulator, mode)).test_connection()

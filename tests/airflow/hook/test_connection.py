@@ -1,4 +1,4 @@
-"""What a connection may hold, and what is said of one that cannot be used."""
+"""What a connection may hold, and the message for one that cannot be used."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_unknown_extra_field(simulator: Simulator, connect: Connect) -> None:
         ("token", "password", "password"),
     ],
 )
-def test_a_missing_field_is_named_as_the_form_calls_it(
+def test_a_missing_field_is_named_as_in_the_form(
     simulator: Simulator, connect: Connect, mode: str, left_out: str, field: str
 ) -> None:
     given = connection(simulator, mode)

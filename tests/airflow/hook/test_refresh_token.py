@@ -54,12 +54,12 @@ def test_the_next_hook_goes_on_with_the_rotated_token(
     for _ in range(3):
         assert uploaded(connect(given), owner) == 3
         clock.sleep(LIFETIME)
-    ((_, sealed),) = kept(ledger_file)
+    ((_, encrypted),) = kept(ledger_file)
 
     assert len(grants(rotating)) >= 4  # the sign-in, and one refresh for each hook
     assert set(grants(rotating)) == {200}
-    assert given["password"] not in sealed
-    assert json.loads(get_fernet().decrypt(sealed.encode()))["refresh"] != given["password"]
+    assert given["password"] not in encrypted
+    assert json.loads(get_fernet().decrypt(encrypted.encode()))["refresh"] != given["password"]
 
 
 ROUNDS = 5
@@ -143,10 +143,10 @@ def test_without_a_fernet_key_no_refresh_token_is_used(
     sent = len(simulator.requests)
     with pytest.raises(LedgerConfigurationError, match="AIRFLOW__CORE__FERNET_KEY"):
         connect(given).get_conn()
-    told = connect(given).test_connection()
+    result = connect(given).test_connection()
 
-    assert told[0] is False
-    assert "Fernet key" in told[1]
+    assert result[0] is False
+    assert "Fernet key" in result[1]
     assert len(simulator.requests) == sent
 
 

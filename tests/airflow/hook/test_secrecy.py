@@ -37,12 +37,12 @@ def test_every_secret_is_masked_before_it_is_sent(
     seen: set[str] = set()
     send = requests.Session.send
 
-    def watched(self: requests.Session, request: requests.PreparedRequest, **more: Any) -> Any:
+    def watched(self: requests.Session, request: requests.PreparedRequest, **kwargs: Any) -> Any:
         for secret in secrets_of(request):
             seen.add(secret)
             if secret in str(redact(f"a line with {secret} in it")):
                 unmasked.append(f"{request.method} {request.path_url}")
-        return send(self, request, **more)
+        return send(self, request, **kwargs)
 
     clock = clock_of_tokens(monkeypatch)
     with Simulator(token_lifetime=LIFETIME, rotate_refresh_tokens=True) as simulator:

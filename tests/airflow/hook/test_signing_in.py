@@ -73,10 +73,10 @@ def test_tokens_that_end_in_the_middle_of_an_upload(
         hooks = [connect(connection(simulator, mode), conn_id=f"by_{mode}") for mode in RENEWING]
         with ThreadPoolExecutor(len(hooks)) as pool:
             # Times of their own: the deduplicator would archive what another one uploads again.
-            shown = list(pool.map(upload_for_a_while, hooks, range(0, 1_200, 300)))
+            uploads = list(pool.map(upload_for_a_while, hooks, range(0, 1_200, 300)))
 
     # The simulator refuses a token that has ended: what was sent to the end was sent with several.
-    assert dict(zip(RENEWING, shown, strict=True)) == dict.fromkeys(RENEWING, len(SHARES))
+    assert dict(zip(RENEWING, uploads, strict=True)) == dict.fromkeys(RENEWING, len(SHARES))
 
 
 def test_a_fixed_token_that_has_ended_says_so(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

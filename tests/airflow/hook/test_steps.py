@@ -17,9 +17,9 @@ def test_opening_fills_in_client_and_deduplicator(simulator: Simulator, connect:
     hook = connect(connection(simulator, "token"))
     opened = hook.open_data_set(owner, BODY)
     hook.close_data_set(opened.data_set_id)
-    (shown,) = hook.read_data(owner, data_set_id=opened.data_set_id)
+    (row,) = hook.read_data(owner, data_set_id=opened.data_set_id)
 
-    assert shown["client"] == {"name": "org.example.ingest", "version": "1.2.3"}
+    assert row["client"] == {"name": "org.example.ingest", "version": "1.2.3"}
     assert (opened.deduplicator, opened.data_set_type) == (DEFAULT_DEDUPLICATOR, "normal")
 
 
@@ -33,9 +33,9 @@ def test_a_body_wins_over_the_connection(simulator: Simulator, connect: Connect)
     }
     opened = hook.open_data_set(owner, body)
     hook.close_data_set(opened.data_set_id)
-    (shown,) = hook.read_data(owner, data_set_id=opened.data_set_id)
+    (row,) = hook.read_data(owner, data_set_id=opened.data_set_id)
 
-    assert shown["client"] == {"name": "org.example.other", "version": "9.9.9"}
+    assert row["client"] == {"name": "org.example.other", "version": "9.9.9"}
     assert opened.deduplicator == "org.tidepool.deduplicator.none"
 
 

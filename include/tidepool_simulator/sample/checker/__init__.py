@@ -1,4 +1,4 @@
-"""The independent checker, which tells whether Tidepool shows each staged record once.
+"""The independent checker, which says whether Tidepool shows each staged record once.
 
 It reads the staged files and the simulator's store with its own eyes and shares no code with what it
 checks: nothing of the model, the staging readers, the client, the ledger, the upload or the verification.

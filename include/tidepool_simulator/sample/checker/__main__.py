@@ -31,7 +31,7 @@ def table(result: CheckResult) -> str:
     ]
     lines += [f"not compared, its device has a tidepool-export: {name}" for name in result.uncompared]
     if result.uncompared:
-        lines.append("how exports are cleaned is not known here, so nothing can be said of these batches")
+        lines.append("how exports are cleaned is not known here, so these batches cannot be compared")
     return "\n".join([*lines, summary(result)])
 
 
@@ -58,8 +58,8 @@ def _named(what: str, entry: SetCheck, places: Sequence[Place]) -> list[str]:
     if not places:
         return []
     named = ", ".join(f"file {number} record {position}" for number, position in places[:_MOST_PLACES])
-    more = ", …" if len(places) > _MOST_PLACES else ""
-    return [f"{what} of {entry.batches[0] if entry.batches else entry.data_set_id}: {named}{more}"]
+    ellipsis = ", …" if len(places) > _MOST_PLACES else ""
+    return [f"{what} of {entry.batches[0] if entry.batches else entry.data_set_id}: {named}{ellipsis}"]
 
 
 def _cells(entry: SetCheck) -> tuple[str, ...]:

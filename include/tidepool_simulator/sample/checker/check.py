@@ -1,4 +1,4 @@
-"""Hold what is visible against what was staged, device by device."""
+"""Compare what is visible with what was staged, device by device."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def check(
 
     :param staging_root: the local folder that batches were staged in.
     :param store: the simulator's SQLite file; it may be running.
-    :param users: look at these users only, on both sides.
-    :param without: names (``day/user/batch``) of batches that are known not to have been taken, such as
-        those a run holds back; nothing of them may be visible.
+    :param users: compare these users only, on both sides.
+    :param without: names (``day/user/batch``) of batches that are known not to have been uploaded, such as
+        those that a run holds; nothing of them may be visible.
     :raises FileNotFoundError: if there is no such store.
     """
     result = CheckResult()
     staged = [batch for batch in read_staging(staging_root) if users is None or batch.user_id in users]
-    stored = [one for one in read_store(store) if users is None or one.user_id in users]
-    # What an export leaves visible could be told neither from what is lost nor from what is foreign.
+    stored = [data_set for data_set in read_store(store) if users is None or data_set.user_id in users]
+    # What an export leaves visible cannot be distinguished from what is lost or foreign.
     unknown = {(batch.user_id, batch.device_id) for batch in staged if batch.is_export}
     known = [batch for batch in staged if (batch.user_id, batch.device_id) not in unknown]
     result.uncompared += (batch.name for batch in staged if batch not in known)
@@ -45,19 +45,23 @@ def check(
     _check_devices(
         result,
         [expect(batch, staging_root) for batch in taken if not batch.continuous],
-        [one for one in stored if not one.continuous and (one.user_id, one.device_id) not in unknown],
+        [
+            data_set
+            for data_set in stored
+            if not data_set.continuous and (data_set.user_id, data_set.device_id) not in unknown
+        ],
     )
     feeds = expect_feeds([batch for batch in taken if batch.continuous], staging_root)
     _count(result, feeds)
-    result.sets += compare_feeds(feeds, [one for one in stored if one.continuous])
+    result.sets += compare_feeds(feeds, [data_set for data_set in stored if data_set.continuous])
     return result
 
 
 def _check_devices(result: CheckResult, expected: Sequence[Expected], stored: Sequence[StoredSet]) -> None:
     """Compare normal data sets: device by device, for a newer one hides the older ones of its device."""
     batches: dict[tuple[str, str | None], list[Expected]] = defaultdict(list)
-    for one in expected:
-        batches[one.batch.user_id, one.batch.device_id].append(one)
+    for batch in expected:
+        batches[batch.batch.user_id, batch.batch.device_id].append(batch)
     sets: dict[tuple[str, str | None], list[StoredSet]] = defaultdict(list)
     for data_set in stored:
         sets[data_set.user_id, data_set.device_id].append(data_set)
@@ -68,10 +72,10 @@ def _check_devices(result: CheckResult, expected: Sequence[Expected], stored: Se
 
 
 def _count(result: CheckResult, expected: Sequence[Expected] | Sequence[ExpectedFeed]) -> None:
-    for one in expected:
-        result.staged += one.staged
-        result.quarantined += one.quarantined
-        result.identical += one.identical
+    for batch in expected:
+        result.staged += batch.staged
+        result.quarantined += batch.quarantined
+        result.identical += batch.identical
 
 
 class _Device:
@@ -108,7 +112,7 @@ class _Device:
         best = max(shares, key=lambda upload_id: shares[upload_id], default=None)
         if best is None or shares[best] == 0:
             user_id, device_id = self._device
-            state = "not uploaded" if batch.rows or batch.unaccounted else "all refused"
+            state = "not uploaded" if batch.rows or batch.unaccounted else "all rejected"
             return SetCheck(user_id, device_id, "", state, [batch.batch.name])
         self._entries[best].batches.append(batch.batch.name)
         return self._entries[best]
@@ -116,7 +120,7 @@ class _Device:
     def _allowed(self) -> Counter[Row]:
         """Return how often each row may and must be visible.
 
-        Where a newer upload hides the same records of an older one, twice staged is once visible.
+        Where a newer upload hides the same records of an older one, what was staged twice is visible once.
         """
         hides = all(batch.batch.deduplicator in _HIDES_OLDER + _DELETES_OLDER for batch in self._batches)
         allowed: Counter[Row] = Counter()
@@ -159,10 +163,10 @@ class _Device:
         """Return the rows that a newer data set of this device has hidden.
 
         Only where a closed and visible one shows something of that kind at that time instead. It need not be
-        the one that hid them: what a set hid whose close broke off stays hidden when that set is deleted and
-        its batch uploaded anew.
+        the one that hid them: what a set hid whose close was interrupted stays hidden when that set is
+        deleted and its batch is uploaded anew.
         """
-        shown = {
+        visible = {
             (found.row.kind, found.row.at)
             for stored in self._sets
             if stored.closed and stored.active and not stored.deleted
@@ -176,7 +180,7 @@ class _Device:
             if not found.visible
             and found.archived_by in self._may_hide
             and found.archived_by != stored.upload_id
-            and (found.row.kind, found.row.at) in shown
+            and (found.row.kind, found.row.at) in visible
         )
 
     def _places(self, row: Row) -> list[Place]:
@@ -189,7 +193,7 @@ def _entry_of(stored: StoredSet) -> SetCheck:
 
 
 def _without_replaced(batches: Sequence[Expected], sets: Sequence[StoredSet]) -> list[Expected]:
-    """Return the batches without those that a newer batch has taken the place of.
+    """Return the batches without those that a newer batch has superseded.
 
     A batch is replaced when its successor's records are visible, or when a truncating upload came after.
     """
@@ -198,9 +202,9 @@ def _without_replaced(batches: Sequence[Expected], sets: Sequence[StoredSet]) ->
         batch.batch.replaces for batch in batches if batch.batch.replaces and batch.rows.keys() & visible
     }
     kept = [batch for batch in batches if batch.batch.batch_id not in replaced]
-    shown = [
+    truncating = [
         index
         for index, batch in enumerate(kept)
         if batch.batch.deduplicator in _DELETES_OLDER and batch.rows.keys() & visible
     ]
-    return kept[shown[-1] :] if shown else kept
+    return kept[truncating[-1] :] if truncating else kept

@@ -95,15 +95,15 @@ def _glucose_units(record: Mapping[str, Any]) -> object:
 
 
 def _object(value: Mapping[str, Any], shape: Mapping[str, Any], units: object) -> Hashable:
-    said: list[tuple[str, Hashable]] = []
+    fields: list[tuple[str, Hashable]] = []
     for name, found in value.items():
         part = shape.get(name)
         # The Platform keeps no null, and some empty lists no better.
         if part is None or found is None or found == [] or found == {}:
             continue
         label = value.get(RATE_UNITS) if part == GLUCOSE_RATE else units
-        said.append((STORED_AS.get(name, name), _value(found, part, label)))
-    return tuple(sorted(said, key=itemgetter(0)))
+        fields.append((STORED_AS.get(name, name), _value(found, part, label)))
+    return tuple(sorted(fields, key=itemgetter(0)))
 
 
 def _value(value: Any, part: Any, units: object) -> Hashable:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tidepool_simulator.sample.checker.content import Row, rows_of, same_text
-from tidepool_simulator.sample.checker.quarantine import refused_records
+from tidepool_simulator.sample.checker.quarantine import rejected_records
 from tidepool_simulator.sample.checker.staged import StagedBatch
 
 Place = tuple[int, int]
@@ -20,7 +20,7 @@ class Expected:
 
     :param batch: the batch.
     :param rows: how often each row is to be visible.
-    :param places: where each row's records are staged, refused ones and repeats too.
+    :param places: where each row's records are staged, rejected ones and duplicates too.
     :param unaccounted: records that are no JSON object and not in quarantine either.
     """
 
@@ -34,19 +34,19 @@ class Expected:
 
 
 def expect(batch: StagedBatch, staging_root: Path) -> Expected:
-    """Sort a batch's records into expected, quarantined and identical to an earlier one.
+    """Sort a batch's records into expected ones, quarantined ones and duplicates of earlier ones.
 
-    The first of several identical records decides for all of them.
+    The first of several equal records decides for all of them.
     """
     expected = Expected(batch)
-    refused = refused_records(staging_root, batch.content_key)
+    rejected = rejected_records(staging_root, batch.content_key)
     seen: set[str] = set()
     for record in batch.records or ():
         place = (record.file_number, record.position)
         expected.staged += 1
-        expected.quarantined += place in refused
+        expected.quarantined += place in rejected
         if record.value is None:
-            if place not in refused:
+            if place not in rejected:
                 expected.unaccounted.append(place)
             continue
         rows = list(rows_of(record.value))
@@ -54,9 +54,9 @@ def expect(batch: StagedBatch, staging_root: Path) -> Expected:
             expected.places.setdefault(row, []).append(place)
         text = same_text(record.value)
         if text in seen:
-            expected.identical += place not in refused
+            expected.identical += place not in rejected
             continue
         seen.add(text)
-        if place not in refused:
+        if place not in rejected:
             expected.rows.update(rows)
     return expected

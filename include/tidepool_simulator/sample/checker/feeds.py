@@ -14,14 +14,14 @@ from typing import Any
 
 from tidepool_simulator.sample.checker.content import Row, instant_of, row_of, same_text
 from tidepool_simulator.sample.checker.expected import Place
-from tidepool_simulator.sample.checker.quarantine import refused_records
+from tidepool_simulator.sample.checker.quarantine import rejected_records
 from tidepool_simulator.sample.checker.result import SetCheck
 from tidepool_simulator.sample.checker.shapes import EMBEDDED, SUB_KIND_FIELDS
 from tidepool_simulator.sample.checker.staged import StagedBatch, StagedRecord
 from tidepool_simulator.sample.checker.store import StoredSet
 
 Key = Hashable
-"""What tells a record of a feed from all others: its ``origin.id``, or the fields that the manifest names."""
+"""What identifies a record of a feed: its ``origin.id``, or the fields that the manifest names."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class ExpectedFeed:
     """What is to be visible of one feed.
 
     :param rows: the newest row of each key, and where it is staged.
-    :param known: every row that was ever staged and not refused.
+    :param known: every row that was ever staged and not rejected.
     :param unaccounted: records that are no JSON object and not in quarantine either.
     :param identical: records of which the same batch holds a later version.
     :param superseded: rows that a later version or a deletion has taken the place of.
@@ -78,13 +78,13 @@ def compare_feeds(feeds: Sequence[ExpectedFeed], sets: Sequence[StoredSet]) -> I
 
 
 def _follow(feed: ExpectedFeed, batch: StagedBatch, staging_root: Path) -> None:
-    refused = refused_records(staging_root, batch.content_key)
+    rejected = rejected_records(staging_root, batch.content_key)
     feed.batches.append(batch.name)
     newest: dict[Key, StagedRecord] = {}
     for record in batch.records or ():
         place = (record.file_number, record.position)
         feed.staged += 1
-        if place in refused:
+        if place in rejected:
             feed.quarantined += 1
         elif record.value is None:
             feed.unaccounted.append(place)
@@ -170,7 +170,7 @@ def _kind(record: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _without_origin(row: Row) -> Row:
-    """Return a row without its origin: some get one on their way, and all are told apart by it."""
+    """Return a row without its origin: some get one on their way, and each is identified by it."""
     content: Any = row.content
-    kind, said = content
-    return row._replace(content=(kind, tuple(one for one in said if one[0] != "origin")))
+    kind, fields = content
+    return row._replace(content=(kind, tuple(entry for entry in fields if entry[0] != "origin")))

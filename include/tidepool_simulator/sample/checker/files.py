@@ -28,10 +28,10 @@ class UnreadableError(Exception):
 def values_of(name: str, file_format: str, content: bytes) -> Iterator[object]:
     """Yield the value of each record of a file; None for one that is no JSON text.
 
-    :param name: the file's name; its suffix tells the compression.
+    :param name: the file's name; its suffix names the compression.
     :param file_format: ``ndjson`` or ``json``.
-    :param content: its bytes as they lie in staging.
-    :raises UnreadableError: if it cannot be taken apart into records.
+    :param content: its bytes as staged.
+    :raises UnreadableError: if it cannot be split into records.
     """
     text = _unpacked(name, content).removeprefix(b"\xef\xbb\xbf")
     yield from _elements(text) if file_format == "json" else _lines(text)
@@ -69,41 +69,41 @@ def _lines(text: bytes) -> Iterator[object]:
                 yield None
 
 
-def _elements(text: bytes) -> Iterator[object]:
+def _elements(content: bytes) -> Iterator[object]:
     """Yield the value of each element of an array; None for one that is no JSON text.
 
     :raises UnreadableError: if the array itself is broken.
     """
-    whole = text.decode(errors="surrogateescape")
-    place = _skip_space(whole, 0)
-    if whole[place : place + 1] != "[":
+    text = content.decode(errors="surrogateescape")
+    position = _skip_space(text, 0)
+    if text[position : position + 1] != "[":
         raise UnreadableError
-    place = _skip_space(whole, place + 1)
-    if whole[place : place + 1] == "]":
+    position = _skip_space(text, position + 1)
+    if text[position : position + 1] == "]":
         return
     while True:
-        value, end = _element(whole, place)
+        value, end = _element(text, position)
         yield value
-        end = _skip_space(whole, end)
-        if whole[end : end + 1] == "]" and not whole[end + 1 :].strip():
+        end = _skip_space(text, end)
+        if text[end : end + 1] == "]" and not text[end + 1 :].strip():
             return
-        if whole[end : end + 1] != ",":
+        if text[end : end + 1] != ",":
             raise UnreadableError
-        place = _skip_space(whole, end + 1)
+        position = _skip_space(text, end + 1)
 
 
-def _element(whole: str, place: int) -> tuple[object, int]:
+def _element(text: str, position: int) -> tuple[object, int]:
     try:
-        value, end = _DECODER.raw_decode(whole, place)
+        value, end = _DECODER.raw_decode(text, position)
     except (ValueError, RecursionError):
-        return None, _end_of_broken(whole, place)
-    return (None if _ODD_BYTE.search(whole, place, end) else value), end
+        return None, _end_of_broken(text, position)
+    return (None if _ODD_BYTE.search(text, position, end) else value), end
 
 
-def _end_of_broken(whole: str, place: int) -> int:
+def _end_of_broken(text: str, position: int) -> int:
     """Return where a broken element ends: at the first comma or bracket that is not inside of it."""
     depth = 0
-    for found in _STRING_OR_BORDER.finditer(whole, place):
+    for found in _STRING_OR_BORDER.finditer(text, position):
         sign = found[0]
         if depth == 0 and sign in ",]":
             return found.start()
@@ -113,10 +113,10 @@ def _end_of_broken(whole: str, place: int) -> int:
     raise UnreadableError
 
 
-def _skip_space(whole: str, place: int) -> int:
-    while whole[place : place + 1] in (" ", "\t", "\r", "\n"):
-        place += 1
-    return place
+def _skip_space(text: str, position: int) -> int:
+    while text[position : position + 1] in (" ", "\t", "\r", "\n"):
+        position += 1
+    return position
 
 
 def _no_constant(name: str) -> NoReturn:

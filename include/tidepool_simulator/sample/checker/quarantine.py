@@ -1,4 +1,4 @@
-"""Read which staged records were refused: the quarantine file that lies in a batch's work area."""
+"""Read which staged records were rejected: the quarantine file that lies in a batch's work area."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WORK_FOLDER = "_work"
 QUARANTINE = "quarantine.ndjson"
 
 
-def refused_records(staging_root: Path, content_key: str) -> set[tuple[int, int]]:
+def rejected_records(staging_root: Path, content_key: str) -> set[tuple[int, int]]:
     """Return file number and position of the records in a batch's quarantine file; none if there is no file.
 
     :param content_key: the name of the batch's work area.

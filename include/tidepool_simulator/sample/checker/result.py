@@ -19,9 +19,9 @@ class SetCheck:
     :param visible: rows that the read-back shows.
     :param superseded: rows rightly hidden by a newer data set of the device, or replaced in a feed.
     :param hidden: rows that are in the set but nobody sees.
-    :param lost: staged, not refused, and not visible.
+    :param lost: staged, not rejected, and not visible.
     :param double: visible more often than staged.
-    :param foreign: visible but not staged, or staged and refused.
+    :param foreign: visible but not staged, or staged and rejected.
     :param lost_places: file and position of lost records.
     :param double_places: file and position of the records that are there too often.
     """
@@ -94,7 +94,7 @@ class CheckResult:
 
     @property
     def foreign(self) -> int:
-        """Return the rows that are visible though not staged, or refused."""
+        """Return the rows that are visible though not staged, or rejected."""
         return sum(entry.foreign for entry in self.sets)
 
     @property
@@ -104,5 +104,5 @@ class CheckResult:
 
     @property
     def ok(self) -> bool:
-        """Whether everything was compared, and Tidepool shows exactly what was staged and not refused."""
+        """Whether everything was compared, and Tidepool shows exactly what was staged and not rejected."""
         return not self.uncompared and all(entry.ok for entry in self.sets)

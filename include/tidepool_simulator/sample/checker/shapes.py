@@ -220,7 +220,7 @@ SHAPES: dict[tuple[str, str | None], Shape] = {
 """The shape of each type and sub-kind, beside ``BASE``."""
 
 SUB_KIND_FIELDS = {"basal": "deliveryType", "bolus": "subType", "deviceEvent": "subType"}
-"""The field that tells the kinds of a type apart, where their shapes differ."""
+"""The field that distinguishes the kinds of a type, where their shapes differ."""
 
 EMBEDDED = {
     ("wizard", None): "bolus",

@@ -21,7 +21,7 @@ _RATE = "/minute"
 
 
 def edited(record: dict[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record without the dropped fields, with the set ones, its glucose labelled as told."""
+    """Return a record without the dropped fields, with the set ones, its glucose labelled as asked for."""
     if not edits:
         return record
     changed = {name: value for name, value in record.items() if name not in (edits.get("drop") or ())}
@@ -103,7 +103,7 @@ class StagedBatch:
     :param records: its records; None when the batch cannot be read or is not what its manifest says, so
         that none of it may be uploaded.
     :param is_export: it holds a Tidepool export. How such records are cleaned is not known here a second
-        time, so that they cannot be told again among what is visible; ``records`` is None.
+        time, so that they cannot be recognized among what is visible; ``records`` is None.
     """
 
     name: str
@@ -121,7 +121,7 @@ class StagedBatch:
     deletes: tuple[str, ...] = ()
 
 
-_NOT_AS_SAID = (
+_NOT_AS_DESCRIBED = (
     UnreadableError,
     OSError,
     EOFError,
@@ -148,8 +148,8 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
         manifest = _manifest(path, user_id)
         body, files, edits = manifest["dataSet"], manifest["files"], manifest.get("edits")
         contents = [(path.parent / file["name"]).read_bytes() for file in files]
-        device_id, asked = body.get("deviceId"), body.get("deduplicator") or {}
-        deduplicator, replaces = asked.get("name") or _DEACTIVATE_HASH, manifest.get("replaces")
+        device_id, deduplicator_body = body.get("deviceId"), body.get("deduplicator") or {}
+        deduplicator, replaces = deduplicator_body.get("name") or _DEACTIVATE_HASH, manifest.get("replaces")
         if any(file["format"] == _EXPORT for file in files):
             return StagedBatch(name, user_id, batch_id, device_id, deduplicator, replaces, "", None, True)
         key = _content_key(name, manifest, contents)
@@ -158,7 +158,7 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
             for number, (file, content) in enumerate(zip(files, contents, strict=True), 1)
             for record in _read_file(number, file, content, edits or {})
         )
-    except _NOT_AS_SAID:
+    except _NOT_AS_DESCRIBED:
         return StagedBatch(name, user_id, batch_id, None, "", None, "", None)
     return StagedBatch(
         name,
@@ -211,7 +211,7 @@ def _content_key(name: str, manifest: dict[str, Any], contents: list[bytes]) -> 
         [file["format"], hashlib.sha256(content).hexdigest()]
         for file, content in zip(files, contents, strict=True)
     ]
-    said = {
+    described = {
         "userId": manifest["userId"],
         "dataSet": manifest["dataSet"],
         "edits": wanted,
@@ -219,13 +219,13 @@ def _content_key(name: str, manifest: dict[str, Any], contents: list[bytes]) -> 
     }
     refusing = sorted(name for name, outcome in manifest.get("checks", {}).items() if outcome == "refuse")
     if refusing:
-        said["refusing"] = refusing
+        described["refusing"] = refusing
     if manifest["dataSet"].get("dataSetType") == "continuous":
-        usual = {"key": list(_DEFAULT_ORIGIN_KEY), "name": None, "type": "service"}
-        said["place"] = name
-        said["origin"] = usual | manifest.get("origin", {})
-        said["deletes"] = [{"time": None} | deletion for deletion in manifest.get("deletes", ())]
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        defaults = {"key": list(_DEFAULT_ORIGIN_KEY), "name": None, "type": "service"}
+        described["place"] = name
+        described["origin"] = defaults | manifest.get("origin", {})
+        described["deletes"] = [{"time": None} | deletion for deletion in manifest.get("deletes", ())]
+    return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _read_file(

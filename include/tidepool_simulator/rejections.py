@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tidepool_ingest.model import Problem
 from tidepool_ingest.model.datum import parse_datum
-from tidepool_simulator.exchange import Answer
+from tidepool_simulator.exchange import Response
 
 _TITLES: Mapping[str, str] = {
     "not-parsed": "not parsed",
@@ -41,7 +41,7 @@ _KIND_FIELDS: Mapping[str, str] = {"basal": "deliveryType", "bolus": "subType", 
 """The field beside ``type`` that says what kind of datum it is; it belongs to the ``meta``."""
 
 
-class Refusal(NamedTuple):
+class Rejection(NamedTuple):
     """One error of a validation.
 
     :param source: ``pointer`` into the body, or ``parameter`` of the query.
@@ -54,31 +54,33 @@ class Refusal(NamedTuple):
     meta: dict[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the error as it is answered."""
+        """Return the error as it stands in a response."""
         error: dict[str, Any] = {"code": self.code, "title": _TITLES[self.code], "detail": self.detail}
         if self.source:
             error["source"] = self.source
         return error | ({"meta": self.meta} if self.meta else {})
 
 
-def refused(refusals: Sequence[Refusal]) -> Answer:
+def rejected(rejections: Sequence[Rejection]) -> Response:
     """Answer a validation that failed: one error is the body itself, several stand in a list."""
-    errors = [refusal.as_json() for refusal in refusals]
-    return Answer.of_json(400, errors[0] if len(errors) == 1 else {"errors": errors})
+    errors = [rejection.as_json() for rejection in rejections]
+    return Response.of_json(400, errors[0] if len(errors) == 1 else {"errors": errors})
 
 
-def of_body(body: Any, problems: Iterable[Problem]) -> list[Refusal]:
+def of_body(body: Any, problems: Iterable[Problem]) -> list[Rejection]:
     """Word the problems of a body that is one object."""
     return [
-        Refusal(problem.code, {"pointer": problem.pointer} if problem.pointer else {}, _detail(problem, body))
+        Rejection(
+            problem.code, {"pointer": problem.pointer} if problem.pointer else {}, _detail(problem, body)
+        )
         for problem in problems
     ]
 
 
-def of_datum(index: int, datum: Any, problems: Iterable[Problem]) -> list[Refusal]:
+def of_datum(index: int, datum: Any, problems: Iterable[Problem]) -> list[Rejection]:
     """Word the problems of the datum at an index of a posted array."""
     return [
-        Refusal(
+        Rejection(
             problem.code,
             {"pointer": f"/{index}{problem.pointer}"},
             _detail(problem, datum),
@@ -88,13 +90,13 @@ def of_datum(index: int, datum: Any, problems: Iterable[Problem]) -> list[Refusa
     ]
 
 
-def of_parameter(code: str, name: str, value: str = "") -> Refusal:
+def of_parameter(code: str, name: str, value: str = "") -> Rejection:
     """Word what is wrong with a query parameter."""
-    return Refusal(code, {"parameter": name}, f"{_TITLES[code]}: {json.dumps(value, ensure_ascii=False)}")
+    return Rejection(code, {"parameter": name}, f"{_TITLES[code]}: {json.dumps(value, ensure_ascii=False)}")
 
 
 def is_parse_stage(datum: Any) -> bool:
-    """Whether the problems of a datum come from parsing it: such hide all other ones of a request."""
+    """Whether the problems of a datum come from parsing it: those hide all others of a request."""
     problems: list[Problem] = []
     parse_datum(datum, "", problems)
     return bool(problems)

@@ -1,7 +1,7 @@
 """The writes of one request, one after the other, and where a fault stops or holds them.
 
-The Platform's database has no transactions across the writes of a request: an answer cut in the middle leaves
-what was written. The store asks here before each write, so that a fault can stop a request between two
+The Platform's database has no transactions across the writes of a request: one that is cut in the middle
+leaves what was written. The store asks here before each write, so that a fault can stop a request between two
 writes, in the middle of one (a bulk write is not atomic either), or hold it there and let it go on later.
 """
 
@@ -21,15 +21,15 @@ class Steps:
     """Count the writes of one request; this one lets them all pass."""
 
     def share(self) -> float:
-        """Say how much of the next write is to be done, 0 to 1; after less than 1 comes :meth:`cut`.
+        """Return how much of the next write is to be done, 0 to 1; after less than 1 comes :meth:`cut`.
 
-        :raises CutError: when nothing of it is.
+        :raises CutError: if none of it is.
         """
         return 1.0
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Be the steps of what this thread does inside the block."""
+        """Apply these steps to what this thread does inside the block."""
         token = _CURRENT.set(self)
         try:
             yield
@@ -40,18 +40,18 @@ class Steps:
 class CutSteps(Steps):
     """Stop a request after some writes.
 
-    :param whole: writes that are done wholly.
+    :param complete: writes that are done completely.
     :param share: how much of the next one is done, 0 (nothing) to 1.
     """
 
-    def __init__(self, whole: int, share: float) -> None:
-        self._left = whole
+    def __init__(self, complete: int, share: float) -> None:
+        self._remaining = complete
         self._share = share
 
     def share(self) -> float:
         """Let the first writes pass, then a share of one."""
-        if self._left > 0:
-            self._left -= 1
+        if self._remaining > 0:
+            self._remaining -= 1
             return 1.0
         if self._share <= 0:
             raise CutError
@@ -61,21 +61,21 @@ class CutSteps(Steps):
 class HeldSteps(Steps):
     """Hold a request before one of its writes for a while, then let it go on.
 
-    :param whole: writes that are done before.
+    :param complete: writes that are done before.
     :param seconds: how long it is held.
     :param stopping: set when the simulator ends; what is held then is never done.
     """
 
-    def __init__(self, whole: int, seconds: float, stopping: threading.Event) -> None:
-        self._left = whole
+    def __init__(self, complete: int, seconds: float, stopping: threading.Event) -> None:
+        self._remaining = complete
         self._seconds = seconds
         self._stopping = stopping
         self._held = False
 
     def share(self) -> float:
         """Let the first writes pass, hold the next one, then let all pass."""
-        if self._left > 0:
-            self._left -= 1
+        if self._remaining > 0:
+            self._remaining -= 1
         elif not self._held:
             self._held = True
             if self._stopping.wait(self._seconds):
@@ -88,5 +88,5 @@ _CURRENT: ContextVar[Steps] = ContextVar("simulator_steps", default=_EVERYTHING)
 
 
 def next_share() -> float:
-    """Say how much of the next write of the current request is to be done (see :meth:`Steps.share`)."""
+    """Return how much of the next write of the current request is to be done (see :meth:`Steps.share`)."""
     return _CURRENT.get().share()

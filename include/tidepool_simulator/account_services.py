@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidepool_simulator.accounts import Accounts
-from tidepool_simulator.answers import login_error
-from tidepool_simulator.exchange import SESSION_TOKEN_HEADER, Answer, Request, Route
+from tidepool_simulator.exchange import SESSION_TOKEN_HEADER, Request, Response, Route
 from tidepool_simulator.oidc_service import REALM
+from tidepool_simulator.responses import login_error
 from tidepool_simulator.sessions import Sessions
 
 _UPLOADER_MINIMUM = "2.53.0"
@@ -28,19 +28,19 @@ class AccountServices:
             Route("GET", "/metadata/users/{user}/users", "associated-users", self._associated_users),
         ]
 
-    def _info(self, request: Request) -> Answer:
-        return Answer.of_json(200, {
+    def _info(self, request: Request) -> Response:
+        return Response.of_json(200, {
             "auth": {"url": request.base_url, "realm": REALM},
             "versions": {"uploaderMinimum": _UPLOADER_MINIMUM},
         })  # fmt: skip
 
-    def _associated_users(self, request: Request, user_id: str) -> Answer:
+    def _associated_users(self, request: Request, user_id: str) -> Response:
         identity = self._sessions.check(request.header(SESSION_TOKEN_HEADER))
         if identity is None:
             return login_error(401, "Unauthorized")
         if not identity.is_service and identity.user_id != user_id:
             return login_error(403, "Forbidden")
-        return Answer.of_json(200, list(self._users(user_id)))
+        return Response.of_json(200, list(self._users(user_id)))
 
     def _users(self, user_id: str) -> Sequence[dict[str, Any]]:
         trustors, trustees = self._accounts.trustors(user_id), self._accounts.trustees(user_id)
