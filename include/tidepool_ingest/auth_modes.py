@@ -17,10 +17,10 @@ class AuthMode:
     """One way to get a token.
 
     :param label: what it takes, as a form says it.
-    :param needs: settings that it cannot do without.
+    :param needs: settings that it requires.
     :param form_fields: which settings come from the standard fields ``login`` and ``password`` of a
         connection form.
-    :param factory: the function of :mod:`tidepool_ingest.client.auth` that makes the source of its tokens.
+    :param factory: the function of :mod:`tidepool_ingest.client.auth` that creates its token source.
     :param shares_refresh_token: whether its source needs a store that all processes of a connection share.
     """
 
@@ -64,4 +64,4 @@ AUTH_MODES: dict[str, AuthMode] = {
         factory="fixed_token",
     ),
 }
-"""The ways to get a token, by the value of the setting ``auth_mode``; the first is the usual one."""
+"""The ways to get a token, by the value of the setting ``auth_mode``; the first is the default."""

@@ -1,7 +1,7 @@
-"""What every error of this project says: what happened, whether trying again can help, what to do.
+"""What every error of this project says: what happened, whether a retry can help, what to do.
 
-The code of a cause, its sentence and its remedy stand on the class of the error, or in the class's table of
-faults. The message of an error, the uploads page and the documentation take them from there.
+The code of a cause, its sentence and its remedy are declared on the class of the error, or in the class's
+table of faults. The message of an error, the uploads page and the documentation take them from there.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, ClassVar, NamedTuple
 
 
 class Disposition(StrEnum):
-    """What an error means for the attempt that met it."""
+    """What an error means for the attempt that it ended."""
 
     FATAL = "fatal"
-    """Trying again cannot help until a person has changed something."""
+    """A retry cannot help until a person has changed something."""
     RETRIABLE = "retriable"
     """The same attempt may well succeed later."""
     DATA = "data"
@@ -27,7 +27,7 @@ class Fault(NamedTuple):
 
     :param sentence: what happened: a clause without a capital letter and a full stop.
     :param remedy: what to do about it, one or two whole sentences.
-    :param retriable: whether trying again unchanged can help.
+    :param retriable: whether an unchanged retry can help.
     """
 
     sentence: str
@@ -48,8 +48,8 @@ class IngestError(Exception):
     :cvar sentence: what happened, as in :class:`Fault`.
     :cvar remedy: what to do about it.
     :cvar faults: in a class of several causes, these by their codes.
-    :param what: what happened and where, a whole sentence; the class's own when left out.
-    :param remedy: what to do about it this time; the class's own when left out.
+    :param what: what happened and where, a whole sentence; by default the class's own.
+    :param remedy: what to do about it this time; by default the class's own.
     :param code: the cause, in a class of several.
     """
 

@@ -1,4 +1,4 @@
-"""What a person may ask of one run: the parameters of the DAGs, each declared once."""
+"""The run parameters of the DAGs, each declared once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_QUARANTINED_PERCENT = 10.0
 """Share of rejected records above which a batch is not uploaded until somebody has looked at it."""
 
 OLDER_THAN_MINUTES = 60
-"""How long a batch may show no progress before the maintenance takes it up: longer than any upload pauses."""
+"""How long a batch may show no progress before maintenance resumes it: longer than any upload pauses."""
 
 CHECK_BATCHES = 20
 """Verified batches that one maintenance run reverifies."""
@@ -37,7 +37,7 @@ CHECK_AFTER_DAYS = 7
 """How long a verified batch is left alone before it is reverified."""
 
 WORK_DAYS = 30
-"""How long accepted records are kept after their batch is done: somebody may want to look again."""
+"""How long accepted records are kept after their batch is done: somebody may want to inspect them."""
 
 QUARANTINE_DAYS = 365
 """How long rejected records are kept after their batch is done: somebody has to find time to correct them."""
@@ -49,11 +49,11 @@ BATCHES_A_PACK = 50
 """Batches per pack, unless one device has more of them."""
 
 CONFIRMING = ("force", "allow_doubling", "allow_truncate", "allow_older")
-"""Parameters by which somebody says that repeating, doubling, deleting or an older value is meant."""
+"""Parameters that confirm that repeating, doubling, deleting or an older value is intended."""
 
 
 class WhenRefused(StrEnum):
-    """What becomes of a batch of which too many records are rejected."""
+    """What happens to a batch with too many rejected records."""
 
     FAIL = "fail"
     """Its task fails, and the batch stays held."""
@@ -105,8 +105,8 @@ class Options(BaseModel):
     def of_params(cls, params: dict[str, Any]) -> Self:
         """Check a run's parameters.
 
-        :param params: parameter names and values as Airflow hands them over; an empty one is left out.
-        :raises OptionsError: naming the parameters that are wrong and the ones there are.
+        :param params: parameter names and values as Airflow passes them; empty ones are left out.
+        :raises OptionsError: a parameter is wrong or unknown; the message names it and the valid ones.
         """
         given = {name: value for name, value in params.items() if value not in (None, "", [])}
         try:
@@ -236,7 +236,7 @@ class RunOptions(Options):
         return self.when_refused is WhenRefused.ASK and not self.dry_run
 
     def chunks_at_once(self, allowed: int) -> int:
-        """Return how many chunks of one data set may be on their way at the same time.
+        """Return how many chunks of one data set may be in progress at the same time.
 
         :param allowed: what the deployment allows; its Airflow pool counts with that many.
         """
@@ -254,7 +254,7 @@ class RunOptions(Options):
 
 
 class ActionOptions(Options):
-    """The parameter of a run that does what somebody asked for on the uploads page."""
+    """The parameter of a run that carries out an action from the uploads page."""
 
     action: int = Field(
         default=0,

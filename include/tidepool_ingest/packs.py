@@ -25,7 +25,7 @@ MAX_PACKS = 1_000
 """Packs per run. Source: Airflow refuses more than 1,024 mapped tasks (``max_map_length``)."""
 
 FAILURES_IN_A_ROW = 5
-"""This many batches failing of the same cause, one after the other, show that the cause is not theirs."""
+"""This many batches failing with the same cause, one after the other, show that the cause is not theirs."""
 
 SETTINGS = (LedgerConfigurationError, TidepoolAuthenticationError, TidepoolConfigurationError)
 """Errors about the deployment, as are those that may pass by themselves; all others are a batch's own."""
@@ -128,7 +128,7 @@ class PackWork:
     def run(self, work: Callable[[BatchRow, int], None]) -> PackOutcome:
         """Process the pack.
 
-        Returns only when nothing is in progress any more, however it ends.
+        Returns or raises only once nothing is in progress.
 
         :param work: does what has to be done for one batch, with its share of ``at_once``; called from
             several threads, or from this one if nothing can be done at the same time.
@@ -139,7 +139,7 @@ class PackWork:
         if self._workers == 1:
             self._worker(waiting, work)
         else:
-            self._run_lanes(waiting, work)
+            self._run_workers(waiting, work)
         if self._stopping.is_set():
             raise PackStoppedError
         if self._common_cause is not None:
@@ -151,16 +151,16 @@ class PackWork:
         self._stopping.set()
         self._halted.set()
 
-    def _run_lanes(self, waiting: Iterator[list[BatchRow]], work: Callable[[BatchRow, int], None]) -> None:
+    def _run_workers(self, waiting: Iterator[list[BatchRow]], work: Callable[[BatchRow, int], None]) -> None:
         with ThreadPoolExecutor(self._workers, thread_name_prefix="pack") as pool:
-            lanes = [pool.submit(self._worker, waiting, work) for _ in range(self._workers)]
+            workers = [pool.submit(self._worker, waiting, work) for _ in range(self._workers)]
             try:
-                wait(lanes)
+                wait(workers)
             except BaseException:
                 self._halted.set()
                 raise
-        for lane in lanes:
-            lane.result()
+        for worker in workers:
+            worker.result()
 
     def _worker(self, waiting: Iterator[list[BatchRow]], work: Callable[[BatchRow, int], None]) -> None:
         while not self._halted.is_set():
@@ -175,7 +175,7 @@ class PackWork:
                 raise
 
     def _process(self, device: Sequence[BatchRow], work: Callable[[BatchRow, int], None]) -> None:
-        for place, batch in enumerate(device):
+        for index, batch in enumerate(device):
             if self._halted.is_set():
                 return
             try:
@@ -185,8 +185,8 @@ class PackWork:
                     raise
                 self._record_failure(batch, error)
                 if error.disposition is Disposition.RETRIABLE:
-                    if place + 1 < len(device):
-                        log.info("%d later batches of its device wait for it.", len(device) - place - 1)
+                    if index + 1 < len(device):
+                        log.info("%d later batches of its device wait for it.", len(device) - index - 1)
                     return
             else:
                 with self._lock:

@@ -1,7 +1,7 @@
 """Step one: which staged batches a run takes.
 
-The ledger decides what is done: for the same API host, user and content nothing is taken twice, so that
-trying out integration first never hides work from production.
+The ledger decides what is done. It does so for each API host, user and content, so that a batch that was
+tried out at integration first still counts as new for production.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.window import Window
 
 READERS = 8
-"""Manifests read at the same time."""
+"""How many manifests are read at the same time."""
 
-AT_ONCE = 500
+FOLDERS_PER_BATCH = 500
 """Batches whose manifests are looked up, read and saved together."""
 
 
@@ -78,31 +78,31 @@ def active_readers() -> Iterator[Executor]:
 def ready_batches(
     listed: Iterable[ListedBatch], ledger: Ledger, api_host_of: ApiHostOf, readers: Executor
 ) -> Iterator[FoundBatch]:
-    """Yield what the batches of some folders are, in their order.
+    """Yield the batches of folders, in their order.
 
-    :param listed: the folders, with what changes when a file of theirs does.
-    :param ledger: remembers what was read from the manifests.
-    :param api_host_of: see :data:`~tidepool_ingest.staged_batch.ApiHostOf`; asked by this thread only.
-    :param readers: reads the manifests of those that are new.
+    :param listed: the folders, with their fingerprints.
+    :param ledger: caches what was read from the manifests.
+    :param api_host_of: see :data:`~tidepool_ingest.staged_batch.ApiHostOf`; called by this thread only.
+    :param readers: reads the manifests of new folders.
     :raises BatchError: if the storage does not answer.
     """
     folders = iter(listed)
-    while part := list(islice(folders, AT_ONCE)):
-        known = ledger.manifests.known({_address(folder): mark for folder, mark in part})
-        new = [one for one in part if _address(one.folder) not in known]
+    while part := list(islice(folders, FOLDERS_PER_BATCH)):
+        known = ledger.manifests.known({_address(folder): fingerprint for folder, fingerprint in part})
+        new = [entry for entry in part if _address(entry.folder) not in known]
         outcomes = list(readers.map(_reading_with(ledger), new))
         read = {
-            _address(one.folder): outcome
-            for one, outcome in zip(new, outcomes, strict=True)
+            _address(entry.folder): outcome
+            for entry, outcome in zip(new, outcomes, strict=True)
             if isinstance(outcome, ReadManifest)
         }
         ledger.manifests.save({address: outcome for address, outcome in read.items() if outcome.fingerprint})
         unreadable = {
-            _address(one.folder): outcome
-            for one, outcome in zip(new, outcomes, strict=True)
+            _address(entry.folder): outcome
+            for entry, outcome in zip(new, outcomes, strict=True)
             if isinstance(outcome, _Unreadable)
         }
-        for folder, _mark in part:
+        for folder, _fingerprint in part:
             address = _address(folder)
             yield _found(folder, unreadable.get(address) or (known | read)[address], api_host_of)
 
@@ -112,16 +112,16 @@ def _address(folder: BatchFolder) -> str:
 
 
 def _reading_with(ledger: Ledger) -> Callable[[ListedBatch], ReadManifest | _Unreadable]:
-    def read(one: ListedBatch) -> ReadManifest | _Unreadable:
+    def read(listed: ListedBatch) -> ReadManifest | _Unreadable:
         try:
-            batch = read_batch(one.folder, ledger.file_digests)
+            batch = read_batch(listed.folder, ledger.file_digests)
         except BatchError as error:
             if error.disposition is Disposition.RETRIABLE:
                 raise
-            return _Unreadable(_type_of(one.folder))
+            return _Unreadable(_type_of(listed.folder))
         return ReadManifest(
-            fingerprint=one.fingerprint,
-            user_id=one.folder.user_id,
+            fingerprint=listed.fingerprint,
+            user_id=listed.folder.user_id,
             content_key=batch.content_key,
             label=batch.label,
             connection=batch.manifest.connection,
@@ -167,13 +167,13 @@ def _found(folder: BatchFolder, read: ReadManifest | _Unreadable, api_host_of: A
 
 
 MAX_BATCHES_A_RUN = 20_000
-"""Batches that one run takes: what it keeps of them in memory and in XCom stays small."""
+"""Most batches that one run takes, so that what it keeps in memory and XCom stays small."""
 
 Identity = tuple[str, str]
-"""API host and content key: what is one batch to the ledger."""
+"""API host and content key, which identify a batch in the ledger."""
 
 DAYS_NAMED = 14
-"""Day folders outside the window that a summary names before it only counts them."""
+"""How many day folders outside the window a summary names; it only counts the others."""
 
 
 @dataclass
@@ -185,10 +185,10 @@ class Plan:
     :param done: ready batches that need no more work.
     :param declined: ready batches that a person has declined; a run that names their day takes them.
     :param older_than_uploaded: those of them for whose device a batch of a later day is verified.
-    :param same_content: ready batches whose content another ready batch has too.
+    :param same_content: ready batches with the same content as another ready batch.
     :param other_type: ready batches for the other type of data set, which another DAG takes.
     :param deferred: ready batches beyond what one run can take.
-    :param ignored: what is in the window's folders and not a ready batch, by reason.
+    :param ignored: entries of the window's folders that are not ready batches, by reason.
     :param days_outside: day folders outside the window that hold ready batches.
     """
 
@@ -239,7 +239,7 @@ def plan_run(
     A batch that cannot be read is taken as well, so that its own task fails and names the cause
     while every other batch goes on.
 
-    :param root: where the day folders lie.
+    :param root: the folder that contains the day folders.
     :param window: the days to look into.
     :param ledger: knows what is done.
     :param options: the run's parameters.
@@ -253,10 +253,10 @@ def plan_run(
     with active_readers() as readers:
         found = list(ready_batches(wanted, ledger, api_host_of, readers))
         known = _known(found, ledger)
-        told_apart = list(_told_apart(root, found, known, ledger, readers))
+        distinguished = list(_distinguished(root, found, known, ledger, readers))
     taken: set[Identity] = set()
-    taken_up: list[FoundBatch] = []
-    for batch in told_apart:
+    to_register: list[FoundBatch] = []
+    for batch in distinguished:
         identity = _identity(batch)
         if batch.data_set_type != data_set_type:
             plan.other_type += 1
@@ -266,13 +266,13 @@ def plan_run(
             plan.declined += 1
         elif identity in taken:
             plan.same_content += 1
-        elif len(taken_up) >= MAX_BATCHES_A_RUN:
+        elif len(to_register) >= MAX_BATCHES_A_RUN:
             plan.deferred += 1
         else:
             taken.add(identity)
-            taken_up.append(batch)
-    plan.rows = ledger.batches.register_all(taken_up)
-    plan.older_than_uploaded = _older_than_uploaded(taken_up, ledger)
+            to_register.append(batch)
+    plan.rows = ledger.batches.register_all(to_register)
+    plan.older_than_uploaded = _older_than_uploaded(to_register, ledger)
     plan.ignored = dict(ignored.counts)
     plan.days_outside = [str(day) for day in _days_outside(root, window, ledger)]
     return plan
@@ -287,14 +287,14 @@ def _days_outside(root: UPath, window: Window, ledger: Ledger) -> list[date]:
 
 
 def _is_done(state: BatchState, options: RunOptions) -> bool:
-    """Tell whether nothing remains to be done; a batch that was replaced is never brought back."""
+    """Return whether nothing remains to be done; a replaced batch never comes back."""
     return state.is_done and (state is BatchState.REPLACED or not options.force)
 
 
 def _stays_declined(batch: KnownBatch, options: RunOptions) -> bool:
-    """Tell whether a person has declined a batch, and nobody asks for its day now."""
-    asked_for = options.force or options.first_day or options.last_day
-    return batch.state is BatchState.HELD and batch.reason == DECLINED and not asked_for
+    """Return whether a person has declined a batch, and the run does not name its day."""
+    is_requested = options.force or options.first_day or options.last_day
+    return batch.state is BatchState.HELD and batch.reason == DECLINED and not is_requested
 
 
 def _wanted(folder: BatchFolder, options: RunOptions) -> bool:
@@ -314,12 +314,12 @@ def _known(found: list[FoundBatch], ledger: Ledger) -> dict[Identity, KnownBatch
 
 
 def _older_than_uploaded(batches: list[FoundBatch], ledger: Ledger) -> int:
-    """Count the batches that were staged before something that is verified of their device."""
+    """Count the batches for whose device a batch of a later day is verified."""
     newest: dict[tuple[str, str, str | None], date] = {}
     for host in {batch.api_host for batch in batches}:
-        here = [batch for batch in batches if batch.api_host == host]
+        on_host = [batch for batch in batches if batch.api_host == host]
         verified = ledger.devices.newest_verified_days(
-            host, sorted({batch.user_id for batch in here}), after=min(batch.day for batch in here)
+            host, sorted({batch.user_id for batch in on_host}), after=min(batch.day for batch in on_host)
         )
         newest.update(((host, *device), day) for device, day in verified.items())
     return sum(
@@ -331,37 +331,37 @@ def _device(batch: FoundBatch) -> tuple[str, str, str | None]:
     return batch.api_host, batch.user_id, batch.device_id
 
 
-def _told_apart(
+def _distinguished(
     root: UPath,
     found: list[FoundBatch],
     known: dict[Identity, KnownBatch],
     ledger: Ledger,
     readers: Executor,
 ) -> Iterator[FoundBatch]:
-    """Yield the batches; one that has the content key of another by mistake gets a key of its own."""
-    homes: dict[Identity, set[str]] = {identity: {row.folder} for identity, row in known.items()}
+    """Yield the batches; one whose manifest wrongly gives it another's content key gets a key of its own."""
+    folders_of: dict[Identity, set[str]] = {identity: {row.folder} for identity, row in known.items()}
     for batch in found:
-        homes.setdefault(_identity(batch), set()).add(batch.folder)
-    doubtful = {
+        folders_of.setdefault(_identity(batch), set()).add(batch.folder)
+    ambiguous = {
         batch.folder: folder_of(root, batch.day, batch.user_id, batch.batch_id)
         for batch in found
-        if len(homes[_identity(batch)]) > 1 and not _uploaded_from_here(batch, known)
+        if len(folders_of[_identity(batch)]) > 1 and not _was_uploaded_from_folder(batch, known)
     }
-    checked = readers.map(lambda folder: _is_what_it_says(folder, ledger), doubtful.values())
-    mistaken = {address for address, is_right in zip(doubtful, checked, strict=True) if not is_right}
+    checked = readers.map(lambda folder: _has_stated_digests(folder, ledger), ambiguous.values())
+    mistaken = {address for address, is_right in zip(ambiguous, checked, strict=True) if not is_right}
     for batch in found:
         if batch.folder in mistaken:
-            yield replace(batch, content_key=unreadable_key(doubtful[batch.folder]))
+            yield replace(batch, content_key=unreadable_key(ambiguous[batch.folder]))
         else:
             yield batch
 
 
-def _uploaded_from_here(batch: FoundBatch, known: dict[Identity, KnownBatch]) -> bool:
+def _was_uploaded_from_folder(batch: FoundBatch, known: dict[Identity, KnownBatch]) -> bool:
     row = known.get(_identity(batch))
     return row is not None and row.state.is_done and row.folder == batch.folder
 
 
-def _is_what_it_says(folder: BatchFolder, ledger: Ledger) -> bool:
+def _has_stated_digests(folder: BatchFolder, ledger: Ledger) -> bool:
     try:
         check_digests(folder, ledger.file_digests)
     except BatchError as error:

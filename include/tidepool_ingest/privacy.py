@@ -1,15 +1,15 @@
-"""What stands for a person or a device outside the ledger, the staging paths and the quarantine file."""
+"""Pseudonyms of people and devices for use outside the ledger, the staging paths and the quarantine file."""
 
 from __future__ import annotations
 
 import hashlib
 
 SHORT_HASH_DIGITS = 10
-"""Hex digits of a short hash: enough to tell every user of a clinic network apart in a log."""
+"""Hex digits of a short hash: enough to distinguish all users of a clinic network in a log."""
 
 
 def short_hash(text: str) -> str:
-    """Return the short stand-in for a user id, device id or path.
+    """Return the short hash that represents a user id, device id or path.
 
     The same text always gives the same hash, so that log lines, mapped task labels and the ledger's
     table can be matched with each other. It hides the text from a reader, not from somebody who

@@ -12,7 +12,7 @@ A_DAY = timedelta(days=1)
 
 
 def moments_of(first: date, last: date) -> tuple[datetime | None, datetime | None]:
-    """Return moments between which everything of some UTC days lies, with a day to spare on either side.
+    """Return moments that enclose all of some UTC days, with a day of margin on either side.
 
     :param first: the first day.
     :param last: the last day.
@@ -57,7 +57,7 @@ class Window:
 
     @classmethod
     def of_days(cls, first_day: date | None, last_day: date | None) -> Window:
-        """Return exactly the days that somebody asked for; one of them alone means that day only.
+        """Return exactly the days that a run names; one of them alone means that day only.
 
         :raises ValueError: if neither is given or they are in the wrong order.
         """

@@ -209,7 +209,7 @@ class TidepoolHook(BaseHook):
             encrypt, decrypt = _encryption()
             database = open_ledger(self.ledger_conn_id).database
             store = LedgerRefreshTokens(
-                database, self.tidepool_conn_id, seed=seed, seal=encrypt, unseal=decrypt
+                database, self.tidepool_conn_id, seed=seed, encrypt=encrypt, decrypt=decrypt
             )
         return connect(settings, refresh_tokens=store, on_token=mask_secret)
 

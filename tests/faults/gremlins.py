@@ -128,7 +128,7 @@ class Gremlins:
             self._kill(due, "after")
             if any(fault.kind is Local.LEDGER_ANSWER_LOST for fault in due):
                 self._journal.append(str(Local.LEDGER_ANSWER_LOST))
-                with database.unavailable_named():
+                with database.translated_errors():
                     raise _away()
 
         Database.writing = watched  # type: ignore[method-assign,assignment]
@@ -146,7 +146,7 @@ class Gremlins:
                 self._lock_ledger(fault.seconds * 2)
             elif fault.kind is Local.LEDGER_AWAY:
                 self._journal.append(str(fault.kind))
-                with database.unavailable_named():
+                with database.translated_errors():
                     raise _away()
 
     def _lock_ledger(self, seconds: float) -> None:

@@ -89,14 +89,14 @@ def test_what_is_due_for_another_look(ledger: Ledger) -> None:
     first, second = batch(ledger, "a", FIRST), batch(ledger, "b", SECOND)
     verified(ledger, first)
     verified(ledger, second)
-    assert ledger.data_sets.due_for_check(LATER, 10) == [first.id, second.id]
-    assert ledger.data_sets.due_for_check(EARLIER, 10) == []
+    assert ledger.data_sets.due_for_reverification(LATER, 10) == [first.id, second.id]
+    assert ledger.data_sets.due_for_reverification(EARLIER, 10) == []
 
     (looked_at,) = ledger.data_sets.of_batch(first.id)
-    ledger.data_sets.record_check(looked_at.id, 3)
+    ledger.data_sets.record_reverified(looked_at.id, 3)
 
-    assert ledger.data_sets.due_for_check(LATER, 10) == [second.id, first.id]
-    assert ledger.data_sets.due_for_check(LATER, 1) == [second.id]
+    assert ledger.data_sets.due_for_reverification(LATER, 10) == [second.id, first.id]
+    assert ledger.data_sets.due_for_reverification(LATER, 1) == [second.id]
     assert ledger.data_sets.of_batch(first.id)[0].superseded_rows == 3
 
 

@@ -208,7 +208,7 @@ def upload(ledger: Ledger) -> None:
 
 def reconcile(ledger: Ledger) -> None:
     ledger.unfinished.batches(NOW)
-    ledger.data_sets.due_for_check(NOW, 1_000)
+    ledger.data_sets.due_for_reverification(NOW, 1_000)
     before = datetime(2025, 1, 3, tzinfo=UTC)
     rows = ledger.retention.finished(
         "/staging", None, before, after=(before - timedelta(days=1), 1), limit=30

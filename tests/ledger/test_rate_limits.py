@@ -20,7 +20,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def ended(ledger: Ledger, clock: Clock, seconds_ago: float) -> None:
     """Let the present slow-down have ended some time ago."""
-    clock.sleep(ledger.rate_limits.seconds_left(HOST) + seconds_ago)
+    clock.sleep(ledger.rate_limits.seconds_remaining(HOST) + seconds_ago)
 
 
 def pauses(ledger: Ledger) -> int:
@@ -29,28 +29,28 @@ def pauses(ledger: Ledger) -> int:
 
 
 def test_nobody_waits_unless_asked_to(ledger: Ledger) -> None:
-    assert ledger.rate_limits.seconds_left(HOST) == 0
+    assert ledger.rate_limits.seconds_remaining(HOST) == 0
 
 
 def test_everybody_waits_as_long_as_tidepool_says(ledger: Ledger) -> None:
     ledger.rate_limits.record(HOST, 30.0)
 
-    assert ledger.rate_limits.seconds_left(HOST) == 30
-    assert ledger.rate_limits.seconds_left("other.example.org") == 0
+    assert ledger.rate_limits.seconds_remaining(HOST) == 30
+    assert ledger.rate_limits.seconds_remaining("other.example.org") == 0
 
 
 def test_a_shorter_pause_does_not_shorten_a_longer_one(ledger: Ledger) -> None:
     ledger.rate_limits.record(HOST, 30.0)
     ledger.rate_limits.record(HOST, 1.0)
 
-    assert ledger.rate_limits.seconds_left(HOST) == 30
+    assert ledger.rate_limits.seconds_remaining(HOST) == 30
 
 
 def test_pauses_of_our_own_choice_grow_while_tidepool_asks_again(ledger: Ledger, clock: Clock) -> None:
     lengths = []
     for _ in range(3):
         ledger.rate_limits.record(HOST, None)
-        lengths.append(ledger.rate_limits.seconds_left(HOST))
+        lengths.append(ledger.rate_limits.seconds_remaining(HOST))
         ended(ledger, clock, 0.01)
 
     assert lengths == [1, 2, 4]
@@ -64,7 +64,7 @@ def test_after_a_quiet_time_the_next_pause_is_short_again(ledger: Ledger, clock:
 
     ledger.rate_limits.record(HOST, None)
 
-    assert ledger.rate_limits.seconds_left(HOST) <= 1
+    assert ledger.rate_limits.seconds_remaining(HOST) <= 1
 
 
 def test_what_several_are_told_at_once_counts_as_once(ledger: Ledger) -> None:

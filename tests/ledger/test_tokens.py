@@ -16,8 +16,8 @@ def store(
         ledger.database,
         connection,
         seed=seed,
-        seal=lambda token: FERNET.encrypt(token.encode()).decode(),
-        unseal=lambda sealed: FERNET.decrypt(sealed.encode()).decode(),
+        encrypt=lambda token: FERNET.encrypt(token.encode()).decode(),
+        decrypt=lambda encrypted: FERNET.decrypt(encrypted.encode()).decode(),
     )
 
 

@@ -17,7 +17,7 @@ class Killed(BaseException):
 
 STEPS = ("open_data_set", "delete_data", "upload_data", "close_data_set", "delete_data_set", "read_data")
 NOTES = (
-    *("begin_opening", "mark_open", "mark_not_created", "mark_unreachable", "taken_up_by"),
+    *("begin_opening", "mark_open", "mark_not_created", "mark_unreachable", "set_origin"),
     *("begin_chunk", "chunk_stored", "begin_close", "mark_closed", "mark_verified"),
     *("begin_delete", "mark_deleted"),
 )

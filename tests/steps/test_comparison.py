@@ -125,7 +125,7 @@ def test_records_that_tidepool_has_refused_before_are_left_out(world: World) -> 
 
     row = world.row(number)
     refused = {row.content_key: {1, 3}}
-    found = compare_batch(world.client, world.settings, world.root, row, refused=refused)
+    found = compare_batch(world.client, world.settings, world.root, row, rejected=refused)
 
     assert found == DryRunDiff(new={"cbg": 3})
 

@@ -449,7 +449,7 @@ def test_a_connection_that_is_allowed_later_needs_no_second_reading(
 
 
 def test_a_run_of_many_parts_keeps_their_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ready, "AT_ONCE", 3)
+    monkeypatch.setattr(ready, "FOLDERS_PER_BATCH", 3)
     names = [f"batch{number}" for number in range(8)]
     for number, name in enumerate(names):
         world.stage(readings(1, first=number), name)

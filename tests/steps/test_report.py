@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.steps.rows import row
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.reports.run import BATCHES_TOLD, Report
+from tidepool_ingest.reports.run import MAX_BATCHES_LISTED, Report
 
 
 def test_few_batches_have_a_line_each() -> None:
@@ -16,9 +16,9 @@ def test_few_batches_have_a_line_each() -> None:
 
 
 def test_of_many_only_those_have_one_that_need_a_person() -> None:
-    fine = [row(n, state=BatchState.VERIFIED) for n in range(BATCHES_TOLD)]
+    fine = [row(n, state=BatchState.VERIFIED) for n in range(MAX_BATCHES_LISTED)]
     failed = row(9_999, state=BatchState.FAILED, reason="file-missing")
     first, last = Report((*fine, failed), {}).lines()
 
     assert first.startswith("batch 9999: failed (file-missing)")
-    assert last == f"Batches: 1 failed, {BATCHES_TOLD} verified."
+    assert last == f"Batches: 1 failed, {MAX_BATCHES_LISTED} verified."

@@ -311,7 +311,7 @@ def test_tidied_batches_do_not_keep_others_from_being_checked(world: World) -> N
     with world.ledger.database.writing() as connection:
         connection.execute(update(batches).where(batches.c.id == number).values(purged=Purged.ALL))
 
-    assert world.ledger.data_sets.due_for_check(datetime.now(UTC), 10) == [other]
+    assert world.ledger.data_sets.due_for_reverification(datetime.now(UTC), 10) == [other]
 
 
 # ---------------------------------------------------------------- half-written files, rows

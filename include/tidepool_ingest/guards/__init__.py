@@ -1,4 +1,4 @@
-"""What holds a batch until a person has looked at it or said that it is meant so."""
+"""What holds a batch until a person has looked at it, or confirmed that it is intended."""
 
 from __future__ import annotations
 

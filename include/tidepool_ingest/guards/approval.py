@@ -1,4 +1,4 @@
-"""What a person decides about a batch of which too many records are refused."""
+"""What a person decides about a batch with too many rejected records."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ REJECTED_BY_PERSON: Final = Fault(
     "somebody decided that it is not uploaded",
     "Correct the batch and stage it again, or take it out of staging.",
 )
-"""What is said of a batch that a person has declined: a cause without an error."""
+"""The cause that is shown for a batch that a person has declined; there is no error."""
 
 
 class Decision(StrEnum):
-    """What a person can say."""
+    """What a person can answer."""
 
     APPROVE = "Approve"
-    """Upload it, however many of its records Tidepool itself refuses besides."""
+    """Upload it, however many more of its records Tidepool itself rejects."""
     GOOD_ONES = "Upload only the good ones"
-    """Upload the records that are accepted now; stop if Tidepool itself refuses any of them."""
+    """Upload the records that are accepted now; stop if Tidepool itself rejects any of them."""
     DECLINE = "Decline"
     """Upload nothing of it."""
 
@@ -64,24 +64,24 @@ class AskingError(QuarantineLimitError):
 
 
 def waits_for_person(batch: BatchRow) -> bool:
-    """Tell whether a batch is held because too many of its records are refused."""
+    """Return whether a batch is held because too many of its records were rejected."""
     return batch.state is BatchState.HELD and batch.reason == TOO_MANY_REJECTED
 
 
 def is_declined(batch: BatchRow) -> bool:
-    """Tell whether a person has decided that a batch is not uploaded."""
+    """Return whether a person has declined a batch."""
     return batch.state is BatchState.HELD and batch.reason == DECLINED
 
 
 def record_decision(
     ledger: Ledger, batch: BatchRow, decision: Decision, *, actor: str, run: TaskOrigin
 ) -> None:
-    """Note in the ledger what a person has decided in a run.
+    """Record in the ledger what a person has decided in a run.
 
-    :param ledger: keeps who asked for what.
+    :param ledger: contains the audit log.
     :param batch: the batch.
     :param decision: what was decided.
-    :param actor: Airflow's name of the person.
+    :param actor: the person's name in Airflow.
     :param run: the run that asked.
     """
     ledger.actions.record(
@@ -100,7 +100,7 @@ def decision_of(
 ) -> Decision | None:
     """Return what a person has decided about a batch in a run, if anybody has.
 
-    :param ledger: keeps who asked for what.
+    :param ledger: contains the audit log.
     :param batch: the batch.
     :param run: the run that asked.
     :param since: when the run was started or cleared: what was decided before does not count.
@@ -116,9 +116,9 @@ def decision_of(
 
 
 def apply_decision(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool) -> None:
-    """Let a batch that waits for a person continue, or hold it as rejected; a started one continues anyway.
+    """Let a batch that waits for a person continue, or hold it as declined; a started one continues anyway.
 
-    :param ledger: takes its new state.
+    :param ledger: records its new state.
     :param batch: the batch, prepared.
     :param decision: what was decided.
     :param nothing: whether there is nothing of it to upload.
@@ -130,7 +130,7 @@ def apply_decision(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothi
 
 
 def allowed_rejection_percent(batch: BatchRow, decision: Decision | None, otherwise: float) -> float:
-    """Return the share of refused records above which the upload of a batch stops.
+    """Return the share of rejected records above which the upload of a batch stops, in percent.
 
     :param batch: the batch, prepared.
     :param decision: what a person has decided about it.
@@ -139,6 +139,6 @@ def allowed_rejection_percent(batch: BatchRow, decision: Decision | None, otherw
     if decision is Decision.APPROVE:
         return 100.0
     if decision is Decision.GOOD_ONES and batch.staged and batch.quarantined is not None:
-        # Half a record of room: a share that is worked out twice need not be the same to the last digit.
+        # Half a record of tolerance: a share that is computed twice may differ in its last digits.
         return max(otherwise, 100.0 * (batch.quarantined + 0.5) / batch.staged)
     return otherwise

@@ -1,9 +1,8 @@
 """What holds a batch: checks before anything is sent, before a close, and before an upload is repeated.
 
-The order of a device's batches is one of them. A deduplicator that compares a device's data sets lets the one
-win that is closed last, whatever is older. So what was staged on an earlier day than something that is
-verified already is not closed after it: its values would hide the newer ones. Batches of one staged day have
-no order.
+One of them is about the order of a device's batches. Under a deduplicator that compares a device's data sets,
+the one that is closed last wins, even if it is older. So a batch staged on an earlier day than a verified one
+is not closed after it: its values would hide the newer ones. Batches of one staged day have no order.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from tidepool_ingest.staging.work_area import PreparedBatch
 
 
 class HeldError(IngestError):
-    """The batch could be uploaded, but a person has to look at it first; nothing of it is left open."""
+    """The batch could be uploaded, but a person has to look at it first; no data set is left open."""
 
     disposition: Disposition = Disposition.DATA
 
 
 RETRY_SECONDS = 60.0
-"""How long a batch waits before it looks again whether a newer one has come to its end."""
+"""How long a batch waits before it checks again whether a newer one has finished."""
 
-HIDEABLE = tuple(one.name for one in DEDUPLICATORS if one.at_close is AtClose.ARCHIVES_EQUAL)
+HIDEABLE = tuple(rules.name for rules in DEDUPLICATORS if rules.at_close is AtClose.ARCHIVES_EQUAL)
 """Deduplicators whose rows carry the hash by which a later close of the device hides them."""
 
 
@@ -55,7 +54,7 @@ class OlderThanUploadedError(HeldError):
 
 
 class NewerAtCloseError(IngestError):
-    """A newer batch of the device was left at its close: whether it shows already has to be found out first.
+    """The close of a newer batch of the device is unfinished: whether that is visible has to be found out.
 
     :param batch: the batch's label.
     """
@@ -71,21 +70,21 @@ class NewerAtCloseError(IngestError):
 
 
 def compares_days(deduplicator: Deduplicator) -> bool:
-    """Tell whether only batches that have records on one day can touch each other.
+    """Return whether batches can affect each other only if they have records on the same day.
 
-    Equal rows lie on one day; what deletes everything of the device does not ask for days.
+    Equal rows are on the same day; a deduplicator that deletes everything of the device ignores days.
     """
     return deduplicator.at_close is not AtClose.DELETES_ALL
 
 
 def check_order(ledger: Ledger, batch: BatchRow, deduplicator: Deduplicator) -> None:
-    """Hold a batch that is older than what is verified of its device.
+    """Hold a batch that is older than a verified one of its device.
 
     :param ledger: knows the batches of the device and the days of their records.
     :param batch: the batch, prepared.
     :param deduplicator: its data set's.
-    :raises OlderThanUploadedError: naming numbers and days only.
-    :raises NewerAtCloseError: whether a newer one shows already is not known yet.
+    :raises OlderThanUploadedError: a newer one is verified; the message has numbers and days only.
+    :raises NewerAtCloseError: it is not known yet whether a newer one is visible.
     """
     if deduplicator.at_close is AtClose.NOTHING:
         return
@@ -98,7 +97,7 @@ def check_order(ledger: Ledger, batch: BatchRow, deduplicator: Deduplicator) -> 
 
 
 class TruncateError(HeldError):
-    """The batch's deduplicator deletes all else of the device, and the run does not allow that.
+    """The batch's deduplicator deletes everything else of the device, and the run does not allow that.
 
     :param batch: the batch's label.
     """
@@ -144,7 +143,7 @@ class DoublingError(HeldError):
 
 
 def check_truncate(batch: BatchRow, deduplicator: Deduplicator) -> None:
-    """Hold a batch whose data set would delete all else of its device.
+    """Hold a batch whose data set would delete everything else of its device.
 
     :raises TruncateError: always, under such a deduplicator.
     """
@@ -153,12 +152,12 @@ def check_truncate(batch: BatchRow, deduplicator: Deduplicator) -> None:
 
 
 def check_doubling(batch: BatchRow, deduplicator: Deduplicator, *, of_other_devices: int) -> None:
-    """Hold a verified batch that is to be uploaded again and would then show twice.
+    """Hold a verified batch that would be visible twice if it were uploaded again.
 
-    :param batch: the batch; it is verified in a data set that stays.
+    :param batch: the batch, verified in a data set that stays.
     :param deduplicator: its data set's.
-    :param of_other_devices: accepted records with another device id than the data set's, which a
-        deduplicator that goes by the device does not hide.
+    :param of_other_devices: number of accepted records with another device id than the data set's, which a
+        deduplicator that compares by device does not hide.
     :raises DoublingError: if records would be there twice.
     """
     if deduplicator.at_close is AtClose.NOTHING:
@@ -170,11 +169,11 @@ def check_doubling(batch: BatchRow, deduplicator: Deduplicator, *, of_other_devi
 def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
     """Return the ledger's number of the batch that another one replaces.
 
-    Only what is verified, of the same user and device and at the same Tidepool, can be replaced: otherwise
-    nobody knows what would have to be deleted.
+    Only a verified batch of the same user and device, at the same API host, can be replaced: otherwise it is
+    unknown what would have to be deleted.
 
-    :param row: the batch that replaces.
-    :param name: the id of the batch it names, ``None`` when it names none.
+    :param row: the replacing batch.
+    :param name: the id of the batch that it names, if it names one.
     :param ledger: knows the user's batches.
     :raises BatchError: ``replaces-itself``, ``replaces-unknown``, ``replaces-other-device``,
         ``replaces-ambiguous`` or ``replaces-not-verified``.
@@ -190,38 +189,40 @@ def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
     ]
     if not named:
         raise BatchError("replaces-unknown")
-    same_device = [one for one in named if one.device_id == row.device_id]
+    same_device = [batch for batch in named if batch.device_id == row.device_id]
     if not same_device:
         raise BatchError("replaces-other-device")
     return _replaceable(row, same_device, ledger)
 
 
 def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> int:
-    """Return the one that is verified, or that this batch has started to replace already."""
-    numbers = {one.id: one.id for one in named}
-    numbers |= {part.id: one.id for one in named for part in ledger.parts.of_batch(one.id)}
+    """Return the one that is verified, or that this batch has already started to replace."""
+    numbers = {batch.id: batch.id for batch in named}
+    numbers |= {part.id: batch.id for batch in named for part in ledger.parts.of_batch(batch.id)}
     verified = {
-        numbers[one.batch]
-        for one in ledger.data_sets.of_batches(list(numbers))
-        if one.state is DataSetState.VERIFIED
+        numbers[data_set.batch]
+        for data_set in ledger.data_sets.of_batches(list(numbers))
+        if data_set.state is DataSetState.VERIFIED
     }
-    for one in named:
-        if one.state is BatchState.REPLACED and row.replaces == one.id:
-            return one.id
-    candidates = [one.id for one in named if one.state is not BatchState.REPLACED and one.id in verified]
+    for batch in named:
+        if batch.state is BatchState.REPLACED and row.replaces == batch.id:
+            return batch.id
+    candidates = [
+        batch.id for batch in named if batch.state is not BatchState.REPLACED and batch.id in verified
+    ]
     if len(candidates) > 1:
         raise BatchError("replaces-ambiguous")
     if candidates:
         return candidates[0]
-    corrected = any(one.state is BatchState.REPLACED for one in named)
+    is_replaced = any(batch.state is BatchState.REPLACED for batch in named)
     raise BatchError(
         "replaces-not-verified",
-        detail="another batch has replaced it already" if corrected else None,
+        detail="another batch has replaced it already" if is_replaced else None,
     )
 
 
 class PreparedOtherwiseError(IngestError):
-    """A batch was prepared again, and by other rules than it was uploaded by.
+    """A batch was prepared again, under other rules than when it was uploaded.
 
     :param batch: the batch's label.
     """
@@ -238,7 +239,7 @@ class PreparedOtherwiseError(IngestError):
 
 
 def matches_sent_plan(prepared: PreparedBatch, data_set: DataSetRow | None, ledger: Ledger) -> bool | None:
-    """Tell whether a plan is the one by which a data set was sent, chunk by chunk.
+    """Return whether a plan is the one by which a data set was sent, chunk by chunk.
 
     :param prepared: the plan.
     :param data_set: the newest data set of the batch.
@@ -252,7 +253,7 @@ def matches_sent_plan(prepared: PreparedBatch, data_set: DataSetRow | None, ledg
 
 
 class SupersededBatchError(IngestError):
-    """Another batch shows in the place of this one.
+    """Another batch has taken the place of this one.
 
     :param batch: the batch's label.
     """
@@ -267,17 +268,17 @@ class SupersededBatchError(IngestError):
 
 
 def check_not_superseded(batch: BatchRow) -> None:
-    """Make sure that no other batch shows in the place of one.
+    """Make sure that no other batch has taken the place of this one.
 
     :param batch: the batch as the ledger has it now.
-    :raises InItsPlaceError: one does.
+    :raises SupersededBatchError: one has.
     """
     if batch.state in SUPERSEDED_STATES:
         raise SupersededBatchError(batch.label)
 
 
 class WithdrawnError(IngestError):
-    """A person has taken the batch back, and the run does not say that it is to be uploaded again.
+    """A person has withdrawn the batch, and the run does not say that it is to be uploaded again.
 
     :param batch: the batch's label.
     """
@@ -292,11 +293,11 @@ class WithdrawnError(IngestError):
 
 
 def check_not_withdrawn(batch: BatchRow, *, force: bool) -> None:
-    """Make sure that nobody has taken a batch back, or that a run wants it again all the same.
+    """Make sure that a batch is not withdrawn, unless the run uploads it again anyway.
 
     :param batch: the batch as the ledger has it now.
-    :param force: whether the run wants it again.
-    :raises WithdrawnError: if not.
+    :param force: whether the run uploads withdrawn batches again.
+    :raises WithdrawnError: it is withdrawn.
     """
     if batch.state is BatchState.WITHDRAWN and not force:
         raise WithdrawnError(batch.label)

@@ -17,22 +17,22 @@ MAX_DIFFERENT = 30_000
 """Different values that are counted exactly; beyond them, values are rounded to tenths of their unit."""
 
 LOWEST_MEDIAN_MG_DL = 25.0
-"""A person whose median glucose lies below 25 mg/dL does not live; 1.4 mmol/L."""
+"""Nobody survives a median glucose below 25 mg/dL (1.4 mmol/L)."""
 
 HIGHEST_MEDIAN_MMOL_L = 40.0
 """Above 40 mmol/L (720 mg/dL) no meter even shows a number, let alone as a median."""
 
 
 class GlucoseHistogram:
-    """Counts values by the units that they claim; memory is bounded by the number of different values."""
+    """Counts values by the unit on their label; memory is bounded by the number of different values."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, float]] = Counter()
 
     def add(self, readings: Iterable[tuple[str, float]]) -> None:
-        """Take in some values.
+        """Add values.
 
-        :param readings: units as given, and value.
+        :param readings: the unit as given, and the value, of each.
         """
         self._counts.update(readings)
         if len(self._counts) > MAX_DIFFERENT:
@@ -42,7 +42,7 @@ class GlucoseHistogram:
             self._counts = rounded
 
     def median(self, units: tuple[str, ...]) -> tuple[float | None, int]:
-        """Return the lower median of the values that claim a unit, and how many there are.
+        """Return the lower median of the values labelled with a unit, and how many there are.
 
         :param units: all spellings of the unit.
         :return: ``None`` and 0 when there are none.
@@ -88,13 +88,13 @@ class GlucoseUnitsError(HeldError):
 
 
 class GlucoseGuard:
-    """Gathers a batch's glucose readings, in bounded memory."""
+    """Collects a batch's glucose readings, in bounded memory."""
 
     def __init__(self) -> None:
         self._readings = GlucoseHistogram()
 
     def see(self, data: Iterable[Mapping[str, Any]]) -> None:
-        """Take in the readings of accepted records.
+        """Add the readings of accepted records.
 
         :param data: the records, decoded.
         """

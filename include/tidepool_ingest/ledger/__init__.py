@@ -1,6 +1,6 @@
 """The ledger: a database of our own that records what was found, opened, sent and verified.
 
-It is the one place that a retry, a cleared task, a backfill or a second run resumes from.
+It is the only place that a retry, a cleared task, a backfill or a second run resumes from.
 """
 
 from __future__ import annotations
@@ -110,5 +110,5 @@ class Ledger:
         migrate(self.database.engine)
 
     def close(self) -> None:
-        """Give the database connections back."""
+        """Close the database connections."""
         self.database.close()

@@ -17,7 +17,7 @@ class ActionKind(StrEnum):
     """What a person can ask for."""
 
     CHECK = "check"
-    """Read a verified batch back again."""
+    """Reverify a verified batch."""
     RETRY = "retry"
     """Run the day of a batch that stopped again."""
     WITHDRAW = "withdraw"
@@ -29,14 +29,14 @@ class ActionKind(StrEnum):
     APPROVE = "approve"
     """Decide on a run that waited for a person."""
     ERASE = "erase"
-    """Take a person out of ledger, staging and work area."""
+    """Remove a person from ledger, staging and work areas."""
 
 
 class ActionStatus(StrEnum):
-    """What became of it."""
+    """Where an action stands."""
 
     ASKED = "asked"
-    """No run has started it yet, or it is retried."""
+    """No run has finished it yet."""
     DONE = "done"
     FAILED = "failed"
 
@@ -60,7 +60,7 @@ class ActionRow:
 
 
 class Actions:
-    """The table of what people asked for.
+    """The table of actions, which people requested.
 
     :param database: the ledger's database.
     """
@@ -79,15 +79,15 @@ class Actions:
         run_id: str | None = None,
         status: ActionStatus = ActionStatus.ASKED,
     ) -> int:
-        """Record that a person asked for something, and return the number of the action.
+        """Record that a person requested something, and return the number of the action.
 
-        :param actor: Airflow's name of the person.
-        :param kind: what it is.
-        :param batch: the batch's number, where it concerns one.
-        :param detail: more about it, in fixed words.
-        :param dag_id: the DAG of the run that does it, or that it is about.
+        :param actor: the person's name in Airflow.
+        :param kind: what was requested.
+        :param batch: the batch's number, if it concerns one.
+        :param detail: details, in fixed words.
+        :param dag_id: the DAG of the run that carries it out, or that it is about.
         :param run_id: that run.
-        :param status: ``DONE`` for what is finished as soon as it is asked for.
+        :param status: ``DONE`` for what is finished as soon as it is requested.
         """
         now = datetime.now(UTC)
         values = {
@@ -108,18 +108,18 @@ class Actions:
         return number
 
     def started_by(self, action: int, dag_id: str, run_id: str) -> None:
-        """Record which run carries it out."""
+        """Record which run carries out an action."""
         self._set(action, dag_id=dag_id, run_id=run_id)
 
     def finish(
         self, action: int, status: ActionStatus, *, reason: str | None = None, detail: str | None = None
     ) -> None:
-        """Record what became of it.
+        """Record the outcome of an action.
 
         :param action: the number of the action.
         :param status: how it ended.
         :param reason: the code of the error, if it failed.
-        :param detail: what it came to, in numbers.
+        :param detail: the outcome in numbers.
         """
         self._set(action, status=status, reason=reason, detail=detail, ended_at=datetime.now(UTC))
 
@@ -134,11 +134,11 @@ class Actions:
         return found[0]
 
     def of_batch(self, batch: int, *, limit: int = 50) -> list[ActionRow]:
-        """Return what was asked for about a batch, newest first."""
+        """Return the actions on a batch, newest first."""
         return self._rows(actions.c.batch == batch, limit=limit)
 
     def of_run(self, dag_id: str, run_id: str) -> list[ActionRow]:
-        """Return what people did about a run, newest first."""
+        """Return the actions that concern a run, newest first."""
         return self._rows((actions.c.dag_id == dag_id) & (actions.c.run_id == run_id), limit=50)
 
     def unfinished(self, kind: ActionKind) -> list[ActionRow]:
@@ -146,7 +146,7 @@ class Actions:
         return self._rows((actions.c.kind == kind) & (actions.c.status == ActionStatus.ASKED), limit=50)
 
     def newest(self, *, before: int | None = None, limit: int = 100) -> list[ActionRow]:
-        """Return what was asked for, newest first.
+        """Return actions, newest first.
 
         :param before: only actions with a smaller number, for the next page.
         :param limit: how many at most.

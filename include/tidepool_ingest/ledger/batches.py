@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
@@ -41,7 +42,7 @@ class FoundBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRow(FoundBatch):
-    """One row of the table ``batches``. Counts are ``None`` until ``prepare`` has made them."""
+    """One row of the table ``batches``. Counts are ``None`` until ``prepare`` has counted."""
 
     id: int
     state: BatchState
@@ -63,7 +64,7 @@ class BatchRow(FoundBatch):
 
 @dataclass(frozen=True)
 class KnownBatch:
-    """Where a batch stands, and where it lies: all that a plan needs to know of one that is done.
+    """The state and folder of a batch: all that a plan needs to know about one that is done.
 
     :param id: its number.
     """
@@ -82,17 +83,17 @@ def batch_row(row: Any) -> BatchRow:
 
 
 IS_WHOLE = batches.c.part_of.is_(None)
-"""The condition that a row is a batch as it was staged, and no part of one."""
+"""The condition that a row is a whole batch, as it was staged."""
 
 WHOLE: ColumnElement[int] = func.coalesce(batches.c.part_of, batches.c.id)
-"""The number of the batch as it was staged, for it and for each of its parts."""
+"""The number of the whole batch, for it and for each of its parts."""
 
 
 def part_label(whole: str, part: int, parts: int) -> str:
     """Return what logs and pages call a part.
 
     :param whole: the label of the whole batch.
-    :param chunk_index: its place among the parts, from 1.
+    :param part: its ordinal among the parts, from 1.
     :param parts: how many there are.
     """
     return f"{whole} part {part} of {parts}"
@@ -106,15 +107,15 @@ def write_state(
     now: datetime | None = None,
     **values: Any,
 ) -> int:
-    """Write the state of some batches or parts, if it may follow the present one of each.
+    """Write the state of batches or parts, if it may follow the present state of each.
 
     :param connection: a transaction that writes.
-    :param which: the condition on them.
+    :param which: the condition that selects them.
     :param state: the new state.
-    :param now: when; the present moment when left out.
+    :param now: the time of the change; by default the present.
     :param values: other columns to be written with it.
     :return: how many there are.
-    :raises IllegalTransitionError: it may not, of one of them.
+    :raises IllegalTransitionError: one of them may not go to this state.
     """
     present = select(batches.c.id, batches.c.state, batches.c.part_of).where(which)
     rows = connection.execute(present.order_by(batches.c.id).with_for_update()).all()
@@ -128,7 +129,7 @@ def write_state(
 
 
 def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now: datetime) -> None:
-    """Move the parts of a batch to where it lies now.
+    """Move the parts of a batch to the folder that it is in now.
 
     :param connection: the transaction in which the batch itself is moved.
     :param whole: the batch's number.
@@ -147,10 +148,10 @@ def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now
         )
 
 
-def replace_parts(connection: Connection, wholes: Sequence[int], now: datetime) -> None:
-    """Replace the parts of batches whose folder holds other content now.
+def overwrite_parts(connection: Connection, wholes: Sequence[int], now: datetime) -> None:
+    """PageEnd the parts of batches as overwritten whose folder holds other content now.
 
-    :param connection: the transaction in which the batches themselves become replaced.
+    :param connection: the transaction in which the batches themselves are marked.
     :param wholes: their numbers.
     :param now: when.
     """
@@ -159,22 +160,22 @@ def replace_parts(connection: Connection, wholes: Sequence[int], now: datetime) 
 
 
 NEVER_OPENED = (BatchState.PLANNED, BatchState.PREPARED, BatchState.HELD, BatchState.FAILED)
-"""States in which other content in the same folder takes a batch's place."""
+"""States in which other content in the same folder overwrites a batch."""
 
 NAMES_PER_QUERY = 200
-"""Pairs of user and batch id in one query."""
+"""Pairs of user and batch id per query."""
 
 _MOVED = ("folder", "batch_id", "day", "label", "state")
 """What registering a known batch again may change."""
 
 _Content = tuple[str, str]
-_Place = tuple[str, str]
+_Folder = tuple[str, str]
 
 
 class BatchRegistrar:
     """Registers ready batches in one transaction: reads what is there, then writes what differs.
 
-    Between the two the rules run in memory, batch by batch in their order: each sees what others before did.
+    In between, the rules run in memory, batch by batch in their order: each sees the effects of earlier ones.
 
     :param connection: a transaction that writes.
     """
@@ -183,31 +184,31 @@ class BatchRegistrar:
         self._connection = connection
         self._now = datetime.now(UTC)
         self._known: dict[_Content, dict[str, Any]] = {}
-        self._lying_in: dict[_Place, set[_Content]] = {}
+        self._in_folder: dict[_Folder, set[_Content]] = {}
         self._hold_data: set[int] = set()
         self._changed: dict[_Content, None] = {}
         self._moved: set[int] = set()
         self._new: list[_Content] = []
 
     def register(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
-        """Register some batches; return them as the ledger has them now, in the same order.
+        """Register batches; return them as the ledger has them now, in the same order.
 
-        :param found: the batches as they lie in staging.
+        :param found: the batches as they are in staging.
         """
         for row in self._existing(found):
             self._take(vars(row))
         self._find_data()
-        for one in found:
-            self._replace_others(one)
-            self._register_one(one)
+        for batch in found:
+            self._overwrite_others(batch)
+            self._register_one(batch)
         self._write()
-        noted = {(row.api_host, row.content_key): row for row in self._by_content(found)}
-        return [noted[one.api_host, one.content_key] for one in found]
+        registered = {(row.api_host, row.content_key): row for row in self._by_content(found)}
+        return [registered[batch.api_host, batch.content_key] for batch in found]
 
     # ---------------------------------------------------------------- what is there
 
     def _existing(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
-        """Return the rows with the content or the folder of one of these, locked for this transaction."""
+        """Return the rows with the content or the folder of any of these, locked for this transaction."""
         numbers = {row.id for row in self._by_content(found)} | set(self._by_folder(found))
         rows: list[BatchRow] = []
         for batch_of_ids in batched(sorted(numbers)):
@@ -219,8 +220,10 @@ class BatchRegistrar:
 
     def _by_content(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
         rows: list[BatchRow] = []
-        for host in sorted({one.api_host for one in found}):
-            for batch_of_ids in batched(sorted({one.content_key for one in found if one.api_host == host})):
+        for host in sorted({batch.api_host for batch in found}):
+            for batch_of_ids in batched(
+                sorted({batch.content_key for batch in found if batch.api_host == host})
+            ):
                 query = select(batches).where(
                     batches.c.api_host == host, batches.c.content_key.in_(batch_of_ids)
                 )
@@ -230,36 +233,36 @@ class BatchRegistrar:
     def _by_folder(self, found: Sequence[FoundBatch]) -> list[int]:
         # A folder ends in user and batch id, which an index finds.
         numbers: list[int] = []
-        for host in sorted({one.api_host for one in found}):
-            on_host = [one for one in found if one.api_host == host]
+        for host in sorted({batch.api_host for batch in found}):
+            on_host = [batch for batch in found if batch.api_host == host]
             for start in range(0, len(on_host), NAMES_PER_QUERY):
-                some = on_host[start : start + NAMES_PER_QUERY]
-                # Each pair is a condition of its own, which both databases find by the index.
+                queried = on_host[start : start + NAMES_PER_QUERY]
+                # Each pair is a condition of its own, for which both databases use the index.
                 names = [
                     and_(
                         batches.c.api_host == host,
-                        batches.c.user_id == one.user_id,
-                        batches.c.batch_id == one.batch_id,
+                        batches.c.user_id == batch.user_id,
+                        batches.c.batch_id == batch.batch_id,
                     )
-                    for one in some
+                    for batch in queried
                 ]
-                # The state is no condition: SQLite, which knows no numbers of rows, would look by that index.
+                # The state is no condition: SQLite, which has no row statistics, would use that index.
                 query = select(batches.c.id, batches.c.state).where(
-                    or_(*names), batches.c.folder.in_([one.folder for one in some]), IS_WHOLE
+                    or_(*names), batches.c.folder.in_([batch.folder for batch in queried]), IS_WHOLE
                 )
-                found_there = self._connection.execute(query)
-                numbers += [number for number, state in found_there if BatchState(state) in NEVER_OPENED]
+                rows = self._connection.execute(query)
+                numbers += [number for number, state in rows if BatchState(state) in NEVER_OPENED]
         return numbers
 
     def _find_data(self) -> None:
-        """Find out which of the batches that could be replaced Tidepool may hold data of."""
-        could = [
+        """Find out of which batches that could be overwritten Tidepool may hold data."""
+        candidates = [
             row["id"]
             for row in self._known.values()
             if row["state"] in (*NEVER_OPENED, BatchState.OVERWRITTEN)  # the latter may be planned once more
         ]
         empty = (DataSetState.OPENING, *DEAD_STATES)
-        for batch_of_ids in batched(could):
+        for batch_of_ids in batched(candidates):
             for column in (batches.c.id, batches.c.part_of):
                 query = select(WHOLE).join(data_sets, data_sets.c.batch == batches.c.id)
                 held = query.where(column.in_(batch_of_ids), data_sets.c.state.not_in(empty))
@@ -268,16 +271,16 @@ class BatchRegistrar:
     def _take(self, row: dict[str, Any]) -> None:
         content = row["api_host"], row["content_key"]
         self._known[content] = dict(row)
-        self._lying_in.setdefault((row["api_host"], row["folder"]), set()).add(content)
+        self._in_folder.setdefault((row["api_host"], row["folder"]), set()).add(content)
 
     # ---------------------------------------------------------------- the rules
 
-    def _replace_others(self, found: FoundBatch) -> None:
-        """Replace what lay in the batch's folder before and was never opened."""
-        for content in self._lying_in.get((found.api_host, found.folder), ()):
+    def _overwrite_others(self, found: FoundBatch) -> None:
+        """PageEnd as overwritten what was in the batch's folder before, if no data set was opened for it."""
+        for content in self._in_folder.get((found.api_host, found.folder), ()):
             row = self._known[content]
-            other = row["content_key"] != found.content_key
-            if other and row["state"] in NEVER_OPENED and row.get("id") not in self._hold_data:
+            is_other = row["content_key"] != found.content_key
+            if is_other and row["state"] in NEVER_OPENED and row.get("id") not in self._hold_data:
                 self._change(row, state=BatchState.OVERWRITTEN)
 
     def _register_one(self, found: FoundBatch) -> None:
@@ -287,14 +290,14 @@ class BatchRegistrar:
             self._take({**vars(found), "state": BatchState.PLANNED, "created_at": self._now})
             self._new.append(content)
         elif known["state"] is BatchState.OVERWRITTEN:
-            self._move(known, found, state=BatchState.PLANNED)  # its content lies in staging once more
+            self._move(known, found, state=BatchState.PLANNED)  # its content is in staging once more
         elif not known["state"].is_done and known["folder"] != found.folder:
             self._move(known, found)
 
     def _move(self, row: dict[str, Any], found: FoundBatch, **values: Any) -> None:
         content = row["api_host"], row["content_key"]
-        self._lying_in[row["api_host"], row["folder"]].discard(content)
-        self._lying_in.setdefault((found.api_host, found.folder), set()).add(content)
+        self._in_folder[row["api_host"], row["folder"]].discard(content)
+        self._in_folder.setdefault((found.api_host, found.folder), set()).add(content)
         place = {"batch_id": found.batch_id, "day": found.day, "label": found.label}
         self._change(row, folder=found.folder, **place, **values)
         if "id" in row:
@@ -321,9 +324,9 @@ class BatchRegistrar:
             self._connection.execute(insert(batches), inserted)
 
     def _update_parts(self, rows: Sequence[dict[str, Any]]) -> None:
-        replaced = [row["id"] for row in rows if row["state"] is BatchState.OVERWRITTEN]
-        for batch_of_ids in batched(replaced):
-            replace_parts(self._connection, batch_of_ids, self._now)
+        overwritten = [row["id"] for row in rows if row["state"] is BatchState.OVERWRITTEN]
+        for batch_of_ids in batched(overwritten):
+            overwrite_parts(self._connection, batch_of_ids, self._now)
         for batch_of_ids in batched(sorted(self._moved)):
             cut = select(batches.c.part_of).where(batches.c.part_of.in_(batch_of_ids)).distinct()
             wholes = set(self._connection.scalars(cut))
@@ -333,11 +336,11 @@ class BatchRegistrar:
 
 
 BATCHES_PER_TRANSACTION = 300
-"""Batches registered in one transaction: few enough that other writers need not wait long."""
+"""Batches registered per transaction: few enough that other writers need not wait long."""
 
 
 MAX_CONFLICTS = 20
-"""How often a conflict with others that register the same batches is retried: each time, fewer remain."""
+"""Retries on a conflict with others that register the same batches: each time, fewer remain."""
 
 
 class Batches:
@@ -350,25 +353,25 @@ class Batches:
         self._database = database
 
     def register(self, found: FoundBatch) -> BatchRow:
-        """Register a ready batch, or return the batch that the ledger already has of its content.
+        """Register a ready batch, or return the batch that the ledger already has with its content.
 
         The same content staged in another folder is the same batch: it keeps its row and its history.
 
-        :param found: the batch as it lies in staging.
+        :param found: the batch as it is in staging.
         """
         return self.register_all([found])[0]
 
     def register_all(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
-        """Register ready batches as :meth:`register` does one by one, some hundreds in one transaction.
+        """Register ready batches as :meth:`register` does one by one, hundreds per transaction.
 
-        :param found: the batches as they lie in staging.
+        :param found: the batches as they are in staging.
         :return: the batches in the same order.
         """
-        noted: list[BatchRow] = []
+        registered: list[BatchRow] = []
         for start in range(0, len(found), BATCHES_PER_TRANSACTION):
-            part = found[start : start + BATCHES_PER_TRANSACTION]
-            noted += retry_on_conflict(lambda part=part: self._register(part), MAX_CONFLICTS)  # type: ignore[misc]
-        return noted
+            write = partial(self._register, found[start : start + BATCHES_PER_TRANSACTION])
+            registered += retry_on_conflict(write, MAX_CONFLICTS)
+        return registered
 
     def _register(self, found: Sequence[FoundBatch]) -> list[BatchRow]:
         with self._database.writing() as connection:
@@ -386,7 +389,7 @@ class Batches:
         return batch_row(row)
 
     def get_all(self, numbers: Sequence[int]) -> list[BatchRow]:
-        """Return the batches of these numbers that the ledger has, by number."""
+        """Return those batches of these numbers that the ledger has, by number."""
         found: list[BatchRow] = []
         with self._database.reading() as connection:
             for batch_of_ids in batched(numbers):
@@ -395,7 +398,7 @@ class Batches:
         return found
 
     def of_contents(self, api_host: str, content_keys: Sequence[str]) -> dict[str, KnownBatch]:
-        """Return where the batches of these contents at this host stand, by content key.
+        """Return the state and folder of the batches of these contents at this host, by content key.
 
         :param api_host: the host of the Tidepool API that they go to.
         :param content_keys: keys of ready batches.
@@ -417,22 +420,22 @@ class Batches:
             return distinct(connection, batches.c.day)
 
     def namesakes(self, api_host: str, user_id: str, batch_id: str) -> list[BatchRow]:
-        """Return what the ledger knows under one user's batch id, whatever its content; parts excepted."""
+        """Return the whole batches that have one user's batch id, whatever their content."""
         named = and_(batches.c.api_host == api_host, batches.c.user_id == user_id)
         query = select(batches).where(named, batches.c.batch_id == batch_id, IS_WHOLE)
         with self._database.reading() as connection:
             return [batch_row(row) for row in connection.execute(query)]
 
     def mark_prepared(self, batch: int) -> None:
-        """Record that the work area of a batch of which Tidepool holds nothing is complete.
+        """Record that the work area of a batch is complete, and that Tidepool holds nothing of it.
 
         :param batch: its number, here and below.
-        :raises IllegalTransitionError: another batch stands in its place; so below, where it cannot go there.
+        :raises IllegalTransitionError: its present state does not allow this, here and below.
         """
         self._move(batch, BatchState.PREPARED)
 
     def mark_nothing_accepted(self, batch: int, *, lease: Lease | None = None) -> None:
-        """Record that no record of a batch is left to upload.
+        """Record that no record of a batch remains to be uploaded.
 
         :param lease: the lease under which this is written, here and below.
         """
@@ -457,7 +460,7 @@ class Batches:
         self._move(batch, BatchState.FAILED, reason, lease)
 
     def mark_unfinished(self, batch: int, reason: str, *, lease: Lease | None = None) -> None:
-        """Record that a batch of which Tidepool holds data that is not verified could not go on.
+        """Record that the upload of a batch stopped when Tidepool held data of it that is not verified.
 
         :param reason: why, as a code.
         """
@@ -468,14 +471,14 @@ class Batches:
         self._move(batch, BatchState.VERIFIED, lease=lease)
 
     def set_reason(self, batch: int, reason: str | None, *, lease: Lease | None = None) -> None:
-        """Record why a batch needs a person, or that it does not any more; its state stays.
+        """Record why a batch needs a person, or that it no longer does; its state stays.
 
         :param reason: the code of the cause.
         """
         self._set(batch, lease, reason=reason)
 
     def begin_upload(self, batch: int, *, lease: Lease | None = None) -> bool:
-        """Record that a batch is being uploaded, unless another one stands in its place.
+        """Record that a batch is being uploaded, unless another one has taken its place.
 
         :return: whether it may be uploaded.
         """
@@ -506,8 +509,8 @@ class Batches:
     def set_replaces(self, batch: int, replaces: int | None) -> None:
         """Record which batch another one replaces.
 
-        :param batch: the number of the one that replaces.
-        :param replaces: the number of the one that is replaced, if any.
+        :param batch: the number of the replacing batch.
+        :param replaces: the number of the replaced batch, if any.
         """
         self._set(batch, None, replaces=replaces)
 

@@ -1,4 +1,4 @@
-"""What was read before and need not be read again: manifests and the digests of files."""
+"""Caches of what was read before and need not be read again: manifests and digests of files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -14,17 +15,17 @@ from tidepool_ingest.ledger.database import Database, batched, retry_on_conflict
 from tidepool_ingest.ledger.schema import file_digests, manifests
 
 SEEN_AGAIN_AFTER = timedelta(days=7)
-"""How old the recorded day of seeing a manifest may be: it is written once a week, not by each run."""
+"""After how long the day on which a manifest was last seen is written again: not by each run."""
 
 MAX_CONFLICTS = 20
-"""How often a conflict with other runs that save some of these is retried."""
+"""Retries on a conflict with other runs that save some of the same manifests."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadManifest:
-    """What reading a manifest gave.
+    """What was read from a manifest.
 
-    :param fingerprint: changed when any file of the batch folder did, 64 hex digits.
+    :param fingerprint: changes when any file of the batch folder does; 64 hex digits.
     """
 
     fingerprint: str
@@ -45,14 +46,14 @@ class Manifests:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def known(self, marks: Mapping[str, str]) -> dict[str, ReadManifest]:
-        """Return what is known of those batch folders that are as they were, by address.
+    def known(self, fingerprints: Mapping[str, str]) -> dict[str, ReadManifest]:
+        """Return what was read from the manifests of unchanged batch folders, by address.
 
-        :param marks: what changes when a file of the folder does, by the folder's address.
+        :param fingerprints: the fingerprint of each folder as it is now, by the folder's address.
         """
-        addresses = {_key(address): address for address in marks}
+        addresses = {_key(address): address for address in fingerprints}
         found: dict[str, ReadManifest] = {}
-        met_long_ago = []
+        seen_long_ago = []
         today = datetime.now(UTC).date()
         with self._database.reading() as connection:
             for batch_of_ids in batched(list(addresses)):
@@ -61,23 +62,25 @@ class Manifests:
                 ):
                     values = dict(row._mapping)
                     address, met_on = addresses[values.pop("path_key")], values.pop("met_on")
-                    if values["fingerprint"] == marks[address]:
+                    if values["fingerprint"] == fingerprints[address]:
                         found[address] = ReadManifest(**values)
                         if met_on <= today - SEEN_AGAIN_AFTER:
-                            met_long_ago.append(row.path_key)
-        self._mark_seen(met_long_ago, today)
+                            seen_long_ago.append(row.path_key)
+        self._mark_seen(seen_long_ago, today)
         return found
 
     def save(self, read: Mapping[str, ReadManifest]) -> None:
-        """Save what reading some manifests gave, in place of what was known of their folders.
+        """Save what was read from manifests, in place of what was known about their folders.
 
-        :param read: what each gave, by the batch folder's address.
+        :param read: what was read from each, by the batch folder's address.
         """
         today = datetime.now(UTC).date()
-        rows = {_key(address): {**vars(one), "met_on": today} for address, one in sorted(read.items())}
+        rows = {
+            _key(address): {**vars(manifest), "met_on": today} for address, manifest in sorted(read.items())
+        }
         for batch_of_ids in batched(list(rows)):
-            part = {key: rows[key] for key in batch_of_ids}
-            retry_on_conflict(lambda part=part: self._save(part), MAX_CONFLICTS)  # type: ignore[misc]
+            write = partial(self._save, {key: rows[key] for key in batch_of_ids})
+            retry_on_conflict(write, MAX_CONFLICTS)
 
     def _save(self, rows: Mapping[str, dict[str, Any]]) -> None:
         with self._database.writing() as connection:
@@ -98,7 +101,7 @@ class Manifests:
 
 
 def _locked(connection: Connection, keys: Sequence[str]) -> set[str]:
-    """Return which of these are there, locked in one order by all: two runs never wait for each other."""
+    """Return which of these exist, locked in the same order by all runs, which rules out deadlocks."""
     query = select(manifests.c.path_key).where(manifests.c.path_key.in_(keys))
     return set(connection.scalars(query.order_by(manifests.c.path_key).with_for_update()))
 
@@ -119,8 +122,8 @@ class FileDigests:
     def digest_of(self, address: str, fingerprint: str, compute: Callable[[], str]) -> str:
         """Return a file's sha256, computed only if the file is new or has changed.
 
-        :param address: where the file lies; only its hash is kept.
-        :param fingerprint: what changes when the file does: its size and modification time, or an etag.
+        :param address: the file's address; only its hash is stored.
+        :param fingerprint: changes when the file does: its size and modification time, or an etag.
         :param compute: reads the file and returns its sha256 in hex.
         """
         key = hashlib.sha256(address.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What all tasks share as clients of Tidepool: how long it throttles them, and refresh tokens."""
+"""What all tasks share as clients of Tidepool: rate limits and refresh tokens."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tidepool_ingest.ledger.schema import rate_limits, refresh_tokens
 from tidepool_ingest.privacy import short_hash
 
 FIRST_PAUSE_SECONDS = 1.0
-"""Pause when Tidepool does not say how long; twice as long each time that it asks again."""
+"""Pause when Tidepool does not say how long; doubled each time that it throttles again."""
 
 LONGEST_PAUSE_SECONDS = 120.0
-"""No pause of our own choice is longer."""
+"""No pause that we choose ourselves is longer."""
 
 FORGET_SECONDS = 120.0
-"""After so long without another one, the next pause is a first one again."""
+"""After this long without another one, the next pause is a first one again."""
 
 
 class RateLimits:
@@ -33,8 +33,8 @@ class RateLimits:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def seconds_left(self, api_host: str) -> float:
-        """Return for how many more seconds no task should send anything; 0 when there is no reason to wait.
+    def seconds_remaining(self, api_host: str) -> float:
+        """Return for how many more seconds no task should send a request; 0 if there is no need to wait.
 
         :param api_host: host of the Tidepool API.
         """
@@ -43,17 +43,17 @@ class RateLimits:
             until: datetime | None = connection.scalar(query)
         return 0.0 if until is None else max(0.0, (until - datetime.now(UTC)).total_seconds())
 
-    def record(self, api_host: str, asked_seconds: float | None) -> None:
-        """Record that Tidepool asked to slow down.
+    def record(self, api_host: str, retry_after: float | None) -> None:
+        """Record that Tidepool throttles us.
 
         If several tasks are throttled at the same time, that counts once.
 
         :param api_host: host of the Tidepool API.
-        :param asked_seconds: its ``Retry-After``; ``None`` when it did not say.
+        :param retry_after: its ``Retry-After``; ``None`` when it did not say.
         """
-        retry_on_conflict(lambda: self._record(api_host, asked_seconds))
+        retry_on_conflict(lambda: self._record(api_host, retry_after))
 
-    def _record(self, api_host: str, asked_seconds: float | None) -> None:
+    def _record(self, api_host: str, retry_after: float | None) -> None:
         now = datetime.now(UTC)
         this_host = rate_limits.c.api_host == api_host
         with self._database.writing() as connection:
@@ -62,7 +62,7 @@ class RateLimits:
             if known is not None and now < known.until + timedelta(seconds=FORGET_SECONDS):
                 pauses = known.pauses + (1 if now >= known.until else 0)
             ours = min(FIRST_PAUSE_SECONDS * 2.0 ** (pauses - 1), LONGEST_PAUSE_SECONDS)
-            until = now + timedelta(seconds=ours if asked_seconds is None else asked_seconds)
+            until = now + timedelta(seconds=ours if retry_after is None else retry_after)
             if known is None:
                 connection.execute(insert(rate_limits).values(api_host=api_host, pauses=pauses, until=until))
             else:
@@ -72,7 +72,7 @@ class RateLimits:
 
 
 REFRESH_SECONDS = 60.0
-"""How long one refresh may take before its holder counts as dead."""
+"""How long one refresh may take before its lease holder counts as dead."""
 
 
 class LedgerRefreshTokens:
@@ -80,11 +80,11 @@ class LedgerRefreshTokens:
 
     :param database: the ledger's database.
     :param connection: the Airflow connection's id.
-    :param seed: the refresh token that the connection itself holds. Whoever holds the same one shares what
-        came of it, under any connection id: the form's Test button uses one of its own. When somebody
-        logs in anew and changes it there, what the ledger kept from the older login is no longer used.
-    :param seal: encrypts a token for the table.
-    :param unseal: decrypts it again.
+    :param seed: the refresh token that the connection itself holds. All connections that hold the same one
+        share its successors, under any connection id: the form's Test button uses one of its own. When
+        somebody logs in again and changes it there, tokens from the older login are no longer used.
+    :param encrypt: encrypts a token for the table.
+    :param decrypt: decrypts it again.
     """
 
     def __init__(
@@ -93,14 +93,14 @@ class LedgerRefreshTokens:
         connection: str,
         *,
         seed: str,
-        seal: Callable[[str], str],
-        unseal: Callable[[str], str],
+        encrypt: Callable[[str], str],
+        decrypt: Callable[[str], str],
     ) -> None:
         self._database = database
         self._connection = connection
         self._seed_digest = hashlib.sha256(seed.encode()).hexdigest()
-        self._seal = seal
-        self._unseal = unseal
+        self._encrypt = encrypt
+        self._decrypt = decrypt
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -113,8 +113,8 @@ class LedgerRefreshTokens:
         """Return the newest token that a server gave, ``None`` if the connection's own is the newest."""
         query = select(refresh_tokens.c.sealed_token).where(refresh_tokens.c.seed_digest == self._seed_digest)
         with self._database.reading() as connection:
-            sealed = connection.scalar(query)
-        return None if sealed is None else self._unseal(sealed)
+            encrypted = connection.scalar(query)
+        return None if encrypted is None else self._decrypt(encrypted)
 
     def save(self, token: str) -> None:
         """Keep the token that a server has just given."""
@@ -130,7 +130,7 @@ class LedgerRefreshTokens:
             connection.execute(
                 insert(refresh_tokens).values(
                     connection=self._connection,
-                    sealed_token=self._seal(token),
+                    sealed_token=self._encrypt(token),
                     seed_digest=self._seed_digest,
                     updated_at=datetime.now(UTC),
                 )

@@ -1,6 +1,6 @@
 """What the ledger knows of data sets and of the chunks sent to them.
 
-Intent is written before a request is sent and its outcome after, so that whoever comes after a crash
+Intent is recorded before a request is sent and its outcome after, so that after a crash the next attempt
 knows which step is in doubt.
 """
 
@@ -58,9 +58,9 @@ class DataSetRow(TaskOrigin):
     updated_at: datetime
 
     def was_verified_by(self, run_id: str | None, since: datetime | None) -> bool:
-        """Tell whether a run has verified it, after a moment that may be left out.
+        """Return whether a run has verified it, at or after a moment if one is given.
 
-        A run that is cleared, or reprocessed by a backfill, keeps its id: its start tells the times apart.
+        A run that is cleared, or reprocessed by a backfill, keeps its id; its start time distinguishes them.
         """
         if self.run_id != run_id:
             return False
@@ -107,13 +107,13 @@ class DataSets:
         :param batch: the batch's number.
         :param data_set_type: ``normal`` or ``continuous``.
         :param deduplicator: the deduplicator's full name.
-        :param expected_rows: rows that Tidepool will hold when all is there.
+        :param expected_rows: rows that Tidepool will hold when it is complete.
         :param origin: the task that opens it.
         :param data_set_id: the continuous data set that the batch goes to.
         :param instead_of: number of the batch's unfinished row for it, which is abandoned.
         :param lease: the lease under which this is written, here and below.
-        :param id_of: gives the upload id by the data set's place among the batch's, from 1; ``None`` when
-            Tidepool chooses it.
+        :param id_of: returns the data set's id for its ordinal among the batch's, from 1; ``None`` if
+            Tidepool chooses the id.
         """
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
@@ -137,7 +137,7 @@ class DataSets:
         return _data_set(inserted)
 
     def mark_open(self, data_set: int, data_set_id: str | None = None, *, lease: Lease | None = None) -> None:
-        """Record that Tidepool has created a data set, which takes data now.
+        """Record that Tidepool has created a data set, which now takes data.
 
         :param data_set: its number in the ledger, here and below.
         :param data_set_id: its id; ``None`` if the ledger has it already.
@@ -150,7 +150,7 @@ class DataSets:
         self._move(data_set, DataSetState.NOT_CREATED, lease)
 
     def mark_unreachable(self, data_set: int, *, lease: Lease | None = None) -> None:
-        """Record that nobody will ever learn the id of a data set whose creation is in doubt."""
+        """Record that the id of a data set whose creation is in doubt can never be found out."""
         self._move(data_set, DataSetState.UNREACHABLE, lease)
 
     def begin_close(self, data_set: int, *, lease: Lease | None = None) -> None:
@@ -190,15 +190,15 @@ class DataSets:
         self._move(data_set, DataSetState.DELETING, lease)
 
     def mark_deleted(self, data_set: int, *, lease: Lease | None = None) -> None:
-        """Record that Tidepool has deleted a data set, or does not know it any more."""
+        """Record that Tidepool has deleted a data set, or no longer knows it."""
         self._move(data_set, DataSetState.DELETED, lease)
 
     def _move(self, data_set: int, state: DataSetState, lease: Lease | None, **values: Any) -> None:
         with writing_under(self._database, lease) as connection:
             _move(connection, data_set, state, values)
 
-    def record_check(self, data_set: int, superseded_rows: int, *, lease: Lease | None = None) -> None:
-        """Record that a verified data set was read back again and is as it was verified.
+    def record_reverified(self, data_set: int, superseded_rows: int, *, lease: Lease | None = None) -> None:
+        """Record that a verified data set was reverified and is unchanged.
 
         :param data_set: its number in the ledger.
         :param superseded_rows: rows that a later upload of the device hides.
@@ -212,13 +212,13 @@ class DataSets:
                 .values(checked_at=now, superseded_rows=superseded_rows)
             )
 
-    def due_for_check(self, before: datetime, limit: int) -> list[int]:
-        """Return the batches whose verified data set has not been read back for long, longest first.
+    def due_for_reverification(self, before: datetime, limit: int) -> list[int]:
+        """Return the batches whose verified data set has not been verified recently, longest ago first.
 
-        Normal data sets only: what a batch has brought to a continuous one, later ones may have replaced. Not
+        Normal data sets only: what a batch has added to a continuous one, later ones may have replaced. Not
         those whose work area was purged: there is nothing to compare with.
 
-        :param before: those that were verified and checked before this moment.
+        :param before: those that were last verified before this moment.
         :param limit: how many at most.
         """
         others = data_sets.alias()
@@ -234,7 +234,7 @@ class DataSets:
                 data_sets.c.ordinal == newest.scalar_subquery(),
             )
         )
-        # Apart, each is read in the order of an index, and no further than wanted.
+        # As two queries, each follows the order of an index and stops at the limit.
         never = verified.where(data_sets.c.checked_at.is_(None), data_sets.c.verified_at < before)
         long_ago = verified.where(data_sets.c.checked_at < before)
         queries = (
@@ -245,7 +245,7 @@ class DataSets:
             due = [(last, batch) for query in queries for batch, last in connection.execute(query)]
         return [batch for _last, batch in sorted(due)[:limit]]
 
-    def taken_up_by(self, data_set: int, origin: TaskOrigin, *, lease: Lease | None = None) -> None:
+    def set_origin(self, data_set: int, origin: TaskOrigin, *, lease: Lease | None = None) -> None:
         """Record which task works on a data set now, after another one has stopped."""
         with writing_under(self._database, lease) as connection:
             connection.execute(
@@ -255,7 +255,7 @@ class DataSets:
             )
 
     def get(self, data_set: int) -> DataSetRow:
-        """Return one data set as it stands now."""
+        """Return one data set as it is now."""
         query = select(data_sets).where(data_sets.c.id == data_set)
         with self._database.reading() as connection:
             return _data_set(connection.execute(query).one())
@@ -277,13 +277,13 @@ class DataSets:
     def begin_chunk(
         self, data_set: int, chunk_index: int, *, digest: str, records: int, lease: Lease | None = None
     ) -> None:
-        """Record that a chunk is about to be sent; each call counts as an attempt."""
+        """Record that a chunk is about to be sent; each time counts as an attempt."""
         now = datetime.now(UTC)
-        at = (chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
+        key = (chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
         with writing_under(self._database, lease) as connection:
             again = connection.execute(
                 update(chunks)
-                .where(*at)
+                .where(*key)
                 .values(state=ChunkState.SENDING, attempts=chunks.c.attempts + 1, updated_at=now)
             )
             if not again.rowcount:
@@ -300,7 +300,7 @@ class DataSets:
                 )
 
     def chunk_stored(self, data_set: int, chunk_index: int, *, lease: Lease | None = None) -> None:
-        """Record Tidepool's answer that it holds a chunk."""
+        """Record that Tidepool has confirmed a chunk."""
         with writing_under(self._database, lease) as connection:
             connection.execute(
                 update(chunks)
@@ -317,7 +317,7 @@ class DataSets:
 
 
 def _move(connection: Connection, data_set: int, state: DataSetState, values: Mapping[str, Any]) -> None:
-    """Write the state of a data set, and when it got there, if the state may follow the present one."""
+    """Write the state of a data set, and when it was reached, if it may follow the present one."""
     present = select(data_sets.c.state, data_sets.c.data_set_type).where(data_sets.c.id == data_set)
     before, data_set_type = connection.execute(present.with_for_update()).one()
     check_data_set_state(DataSetState(before), state, data_set_type)

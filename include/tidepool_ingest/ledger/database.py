@@ -1,6 +1,6 @@
 """The ledger's database: how it is reached, and how its schema is brought up to date.
 
-Alembic is imported only when there is something to migrate: each task looks whether there is.
+Alembic is imported only when there is something to migrate, which each task checks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class LedgerConfigurationError(IngestError):
-    """The ledger's address, or what it needs to keep a secret, is not usable."""
+    """The ledger's address, or what it needs to keep a secret, cannot be used."""
 
     code = "ledger-configuration"
     sentence = "the ledger cannot be used"
@@ -77,8 +77,8 @@ class UnknownActionError(IngestError):
     """The ledger has no action of that number."""
 
     code = "action-unknown"
-    sentence = "nobody has asked for this on the uploads page"
-    remedy = "Ask for it there: the page records it first."
+    sentence = "nobody has requested this on the uploads page"
+    remedy = "Request it there: the page records it first."
 
     def __init__(self, action: int) -> None:
         super().__init__(as_sentence(f"{self.sentence}: the ledger has no action {action}"))
@@ -93,8 +93,8 @@ class LeaseHeldError(IngestError):
 
     disposition: Disposition = Disposition.RETRIABLE
     code = "lease-held"
-    sentence = "another task is at work on it"
-    remedy = "Nothing to do: it is tried again. If the other task has died, its lease ends by itself."
+    sentence = "another task is working on it"
+    remedy = "Nothing to do: it is tried again. If the other task has died, its lease expires by itself."
 
     def __init__(self, name: str, seconds: float) -> None:
         super().__init__(
@@ -131,14 +131,14 @@ READING = "ledger_reading"
 """Execution option of a connection that only reads, and so need not wait for SQLite's one writer."""
 
 QUERY_BATCH_SIZE = 500
-"""Content keys in one query; SQLite takes 32,766 variables in a statement, older ones 999."""
+"""Values per query; SQLite takes 32,766 variables per statement, older versions 999."""
 
 SUPPORTED = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 """Databases the ledger is tested on, and the driver it uses for each."""
 
 
 def ledger_url(address: str) -> URL:
-    """Read a ledger address and name the driver the project ships.
+    """Parse a ledger address, and set the driver that the project ships.
 
     :param address: a SQLAlchemy URL, for example ``sqlite:////var/lib/ledger.db`` or
         ``postgresql://user:password@host/ledger``.
@@ -147,7 +147,7 @@ def ledger_url(address: str) -> URL:
     try:
         url = make_url(address)
     except ArgumentError:
-        # The address may hold a password, so it is not repeated.
+        # The address may contain a password, so it is not repeated.
         raise LedgerConfigurationError(
             "The ledger's address cannot be read.",
             "Give a URL such as sqlite:////path/ledger.db or postgresql://user:password@host/database.",
@@ -181,7 +181,7 @@ def _sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: Any) -> None:
         # The driver must not begin transactions by itself: BEGIN IMMEDIATE below does, so that
-        # a reader never has to become a writer in mid-transaction, which SQLite may refuse.
+        # a reader never has to become a writer within a transaction, which SQLite may refuse.
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -207,17 +207,17 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that only reads: on SQLite it does not wait for the writer."""
-        with unavailable_named(), self.engine.connect().execution_options(**{READING: True}) as connection:
+        with translated_errors(), self.engine.connect().execution_options(**{READING: True}) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction that writes, committed at its end; an exception rolls it back."""
-        with unavailable_named(), self.engine.begin() as connection:
+        with translated_errors(), self.engine.begin() as connection:
             yield connection
 
     def close(self) -> None:
-        """Give the pooled connections back."""
+        """Close the pooled connections."""
         self.engine.dispose()
 
 
@@ -230,8 +230,8 @@ def batched(items: Sequence[T]) -> Iterable[Sequence[T]]:
 def retry_on_conflict(write: Callable[[], T], times: int = 1) -> T:
     """Carry out a write that inserts what another task may insert at the same moment; retry on a conflict.
 
-    :param write: looks first what is there; a whole transaction. Done again, it finds what the other wrote.
-    :param times: how often it is retried: of many rows, others may conflict each time.
+    :param write: a whole transaction that first reads what is there. Repeated, it finds what the other wrote.
+    :param times: how often it is retried: with many rows, other ones may conflict each time.
     """
     for _ in range(times):
         with suppress(IntegrityError):
@@ -240,8 +240,8 @@ def retry_on_conflict(write: Callable[[], T], times: int = 1) -> T:
 
 
 @contextmanager
-def unavailable_named() -> Iterator[None]:
-    """Turn the drivers' errors about a database that is away, or none, into one that says what to do."""
+def translated_errors() -> Iterator[None]:
+    """Turn the drivers' errors about a missing or broken database into one that says what to do."""
     try:
         yield
     except (OperationalError, InterfaceError) as error:
@@ -260,14 +260,14 @@ def unavailable_named() -> Iterator[None]:
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 HEAD_REVISION = max(path.name for path in MIGRATIONS.glob("versions/[0-9]*.py")).partition("_")[0]
-"""The newest revision, as the files' names give it: Alembic is not imported to tell."""
+"""The newest revision, from the files' names: Alembic need not be imported to find it."""
 
 MIGRATION_LOCK = 0x71DE_9001
 """PostgreSQL advisory lock: one process migrates at a time."""
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the schema to the newest revision; do nothing when it is there already.
+    """Bring the schema to the newest revision; do nothing if it is there already.
 
     Safe when many processes start at once: they take turns.
 
@@ -298,7 +298,7 @@ def migrate(engine: Engine) -> None:
 
 def current_revision(engine: Engine) -> str | None:
     """Return the revision the database is at, ``None`` for an empty one."""
-    with unavailable_named(), engine.connect().execution_options(**{READING: True}) as connection:
+    with translated_errors(), engine.connect().execution_options(**{READING: True}) as connection:
         if not inspect(connection).has_table("alembic_version"):
             return None
         revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -335,7 +335,7 @@ def _quietly() -> Iterator[None]:
 
 
 def distinct(connection: Connection, column: Column[Any]) -> list[Any]:
-    """Return the values of a column in their order, the empty one left out.
+    """Return the distinct values of a column in order, without the empty one.
 
     :param connection: a transaction.
     :param column: the first one of an index.

@@ -1,4 +1,4 @@
-"""What the ledger knows of the batches of one device, and of their order."""
+"""What the ledger knows about the batches of one device and their order."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tidepool_ingest.ledger.states import TERMINAL_STATES, BatchState, DataSetSt
 
 
 class Devices:
-    """Batches that go to the same device of the same user at the same Tidepool.
+    """Batches of the same device of the same user at the same API host.
 
-    One that a batch replaces does not count beside it: it is deleted in any case. Of one that is cut,
-    the parts count, each with its own data set and the days of its own records; never beside each other.
+    A batch that another one replaces does not count beside that one: it is deleted in any case. Of a split
+    batch, the parts count, each with its own data set and the days of its own records; never for each other.
 
     :param database: the ledger's database.
     """
@@ -35,11 +35,11 @@ class Devices:
         sharing_days: bool,
         deduplicators: Collection[str] | None = None,
     ) -> dict[int, date]:
-        """Return the staged days of batches of a later day that have a data set in some state, by batch.
+        """Return the staged days of later batches that have a data set in one of some states, by batch.
 
         :param batch: the batch in question.
-        :param states: of the data set.
-        :param sharing_days: only those that have records on a day on which it has some.
+        :param states: states of the data set.
+        :param sharing_days: only those that have records on a day on which it has some too.
         :param deduplicators: only those whose data set has one of these; ``None`` for all.
         """
         query = (
@@ -60,16 +60,16 @@ class Devices:
             return {row.id: row.day for row in connection.execute(query)}
 
     def older_in_progress(self, batch: BatchRow, *, sharing_days: bool) -> dict[str, float]:
-        """Return the leases on batches of an earlier day that a task is working on.
+        """Return the leases on earlier batches that a task is working on.
 
         :param batch: the batch in question.
-        :param sharing_days: only those that have records on a day on which it has some.
+        :param sharing_days: only those that have records on a day on which it has some too.
         :return: seconds until each lease expires, by its name.
         """
         part = batches.alias()
-        is_cut = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.OVERWRITTEN)
+        is_split = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.OVERWRITTEN)
         query = select(batches.c.id, batches.c.part_of, batches.c.state).where(
-            _same_device(batch), batches.c.day < batch.day, ~is_cut
+            _same_device(batch), batches.c.day < batch.day, ~is_split
         )
         if sharing_days:
             query = query.where(_shares_a_day(batch))
@@ -80,7 +80,7 @@ class Devices:
             for row in connection.execute(query):
                 names.add(lease_of_batch(row.id))
                 if row.part_of is not None and row.state not in TERMINAL_STATES:
-                    # Its turn will come for as long as a task works on the whole batch.
+                    # Its turn may still come while a task works on the whole batch.
                     names.add(lease_of_batch(row.part_of))
             for batch_of_ids in batched(sorted(names)):
                 alive = select(leases.c.name, leases.c.expires_at).where(
@@ -94,7 +94,7 @@ class Devices:
         """Return the deduplicators of other verified data sets of the device that were closed since, by id.
 
         :param batch: the batch in question.
-        :param since: the moment in question.
+        :param since: the moment.
         """
         query = (
             select(data_sets.c.data_set_id, data_sets.c.deduplicator)
@@ -109,7 +109,7 @@ class Devices:
             return {row.data_set_id: row.deduplicator for row in connection.execute(query)}
 
     def days_of_others(self, batch: BatchRow) -> Days:
-        """Return what other verified batches of the device have on the days of this one's records.
+        """Return how many records other verified batches of the device have on the days of this one's.
 
         :param batch: the batch in question.
         """
@@ -136,7 +136,8 @@ class Devices:
 
         :param api_host: the host of the Tidepool API.
         :param user_ids: the users in question.
-        :param after: only days after this one: most uploads are newer than all others of their device.
+        :param after: only days after this one, which are few: most uploads are newer than all others of their
+            device.
         """
         found: dict[tuple[str, str | None], date] = {}
         with self._database.reading() as connection:
@@ -166,7 +167,7 @@ def _same_device(batch: BatchRow) -> ColumnElement[bool]:
         batches.c.user_id == batch.user_id,
         batches.c.device_id == batch.device_id,
         batches.c.data_set_type == batch.data_set_type,
-        # Parts of one batch have no record in common: they are no others to each other.
+        # Parts of one batch have no record in common: they do not count as others.
         WHOLE.not_in([batch.part_of or batch.id, *([] if batch.replaces is None else [batch.replaces])]),
     )
 

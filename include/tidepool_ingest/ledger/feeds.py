@@ -19,7 +19,7 @@ from tidepool_ingest.privacy import short_hash
 
 
 def lease_of_feed(api_host: str, user_id: str, client_name: str) -> str:
-    """Return the name of the lease under which a feed is written to.
+    """Return the name of the lease that is needed to write to a feed.
 
     :param client_name: the program's name, as its data sets carry it.
     """
@@ -31,8 +31,8 @@ class FeedRow:
     """One row of the table ``feeds``.
 
     :param client_name: the program's name, as its data sets carry it.
-    :param data_set_type: ``normal`` or ``continuous``: a name is for one of them only.
-    :param data_set_id: the continuous data set, once it is found or opened.
+    :param data_set_type: ``normal`` or ``continuous``: a name is used for one of them only.
+    :param data_set_id: the continuous data set, once it has been found or opened.
     """
 
     id: int
@@ -56,10 +56,10 @@ class Feeds:
         self._database = database
 
     def register(self, api_host: str, user_id: str, client_name: str, data_set_type: str) -> FeedRow:
-        """Register what a program's name is used for with a user; the first one decides.
+        """Register which type of data set a program's name is used for with a user; the first one decides.
 
         :param data_set_type: ``normal`` or ``continuous``.
-        :return: the feed, whose type is the other one if the name was registered for that before.
+        :return: the feed, of the other type if the name was already registered for that.
         """
         known = self.find(api_host, user_id, client_name)
         if known is not None:
@@ -76,9 +76,9 @@ class Feeds:
                 connection.execute(insert(feeds).values(values))
         except IntegrityError:
             pass  # another task registered it at the same moment
-        claimed = self.find(api_host, user_id, client_name)
-        assert claimed is not None
-        return claimed
+        registered = self.find(api_host, user_id, client_name)
+        assert registered is not None
+        return registered
 
     def find(self, api_host: str, user_id: str, client_name: str) -> FeedRow | None:
         """Return the feed of a program and a user, if there is one."""
@@ -109,7 +109,7 @@ class Feeds:
 
 
 DELETIONS = -1
-"""Stands for a batch's deletions, in the place of a chunk's index."""
+"""Stands for a batch's deletions, in place of a chunk's index."""
 
 DIGEST_BYTES = 8
 """Bytes that stand for one origin id."""
@@ -123,8 +123,8 @@ def origin_digest(origin_id: str) -> bytes:
 class FeedWrites:
     """The table of what batches have written; see :class:`Feeds` for the feeds.
 
-    It holds only what Tidepool has confirmed, chunk by chunk: what a batch only meant to write holds no other
-    batch back. Batches of a feed are ordered as they lie in staging: by day, then by batch id.
+    It holds only what Tidepool has confirmed, chunk by chunk: what a batch only intended to write holds no
+    other batch back. Batches of a feed are ordered as in staging: by day, then by batch id.
 
     :param database: the ledger's database.
     """
@@ -145,7 +145,7 @@ class FeedWrites:
         """
         values = {"feed": feed, "batch": batch, "chunk_index": chunk_index, "origins": b"".join(origins)}
         with writing_under(self._database, lease) as connection:
-            connection.execute(delete(feed_writes).where(*_at(feed, batch, [chunk_index])))
+            connection.execute(delete(feed_writes).where(*_key(feed, batch, [chunk_index])))
             connection.execute(insert(feed_writes).values(**values, created_at=datetime.now(UTC)))
 
     def chunks_of(self, feed: int, batch: int) -> list[int]:
@@ -156,17 +156,19 @@ class FeedWrites:
         with self._database.reading() as connection:
             return list(connection.scalars(query))
 
-    def forget(self, feed: int, batch: int, parts: Sequence[int], *, lease: Lease | None = None) -> None:
-        """Forget what was recorded of some chunks of a batch.
+    def forget(
+        self, feed: int, batch: int, chunk_indexes: Sequence[int], *, lease: Lease | None = None
+    ) -> None:
+        """Delete what was recorded of chunks of a batch.
 
         :param chunk_indexes: indexes of chunks, or ``DELETIONS``.
         """
         with writing_under(self._database, lease) as connection:
-            for batch_of_ids in batched(parts):
-                connection.execute(delete(feed_writes).where(*_at(feed, batch, batch_of_ids)))
+            for batch_of_ids in batched(chunk_indexes):
+                connection.execute(delete(feed_writes).where(*_key(feed, batch, batch_of_ids)))
 
     def later_than(self, feed: int, batch: BatchRow) -> frozenset[bytes]:
-        """Return the digests of all that batches of a feed have written that come after one in staging.
+        """Return the digests of everything that a feed's later batches have written, as ordered in staging.
 
         :param feed: the feed's number.
         :param batch: the batch; it need not have written anything itself.
@@ -177,22 +179,22 @@ class FeedWrites:
             .where(feed_writes.c.feed == feed, batches.c.day >= batch.day, batches.c.id != batch.id)
             .distinct()
         )
-        place = (batch.day, batch.batch_id, batch.id)
+        position = (batch.day, batch.batch_id, batch.id)
         found: set[bytes] = set()
         with self._database.reading() as connection:
-            # Compared here and not by the database, whose order of texts is a matter of its language.
+            # Compared here and not by the database, whose order of texts depends on its collation.
             rows = connection.execute(query).all()
-            later = [row.id for row in rows if (row.day, row.batch_id, row.id) > place]
+            later = [row.id for row in rows if (row.day, row.batch_id, row.id) > position]
             for batch_of_ids in batched(later):
                 wanted = select(feed_writes.c.origins).where(
                     feed_writes.c.feed == feed, feed_writes.c.batch.in_(batch_of_ids)
                 )
                 for digests in connection.scalars(wanted):
-                    found.update(_cut(digests))
+                    found.update(_split(digests))
         return frozenset(found)
 
 
-def _at(feed: int, batch: int, chunk_indexes: Sequence[int]) -> tuple[ColumnElement[bool], ...]:
+def _key(feed: int, batch: int, chunk_indexes: Sequence[int]) -> tuple[ColumnElement[bool], ...]:
     return (
         feed_writes.c.feed == feed,
         feed_writes.c.batch == batch,
@@ -200,5 +202,5 @@ def _at(feed: int, batch: int, chunk_indexes: Sequence[int]) -> tuple[ColumnElem
     )
 
 
-def _cut(digests: bytes) -> Iterable[bytes]:
-    return (digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES))
+def _split(digests: bytes) -> Iterable[bytes]:
+    return (digests[start : start + DIGEST_BYTES] for start in range(0, len(digests), DIGEST_BYTES))

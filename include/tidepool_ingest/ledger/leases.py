@@ -1,6 +1,6 @@
 """One owner at a time: leases in the ledger, for a batch, a device or a refresh token.
 
-A lease expires by itself when its holder dies. Its fence grows with every takeover, so that a holder
+A lease expires by itself when its holder dies. Its fencing token grows with every takeover, so that a holder
 that stalled for too long finds out before it acts.
 """
 
@@ -21,10 +21,10 @@ from tidepool_ingest.ledger.database import Database, LeaseHeldError, LeaseLostE
 from tidepool_ingest.ledger.schema import leases
 
 NAMES_PER_QUERY = 500
-"""Names in one query."""
+"""Names per query."""
 
 POLL_SECONDS = 0.2
-"""How often a waiting task looks whether a lease has become free."""
+"""How often a waiting task checks whether a lease has become free."""
 
 
 def lease_of_batch(number: int) -> str:
@@ -46,7 +46,7 @@ class Lease:
     """A lease that this process holds until it is released or expires. Several threads may share it.
 
     :param database: the ledger's database.
-    :param key: what was written there.
+    :param key: identifies its row there.
     :param seconds: how long it lasts without renewal.
     """
 
@@ -110,16 +110,16 @@ class Lease:
     def release(self) -> None:
         """Release the lease, at once or at the end of the time that :meth:`keep_for` asked for.
 
-        A lease that was taken over meanwhile is left to its new owner.
+        A lease that has been taken over meanwhile is left to its new owner.
         """
         kept = self._kept_until - time.monotonic()
         ends = datetime.now(UTC) + timedelta(seconds=kept)
-        mine = _is(self._key)
+        own_row = _is(self._key)
         with self._database.writing() as connection:
             connection.execute(
-                update(leases).where(*mine).values(expires_at=ends)
+                update(leases).where(*own_row).values(expires_at=ends)
                 if kept > 0
-                else delete(leases).where(*mine)
+                else delete(leases).where(*own_row)
             )
 
 
@@ -147,8 +147,8 @@ class Leases:
 
         :param name: what has one owner at a time, for example ``batch:12``.
         :param seconds: how long it lasts when its holder dies or stalls.
-        :param wait: how long to wait for another holder before giving up.
-        :raises LeaseHeldError: if somebody else holds it at the end of the wait.
+        :param wait: how many seconds to wait for another holder.
+        :raises LeaseHeldError: if another task still holds it after that.
         """
         lease = self._acquire(name, seconds=seconds, wait=wait)
         try:
@@ -157,7 +157,7 @@ class Leases:
             lease.release()
 
     def alive(self, names: Sequence[str]) -> dict[str, float]:
-        """Return how many seconds remain of those leases that are held.
+        """Return the remaining seconds of those leases that are held, by name.
 
         :param names: the leases in question.
         """
@@ -175,7 +175,7 @@ class Leases:
     def sweep(self, before: datetime) -> int:
         """Delete expired leases, and return how many there were.
 
-        They mean nothing any more; this keeps the table small.
+        They no longer have a meaning; this keeps the table small.
 
         :param before: those that expired before this moment.
         """
@@ -184,17 +184,17 @@ class Leases:
 
     def _acquire(self, name: str, *, seconds: float, wait: float) -> Lease:
         owner = secrets.token_hex(8)
-        give_up = time.monotonic() + wait
+        deadline = time.monotonic() + wait
         while True:
-            claim, remaining = self._try_acquire(name, owner, seconds)
-            if claim is not None:
-                return Lease(self._database, claim, seconds)
-            if time.monotonic() >= give_up:
+            key, remaining = self._try_acquire(name, owner, seconds)
+            if key is not None:
+                return Lease(self._database, key, seconds)
+            if time.monotonic() >= deadline:
                 raise LeaseHeldError(name, remaining)
             time.sleep(POLL_SECONDS)
 
     def _try_acquire(self, name: str, owner: str, seconds: float) -> tuple[_LeaseKey | None, float]:
-        """Return the lease, or ``None`` and the seconds that remain to its present holder."""
+        """Return the lease's key, or ``None`` and the seconds that its present holder has left."""
         now = datetime.now(UTC)
         values = {"owner": owner, "expires_at": now + timedelta(seconds=seconds)}
         try:
@@ -205,7 +205,7 @@ class Leases:
                     return _LeaseKey(name, owner, 1), seconds
                 if present.expires_at > now:
                     return None, (present.expires_at - now).total_seconds()
-                # The condition on the fence lets only one of two that saw the same dead holder win.
+                # By the condition on the fence, only one of two that saw the same dead holder wins.
                 fence = present.fence + 1
                 taken = connection.execute(
                     update(leases)

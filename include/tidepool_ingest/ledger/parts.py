@@ -1,7 +1,7 @@
-"""What the ledger knows of the parts of giant batches.
+"""What the ledger knows about the parts of giant batches.
 
-A part is a batch of its own to everything that uploads, verifies and checks. The whole batch has no data set:
-its state is the sum of theirs.
+A part is a batch of its own for everything that uploads, verifies and reverifies. The whole batch has no data
+set: its state is derived from theirs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tidepool_ingest.ledger.states import TERMINAL_STATES, BatchState, check_bat
 
 @dataclass(frozen=True, kw_only=True)
 class FoundPart:
-    """A part as ``prepare`` has cut it. Its records are all accepted."""
+    """A part as ``prepare`` has cut it. All its records are accepted."""
 
     content_key: str
     records: int
@@ -39,17 +39,17 @@ class Parts:
         self._database = database
 
     def of_batch(self, whole: int) -> list[BatchRow]:
-        """Return the parts that a batch is cut into, in their order; none for one that is not cut.
+        """Return the parts of a split batch in their order; none for one that is not split.
 
         :param whole: the batch's number.
         """
         with self._database.reading() as connection:
-            return _standing(connection, whole)
+            return _parts_of(connection, whole)
 
     def wholes_of(self, numbers: Sequence[int]) -> dict[int, int]:
-        """Return the numbers of all parts of some batches, each with the number of its batch.
+        """Return the numbers of all parts of batches, each with the number of its whole batch.
 
-        :param numbers: of whole batches.
+        :param numbers: the numbers of the whole batches.
         """
         found: dict[int, int] = {}
         with self._database.reading() as connection:
@@ -73,31 +73,31 @@ class Parts:
     def _register(self, whole: BatchRow, found: Sequence[FoundPart]) -> list[BatchRow]:
         now = datetime.now(UTC)
         with self._database.writing() as connection:
-            # Another run may be registering the same parts: they take turns.
+            # Another run may be registering the same parts: this lock makes them take turns.
             connection.execute(select(batches.c.id).where(batches.c.id == whole.id).with_for_update())
             query = select(batches).where(batches.c.part_of == whole.id)
             known = {row.content_key: batch_row(row) for row in connection.execute(query)}
-            gone = [row.id for key, row in known.items() if key not in {one.content_key for one in found}]
-            former = and_(batches.c.id.in_(gone), batches.c.state != BatchState.OVERWRITTEN)
-            write_state(connection, former, BatchState.OVERWRITTEN, reason=None, now=now)
-            for number, one in enumerate(found, 1):
+            gone = [row.id for key, row in known.items() if key not in {part.content_key for part in found}]
+            of_earlier_split = and_(batches.c.id.in_(gone), batches.c.state != BatchState.OVERWRITTEN)
+            write_state(connection, of_earlier_split, BatchState.OVERWRITTEN, reason=None, now=now)
+            for number, part in enumerate(found, 1):
                 values = {
-                    **{name: getattr(whole, name) for name in _AS_THE_WHOLE},
+                    **{name: getattr(whole, name) for name in _SHARED_WITH_WHOLE},
                     "label": part_label(whole.label, number, len(found)),
                     "part": number,
-                    "chunks": one.chunks,
+                    "chunks": part.chunks,
                 }
                 counted = {
-                    "staged": one.records,
-                    "accepted": one.records,
+                    "staged": part.records,
+                    "accepted": part.records,
                     "quarantined": 0,
                     "identical": 0,
-                    "expected_rows": one.expected_rows,
+                    "expected_rows": part.expected_rows,
                 }
-                before = known.get(one.content_key)
+                before = known.get(part.content_key)
                 if before is None:
-                    started = {"content_key": one.content_key, "part_of": whole.id, "created_at": now}
-                    values |= {**started, **counted, "state": BatchState.PREPARED, "updated_at": now}
+                    identity = {"content_key": part.content_key, "part_of": whole.id, "created_at": now}
+                    values |= {**identity, **counted, "state": BatchState.PREPARED, "updated_at": now}
                     connection.execute(insert(batches).values(values))
                     continue
                 if before.state is BatchState.OVERWRITTEN:
@@ -106,12 +106,12 @@ class Parts:
                 if any(getattr(before, name) != value for name, value in values.items()):
                     changed = update(batches).where(batches.c.id == before.id)
                     connection.execute(changed.values(**values, updated_at=now))
-            return _standing(connection, whole.id)
+            return _parts_of(connection, whole.id)
 
     def rejected_in_others(self, part: BatchRow) -> tuple[int, int]:
         """Return how many records of the other parts of a batch Tidepool itself has rejected, and their rows.
 
-        :param chunk_index: the part whose own do not count.
+        :param part: the part whose own rejections do not count.
         """
         query = (
             select(func.count(), func.sum(rejections.c.rows))
@@ -123,7 +123,7 @@ class Parts:
         return records, int(rows or 0)
 
     def set_all(self, whole: int, state: BatchState, *, lease: Lease | None = None) -> None:
-        """Write one state for a batch and all its parts at once: replaced by another, or withdrawn.
+        """Write one state for a batch and all its parts at once, when it is replaced or withdrawn.
 
         :param whole: the batch's number.
         :param state: the state.
@@ -131,22 +131,22 @@ class Parts:
         """
         of_it = or_(batches.c.id == whole, batches.c.part_of == whole)
         with writing_under(self._database, lease) as connection:
-            standing = and_(of_it, batches.c.state != BatchState.OVERWRITTEN)
-            write_state(connection, standing, state, reason=None)
+            current = and_(of_it, batches.c.state != BatchState.OVERWRITTEN)
+            write_state(connection, current, state, reason=None)
 
     def sum_up(self, whole: int, *, lease: Lease | None = None) -> BatchState:
         """Derive the state of a batch from its parts, and return it.
 
-        It is verified once each part is, or has no record left to upload; a verified one with a part that no
-        longer is, is being uploaded again. What a guard or a person has decided about the whole stays.
+        It is verified once each part is verified or has no record to upload; if a part no longer is, it is
+        uploading again. What a guard or a person has decided about the whole stays.
 
-        :param whole: the batch's number; it is cut into parts.
+        :param whole: the number of a split batch.
         :param lease: the lease on the whole batch.
         """
         with writing_under(self._database, lease) as connection:
             query = select(batches.c.state).where(batches.c.id == whole)
             state = BatchState(connection.execute(query.with_for_update()).scalar_one())
-            parts = _standing(connection, whole)
+            parts = _parts_of(connection, whole)
             if state not in (BatchState.PREPARED, BatchState.UPLOADING, BatchState.VERIFIED):
                 return state
             reason = next((part.reason for part in parts if part.reason), None)
@@ -158,12 +158,12 @@ class Parts:
         return state
 
 
-def _standing(connection: Connection, whole: int) -> list[BatchRow]:
+def _parts_of(connection: Connection, whole: int) -> list[BatchRow]:
     query = select(batches).where(batches.c.part_of == whole, batches.c.state != BatchState.OVERWRITTEN)
     return [batch_row(row) for row in connection.execute(query.order_by(batches.c.part))]
 
 
-_AS_THE_WHOLE = (
+_SHARED_WITH_WHOLE = (
     "api_host",
     "user_id",
     "batch_id",
@@ -174,4 +174,4 @@ _AS_THE_WHOLE = (
     "data_set_type",
     "replaces",
 )
-"""What a part has in common with the batch that it is cut from."""
+"""Columns that a part shares with its whole batch."""

@@ -29,7 +29,7 @@ class BatchDays:
         self._database = database
 
     def replace_for_batch(self, batch: int, days: Mapping[date, Mapping[str, int]]) -> None:
-        """Record on which days a batch's accepted records lie, in place of what was recorded before.
+        """Record the days of a batch's accepted records, in place of what was recorded before.
 
         :param batch: the batch's number.
         :param days: numbers of records by UTC day and type.
@@ -42,7 +42,7 @@ class BatchDays:
             for kind, records in kinds.items()
         ]
         with self._database.writing() as connection:
-            # Another run may be recording the same: they take turns.
+            # Another run may be recording the same: this lock makes them take turns.
             connection.execute(select(batches.c.id).where(batches.c.id == batch).with_for_update())
             connection.execute(delete(batch_days).where(batch_days.c.batch == batch))
             if rows:
@@ -63,7 +63,7 @@ class BatchDays:
 
 
 class BatchEnd(NamedTuple):
-    """Where the records of one batch end.
+    """The day of the last record of one batch.
 
     :param label: the batch's label.
     :param last_day: UTC day of its last record.
@@ -77,7 +77,7 @@ class BatchEnd(NamedTuple):
 
 
 def batch_ends(database: Database, since: date) -> Iterator[BatchEnd]:
-    """Yield where batches end, device by device, each device's in the order of their days.
+    """Yield the last days of batches, device by device, each device's in order.
 
     :param database: the ledger's database.
     :param since: only batches with records from this day on.
@@ -152,10 +152,10 @@ class QuarantineReasons:
 class Rejection:
     """One record that Tidepool rejected.
 
-    :param ordinal: its place among the records that ``prepare`` accepted, from 0.
+    :param ordinal: its ordinal among the records that ``prepare`` accepted, from 0.
     :param type: its type.
     :param rows: rows that Tidepool would have made of it.
-    :param problems: codes and pointers, names that a person chose as ``*``.
+    :param problems: codes and pointers, with ``*`` for names that a person chose.
     """
 
     ordinal: int
@@ -173,31 +173,31 @@ class Rejections:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, batch: int, refused: Iterable[Rejection], *, lease: Lease | None = None) -> None:
-        """Record that Tidepool rejected some records of a batch; known ones stay as they are.
+    def add(self, batch: int, rejected: Iterable[Rejection], *, lease: Lease | None = None) -> None:
+        """Record that Tidepool rejected records of a batch; known ones stay as they are.
 
         :param batch: the batch's number.
-        :param refused: the records.
+        :param rejected: the records.
         :param lease: the lease under which this is written.
         """
         now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
             known = set(connection.scalars(select(rejections.c.ordinal).where(rejections.c.batch == batch)))
             rows = [
-                {**vars(one), "batch": batch, "problems": json.dumps(one.problems), "created_at": now}
-                for one in refused
-                if one.ordinal not in known
+                {**vars(record), "batch": batch, "problems": json.dumps(record.problems), "created_at": now}
+                for record in rejected
+                if record.ordinal not in known
             ]
             if rows:
                 connection.execute(insert(rejections), rows)
 
     def forget(self, batch: int) -> None:
-        """Forget which records of a batch were rejected; Tidepool will reject them again."""
+        """Delete the rejections of a batch; Tidepool will reject the records again."""
         with self._database.writing() as connection:
             connection.execute(delete(rejections).where(rejections.c.batch == batch))
 
     def of_batch(self, batch: int) -> dict[int, Rejection]:
-        """Return the rejected records of a batch by their place among the accepted ones."""
+        """Return the rejections of a batch by the records' ordinals."""
         query = select(rejections).where(rejections.c.batch == batch).order_by(rejections.c.ordinal)
         with self._database.reading() as connection:
             found = connection.execute(query).all()

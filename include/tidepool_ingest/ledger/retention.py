@@ -1,4 +1,4 @@
-"""Retention: what the ledger forgets in time, and which work areas can be purged. Batches are kept."""
+"""Retention: which rows the ledger deletes in time, and which work areas can be purged. Batches are kept."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ FINISHED_STATES = (
 """States of a batch for which nothing remains to be done."""
 
 NEVER_SHOWN_AGAIN = (BatchState.REPLACED, BatchState.WITHDRAWN, BatchState.OVERWRITTEN)
-"""Those of them of which Tidepool shows nothing: its answers come again if that changes."""
+"""Those of which Tidepool shows nothing: its rejections come again if that changes."""
 
 ROWS_PER_BATCH = 2_000
-"""Rows deleted in one transaction."""
+"""Rows deleted per transaction."""
 
-Mark = tuple[datetime, int]
-"""Where a page of batches ended: when the last one was changed, and its number."""
+PageEnd = tuple[datetime, int]
+"""The end of a page of batches: when the last one was changed, and its number."""
 
 
 class Retention:
-    """What is finished, and for how long.
+    """Queries and deletions for what is no longer needed.
 
     :param database: the ledger's database.
     """
@@ -58,16 +58,16 @@ class Retention:
     # ---------------------------------------------------------------- work areas
 
     def finished(
-        self, root: str, purged: Purged | None, before: datetime, *, after: Mark | None, limit: int
+        self, root: str, purged: Purged | None, before: datetime, *, after: PageEnd | None, limit: int
     ) -> list[BatchRow]:
-        """Return finished batches that have not changed for long, longest first.
+        """Return finished batches that have not changed recently, longest ago first.
 
         Parts go with their whole batch.
 
         :param root: only batches below this address.
-        :param purged: what was purged of their work areas.
-        :param before: the moment in question.
-        :param after: where the page before ended.
+        :param purged: what was already purged of their work areas.
+        :param before: only those that last changed before this moment.
+        :param after: the end of the previous page.
         :param limit: how many at most.
         """
         query = select(batches).where(
@@ -84,7 +84,7 @@ class Retention:
             return [batch_row(row) for row in connection.execute(ordered)]
 
     def of_contents(self, root: str, content_keys: Sequence[str]) -> dict[str, list[BatchRow]]:
-        """Return all batches of some contents, whatever Tidepool they go to, by content key.
+        """Return all batches with these contents, at whatever API host, by content key.
 
         :param root: only batches below this address.
         :param content_keys: the contents.
@@ -111,12 +111,12 @@ class Retention:
         :return: whether it was recorded; nothing is written otherwise.
         """
         numbers = [row.id for row in rows]
-        still = (
+        unchanged = (
             batches.c.id.in_(numbers),
             batches.c.updated_at < before,
             batches.c.state.in_(FINISHED_STATES),
         )
-        query = select(batches.c.id).where(*still).order_by(batches.c.id).with_for_update()
+        query = select(batches.c.id).where(*unchanged).order_by(batches.c.id).with_for_update()
         with self._database.writing() as connection:
             if len(connection.scalars(query).all()) != len(numbers):
                 return False
@@ -126,15 +126,15 @@ class Retention:
     # ---------------------------------------------------------------- rows
 
     def forget(self, before: datetime, *, dry_run: bool = False) -> dict[str, int]:
-        """Delete what can be read again or is of no more use; return how many rows of each kind.
+        """Delete rows that can be read again or are no longer of use; return how many of each table.
 
         Digests and manifests are read again if they are ever needed. Chunks of dead data sets, and
-        rejections of batches that Tidepool does not show, are of no more use.
+        rejections of batches that Tidepool does not show, are no longer of use.
 
-        :param before: what has not been seen or changed since.
+        :param before: only rows that have not been seen or changed since.
         :param dry_run: only count.
         """
-        given_up = select(data_sets.c.id).where(
+        dead = select(data_sets.c.id).where(
             data_sets.c.state.in_(DEAD_STATES), data_sets.c.updated_at < before
         )
         hidden = select(batches.c.id).where(
@@ -147,7 +147,7 @@ class Retention:
             ),
             "manifests": self._forget(manifests, [manifests.c.path_key], manifests.c.met_on < day, dry_run),
             "chunks": self._forget(
-                chunks, [chunks.c.data_set, chunks.c.chunk_index], chunks.c.data_set.in_(given_up), dry_run
+                chunks, [chunks.c.data_set, chunks.c.chunk_index], chunks.c.data_set.in_(dead), dry_run
             ),
             "rejections": self._forget(
                 rejections,
@@ -165,9 +165,9 @@ class Retention:
                 return connection.scalar(select(func.count()).select_from(table).where(condition)) or 0
         gone = 0
         while True:
-            some = select(*key).where(condition).limit(ROWS_PER_BATCH)
+            selected = select(*key).where(condition).limit(ROWS_PER_BATCH)
             with self._database.writing() as connection:
-                removed = connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
+                removed = connection.execute(delete(table).where(tuple_(*key).in_(selected))).rowcount
             gone += removed
             if removed < ROWS_PER_BATCH:
                 return gone
@@ -225,13 +225,13 @@ class Person:
         return [RemainingDataSet(*key, state) for key, state in found.items()]
 
     def feed_leases(self) -> list[str]:
-        """Return the names of the leases under which the person's feeds are written to."""
+        """Return the names of the leases on the person's feeds."""
         query = select(feeds.c.api_host, feeds.c.client_name).where(feeds.c.user_id == self._user_id)
         with self._database.reading() as connection:
             return [lease_of_feed(host, self._user_id, name) for host, name in connection.execute(query)]
 
     def erase_batch(self, batch: int, lease: Lease) -> None:
-        """Delete one batch with all that refers to it; what people asked for stays, without the batch.
+        """Delete one batch with everything that refers to it; actions stay, without the batch.
 
         :param batch: the batch's number.
         :param lease: the lease on it.
@@ -239,7 +239,7 @@ class Person:
         with lease.writing() as connection:
             for table in reversed(metadata.sorted_tables):
                 for key in table.foreign_keys:
-                    condition = _hangs_on(key, batch)
+                    condition = _belongs_to(key, batch)
                     if condition is not None:
                         connection.execute(
                             update(table).where(condition).values({key.parent.name: None})
@@ -254,20 +254,20 @@ class Person:
             connection.execute(delete(feeds).where(feeds.c.user_id == self._user_id))
 
     def erase_leases(self, names: Sequence[str]) -> None:
-        """Delete leases whose holders are gone."""
+        """Delete leases whose holders no longer exist."""
         with self._database.writing() as connection:
             for batch_of_ids in batched(names):
                 connection.execute(delete(leases).where(leases.c.name.in_(batch_of_ids)))
 
     def erase_manifests(self) -> None:
-        """Delete what reading the person's manifests gave."""
+        """Delete what was read from the person's manifests."""
         with self._database.writing() as connection:
             connection.execute(delete(manifests).where(manifests.c.user_id == self._user_id))
 
     def erase_digests(self, addresses: Sequence[str]) -> None:
         """Delete the digests of files.
 
-        :param addresses: where the files lie, as they were read.
+        :param addresses: the files' addresses, as they were read.
         """
         keys = [hashlib.sha256(address.encode()).hexdigest() for address in addresses]
         with self._database.writing() as connection:
@@ -275,8 +275,8 @@ class Person:
                 connection.execute(delete(file_digests).where(file_digests.c.path_key.in_(batch_of_ids)))
 
 
-def _hangs_on(key: ForeignKey, batch: int) -> ColumnElement[bool] | None:
-    """Return which rows of a foreign key's table belong to a batch, ``None`` if it leads elsewhere."""
+def _belongs_to(key: ForeignKey, batch: int) -> ColumnElement[bool] | None:
+    """Return the condition that rows of a foreign key's table belong to a batch; ``None`` for others."""
     if key.column is batches.c.id:
         return key.parent == batch
     if key.column is data_sets.c.id:

@@ -1,4 +1,4 @@
-"""The states of batches, data sets and chunks in the ledger, and which may follow which.
+"""The states of batches, data sets and chunks in the ledger, and the allowed transitions.
 
 The tables are checked in the transaction that writes a state. docs/architecture.md draws them.
 """
@@ -13,7 +13,7 @@ from tidepool_ingest.errors import IngestError
 
 
 class BatchState(StrEnum):
-    """Where one staged batch stands, for one API host."""
+    """The state of one staged batch, for one API host."""
 
     PLANNED = "planned"
     """A run has found it ready."""
@@ -30,7 +30,7 @@ class BatchState(StrEnum):
     FAILED = "failed"
     """The last attempt ended with an error, which ``reason`` names."""
     REPLACED = "replaced"
-    """Another batch that names it stands in its place; its own data sets are deleted, or about to be."""
+    """Another batch that names it has taken its place; its own data sets are deleted, or about to be."""
     WITHDRAWN = "withdrawn"
     """A person withdrew it: its data sets are deleted, or about to be. Only ``force`` uploads it again."""
     OVERWRITTEN = "overwritten"
@@ -56,17 +56,17 @@ class Purged(StrEnum):
 
 
 SUPERSEDED_STATES = (BatchState.REPLACED, BatchState.OVERWRITTEN)
-"""States of a batch in whose place another one stands: it is not uploaded again."""
+"""States of a batch whose place another one has taken: it is not uploaded again."""
 
 TERMINAL_STATES = (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
 """States of a part of which nothing remains to be uploaded."""
 
 DECLINED = "declined"
-"""Why a batch is held that a person has declined."""
+"""The reason of a held batch that a person has declined."""
 
 
 class DataSetState(StrEnum):
-    """Where one data set stands. Each *…ing* is an intent, written before the request is sent."""
+    """The state of one data set. Each *…ing* is an intent, written before the request is sent."""
 
     OPENING = "opening"
     OPEN = "open"
@@ -78,9 +78,9 @@ class DataSetState(StrEnum):
     NOT_CREATED = "not-created"
     """Tidepool did not create it, or does not know the id that we chose: there is none."""
     UNREACHABLE = "unreachable"
-    """The answer to its creation was lost. It holds no data, and no Tidepool endpoint can find it."""
+    """The response to its creation was lost. It holds no data, and no Tidepool endpoint can find it."""
     ABANDONED = "abandoned"
-    """Of a feed, whose data set stays: the batch was split into other chunks and goes on in another row."""
+    """In a feed, whose data set stays: the batch was cut into other chunks and continues in another row."""
 
     @classmethod
     def unfinished(cls) -> tuple[DataSetState, ...]:
@@ -98,20 +98,20 @@ DEAD_STATES = (DataSetState.DELETED, DataSetState.NOT_CREATED, DataSetState.UNRE
 
 
 class ChunkState(StrEnum):
-    """Where one chunk of a data set stands."""
+    """The state of one chunk of a data set."""
 
     SENDING = "sending"
-    """It is about to be sent, or its answer was lost: in doubt until reconciled."""
+    """It is about to be sent, or the response was lost: in doubt until reconciled."""
     STORED = "stored"
-    """Tidepool answered that it holds the chunk."""
+    """Tidepool confirmed that it holds the chunk."""
 
 
 class IllegalTransitionError(IngestError):
-    """A state was to be written that cannot follow the present one: a bug, or a concurrent change.
+    """A state was about to be written that cannot follow the present one: a bug, or a concurrent change.
 
     :param kind: what has the state, for example ``batch``.
     :param before: the present state.
-    :param after: the one that was to be written.
+    :param after: the one that was about to be written.
     """
 
     code = "state-not-allowed"
@@ -133,22 +133,22 @@ _PREPARE_OUTCOMES = {
     BatchState.HELD,
     BatchState.FAILED,
 }
-"""How ``prepare`` can leave a batch of which Tidepool holds nothing, whatever it was before."""
+"""The outcomes of ``prepare`` for a batch of which Tidepool holds nothing, whatever its state before."""
 
 _ANY_TIME = _PREPARE_OUTCOMES | {BatchState.UPLOADING, BatchState.REPLACED}
-"""What can follow every state in which no other batch stands in its place."""
+"""What can follow every state in which no other batch has taken its place."""
 
-_ONCE_BEGUN = _ANY_TIME | {BatchState.VERIFIED, BatchState.WITHDRAWN}
+_ONCE_STARTED = _ANY_TIME | {BatchState.VERIFIED, BatchState.WITHDRAWN}
 """What can follow where Tidepool may hold something of a batch or its parts, or may be about to."""
 
 _AFTER: Final = {
     BatchState.PLANNED: _ANY_TIME | {BatchState.OVERWRITTEN},
-    BatchState.PREPARED: _ONCE_BEGUN | {BatchState.OVERWRITTEN},
-    BatchState.UPLOADING: _ONCE_BEGUN,
-    BatchState.VERIFIED: _ONCE_BEGUN,
+    BatchState.PREPARED: _ONCE_STARTED | {BatchState.OVERWRITTEN},
+    BatchState.UPLOADING: _ONCE_STARTED,
+    BatchState.VERIFIED: _ONCE_STARTED,
     BatchState.NOTHING_ACCEPTED: _ANY_TIME,
-    BatchState.HELD: _ONCE_BEGUN | {BatchState.OVERWRITTEN},
-    BatchState.FAILED: _ONCE_BEGUN | {BatchState.OVERWRITTEN},
+    BatchState.HELD: _ONCE_STARTED | {BatchState.OVERWRITTEN},
+    BatchState.FAILED: _ONCE_STARTED | {BatchState.OVERWRITTEN},
     BatchState.REPLACED: set(),
     BatchState.WITHDRAWN: _ANY_TIME | {BatchState.VERIFIED},
     BatchState.OVERWRITTEN: {BatchState.PLANNED},
@@ -159,10 +159,10 @@ ALLOWED_OF_BATCHES: Final[Mapping[BatchState, frozenset[BatchState]]] = {
 }
 """Which states may follow each state of a batch. The same one may be written again, for another reason.
 
-Most steps can be taken anew, so that much can follow: a run with ``force`` prepares and uploads what was at
-its end, and ``prepare``, which holds no lease, may meet a run that is further on. A batch in whose place
-another one stands does not come back: for good where that one replaces it, otherwise until its content lies
-in staging once more.
+Most steps can be repeated, so that many states can follow: a run with ``force`` prepares and uploads what was
+finished, and ``prepare``, which holds no lease, may coincide with a run that is further on. A batch whose
+place another one has taken does not come back: never if that one replaces it, otherwise not until its content
+is in staging once more.
 """
 
 ALLOWED_OF_PARTS: Final[Mapping[BatchState, frozenset[BatchState]]] = {
@@ -173,7 +173,7 @@ ALLOWED_OF_PARTS: Final[Mapping[BatchState, frozenset[BatchState]]] = {
     BatchState.WITHDRAWN: ALLOWED_OF_BATCHES[BatchState.WITHDRAWN] | {BatchState.OVERWRITTEN},
     BatchState.OVERWRITTEN: frozenset({BatchState.PREPARED}),
 }
-"""The same for a part, which begins as prepared. It goes where its whole batch goes, or another cut."""
+"""The same for a part, which begins as prepared. It follows its whole batch, or gives way to a new split."""
 
 ALLOWED_OF_DATA_SETS: Final[Mapping[DataSetState, frozenset[DataSetState]]] = {
     DataSetState.OPENING: frozenset(

@@ -32,7 +32,7 @@ def _with_newest_set() -> Select[Any]:
 
 
 CAN_WAIT = (BatchState.HELD, BatchState.FAILED, BatchState.UPLOADING, BatchState.VERIFIED)
-"""States in which a batch waits for a person if a reason stands beside."""
+"""States in which a batch with a reason waits for a person."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Upload:
 
     ``chunks`` are planned, ``stored`` are those of the newest data set that Tidepool holds. Of a batch that
     is cut into ``parts``, the numbers of rows and of stored chunks are the sums of theirs, and the run is the
-    one that worked on their newest data set; ``started`` tells whether Tidepool may hold data of any of them.
+    one that worked on their newest data set; ``started`` is whether Tidepool may hold data of any of them.
     The user and the folder are read for an operator's terminal only: for a page they stay empty.
     """
 
@@ -243,7 +243,7 @@ def _uploads(connection: Connection, numbers: Sequence[int]) -> list[Upload]:
     for part in _each(connection, parts):
         of_wholes.setdefault(part.part_of, []).append(part)
     wholes = _each(connection, rows)
-    return [_summed(one, of_wholes[one.batch]) if one.batch in of_wholes else one for one in wholes]
+    return [_summed(whole, of_wholes[whole.batch]) if whole.batch in of_wholes else whole for whole in wholes]
 
 
 def _each(connection: Connection, rows: Sequence[Any]) -> list[Upload]:
@@ -260,7 +260,7 @@ def _each(connection: Connection, rows: Sequence[Any]) -> list[Upload]:
 def _summed(whole: Upload, parts: Sequence[Upload]) -> Upload:
     """Return a batch with the sums of its parts."""
     started = [part for part in parts if part.data_set is not None]
-    newest = max(started, key=lambda one: one.data_set or 0, default=whole)
+    newest = max(started, key=lambda part: part.data_set or 0, default=whole)
     sums: dict[str, Any] = {name: sum(getattr(part, name) or 0 for part in parts) for name in _OF_PARTS}
     return replace(
         whole,
@@ -270,7 +270,7 @@ def _summed(whole: Upload, parts: Sequence[Upload]) -> Upload:
         map_index=newest.map_index,
         parts=len(parts),
         parts_ended=sum(part.state in TERMINAL_STATES for part in parts),
-        started=any(DataSetState(str(one.data_set_state)).may_hold_data for one in started),
+        started=any(DataSetState(str(part.data_set_state)).may_hold_data for part in started),
     )
 
 
@@ -330,19 +330,19 @@ class Unfinished:
         """Return the numbers of those that have not changed since, oldest day first.
 
         Of one that is cut into parts it is the whole one's number, for the parts are uploaded in their order.
-        A task may well be working on one of them: whoever takes it up needs its lease.
+        A task may be working on one of them: to resume it, its lease is needed.
 
         :param before: the moment in question.
         """
         # Two looks into indexes, put together: OR between them would read every batch.
-        left = select(data_sets.c.batch).where(
+        unfinished = select(data_sets.c.batch).where(
             data_sets.c.state.in_((DataSetState.OPENING, *DataSetState.unfinished())),
             data_sets.c.updated_at < before,
         )
         uploading = select(batches.c.id).where(
             IS_WHOLE, batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before
         )
-        numbers = union(left, uploading).subquery()
+        numbers = union(unfinished, uploading).subquery()
         query = (
             select(WHOLE).join(numbers, numbers.c[0] == batches.c.id).order_by(batches.c.day, batches.c.id)
         )

@@ -22,7 +22,7 @@ from upath import UPath
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchRow, Ledger, Purged, lease_of_batch
 from tidepool_ingest.ledger.database import LeaseHeldError
-from tidepool_ingest.ledger.retention import FINISHED_STATES, Mark
+from tidepool_ingest.ledger.retention import FINISHED_STATES, PageEnd
 from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import (
@@ -42,7 +42,7 @@ FORGET_DAYS = 400
 LEASE_SECONDS = 300.0
 """How long a lease lasts if this process dies: longer than emptying a work area takes."""
 
-AREAS_A_RUN = 2_000
+AREAS_PER_RUN = 2_000
 """How many work areas one run empties."""
 
 PAGE = 500
@@ -50,7 +50,7 @@ PAGES = 20
 """How many batches are read at once, and how often: those that cannot be cleaned up must not block others."""
 
 WRITTEN_FOR = timedelta(days=2)
-"""A file that nothing was written to for this long has no writer any more."""
+"""A temporary file that has not been written to for this long has no writer any more."""
 
 LOOKED_AT_FOR = timedelta(days=30)
 """How long after its last change a work area is searched for such files, since there are many areas."""
@@ -71,7 +71,7 @@ class RetentionPolicy:
         """Return before when a batch must have finished for its accepted records to go, if any may."""
         return now - timedelta(days=self.work_days) if self.work_days else None
 
-    def refused_before(self, now: datetime) -> datetime | None:
+    def rejected_before(self, now: datetime) -> datetime | None:
         """Return the same for rejected records, which never go before the accepted ones."""
         if not (self.work_days and self.quarantine_days):
             return None
@@ -109,7 +109,7 @@ class Cleanup:
 
     :param root: the staging root.
     :param ledger: knows which batches are finished.
-    :param keeping: how long their records are kept.
+    :param policy: how long their records are kept.
     :param dry_run: only count.
     :param stopping: set when it has to stop.
     """
@@ -118,14 +118,14 @@ class Cleanup:
         self,
         root: UPath,
         ledger: Ledger,
-        keeping: RetentionPolicy,
+        policy: RetentionPolicy,
         *,
         dry_run: bool = False,
         stopping: threading.Event | None = None,
     ) -> None:
         self._root = root
         self._ledger = ledger
-        self._keeping = keeping
+        self._policy = policy
         self._dry_run = dry_run
         self._stopping = stopping or threading.Event()
         self._counts = CleanupSummary()
@@ -137,9 +137,9 @@ class Cleanup:
         """
         now = datetime.now(UTC)
         try:
-            if (before := self._keeping.accepted_before(now)) is not None:
+            if (before := self._policy.accepted_before(now)) is not None:
                 self._clean_up(None, before)
-            if (before := self._keeping.refused_before(now)) is not None:
+            if (before := self._policy.rejected_before(now)) is not None:
                 self._clean_up(Purged.ACCEPTED, before)
             self._counts.parts = remove_stale_temp_files(self._root, now, dry_run=self._dry_run)
         except BatchError as error:
@@ -154,7 +154,7 @@ class Cleanup:
     def _clean_up(self, purged: Purged | None, before: datetime) -> None:
         """Empty the work areas of batches that finished before some time, oldest first."""
         retention, root = self._ledger.retention, str(self._root).rstrip("/") + "/"
-        after: Mark | None = None
+        after: PageEnd | None = None
         for _page in range(PAGES):
             rows = retention.finished(root, purged, before, after=after, limit=PAGE)
             if not rows:
@@ -162,7 +162,7 @@ class Cleanup:
             after = rows[-1].updated_at, rows[-1].id
             contents = retention.of_contents(root, list(dict.fromkeys(row.content_key for row in rows)))
             for key, sharing in contents.items():
-                if self._stopping.is_set() or self._counts.accepted + self._counts.areas >= AREAS_A_RUN:
+                if self._stopping.is_set() or self._counts.accepted + self._counts.areas >= AREAS_PER_RUN:
                     return
                 if all(row.state in FINISHED_STATES and row.updated_at < before for row in sharing):
                     self._clean_one(WorkArea(self._root, key), sharing, purged, before)

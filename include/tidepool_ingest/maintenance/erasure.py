@@ -94,26 +94,28 @@ class PersonErasure:
         with reading():
             if not filesystem(self._root).exists(self._root.path):
                 raise BatchError("staging-unreadable", detail="the staging root does not exist")
-        earlier = (RemainingDataSet(*one) for note in self._earlier().values() for one in note["left"])
-        left = dict.fromkeys([*self._person.remaining_data_sets(), *earlier])
-        return PersonData(tuple(self._folders()), tuple(self._person.batches()), tuple(left))
+        earlier = (
+            RemainingDataSet(*data_set) for entry in self._earlier().values() for data_set in entry["left"]
+        )
+        remaining = dict.fromkeys([*self._person.remaining_data_sets(), *earlier])
+        return PersonData(tuple(self._folders()), tuple(self._person.batches()), tuple(remaining))
 
     def run(self, actor: str) -> PersonData:
         """Remove everything, and return what there was.
 
         :param actor: who requested it, for the audit log, in which the person is a short hash.
-        :raises UploadAtWorkError: if a task is processing data of the person; nothing is removed then.
+        :raises UploadInProgressError: if a task is processing data of the person; nothing is removed then.
         :raises LeaseHeldError: if one has started meanwhile; running it again finishes.
         """
         found, earlier = self.find(), list(self._earlier())
-        claims = self._lease_names(found)
-        if held := self._ledger.leases.alive(claims):
+        leases = self._lease_names(found)
+        if held := self._ledger.leases.alive(leases):
             raise UploadInProgressError(len(held), max(held.values()))
         detail = {
             "user": short_hash(self._user_id),
             "folders": len(found.folders),
             "batches": len(found.batches),
-            "left": [list(one) for one in found.remaining],
+            "left": [list(data_set) for data_set in found.remaining],
         }
         action = self._ledger.actions.record(actor, ActionKind.ERASE, detail=json.dumps(detail))
         with ExitStack() as stack:
@@ -122,7 +124,7 @@ class PersonErasure:
                 for name in self._person.feed_leases()
             ]
             self._remove(found, feeds)
-        self._person.erase_leases(claims)
+        self._person.erase_leases(leases)
         for number in (*earlier, action):
             self._ledger.actions.finish(number, ActionStatus.DONE, detail=json.dumps(detail))
         return found
@@ -168,13 +170,13 @@ class PersonErasure:
 
     def _earlier(self) -> dict[int, dict[str, Any]]:
         """Return what earlier attempts that did not finish have recorded, by the number of the entry."""
-        notes = {
+        entries = {
             action.id: json.loads(action.detail or "{}")
             for action in self._ledger.actions.unfinished(ActionKind.ERASE)
         }
         return {
             number: detail
-            for number, detail in notes.items()
+            for number, detail in entries.items()
             if detail.get("user") == short_hash(self._user_id)
         }
 

@@ -48,7 +48,7 @@ Raises :class:`BatchError` for a connection that this deployment does not allow.
 """
 
 NOT_WANTED = (BatchState.OVERWRITTEN, BatchState.REPLACED, BatchState.WITHDRAWN)
-"""States of a batch that nobody wants to be uploaded any more."""
+"""States of a batch that is no longer to be uploaded."""
 
 LOOKED_THROUGH = 1_000
 """How many verified batches are searched for some that can be verified again."""
@@ -134,8 +134,8 @@ class Reconciliation:
         self._counts.leases = self._ledger.leases.sweep(before)
         self._check(now - timedelta(days=self._options.check_after_days))
         if self._keeping is not None:
-            tidying = Cleanup(self._root, self._ledger, self._keeping, stopping=self._stopping)
-            self._counts.tidied = tidying.run().summary()
+            cleanup = Cleanup(self._root, self._ledger, self._keeping, stopping=self._stopping)
+            self._counts.tidied = cleanup.run().summary()
         return self._counts
 
     def stop(self) -> None:
@@ -218,7 +218,9 @@ class Reconciliation:
 
     def _check(self, before: datetime) -> None:
         remaining = self._options.check_batches
-        for number in self._ledger.data_sets.due_for_check(before, LOOKED_THROUGH) if remaining else ():
+        for number in (
+            self._ledger.data_sets.due_for_reverification(before, LOOKED_THROUGH) if remaining else ()
+        ):
             if not remaining:
                 break
             if self._has_work_area(self._ledger.batches.get(number)):
@@ -245,9 +247,9 @@ class Reconciliation:
 
 
 def delete_unfinished(context: UploadContext, batch: BatchRow) -> int:
-    """Delete the unfinished data sets of a batch, and return how many that were.
+    """Delete the unfinished data sets of a batch, and return how many there were.
 
-    A closed set that shows anything is left: it may be all that remains of the data, and rows of it may
+    A closed set that shows anything is kept: it may be all that remains of the data, and rows of it may
     rightly be hidden by newer ones.
 
     :raises UnverifiableError: there is such a set.
@@ -256,7 +258,7 @@ def delete_unfinished(context: UploadContext, batch: BatchRow) -> int:
     ledger, deleted = context.ledger, 0
     with context.hold(lease_of_batch(batch.id)) as lease:
         if ledger.batches.get(batch.id).state is not batch.state:
-            return 0  # somebody has taken it up since it was looked at
+            return 0  # another task has processed it meanwhile
         requests = context.guard(lease)
         for data_set in ledger.data_sets.of_batch(batch.id):
             if data_set.state not in (DataSetState.OPENING, *DataSetState.unfinished()):
@@ -269,7 +271,7 @@ def delete_unfinished(context: UploadContext, batch: BatchRow) -> int:
                 delete_data_set(context, data_set, lease, requests)
                 deleted += 1
         if batch.state is BatchState.UPLOADING:
-            # Nothing of it is at Tidepool any more; the reason why it could not go on is recorded already.
+            # Tidepool no longer has anything of it; the reason why it could not go on is recorded already.
             reason = ledger.batches.get(batch.id).reason
             ledger.batches.mark_failed(batch.id, reason, lease=lease)
     return deleted
@@ -278,7 +280,7 @@ def delete_unfinished(context: UploadContext, batch: BatchRow) -> int:
 def _shows_anything(
     context: UploadContext, batch: BatchRow, data_set: DataSetRow, requests: GuardedRequests
 ) -> bool:
-    """Tell whether a set is closed, stands, and shows records."""
+    """Return whether a set is closed, not deleted, and shows records."""
     if data_set.state not in (DataSetState.CLOSING, DataSetState.CLOSED):
         return False
     data_set_id = str(data_set.data_set_id)
@@ -295,7 +297,7 @@ def _shows_anything(
 
 
 class UnverifiableError(IngestError):
-    """A closed data set shows rows, and nothing is left to compare them with.
+    """A closed data set shows rows, and there is nothing to compare them with.
 
     :param batch: the batch's label.
     """

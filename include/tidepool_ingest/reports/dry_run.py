@@ -31,7 +31,7 @@ from tidepool_ingest.window import moments_of
 COLUMNS = ("type", "new", "already there", "there, other content", "would be archived")
 """Headings of :meth:`DryRunTotals.rows`."""
 
-DEVICES_ASKED_FOR = 5
+MAX_DEVICE_QUERIES = 5
 """Up to this many devices of a batch, Tidepool is queried for each; if there are more, for the whole user."""
 
 MEMORY_KIB: Final = 16 * 1024
@@ -242,7 +242,7 @@ def compare_batch(
     root: UPath,
     row: BatchRow,
     *,
-    refused: Mapping[str, Collection[int]] | None = None,
+    rejected: Mapping[str, Collection[int]] | None = None,
 ) -> DryRunDiff:
     """Return which rows of a prepared batch Tidepool shows already, and which rows it would archive for them.
 
@@ -252,7 +252,7 @@ def compare_batch(
     :param settings: the settings of its connection.
     :param root: the staging root, which holds the batch's work area.
     :param row: the batch.
-    :param refused: ordinals, among the accepted records, of those that Tidepool has rejected before, by the
+    :param rejected: ordinals, among the accepted records, of those that Tidepool has rejected before, by the
         content key of the batch or part that holds them.
     :raises TidepoolError: if Tidepool does not answer, or does not let the account see the user's data.
     :raises BatchError: if the work area is missing or damaged.
@@ -263,22 +263,22 @@ def compare_batch(
         raise BatchError("work-area-damaged", detail="it does not exist")
     deduplicator = deduplicator_of(data_set_body(prepared.data_set, settings))
     with Rows() as rows:
-        comparing = _Comparing(client, row, deduplicator, rows)
+        comparison = _BatchComparison(client, row, deduplicator, rows)
         for area, plan in work.areas_with_records(prepared):
-            left_out = (refused or {}).get(area.content_key, ())
+            left_out = (rejected or {}).get(area.content_key, ())
             for chunk in plan.chunks:
-                comparing.take_in(_stored_rows(area, chunk, left_out))
-        return comparing.compared(prepared)
+                comparison.add(_stored_rows(area, chunk, left_out))
+        return comparison.compared(prepared)
 
 
-def _stored_rows(work: WorkArea, chunk: Chunk, refused: Collection[int]) -> Iterator[dict[str, Any]]:
+def _stored_rows(work: WorkArea, chunk: Chunk, rejected: Collection[int]) -> Iterator[dict[str, Any]]:
     """Yield the rows that Tidepool would make of a chunk's records."""
     for ordinal, line in enumerate(work.read_chunk(chunk), chunk.first_record):
-        if ordinal not in refused:
+        if ordinal not in rejected:
             yield from stored_form(json.loads(line))
 
 
-class _Comparing:
+class _BatchComparison:
     """The comparison of one batch."""
 
     def __init__(
@@ -293,7 +293,7 @@ class _Comparing:
         self._days: list[date] = []
         self._untold = 0
 
-    def take_in(self, stored: Iterator[Mapping[str, Any]]) -> None:
+    def add(self, stored: Iterator[Mapping[str, Any]]) -> None:
         """Add rows of the batch."""
         self._rows.add_own(self._digests(stored))
 
@@ -333,7 +333,7 @@ class _Comparing:
         )
 
     def _devices_to_query(self) -> list[str | None]:
-        if len(self._devices) > DEVICES_ASKED_FOR:
+        if len(self._devices) > MAX_DEVICE_QUERIES:
             return [None]
         return sorted(self._devices)  # type: ignore[return-value]  # a list of names
 

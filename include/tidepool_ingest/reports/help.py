@@ -23,7 +23,7 @@ from tidepool_ingest.ledger import DECLINED, ActionKind, BatchState, Upload
 UNKNOWN = Fault(
     "it stopped", "Look into the log of the task: its last lines say what happened and what to do."
 )
-"""What is said of a code that nothing here declares: one of a newer version, say."""
+"""The cause shown for a code that nothing here declares, for example one of a newer version."""
 
 
 def remedy_of(code: str | None) -> Fault:
@@ -46,14 +46,14 @@ RETRYABLE = (
 WITHDRAWABLE = (BatchState.UPLOADING, BatchState.VERIFIED)
 
 STOPPED = (BatchState.HELD, BatchState.FAILED)
-"""States in which a batch that is cut into parts may show some of them all the same."""
+"""States in which some parts of a split batch may nevertheless be visible."""
 
 
 def available_actions(upload: Upload) -> tuple[ActionKind, ...]:
-    """Return what can be asked for.
+    """Return the actions that a person can request.
 
-    A continuous data set is shared by all batches of its feed: none of them can be taken back, nor told apart
-    from what later ones have replaced. A part goes on, and is taken back, with the whole batch.
+    A continuous data set is shared by all batches of its feed: none of them can be withdrawn, nor
+    distinguished from what later ones have replaced. A part is resumed and withdrawn with the whole batch.
 
     :param upload: the batch and its newest data set.
     """

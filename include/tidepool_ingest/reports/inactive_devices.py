@@ -101,11 +101,11 @@ def _judged(device: tuple[str, ...], label: str, days: list[date], today: date) 
     if len(gaps) < FEWEST_GAPS:
         return None
     usual = gaps[math.ceil(USUAL_SHARE * len(gaps)) - 1]
-    silent = (today - days[-1]).days
-    if silent <= max(FACTOR * usual, FEWEST_DAYS):
+    inactive = (today - days[-1]).days
+    if inactive <= max(FACTOR * usual, FEWEST_DAYS):
         return None
     host, user_id, device_id = device
-    return InactiveDevice(host, user_id, device_id, _model_of(label), days[-1], usual, silent)
+    return InactiveDevice(host, user_id, device_id, _model_of(label), days[-1], usual, inactive)
 
 
 def _model_of(label: str) -> str:

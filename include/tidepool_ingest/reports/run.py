@@ -15,7 +15,7 @@ from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 BATCHES_NAMED = 50
 """How many of the batches that need a person a summary names."""
 
-BATCHES_TOLD = 500
+MAX_BATCHES_LISTED = 500
 """Batches up to which a report has a line for each; if there are more, only those that need a person have."""
 
 HELD_UP = (BatchState.HELD, BatchState.FAILED)
@@ -60,7 +60,8 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the report for a log: one per batch that is reported, and the outcome."""
-        for row in self.batches if len(self.batches) <= BATCHES_TOLD else self._waiting()[:BATCHES_TOLD]:
+        is_short = len(self.batches) <= MAX_BATCHES_LISTED
+        for row in self.batches if is_short else self._waiting()[:MAX_BATCHES_LISTED]:
             data_sets = self.data_sets.get(row.id, ())
             named = (
                 f"data set {data_sets[0].data_set_id}"

@@ -253,7 +253,7 @@ class Throttle:
         :param wait: waits a number of seconds.
         :raises TidepoolBusyError: that is longer than ``patience``.
         """
-        while (remaining := self._rate_limits.seconds_left(self._api_host)) > 0:
+        while (remaining := self._rate_limits.seconds_remaining(self._api_host)) > 0:
             if remaining > self._patience:
                 raise TidepoolBusyError("send a request", place=self._api_host, retry_after=remaining)
             wait(remaining * random.uniform(1.0, 1.0 + SPREAD))
@@ -261,7 +261,7 @@ class Throttle:
     def slow_down(self, error: TidepoolBusyError) -> bool:
         """Save for all tasks the pause that Tidepool asks for; return whether it can be waited out here."""
         self._rate_limits.record(self._api_host, error.retry_after)
-        return self._rate_limits.seconds_left(self._api_host) <= self._patience
+        return self._rate_limits.seconds_remaining(self._api_host) <= self._patience
 
 
 class UploadStoppedError(IngestError):

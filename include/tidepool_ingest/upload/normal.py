@@ -208,7 +208,7 @@ class NormalAttempt(UploadAttempt):
             self._discard(latest)
             return None
         context = self._leased.context
-        context.ledger.data_sets.taken_up_by(latest.id, context.origin, lease=self._leased.lease)
+        context.ledger.data_sets.set_origin(latest.id, context.origin, lease=self._leased.lease)
         context.on_open(str(latest.data_set_id))
         log.info("Resuming data set %s, which is %s.", latest.data_set_id, latest.state)
         return latest

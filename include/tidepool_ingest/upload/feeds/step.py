@@ -101,7 +101,7 @@ class FeedAttempt(UploadAttempt):
         if not is_same:
             writes.forget_chunks()
         if unfinished is not None and is_same and unfinished.data_set_id == data_set_id:
-            leased.ledger.data_sets.taken_up_by(unfinished.id, leased.context.origin, lease=leased.lease)
+            leased.ledger.data_sets.set_origin(unfinished.id, leased.context.origin, lease=leased.lease)
             log.info("Resuming data set %s.", data_set_id)
             return unfinished
         return leased.ledger.data_sets.begin_opening(
