@@ -1,4 +1,4 @@
-"""What a giant batch costs: cut into parts, and uploaded part by part, beside a small one.
+"""What a giant batch costs: split into parts, and uploaded part by part, beside a small one.
 
 Each step runs in a process of its own, whose CPU time and most memory are counted; start-up (imports) counts
 in the memory and not in the time. The upload goes to a simulated Tidepool, in a process of its own too, which
@@ -37,7 +37,7 @@ SENT_SMALL, SENT, SENT_PART = 20_000, 400_000, 100_000
 
 
 def measure_giant(lines: list[bytes], *, quick: bool) -> Iterator[tuple[object, ...]]:
-    """Prepare a small and a giant batch, then upload a small and a cut one; yield the rows of a table.
+    """Prepare a small and a giant batch, then upload a small and a split one; yield the rows of a table.
 
     :param lines: records as from an uploader.
     :param quick: whether to leave out what takes minutes.

@@ -41,7 +41,7 @@ HEADINGS = (
 
 
 def measure_packs() -> list[tuple[object, ...]]:
-    """Work off a pack with each number of data sets at once; return the rows of a table."""
+    """Process a pack with each number of data sets at once; return the rows of a table."""
     with (
         tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name,
         running_simulator(Path(name), ROUND_TRIP_SECONDS) as roles,

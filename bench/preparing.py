@@ -47,7 +47,7 @@ FIRST_CENTURY = 20
 
 
 def measure_preparing(lines: list[bytes], *, memory: bool) -> Iterator[Result]:
-    """Measure a clean file and one with some spoilt records, and if asked for, a small and a huge file.
+    """Measure a clean file and one with some spoilt records, and on request a small and a huge file.
 
     :param lines: records as from an uploader.
     :param memory: whether to measure memory too, which takes minutes and some GB of temporary files.

@@ -1,4 +1,4 @@
-"""What one measurement says, and how it is printed."""
+"""The result of one measurement, and how it is printed."""
 
 from __future__ import annotations
 

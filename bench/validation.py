@@ -1,4 +1,4 @@
-"""What judging costs beside parsing.
+"""What validation costs beside parsing.
 
 CPU seconds of one process, batches of 1,000 lines, the best of several rounds. The measure is ``json.loads``
 of the same batches, each as one JSON array.

@@ -57,7 +57,7 @@ class World:
     ledger_file: Path
     monkeypatch: pytest.MonkeyPatch
 
-    def sessions(self) -> list[Upload]:
+    def uploads(self) -> list[Upload]:
         ledger = Ledger(f"sqlite:///{self.ledger_file}")
         try:
             return sorted(ledger.uploads.last_changed(), key=lambda upload: upload.label)

@@ -95,7 +95,7 @@ class Deployment:
     def ledger(self) -> AbstractContextManager[Ledger]:
         return closing(Ledger(self.airflow.settings["TIDEPOOL_LEDGER"]))
 
-    def sessions(self) -> list[Upload]:
+    def uploads(self) -> list[Upload]:
         with self.ledger() as ledger:
             return ledger.uploads.last_changed()
 

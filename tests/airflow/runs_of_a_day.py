@@ -92,7 +92,7 @@ class RunsOfADay:
             time.sleep(0.1)
 
     def _chunks(self) -> int:
-        mine = {session.batch for session in self.deployment.sessions() if session.day == self.day}
+        mine = {upload.batch for upload in self.deployment.uploads() if upload.day == self.day}
         with self.deployment.ledger() as ledger:
             return sum(
                 len(ledger.data_sets.chunks_of(data_set.id))

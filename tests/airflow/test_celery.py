@@ -167,7 +167,7 @@ def downloaded(store: Any, folder: Path) -> Path:
 
 
 def test_the_ledger_says_that_every_batch_is_verified(ended: Ended) -> None:
-    found = ended.deployment.sessions()
+    found = ended.deployment.uploads()
 
     assert len(found) == len(DEVICES)
     assert {(upload.state, upload.data_set_state) for upload in found} == {("verified", "verified")}

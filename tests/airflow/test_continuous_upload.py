@@ -38,10 +38,10 @@ def test_batches_of_a_feed_become_visible_in_one_data_set_that_stays_open(world:
     second = run(world)
 
     assert (first.state, second.state) == ("success", "success")
-    (data_set_id,) = {session.data_set_id for session in world.sessions()}
+    (data_set_id,) = {upload.data_set_id for upload in world.uploads()}
     assert first.xcoms["batch.upload", 0, "data_set_id"] == data_set_id
     assert second.xcoms["batch.upload", 0, "data_set_id"] == data_set_id
-    assert [session.state for session in world.sessions()] == ["verified"] * 3
+    assert [upload.state for upload in world.uploads()] == ["verified"] * 3
     assert second.xcoms["plan", -1, "plan"]["done"] == 2
     assert all_right(world)
     assert not any(request.operation == "close" for request in world.simulator.requests)
@@ -56,7 +56,7 @@ def test_each_dag_takes_its_own_type_of_batch(world: World) -> None:
     assert (normal.state, continuous.state) == ("success", "success")
     assert normal.xcoms["plan", -1, "plan"]["other_type"] == 1
     assert continuous.xcoms["plan", -1, "plan"]["other_type"] == 1
-    assert [session.state for session in world.sessions()] == ["verified"] * 2
+    assert [upload.state for upload in world.uploads()] == ["verified"] * 2
     assert all_right(world)
 
 
@@ -81,8 +81,8 @@ def test_months_of_history_beside_the_running_feed(world: World) -> None:
     stage_feed(world, readings(5, value=77), "old-version", day=days[0])
     run(world, {"first_day": str(days[0]), "last_day": str(days[-1])})
 
-    assert [session.state for session in world.sessions()] == ["verified"] * 6
-    assert len({session.data_set_id for session in world.sessions()}) == 1
+    assert [upload.state for upload in world.uploads()] == ["verified"] * 6
+    assert len({upload.data_set_id for upload in world.uploads()}) == 1
     assert all_right(world)
 
 
@@ -90,7 +90,7 @@ def test_too_many_rejected_records_stop_before_anything_is_live(world: World) ->
     stage_feed(world, [*readings(5), *({"type": "smbg"} for _ in range(5))], "b-1")
 
     assert run(world).state == "failed"
-    assert [(session.state, session.reason) for session in world.sessions()] == [("held", "too-many-refused")]
+    assert [(upload.state, upload.reason) for upload in world.uploads()] == [("held", "too-many-refused")]
     assert world.simulator.requests == []
 
 

@@ -14,7 +14,7 @@ READINGS = 1_000
 
 def parts_of(world: World) -> list[tuple[str, str | None]]:
     """Return state and data set id of each part, in their order."""
-    return [(session.state, session.data_set_id) for session in world.sessions() if " part " in session.label]
+    return [(upload.state, upload.data_set_id) for upload in world.uploads() if " part " in upload.label]
 
 
 def test_a_run_uploads_every_part(world: World) -> None:
@@ -38,7 +38,7 @@ def test_a_later_run_goes_on_with_the_parts_that_are_left(world: World) -> None:
     world.simulator.faults.add(Fault.refused("create", 503, skip=2, times=50))
     assert world.run(CUT).state == "failed"
     assert [state for state, _ in parts_of(world)] == ["verified", "verified", "uploading", "prepared"]
-    first = [session for _, session in parts_of(world)[:2]]
+    first = [upload for _, upload in parts_of(world)[:2]]
     world.simulator.faults.clear()
     posts = world.posts()
 
@@ -48,7 +48,7 @@ def test_a_later_run_goes_on_with_the_parts_that_are_left(world: World) -> None:
     assert run.state == "success"
     assert world.posts() == posts + 2
     assert [state for state, _ in parts_of(world)] == ["verified"] * 4
-    assert [session for _, session in parts_of(world)[:2]] == first
+    assert [upload for _, upload in parts_of(world)[:2]] == first
 
 
 def test_a_dry_run_covers_the_whole_batch(world: World) -> None:

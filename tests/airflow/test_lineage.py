@@ -36,7 +36,7 @@ def sent(world: World, tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_batch_becomes_a_data_set(world: World, sent: list[dict[str, Any]]) -> None:
-    (session,) = world.sessions()
+    (session,) = world.uploads()
     (completed,) = [
         event
         for event in sent

@@ -28,20 +28,20 @@ def midnight(day: Any) -> datetime:
 def test_a_staged_batch_becomes_a_verified_data_set(world: World) -> None:
     stage(world.staging, readings(1_200))
     run = world.run()
-    (session,) = world.sessions()
+    (upload,) = world.uploads()
 
     assert run.state == "success"
-    assert (session.state, session.accepted, session.visible_rows) == ("verified", 1_200, 1_200)
+    assert (upload.state, upload.accepted, upload.visible_rows) == ("verified", 1_200, 1_200)
     assert check(world.staging, world.staging.parent / "simulator.db").ok
 
 
 def test_the_data_set_id_is_in_xcom_and_in_the_ledger(world: World) -> None:
     stage(world.staging, readings(3))
     run = world.run()
-    (session,) = world.sessions()
+    (upload,) = world.uploads()
 
-    assert run.xcoms["batch.upload", 0, "data_set_id"] == session.data_set_id
-    assert (session.dag_id, session.map_index, session.try_number) == ("tidepool_normal_upload", 0, 1)
+    assert run.xcoms["batch.upload", 0, "data_set_id"] == upload.data_set_id
+    assert (upload.dag_id, upload.map_index, upload.try_number) == ("tidepool_normal_upload", 0, 1)
 
 
 def test_a_second_run_takes_up_nothing(world: World) -> None:
@@ -62,7 +62,7 @@ def test_a_manual_run_takes_what_is_ready_whatever_its_logical_date(
     stage(world.staging, readings(3))
 
     assert world.run(logical_date=logical_date).state == "success"
-    assert [session.state for session in world.sessions()] == ["verified"]
+    assert [upload.state for upload in world.uploads()] == ["verified"]
 
 
 def test_explicit_days_take_exactly_those(world: World) -> None:
@@ -71,7 +71,7 @@ def test_explicit_days_take_exactly_those(world: World) -> None:
         stage(world.staging, readings(3, day=day), day=day, batch=f"batch-{days_ago}")
     run = world.run({"first_day": str(TODAY - timedelta(days=2))})
 
-    assert [session.day for session in world.sessions()] == [TODAY - timedelta(days=2)]
+    assert [upload.day for upload in world.uploads()] == [TODAY - timedelta(days=2)]
     assert run.xcoms["plan", -1, "plan"]["days_outside"] == [str(TODAY - timedelta(days=n)) for n in (3, 1)]
 
 
@@ -83,7 +83,7 @@ def test_a_scheduled_run_takes_its_day_and_late_arrivals(world: World) -> None:
     run = world.run(run_type="scheduled", interval=(start, start + timedelta(days=1)), logical_date=start)
 
     assert run.state == "success"
-    assert sorted((TODAY - session.day).days for session in world.sessions()) == [400, 401, 405]
+    assert sorted((TODAY - upload.day).days for upload in world.uploads()) == [400, 401, 405]
 
 
 def test_a_backfilled_run_takes_its_day_only(world: World) -> None:
@@ -93,7 +93,7 @@ def test_a_backfilled_run_takes_its_day_only(world: World) -> None:
     start = midnight(LONG_AGO)
     world.run(run_type="backfill", interval=(start, start + timedelta(days=1)), logical_date=start)
 
-    assert [(TODAY - session.day).days for session in world.sessions()] == [400]
+    assert [(TODAY - upload.day).days for upload in world.uploads()] == [400]
 
 
 def test_nothing_ready_is_a_success(world: World) -> None:
@@ -117,7 +117,7 @@ def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
     assert (result["compared"]["batches"], result["compared"]["new"]) == (1, {"smbg": 20})
 
     assert world.run().state == "success"
-    assert [session.state for session in world.sessions()] == ["verified"]
+    assert [upload.state for upload in world.uploads()] == ["verified"]
 
 
 def test_a_dry_run_reports_what_tidepool_shows_already(world: World) -> None:
@@ -154,7 +154,7 @@ def test_one_bad_batch_fails_the_run_and_the_others_go_on(world: World) -> None:
     run = world.run()
 
     assert run.state == "failed"
-    assert sorted(session.state for session in world.sessions()) == ["failed", "verified"]
+    assert sorted(upload.state for upload in world.uploads()) == ["failed", "verified"]
     assert sorted(state for (task, _), state in run.tasks.items() if task == "batch.prepare") == [
         "failed",
         "success",
@@ -172,7 +172,7 @@ def test_a_corrected_batch_uploads_on_the_next_run(world: World) -> None:
     stage(world.staging, readings(3))
 
     assert world.run().state == "success"
-    assert sorted(session.state for session in world.sessions()) == ["overwritten", "verified"]
+    assert sorted(upload.state for upload in world.uploads()) == ["overwritten", "verified"]
     assert folder.exists()
 
 
@@ -181,23 +181,23 @@ def test_too_many_rejected_records_stop_before_anything_is_opened(world: World) 
     run = world.run()
 
     assert run.state == "failed"
-    assert [(session.state, session.reason) for session in world.sessions()] == [("held", "too-many-refused")]
+    assert [(upload.state, upload.reason) for upload in world.uploads()] == [("held", "too-many-refused")]
     assert world.simulator.requests == []
 
     assert world.run({"max_quarantined_percent": 50}).state == "success"
-    assert [session.state for session in world.sessions()] == ["verified"]
+    assert [upload.state for upload in world.uploads()] == ["verified"]
 
 
 def test_a_failed_upload_fails_the_run_and_the_next_one_goes_on(world: World) -> None:
     stage(world.staging, readings(2_500))
     world.simulator.faults.add(Fault.refused("close", 503, times=50))
     assert world.run().state == "failed"
-    opened = [session.data_set_id for session in world.sessions()]
+    opened = [upload.data_set_id for upload in world.uploads()]
     sent = world.posts()
     world.simulator.faults.clear()
 
     assert world.run().state == "success"
-    assert [session.data_set_id for session in world.sessions()] == opened
+    assert [upload.data_set_id for upload in world.uploads()] == opened
     assert world.posts() == sent
     assert check(world.staging, world.staging.parent / "simulator.db").ok
 
@@ -232,7 +232,7 @@ def test_a_user_the_token_may_not_write_to_fails_alone(world: World) -> None:
     run = world.run()
 
     assert run.state == "failed"
-    assert sorted((session.state, session.reason) for session in world.sessions()) == [
+    assert sorted((upload.state, upload.reason) for upload in world.uploads()) == [
         ("failed", "tidepool-permission"),
         ("verified", None),
     ]
@@ -243,7 +243,7 @@ def test_only_some_users(world: World) -> None:
         stage(world.staging, readings(3), user=user)
     world.run({"users": [SAMPLE_USERS[1]]})
 
-    assert [session.user_id for session in world.sessions()] == [SAMPLE_USERS[1]]
+    assert [upload.user_id for upload in world.uploads()] == [SAMPLE_USERS[1]]
 
 
 def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: 
     run = world.run()
 
     assert run.state == "failed"
-    assert {(session.user_id, session.state, session.reason) for session in world.sessions()} == {
+    assert {(upload.user_id, upload.state, upload.reason) for upload in world.uploads()} == {
         (owner, "verified", None),
         (SAMPLE_USERS[0], "failed", "connection-not-allowed"),
     }
@@ -267,9 +267,9 @@ def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: 
 def test_forced_runs_upload_again_and_the_older_copy_is_archived(world: World) -> None:
     stage(world.staging, readings(3))
     world.run()
-    (first,) = world.sessions()
+    (first,) = world.uploads()
     world.run({"force": True})
-    (second,) = world.sessions()
+    (second,) = world.uploads()
 
     assert first.data_set_id != second.data_set_id
     assert check(world.staging, world.staging.parent / "simulator.db").visible == 3
@@ -284,12 +284,12 @@ def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -
 
     assert run.state == "failed"
     assert run.xcoms["plan", -1, "plan"]["older_than_uploaded"] == 1
-    assert sorted((session.day, session.state, session.reason) for session in world.sessions()) == [
+    assert sorted((upload.day, upload.state, upload.reason) for upload in world.uploads()) == [
         (yesterday, "held", "older-than-uploaded"),
         (TODAY, "verified", None),
     ]
     assert world.run({"allow_older": True}).state == "success"
-    assert [session.state for session in world.sessions()] == ["verified", "verified"]
+    assert [upload.state for upload in world.uploads()] == ["verified", "verified"]
 
 
 def test_a_corrected_batch_replaces_the_one_it_names(world: World) -> None:
@@ -299,7 +299,7 @@ def test_a_corrected_batch_replaces_the_one_it_names(world: World) -> None:
     run = world.run()
 
     assert run.state == "success"
-    assert sorted((session.state, session.data_set_state) for session in world.sessions()) == [
+    assert sorted((upload.state, upload.data_set_state) for upload in world.uploads()) == [
         ("replaced", "deleted"),
         ("verified", "verified"),
     ]
@@ -314,9 +314,7 @@ def test_what_would_delete_other_data_has_to_be_confirmed(world: World) -> None:
 
     assert run.state == "failed"
     assert run.tasks["batch.prepare", 0] == "failed"
-    assert [(session.state, session.reason) for session in world.sessions()] == [
-        ("held", "truncate-not-allowed")
-    ]
+    assert [(upload.state, upload.reason) for upload in world.uploads()] == [("held", "truncate-not-allowed")]
     assert world.simulator.requests == []
     assert world.run({"allow_truncate": True}).state == "success"
 
@@ -328,10 +326,10 @@ def test_what_would_show_records_twice_has_to_be_confirmed(world: World) -> None
     sent = world.posts()
 
     assert world.run({"force": True}).state == "failed"
-    assert [(session.state, session.reason) for session in world.sessions()] == [("verified", None)]
+    assert [(upload.state, upload.reason) for upload in world.uploads()] == [("verified", None)]
     assert world.posts() == sent
     assert world.run().state == "success"
-    assert [session.state for session in world.sessions()] == ["verified"]
+    assert [upload.state for upload in world.uploads()] == ["verified"]
     assert world.run({"force": True, "allow_doubling": True}).state == "success"
     assert world.posts() > sent
 

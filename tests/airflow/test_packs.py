@@ -36,18 +36,18 @@ def states(run: Run, task: str) -> list[str]:
 def test_many_batches_travel_in_packs_and_each_stands_in_the_ledger(world: World) -> None:
     fleet(world, 8)
     run = world.run()
-    sessions = world.sessions()
+    uploads = world.uploads()
 
     assert run.state == "success"
     assert states(run, "batch.prepare") == states(run, "batch.upload") == ["success"] * 3
     assert run.xcoms["plan", -1, "plan"]["packs"] == 3
     assert run.xcoms["remaining", -1, "return_value"] == []
     assert states(run, "one_by_one.upload") == ["skipped"]
-    assert {(session.state, session.visible_rows) for session in sessions} == {("verified", 4)}
+    assert {(upload.state, upload.visible_rows) for upload in uploads} == {("verified", 4)}
     in_xcom: dict[str, str] = {}
     for pack in range(3):
         in_xcom |= run.xcoms["batch.upload", pack, "data_set_ids"]
-    assert in_xcom == {str(session.batch): session.data_set_id for session in sessions}
+    assert in_xcom == {str(upload.batch): upload.data_set_id for upload in uploads}
     assert run.xcoms["report", -1, "summary"]["visible_rows"] == 32
     assert check(world.staging, world.staging.parent / "simulator.db").ok
 
@@ -67,7 +67,7 @@ def test_one_failing_batch_holds_up_nobody_and_is_tried_alone(world: World) -> N
     assert len(run.xcoms["remaining", -1, "return_value"]) == 2
     assert sorted(states(run, "one_by_one.prepare")) == ["failed", "success"]
     assert sorted(states(run, "one_by_one.upload")) == ["failed", "upstream_failed"]
-    found = [(session.state, session.reason) for session in world.sessions()]
+    found = [(upload.state, upload.reason) for upload in world.uploads()]
     assert sorted(found, key=str) == [
         ("failed", "manifest-malformed"),
         ("failed", "tidepool-permission"),
@@ -84,9 +84,9 @@ def test_what_strikes_once_is_mended_in_the_same_run(world: World) -> None:
 
     assert run.state == "success"
     assert states(run, "one_by_one.upload") == ["success"]
-    assert {session.state for session in world.sessions()} == {"verified"}
+    assert {upload.state for upload in world.uploads()} == {"verified"}
     # The page leads to the pack of each, and to the run of the one that was taken up alone.
-    places = sorted((session.map_index for session in world.sessions()), key=str)
+    places = sorted((upload.map_index for upload in world.uploads()), key=str)
     assert places in ([0, 0, 1, 1, 1, None], [0, 0, 0, 1, 1, None])
     assert check(world.staging, world.staging.parent / "simulator.db").ok
 
@@ -103,7 +103,7 @@ def test_a_tidepool_that_is_away_fails_packs_and_not_a_task_for_each_batch(world
     world.simulator.faults.clear()
 
     assert world.run().state == "success"
-    assert {session.state for session in world.sessions()} == {"verified"}
+    assert {upload.state for upload in world.uploads()} == {"verified"}
 
 
 def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
@@ -121,7 +121,7 @@ def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
 
     assert states(run, "batch.upload") == ["success"] * 2
     assert (asked_packs, states(run, "one_by_one.prepare")) == ([1], ["skipped"])
-    assert [session.state for session in world.sessions()].count("verified") == 3
+    assert [upload.state for upload in world.uploads()].count("verified") == 3
 
 
 def test_a_dry_run_sums_up_its_packs(world: World) -> None:
@@ -174,5 +174,5 @@ def test_feeds_travel_in_packs_too(world: World) -> None:
 
     assert run.state == "success"
     assert states(run, "batch.upload") == ["success"] * 2
-    assert [session.state for session in world.sessions()] == ["verified"] * 8
-    assert len({session.data_set_id for session in world.sessions()}) == 2
+    assert [upload.state for upload in world.uploads()] == ["verified"] * 8
+    assert len({upload.data_set_id for upload in world.uploads()}) == 2

@@ -120,11 +120,10 @@ def failed_of(deployment: Deployment, run_id: str) -> str:
     return "\n\n".join(deployment.log(instance)[-3000:] for instance in found)
 
 
-def sessions(deployment: Deployment) -> dict[str, tuple[str, str | None]]:
+def states_of(deployment: Deployment) -> dict[str, tuple[str, str | None]]:
     """Return state and reason of each batch, by the name of its folder."""
     return {
-        session.folder.rpartition("/")[2]: (session.state, session.reason)
-        for session in deployment.sessions()
+        upload.folder.rpartition("/")[2]: (upload.state, upload.reason) for upload in deployment.uploads()
     }
 
 
@@ -135,10 +134,10 @@ def visible(deployment: Deployment) -> int:
 def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> None:
     run_id = start(deployment)
     waiting_instances = waiting(deployment, run_id, len(DECISIONS))
-    assert {state for batch, state in sessions(deployment).items() if batch in DECISIONS} == {
+    assert {state for batch, state in states_of(deployment).items() if batch in DECISIONS} == {
         ("held", "too-many-refused")
     }
-    batches = {session.label: session.folder.rpartition("/")[2] for session in deployment.sessions()}
+    batches = {upload.label: upload.folder.rpartition("/")[2] for upload in deployment.uploads()}
 
     for instance in waiting_instances:
         details = question(deployment, instance)
@@ -149,7 +148,7 @@ def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> Non
         decide(deployment, instance, DECISIONS[batches[label]])
 
     assert end_of(deployment, run_id) == "success", failed_of(deployment, run_id)
-    assert sessions(deployment) == {
+    assert states_of(deployment) == {
         "approved": ("verified", None),
         "rejected": ("held", "declined"),
         "good-ones": ("verified", None),
@@ -184,7 +183,7 @@ def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment)
     (instance,) = waiting(deployment, run_id, 1)
 
     assert end_of(deployment, run_id) == "failed"
-    assert sessions(deployment)["rejected"] == ("held", "too-many-refused")
+    assert states_of(deployment)["rejected"] == ("held", "too-many-refused")
     assert deployment.writes_at_tidepool() == sent
     (prepared,) = deployment.task_instances(run_id, PREPARE)
     assert (prepared["state"], prepared["try_number"]) == ("failed", 1)
@@ -204,7 +203,7 @@ def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment)
     ended = end_of(deployment, run_id)
     (prepared,) = deployment.task_instances(run_id, PREPARE)
     assert ended == "success", deployment.log(prepared)
-    assert sessions(deployment)["rejected"] == ("verified", None)
+    assert states_of(deployment)["rejected"] == ("verified", None)
 
 
 def test_a_run_that_does_not_ask_fails_as_ever(deployment: Deployment) -> None:
@@ -215,4 +214,4 @@ def test_a_run_that_does_not_ask_fails_as_ever(deployment: Deployment) -> None:
     run_id = deployment.post("/dagRuns", {"logical_date": None})["dag_run_id"]
 
     assert end_of(deployment, run_id) == "failed"
-    assert sessions(deployment)["other"] == ("held", "too-many-refused")
+    assert states_of(deployment)["other"] == ("held", "too-many-refused")

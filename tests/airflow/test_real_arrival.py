@@ -50,14 +50,14 @@ def wait_until(deployment: Deployment, is_so: Callable[[], bool], what: str) -> 
     give_up = time.monotonic() + RUN_SECONDS
     while not is_so():
         deployment.airflow.check()
-        assert time.monotonic() < give_up, (what, [session.state for session in deployment.sessions()])
+        assert time.monotonic() < give_up, (what, [upload.state for upload in deployment.uploads()])
         time.sleep(0.5)
 
 
 def verified(deployment: Deployment) -> int:
     with deployment.ledger() as ledger:
         ledger.migrate()
-    return sum(session.state == "verified" for session in deployment.sessions())
+    return sum(upload.state == "verified" for upload in deployment.uploads())
 
 
 def at_rest(deployment: Deployment) -> bool:

@@ -135,7 +135,7 @@ def verified(backfills: Backfills) -> dict[date, str | None]:
     deployment = backfills.deployment
     result = check(deployment.home.staging, deployment.home.simulator_store)
     assert (result.double, result.foreign, result.left_open, result.unreachable) == (0,) * 4
-    found = [session for session in deployment.sessions() if session.data_set_state == "verified"]
+    found = [session for session in deployment.uploads() if session.data_set_state == "verified"]
     assert result.visible == RECORDS * len(found)
     assert len({upload.day for upload in found}) == len(found)
     return {upload.day: upload.data_set_id for upload in found}
@@ -210,7 +210,7 @@ def test_a_day_that_grew_since_is_taken_up_by_its_run(backfills: Backfills) -> N
     backfills.by_ui(reprocess_behavior="completed", dag_run_conf={"force": False})
     assert states(backfills.end()) == dict.fromkeys(DAYS, "success")
 
-    sessions = backfills.deployment.sessions()
+    sessions = backfills.deployment.uploads()
     found = [session.data_set_id for session in sessions if session.data_set_state == "verified"]
     assert len(found) == len(set(found)) == len(DAYS) + 1
     assert set(ids.values()) < set(found)

@@ -48,7 +48,7 @@ def visible_glucose(world: World) -> list[float]:
 def test_as_exported_every_record_is_rejected_and_nothing_is_opened(world: World, export: Path) -> None:
     staged(world, export)
     run = world.run()
-    found = world.sessions()
+    found = world.uploads()
 
     assert run.state == "failed"
     assert {(upload.state, upload.reason) for upload in found} == {("held", "too-many-refused")}
@@ -63,7 +63,7 @@ def test_as_exported_every_record_is_rejected_and_nothing_is_opened(world: World
 def test_with_edits_it_is_visible_in_the_right_unit(world: World, export: Path) -> None:
     staged(world, export, drop=("id", "source"), glucose_units="mmol/L")
     run = world.run()
-    found = world.sessions()
+    found = world.uploads()
 
     assert run.state in ("success", "failed")
     verified = [upload for upload in found if upload.state == "verified"]
@@ -76,5 +76,5 @@ def test_without_the_unit_it_is_held(world: World, export: Path) -> None:
     staged(world, export, drop=("id", "source"))
     world.run()
 
-    assert "glucose-units-implausible" in {session.reason for session in world.sessions()}
+    assert "glucose-units-implausible" in {session.reason for session in world.uploads()}
     assert visible_glucose(world) == []

@@ -81,7 +81,7 @@ def _stage_canaries(staging: Path) -> None:
 
 
 def test_every_staged_batch_is_verified(deployment: Deployment) -> None:
-    found = deployment.sessions()
+    found = deployment.uploads()
 
     assert len(found) == len(list(deployment.home.staging.glob("*/*/*/manifest.json"))) == 9
     assert {(upload.state, upload.data_set_state) for upload in found} == {("verified", "verified")}
@@ -96,13 +96,13 @@ def test_the_store_holds_exactly_what_was_staged(deployment: Deployment) -> None
     assert result.ok
     assert result.visible > 20_000
     assert (result.lost, result.double, result.foreign, result.left_open, result.unreachable) == (0,) * 5
-    assert seen == {session.data_set_id: session.visible_rows for session in deployment.sessions()}
-    assert sum(session.quarantined or 0 for session in deployment.sessions()) == result.quarantined > 4
+    assert seen == {session.data_set_id: session.visible_rows for session in deployment.uploads()}
+    assert sum(session.quarantined or 0 for session in deployment.uploads()) == result.quarantined > 4
 
 
 def test_the_data_set_ids_are_in_xcom_and_in_the_ledger(deployment: Deployment) -> None:
     run_id = deployment.first_run
-    in_ledger = {session.map_index: session.data_set_id for session in deployment.sessions()}
+    in_ledger = {session.map_index: session.data_set_id for session in deployment.uploads()}
     in_xcom = {
         index: deployment.xcom(run_id, UPLOAD, "data_set_id", index) for index in range(len(in_ledger))
     }
@@ -112,7 +112,7 @@ def test_the_data_set_ids_are_in_xcom_and_in_the_ledger(deployment: Deployment) 
 
 
 def test_every_upload_links_to_its_data_set(deployment: Deployment) -> None:
-    (session,) = (session for session in deployment.sessions() if session.map_index == 0)
+    (session,) = (session for session in deployment.uploads() if session.map_index == 0)
     path = f"/dagRuns/{deployment.first_run}/taskInstances/{UPLOAD}/links"
     links = deployment.get(path, map_index=0)["extra_links"]
 
@@ -121,7 +121,7 @@ def test_every_upload_links_to_its_data_set(deployment: Deployment) -> None:
 
 
 def test_mapped_tasks_are_labelled_by_day_model_and_hash(deployment: Deployment) -> None:
-    labels = {session.map_index: session.label for session in deployment.sessions()}
+    labels = {session.map_index: session.label for session in deployment.uploads()}
 
     for task_id in ("batch.prepare", UPLOAD):
         found = deployment.task_instances(deployment.first_run, task_id)
@@ -141,7 +141,7 @@ def test_a_second_run_finds_everything_done(deployment: Deployment) -> None:
 
 def test_a_cleared_upload_runs_again_and_uploads_nothing(deployment: Deployment) -> None:
     run_id, before = deployment.first_run, deployment.writes_at_tidepool()
-    ids = {session.map_index: session.data_set_id for session in deployment.sessions()}
+    ids = {session.map_index: session.data_set_id for session in deployment.uploads()}
     deployment.post(
         "/clearTaskInstances",
         {
@@ -161,9 +161,9 @@ def test_a_cleared_upload_runs_again_and_uploads_nothing(deployment: Deployment)
 
     assert tries == {index: 2 if index == 1 else 1 for index in ids}
     assert deployment.writes_at_tidepool() == before
-    assert {session.map_index: session.data_set_id for session in deployment.sessions()} == ids
+    assert {session.map_index: session.data_set_id for session in deployment.uploads()} == ids
     assert deployment.xcom(run_id, UPLOAD, "data_set_id", 1) == ids[1]
-    assert {session.state for session in deployment.sessions()} == {"verified"}
+    assert {session.state for session in deployment.uploads()} == {"verified"}
 
 
 def secrets_of(deployment: Deployment) -> dict[str, bytes]:
@@ -203,7 +203,7 @@ def test_no_log_names_a_person_a_device_a_token_or_a_value(deployment: Deploymen
     assert found_in(logs, secrets_of(deployment)) == []
     # These are the logs meant: each batch's steps are in them, by its user's short hash and its data set.
     assert len(logs) > 2 * len(deployment.task_instances(deployment.first_run))
-    for session in deployment.sessions():
+    for session in deployment.uploads():
         assert short_hash(session.user_id).encode() in everything
         assert f"{session.data_set_id} is verified".encode() in everything
 
@@ -215,7 +215,7 @@ def test_airflows_own_database_names_none_of_them_either(deployment: Deployment)
     everything = b"".join(dump.values())
 
     assert found_in(dump, secrets_of(deployment)) == []
-    assert all(str(session.data_set_id).encode() in everything for session in deployment.sessions())
+    assert all(str(session.data_set_id).encode() in everything for session in deployment.uploads())
 
 
 def test_the_search_would_find_them(deployment: Deployment) -> None:

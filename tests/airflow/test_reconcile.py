@@ -17,7 +17,7 @@ def test_what_a_run_left_open_is_completed(world: World) -> None:
     stage(world.staging, readings(1_500))
     world.simulator.faults.add(Fault.refused("close", 503, times=50))
     assert world.run().state == "failed"
-    assert [session.state for session in world.sessions()] == ["uploading"]
+    assert [upload.state for upload in world.uploads()] == ["uploading"]
     world.simulator.faults.clear()
 
     run = maintain(world)
@@ -26,7 +26,7 @@ def test_what_a_run_left_open_is_completed(world: World) -> None:
     summary = run.xcoms["reconcile", -1, "summary"]
     assert (summary["unfinished"], summary["finished"]) == (1, 1)
     assert maintain(world).xcoms["reconcile", -1, "summary"]["checked"] == 1
-    assert [(session.state, session.dag_id) for session in world.sessions()] == [
+    assert [(upload.state, upload.dag_id) for upload in world.uploads()] == [
         ("verified", "tidepool_reconcile")
     ]
     assert check(world.staging, world.staging.parent / "simulator.db").ok
@@ -42,14 +42,14 @@ def test_nothing_to_do_is_a_success(world: World) -> None:
 def test_what_needs_a_person_fails_the_run(world: World) -> None:
     stage(world.staging, readings(10))
     world.run()
-    (session,) = world.sessions()
-    _delete(str(session.data_set_id))
+    (upload,) = world.uploads()
+    _delete(str(upload.data_set_id))
 
     run = maintain(world)
 
     assert run.state == "failed"
     assert run.xcoms["reconcile", -1, "summary"]["failed"] == {"changed-since-verified": 1}
-    assert [(session.state, session.reason) for session in world.sessions()] == [
+    assert [(upload.state, upload.reason) for upload in world.uploads()] == [
         ("verified", "changed-since-verified")
     ]
 

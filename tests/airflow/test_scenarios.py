@@ -71,9 +71,9 @@ class Scene(RunsOfADay):
         result = check(home.staging, home.simulator_store)
         assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]
         assert (result.lost, result.double, result.foreign, result.left_open) == (0,) * 4
-        (session,) = (session for session in self.deployment.sessions() if session.day == self.day)
-        assert (session.state, session.data_set_state) == ("verified", "verified")
-        assert session.visible_rows == RECORDS
+        (upload,) = (upload for upload in self.deployment.uploads() if upload.day == self.day)
+        assert (upload.state, upload.data_set_state) == ("verified", "verified")
+        assert upload.visible_rows == RECORDS
         return True
 
 
@@ -137,7 +137,7 @@ def test_the_same_batch_is_started_twice(deployment: Deployment) -> None:
 
     assert [scene.ended(run_id) for run_id in runs] == ["success", "success"]
     assert scene.is_there_once()
-    assert len([session for session in deployment.sessions() if session.day == scene.day]) == 1
+    assert len([upload for upload in deployment.uploads() if upload.day == scene.day]) == 1
 
 
 def test_an_upload_is_cleared_while_it_runs(deployment: Deployment) -> None:
@@ -149,8 +149,8 @@ def test_an_upload_is_cleared_while_it_runs(deployment: Deployment) -> None:
 
     assert scene.ended(run_id) == "success"
     assert scene.is_there_once()
-    (session,) = (session for session in deployment.sessions() if session.day == scene.day)
-    assert (session.try_number or 0) > 1
+    (upload,) = (upload for upload in deployment.uploads() if upload.day == scene.day)
+    assert (upload.try_number or 0) > 1
 
 
 def test_an_upload_is_marked_failed_and_cleared_later(deployment: Deployment) -> None:
@@ -173,7 +173,7 @@ def test_an_upload_is_marked_failed_and_cleared_later(deployment: Deployment) ->
     assert scene.ended(run_id) == "failed"
     assert "stopped between two requests" in deployment.log(instance)
     with deployment.ledger() as ledger:
-        (batch,) = (session.batch for session in deployment.sessions() if session.day == scene.day)
+        (batch,) = (upload.batch for upload in deployment.uploads() if upload.day == scene.day)
         chunks = [
             chunk
             for data_set in ledger.data_sets.of_batch(batch)

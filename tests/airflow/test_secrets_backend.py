@@ -85,7 +85,7 @@ def test_a_run_and_a_test_take_their_connections_from_a_secrets_backend(world: W
 
     in_a_process(file, "-m", "dev.demo", DAG_ID)
 
-    assert [session.data_set_state for session in world.sessions()] == ["verified"]
+    assert [upload.data_set_state for upload in world.uploads()] == ["verified"]
     assert world.posts() == 1
     output = in_a_process(file, "-m", "airflow", "connections", "test", "tidepool_default")
     assert "Connection success!" in output

@@ -87,7 +87,7 @@ def uploaded(world: World, *, refused: int = 0, **conf: Any) -> int:
         record["value"] = 77_777
     stage(Path(conf.get("staging_root", world.staging)), records)
     world.run({"max_quarantined_percent": 50, **conf})
-    (session,) = world.sessions()
+    (session,) = world.uploads()
     return session.batch
 
 
@@ -167,7 +167,7 @@ def test_the_page_stands_in_airflows_navigation(visit: Visitor) -> None:
 def test_it_shows_what_the_ledger_holds_and_no_person(world: World, visit: Visitor) -> None:
     batch = uploaded(world, refused=2)
     viewer = visit("viewer")
-    (session,) = world.sessions()
+    (session,) = world.uploads()
     with ledger_of(world) as ledger:
         upload, row = ledger.uploads.get(batch), ledger.batches.get(batch)
     assert upload is not None
@@ -413,7 +413,7 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
     records[0]["value"] = 77_777
     stage(world.staging, records)
     world.run({"part_records": 20, "max_quarantined_percent": 50})
-    whole, first, *_others = sorted(session.batch for session in world.sessions())
+    whole, first, *_others = sorted(session.batch for session in world.uploads())
     user = visit("user")
 
     listed, page, of_part = (user.get(f"{PAGE}/{path}").text for path in ("", whole, first))
@@ -437,14 +437,14 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
         assert world.run({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "success"
         with ledger_of(world) as ledger:
             assert ledger.actions.of_batch(whole)[0].detail == detail
-    assert {session.state for session in world.sessions()} == {"withdrawn"}
+    assert {session.state for session in world.uploads()} == {"withdrawn"}
 
 
 def test_a_failed_action_says_why(world: World, visit: Visitor) -> None:
     from tidepool_airflow.hook import TidepoolHook
 
     batch = uploaded(world)
-    (session,) = world.sessions()
+    (session,) = world.uploads()
     TidepoolHook().delete_data_set(str(session.data_set_id))
     user = visit("user")
     assert ask(user, batch, "check").status_code == 202
@@ -462,7 +462,7 @@ def test_a_failed_action_says_why(world: World, visit: Visitor) -> None:
 def test_a_retry_runs_the_day_of_the_person_again(world: World, visit: Visitor) -> None:
     stage(world.staging, readings(5))
     world.run({"dry_run": True})
-    (session,) = world.sessions()
+    (session,) = world.uploads()
     user = visit("user")
 
     response = ask(user, session.batch, "retry")
@@ -473,7 +473,7 @@ def test_a_retry_runs_the_day_of_the_person_again(world: World, visit: Visitor) 
     (run,) = [run for run in runs_of(DAG_ID) if run.run_id == action.run_id]
     assert run.conf == {"first_day": str(session.day), "users": [short_hash(session.user_id)]}
     assert world.run(run.conf, run_id=action.run_id).state == "success"
-    assert [session.state for session in world.sessions()] == ["verified"]
+    assert [session.state for session in world.uploads()] == ["verified"]
 
 
 def test_what_was_staged_under_another_root_is_checked_and_retried_there(
@@ -488,7 +488,7 @@ def test_what_was_staged_under_another_root_is_checked_and_retried_there(
     assert world.run({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "success"
     stage(Path(root), readings(5, device="other"), batch="other", device="other")
     world.run({"dry_run": True, "staging_root": root})
-    (other,) = [session.batch for session in world.sessions() if session.state != "verified"]
+    (other,) = [session.batch for session in world.uploads() if session.state != "verified"]
 
     assert ask(user, other, "retry").status_code == 202
 
@@ -497,7 +497,7 @@ def test_what_was_staged_under_another_root_is_checked_and_retried_there(
     (run,) = [run for run in runs_of(DAG_ID) if run.run_id == action.run_id]
     assert run.conf["staging_root"] == root
     assert world.run(run.conf, run_id=action.run_id).state == "success"
-    assert [session.state for session in world.sessions()] == ["verified"] * 2
+    assert [session.state for session in world.uploads()] == ["verified"] * 2
 
 
 def test_a_run_that_airflow_does_not_start_is_explained(
@@ -552,7 +552,7 @@ def test_a_run_that_nobody_requested_on_the_page_does_nothing(world: World, visi
 
     for conf in ({}, {"action": action.id}, {"action": 77}):
         assert world.run(conf, dag_id=ACTION_DAG).state == "failed"
-    assert [session.data_set_state for session in world.sessions()] == ["verified"]
+    assert [session.data_set_state for session in world.uploads()] == ["verified"]
 
 
 def test_a_forced_run_is_recorded_with_who_started_it(world: World, visit: Visitor) -> None:

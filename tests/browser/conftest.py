@@ -69,7 +69,7 @@ class Stack:
     airflow: LocalAirflow
     roles: dict[str, Any]
 
-    def sessions(self) -> list[Upload]:
+    def uploads(self) -> list[Upload]:
         """Return what the ledger knows."""
         with closing(Ledger(self.airflow.settings["TIDEPOOL_LEDGER"])) as ledger:
             ledger.migrate()

@@ -160,7 +160,7 @@ def test_a_dry_run_is_one_tick_and_its_result_can_be_read(stack: Stack, visit: V
     page.get_by_role("button", name="to scroll to top").click()
     expect(page.get_by_text("what becomes of it").first).to_be_visible()
     shoot(page, "dry-run-records")
-    looked_at = [session.data_set_id for session in stack.sessions() if session.user_id == DRY_RUN_USER]
+    looked_at = [session.data_set_id for session in stack.uploads() if session.user_id == DRY_RUN_USER]
     assert looked_at == [None] * batches
 
 
@@ -176,7 +176,7 @@ def test_a_run_from_the_form_is_followed_to_its_end(stack: Stack, visit: Visitor
     expect(page.get_by_text("Success").first).to_be_visible()
     shoot(page, "run")
     result = check(stack.home.staging, stack.home.simulator_store, users=[UPLOAD_USER])
-    found = [session for session in stack.sessions() if session.user_id == UPLOAD_USER]
+    found = [session for session in stack.uploads() if session.user_id == UPLOAD_USER]
     assert [upload.data_set_state for upload in found] == ["verified"] * batches
     assert result.ok
     assert sum(upload.visible_rows or 0 for upload in found) == result.visible

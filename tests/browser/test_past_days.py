@@ -46,6 +46,6 @@ def test_a_backfill_from_the_form_uploads_each_day_once(stack: Stack, visit: Vis
     form.run()
 
     assert set(ended(stack).values()) == {"success"}
-    found = {session.day: session for session in stack.sessions() if session.day in DAYS}
+    found = {session.day: session for session in stack.uploads() if session.day in DAYS}
     assert found.keys() == set(DAYS)
     assert {(upload.data_set_state, upload.visible_rows) for upload in found.values()} == {("verified", 4)}

@@ -21,7 +21,7 @@ DAY = date(2024, 4, 17)
 
 def spoilt(stack: Stack) -> Upload | None:
     """Return what the ledger knows of the batch in question."""
-    return next((session for session in stack.sessions() if session.folder.endswith(DEVICE)), None)
+    return next((upload for upload in stack.uploads() if upload.folder.endswith(DEVICE)), None)
 
 
 def waits(stack: Stack, before: set[str]) -> str:

@@ -156,7 +156,7 @@ def test_exactly_the_spoiled_ones_are_rejected(sample: SampleSummary) -> None:
                 assert value is None
                 continue
             refused = validate_datum(value) != ()
-            assert refused == (index in how and how[index].refused_by_tidepool), (batch.device_model, index)
+            assert refused == (index in how and how[index].rejected_by_tidepool), (batch.device_model, index)
 
 
 def test_duplicates_and_ids_are_as_described(sample: SampleSummary) -> None:

@@ -1,4 +1,4 @@
-"""A simulator for all tests of a module, and small hands to work it with."""
+"""A simulator for all tests of a module, and small helpers to use it."""
 
 from __future__ import annotations
 

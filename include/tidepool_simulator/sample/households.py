@@ -26,7 +26,7 @@ _HOUR = 3600
 
 
 def record_clock_changes(notebook: Notebook, trace: Trace, slow_seconds: int) -> None:
-    """Note one correction of a slow clock, and each change to or from summer time.
+    """Record one correction of a slow clock, and each change to or from summer time.
 
     :param slow_seconds: by how much the clock had fallen behind when it was corrected.
     """

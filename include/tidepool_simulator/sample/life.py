@@ -17,7 +17,7 @@ class Therapy(Protocol):
     """Whoever gives the insulin: a pump, a loop or a person with pens."""
 
     def give(self, at: int, hour: int, body: Body) -> float:
-        """Return the units given in the step that begins now, noting what the device remembers.
+        """Return the units given in the step that begins now, recording what the device remembers.
 
         :param at: seconds since 1970, UTC.
         :param hour: local hour.

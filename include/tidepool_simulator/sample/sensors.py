@@ -65,7 +65,7 @@ class Sensor:
 
 
 def record_dexcom(notebook: Notebook, sensor: Sensor, with_trend: bool) -> None:
-    """Record a reading every five minutes as Dexcom receivers tell them."""
+    """Record a reading every five minutes as Dexcom receivers report it."""
     before: tuple[int, float] | None = None
     for at, glucose in sensor.readings():
         fields = _dexcom_value(glucose)

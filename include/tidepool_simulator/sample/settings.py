@@ -70,7 +70,7 @@ def record_scheduled_settings(notebook: Notebook, person: Person, at: int, other
 
 
 def record_g6_settings(notebook: Notebook, at: int) -> None:
-    """Note sensor settings with the alerts of today's apps."""
+    """Record sensor settings with the alerts of today's apps."""
     device = notebook.device
     snooze = {"duration": 30, "units": "minutes"}
     notebook.add(
@@ -102,7 +102,7 @@ def record_g6_settings(notebook: Notebook, at: int) -> None:
 
 
 def record_g5_settings(notebook: Notebook, at: int) -> None:
-    """Note sensor settings with the alerts of older receivers."""
+    """Record sensor settings with the alerts of older receivers."""
     device = notebook.device
     notebook.add(
         at,

@@ -34,7 +34,7 @@ class SpoiledAs(Enum):
     REPEATED_ID = "id of an earlier record"
 
     @property
-    def refused_by_tidepool(self) -> bool:
+    def rejected_by_tidepool(self) -> bool:
         """Whether the Platform's own validators reject such a record."""
         return self in _BY_TIDEPOOL
 
@@ -69,14 +69,14 @@ def spoil(
 ) -> tuple[list[bytes], list[Spoiled]]:
     """Return the records as JSON texts, a hundredth of them spoiled, and what was done where.
 
-    Repeats come in beside the records; all else takes a record's place, as it does in the field.
+    Duplicates come in beside the records; all else takes a record's place, as it does in the field.
 
     :param records: a device's records in order of time.
     :param whole_lines: whether each record is a line of its own, so that a broken one breaks no other.
     """
     wanted = max(3, round(len(records) * SHARE))
     chosen = set(chance.sample(range(10, len(records)), wanted))
-    ways = _ways(whole_lines)
+    kinds = _kinds(whole_lines)
     texts: list[bytes] = []
     spoiled: list[Spoiled] = []
     waiting: dict[int, bytes] = {}
@@ -88,7 +88,7 @@ def spoil(
             texts.append(as_text(record))
             continue
         earlier = next(records[back] for back in range(place - 1, -1, -1) if back not in chosen)
-        how, text = _spoil_one(record, earlier, ways, chance)
+        how, text = _spoil_one(record, earlier, kinds, chance)
         if how is SpoiledAs.REPEATED:
             # The record itself is right; its twin follows a little later.
             waiting[min(place + chance.randrange(1, 30), len(records) - 1)] = text
@@ -107,18 +107,18 @@ def as_text(record: object) -> bytes:
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _ways(whole_lines: bool) -> Iterator[SpoiledAs]:
-    """Yield the ways in turn, so that even few spoiled records show many of them."""
-    ways = [how for how in SpoiledAs if whole_lines or how not in _UNREADABLE]
+def _kinds(whole_lines: bool) -> Iterator[SpoiledAs]:
+    """Yield the kinds in turn, so that even few spoiled records show many of them."""
+    kinds = [how for how in SpoiledAs if whole_lines or how not in _UNREADABLE]
     while True:
-        yield from ways
+        yield from kinds
 
 
 def _spoil_one(
-    record: Record, earlier: Record, ways: Iterator[SpoiledAs], chance: random.Random
+    record: Record, earlier: Record, kinds: Iterator[SpoiledAs], chance: random.Random
 ) -> tuple[SpoiledAs, bytes]:
-    """Spoil a record in the next way that can be done to it; return the way and the text."""
-    for how in ways:
+    """Spoil a record in the next way that applies to it; return how and the text."""
+    for how in kinds:
         if how is SpoiledAs.REPEATED:
             return how, as_text(record)
         if how is SpoiledAs.CUT_OFF:
@@ -131,7 +131,7 @@ def _spoil_one(
         changed = _with_id_of(record, earlier) if how is SpoiledAs.REPEATED_ID else _CHANGES[how](record)
         if changed is not None:
             return how, as_text(changed)
-    raise AssertionError("the ways to spoil a record never end")
+    raise AssertionError("the kinds to spoil a record never end")
 
 
 def _main_number(record: Record) -> str | None:

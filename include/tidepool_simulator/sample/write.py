@@ -31,7 +31,7 @@ DEFAULT_SEED = 20
 class SampleBatch:
     """One batch as written.
 
-    :param records: how many records lie in its files, spoiled ones included.
+    :param records: how many records are in its files, spoiled ones included.
     :param file_records: the same for each file, in the manifest's order.
     :param spoiled: the records spoiled on purpose; their index runs through the files in order.
     """

@@ -1,7 +1,7 @@
-"""Hold what continuous data sets show against what was staged for them, feed by feed.
+"""Compare what continuous data sets show with what was staged for them, feed by feed.
 
 Of each record the newest staged version is to be visible once, and nothing of what a batch deletes. Batches
-follow each other as they lie in staging: by day, then by name.
+follow each other in the order of staging: by day, then by name.
 """
 
 from __future__ import annotations

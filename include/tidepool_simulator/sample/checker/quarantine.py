@@ -1,4 +1,4 @@
-"""Read which staged records were rejected: the quarantine file that lies in a batch's work area."""
+"""Read which staged records were rejected: the quarantine file in a batch's work area."""
 
 from __future__ import annotations
 
