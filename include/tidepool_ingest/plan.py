@@ -342,16 +342,16 @@ def _distinguished(
     folders_of: dict[Identity, set[str]] = {identity: {row.folder} for identity, row in known.items()}
     for batch in found:
         folders_of.setdefault(_identity(batch), set()).add(batch.folder)
-    ambiguous = {
+    uncertain = {
         batch.folder: folder_of(root, batch.day, batch.user_id, batch.batch_id)
         for batch in found
         if len(folders_of[_identity(batch)]) > 1 and not _was_uploaded_from_folder(batch, known)
     }
-    checked = readers.map(lambda folder: _has_stated_digests(folder, ledger), ambiguous.values())
-    mistaken = {address for address, is_right in zip(ambiguous, checked, strict=True) if not is_right}
+    checked = readers.map(lambda folder: _has_stated_digests(folder, ledger), uncertain.values())
+    mistaken = {address for address, is_right in zip(uncertain, checked, strict=True) if not is_right}
     for batch in found:
         if batch.folder in mistaken:
-            yield replace(batch, content_key=unreadable_key(ambiguous[batch.folder]))
+            yield replace(batch, content_key=unreadable_key(uncertain[batch.folder]))
         else:
             yield batch
 
