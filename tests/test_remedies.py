@@ -112,7 +112,7 @@ def _below(kind: type[IngestError]) -> list[type[IngestError]]:
 def test_what_nobody_knows_sends_to_the_log() -> None:
     assert remedy_of("of-a-newer-version") == UNKNOWN
     assert remedy_of(None) == UNKNOWN
-    assert remedy_of("file-missing").remedy == "Add the file, or take it out of manifest.json."
+    assert remedy_of("file-missing").remedy == "Add the file, or remove it from manifest.json."
 
 
 def test_what_a_person_has_declined_says_so() -> None:

@@ -43,7 +43,7 @@ RECORDS_NAME = "records.ndjson.gz"
 """Name of the data file of a staged batch."""
 
 MAX_DEVICES = 1_000
-"""Most devices in one file; more mean that ``deviceId`` holds something else."""
+"""Most devices in one file; more mean that ``deviceId`` contains something else."""
 
 SPOOL_BYTES = 1024 * 1024
 """Text of one device gathered before it is compressed."""
@@ -57,7 +57,7 @@ COPY_BYTES = 1024 * 1024
 
 @dataclass
 class Output:
-    """The records of one batch on their way, compressed in a private local file.
+    """The records of one batch being staged, compressed in a private local file.
 
     :param path: the file.
     :param device_id: deviceId of the data set.
@@ -70,22 +70,22 @@ class Output:
     staged_format: str
     sets_device: bool = False
     records: int = 0
-    waiting: list[bytes] = field(default_factory=list, repr=False)
-    waiting_bytes: int = 0
+    buffered: list[bytes] = field(default_factory=list, repr=False)
+    buffered_bytes: int = 0
 
     def add(self, line: bytes) -> None:
         """Append one record."""
-        self.waiting.append(line)
-        self.waiting_bytes += len(line)
+        self.buffered.append(line)
+        self.buffered_bytes += len(line)
         self.records += 1
 
     def flush(self) -> None:
-        """Append what waits as one more gzip member; no file stays open in between."""
-        if self.waiting:
+        """Append what is buffered as one more gzip member; no file stays open in between."""
+        if self.buffered:
             with self.path.open("ab") as file:
-                file.write(gzip.compress(b"\n".join(self.waiting) + b"\n", mtime=0))
-        self.waiting.clear()
-        self.waiting_bytes = 0
+                file.write(gzip.compress(b"\n".join(self.buffered) + b"\n", mtime=0))
+        self.buffered.clear()
+        self.buffered_bytes = 0
 
     def staged_file(self) -> StagedFile:
         """Return how the manifest describes the file."""
@@ -95,12 +95,12 @@ class Output:
 
 
 class Spool:
-    """Sorts records by device, in bounded memory.
+    """Groups records by device, in bounded memory.
 
     :param folder: a private local folder.
     :param default_device: deviceId for records that have none.
-    :param only_device: deviceId of the one data set that takes every record.
-    :param staged_format: format of the files that come of it.
+    :param only_device: deviceId of the only data set, which takes every record.
+    :param staged_format: format of the resulting files.
     """
 
     def __init__(
@@ -114,23 +114,23 @@ class Spool:
         self._stray = Output(folder / "stray", "", staged_format)
 
     def add(self, line: bytes, position: int) -> None:
-        """Put one record with those of its device."""
+        """Add one record to those of its device."""
         output = self._output_for(line, position)
         output.add(line)
-        if output.waiting_bytes >= SPOOL_BYTES:
+        if output.buffered_bytes >= SPOOL_BYTES:
             output.flush()
 
     def relieve(self) -> None:
-        """Compress what waits for all devices when it has become much."""
-        if sum(output.waiting_bytes for output in self._outputs.values()) >= SPOOL_TOTAL_BYTES:
+        """Compress what is buffered for all devices once it exceeds the limit."""
+        if sum(output.buffered_bytes for output in self._outputs.values()) >= SPOOL_TOTAL_BYTES:
             for output in self._outputs.values():
                 output.flush()
 
     def finish(self) -> list[Output]:
-        """Return the outputs, the stray lines with the first of them."""
+        """Return the outputs; stray lines go to the first of them."""
         if not self._outputs:
             if self._default_device is None:
-                raise BatchError("stage-no-device", detail="no record of the file can be read")
+                raise BatchError("stage-no-device", detail="no record in the file can be read")
             self._output(None, position=0)
         for output in (*self._outputs.values(), self._stray):
             output.flush()
@@ -185,24 +185,24 @@ def stage(
 ) -> list[BatchFolder]:
     """Turn a data file into ready batches, one for each ``deviceId`` in it, in order of appearance.
 
-    Records keep their bytes. Those without a deviceId make a batch of their own when ``data_set`` names a
-    deviceId for them, which that batch's manifest sets in each; when ``edits`` sets the deviceId, all
-    records make one batch. Lines that are no record with a usable deviceId go to the first batch, where
-    preparing it puts them into quarantine. Nothing appears in staging before the file was read whole, and the
+    Records keep their bytes. Those without a deviceId make a batch of their own if ``data_set`` names a
+    deviceId for them, which that batch's manifest sets in each; if ``edits`` sets the deviceId, all
+    records make one batch. Lines that are not records with a usable deviceId go to the first batch, where
+    preparing it puts them into quarantine. Nothing appears in staging before the whole file was read, and the
     manifests come last.
 
     :param source: the data file; its ending shows the compression.
     :param root: the staging root.
     :param user_id: the Tidepool user whose data these are.
-    :param day: the date folder; today in UTC when left out.
+    :param day: the date folder; today in UTC if left out.
     :param data_set: fields of the data set's create body; ``deviceId`` only for records without one.
-    :param file_format: how the records lie in the file, a key of ``FORMATS``; guessed when left out.
-    :param batch_id: the batch's id, or its beginning when there are several; made of time and content when
+    :param file_format: how the file holds its records, a key of ``FORMATS``; guessed if left out.
+    :param batch_id: the batch's id, or its beginning when there are several; made from time and content if
         left out.
     :param edits: edits for each manifest.
     :param connection: Airflow connection for each manifest.
-    :param like: manifest of another batch of this user. All records make one batch, described as that one is,
-        in place of ``data_set``, ``edits`` and ``connection``: so a corrected quarantine file follows it.
+    :param like: manifest of another batch of this user. All records make one batch with the same description,
+        instead of ``data_set``, ``edits`` and ``connection``: for a corrected quarantine file.
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
     """
     fields = dict(data_set or {})
@@ -212,14 +212,14 @@ def stage(
             "stage-arguments", detail="another batch describes this one, or it is another user's"
         )
     with tempfile.TemporaryDirectory(prefix="tidepool-stage-") as folder:
-        seen_format = file_format or guess_format(source)
+        source_format = file_format or guess_format(source)
         spool = Spool(
             Path(folder),
             default_device=_text(fields, "deviceId"),
             only_device=_set_device(edits) if like is None else like.device_id or "",
-            staged_format=_staged_format(seen_format, like),
+            staged_format=_staged_format(source_format, like),
         )
-        _fill(spool, SourceFile(source, seen_format))
+        _fill(spool, SourceFile(source, source_format))
         outputs = spool.finish()
         batches = _batch_folders(outputs, root, user_id, day or datetime.now(UTC).date(), batch_id)
         if like is None:
@@ -235,10 +235,10 @@ def _fill(spool: Spool, source: SourceFile) -> None:
         for block in reader:
             for line, position in zip(block.lines, block.row_positions, strict=True):
                 spool.add(line, position)
-            for refused in block.rejected:  # it has no bytes that could be staged
+            for rejected in block.rejected:  # it has no bytes that could be staged
                 raise BatchError(
-                    "stage-record-too-large" if refused.code == TOO_LARGE else "file-broken",
-                    position=refused.position,
+                    "stage-record-too-large" if rejected.code == TOO_LARGE else "file-broken",
+                    position=rejected.position,
                 )
             spool.relieve()
 
@@ -269,8 +269,8 @@ def _manifest(
     connection: str | None,
 ) -> Manifest:
     if output.sets_device:
-        asked = edits or RecordEdits()
-        edits = asked.model_copy(update={"set_fields": {**asked.set_fields, "deviceId": output.device_id}})
+        given = edits or RecordEdits()
+        edits = given.model_copy(update={"set_fields": {**given.set_fields, "deviceId": output.device_id}})
     optional = {name: value for name, value in (("edits", edits), ("connection", connection)) if value}
     body = {**fields, "deviceId": output.device_id}
     try:
@@ -290,12 +290,12 @@ def _staged_format(source_format: str, like: Manifest | None) -> str:
 
 
 def _manifest_like(like: Manifest, output: Output) -> Manifest:
-    said = like.model_dump(exclude_unset=True, exclude={"files", "replaces"})
-    return Manifest.model_validate({**said, "files": (output.staged_file(),)})
+    shared = like.model_dump(exclude_unset=True, exclude={"files", "replaces"})
+    return Manifest.model_validate({**shared, "files": (output.staged_file(),)})
 
 
 def _publish(outputs: list[Output], batches: list[BatchFolder], manifests: list[Manifest]) -> None:
-    """Write all data files, then all manifests: if that is cut short, no batch counts as ready too early."""
+    """Write all data files, then all manifests: if interrupted, no batch counts as ready too early."""
     try:
         for output, batch in zip(outputs, batches, strict=True):
             make_folder(batch.path, SHARED_FOLDER)
@@ -317,13 +317,13 @@ def _check_arguments(user_id: str, batch_id: str | None, edits: RecordEdits | No
     if not is_user_id(user_id):
         raise BatchError("stage-arguments", detail="the user id is neither 10 hex digits nor a UUID")
     if batch_id is not None and not is_batch_id(batch_id):
-        raise BatchError("stage-arguments", detail="the batch id is no plain folder name")
+        raise BatchError("stage-arguments", detail="the batch id is not a plain folder name")
     if edits is None:
         return
     if "deviceId" in edits.drop:
         raise BatchError("stage-arguments", detail="the edits drop deviceId, which each record needs")
     if "deviceId" in edits.set_fields and not _set_device(edits):
-        raise BatchError("stage-arguments", detail="the edits set deviceId to something that is no text")
+        raise BatchError("stage-arguments", detail="the edits set deviceId to something that is not text")
 
 
 def _set_device(edits: RecordEdits | None) -> str | None:
@@ -331,6 +331,6 @@ def _set_device(edits: RecordEdits | None) -> str | None:
 
 
 def _text(fields: Mapping[str, JsonValue], name: str) -> str | None:
-    """Return a field when it is a text that is not empty."""
+    """Return a field if it is text that is not empty."""
     value = fields.get(name)
     return value if isinstance(value, str) and value else None

@@ -1,4 +1,4 @@
-"""A staged batch as a run meets it: its folder, its manifest, and the key of its content."""
+"""A staged batch as a run finds it: its folder, its manifest, and the key of its content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tidepool_ingest.staging.manifest import Manifest, StagedFile, content_key
 from tidepool_ingest.staging.storage import fingerprint, reading, sha256_of
 
 ApiHostOf = Callable[[str | None], str]
-"""Gives the API host behind a connection that a manifest names, or behind the run's own for ``None``.
+"""Returns the API host of a connection that a manifest names, or of the run's own for ``None``.
 
 Raises :class:`BatchError` for a connection that this deployment does not allow.
 """
@@ -30,8 +30,8 @@ MODEL_CHARACTERS = 40
 class StagedBatch:
     """A batch whose manifest has been read.
 
-    :param folder: where it lies.
-    :param manifest: what it says of itself.
+    :param folder: where it is.
+    :param manifest: what describes it.
     :param content_key: see :func:`~tidepool_ingest.staging.manifest.content_key`.
     """
 
@@ -48,7 +48,7 @@ class StagedBatch:
 def read_batch(folder: BatchFolder, digests: FileDigests) -> StagedBatch:
     """Read the manifest of a batch folder and name its content.
 
-    A file whose digest the manifest leaves out is read for it, once as long as it does not change.
+    If the manifest omits the digest of a file, the file is read for it, once while it does not change.
 
     :param folder: the batch folder.
     :param digests: remembers digests that were read.
@@ -68,8 +68,8 @@ def read_batch(folder: BatchFolder, digests: FileDigests) -> StagedBatch:
 def check_digests(folder: BatchFolder, digests: FileDigests) -> None:
     """Make sure that the files of a batch are those that its manifest names by sha256.
 
-    Reading a batch for upload checks that anyway. This is for one that would be passed over as known: a
-    manifest copied with its digests says of other data that they are.
+    Reading a batch for upload checks that anyway. This is for one that would be skipped as known: a
+    manifest copied with its digests describes other data than it names.
 
     :param folder: the batch folder.
     :param digests: remembers digests that were read.
@@ -95,12 +95,12 @@ def named(folder: BatchFolder) -> str:
 
 
 def unreadable_key(folder: BatchFolder) -> str:
-    """Return the stand-in for the content key of a batch that cannot be read."""
+    """Return what stands for the content key of a batch that cannot be read."""
     return hashlib.sha256(f"unreadable\n{folder.name}".encode()).hexdigest()
 
 
 def folder_of(root: UPath, day: date, user_id: str, batch_id: str) -> BatchFolder:
-    """Return the folder that the ledger's parts of a name stand for."""
+    """Return the folder of a batch as the ledger names it."""
     return BatchFolder.at(root, f"{day.isoformat()}/{user_id}/{batch_id}")
 
 

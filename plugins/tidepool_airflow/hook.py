@@ -31,9 +31,9 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.upload import (
     Feed,
     UploadContext,
+    check_not_continuous,
     continuous_data_set,
     data_set_body,
-    refuse_to_close,
 )
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class TidepoolHook(BaseHook):
         :raises FeedError: if it is a continuous one, which is never closed.
         """
         with closing(open_ledger(self.ledger_conn_id)) as ledger:
-            refuse_to_close(self.client, ledger, data_set_id)
+            check_not_continuous(self.client, ledger, data_set_id)
         self.client.close_data_set(data_set_id)
 
     def delete_data_set(self, data_set_id: str) -> None:

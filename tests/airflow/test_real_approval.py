@@ -142,7 +142,7 @@ def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> Non
     for instance in waiting_instances:
         details = question(deployment, instance)
         label = details["subject"].partition(":")[0]
-        assert "4 of 10 records (40.0 %) are refused" in details["body"]
+        assert "4 of 10 records (40.0 %) are rejected" in details["body"]
         assert details["options"] == [str(decision) for decision in Decision]
         assert not [user for user in SAMPLE_USERS if user in str(details)]
         decide(deployment, instance, DECISIONS[batches[label]])

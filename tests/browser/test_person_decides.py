@@ -56,8 +56,8 @@ def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> N
     assert (found.state, found.reason) == ("held", "too-many-refused")
 
     actions = RequiredActions(page, DAG_ID, run_id)
-    expect(page.get_by_text(f"{found.label}: upload it without 4 refused records?").first).to_be_visible()
-    expect(page.get_by_text("4 of 10 records (40.0 %) are refused").first).to_be_visible()
+    expect(page.get_by_text(f"{found.label}: upload it without 4 rejected records?").first).to_be_visible()
+    expect(page.get_by_text("4 of 10 records (40.0 %) are rejected").first).to_be_visible()
     expect(page.get_by_role("cell", name="value-not-allowed").first).to_be_visible()
     shoot(page, "decision")
     actions.choose("Upload only the good ones")

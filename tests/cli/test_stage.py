@@ -113,7 +113,7 @@ def test_the_root_may_come_from_the_environment(
         (["--device-id", ""], "at /deviceId"),
         (["--deduplicator", "org.example.none"], "--deduplicator"),
         (["--root", "s4://bucket"], "staging-unreachable"),
-        (["--root", "s3://my_aws@bucket/x"], "leave `<connection>@` out"),
+        (["--root", "s3://my_aws@bucket/x"], "leave out `<connection>@`"),
         (["--root", "a.ndjson"], "staging-unwritable"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_user_id_that_tidepool_cannot_have_given_is_one_line(run: Run, data_fi
 
 def test_a_file_that_cannot_be_staged_is_one_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").write_bytes(b"")
-    assert "holds no record" in stage(run).error
+    assert "contains no records" in stage(run).error
     (tmp_path / "a.ndjson").unlink()
     assert "no such data file" in stage(run).error
     (tmp_path / "a.ndjson").write_bytes(ndjson(cbg(deviceId=None)))

@@ -118,8 +118,8 @@ def test_what_is_accepted_but_hardly_meant_so_is_told(run: Run, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("a.ndjson", b"", "holds no record"),
-        ("a.ndjson", b"\n \n", "holds no record"),
+        ("a.ndjson", b"", "contains no records"),
+        ("a.ndjson", b"\n \n", "contains no records"),
         ("a.gz", gzip.compress(ndjson(cbg()), mtime=0)[:-12], "ends in the middle"),
         ("a.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\0\xff\xff\xff\xff", "is damaged"),
         ("a.gz", ndjson(cbg()), "compression"),

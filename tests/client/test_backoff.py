@@ -92,4 +92,4 @@ def test_patience_ends(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> 
 def test_it_says_so(backoff: BackOff, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     backoff(Attempts(away(reason="no connection")))
-    assert "read: no connection, once more in" in caplog.text
+    assert "read: no connection, trying again in" in caplog.text

@@ -54,7 +54,7 @@ def failure(wire: Wire, purpose: Purpose, timeouts: HttpTimeouts = PATIENT) -> T
     ("reply", "timeouts", "reason"),
     [
         (Reply(reset=True), PATIENT, "broke off"),
-        (Reply(wait=NEVER), HASTY, "no answer in time"),
+        (Reply(wait=NEVER), HASTY, "no response in time"),
         (Reply(200, b"x" * 100, cut_at=50), PATIENT, "broke off"),
         (Reply(200, b"x" * 100, cut_at=0), PATIENT, "broke off"),
         (Reply(400, b"x" * 100, cut_at=50), PATIENT, "broke off"),

@@ -75,7 +75,7 @@ def values_of(lines: list[bytes]) -> list[tuple[str, int, float]]:
 def places_of(area: WorkArea, prepared: PreparedBatch) -> list[Place]:
     return [
         chunk.place_of(ordinal)
-        for _, plan in area.holding_records(prepared)
+        for _, plan in area.areas_with_records(prepared)
         for chunk in plan.chunks
         for ordinal in range(chunk.first_record, chunk.first_record + chunk.records)
     ]
@@ -168,7 +168,7 @@ def test_the_same_file_gives_the_same_work_area(world: World) -> None:
     summary = world.prepare(number, max_quarantined_percent=100)
 
     assert summary.skipped == {"note": 2, "empty": 1}
-    assert "rows that are no reading: note 2, empty 1" in described(summary)
+    assert "rows that are not readings: note 2, empty 1" in described(summary)
     again = area.plan_path.read_bytes(), area.accepted_path.read_bytes(), area.quarantine_path.read_bytes()
     assert again == first
 

@@ -209,7 +209,10 @@ def test_the_error_names_no_batch_and_nobody(ledger: Ledger) -> None:
 
     with pytest.raises(IllegalTransitionError) as caught:
         ledger.batches.mark_verified(number)
-    assert caught.value.what == f"A batch that is {BatchState.REPLACED} cannot become verified."
+    assert (
+        caught.value.what
+        == f"A batch that is {BatchState.REPLACED} cannot become verified. Nothing was written."
+    )
     assert caught.value.code == "state-not-allowed"
 
 

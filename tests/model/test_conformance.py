@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tidepool_ingest.model.agreement import conformance_in, main
+from tidepool_ingest.model.conformance import conformance_in, main
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the folder `shared` beside the checkout")
@@ -14,9 +14,9 @@ pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the folder `s
 
 @pytest.mark.parametrize(("folder", "cases", "stored"), [("conformance", 6588, 2371), ("real", 8994, 0)])
 def test_every_verdict_is_the_platforms(folder: str, cases: int, stored: int) -> None:
-    agreement = conformance_in(SHARED / folder)
-    rows = agreement.rows.values()
-    assert agreement.differing == []
+    conformance = conformance_in(SHARED / folder)
+    rows = conformance.rows.values()
+    assert conformance.differing == []
     assert sum(row.cases for row in rows) == sum(row.exact for row in rows) >= cases
     assert sum(row.stored for row in rows) == sum(row.stored_exact for row in rows) >= stored
 

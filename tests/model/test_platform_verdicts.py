@@ -14,7 +14,7 @@ import pytest
 from tests.model import choose_verdicts
 from tests.model.choose_verdicts import BYTES_MAX, DATA, DATA_SET, DATUM, KINDS, NAMES, STORED, kind_of
 from tidepool_ingest.model import problems
-from tidepool_ingest.model.agreement import Conformance, conformance_in
+from tidepool_ingest.model.conformance import Conformance, conformance_in
 
 FAST = "fast"
 """Name under which the same records are judged as lines, which is the way of staged files."""
@@ -29,7 +29,7 @@ def cases(name: str) -> tuple[dict[str, Any], ...]:
 
 
 @pytest.fixture(scope="module")
-def agreement(tmp_path_factory: pytest.TempPathFactory) -> Conformance:
+def conformance(tmp_path_factory: pytest.TempPathFactory) -> Conformance:
     folder = tmp_path_factory.mktemp("verdicts")
 
     def write(name: str, content: bytes) -> None:
@@ -43,10 +43,10 @@ def agreement(tmp_path_factory: pytest.TempPathFactory) -> Conformance:
     return conformance_in(folder)
 
 
-def test_every_verdict_is_the_platforms(agreement: Conformance) -> None:
-    rows = agreement.rows
+def test_every_verdict_is_the_platforms(conformance: Conformance) -> None:
+    rows = conformance.rows
 
-    assert agreement.differing == []
+    assert conformance.differing == []
     assert sum(row.exact for row in rows.values()) == 2 * len(cases(DATUM)) + len(cases(DATA_SET))
     assert rows[FAST].exact == rows[FAST].verdicts == len(cases(DATUM))
     assert sum(row.stored_exact for row in rows.values()) == len(cases(STORED))

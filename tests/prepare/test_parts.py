@@ -17,7 +17,7 @@ from upath import UPath
 
 from tidepool_ingest.model import identity_hash, stored_form
 from tidepool_ingest.prepare.parts import moment_of
-from tidepool_ingest.prepare.writer import file_batch
+from tidepool_ingest.prepare.writer import write_batch
 from tidepool_ingest.staged_batch import StagedBatch
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.manifest import content_key, read_manifest
@@ -48,14 +48,14 @@ def cut(
         BatchFolder(DAY, USER, "one", UPath(batch)), read, content_key(read, ["0" * 64] * 2, "one")
     )
     work = WorkArea(root, staged.content_key)
-    return work, file_batch(staged, work, chunk_records=chunk_records, part_records=limit)
+    return work, write_batch(staged, work, chunk_records=chunk_records, part_records=limit)
 
 
 def lines_of(work: WorkArea, prepared: PreparedBatch) -> list[list[bytes]]:
     """Return the accepted records of each part, or of the whole."""
     return [
         [line for chunk in plan.chunks for line in area.read_chunk(chunk)]
-        for area, plan in work.holding_records(prepared)
+        for area, plan in work.areas_with_records(prepared)
     ]
 
 
@@ -101,7 +101,7 @@ def test_every_accepted_record_is_in_one_part_and_equal_hashes_are_in_the_same(
         staged = lines_of(WorkArea(UPath(one), whole.content_key), whole)[0]
         work, prepared = cut(Path(other), records, limit)
         found = lines_of(work, prepared)
-        plans = [plan for _, plan in work.holding_records(prepared)]
+        plans = [plan for _, plan in work.areas_with_records(prepared)]
 
     assert sorted(chain.from_iterable(found)) == sorted(staged)
     order = {line: place for place, line in enumerate(staged)}
@@ -134,7 +134,7 @@ def test_parts_are_as_large_as_they_may_be_and_follow_each_other_in_time(tmp_pat
         ["05"],
     ]
     assert prepared.chunks == ()
-    assert prepared.requests == sum(len(plan.chunks) for _, plan in work.holding_records(prepared)) == 10
+    assert prepared.requests == sum(len(plan.chunks) for _, plan in work.areas_with_records(prepared)) == 10
 
 
 def test_no_part_is_a_small_rest(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_each_record_keeps_the_place_where_it_was_staged(tmp_path: Path, chunk_r
     work, prepared = cut(tmp_path, records, 15, chunk_records)
 
     places = {}
-    for area, plan in work.holding_records(prepared):
+    for area, plan in work.areas_with_records(prepared):
         for chunk in plan.chunks:
             for ordinal, line in enumerate(area.read_chunk(chunk), chunk.first_record):
                 places[chunk.place_of(ordinal)] = json.loads(line)

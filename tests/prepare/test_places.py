@@ -64,7 +64,7 @@ def test_each_record_keeps_its_place(seed: int) -> None:
         )  # fmt: skip
         found += [chunk.place_of(first + at) for at in range(size)]
         for stranger in (first - 1, first + size):
-            with pytest.raises(ValueError, match="none of this chunk"):
+            with pytest.raises(ValueError, match="not one of this chunk"):
                 chunk.place_of(stranger)
         first += size
 

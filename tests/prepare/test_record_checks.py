@@ -18,7 +18,7 @@ def look(
     datum: dict[str, Any], *embedded: str, checks: dict[str, Any] | None = None, **about: Any
 ) -> Findings:
     checker = RecordChecker(RecordChecks.model_validate(checks or {}), **about)
-    return checker.look_at(datum, embedded)
+    return checker.check_record(datum, embedded)
 
 
 def warned(code: str, pointer: str) -> Findings:
@@ -80,7 +80,7 @@ def test_the_first_reading_of_a_device_decides_its_unit() -> None:
     checker = RecordChecker()
     calibration = {**cbg(3, 120, units="mg/dl"), "type": "deviceEvent", "subType": "calibration"}
     found = [
-        checker.look_at(datum, ()).warned
+        checker.check_record(datum, ()).warned
         for datum in (
             cbg(1),
             cbg(2, units="mmol/l"),
@@ -106,9 +106,9 @@ def test_the_first_reading_of_a_device_decides_its_unit() -> None:
 def test_only_so_many_devices_are_told_apart() -> None:
     checker = RecordChecker()
     for number in range(MAX_SOURCES + 1):
-        assert checker.look_at(cbg(1, deviceId=f"d{number}"), ()) == Findings()
-    assert checker.look_at(cbg(2, 120, units="mg/dL", deviceId="d0"), ()).warned
-    assert checker.look_at(cbg(2, 120, units="mg/dL", deviceId=f"d{MAX_SOURCES}"), ()) == Findings()
+        assert checker.check_record(cbg(1, deviceId=f"d{number}"), ()) == Findings()
+    assert checker.check_record(cbg(2, 120, units="mg/dL", deviceId="d0"), ()).warned
+    assert checker.check_record(cbg(2, 120, units="mg/dL", deviceId=f"d{MAX_SOURCES}"), ()) == Findings()
 
 
 # ---------------------------------------------------------------- the quick look
@@ -132,27 +132,27 @@ def test_the_quick_look_passes_only_what_the_full_one_says_nothing_of(
     change: dict[str, Any], plain: bool, about: dict[str, Any]
 ) -> None:
     checker = RecordChecker(**about)
-    assert checker.special_ones([cbg(1), cbg(2)]) == [0, 1]
-    checker.look_at(cbg(1), ())
+    assert checker.needing_check([cbg(1), cbg(2)]) == [0, 1]
+    checker.check_record(cbg(1), ())
     datum = {**cbg(2), **change}
-    assert checker.special_ones([cbg(3), datum, cbg(4)]) == ([] if plain else [1])
-    assert checker.special_ones([None, cbg(3)]) == [0]
+    assert checker.needing_check([cbg(3), datum, cbg(4)]) == ([] if plain else [1])
+    assert checker.needing_check([None, cbg(3)]) == [0]
     if plain:
-        assert checker.look_at(datum, ()) == Findings()
+        assert checker.check_record(datum, ()) == Findings()
 
 
 @pytest.mark.parametrize("about", [BY_DEVICE, {}])
 def test_a_device_without_readings_passes_the_quick_look_as_well(about: dict[str, Any]) -> None:
     checker = RecordChecker(**about)
     other = bolus(1, deviceId="other")
-    assert checker.special_ones([bolus(1)]) == [0]
+    assert checker.needing_check([bolus(1)]) == [0]
     if about:
-        checker.look_at(other, ())  # not of the data set's device: it does not become the usual one
-    checker.look_at(bolus(1), ())
-    assert checker.special_ones([bolus(2), other, cbg(3)]) == [1, 2]
-    checker.look_at(cbg(3, 120, units="mg/dL"), ())
-    assert checker.special_ones([bolus(4), cbg(5, 120, units="mg/dL"), cbg(6)]) == [2]
-    assert checker.look_at(cbg(6), ()).warned == (Problem("staged-units-mixed", "/units"),)
+        checker.check_record(other, ())  # not of the data set's device: it does not become the usual one
+    checker.check_record(bolus(1), ())
+    assert checker.needing_check([bolus(2), other, cbg(3)]) == [1, 2]
+    checker.check_record(cbg(3, 120, units="mg/dL"), ())
+    assert checker.needing_check([bolus(4), cbg(5, 120, units="mg/dL"), cbg(6)]) == [2]
+    assert checker.check_record(cbg(6), ()).warned == (Problem("staged-units-mixed", "/units"),)
 
 
 # ---------------------------------------------------------------- through prepare

@@ -210,13 +210,13 @@ def test_a_content_key_is_a_digest(tmp_path: Path, key: str) -> None:
 def test_accepted_records_go_and_refused_ones_stay(root: UPath) -> None:
     area = WorkArea(root, KEY)
     area.drop_accepted()
-    assert not area.holds_refused()
+    assert not area.has_rejected_records()
     fill(area)
-    assert area.holds_refused()
+    assert area.has_rejected_records()
 
     area.drop_accepted()
 
     assert names(area) == ["quarantine.ndjson"]
     assert area.load() is None
     area.discard()
-    assert not area.holds_refused()
+    assert not area.has_rejected_records()

@@ -81,8 +81,8 @@ def test_the_question_has_counts_and_no_value(world: World) -> None:
     summary = world.prepare(number, when_refused=WhenRefused.ASK)
     subject, body = question_of(summary, 10.0)
 
-    assert subject == f"{world.row(number).label}: upload it without 3 refused records?"
-    assert "3 of 10 records (30.0 %) are refused, more than the 10 % allowed. 7 are accepted." in body
+    assert subject == f"{world.row(number).label}: upload it without 3 rejected records?"
+    assert "3 of 10 records (30.0 %) are rejected, more than the 10 % allowed. 7 are accepted." in body
     assert "| cbg | value-not-allowed | 3 |" in body
     assert all(f"**{decision}**" in body for decision in Decision)
     assert not [secret for secret in (CANARY, DEVICE, world.user) if secret in subject + body]

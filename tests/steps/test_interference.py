@@ -127,7 +127,7 @@ def test_what_stays_unlike_what_was_sent_is_never_called_verified(
     assert (comparison.expected, comparison.visible, comparison.foreign) == (ROWS, ROWS, 1)
     assert (comparison.missing, comparison.double) == ((0, 1), (2,))
     assert "2 missing (accepted records 0, 1), 1 double (accepted records 2), 1 that" in str(caught.value)
-    assert states(world, number) == [DataSetState.DELETED] * step.DATA_SETS_AN_ATTEMPT
+    assert states(world, number) == [DataSetState.DELETED] * step.DATA_SETS_PER_ATTEMPT
     assert world.row(number).state is BatchState.UPLOADING
     assert world.visible() == []
     world.resume(number)

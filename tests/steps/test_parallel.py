@@ -293,7 +293,7 @@ def test_one_429_slows_down_every_task(world: World, monkeypatch: pytest.MonkeyP
         asked.append(time.monotonic())
         note(table, api_host, seconds)
 
-    monkeypatch.setattr(RateLimits, "note", noted)
+    monkeypatch.setattr(RateLimits, "record", noted)
     under_way = UnderWay(world, monkeypatch)
     under_way.before = lambda call: sent.append(time.monotonic())
     world.simulator.faults.add(Fault.refused("post", 429, skip=4))

@@ -146,7 +146,7 @@ def test_progress_is_told_part_by_part(world: World, caplog: pytest.LogCaptureFi
 
     world.upload(number)
 
-    assert "part 3 of 4: 240 rows verified, 240 left in 1 parts." in caplog.text
+    assert "part 3 of 4: 240 rows verified, 240 remaining in 1 parts." in caplog.text
 
 
 def test_the_uploads_page_and_silence_know_one_batch(world: World) -> None:
@@ -424,10 +424,12 @@ def test_what_tidepool_holds_parts_of_is_not_cut_otherwise(
     WorkArea(world.root, world.row(number).content_key).discard()
     with monkeypatch.context() as patch:
         # Rules of another version refuse a record that was accepted before.
-        from tidepool_ingest.prepare import writer as filing
+        from tidepool_ingest.prepare import writer
 
-        sorter = filing._classifier
-        patch.setattr(filing, "_classifier", lambda batch, editing: _without_first(sorter(batch, editing)))
+        classifier = writer._classifier
+        patch.setattr(
+            writer, "_classifier", lambda batch, editing: _without_first(classifier(batch, editing))
+        )
         with pytest.raises(BatchError) as caught:
             world.prepare(number, **CUT)
 
@@ -436,18 +438,18 @@ def test_what_tidepool_holds_parts_of_is_not_cut_otherwise(
     assert len(world.visible()) == 480
 
 
-def _without_first(sorter: Any) -> Any:
-    sort, seen = sorter.sort, []
+def _without_first(classifier: Any) -> Any:
+    classify, seen = classifier.classify, []
 
-    def sorted_(lines: list[bytes]) -> Any:
-        found = sort(lines)
+    def without_first(lines: list[bytes]) -> Any:
+        block = classify(lines)
         if not seen:
             seen.append(1)
-            found.special[0] = next(iter(found))._replace(identical=True)
-        return found
+            block.exceptions[0] = next(iter(block))._replace(identical=True)
+        return block
 
-    sorter.sort = sorted_
-    return sorter
+    classifier.classify = without_first
+    return classifier
 
 
 def test_a_second_task_is_sent_away(world: World) -> None:

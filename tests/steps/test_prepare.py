@@ -293,13 +293,13 @@ def filed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     from tidepool_ingest.prepare import step
 
     made: list[int] = []
-    file_batch: Callable[..., Any] = step.file_batch
+    write_batch: Callable[..., Any] = step.write_batch
 
     def counted(*args: Any, chunk_records: int, **more: Any) -> Any:
         made.append(chunk_records)
-        return file_batch(*args, chunk_records=chunk_records, **more)
+        return write_batch(*args, chunk_records=chunk_records, **more)
 
-    monkeypatch.setattr(step, "file_batch", counted)
+    monkeypatch.setattr(step, "write_batch", counted)
     return made
 
 

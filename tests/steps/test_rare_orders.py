@@ -336,7 +336,7 @@ def test_the_claims_are_kept_while_a_read_back_comes(world: World, monkeypatch: 
     for module in (claims, devices):
         monkeypatch.setattr(module, "datetime", clock)
     monkeypatch.setattr(claims, "time", clock)
-    monkeypatch.setattr("tidepool_ingest.upload.guarded_requests.ROWS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr("tidepool_ingest.upload.guarded_requests.ROWS_BETWEEN_RENEWALS", 1)
     older = ready(world, [*dose(1, 0), *dose(1, 5)], DAY, "older")
     newer = ready(world, dose(2, 0), DAY, "newer")
     read, began = world.client.read_data, threading.Event()
@@ -401,7 +401,7 @@ def test_other_rules_of_ours_do_not_shift_what_tidepool_refused(
             return Findings(refused=(Problem(DEVICE_ID_MISSING, "/value"),), warned=())
         return look_at(checker, datum, embedded)
 
-    monkeypatch.setattr(RecordChecker, "special_ones", lambda checker, data: list(range(len(data))))
+    monkeypatch.setattr(RecordChecker, "needing_check", lambda checker, data: list(range(len(data))))
     monkeypatch.setattr(RecordChecker, "look_at", stricter)
     world.prepare(number, max_quarantined_percent=50)
 

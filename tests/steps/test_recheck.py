@@ -25,7 +25,7 @@ from tests.steps.world import (
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError
-from tidepool_ingest.upload import ChangedSinceError, Rechecked, reverify_one
+from tidepool_ingest.upload import ChangedSinceError, Reverified, reverify_one
 from tidepool_ingest.window import Window
 
 NEXT = DAY + timedelta(days=1)
@@ -39,7 +39,7 @@ def verified(world: World, records: list[dict[str, Any]], batch: str = "one", **
     return number
 
 
-def recheck(world: World, number: int, *, repair: bool = False) -> Rechecked:
+def recheck(world: World, number: int, *, repair: bool = False) -> Reverified:
     found = reverify_one(world.context(), world.row(number), repair=repair)
     assert found is not None
     return found
@@ -226,7 +226,7 @@ def supersede_and_lose(world: World, number: int) -> None:
     [
         (None, delete_it, "somebody deleted"),
         (None, supersede_and_lose, "newer batches"),
-        (TRUNCATE, lambda world, number: lose(world, number, 1), "all else of the device"),
+        (TRUNCATE, lambda world, number: lose(world, number, 1), "everything else of the device"),
     ],
     ids=["deleted", "older", "truncate"],
 )

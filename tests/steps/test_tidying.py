@@ -354,7 +354,7 @@ def test_the_ledger_forgets_what_can_be_made_anew_and_no_batch(world: World) -> 
         connection.execute(insert(batches).values(withdrawn))
         connection.execute(insert(rejections), [row | {"batch": one, "ordinal": 0} for one in (number, 99)])
 
-    gone = {"file_digests": 1, "manifests": 1, "chunks": 1, "refusals": 1}
+    gone = {"file_digests": 1, "manifests": 1, "chunks": 1, "rejections": 1}
     assert tidy(world, 0, 0, dry_run=True) == gone
     assert tidy(world, 0, 0) == gone
 

@@ -255,27 +255,31 @@ class World:
             run_id=run,
         )
 
-    def context(self, *, run: str = "run-1", try_number: int = 1, **more: Any) -> UploadContext:
-        """Return what an operation works with, fields of its wishes among those that may be given."""
-        wished = {field.name for field in fields(UploadOptions)}
-        options = {"at_once": self.at_once} | {name: more.pop(name) for name in wished & more.keys()}
+    def context(self, *, run: str = "run-1", try_number: int = 1, **kwargs: Any) -> UploadContext:
+        """Return the context of an operation; fields of its options may be given as well as its own."""
+        names = {field.name for field in fields(UploadOptions)}
+        options = {"at_once": self.at_once} | {name: kwargs.pop(name) for name in names & kwargs.keys()}
         given: dict[str, Any] = {
-            "wishes": UploadOptions(**options),
+            "options": UploadOptions(**options),
             "origin": TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number),
             "timeouts": self.timeouts,
         }
         return UploadContext(
-            client=self.client, ledger=self.ledger, settings=self.settings, root=self.root, **given | more
+            client=self.client,
+            ledger=self.ledger,
+            settings=self.settings,
+            root=self.root,
+            **given | kwargs,
         )
 
-    def upload(self, number: int, **more: Any) -> UploadSummary:
-        return self.uploader(self.context(**more), self.row(number))
+    def upload(self, number: int, **kwargs: Any) -> UploadSummary:
+        return self.uploader(self.context(**kwargs), self.row(number))
 
-    def resume(self, number: int, *, try_number: int = 2, **more: Any) -> UploadSummary:
-        """Upload as a later try does: it waits for the claim of the one before to end."""
+    def resume(self, number: int, *, try_number: int = 2, **kwargs: Any) -> UploadSummary:
+        """Upload as a later try does: it waits for the lease of the one before to end."""
         while True:
             try:
-                return self.upload(number, try_number=try_number, **more)
+                return self.upload(number, try_number=try_number, **kwargs)
             except LeaseHeldError as error:
                 time.sleep(error.retry_after)
 

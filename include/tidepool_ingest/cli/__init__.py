@@ -65,26 +65,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: the command line; that of the process if not given.
     :return: 0, 1 if a command says so, or 2 with one line on standard error.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    chosen = next((word for word in given if not word.startswith("-")), None)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = next((word for word in words if not word.startswith("-")), None)
     try:
-        options = parser(chosen).parse_args(given)
+        options = parser(chosen).parse_args(words)
         code = int(options.run(options))
         sys.stdout.flush()
         return code
     except IngestError as error:
-        _complain(str(error))
+        _print_error(str(error))
     except BrokenPipeError:
-        # Somebody piped us into `head`, which has seen enough; the rest must not be written at exit.
+        # We were piped into something like `head`, which closed early; the rest must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        _complain(f"{error.strerror or type(error).__name__}{where}")
+        _print_error(f"{error.strerror or type(error).__name__}{where}")
     return USAGE_ERROR
 
 
-def _complain(line: str) -> None:
+def _print_error(line: str) -> None:
     print(f"tidepool-ingest: {line}", file=sys.stderr)

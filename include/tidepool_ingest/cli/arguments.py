@@ -44,7 +44,7 @@ _AGAIN = "Get a complete copy of it from its source."
 
 _FAULTS = {
     "file-missing": ("There is no such data file", "Check the path."),
-    "file-empty": ("The data file holds no record", "Check that it is the right one."),
+    "file-empty": ("The data file contains no records", "Check that it is the right one."),
     "file-truncated": ("The data file ends in the middle", _AGAIN),
     "file-damaged": ("The compressed data file is damaged", _AGAIN),
 }
@@ -85,7 +85,7 @@ def count(text: str) -> int:
 
 
 def days(text: str) -> int:
-    """Parse a number of days; 0 means for ever."""
+    """Parse a number of days; 0 means forever."""
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError("give a whole number of days, or 0 for ever")
     return int(text)
@@ -94,12 +94,12 @@ def days(text: str) -> int:
 def seconds(text: str) -> float:
     """Parse a duration in seconds, zero or longer."""
     try:
-        given = float(text)
+        duration = float(text)
     except ValueError:
-        given = math.nan
-    if not math.isfinite(given) or given < 0:
+        duration = math.nan
+    if not math.isfinite(duration) or duration < 0:
         raise argparse.ArgumentTypeError("give a number of seconds, zero or more")
-    return given
+    return duration
 
 
 def day(text: str) -> date:
@@ -179,10 +179,10 @@ def add_ledger(command: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def opened(address: str) -> Iterator[Ledger | None]:
-    """Open the ledger for the length of a ``with`` block; ``None`` if there is none, as it is never created.
+    """Open the ledger for the length of a ``with`` block; ``None`` if there is none; none is created.
 
     :param address: the ledger's address.
-    :raises CommandError: if it is another version's, or does not answer.
+    :raises CommandError: if it is another version's, or does not respond.
     """
     url = ledger_url(address)
     if url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).exists()):
@@ -213,8 +213,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     :param headings: one per column.
     :param rows: each with as many cells.
     """
-    given = [tuple(row) for row in rows]
-    columns = list(zip(headings, *given, strict=True))
+    cells = [tuple(row) for row in rows]
+    columns = list(zip(headings, *cells, strict=True))
     return "\n".join("  ".join(line).rstrip() for line in zip(*map(_column, columns), strict=True))
 
 

@@ -30,7 +30,7 @@ WHAT = {
     "chunks": "requests of abandoned data sets",
     "rejections": "records that Tidepool rejected, of batches that are not visible",
     "busy": "work areas that a task is using",
-    "later": "storage did not answer: run this again",
+    "later": "storage did not respond: run this again",
 }
 
 
@@ -61,12 +61,12 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Clean up, or count."""
-    keeping = RetentionPolicy(options.keep_work_days, options.keep_quarantine_days)
+    policy = RetentionPolicy(options.keep_work_days, options.keep_quarantine_days)
     with opened(options.ledger) as ledger:
         if ledger is None:
             raise CommandError(NO_LEDGER, "Give --ledger: only the ledger knows which batches are done.")
-        tidying = Cleanup(place(options.root), ledger, keeping, dry_run=options.dry_run)
-        counted = tidying.run().summary()
+        cleanup = Cleanup(place(options.root), ledger, policy, dry_run=options.dry_run)
+        counted = cleanup.run().summary()
     if counted:
         print(table(("number", "what"), [(number, WHAT[name]) for name, number in counted.items()]))
     print("Nothing was removed." if options.dry_run or not counted else "Removed.")

@@ -24,7 +24,7 @@ COLUMNS = ("Tidepool", "data set", "state")
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
-        "Remove everything that is kept here about one person: staged folders, work areas with quarantine "
+        "Remove everything that is stored here about one person: staged folders, work areas with quarantine "
         "files, and the ledger's rows. Without --yes, only show what there is. The person's data sets at "
         "Tidepool stay, and are listed."
     )
@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
             raise CommandError(
                 NO_LEDGER, "Give --ledger: only the ledger knows which work areas are the person's."
             )
-        erasing = PersonErasure(ledger, place(options.root), options.user)
-        found = erasing.run(f"{getpass.getuser()} (command line)") if options.yes else erasing.find()
+        erasure = PersonErasure(ledger, place(options.root), options.user)
+        found = erasure.run(f"{getpass.getuser()} (command line)") if options.yes else erasure.find()
     print(_report(found, options.user, removed=options.yes))
     return 0
 

@@ -25,7 +25,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
         "Write one ready batch for each deviceId found in a data file, and print their folders. "
-        "Records keep their bytes; nothing appears in staging before the whole file was read."
+        "Records keep their bytes; nothing appears in staging until the whole file has been read."
     )
     command.add_argument("file", help="NDJSON or a JSON array, plain, .gz or .zst")
     whose = command.add_mutually_exclusive_group(required=True)
@@ -38,7 +38,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     add_root(command)
     command.add_argument("--day", type=day, metavar="YYYY-MM-DD", help="date folder (default: today in UTC)")
     command.add_argument(
-        "--format", choices=list(FORMATS), help="how the records lie in the file (default: recognized)"
+        "--format", choices=list(FORMATS), help="how the file holds its records (default: detected)"
     )
     command.add_argument(
         "--batch-id", metavar="NAME", help="name of the batch folder (default: time and content)"
@@ -111,8 +111,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _data_set(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of the create body, which Tidepool takes."""
-    given = {
+    """Return the fields of the create body, which Tidepool would accept."""
+    fields = {
         "deviceId": options.device_id,
         "deviceModel": options.device_model,
         "deviceSerialNumber": options.device_serial_number,
@@ -122,14 +122,14 @@ def _data_set(options: argparse.Namespace) -> dict[str, Any]:
         "timeProcessing": options.time_processing,
         "deduplicator": {"name": options.deduplicator} if options.deduplicator else None,
     }
-    body = {name: value for name, value in given.items() if value is not None}
+    body = {name: value for name, value in fields.items() if value is not None}
     if problems := validate_data_set(body):
-        _refuse(
-            f"Tidepool would refuse {', '.join(f'{code} at {masked_pointer(at)}' for code, at in problems)}"
+        _reject(
+            f"Tidepool would reject {', '.join(f'{code} at {masked_pointer(at)}' for code, at in problems)}"
         )
     deduplicator = deduplicator_named(options.deduplicator or DEFAULT_DEDUPLICATOR)
     if deduplicator is None or "normal" not in deduplicator.works_for:
-        _refuse("Tidepool knows no such --deduplicator for normal data sets")
+        _reject("Tidepool has no such --deduplicator for normal data sets")
     return body
 
 
@@ -145,19 +145,19 @@ def _edits(options: argparse.Namespace) -> RecordEdits | None:
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if "drop" in problem["loc"]:
-            _refuse("--drop takes the name of a field")
-        _refuse(f"a manifest with these edits {problem['msg']}")
+            _reject("--drop takes the name of a field")
+        _reject(f"a manifest with these edits {problem['msg']}")
 
 
 def _assignment(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     try:
         if not separator:
-            raise StrictJsonError("there is no = in it")
+            raise StrictJsonError("it contains no =")
         return name, strict_json(value.encode(errors="surrogateescape"))
     except StrictJsonError as error:
-        _refuse(f"--set takes FIELD=JSON, for example 'units=\"mg/dL\"'; here {error.detail}")
+        _reject(f"--set takes FIELD=JSON, for example 'units=\"mg/dL\"'; here {error.detail}")
 
 
-def _refuse(detail: str) -> NoReturn:
+def _reject(detail: str) -> NoReturn:
     raise BatchError("stage-arguments", detail=detail) from None

@@ -1,4 +1,4 @@
-"""``tidepool-ingest validate``: what Tidepool would say of staged data, without sending any."""
+"""``tidepool-ingest validate``: what Tidepool would say about staged data, without sending any."""
 
 from __future__ import annotations
 
@@ -37,63 +37,63 @@ from tidepool_ingest.staging.storage import filesystem, local_path, reading
 
 _MALFORMED = (Problem(JSON_MALFORMED, ""),)
 
-REASONS_SHOWN = 50
-"""Most rows of reasons; a record with a long array can have one for each element."""
+MAX_REASONS = 50
+"""Most rows of reasons shown; a record with a long array can have one for each element."""
 
 Reason = tuple[str, str, str]
 """Type of a record, code, and the field it is about."""
 
-REFUSED = 1
-"""Exit code when at least one record is refused."""
+SOME_REJECTED = 1
+"""Exit code if at least one record is rejected."""
 
 
 def print_verdicts(blocks: Iterable[Block]) -> int:
-    """Print one line a record: ``{"index","accepted","errors":[{"code","pointer"}]}``.
+    """Print one line per record: ``{"index","accepted","errors":[{"code","pointer"}]}``.
 
     Pointers are printed in full. A record too large to be held (``staged-too-large``) is the only one that
-    gets a code of our own: the Platform's verdict on it is not known.
+    gets one of our own codes: the Platform's verdict on it is not known.
 
     :param blocks: the records in order.
-    :return: how many are refused.
+    :return: how many are rejected.
     """
-    index = refused = 0
+    index = rejected = 0
     for block in blocks:
         lines = []
         for problems in _verdicts(block):
             if problems:
-                refused += 1
+                rejected += 1
                 errors = json.dumps([problem._asdict() for problem in problems], separators=(",", ":"))
                 lines.append(f'{{"index":{index},"accepted":false,"errors":{errors}}}\n')
             else:
                 lines.append(f'{{"index":{index},"accepted":true,"errors":[]}}\n')
             index += 1
         sys.stdout.write("".join(lines))
-    return refused
+    return rejected
 
 
 def _verdicts(block: Block) -> Iterator[tuple[Problem, ...]]:
-    for line, judged in zip(block.lines, validate_lines(block.lines), strict=True):
-        yield _as_platform(line, judged) if judged.problems else judged.problems
-    for refused in block.rejected:
-        yield _MALFORMED if refused.code == EMPTY_ELEMENT else (Problem(refused.code, ""),)
+    for line, validated in zip(block.lines, validate_lines(block.lines), strict=True):
+        yield _as_platform(line, validated) if validated.problems else validated.problems
+    for row in block.rejected:
+        yield _MALFORMED if row.code == EMPTY_ELEMENT else (Problem(row.code, ""),)
 
 
-def _as_platform(line: bytes, judged: Validated) -> tuple[Problem, ...]:
+def _as_platform(line: bytes, validated: Validated) -> tuple[Problem, ...]:
     """Return the Platform's verdict on a line that may have one of our own codes."""
-    codes = {code for code, _pointer in judged.problems}
+    codes = {code for code, _pointer in validated.problems}
     if STAGED_NOT_UTF8 in codes:
         # The Platform reads U+FFFD in place of each bad byte.
-        read = line.decode(errors="replace").encode()
-        return _as_platform(read, validate_lines([read])[0])
-    return _MALFORMED if STAGED_NOT_JSON in codes else judged.problems
+        replaced = line.decode(errors="replace").encode()
+        return _as_platform(replaced, validate_lines([replaced])[0])
+    return _MALFORMED if STAGED_NOT_JSON in codes else validated.problems
 
 
 class Tally:
-    """Counts what becomes of records; no value of theirs is kept."""
+    """Counts what becomes of records; none of their values is kept."""
 
     def __init__(self) -> None:
         self.accepted: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
         self.reasons: Counter[Reason] = Counter()
         self.warnings: Counter[Reason] = Counter()
         self.skipped: Counter[str] = Counter()
@@ -101,23 +101,23 @@ class Tally:
         self.guard = GlucoseGuard()
 
     def take(self, blocks: Iterable[Block], checker: RecordChecker) -> None:
-        """Judge and count records.
+        """Validate and count records.
 
         :param blocks: the records in order, as they would be uploaded.
-        :param checker: what is looked at beyond the Platform's own verdict.
+        :param checker: what is checked beyond the Platform's own verdict.
         """
-        with RecordClassifier(checker) as sorter:
+        with RecordClassifier(checker) as classifier:
             for block in blocks:
-                for record in sorter.classify(block.lines):
+                for record in classifier.classify(block.lines):
                     self._count(record)
-                for refused in block.rejected:
-                    self._count(Judgement(b"", None, (Problem(refused.code, ""),)))
+                for row in block.rejected:
+                    self._count(Judgement(b"", None, (Problem(row.code, ""),)))
                 self.skipped.update(block.skipped)
 
     def _count(self, record: Judgement) -> None:
         kind = type_of(record.datum)
         if record.problems or record.datum is None:
-            self.refused[kind] += 1
+            self.rejected[kind] += 1
             self.reasons.update(_reasons(kind, record.problems))
         elif record.identical:
             self.identical += 1
@@ -132,17 +132,17 @@ class Tally:
 
         :param edits: records changed as the manifest asks, by field.
         """
-        kinds = sorted({*self.accepted, *self.refused})
-        rows = [(kind, self.accepted[kind], self.refused[kind]) for kind in kinds]
+        kinds = sorted({*self.accepted, *self.rejected})
+        rows = [(kind, self.accepted[kind], self.rejected[kind]) for kind in kinds]
         print(table(("type", "accepted", "refused"), rows), end="\n\n")
         _show_reasons("refused for", self.reasons)
         _show_reasons("accepted, but", self.warnings)
         if edits:
             print(table(("edited field", "records"), sorted(edits.items())), end="\n\n")
-        accepted, refused = self.accepted.total(), self.refused.total()
+        accepted, rejected = self.accepted.total(), self.rejected.total()
         identical = f", {self.identical} identical to another one" if self.identical else ""
-        total = accepted + refused + self.identical
-        print(f"{total} records: {accepted} accepted, {refused} refused{identical}")
+        total = accepted + rejected + self.identical
+        print(f"{total} records: {accepted} accepted, {rejected} refused{identical}")
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
             print(f"{self.skipped.total()} rows are no reading: {reasons}")
@@ -155,24 +155,24 @@ def _reasons(kind: str, problems: Iterable[Problem]) -> set[Reason]:
 def _show_reasons(heading: str, reasons: Counter[Reason]) -> None:
     if not reasons:
         return
-    ordered = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
-    rows = [(*reason, records) for reason, records in ordered[:REASONS_SHOWN]]
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    rows = [(*reason, records) for reason, records in ordered[:MAX_REASONS]]
     print(table(("type", heading, "field", "records"), rows))
-    if more := len(ordered) - len(rows):
-        print(f"... and {more} more such rows; --verdicts shows all of each record")
+    if hidden := len(ordered) - len(rows):
+        print(f"... and {hidden} more such rows; --verdicts shows all of each record")
     print()
 
 
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
-        "Validate a data file, or a batch folder as its manifest asks for: edits are applied, data set body, "
+        "Validate a data file, or a batch folder as its manifest says: edits are applied, and data set body, "
         "digests and counts are checked, as `prepare` does. Nothing is sent or written, and no value shown. "
-        "Exit code 1 when a record is refused, 2 when the file or the batch itself cannot be taken."
+        "Exit code 1 if a record is rejected, 2 if the file or the batch itself cannot be used."
     )
     command.add_argument("path", help="a data file (.gz and .zst too) or a batch folder with manifest.json")
     command.add_argument(
-        "--format", choices=list(FORMATS), help="how the records lie in the data file (default: recognized)"
+        "--format", choices=list(FORMATS), help="how the data file holds its records (default: detected)"
     )
     command.add_argument(
         "--verdicts",
@@ -203,7 +203,7 @@ def _validate_file(path: UPath, file_format: str | None, *, verdicts: bool) -> i
     with RecordReader([SourceFile(path, file_format or guess_format(path))]) as reader:
         if verdicts:
             return _exit_code(print_verdicts(reader))
-        # What the deduplicator needs is the manifest's matter; here each record is looked at by itself.
+        # What the deduplicator needs, the manifest says; here each record is checked on its own.
         tally.take(reader, RecordChecker())
     tally.show(reader.changes)
     try:
@@ -213,7 +213,7 @@ def _validate_file(path: UPath, file_format: str | None, *, verdicts: bool) -> i
             f"The glucose values labelled {error.claimed} can hardly be in that unit: a batch of them is "
             "held until --glucose-units of `tidepool-ingest stage` says which unit they are in."
         )
-    return _exit_code(tally.refused.total())
+    return _exit_code(tally.rejected.total())
 
 
 def _validate_batch(path: UPath, *, verdicts: bool) -> int:
@@ -234,11 +234,11 @@ def _validate_batch(path: UPath, *, verdicts: bool) -> int:
     tally.show(reader.changes)
     if not (manifest.edits and manifest.edits.glucose_units):
         tally.guard.check(name)
-    return _exit_code(tally.refused.total())
+    return _exit_code(tally.rejected.total())
 
 
 def _staged_at(folder: UPath) -> BatchFolder | None:
-    """Return the batch folder if it lies where staging has them, ``None`` for one that lies elsewhere."""
+    """Return the batch folder if it is where staging has them, else ``None``."""
     day, user = folder.parent.parent, folder.parent
     try:
         return BatchFolder.at(day.parent, f"{day.name}/{user.name}/{folder.name}")
@@ -246,5 +246,5 @@ def _staged_at(folder: UPath) -> BatchFolder | None:
         return None
 
 
-def _exit_code(refused: int) -> int:
-    return REFUSED if refused else 0
+def _exit_code(rejected: int) -> int:
+    return SOME_REJECTED if rejected else 0

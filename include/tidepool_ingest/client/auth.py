@@ -1,6 +1,6 @@
-"""Where tokens come from: a source for each auth mode, and the OIDC server that most of them ask.
+"""Where tokens come from: a source for each auth mode, and the OIDC server that most of them use.
 
-A new mode is one row of :data:`tidepool_ingest.auth_modes.AUTH_MODES`, and here its source and the function
+A new mode takes a row in :data:`tidepool_ingest.auth_modes.AUTH_MODES`, and here its source and a function
 that makes it.
 """
 
@@ -49,7 +49,7 @@ SIGN_IN_TIMEOUTS = HttpTimeouts(connect=4.0, read=8.0, total=4.0)
 
 @dataclass(frozen=True)
 class SignIn:
-    """What a source of tokens is made from.
+    """What a token source is made from.
 
     :param settings: the credentials.
     :param environment: where the API is, and its sign-in server if that is known.
@@ -65,7 +65,7 @@ class SignIn:
     store: RefreshTokenStore
 
     def transport(self) -> Transport:
-        """Return what sends requests for a token."""
+        """Return the transport for requests for a token."""
         return Transport(self.session, SIGN_IN_TIMEOUTS, trace_session=self.settings.trace_session)
 
     def server(self) -> OidcProvider:
@@ -76,52 +76,54 @@ class SignIn:
         )
 
     def client(self) -> OidcClient:
-        """Return how the program names itself to that server."""
+        """Return how the program identifies itself to that server."""
         return OidcClient(self.settings.client_id, self.settings.client_secret.get_secret_value())
 
 
-def client_credentials_tokens(given: SignIn) -> TokenSource:
+def client_credentials_tokens(sign_in: SignIn) -> TokenSource:
     """Return the source of the mode ``client_credentials``."""
-    return ClientCredentialsTokens(given.server(), given.client())
+    return ClientCredentialsTokens(sign_in.server(), sign_in.client())
 
 
-def refresh_tokens(given: SignIn) -> TokenSource:
+def refresh_tokens(sign_in: SignIn) -> TokenSource:
     """Return the source of the mode ``refresh_token``."""
-    first = given.settings.refresh_token.get_secret_value()
-    return RefreshTokens(given.server(), given.client(), refresh_token=first, store=given.store)
+    first = sign_in.settings.refresh_token.get_secret_value()
+    return RefreshTokens(sign_in.server(), sign_in.client(), refresh_token=first, store=sign_in.store)
 
 
-def password_tokens(given: SignIn) -> TokenSource:
+def password_tokens(sign_in: SignIn) -> TokenSource:
     """Return the source of the mode ``password``."""
-    password = given.settings.password.get_secret_value()
-    return PasswordTokens(given.server(), given.client(), username=given.settings.username, password=password)
-
-
-def legacy_login_tokens(given: SignIn) -> TokenSource:
-    """Return the source of the mode ``login``."""
-    return LegacyLoginTokens(
-        given.transport(),
-        given.environment.api,
-        username=given.settings.username,
-        password=given.settings.password.get_secret_value(),
-        backoff=given.backoff,
+    password = sign_in.settings.password.get_secret_value()
+    return PasswordTokens(
+        sign_in.server(), sign_in.client(), username=sign_in.settings.username, password=password
     )
 
 
-def fixed_token(given: SignIn) -> TokenSource:
+def legacy_login_tokens(sign_in: SignIn) -> TokenSource:
+    """Return the source of the mode ``login``."""
+    return LegacyLoginTokens(
+        sign_in.transport(),
+        sign_in.environment.api,
+        username=sign_in.settings.username,
+        password=sign_in.settings.password.get_secret_value(),
+        backoff=sign_in.backoff,
+    )
+
+
+def fixed_token(sign_in: SignIn) -> TokenSource:
     """Return the source of the mode ``token``."""
-    return FixedToken(given.settings.token.get_secret_value())
+    return FixedToken(sign_in.settings.token.get_secret_value())
 
 
-def token_source(given: SignIn) -> TokenSource:
+def token_source(sign_in: SignIn) -> TokenSource:
     """Return the source of the auth mode that the settings name."""
-    make: Callable[[SignIn], TokenSource] = globals()[AUTH_MODES[given.settings.auth_mode].factory]
-    return make(given)
+    factory: Callable[[SignIn], TokenSource] = globals()[AUTH_MODES[sign_in.settings.auth_mode].factory]
+    return factory(sign_in)
 
 
 @dataclass(frozen=True)
 class OidcClient:
-    """How a program names itself to the sign-in server.
+    """How a program identifies itself to the sign-in server.
 
     :param client_id: the id that Tidepool has registered.
     :param client_secret: its secret; public clients have none.
@@ -140,8 +142,8 @@ class OidcProvider:
     """The server that issues tokens for one environment, found on first use.
 
     :param transport: sends the requests.
-    :param environment: the environment; its API is asked where its sign-in server is (``GET /info``).
-    :param auth_url: base URL of the sign-in server, if it is given rather than asked for.
+    :param environment: the environment; its API says where its sign-in server is (``GET /info``).
+    :param auth_url: base URL of the sign-in server, if it is configured rather than looked up.
     :param realm: its realm, given together with ``auth_url``.
     :param backoff: retries of requests for a token.
     """
@@ -173,13 +175,13 @@ class OidcProvider:
         return self._token_url
 
     def grant(self, form: Mapping[str, str], *, backoff: BackOff | None = None) -> Token:
-        """Return the token that a form is answered with.
+        """Return the token that the server issues for a form.
 
         :param form: the grant's fields; never logged.
-        :param backoff: other retries than usual.
+        :param backoff: retries that differ from the usual ones.
         :raises TidepoolAuthenticationError: the server does not accept the credentials.
         """
-        call = Request(
+        request = Request(
             f"get a token ({form['grant_type'].replace('_', ' ')})",
             Purpose.SIGN_IN,
             "POST",
@@ -188,12 +190,15 @@ class OidcProvider:
             body=urlencode(form).encode(),
         )
         issued = time.monotonic()
-        answer = (backoff or self._backoff)(lambda: self._transport.request(call))
-        payload = answer.json()
+        response = (backoff or self._backoff)(lambda: self._transport.request(request))
+        payload = response.json()
         value = checked_token(payload.get("access_token")) if isinstance(payload, dict) else None
         if value is None:
             raise unusable_response(
-                call, "the answer holds no usable token", status=answer.status, trace_id=answer.trace_id
+                request,
+                "the response contains no usable token",
+                status=response.status,
+                trace_id=response.trace_id,
             )
         return Token(
             value,
@@ -245,16 +250,16 @@ class OidcProvider:
         return url
 
     def _document(self, operation: str, url: str) -> Any:
-        call = Request(operation, Purpose.READ, "GET", url)
-        answer = self._backoff(lambda: self._transport.request(call))
-        payload = answer.json()
+        request = Request(operation, Purpose.READ, "GET", url)
+        response = self._backoff(lambda: self._transport.request(request))
+        payload = response.json()
         if payload is None:
-            raise _no_document(call, answer.status, answer.trace_id)
+            raise _no_document(request, response.status, response.trace_id)
         return payload
 
 
-def _no_document(call: Request, status: int, trace_id: str) -> TidepoolError:
-    return unusable_response(call, "the answer is no JSON", status=status, trace_id=trace_id)
+def _no_document(request: Request, status: int, trace_id: str) -> TidepoolError:
+    return unusable_response(request, "the response is not JSON", status=status, trace_id=trace_id)
 
 
 class ClientCredentialsTokens(RenewingTokens):
@@ -273,7 +278,7 @@ class ClientCredentialsTokens(RenewingTokens):
         """Return the client's secret."""
         return [self._client.client_secret]
 
-    def obtain(self, refused: str | None) -> Token:
+    def obtain(self, rejected: str | None) -> Token:
         """Request a new token."""
         return self._server.grant(self._client.form("client_credentials"))
 
@@ -299,7 +304,7 @@ class PasswordTokens(RenewingTokens):
         """Return password and client secret."""
         return [self._password, self._client.client_secret]
 
-    def obtain(self, refused: str | None) -> Token:
+    def obtain(self, rejected: str | None) -> Token:
         """Refresh if that still works, else sign in anew."""
         token = self._refreshed() or self._server.grant(
             self._client.form("password", username=self._username, password=self._password)
@@ -328,7 +333,7 @@ class RefreshTokens(RenewingTokens):
     """OIDC refresh token: somebody signed in once, and each refresh may replace the refresh token.
 
     A replaced one is worthless, so all processes of a connection share the newest through a store: lock it,
-    look whether another process has just refreshed, refresh, save, and only then use the result.
+    check whether another process has just refreshed, refresh, save, and only then use the result.
 
     :param server: the sign-in server.
     :param client: id, and secret if it has one.
@@ -357,48 +362,48 @@ class RefreshTokens(RenewingTokens):
         """Return the connection's refresh token and the client's secret."""
         return [self._first, self._client.client_secret]
 
-    def obtain(self, refused: str | None) -> Token:
-        """Use what another process got, or refresh for all of them."""
-        self._server.find()  # before the lock: others should not wait for it
+    def obtain(self, rejected: str | None) -> Token:
+        """Use what another process obtained, or refresh for all of them."""
+        self._server.find()  # before taking the lock: others should not wait for this
         with self._store.lock():
-            kept = _Kept.parse(self._store.load()) or _Kept(self._first)
-            self.announce(kept.refresh, kept.access)
-            shared = kept.token()
-            if shared is not None and shared.value != refused and not shared.due():
+            stored = _StoredToken.parse(self._store.load()) or _StoredToken(self._first)
+            self.announce(stored.refresh, stored.access)
+            shared = stored.token()
+            if shared is not None and shared.value != rejected and not shared.due():
                 return shared
-            form = self._client.form("refresh_token", refresh_token=kept.refresh)
+            form = self._client.form("refresh_token", refresh_token=stored.refresh)
             token = self._granted(form)
-            newest = token.refresh or kept.refresh
+            newest = token.refresh or stored.refresh
             self.announce(*token.secrets())
-            self._store.save(_Kept(newest, token.value, time.time(), token.seconds_left()).text())
+            self._store.save(_StoredToken(newest, token.value, time.time(), token.remaining_seconds()).text())
             return token
 
     def _granted(self, form: dict[str, str]) -> Token:
         try:
             return self._server.grant(form, backoff=self._backoff)
-        except TidepoolAuthenticationError as refusal:
-            if REJECTED_GRANT not in refusal.codes:
+        except TidepoolAuthenticationError as error:
+            if REJECTED_GRANT not in error.codes:
                 raise
             raise TidepoolAuthenticationError(
-                refusal.operation,
+                error.operation,
                 reason="the refresh token is no longer accepted",
-                place=refusal.place,
-                status=refusal.status,
-                codes=refusal.codes,
-                trace_id=refusal.trace_id,
+                place=error.place,
+                status=error.status,
+                codes=error.codes,
+                trace_id=error.trace_id,
                 remedy="Sign in again (with the scope offline_access), and put the new refresh token into "
                 "the Tidepool connection.",
-            ) from refusal
+            ) from error
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _StoredToken:
     """What the processes of one connection share, as one secret text.
 
     :param refresh: the newest refresh token.
     :param access: the access token that came with it.
     :param saved: when, in seconds since 1970: the processes share no other clock.
-    :param lifetime: seconds from then for which the access token is good.
+    :param lifetime: seconds from then for which the access token is valid.
     """
 
     refresh: str = field(repr=False)
@@ -407,16 +412,16 @@ class _Kept:
     lifetime: float = 0.0
 
     @classmethod
-    def parse(cls, text: str | None) -> _Kept | None:
+    def parse(cls, text: str | None) -> _StoredToken | None:
         if not text:
             return None
         try:
-            kept: Any = json.loads(text)
+            stored: Any = json.loads(text)
         except ValueError:
-            kept = None
-        if not isinstance(kept, dict):
+            stored = None
+        if not isinstance(stored, dict):
             return cls(text)  # a bare refresh token
-        return cls(kept["refresh"], kept["access"], kept["saved"], kept["lifetime"])
+        return cls(stored["refresh"], stored["access"], stored["saved"], stored["lifetime"])
 
     def text(self) -> str:
         return json.dumps(self.__dict__)
@@ -456,37 +461,40 @@ class LegacyLoginTokens(RenewingTokens):
         """Return the password, and the header that it is sent in."""
         return [self._password, self._basic()]
 
-    def obtain(self, refused: str | None) -> Token:
-        """Have the last token replaced if that still works, else log in anew."""
+    def obtain(self, rejected: str | None) -> Token:
+        """Replace the last token if that still works, else log in anew."""
         self._last = self._replaced() or self._logged_in()
         return self._last
 
     def _replaced(self) -> Token | None:
         if self._last is None:
             return None
-        call = Request("replace the session token", Purpose.SIGN_IN, "GET", self._url)
+        request = Request("replace the session token", Purpose.SIGN_IN, "GET", self._url)
         try:
-            return self._requested(call, {SESSION_TOKEN_HEADER: self._last.value})
+            return self._requested(request, {SESSION_TOKEN_HEADER: self._last.value})
         except TidepoolAuthenticationError:
-            # It has ended; the password opens a new session.
+            # It has expired; the password opens a new session.
             return None
 
     def _logged_in(self) -> Token:
-        call = Request("log in", Purpose.SIGN_IN, "POST", self._url)
-        return self._requested(call, {"Authorization": f"Basic {self._basic()}"})
+        request = Request("log in", Purpose.SIGN_IN, "POST", self._url)
+        return self._requested(request, {"Authorization": f"Basic {self._basic()}"})
 
     def _basic(self) -> str:
         return base64.b64encode(f"{self._username}:{self._password}".encode()).decode()
 
-    def _requested(self, call: Request, headers: dict[str, str]) -> Token:
+    def _requested(self, request: Request, headers: dict[str, str]) -> Token:
         issued = time.monotonic()
-        answer: Response = self._backoff(lambda: self._transport.request(call, headers=headers))
-        value = checked_token(answer.headers.get(SESSION_TOKEN_HEADER))
+        response: Response = self._backoff(lambda: self._transport.request(request, headers=headers))
+        value = checked_token(response.headers.get(SESSION_TOKEN_HEADER))
         if value is None:
             raise unusable_response(
-                call, "the answer holds no usable token", status=answer.status, trace_id=answer.trace_id
+                request,
+                "the response contains no usable token",
+                status=response.status,
+                trace_id=response.trace_id,
             )
-        payload = answer.json()
+        payload = response.json()
         user_id = payload.get("userid") if isinstance(payload, dict) else None
         known = user_id if isinstance(user_id, str) and user_id else subject_of(value)
         return Token(value, lifetime_of(value), issued, user_id=known)

@@ -1,4 +1,4 @@
-"""The client: one method for each thing that Tidepool can be asked for, and the token that goes with each."""
+"""The client: one method for each kind of request to Tidepool, sent with a token."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from tidepool_ingest.client.transport import (
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set, from an answer about it or from its own record in a read-back.
+    """One data set, from a response about it or from its own record in a read-back.
 
     :param data_set_id: the id by which it is addressed.
     :param id: its record's id, the same unless a client chose otherwise.
     :param data_set_type: ``normal`` or ``continuous``.
-    :param deduplicator: full name of its deduplicator, empty if the answer names none.
-    :param device_id: the device, empty if the answer names none.
-    :param client_name: reverse DNS name of the program that created it, empty if the answer names none.
+    :param deduplicator: full name of its deduplicator, empty if the response names none.
+    :param device_id: the device, empty if the response names none.
+    :param client_name: reverse DNS name of the program that created it, empty if the response names none.
     :param created_time: when the Platform stored it; a read-back does not say.
     :param deleted: whether it has been deleted.
     :param state: ``open`` or ``closed``; only a read-back says.
@@ -60,7 +60,7 @@ class DataSet:
 
     @classmethod
     def parse(cls, payload: Any) -> DataSet | None:
-        """Return the data set that a decoded answer describes, ``None`` if it describes none.
+        """Return the data set that a decoded response describes, ``None`` if it describes none.
 
         :param payload: the object in question.
         """
@@ -110,60 +110,60 @@ class AuthenticatedTransport:
         self._tokens = tokens
         self._backoff = backoff
 
-    def read(self, call: Request) -> Response:
-        """Return the answer to a request that changes nothing, trying again for a short while.
+    def read(self, request: Request) -> Response:
+        """Return the response to a request that changes nothing, trying again for a short while.
 
-        :param call: the request.
+        :param request: the request.
         """
         return self._with_token(
-            lambda headers: self._backoff(lambda: self._transport.request(call, headers=headers))
+            lambda headers: self._backoff(lambda: self._transport.request(request, headers=headers))
         )
 
-    def write(self, call: Request) -> Response:
-        """Return the answer to a request that changes something, which is sent once.
+    def write(self, request: Request) -> Response:
+        """Return the response to a request that changes something, which is sent once.
 
-        After a 401 it is sent once more: that answer is given before anything is done.
+        After a 401 it is sent once more: Tidepool gives that response before it does anything.
 
-        :param call: the request.
+        :param request: the request.
         """
-        return self._with_token(lambda headers: self._transport.request(call, headers=headers))
+        return self._with_token(lambda headers: self._transport.request(request, headers=headers))
 
-    def stream(self, call: Request, timeouts: HttpTimeouts) -> StreamingResponse:
-        """Return the successful answer to a request that changes nothing, its body still to be read.
+    def stream(self, request: Request, timeouts: HttpTimeouts) -> StreamingResponse:
+        """Return the successful response to a request that changes nothing, its body still to be read.
 
-        Only the beginning is tried again; what breaks off later, the caller starts again.
+        Only the start is retried; what breaks off later, the caller has to start again.
 
-        :param call: the request.
+        :param request: the request.
         :param timeouts: bounds for this one.
         """
 
-        def started(headers: Mapping[str, str]) -> StreamingResponse:
-            exchange = self._transport.open(call, headers=headers, timeouts=timeouts)
-            if not exchange.successful:
-                with exchange:
-                    exchange.read()
-            return exchange
+        def opened(headers: Mapping[str, str]) -> StreamingResponse:
+            response = self._transport.open(request, headers=headers, timeouts=timeouts)
+            if not response.successful:
+                with response:
+                    response.read()
+            return response
 
-        return self._with_token(lambda headers: self._backoff(lambda: started(headers)))
+        return self._with_token(lambda headers: self._backoff(lambda: opened(headers)))
 
     def _with_token(self, attempt: Callable[[Mapping[str, str]], Result]) -> Result:
         token = self._tokens.token()
         try:
             return attempt({SESSION_TOKEN_HEADER: token})
         except TidepoolAuthenticationError:
-            another = self._tokens.renew(token)
-        except TidepoolPermissionError as refusal:
-            # The read-back answers 403 for an ended token as well as for a missing permission.
-            if CANNOT_VIEW not in refusal.codes:
+            renewed = self._tokens.renew(token)
+        except TidepoolPermissionError as error:
+            # The read-back answers 403 for an expired token as well as for a missing permission.
+            if CANNOT_VIEW not in error.codes:
                 raise
-            another = self._renewed(token, refusal)
-        return attempt({SESSION_TOKEN_HEADER: another})
+            renewed = self._renewed(token, error)
+        return attempt({SESSION_TOKEN_HEADER: renewed})
 
-    def _renewed(self, token: str, refusal: TidepoolPermissionError) -> str:
+    def _renewed(self, token: str, error: TidepoolPermissionError) -> str:
         try:
             return self._tokens.renew(token)
         except TidepoolAuthenticationError:
-            raise refusal from None
+            raise error from None
 
 
 DATA_SETS_PER_PAGE = 100
@@ -177,17 +177,17 @@ class TidepoolClient:
     """Speak to one Tidepool environment with one account.
 
     Requests that change something are sent once. If it is not known whether one was carried out, a
-    :class:`TidepoolUnreachableError` with ``in_doubt`` set says so, and the caller has to look. The one
-    exception is an answer 401, which Tidepool gives before it does anything: the token is renewed and the
+    :class:`TidepoolUnreachableError` with ``in_doubt`` set says so, and the caller has to read back. The one
+    exception is a 401, which Tidepool gives before it does anything: the token is renewed and the
     request sent once more. Requests that change nothing are tried again for a short while. Several threads
-    may call at once.
+    may use a client at once.
 
     :param api: base URL of the API.
     :param tokens: where tokens come from.
     :param connect_timeout: seconds to wait for a connection.
-    :param read_timeout: seconds to wait for the first piece of an answer, and between two pieces.
-    :param total_timeout: seconds that may be spent on reading one answer.
-    :param session: carries the requests; made by :func:`new_session` when left out.
+    :param read_timeout: seconds to wait for the first piece of a response, and between two pieces.
+    :param total_timeout: seconds that may be spent on reading one response.
+    :param session: carries the requests; made by :func:`new_session` if left out.
     :param on_token: called with every token before its use, so that it can be masked in logs.
     :param trace_session: ties the requests of one run together in Tidepool's logs; nothing about a person.
     :param backoff: retries of requests that change nothing.
@@ -245,18 +245,18 @@ class TidepoolClient:
         return self._user_id
 
     def _read_own_id(self) -> str:
-        call = self._endpoints.own_account()
-        answer = self._transport.read(call)
-        payload = answer.json()
+        request = self._endpoints.own_account()
+        response = self._transport.read(request)
+        payload = response.json()
         user_id = payload.get("userid") if isinstance(payload, dict) else None
         if not isinstance(user_id, str) or not USER_ID_PATTERN.fullmatch(user_id):
-            raise _unusable(call, answer, "the answer holds no user id")
+            raise _unusable(request, response, "the response contains no user id")
         return user_id
 
     def may_upload_for(self, user_id: str) -> bool:
-        """Tell whether the account may upload for a user: for itself, or by a right that the user granted.
+        """Return whether the account may upload for a user: for itself, or by a right that the user granted.
 
-        Looks at rights between accounts; one that a clinic's membership brings is not seen here.
+        Considers rights between accounts; one that comes from membership of a clinic does not show here.
 
         :param user_id: the user whose data it would be.
         """
@@ -267,11 +267,11 @@ class TidepoolClient:
         return self._granting(looking_for=self.who_am_i())
 
     def _granting(self, *, looking_for: str) -> frozenset[str]:
-        call = self._endpoints.accounts_shared_with(self.who_am_i(), looking_for=looking_for)
-        answer = self._transport.read(call)
-        trustors = answer.json()
+        request = self._endpoints.accounts_shared_with(self.who_am_i(), looking_for=looking_for)
+        response = self._transport.read(request)
+        trustors = response.json()
         if not isinstance(trustors, list):
-            raise _unusable(call, answer, "the answer is not a list of users")
+            raise _unusable(request, response, "the response is not a list of users")
         return frozenset(
             str(trustor.get("userid"))
             for trustor in trustors
@@ -285,16 +285,16 @@ class TidepoolClient:
     def open_data_set(self, user_id: str, body: Mapping[str, Any]) -> DataSet:
         """Create a data set.
 
-        If the answer is lost (``in_doubt``), an empty set may be left that no documented route can find; it
+        If the response is lost (``in_doubt``), an empty set may remain that no documented route can find; it
         is invisible and harmless: open another one.
 
         :param user_id: the user whose data it will hold.
         :param body: what the Platform should know about device and client.
         :raises TidepoolRejectedError: the Platform does not accept the body.
         """
-        call = self._endpoints.create(user_id, body)
-        answer = self._transport.write(call)
-        return _parsed(call, answer, _checked_envelope(call, answer))
+        request = self._endpoints.create(user_id, body)
+        response = self._transport.write(request)
+        return _parsed(request, response, _checked_envelope(request, response))
 
     def upload_data(self, data_set_id: str, body: bytes) -> None:
         """Add records to an open data set: all of them, or none if the Platform rejects one.
@@ -302,7 +302,7 @@ class TidepoolClient:
         :param data_set_id: the data set.
         :param body: a JSON array as UTF-8 text; it is sent byte for byte.
         :raises TidepoolRejectedError: names the position of each rejected record.
-        :raises TidepoolDataSetClosedError: the data set takes no more.
+        :raises TidepoolDataSetClosedError: the data set accepts no more.
         """
         self._done(self._endpoints.upload(data_set_id, body))
 
@@ -318,8 +318,8 @@ class TidepoolClient:
     def close_data_set(self, data_set_id: str) -> None:
         """Close a normal data set: older repetitions are archived and its data become visible.
 
-        The Platform does this in two steps and answers 409 once the first is done, so neither an ambiguous
-        outcome nor :class:`TidepoolDataSetClosedError` says whether the data are visible: read them back.
+        The Platform does this in two steps and answers 409 once the first is done, so neither an outcome
+        in doubt nor :class:`TidepoolDataSetClosedError` says whether the data are visible: read them back.
 
         :param data_set_id: the data set.
         """
@@ -333,19 +333,19 @@ class TidepoolClient:
         self._done(self._endpoints.delete(data_set_id))
 
     def is_open(self, data_set_id: str) -> bool:
-        """Tell whether a data set takes data, by posting none to it.
+        """Return whether a data set accepts data, by posting none to it.
 
         A data set that was deleted while open still counts as open for the Platform.
 
         :param data_set_id: the data set.
         :raises TidepoolNotFoundError: the Platform knows no such data set.
         """
-        call = self._endpoints.probe(data_set_id)
+        request = self._endpoints.probe(data_set_id)
         try:
-            answer = self._transport.read(call)
+            response = self._transport.read(request)
         except TidepoolDataSetClosedError:
             return False
-        _checked_envelope(call, answer)
+        _checked_envelope(request, response)
         return True
 
     def data_sets(
@@ -363,12 +363,12 @@ class TidepoolClient:
         :param client_name: only those made by this program.
         :param device_id: only those of this device.
         :param include_deleted: deleted ones as well.
-        :param page_size: how many are asked for at once, 1 … 1,000.
+        :param page_size: how many to request at once, 1 … 1,000.
         """
         seen: set[str] = set()
         page, full = 0, True
         while full:
-            call = self._endpoints.list(
+            request = self._endpoints.list(
                 user_id,
                 client_name=client_name,
                 device_id=device_id,
@@ -376,13 +376,13 @@ class TidepoolClient:
                 page=page,
                 size=page_size,
             )
-            answer = self._transport.read(call)
-            listed = answer.json()
+            response = self._transport.read(request)
+            listed = response.json()
             if not isinstance(listed, list):
-                raise _unusable(call, answer, "the answer is not a list of data sets")
+                raise _unusable(request, response, "the response is not a list of data sets")
             for payload in listed:
-                data_set = _parsed(call, answer, payload)
-                # A set created meanwhile moves the others one place on, into the next page once more.
+                data_set = _parsed(request, response, payload)
+                # A set created meanwhile shifts the others by one, so that one shows again on the next page.
                 if data_set.data_set_id not in seen:
                     seen.add(data_set.data_set_id)
                     yield data_set
@@ -395,9 +395,9 @@ class TidepoolClient:
         :raises TidepoolPermissionError: the account is not that user; ``read_data`` with the type ``upload``
             shows the set once it is visible.
         """
-        call = self._endpoints.get(data_set_id)
-        answer = self._transport.read(call)
-        return _parsed(call, answer, answer.json())
+        request = self._endpoints.get(data_set_id)
+        response = self._transport.read(request)
+        return _parsed(request, response, response.json())
 
     # ------------------------------------------------------------------ read-back
 
@@ -413,8 +413,8 @@ class TidepoolClient:
     ) -> Iterator[dict[str, Any]]:
         """Yield a user's visible records as Tidepool holds them, data sets' own (type ``upload``) included.
 
-        They stream: memory does not grow with their number. An answer that ends early is an error and
-        never a shorter answer, so a comparison must read to the end.
+        They stream: memory does not grow with their number. A response that ends early is an error and
+        never a shorter response, so a comparison must read to the end.
 
         :param user_id: the user whose data they are.
         :param data_set_id: only those of this data set; without it, no row is left out as a duplicate.
@@ -422,43 +422,43 @@ class TidepoolClient:
         :param types: only these types.
         :param start: only from this moment on, with a time zone.
         :param end: only up to this moment, with a time zone.
-        :raises TidepoolUnreachableError: the answer broke off; start again.
+        :raises TidepoolUnreachableError: the response broke off; start again.
         """
-        call = self._endpoints.read_back(
+        request = self._endpoints.read_back(
             user_id, data_set_id=data_set_id, device_id=device_id, types=types, start=start, end=end
         )
-        return self._streamed(call)
+        return self._streamed(request)
 
-    def _streamed(self, call: Request) -> Iterator[dict[str, Any]]:
+    def _streamed(self, request: Request) -> Iterator[dict[str, Any]]:
         malformed = ""
-        with self._transport.stream(call, self._read_back_timeouts) as exchange:
+        with self._transport.stream(request, self._read_back_timeouts) as response:
             try:
-                yield from objects_of(exchange.pieces())
+                yield from objects_of(response.pieces())
             except MalformedArrayError as error:
                 malformed = error.reason
         if malformed:
             raise TidepoolUnreachableError(
-                call.operation, reason=f"the answer is of no use: {malformed}", place=place_of(call)
+                request.operation, reason=f"the response is unusable: {malformed}", place=place_of(request)
             )
 
-    def _done(self, call: Request) -> None:
-        _checked_envelope(call, self._transport.write(call))
+    def _done(self, request: Request) -> None:
+        _checked_envelope(request, self._transport.write(request))
 
 
-def _checked_envelope(call: Request, answer: Response) -> Any:
-    # A proxy's own page may come with status 200: only the Platform's envelope says that it did something.
-    payload = answer.json()
+def _checked_envelope(request: Request, response: Response) -> Any:
+    # A proxy's own page may have status 200: only the Platform's envelope says that it did something.
+    payload = response.json()
     if not isinstance(payload, dict) or "data" not in payload:
-        raise _unusable(call, answer, "the answer is not one of the Platform's")
+        raise _unusable(request, response, "the response is not one of the Platform's")
     return payload["data"]
 
 
-def _parsed(call: Request, answer: Response, payload: Any) -> DataSet:
+def _parsed(request: Request, response: Response, payload: Any) -> DataSet:
     data_set = DataSet.parse(payload)
     if data_set is None or not DATA_SET_ID_PATTERN.fullmatch(data_set.data_set_id):
-        raise _unusable(call, answer, "the answer describes no data set")
+        raise _unusable(request, response, "the response describes no data set")
     return data_set
 
 
-def _unusable(call: Request, answer: Response, reason: str) -> TidepoolError:
-    return unusable_response(call, reason, status=answer.status, trace_id=answer.trace_id)
+def _unusable(request: Request, response: Response, reason: str) -> TidepoolError:
+    return unusable_response(request, reason, status=response.status, trace_id=response.trace_id)

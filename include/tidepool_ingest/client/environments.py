@@ -58,7 +58,7 @@ def environment(name_or_host: str, *, field: str = "environment") -> Environment
 
     :param name_or_host: ``production``, ``integration``, ``qa1`` … ``qa5``, ``dev1``, ``local``, a host name
         (taken as https, unless it is this machine) or a base URL.
-    :param field: the setting to name when it is unusable.
+    :param field: the setting to name if it is unusable.
     :raises TidepoolConfigurationError: neither a known name nor a host.
     """
     given = name_or_host.strip()
@@ -79,10 +79,10 @@ def environment(name_or_host: str, *, field: str = "environment") -> Environment
 
 
 def checked_base(url: str, *, field: str) -> str:
-    """Return a base URL in its one spelling, rejecting those to which no token may be sent.
+    """Return a base URL in canonical form, rejecting those to which no token may be sent.
 
     :param url: a host, or a URL with scheme ``https``, or ``http`` for this machine only.
-    :param field: the setting to name when it is unusable.
+    :param field: the setting to name if it is unusable.
     :raises TidepoolConfigurationError: not a base URL, or plain http to another machine.
     """
     reason = ""
@@ -106,7 +106,7 @@ def checked_base(url: str, *, field: str) -> str:
             shown = f"[{host}]" if ":" in host else host
             usual = {"http": 80, "https": 443}[scheme]
             base = f"{scheme}://{shown}{'' if port in (None, usual) else f':{port}'}{parts.path.rstrip('/')}"
-    except ValueError:  # an unusable port or IPv6 address; its text quotes what was given
+    except ValueError:  # an unusable port or IPv6 address; its message quotes the input
         reason = "it is not a host or an http(s) URL"
     if reason:
         raise TidepoolConfigurationError(
@@ -119,7 +119,7 @@ def checked_base(url: str, *, field: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name is this machine itself."""
+    """Return whether a host name is this machine itself."""
     if host == "localhost":
         return True
     try:
@@ -129,5 +129,5 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(url: str) -> str:
-    """Return host and port of a URL, to be shown."""
+    """Return host and port of a URL, for display."""
     return urlsplit(url).netloc

@@ -8,14 +8,14 @@
     ├── TidepoolPermissionError         fatal      the account may not do this for that user
     ├── TidepoolNotFoundError           fatal      no such data set or user
     ├── TidepoolDataSetClosedError      fatal      the data set takes no more data
-    ├── TidepoolUnexpectedAnswerError   fatal      not an answer that the contract knows
+    ├── TidepoolUnexpectedAnswerError   fatal      not a response that the contract defines
     ├── TidepoolRejectedError           data       the Platform's validators rejected what was sent
     ├── TidepoolBusyError               retriable  not now (HTTP 429); nothing was done
-    └── TidepoolUnreachableError        retriable  no usable answer; ``in_doubt``: it may have been done
+    └── TidepoolUnreachableError        retriable  no usable response; ``in_doubt``: it may have been done
 
-Nothing here holds a token, a record value, a user or device id, or the text (``title``, ``detail``,
+Nothing here contains a token, a record value, a user or device id, or the text (``title``, ``detail``,
 ``message``, ``reason``) that a server wrote: such text quotes the value it complains about. The one thing
-taken from an answer is its code, a fixed word.
+taken from a response is its code, a fixed word.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tidepool_ingest.errors import Disposition, IngestError
 CODES_SHOWN = 6
 """How many different codes a message counts before it says "and more"."""
 
-LOOK_FIRST = (
-    "Look at what Tidepool holds before it is sent again: an upload that is resumed does so by itself."
+CHECK_FIRST = (
+    "Check what Tidepool holds before sending it again: an upload that is resumed does so by itself."
 )
 """What to do about a request in doubt."""
 
@@ -39,12 +39,12 @@ class TidepoolError(IngestError):
     """Base of every error of this package.
 
     :param operation: what was attempted, as it reads after "could not": ``open a data set``.
-    :param reason: what prevented it; the class's own sentence when left out.
+    :param reason: what prevented it; the class's own sentence if left out.
     :param place: the host, and the data set or the short hash of the user it was about.
-    :param status: HTTP status of the answer, ``None`` when there was none.
-    :param codes: the Platform's error codes in the answer.
+    :param status: HTTP status of the response, ``None`` if there was none.
+    :param codes: the Platform's error codes in the response.
     :param trace_id: Tidepool's or our own id of the request, for their support.
-    :param remedy: what to do; the class's own when left out.
+    :param remedy: what to do; the class's own if left out.
     """
 
     disposition: Disposition = Disposition.FATAL
@@ -123,7 +123,7 @@ class TidepoolNotFoundError(TidepoolError):
 class TidepoolDataSetClosedError(TidepoolError):
     """The data set is closed and takes no more data.
 
-    After a close whose answer was lost this means "look", not "done": the Platform records the close
+    After a close whose response was lost this means "read back", not "done": the Platform records the close
     before it makes the data visible.
     """
 
@@ -133,11 +133,11 @@ class TidepoolDataSetClosedError(TidepoolError):
 
 
 class TidepoolUnexpectedAnswerError(TidepoolError):
-    """The answer is not one that the contract knows, and trying again would bring the same."""
+    """The response is not one that the contract defines, and trying again would give the same."""
 
     code = "tidepool-unexpected-answer"
-    sentence = "the answer is not one that Tidepool gives"
-    remedy = "Check the API host, and any proxy before it."
+    sentence = "the response is not one that Tidepool gives"
+    remedy = "Check the API host, and any proxy in front of it."
 
 
 class Problem(NamedTuple):
@@ -169,7 +169,7 @@ class TidepoolRejectedError(TidepoolError):
 
     A pickled copy keeps index and code of each problem, but shows user-made keys of its pointer as ``*``.
 
-    :param problems: each complaint, in the Platform's order; empty when the answer named none.
+    :param problems: each complaint, in the Platform's order; empty if the response named none.
     """
 
     disposition: Disposition = Disposition.DATA
@@ -204,13 +204,15 @@ class TidepoolRejectedError(TidepoolError):
 class TidepoolBusyError(TidepoolError):
     """Too many requests: nothing was done, and Tidepool asks for a pause.
 
-    :param retry_after: seconds that the answer asks to wait, ``None`` if it does not say.
+    :param retry_after: seconds that the response asks to wait, ``None`` if it does not say.
     """
 
     disposition: Disposition = Disposition.RETRIABLE
     code = "tidepool-busy"
     sentence = "Tidepool asks to slow down"
-    remedy = "Nothing to do: it is tried again later. If it stays, lower the number of parallel requests."
+    remedy = (
+        "Nothing to do: it is tried again later. If this persists, lower the number of parallel requests."
+    )
 
     def __init__(self, operation: str, *, retry_after: float | None = None, **parts: Any) -> None:
         self.retry_after = retry_after
@@ -218,16 +220,16 @@ class TidepoolBusyError(TidepoolError):
 
 
 class TidepoolUnreachableError(TidepoolError):
-    """No usable answer came: no connection, a timeout, a cut answer, or a 5xx.
+    """No usable response arrived: no connection, a timeout, a cut response, or a 5xx.
 
     :param in_doubt: the request changes something, and may have been carried out all the same. It must not
-        be sent again before a look at what Tidepool holds.
-    :param retry_after: seconds that the answer asks to wait, ``None`` if it does not say.
+        be sent again before reading back what Tidepool holds.
+    :param retry_after: seconds that the response asks to wait, ``None`` if it does not say.
     """
 
     disposition: Disposition = Disposition.RETRIABLE
     code = "tidepool-unreachable"
-    sentence = "no usable answer came"
+    sentence = "no usable response arrived"
     remedy = "Nothing to do if Tidepool or the network is down: it is tried again later."
 
     def __init__(
@@ -235,7 +237,7 @@ class TidepoolUnreachableError(TidepoolError):
     ) -> None:
         self.in_doubt = in_doubt
         self.retry_after = retry_after
-        super().__init__(operation, **{"remedy": LOOK_FIRST if in_doubt else "", **parts})
+        super().__init__(operation, **{"remedy": CHECK_FIRST if in_doubt else "", **parts})
 
     def _message(self) -> str:
         doubt = " It may have been carried out all the same." if self.in_doubt else ""

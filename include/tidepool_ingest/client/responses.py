@@ -1,4 +1,4 @@
-"""What an HTTP answer means: the Platform's several error shapes become one typed error.
+"""What an HTTP response means: the Platform's several error shapes become one typed error.
 
 The shapes, by the service that answers:
 
@@ -47,38 +47,38 @@ INVALID_QUERY = "invalid_parameters"
 """Code of a 500 from the read-back: the query is at fault, not the server."""
 
 NOT_FOUND_CODES = frozenset({"data-set-id-not-found", "resource-not-found", "user-id-not-found"})
-"""By these the data service itself says that something does not exist; any other 404 is about the route."""
+"""With these the data service itself says that something does not exist; any other 404 is about the route."""
 
 CODE_PATTERN = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
-"""A fixed word; anything else in its place might be text about somebody's data, and is left out."""
+"""A fixed word; anything else there might be text about somebody's data, and is dropped."""
 
 UNKNOWN_CODE = "unknown-code"
-"""Stands for a code that is not a fixed word, so that the complaint's position is not lost with it."""
+"""Stands for a code that is not a fixed word, so that the error's position is not lost with it."""
 
 TRACE_ID_PATTERN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """The Platform stores 64 characters of a trace id."""
 
 
 class Purpose(StrEnum):
-    """What a request does to Tidepool, which decides what a missing answer means."""
+    """What a request does to Tidepool, which decides what a missing response means."""
 
     READ = "read"
-    """Changes nothing: may be sent again at will."""
+    """Changes nothing: safe to send again."""
     WRITE = "write"
-    """Changes something: never sent again unless an answer says that nothing was done."""
+    """Changes something: never sent again unless a response says that nothing was done."""
     SIGN_IN = "sign in"
     """Asks for a token: may be sent again; a rejection is about the credentials."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, and what a log may say about it.
+    """One request, and what a log may contain about it.
 
     :param operation: what it is to do, as it reads after "could not".
     :param purpose: what it does to Tidepool.
     :param method: HTTP method.
     :param url: where to.
-    :param about: the data set's id or the user's short hash, to be shown.
+    :param about: the data set's id or the user's short hash, for display.
     :param params: query.
     :param headers: beyond those that every request carries.
     :param body: sent as it is.
@@ -98,11 +98,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """One answer, read to its end.
+    """One response, read to its end.
 
     :param status: HTTP status.
     :param headers: by any case of their names.
-    :param body: decompressed; empty if it was larger than an answer may be.
+    :param body: decompressed; empty if it was larger than allowed.
     :param trace_id: Tidepool's id of the request, or ours.
     """
 
@@ -113,7 +113,7 @@ class Response:
 
     @property
     def successful(self) -> bool:
-        """Whether the server says that it did what was asked."""
+        """Whether the server reports success."""
         return 200 <= self.status < 300
 
     def json(self) -> Any:
@@ -124,35 +124,35 @@ class Response:
             return None
 
 
-def error_from(call: Request, answer: Response, place: str) -> TidepoolError:
-    """Return the error that an unsuccessful answer means.
+def error_from(request: Request, response: Response, place: str) -> TidepoolError:
+    """Return the error that an unsuccessful response means.
 
-    :param call: what was asked.
-    :param answer: a status outside 200 … 299.
-    :param place: where it was asked, to be shown.
+    :param request: the request.
+    :param response: a status outside 200 … 299.
+    :param place: where it was sent, for display.
     """
-    payload = answer.json()
-    complaints = _complaints(payload)
-    problems = tuple(_problem(each, numbered=call.numbered) for each in complaints)
+    payload = response.json()
+    errors = _errors(payload)
+    problems = tuple(_problem(each, numbered=request.numbered) for each in errors)
     parts: dict[str, Any] = {
-        "operation": call.operation,
+        "operation": request.operation,
         "place": place,
-        "status": answer.status,
+        "status": response.status,
         "codes": [problem.code for problem in problems],
-        "trace_id": answer.trace_id,
+        "trace_id": response.trace_id,
     }
-    if answer.status == 429:
-        return TidepoolBusyError(retry_after=retry_after(answer.headers), **parts)
-    if answer.status >= 500 and INVALID_QUERY not in parts["codes"]:
-        in_doubt = call.purpose is Purpose.WRITE
-        return TidepoolUnreachableError(in_doubt=in_doubt, retry_after=retry_after(answer.headers), **parts)
-    if call.purpose is Purpose.SIGN_IN and answer.status in (400, 401, 403):
+    if response.status == 429:
+        return TidepoolBusyError(retry_after=retry_after(response.headers), **parts)
+    if response.status >= 500 and INVALID_QUERY not in parts["codes"]:
+        in_doubt = request.purpose is Purpose.WRITE
+        return TidepoolUnreachableError(in_doubt=in_doubt, retry_after=retry_after(response.headers), **parts)
+    if request.purpose is Purpose.SIGN_IN and response.status in (400, 401, 403):
         return TidepoolAuthenticationError(**parts)
-    return _rejection(answer.status, problems, payload, call, parts)
+    return _rejection(response.status, problems, payload, request, parts)
 
 
 def _rejection(
-    status: int, problems: tuple[Problem, ...], payload: Any, call: Request, parts: dict[str, Any]
+    status: int, problems: tuple[Problem, ...], payload: Any, request: Request, parts: dict[str, Any]
 ) -> TidepoolError:
     if status == 401:
         return TidepoolAuthenticationError(**parts)
@@ -170,7 +170,7 @@ def _rejection(
         parts.pop("codes")
         return TidepoolRejectedError(problems=problems, **parts)
     if status == 408:
-        return TidepoolUnreachableError(in_doubt=call.purpose is Purpose.WRITE, **parts)
+        return TidepoolUnreachableError(in_doubt=request.purpose is Purpose.WRITE, **parts)
     if 300 <= status < 400:
         return TidepoolConfigurationError(
             reason="the host sends us to another address, and a token must not leave its host",
@@ -181,19 +181,19 @@ def _rejection(
 
 
 def _missing(payload: Any, parts: dict[str, Any]) -> TidepoolError:
-    # Only the data service's own word counts: a gateway's 404 must never pass for a data set that is gone.
+    # Only the data service's own statement counts: a gateway's 404 must never count as a missing data set.
     if NOT_FOUND_CODES.intersection(parts["codes"]):
         return TidepoolNotFoundError(**parts)
     if isinstance(payload, dict) and "Error" in payload:
         return TidepoolUnexpectedAnswerError(reason="this host does not know that route", **parts)
     return TidepoolUnreachableError(
         reason="something before Tidepool answered that there is nothing at this address",
-        remedy="It is tried again later. If it stays, check the API host of the Tidepool connection.",
+        remedy="It is tried again later. If this persists, check the API host of the Tidepool connection.",
         **parts,
     )
 
 
-def _complaints(payload: Any) -> list[dict[str, Any]]:
+def _errors(payload: Any) -> list[dict[str, Any]]:
     if not isinstance(payload, dict):
         return []
     several = payload.get("errors")
@@ -202,28 +202,28 @@ def _complaints(payload: Any) -> list[dict[str, Any]]:
     return [payload] if "source" in payload or _code(payload) != UNKNOWN_CODE else []
 
 
-def _code(complaint: dict[str, Any]) -> str:
+def _code(error: dict[str, Any]) -> str:
     # Keycloak calls it "error"; shoreline's "code" is the HTTP status once more and says nothing new.
     for key in ("code", "error"):
-        word = complaint.get(key)
+        word = error.get(key)
         if isinstance(word, str) and CODE_PATTERN.fullmatch(word):
             return word
     return UNKNOWN_CODE
 
 
-def _problem(complaint: dict[str, Any], *, numbered: bool) -> Problem:
-    source = complaint.get("source")
+def _problem(error: dict[str, Any], *, numbered: bool) -> Problem:
+    source = error.get("source")
     pointer = source.get("pointer") if isinstance(source, dict) else None
     if not isinstance(pointer, str) or not pointer.startswith("/"):
-        return Problem(None, _code(complaint), "")
+        return Problem(None, _code(error), "")
     first, slash, rest = pointer[1:].partition("/")
     if numbered and first.isdecimal() and first.isascii():
-        return Problem(int(first), _code(complaint), slash + rest)
-    return Problem(None, _code(complaint), pointer)
+        return Problem(int(first), _code(error), slash + rest)
+    return Problem(None, _code(error), pointer)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that an answer asks to wait, ``None`` if it does not say or cannot be understood.
+    """Return the seconds that a response asks to wait, ``None`` if it does not say or cannot be parsed.
 
     :param headers: ``Retry-After`` may hold seconds or an HTTP date (RFC 9110, 10.2.3).
     """
@@ -240,6 +240,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def trace_id_of(headers: Mapping[str, str], ours: str) -> str:
-    """Return Tidepool's id of a request if its answer names a usable one, else our own."""
+    """Return Tidepool's id of a request if its response names a usable one, else our own."""
     theirs = headers.get("X-Tidepool-Trace-Request", "")
     return theirs if TRACE_ID_PATTERN.fullmatch(theirs) else ours

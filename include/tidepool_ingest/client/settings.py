@@ -48,14 +48,14 @@ class ClientSettings(BaseModel):
     :param password: its password.
     :param refresh_token: the refresh token that was issued at sign-in.
     :param token: a token that was issued elsewhere.
-    :param auth_url: base URL of the sign-in server, if the API is not to be asked for it.
+    :param auth_url: base URL of the sign-in server, if it is not to be looked up from the API.
     :param realm: its realm, given together with ``auth_url``.
     :param connect_timeout: seconds to wait for a connection.
-    :param read_timeout: seconds to wait for the first piece of an answer, and between two pieces.
+    :param read_timeout: seconds to wait for the first piece of a response, and between two pieces.
     :param client_name: reverse DNS name of the uploading program, for the data sets it creates.
     :param client_version: its semantic version.
-    :param chosen_ids: choose the ids of data sets, so that a creation in doubt can be looked for. Tidepool's
-        documentation forbids an id in the body; its servers take one.
+    :param chosen_ids: choose the ids of data sets, so that a creation in doubt can be found. Tidepool's
+        documentation forbids an id in the body; its servers accept one.
     :param trace_session: ties the requests of one run together in Tidepool's logs; nothing about a person.
     """
 
@@ -91,7 +91,7 @@ class ClientSettings(BaseModel):
             found = [
                 (error["loc"], error["type"], error["msg"]) for error in problem.errors(include_input=False)
             ]
-        raise _to_correct(found)
+        raise _configuration_error(found)
 
     @field_validator("auth_mode")
     @classmethod
@@ -110,7 +110,7 @@ class ClientSettings(BaseModel):
             raise ValueError(f"{missing}: auth_url and realm are given together or not at all")
         for name in ("token", "refresh_token"):
             if re.search(r"[^!-~]", _plain(getattr(self, name))):
-                raise ValueError(f"{name}: it holds blanks or other characters that no token has")
+                raise ValueError(f"{name}: it contains spaces or other characters that no token has")
         return self
 
 
@@ -128,7 +128,7 @@ def connect(
     :param session: carries the requests.
     :param refresh_tokens: shares a rotating refresh token between processes.
     :param on_token: called with every secret before its use, so that it can be masked in logs.
-    :param backoff: patience with requests that change nothing.
+    :param backoff: retries of requests that change nothing.
     :raises TidepoolConfigurationError: names the setting to correct.
     """
     sign_in = SignIn(
@@ -154,7 +154,7 @@ def _plain(value: str | SecretStr) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-def _to_correct(found: list[tuple[tuple[int | str, ...], str, str]]) -> TidepoolConfigurationError:
+def _configuration_error(found: list[tuple[tuple[int | str, ...], str, str]]) -> TidepoolConfigurationError:
     fields: list[str] = []
     reasons: list[str] = []
     for location, kind, message in found:

@@ -36,31 +36,31 @@ REFRESH_AHEAD_SHARE = 0.2
 """The same for short-lived tokens, as a share of their life."""
 
 ASSUMED_LIFETIME_SECONDS = 120.0
-"""For a token that does not say: below the shortest lifetime that Tidepool gives (180 s)."""
+"""For a token that does not state it: below the shortest lifetime that Tidepool gives (180 s)."""
 
 TOKEN_PATTERN = re.compile(r"[!-~]+")
-"""What may stand in a header."""
+"""What may be sent in a header."""
 
 TokenWatcher = Callable[[str], None]
 """Called with every new secret before it is used, so that it can be masked in logs."""
 
 
 class TokenSource(Protocol):
-    """Gives tokens for requests. Every method may be called from several threads at once."""
+    """Provides tokens for requests. Every method may be called from several threads at once."""
 
     def watch(self, watcher: TokenWatcher) -> None:
-        """Call ``watcher`` with every secret: those there are already, and each new one before its use."""
+        """Call ``watcher`` with every secret: the existing ones, and each new one before its use."""
 
     def token(self) -> str:
-        """Return a token that is good for a request now.
+        """Return a token that is valid for a request now.
 
         :raises TidepoolError: there is none.
         """
 
-    def renew(self, refused: str) -> str:
-        """Return another token than the one that Tidepool has rejected.
+    def renew(self, rejected: str) -> str:
+        """Return a token other than the one that Tidepool has rejected.
 
-        :param refused: the token of the rejected request; if it has been replaced already, nothing is sent.
+        :param rejected: the token of the rejected request; if it has been replaced already, nothing is sent.
         :raises TidepoolAuthenticationError: there is no other.
         """
 
@@ -71,11 +71,11 @@ class TokenSource(Protocol):
 class RefreshTokenStore(Protocol):
     """Shares one connection's rotating refresh token between processes.
 
-    What it stores is a text of ours, opaque to it and secret as a whole.
+    What it stores is text of ours, opaque to it and secret as a whole.
     """
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold off every other process and thread until the context ends; a refresh takes up to 50 s."""
+        """Keep out every other process and thread until the context ends; a refresh takes up to 50 s."""
 
     def load(self) -> str | None:
         """Return what was saved last, ``None`` if nothing was since the connection was last changed."""
@@ -89,21 +89,21 @@ class MemoryRefreshTokenStore:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: str | None = None
+        self._token: str | None = None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold off the other threads."""
+        """Keep out the other threads."""
         with self._lock:
             yield
 
     def load(self) -> str | None:
         """Return what was saved last."""
-        return self._kept
+        return self._token
 
     def save(self, token: str) -> None:
         """Store a text."""
-        self._kept = token
+        self._token = token
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Token:
     """One token with what is known about it.
 
     :param value: what goes into the header.
-    :param lifetime: seconds from ``issued`` for which it is good.
+    :param lifetime: seconds from ``issued`` for which it is valid.
     :param issued: when it was requested, on the clock of :func:`time.monotonic`.
     :param refresh: what the next one is requested with, if anything.
     :param user_id: whom it belongs to, if known.
@@ -123,13 +123,13 @@ class Token:
     refresh: str | None = field(default=None, repr=False)
     user_id: str | None = field(default=None, repr=False)
 
-    def seconds_left(self) -> float:
-        """Return for how long it is still good."""
+    def remaining_seconds(self) -> float:
+        """Return for how long it is still valid."""
         return self.issued + self.lifetime - time.monotonic()
 
     def due(self) -> bool:
-        """Tell whether it is time to replace it."""
-        return self.seconds_left() < min(REFRESH_AHEAD_SECONDS, self.lifetime * REFRESH_AHEAD_SHARE)
+        """Return whether it is time to replace it."""
+        return self.remaining_seconds() < min(REFRESH_AHEAD_SECONDS, self.lifetime * REFRESH_AHEAD_SHARE)
 
     def secrets(self) -> list[str]:
         """Return everything in it that must be masked, parts of a legacy token included."""
@@ -138,7 +138,7 @@ class Token:
 
 
 class RenewingTokens(ABC):
-    """Base of the sources that ask a server: one token for all threads, replaced ahead of its end."""
+    """Base of the sources that use a server: one token for all threads, replaced ahead of its end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -146,10 +146,10 @@ class RenewingTokens(ABC):
         self._watchers: list[TokenWatcher] = []
 
     @abstractmethod
-    def obtain(self, refused: str | None) -> Token:
-        """Request a token; only one thread at a time is here.
+    def obtain(self, rejected: str | None) -> Token:
+        """Request a token; only one thread at a time calls this.
 
-        :param refused: the token that Tidepool has just rejected, which must not be returned.
+        :param rejected: the token that Tidepool has just rejected, which must not be returned.
         """
 
     def known_secrets(self) -> list[str]:
@@ -166,7 +166,7 @@ class RenewingTokens(ABC):
                 watcher(secret)
 
     def token(self) -> str:
-        """Return a token that is good for a request now."""
+        """Return a token that is valid for a request now."""
         with self._lock:
             if self._current is None:
                 return self._replace(None)
@@ -175,18 +175,18 @@ class RenewingTokens(ABC):
             try:
                 return self._replace(None)
             except (TidepoolBusyError, TidepoolUnreachableError) as problem:
-                if self._current.seconds_left() <= 0:
+                if self._current.remaining_seconds() <= 0:
                     raise
-                # The old one is still good for a while; the sign-in server may be back before its end.
-                log.warning("%s: %s; the present token stays in use", problem.operation, problem.reason)
+                # The old one is still valid for a while; the sign-in server may be back before it expires.
+                log.warning("%s: %s; the current token stays in use", problem.operation, problem.reason)
                 return self._current.value
 
-    def renew(self, refused: str) -> str:
-        """Return another token than the rejected one."""
+    def renew(self, rejected: str) -> str:
+        """Return a token other than the rejected one."""
         with self._lock:
-            if self._current is not None and self._current.value != refused:
+            if self._current is not None and self._current.value != rejected:
                 return self._current.value
-            return self._replace(refused)
+            return self._replace(rejected)
 
     def user_id(self) -> str | None:
         """Return whom the token belongs to."""
@@ -200,25 +200,25 @@ class RenewingTokens(ABC):
             for secret in filter(None, secrets):
                 watcher(secret)
 
-    def _replace(self, refused: str | None) -> str:
-        obtained = self.obtain(refused)
+    def _replace(self, rejected: str | None) -> str:
+        obtained = self.obtain(rejected)
         self.announce(*obtained.secrets())
         self._current = obtained
         return obtained.value
 
 
 class FixedToken:
-    """A token that was issued elsewhere; when it expires, the work ends.
+    """A token that was issued elsewhere; when it expires, work stops.
 
     :param token: a session token or an OIDC access token.
-    :raises TidepoolConfigurationError: it cannot stand in a header.
+    :raises TidepoolConfigurationError: it cannot be sent in a header.
     """
 
     def __init__(self, token: str) -> None:
         if checked_token(token) is None:
             raise TidepoolConfigurationError(
                 "use the fixed token",
-                reason="it is empty, or holds characters that no token has",
+                reason="it is empty, or contains characters that no token has",
                 fields=("token",),
             )
         self._token = token
@@ -232,7 +232,7 @@ class FixedToken:
         """Return the token."""
         return self._token
 
-    def renew(self, refused: str) -> str:
+    def renew(self, rejected: str) -> str:
         """Raise: there is no other token."""
         raise TidepoolAuthenticationError(
             "renew the token",
@@ -246,14 +246,14 @@ class FixedToken:
 
 
 def checked_token(value: object) -> str | None:
-    """Return a token from an answer, ``None`` if it could not stand in a header."""
+    """Return a token from a response, ``None`` if it cannot be sent in a header."""
     return value if isinstance(value, str) and TOKEN_PATTERN.fullmatch(value) else None
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """Return what a token says about itself, nothing if it is not a readable JWT.
+    """Return what a token says about itself, empty if it is not a readable JWT.
 
-    Its signature is not checked: Tidepool does that; here it only says when to renew.
+    Its signature is not checked: Tidepool does that; here it only determines when to renew.
 
     :param token: a JWT, or a legacy token that holds one.
     """
@@ -275,10 +275,10 @@ def subject_of(token: str) -> str | None:
 
 
 def lifetime_of(token: str, expires_in: object = None) -> float:
-    """Return for how many seconds a fresh token is good.
+    """Return for how many seconds a new token is valid.
 
-    :param token: the token; its claims count if the answer does not say.
-    :param expires_in: what the answer says.
+    :param token: the token; its claims count if the response does not say.
+    :param expires_in: what the response says.
     """
     if _is_seconds(expires_in):
         return float(expires_in)
@@ -286,7 +286,7 @@ def lifetime_of(token: str, expires_in: object = None) -> float:
     end, start = claims.get("exp"), claims.get("iat")
     if not _is_seconds(end):
         return ASSUMED_LIFETIME_SECONDS
-    # The difference needs no clock that agrees with the server's.
+    # The difference does not depend on our clock agreeing with the server's.
     return max(0.0, float(end) - (float(start) if _is_seconds(start) else time.time()))
 
 

@@ -1,7 +1,7 @@
 """One HTTP exchange with Tidepool: bounded in time and size, logged without its contents.
 
 :class:`Transport` sends a request, :class:`StreamingResponse` reads its response. The rest is what they need:
-what a response that is missing or of no use means, a deadline for requests that change something, a filter
+what a missing or unusable response means, a deadline for requests that change something, a filter
 that keeps user and device ids out of the network library's logs.
 """
 
@@ -47,7 +47,7 @@ from tidepool_ingest.client.responses import (
 log = logging.getLogger(__name__)
 
 RESPONSE_LIMIT_BYTES = 8 * 1024 * 1024
-"""Largest answer read as a whole: 1,000 records with 40 complaints of 170 bytes each still fit."""
+"""Largest response read as a whole: 1,000 records with 40 errors of 170 bytes each still fit."""
 
 PIECE_BYTES = 64 * 1024
 """How much is taken from the network at once."""
@@ -58,7 +58,7 @@ USER_AGENT = f"tidepool-airflow/{__version__}"
 """Our own name: Tidepool treats the names of its own apps differently."""
 
 SLOWEST_SEND_BYTES_PER_SECOND = 32 * 1024
-"""A sender slower than this is given up: the network library bounds sending by the connect timeout."""
+"""Sending slower than this is aborted: the network library bounds it by the connect timeout."""
 
 CONNECTIONS = 32
 """Connections kept to one host: more than chunks of one data set ever go out in parallel."""
@@ -68,10 +68,10 @@ CONNECTIONS = 32
 class HttpTimeouts:
     """Bounds on one exchange, in seconds.
 
-    :param connect: until the connection stands.
-    :param read: between two pieces of an answer, and until its first. The default is above the 60 s after
-        which Tidepool's gateway answers on its own, so that its answer says what happened.
-    :param total: on the exchange as a whole; a consumer's own time between two pieces does not count.
+    :param connect: until the connection is established.
+    :param read: between two pieces of a response, and until its first. The default is above the 60 s after
+        which Tidepool's gateway answers on its own, so that its response says what happened.
+    :param total: on the exchange as a whole; the caller's own time between two pieces does not count.
     """
 
     connect: float = 10.0
@@ -96,11 +96,11 @@ def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 class Transport:
-    """Send requests and return their answers, or the typed error that an answer or its absence means.
+    """Send requests and return their responses, or the typed error that a response or its absence means.
 
     Never sends anything twice, never follows a redirect. Safe to use from several threads.
 
-    :param session: a session made by :func:`new_session`, or one with the same manners.
+    :param session: a session made by :func:`new_session`, or one configured the same way.
     :param timeouts: bounds on each exchange.
     :param trace_session: sent along to tie the requests of one run together in Tidepool's logs, up to 64
         letters, digits, ``-`` and ``_``; must not say anything about a person.
@@ -117,79 +117,87 @@ class Transport:
         if trace_session is not None and not TRACE_ID_PATTERN.fullmatch(trace_session):
             raise TidepoolConfigurationError(
                 "tie requests together",
-                reason="it is too long or holds other characters",
+                reason="it is too long or contains other characters",
                 fields=("trace_session",),
             )
         self._session = session
         self._timeouts = timeouts or HttpTimeouts()
         self._trace_session = trace_session
 
-    def request(self, call: Request, *, headers: Mapping[str, str] | None = None) -> Response:
-        """Return the successful answer to a request.
+    def request(self, request: Request, *, headers: Mapping[str, str] | None = None) -> Response:
+        """Return the successful response to a request.
 
-        :param call: the request.
-        :param headers: the token, which stays out of ``call``.
+        :param request: the request.
+        :param headers: the token, which stays out of ``request``.
         :raises TidepoolError: any other outcome.
         """
-        with self.open(call, headers=headers) as exchange:
-            return exchange.read()
+        with self.open(request, headers=headers) as response:
+            return response.read()
 
     def open(
-        self, call: Request, *, headers: Mapping[str, str] | None = None, timeouts: HttpTimeouts | None = None
+        self,
+        request: Request,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeouts: HttpTimeouts | None = None,
     ) -> StreamingResponse:
-        """Return the answer to a request, whatever it says, before its body is read; it has to be closed.
+        """Return the response to a request, whatever its status, before its body is read; it must be closed.
 
-        :param call: the request.
+        :param request: the request.
         :param headers: the token.
-        :param timeouts: other bounds than usual.
-        :raises TidepoolError: there is no answer.
+        :param timeouts: bounds that differ from the usual ones.
+        :raises TidepoolError: there is no response.
         """
         bounds = timeouts or self._timeouts
         trace_id = uuid.uuid4().hex
         started = time.monotonic()
-        response = self._sent(call, {**self._headers(call, trace_id), **(headers or {})}, bounds, trace_id)
+        response = self._send(
+            request, {**self._headers(request, trace_id), **(headers or {})}, bounds, trace_id
+        )
         if isinstance(response, TidepoolError):
-            log.info("%s%s: %s after %d ms", call.operation, _about(call), response.code, _ms_since(started))
+            log.info(
+                "%s%s: %s after %d ms", request.operation, _about(request), response.code, _ms_since(started)
+            )
             raise response
         status = response.status_code
-        log.info("%s%s: HTTP %d in %d ms", call.operation, _about(call), status, _ms_since(started))
+        log.info("%s%s: HTTP %d in %d ms", request.operation, _about(request), status, _ms_since(started))
         return StreamingResponse(
-            call, response, trace_id_of(response.headers, trace_id), bounds, time.monotonic() - started
+            request, response, trace_id_of(response.headers, trace_id), bounds, time.monotonic() - started
         )
 
-    def _headers(self, call: Request, trace_id: str) -> dict[str, str]:
+    def _headers(self, request: Request, trace_id: str) -> dict[str, str]:
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
             "User-Agent": USER_AGENT,
             "X-Tidepool-Trace-Request": trace_id,
-            **call.headers,
+            **request.headers,
         }
         if self._trace_session:
             headers["X-Tidepool-Trace-Session"] = self._trace_session
         return headers
 
-    def _sent(
-        self, call: Request, headers: dict[str, str], timeouts: HttpTimeouts, trace_id: str
+    def _send(
+        self, request: Request, headers: dict[str, str], timeouts: HttpTimeouts, trace_id: str
     ) -> requests.Response | TidepoolError:
         # The network library's errors quote the whole URL, user id included. So they must not even be the
         # context of ours, and ours is raised by the caller, outside of any handler.
-        host = urlsplit(call.url).hostname or ""
+        host = urlsplit(request.url).hostname or ""
         hide_paths(host)
-        sending = len(call.body or b"") / SLOWEST_SEND_BYTES_PER_SECOND
-        if call.purpose is Purpose.WRITE and is_too_late():
+        sending = len(request.body or b"") / SLOWEST_SEND_BYTES_PER_SECOND
+        if request.purpose is Purpose.WRITE and is_too_late():
             return TidepoolUnreachableError(
-                call.operation,
+                request.operation,
                 reason="it could not be started in time, and was not sent",
-                place=place_of(call),
+                place=place_of(request),
                 trace_id=trace_id,
             )
         try:
             response = self._session.request(
-                call.method,
-                call.url,
-                params=dict(call.params),
-                data=call.body,
+                request.method,
+                request.url,
+                params=dict(request.params),
+                data=request.body,
                 headers=headers,
                 timeout=(timeouts.connect + sending, timeouts.read),
                 allow_redirects=False,
@@ -198,24 +206,29 @@ class Transport:
                 proxies={"http": "", "https": "", "all": ""} if is_loopback(host) else None,
             )
         except NETWORK_ERRORS as problem:
-            return _no_response(call, problem, trace_id)
+            return _no_response(request, problem, trace_id)
         return response
 
 
 class StreamingResponse:
-    """One answer whose body is still on its way.
+    """A response whose body is still arriving.
 
-    :param call: what was asked.
-    :param response: the answer, of which only status and headers have been read.
+    :param request: the request.
+    :param response: the response, of which only status and headers have been read.
     :param trace_id: Tidepool's id of the request, or ours.
     :param timeouts: bounds on the exchange.
     :param spent: seconds that it has taken so far.
     """
 
     def __init__(
-        self, call: Request, response: requests.Response, trace_id: str, timeouts: HttpTimeouts, spent: float
+        self,
+        request: Request,
+        response: requests.Response,
+        trace_id: str,
+        timeouts: HttpTimeouts,
+        spent: float,
     ) -> None:
-        self._call = call
+        self._request = request
         self._response = response
         self._trace_id = trace_id
         self._timeouts = timeouts
@@ -231,32 +244,32 @@ class StreamingResponse:
         self._response.close()
 
     def read(self) -> Response:
-        """Read the whole body; return the answer if it is a successful one, else raise what it means."""
+        """Read the whole body; return the response if successful, else raise the error that it means."""
         body = bytearray()
         for piece in self.pieces():
             body += piece
             if len(body) > RESPONSE_LIMIT_BYTES:
                 if self.successful:
-                    raise self._unusable("the answer is larger than any that was expected")
+                    raise self._unusable("the response is larger than expected")
                 body.clear()
                 break
-        answer = Response(self._response.status_code, self._response.headers, bytes(body), self._trace_id)
-        if not answer.successful:
-            raise error_from(self._call, answer, place_of(self._call))
-        return answer
+        response = Response(self._response.status_code, self._response.headers, bytes(body), self._trace_id)
+        if not response.successful:
+            raise error_from(self._request, response, place_of(self._request))
+        return response
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the body piece by piece, as it comes."""
+        """Yield the body piece by piece, as it arrives."""
         encoding = self._response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", "", "gzip"):
-            raise self._unusable("the answer is compressed in a way that was not asked for")
+            raise self._unusable("the response is compressed in a way that was not requested")
         unpack = _Gunzip() if encoding == "gzip" else None
         while True:
             started = time.monotonic()
             piece = self._next_piece()
             self._spent += time.monotonic() - started
             if piece and self._spent > self._timeouts.total:
-                raise self._cut("the answer came too slowly")
+                raise self._broken_off("the response arrived too slowly")
             if unpack is None:
                 if not piece:
                     return
@@ -265,7 +278,7 @@ class StreamingResponse:
             yield from self._unpacked(unpack, piece)
             if not piece:
                 if not unpack.complete:
-                    raise self._cut("the answer broke off")
+                    raise self._broken_off("the response broke off")
                 return
 
     def _unpacked(self, unpack: _Gunzip, piece: bytes) -> Iterator[bytes]:
@@ -275,7 +288,7 @@ class StreamingResponse:
             except zlib.error:
                 plain = None
             if plain is None:
-                raise self._cut("the answer's compression is damaged")
+                raise self._broken_off("the response's compression is damaged")
             if plain:
                 yield plain
             if not unpack.pending:
@@ -291,21 +304,21 @@ class StreamingResponse:
             piece = b""
         else:
             return piece
-        raise self._cut("the answer broke off")
+        raise self._broken_off("the response broke off")
 
-    def _cut(self, reason: str) -> TidepoolError:
+    def _broken_off(self, reason: str) -> TidepoolError:
         return TidepoolUnreachableError(
-            self._call.operation,
+            self._request.operation,
             reason=reason,
-            in_doubt=self._call.purpose is Purpose.WRITE,
-            place=place_of(self._call),
+            in_doubt=self._request.purpose is Purpose.WRITE,
+            place=place_of(self._request),
             status=self._response.status_code,
             trace_id=self._trace_id,
         )
 
     def _unusable(self, reason: str) -> TidepoolError:
         return unusable_response(
-            self._call, reason, status=self._response.status_code, trace_id=self._trace_id
+            self._request, reason, status=self._response.status_code, trace_id=self._trace_id
         )
 
 
@@ -326,21 +339,21 @@ class _Gunzip:
 
     @property
     def complete(self) -> bool:
-        # An answer without a body may still be announced as compressed.
+        # A response without a body may still be announced as compressed.
         return self._decompressor.eof or not self._fed
 
 
 _START_BY: Final[ContextVar[float]] = ContextVar("tidepool_begin_by", default=math.inf)
 """Until when a request that changes something may still be started.
 
-Whoever sends one may hold a lease that ends. Between the check of the lease and the first byte on the wire
-lies the token, for which a task may have to wait. Where that took too long, the request is not sent at all.
+Its sender may hold a lease that expires. Between checking the lease and the first byte on the wire
+comes the token, for which a task may have to wait. If that takes too long, the request is not sent at all.
 """
 
 
 @contextmanager
 def start_deadline(seconds: float) -> Iterator[None]:
-    """Have this thread's requests that change something started within so many seconds, or not at all."""
+    """Start this thread's requests that change something within so many seconds, or not at all."""
     token = _START_BY.set(time.monotonic() + seconds)
     try:
         yield
@@ -349,37 +362,37 @@ def start_deadline(seconds: float) -> Iterator[None]:
 
 
 def is_too_late() -> bool:
-    """Tell whether it is too late to start a request that changes something."""
+    """Return whether it is too late to start a request that changes something."""
     return time.monotonic() > _START_BY.get()
 
 
-def place_of(call: Request) -> str:
-    """Return where a call goes and what it is about, to be shown."""
-    return f"{call.about} at {host_of(call.url)}" if call.about else host_of(call.url)
+def place_of(request: Request) -> str:
+    """Return where a request goes and what it is about, for display."""
+    return f"{request.about} at {host_of(request.url)}" if request.about else host_of(request.url)
 
 
-def unusable_response(call: Request, reason: str, *, status: int | None, trace_id: str) -> TidepoolError:
-    """Return what it means that a server claims success with an answer of no use.
+def unusable_response(request: Request, reason: str, *, status: int | None, trace_id: str) -> TidepoolError:
+    """Return the error for a server that reports success with an unusable response.
 
-    A request that changes something was probably carried out: it is in doubt, like one without an answer.
+    A request that changes something was probably carried out: it is in doubt, like one without a response.
 
-    :param call: what was asked.
-    :param reason: what is wrong with the answer.
+    :param request: the request.
+    :param reason: what is wrong with the response.
     :param status: its HTTP status.
     :param trace_id: the request's id.
     """
-    parts: dict[str, Any] = {"place": place_of(call), "status": status, "trace_id": trace_id}
-    if call.purpose is Purpose.WRITE:
-        return TidepoolUnreachableError(call.operation, reason=reason, in_doubt=True, **parts)
-    return TidepoolUnexpectedAnswerError(call.operation, reason=reason, **parts)
+    parts: dict[str, Any] = {"place": place_of(request), "status": status, "trace_id": trace_id}
+    if request.purpose is Purpose.WRITE:
+        return TidepoolUnreachableError(request.operation, reason=reason, in_doubt=True, **parts)
+    return TidepoolUnexpectedAnswerError(request.operation, reason=reason, **parts)
 
 
-def _no_response(call: Request, problem: Exception, trace_id: str) -> TidepoolError:
-    parts: dict[str, Any] = {"place": place_of(call), "trace_id": trace_id}
+def _no_response(request: Request, problem: Exception, trace_id: str) -> TidepoolError:
+    parts: dict[str, Any] = {"place": place_of(request), "trace_id": trace_id}
     causes = list(_causes(problem))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return TidepoolConfigurationError(
-            call.operation,
+            request.operation,
             reason="the host's certificate is not trusted here",
             remedy="Check the host, or name your organisation's certificate file in REQUESTS_CA_BUNDLE.",
             **parts,
@@ -389,27 +402,27 @@ def _no_response(call: Request, problem: Exception, trace_id: str) -> TidepoolEr
         for cause in causes
     )
     timed_out = any(isinstance(cause, (requests.Timeout, TimeoutError)) for cause in causes)
-    reason = "no connection" if unsent else "no answer in time" if timed_out else "the connection broke off"
+    reason = "no connection" if unsent else "no response in time" if timed_out else "the connection broke off"
     return TidepoolUnreachableError(
-        call.operation, reason=reason, in_doubt=call.purpose is Purpose.WRITE and not unsent, **parts
+        request.operation, reason=reason, in_doubt=request.purpose is Purpose.WRITE and not unsent, **parts
     )
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those it wraps: the network library hands them on as arguments."""
-    waiting, seen = [problem], set[int]()
-    while waiting:
-        error = waiting.pop()
+    """Yield an error and those it wraps: the network library passes them on as arguments."""
+    pending, seen = [problem], set[int]()
+    while pending:
+        error = pending.pop()
         if id(error) in seen:
             continue
         seen.add(id(error))
         yield error
         linked = (*error.args, getattr(error, "reason", None), error.__cause__, error.__context__)
-        waiting += [each for each in linked if isinstance(each, BaseException)]
+        pending += [each for each in linked if isinstance(each, BaseException)]
 
 
-def _about(call: Request) -> str:
-    return f" ({call.about})" if call.about else ""
+def _about(request: Request) -> str:
+    return f" ({request.about})" if request.about else ""
 
 
 def _ms_since(started: float) -> int:
@@ -439,7 +452,7 @@ _hide_paths = _HidePaths()
 
 
 def hide_paths(host: str) -> None:
-    """Leave path and query out of what the network library logs about a host; others are not touched.
+    """Leave path and query out of what the network library logs about a host; others are left alone.
 
     :param host: its name, without a port.
     """

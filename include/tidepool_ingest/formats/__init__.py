@@ -1,4 +1,4 @@
-"""How records lie in the files of a batch: one module, one reader and one entry here for each format."""
+"""How files hold records: one module, one reader and one entry here for each format."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FORMATS: Final[dict[str, type[Reader]]] = {
 """The reader of each format, by its name."""
 
 RECORDS_FORMAT: Final = NdjsonReader.name
-"""In which records are staged, and as which a text is read that no reader recognizes."""
+"""The format in which records are staged, and as which unrecognized text is read."""
 
 
 def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
-    """Read the manifest of a batch, in which only formats may stand that have a reader.
+    """Read the manifest of a batch, which may only name formats that have a reader.
 
     :param folder: the batch folder.
     :param folder_user_id: the user whose folder it lies in, ``None`` for one that lies outside staging.
@@ -44,7 +44,7 @@ def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
 def guess_format(source: UPath) -> str:
     """Return the name of a data file's format by how the file begins.
 
-    Whether it is an export of Tidepool's cannot be seen for certain.
+    An export of Tidepool's cannot be recognized for certain.
 
     :param source: the data file.
     :raises BatchError: it cannot be read or expanded.
@@ -64,7 +64,7 @@ class SourceReader:
 
     :param files: the files.
     :param context: what the readers may ask about the batch.
-    :param as_rows: whether rows are wanted as they stand, rather than the records that they give.
+    :param as_rows: whether to yield rows unchanged, rather than the records that they give.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class SourceReader:
         self._as_rows = as_rows
         self._files = files
         self._readers = _readers_of(files, context or ReadingContext())
-        self._different = list(dict.fromkeys(self._readers))
+        self._distinct_readers = list(dict.fromkeys(self._readers))
         self._stack = ExitStack()
         self.rows: Counter[int] = Counter()
         """How many rows were read, by number of the file."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            for reader in self._different:
+            for reader in self._distinct_readers:
                 stack.callback(reader.close)
                 if not self._as_rows:
                     reader.survey()
@@ -93,17 +93,17 @@ class SourceReader:
     @property
     def changes(self) -> Counter[str]:
         """How many records the readers have changed, by field."""
-        return sum((reader.changes for reader in self._different), Counter[str]())
+        return sum((reader.changes for reader in self._distinct_readers), Counter[str]())
 
     @property
     def embedded(self) -> AbstractSet[int]:
-        """Digests of the contents that travel inside another record, and so not alone."""
-        return frozenset().union(*(reader.embedded for reader in self._different))
+        """Digests of the contents that are sent inside another record, and so not on their own."""
+        return frozenset().union(*(reader.embedded for reader in self._distinct_readers))
 
     def __iter__(self) -> Iterator[Block]:
         """Yield the blocks of all files, each with the number of its file.
 
-        :raises BatchError: a file is missing, empty, damaged, no such file as its format says, or not the one
+        :raises BatchError: a file is missing, empty, damaged, not of its stated format, or not the one
             that the manifest means.
         """
         for file, reader in zip(self._files, self._readers, strict=True):
@@ -111,10 +111,10 @@ class SourceReader:
                 number = block.file_number = block.file_number or _number_of(file)
                 self.rows[number] += block.rows
                 yield block
-            for read in reader.files if file is reader.files[-1] else ():
-                if not self.rows[_number_of(read)]:
-                    raise BatchError("file-empty", file_number=read.number)
-                read.check(self.rows[_number_of(read)])
+            for finished in reader.files if file is reader.files[-1] else ():
+                if not self.rows[_number_of(finished)]:
+                    raise BatchError("file-empty", file_number=finished.number)
+                finished.check(self.rows[_number_of(finished)])
 
 
 def _number_of(file: SourceFile) -> int:

@@ -1,7 +1,7 @@
 """The format ``json``: one array of records, cut into its elements without being decoded.
 
-An element's text is passed on as it stands; only line breaks between its tokens become spaces, so that
-it fits on one line. Whether it is JSON is for the model of the records to judge. Elements begin and end
+An element's text is passed on unchanged; only line breaks between its tokens become spaces, so that
+it fits on one line. Whether it is JSON is for the model of the records to decide. Elements begin and end
 where brackets and quotes say so: if every element before was valid JSON, that is certain. Where it
 cannot be, the file is rejected rather than one record mistaken for another.
 """
@@ -65,7 +65,7 @@ def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[B
 class _Array:
     """The array as far as it has been read.
 
-    Most elements are found whole by one pattern. What it does not match — an element that goes on in the
+    Most elements are found whole by one pattern. What it does not match — an element that continues in the
     next piece, is nested deeper than the pattern, or broken — is walked through token by token, and the
     walk resumes where it stopped when the next piece comes.
     """
@@ -73,10 +73,10 @@ class _Array:
     def __init__(self, file_number: int | None) -> None:
         self._file_number = file_number
         self._text = b""
-        self._at = 0  # where the element at hand begins in the text
+        self._start = 0  # where the current element begins in the text
         self._started = False
         self._ended = False
-        self._walked = 0  # how far behind its beginning the walk has come
+        self._walked = 0  # how far beyond its beginning the walk has come
         self._depth = 0
         self._in_string = False
         self._too_large = False
@@ -86,28 +86,28 @@ class _Array:
 
     def take(self, piece: bytes) -> Iterator[Block]:
         """Take the next piece and yield the blocks that are full."""
-        self._text = self._text[self._at :] + piece
-        self._at = 0
+        self._text = self._text[self._start :] + piece
+        self._start = 0
         if not self._started and not self._begin():
             return
         while not self._ended:
-            match = None if self._walked or self._too_large else _WHOLE_ELEMENT.match(self._text, self._at)
+            match = None if self._walked or self._too_large else _WHOLE_ELEMENT.match(self._text, self._start)
             if match:
-                self._at = match.end()
+                self._start = match.end()
                 element, delimiter = match.groups()
             else:
                 end = self._walk()
                 if end is None:
                     return
-                element = self._text[self._at : end].strip(_SPACES)
+                element = self._text[self._start : end].strip(_SPACES)
                 delimiter = self._text[end : end + 1]
-                self._at, self._walked = end + 1, 0
+                self._start, self._walked = end + 1, 0
             full = self._add(element, delimiter)
             if full is not None:
                 yield full
-        if self._text[self._at :].strip(_SPACES):
+        if self._text[self._start :].strip(_SPACES):
             self._broken("something follows the array")
-        self._at = len(self._text)
+        self._start = len(self._text)
 
     def end(self) -> Iterator[Block]:
         """Yield what remains when the text has ended."""
@@ -121,17 +121,17 @@ class _Array:
             yield self._block
 
     def _begin(self) -> bool:
-        """Pass the opening bracket; nothing but white space may stand before it."""
+        """Skip the opening bracket; only white space may precede it."""
         rest = self._text.lstrip(_SPACES)
         if rest and not rest.startswith(b"["):
             raise BatchError("file-not-array", file_number=self._file_number)
         self._started = bool(rest)
-        self._at = len(self._text) - len(rest) + len(rest[:1])
+        self._start = len(self._text) - len(rest) + len(rest[:1])
         return self._started
 
     def _walk(self) -> int | None:
-        """Return where the element at hand ends, or ``None`` if it goes on in the next piece."""
-        offset = self._at + self._walked
+        """Return where the current element ends, or ``None`` if it continues in the next piece."""
+        offset = self._start + self._walked
         while True:
             pattern = _AT_TOP if self._depth == 0 else _INSIDE
             token = (
@@ -158,21 +158,21 @@ class _Array:
 
     def _pause(self, offset: int) -> None:
         """Remember how far the walk has come; of an element that is too long no text is kept."""
-        self._walked = offset - self._at
+        self._walked = offset - self._start
         if self._walked > MAX_RECORD_BYTES or self._too_large:
             self._too_large = True
-            self._at, self._walked = offset, 0
+            self._start, self._walked = offset, 0
 
     def _add(self, element: bytes, delimiter: bytes) -> Block | None:
-        """Put an element into a block; return the block before if this one begins another."""
+        """Put an element into a block; return the previous block if this one starts another."""
         self._ended = delimiter == b"]"
         if self._too_large or len(element) > MAX_RECORD_BYTES:
             self._too_large = False
-            self._refuse(TOO_LARGE)
+            self._reject(TOO_LARGE)
             return None
         if not element:
             if not self._ended or self._next_position():
-                self._refuse(EMPTY_ELEMENT)
+                self._reject(EMPTY_ELEMENT)
             return None
         if b"\n" in element or b"\r" in element:
             element = self._on_one_line(element)
@@ -184,7 +184,7 @@ class _Array:
         self._block_bytes += len(element)
         return full
 
-    def _refuse(self, code: str) -> None:
+    def _reject(self, code: str) -> None:
         self._block.rejected.append(RejectedRow(self._next_position(), code))
 
     def _next_position(self) -> int:
@@ -193,7 +193,7 @@ class _Array:
     def _on_one_line(self, element: bytes) -> bytes:
         """Turn line breaks between tokens into spaces; inside a string JSON allows none."""
         if not _NO_BREAK_IN_STRINGS.fullmatch(element):
-            self._broken("a string goes over a line's end, so that a quote may be missing")
+            self._broken("a string runs over the end of a line, so that a quote may be missing")
         return element.translate(_BREAKS_TO_SPACES)
 
     def _broken(self, detail: str) -> None:

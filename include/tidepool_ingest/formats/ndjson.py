@@ -30,7 +30,7 @@ def split(pieces: Iterable[bytes]) -> Iterator[Block]:
     """Cut text into lines.
 
     Blank lines are skipped and do not count; a line may end in CRLF, and the last one may lack its line
-    end. Whether a line is JSON is for the model of the records to judge.
+    end. Whether a line is JSON is for the model of the records to decide.
 
     :param pieces: the text in order.
     """
@@ -41,7 +41,7 @@ def split(pieces: Iterable[bytes]) -> Iterator[Block]:
 
 
 class _Lines:
-    """Lines put together across the boundaries of pieces.
+    """Lines reassembled across the boundaries of pieces.
 
     The work for one line is done by ``bytes.split`` and one comprehension: no object per record.
     """
@@ -50,23 +50,23 @@ class _Lines:
         self._position = 0  # of the first line waiting
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
-        self._open: list[bytes] = []  # parts of the line that has not ended yet
+        self._open: list[bytes] = []  # pieces of the line that has not ended yet
         self._open_bytes = 0
 
     def take(self, piece: bytes) -> Iterator[Block]:
         """Take the next piece and yield the blocks that are full."""
         lines = piece.split(b"\n")
         if len(lines) == 1:
-            self._lengthen(piece)
+            self._extend(piece)
             return
-        self._lengthen(lines[0])
+        self._extend(lines[0])
         yield from self._close_line()
         last = lines.pop()
         if b"\r" in piece:
             lines = [line.removesuffix(b"\r") for line in lines]
         self._waiting += [line for line in lines[1:] if line and not line.isspace()]
         self._waiting_bytes += len(piece)
-        self._lengthen(last)
+        self._extend(last)
         yield from self._full_blocks()
 
     def end(self) -> Iterator[Block]:
@@ -75,13 +75,13 @@ class _Lines:
         if self._waiting:
             yield self._block(self._waiting)
 
-    def _lengthen(self, part: bytes) -> None:
-        """Lengthen the open line; of one that is too long only the length is kept."""
-        self._open_bytes += len(part)
+    def _extend(self, piece: bytes) -> None:
+        """Extend the open line; of one that is too long only the length is kept."""
+        self._open_bytes += len(piece)
         if self._open_bytes > MAX_RECORD_BYTES:
             self._open.clear()
-        elif part:
-            self._open.append(part)
+        elif piece:
+            self._open.append(piece)
 
     def _close_line(self) -> Iterator[Block]:
         """End the open line: it waits with the others, or ends their block if it is too long."""

@@ -34,9 +34,9 @@ class QuarantineReader(Reader):
         return {member.name for member in members(start.partition(b"\n")[0]) or ()} >= _ENTRY
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
-        """Yield the records that the entries of a file hold.
+        """Yield the records in the entries of a file.
 
-        :raises BatchError: ``file-not-quarantine`` at the first line that holds no record.
+        :raises BatchError: ``file-not-quarantine`` at the first line that contains no record.
         """
         for block in split(decrypted(file.text())):
             records = []
@@ -49,7 +49,7 @@ class QuarantineReader(Reader):
 
 
 def _record_in(line: bytes) -> bytes | None:
-    """Return the text of the record that an entry holds, its numbers and order as they stand there."""
+    """Return the text of the record in an entry, its numbers and order unchanged."""
     found = {member.name: line[member.value_start : member.end] for member in members(line) or ()}
     if found.get("record", b"").startswith(b"{"):
         return found["record"]

@@ -1,12 +1,12 @@
-"""What every reader of a format shares: the blocks that it yields, and the class that it derives from.
+"""What the readers of all formats share: the blocks that they yield, and their base class.
 
 A reader takes the opened files of one source and yields their rows in blocks. A row is whatever the format
 counts: a line, an element of an array, a row of a table. It gives one record, several, or none; a row that
-cannot be read is rejected with a code and its text as staged, and one that is no reading is counted under a
+cannot be read is rejected with a code and its text as staged, and one that is not a reading is counted by
 reason. So every row is accounted for.
 
-Records are judged by the block, without an object for each. Where each row is one record and its text is the
-record's, a block is a list of lines and nothing else; what differs from that stands in lists beside it.
+Records are validated in blocks, without an object for each. Where each row is one record and its text is the
+record's, a block is a list of lines and nothing else; what differs from that is in parallel lists.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from typing import ClassVar, NamedTuple
 from tidepool_ingest.staging.source_file import SourceFile
 
 BLOCK_RECORDS = 500
-"""Most records of a block: decoded, they fit into a processor's cache, and each is looked at often."""
+"""Most records in a block: decoded, they fit into a processor's cache, and each is used several times."""
 
 BLOCK_BYTES = 4 * 1024 * 1024
 """Bytes of records at which a block ends before it is full, so that long records do not pile up."""
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
-"""Longest record held in memory; records that Tidepool takes stay far below 1 MB."""
+"""Longest record held in memory; records that Tidepool accepts are far below 1 MB."""
 
 TOO_LARGE = "staged-too-large"
 """Code of a record longer than ``MAX_RECORD_BYTES``."""
 
 EMPTY_ELEMENT = "staged-empty-element"
-"""Code of an array element that is not there, as between two commas."""
+"""Code of a missing array element, as between two commas."""
 
 
 class Row(NamedTuple):
@@ -60,7 +60,7 @@ class RejectedRow(NamedTuple):
 
     :param position: which row of the file, counting from 0.
     :param code: why.
-    :param text: the row as staged, ``None`` if it could not be held.
+    :param text: the row as staged, ``None`` if it was too long to hold.
     :param where: as for :class:`Row`.
     """
 
@@ -80,13 +80,13 @@ class Block:
 
     :param first_position: position of the first row in its file, counting from 0.
     :param lines: the records, one JSON text each and no line break in it.
-    :param rejected: the rows behind them from which no record can be read.
+    :param rejected: the rows after them from which no record can be read.
     :param staged: for each record, its row as staged; ``None`` where that is the record itself.
     :param positions: for each record, the position of its row; ``None`` where each row is one record, so that
-        ``lines[i]`` is at ``first_position + i``. Records of one row stand together, all in one block.
+        ``lines[i]`` is at ``first_position + i``. Records of one row are together, all in one block.
     :param where: for each record, what a person calls that position; ``None`` where nothing better is known.
-    :param skipped: how many rows are no reading, by reason: a word or two with hyphens, no content.
-    :param file_number: number of the file in its manifest, from 1; 0 stands for the file that was asked for.
+    :param skipped: how many rows are not readings, by reason: a word or two with hyphens, no content.
+    :param file_number: number of the file in its manifest, from 1; 0 stands for the file that was requested.
     """
 
     first_position: int
@@ -99,9 +99,9 @@ class Block:
     file_number: int = 0
 
     def __post_init__(self) -> None:
-        for beside in (self.staged, self.positions, self.where):
-            if beside is not None and len(beside) != len(self.lines):
-                raise ValueError("a list beside the records of a block is not as long as they are")
+        for parallel in (self.staged, self.positions, self.where):
+            if parallel is not None and len(parallel) != len(self.lines):
+                raise ValueError("a parallel list of a block is not as long as its records")
 
     def __len__(self) -> int:
         """Return how many records there are, rejected rows included."""
@@ -125,12 +125,12 @@ class Block:
         return Row(position, text, record, "" if self.where is None else self.where[index])
 
     def places(self) -> Iterator[tuple[int, int]]:
-        """Yield of each record the position of its row, and which of the row's records it is."""
-        record, before = 0, -1
+        """Yield for each record the position of its row, and which of the row's records it is."""
+        record, previous = 0, -1
         for position in self.row_positions:
-            record = record + 1 if position == before else 0
+            record = record + 1 if position == previous else 0
             yield position, record
-            before = position
+            previous = position
 
     @property
     def row_positions(self) -> Sequence[int]:
@@ -143,7 +143,7 @@ class Block:
 class Candidate(NamedTuple):
     """A record that would be accepted.
 
-    :param text: as it would be uploaded, the manifest's edits made.
+    :param text: as it would be uploaded, with the manifest's edits.
     :param content: digest of its content, the same for every spelling.
     """
 
@@ -161,10 +161,10 @@ def _accepts_nothing(_line: bytes) -> Candidate | None:
 
 @dataclass(frozen=True)
 class ReadingContext:
-    """What a reader may ask about the batch that it reads for.
+    """What a reader may need to know about its batch.
 
-    :param accepts: returns what would become of a record, ``None`` if it would be rejected.
-    :param units_are_given: whether the manifest says itself which unit the glucose values are in.
+    :param accepts: returns a record as it would be accepted, ``None`` if it would be rejected.
+    :param units_are_given: whether the manifest says which unit the glucose values are in.
     """
 
     accepts: Callable[[bytes], Candidate | None] = _accepts_nothing
@@ -177,7 +177,7 @@ class Reader(ABC):
     :param files: the files of the source, in the manifest's order: one, or all of this format in the batch
         where ``joins_files`` says so. Each can be read several times: as text, as bytes, or as a seekable
         copy.
-    :param context: what may be asked about the batch.
+    :param context: what the reader may need to know about the batch.
     """
 
     name: ClassVar[str]
@@ -190,7 +190,7 @@ class Reader(ABC):
     """Whether all such files of a batch are one source."""
 
     stages_rows: ClassVar[bool] = False
-    """Whether ``stage`` writes the rows as they stand, to be read in this format again; otherwise it writes
+    """Whether ``stage`` writes the rows unchanged, to be read in this format again; otherwise it writes
     the records, as NDJSON."""
 
     holds_other_objects: ClassVar[bool] = False
@@ -207,7 +207,7 @@ class Reader(ABC):
 
     @property
     def embedded(self) -> AbstractSet[int]:
-        """Digests of the contents that travel inside another record, and so not alone."""
+        """Digests of the contents that are sent inside another record, and so not on their own."""
         return frozenset()
 
     @classmethod
@@ -219,22 +219,22 @@ class Reader(ABC):
         return False
 
     def survey(self) -> None:  # noqa: B027 - most readers have nothing to do here
-        """Look over the files before the first block is asked for; ``embedded`` is then complete."""
+        """Survey the files before the first block is requested; ``embedded`` is then complete."""
 
     def blocks(self, file: SourceFile) -> Iterator[Block]:
         """Yield the records of one file; called once for each, in their order.
 
-        A reader of several files may yield rows of another one, with its ``file_number``: what can only be
-        told from all of them comes with the last.
+        A reader of several files may yield rows of another one, with its ``file_number``: what only all of
+        them show comes with the last.
 
         :param file: one of ``files``.
-        :raises BatchError: the file is not what the format says, so that no record of it is certain.
+        :raises BatchError: the file is not of its stated format, so that none of its records is certain.
         """
         return self.rows(file)
 
     @abstractmethod
     def rows(self, file: SourceFile) -> Iterator[Block]:
-        """Yield the rows of one file as they stand, each as its own record.
+        """Yield the rows of one file unchanged, each as its own record.
 
         :param file: one of ``files``.
         :raises BatchError: as for :meth:`blocks`.

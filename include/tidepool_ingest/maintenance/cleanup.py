@@ -25,7 +25,13 @@ from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.ledger.retention import FINISHED_STATES, Mark
 from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.storage import PART_SUFFIX, local_path, modified_at, reading, remove_half_written
+from tidepool_ingest.staging.storage import (
+    PART_SUFFIX,
+    local_path,
+    modified_at,
+    reading,
+    remove_partial_files,
+)
 from tidepool_ingest.staging.work_area import WORK_FOLDER, WorkArea
 
 log = logging.getLogger(__name__)
@@ -168,7 +174,7 @@ class Cleanup:
         if prepared_at is not None and prepared_at >= before:
             return  # not by this ledger, whose batch would have changed: another deployment uses this area
         if self._dry_run:
-            self._count(stays=purged is None and area.holds_refused())
+            self._count(stays=purged is None and area.has_rejected_records())
             return
         try:
             with ExitStack() as leases:
@@ -185,7 +191,7 @@ class Cleanup:
             self._counts.busy += 1
             return
         area.drop_accepted()
-        stays = purged is None and area.holds_refused()
+        stays = purged is None and area.has_rejected_records()
         if not stays:
             area.discard()
             self._ledger.retention.mark_purged(rows, Purged.ALL, before)
@@ -213,7 +219,7 @@ def remove_stale_temp_files(root: UPath, now: datetime, *, dry_run: bool = False
             parts = (part for part in folder.glob(f".*{PART_SUFFIX}") if part.stat().st_mtime < before)
             removed += sum(1 for _part in parts)
         else:
-            removed += remove_half_written(UPath(folder), before)
+            removed += remove_partial_files(UPath(folder), before)
     return removed
 
 

@@ -1,7 +1,7 @@
 """Limits of a field that depend on another field of the same object.
 
-Each condition says two things: what it thinks of a value (``judge``), and under which circumstances it surely
-has nothing to say (``vacuous``), so that the fast screen can let a record pass without asking it.
+Each condition says two things: whether a value is valid (``check``), and under which preconditions it
+certainly has nothing to say (``vacuous``), so that the fast path can accept a record without checking it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FINE = Opinion()
 
 
 class Vacuous(NamedTuple):
-    """Circumstances under which a condition surely has nothing to say.
+    """Preconditions under which a condition certainly has nothing to say.
 
     :param missing: fields that are missing …
     :param or_present: … or, if any are named, fields that are there instead.
@@ -59,8 +59,8 @@ class Condition:
 
     field: str
 
-    def judge(self, value: Any, values: Values) -> Opinion:
-        """Judge the field.
+    def check(self, value: Any, values: Values) -> Opinion:
+        """Check the field.
 
         :param value: its parsed value; ``None`` when missing.
         :param values: the parsed fields of the object.
@@ -68,7 +68,7 @@ class Condition:
         raise NotImplementedError
 
     def vacuous(self, own: str) -> Vacuous:
-        """Tell when there is nothing to say.
+        """Return when the condition is vacuous.
 
         :param own: Tidepool name of the field that has the condition.
         """
@@ -89,7 +89,7 @@ class When(Condition):
     checked_anyway: bool = False
 
     @override
-    def judge(self, value: Any, values: Values) -> Opinion:
+    def check(self, value: Any, values: Values) -> Opinion:
         sibling = values.get(self.field)
         if sibling is not None and (not self.among or sibling in self.among):
             return Opinion(NOT_EXISTS) if self.required and value is None else FINE
@@ -117,7 +117,7 @@ class ByCase(Condition):
     forbidden: tuple[str, ...]
 
     @override
-    def judge(self, value: Any, values: Values) -> Opinion:
+    def check(self, value: Any, values: Values) -> Opinion:
         case = values.get(self.field)
         if case in self.required:
             return Opinion(NOT_EXISTS) if value is None else FINE
@@ -133,7 +133,7 @@ class NotWith(Condition):
     """The field may not be there together with a sibling, and is not checked then."""
 
     @override
-    def judge(self, value: Any, values: Values) -> Opinion:
+    def check(self, value: Any, values: Values) -> Opinion:
         if self.field in values:
             return Opinion(EXISTS if value is not None else None, goes_on=False)
         return FINE
@@ -149,7 +149,7 @@ class RequiredAt(Condition):
     number: float
 
     @override
-    def judge(self, value: Any, values: Values) -> Opinion:
+    def check(self, value: Any, values: Values) -> Opinion:
         return Opinion(NOT_EXISTS) if value is None and values.get(self.field) == self.number else FINE
 
     @override
@@ -162,7 +162,7 @@ class After(Condition):
     """The time may not be before a sibling's, where that is there."""
 
     @override
-    def judge(self, value: Any, values: Values) -> Opinion:
+    def check(self, value: Any, values: Values) -> Opinion:
         sibling = values.get(self.field)
         if value is None or sibling is None or value.moment >= sibling.moment:
             return FINE
@@ -181,7 +181,7 @@ class From(Condition):
     maximum: float = float("inf")
 
     @override
-    def judge(self, value: Any, values: Values) -> Opinion:
+    def check(self, value: Any, values: Values) -> Opinion:
         if value is None:
             return FINE
         low, sibling = self.minimum, values.get(self.field)
@@ -202,7 +202,7 @@ class UpTo(Condition):
     maximum: float
 
     @override
-    def judge(self, value: Any, values: Values) -> Opinion:
+    def check(self, value: Any, values: Values) -> Opinion:
         if value is None:
             return FINE
         high, sibling = self.maximum, values.get(self.field)
@@ -225,7 +225,7 @@ class ByUnits(Condition):
     ranges: Mapping[str, Range]
 
     @override
-    def judge(self, value: Any, values: Values) -> Opinion:
+    def check(self, value: Any, values: Values) -> Opinion:
         limits = self.ranges.get(values.get(self.field, ""))
         if value is None or limits is None or limits[0] <= value <= limits[1]:
             return FINE

@@ -98,7 +98,7 @@ class DataSet(Record):
 
 
 def validate_data_set(body: object) -> tuple[Problem, ...]:
-    """Judge the body of a create request as the Platform does.
+    """Validate the body of a create request as the Platform does.
 
     ``()`` does not promise 201: the Platform answers 500 for a deduplicator name that it does not know, a
     missing one that the device does not imply, or an ``uploadId`` that is malformed or taken.

@@ -1,4 +1,4 @@
-"""The types of data that the Platform takes (P: data/types/factory/factory.go)."""
+"""The types of data that the Platform accepts (P: data/types/factory/factory.go)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ KNOWN_TYPES: Final = frozenset(literal_fields(model)["type"] for model in DATUM_
 
 
 def type_of(datum: object) -> str:
-    """Return a record's type for counting: one that the Platform knows, whatever else may stand there.
+    """Return a record's type for counting: one that the Platform knows, or ``unknown``.
 
     :param datum: a decoded record.
     :return: the type; ``unknown`` for one that the Platform does not know, ``unreadable`` for what is no
@@ -89,5 +89,5 @@ def type_of(datum: object) -> str:
     """
     if not isinstance(datum, Mapping):
         return "unreadable"
-    given = datum.get("type")
-    return given if isinstance(given, str) and given in KNOWN_TYPES else "unknown"
+    kind = datum.get("type")
+    return kind if isinstance(kind, str) and kind in KNOWN_TYPES else "unknown"

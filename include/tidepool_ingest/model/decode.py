@@ -1,4 +1,4 @@
-"""From a staged line to a decoded record: exactly the JSON that the Platform's decoder takes.
+"""From a staged line to a decoded record: exactly the JSON that the Platform's decoder accepts.
 
 Go's decoder, strict about JSON, reads every number as float64 and refuses those that do not fit, keeps the
 last of duplicate keys and puts U+FFFD in place of lone surrogate escapes. msgspec is as strict and three
@@ -25,7 +25,7 @@ VALUES_MAX: Final = 100_000
 problem 300 more. The largest settings have some thousands."""
 
 FLOAT_DIGITS_MAX: Final = 308
-"""Digits that an integer can have and surely be within float64."""
+"""Digits that an integer can have and certainly be within float64."""
 
 _LONG_INTEGER: Final = re.compile(rb"[0-9]{%d}" % (FLOAT_DIGITS_MAX + 1))
 _SIGN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[,\[{]', re.DOTALL)
@@ -41,11 +41,11 @@ FAST_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def may_hold_huge_integer(text: bytes) -> bool:
-    """Tell whether a text may hold an integer beyond float64, which msgspec reads and Go does not.
+    """Return whether a text may hold an integer beyond float64, which msgspec reads and Go does not.
 
     :param text: a JSON text.
     """
-    # A run so long has a digit at one of the places that lie so far apart; most texts have none there.
+    # A run this long has a digit at one of the offsets that are this far apart; most texts have none there.
     return _DIGIT.search(text[FLOAT_DIGITS_MAX :: FLOAT_DIGITS_MAX + 1]) is not None and (
         _LONG_INTEGER.search(text) is not None
     )

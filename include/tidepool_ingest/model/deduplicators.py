@@ -13,7 +13,7 @@ DATA_SET_TYPES: Final = frozenset({NORMAL, CONTINUOUS})
 
 
 class HashScope(Enum):
-    """Within what a hash deduplicator tells records apart."""
+    """The scope within which a hash deduplicator distinguishes records."""
 
     DEVICE = "deviceId"
     DATA_SET = "uploadId"
@@ -50,7 +50,7 @@ class Deduplicator:
         sent is newer.
     :param drops_equal: whether it drops a record whose hash its data set holds already.
     :param may_be_split: whether a batch may go into several data sets. Under the one that truncates, the
-        close of each would delete those before it; those that go by origin or hash compare what lies in one
+        close of each would delete those before it; those that use origin or hash compare what is in one
         data set.
     """
 
@@ -74,11 +74,11 @@ class Deduplicator:
 
     @property
     def needs_datum_device_id(self) -> bool:
-        """Whether each datum, embedded ones too, must have a ``deviceId``; one without brings a 500."""
+        """Whether each datum, embedded ones too, must have a ``deviceId``; one without leads to a 500."""
         return self.hash_scope is HashScope.DEVICE
 
     def goes_by(self, name: str) -> bool:
-        """Tell whether it is asked for by this name.
+        """Return whether this name selects it.
 
         :param name: the name, or an older one.
         """
@@ -178,7 +178,7 @@ def deduplicator_named(name: str) -> Deduplicator | None:
 
 
 def default_for(body: Mapping[str, Any]) -> Deduplicator | None:
-    """Tell which deduplicator a data set gets that asks for none.
+    """Return the deduplicator of a data set that names none.
 
     :param body: an accepted create body.
     :return: the deduplicator that its device implies; ``None`` when there is none, and the Platform would
@@ -196,7 +196,7 @@ def default_for(body: Mapping[str, Any]) -> Deduplicator | None:
 
 
 def deduplicator_of(body: Mapping[str, Any]) -> Deduplicator | None:
-    """Tell which deduplicator a data set gets: the one it asks for, or the one that its device implies.
+    """Return the deduplicator of a data set: the one that it names, or the one that its device implies.
 
     :param body: an accepted create body.
     :return: the deduplicator; ``None`` when there is none, and the Platform would answer 500.

@@ -133,7 +133,7 @@ class ClockReading(Record):
 
 
 class ClockChange(Record):
-    """The older way to tell how a clock was changed."""
+    """The older way to report how a clock was changed."""
 
     agent: Method
     from_: LocalTimeText = Field(alias="from")
@@ -157,4 +157,4 @@ class TimeChange(DeviceEvent):
     to: ClockReading | None = None
     change: Annotated[ClockChange | None, NotWith("from"), NotWith("method"), NotWith("to")] = None
 
-    rules = (Rule(_check_time_change, silent_with=("to",), silent_without=("change",)),)
+    rules = (Rule(_check_time_change, vacuous_with=("to",), vacuous_without=("change",)),)

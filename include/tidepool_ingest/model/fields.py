@@ -41,7 +41,7 @@ class Record(BaseModel):
     """Base of all models: fields have Python names, their aliases are Tidepool's.
 
     Unknown fields are ignored, as the Platform does. ``model_validate`` knows no more than types and plain
-    limits; the whole verdict is :func:`tidepool_ingest.model.judge`.
+    limits; the whole verdict is :func:`tidepool_ingest.model.validate_datum`.
     """
 
     model_config = ConfigDict(
@@ -49,7 +49,7 @@ class Record(BaseModel):
     )
 
     kind_field: ClassVar[str | None] = None
-    """The field that tells kinds of one type apart, if several: ``deliveryType``, ``subType``."""
+    """The field that distinguishes kinds of one type, if there are several: ``deliveryType``, ``subType``."""
     glucose_units: ClassVar[tuple[str, ...] | None] = None
     """Path to the units of the object's glucose values; ``None``: those of the object around it."""
     identity: ClassVar[tuple[str, ...]] = ()
@@ -63,13 +63,13 @@ class Rule:
     """A rule about several fields of one object.
 
     :param check: gets the parsed fields, the glucose units in force (``None``: unknown), and the report.
-    :param silent_with: fields of which one must be there for the rule to have nothing to say …
-    :param silent_without: … as long as these are missing. ``None``: it may always have something to say.
+    :param vacuous_with: fields of which one must be there for the rule to have nothing to say …
+    :param vacuous_without: … as long as these are missing. ``None``: it may always have something to say.
     """
 
     check: Callable[[Values, str | None, Report], None]
-    silent_with: tuple[str, ...] = ()
-    silent_without: tuple[str, ...] | None = None
+    vacuous_with: tuple[str, ...] = ()
+    vacuous_without: tuple[str, ...] | None = None
 
 
 def any_of(*names: str, at: str = "", code: str = NONE_OF_ANY) -> Rule:
@@ -84,7 +84,7 @@ def any_of(*names: str, at: str = "", code: str = NONE_OF_ANY) -> Rule:
         if not any(name in values for name in names):
             report(code, at)
 
-    return Rule(check, silent_with=names, silent_without=())
+    return Rule(check, vacuous_with=names, vacuous_without=())
 
 
 # --- Kinds of values that JSON has no type for ---
@@ -95,7 +95,7 @@ class Moment:
     """A text that is a time.
 
     :param parse: how Go would read it.
-    :param sure: regular expression of what is surely such a time and not the zero one.
+    :param sure: regular expression of what is certainly such a time and not the zero time.
     :param in_parse_stage: whether an unreadable one is a parse error, as the Platform's ``parser.Time`` has
         it, or only a validation error, as its ``AsTime`` has it.
     :param not_zero: whether 0001-01-01T00:00:00Z counts as empty.
@@ -107,7 +107,7 @@ class Moment:
     not_zero: bool = False
 
     def is_zero(self, instant: Instant) -> bool:
-        """Tell whether the Platform takes the instant for "no time"."""
+        """Return whether the Platform treats the instant as "no time"."""
         return self.not_zero and instant.is_zero
 
 
@@ -168,7 +168,7 @@ class Known:
 class Text:
     """A text with a grammar of its own.
 
-    :param is_valid: tells whether it keeps it.
+    :param is_valid: returns whether it keeps it.
     """
 
     is_valid: Callable[[str], bool]
@@ -193,12 +193,12 @@ class Sorted:
 
 @dataclass(frozen=True)
 class EmptyIsMissing:
-    """The Platform takes an empty list for a missing one."""
+    """The Platform treats an empty list as a missing one."""
 
 
 @dataclass(frozen=True)
 class StoredAs:
-    """The Platform stores one spelling in place of any.
+    """The Platform stores one spelling instead of any other.
 
     :param text: that spelling.
     """
@@ -259,7 +259,7 @@ class InGlucoseUnits:
     ranges: Mapping[str, Range] | None = None
     among: Mapping[str, tuple[float, ...]] | None = None
 
-    def judge(self, value: float, units: str | None) -> str | None:
+    def check(self, value: float, units: str | None) -> str | None:
         """Return the code of what is wrong with a value, or ``None``; in unknown units nothing is.
 
         :param value: the value.

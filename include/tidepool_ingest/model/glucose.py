@@ -125,7 +125,7 @@ class GlucoseTarget(Record):
     range: FreeGlucoseValue | None = None
     target: GlucoseValue | None = None
 
-    rules = (Rule(_check_target, silent_with=("target",), silent_without=("high", "low", "range")),)
+    rules = (Rule(_check_target, vacuous_with=("target",), vacuous_without=("high", "low", "range")),)
 
 
 class GlucoseReading(Datum):

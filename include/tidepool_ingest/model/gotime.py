@@ -23,7 +23,7 @@ _SURE_LOCAL = (
     rf"^(?:[1-9][0-9]{{3}}|0[1-9][0-9]{{2}})-{_DAY}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?"
 )
 SURE_INSTANT: Final = _SURE_LOCAL + "Z$"
-"""What is surely an instant and surely not the zero one; 29 February and unusual spellings are left out."""
+"""What is certainly an instant other than the zero one; 29 February and unusual spellings are left out."""
 SURE_LOCAL_TIME: Final = _SURE_LOCAL + "$"
 
 NANOSECOND_DIGITS: Final = 9
@@ -62,13 +62,13 @@ class Instant(NamedTuple):
 
     @property
     def utc_date(self) -> date:
-        """The day in UTC; the first or the last that a ``date`` can hold for one that lies beyond."""
+        """The day in UTC; the first or the last that a ``date`` can hold for one beyond."""
         ordinal = date(1, 3, 1).toordinal() - _days(1, 3, 1) + self.moment[0] // (24 * 60 * 60)
         return date.fromordinal(min(max(ordinal, date.min.toordinal()), date.max.toordinal()))
 
     @property
     def is_zero(self) -> bool:
-        """Whether it is 0001-01-01T00:00:00Z, which Go takes for "no time"."""
+        """Whether it is 0001-01-01T00:00:00Z, which Go treats as "no time"."""
         return self.year <= 1 and self.moment == (_days(1, 1, 1) * 24 * 60 * 60, 0)
 
     @property

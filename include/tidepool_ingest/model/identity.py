@@ -1,4 +1,4 @@
-"""By what the Platform's hash deduplicators tell records apart (P: data/deduplicator/deduplicator/hash.go).
+"""What the Platform's hash deduplicators distinguish records by (P: data/deduplicator/deduplicator/hash.go).
 
 The content of a record is hardly part of it: a corrected bolus replaces the older one, a corrected glucose
 value does not, and two records of one type at one second on one device are one unless their kinds differ.
@@ -39,7 +39,7 @@ class NoIdentityError(ValueError):
 
 
 def identity_fields(stored: Mapping[str, Any]) -> tuple[str, ...]:
-    """Tell what of a stored record is part of its identity, apart from the user and the device or data set.
+    """Return what of a stored record makes its identity, apart from the user and the device or data set.
 
     :param stored: a record as in :func:`tidepool_ingest.model.stored.stored_form`.
     :return: time, type, and what its type adds: delivery type, sub-type, or units and value.
@@ -61,7 +61,7 @@ def identity_hash(stored: Mapping[str, Any], *, user_id: str, scope: str | None)
 
     :param stored: a record as in :func:`tidepool_ingest.model.stored.stored_form`.
     :param user_id: whose record it is.
-    :param scope: within what it is told apart: the record's ``deviceId``, or the data set's ``uploadId`` for
+    :param scope: what it is compared within: the record's ``deviceId``, or the data set's ``uploadId`` for
         the deduplicator ``org.tidepool.deduplicator.dataset.drop.hash``.
     :return: SHA-256 in base64.
     :raises NoIdentityError: when something is missing that it is made of; ``deviceId`` stands for a missing

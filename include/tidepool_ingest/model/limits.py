@@ -1,4 +1,4 @@
-"""The limits of one value that depend on nothing else, as questions that can be asked of it."""
+"""The limits of one value that depend on nothing else, as checks of that value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Question: TypeAlias = Callable[[Any], str | None]
 def questions_about(limits: Iterable[Any], allowed: frozenset[Any] | None) -> tuple[Question, ...]:
     """Make the questions for some limits.
 
-    :param limits: what an annotation lists; what is no limit of one value is left out.
+    :param limits: what an annotation lists; what is not a limit of one value is left out.
     :param allowed: the only values allowed, if they are listed.
     :return: the questions, in order.
     """
@@ -29,7 +29,7 @@ def questions_about(limits: Iterable[Any], allowed: frozenset[Any] | None) -> tu
 
 
 def _merged(limits: Iterable[Any]) -> list[Any]:
-    """Put the two ends of a range together: one question is quicker than two."""
+    """Join the two ends of a range: one check is faster than two."""
     merged: list[Any] = []
     for limit in limits:
         before = merged[-1] if merged else None

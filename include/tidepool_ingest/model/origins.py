@@ -1,4 +1,4 @@
-"""The origin of a datum: by its ``id`` a continuous data set tells what replaces what.
+"""The origin of a datum: its ``id`` decides what replaces what in a continuous data set.
 
 Rules: data/types/common/origin of the Platform.
 """
@@ -12,7 +12,7 @@ from tidepool_ingest.model.stored import embedded_data
 
 
 class Origin(NamedTuple):
-    """What tells one datum of a feed from all others.
+    """What distinguishes one datum of a feed from all others.
 
     :param type: the datum's type.
     :param id: its ``origin.id``.
@@ -41,8 +41,8 @@ def origin_id_of(datum: Mapping[str, Any]) -> str | None:
 
     :param datum: a datum, decoded: an accepted one, or one that a read-back shows.
     """
-    given = datum.get("origin")
-    identifier = given.get("id") if isinstance(given, Mapping) else None
+    origin = datum.get("origin")
+    identifier = origin.get("id") if isinstance(origin, Mapping) else None
     return identifier if isinstance(identifier, str) and identifier else None
 
 
@@ -50,8 +50,8 @@ def origin_of(datum: Mapping[str, Any], identifier: str) -> Origin:
     """Return the origin of a datum.
 
     :param datum: an accepted datum, decoded.
-    :param identifier: the ``origin.id`` that it has, or is given.
+    :param identifier: the ``origin.id`` that it has or is assigned.
     """
-    given = datum.get("origin")
-    time = given.get("time") if isinstance(given, Mapping) else None
+    origin = datum.get("origin")
+    time = origin.get("time") if isinstance(origin, Mapping) else None
     return Origin(str(datum["type"]), identifier, time if isinstance(time, str) else None)

@@ -33,7 +33,7 @@ Parser: TypeAlias = Callable[[Any, str, Problems], Any]
 
 FLOAT_MAX: Final = sys.float_info.max
 FLOAT_EXACT_MAX: Final = 2**53
-"""Integers up to here, either way, are exact in float64, which the Platform reads every number as."""
+"""Integers up to this, of either sign, are exact in float64, which the Platform reads every number as."""
 INT_MIN: Final = -(2**63)
 INT_END: Final = 2**63
 
@@ -186,7 +186,7 @@ def object_parser(model: type[Record]) -> Parser:
 def variant_parser(models: Iterable[type[Record]]) -> Parser:
     """Make the parser of an object that is one of several kinds.
 
-    :param models: the models of all the kinds; each tells its ``type`` and, where there is one, its kind.
+    :param models: the models of all the kinds; each states its ``type`` and, where there is one, its kind.
     :return: a parser that returns :class:`Parsed`.
     """
     families: dict[str, tuple[str | None, dict[str, Parser]]] = {}

@@ -6,11 +6,11 @@ from typing import Final, NamedTuple
 
 ORIGIN_NOT_NEWER: Final = "staged-origin-not-newer"
 """Our own code: there is a version of the record with as new an ``origin.time``, and the deduplicator would
-keep that and drop this one without a word."""
+keep that and drop this one silently."""
 
 HASH_REPEATED: Final = "staged-hash-repeated"
 """Our own code: there is another record of the same kind at the same moment, and the deduplicator would keep
-that and drop this one without a word."""
+that and drop this one silently."""
 
 
 class Problem(NamedTuple):

@@ -1,6 +1,6 @@
 """What the models' annotations say, in a form that can be worked with.
 
-This is the one reader of the annotations. The verdict, the fast screen, the stored form and the masking of
+This is the one reader of the annotations. The verdict, the fast path, the stored form and the masking of
 pointers are made from what it finds, so that none of them can have a rule of its own.
 """
 
@@ -39,12 +39,12 @@ class Kind(Enum):
     OBJECTS_MAP = auto()
     """Lists of objects by names that people made up."""
     VARIANT = auto()
-    """An object of one of several kinds, told apart by its ``type`` and the kind's field."""
+    """An object of one of several kinds, distinguished by its ``type`` and the kind's field."""
 
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """What is said about one field.
+    """What the annotations say about one field.
 
     :param name: Tidepool's name.
     :param kind: what its JSON value is.

@@ -79,7 +79,7 @@ class BolusDelivery(Record):
 
 
 class Reservoir(Record):
-    """Insulin left."""
+    """Insulin remaining."""
 
     time: AnyInstant | None = None
     remaining: Annotated[float, Interval(ge=0.0, le=RESERVOIR_MAX)]

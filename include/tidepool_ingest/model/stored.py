@@ -30,7 +30,7 @@ class NotAcceptedError(ValueError):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         codes = ", ".join(sorted({problem.code for problem in problems}))
         super().__init__(
-            f"The Platform would refuse the datum ({codes}). Judge a datum before asking what is stored."
+            f"The Platform would reject the datum ({codes}). Validate a datum before storing it."
         )
         self.problems = problems
 
@@ -39,11 +39,11 @@ class NotAcceptedError(ValueError):
 
 
 def stored_form(datum: Mapping[str, Any], new_id: NewId | None = None) -> list[dict[str, Any]]:
-    """Tell what the Platform stores of a datum.
+    """Return what the Platform stores for a datum.
 
     What it adds of its own is not in it: user, data set, times of creation and change, hash.
 
-    Without ``new_id``, records that came without an ``id`` have none here. A record links to what was split
+    Without ``new_id``, records without an ``id`` have none in the result. A record links to what was split
     off it by the other's ``id`` in the field that the datum was embedded in (``wizard.bolus``,
     ``alarm.status``, ``reservoirChange.status``); where that has no ``id``, and for an automated bolus, the
     field is missing.

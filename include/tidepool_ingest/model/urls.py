@@ -18,7 +18,7 @@ _ZONE: Final = re.compile(r"(?:[^ \\^`{|}%]|%[0-9a-fA-F]{2})*")
 
 
 def is_web_address(text: str) -> bool:
-    """Tell whether the text is an absolute URL with a host.
+    """Return whether the text is an absolute URL with a host.
 
     :param text: the text.
     """

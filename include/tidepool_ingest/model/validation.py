@@ -116,7 +116,7 @@ def _keeps(
 ) -> bool:
     """Report what the conditions say; return whether the field is to be checked further."""
     for condition in conditions:
-        opinion = condition.judge(value, values)
+        opinion = condition.check(value, values)
         if opinion.code is not None:
             problems.append(Problem(opinion.code, pointer))
         if not opinion.goes_on:
@@ -139,7 +139,7 @@ def _value_checks(spec: FieldSpec) -> tuple[Check, ...]:
 
 
 def _first(questions: tuple[Question, ...]) -> Check:
-    """Report the first problem of a value: no two limits of one value complain together on the Platform."""
+    """Report the first problem of a value: on the Platform, no two limits of one value report together."""
 
     def check(value: Any, _units: str | None, pointer: str, problems: Problems) -> None:
         for question in questions:
@@ -156,7 +156,7 @@ _SINGLE: Final = frozenset({Kind.TEXT, Kind.NUMBER, Kind.INTEGER, Kind.FLAG, Kin
 
 def _glucose_check(limit: fields.InGlucoseUnits) -> Check:
     def check(value: Any, units: str | None, pointer: str, problems: Problems) -> None:
-        code = limit.judge(value, units)
+        code = limit.check(value, units)
         if code is not None:
             problems.append(Problem(code, pointer))
 

@@ -18,10 +18,10 @@ from tidepool_ingest.model.decode import (
     fast_decode,
     may_hold_huge_integer,
 )
+from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, surely_valid
 from tidepool_ingest.model.fields import Record
 from tidepool_ingest.model.parsing import Parsed, Problems
 from tidepool_ingest.model.problems import STAGED_NOT_JSON, Problem
-from tidepool_ingest.model.screen import SCREENED_BYTES_MAX, surely_valid
 from tidepool_ingest.model.specification import Kind, fields_of, literal_fields
 from tidepool_ingest.model.validation import validate
 
@@ -43,11 +43,11 @@ class Validated(NamedTuple):
 
     def __repr__(self) -> str:
         """Leave the record out."""
-        return f"Judged(problems={self.problems!r})"
+        return f"Validated(problems={self.problems!r})"
 
 
 def validate_datum(datum: object) -> tuple[Problem, ...]:
-    """Judge a record as the Platform does.
+    """Validate a record as the Platform does.
 
     Problems of the first stage, where a field is of the wrong type, hide those of the second.
 
@@ -63,7 +63,7 @@ def validate_datum(datum: object) -> tuple[Problem, ...]:
 
 
 def parse_and_validate(datum: object) -> tuple[Parsed | None, tuple[Problem, ...]]:
-    """Judge a record, and keep what was read of it.
+    """Validate a record, and return it decoded as well.
 
     :param datum: the decoded JSON value, not ``None``.
     :return: the parsed record, if it came to that, and the problems.
@@ -76,7 +76,7 @@ def parse_and_validate(datum: object) -> tuple[Parsed | None, tuple[Problem, ...
 
 
 def validate_lines(lines: Sequence[bytes]) -> list[Validated]:
-    """Judge staged lines, one JSON text each.
+    """Validate staged lines, one JSON text each.
 
     :param lines: the lines, with or without their line ends; about 1,000 at a time.
     :return: what became of each, in order.
@@ -88,9 +88,9 @@ def validate_lines(lines: Sequence[bytes]) -> list[Validated]:
 def validate_block(
     lines: Sequence[bytes],
 ) -> tuple[list[dict[str, Any] | None], dict[int, tuple[Problem, ...]]]:
-    """Judge staged lines, most of which are accepted. This is the fast way.
+    """Validate staged lines, most of which are accepted. This is the fast path.
 
-    A line that is short and surely right passes the compiled screen; any other gets the exact judgement.
+    A line that is short and certainly valid passes the compiled schema; any other is validated exactly.
 
     :param lines: as for :func:`validate_lines`.
     :return: each line decoded, as in :class:`Validated`; and by index the problems of those that have any.
@@ -100,7 +100,7 @@ def validate_block(
     with collector_paused():
         for line in lines:
             size = len(line)
-            if size <= FLOAT_DIGITS_MAX or (size <= SCREENED_BYTES_MAX and not may_hold_huge_integer(line)):
+            if size <= FLOAT_DIGITS_MAX or (size <= FAST_PATH_BYTES_MAX and not may_hold_huge_integer(line)):
                 try:
                     data.append(fast_decode(line))
                     continue
@@ -132,7 +132,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def validate_line(line: bytes) -> Validated:
-    """Judge one staged line exactly.
+    """Validate one staged line exactly.
 
     :param line: a JSON text.
     """

@@ -1,4 +1,4 @@
-"""Step two of the job: validate, edit, quarantine, chunk."""
+"""Step two of the pipeline: validate, edit, quarantine, chunk."""
 
 from __future__ import annotations
 

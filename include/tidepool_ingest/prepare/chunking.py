@@ -1,4 +1,4 @@
-"""Accepted records gather into chunks of bounded numbers and bytes."""
+"""Accepted records are grouped into chunks, bounded in records and bytes."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from tidepool_ingest.staging.work_area import AcceptedWriter, SourceRange
 
 
 class SourceMap:
-    """The staged places of accepted records, in the order in which they go into chunks."""
+    """The source positions of accepted records, in the order in which they go into chunks."""
 
     def __init__(self) -> None:
-        self._runs: deque[SourceRange] = deque()
+        self._ranges: deque[SourceRange] = deque()
 
-    def add(self, run: SourceRange, left_out: Sequence[int] = ()) -> None:
-        """Append the places of some records that follow each other in a file.
+    def add(self, source: SourceRange, left_out: Sequence[int] = ()) -> None:
+        """Append the source positions of consecutive records of a file.
 
-        :param run: their places.
-        :param left_out: indexes among them of those that go into no chunk, rising.
+        :param source: their positions.
+        :param left_out: indexes of those that go into no chunk, ascending.
         """
         begin = 0
-        for end in (*left_out, run.records):
+        for end in (*left_out, source.records):
             if end > begin:
-                self._append(run._replace(position=run.position + begin, records=end - begin))
+                self._append(source._replace(position=source.position + begin, records=end - begin))
             begin = end + 1
 
-    def _append(self, run: SourceRange) -> None:
-        if self._runs:
-            last = self._runs[-1]
-            follows = (last.file, last.position + last.records) == (run.file, run.position)
-            if follows and last.record == run.record == 0:
-                self._runs[-1] = last._replace(records=last.records + run.records)
+    def _append(self, source: SourceRange) -> None:
+        if self._ranges:
+            last = self._ranges[-1]
+            follows = (last.file, last.position + last.records) == (source.file, source.position)
+            if follows and last.record == source.record == 0:
+                self._ranges[-1] = last._replace(records=last.records + source.records)
                 return
-        self._runs.append(run)
+        self._ranges.append(source)
 
     def take(self, count: int) -> tuple[SourceRange, ...]:
-        """Remove and return the places of the first so many records."""
+        """Remove and return the source positions of the first ``count`` records."""
         taken = []
         while count:
-            run = self._runs.popleft()
-            taken.append(run._replace(records=min(run.records, count)))
-            if run.records > count:
-                rest = run._replace(position=run.position + count, records=run.records - count)
-                self._runs.appendleft(rest)
+            source = self._ranges.popleft()
+            taken.append(source._replace(records=min(source.records, count)))
+            if source.records > count:
+                rest = source._replace(position=source.position + count, records=source.records - count)
+                self._ranges.appendleft(rest)
             count -= taken[-1].records
         return tuple(taken)
 
 
 class Chunking:
-    """Puts accepted records into chunks, in the order in which they come.
+    """Puts accepted records into chunks, in the order in which they arrive.
 
     :param writer: takes the chunks.
-    :param chunk_records: records a chunk, at most.
+    :param chunk_records: most records in a chunk.
     """
 
     def __init__(self, writer: AcceptedWriter, chunk_records: int) -> None:
@@ -66,7 +66,7 @@ class Chunking:
         self._plain = True
 
     def add(self, lines: Sequence[bytes], *, plain: bool) -> None:
-        """Put records into chunks; their places have been added to :attr:`places` before.
+        """Put records into chunks; their source positions must already be in :attr:`places`.
 
         :param lines: the records.
         :param plain: whether none of them has an identifier or an embedded datum.
@@ -81,7 +81,7 @@ class Chunking:
                 self.finish()
 
     def _fitting(self, lines: Sequence[bytes]) -> tuple[Sequence[bytes], int]:
-        """Return those lines that still fit into the chunk, or one if it is empty, and their size."""
+        """Return the lines that still fit into the chunk (at least one if it is empty) and their size."""
         fitting = lines[: self._chunk_records - len(self._lines)]
         room = CHUNK_BYTES - self._bytes
         size = _size(fitting)
@@ -93,7 +93,7 @@ class Chunking:
         return fitting, size
 
     def finish(self) -> None:
-        """Write what has gathered as one chunk."""
+        """Write the gathered records as one chunk."""
         if self._lines:
             places = self.places.take(len(self._lines))
             self._writer.write(self._lines, plain=self._plain, places=places)
@@ -101,5 +101,5 @@ class Chunking:
 
 
 def _size(lines: Sequence[bytes]) -> int:
-    """Return the bytes of some lines with their line ends."""
+    """Return the bytes of lines, line ends included."""
     return sum(map(len, lines)) + len(lines)

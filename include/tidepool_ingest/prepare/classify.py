@@ -25,13 +25,13 @@ class Judgement(NamedTuple):
     """What becomes of one record.
 
     :param line: the record as it would be uploaded.
-    :param datum: the record decoded, ``None`` if it is no JSON object.
+    :param datum: the record decoded, ``None`` if it is not a JSON object.
     :param problems: why it goes to quarantine; empty if it does not.
     :param identical: it is a duplicate of an accepted record of the batch.
-    :param embedded: fields of an accepted record that hold a datum which the Platform splits off.
-    :param warnings: what is reported of an accepted record.
+    :param embedded: fields of an accepted record with a datum that the Platform splits off.
+    :param warnings: what is reported about an accepted record.
     :param has_own_id: it, or a datum embedded in it, was staged with an identifier.
-    :param is_embedded: it is accepted, but travels inside another record that embeds it.
+    :param is_embedded: it is accepted, but sent inside another record that embeds it.
     :param replaced: a later version of it is in the batch, by its origin.
     """
 
@@ -47,21 +47,21 @@ class Judgement(NamedTuple):
 
     def __repr__(self) -> str:
         """Leave the record out."""
-        return f"Sorted(accepted={self.accepted}, problems={self.problems!r})"
+        return f"Judgement(accepted={self.accepted}, problems={self.problems!r})"
 
     @property
     def accepted(self) -> bool:
-        """Whether it comes to be stored."""
+        """Whether it is to be stored."""
         return not (self.problems or self.identical or self.replaced)
 
 
 @dataclass(frozen=True)
 class JudgedBlock:
-    """What becomes of some records: most are accepted, and there is nothing more to say about them.
+    """What becomes of a block of records: most are accepted, with nothing more to say about them.
 
     :param lines: the records as they would be uploaded.
     :param data: the same, decoded.
-    :param exceptions: by index, those that are refused or identical, or about which there is more to say.
+    :param exceptions: by index, those that are rejected or duplicates, or about which there is more to say.
     """
 
     lines: list[bytes] = field(repr=False)
@@ -74,25 +74,25 @@ class JudgedBlock:
             yield self.exceptions.get(index) or Judgement(line, datum)
 
     def left_out(self) -> list[int]:
-        """Return the indexes of the records that are not uploaded as such, rising."""
-        special = self.exceptions.items()
-        return sorted(index for index, record in special if record.is_embedded or not record.accepted)
+        """Return the indexes of the records that are not uploaded as such, ascending."""
+        exceptions = self.exceptions.items()
+        return sorted(index for index, record in exceptions if record.is_embedded or not record.accepted)
 
     def to_upload(self) -> tuple[Sequence[bytes], Sequence[Mapping[str, Any]]]:
         """Return the records that are uploaded as such, as lines and decoded."""
-        out = set(self.left_out())
-        if not out:
+        left_out = set(self.left_out())
+        if not left_out:
             return self.lines, cast("Sequence[Mapping[str, Any]]", self.data)
-        kept = _all_but(out, len(self.lines))
+        kept = _all_but(left_out, len(self.lines))
         data = [datum for datum in compress(self.data, kept) if datum is not None]
         return list(compress(self.lines, kept)), data
 
 
 class RecordClassifier:
-    """Judges the records of one batch, block by block; to be used in a ``with`` statement.
+    """Validates the records of one batch, block by block; to be used in a ``with`` statement.
 
-    :param checker: what is looked at beyond the Platform's own verdict.
-    :param is_embedded: digests of contents that travel inside other records, and so not alone.
+    :param checker: what is checked beyond the Platform's own verdict.
+    :param embedded: digests of contents that are sent inside other records, and so not on their own.
     :param contents: remembers contents, to recognize duplicates.
     :param ids: remembers identifiers, to recognize repeated ones.
     """
@@ -100,13 +100,13 @@ class RecordClassifier:
     def __init__(
         self,
         checker: RecordChecker,
-        inside: AbstractSet[int] = frozenset(),
+        embedded: AbstractSet[int] = frozenset(),
         *,
         contents: DigestSet | None = None,
         ids: DigestSet | None = None,
     ) -> None:
         self._checker = checker
-        self._inside = inside
+        self._embedded = embedded
         self._contents = contents or DigestSet()
         self._ids = ids or DigestSet()
         self._stack = ExitStack()
@@ -120,36 +120,36 @@ class RecordClassifier:
         self._stack.close()
 
     def classify(self, lines: list[bytes]) -> JudgedBlock:
-        """Judge some records.
+        """Classify a block of records.
 
         :param lines: records as they would be uploaded, one JSON text each.
         """
         data, problems = validate_block(lines)
-        special = {index: Judgement(lines[index], data[index], found) for index, found in problems.items()}
+        exceptions = {index: Judgement(lines[index], data[index], found) for index, found in problems.items()}
         accepted: list[Mapping[str, Any] | None] = [*data]
         for index in problems:
             accepted[index] = None
         contents = content_digests(lines, accepted)
-        looked_at = set(self._checker.special_ones(accepted))
-        if self._inside:
-            looked_at.update(index for index, content in enumerate(contents) if content in self._inside)
-        for index in sorted(looked_at - problems.keys()):
-            special[index] = self._looked_at(lines[index], accepted[index], contents[index])
-        for index in self._repeats(contents, special):
-            special[index] = Judgement(lines[index], data[index], identical=True)
-        return JudgedBlock(lines, data, special)
+        to_check = set(self._checker.needing_check(accepted))
+        if self._embedded:
+            to_check.update(index for index, content in enumerate(contents) if content in self._embedded)
+        for index in sorted(to_check - problems.keys()):
+            exceptions[index] = self._checked(lines[index], accepted[index], contents[index])
+        for index in self._duplicates(contents, exceptions):
+            exceptions[index] = Judgement(lines[index], data[index], identical=True)
+        return JudgedBlock(lines, data, exceptions)
 
-    def _looked_at(self, line: bytes, datum: Mapping[str, Any] | None, content: int) -> Judgement:
-        """Sort a record that the Platform accepts and in which something may be found.
+    def _checked(self, line: bytes, datum: Mapping[str, Any] | None, content: int) -> Judgement:
+        """Classify a record that the Platform accepts and in which something may be found.
 
         A rejected one is not remembered, so that a duplicate of it is rejected too.
         """
         if datum is None:
             return Judgement(line, None, (Problem(NULL, ""),))
         embedded = embedded_data(datum)
-        refused, warned = self._checker.look_at(datum, embedded)
-        if refused:
-            return Judgement(line, datum, refused)
+        rejected, warned = self._checker.check_record(datum, embedded)
+        if rejected:
+            return Judgement(line, datum, rejected)
         ids = list(_ids(datum, embedded))
         if ids:
             if content in self._contents:
@@ -163,21 +163,21 @@ class RecordClassifier:
             embedded=embedded,
             warnings=warned,
             has_own_id=bool(ids),
-            is_embedded=content in self._inside,
+            is_embedded=content in self._embedded,
         )
 
-    def _repeats(self, contents: Sequence[int], special: Mapping[int, Judgement]) -> Sequence[int]:
+    def _duplicates(self, contents: Sequence[int], exceptions: Mapping[int, Judgement]) -> Sequence[int]:
         """Return which records are duplicates, of those not yet decided on; remember the rest."""
-        settled = {index for index, record in special.items() if record.has_own_id or not record.accepted}
+        settled = {index for index, record in exceptions.items() if record.has_own_id or not record.accepted}
         if not settled:
             return self._contents.add(contents)
-        still_open = _all_but(settled, len(contents))
-        known = self._contents.add(list(compress(contents, still_open)))
-        places = list(compress(range(len(contents)), still_open)) if known else []
-        return [places[place] for place in known]
+        undecided = _all_but(settled, len(contents))
+        known = self._contents.add(list(compress(contents, undecided)))
+        indexes = list(compress(range(len(contents)), undecided)) if known else []
+        return [indexes[number] for number in known]
 
     def _repeated_ids(self, ids: list[tuple[str, int]]) -> tuple[Problem, ...]:
-        """Return which identifiers of a record are taken; when none is, they are now."""
+        """Return which identifiers of a record are taken; if none is, take them."""
         own: set[int] = set()
         problems = []
         for pointer, identifier in ids:
@@ -190,7 +190,7 @@ class RecordClassifier:
 
 
 def _all_but(indexes: Iterable[int], count: int) -> bytearray:
-    """Return, for so many places, whether they are none of some indexes."""
+    """Return a mask of ``count`` bytes: 1, or 0 at the given indexes."""
     kept = bytearray(b"\1") * count
     for index in indexes:
         kept[index] = 0
@@ -199,6 +199,6 @@ def _all_but(indexes: Iterable[int], count: int) -> bytearray:
 
 def _ids(datum: Mapping[str, Any], embedded: tuple[str, ...]) -> Iterator[tuple[str, int]]:
     """Yield where the identifiers of a record and of the data embedded in it are, and their digests."""
-    for pointer, part in (("", datum), *((f"/{name}", datum[name]) for name in embedded)):
-        if (identifier := part.get("id")) is not None:
+    for pointer, holder in (("", datum), *((f"/{name}", datum[name]) for name in embedded)):
+        if (identifier := holder.get("id")) is not None:
             yield pointer, digest_of(identifier.encode())

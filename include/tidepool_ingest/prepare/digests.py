@@ -1,4 +1,4 @@
-"""Digests of what was seen before, in memory that is bounded however many there are."""
+"""Digests of what was seen before, in bounded memory however many there are."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import msgspec
 from tidepool_ingest.digests import digest_of
 
 FIRST_DIGESTS: Final = 1 << 18
-"""Digests held in a set: 20 MB. A batch seldom has more; what it has more costs three times as much time."""
+"""Digests held in a set: 20 MB. A batch seldom has more; those beyond take three times as long."""
 
 PARTITIONS: Final = 1 << 11
 PARTITION_ENTRIES: Final = 256
 """Digests of a partition at which it moves from memory to a file; 4 MB for all partitions."""
 
 FILTER_SLOTS: Final = 1 << 24
-"""Slots of the filter, a byte each: 16 MB. With five million digests it cannot decide on 1 in 80."""
+"""Slots of the filter, a byte each: 16 MB. With five million digests it cannot decide about 1 in 80."""
 
-_LOOK_AFTER: Final = 1 << 14
-"""Digests after which the partitions are looked at; a few for each."""
+_MOVE_AFTER: Final = 1 << 14
+"""Digests after which full partitions are moved; a few for each."""
 
 _SLOT_MASK: Final = FILTER_SLOTS - 1
 _PARTITION_SHIFT: Final = 64 - 11
@@ -42,7 +42,7 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 class DigestSet:
     """Remembers digests; to be used in a ``with`` statement, or closed.
 
-    The first ones are in a set, as fast as can be; further ones where they take less memory.
+    The first ones are in a set, which is fastest; further ones where they take less memory.
     """
 
     def __init__(self) -> None:
@@ -64,10 +64,10 @@ class DigestSet:
         return digest in (self._first if self._further is None else self._further)
 
     def add(self, digests: Sequence[int]) -> list[int]:
-        """Remember some digests: many at once are cheaper than one by one.
+        """Remember digests: many at once are cheaper than one by one.
 
         :param digests: see :data:`tidepool_ingest.digests.digest_of`.
-        :return: the indexes of those that were there before, or earlier among them.
+        :return: the indexes of those that were known before, or occur earlier among them.
         """
         if self._further is not None:
             return self._further.add(digests)
@@ -89,9 +89,9 @@ class _FurtherDigests:
     """Remembers digests in bounded memory, and a private temporary file.
 
     A filter in memory recognizes most new ones at once as new. Each digest has two slots there, each of
-    which is empty, or holds the mark of one digest, or says that several came to it: a digest leaves its
+    which is empty, or contains the mark of one digest, or says that several share it: a digest leaves its
     mark in its first slot, or in its second if the first one is taken. What the filter cannot decide is
-    looked up among the first digests, and in the partition of the digest: in the part in memory, then in
+    looked up among the first digests, and in the partition of the digest: first in memory, then in
     what was moved to the file.
 
     :param first: digests that are there already; they stay where they are.
@@ -103,7 +103,7 @@ class _FurtherDigests:
         self._partitions = [array("q") for _ in range(PARTITIONS)]
         self._moved: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
-        self._since_look = 0  # digests added since the partitions were last looked at
+        self._since_move = 0  # digests added since full partitions were last moved
         for digest in first:
             self._leave_mark(digest)
 
@@ -118,7 +118,7 @@ class _FurtherDigests:
         return found in (mark, _SEVERAL) and (digest in self._first or self._is_stored(digest))
 
     def add(self, digests: Sequence[int]) -> list[int]:
-        """Remember digests; return the indexes of those that were there before, or earlier among them."""
+        """Remember digests; return the indexes of those known before, or occurring earlier among them."""
         known: list[int] = []
         slots, partitions = self._filter, self._partitions
         for index, digest in enumerate(digests):
@@ -131,9 +131,9 @@ class _FurtherDigests:
             else:
                 self._leave_mark(digest)
             partitions[digest >> _PARTITION_SHIFT].append(digest)  # below zero it counts from the end
-        self._since_look += len(digests)
-        if self._since_look >= _LOOK_AFTER:
-            self._since_look = 0
+        self._since_move += len(digests)
+        if self._since_move >= _MOVE_AFTER:
+            self._since_move = 0
             self._move_full_partitions()
         return known
 
@@ -149,14 +149,14 @@ class _FurtherDigests:
         if _holds(self._partitions[number].tobytes(), entry):
             return True
         descriptor = self._file.fileno()
-        places = self._moved[number]
-        return any(_holds(os.pread(descriptor, size, offset), entry) for offset, size in places)
+        segments = self._moved[number]
+        return any(_holds(os.pread(descriptor, size, offset), entry) for offset, size in segments)
 
     def _move_full_partitions(self) -> None:
         """Move the partitions that are full to the file, which has no name: nobody else can open it."""
-        for partition, places in zip(self._partitions, self._moved, strict=True):
+        for partition, segments in zip(self._partitions, self._moved, strict=True):
             if len(partition) >= PARTITION_ENTRIES:
-                places.append((self._file.tell(), len(partition) * _DIGEST_BYTES))
+                segments.append((self._file.tell(), len(partition) * _DIGEST_BYTES))
                 partition.tofile(self._file)
                 del partition[:]
         self._file.flush()
@@ -172,14 +172,14 @@ def _mark_of(digest: int) -> int:
 
 def _holds(content: bytes, entry: bytes) -> bool:
     """Return whether a partition holds a digest, at an offset where one begins."""
-    at = content.find(entry)
-    while at > 0 and at % _DIGEST_BYTES:
-        at = content.find(entry, at + 1)
-    return at >= 0
+    offset = content.find(entry)
+    while offset > 0 and offset % _DIGEST_BYTES:
+        offset = content.find(entry, offset + 1)
+    return offset >= 0
 
 
 def content_digests(lines: Sequence[bytes], data: Sequence[Mapping[str, Any] | None]) -> list[int]:
-    """Return the digests of some records; see :func:`content_digest`.
+    """Return the digests of records; see :func:`content_digest`.
 
     :param lines: their texts.
     :param data: the same, decoded; ``None`` where it does not matter.
@@ -193,7 +193,7 @@ def content_digests(lines: Sequence[bytes], data: Sequence[Mapping[str, Any] | N
 def content_digest(line: bytes, datum: Mapping[str, Any] | None) -> int:
     """Return a digest that is the same for every spelling of the same record.
 
-    :param line: its text, by which a record is compared that cannot be encoded again.
+    :param line: its text, used for a record that cannot be encoded again.
     :param datum: the same, decoded.
     """
     try:

@@ -1,12 +1,12 @@
 """A giant batch is cut into parts: data sets small enough to be closed and read back in time.
 
-Each part gets a complete work area of its own, so that everything after works on parts as on batches. The
-batch's own plan is written when all of them are there: until then none counts.
+Each part gets a complete work area of its own, so that all later steps treat parts like batches. The
+batch's own plan is written once all of them exist: until then none counts.
 
 A batch is cut between UTC days, and within a day only when that day alone is too large. A close archives the
 rows of the device that have the same identity hash, and every identity holds the time. So records of one
 moment must go into one part, and so must a record and the data embedded in it: else the close of a later part
-would hide rows of an earlier one. Parts are windows of time without a gap.
+would hide rows of an earlier one. Parts are consecutive time windows.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ class RecordDays:
 def utc_day(time: str) -> date:
     """Return the day of an accepted time in UTC.
 
-    The Platform takes the year 0000, which no ``date`` has, and an offset can lead past the year 9999: such
-    a time counts as of the first or the last day that there is.
+    The Platform accepts the year 0000, which no ``date`` has, and an offset can lead past the year 9999: such
+    a time counts as the first or the last possible day.
 
-    :param time: the time as the Platform takes it.
+    :param time: the time as the Platform accepts it.
     """
     instant = parse_instant(time)
     if instant is None:
@@ -102,7 +102,7 @@ def utc_day(time: str) -> date:
 
 
 class _Timed(msgspec.Struct):
-    """What is read of every record."""
+    """The fields that are read from every record."""
 
     type: str
     time: str
@@ -111,48 +111,48 @@ class _Timed(msgspec.Struct):
 _timed = msgspec.json.Decoder(list[_Timed])
 
 
-class Placed(NamedTuple):
-    """The records of a chunk as far as cutting has to know them, in their order.
+class TimedRecords(NamedTuple):
+    """The records of a chunk with what cutting needs to know, in order.
 
     :param lines: the records.
     :param kinds: their types.
     :param times: their times as accepted.
-    :param moments: when they are.
-    :param others: when the data are that are embedded in some, by the index of the record.
+    :param moments: their times in UTC, to the second.
+    :param embedded: the moments of the data embedded in a record, by its index.
     """
 
     lines: list[bytes]
     kinds: list[str]
     times: list[str]
     moments: list[str]
-    others: dict[int, tuple[str, ...]]
+    embedded: dict[int, tuple[str, ...]]
 
     def __repr__(self) -> str:
         """Leave the records out."""
-        return f"Placed(records={len(self.lines)})"
+        return f"TimedRecords(records={len(self.lines)})"
 
-    def ties(self) -> Iterator[tuple[str, str]]:
+    def linked_spans(self) -> Iterator[tuple[str, str]]:
         """Yield the first and the last moment of each record in which data of another moment are embedded."""
-        for index, others in self.others.items():
-            moments = (self.moments[index], *others)
+        for index, embedded in self.embedded.items():
+            moments = (self.moments[index], *embedded)
             if min(moments) != max(moments):
                 yield min(moments), max(moments)
 
 
-def placed(work: WorkArea, chunk: Chunk) -> Placed:
-    """Read a chunk's records with their moments."""
+def timed_records(work: WorkArea, chunk: Chunk) -> TimedRecords:
+    """Read a chunk's records with their times."""
     lines = work.read_chunk(chunk)
     try:
         timed = _timed.decode(b"[" + b",".join(lines) + b"]")
-    except msgspec.MsgspecError:  # a spelling that only the slower reader takes
+    except msgspec.MsgspecError:  # a spelling that only the slower decoder accepts
         timed = [_Timed(datum["type"], datum["time"]) for datum in map(json.loads, lines)]
-    kinds, times = [one.type for one in timed], [one.time for one in timed]
-    others = {}
+    kinds, times = [record.type for record in timed], [record.time for record in timed]
+    embedded = {}
     if not chunk.plain:
         for index in (index for index, kind in enumerate(kinds) if kind in EMBEDDING_TYPES):
             datum: Mapping[str, Any] = json.loads(lines[index])
-            others[index] = tuple(moment_of(datum[name]["time"]) for name in embedded_data(datum))
-    return Placed(lines, kinds, times, [moment_of(time) for time in times], others)
+            embedded[index] = tuple(moment_of(datum[name]["time"]) for name in embedded_data(datum))
+    return TimedRecords(lines, kinds, times, [moment_of(time) for time in times], embedded)
 
 
 def moment_of(time: str) -> str:
@@ -197,66 +197,68 @@ def find_splits(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> SplitPla
 
     :param work: the batch's work area.
     :param chunks: its chunks.
-    :param limit: records a part, at most. More only where they cannot be separated: those of one second, or
-        tied together by what is embedded in them.
+    :param limit: most records in a part. More only where they cannot be separated: those of one second, or
+        linked by what is embedded in them.
     """
     days: Counter[str] = Counter()
-    ties: list[tuple[str, str]] = []
+    links: list[tuple[str, str]] = []
     spans: list[tuple[str, str]] = []
     content = hashlib.sha256()
     for chunk in chunks:
-        found = placed(work, chunk)
+        found = timed_records(work, chunk)
         content.update(b"\n".join((*found.lines, b"")))
         days.update([moment[:DAY] for moment in found.moments])
-        ties += (tie for tie in found.ties() if tie[0][:DAY] != tie[1][:DAY])
+        links += (link for link in found.linked_spans() if link[0][:DAY] != link[1][:DAY])
         spans.append((min(found.moments), max(found.moments)))
     full = {day for day, number in days.items() if number > limit}
     counts = Counter({day: number for day, number in days.items() if day not in full})
     if full:
         for chunk, (first, last) in zip(chunks, spans, strict=True):
             if any(first[:DAY] <= day <= last[:DAY] for day in full):
-                found = placed(work, chunk)
+                found = timed_records(work, chunk)
                 counts.update(moment for moment in found.moments if moment[:DAY] in full)
-                ties += (tie for tie in found.ties() if tie[0][:DAY] in full or tie[1][:DAY] in full)
-    return SplitPlan(content.hexdigest(), tuple(_evenly(list(_tied(counts, ties)), limit)), tuple(spans))
+                links += (
+                    link for link in found.linked_spans() if link[0][:DAY] in full or link[1][:DAY] in full
+                )
+    return SplitPlan(content.hexdigest(), tuple(_evenly(list(_joined(counts, links)), limit)), tuple(spans))
 
 
-def _tied(counts: Mapping[str, int], ties: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int]]:
-    """Yield where what must stay together begins, and how many records it has, in order of time."""
-    waiting = sorted(set(ties), reverse=True)
+def _joined(counts: Mapping[str, int], links: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int]]:
+    """Yield where each group that must stay together begins, and its number of records, in order of time."""
+    pending = sorted(set(links), reverse=True)
     begin, number, until = "", 0, ""
-    for place, count in sorted(counts.items()):
-        while waiting and waiting[-1][0] < place:
-            until = max(until, waiting.pop()[1])
-        if number and until < place:
+    for moment, count in sorted(counts.items()):
+        while pending and pending[-1][0] < moment:
+            until = max(until, pending.pop()[1])
+        if number and until < moment:
             yield begin, number
             number = 0
-        begin = begin if number else place
+        begin = begin if number else moment
         number += count
     if number:
         yield begin, number
 
 
-def _evenly(together: Sequence[tuple[str, int]], limit: int) -> list[str]:
-    """Return where the parts begin: as few as can be, and about as large as each other."""
-    begins = list(_begins(together, limit))
-    smallest, enough = 1, limit
-    while smallest < enough:
-        middle = (smallest + enough) // 2
-        tried = list(_begins(together, middle))
+def _evenly(groups: Sequence[tuple[str, int]], limit: int) -> list[str]:
+    """Return where the parts begin: as few as possible, and of about equal size."""
+    begins = list(_begins(groups, limit))
+    low, high = 1, limit
+    while low < high:
+        middle = (low + high) // 2
+        tried = list(_begins(groups, middle))
         if len(tried) > len(begins):
-            smallest = middle + 1
+            low = middle + 1
         else:
-            begins, enough = tried, middle
+            begins, high = tried, middle
     return begins
 
 
-def _begins(together: Iterable[tuple[str, int]], limit: int) -> Iterator[str]:
+def _begins(groups: Iterable[tuple[str, int]], limit: int) -> Iterator[str]:
     """Yield where the parts begin, each as large as it may be."""
     size = 0
-    for place, number in together:
+    for begin, number in groups:
         if not size or size + number > limit:
-            yield place
+            yield begin
             size = 0
         size += number
 
@@ -270,12 +272,12 @@ def is_splittable(manifest: Manifest) -> bool:
 def split_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> PreparedBatch:
     """Cut a batch into parts if it has more records than a part may hold, and return the plan with them.
 
-    Parts that are there already, from an interrupted attempt, are not written again: the same records are cut
+    Parts that an interrupted attempt has written are not written again: the same records are cut
     in the same places.
 
     :param work: the batch's work area with its accepted records; the plan is not written yet.
     :param prepared: the batch's plan, not cut.
-    :param limit: records a part, at most.
+    :param limit: most records in a part.
     """
     prepared = prepared.model_copy(update={"part_records": limit})
     if prepared.travelling <= limit:
@@ -285,11 +287,11 @@ def split_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Pre
         log.warning("A batch of %d records stays whole: they cannot be separated.", prepared.travelling)
         return prepared
     keys = [_key_of(prepared, cut, number) for number in range(len(cut.begins))]
-    work.announce_parts(keys)
+    work.record_part_areas(keys)
     parts = tuple(_part(work, prepared, cut, number, key) for number, key in enumerate(keys))
-    filed = sum(part.records for part in parts), sum(part.expected_rows for part in parts)
-    if filed != (prepared.travelling, prepared.expected_rows):
-        raise AssertionError("the parts do not hold what the batch does")
+    totals = sum(part.records for part in parts), sum(part.expected_rows for part in parts)
+    if totals != (prepared.travelling, prepared.expected_rows):
+        raise AssertionError("the parts do not contain what the batch does")
     log.info("%d records are cut into %d parts.", prepared.travelling, len(parts))
     return prepared.model_copy(update={"parts": parts, "chunks": ()})
 
@@ -298,7 +300,7 @@ def _part(work: WorkArea, prepared: PreparedBatch, cut: SplitPlan, number: int, 
     area = work.beside(key)
     plan = area.load()
     if plan is None or plan.chunk_records != prepared.chunk_records:
-        plan = _filed(work, area, prepared, cut, number)
+        plan = _write_part(work, area, prepared, cut, number)
     return Part(
         content_key=key,
         records=plan.records,
@@ -309,12 +311,12 @@ def _part(work: WorkArea, prepared: PreparedBatch, cut: SplitPlan, number: int, 
 
 
 def _key_of(prepared: PreparedBatch, cut: SplitPlan, number: int) -> str:
-    """Return the content key of a part: another one for every other cut, and for other accepted records."""
+    """Return the content key of a part: it differs for every other cut, and for other accepted records."""
     text = "\n".join(("part", prepared.content_key, cut.content, str(number), *cut.begins))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _filed(
+def _write_part(
     work: WorkArea, area: WorkArea, prepared: PreparedBatch, cut: SplitPlan, number: int
 ) -> PreparedBatch:
     """Write the work area of one part."""
@@ -325,15 +327,15 @@ def _filed(
     with area.accepted_writer() as accepted:
         chunking = Chunking(accepted, prepared.chunk_records)
         for chunk in cut.chunks_of(number, prepared.chunks):
-            found = placed(work, chunk)
+            found = timed_records(work, chunk)
             inside = [moment >= begin and (end is None or moment < end) for moment in found.moments]
-            for run, left_out in _left_out(chunk.places, inside):
-                chunking.places.add(run, left_out)
+            for source, left_out in _left_out(chunk.places, inside):
+                chunking.places.add(source, left_out)
             kept = list(compress(found.lines, inside))
             chunking.add(kept, plain=chunk.plain)
             days.add(compress(found.times, inside), compress(found.kinds, inside))
             records += len(kept)
-            rows += len(kept) + sum(len(others) for at, others in found.others.items() if inside[at])
+            rows += len(kept) + sum(len(data) for index, data in found.embedded.items() if inside[index])
         chunking.finish()
     plan = PreparedBatch(
         content_key=area.content_key,
@@ -359,19 +361,19 @@ def _filed(
 def _left_out(
     places: Iterable[SourceRange], inside: Sequence[bool]
 ) -> Iterator[tuple[SourceRange, list[int]]]:
-    """Yield each run of staged places with the indexes in it of records that go to other parts."""
+    """Yield each source range with the indexes in it of records that go to other parts."""
     first = 0
-    for run in places:
-        yield run, [at for at in range(run.records) if not inside[first + at]]
-        first += run.records
+    for source in places:
+        yield source, [index for index in range(source.records) if not inside[first + index]]
+        first += source.records
 
 
 @dataclass(frozen=True)
 class UploadHistory:
-    """What was started of a batch.
+    """What was started for a batch.
 
     :param whole: the batch.
-    :param parts: what it is cut into; empty while it is not.
+    :param parts: what it is cut into; empty if it is not.
     :param data_sets_by_part: the data sets of each part, oldest first; for one that is not cut, its own.
     """
 
@@ -397,22 +399,22 @@ class UploadHistory:
 
     @property
     def is_verified(self) -> bool:
-        """Whether the newest data set of all it consists of is verified."""
+        """Whether the newest data set of each of its parts is verified."""
         return all(unit and unit[-1].state is DataSetState.VERIFIED for unit in self.data_sets_by_part)
 
     def rejections(self, ledger: Ledger) -> Iterator[Rejection]:
-        """Yield the records that Tidepool itself has refused."""
+        """Yield the records that Tidepool itself has rejected."""
         for row in self.parts or (self.whole,):
             yield from ledger.rejections.of_batch(row.id).values()
 
     def forget_rejections(self, prepared: PreparedBatch, ledger: Ledger) -> None:
-        """Forget which records Tidepool itself has refused, where their places may be others now.
+        """Forget which records Tidepool itself has rejected if their ordinals may have changed.
 
-        Made again, perhaps by other rules, a plan need not be the one that was sent. A part that is cut again
-        in the same place holds the same records in the same order.
+        Rebuilt, perhaps by other rules, a plan may differ from the one that was sent. A part that is cut
+        again in the same place has the same records in the same order.
 
         :param prepared: the new plan.
-        :param ledger: has what was refused.
+        :param ledger: has the rejections.
         """
         if self.parts:
             return
@@ -421,23 +423,26 @@ class UploadHistory:
             ledger.rejections.forget(self.whole.id)
 
     def refill_quarantine(self, work: WorkArea, ledger: Ledger) -> None:
-        """Add to a new quarantine file what Tidepool itself has rejected of the parts."""
+        """Add the records of the parts that Tidepool itself has rejected to a new quarantine file."""
         for part in self.parts:
-            refused = {one.ordinal: one.problems for one in ledger.rejections.of_batch(part.id).values()}
+            rejected = {
+                rejection.ordinal: rejection.problems
+                for rejection in ledger.rejections.of_batch(part.id).values()
+            }
             area = work.beside(part.content_key)
-            plan = area.load() if refused else None
+            plan = area.load() if rejected else None
             if plan is not None:
-                area.add_to_quarantine(plan, refused)
+                area.add_to_quarantine(plan, rejected)
 
 
 def part_limit(manifest: Manifest, history: UploadHistory, options: RunOptions) -> int | None:
     """Return how many records a part of a batch may hold; ``None`` if the batch has to stay whole.
 
-    What was started continues as it was started.
+    What was started continues the way it was started.
 
     :param manifest: the batch's.
-    :param history: what was started of it.
-    :param options: what the run asks for.
+    :param history: what was started for it.
+    :param options: the run's parameters.
     """
     if history.may_hold_data:
         return history.whole.part_records if history.parts else None
@@ -447,14 +452,14 @@ def part_limit(manifest: Manifest, history: UploadHistory, options: RunOptions) 
 def register_parts(
     row: BatchRow, work: WorkArea, prepared: PreparedBatch, history: UploadHistory, ledger: Ledger
 ) -> UploadHistory:
-    """Record in the ledger into which parts a batch is cut, and return what was started of it and of them.
+    """Record in the ledger into which parts a batch is cut, and return what was started for it and for them.
 
     :param row: the batch.
     :param work: its work area.
     :param prepared: its plan.
     :param history: what was started before.
     :param ledger: takes the parts.
-    :raises BatchError: ``parts-differ``: Tidepool holds data of parts that it is not cut into any more.
+    :raises BatchError: ``parts-differ``: Tidepool holds data of parts that it is no longer cut into.
     """
     keys = [part.content_key for part in prepared.parts]
     if history.may_hold_data and [part.content_key for part in history.parts] != keys:

@@ -1,4 +1,4 @@
-"""The records of a batch as they would be uploaded: read by format, then edited as its manifest asks."""
+"""The records of a batch as they would be uploaded: read by format, then edited as its manifest says."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class RecordReader:
     """Reads the records of some files; to be used in a ``with`` statement.
 
     :param files: the files, in their order.
-    :param edits: what the manifest asks for.
-    :param checker: what is looked at beyond the Platform's own verdict.
+    :param edits: the edits in the manifest.
+    :param checker: what is checked beyond the Platform's own verdict.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RecordReader:
         return cls(files_of(manifest, folder), manifest.edits, RecordChecker.of(manifest))
 
     def __enter__(self) -> Self:
-        """Let the readers look over the files that they read twice.
+        """Let the readers survey the files that they read twice.
 
         :raises BatchError: a file cannot be read.
         """
@@ -68,7 +68,7 @@ class RecordReader:
 
     @property
     def embedded(self) -> AbstractSet[int]:
-        """Digests of the contents that travel inside another record and so not alone."""
+        """Digests of the contents that are sent inside another record, and so not on their own."""
         return self._source.embedded
 
     def __iter__(self) -> Iterator[Block]:
@@ -87,6 +87,6 @@ class RecordReader:
     def _accepts(self, line: bytes) -> Candidate | None:
         text = self._uncounted.apply(line)
         ((datum, problems),) = validate_lines([text])
-        if problems or datum is None or self._checker.look_at(datum, ()).refused:
+        if problems or datum is None or self._checker.check_record(datum, ()).rejected:
             return None
         return Candidate(text, content_digest(text, datum))

@@ -18,16 +18,16 @@ from tidepool_ingest.staging.manifest import CheckOutcome, Manifest, RecordCheck
 
 DEVICE_ID_MISSING: Final = "staged-device-id-missing"
 """The deduplicator needs a ``deviceId`` on every datum: without one Tidepool answers 500 to the request. Such
-a record is always refused."""
+a record is always rejected."""
 
 TIME_NOT_UTC: Final = "staged-time-not-utc"
 """The time has an offset. Tidepool's hash is of its text: the same instant in UTC would be another record."""
 
 DEVICE_ID_DIFFERS: Final = "staged-device-id-differs"
-"""The deduplicator compares a device's data sets; a datum of another device is in none of them."""
+"""The deduplicator compares a device's data sets; it finds a datum of another device in none of them."""
 
 UNITS_MIXED: Final = "staged-units-mixed"
-"""A device's readings are in more than one unit: one reading in both has two hashes, so it is there twice."""
+"""A device's readings are in more than one unit: a reading in both has two hashes and is stored twice."""
 
 MAX_SOURCES: Final = 1_000
 """Devices whose unit is remembered; a batch is one device's data."""
@@ -37,13 +37,13 @@ _UNIT_OF: Final = {spelling: unit for unit, spellings in _SPELLINGS.items() for 
 
 
 class Findings(NamedTuple):
-    """What the checks say of one record.
+    """What the checks say about one record.
 
-    :param refused: why it goes to quarantine.
-    :param warned: what is reported of it.
+    :param rejected: why it goes to quarantine.
+    :param warned: what is reported about it.
     """
 
-    refused: tuple[Problem, ...] = ()
+    rejected: tuple[Problem, ...] = ()
     warned: tuple[Problem, ...] = ()
 
 
@@ -51,9 +51,9 @@ _NO_FINDINGS: Final = Findings()
 
 
 class RecordChecker:
-    """Looks at the records of one batch that the Platform's validators accept.
+    """Checks the records of one batch that the Platform's validators accept.
 
-    :param checks: what the manifest wants done.
+    :param checks: what the manifest says about them.
     :param needs_device_id: whether the deduplicator distinguishes data by their device id.
     :param device_id: the data set's device id.
     """
@@ -65,12 +65,12 @@ class RecordChecker:
         needs_device_id: bool = False,
         device_id: str | None = None,
     ) -> None:
-        wanted = checks or RecordChecks()
+        chosen = checks or RecordChecks()
         self._outcomes: dict[str, CheckOutcome] = {
             DEVICE_ID_MISSING: "refuse",
-            TIME_NOT_UTC: wanted.time_not_utc,
-            DEVICE_ID_DIFFERS: wanted.device_id_differs,
-            UNITS_MIXED: wanted.units_mixed,
+            TIME_NOT_UTC: chosen.time_not_utc,
+            DEVICE_ID_DIFFERS: chosen.device_id_differs,
+            UNITS_MIXED: chosen.units_mixed,
         }
         self._needs_device_id = needs_device_id
         self._device_id = device_id
@@ -88,13 +88,13 @@ class RecordChecker:
             device_id=manifest.device_id,
         )
 
-    def special_ones(self, data: Sequence[Mapping[str, Any] | None]) -> list[int]:
-        """Return the indexes of the records that have to be looked at; of the others there is nothing to say.
+    def needing_check(self, data: Sequence[Mapping[str, Any] | None]) -> list[int]:
+        """Return the indexes of the records that need checking; there is nothing to say about the others.
 
-        Those are of the usual device and in its units, their time ends with ``Z``, they have no ``id``, and
-        their type holds no other datum.
+        The others are of the usual device and in its units, their time ends with ``Z``, they have no ``id``,
+        and their type embeds no other datum.
 
-        :param data: accepted records, decoded; ``None`` where there is none, which has to be looked at too.
+        :param data: accepted records, decoded; ``None`` where there is none, which needs checking too.
         """
         device, units = self._usual_device, self._usual_units
         return [
@@ -108,7 +108,7 @@ class RecordChecker:
             or datum["type"] in EMBEDDING_TYPES
         ]
 
-    def look_at(self, datum: Mapping[str, Any], embedded: Sequence[str]) -> Findings:
+    def check_record(self, datum: Mapping[str, Any], embedded: Sequence[str]) -> Findings:
         """Check an accepted record and the data embedded in it.
 
         :param datum: the record, decoded.
@@ -121,7 +121,7 @@ class RecordChecker:
         if not found:
             return _NO_FINDINGS
         return Findings(
-            refused=tuple(problem for problem in found if self._outcomes[problem.code] == "refuse"),
+            rejected=tuple(problem for problem in found if self._outcomes[problem.code] == "refuse"),
             warned=tuple(problem for problem in found if self._outcomes[problem.code] == "warn"),
         )
 

@@ -1,7 +1,7 @@
 """Step two: a staged batch becomes accepted records in chunks, and a quarantine that names its reasons.
 
-Nothing remote happens here, and nothing is dropped: every staged record ends among the accepted ones, in the
-quarantine file with its reason, or counted as a duplicate of an accepted one.
+Nothing remote happens here, and nothing is dropped: every staged record ends up among the accepted ones, in
+the quarantine file with its reason, or counted as a duplicate of an accepted one.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from tidepool_ingest.prepare.summary import (
     described,
     summary_of,
 )
-from tidepool_ingest.prepare.writer import file_batch
+from tidepool_ingest.prepare.writer import write_batch
 from tidepool_ingest.staged_batch import (
     ApiHostOf,
     StagedBatch,
@@ -67,7 +67,7 @@ from tidepool_ingest.staging.manifest import Manifest
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 
 UNFINISHED = (DataSetState.OPEN, DataSetState.CLOSING, DataSetState.CLOSED)
-"""States of a data set that the next upload goes on with."""
+"""States of a data set that the next upload continues."""
 
 PROBLEMS_NAMED = 5
 """How many problems of a data set body a message names."""
@@ -94,7 +94,7 @@ def opens_another(
     run_id: str | None,
     asked_at: datetime | None,
 ) -> bool:
-    """Return whether an upload would open a data set, rather than continue one or find all done.
+    """Return whether an upload would open a data set, rather than continue one or have nothing to do.
 
     :param data_sets: those that were started for the batch, oldest first.
     :param options: the run's parameters.
@@ -123,10 +123,10 @@ def check_opening(
     :param row: the batch, prepared.
     :param data_sets: those that were started for it.
     :param summary: what became of its records.
-    :param ledger: knows the other batches of its device.
-    :param options: what the run confirms.
+    :param ledger: has the other batches of its device.
+    :param options: the run's parameters.
     :param deduplicator: its data set's.
-    :raises HeldError: saying why and what to do.
+    :raises HeldError: it says why, and what to do.
     """
     if not options.allow_truncate:
         check_truncate(row, deduplicator)
@@ -155,8 +155,8 @@ def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHo
         if (host, batch.content_key) != (row.api_host, row.content_key):
             raise BatchError("batch-changed")
         for other in ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id):
-            stands = other.state not in (BatchState.FAILED, BatchState.HELD, BatchState.OVERWRITTEN)
-            if other.id < row.id and other.folder != row.folder and stands:
+            is_current = other.state not in (BatchState.FAILED, BatchState.HELD, BatchState.OVERWRITTEN)
+            if other.id < row.id and other.folder != row.folder and is_current:
                 raise BatchError("batch-id-repeated")
         checked_data_set(batch.manifest)
     except BatchError as error:
@@ -187,7 +187,7 @@ def checked_data_set(manifest: Manifest) -> Deduplicator:
         raise BatchError("data-set-body", detail=named_problems)
     deduplicator = deduplicator_named(manifest.deduplicator_name)
     if deduplicator is None:
-        raise BatchError("deduplicator", detail="Tidepool knows none of this name")
+        raise BatchError("deduplicator", detail="Tidepool has none of this name")
     if manifest.data_set_type not in deduplicator.works_for:
         raise BatchError("deduplicator", detail=WHY_NOT_FOR[manifest.data_set_type])
     if manifest.data_set_type == CONTINUOUS and manifest.replaces is not None:
@@ -220,11 +220,11 @@ def prepare_batch(
     :param options: the run's parameters.
     :param api_host_of: checks the connection that the manifest names.
     :param run_id: this run; what it has verified itself, it does not upload again.
-    :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
-    :raises BatchError: if the batch cannot be taken.
-    :raises TooManyRefusedError: if too large a share of its records is refused; where a person is asked, the
-        summary says so instead, and the batch is held if no data set of it was started.
-    :raises HeldError: if another guard holds it until a person has looked at it.
+    :param asked_at: when the run was started or cleared: a forced run does not repeat what it has done since.
+    :raises BatchError: if the batch cannot be prepared.
+    :raises TooManyRejectedError: if too large a share of its records is rejected; if a person is asked,
+        the summary says so instead, and the batch is held if no data set of it was started.
+    :raises HeldError: if another guard holds it until a person has reviewed it.
     """
     try:
         try:
@@ -241,8 +241,8 @@ def prepare_batch(
         raise
 
 
-def _remaining_of_an_earlier_attempt(work: WorkArea, row: BatchRow, ledger: Ledger) -> PreparedBatch | None:
-    """Return the plan of the work area, if it is whole and stays.
+def _earlier_plan(work: WorkArea, row: BatchRow, ledger: Ledger) -> PreparedBatch | None:
+    """Return the plan of the work area, if it is complete and stays.
 
     :raises LeaseHeldError: if it is being cleaned up, or uploaded, at this moment.
     """
@@ -254,7 +254,7 @@ def _remaining_of_an_earlier_attempt(work: WorkArea, row: BatchRow, ledger: Ledg
 
 
 def _record_failure(batch: int, error: IngestError, ledger: Ledger) -> None:
-    """Record why a batch stopped; one of which Tidepool may hold data stays what it is."""
+    """Record why a batch stopped; if Tidepool may hold its data, its state stays."""
     if not UploadHistory.load(ledger, batch).may_hold_data:
         stop = ledger.batches.hold if isinstance(error, HeldError) else ledger.batches.mark_failed
         stop(batch, error.code)
@@ -271,73 +271,73 @@ def _prepare(
     run_id: str | None,
     asked_at: datetime | None,
 ) -> PrepareSummary:
-    here = ledger.batches.get(row.id)
-    check_not_superseded(here)
-    check_not_withdrawn(here, force=options.force)
+    current = ledger.batches.get(row.id)
+    check_not_superseded(current)
+    check_not_withdrawn(current, force=options.force)
     batch = checked_batch(root, row, ledger, api_host_of)
     ledger.batches.set_replaces(row.id, replaced_batch(batch, row, ledger))
     row = ledger.batches.get(row.id)
     work = WorkArea(root, batch.content_key)
     history = UploadHistory.load(ledger, row.id)
-    prepared = _remaining_of_an_earlier_attempt(work, row, ledger)
+    prepared = _earlier_plan(work, row, ledger)
     limit = part_limit(batch.manifest, history, options)
     is_new = prepared is None
     # A data set that was started continues with the chunk plan it was started with.
-    anew = prepared is None or not (
-        history.may_hold_data or _as_asked(prepared, options.chunk_records, limit)
+    rebuild = prepared is None or not (
+        history.may_hold_data or _matches_options(prepared, options.chunk_records, limit)
     )
-    if prepared is None or anew:
-        prepared = file_batch(batch, work, chunk_records=options.chunk_records, part_records=limit)
+    if prepared is None or rebuild:
+        prepared = write_batch(batch, work, chunk_records=options.chunk_records, part_records=limit)
     if is_new:
         history.forget_rejections(prepared, ledger)
     if prepared.parts:
-        work.leave_to_parts()
+        work.drop_own_records()
     history = register_parts(row, work, prepared, history, ledger)
-    if anew:
+    if rebuild:
         history.refill_quarantine(work, ledger)
-    summary = summary_of(batch.label, prepared).with_refusals(history.rejections(ledger))
+    summary = summary_of(batch.label, prepared).with_rejections(history.rejections(ledger))
     log.info("%s: %s.", batch.label, described(summary))
     ledger.batches.set_counts(row.id, **summary.model_dump(include=RECORDED_COUNTS))
     ledger.batch_days.replace_for_batch(row.id, prepared.days)
     ledger.quarantine_reasons.replace_for_batch(row.id, prepared.reasons)
     opening = [
-        one
-        for one in history.data_sets_by_part
-        if opens_another(one, options, run_id=run_id, asked_at=asked_at)
+        data_sets
+        for data_sets in history.data_sets_by_part
+        if opens_another(data_sets, options, run_id=run_id, asked_at=asked_at)
     ]
-    # While a person was asked, another run may have brought the batch to its end.
+    # While a person was being asked, another run may have finished the batch.
     done = not opening and history.is_verified
     too_many = not done and summary.quarantined * 100 > options.max_quarantined_percent * summary.staged
     if too_many and not options.asks:
         raise TooManyRejectedError(named(batch.folder), summary, options.max_quarantined_percent)
     if summary.accepted and opening and row.data_set_type == NORMAL:
         deduplicator = checked_data_set(batch.manifest)
-        data_sets = [data_set for one in opening for data_set in one]
+        data_sets = [data_set for part in opening for data_set in part]
         check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
     if too_many and not history.may_hold_data:
         ledger.batches.hold(row.id, TOO_MANY_REJECTED)
     elif not history.may_hold_data:
-        nothing = summary.is_empty and not options.dry_run
-        (ledger.batches.mark_nothing_accepted if nothing else ledger.batches.mark_prepared)(row.id)
+        is_empty = summary.is_empty and not options.dry_run
+        (ledger.batches.mark_nothing_accepted if is_empty else ledger.batches.mark_prepared)(row.id)
     return summary.model_copy(update={"asks": too_many})
 
 
-def _as_asked(prepared: PreparedBatch, chunk_records: int, part_records: int | None) -> bool:
-    """Return whether a plan is as a run asks for it."""
+def _matches_options(prepared: PreparedBatch, chunk_records: int, part_records: int | None) -> bool:
+    """Return whether a plan matches a run's parameters."""
     giant = bool(prepared.parts) or (part_records is not None and prepared.travelling > part_records)
     return prepared.chunk_records == chunk_records and (not giant or prepared.part_records == part_records)
 
 
 def ensure_prepared(root: UPath, row: BatchRow, *, ledger: Ledger, api_host_of: ApiHostOf) -> None:
-    """Make the work area of a batch again if it is missing; what was decided about rejected records holds.
+    """Rebuild the work area of a batch if it is missing; decisions about rejected records stay valid.
 
-    A part's is made with that of the batch that it is cut from.
+    That of a part is rebuilt with that of the batch it is cut from.
 
     :param root: the staging root.
     :param row: the batch in the ledger.
     :param ledger: takes the counts.
     :param api_host_of: checks the connection that the manifest names.
-    :raises BatchError: if the batch does not lie in staging as it was; it says what is missing.
+    :raises BatchError: if the batch is no longer in staging as it was; it says what is missing.
     """
     whole = ledger.batches.get(row.part_of or row.id)
     if whole.purged is not None or WorkArea(root, whole.content_key).whole_plan() is None:

@@ -12,10 +12,10 @@ from tidepool_ingest.ledger import Rejection
 from tidepool_ingest.staging.work_area import PreparedBatch
 
 REASONS_ASKED_ABOUT = 30
-"""How many kinds of refusal a person is shown who has to decide."""
+"""How many kinds of rejection are shown to a person who has to decide."""
 
 REASONS_NAMED = 8
-"""How many kinds of refusal a message names before it only counts them."""
+"""How many kinds of rejection a message names."""
 
 
 class PrepareSummary(BaseModel):
@@ -23,20 +23,20 @@ class PrepareSummary(BaseModel):
 
     :param batch: the batch's label.
     :param staged: records found in its files.
-    :param skipped: rows that are no reading and gave no record, by reason.
+    :param skipped: rows that are not readings and gave no record, by reason.
     :param accepted: records that Tidepool will store.
-    :param inside: accepted records that travel inside another one, which an export had linked to them.
-    :param quarantined: records refused, each in the quarantine file with its reason.
+    :param inside: accepted records that are sent inside another one, which an export had linked to them.
+    :param quarantined: records rejected, each in the quarantine file with its reason.
     :param identical: duplicates of an accepted record, kept once, and replaced ones.
     :param replaced: records of a feed of which the batch holds a later version, by type.
     :param deletes: records of a feed that the batch deletes.
     :param expected_rows: rows that Tidepool makes of the accepted records.
-    :param chunks: requests they travel in.
+    :param chunks: requests they are sent in.
     :param accepted_by_type: accepted records by type.
-    :param reasons: refusals by type and code.
+    :param reasons: rejections by type and code.
     :param warnings: accepted records that are reported, by type and code.
-    :param edits: records changed on their way, by field.
-    :param asks: whether too many are refused, and a person has to decide.
+    :param edits: records edited, by field.
+    :param asks: whether too many are rejected, so that a person has to decide.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,29 +60,29 @@ class PrepareSummary(BaseModel):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of it is to be uploaded."""
+        """Whether nothing in it is to be uploaded."""
         return self.accepted == self.deletes == 0
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers that several batches can be summed up by."""
+        """Return the numbers that can be summed over several batches."""
         summed = self.model_dump(
             include={"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
         )
         return {"batches": 1, **summed}
 
-    def with_refusals(self, refusals: Iterable[Rejection]) -> PrepareSummary:
+    def with_rejections(self, rejections: Iterable[Rejection]) -> PrepareSummary:
         """Return the same with some of the accepted records among the quarantined ones.
 
-        :param refusals: records that Tidepool itself refused in an earlier attempt.
+        :param rejections: records that Tidepool itself rejected in an earlier attempt.
         """
         accepted = Counter(self.accepted_by_type)
         reasons = {kind: Counter(codes) for kind, codes in self.reasons.items()}
         late, rows = 0, 0
-        for refusal in refusals:
-            late, rows = late + 1, rows + refusal.rows
-            accepted[refusal.type] -= 1
-            codes = {code for code, _pointer in refusal.problems}
-            reasons.setdefault(refusal.type, Counter()).update(codes)
+        for rejection in rejections:
+            late, rows = late + 1, rows + rejection.rows
+            accepted[rejection.type] -= 1
+            codes = {code for code, _pointer in rejection.problems}
+            reasons.setdefault(rejection.type, Counter()).update(codes)
         changed = {
             "accepted": self.accepted - late,
             "quarantined": self.quarantined + late,
@@ -94,9 +94,9 @@ class PrepareSummary(BaseModel):
 
 
 class TooManyRejectedError(QuarantineLimitError):
-    """The share of refused records exceeds what the run allows; nothing was opened.
+    """The share of rejected records exceeds what the run allows; nothing was opened.
 
-    :param batch: how the batch is named in messages.
+    :param batch: how messages name the batch.
     :param summary: what became of its records.
     :param allowed: the share allowed, in percent.
     """
@@ -105,7 +105,7 @@ class TooManyRejectedError(QuarantineLimitError):
         share = 100 * summary.quarantined / summary.staged
         super().__init__(
             f"Batch {batch} stops before anything is opened: {summary.quarantined} of {summary.staged} "
-            f"records ({share:.1f} %) were refused, more than the {allowed:g} % allowed: "
+            f"records ({share:.1f} %) were rejected, more than the {allowed:g} % allowed: "
             f"{named_counts(summary.reasons)}."
         )
         self.batch = batch
@@ -137,7 +137,7 @@ def question_of(summary: PrepareSummary, allowed: float) -> tuple[str, str]:
     """Return subject and body, in Markdown, of what a person is asked about a batch: numbers only.
 
     :param summary: what became of its records.
-    :param allowed: the share of refused records that the run allows, in percent.
+    :param allowed: the share of rejected records that the run allows, in percent.
     """
     share = 100 * summary.quarantined / summary.staged
     rows = [
@@ -145,30 +145,30 @@ def question_of(summary: PrepareSummary, allowed: float) -> tuple[str, str]:
         for count, kind, code in _most_frequent(summary.reasons)[:REASONS_ASKED_ABOUT]
     ]
     body = (
-        f"{summary.quarantined} of {summary.staged} records ({share:.1f} %) are refused, more than the "
+        f"{summary.quarantined} of {summary.staged} records ({share:.1f} %) are rejected, more than the "
         f"{allowed:g} % allowed. {summary.accepted} are accepted. Nothing is opened yet.",
         "",
         "| type | reason | records |",
         "|---|---|---|",
         *rows,
         "",
-        f"- **{Decision.APPROVE}**: upload the accepted records; the refused ones stay in quarantine, and so "
-        "do any that Tidepool itself refuses.",
-        f"- **{Decision.GOOD_ONES}**: the same, but stop if Tidepool itself refuses any of them.",
-        f"- **{Decision.DECLINE}**: upload nothing of this batch, and let the others go on.",
+        f"- **{Decision.APPROVE}**: upload the accepted records; the rejected ones stay in quarantine, and "
+        "so do any that Tidepool itself rejects.",
+        f"- **{Decision.GOOD_ONES}**: the same, but stop if Tidepool itself rejects any of them.",
+        f"- **{Decision.DECLINE}**: upload nothing of this batch, and let the others continue.",
     )
-    return f"{summary.batch}: upload it without {summary.quarantined} refused records?", "\n".join(body)
+    return f"{summary.batch}: upload it without {summary.quarantined} rejected records?", "\n".join(body)
 
 
 def named_counts(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Return the most frequent of some counts by type and code, for a message."""
+    """Return the most frequent counts by type and code, for a message."""
     counted = _most_frequent(counts)
     text = ", ".join(f"{count} {kind} {code}" for count, kind, code in counted[:REASONS_NAMED])
     return text + (", …" if len(counted) > REASONS_NAMED else "")
 
 
 def _most_frequent(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[int, str, str]]:
-    """Return some counts by type and code, the most frequent first."""
+    """Return counts by type and code, the most frequent first."""
     counted = [(count, kind, code) for kind, codes in counts.items() for code, count in codes.items()]
     return sorted(counted, reverse=True)
 
@@ -185,15 +185,17 @@ def described(summary: PrepareSummary) -> str:
         parts.append(f"accepted with a warning: {named_counts(summary.warnings)}")
     replaced = sum(summary.replaced.values())
     if summary.identical - replaced:
-        parts.append(f"{summary.identical - replaced} identical to another one")
+        parts.append(f"{summary.identical - replaced} duplicates")
     if replaced:
         parts.append(f"{replaced} replaced by a later version in the batch")
     if summary.deletes:
         parts.append(f"{summary.deletes} to delete")
     if summary.skipped:
-        parts.append("rows that are no reading: " + ", ".join(f"{k} {v}" for k, v in summary.skipped.items()))
+        parts.append(
+            "rows that are not readings: " + ", ".join(f"{k} {v}" for k, v in summary.skipped.items())
+        )
     if summary.inside:
-        parts.append(f"{summary.inside} of the accepted inside the record that linked to them")
+        parts.append(f"{summary.inside} of the accepted ones inside the record that linked to them")
     if summary.edits:
-        parts.append("changed on the way: " + ", ".join(f"{k} {v}" for k, v in summary.edits.items()))
+        parts.append("edited: " + ", ".join(f"{k} {v}" for k, v in summary.edits.items()))
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""One pass over a batch's files: each record is judged and filed, accepted ones in chunks."""
+"""One pass over a batch's files: each record is validated and written, accepted ones in chunks."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from tidepool_ingest.staging.quarantine import Place, QuarantineWriter
 from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, SourceRange, WorkArea
 
 
-def file_batch(
+def write_batch(
     batch: StagedBatch, work: WorkArea, *, chunk_records: int, part_records: int | None = None
 ) -> PreparedBatch:
-    """Read, judge and file every record of a batch into its work area, and cut it into parts if it is giant.
+    """Read, validate and write every record of a batch to its work area; cut a giant batch into parts.
 
     :param batch: the batch.
-    :param work: its work area, which is whole only once this has returned.
-    :param chunk_records: records a chunk, at most.
-    :param part_records: records a part, at most; ``None`` if it has to stay whole.
+    :param work: its work area, which is complete only once this has returned.
+    :param chunk_records: most records in a chunk.
+    :param part_records: most records in a part; ``None`` if it has to stay whole.
     :raises BatchError: if a file cannot be read, or is not the one that the manifest names.
-    :raises GlucoseUnitsError: if the glucose values cannot be in the unit they claim.
+    :raises GlucoseUnitsError: if the glucose values cannot be in their stated unit.
     """
     work.begin()
     try:
-        prepared = _filed(batch, work, chunk_records)
+        prepared = _written(batch, work, chunk_records)
         if part_records is not None:
             prepared = split_into_parts(work, prepared, part_records)
     except BatchError as error:
@@ -47,21 +47,21 @@ def file_batch(
     return prepared
 
 
-def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBatch:
+def _written(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBatch:
     manifest, folder = batch.manifest, batch.folder.path
     with ExitStack() as stack:
         reader = stack.enter_context(RecordReader.of(manifest, folder))
-        sorter = _classifier(batch, reader.embedded)
-        stack.enter_context(sorter)
+        classifier = _classifier(batch, reader.embedded)
+        stack.enter_context(classifier)
         accepted = stack.enter_context(work.accepted_writer())
         quarantine = stack.enter_context(work.quarantine_writer())
-        filing = RecordWriter(accepted, quarantine, chunk_records)
+        writer = RecordWriter(accepted, quarantine, chunk_records)
         for block in reader:
             with collector_paused():
-                filing.add(block, sorter.classify(block.lines))
-        filing.chunking.finish()
+                writer.add(block, classifier.classify(block.lines))
+        writer.chunking.finish()
         if not (manifest.edits and manifest.edits.glucose_units):
-            filing.guard.check(named(batch.folder))
+            writer.guard.check(named(batch.folder))
     return PreparedBatch(
         content_key=batch.content_key,
         data_set=manifest.data_set,
@@ -69,7 +69,7 @@ def _filed(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBa
         changes=dict(reader.changes),
         deletes=manifest.deletes,
         chunks=tuple(accepted.chunks),
-        **filing.counts(),
+        **writer.counts(),
     )
 
 
@@ -83,8 +83,8 @@ class RecordWriter:
     """Where the records of a batch go, and how many went where.
 
     :param accepted: takes the accepted records.
-    :param quarantine: takes the refused ones.
-    :param chunk_records: records a chunk, at most.
+    :param quarantine: takes the rejected ones.
+    :param chunk_records: most records in a chunk.
     """
 
     def __init__(self, accepted: AcceptedWriter, quarantine: QuarantineWriter, chunk_records: int) -> None:
@@ -99,7 +99,7 @@ class RecordWriter:
         self._staged = self._quarantined = self._identical = self._inside = self._split_off = 0
 
     def add(self, block: Block, found: JudgedBlock) -> None:
-        """File the records of one block.
+        """Write the records of one block.
 
         :param block: the records as they were read.
         :param found: what becomes of them.
@@ -109,33 +109,33 @@ class RecordWriter:
         self._skipped.update(block.skipped)
         for index, record in sorted(found.exceptions.items()):
             if record.problems:
-                # The person who corrects it finds the row as it was staged, not the record as it was edited.
+                # Whoever corrects it gets the row as it was staged, not the record as it was edited.
                 row = block.row(index)
                 place = Place(number, row.position, row.record)
-                self._refuse(place, record.datum, record.problems, row.text, row.where)
+                self._quarantine(place, record.datum, record.problems, row.text, row.where)
             self._identical += record.identical
             if record.replaced:
                 self._replaced[type_of(record.datum)] += 1
         self._add_places(block, found.left_out())
         self._accept(found)
-        for refused in block.rejected:
-            place = Place(number, refused.position)
-            self._refuse(place, None, (Problem(refused.code, ""),), refused.text, refused.where)
+        for rejected in block.rejected:
+            place = Place(number, rejected.position)
+            self._quarantine(place, None, (Problem(rejected.code, ""),), rejected.text, rejected.where)
 
     def _add_places(self, block: Block, left_out: list[int]) -> None:
         places, number = self.chunking.places, block.file_number
         if block.positions is None:
             places.add(SourceRange(number, block.first_position, len(block.lines)), left_out)
             return
-        out = set(left_out)
+        skipped = set(left_out)
         for index, (position, record) in enumerate(block.places()):
-            if index not in out:
+            if index not in skipped:
                 places.add(SourceRange(number, position, 1, record))
 
     def _accept(self, found: JudgedBlock) -> None:
         """Count what is accepted of a block, and put it into chunks."""
-        special = [record for record in found.exceptions.values() if record.accepted]
-        for record in special:
+        exceptions = [record for record in found.exceptions.values() if record.accepted]
+        for record in exceptions:
             self._split_off += len(record.embedded)
             if record.is_embedded and record.datum is not None:
                 self._inside += 1
@@ -145,10 +145,10 @@ class RecordWriter:
         lines, data = found.to_upload()
         self._days.see(data)
         self.guard.see(data)
-        is_plain = not any(record.embedded or record.has_own_id for record in special)
+        is_plain = not any(record.embedded or record.has_own_id for record in exceptions)
         self.chunking.add(lines, plain=is_plain)
 
-    def _refuse(
+    def _quarantine(
         self, place: Place, datum: Any, problems: tuple[Problem, ...], staged: bytes | None, where: str
     ) -> None:
         self._quarantined += 1

@@ -16,7 +16,7 @@ from upath import UPath
 
 from tidepool_ingest.client import ClientSettings, TidepoolClient
 from tidepool_ingest.digests import digest_of
-from tidepool_ingest.formats.tidepool_export.cleaning import LINK_FIELDS, is_owned
+from tidepool_ingest.formats.tidepool_export.cleaning import LINK_FIELDS, is_dropped
 from tidepool_ingest.formats.tidepool_export.units import kind_of
 from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
@@ -50,7 +50,7 @@ def content_of(row: Mapping[str, Any]) -> int:
     kept = {
         name: _plain(value)
         for name, value in row.items()
-        if not is_owned(name, value) and not (name == link and isinstance(value, str))
+        if not is_dropped(name, value) and not (name == link and isinstance(value, str))
     }
     return digest_of(json.dumps(kept, sort_keys=True))
 
@@ -264,7 +264,7 @@ def compare_batch(
     deduplicator = deduplicator_of(data_set_body(prepared.data_set, settings))
     with Rows() as rows:
         comparing = _Comparing(client, row, deduplicator, rows)
-        for area, plan in work.holding_records(prepared):
+        for area, plan in work.areas_with_records(prepared):
             left_out = (refused or {}).get(area.content_key, ())
             for chunk in plan.chunks:
                 comparing.take_in(_stored_rows(area, chunk, left_out))

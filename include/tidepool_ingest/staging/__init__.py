@@ -1,1 +1,1 @@
-"""What lies in staging storage, and what is written there."""
+"""What staging storage holds, and how it is read and written."""

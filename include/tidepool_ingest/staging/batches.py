@@ -1,4 +1,4 @@
-"""Which batches lie ready in staging: ``<root>/<YYYY-MM-DD>/<user id>/<batch id>/manifest.json``."""
+"""Which batches are ready in staging: ``<root>/<YYYY-MM-DD>/<user id>/<batch id>/manifest.json``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tidepool_ingest.staging.storage import filesystem, fingerprint, reading
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HIDDEN = (".", "_")
-_MOST_EXAMPLES = 20
+_MAX_EXAMPLES = 20
 
 LISTINGS_AT_ONCE = 16
-"""Days that are looked into at the same time; an object store takes some 50 ms for each answer."""
+"""Days that are listed at the same time; an object store takes some 50 ms for each request."""
 
 Listed = Mapping[str, Mapping[str, Any]]
-"""What a storage lists of each file of a day, by the file's name relative to the day's folder."""
+"""What a storage lists about each file of a day, by the file's name relative to the day's folder."""
 
 DIGEST_BYTES = 16
 
@@ -60,11 +60,11 @@ class BatchFolder:
 
     @classmethod
     def at(cls, root: UPath, name: str) -> BatchFolder:
-        """Return the batch folder of a name such as :attr:`name` gives.
+        """Return the batch folder with a given :attr:`name`.
 
         :param root: the staging root.
         :param name: ``<YYYY-MM-DD>/<user id>/<batch id>``.
-        :raises BatchError: ``batch-folder`` when the name is not such a one.
+        :raises BatchError: ``batch-folder`` if the name does not have this form.
         """
         parts = name.split("/")
         day = _day_of(parts[0])
@@ -75,7 +75,7 @@ class BatchFolder:
 
 @dataclass
 class Ignored:
-    """What lies in staging and is no ready batch, counted by reason.
+    """What staging holds besides ready batches, counted by reason.
 
     Reasons: ``not-a-day`` and ``loose-file`` (in the root), ``not-a-user``, ``not-a-batch``, and
     ``no-manifest`` for a batch that is still being written.
@@ -90,12 +90,12 @@ class Ignored:
     def add(self, reason: str, name: str) -> None:
         """Count one folder or file.
 
-        :param reason: why it is no batch.
+        :param reason: why it is not a batch.
         :param name: its path relative to the root.
         """
         self.counts[reason] += 1
         examples = self.examples.setdefault(reason, [])
-        if len(examples) < _MOST_EXAMPLES:
+        if len(examples) < _MAX_EXAMPLES:
             examples.append(short_hash(name))
 
 
@@ -103,7 +103,7 @@ class ListedBatch(NamedTuple):
     """A ready batch as a listing shows it.
 
     :param folder: the batch.
-    :param fingerprint: what changes when any file of it does; empty where the storage has no such thing.
+    :param fingerprint: changes when any of its files does; empty where the storage provides none.
     """
 
     folder: BatchFolder
@@ -113,8 +113,8 @@ class ListedBatch(NamedTuple):
 def find_batches(
     root: UPath, first_day: date, last_day: date, ignored: Ignored | None = None
 ) -> Iterator[BatchFolder]:
-    """List the ready batches of some days as :func:`list_batches` does, without their marks."""
-    return (found.folder for found in list_batches(root, first_day, last_day, ignored))
+    """List the ready batches of some days as :func:`list_batches` does, without their fingerprints."""
+    return (listed.folder for listed in list_batches(root, first_day, last_day, ignored))
 
 
 def list_batches(
@@ -128,23 +128,23 @@ def list_batches(
     :param root: the staging root.
     :param first_day: first date folder to look into.
     :param last_day: last one.
-    :param ignored: takes up what is no ready batch.
+    :param ignored: collects what is not a ready batch.
     :raises BatchError: ``staging-unreadable``.
     """
     ignored = Ignored() if ignored is None else ignored
     for day in days(root, ignored):
         if first_day <= day <= last_day:
             listed = _list_day(root, day)
-            marks = _marks(listed)
+            fingerprints = _fingerprints(listed)
             for batch in sorted(_ready_among(listed, root, day, ignored)):
-                yield ListedBatch(batch, marks[batch.user_id, batch.batch_id])
+                yield ListedBatch(batch, fingerprints[batch.user_id, batch.batch_id])
 
 
 def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
     """Return the date folders of a staging root in order, by one listing.
 
-    :param root: the staging root; when it is not there, there are no days.
-    :param ignored: takes up what is no date folder; names that begin with ``.`` or ``_`` are passed over.
+    :param root: the staging root; if it does not exist, there are no days.
+    :param ignored: collects what is not a date folder; names that begin with ``.`` or ``_`` are skipped.
     """
     found = []
     for name, is_folder in _list(root):
@@ -159,18 +159,18 @@ def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
 
 
 def days_with_batches(root: UPath, among: Iterable[date] | None = None) -> list[date]:
-    """Return the days that hold a ready batch, looking no further into a day than its first one.
+    """Return the days that hold a ready batch, stopping at the first one of each day.
 
-    Several days are looked into at the same time; of an object store that takes three answers a day.
+    Several days are listed at the same time; an object store takes three requests for each.
 
     :param root: the staging root.
-    :param among: the days to look into; all that there are when left out.
+    :param among: the days to list; all of them if left out.
     :raises BatchError: ``staging-unreadable``.
     """
-    looked = days(root) if among is None else list(among)
-    with ThreadPoolExecutor(LISTINGS_AT_ONCE) as lookers:
-        holding = lookers.map(lambda day: _has_batch(root / day.isoformat()), looked)
-        return [day for day, holds in zip(looked, holding, strict=True) if holds]
+    candidates = days(root) if among is None else list(among)
+    with ThreadPoolExecutor(LISTINGS_AT_ONCE) as executor:
+        holding = executor.map(lambda day: _has_batch(root / day.isoformat()), candidates)
+        return [day for day, holds in zip(candidates, holding, strict=True) if holds]
 
 
 def _day_of(name: str) -> date | None:
@@ -188,7 +188,7 @@ def _relative(listed: str, folder: UPath) -> str:
 
 
 def _list(folder: UPath) -> list[tuple[str, bool]]:
-    """Return name and whether it is a folder of each entry; nothing when the folder is not there."""
+    """Return each entry's name and whether it is a folder; nothing if the folder does not exist."""
     with reading():
         try:
             entries: list[dict[str, Any]] = filesystem(folder).ls(folder.path, detail=True)
@@ -199,7 +199,7 @@ def _list(folder: UPath) -> list[tuple[str, bool]]:
 
 
 def manifest_fingerprints(root: UPath, day: date) -> dict[BatchFolder, str]:
-    """Return each ready batch of a day with what changes when its manifest does, by one recursive listing.
+    """Return each ready batch of a day with its manifest's fingerprint, by one recursive listing.
 
     :param root: the staging root.
     :param day: the day.
@@ -219,19 +219,19 @@ def _list_day(root: UPath, day: date) -> Listed:
     return {_relative(name, folder): info for name, info in listed.items()}
 
 
-def _marks(listed: Listed) -> dict[tuple[str, str], str]:
-    """Return a digest of the names and change marks of each batch folder's files, by user and batch id."""
+def _fingerprints(listed: Listed) -> dict[tuple[str, str], str]:
+    """Return a digest of the names and fingerprints of each batch folder's files, by user and batch id."""
     files: dict[tuple[str, str], list[str]] = {}
-    unmarked = set()
+    incomplete = set()
     for name, info in listed.items():
         user_id, _, rest = name.partition("/")
         batch_id, _, file = rest.partition("/")
         mark = fingerprint(info)
         files.setdefault((user_id, batch_id), []).append(f"{file}\n{mark}")
         if mark.endswith(":"):
-            unmarked.add((user_id, batch_id))
+            incomplete.add((user_id, batch_id))
     return {
-        key: "" if key in unmarked else sha256("\n".join(sorted(found)).encode()).hexdigest()
+        key: "" if key in incomplete else sha256("\n".join(sorted(found)).encode()).hexdigest()
         for key, found in files.items()
     }
 
@@ -239,19 +239,19 @@ def _marks(listed: Listed) -> dict[tuple[str, str], str]:
 def _ready_among(names: Iterable[str], root: UPath, day: date, ignored: Ignored) -> Iterator[BatchFolder]:
     folder = root / day.isoformat()
     ready: dict[tuple[str, str], bool] = {}
-    passed: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for name in names:
         parts = name.split("/")
         if any(part.startswith(_HIDDEN) for part in parts[:2]):
             continue
         if len(parts) < 2 or not is_user_id(parts[0]):
-            passed[parts[0]] = "not-a-user"
+            skipped[parts[0]] = "not-a-user"
         elif len(parts) < 3 or not is_batch_id(parts[1]):
-            passed["/".join(parts[:2])] = "not-a-batch"
+            skipped["/".join(parts[:2])] = "not-a-batch"
         else:
             key = (parts[0], parts[1])
             ready[key] = ready.get(key, False) or parts[2:] == [MANIFEST_NAME]
-    for path, reason in passed.items():
+    for path, reason in skipped.items():
         ignored.add(reason, f"{day.isoformat()}/{path}")
     for (user_id, batch_id), has_manifest in ready.items():
         batch = BatchFolder(day, user_id, batch_id, folder / user_id / batch_id)
@@ -276,7 +276,7 @@ def _has_batch(day_folder: UPath) -> bool:
 
 
 class Arrivals:
-    """Looks for new manifests. What was seen is kept by day, so that another process can continue from there.
+    """Watches for new manifests. What was seen is kept by day, so that another process can continue.
 
     After such a handover only the digest of a day is known: if the day has changed, all its manifests count
     as new. That costs one run, which finds most of them done.
@@ -287,31 +287,31 @@ class Arrivals:
 
     def __init__(self, root: UPath, seen: Mapping[str, str] | None = None) -> None:
         self._root = root
-        self._marks: dict[date, frozenset[str]] = {}
+        self._fingerprints: dict[date, frozenset[str]] = {}
         self.seen = dict(seen or {})
-        """Digest of each day's manifests, by day: no name, and nothing that grows with them."""
+        """Digest of each day's manifests, by day: no names, and nothing that grows with their number."""
 
     def look(self, first_day: date, last_day: date) -> int:
-        """Return how many manifests are new or rewritten since the last look; older days are forgotten.
+        """Return how many manifests are new or rewritten since the last call; other days are forgotten.
 
         :param first_day: first date folder to look into.
         :param last_day: last one.
         :raises BatchError: if the storage cannot be read.
         """
-        found = {day: self._marks_of(day) for day in days(self._root) if first_day <= day <= last_day}
-        digests = {str(day): _digest(marks) for day, marks in found.items()}
-        arrived = sum(len(self._new(day, marks, digests[str(day)])) for day, marks in found.items())
-        self._marks, self.seen = found, digests
+        found = {day: self._fingerprints_of(day) for day in days(self._root) if first_day <= day <= last_day}
+        digests = {str(day): _digest(manifests) for day, manifests in found.items()}
+        arrived = sum(len(self._new(day, manifests, digests[str(day)])) for day, manifests in found.items())
+        self._fingerprints, self.seen = found, digests
         return arrived
 
-    def _marks_of(self, day: date) -> frozenset[str]:
-        marks = manifest_fingerprints(self._root, day)
-        return frozenset(_digest({f"{batch.name}\n{mark}"}) for batch, mark in marks.items())
+    def _fingerprints_of(self, day: date) -> frozenset[str]:
+        found = manifest_fingerprints(self._root, day)
+        return frozenset(_digest({f"{batch.name}\n{mark}"}) for batch, mark in found.items())
 
-    def _new(self, day: date, marks: frozenset[str], digest: str) -> frozenset[str]:
-        if day in self._marks:
-            return marks - self._marks[day]
-        return frozenset() if self.seen.get(str(day)) == digest else marks
+    def _new(self, day: date, manifests: frozenset[str], digest: str) -> frozenset[str]:
+        if day in self._fingerprints:
+            return manifests - self._fingerprints[day]
+        return frozenset() if self.seen.get(str(day)) == digest else manifests
 
 
 def _digest(texts: frozenset[str] | set[str]) -> str:

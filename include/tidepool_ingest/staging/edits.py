@@ -42,15 +42,15 @@ VALUE_LABELS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """Where each type of record labels the unit of its glucose values (Platform: the uses of
 ``data/blood/glucose`` under ``data/types``). Not here: ``bloodKetone``, whose mmol/L is not of glucose, and
-``pumpSettings.display``, which tells what the pump shows and labels no value."""
+``pumpSettings.display``, which says what the pump shows and labels no value."""
 
 RATE_LABELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cbg": (("trendRateUnits",),),
     "cgmSettings": tuple((*alerts, alert, "units") for alerts in _ALERTS for alert in _RATE_ALERTS),
 }
 """Where each type labels the unit of a glucose rate. The Platform reads such a label independently of
-``units``, so that it may be right where the other is wrong; it is corrected along only when it names the
-same wrong unit."""
+``units``, so that it may be right where the other is wrong; it is corrected as well, but only if it
+names the same wrong unit."""
 
 REQUIRED_LABELS = frozenset({"cbg", "smbg", "wizard", "deviceEvent/calibration"})
 """Types that must have ``units`` at their top; it is added where it is missing."""
@@ -75,7 +75,7 @@ class Edits:
         self._units = wanted.glucose_units
 
     def apply(self, line: bytes) -> bytes:
-        """Return the record as edited; what is no JSON object comes back unchanged, to be judged as it is.
+        """Return the edited record; what is not a JSON object is returned unchanged, to be rejected later.
 
         :param line: the text of a record.
         """
@@ -139,11 +139,11 @@ class Edits:
         for path in RATE_LABELS.get(kind, ()):
             self._correct(line, last, path, cuts, lambda label: _corrected_rate(label, units, wrong))
         if kind in REQUIRED_LABELS:
-            there = last.get("units")
-            if there is None:
+            member = last.get("units")
+            if member is None:
                 added["units"] = _json(units)
-            elif _text(line, there) == b"null":
-                cuts.append(Cut(there.value_start, there.end, _json(units)))
+            elif _text(line, member) == b"null":
+                cuts.append(Cut(member.value_start, member.end, _json(units)))
             else:
                 return
             self.changes["units"] += 1
@@ -156,22 +156,22 @@ class Edits:
         cuts: list[Cut],
         corrected: Callable[[str], str | None],
     ) -> None:
-        """Correct the labels at one place of a record; they count once for the record."""
+        """Correct the labels at one path of a record; they count once for the record."""
         member = last.get(path[0])
         if member is None:
             return
         before = len(cuts)
         for start, end in values_at(line, path[1:], member.value_start):
             label = _loaded(line[start:end])
-            better = corrected(label) if isinstance(label, str) else None
-            if better is not None:
-                cuts.append(Cut(start, end, _json(better)))
+            correction = corrected(label) if isinstance(label, str) else None
+            if correction is not None:
+                cuts.append(Cut(start, end, _json(correction)))
         if len(cuts) > before:
             self.changes[".".join(path)] += 1
 
 
 def _corrected_value(label: str, units: GlucoseUnits, wrong: set[str]) -> str | None:
-    """Return the right label for a value, noting the wrong one, or nothing when it is right."""
+    """Return the right label for a value, recording the wrong one; ``None`` if it is right."""
     if label in _SPELLINGS[units]:
         return None
     wrong.add(label.lower())
@@ -205,7 +205,7 @@ def _canonical(value: JsonValue) -> str:
 
 
 def _loaded(text: bytes) -> JsonValue:
-    """Return a value, or nothing when it is no JSON: the model judges that later."""
+    """Return a value, or ``None`` if it is not JSON: the model rejects that later."""
     try:
         value: JsonValue = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Work areas are encrypted where the deployment gives a key.
+"""Work areas are encrypted if the deployment provides keys.
 
-Each line of an encrypted file is one Fernet token. Inside is a block of the lines that would stand there
-otherwise, so that parts of the file can be read on their own. An encrypted file can be recognized: a token
+Each line of an encrypted file is one Fernet token. It encrypts a block of the lines that would stand there
+otherwise, so that pieces of the file can be read on their own. An encrypted file can be recognized: a token
 begins with the version 0x80 and a time whose first bytes are 0, which no JSON does.
 """
 
@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from tidepool_ingest.staging.errors import BatchError
 
 KEYS_VARIABLE = "TIDEPOOL_WORK_KEYS"
-"""Environment variable with Fernet keys, the newest first, with commas between: all of them decrypt what lies
+"""Environment variable with Fernet keys, the newest first, separated by commas: all of them decrypt what is
 there, and the first one encrypts."""
 
 TOKEN_START = b"gAAAAA"
@@ -27,7 +27,7 @@ MAX_TOKEN_BYTES = 64 * 1024 * 1024
 
 
 def encrypt(lines: bytes) -> bytes:
-    """Return some lines as they are written: as the line of one token if there is a key, or as they are.
+    """Return lines as they are written: as one line with a token if there is a key, else unchanged.
 
     :param lines: whole lines, each with its end.
     :raises BatchError: ``work-keys`` if the variable holds something else.
@@ -40,7 +40,7 @@ def decrypt(written: bytes) -> bytes:
     """Return the lines that :func:`encrypt` was given.
 
     :param written: what it returned.
-    :raises BatchError: ``work-area-sealed`` if they are sealed and no key opens them.
+    :raises BatchError: ``work-area-sealed`` if they are encrypted and no key decrypts them.
     """
     if not written.startswith(TOKEN_START):
         return written
@@ -51,15 +51,15 @@ def decrypt(written: bytes) -> bytes:
         return keys.decrypt(written.rstrip(b"\n"))
     except InvalidToken:
         raise BatchError(
-            "work-area-sealed", detail=f"no key of {KEYS_VARIABLE} opens it, or it is damaged"
+            "work-area-sealed", detail=f"no key of {KEYS_VARIABLE} decrypts it, or it is damaged"
         ) from None
 
 
 def decrypted(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the text of a file that may be sealed, holding no more of it than one token.
+    """Yield the text of a file that may be encrypted, holding no more of it than one token.
 
     :param blocks: the file in order.
-    :raises BatchError: ``work-area-sealed`` if it is sealed and no key opens it.
+    :raises BatchError: ``work-area-sealed`` if it is encrypted and no key decrypts it.
     """
     stream = iter(blocks)
     start = b""
@@ -76,8 +76,8 @@ def decrypted(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield decrypt(line) if line.startswith(TOKEN_START) else line + b"\n"
 
 
-def given_keys() -> list[str]:
-    """Return the keys that are given, for whoever keeps secrets out of logs."""
+def configured_keys() -> list[str]:
+    """Return the configured keys, for whoever keeps secrets out of logs."""
     return [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
 
 
@@ -102,14 +102,14 @@ def _lines(start: bytes, blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _keys() -> MultiFernet | None:
-    given = given_keys()
-    return _read(tuple(given)) if given else None
+    keys = configured_keys()
+    return _read(tuple(keys)) if keys else None
 
 
 @lru_cache(maxsize=4)
-def _read(given: tuple[str, ...]) -> MultiFernet:
+def _read(keys: tuple[str, ...]) -> MultiFernet:
     try:
-        return MultiFernet([Fernet(key) for key in given])
+        return MultiFernet([Fernet(key) for key in keys])
     except ValueError:
-        # Its text is of no help, and nothing that was given may be repeated.
+        # Its text is no help, and no part of a key may be repeated.
         raise BatchError("work-keys") from None

@@ -14,7 +14,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "batch-changed": Fault(
         "the batch is not the one that was planned: its manifest or a file has changed since",
-        "Run again, so that it is planned as it lies there now.",
+        "Run again, so that it is planned as it is now.",
     ),
     "connection-not-allowed": Fault(
         "the manifest names a connection that this deployment does not allow",
@@ -30,7 +30,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "feed-replaces": Fault(
         "the manifest names a batch to replace, and is for a continuous data set",
-        "Take out `replaces`: records replace those of the same origin, and `deletes` deletes.",
+        "Remove `replaces`: records replace those of the same origin, and `deletes` deletes.",
     ),
     "deletion-time": Fault(
         "a time under deletes in manifest.json is not a time",
@@ -41,15 +41,15 @@ FAULTS: dict[str, Fault] = {
         "Add the device's id, the same in every upload of that device.",
     ),
     "batch-id-repeated": Fault(
-        "two batches of this user carry one batch id",
+        "two batches of this user have the same batch id",
         "Give one of the two folders another name.",
     ),
     "replaces-itself": Fault(
         "the manifest names its own batch as the one it replaces",
-        "Stage the corrected data as a batch of another id.",
+        "Stage the corrected data as a batch with another id.",
     ),
     "replaces-unknown": Fault(
-        "the manifest names a batch to replace of which nothing is known for this user at this Tidepool",
+        "the manifest names a batch to replace that is not known for this user at this Tidepool",
         "Correct `replaces`, or leave it out if that batch was never uploaded.",
     ),
     "replaces-other-device": Fault(
@@ -62,7 +62,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "replaces-not-verified": Fault(
         "the manifest names a batch to replace that is not verified in Tidepool",
-        "Let that batch be verified first; if it is not to be uploaded at all, take it out of staging and "
+        "Let that batch be verified first; if it is not to be uploaded at all, remove it from staging and "
         "leave `replaces` out.",
     ),
     # the manifest
@@ -82,20 +82,22 @@ FAULTS: dict[str, Fault] = {
     ),
     # a file of the batch
     "file-missing": Fault(
-        "a file named in manifest.json is not there", "Add the file, or take it out of manifest.json."
+        "a file named in manifest.json is missing", "Add the file, or remove it from manifest.json."
     ),
-    "file-empty": Fault("a file holds no record", "Stage the file again, or take it out of manifest.json."),
+    "file-empty": Fault(
+        "a file contains no records", "Stage the file again, or remove it from manifest.json."
+    ),
     "file-sha256": Fault("a file differs from the sha256 in manifest.json", _RESTAGE_FILE),
-    "file-records": Fault("a file holds another number of records than manifest.json says", _RESTAGE_FILE),
+    "file-records": Fault("a file does not contain as many records as manifest.json says", _RESTAGE_FILE),
     "file-truncated": Fault("a file ends in the middle", _RESTAGE_FILE),
     "file-damaged": Fault("a compressed file is damaged", _RESTAGE_FILE),
     "file-compression": Fault(
         "a file's name does not show its compression",
-        "Let the name end in .gz or .zst exactly when the file is compressed so.",
+        "End the name in .gz or .zst if, and only if, the file is compressed that way.",
     ),
     "file-bomb": Fault(
         "a compressed file expands beyond what device data can",
-        "Look into the file; if it is genuine, split it or stage it uncompressed.",
+        "Inspect the file; if it is genuine, split it or stage it uncompressed.",
     ),
     "file-encoding": Fault("a file is not UTF-8 text", "Write it as UTF-8 and stage it again."),
     "file-not-array": Fault(
@@ -103,11 +105,11 @@ FAULTS: dict[str, Fault] = {
         "Put the records into one array, or name the format ndjson if there is one record a line.",
     ),
     "file-not-quarantine": Fault(
-        "a line of a quarantine file holds no record",
-        "Let each line keep its `record`, corrected; take out the lines that are not to be staged again.",
+        "a line of a quarantine file contains no record",
+        "Let each line keep its `record`, corrected; remove the lines that are not to be staged again.",
     ),
     "file-broken": Fault(
-        "the JSON array of a file is broken, so that the borders of its records are not certain",
+        "the JSON array of a file is broken, so that it is not certain where its records begin",
         "Correct the array at this position and stage the file again.",
     ),
     # turning a data file into batches
@@ -116,13 +118,13 @@ FAULTS: dict[str, Fault] = {
         "Give the deviceId that these records belong to.",
     ),
     "stage-too-many-devices": Fault(
-        "the file holds more deviceIds than one file can",
-        "Look into the file: its deviceId seems to differ from record to record.",
+        "the file contains more deviceIds than one file may",
+        "Inspect the file: its deviceId seems to differ from record to record.",
     ),
     "stage-record-too-large": Fault(
-        "a record is larger than can be sent to Tidepool", "Take the record out of the file."
+        "a record is larger than can be sent to Tidepool", "Remove the record from the file."
     ),
-    "stage-exists": Fault("a batch of this id lies there already", "Give another batch id, or leave it out."),
+    "stage-exists": Fault("a batch with this id already exists", "Give another batch id, or leave it out."),
     "stage-arguments": Fault("the batch cannot be described", "Correct the argument and run again."),
     # storage and the work area
     "staging-unreachable": Fault(
@@ -130,22 +132,22 @@ FAULTS: dict[str, Fault] = {
         "Check the path's URL and connection, and that the storage's fsspec package is installed.",
     ),
     "staging-unreadable": Fault(
-        "staging storage cannot be read", "Try again; if it stays, check the storage.", True
+        "staging storage cannot be read", "Try again; if this persists, check the storage.", True
     ),
     "staging-unwritable": Fault(
-        "staging storage cannot be written", "Try again; if it stays, check the storage.", True
+        "staging storage cannot be written", "Try again; if this persists, check the storage.", True
     ),
     "work-area-sealed": Fault(
         "the work area of this batch, or a file of one, is encrypted and cannot be decrypted",
-        "Set TIDEPOOL_WORK_KEYS to the key that it was written with, beside newer ones; if that key is lost, "
+        "Add the key that it was written with to TIDEPOOL_WORK_KEYS, after newer ones; if that key is lost, "
         "remove the work area, so that the batch is prepared again from staging.",
     ),
     "work-keys": Fault(
         "TIDEPOOL_WORK_KEYS holds something that is not a Fernet key",
-        "Give keys of 32 bytes in URL-safe base64, the newest first, with commas between.",
+        "Give keys of 32 bytes in URL-safe base64, the newest first, separated by commas.",
     ),
     "parts-differ": Fault(
-        "its work area is gone, and what it would be cut into now is not what Tidepool holds parts of",
+        "its work area is gone, and it would now be cut into other parts than Tidepool holds",
         "Undo its upload on the uploads page, then run its day with `force`.",
     ),
     "work-area-damaged": Fault(
@@ -156,9 +158,9 @@ FAULTS: dict[str, Fault] = {
 
 
 class BatchError(IngestError):
-    """A batch cannot be taken; other batches are not touched by it.
+    """A batch cannot be accepted; other batches are not affected.
 
-    The message is built from these parts and holds no name, id or value from the batch.
+    The message is built from these parts and contains no name, id or value from the batch.
 
     :param code: a key of ``faults``.
     :param file_number: which file, counting from 1 in the manifest's order.

@@ -69,14 +69,14 @@ _BATCH_ID = re.compile(BATCH_ID_PATTERN)
 _BAD_IN_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]|::")
 
 FORMATS_KNOWN: Final = "formats"
-"""Key of the validation context under which the names of the formats stand that a file may have."""
+"""Key of the validation context with the names of the formats that a file may have."""
 
 CheckOutcome = Literal["warn", "refuse", "ignore"]
-"""What finding something does: count the record in the report, put it into quarantine, or nothing."""
+"""What a finding leads to: counting the record in the report, quarantining it, or nothing."""
 
 
 class ManifestModel(BaseModel):
-    """A part of a manifest: strict, and no key that is not known."""
+    """An object of a manifest: strict, with known keys only."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -89,7 +89,7 @@ class ManifestModel(BaseModel):
 
 
 class OriginRule(ManifestModel):
-    """How records that come without an ``origin.id`` get one.
+    """How records without an ``origin.id`` get one.
 
     :param key: the fields that stay the same when a record is edited, and differ between two records; a dot
         leads into an object, as in ``payload.recordId``.
@@ -106,7 +106,7 @@ class Deletion(ManifestModel):
     """A record to delete from the continuous data set.
 
     :param id: its ``origin.id``.
-    :param time: its time, so that its absence is checked there and not in the whole data set.
+    :param time: its time, so that its absence is verified there and not in the whole data set.
     """
 
     id: Annotated[_OriginText, Field(repr=False)]
@@ -114,7 +114,7 @@ class Deletion(ManifestModel):
 
 
 class StrictJsonError(ValueError):
-    """A text is no strict JSON.
+    """A text is not strict JSON.
 
     :param detail: what is wrong, without any of the text.
     """
@@ -127,12 +127,14 @@ class StrictJsonError(ValueError):
 def strict_json(content: bytes) -> Any:
     """Parse JSON strictly: UTF-8, each key once, no number that JSON or a double cannot hold.
 
-    :param content: the text; a byte order mark before it is passed over.
-    :raises StrictJsonError: it is not such a text.
+    :param content: the text; a byte order mark before it is skipped.
+    :raises StrictJsonError: it is not strict JSON.
     """
     try:
         text = content.removeprefix(b"\xef\xbb\xbf").decode()
-        return json.loads(text, object_pairs_hook=_no_repeats, parse_float=_finite, parse_constant=_finite)
+        return json.loads(
+            text, object_pairs_hook=_no_duplicate_keys, parse_float=_finite, parse_constant=_finite
+        )
     except StrictJsonError:
         raise
     except UnicodeDecodeError:
@@ -146,7 +148,7 @@ def strict_json(content: bytes) -> Any:
     raise StrictJsonError(problem)
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         raise StrictJsonError("an object in it names a key twice")
@@ -182,7 +184,7 @@ def _known_format(name: object, info: ValidationInfo) -> object:
     known = (info.context or {}).get(FORMATS_KNOWN)
     if known is None or name in known:
         return name
-    *others, last = (repr(one) for one in known)
+    *others, last = (repr(name) for name in known)
     expected = f"{', '.join(others)} or {last}" if others else last
     raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
 
@@ -190,10 +192,10 @@ def _known_format(name: object, info: ValidationInfo) -> object:
 class StagedFile(ManifestModel):
     """One data file of a batch.
 
-    :param name: plain name in the batch folder; ``.gz`` or ``.zst`` at its end shows the compression.
+    :param name: plain name in the batch folder; the ending ``.gz`` or ``.zst`` shows the compression.
     :param format: how the records lie in it.
-    :param sha256: of the file as it lies there (compressed), in hex; checked when given.
-    :param records: how many records it holds, or rows where a row is not always one; checked when given.
+    :param sha256: of the file as staged (compressed), in hex; checked if given.
+    :param records: how many records it holds, or rows where a row is not always one record; checked if given.
     """
 
     name: Annotated[str, AfterValidator(_plain_file_name)]
@@ -203,7 +205,7 @@ class StagedFile(ManifestModel):
 
 
 class RecordEdits(ManifestModel):
-    """Changes to records that the people who staged the batch ask for.
+    """Changes to records requested by whoever staged the batch.
 
     :param drop: names of top-level fields to leave out.
     :param set_fields: top-level fields to give this JSON value (in JSON: ``set``).
@@ -229,11 +231,11 @@ class RecordEdits(ManifestModel):
 
 
 class RecordChecks(ManifestModel):
-    """What is done about records that Tidepool takes but that are hardly meant so.
+    """What is done about records that Tidepool accepts but that are probably not as intended.
 
     :param time_not_utc: a time that is not UTC: Tidepool distinguishes records by its text, so that the same
-        record with another offset is another one.
-    :param device_id_differs: a deviceId unlike the data set's, under a deduplicator that goes by it: such a
+        record with another offset counts as another one.
+    :param device_id_differs: a deviceId unlike the data set's, with a deduplicator that uses it: such a
         record is never recognized as a duplicate of one in an older data set.
     :param units_mixed: glucose in another unit than the first reading of the same device: the same reading in
         the other unit is another record to Tidepool.
@@ -245,7 +247,7 @@ class RecordChecks(ManifestModel):
 
     @property
     def refusing(self) -> list[str]:
-        """Names of those that put records into quarantine, which makes them part of what the batch is."""
+        """Names of those that put records into quarantine, which makes them part of the batch's identity."""
         outcomes = self.model_dump(by_alias=True)
         return sorted(name for name, outcome in outcomes.items() if outcome == "refuse")
 
@@ -254,13 +256,13 @@ class Manifest(ManifestModel):
     """A batch: one device's data for one user.
 
     :param user_id: the Tidepool user whose data these are.
-    :param data_set: the body that creates the data set, as sent to Tidepool; its model judges it.
+    :param data_set: the body that creates the data set, as sent to Tidepool; its model validates it.
     :param files: the data files, in the order in which they are read.
-    :param connection: the Airflow connection to upload through, when it is not the DAG's.
+    :param connection: the Airflow connection to upload through, if it is not the DAG's.
     :param replaces: id of the batch whose data set this one replaces.
     :param edits: changes to the records.
-    :param checks: what is done about records that Tidepool takes but that are hardly meant so.
-    :param origin: for a continuous data set: how records get an origin that come without one.
+    :param checks: what is done about records that Tidepool accepts but that are probably not as intended.
+    :param origin: for a continuous data set: how records without an origin get one.
     :param deletes: for a continuous data set: records to delete from it.
     """
 
@@ -294,12 +296,12 @@ class Manifest(ManifestModel):
 
     @property
     def device_id(self) -> str | None:
-        """Device id of the data set, when it is a text."""
+        """Device id of the data set, if it is text."""
         return _text(self.data_set, "deviceId")
 
     @property
     def device_model(self) -> str | None:
-        """Model name of the device, when it is a text."""
+        """Model name of the device, if it is text."""
         return _text(self.data_set, "deviceModel")
 
     @property
@@ -311,7 +313,7 @@ class Manifest(ManifestModel):
 
     @property
     def client_name(self) -> str | None:
-        """Name of the program in the data set body, when it is a text."""
+        """Name of the program in the data set body, if it is text."""
         client = self.data_set.get("client")
         return _text(client, "name") if isinstance(client, dict) else None
 
@@ -327,7 +329,7 @@ def _text(body: Mapping[str, JsonValue], name: str) -> str | None:
 
 
 def default_deduplicator(data_set_type: str) -> str:
-    """Return the deduplicator of a data set whose body names none.
+    """Return the deduplicator for a data set whose body names none.
 
     :param data_set_type: ``normal`` or ``continuous``.
     """
@@ -335,15 +337,15 @@ def default_deduplicator(data_set_type: str) -> str:
 
 
 def content_key(manifest: Manifest, file_digests: Iterable[str], place: str = "") -> str:
-    """Return the name of a batch's content: the same content twice has one key, whatever it is called.
+    """Return the key of a batch's content: the same content has the same key, whatever it is called.
 
-    It is made of user id, data set body, edits, checks that refuse records, and format and digest of each
+    It is made of user id, data set body, edits, checks that reject records, and format and digest of each
     file in order; batch id, file names, connection and ``replaces`` leave no trace in it. To a continuous
     data set, what was written before may be written again after something else: there, the same content in
     another place is another batch.
 
     :param manifest: the manifest.
-    :param file_digests: sha256 in hex of each file as it lies in staging, in the manifest's order.
+    :param file_digests: sha256 in hex of each file as staged, in the manifest's order.
     :param place: the batch folder, as ``<YYYY-MM-DD>/<user id>/<batch id>``.
     :return: 64 hex digits.
     """
@@ -386,7 +388,7 @@ def parse_manifest(content: bytes, *, formats: Collection[str] | None = None) ->
 
     :param content: the bytes of ``manifest.json``.
     :param formats: names of the formats that a file may have; any if left out.
-    :raises BatchError: ``manifest-malformed`` or ``file-name``, telling the place but no key or value of it.
+    :raises BatchError: ``manifest-malformed`` or ``file-name``, saying where, without keys or values.
     """
     if len(content) > MAX_MANIFEST_BYTES:
         _malformed(f"it is larger than {MAX_MANIFEST_BYTES} bytes")
@@ -414,12 +416,12 @@ def _malformed(detail: str) -> NoReturn:
 
 
 def _describe(kind: str, loc: tuple[int | str, ...], message: str, raw: Any, count: int) -> str:
-    """Say where and what, with known field names only: an unknown key may be a misplaced value."""
-    more = f" ({count - 1} more)" if count > 1 else ""
+    """Describe where and what, with known field names only: an unknown key may be a misplaced value."""
+    others = f" ({count - 1} more)" if count > 1 else ""
     if kind == "extra_forbidden":
-        return f"{_unknown_key(loc, raw)}{more}"
+        return f"{_unknown_key(loc, raw)}{others}"
     text = message.removeprefix("Value error, ")
-    return f"{_pointer(loc)}: {text[:1].lower()}{text[1:]}{more}"
+    return f"{_pointer(loc)}: {text[:1].lower()}{text[1:]}{others}"
 
 
 def _unknown_key(loc: tuple[int | str, ...], raw: Any) -> str:

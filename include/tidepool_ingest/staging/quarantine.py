@@ -28,8 +28,8 @@ WRITE_BYTES: Final = 1024 * 1024
 OBJECT_BYTES_MAX: Final = 256 * 1024
 """Longest record that is decoded to see whether it is an object: decoded, it can take many times its size."""
 
-_PLACE: Final = re.compile(rb'\{"file":(\d+),"position":(\d+),(?:"recordOfRow":(\d+),)?')
-"""How an entry begins; it can be far too long to be decoded for its place."""
+_POSITION: Final = re.compile(rb'\{"file":(\d+),"position":(\d+),(?:"recordOfRow":(\d+),)?')
+"""How an entry begins; it can be far too long to be decoded for its source position."""
 
 
 class Place(NamedTuple):
@@ -76,7 +76,7 @@ class QuarantineWriter:
         :param place: where it was staged.
         :param problems: why it was rejected: codes and JSON pointers relative to the record.
         :param record: the text of its row as staged, ``None`` if that could not be held.
-        :param where: what a person calls the place, if there is a better name than the position.
+        :param where: what a person calls the position, if there is a better name than its number.
         """
         entry = {
             "file": place.file,
@@ -88,7 +88,7 @@ class QuarantineWriter:
         self.keep(b"%s,%s}\n" % (_json(entry)[:-1], _record_member(record)))
 
     def keep(self, line: bytes) -> None:
-        """Append an entry as it stands in a quarantine file.
+        """Append an entry as a quarantine file has it.
 
         :param line: the entry, line end included.
         """
@@ -105,13 +105,13 @@ class QuarantineWriter:
 
 
 def rewrite(path: UPath, entries: Mapping[Place, tuple[Iterable[tuple[str, str]], bytes]]) -> None:
-    """Add entries to a quarantine file; what it holds of the same places is replaced.
+    """Add entries to a quarantine file; entries for the same source positions are replaced.
 
     :param path: the file.
-    :param entries: problems and record by the place where it was staged.
-    :raises BatchError: ``work-area-damaged`` when there is no such file.
+    :param entries: problems and record, by where it was staged.
+    :raises BatchError: ``work-area-damaged`` if there is no such file.
     """
-    # Some storages empty a file when it is opened for writing: what is kept has to lie elsewhere by then.
+    # Some storages empty a file when it is opened for writing: what is kept has to be elsewhere by then.
     with tempfile.TemporaryFile() as elsewhere:
         for block in _blocks(_kept(path, entries)):
             elsewhere.write(encrypt(block))
@@ -121,13 +121,13 @@ def rewrite(path: UPath, entries: Mapping[Place, tuple[Iterable[tuple[str, str]]
 
 def _kept(path: UPath, entries: Mapping[Place, Any]) -> Iterator[bytes]:
     for line in _lines(decrypted(read_blocks(path, missing="work-area-damaged"))):
-        found = _PLACE.match(line)
+        found = _POSITION.match(line)
         if found is None or Place(*(int(number or 0) for number in found.groups())) not in entries:
             yield line
 
 
 def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Join lines to blocks of about what is written at once."""
+    """Join lines into blocks of about the size that is written at once."""
     gathered: list[bytes] = []
     size = 0
     for line in lines:
@@ -179,7 +179,7 @@ def _is_object(text: bytes) -> bool:
 
 
 def _no_json(constant: str) -> NoReturn:
-    """Refuse ``NaN`` and the infinities, which Python reads and JSON does not know."""
+    """Reject ``NaN`` and the infinities, which Python reads but JSON does not have."""
     raise ValueError
 
 

@@ -1,4 +1,4 @@
-"""One staged file as its reader sees it: expanded, from its beginning as often as asked, and digested."""
+"""One staged file as its reader sees it: decompressed, from its beginning as often as needed, and hashed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 class SourceFile:
     """A file whose records are to be read.
 
-    Nothing is opened before it is read. The digest is that of the file as it lies in staging, taken on the
-    way of whichever pass came to its end last.
+    Nothing is opened before it is read. The digest is that of the file as staged, taken during
+    the last pass that read it to its end.
 
     :param path: the file; the ending of its name shows the compression.
     :param format: how the records lie in it.
     :param number: number of the file in its manifest, counting from 1, for errors.
-    :param staged: what the manifest says of it.
+    :param staged: what the manifest says about it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SourceFile:
 
     @property
     def sha256(self) -> str:
-        """Digest of the file as staged, in hex; known when it was read to its end."""
+        """Digest of the file as staged, in hex; known once it was read to its end."""
         if self._sha256 is None:
             raise RuntimeError("the file was not read to its end")
         return self._sha256
@@ -57,7 +57,7 @@ class SourceFile:
     def text(self) -> Iterator[bytes]:
         """Yield the same as UTF-8 text, without a byte order mark.
 
-        :raises BatchError: as for :meth:`pieces`, and ``file-encoding`` if another mark stands there.
+        :raises BatchError: as for :meth:`pieces`, and ``file-encoding`` if it has another byte order mark.
         """
         pieces = self.pieces()
         for first in pieces:
@@ -69,7 +69,7 @@ class SourceFile:
 
     @contextmanager
     def seekable(self) -> Iterator[IO[bytes]]:
-        """Give a private local copy of the expanded file, for formats that are not read from front to back.
+        """Provide a private local copy of the expanded file, for formats that need random access.
 
         :raises BatchError: as for :meth:`pieces`.
         """

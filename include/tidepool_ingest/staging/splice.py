@@ -1,7 +1,7 @@
 """Surgery on the text of one JSON object: everything else stays byte for byte as it was.
 
-Lines given here are objects that a model has accepted, or at least objects; what is no object gives a
-``ValueError`` or nothing, never a guess. The patterns at the top cut records without decoding them. None of
+Lines given here are objects that a model has accepted, or at least objects; what is not an object gives a
+``ValueError`` or ``None``, never a guess. The patterns at the top cut records without decoding them. None of
 them checks that a text is valid JSON; they find where a value ends if it is. Repetitions are possessive
 (Python 3.11), so that no text makes them backtrack.
 """
@@ -23,7 +23,7 @@ STRING_REST = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
 STRING = rb'"' + STRING_REST + rb'"'
 
 SCALAR = rb'[^\s\[\]{},:"]++'
-"""Number, ``true``, ``false``, ``null``, or whatever stands there in their place."""
+"""Number, ``true``, ``false``, ``null``, or whatever is there instead."""
 
 FAST_DEPTH = 8
 """Levels of nesting that one pattern covers; no record of Tidepool's types needs more."""
@@ -46,7 +46,7 @@ _TOKEN = re.compile(STRING + rb"|[\[{\]}]", re.DOTALL)
 
 
 def value_end(text: bytes, start: int) -> int | None:
-    """Return where the value that begins at an offset ends, or nothing when it does not end.
+    """Return where the value that begins at an offset ends, or ``None`` if it does not end.
 
     :param text: JSON text.
     :param start: offset of the value's first byte.
@@ -99,7 +99,7 @@ class Member(NamedTuple):
 
 
 def members(line: bytes, start: int = 0) -> list[Member] | None:
-    """Return the members of an object in their order, or nothing when there is no whole object.
+    """Return the members of an object in order, or ``None`` if there is no complete object.
 
     :param line: JSON text.
     :param start: offset at which the object (or white space before it) begins.
@@ -131,9 +131,9 @@ def members(line: bytes, start: int = 0) -> list[Member] | None:
 class Cut(NamedTuple):
     """One change to a line.
 
-    :param start: offset of the first byte that goes.
-    :param end: offset behind the last one; equal to ``start`` when text is only put in.
-    :param text: what comes instead.
+    :param start: offset of the first byte that is removed.
+    :param end: offset behind the last one; equal to ``start`` when text is only inserted.
+    :param text: what replaces it.
     """
 
     start: int
@@ -148,7 +148,7 @@ class Cut(NamedTuple):
 def with_member(line: bytes, name: str, value_json: bytes) -> bytes:
     """Return the object with one more member at its end.
 
-    The Platform takes the last of equal names, so that the new member also wins over one that is there.
+    The Platform takes the last of equal names, so that the new member also overrides an existing one.
 
     :param line: an object that a model has accepted.
     :param name: name of the member.
@@ -172,10 +172,10 @@ def with_member_in(line: bytes, path: Sequence[str], name: str, value_json: byte
     """
     start, end = 0, 0
     for step in path:
-        there = [member for member in members(line, start) or () if member.name == step]
-        if not there or line[there[-1].value_start] != _OPENING_BRACE:
+        named = [member for member in members(line, start) or () if member.name == step]
+        if not named or line[named[-1].value_start] != _OPENING_BRACE:
             raise ValueError("there is no object at this path of the line")
-        start, end = there[-1].value_start, there[-1].end
+        start, end = named[-1].value_start, named[-1].end
     if not path:
         return with_member(line, name, value_json)
     return _inserted(line, end - 1, name, value_json)
@@ -230,7 +230,7 @@ def values_at(line: bytes, path: Sequence[str], start: int = 0) -> Iterator[tupl
 
 
 def _items(line: bytes, start: int) -> Iterator[int]:
-    """Yield the offset of each element of the array at an offset; nothing when there is none."""
+    """Yield the offset of each element of the array at an offset; nothing if there is none."""
     if line[start : start + 1] != b"[":
         return
     position = start + 1
@@ -269,7 +269,7 @@ def _deep_member(line: bytes, position: int) -> tuple[int, int, int, int] | None
 
 
 def _decoded_name(line: bytes, start: int, value_start: int) -> str | None:
-    """Return the name that begins at an offset, or nothing when it is not text."""
+    """Return the name that begins at an offset, or ``None`` if it is not text."""
     quoted = line[start : line.rindex(b'"', start, value_start) + 1]
     try:
         return str(json.loads(quoted)) if b"\\" in quoted else quoted[1:-1].decode()

@@ -1,9 +1,9 @@
-"""How bytes get into and out of staging storage, whatever storage it is.
+"""Reading and writing staging storage, whatever kind of storage it is.
 
 Everything goes through the path's fsspec filesystem: a path object's own ``open`` may do more than
-open (Airflow's reports each path, which holds a user id, as lineage). Errors of the storage are
+open (Airflow's reports each path, which contains a user id, as lineage). Errors of the storage are
 turned into :class:`~tidepool_ingest.staging.errors.BatchError` without their text, because that
-text holds paths.
+text contains paths.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOGGERS = ("fsspec", "s3fs", "aiobotocore", "botocore", "boto3", "s3transfer", "
 """They, or loggers below them, write the path of each file: user ids, batch ids, file names."""
 
 READ_BYTES = 128 * 1024
-"""Bytes asked of the storage at a time; its own read-ahead is larger."""
+"""Bytes requested from the storage at a time; its own read-ahead is larger."""
 
 PRIVATE_FILE = 0o600
 """Mode of files with health data that this project writes to a local disk."""
@@ -45,12 +45,12 @@ SHARED_FOLDER = 0o777
 """Mode of their folders, less the umask."""
 
 PART_SUFFIX = ".part"
-"""End of the name under which a file is written until it is whole."""
+"""End of the name under which a file is written until it is complete."""
 
 _LOCAL_PROTOCOLS = ("", "file", "local")
 
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
-"""Storages without folders. Asked to make one, they would make the bucket of a misspelt address."""
+"""Storages without folders. Asked to make one, they would create the bucket of a misspelt address."""
 
 FINGERPRINT_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 """What the storages of fsspec call the property that changes when a file does."""
@@ -58,17 +58,17 @@ FINGERPRINT_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_mo
 Compression = Literal["gz", "zst", "none"]
 
 PIECE_BYTES = 1024 * 1024
-"""Expanded bytes handed on at a time: large enough that the cost of a piece does not show."""
+"""Expanded bytes passed on at a time: large enough that the overhead per piece is negligible."""
 
 MAX_RATIO = 200
-"""Expanded bytes per staged byte above which a file is taken for a bomb.
+"""Expanded bytes per staged byte above which a file counts as a bomb.
 
 Device data compress 6 to 30 times, and still below 100 times when little but the time changes; deflate
 reaches 1,032 times on a bomb and zstd thousands.
 """
 
 RATIO_FROM_BYTES = 64 * 1024 * 1024
-"""Expanded bytes up to which the ratio does not matter: so much does no harm."""
+"""Expanded bytes up to which the ratio does not matter: that much does no harm."""
 
 MAX_EXPANDED_BYTES = 64 * 1024**3
 """Largest expanded file: fifty times five million records, which is decades of one device."""
@@ -89,9 +89,9 @@ _GZ_WINDOW = 31  # zlib: a gzip wrapper, and the largest window
 
 
 def hide_paths() -> None:
-    """Let these libraries log warnings and errors only.
+    """Make these libraries log warnings and errors only.
 
-    One whose level somebody has set is left as it is.
+    A logger whose level has been set is left unchanged.
     """
     for name in LOGGERS:
         logger = logging.getLogger(name)
@@ -100,22 +100,22 @@ def hide_paths() -> None:
 
 
 def fingerprint(info: Mapping[str, Any]) -> str:
-    """Return what changes when a file does: its size, and its etag or modification time.
+    """Return a text that changes when a file does: its size, and its etag or modification time.
 
-    :param info: what a storage lists of the file.
+    :param info: what a storage lists about the file.
     """
     mark = next((str(info[name]) for name in FINGERPRINT_KEYS if info.get(name)), "")
     return f"{info.get('size')}:{mark}"
 
 
 def filesystem(path: UPath) -> AbstractFileSystem:
-    """Return the filesystem of a path, with no listing remembered.
+    """Return the filesystem of a path, with no cached listing.
 
     Filesystems of object stores answer from the listings they have made; what another process has
     written since would not be there.
 
     :param path: any path.
-    :raises BatchError: ``staging-unreachable`` when nothing here knows its kind of storage.
+    :raises BatchError: ``staging-unreachable`` if no installed package supports its kind of storage.
     """
     hide_paths()
     found, kind = None, ""
@@ -130,7 +130,7 @@ def filesystem(path: UPath) -> AbstractFileSystem:
 
 
 def local_path(path: UPath) -> Path | None:
-    """Return the path as a local one, or nothing when it lies in other storage."""
+    """Return the path as a local one, or ``None`` if it is in other storage."""
     return Path(path.path) if path.protocol in _LOCAL_PROTOCOLS else None
 
 
@@ -138,7 +138,7 @@ def local_path(path: UPath) -> Path | None:
 def reading(missing: str = "file-missing", file_number: int | None = None) -> Iterator[None]:
     """Turn whatever a storage raises while it is read into a batch error.
 
-    :param missing: code of the error when the file is not there.
+    :param missing: code of the error if the file is missing.
     :param file_number: number of the file in its manifest.
     """
     try:
@@ -168,7 +168,7 @@ def read_blocks(
     """Read a file from its start in blocks of at most ``READ_BYTES``.
 
     :param path: the file.
-    :param missing: code of the error when the file is not there.
+    :param missing: code of the error if the file is missing.
     :param file_number: number of the file in its manifest, for errors.
     """
     with reading(missing, file_number):
@@ -188,20 +188,20 @@ def read_at_most(path: UPath, limit: int, *, missing: str) -> bytes:
     """Read a small file whole, stopping one byte after a limit.
 
     :param path: the file.
-    :param limit: bytes; an answer longer than this means that the file is larger.
-    :param missing: code of the error when the file is not there.
+    :param limit: bytes; a result longer than this means that the file is larger.
+    :param missing: code of the error if the file is missing.
     """
     with reading(missing), filesystem(path).open(path.path, "rb") as file:
         return cast("bytes", file.read(limit + 1))
 
 
 def read_range(path: UPath, offset: int, length: int, *, missing: str) -> bytes:
-    """Read a part of a file; shorter than asked only when the file is.
+    """Read a range of a file; the result is shorter only if the file is.
 
     :param path: the file.
     :param offset: first byte.
     :param length: number of bytes.
-    :param missing: code of the error when the file is not there.
+    :param missing: code of the error if the file is missing.
     """
     with reading(missing), filesystem(path).open(path.path, "rb") as file:
         file.seek(offset)
@@ -209,7 +209,7 @@ def read_range(path: UPath, offset: int, length: int, *, missing: str) -> bytes:
 
 
 def sha256_of(path: UPath, *, file_number: int | None = None) -> str:
-    """Return the sha256 of a file as it lies in storage, in hex, reading it once in blocks."""
+    """Return the sha256 of a file as stored, in hex, reading it once in blocks."""
     digest = hashlib.sha256()
     for block in read_blocks(path, file_number=file_number):
         digest.update(block)
@@ -217,9 +217,9 @@ def sha256_of(path: UPath, *, file_number: int | None = None) -> str:
 
 
 def make_folder(path: UPath, mode: int = PRIVATE_FOLDER) -> None:
-    """Make a folder, and those above it, where the storage has such.
+    """Make a folder, and those above it, where the storage has folders.
 
-    :param path: the folder; nothing happens when it is there.
+    :param path: the folder; nothing happens if it exists.
     :param mode: mode of a new local folder, less the umask.
     """
     with writing():
@@ -231,33 +231,33 @@ def make_folder(path: UPath, mode: int = PRIVATE_FOLDER) -> None:
 
 
 def remove_file(path: UPath) -> None:
-    """Remove a file; nothing happens when it is not there."""
+    """Remove a file; nothing happens if it does not exist."""
     with writing():
         storage = filesystem(path)
         if storage.exists(path.path):
             storage.rm_file(path.path)
 
 
-def remove_half_written(folder: UPath, before: float | None = None) -> int:
+def remove_partial_files(folder: UPath, before: float | None = None) -> int:
     """Remove the temporary files of writers that were killed in a local folder; return how many.
 
     Object stores have no such thing: an upload that was not completed is no object.
 
-    :param folder: the folder; nothing happens when it is not there.
+    :param folder: the folder; nothing happens if it does not exist.
     :param before: only what was last written to before this moment, in seconds since 1970.
     """
     removed, local = 0, local_path(folder)
     with writing():
-        for part in local.glob(f".*{PART_SUFFIX}") if local is not None else ():
-            with contextlib.suppress(FileNotFoundError):  # its writer may just be done
-                if before is None or part.stat().st_mtime < before:
-                    part.unlink()
+        for temporary in local.glob(f".*{PART_SUFFIX}") if local is not None else ():
+            with contextlib.suppress(FileNotFoundError):  # its writer may have just finished
+                if before is None or temporary.stat().st_mtime < before:
+                    temporary.unlink()
                     removed += 1
     return removed
 
 
 def size_of(path: UPath) -> int:
-    """Return the bytes of a file, 0 when it is not there."""
+    """Return the size of a file in bytes, 0 if it does not exist."""
     with reading():
         try:
             return int(filesystem(path).info(path.path)["size"])
@@ -266,7 +266,7 @@ def size_of(path: UPath) -> int:
 
 
 def modified_at(path: UPath) -> datetime | None:
-    """Return when a file was last written, ``None`` when it is not there or its storage does not say."""
+    """Return when a file was last written, ``None`` if it does not exist or its storage does not say."""
     with reading():
         try:
             found = filesystem(path).modified(path.path)
@@ -276,7 +276,7 @@ def modified_at(path: UPath) -> datetime | None:
 
 
 def remove_folder(path: UPath) -> None:
-    """Remove a folder with all it holds; nothing happens when it is not there."""
+    """Remove a folder with all its contents; nothing happens if it does not exist."""
     with writing():
         local = local_path(path)
         if local is not None:
@@ -305,10 +305,10 @@ def write_whole(path: UPath, content: bytes, mode: int = PRIVATE_FILE) -> None:
 
 
 class WholeFileWriter:
-    """A file being written; it appears under its name only when all went well.
+    """A file being written; it appears under its name only if all went well.
 
     On a local disk the bytes go to a temporary name in the same folder, which is synced and renamed.
-    Object stores show a file when its upload is completed; after an error the upload is aborted.
+    Object stores show a file once its upload is complete; after an error the upload is aborted.
 
     :param path: where the file is to be; its folder exists.
     :param mode: mode of a local file, less the umask.
@@ -318,7 +318,7 @@ class WholeFileWriter:
         self._path = path
         self._mode = mode
         self._local = local_path(path)
-        self._part: Path | None = None
+        self._temporary: Path | None = None
         self._file: Any = None
         self.size = 0
 
@@ -327,8 +327,10 @@ class WholeFileWriter:
             if self._local is None:
                 self._file = filesystem(self._path).open(self._path.path, "wb")
             else:
-                self._part = self._local.with_name(f".{self._local.name}.{secrets.token_hex(4)}{PART_SUFFIX}")
-                opened = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
+                self._temporary = self._local.with_name(
+                    f".{self._local.name}.{secrets.token_hex(4)}{PART_SUFFIX}"
+                )
+                opened = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
                 self._file = os.fdopen(opened, "wb")
         return self
 
@@ -350,23 +352,23 @@ class WholeFileWriter:
 
     def _publish(self) -> None:
         try:
-            if self._part is None or self._local is None:
+            if self._temporary is None or self._local is None:
                 self._file.close()
                 return
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            self._part.replace(self._local)
+            self._temporary.replace(self._local)
         except BaseException:
             self._abort()
             raise
 
     def _abort(self) -> None:
-        """Leave nothing behind; the error that led here matters more than one met on the way out."""
+        """Leave nothing behind; the error that led here matters more than one during cleanup."""
         with contextlib.suppress(Exception):
-            if self._part is not None:
+            if self._temporary is not None:
                 self._file.close()
-                self._part.unlink(missing_ok=True)
+                self._temporary.unlink(missing_ok=True)
                 return
             if isinstance(self._file, AbstractBufferedFile):
                 # Closing it, as its end would do too, would complete the upload.
@@ -406,7 +408,7 @@ def expand(
 
 
 def _checked(blocks: Iterable[bytes], compression: Compression, file_number: int | None) -> Iterator[bytes]:
-    """Pass the blocks on once the first one is seen to be what the name says."""
+    """Pass the blocks on once the first one proves to be what the name says."""
     stream = iter(blocks)
     start = b""
     for block in stream:
@@ -428,13 +430,13 @@ def _compression_in(start: bytes) -> Compression:
     return "none"
 
 
-def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Join small parts to pieces of about ``PIECE_BYTES``."""
+def _gathered(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Join small blocks into pieces of about ``PIECE_BYTES``."""
     gathered: list[bytes] = []
     size = 0
-    for part in parts:
-        gathered.append(part)
-        size += len(part)
+    for block in blocks:
+        gathered.append(block)
+        size += len(block)
         if size >= PIECE_BYTES:
             yield b"".join(gathered)
             gathered.clear()
@@ -444,25 +446,25 @@ def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Expansion:
-    """What went in and what came out, so that a bomb is seen before it fills anything."""
+    """Bytes read and bytes expanded, so that a bomb is detected before it fills anything."""
 
     def __init__(self, file_number: int | None) -> None:
         self._file_number = file_number
         self._staged = 0
         self._expanded = 0
 
-    def took(self, staged: int) -> None:
+    def count_input(self, staged: int) -> None:
         self._staged += staged
 
-    def gave(self, part: bytes) -> bytes:
-        self._expanded += len(part)
+    def checked(self, piece: bytes) -> bytes:
+        self._expanded += len(piece)
         if self._expanded > MAX_EXPANDED_BYTES:
-            self._refuse(f"more than {MAX_EXPANDED_BYTES // 1024**3} GiB")
+            self._reject(f"more than {MAX_EXPANDED_BYTES // 1024**3} GiB")
         if self._expanded > max(RATIO_FROM_BYTES, self._staged * MAX_RATIO):
-            self._refuse(f"more than {MAX_RATIO} times its size")
-        return part
+            self._reject(f"more than {MAX_RATIO} times its size")
+        return piece
 
-    def _refuse(self, detail: str) -> None:
+    def _reject(self, detail: str) -> None:
         raise BatchError("file-bomb", file_number=self._file_number, detail=detail)
 
 
@@ -472,7 +474,7 @@ def _gunzip(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]
     member = zlib.decompressobj(_GZ_WINDOW)
     between = True
     for block in blocks:
-        expansion.took(len(block))
+        expansion.count_input(len(block))
         rest = block
         while True:
             if between:
@@ -480,12 +482,12 @@ def _gunzip(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]
                 if not rest:
                     break
                 member = zlib.decompressobj(_GZ_WINDOW)
-            part = _inflate(member, rest, file_number)
-            yield expansion.gave(part)
+            piece = _inflate(member, rest, file_number)
+            yield expansion.checked(piece)
             between = member.eof
             rest = member.unused_data if between else member.unconsumed_tail
-            # a full piece may have left more inside zlib, even with no input left over
-            if not between and not rest and len(part) < PIECE_BYTES:
+            # a full piece may leave more inside zlib, even when no input remains
+            if not between and not rest and len(piece) < PIECE_BYTES:
                 break
     if not between:
         raise BatchError("file-truncated", file_number=file_number)
@@ -507,13 +509,13 @@ def _unzstd(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]
     for block in blocks:
         for start in range(0, len(block), _ZSTD_SLICE_BYTES):
             rest = block[start : start + _ZSTD_SLICE_BYTES]
-            expansion.took(len(rest))
+            expansion.count_input(len(rest))
             while rest:
                 try:
-                    part = frame.decompress(rest)
+                    piece = frame.decompress(rest)
                 except zstandard.ZstdError:
                     raise BatchError("file-damaged", file_number=file_number) from None
-                yield expansion.gave(part)
+                yield expansion.checked(piece)
                 in_frame, rest = not frame.eof, frame.unused_data if frame.eof else b""
                 if frame.eof:
                     frame = decompressor.decompressobj()

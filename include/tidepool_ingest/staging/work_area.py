@@ -1,4 +1,4 @@
-"""The work area of a batch: what ``prepare`` leaves behind for ``upload`` and for people.
+"""The work area of a batch: what ``prepare`` writes for ``upload`` and for people.
 
 ``<root>/_work/<content key>/`` holds
 
@@ -6,7 +6,7 @@
 * ``quarantine.ndjson``: one object for each rejected record, for a person to correct and stage again,
 * ``prepared.json``: the chunk plan and the counts, written last.
 
-Where the deployment gives a key, all three are encrypted, see :mod:`.encryption`.
+If the deployment provides a key, all three are encrypted, see :mod:`.encryption`.
 
 An area without ``prepared.json`` is unfinished and counts as missing. A giant batch that is cut into
 parts has no ``accepted.ndjson``: each part has a work area of its own, which ``parts.json`` names before it
@@ -38,7 +38,7 @@ from tidepool_ingest.staging.storage import (
     read_range,
     remove_file,
     remove_folder,
-    remove_half_written,
+    remove_partial_files,
     size_of,
     write_whole,
 )
@@ -57,12 +57,12 @@ class _Model(BaseModel):
 
 
 class SourceRange(NamedTuple):
-    """Records from rows that follow each other in a staged file, one from each.
+    """Records from consecutive rows of a staged file, one from each.
 
     :param file: number of the file in the manifest, counting from 1.
     :param position: position of the first row in it, counting from 0.
     :param records: how many they are.
-    :param record: which of the row's records it is, from 0; above 0 only where the run is of one row.
+    :param record: which of the row's records it is, from 0; above 0 only if the range is of one row.
     """
 
     file: int
@@ -74,14 +74,14 @@ class SourceRange(NamedTuple):
 class Chunk(_Model):
     """Accepted records that travel in one request.
 
-    :param index: its place in the plan, counting from 0.
-    :param first_record: place of its first record among the accepted ones, counting from 0.
+    :param index: its number in the plan, counting from 0.
+    :param first_record: ordinal of its first record among the accepted ones, counting from 0.
     :param offset: first byte of it in ``accepted.ndjson``.
-    :param length: its bytes there, line ends included; those of its token if the file is sealed.
+    :param length: its bytes there, line ends included; those of its token if the file is encrypted.
     :param records: how many records it holds.
-    :param digest: sha256 of its lines, in hex, sealed or not.
+    :param digest: sha256 of its decrypted lines, in hex.
     :param plain: whether no record of it was staged with an identifier or holds an embedded datum, so that
-        identifiers can be appended without a look into the records.
+        identifiers can be appended without decoding the records.
     :param places: where its records were staged, in their order.
     """
 
@@ -97,25 +97,25 @@ class Chunk(_Model):
     def place_of(self, ordinal: int) -> Place:
         """Return where one of its records was staged.
 
-        :param ordinal: the record's place among the accepted ones, from 0.
-        :raises ValueError: it is no record of this chunk.
+        :param ordinal: the record's ordinal among the accepted ones, from 0.
+        :raises ValueError: it is not a record of this chunk.
         """
-        left = ordinal - self.first_record
-        if left >= 0:
-            for run in self.places:
-                if left < run.records:
-                    return Place(run.file, run.position + left, run.record)
-                left -= run.records
-        raise ValueError("the record is none of this chunk")
+        offset = ordinal - self.first_record
+        if offset >= 0:
+            for source in self.places:
+                if offset < source.records:
+                    return Place(source.file, source.position + offset, source.record)
+                offset -= source.records
+        raise ValueError("the record is not one of this chunk")
 
 
 class Part(_Model):
     """A part of a giant batch: a batch of its own, in a work area of its own.
 
-    :param content_key: names its work area; made of the batch's own key and of where it was cut.
+    :param content_key: names its work area; made from the batch's own key and from where it was cut.
     :param records: how many records it holds, all of them accepted.
     :param expected_rows: rows that the Platform makes of them.
-    :param chunks: requests that they travel in.
+    :param chunks: requests that they are sent in.
     :param size: bytes of them.
     """
 
@@ -127,7 +127,7 @@ class Part(_Model):
 
 
 class Whole(_Model):
-    """The batch that a part is cut from: shares are of all its records, and its quarantine is for all parts.
+    """The batch that a part is cut from: percentages are of all its records; its quarantine is for all parts.
 
     :param content_key: names its work area.
     :param records: how many records were staged.
@@ -144,29 +144,29 @@ class Whole(_Model):
 
 
 class PreparedBatch(_Model):
-    """What came out of preparing a batch.
+    """The result of preparing a batch.
 
     :param version: ``PREPARED_VERSION``.
     :param content_key: the batch's content key.
-    :param chunk_records: records a chunk, at most, as it was asked for.
+    :param chunk_records: most records in a chunk, as requested.
     :param data_set: the manifest's data set body.
     :param records: how many records were staged.
-    :param skipped: how many rows were no reading and gave none, by reason.
+    :param skipped: how many rows are not readings and gave no record, by reason.
     :param accepted: how many of the records are accepted, by type.
-    :param days: how many of the accepted ones lie on each UTC day, by type.
-    :param inside: how many of the accepted ones travel inside another one that embeds them.
+    :param days: how many of the accepted ones fall on each UTC day, by type.
+    :param inside: how many of the accepted ones are sent inside another one that embeds them.
     :param quarantined: how many are in quarantine.
-    :param identical: how many repeat an accepted one.
+    :param identical: how many are duplicates of an accepted one.
     :param replaced: how many have a later version in the batch, by type; in a feed only.
     :param deletes: the records that the batch deletes; in a feed only.
     :param expected_rows: rows that the Platform makes of the accepted records; it splits some.
-    :param reasons: how many records each code refused, by type.
-    :param warnings: how many records each code warns of, by type; they are accepted all the same.
-    :param changes: how many records were changed on their way, by field.
+    :param reasons: how many records were rejected with each code, by type.
+    :param warnings: how many records got each warning, by type; they are accepted nevertheless.
+    :param changes: how many records were edited, by field.
     :param chunks: the plan; empty for a batch that is cut into parts, each of which has its own.
-    :param part_records: records a part, at most, as it was asked for; ``None`` for what must stay whole.
+    :param part_records: most records in a part, as requested; ``None`` for what must stay whole.
     :param parts: what the batch is cut into; empty for a whole one.
-    :param whole: of a part, what it is cut from.
+    :param whole: for a part, what it is cut from.
     """
 
     version: int = PREPARED_VERSION
@@ -193,12 +193,12 @@ class PreparedBatch(_Model):
 
     @property
     def travelling(self) -> int:
-        """How many records travel as such: accepted ones that are not inside another."""
+        """How many records are sent as such: accepted ones that are not inside another."""
         return sum(self.accepted.values()) - self.inside
 
     @property
     def requests(self) -> int:
-        """In how many requests they travel, those of all parts."""
+        """How many requests they are sent in, those of all parts."""
         return len(self.chunks) + sum(part.chunks for part in self.parts)
 
     @property
@@ -235,28 +235,28 @@ class WorkArea:
 
     @property
     def accepted_path(self) -> UPath:
-        """Where the accepted records lie."""
+        """Where the accepted records are."""
         return self.path / ACCEPTED_NAME
 
     @property
     def quarantine_path(self) -> UPath:
-        """Where the refused records lie."""
+        """Where the rejected records are."""
         return self.path / QUARANTINE_NAME
 
     @property
     def plan_path(self) -> UPath:
-        """Where the plan lies."""
+        """Where the plan is."""
         return self.path / PREPARED_NAME
 
     def beside(self, content_key: str) -> WorkArea:
         """Return the work area of another content, such as a part of this one."""
         return WorkArea(self._root, content_key)
 
-    def holding_records(self, prepared: PreparedBatch) -> Iterator[tuple[WorkArea, PreparedBatch]]:
+    def areas_with_records(self, prepared: PreparedBatch) -> Iterator[tuple[WorkArea, PreparedBatch]]:
         """Yield the areas that hold this batch's accepted records, with their plans: its parts', or itself.
 
         :param prepared: this area's plan.
-        :raises BatchError: ``work-area-damaged`` when that of a part is not there.
+        :raises BatchError: ``work-area-damaged`` if that of a part is missing.
         """
         if not prepared.parts:
             yield self, prepared
@@ -267,25 +267,25 @@ class WorkArea:
                 raise BatchError("work-area-damaged", detail=f"part {number} is not there")
             yield area, plan
 
-    def announce_parts(self, keys: Sequence[str]) -> None:
-        """Record which work areas of parts are about to be written, to find them if that is cut short.
+    def record_part_areas(self, keys: Sequence[str]) -> None:
+        """Record which work areas of parts are about to be written, so that they are found after a crash.
 
         :param keys: content keys of the parts.
         """
-        known = [*dict.fromkeys((*self._announced(), *keys))]
+        known = [*dict.fromkeys((*self._recorded_parts(), *keys))]
         write_whole(self.path / PARTS_NAME, json.dumps(known).encode())
 
     def drop_parts(self, keep: Sequence[str] = ()) -> None:
-        """Remove the work areas of parts that were ever announced.
+        """Remove the work areas of all parts ever recorded.
 
         :param keep: content keys of those that stay.
         """
-        if gone := [key for key in self._announced() if key not in keep]:
-            for key in gone:
+        if surplus := [key for key in self._recorded_parts() if key not in keep]:
+            for key in surplus:
                 self.beside(key).discard()
             write_whole(self.path / PARTS_NAME, json.dumps(list(keep)).encode())
 
-    def _announced(self) -> list[str]:
+    def _recorded_parts(self) -> list[str]:
         try:
             content = read_at_most(self.path / PARTS_NAME, MAX_PREPARED_BYTES, missing="work-area-damaged")
         except BatchError as error:
@@ -295,14 +295,14 @@ class WorkArea:
         return [str(key) for key in json.loads(content)]
 
     def whole_plan(self) -> PreparedBatch | None:
-        """Return the plan as :meth:`load` does, but nothing either when the area of a part is not whole."""
+        """Return the plan as :meth:`load` does, but ``None`` also if the area of a part is incomplete."""
         prepared = self.load()
         if prepared and all(self.beside(part.content_key).load() for part in prepared.parts):
             return prepared
         return None
 
     def begin(self) -> None:
-        """Make the folder and take away an older plan: the area counts as not there until it is whole."""
+        """Make the folder and remove an older plan: the area counts as missing until it is complete."""
         make_folder(self.path.parent)
         make_folder(self.path)
         remove_file(self.plan_path)
@@ -312,11 +312,11 @@ class WorkArea:
         return AcceptedWriter(self.accepted_path)
 
     def quarantine_writer(self) -> QuarantineWriter:
-        """Return the writer of the refused records, for a ``with`` statement."""
+        """Return the writer of the rejected records, for a ``with`` statement."""
         return QuarantineWriter(self.quarantine_path)
 
     def finish(self, prepared: PreparedBatch) -> None:
-        """Write the plan; from now on the area is whole.
+        """Write the plan; from now on the area is complete.
 
         :param prepared: the plan, after both writers were closed.
         """
@@ -324,10 +324,10 @@ class WorkArea:
         write_whole(self.plan_path, encrypt(plan))  # it holds the data set body, which names the device
 
     def load(self) -> PreparedBatch | None:
-        """Return the plan, or nothing when the area is unfinished, of another version, or not there.
+        """Return the plan, or ``None`` if the area is unfinished, of another version, or missing.
 
-        :raises BatchError: ``staging-unreadable``, ``work-area-sealed`` when no key opens it, or
-            ``work-area-damaged`` when the plan is no plan.
+        :raises BatchError: ``staging-unreadable``, ``work-area-sealed`` if no key decrypts it, or
+            ``work-area-damaged`` if it is not a plan.
         """
         try:
             content = read_at_most(self.plan_path, MAX_PREPARED_BYTES, missing="work-area-damaged")
@@ -353,8 +353,8 @@ class WorkArea:
         """Return the records of a chunk, reading no more than its bytes.
 
         :param chunk: a chunk of this area's plan.
-        :raises BatchError: ``work-area-damaged`` when they are not the bytes that prepare wrote,
-            ``work-area-sealed`` when no key opens them.
+        :raises BatchError: ``work-area-damaged`` if they are not the bytes that prepare wrote,
+            ``work-area-sealed`` if no key decrypts them.
         """
         written = read_range(self.accepted_path, chunk.offset, chunk.length, missing="work-area-damaged")
         content = decrypt(written)
@@ -363,44 +363,44 @@ class WorkArea:
         return content.split(b"\n")[:-1]
 
     def add_to_quarantine(
-        self, prepared: PreparedBatch, refused: Mapping[int, Sequence[tuple[str, str]]]
+        self, prepared: PreparedBatch, rejected: Mapping[int, Sequence[tuple[str, str]]]
     ) -> None:
-        """Let the quarantine file hold accepted records too that Tidepool refused; those in it stay once.
+        """Add accepted records that Tidepool rejected to the quarantine file, each of them once.
 
-        What is refused of a part goes to the one file of the whole batch.
+        Those of a part go to the one file of the whole batch.
 
         :param prepared: this area's plan.
-        :param refused: codes and pointers by the record's place among the accepted ones.
-        :raises BatchError: ``work-area-damaged`` when a file is not what prepare wrote.
+        :param rejected: codes and pointers by the record's ordinal among the accepted ones.
+        :raises BatchError: ``work-area-damaged`` if a file is not what prepare wrote.
         """
         entries = {}
         for chunk in prepared.chunks:
             ordinals = range(chunk.first_record, chunk.first_record + chunk.records)
-            if wanted := [ordinal for ordinal in refused if ordinal in ordinals]:
+            if affected := [ordinal for ordinal in rejected if ordinal in ordinals]:
                 lines = self.read_chunk(chunk)
-                for ordinal in wanted:
+                for ordinal in affected:
                     line = lines[ordinal - chunk.first_record]
-                    entries[chunk.place_of(ordinal)] = (refused[ordinal], line)
+                    entries[chunk.place_of(ordinal)] = (rejected[ordinal], line)
         area = self.beside(prepared.whole.content_key) if prepared.whole else self
         rewrite(area.quarantine_path, entries)
 
-    def leave_to_parts(self) -> None:
+    def drop_own_records(self) -> None:
         """Remove the accepted records: the areas of the parts hold them."""
         remove_file(self.accepted_path)
 
     def drop_accepted(self) -> None:
-        """Remove the accepted records, those of parts too, the plan first; the refused ones stay."""
+        """Remove the accepted records, those of parts too, the plan first; the rejected ones stay."""
         remove_file(self.plan_path)
         self.drop_parts()
         remove_file(self.accepted_path)
-        remove_half_written(self.path)
+        remove_partial_files(self.path)
 
-    def holds_refused(self) -> bool:
+    def has_rejected_records(self) -> bool:
         """Return whether there are rejected records."""
         return size_of(self.quarantine_path) > 0
 
     def discard(self) -> None:
-        """Remove the area with those of its parts, the plan first; nothing happens when it is not there."""
+        """Remove the area with those of its parts, the plan first; nothing happens if it does not exist."""
         remove_file(self.plan_path)
         self.drop_parts()
         remove_folder(self.path)
@@ -434,7 +434,7 @@ class AcceptedWriter:
         :param lines: the records, none of them with a line break.
         :param plain: see :class:`Chunk`.
         :param places: see :class:`Chunk`.
-        :raises ValueError: a record has a line break; JSON has none inside a string, so it was not judged.
+        :raises ValueError: a record has a line break; JSON has none inside a string, so it was not validated.
         """
         content = b"\n".join((*lines, b""))
         if content.count(b"\n") != len(lines):

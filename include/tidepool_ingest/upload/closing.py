@@ -1,9 +1,9 @@
 """The end of a normal upload: the data set is closed, and what became visible is read back.
 
-The deduplicator compares with what is active at that moment, so of one device one data set at a time is
-closed and read back, under the device's lease; older batches of the device that are in progress go first.
+The deduplicator compares with what is active at that moment, so data sets of one device are closed and read
+back one at a time, under the device's lease; older batches of the device that are in progress go first.
 
-A close in doubt is asked for again: the answer is either "closed" or "closed already", and both times only
+A close in doubt is requested again: the answer is either "closed" or "already closed", and either way only
 what Tidepool then shows decides whether the batch is done.
 """
 
@@ -29,45 +29,47 @@ from tidepool_ingest.upload.read_back import Comparison, read_back, read_back_af
 from tidepool_ingest.upload.sending import StartOverError
 
 CLOSE_STARTED = (DataSetState.CLOSING, DataSetState.CLOSED)
-"""States of a data set that an earlier attempt left at its close."""
+"""States of a data set that an earlier attempt had begun to close."""
 
 
-def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
     """Close a data set unless it is closed, and compare what it shows with what was sent.
 
     :param data_set: all its chunks are stored.
-    :param refused: ordinals of the records that Tidepool rejected.
-    :raises StartOverError: Tidepool does not know it any more.
+    :param rejected: ordinals of the records that Tidepool rejected.
+    :raises StartOverError: Tidepool no longer knows it.
     :raises OlderThanUploadedError: a newer batch of the device is verified; this one was not closed.
     """
-    with device_lock(leased.context, leased.batch, leased.requests, lambda: _older_at_work(leased)) as under:
-        locked = leased.under(under)
+    with device_lock(
+        leased.context, leased.batch, leased.requests, lambda: _older_in_progress(leased)
+    ) as requests:
+        locked = leased.with_requests(requests)
         in_doubt = False
         if data_set.state is not DataSetState.CLOSED:
             in_doubt = _close_in_order(locked, data_set)
             leased.ledger.data_sets.mark_closed(data_set.id, lease=leased.lease)
-        return _verify(locked, data_set, refused, patiently=in_doubt)
+        return _verify(locked, data_set, rejected, in_doubt=in_doubt)
 
 
-def verify_again(leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
-    """Compare what a closed data set shows once more, after something else of its device was changed.
+def verify_again(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
+    """Verify a closed data set once more, after something else of its device was changed.
 
     :param data_set: it is closed.
-    :param refused: ordinals of the records that Tidepool rejected.
+    :param rejected: ordinals of the records that Tidepool rejected.
     """
-    with device_lock(leased.context, leased.batch, leased.requests) as under:
-        return _verify(leased.under(under), data_set, refused, patiently=False)
+    with device_lock(leased.context, leased.batch, leased.requests) as requests:
+        return _verify(leased.with_requests(requests), data_set, rejected, in_doubt=False)
 
 
 def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> bool:
-    """Close the set unless it is older than what is verified; return whether a doubt remains."""
+    """Close the set unless it is older than what is verified; return whether its close is in doubt."""
     if not leased.context.options.allow_older:
         try:
             check_order(leased.ledger, leased.batch, leased.deduplicator)
         except OlderThanUploadedError:
             if data_set.state is not DataSetState.CLOSING or _is_open(leased, data_set):
                 raise
-            # An earlier attempt's close was carried out, before the newer one's: see what it shows.
+            # An earlier attempt's close was carried out, before the newer one's: read back what it shows.
             return True
     return _close(leased, data_set)
 
@@ -76,11 +78,11 @@ def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:
     try:
         return leased.requests.read(lambda: leased.client.is_open(str(data_set.data_set_id)))
     except TidepoolNotFoundError:
-        raise StartOverError("Tidepool does not know it any more") from None
+        raise StartOverError("Tidepool no longer knows it") from None
 
 
 def _close(leased: LeasedBatch, data_set: DataSetRow) -> bool:
-    """Close the set; return whether what is visible remains in doubt."""
+    """Close the set; return whether it remains in doubt when it was closed."""
     in_doubt = data_set.state is DataSetState.CLOSING
     leased.ledger.data_sets.begin_close(data_set.id, lease=leased.lease)
     attempts = leased.context.timeouts.attempts
@@ -91,7 +93,7 @@ def _close(leased: LeasedBatch, data_set: DataSetRow) -> bool:
         except TidepoolDataSetClosedError:
             return True
         except TidepoolNotFoundError:
-            raise StartOverError("Tidepool does not know it any more") from None
+            raise StartOverError("Tidepool no longer knows it") from None
         except TidepoolUnreachableError as error:
             if attempt + 1 == attempts:
                 raise
@@ -103,21 +105,21 @@ def _close(leased: LeasedBatch, data_set: DataSetRow) -> bool:
 
 
 def _verify(
-    leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int], *, patiently: bool
+    leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int], *, in_doubt: bool
 ) -> Comparison:
     timeouts, requests = leased.context.timeouts, leased.requests
-    give_up = time.monotonic() + (timeouts.visible_wait if patiently else timeouts.visible_poll)
+    deadline = time.monotonic() + (timeouts.visible_wait if in_doubt else timeouts.visible_poll)
     while True:
-        comparison = requests.read(lambda: read_back(leased, data_set, refused))
+        comparison = requests.read(lambda: read_back(leased, data_set, rejected))
         if comparison.is_exact:
             return comparison
-        if time.monotonic() >= give_up:
+        if time.monotonic() >= deadline:
             break
         time.sleep(timeouts.visible_poll)
-    # Others of the device may have been closed since: an earlier attempt's close was recorded long ago, and
-    # of our own the ledger knows by now.
+    # Others of the device may have been closed since: an earlier attempt's close was recorded long ago, our
+    # own just now.
     recorded = data_set if data_set.state in CLOSE_STARTED else leased.ledger.data_sets.get(data_set.id)
-    return requests.read(lambda: read_back_after_others(leased, recorded, refused))
+    return requests.read(lambda: read_back_after_others(leased, recorded, rejected))
 
 
 # ---------------------------------------------------------------- the lease on the device
@@ -128,19 +130,19 @@ def device_lock(
     context: UploadContext,
     batch: BatchRow,
     requests: GuardedRequests,
-    blocked: Callable[[], LeaseHeldError | None] = lambda: None,
+    blocker: Callable[[], LeaseHeldError | None] = lambda: None,
 ) -> Iterator[GuardedRequests]:
-    """Wait for the lease on a batch's device, and guard requests under it too for a ``with`` block.
+    """Wait for the lease on a batch's device; in the ``with`` block, it covers the requests as well.
 
-    What ``blocked`` names needs the lease itself, and it is only older batches that are waited for, so that
-    no two can wait for each other.
+    Whatever ``blocker`` returns needs this lease too. Only older batches are waited for, so that no two wait
+    for each other.
 
-    :param requests: keeps the leases that are held already.
-    :param blocked: returns what has to be over first, if anything.
-    :raises LeaseHeldError: others were at it for longer than a turn may take.
+    :param requests: covered by the leases that are held already.
+    :param blocker: returns what has to finish first, if anything.
+    :raises LeaseHeldError: others held it for longer than a turn may take.
     """
     with ExitStack() as stack:
-        yield requests.with_leases(_device_lease(stack, context, batch, requests, blocked))
+        yield requests.with_leases(_device_lease(stack, context, batch, requests, blocker))
 
 
 def device_lease_name(batch: BatchRow) -> str:
@@ -153,30 +155,30 @@ def _device_lease(
     context: UploadContext,
     batch: BatchRow,
     requests: GuardedRequests,
-    blocked: Callable[[], LeaseHeldError | None],
+    blocker: Callable[[], LeaseHeldError | None],
 ) -> Lease:
-    give_up = time.monotonic() + context.timeouts.close_turn
+    deadline = time.monotonic() + context.timeouts.close_turn
     while True:
         requests.check()
-        busy = blocked()
+        busy = blocker()
         if busy is None:
             try:
                 device = stack.enter_context(context.hold(device_lease_name(batch)))
             except LeaseHeldError as error:
                 busy = error
             else:
-                # One may have started since; as long as this lease lasts, it cannot close.
-                busy = blocked()
+                # One may have started meanwhile; it cannot close while this lease lasts.
+                busy = blocker()
                 if busy is None:
                     return device
                 stack.close()
-        if time.monotonic() >= give_up:
+        if time.monotonic() >= deadline:
             raise busy
         requests.wait(POLL_SECONDS)
 
 
-def _older_at_work(leased: LeasedBatch) -> LeaseHeldError | None:
-    """Return, as the error that it would end with, what the batch has to wait for."""
+def _older_in_progress(leased: LeasedBatch) -> LeaseHeldError | None:
+    """Return what the batch has to wait for, as the error to raise if it waits too long."""
     sharing_days = compares_days(leased.deduplicator)
     names = leased.ledger.devices.older_in_progress(leased.batch, sharing_days=sharing_days)
     return next((LeaseHeldError(name, seconds) for name, seconds in names.items()), None)

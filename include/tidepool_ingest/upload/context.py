@@ -1,8 +1,8 @@
 """What uploads work with: the context that every operation is given, and the batch that it works on.
 
-Whoever starts an operation makes one :class:`UploadContext` and hands it on together with the batch:
-``upload_batch(context, batch)``. The operation takes the batch's lease, and from then on its steps share one
-:class:`LeasedBatch`.
+Whoever starts an operation creates one :class:`UploadContext` and passes it on together with the batch:
+``upload_batch(context, batch)``. The operation acquires the batch's lease, and from then on its steps share
+one :class:`LeasedBatch`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.upload.guarded_requests import GuardedRequests, Throttle, Timeouts, UploadStoppedError
 
 CHUNKS_AT_ONCE = 4
-"""Chunks of one data set that are sent at the same time, unless somebody says otherwise."""
+"""Chunks of one data set that are sent at the same time by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadOptions:
-    """What a run asks of the uploads of its batches.
+    """What a run's parameters mean for the upload of each of its batches.
 
-    :param force: upload a batch again even if it is verified.
+    :param force: upload the batch again even if it is verified.
     :param allow_older: close its data set even after a newer one of its device.
-    :param at_once: chunks of it that may be sent at the same time.
-    :param max_rejected_percent: share of rejected records, by Tidepool itself too, above which it stops;
-        0 to 100.
-    :param asked_at: when the run was started or cleared: a forced one does not repeat what it did since.
+    :param at_once: how many of its chunks may be sent at the same time.
+    :param max_rejected_percent: share of rejected records, including those that Tidepool itself rejects,
+        above which the upload stops; 0 to 100.
+    :param asked_at: when the run was started or cleared: a forced run does not repeat what it has done since.
     """
 
     force: bool = False
@@ -50,10 +50,10 @@ class UploadOptions:
 
     @classmethod
     def from_run(cls, options: RunOptions, *, at_once: int, asked_at: datetime | None) -> UploadOptions:
-        """Return what a run's parameters ask for.
+        """Return the options that a run's parameters set.
 
         :param options: the parameters.
-        :param at_once: chunks that the deployment allows at the same time.
+        :param at_once: how many chunks the deployment allows at the same time.
         :param asked_at: when the run was started or cleared.
         """
         return cls(
@@ -71,22 +71,22 @@ def _ignore(_data_set_id: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UploadContext:
-    """What every operation on a batch works with: its caller makes it, once.
+    """What every operation on a batch works with; its caller creates it, once.
 
-    :param client: speaks to Tidepool; several threads share it.
-    :param ledger: remembers each step.
-    :param settings: the connection's: they name the client where a manifest does not, and say whether ids of
-        data sets are chosen here.
-    :param root: the staging root, in which the work areas lie; what needs no work area goes without.
+    :param client: sends requests to Tidepool; several threads share it.
+    :param ledger: records each step.
+    :param settings: the connection's: they name the client where a manifest does not, and say whether we
+        choose the ids of data sets.
+    :param root: the staging root, which contains the work areas; ``None`` for what needs no work area.
     :param options: what the run asks for.
-    :param origin: the task that does it, for the ledger.
-    :param on_open: called with a data set's id the moment it is known.
+    :param origin: the Airflow task, for the ledger.
+    :param on_open: called with a data set's id as soon as it is known.
     :param timeouts: how long steps may take.
     :param stopping: set when the operation has to end before its next request; see :meth:`stop`.
     """
 
     default_timeouts: ClassVar[Timeouts] = Timeouts()
-    """What holds where the caller says nothing else."""
+    """The timeouts of a context that is created without any."""
 
     client: TidepoolClient
     ledger: Ledger
@@ -99,9 +99,9 @@ class UploadContext:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def guard(self, *leases: Lease) -> GuardedRequests:
-        """Return what the requests of one operation go through.
+        """Return the guard that all requests of one operation go through.
 
-        :param leases: have to outlive each of them.
+        :param leases: those that have to outlive each request.
         """
         throttle = Throttle(self.ledger.rate_limits, self._api_host, self.timeouts.patience)
         return GuardedRequests(self.timeouts, throttle, leases, (self.stopping,))
@@ -114,15 +114,15 @@ class UploadContext:
         """Hold a lease for the length of a ``with`` block.
 
         :param name: of the lease.
-        :param wait: seconds to wait for another holder before giving up.
-        :raises LeaseHeldError: if somebody else holds it at the end of the wait.
+        :param wait: how many seconds to wait for another holder.
+        :raises LeaseHeldError: if another task still holds it after that.
         """
         return self.ledger.leases.held(name, seconds=self.timeouts.lease, wait=wait)
 
     def work_area(self, batch: BatchRow) -> WorkArea:
         """Return the work area of a batch.
 
-        :raises ValueError: the context was made without a staging root.
+        :raises ValueError: the context was created without a staging root.
         """
         if self.root is None:
             raise ValueError("this operation needs the staging root")
@@ -131,7 +131,7 @@ class UploadContext:
     def prepared(self, batch: BatchRow) -> PreparedBatch:
         """Return the chunk plan of a batch.
 
-        :raises BatchError: its work area is not there.
+        :raises BatchError: its work area is missing.
         """
         prepared = self.work_area(batch).load()
         if prepared is None:
@@ -141,13 +141,13 @@ class UploadContext:
         return prepared
 
     def stop(self) -> None:
-        """Let the operation end before its next request; quick, and safe to call from a signal handler."""
+        """End the operation before its next request; quick, and safe to call from a signal handler."""
         self.stopping.set()
 
     def check_not_stopped(self) -> None:
-        """Make sure that nobody said stop.
+        """Make sure that the operation was not told to stop.
 
-        :raises UploadStoppedError: somebody did.
+        :raises UploadStoppedError: it was.
         """
         if self.stopping.is_set():
             raise UploadStoppedError
@@ -155,11 +155,11 @@ class UploadContext:
 
 @dataclass
 class Counts:
-    """What the requests of one attempt came to.
+    """What the requests of one attempt achieved.
 
     :param sent: chunks sent and stored.
     :param resumed: chunks that an earlier attempt had sent.
-    :param repairs: chunks removed and sent again, closes asked for again, data sets given up.
+    :param repairs: chunks removed and sent again, closes requested again, data sets discarded.
     """
 
     sent: int = 0
@@ -175,11 +175,11 @@ class LeasedBatch:
     :param batch: the batch.
     :param work: its work area.
     :param prepared: its chunk plan.
-    :param body: what its data set is opened with.
+    :param body: the body of the request that opens its data set.
     :param deduplicator: the data set's.
-    :param lease: the ledger is written under it: of a normal batch its own, of a feed's batch the feed's.
+    :param lease: the one that fences writes to the ledger: a normal batch's own, or that of the feed.
     :param requests: guards the requests, under this lease and perhaps more.
-    :param counts: what the requests have come to so far.
+    :param counts: what the requests have achieved so far.
     """
 
     context: UploadContext
@@ -199,7 +199,7 @@ class LeasedBatch:
         """Return a batch whose lease is held.
 
         :param prepared: its chunk plan.
-        :param others: further leases that have to last as long: of a part, that of the whole batch.
+        :param others: further leases that have to last as long: for a part, that of the whole batch.
         """
         body = data_set_body(prepared.data_set, context.settings)
         return cls(
@@ -215,35 +215,35 @@ class LeasedBatch:
 
     @property
     def client(self) -> TidepoolClient:
-        """Speaks to Tidepool."""
+        """The client of the context."""
         return self.context.client
 
     @property
     def ledger(self) -> Ledger:
-        """Remembers each step."""
+        """The ledger of the context."""
         return self.context.ledger
 
-    def under(self, requests: GuardedRequests) -> LeasedBatch:
-        """Return the same batch, its requests under more leases.
+    def with_requests(self, requests: GuardedRequests) -> LeasedBatch:
+        """Return the same batch with another guard, under more leases.
 
-        :param requests: guards them.
+        :param requests: guards its requests.
         """
         return replace(self, requests=requests)
 
 
 @dataclass(frozen=True)
 class UploadSummary:
-    """What an upload came to, in numbers and ids only.
+    """The outcome of an upload, in numbers and ids only.
 
-    :param data_set_id: Tidepool's id of the data set, the session id; of several parts, that of the last.
+    :param data_set_id: Tidepool's id of the data set; of several parts, that of the last.
     :param state: the data set's state in the ledger.
     :param expected_rows: rows that the accepted records make.
     :param visible_rows: rows that Tidepool shows.
     :param chunks_sent: chunks that this attempt sent.
     :param chunks_resumed: chunks that an earlier attempt had sent.
-    :param repairs: chunks removed and sent again, closes asked for again, data sets given up.
+    :param repairs: chunks removed and sent again, closes requested again, data sets discarded.
     :param superseded: records of a feed that a later batch had replaced or deleted.
-    :param deleted: records of a feed that were deleted as the batch asked.
+    :param deleted: records of a feed that were deleted at the batch's request.
     :param size: bytes of the accepted records.
     """
 
@@ -259,27 +259,27 @@ class UploadSummary:
     size: int = 0
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers that several uploads can be summed up by."""
+        """Return the numbers, which can be added up over several uploads."""
         return {name: value for name, value in vars(self).items() if isinstance(value, int)}
 
 
 CONTINUOUS_SUFFIX = ".continuous"
-"""Ends the connection's client name in continuous data sets that name no client of their own."""
+"""Suffix of the connection's client name in continuous data sets that name no client of their own."""
 
 
 def data_set_body(body: Mapping[str, Any], settings: ClientSettings) -> dict[str, Any]:
     """Fill in the client and the deduplicator where a body does not name them.
 
-    The deduplicator is always named: without a name the Platform knows one for a few devices only, and
-    answers 500 for all others, leaving a data set behind that nothing can find.
+    The deduplicator is always named: without a name, the Platform has one for a few devices only, and
+    answers 500 for all others, leaving behind a data set that nothing can find.
 
-    :param body: what the manifest, or the caller, says of device and client.
+    :param body: what the manifest, or the caller, says about device and client.
     :param settings: the connection's client name and version.
     """
     data_set_type = body.get("dataSetType") or "normal"
     name = settings.client_name
     if name is not None and data_set_type == "continuous":
-        # Tidepool finds a continuous data set by this name: a normal one must not be found by it.
+        # Continuous data sets are looked up by this name, which must not find a normal one.
         name += CONTINUOUS_SUFFIX
     client = {"name": name, "version": settings.client_version, **(body.get("client") or {})}
     named = {key: value for key, value in client.items() if value is not None}

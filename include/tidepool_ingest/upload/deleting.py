@@ -1,12 +1,12 @@
-"""The way out where nothing else is safe: data sets are deleted.
+"""Delete data sets, the way out where nothing else is safe.
 
-One data set, because it cannot be completed; all of a batch, because a person withdraws it, or because
-another batch replaces it. Deleting a closed set shows again what its close had archived. What later uploads
-of the device show stays as it is: they take over what the deleted one had hidden.
+One data set, because it cannot be completed; all of a batch, because a person withdraws it or another batch
+replaces it. Deleting a closed set makes visible again what its close had archived. What later uploads of the
+device show stays as it is: they take over what the deleted set had hidden.
 
-What is replaced is deleted once the batch that replaces it shows. The hash keeps a changed glucose value
-beside the old one, so closing the corrected batch is not enough. The other way round, deleting first, would
-show what the old one had hidden in between.
+A replaced batch is deleted once the batch that replaces it is visible. The hash keeps a changed glucose value
+beside the old one, so closing the corrected batch is not enough. Deleting first would expose, in between,
+what the old batch had hidden.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from tidepool_ingest.upload.guarded_requests import GuardedRequests
 log = logging.getLogger(__name__)
 
 WITHDRAWABLE = (BatchState.VERIFIED, BatchState.UPLOADING, BatchState.WITHDRAWN)
-"""States of a batch that can be withdrawn; again too, where the first time was interrupted."""
+"""States of a batch that can be withdrawn; once more, too, if the first time was interrupted."""
 
 STOPPED = (BatchState.HELD, BatchState.FAILED)
-"""States in which a batch that is cut into parts may show some of them; those can be withdrawn too."""
+"""States in which some parts of a split batch may be visible; those can be withdrawn too."""
 
 
 class NotWithdrawableError(IngestError):
     """The batch has nothing that could be withdrawn.
 
     :param batch: the batch's label.
-    :param state: where it stands.
+    :param state: its state.
     """
 
     disposition: Disposition = Disposition.DATA
@@ -57,10 +57,10 @@ class NotWithdrawableError(IngestError):
 
 
 def withdraw_batch(context: UploadContext, batch: BatchRow) -> int:
-    """Delete the data sets of a batch because a person says so, and return how many were deleted.
+    """Delete the data sets of a batch at a person's request, and return how many were deleted.
 
-    Its state is recorded first: whatever happens in between, no run uploads it again, and the maintenance
-    job deletes what remains. A continuous data set is shared by all batches of its feed and stays.
+    Its state is recorded first: if this is interrupted, no run uploads it again, and the maintenance job
+    deletes what remains. A continuous data set is shared by all batches of its feed and stays.
 
     :raises NotWithdrawableError: if there is nothing to withdraw.
     :raises LeaseHeldError: if another task is working on the batch or its device.
@@ -80,9 +80,9 @@ def withdraw_batch(context: UploadContext, batch: BatchRow) -> int:
 def delete_replaced(context: UploadContext, batch: BatchRow, requests: GuardedRequests) -> bool:
     """Delete the data sets of the batch that this one replaces; return whether any remained to be deleted.
 
-    Its state is recorded first: whatever happens in between, it is never uploaded again.
+    Its state is recorded first: if this is interrupted, it is still never uploaded again.
 
-    :param batch: the batch that replaces; all its records are visible.
+    :param batch: the replacing batch; all its records are visible.
     :param requests: guards the requests, under the lease on this batch.
     :raises LeaseHeldError: another task is working on the other batch.
     """
@@ -101,12 +101,12 @@ def delete_replaced(context: UploadContext, batch: BatchRow, requests: GuardedRe
 def delete_data_set(
     context: UploadContext, data_set: DataSetRow, lease: Lease, requests: GuardedRequests
 ) -> None:
-    """Delete a data set, once nothing that was asked for can be carried out in it any more.
+    """Delete a data set, once no earlier request can still change it.
 
-    :param data_set: any one that was opened; deleting it again is no error.
+    :param data_set: any that was opened; deleting it again is no error.
     :param lease: the lease on its batch, under which the ledger is written.
     :param requests: guards the request.
-    :raises ValueError: it is a continuous one, which holds what all batches of its feed have brought.
+    :raises ValueError: it is a continuous one, which holds the data of all batches of its feed.
     """
     if data_set.data_set_type != NORMAL:
         raise ValueError("a continuous data set is never deleted")
@@ -115,12 +115,12 @@ def delete_data_set(
     try:
         requests.write(lambda: context.client.delete_data_set(str(data_set.data_set_id)))
     except TidepoolNotFoundError:
-        log.info("Data set %s is gone already.", data_set.data_set_id)
+        log.info("Data set %s was already gone.", data_set.data_set_id)
     context.ledger.data_sets.mark_deleted(data_set.id, lease=lease)
 
 
 def _is_withdrawable(ledger: Ledger, batch: BatchRow, numbers: list[int]) -> bool:
-    """Tell whether there is something to withdraw: of a part, nothing is without the others."""
+    """Return whether there is something to withdraw; a part is never withdrawn without the others."""
     if batch.data_set_type != NORMAL or batch.part_of is not None:
         return False
     stopped = batch.state in STOPPED and any(_remaining(ledger, number) for number in numbers)
@@ -143,7 +143,7 @@ def _remaining(ledger: Ledger, batch: int) -> list[DataSetRow]:
 
 
 def _leases_on(stack: ExitStack, context: UploadContext, batch: int) -> dict[int, Lease]:
-    """Take the leases on a batch and all its parts, and return them by the number of each.
+    """Acquire the leases on a batch and all its parts, and return them by number.
 
     :raises LeaseHeldError: if another task is working on any of them.
     """
@@ -160,10 +160,10 @@ def _delete_all(
     leases: Mapping[int, Lease],
     requests: GuardedRequests,
 ) -> int:
-    """Record that a batch and its parts are not to be uploaded any more, and delete all their data sets.
+    """Record that a batch and its parts are no longer to be uploaded, and delete all their data sets.
 
     :param batch: the batch's number.
-    :param state: what it is from now on; recorded first, of all parts at once.
+    :param state: its state from now on; recorded first, for all parts at once.
     :param leases: see :func:`_leases_on`.
     :param requests: guards the requests, under those leases and the one on the device.
     :return: how many data sets were deleted.
@@ -173,11 +173,11 @@ def _delete_all(
 
 
 def _delete_remaining(context: UploadContext, batch: int, lease: Lease, requests: GuardedRequests) -> int:
-    """Delete every data set of a batch that may hold data, and return how many that were.
+    """Delete every data set of a batch that may hold data, and return how many there were.
 
-    The oldest goes first, so that none comes back to light by the deletion of one that hid it.
+    The oldest goes first, so that none becomes visible again when one that hid it is deleted.
 
-    :param batch: the batch's number; its state says already that it is not to be uploaded any more.
+    :param batch: the batch's number; its state says already that it is no longer to be uploaded.
     :param lease: the lease on it, under which the ledger is written.
     :param requests: guards the requests, under the leases on the batch and its device.
     """

@@ -1,12 +1,12 @@
-"""Every request of an upload goes through here: under its leases, throttled, until somebody says stop.
+"""Every request of an upload goes through here: under its leases, throttled, until it is told to stop.
 
-A request whose answer was lost may be carried out later, after whatever has been done since. Two rules keep
-that harmless: nothing further is done about a step in doubt before it can no longer be carried out, and a
+A request whose response was lost may be carried out later, after whatever has been done since. Two rules keep
+that harmless: nothing further is done about a step in doubt until it can no longer be carried out, and a
 lease on a batch or a device does not end before that either, however its holder ended. Whoever holds the
 leases knows that no request of an earlier holder is in progress.
 
-When Tidepool asks one task to slow down, every task does. Its rate limits are not documented. A 429 says that
-nothing was done; what it asks for is saved in the ledger, where each task looks before each of its requests.
+When Tidepool throttles one task, every task slows down. Its rate limits are not documented. A 429 means that
+nothing was done; the pause it asks for is saved in the ledger, which each task reads before each request.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from tidepool_ingest.ledger import Lease, RateLimits
 
 Result = TypeVar("Result")
 
-ROWS_BETWEEN_LOOKS = 500
+ROWS_BETWEEN_RENEWALS = 500
 """Rows of a read-back after which the leases are renewed."""
 
 POLL_SECONDS = 0.2
-"""How often a wait checks whether somebody said stop."""
+"""How often a wait checks whether it has to stop."""
 
 SPREAD = 0.25
-"""Tasks that waited together come back spread over this share of the pause."""
+"""Tasks that waited together resume spread over this share of the pause."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Bounds on the steps of an upload, in seconds where nothing else is said.
+    """Bounds on the steps of an upload, in seconds unless stated otherwise.
 
-    :param request: the longest a request may take in all. The gateway cuts off at 60 s; the rest is the way
-        there and back.
+    :param request: the longest a request may take in all. The gateway cuts off at 60 s; the rest is for the
+        network.
     :param begin: how long after its leases were renewed a request may still be started: it may have to wait
-        for a token. Later it is not sent.
-    :param doubt: how long a request may still be carried out after it was given up without an answer. The
-        Platform's own work on it ends soon after the gateway has cut it off at 60 s; this is twice that.
+        for a token. After that it is not sent.
+    :param doubt: how long a request may still be carried out after its client has timed out. The Platform's
+        own work on it ends soon after the gateway has cut it off at 60 s; this is twice that.
     :param lease: how long a lease on a batch or a device outlives a holder that died. At least ``request``
-        and ``doubt`` of it remain when a request is sent that changes something: what the dead have asked
-        for is carried out by then, or never.
+        and ``doubt`` of it remain when a request is sent that changes something: whatever a dead holder had
+        requested is carried out by then, or never.
     :param close_turn: how long to wait for another batch of the same device to be closed and read back.
     :param attempts: how often a step in doubt is resolved and tried again before Airflow's own retry
         takes over.
     :param pause: pause before a step is tried again, doubled each time.
-    :param patience: the longest that a task waits by itself when Tidepool asks to slow down; for longer,
-        Airflow's retry waits and the worker is free meanwhile.
-    :param read_back: the longest that a read-back may stay silent, at its start or in between.
-    :param read_rows: records that are read back at once; a larger data set is read in windows of time. The
-        gateway gives an answer 60 s, and Tidepool's reading service 3 minutes.
-    :param visible_wait: how long to wait for rows to show after a close in doubt: the Platform may still be
-        working on it.
+    :param patience: the longest that a task waits by itself when Tidepool throttles it; for longer, Airflow's
+        retry waits and the worker is free meanwhile.
+    :param read_back: the longest that a read-back may send nothing, at its start or in between.
+    :param read_rows: records per read-back request; a larger data set is read in windows of time. The
+        gateway allows a response 60 s, and Tidepool's reading service 3 minutes.
+    :param visible_wait: how long to wait for rows to become visible after a close in doubt: the Platform may
+        still be working on it.
     :param visible_poll: pause between two read-backs.
     """
 
@@ -82,9 +82,9 @@ class GuardedRequests:
 
     :param timeouts: how long requests and doubts last.
     :param throttle: when the next request may be sent, for all tasks.
-    :param leases: have to outlive each request, and the doubt that it may leave.
+    :param leases: have to outlive each request, and the time that it may be in doubt.
     :param stops: any of them is set when the operation has to stop.
-    :param doubt: shared with others that guard requests of the same operation.
+    :param doubt: shared with the other guards of the same operation.
     """
 
     def __init__(
@@ -114,9 +114,9 @@ class GuardedRequests:
         )
 
     def check(self) -> None:
-        """Make sure that another request may be started: nobody said stop, and the leases outlive it.
+        """Make sure that another request may be started: nothing says stop, and the leases outlive it.
 
-        :raises UploadStoppedError: somebody did.
+        :raises UploadStoppedError: the operation was told to stop.
         :raises LeaseLostError: another task has taken over.
         """
         if any(stop.is_set() for stop in self._stops):
@@ -130,22 +130,22 @@ class GuardedRequests:
     def write(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
         """Send a request that changes something, and return what it returns.
 
-        :param request: sends it once; it may be called again after Tidepool has asked to slow down, which
-            means that nothing was done.
+        :param request: sends it once; it may be called again after Tidepool has throttled it, which means
+            that nothing was done.
         :param intent: records in the ledger that the request is about to be sent; called once nothing stands
-            in its way any more.
+            in its way.
         """
 
-        def covered() -> Result:
+        def under_leases() -> Result:
             with self._covering():
                 return request()
 
-        return self.read(covered, intent)
+        return self.read(under_leases, intent)
 
     def read(self, request: Callable[[], Result], intent: Callable[[], None] | None = None) -> Result:
-        """Send a request that does no harm when its answer is lost, and return what it returns.
+        """Send a request that does no harm if its response is lost, and return what it returns.
 
-        :param request: sends it once; it may be called again after Tidepool has asked to slow down.
+        :param request: sends it once; it may be called again after Tidepool has throttled it.
         :param intent: see :meth:`write`.
         """
         for attempt in range(self._timeouts.attempts):
@@ -156,34 +156,34 @@ class GuardedRequests:
             try:
                 return request()
             except TidepoolBusyError as error:
-                bearable = self._throttle.slow_down(error)
-                if attempt + 1 == self._timeouts.attempts or not bearable:
+                is_short = self._throttle.slow_down(error)
+                if attempt + 1 == self._timeouts.attempts or not is_short:
                     raise
         raise AssertionError("at least one attempt is made at a request")
 
     def stream(self, rows: Iterable[Result]) -> Iterator[Result]:
-        """Yield the rows of a read-back, and keep the leases while they arrive.
+        """Yield the rows of a read-back, and renew the leases while they arrive.
 
         :param rows: the read-back, not started yet.
-        :raises LeaseLostError: another task has taken over: what is read proves nothing any more.
+        :raises LeaseLostError: another task has taken over: what was read proves nothing.
         """
         self._renew(self._timeouts.read_back)
         for number, row in enumerate(rows, 1):
-            if number % ROWS_BETWEEN_LOOKS == 0:
+            if number % ROWS_BETWEEN_RENEWALS == 0:
                 self._renew(self._timeouts.read_back)
             yield row
         self._renew(self._timeouts.request)
 
     @contextmanager
     def _covering(self) -> Iterator[None]:
-        """Cover a request that changes something: the leases outlive it, and its doubt if it leaves one."""
-        # Once more, for it may have waited; and for as long as the request can be carried out late.
+        """Let the leases outlive a request that changes something, and the time that it may be in doubt."""
+        # Once more, since it may have waited; and for as long as the request can be carried out late.
         self._renew(self._timeouts.request + self._timeouts.doubt)
         try:
             with start_deadline(self._timeouts.begin):
                 yield
         except BaseException as error:
-            # Anything but Tidepool's answer, a signal for example, leaves the request in doubt too.
+            # Anything but a response of Tidepool's, such as a signal, leaves the request in doubt too.
             if not isinstance(error, TidepoolError) or getattr(error, "in_doubt", False):
                 self._doubt.until = time.monotonic() + self._timeouts.doubt
                 for lease in self._leases:
@@ -195,7 +195,7 @@ class GuardedRequests:
 
         :param attempt: how often it was tried before this time, from 0.
         :param error: what it ended with.
-        :raises UploadStoppedError: somebody said stop meanwhile.
+        :raises UploadStoppedError: the operation was told to stop meanwhile.
         """
         if error.in_doubt:
             self.wait_out_doubt()
@@ -205,30 +205,30 @@ class GuardedRequests:
     def wait_out_doubt(self) -> None:
         """Wait until no request of this operation can still be carried out.
 
-        :raises UploadStoppedError: somebody said stop meanwhile.
+        :raises UploadStoppedError: the operation was told to stop meanwhile.
         """
-        left = self._doubt.until - time.monotonic()
-        if left > 0:
+        remaining = self._doubt.until - time.monotonic()
+        if remaining > 0:
             for lease in self._leases:
-                lease.ensure(left + self._timeouts.request)
-            self.wait(left)
+                lease.ensure(remaining + self._timeouts.request)
+            self.wait(remaining)
 
     def wait(self, seconds: float) -> None:
-        """Wait, unless somebody says stop.
+        """Wait, unless told to stop.
 
         :param seconds: how long.
-        :raises UploadStoppedError: somebody did.
+        :raises UploadStoppedError: the operation was told to stop.
         """
         ends = time.monotonic() + seconds
-        while (left := ends - time.monotonic()) > 0:
+        while (remaining := ends - time.monotonic()) > 0:
             if any(stop.is_set() for stop in self._stops):
                 raise UploadStoppedError
-            time.sleep(min(left, POLL_SECONDS))
+            time.sleep(min(remaining, POLL_SECONDS))
 
 
 @dataclass
 class _Doubt:
-    """Until when a request may still be carried out, by the clock of ``time.monotonic``."""
+    """Until when a request may still be carried out, as a time of ``time.monotonic``."""
 
     until: float = 0.0
 
@@ -236,9 +236,10 @@ class _Doubt:
 class Throttle:
     """How fast requests to one API host may follow each other. Safe to use from several threads.
 
-    :param rate_limits: what Tidepool asked for, shared by all tasks through the ledger.
+    :param rate_limits: the pause that Tidepool asked for, shared by all tasks through the ledger.
     :param api_host: host of the Tidepool API.
-    :param patience: seconds that are waited here; a longer pause is left to Airflow's retry.
+    :param patience: the longest pause that is waited out here, in seconds; a longer one is left to
+        Airflow's retry.
     """
 
     def __init__(self, rate_limits: RateLimits, api_host: str, patience: float) -> None:
@@ -247,18 +248,18 @@ class Throttle:
         self._patience = patience
 
     def wait(self, wait: Callable[[float], None]) -> None:
-        """Wait as long as Tidepool has asked everybody to wait.
+        """Wait as long as Tidepool has asked all tasks to wait.
 
-        :param wait: waits so many seconds.
-        :raises TidepoolBusyError: that is longer than we are willing to wait.
+        :param wait: waits a number of seconds.
+        :raises TidepoolBusyError: that is longer than ``patience``.
         """
-        while (left := self._rate_limits.seconds_left(self._api_host)) > 0:
-            if left > self._patience:
-                raise TidepoolBusyError("send a request", place=self._api_host, retry_after=left)
-            wait(left * random.uniform(1.0, 1.0 + SPREAD))
+        while (remaining := self._rate_limits.seconds_left(self._api_host)) > 0:
+            if remaining > self._patience:
+                raise TidepoolBusyError("send a request", place=self._api_host, retry_after=remaining)
+            wait(remaining * random.uniform(1.0, 1.0 + SPREAD))
 
     def slow_down(self, error: TidepoolBusyError) -> bool:
-        """Save for every task what Tidepool has just asked for; return whether it can be waited for here."""
+        """Save for all tasks the pause that Tidepool asks for; return whether it can be waited out here."""
         self._rate_limits.record(self._api_host, error.retry_after)
         return self._rate_limits.seconds_left(self._api_host) <= self._patience
 

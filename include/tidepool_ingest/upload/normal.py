@@ -1,18 +1,18 @@
-"""A normal batch gets into a data set of its own, once: open, send, close, read back.
+"""Upload a normal batch into a data set of its own, once: open, send, close, verify.
 
-Each step is recorded in the ledger before it is taken, and its outcome after. Whoever comes after a crash or
-a lost answer therefore knows which step is in doubt, and each doubt has its own way out:
+Each step is recorded in the ledger before it is taken, and its outcome after. After a crash or a lost
+response, the next attempt therefore knows which step is in doubt, and how to resolve it:
 
 * a creation in doubt left at most an empty set that no route can find: a new one is opened;
 * a chunk in doubt is removed and sent again (:mod:`.sending`);
-* a close in doubt is asked for again (:mod:`.closing`);
+* a close in doubt is requested again (:mod:`.closing`);
 * where none of this is safe, the whole set is deleted, and another one is opened.
 
 Tidepool chooses the id of a data set. Where the connection asks for chosen ids, ours is recorded before the
 request and sent with it: what became of a creation in doubt can then be looked up. Tidepool's documentation
-forbids an id in the body; its servers take one.
+forbids an id in the body; its servers accept one.
 
-A lease holder that stalled past the end of its lease cannot write to the ledger any more.
+A lease holder that stalled past the end of its lease can no longer write to the ledger.
 """
 
 from __future__ import annotations
@@ -51,21 +51,21 @@ from tidepool_ingest.upload.sending import Sending, StartOverError
 
 log = logging.getLogger(__name__)
 
-DATA_SETS_AN_ATTEMPT = 2
-"""How many data sets one attempt may open: the first, and one more where the first had to be given up."""
+DATA_SETS_PER_ATTEMPT = 2
+"""How many data sets one attempt may open: the first, and one more if the first had to be discarded."""
 
 SERVER_FAILURE: Final = 500
-"""What a set answers whose creation broke off half-way; it can still be deleted."""
+"""Response about a set whose creation failed half-way; it can still be deleted."""
 
 
 def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary:
-    """Bring one batch, or one part of a batch, to verified, from wherever an earlier attempt left it.
+    """Upload one batch, or one part of a batch, until it is verified; resume what an earlier attempt began.
 
-    :param leases: have to last as long as its own: of a part, that of the whole batch.
+    :param leases: have to last as long as its own: for a part, that of the whole batch.
     :raises LeaseHeldError: if another task is working on it.
     :raises HeldError: if a newer batch of the device was verified meanwhile; no data set is left open.
-    :raises VerificationError: if what is visible stays unlike what was sent.
-    :raises UploadStoppedError: if somebody said stop.
+    :raises VerificationError: if what is visible still differs from what was sent.
+    :raises UploadStoppedError: if it was told to stop.
     """
     prepared = context.prepared(batch)
     check_data_set_type(data_set_body(prepared.data_set, context.settings)["dataSetType"], NORMAL)
@@ -74,23 +74,23 @@ def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> Up
 
 
 class UploadAttempt(ABC):
-    """What one holder of a lease does to get a batch uploaded.
+    """One attempt to upload a batch, by the holder of a lease.
 
     :param leased: the batch.
     """
 
     def __init__(self, leased: LeasedBatch) -> None:
         self._leased = leased
-        self._refused = RejectedRecords(leased)
+        self._rejected = RejectedRecords(leased)
 
     def run(self) -> UploadSummary:
-        """Bring the batch to verified, from wherever an earlier attempt left it."""
+        """Upload the batch until it is verified; resume what an earlier attempt began."""
         ledger, context = self._leased.ledger, self._leased.context
         batch = ledger.batches.get(self._leased.batch.id)
         check_not_superseded(batch)
         check_not_withdrawn(batch, force=context.options.force)
-        if done := self._done(batch.state):
-            return done
+        if summary := self._summary_if_done(batch.state):
+            return summary
         try:
             if not ledger.batches.begin_upload(batch.id, lease=self._leased.lease):
                 raise SupersededBatchError(batch.label)
@@ -104,13 +104,13 @@ class UploadAttempt(ABC):
 
     @abstractmethod
     def _until_verified(self) -> UploadSummary:
-        """Do what remains to be done."""
+        """Take the steps that remain."""
 
     def _latest(self) -> DataSetRow | None:
         data_sets = self._leased.ledger.data_sets.of_batch(self._leased.batch.id)
         return data_sets[-1] if data_sets else None
 
-    def _done(self, state: BatchState) -> UploadSummary | None:
+    def _summary_if_done(self, state: BatchState) -> UploadSummary | None:
         latest = self._latest()
         if latest is None or latest.state is not DataSetState.VERIFIED or latest.data_set_id is None:
             return None
@@ -119,7 +119,7 @@ class UploadAttempt(ABC):
         if options.force and not latest.was_verified_by(context.origin.run_id, options.asked_at):
             return None
         if state is not BatchState.VERIFIED:
-            # The attempt that verified the data set ended before it could record so of the batch.
+            # The attempt that verified the data set ended before it could record that of the batch.
             context.ledger.batches.mark_verified(self._leased.batch.id, lease=self._leased.lease)
         context.on_open(latest.data_set_id)
         rows = latest.visible_rows or 0
@@ -128,12 +128,12 @@ class UploadAttempt(ABC):
     def _summary(
         self, data_set: DataSetRow, *, expected: int, visible: int, superseded: int = 0, deleted: int = 0
     ) -> UploadSummary:
-        """Return what the attempt came to, now that the data set is verified.
+        """Return the outcome of the attempt, now that the data set is verified.
 
         :param expected: rows that the records make.
         :param visible: rows that Tidepool shows.
         :param superseded: records of a feed that a later batch had replaced or deleted.
-        :param deleted: records of a feed that were deleted as the batch asked.
+        :param deleted: records of a feed that were deleted at the batch's request.
         """
         counts = self._leased.counts
         return UploadSummary(
@@ -153,47 +153,47 @@ class UploadAttempt(ABC):
         latest = self._latest()
         may_hold_data = latest is not None and latest.state.may_hold_data
         batches = self._leased.ledger.batches
-        stopped = batches.hold if isinstance(error, HeldError) else batches.mark_failed
-        mark = batches.mark_unfinished if may_hold_data else stopped
+        hold_or_fail = batches.hold if isinstance(error, HeldError) else batches.mark_failed
+        mark = batches.mark_unfinished if may_hold_data else hold_or_fail
         mark(self._leased.batch.id, error.code, lease=self._leased.lease)
-        # Errors of the client know the data set and the user's short hash, not the batch.
+        # Errors of the client name the data set and the user's short hash, not the batch.
         log.error("%s cannot be uploaded: %s", self._leased.batch.label, error)
 
 
 class NormalAttempt(UploadAttempt):
-    """Uploads a batch into a normal data set, and into another one if the first has to be given up."""
+    """Uploads a batch into a normal data set, and into another one if the first has to be discarded."""
 
     def _until_verified(self) -> UploadSummary:
         leased = self._leased
         feed = Feed(leased.batch.api_host, leased.batch.user_id, leased.body)
         reserve_for_normal(leased.context, feed, leased.requests)
         comparison: Comparison | None = None
-        for _ in range(DATA_SETS_AN_ATTEMPT):
+        for _ in range(DATA_SETS_PER_ATTEMPT):
             data_set = self._resume()
             if data_set is None:
-                self._refused.check()
-                if self._refused.is_all:
+                self._rejected.check()
+                if self._rejected.is_all:
                     return self._nothing_remaining("")
                 data_set = self._open()
             try:
                 comparison = self._send_and_close(data_set)
             except _NothingRemainingError:
-                self._give_up(data_set)
+                self._discard(data_set)
                 return self._nothing_remaining(str(data_set.data_set_id))
             except HeldError:
-                self._give_up(data_set)
+                self._discard(data_set)
                 raise
             except StartOverError as reason:
-                log.warning("Data set %s is given up: %s.", data_set.data_set_id, reason)
+                log.warning("Discarding data set %s: %s.", data_set.data_set_id, reason)
             else:
                 if comparison.is_exact and self._delete_replaced():
-                    comparison = verify_again(leased, data_set, self._refused.ordinals)
+                    comparison = verify_again(leased, data_set, self._rejected.ordinals)
                 if comparison.is_exact:
                     return self._verified(data_set, comparison)
                 difference = VerificationError(comparison).what
-                log.warning("Data set %s is given up: %s", data_set.data_set_id, difference)
-            self._give_up(data_set)
-        expected = leased.prepared.expected_rows - self._refused.rows
+                log.warning("Discarding data set %s: %s", data_set.data_set_id, difference)
+            self._discard(data_set)
+        expected = leased.prepared.expected_rows - self._rejected.rows
         raise VerificationError(comparison or Comparison(expected, 0))
 
     def _resume(self) -> DataSetRow | None:
@@ -205,7 +205,7 @@ class NormalAttempt(UploadAttempt):
             resolve_creation(self._leased, latest)
             return self._resume()
         if latest.state is DataSetState.DELETING:
-            self._give_up(latest)
+            self._discard(latest)
             return None
         context = self._leased.context
         context.ledger.data_sets.taken_up_by(latest.id, context.origin, lease=self._leased.lease)
@@ -215,7 +215,7 @@ class NormalAttempt(UploadAttempt):
 
     def _open(self) -> DataSetRow:
         leased = self._leased
-        data_set_id = open_data_set(leased, leased.prepared.expected_rows - self._refused.rows)
+        data_set_id = open_data_set(leased, leased.prepared.expected_rows - self._rejected.rows)
         leased.context.on_open(data_set_id)
         log.info("Opened data set %s.", data_set_id)
         latest = self._latest()
@@ -225,18 +225,18 @@ class NormalAttempt(UploadAttempt):
     def _send_and_close(self, data_set: DataSetRow) -> Comparison:
         if data_set.state is DataSetState.OPEN:
             try:
-                Sending(self._leased, data_set, self._refused).send(self._leased.prepared.chunks)
+                Sending(self._leased, data_set, self._rejected).send(self._leased.prepared.chunks)
             except TooManyRejectedByTidepoolError:
-                self._refused.finish()
+                self._rejected.finish()
                 raise
-            self._refused.finish()
-            self._refused.check()  # what an earlier attempt recorded may be too many already
-            if self._refused.is_all:
+            self._rejected.finish()
+            self._rejected.check()  # an earlier attempt may have recorded too many already
+            if self._rejected.is_all:
                 raise _NothingRemainingError
-        return close_and_verify(self._leased, data_set, self._refused.ordinals)
+        return close_and_verify(self._leased, data_set, self._rejected.ordinals)
 
     def _delete_replaced(self) -> bool:
-        """Delete what the batch replaces; a part leaves that to the whole batch, once all of it shows."""
+        """Delete what the batch replaces; a part leaves that to the whole batch, once that is visible."""
         leased = self._leased
         if leased.batch.part_of is not None:
             return False
@@ -263,13 +263,13 @@ class NormalAttempt(UploadAttempt):
         return self._summary(data_set, expected=comparison.expected, visible=comparison.visible)
 
     def _nothing_remaining(self, data_set_id: str) -> UploadSummary:
-        """End a part of which Tidepool itself has rejected all records, within what the run allows."""
+        """End a part of which Tidepool itself has rejected all records, within the share allowed."""
         leased = self._leased
         leased.ledger.batches.mark_nothing_accepted(leased.batch.id, lease=leased.lease)
         log.warning("%s: Tidepool rejected all its records, so nothing remains.", leased.batch.label)
         return UploadSummary(data_set_id, DataSetState.DELETED, 0, 0, repairs=leased.counts.repairs)
 
-    def _give_up(self, data_set: DataSetRow) -> None:
+    def _discard(self, data_set: DataSetRow) -> None:
         leased = self._leased
         leased.counts.repairs += 1
         delete_data_set(leased.context, data_set, leased.lease, leased.requests)
@@ -285,7 +285,7 @@ class _NothingRemainingError(Exception):
 def open_data_set(leased: LeasedBatch, expected_rows: int) -> str:
     """Open another data set for a batch, and return its id.
 
-    :param expected_rows: rows that Tidepool will hold when all is there.
+    :param expected_rows: rows that Tidepool will hold when it is complete.
     """
     context, batch, requests = leased.context, leased.batch, leased.requests
     requests.check()
@@ -298,7 +298,7 @@ def open_data_set(leased: LeasedBatch, expected_rows: int) -> str:
         lease=leased.lease,
         id_of=(lambda ordinal: chosen_id(batch, ordinal)) if context.settings.chosen_ids else None,
     )
-    # With an id of ours, a creation carried out late would meet what was done about it meanwhile.
+    # With an id of ours, a creation carried out late would collide with what was done about it meanwhile.
     send = requests.read if row.data_set_id is None else requests.write
     body = leased.body if row.data_set_id is None else {**leased.body, "id": row.data_set_id}
     try:
@@ -312,9 +312,9 @@ def open_data_set(leased: LeasedBatch, expected_rows: int) -> str:
 
 
 def resolve_creation(leased: LeasedBatch, data_set: DataSetRow) -> None:
-    """Find out what became of a creation in doubt, and record it: open, given up, or to be deleted.
+    """Find out what became of a creation in doubt, and record it: open, not there, or to be deleted.
 
-    :param data_set: it was about to be opened.
+    :param data_set: the one that was about to be opened.
     """
     data_sets = leased.ledger.data_sets
     if data_set.data_set_id is None:
@@ -334,11 +334,11 @@ def resolve_creation(leased: LeasedBatch, data_set: DataSetRow) -> None:
 
 
 def chosen_id(batch: BatchRow, ordinal: int) -> str:
-    """Return the id of a data set: the same each time, and another one in another ledger.
+    """Return the id of a data set: the same each time, but another one in another ledger.
 
     :param batch: the batch.
-    :param ordinal: the data set's place among the batch's, from 1.
+    :param ordinal: the data set's ordinal among the batch's, from 1.
     :return: 32 hex digits.
     """
-    parts = (batch.api_host, batch.content_key, batch.created_at.isoformat(), str(ordinal))
-    return blake2b("\n".join(parts).encode(), digest_size=ID_BYTES).hexdigest()
+    key = (batch.api_host, batch.content_key, batch.created_at.isoformat(), str(ordinal))
+    return blake2b("\n".join(key).encode(), digest_size=ID_BYTES).hexdigest()

@@ -1,7 +1,7 @@
-"""A giant batch gets into Tidepool part by part, each as a batch of its own in a data set of its own.
+"""Upload a giant batch part by part, each as a batch of its own in a data set of its own.
 
-The parts go one after the other, for the data sets of one device are closed one at a time anyway. What is
-verified is not looked at again: whoever comes after a crash goes on in the middle of the part in progress.
+The parts go one after the other, since the data sets of one device are closed one at a time anyway. A
+verified part is not verified again: after a crash, the next attempt resumes the part that was in progress.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Lease, le
 from tidepool_ingest.upload.context import UploadContext, UploadSummary
 from tidepool_ingest.upload.deleting import delete_replaced
 from tidepool_ingest.upload.normal import upload_normal
-from tidepool_ingest.upload.recheck import reverify_one
+from tidepool_ingest.upload.reverification import reverify_one
 
 log = logging.getLogger(__name__)
 
 
 def upload_parts(context: UploadContext, batch: BatchRow) -> UploadSummary:
-    """Bring every part to verified, and with the last one the batch, from wherever it was left.
+    """Upload every part until it is verified, and with the last one the batch; resume what was begun.
 
     What stops one part stops those after it as well.
 
@@ -72,7 +72,7 @@ def _upload_part(
         raise
     remaining = [other for other in parts if (other.part or 0) > (part.part or 0)]
     log.info(
-        "%s: %d rows verified, %d left in %d parts.",
+        "%s: %d rows verified, %d remaining in %d parts.",
         part.label,
         summary.visible_rows,
         sum(other.expected_rows or 0 for other in remaining),
@@ -93,7 +93,7 @@ def _record_failure(
         BatchState.UPLOADING: batches.mark_unfinished,
     }
     otherwise = batches.hold if isinstance(error, HeldError) else batches.mark_failed
-    # The whole batch stops in the state of the part, if that has been brought to stop.
+    # The whole batch stops in the state of the part, if the part has stopped.
     stop = stops.get(batches.get(part.id).state, otherwise)
     stop(batch.id, error.code, lease=lease)
 
@@ -101,13 +101,13 @@ def _record_failure(
 def _delete_replaced(
     context: UploadContext, batch: BatchRow, parts: Sequence[BatchRow], lease: Lease
 ) -> None:
-    """Delete what the batch replaces, now that all of it shows, and verify every part again after that."""
+    """Delete what the batch replaces, now that all of it is visible, and then reverify every part."""
     if delete_replaced(context, batch, context.guard(lease)):
         for part in parts:
             reverify_one(context, part)
 
 
-def _sum(one: UploadSummary, other: UploadSummary) -> UploadSummary:
-    """Return what two parts came to; the id is that of the later one."""
-    sums: dict[str, Any] = {name: number + getattr(one, name) for name, number in other.counts().items()}
-    return replace(other, data_set_id=other.data_set_id or one.data_set_id, **sums)
+def _sum(earlier: UploadSummary, later: UploadSummary) -> UploadSummary:
+    """Return the sum of two summaries; the id is that of the later one."""
+    sums: dict[str, Any] = {name: number + getattr(earlier, name) for name, number in later.counts().items()}
+    return replace(later, data_set_id=later.data_set_id or earlier.data_set_id, **sums)

@@ -1,13 +1,13 @@
 """What became visible in Tidepool, compared with what was sent, identifier by identifier.
 
-Of a closed data set, some rows may rightly not be shown, because a later upload of the device shows them
-instead: a deduplicator that archives lets the newer of two equal rows be seen, and one that truncates deletes
-whatever was there before. What is missing and shown by nobody is lost.
+Some rows of a closed data set may rightly not be visible, because a later upload of the device shows them
+instead: of two equal rows, a deduplicator that archives shows the newer one, and one that truncates deletes
+whatever was there before. A row that is missing and that no other data set shows is lost.
 
-A large data set is read back in windows of time: the gateway gives one answer no more than 60 s. The windows
-leave nothing out, whatever its time: the first has no beginning and the last has no end. Tidepool takes both
-ends of a window as inside it, and keeps times in milliseconds; so each ends one millisecond before the next
-one begins, and no row is in two.
+A large data set is read back in windows of time: the gateway allows one response no more than 60 s. The
+windows leave nothing out, whatever its time: the first has no beginning and the last has no end. For
+Tidepool, both ends of a window belong to it, and times have milliseconds; so each window ends one millisecond
+before the next one begins, and no row is in two.
 """
 
 from __future__ import annotations
@@ -32,58 +32,58 @@ from tidepool_ingest.upload.context import LeasedBatch, UploadContext
 from tidepool_ingest.upload.record_ids import RecordWithIds, with_ids
 from tidepool_ingest.window import SECONDS_A_DAY, moments_of
 
-POSITIONS_NAMED = 10
-"""How many missing or doubled records a message names by position."""
+MAX_ORDINALS_LISTED = 10
+"""How many missing or doubled records a message lists by ordinal."""
 
 
-TRUNCATING = frozenset(one.name for one in DEDUPLICATORS if one.at_close is AtClose.DELETES_ALL)
+TRUNCATING = frozenset(rules.name for rules in DEDUPLICATORS if rules.at_close is AtClose.DELETES_ALL)
 """Deduplicators whose close deletes all other data sets of the device."""
 
 Window = tuple[datetime | None, datetime | None]
-"""First and last moment; ``None`` where it is open."""
+"""First and last moment; ``None`` for an open end."""
 
 A_MILLISECOND = timedelta(milliseconds=1)
 
 PARTITIONS: Final = 1 << 8
-"""Each is sorted by itself, which takes far less memory than sorting all at once."""
+"""Each is sorted separately, which takes far less memory than sorting all at once."""
 
 
-def read_back(leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int]) -> Comparison:
+def read_back(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
     """Read a data set back and compare it, record by record.
 
-    :param leased: its batch; its leases are kept while the answers arrive.
+    :param leased: its batch; the leases are renewed while rows arrive.
     :param data_set: the data set.
-    :param refused: ordinals of the records that Tidepool rejected.
+    :param rejected: ordinals of the records that Tidepool rejected.
     """
-    return _compared(leased, str(data_set.data_set_id), _shown(leased, data_set), refused)
+    return _compared(leased, str(data_set.data_set_id), _shown(leased, data_set), rejected)
 
 
 def read_back_after_others(
-    leased: LeasedBatch, data_set: DataSetRow, refused: AbstractSet[int]
+    leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]
 ) -> Comparison:
-    """Do the same when other data sets of the device may have been closed meanwhile, and have hidden rows.
+    """Do the same where other data sets of the device may have been closed meanwhile and have hidden rows.
 
-    :param leased: its batch; its leases are kept while the answers arrive.
-    :param data_set: the data set; that it is about to be closed was recorded at the latest.
-    :param refused: ordinals of the records that Tidepool rejected.
+    :param leased: its batch; the leases are renewed while rows arrive.
+    :param data_set: the data set; at least the intent to close it has been recorded.
+    :param rejected: ordinals of the records that Tidepool rejected.
     """
     data_set_id = str(data_set.data_set_id)
     shown = _shown(leased, data_set)
-    comparison = _compared(leased, data_set_id, shown, refused)
+    comparison = _compared(leased, data_set_id, shown, rejected)
     if comparison.is_exact:
         return comparison
-    # The deduplicators of what was surely closed after this one, by data set.
+    # The deduplicators of those that were certainly closed after this one, by data set.
     since = data_set.closed_at or data_set.updated_at
     later = leased.ledger.devices.verified_since(leased.batch, since)
     if not TRUNCATING.isdisjoint(later.values()):
-        # A later one deleted all that the device had, this set as well.
+        # A later one deleted everything that the device had, including this set.
         gone = comparison.expected - comparison.visible
         return replace(comparison, missing=(), deleted=False, superseded=max(gone, 0))
-    seen_whole = data_set.state is DataSetState.VERIFIED
+    was_complete = data_set.state is DataSetState.VERIFIED
     hidden = _superseded_rows(
-        leased, data_set_id, shown, frozenset(comparison.missing), only_by=None if seen_whole else later
+        leased, data_set_id, shown, frozenset(comparison.missing), only_by=None if was_complete else later
     )
-    return _compared(leased, data_set_id, shown, refused, hidden) if hidden else comparison
+    return _compared(leased, data_set_id, shown, rejected, hidden) if hidden else comparison
 
 
 def _shown(leased: LeasedBatch, data_set: DataSetRow) -> ReadBack:
@@ -96,7 +96,7 @@ def _compared(
     leased: LeasedBatch,
     data_set_id: str,
     shown: ReadBack,
-    refused: AbstractSet[int],
+    rejected: AbstractSet[int],
     superseded: AbstractSet[str] = frozenset(),
 ) -> Comparison:
     """Compare what is shown with the accepted records.
@@ -105,7 +105,7 @@ def _compared(
     """
     expected, known, hidden, missing, double = 0, 0, 0, [], []
     for sent in _sent(leased, data_set_id):
-        if sent.ordinal in refused:
+        if sent.ordinal in rejected:
             continue
         expected += len(sent.ids)
         counts = [shown.rows.count(row_id) for row_id in sent.ids]
@@ -129,7 +129,7 @@ def _sent(leased: LeasedBatch, data_set_id: str) -> Iterator[RecordWithIds]:
         yield from with_ids(leased.work.read_chunk(chunk), chunk, data_set_id)
 
 
-# ---------------------------------------------------------------- what a comparison comes to
+# ---------------------------------------------------------------- the outcome of a comparison
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,11 @@ class Comparison:
 
     :param expected: rows that the accepted records make.
     :param visible: rows that Tidepool shows.
-    :param missing: ordinals, among the accepted records, of those that are not shown or only in part.
-    :param double: ordinals of those that are shown more than once.
-    :param foreign: rows shown that were never sent.
+    :param missing: ordinals, among the accepted records, of those that are not visible or only in part.
+    :param double: ordinals of those that are visible more than once.
+    :param foreign: visible rows that were never sent.
     :param deleted: the data set is marked as deleted. It takes data all the same, and shows them.
-    :param superseded: rows that are not shown because a later upload of the device shows them instead.
+    :param superseded: rows that are not visible because a later upload of the device shows them instead.
     """
 
     expected: int
@@ -155,29 +155,29 @@ class Comparison:
 
     @property
     def is_exact(self) -> bool:
-        """Tell whether every accepted record is visible once, and nothing else, in a set that stands.
+        """Whether every accepted record is visible once, and nothing else, in a set that is not deleted.
 
-        One that a later upload shows in its place counts as visible.
+        A record that a later upload shows in its place counts as visible.
         """
         return not (self.missing or self.double or self.foreign or self.deleted)
 
     def difference(self) -> str:
-        """Return what is not as it should be, by counts and positions."""
+        """Return what differs, by counts and ordinals."""
         return (
             f"Tidepool shows {self.visible} of {self.expected} rows: "
-            f"{_named('missing', self.missing)}, {_named('double', self.double)}, "
+            f"{_listed('missing', self.missing)}, {_listed('double', self.double)}, "
             f"{self.foreign} that were never sent"
             + (f", {self.superseded} superseded by a later upload" if self.superseded else "")
             + (", and the data set was deleted by somebody else" if self.deleted else "")
         )
 
 
-def _named(what: str, positions: tuple[int, ...]) -> str:
-    if not positions:
+def _listed(what: str, ordinals: tuple[int, ...]) -> str:
+    if not ordinals:
         return f"0 {what}"
-    shown = ", ".join(str(position) for position in positions[:POSITIONS_NAMED])
-    more = ", …" if len(positions) > POSITIONS_NAMED else ""
-    return f"{len(positions)} {what} (accepted records {shown}{more})"
+    listed = ", ".join(str(ordinal) for ordinal in ordinals[:MAX_ORDINALS_LISTED])
+    ellipsis = ", …" if len(ordinals) > MAX_ORDINALS_LISTED else ""
+    return f"{len(ordinals)} {what} (accepted records {listed}{ellipsis})"
 
 
 class ReadBackError(IngestError):
@@ -187,8 +187,8 @@ class ReadBackError(IngestError):
     code = "verification"
     sentence = "what Tidepool shows is not what was sent"
     remedy = (
-        "The next try repairs it: a normal data set is deleted and the batch goes into a new one; to a "
-        "continuous one its records are sent again."
+        "The next try repairs it: a normal data set is deleted and the batch uploaded into a new one; to a "
+        "continuous one, its records are sent again."
     )
 
 
@@ -212,16 +212,16 @@ class VerificationError(ReadBackError):
 class ReadBack:
     """What a read-back of one data set shows.
 
-    :param read_back: the records, the data set's own one (type ``upload``) included; read to its end.
+    :param rows: the rows, including the data set's own record (type ``upload``); consumed to the end.
     """
 
-    def __init__(self, read_back: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:
         self.deleted = False
         """Whether the data set is marked as deleted."""
-        self.rows = IdCounter(self._identifiers(read_back))
+        self.rows = IdCounter(self._identifiers(rows))
 
-    def _identifiers(self, read_back: Iterable[dict[str, Any]]) -> Iterable[str]:
-        for datum in read_back:
+    def _identifiers(self, rows: Iterable[dict[str, Any]]) -> Iterable[str]:
+        for datum in rows:
             if datum.get("type") == "upload":
                 self.deleted = self.deleted or datum.get("deletedTime") is not None
             else:
@@ -229,13 +229,13 @@ class ReadBack:
 
 
 class IdCounter:
-    """How often each identifier is shown.
+    """How often each identifier is visible.
 
-    An identifier is kept as its :data:`~tidepool_ingest.digests.digest_of`. Two that have the same would both
-    look doubled, and the data set be uploaded anew; a missing one is never taken for the other, for the sum
-    would not fit.
+    An identifier is kept as its :data:`~tidepool_ingest.digests.digest_of`. Two of one digest would both
+    appear doubled, and the data set would be uploaded anew; a missing one is never mistaken for the other,
+    because the total would not match.
 
-    :param identifiers: those that are shown, each as often as it is.
+    :param identifiers: the visible ones, each as often as it is visible.
     """
 
     def __init__(self, identifiers: Iterable[str] = ()) -> None:
@@ -252,7 +252,7 @@ class IdCounter:
         return self._total
 
     def count(self, identifier: str) -> int:
-        """Return how often an identifier is shown."""
+        """Return how often an identifier is visible."""
         digest = digest_of(identifier)
         partition = self._partitions[digest % PARTITIONS]
         first = bisect_left(partition, digest)
@@ -264,7 +264,7 @@ class IdCounter:
 def rows_of_set(
     context: UploadContext, user_id: str, data_set_id: str, days: Mapping[date, Mapping[str, int]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield what Tidepool shows of a data set, the data set's own record (type ``upload``) included.
+    """Yield what Tidepool shows of a data set, including the data set's own record (type ``upload``).
 
     :param user_id: whose it is.
     :param data_set_id: the data set.
@@ -272,17 +272,17 @@ def rows_of_set(
     """
     windows = list(windows_of(days, context.timeouts.read_rows))
     if len(windows) > 1:
-        # Its own record has a time of its own, or none: no window need show it.
+        # Its own record has a time of its own, or none: it need not be in any window.
         yield from context.client.read_data(user_id, data_set_id=data_set_id, types=["upload"])
     for start, end in windows:
         yield from context.client.read_data(user_id, data_set_id=data_set_id, start=start, end=end)
 
 
 def windows_of(days: Mapping[date, Mapping[str, int]], limit: int) -> Iterator[Window]:
-    """Yield windows that together hold all times, each with about as many records as an answer may have.
+    """Yield windows that together cover all times, each with about as many records as a response may have.
 
     :param days: numbers of records by UTC day and type.
-    :param limit: records in a window, at most, as far as a day's lie evenly on it.
+    :param limit: most records in a window, provided that a day's are spread evenly over it.
     """
     begin: datetime | None = None
     for border in _borders(days, limit):
@@ -318,29 +318,29 @@ def _superseded_rows(
 ) -> frozenset[str]:
     """Return the identifiers of missing rows that another data set of the device shows.
 
-    :param missing: ordinals of the records that are not shown or only in part.
-    :param only_by: ids of the data sets that count. ``None`` for all: right for what has been seen whole
-        once, since its close had hidden whatever was older.
+    :param missing: ordinals of the records that are not visible or only in part.
+    :param only_by: ids of the data sets that count. ``None`` for all: right for a set that was completely
+        visible once, since its close had hidden whatever was older.
     """
     if leased.deduplicator.at_close is not AtClose.ARCHIVES_EQUAL or not missing:
         return frozenset()
-    wanted = _Wanted()
+    missing_rows = _MissingRows()
     for row in _stored_rows(leased, data_set_id, missing):
         if not shown.rows.count(str(row["id"])):
-            wanted.add(row, leased.batch.user_id)
-    if not wanted.ids:
+            missing_rows.add(row, leased.batch.user_id)
+    if not missing_rows.ids:
         return frozenset()
     found: set[str] = set()
-    for datum in leased.requests.stream(_rows_of_device(leased, wanted)):
+    for datum in leased.requests.stream(_rows_of_device(leased, missing_rows)):
         stamp = datum.get("_deduplicator")
         by = datum.get("uploadId")
         if isinstance(stamp, dict) and by != data_set_id and (only_by is None or by in only_by):
-            found.update(wanted.ids.get(str(stamp.get("hash")), ()))
+            found.update(missing_rows.ids.get(str(stamp.get("hash")), ()))
     return frozenset(found)
 
 
 @dataclass
-class _Wanted:
+class _MissingRows:
     """Rows that are missing, and where to look for their successors."""
 
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -359,26 +359,28 @@ class _Wanted:
             self.days.add(instant.utc_date)
 
 
-def _rows_of_device(leased: LeasedBatch, wanted: _Wanted) -> Iterator[dict[str, Any]]:
-    """Yield what the device shows on the days of missing rows, in windows where that is much."""
-    first, last = moments_of(min(wanted.days), max(wanted.days))
-    days = {day: kinds for day, kinds in leased.prepared.days.items() if day in wanted.days}
+def _rows_of_device(leased: LeasedBatch, missing_rows: _MissingRows) -> Iterator[dict[str, Any]]:
+    """Yield what the device shows on the days of missing rows, in several windows if that is much."""
+    first, last = moments_of(min(missing_rows.days), max(missing_rows.days))
+    days = {day: kinds for day, kinds in leased.prepared.days.items() if day in missing_rows.days}
     for start, end in windows_of(days, leased.context.timeouts.read_rows):
         yield from leased.client.read_data(
             leased.batch.user_id,
             device_id=leased.batch.device_id,
-            types=sorted(wanted.types),
+            types=sorted(missing_rows.types),
             start=start or first,
             end=end or last,
         )
 
 
-def _stored_rows(leased: LeasedBatch, data_set_id: str, wanted: AbstractSet[int]) -> Iterator[dict[str, Any]]:
-    """Yield the rows that Tidepool makes of some accepted records, identified as they were sent."""
+def _stored_rows(
+    leased: LeasedBatch, data_set_id: str, selected: AbstractSet[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows that Tidepool makes of the selected records, with the ids that were sent."""
     for chunk in leased.prepared.chunks:
         ordinals = range(chunk.first_record, chunk.first_record + chunk.records)
-        if wanted.isdisjoint(ordinals):
+        if selected.isdisjoint(ordinals):
             continue
         for sent in with_ids(leased.work.read_chunk(chunk), chunk, data_set_id):
-            if sent.ordinal in wanted:
+            if sent.ordinal in selected:
                 yield from stored_form(json.loads(sent.line))

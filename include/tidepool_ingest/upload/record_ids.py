@@ -1,8 +1,9 @@
 """The identifier that every datum of a normal data set carries.
 
-It is made from the upload id and the record's place among the accepted ones, so that the same chunk sent
-to the same data set always carries the same identifiers: a chunk in doubt can be removed by them and sent
-again, and what became visible can be compared record by record. A valid identifier that was staged is kept.
+It is derived from the data set's id and the record's ordinal among the accepted ones, so that the same chunk
+sent to the same data set always carries the same identifiers: a chunk in doubt can be removed by them and
+sent again, and what became visible can be compared record by record. A valid identifier that was staged is
+kept.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ ID_BYTES = 16
 """32 hex digits, within the Platform's ``^[0-9a-z]{32}$`` (platform: data/id.go)."""
 
 
-def datum_id(data_set_id: str, ordinal: int, part: str = "") -> str:
+def datum_id(data_set_id: str, ordinal: int, field: str = "") -> str:
     """Return the identifier of one datum of a data set.
 
     :param data_set_id: the data set.
-    :param ordinal: the record's place among the batch's accepted records, from 0.
-    :param part: field of the record that holds the datum, for one that the Platform splits off.
+    :param ordinal: the record's ordinal among the batch's accepted records, from 0.
+    :param field: field of the record that holds the datum, for an embedded one.
     :return: 32 hex digits.
     """
-    return blake2b(f"{ordinal}/{part}".encode(), digest_size=ID_BYTES, key=data_set_id.encode()).hexdigest()
+    return blake2b(f"{ordinal}/{field}".encode(), digest_size=ID_BYTES, key=data_set_id.encode()).hexdigest()
 
 
 class RecordWithIds(NamedTuple):
     """One record as it is sent.
 
-    :param ordinal: its place among the batch's accepted records, from 0.
-    :param line: its text, identifiers included.
+    :param ordinal: its ordinal among the batch's accepted records, from 0.
+    :param line: its text, including the identifiers.
     :param ids: identifiers of the rows that Tidepool makes of it.
     """
 
@@ -44,15 +45,15 @@ class RecordWithIds(NamedTuple):
     ids: tuple[str, ...]
 
     def __repr__(self) -> str:
-        """Show the place only."""
-        return f"Identified(ordinal={self.ordinal})"
+        """Show the ordinal only."""
+        return f"RecordWithIds(ordinal={self.ordinal})"
 
 
 def with_ids(lines: Iterable[bytes], chunk: Chunk, data_set_id: str) -> Iterator[RecordWithIds]:
-    """Give each accepted record of a chunk its identifiers, embedded data too.
+    """Give each accepted record of a chunk its identifiers, and its embedded data theirs.
 
     :param lines: the chunk's records as they were accepted.
-    :param chunk: where they stand among the batch's records, and whether any needs a closer look.
+    :param chunk: has the ordinal of its first record, and says whether all its records are plain.
     :param data_set_id: the data set that they go to.
     :return: each record as it is sent.
     """
@@ -61,17 +62,17 @@ def with_ids(lines: Iterable[bytes], chunk: Chunk, data_set_id: str) -> Iterator
             own = datum_id(data_set_id, ordinal)
             yield RecordWithIds(ordinal, with_member(line, "id", f'"{own}"'.encode()), (own,))
         else:
-            yield _looked_into(line, ordinal, data_set_id)
+            yield _parsed(line, ordinal, data_set_id)
 
 
-def _looked_into(line: bytes, ordinal: int, data_set_id: str) -> RecordWithIds:
+def _parsed(line: bytes, ordinal: int, data_set_id: str) -> RecordWithIds:
     datum = json.loads(line)
     ids = []
-    for part in embedded_data(datum):
-        own = datum[part].get("id")
+    for field in embedded_data(datum):
+        own = datum[field].get("id")
         if own is None:
-            own = datum_id(data_set_id, ordinal, part)
-            line = with_member_in(line, (part,), "id", f'"{own}"'.encode())
+            own = datum_id(data_set_id, ordinal, field)
+            line = with_member_in(line, (field,), "id", f'"{own}"'.encode())
         ids.append(own)
     own = datum.get("id")
     if own is None:

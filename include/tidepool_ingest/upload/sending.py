@@ -1,10 +1,10 @@
 """The middle of an upload: the chunks of one data set are sent, several at once.
 
-Each chunk is recorded in the ledger before it is sent, and Tidepool's answer after. A chunk in doubt is
-removed by its identifiers and sent again; where the deduplicator does not let rows of an open set be removed,
-the whole set has to be started over. In a continuous data set, sending it again is enough (:mod:`.feeds`).
-Chunks do not depend on each other, so those of one set may arrive in any order. No more of them are read from
-the work area than are being sent.
+Each chunk is recorded in the ledger before it is sent, and Tidepool's response after. A chunk in doubt is
+removed by its identifiers and sent again; where the deduplicator does not allow rows of an open set to be
+removed, the whole set has to be started over. In a continuous data set, sending it again is enough
+(:mod:`.feeds`). Chunks do not depend on each other, so those of one set may arrive in any order. No more of
+them are read from the work area than are being sent.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ class Sending:
 
     :param leased: the batch.
     :param data_set: where its records go; it is open.
-    :param refused: records that are not sent, and those that Tidepool rejects now.
-    :param way: how the chunks travel; as to a normal data set when left out.
+    :param rejected: records that are not sent; those that Tidepool rejects now are added.
+    :param strategy: how chunks are sent; that of a normal data set by default.
     """
 
     def __init__(
         self,
         leased: LeasedBatch,
         data_set: DataSetRow,
-        refused: RejectedRecords,
-        way: ChunkStrategy | None = None,
+        rejected: RejectedRecords,
+        strategy: ChunkStrategy | None = None,
     ) -> None:
         self._leased = leased
         self._data_set = data_set
         self._data_set_id = str(data_set.data_set_id)
-        self._refused = refused
-        self._way = way or NormalChunks(leased, self._data_set_id)
+        self._rejected = rejected
+        self._strategy = strategy or NormalChunks(leased, self._data_set_id)
         self._halted = threading.Event()
         self._requests = leased.requests.with_stop(self._halted)
         self._lock = threading.Lock()
@@ -63,10 +63,10 @@ class Sending:
     def send(self, chunks: Sequence[Chunk], again: Collection[int] = ()) -> None:
         """Send every chunk that the data set does not hold yet.
 
-        Returns only when no request is in progress any more, however it ends.
+        Returns or raises only once no request is in progress.
 
         :param chunks: the plan.
-        :param again: indexes of chunks to send whatever the ledger says.
+        :param again: indexes of chunks to send even if the ledger says that they are stored.
         :raises StartOverError: the data set cannot be completed.
         """
         known = self._leased.ledger.data_sets.chunks_of(self._data_set.id)
@@ -74,13 +74,13 @@ class Sending:
         for chunk in chunks:
             before = known.get(chunk.index)
             if before is not None and before.digest != chunk.digest:
-                raise StartOverError("the batch was prepared differently since it was started")
+                raise StartOverError("the batch has been prepared differently since it was started")
             if before is None or before.state is not ChunkState.STORED or chunk.index in again:
                 waiting.append((chunk, before is not None))
         resumed = len(chunks) - len(waiting)
         self._leased.counts.resumed += resumed
         if waiting:
-            self._all(iter(waiting), min(self._leased.context.options.at_once, len(waiting)))
+            self._send_all(iter(waiting), min(self._leased.context.options.at_once, len(waiting)))
         log.info(
             "Data set %s holds %d chunks, %d of them from an earlier attempt.",
             self._data_set_id,
@@ -88,30 +88,30 @@ class Sending:
             resumed,
         )
 
-    def _all(self, waiting: Iterator[tuple[Chunk, bool]], senders: int) -> None:
+    def _send_all(self, waiting: Iterator[tuple[Chunk, bool]], senders: int) -> None:
         with ThreadPoolExecutor(senders, thread_name_prefix="chunks") as pool:
-            running = [pool.submit(self._one_after_the_other, waiting) for _ in range(senders)]
+            running = [pool.submit(self._sender, waiting) for _ in range(senders)]
             try:
                 wait(running)
             except BaseException:
-                # A signal reached this thread: what is in progress ends, and nothing more is started.
+                # A signal reached this thread: requests in progress finish, and no more are started.
                 self._halted.set()
                 raise
         _raise_worst(running)
 
-    def _one_after_the_other(self, waiting: Iterator[tuple[Chunk, bool]]) -> None:
+    def _sender(self, waiting: Iterator[tuple[Chunk, bool]]) -> None:
         while not self._halted.is_set():
             with self._lock:
                 following = next(waiting, None)
             if following is None:
                 return
             try:
-                self._until_answered(*following)
+                self._send_until_answered(*following)
             except BaseException:
                 self._halted.set()
                 raise
 
-    def _until_answered(self, chunk: Chunk, in_doubt: bool) -> None:
+    def _send_until_answered(self, chunk: Chunk, in_doubt: bool) -> None:
         attempts = self._leased.context.timeouts.attempts
         for attempt in range(attempts):
             try:
@@ -124,22 +124,22 @@ class Sending:
             except TidepoolDataSetClosedError:
                 raise StartOverError("it was closed before it was complete") from None
             except TidepoolNotFoundError:
-                raise StartOverError("Tidepool does not know it any more") from None
+                raise StartOverError("Tidepool no longer knows it") from None
             else:
                 with self._lock:
                     self._leased.counts.sent += 1
                 return
 
     def _send(self, chunk: Chunk, *, in_doubt: bool) -> None:
-        load = self._way.load(chunk)
-        self._way.begin(chunk)
-        if self._way.removes_first(in_doubt=in_doubt):
-            self._remove(load.selectors)
+        payload = self._strategy.load(chunk)
+        self._strategy.begin(chunk)
+        if self._strategy.removes_first(in_doubt=in_doubt):
+            self._remove(payload.selectors)
         if in_doubt:
             with self._lock:
                 self._leased.counts.repairs += 1
-        self._post(chunk, load.records)
-        self._way.stored(chunk, load, self._refused.ordinals)
+        self._post(chunk, payload.records)
+        self._strategy.stored(chunk, payload, self._rejected.ordinals)
         self._leased.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=self._leased.lease)
 
     def _begin(self, chunk: Chunk) -> None:
@@ -154,52 +154,52 @@ class Sending:
     def _post(self, chunk: Chunk, records: Sequence[RecordWithIds]) -> None:
         """Send records; those that Tidepool rejects go to quarantine, and the others are sent again."""
         intent: Callable[[], None] | None = partial(self._begin, chunk)
-        while remaining := [record for record in records if record.ordinal not in self._refused.ordinals]:
+        while remaining := [record for record in records if record.ordinal not in self._rejected.ordinals]:
             body = b"[" + b",".join(record.line for record in remaining) + b"]"
             try:
                 self._requests.write(
                     partial(self._leased.client.upload_data, self._data_set_id, body), intent
                 )
             except TidepoolRejectedError as error:
-                self._refused.record(remaining, error)
+                self._rejected.record(remaining, error)
                 intent = None
             else:
                 return
         if intent is not None:
-            self._begin(chunk)  # nothing of it remains to be sent
+            self._begin(chunk)  # no record of it remains to be sent
 
     def _remove(self, selectors: Sequence[Selector]) -> None:
-        """Remove what the data set may hold of a chunk."""
+        """Remove those rows of a chunk that the data set may hold."""
         if selectors:
             self._requests.write(lambda: self._leased.client.delete_data(self._data_set_id, selectors))
 
 
 class ChunkStrategy(Protocol):
-    """How the chunks of one data set travel."""
+    """How the chunks of one data set are sent."""
 
     def load(self, chunk: Chunk) -> ChunkPayload:
-        """Read what is sent of a chunk."""
+        """Read what is to be sent of a chunk."""
 
     def removes_first(self, *, in_doubt: bool) -> bool:
-        """Tell whether a chunk's rows have to be removed before it is sent.
+        """Return whether a chunk's rows have to be removed before it is sent.
 
-        :param in_doubt: it may have been sent before.
-        :raises StartOverError: they have to be, and cannot.
+        :param in_doubt: whether it may have been sent before.
+        :raises StartOverError: they have to be removed, and cannot be.
         """
 
     def begin(self, chunk: Chunk) -> None:
-        """Record that a chunk is about to be sent: from now on, it may be there in part or not at all."""
+        """Record that a chunk is about to be sent: from then on, it may be there in part or not at all."""
 
-    def stored(self, chunk: Chunk, load: ChunkPayload, refused: AbstractSet[int]) -> None:
+    def stored(self, chunk: Chunk, payload: ChunkPayload, rejected: AbstractSet[int]) -> None:
         """Record that Tidepool holds a chunk, before the ledger says that it need not be sent again.
 
-        :param load: what was read of it.
-        :param refused: ordinals of records that were not sent.
+        :param payload: what was read of it.
+        :param rejected: ordinals of records that were not sent.
         """
 
 
 class NormalChunks:
-    """To a normal data set: each row by its ``id``, and a chunk in doubt is removed first.
+    """Chunks of a normal data set: a row is identified by its ``id``, a chunk in doubt is removed first.
 
     :param leased: the batch.
     :param data_set_id: the data set.
@@ -215,7 +215,7 @@ class NormalChunks:
         return ChunkPayload(records, [{"id": row_id} for record in records for row_id in record.ids])
 
     def removes_first(self, *, in_doubt: bool) -> bool:
-        """Remove a chunk in doubt."""
+        """Return whether the chunk is in doubt."""
         if in_doubt and not self._leased.deduplicator.removes_from_open_set:
             raise StartOverError("a chunk is in doubt and its deduplicator cannot remove it")
         return in_doubt
@@ -223,7 +223,7 @@ class NormalChunks:
     def begin(self, chunk: Chunk) -> None:
         """Record nothing: no other batch goes to this data set."""
 
-    def stored(self, chunk: Chunk, load: ChunkPayload, refused: AbstractSet[int]) -> None:
+    def stored(self, chunk: Chunk, payload: ChunkPayload, rejected: AbstractSet[int]) -> None:
         """Record nothing: no other batch goes to this data set."""
 
 
@@ -231,7 +231,7 @@ class ChunkPayload(NamedTuple):
     """What is sent of a chunk.
 
     :param records: the records.
-    :param selectors: what selects every row that Tidepool makes of them.
+    :param selectors: Tidepool's selectors of all rows that it makes of them.
     :param origins: in a feed, the digest of each row's origin id, with the ordinal of its record.
     """
 
@@ -240,8 +240,8 @@ class ChunkPayload(NamedTuple):
     origins: Sequence[tuple[int, bytes]] = ()
 
     def __repr__(self) -> str:
-        """Show how many records they are."""
-        return f"Load(records={len(self.records)})"
+        """Show the number of records only."""
+        return f"ChunkPayload(records={len(self.records)})"
 
 
 class StartOverError(Exception):
@@ -249,7 +249,7 @@ class StartOverError(Exception):
 
 
 def _raise_worst(ended: Sequence[Future[None]]) -> None:
-    """Raise the worst that a sender ended with: what only a person can fix, before what a retry may fix."""
+    """Raise the worst error of the senders: what only a person can fix, before what a retry may fix."""
     errors = [error for sender in ended if (error := sender.exception()) is not None]
     if errors:
         raise min(errors, key=_rank)

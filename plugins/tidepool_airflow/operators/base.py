@@ -114,7 +114,7 @@ def origin_of(context: Mapping[str, Any]) -> TaskOrigin:
 def _mask_work_keys() -> None:
     from airflow.sdk.log import mask_secret
 
-    from tidepool_ingest.staging.encryption import given_keys
+    from tidepool_ingest.staging.encryption import configured_keys
 
-    for key in given_keys():
+    for key in configured_keys():
         mask_secret(key)

@@ -1,9 +1,9 @@
-"""Data that came out of Tidepool, made fit to go into it again: the format ``tidepool-export``.
+"""Data exported from Tidepool, cleaned so that it can be uploaded again: the format ``tidepool-export``.
 
 An export shows records as the Platform stores them: with what it has added to each, with links where a bolus
-or status was once embedded, and, in old exports, with mmol/L values under a label that says mg/dL. A first
+or status was once embedded, and, in old exports, with mmol/L values labelled mg/dL. A first
 pass over all exported files of a batch finds what no single record shows (:mod:`.survey`); then each
-record is cleaned on its own (:mod:`.cleaning`) and goes the way of any other.
+record is cleaned on its own (:mod:`.cleaning`) and processed like any other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tidepool_ingest.staging.source_file import SourceFile
 
 
 class TidepoolExportReader(Reader):
-    """Reads exported records, one a line or all in one array, and cleans them.
+    """Reads exported records, one per line or all in one array, and cleans them.
 
     All exported files of a batch are one source: a link may lead from one to another.
     """
@@ -40,7 +40,7 @@ class TidepoolExportReader(Reader):
         self._cleaner = ExportCleaner()
 
     def survey(self) -> None:
-        """Find the labels that are wrong, and the links that can be followed."""
+        """Find the wrong labels, and the links that can be followed."""
         self._survey = survey([partial(self.rows, file) for file in self.files], self.context)
         self._cleaner = self._survey.cleaner()
 
@@ -51,8 +51,8 @@ class TidepoolExportReader(Reader):
 
     @property
     def embedded(self) -> AbstractSet[int]:
-        """Digests of the contents that were linked to and now travel inside the record that links to them."""
-        return frozenset() if self._survey is None else self._survey.links.inside
+        """Digests of the contents that were linked to and are now sent inside the linking record."""
+        return frozenset() if self._survey is None else self._survey.links.embedded
 
     def blocks(self, file: SourceFile) -> Iterator[Block]:
         """Yield the records of a file, cleaned."""
@@ -66,7 +66,7 @@ class TidepoolExportReader(Reader):
         return _split_as_it_begins(file.text(), file.number)
 
     def close(self) -> None:
-        """Remove the records that wait to be embedded."""
+        """Remove the records that are waiting to be embedded."""
         if self._survey is not None:
             self._survey.links.close()
 

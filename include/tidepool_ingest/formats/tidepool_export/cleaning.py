@@ -1,13 +1,13 @@
-"""Exported records, cleaned one by one: without what Tidepool added, with labels and links put right.
+"""Exported records, cleaned one by one: without what Tidepool added, with labels and links corrected.
 
-The Platform takes a bolus embedded in the calculation that recommended it, and a status embedded in the alarm
-or reservoir change that it belongs to; it then stores two records, and the first links to the other. An
-export shows the two, and the link, which the Platform does not take. Here the two come together again, so
-that the link is not lost: the record that is linked to travels inside the other, and no longer alone.
+The Platform accepts a bolus embedded in the calculation that recommended it, and a status embedded in the
+alarm or reservoir change that it belongs to; it then stores two records, and the first links to the other. An
+export shows the two, and the link, which the Platform does not accept. Here the two are joined again, so
+that the link is not lost: the record that is linked to is sent inside the other, and no longer on its own.
 
-That is done only where nothing can be lost or come twice by it: both must be acceptable on their own, the
-link must lead to one content only, and each content is embedded once. Any other link is dropped, and the two
-records travel each on its own.
+That is done only where nothing can be lost or duplicated by it: both must be acceptable on their own, the
+link must lead to one content only, and each content is embedded once. Any other link is dropped, and each
+of the two records is sent on its own.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ SERVER_OWNED: Final = frozenset(
     }
 )
 """What the Platform adds to a record (P: data/types/base.go, data/data_set.go), and jellyfish before it. An
-``id`` sent back would stand beside the old record's under one identifier."""
+``id`` sent back would make two records with one identifier."""
 
 SHOWN_ONLY: Final = frozenset({"displayOffset", "localTime", "normalEnd", "normalTime"})
-"""What Tidepool's viewer and export tools work out for showing; the Platform reads none of it."""
+"""What Tidepool's viewer and export tools compute for display; the Platform reads none of it."""
 
 HIDDEN_PREFIX: Final = "_"
-"""Of fields such as ``_active`` or ``_schemaVersion``, by which the Platform keeps its records."""
+"""Prefix of fields such as ``_active`` or ``_schemaVersion``, which the Platform manages its records with."""
 
 CARELINK: Final = "carelink"
-"""The only ``source`` that the Platform takes."""
+"""The only ``source`` that the Platform accepts."""
 
 RENAMED: Final = {"rateOfChangeAlert": "rateOfChangeAlerts"}
 """Fields that the Platform stores under another name than it reads (P: data/types/settings/cgm)."""
@@ -69,16 +69,16 @@ LINK_FIELDS: Final = {
     "deviceEvent/alarm": "status",
     "deviceEvent/reservoirChange": "status",
 }
-"""Where which kind of record links to, or embeds, another one."""
+"""The field in which each kind of record links to, or embeds, another one."""
 
 _TARGETS: Final = {"bolus": "bolus", "deviceEvent/status": "status"}
-"""Kinds that are linked to, and the field in which."""
+"""Kinds that are linked to, and the linking field."""
 
 JOIN_KEY: Final = "joinKey"
-"""By which calculation and bolus found each other until 2014, instead of by ``id``."""
+"""What linked calculation and bolus until 2014, instead of ``id``."""
 
 
-def is_owned(name: str, value: Any) -> bool:
+def is_dropped(name: str, value: Any) -> bool:
     """Return whether a field is to be left out.
 
     :param name: its name.
@@ -107,7 +107,7 @@ class LinkKey(NamedTuple):
 
 
 def link_of(kind: str, datum: Mapping[str, Any]) -> LinkKey | None:
-    """Return the link that a record holds.
+    """Return the link in a record.
 
     :param kind: type, and sub-type for device events, as ``deviceEvent/alarm``.
     :param datum: the record, decoded.
@@ -138,29 +138,29 @@ def keys_of(kind: str, datum: Mapping[str, Any]) -> Iterator[LinkKey]:
 
 @dataclass
 class _Link:
-    """One link: what holds it, and what it leads to.
+    """One link: what contains it, and what it leads to.
 
-    :param holder: digest of the first acceptable record that holds it, as it would be without the link.
+    :param holder: digest of the first acceptable record that contains it, without the link.
     :param target: digest of the content that it leads to.
-    :param place: where that lies in the file: offset and length.
-    :param is_clear: it leads to one content only.
+    :param stored_at: where that is in the file: offset and length.
+    :param is_unambiguous: it leads to one content only.
     """
 
     holder: int | None = None
     target: int | None = None
-    place: tuple[int, int] = (0, 0)
-    is_clear: bool = True
+    stored_at: tuple[int, int] = (0, 0)
+    is_unambiguous: bool = True
 
 
 class Links:
     """The links of a batch; the records that they lead to are kept in a private temporary file.
 
-    First :meth:`want` every link, then :meth:`offer_holder` and :meth:`offer_target` the acceptable records,
-    then :meth:`settle`; at the end :meth:`close`.
+    First :meth:`add` every link, then :meth:`offer_holder` and :meth:`offer_target` the acceptable records,
+    then :meth:`resolve`; at the end :meth:`close`.
     """
 
     def __init__(self) -> None:
-        self.inside: set[int] = set()
+        self.embedded: set[int] = set()
         self._links: dict[LinkKey, _Link] = {}
         self._file: IO[bytes] | None = None
 
@@ -176,13 +176,13 @@ class Links:
     def __contains__(self, key: LinkKey | None) -> bool:
         return key in self._links
 
-    def want(self, key: LinkKey) -> None:
+    def add(self, key: LinkKey) -> None:
         """Record a link that is to be followed."""
         if len(self._links) < MAX_LINKS:
             self._links.setdefault(key, _Link())
 
     def offer_holder(self, key: LinkKey, content: int) -> None:
-        """Record who holds a link; of several with different content only the first keeps it.
+        """Record which record contains a link; of several with different content only the first keeps it.
 
         :param key: the link.
         :param content: digest of the record without the link.
@@ -194,30 +194,30 @@ class Links:
     def offer_target(self, key: LinkKey, content: int, text: bytes) -> None:
         """Keep a record that may be linked to.
 
-        :param key: by what.
+        :param key: what it is linked by.
         :param content: digest of its content.
-        :param text: the record as it would be sent alone.
+        :param text: the record as it would be sent on its own.
         """
         link = self._links.get(key)
         if link is None:
             return
         if link.target is not None:
-            link.is_clear = link.is_clear and link.target == content
+            link.is_unambiguous = link.is_unambiguous and link.target == content
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
-        link.target, link.place = content, (self._file.tell(), len(text))
+        link.target, link.stored_at = content, (self._file.tell(), len(text))
         self._file.write(text)
 
-    def settle(self) -> None:
-        """Decide which links are embedded; ``inside`` then holds the contents that no longer travel alone."""
+    def resolve(self) -> None:
+        """Decide which links are embedded; ``embedded`` then has the contents not sent on their own."""
         kept: dict[LinkKey, _Link] = {}
         for key, link in self._links.items():
             target = link.target
-            if link.holder is None or target is None or not link.is_clear or target in self.inside:
+            if link.holder is None or target is None or not link.is_unambiguous or target in self.embedded:
                 continue
             kept[key] = link
-            self.inside.add(target)
+            self.embedded.add(target)
         self._links = kept
 
     def embedded_in(self, key: LinkKey, content: int) -> bytes | None:
@@ -225,12 +225,12 @@ class Links:
 
         :param key: its link.
         :param content: digest of the record without the link.
-        :return: the text; ``None`` when its link is to be dropped.
+        :return: the text; ``None`` if its link is to be dropped.
         """
         link = self._links.get(key)
         if link is None or link.holder != content or self._file is None:
             return None
-        offset, length = link.place
+        offset, length = link.stored_at
         self._file.seek(offset)
         return self._file.read(length)
 
@@ -241,7 +241,7 @@ class ExportCleaner:
     ``changes`` counts, for each field, the records in which it was changed; fields of an embedded datum are
     named by their path, such as ``bolus.id``.
 
-    :param mislabelled: kinds of records whose mg/dL values are mmol/L in truth.
+    :param mislabelled: kinds of records whose mg/dL values are really mmol/L.
     :param links: what to embed; without it every link is dropped.
     """
 
@@ -257,7 +257,7 @@ class ExportCleaner:
         return self._changes + self._relabel.changes
 
     def apply(self, line: bytes) -> bytes:
-        """Return a record as a client would send it; what is no JSON object comes back unchanged.
+        """Return a record as a client would send it; what is not a JSON object is returned unchanged.
 
         :param line: the text of a record, as exported.
         """
@@ -277,7 +277,7 @@ class ExportCleaner:
         embedded = self._links.embedded_in(key, digest_of(cleaned))
         if embedded is None:
             return cleaned
-        if key.field not in datum:  # otherwise it was counted when the link was taken out
+        if key.field not in datum:  # otherwise it was counted when the link was removed
             self._changes[key.field] += 1
         return with_member(cleaned, key.field, embedded)
 
@@ -291,7 +291,7 @@ class ExportCleaner:
         kept_before = False
         for index, member in enumerate(found):
             value = datum.get(member.name)
-            if is_owned(member.name, value) or (member.name == link_field and isinstance(value, str)):
+            if is_dropped(member.name, value) or (member.name == link_field and isinstance(value, str)):
                 cuts.append(cut_member(found, index, kept_before))
                 changed.add(member.name)
                 continue

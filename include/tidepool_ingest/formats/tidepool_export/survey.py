@@ -20,7 +20,7 @@ ExportedFile = Callable[[], Iterable[Block]]
 class Survey:
     """What the first pass has found.
 
-    :param mislabelled: kinds of records whose mg/dL values are mmol/L in truth.
+    :param mislabelled: kinds of records whose mg/dL values are really mmol/L.
     :param links: what to embed where; to be closed at the end.
     """
 
@@ -28,14 +28,14 @@ class Survey:
     links: Links
 
     def cleaner(self) -> ExportCleaner:
-        """Return the cleaner that makes use of it."""
+        """Return the cleaner that uses it."""
         return ExportCleaner(self.mislabelled, self.links)
 
 
 def survey(files: Sequence[ExportedFile], context: ReadingContext) -> Survey:
-    """Read exported files through: once, and once more if there are links.
+    """Read exported files: once, and once more if there are links.
 
-    Labels that are wrong are not looked for if the manifest says itself which unit the values are in.
+    Wrong labels are not looked for if the manifest says which unit the values are in.
 
     :param files: the exported files of a batch.
     :param context: says which records would be accepted, once they are cleaned.
@@ -44,7 +44,7 @@ def survey(files: Sequence[ExportedFile], context: ReadingContext) -> Survey:
     for _line, datum in _records(files):
         units.see(datum)
         if key := link_of(kind_of(datum), datum):
-            links.want(key)
+            links.add(key)
     found = Survey(frozenset() if context.units_are_given else units.mislabelled(), links)
     if links:
         try:
@@ -52,7 +52,7 @@ def survey(files: Sequence[ExportedFile], context: ReadingContext) -> Survey:
         except BaseException:
             links.close()
             raise
-    links.settle()
+    links.resolve()
     return found
 
 
@@ -62,7 +62,7 @@ def _follow(
     cleaner: ExportCleaner,
     context: ReadingContext,
 ) -> None:
-    """Offer to each link the acceptable records that hold it and that it leads to."""
+    """Offer to each link the acceptable records that contain it and that it leads to."""
     for line, datum in _records(files):
         kind = kind_of(datum)
         link = link_of(kind, datum)
@@ -81,8 +81,8 @@ def _follow(
 
 def _records(files: Sequence[ExportedFile]) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
     """Yield the records of all files that are JSON objects."""
-    for opened in files:
-        for block in opened():
+    for read in files:
+        for block in read():
             for line in block.lines:
                 try:
                     datum = decode(line)

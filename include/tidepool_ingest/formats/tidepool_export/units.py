@@ -1,8 +1,8 @@
-"""Which records of an export carry mmol/L values under a label that says mg/dL.
+"""Which records of an export have mmol/L values labelled mg/dL.
 
-Tidepool keeps glucose in mmol/L, and once left the label that the device had given. One record does not show
+Tidepool stores glucose in mmol/L, and once kept the label that the device had given. One record does not show
 it; the median of many does, by the reasoning of the guard that holds such batches
-(:mod:`tidepool_ingest.guards.glucose`). Each kind of record is judged by its own values; one that has
+(:mod:`tidepool_ingest.guards.glucose`). Each kind of record is assessed by its own values; one that has
 none follows the readings.
 """
 
@@ -29,7 +29,7 @@ LEVELS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     ),
     "cgmSettings": (("lowAlerts", "level"), ("highAlerts", "level")),
 }
-"""Where records hold glucose levels. Not sensitivities: a fall by 25 mg/dL is as common as one by 2."""
+"""Where records have glucose levels. Not sensitivities: a fall by 25 mg/dL is as common as one by 2."""
 
 
 def kind_of(datum: Mapping[str, Any]) -> str:
@@ -39,16 +39,16 @@ def kind_of(datum: Mapping[str, Any]) -> str:
 
 
 class ClaimedUnits:
-    """Gathers what the records of an export claim to be in mg/dL."""
+    """Collects the values that an export labels mg/dL."""
 
     def __init__(self) -> None:
         self._readings = {kind: GlucoseHistogram() for kind in LEVELS}
         self._all = GlucoseHistogram()
 
     def see(self, datum: Mapping[str, Any]) -> None:
-        """Take in the glucose levels of one record.
+        """Add the glucose levels of one record.
 
-        :param datum: the record, decoded; it may be wrong in any way.
+        :param datum: the record, decoded; it may be invalid in any way.
         """
         kind = kind_of(datum)
         if kind not in LEVELS:
@@ -67,18 +67,18 @@ class ClaimedUnits:
             self._all.add(levels)
 
     def mislabelled(self) -> frozenset[str]:
-        """Return the kinds of records whose mg/dL values are mmol/L in truth."""
+        """Return the kinds of records whose mg/dL values are really mmol/L."""
         return frozenset(kind for kind, readings in self._readings.items() if self._is_mislabelled(readings))
 
     def _is_mislabelled(self, readings: GlucoseHistogram) -> bool:
-        middle, count = readings.median(MG_PER_DL_UNITS)
+        median, count = readings.median(MG_PER_DL_UNITS)
         if not count:
-            middle, _ = self._all.median(MG_PER_DL_UNITS)
-        return middle is not None and middle < LOWEST_MEDIAN_MG_DL
+            median, _ = self._all.median(MG_PER_DL_UNITS)
+        return median is not None and median < LOWEST_MEDIAN_MG_DL
 
 
 def _values(holders: Iterable[Any], path: tuple[str, ...]) -> Iterator[Any]:
-    """Yield what stands at the end of a path; ``EACH`` stands for every element of an array or object."""
+    """Yield what is at the end of a path; ``EACH`` stands for every element of an array or object."""
     if not path:
         yield from holders
         return

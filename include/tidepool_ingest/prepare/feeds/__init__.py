@@ -1,1 +1,1 @@
-"""What a record of a feed needs besides: an origin of its own, and one version of it in a batch."""
+"""What records of a feed need in addition: an origin each, and one version of each in a batch."""

@@ -1,7 +1,7 @@
-"""The origin that every datum of a continuous data set carries: by its ``id`` an edit finds what it replaces.
+"""The origin that every datum of a continuous data set has: by its ``id`` an edit finds what it replaces.
 
-A given ``origin.id`` is kept. Otherwise it is made from what does not change when a record is edited, so that
-a repeat, an overlap or a late edit has the same one, whatever batch brings it.
+An existing ``origin.id`` is kept. Otherwise it is made from what does not change when a record is edited, so
+that a duplicate, an overlap or a late edit has the same one, whichever batch brings it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tidepool_ingest.staging.manifest import DEFAULT_ORIGIN_KEY, ORIGIN_TEXT_LEN
 from tidepool_ingest.staging.splice import with_member, with_member_in
 
 KEY_MISSING: Final = "staged-origin-key-missing"
-"""The record has no ``origin.id``, and lacks a field from which the manifest wants it made."""
+"""The record has no ``origin.id``, and lacks a field that the manifest names for making it."""
 
 DEFAULT_NAME: Final = "tidepool-ingest"
 """Name of an origin where neither the manifest nor its data set names one."""
@@ -41,11 +41,11 @@ class RecordWithOrigins(NamedTuple):
 
     def __repr__(self) -> str:
         """Leave the record out."""
-        return f"Originated(problems={self.problems!r})"
+        return f"RecordWithOrigins(problems={self.problems!r})"
 
 
 class OriginAssigner:
-    """Gives the records of a batch their origins.
+    """Assigns origins to the records of a batch.
 
     :param rule: what the manifest says.
     :param name: of the origins where the rule names none.
@@ -58,11 +58,11 @@ class OriginAssigner:
 
     @classmethod
     def of(cls, manifest: Manifest) -> OriginAssigner:
-        """Return the giver of a batch."""
+        """Return the assigner of a batch."""
         return cls(manifest.origin, manifest.client_name)
 
     def assign(self, line: bytes, datum: Mapping[str, Any]) -> RecordWithOrigins:
-        """Give a record its origin, and the data embedded in it theirs.
+        """Assign origins to a record and to the data embedded in it.
 
         :param line: the record's text; what it has stays as it is, byte for byte.
         :param datum: the same, decoded; a model has accepted it.
@@ -72,10 +72,10 @@ class OriginAssigner:
             return RecordWithOrigins(line, (), (Problem(KEY_MISSING, "/origin/id"),))
         line = self._with(line, (), datum, own)
         origins = [origin_of(datum, own)]
-        for part in embedded_data(datum):
-            inner = datum[part]
-            identifier = origin_id_of(inner) or self._made_id(inner) or _hashed(inner, ["in", own, part])
-            line = self._with(line, (part,), inner, identifier)
+        for name in embedded_data(datum):
+            inner = datum[name]
+            identifier = origin_id_of(inner) or self._made_id(inner) or _hashed(inner, ["in", own, name])
+            line = self._with(line, (name,), inner, identifier)
             origins.append(origin_of(inner, identifier))
         return RecordWithOrigins(line, tuple(origins))
 
@@ -109,7 +109,7 @@ def _value_at(datum: Mapping[str, Any], field: str) -> Any:
 
 
 def _hashed(datum: Mapping[str, Any], values: list[Any]) -> str:
-    """Make an origin id. The type stands in it, so that no two types share one."""
+    """Make an origin id. It contains the type, so that no two types share one."""
     kind = str(datum["type"])
     key = json.dumps([kind, values], sort_keys=True, separators=(",", ":")).encode()
     return f"{kind}-{blake2b(key, digest_size=KEY_BYTES).hexdigest()}"

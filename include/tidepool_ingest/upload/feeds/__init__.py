@@ -1,1 +1,1 @@
-"""Feeds: one continuous data set for each user and client, never closed, fed batch by batch."""
+"""Feeds: one continuous data set for each user and client, never closed, filled batch by batch."""

@@ -2,7 +2,7 @@
 
 A feed is what one program uploads for one user. Nothing at Tidepool keeps two programs, or two tasks, from
 opening two data sets of one name; everything would then be there twice. So a data set is found or opened
-under the feed's lease, and when an answer was lost, Tidepool's list is searched before another is opened:
+under the feed's lease, and when a response was lost, Tidepool's list is searched before another is opened:
 unlike a normal data set, a continuous one is listed at once.
 """
 
@@ -35,7 +35,7 @@ class Feed:
 
     :param api_host: host of the Tidepool API.
     :param user_id: the Tidepool user.
-    :param body: what its data set is opened with, filled in.
+    :param body: the body of the request that opens its data set, filled in.
     """
 
     api_host: str
@@ -60,10 +60,10 @@ class Feed:
 
 
 def continuous_data_set(context: UploadContext, feed: Feed) -> str:
-    """Return the id of a feed's data set; it is found by its client name or opened, once whoever asks.
+    """Return the id of a feed's data set: found by its client name, or opened, once for all callers.
 
     :param feed: the feed.
-    :raises FeedError: the data set cannot be used, or it is not certain which one it is.
+    :raises FeedError: the data set cannot be used, or it is uncertain which one it is.
     """
     with context.hold(feed.lease_name, wait=context.timeouts.close_turn) as lease:
         return FeedResolver(context, feed, lease, context.guard(lease)).data_set()[1]
@@ -87,23 +87,23 @@ class FeedResolver:
         self._requests = requests
 
     def data_set(self) -> tuple[FeedRow, str]:
-        """Return the feed in the ledger and the id of its data set, which stands and takes data.
+        """Return the feed's row in the ledger and the id of its data set, which exists and takes data.
 
-        :raises FeedError: the data set cannot be used, or it is not certain which one it is.
+        :raises FeedError: the data set cannot be used, or it is uncertain which one it is.
         """
         feed = self._feed
         row = self._ledger.feeds.register(feed.api_host, feed.user_id, feed.client_name, CONTINUOUS)
         if row.data_set_type != CONTINUOUS:
             raise FeedError("feed-client-name-shared")
-        listed = self._listed()
+        listed = self._list()
         if row.data_set_id is not None:
-            return row, self._standing(row.data_set_id, listed)
-        data_set_id = self._found(listed) or self._opened()
+            return row, self._check_pinned(row.data_set_id, listed)
+        data_set_id = self._find(listed) or self._open()
         self._ledger.feeds.pin(row.id, data_set_id, str(feed.body["deduplicator"]["name"]), lease=self._lease)
         return row, data_set_id
 
-    def _listed(self) -> list[DataSet]:
-        """Return Tidepool's data sets of this client name, deleted ones too, the newest first."""
+    def _list(self) -> list[DataSet]:
+        """Return Tidepool's data sets of this client name, including deleted ones, newest first."""
         feed = self._feed
         return self._requests.read(
             lambda: list(
@@ -111,36 +111,36 @@ class FeedResolver:
             )
         )
 
-    def _standing(self, data_set_id: str, listed: Sequence[DataSet]) -> str:
-        """Make sure that the data set which the ledger knows can still be used."""
-        mine = next((data_set for data_set in listed if data_set.data_set_id == data_set_id), None)
-        if mine is None:
+    def _check_pinned(self, data_set_id: str, listed: Sequence[DataSet]) -> str:
+        """Make sure that the data set that the ledger knows can still be used, and return its id."""
+        pinned_set = next((data_set for data_set in listed if data_set.data_set_id == data_set_id), None)
+        if pinned_set is None:
             raise FeedError("feed-missing", data_set_id)
-        if mine.deleted:
+        if pinned_set.deleted:
             raise FeedError("feed-deleted", data_set_id)
-        self._check(mine)
+        self._check(pinned_set)
         if others := [
             other.data_set_id for other in listed if other.data_set_id != data_set_id and not other.deleted
         ]:
             log.warning(
-                "Tidepool has more data sets of this feed's client name, made by somebody else: %s. This "
-                "feed stays in data set %s; what another program uploads of the same records is there twice.",
+                "Tidepool has more data sets of this feed's client name, opened by others: %s. This feed "
+                "stays in data set %s; records that another program uploads as well are there twice.",
                 ", ".join(others),
                 data_set_id,
             )
         return data_set_id
 
-    def _found(self, listed: Sequence[DataSet]) -> str | None:
+    def _find(self, listed: Sequence[DataSet]) -> str | None:
         """Return the one continuous data set of this client name, if there is one."""
-        standing = [data_set for data_set in listed if not data_set.deleted]
-        if any(data_set.data_set_type != CONTINUOUS for data_set in standing):
+        existing = [data_set for data_set in listed if not data_set.deleted]
+        if any(data_set.data_set_type != CONTINUOUS for data_set in existing):
             raise FeedError("feed-client-name-shared")
-        if len(standing) > 1:
-            raise FeedError("feed-ambiguous", *(data_set.data_set_id for data_set in standing))
-        if not standing:
+        if len(existing) > 1:
+            raise FeedError("feed-ambiguous", *(data_set.data_set_id for data_set in existing))
+        if not existing:
             return None
-        self._check(standing[0])
-        data_set_id = standing[0].data_set_id
+        self._check(existing[0])
+        data_set_id = existing[0].data_set_id
         if not self._requests.read(lambda: self._client.is_open(data_set_id)):
             raise FeedError("feed-closed", data_set_id)
         log.info("Found continuous data set %s.", data_set_id)
@@ -153,8 +153,8 @@ class FeedResolver:
         if deduplicator_named(data_set.deduplicator) is not wanted:
             raise FeedError("feed-deduplicator", data_set.data_set_id)
 
-    def _opened(self) -> str:
-        """Open the data set; after each lost answer, check first whether it is there."""
+    def _open(self) -> str:
+        """Open the data set; after each lost response, check first whether it is there."""
         for attempt in range(self._attempts):
             try:
                 opened = self._requests.write(
@@ -164,7 +164,7 @@ class FeedResolver:
                 if attempt + 1 == self._attempts:
                     raise
                 self._requests.pause(attempt, error)
-                if error.in_doubt and (found := self._found(self._listed())):
+                if error.in_doubt and (found := self._find(self._list())):
                     return found
             else:
                 log.info("Opened continuous data set %s.", opened.data_set_id)
@@ -173,12 +173,12 @@ class FeedResolver:
 
 
 def reserve_for_normal(context: UploadContext, feed: Feed, requests: GuardedRequests) -> None:
-    """Make sure that the client name of a normal data set is no continuous one's.
+    """Make sure that no continuous data set has the client name of a normal one.
 
-    Tidepool is asked the first time that a name is used for a user; from then on the ledger knows.
+    The first time that a name is used for a user, Tidepool is asked; from then on the ledger knows.
 
     :param feed: the normal data set's program and user.
-    :raises FeedError: it is.
+    :raises FeedError: one has.
     """
     if not (feed.body.get("client") or {}).get("name"):
         return
@@ -193,20 +193,20 @@ def reserve_for_normal(context: UploadContext, feed: Feed, requests: GuardedRequ
 
 
 def check_data_set_type(batch: str, wanted: str) -> None:
-    """Make sure that a batch is uploaded as its type of data set wants it.
+    """Make sure that a batch is uploaded in the way of its type of data set.
 
     :param batch: ``normal`` or ``continuous``: what the batch is for.
-    :param wanted: what whoever uploads it can do.
-    :raises FeedError: it is not.
+    :param wanted: the type that the caller uploads.
+    :raises FeedError: they differ.
     """
     if batch != wanted:
         raise FeedError("feed-is-normal" if wanted == CONTINUOUS else "feed-is-not-normal")
 
 
-def refuse_to_close(client: TidepoolClient, ledger: Ledger, data_set_id: str) -> None:
-    """Make sure that a data set which is to be closed is no continuous one.
+def check_not_continuous(client: TidepoolClient, ledger: Ledger, data_set_id: str) -> None:
+    """Make sure that a data set that is to be closed is not continuous.
 
-    :param client: asked where the account may see the data set.
+    :param client: reads the data set, if the account may see it.
     :param ledger: knows the data sets of feeds.
     :raises FeedError: it is.
     """
@@ -219,7 +219,7 @@ def _is_continuous(client: TidepoolClient, data_set_id: str) -> bool:
     try:
         return client.get_data_set(data_set_id).data_set_type == CONTINUOUS
     except TidepoolPermissionError:
-        return False  # shown to its owner only; closing it tells whether it may be closed
+        return False  # only its owner may read it; the close will show whether it is allowed
 
 
 _ANOTHER_NAME = (

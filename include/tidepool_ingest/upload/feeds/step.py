@@ -1,11 +1,11 @@
-"""A batch of a feed gets into the feed's one continuous data set, once: find or open, send, read back.
+"""Upload a batch of a feed to the feed's one continuous data set, once: find or open, send, verify.
 
-Data are visible at once and the data set is never closed, so everything that may stop a batch has acted
-before its first request. One batch of a feed at a time is in progress. What is in doubt is sent again, once
-it can no longer be carried out late: by its origin id it replaces what is there. A batch that comes after a
-later one leaves alone what Tidepool has answered for of that, verified or not; what the later one only meant
-to write, or left in doubt, holds nobody back: it sends that again itself. What the data set then shows of the
-batch decides whether it is done.
+Data are visible at once and the data set is never closed, so everything that may stop a batch acts before its
+first request. One batch of a feed at a time is in progress. What is in doubt is sent again, once it can no
+longer be carried out late: by its origin id it replaces what is there. A batch that is uploaded after a later
+one leaves alone what Tidepool has confirmed of that one, verified or not. What the later one only intended to
+write, or left in doubt, holds no other batch back: it sends that again itself. What the data set then shows
+of the batch decides whether it is done.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from tidepool_ingest.upload.sending import ChunkPayload, Sending, StartOverError
 
 log = logging.getLogger(__name__)
 
-SELECTORS_A_REQUEST = 500
+SELECTORS_PER_REQUEST = 500
 """Records deleted by one request; half of what Tidepool advises to send in one."""
 
 
 def upload_to_feed(context: UploadContext, batch: BatchRow) -> UploadSummary:
-    """Bring one batch of a feed to verified, from wherever an earlier attempt left it.
+    """Upload one batch of a feed until it is verified; resume what an earlier attempt began.
 
     :raises LeaseHeldError: if another batch of the feed stays in progress for too long.
     :raises FeedError: if the feed's data set cannot be used.
-    :raises FeedVerificationError: if what is visible stays unlike what was sent.
-    :raises UploadStoppedError: if somebody said stop.
+    :raises FeedVerificationError: if what is visible still differs from what was sent.
+    :raises UploadStoppedError: if it was told to stop.
     """
     prepared = context.prepared(batch)
     body = data_set_body(prepared.data_set, context.settings)
@@ -75,26 +75,26 @@ class FeedAttempt(UploadAttempt):
         row, data_set_id = FeedResolver(leased.context, self._feed, leased.lease, leased.requests).data_set()
         leased.context.on_open(data_set_id)
         later = leased.ledger.feed_writes.later_than(row.id, leased.batch)
-        records = FeedRecords(leased, later, looks_inside=leased.deduplicator.may_drop)
-        contents = records.contents()
-        self._predict(contents, data_set_id)
-        self._refused.check()
+        records = FeedRecords(leased, later, with_stored_form=leased.deduplicator.may_drop)
+        payload = records.payload()
+        self._leave_out_drops(payload, data_set_id)
+        self._rejected.check()
         writes = FeedWriteLog(leased, row.id)
-        data_set = self._resume_or_begin(data_set_id, contents, writes)
-        self._report_superseded(contents)
+        data_set = self._resume_or_begin(data_set_id, payload, writes)
+        self._report_superseded(payload)
         try:
-            self._delete(data_set, contents, writes)
-            comparison = self._send(data_set, records, contents, writes)
+            self._delete(data_set, payload, writes)
+            comparison = self._send(data_set, records, payload, writes)
         except StartOverError:
-            raise self._why_not(data_set_id) from None
+            raise self._why_unusable(data_set_id) from None
         finally:
-            self._refused.finish()
+            self._rejected.finish()
         if not comparison.is_exact:
             writes.forget(_not_shown(records, comparison))
-        return self._verified(data_set, contents, comparison)
+        return self._verified(data_set, payload, comparison)
 
-    def _resume_or_begin(self, data_set_id: str, contents: FeedPayload, writes: FeedWriteLog) -> DataSetRow:
-        """Return the batch's share in the data set, as the ledger records it; begin it if there is none."""
+    def _resume_or_begin(self, data_set_id: str, payload: FeedPayload, writes: FeedWriteLog) -> DataSetRow:
+        """Return the batch's share in the data set, as the ledger records it; begin one if there is none."""
         leased, latest = self._leased, self._latest()
         is_same = latest is not None and self._has_same_chunks(latest)
         unfinished = latest if latest is not None and latest.state is DataSetState.OPEN else None
@@ -108,7 +108,7 @@ class FeedAttempt(UploadAttempt):
             leased.batch.id,
             data_set_type=CONTINUOUS,
             deduplicator=leased.deduplicator.name,
-            expected_rows=len(contents.rows),
+            expected_rows=len(payload.rows),
             origin=leased.context.origin,
             data_set_id=data_set_id,
             instead_of=None if unfinished is None else unfinished.id,
@@ -123,35 +123,35 @@ class FeedAttempt(UploadAttempt):
             if chunk.index in known
         )
 
-    def _report_superseded(self, contents: FeedPayload) -> None:
-        if contents.superseded:
+    def _report_superseded(self, payload: FeedPayload) -> None:
+        if payload.superseded:
             log.warning(
                 "%d records of %s are left out: later batches of this feed have replaced or deleted them.",
-                contents.superseded,
+                payload.superseded,
                 self._leased.batch.label,
             )
 
-    def _predict(self, contents: FeedPayload, data_set_id: str) -> None:
-        """Find what the deduplicator would drop, before anything is sent, and leave it out."""
+    def _leave_out_drops(self, payload: FeedPayload, data_set_id: str) -> None:
+        """Find what the deduplicator would drop, before anything is sent, and leave that out."""
         leased = self._leased
-        contents.leave_out(self._refused.ordinals)
-        if leased.deduplicator.may_drop and contents.rows:
-            shown = leased.requests.read(lambda: list(self._shown(data_set_id, contents)))
+        payload.leave_out(self._rejected.ordinals)
+        if leased.deduplicator.may_drop and payload.rows:
+            shown = leased.requests.read(lambda: list(self._shown(data_set_id, payload)))
             dropped = predict_drops(
-                contents, shown, leased.deduplicator, user_id=leased.batch.user_id, data_set_id=data_set_id
+                payload, shown, leased.deduplicator, user_id=leased.batch.user_id, data_set_id=data_set_id
             )
-            self._refused.record_dropped(dropped)
-            contents.leave_out(self._refused.ordinals)
+            self._rejected.record_dropped(dropped)
+            payload.leave_out(self._rejected.ordinals)
 
-    def _delete(self, data_set: DataSetRow, contents: FeedPayload, writes: FeedWriteLog) -> None:
-        """Delete what the batch asks to be deleted; doing so again is no error."""
-        selectors = [{"origin": {"id": deletion.id}} for deletion in contents.deletes]
-        for start in range(0, len(selectors), SELECTORS_A_REQUEST):
-            self._until_answered(data_set, selectors[start : start + SELECTORS_A_REQUEST])
+    def _delete(self, data_set: DataSetRow, payload: FeedPayload, writes: FeedWriteLog) -> None:
+        """Carry out the batch's deletions; doing so again is no error."""
+        selectors = [{"origin": {"id": deletion.id}} for deletion in payload.deletes]
+        for start in range(0, len(selectors), SELECTORS_PER_REQUEST):
+            self._delete_until_answered(data_set, selectors[start : start + SELECTORS_PER_REQUEST])
         if selectors:
-            writes.record_deletions(contents)
+            writes.record_deletions(payload)
 
-    def _until_answered(self, data_set: DataSetRow, selectors: Sequence[dict[str, Any]]) -> None:
+    def _delete_until_answered(self, data_set: DataSetRow, selectors: Sequence[dict[str, Any]]) -> None:
         leased = self._leased
         for attempt in range(leased.context.timeouts.attempts):
             try:
@@ -162,53 +162,53 @@ class FeedAttempt(UploadAttempt):
                 leased.counts.repairs += error.in_doubt
                 leased.requests.pause(attempt, error)
             except (TidepoolDataSetClosedError, TidepoolNotFoundError):
-                raise StartOverError("it takes no deletions any more") from None
+                raise StartOverError("it no longer takes deletions") from None
             else:
                 return
 
     def _send(
-        self, data_set: DataSetRow, records: FeedRecords, contents: FeedPayload, writes: FeedWriteLog
+        self, data_set: DataSetRow, records: FeedRecords, payload: FeedPayload, writes: FeedWriteLog
     ) -> FeedComparison:
-        """Send what is not there, and what turns out not to be there as it was sent."""
+        """Send what is not there, and send again what the read-back does not find as it was sent."""
         leased = self._leased
-        way = FeedChunks(records, leased.deduplicator, writes)
-        sending = Sending(leased, data_set, self._refused, way)
+        strategy = FeedChunks(records, leased.deduplicator, writes)
+        sending = Sending(leased, data_set, self._rejected, strategy)
         sending.send(leased.prepared.chunks)
-        contents.leave_out(self._refused.ordinals)
-        comparison = self._verify(data_set, contents)
+        payload.leave_out(self._rejected.ordinals)
+        comparison = self._verify(data_set, payload)
         for _ in range(leased.context.timeouts.attempts - 1):
             if comparison.is_exact or comparison.deleted:
                 break
             log.warning("%s", FeedVerificationError(comparison).what)
             again = {records.chunk_of(ordinal).index for ordinal in comparison.wrong}
             if comparison.undeleted:
-                self._delete(data_set, contents, writes)
+                self._delete(data_set, payload, writes)
             sending.send(leased.prepared.chunks, again)
-            contents.leave_out(self._refused.ordinals)
-            comparison = self._verify(data_set, contents)
+            payload.leave_out(self._rejected.ordinals)
+            comparison = self._verify(data_set, payload)
         return comparison
 
-    def _verify(self, data_set: DataSetRow, contents: FeedPayload) -> FeedComparison:
-        give_up = time.monotonic() + self._leased.context.timeouts.visible_poll
+    def _verify(self, data_set: DataSetRow, payload: FeedPayload) -> FeedComparison:
+        deadline = time.monotonic() + self._leased.context.timeouts.visible_poll
         while True:
             comparison = self._leased.requests.read(
-                lambda: compare_feed(contents, self._shown(str(data_set.data_set_id), contents))
+                lambda: compare_feed(payload, self._shown(str(data_set.data_set_id), payload))
             )
-            if comparison.is_exact or time.monotonic() >= give_up:
+            if comparison.is_exact or time.monotonic() >= deadline:
                 return comparison
             time.sleep(self._leased.context.timeouts.visible_poll)
 
-    def _shown(self, data_set_id: str, contents: FeedPayload) -> Iterator[dict[str, Any]]:
+    def _shown(self, data_set_id: str, payload: FeedPayload) -> Iterator[dict[str, Any]]:
         """Yield what the data set shows at the times of the batch's records."""
         leased = self._leased
-        for start, end in windows_of(contents):
+        for start, end in windows_of(payload):
             rows = leased.client.read_data(
                 leased.batch.user_id, data_set_id=data_set_id, start=start, end=end
             )
             yield from leased.requests.stream(rows)
 
-    def _why_not(self, data_set_id: str) -> FeedError:
-        """Return why the data set takes nothing any more."""
+    def _why_unusable(self, data_set_id: str) -> FeedError:
+        """Return why the data set no longer takes data."""
         try:
             is_open = self._leased.requests.read(lambda: self._leased.client.is_open(data_set_id))
         except TidepoolNotFoundError:
@@ -218,7 +218,7 @@ class FeedAttempt(UploadAttempt):
     def _verified(
         self,
         data_set: DataSetRow,
-        contents: FeedPayload,
+        payload: FeedPayload,
         comparison: FeedComparison,
     ) -> UploadSummary:
         if comparison.deleted:
@@ -238,22 +238,22 @@ class FeedAttempt(UploadAttempt):
             self._leased.batch.label,
             data_set.data_set_id,
             comparison.visible,
-            len(contents.deletes),
+            len(payload.deletes),
         )
         return self._summary(
             data_set,
             expected=comparison.expected,
             visible=comparison.visible,
-            superseded=contents.superseded,
-            deleted=len(contents.deletes),
+            superseded=payload.superseded,
+            deleted=len(payload.deletes),
         )
 
 
 class FeedChunks:
-    """To a continuous data set: each row by its ``origin.id``.
+    """Chunks of a continuous data set: a row is identified by its ``origin.id``.
 
-    What is sent again replaces what is there, or is dropped where the deduplicator does that. The one that
-    does nothing has its rows removed first, each time, for an older version of them may be there too.
+    What is sent again replaces what is there, or is dropped where the deduplicator does that. Under the one
+    that does nothing, rows are removed first, each time, since an older version of them may be there too.
 
     :param records: the batch's.
     :param deduplicator: the data set's.
@@ -267,7 +267,7 @@ class FeedChunks:
 
     def load(self, chunk: Chunk) -> ChunkPayload:
         """Read a chunk without what later batches have replaced."""
-        records = list(self._records.of(chunk))
+        records = list(self._records.read_chunk(chunk))
         selectors = [{"origin": {"id": origin}} for record in records for origin in record.origin_ids]
         origins = [
             (record.ordinal, origin_digest(origin)) for record in records for origin in record.origin_ids
@@ -275,21 +275,21 @@ class FeedChunks:
         return ChunkPayload([record.identified for record in records], selectors, origins)
 
     def removes_first(self, *, in_doubt: bool) -> bool:
-        """Remove what is there under a deduplicator that would keep both."""
+        """Return whether the deduplicator would keep both versions of a row."""
         return self._removes
 
     def begin(self, chunk: Chunk) -> None:
-        """Let earlier batches write over it, until it is there again."""
+        """Let earlier batches overwrite it, until it is there again."""
         self._writes.forget([chunk.index])
 
-    def stored(self, chunk: Chunk, load: ChunkPayload, refused: AbstractSet[int]) -> None:
+    def stored(self, chunk: Chunk, payload: ChunkPayload, rejected: AbstractSet[int]) -> None:
         """Record what earlier batches have to leave alone from now on."""
         self._writes.record(
-            chunk.index, [digest for ordinal, digest in load.origins if ordinal not in refused]
+            chunk.index, [digest for ordinal, digest in payload.origins if ordinal not in rejected]
         )
 
 
 def _not_shown(records: FeedRecords, comparison: FeedComparison) -> set[int]:
-    """Return the indexes of chunks of which something is not shown, or is still shown."""
+    """Return the indexes of chunks whose rows are missing or wrong, and of deletions that failed."""
     chunks = {records.chunk_of(ordinal).index for ordinal in comparison.wrong}
     return chunks | {DELETIONS} if comparison.undeleted else chunks

@@ -1,9 +1,9 @@
 """What a continuous data set shows of one batch, compared with what was sent, origin id by origin id.
 
-Not the whole data set is read back, which may hold years, but the stretches of time in which the batch's
-records are. The same rows show, before anything is sent, what some deduplicators would drop without a word;
-that is put into quarantine: ``dataset.delete.origin.older`` keeps the bolus or food that it has unless the
-new one's ``origin.time`` is newer; ``dataset.drop.hash`` keeps whatever it has of a kind at a moment.
+Since the data set may hold years, only the periods in which the batch has records are read back. The same
+rows reveal, before anything is sent, what some deduplicators would drop silently; that goes to quarantine:
+``dataset.delete.origin.older`` keeps the bolus or food that it has unless the new one's ``origin.time`` is
+newer; ``dataset.drop.hash`` keeps whatever it has of a type at a moment.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedPayload, Momen
 from tidepool_ingest.upload.read_back import ReadBackError, Window
 
 GAP_SECONDS: Final = 6 * 3600
-"""A longer time without records is not read back."""
+"""A longer gap between records is not read back."""
 
-MOST_WINDOWS: Final = 8
-"""Requests of one read-back; with more gaps, the shortest of them are read back as well."""
+MAX_WINDOWS: Final = 8
+"""Most requests of one read-back; with more gaps, the shortest ones are read back as well."""
 
 MARGIN: Final = timedelta(seconds=1)
 """Tidepool keeps milliseconds of what may be sent with nanoseconds."""
@@ -40,19 +40,18 @@ _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 """What a ``datetime`` can hold, with a margin. The Platform takes the year 0 too."""
 
 NEVER: Final = (-1, 0)
-"""Before every moment: what has no ``origin.time`` is newer than nothing."""
+"""Before every moment: a datum without ``origin.time`` is newer than no other."""
 
 Found = Iterator[tuple[int, Problem]]
 
 
-def compare_feed(contents: FeedPayload, shown: Iterable[Mapping[str, Any]]) -> FeedComparison:
+def compare_feed(payload: FeedPayload, shown: Iterable[Mapping[str, Any]]) -> FeedComparison:
     """Compare a read-back with what a batch has sent.
 
-    :param contents: what is to be visible.
-    :param shown: the read-back of its stretches of time, the data set's own record (type ``upload``)
-        included.
+    :param payload: what is to be visible.
+    :param shown: the read-back of its periods, including the data set's own record (type ``upload``).
     """
-    deletes = {deletion.id for deletion in contents.deletes}
+    deletes = {deletion.id for deletion in payload.deletes}
     counts: Counter[str] = Counter()
     stale, undeleted, deleted = set(), set(), False
     for row in shown:
@@ -62,16 +61,16 @@ def compare_feed(contents: FeedPayload, shown: Iterable[Mapping[str, Any]]) -> F
         origin = origin_id_of(row) or ""
         if origin in deletes:
             undeleted.add(origin)
-        expected = contents.rows.get(origin)
+        expected = payload.rows.get(origin)
         if expected is None:
             continue
         counts[origin] += 1
-        if origin not in contents.may_be_older and not is_version(expected, row):
+        if origin not in payload.may_be_older and not is_version(expected, row):
             stale.add(expected.ordinal)
-    missing = {row.ordinal for origin, row in contents.rows.items() if not counts[origin]}
-    double = {contents.rows[origin].ordinal for origin, count in counts.items() if count > 1}
+    missing = {row.ordinal for origin, row in payload.rows.items() if not counts[origin]}
+    double = {payload.rows[origin].ordinal for origin, count in counts.items() if count > 1}
     return FeedComparison(
-        len(contents.rows),
+        len(payload.rows),
         counts.total(),
         tuple(sorted(missing)),
         tuple(sorted(double)),
@@ -82,21 +81,21 @@ def compare_feed(contents: FeedPayload, shown: Iterable[Mapping[str, Any]]) -> F
 
 
 def is_version(expected: ExpectedRow, row: Mapping[str, Any]) -> bool:
-    """Tell whether a visible row is the version of a record that was sent.
+    """Return whether a visible row is the version of a record that was sent.
 
     :param expected: what was sent.
-    :param row: what is shown under its origin id.
+    :param row: the row that is visible under its origin id.
     """
     if row.get("id") != expected.id or row.get("type") != expected.type:
         return False
-    return not expected.has_own_id or says_the_same(expected.stored or {}, row)
+    return not expected.has_own_id or has_same_content(expected.stored or {}, row)
 
 
-def says_the_same(stored: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """Tell whether a visible row says what a record does, by time and plain fields.
+def has_same_content(stored: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Return whether a visible row has the content of a record: the same time and plain fields.
 
     :param stored: a record as Tidepool stores it.
-    :param row: what is shown.
+    :param row: the visible row.
     """
     if _milliseconds(stored.get("time")) != _milliseconds(row.get("time")):
         return False
@@ -107,9 +106,9 @@ def says_the_same(stored: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     )
 
 
-def _equal(one: Any, other: Any) -> bool:
-    numbers = [value for value in (one, other) if isinstance(value, int | float)]
-    return math.isclose(*numbers, rel_tol=1e-9) if len(numbers) == 2 else bool(one == other)
+def _equal(sent: Any, visible: Any) -> bool:
+    numbers = [value for value in (sent, visible) if isinstance(value, int | float)]
+    return math.isclose(*numbers, rel_tol=1e-9) if len(numbers) == 2 else bool(sent == visible)
 
 
 def _milliseconds(time: Any) -> tuple[int, int] | None:
@@ -123,10 +122,10 @@ class FeedComparison:
 
     :param expected: rows that the batch's records make.
     :param visible: those of them that Tidepool shows.
-    :param missing: records, by ordinal, of which a row is not shown.
-    :param double: records of which a row is shown more than once.
-    :param stale: records of which another version is shown.
-    :param undeleted: deletions whose record is still shown.
+    :param missing: records, by ordinal, of which a row is not visible.
+    :param double: records of which a row is visible more than once.
+    :param stale: records of which another version is visible.
+    :param undeleted: deletions whose record is still visible.
     :param deleted: the data set is marked as deleted. It takes data all the same, and shows them.
     """
 
@@ -140,7 +139,7 @@ class FeedComparison:
 
     @property
     def is_exact(self) -> bool:
-        """Tell whether each record is visible once and as it was sent, and nothing that was deleted."""
+        """Whether each record is visible once and as it was sent, and nothing that was deleted."""
         return not (self.missing or self.double or self.stale or self.undeleted or self.deleted)
 
     @property
@@ -160,8 +159,8 @@ class FeedVerificationError(ReadBackError):
             f"Tidepool shows {comparison.visible} of {comparison.expected} rows: "
             f"{len(comparison.missing)} records are missing, {len(comparison.double)} there twice, "
             f"{len(comparison.stale)} in another version, {comparison.undeleted} not deleted.",
-            remedy="The next try sends these records again. If it stays so, look whether another program "
-            "writes to the same data set.",
+            remedy="The next try sends these records again. If that does not help, check whether another "
+            "program writes to the same data set.",
         )
         self.comparison = comparison
 
@@ -170,18 +169,18 @@ class FeedVerificationError(ReadBackError):
 
 
 def predict_drops(
-    contents: FeedPayload,
+    payload: FeedPayload,
     shown: Iterable[Mapping[str, Any]],
     deduplicator: Deduplicator,
     *,
     user_id: str,
     data_set_id: str,
 ) -> list[Rejection]:
-    """Return which of a batch's records the Platform would drop, whole or in part.
+    """Return which of a batch's records the Platform would drop, completely or in part.
 
-    A record that says the same as what is there already is no loss, and not among them.
+    Dropping a record whose content is there already is no loss; such records are not returned.
 
-    :param contents: what the batch is about to send; takes which versions may stay.
+    :param payload: what the batch is about to send; ``may_be_older`` is added to.
     :param shown: what the data set shows at the times of the batch's records.
     :param deduplicator: the data set's.
     :param user_id: whose data set it is.
@@ -189,11 +188,11 @@ def predict_drops(
     """
     there = [row for row in shown if row.get("type") != "upload"]
     if deduplicator.drops_equal:
-        found = dict(_same_hash(contents, there, user_id=user_id, data_set_id=data_set_id))
+        found = dict(_same_hash(payload, there, user_id=user_id, data_set_id=data_set_id))
     else:
-        found = dict(_not_newer(contents, there, deduplicator.keeps_newer))
-    rows = Counter(expected.ordinal for expected in contents.rows.values())
-    types = {expected.ordinal: expected.type for expected in reversed(contents.rows.values())}
+        found = dict(_not_newer(payload, there, deduplicator.keeps_newer))
+    rows = Counter(expected.ordinal for expected in payload.rows.values())
+    types = {expected.ordinal: expected.type for expected in reversed(payload.rows.values())}
     return [
         Rejection(ordinal=ordinal, type=types[ordinal], rows=rows[ordinal], problems=(problem,))
         for ordinal, problem in sorted(found.items())
@@ -201,30 +200,30 @@ def predict_drops(
 
 
 def _same_hash(
-    contents: FeedPayload, there: list[Mapping[str, Any]], *, user_id: str, data_set_id: str
+    payload: FeedPayload, there: list[Mapping[str, Any]], *, user_id: str, data_set_id: str
 ) -> Found:
     by_hash = {(row.get("_deduplicator") or {}).get("hash"): row for row in there}
-    for origin, expected in contents.rows.items():
+    for origin, expected in payload.rows.items():
         stored = expected.stored or {}
         row = by_hash.get(identity_hash(stored, user_id=user_id, scope=data_set_id))
         if row is None or is_version(expected, row):
             continue
-        if origin_id_of(row) == origin and says_the_same(stored, row):
-            contents.may_be_older.add(origin)
+        if origin_id_of(row) == origin and has_same_content(stored, row):
+            payload.may_be_older.add(origin)
         else:
             yield expected.ordinal, Problem(HASH_REPEATED, "/time")
 
 
-def _not_newer(contents: FeedPayload, there: list[Mapping[str, Any]], types: AbstractSet[str]) -> Found:
+def _not_newer(payload: FeedPayload, there: list[Mapping[str, Any]], types: AbstractSet[str]) -> Found:
     for row in there:
         origin = origin_id_of(row) or ""
-        expected = contents.rows.get(origin)
+        expected = payload.rows.get(origin)
         if expected is None or expected.type not in types or is_version(expected, row):
             continue
         stored = expected.stored or {}
         is_newer = _origin_moment(stored) > max(_origin_moment(row), NEVER)
-        if not is_newer and says_the_same(stored, row):
-            contents.may_be_older.add(origin)
+        if not is_newer and has_same_content(stored, row):
+            payload.may_be_older.add(origin)
         elif not is_newer:
             yield expected.ordinal, Problem(ORIGIN_NOT_NEWER, "/origin/time")
 
@@ -236,33 +235,33 @@ def _origin_moment(datum: Mapping[str, Any]) -> tuple[int, int]:
     return NEVER if instant is None else instant.moment
 
 
-# ---------------------------------------------------------------- when to look
+# ---------------------------------------------------------------- which periods to read back
 
 
-def windows_of(contents: FeedPayload) -> list[Window]:
-    """Return the stretches of time to read back; none if there is nothing to look for.
+def windows_of(payload: FeedPayload) -> list[Window]:
+    """Return the periods to read back; none if there is nothing to find.
 
-    :param contents: what the batch has sent and deleted.
+    :param payload: what the batch has sent and deleted.
     """
-    if any(deletion.time is None for deletion in contents.deletes):
+    if any(deletion.time is None for deletion in payload.deletes):
         return [(None, None)]
-    moments = [moment for deletion in contents.deletes if (moment := _moment(deletion.time)) is not None]
-    moments = sorted((*moments, *contents.moments))
+    moments = [moment for deletion in payload.deletes if (moment := _moment(deletion.time)) is not None]
+    moments = sorted((*moments, *payload.moments))
     if not moments:
         return []
     if moments[0] < _moment_of(_FIRST) or moments[-1] > _moment_of(_LAST):
         return [(None, None)]
-    return [(_datetime(first) - MARGIN, _datetime(last) + MARGIN) for first, last in _stretches(moments)]
+    return [(_datetime(first) - MARGIN, _datetime(last) + MARGIN) for first, last in _periods(moments)]
 
 
-def _stretches(moments: Sequence[Moment]) -> Iterator[tuple[Moment, Moment]]:
-    """Cut sorted moments where long gaps are, at the longest ones if there are many."""
+def _periods(moments: Sequence[Moment]) -> Iterator[tuple[Moment, Moment]]:
+    """Divide sorted moments at long gaps, and at the longest ones only if there are many."""
     gaps = [later[0] - earlier[0] for earlier, later in pairwise(moments)]
     longest = sorted((gap for gap in gaps if gap > GAP_SECONDS), reverse=True)
-    at_least = longest[MOST_WINDOWS - 2] if len(longest) >= MOST_WINDOWS else GAP_SECONDS + 1
+    at_least = longest[MAX_WINDOWS - 2] if len(longest) >= MAX_WINDOWS else GAP_SECONDS + 1
     first, cuts = 0, 0
     for index, gap in enumerate(gaps):
-        if gap >= at_least and cuts < MOST_WINDOWS - 1:
+        if gap >= at_least and cuts < MAX_WINDOWS - 1:
             yield moments[first], moments[index]
             first, cuts = index + 1, cuts + 1
     yield moments[first], moments[-1]

@@ -1,4 +1,4 @@
-"""The table of agreement notices what does not agree."""
+"""The table of conformance notices what does not agree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.model.examples import example
-from tidepool_ingest.model.agreement import main
+from tidepool_ingest.model.conformance import main
 
 WRONG = [{"code": "value-out-of-range", "pointer": "/value"}]
 

@@ -1,10 +1,10 @@
-"""The fast screen: one compiled check that lets pass what is surely right.
+"""The fast path: one compiled schema that accepts what is certainly valid.
 
-It is compiled by pydantic-core from the same annotations that the exact judgement reads, with declarative
-limits only; no Python runs while it does. Where the annotations say more than it can check cheaply (a
-condition on another field, a list without duplicates, a web address), it passes a record only if the matter
-cannot arise, mostly because the field is missing. What it does not pass is not wrong yet: it gets the exact
-judgement.
+pydantic-core compiles it from the same annotations that the exact validation reads, with declarative
+limits only; no Python runs during the check. Where the annotations say more than it can check cheaply (a
+condition on another field, a list without duplicates, a web address), it accepts a record only if that
+cannot apply, mostly because the field is missing. What it does not accept is not invalid yet: it is validated
+exactly.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from tidepool_ingest.model import fields
-from tidepool_ingest.model.circumstances import Preconditions, vacuous_preconditions
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.gojson import GROWTH_MAX
 from tidepool_ingest.model.parsing import FLOAT_EXACT_MAX
+from tidepool_ingest.model.preconditions import Preconditions, vacuous_preconditions
 from tidepool_ingest.model.specification import FieldSpec, Kind, fields_of, literal_fields
 
-SCREENED_BYTES_MAX: Final = fields.JSON_SIZE_MAX // GROWTH_MAX
+FAST_PATH_BYTES_MAX: Final = fields.JSON_SIZE_MAX // GROWTH_MAX
 """Bytes of a line in which no free object can be larger than allowed, however Go writes it."""
 
 Models: TypeAlias = tuple[type[fields.Record], ...]
 
 
 def _object_schema(model: type[fields.Record], units: str | None, around: Models = ()) -> CoreSchema | None:
-    """Make the schema of an object, or ``None`` if its like always needs the exact judgement.
+    """Make the schema of an object, or ``None`` if such objects always need the exact validation.
 
     :param model: the object's model.
     :param units: the glucose units in force around it, if they are known.
-    :param around: the models of the objects around it, since one may contain its own like.
+    :param around: the models of the objects around it, since one may contain another of its own model.
     """
     if model in around:
         return None
@@ -199,9 +199,9 @@ _SCHEMAS: Final[dict[Kind, Callable[[FieldSpec], CoreSchema | None]]] = {
 def _compile() -> SchemaValidator:
     schema = _variant_schema(DATUM_MODELS)
     if schema is None:
-        raise AssertionError("No model can be screened: the annotations are not read as they should be.")
+        raise AssertionError("No model has a fast path: the annotations are not read as they should be.")
     return SchemaValidator(schema)
 
 
 surely_valid: Final[Callable[[Any], bool]] = _compile().isinstance_python
-"""Tell whether a decoded record of at most ``SCREENED_BYTES_MAX`` bytes is surely accepted."""
+"""Return whether a decoded record of at most ``FAST_PATH_BYTES_MAX`` bytes is certainly accepted."""

@@ -1,4 +1,4 @@
-"""How far our verdicts agree with the Platform's: ``python -m tidepool_ingest.model.agreement FOLDER``.
+"""How far our verdicts agree with the Platform's: ``python -m tidepool_ingest.model.conformance FOLDER``.
 
 The folder holds verdicts recorded from the Platform, any of these, as gzipped NDJSON:
 
@@ -60,7 +60,7 @@ class Conformance:
 
         :param case: the id of the case.
         :param type_name: its type.
-        :param ours: what we find wrong.
+        :param ours: the problems we find.
         :param theirs: the recorded verdict.
         """
         row = self.rows.setdefault(type_name, Row())
@@ -86,7 +86,7 @@ class Conformance:
             self.differing.append(f"{case} (stored)")
 
     def table(self) -> str:
-        """Lay it out for people."""
+        """Return it as a table of text."""
         lines = [f"{'type':34}{'cases':>7}{'verdict':>9}{'exact':>9}{'stored':>14}"]
         total = Row()
         for name, row in [*sorted(self.rows.items()), ("all", total)]:
@@ -109,24 +109,24 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def conformance_in(folder: Path) -> Conformance:
-    """Judge all cases in a folder.
+    """Compare all cases in a folder.
 
     :param folder: where the recorded verdicts are.
     """
-    agreement = Conformance()
+    conformance = Conformance()
     data: dict[str, tuple[str, Any]] = {}
     for case in _cases(folder / f"datum-verdicts{SUFFIX}"):
         data[case["id"]] = (case["type"], case["datum"])
-        agreement.add_verdict(case["id"], case["type"], validate_datum(case["datum"]), case)
+        conformance.add_verdict(case["id"], case["type"], validate_datum(case["datum"]), case)
     for case in _cases(folder / f"data-set-verdicts{SUFFIX}"):
-        agreement.add_verdict(case["id"], "data set", validate_data_set(case["body"]), case)
+        conformance.add_verdict(case["id"], "data set", validate_data_set(case["body"]), case)
     for case in _cases(folder / f"datum-normalized{SUFFIX}"):
         if case["id"] in data:
             type_name, datum = data[case["id"]]
-            agreement.add_stored(case["id"], type_name, is_equal=_is_stored_so(datum, case))
+            conformance.add_stored(case["id"], type_name, is_equal=_is_stored_so(datum, case))
     for verdicts in sorted(folder.glob(f"*.verdicts{SUFFIX}")):
-        _add_lines(agreement, verdicts)
-    return agreement
+        _add_lines(conformance, verdicts)
+    return conformance
 
 
 def _cases(path: Path) -> Iterator[dict[str, Any]]:
@@ -145,35 +145,35 @@ def _is_stored_so(datum: dict[str, Any], case: dict[str, Any]) -> bool:
         return False
 
 
-def _add_lines(agreement: Conformance, verdicts: Path) -> None:
+def _add_lines(conformance: Conformance, verdicts: Path) -> None:
     name = verdicts.name.removesuffix(f".verdicts{SUFFIX}")
     lines, theirs = _lines(verdicts.with_name(name + SUFFIX)), _cases(verdicts)
     while batch := list(islice(lines, BATCH_LINES)):
-        for judged, verdict in zip(validate_lines(batch), theirs, strict=False):
-            agreement.add_verdict(f"{name}/{verdict['index']}", name, judged.problems, verdict)
+        for validated, verdict in zip(validate_lines(batch), theirs, strict=False):
+            conformance.add_verdict(f"{name}/{verdict['index']}", name, validated.problems, verdict)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, and the first cases that differ.
 
     :param arguments: the command line.
-    :return: 0 if all agree, 1 if not, 2 if there is nothing to judge.
+    :return: 0 if all agree, 1 if not, 2 if there is nothing to compare.
     """
-    parser = argparse.ArgumentParser(prog="python -m tidepool_ingest.model.agreement", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tidepool_ingest.model.conformance", description=__doc__)
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args(arguments).folder
-    agreement = conformance_in(folder)
-    if not agreement.rows:
+    conformance = conformance_in(folder)
+    if not conformance.rows:
         print(
             f"No recorded verdicts in {folder}: expected datum-verdicts{SUFFIX} or its like.", file=sys.stderr
         )
         return 2
-    print(agreement.table())
-    for case in agreement.differing[:SHOWN_MAX]:
+    print(conformance.table())
+    for case in conformance.differing[:SHOWN_MAX]:
         print(f"differs: {case}")
-    if len(agreement.differing) > SHOWN_MAX:
-        print(f"and {len(agreement.differing) - SHOWN_MAX} more")
-    return 1 if agreement.differing else 0
+    if len(conformance.differing) > SHOWN_MAX:
+        print(f"and {len(conformance.differing) - SHOWN_MAX} more")
+    return 1 if conformance.differing else 0
 
 
 if __name__ == "__main__":

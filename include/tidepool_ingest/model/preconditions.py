@@ -1,4 +1,4 @@
-"""Under which circumstances no condition and no rule of a model has anything to say."""
+"""The preconditions under which no condition and no rule of a model applies."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Preconditions:
 
 
 def vacuous_preconditions(model: type[Record]) -> Iterator[Preconditions]:
-    """Find circumstances in which the model's conditions and rules are silent.
+    """Find preconditions under which the model's conditions and rules are vacuous.
 
     :param model: the model.
     :return: those with as little as possible in the object first, then those with more in it.
     """
-    if any(rule.silent_without is None for rule in model.rules):
+    if any(rule.vacuous_without is None for rule in model.rules):
         return
     specs = fields_of(model)
     vacuous_by_field = [
@@ -54,7 +54,7 @@ def vacuous_preconditions(model: type[Record]) -> Iterator[Preconditions]:
     ]
     may_be_full = any(vacuous.or_present for _, vacuous in vacuous_by_field)
     for prefers_present in (False, True) if may_be_full else (False,):
-        for present in product(*(rule.silent_with for rule in model.rules)):
+        for present in product(*(rule.vacuous_with for rule in model.rules)):
             found = _preconditions(model, vacuous_by_field, present, prefers_present=prefers_present)
             if found.missing.isdisjoint(found.present):
                 yield found
@@ -76,7 +76,7 @@ def _preconditions(
         found.units_field = model.glucose_units[0]
     found.present.update(present)
     for rule in model.rules:
-        found.missing.update(rule.silent_without or ())
+        found.missing.update(rule.vacuous_without or ())
     for spec, vacuous in vacuous_by_field:
         if prefers_present and vacuous.or_present:
             found.present.update(vacuous.or_present)

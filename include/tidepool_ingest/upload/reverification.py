@@ -1,7 +1,7 @@
-"""A verified batch is compared with what Tidepool shows once more, long after.
+"""Verify a batch again, long after its upload.
 
 A later upload of the device rightly hides older rows, so that a verified data set is superseded record by
-record. That is right and nothing is done about it. What nobody shows any more, and what shows twice, is not.
+record; nothing is done about that. A row that no data set shows any more, or that is visible twice, is wrong.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 
 class ChangedSinceError(IngestError):
-    """What a verified batch shows is neither what was verified, nor superseded.
+    """What a verified batch shows is neither what was verified nor superseded.
 
     :param batch: the batch's label.
-    :param comparison: what differs, by counts and positions.
-    :param why: why it is not repaired, one sentence; empty when nobody asked for that.
+    :param comparison: what differs.
+    :param reason: why it is not repaired, without a full stop; empty when no repair was requested.
     """
 
     disposition: Disposition = Disposition.DATA
@@ -41,21 +41,21 @@ class ChangedSinceError(IngestError):
         "the message of that run may ask for."
     )
 
-    def __init__(self, batch: str, comparison: Comparison, why: str) -> None:
+    def __init__(self, batch: str, comparison: Comparison, reason: str) -> None:
         super().__init__(
             f"Batch {batch} was verified and has changed since: {comparison.difference()}."
-            + (f" It is not repaired: {why}." if why else "")
+            + (f" It is not repaired: {reason}." if reason else "")
         )
         self.comparison = comparison
 
 
 @dataclass(frozen=True)
-class Rechecked:
-    """What verifying a batch again came to.
+class Reverified:
+    """The outcome of verifying a batch again.
 
     :param data_set_id: the data set.
     :param comparison: what it shows.
-    :param to_repair: it was given up: its upload, run again, deletes it and opens another one.
+    :param to_repair: it is to be deleted: the batch's upload, run again, does so and opens another one.
     """
 
     data_set_id: str
@@ -63,49 +63,50 @@ class Rechecked:
     to_repair: bool = False
 
 
-def reverify(context: UploadContext, batch: BatchRow) -> Rechecked | None:
-    """Compare what a batch shows with what was sent, part by part if it is cut into some.
+def reverify(context: UploadContext, batch: BatchRow) -> Reverified | None:
+    """Compare what a batch shows with what was sent, part by part if it is split.
 
     :return: ``None`` if it is not verified.
-    :raises ChangedSinceError: rows are lost or double; the other parts were looked at all the same.
+    :raises ChangedSinceError: rows are lost or doubled; the other parts were verified nonetheless.
     :raises LeaseHeldError: if another task is working on the batch, a part of it or its device.
     """
     parts = context.ledger.parts.of_batch(batch.id)
     if not parts:
         return reverify_one(context, batch)
-    found: list[Rechecked] = []
+    results: list[Reverified] = []
     changed: ChangedSinceError | None = None
     for part in parts:
         context.check_not_stopped()
         try:
-            right = reverify_one(context, part)
+            result = reverify_one(context, part)
         except ChangedSinceError as error:
             changed = changed or error
         else:
-            found += [] if right is None else [right]
+            results += [] if result is None else [result]
     if changed is not None:
         raise changed
-    if not found:
+    if not results:
         return None
-    seen = [part.comparison for part in found]
-    summed = Comparison(
-        sum(part.expected for part in seen),
-        sum(part.visible for part in seen),
-        superseded=sum(part.superseded for part in seen),
+    comparisons = [result.comparison for result in results]
+    total = Comparison(
+        sum(part.expected for part in comparisons),
+        sum(part.visible for part in comparisons),
+        superseded=sum(part.superseded for part in comparisons),
     )
-    return Rechecked(found[-1].data_set_id, summed)
+    return Reverified(results[-1].data_set_id, total)
 
 
-def reverify_one(context: UploadContext, batch: BatchRow, *, repair: bool = False) -> Rechecked | None:
-    """Compare what one data set shows with what was sent; nothing happens to a batch that is not verified.
+def reverify_one(context: UploadContext, batch: BatchRow, *, repair: bool = False) -> Reverified | None:
+    """Compare what one data set shows with what was sent; a batch that is not verified is skipped.
 
-    While it looks, no other data set of the device is closed.
+    Meanwhile, no other data set of the device is closed.
 
-    :param batch: a batch that is not cut into parts, or one part.
-    :param repair: give the data set up if rows are lost or double, so that the upload, run again, replaces
-        it.
+    :param batch: a batch that is not split, or one part.
+    :param repair: mark the data set to be deleted if rows are lost or doubled, so that the upload, run again,
+        replaces it.
+    :return: ``None`` if it is not verified.
     :raises PreparedOtherwiseError: what it was prepared into is not what was sent.
-    :raises ChangedSinceError: rows are lost or double, and are not repaired.
+    :raises ChangedSinceError: rows are lost or doubled, and are not repaired.
     :raises LeaseHeldError: if another task is working on the batch or its device.
     """
     try:
@@ -127,26 +128,26 @@ def _verified_set(ledger: Ledger, batch: BatchRow) -> DataSetRow | None:
     return None
 
 
-def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> Rechecked:
+def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> Reverified:
     ledger, batch = leased.ledger, leased.batch
     if matches_sent_plan(leased.prepared, data_set, ledger) is False:
         raise PreparedOtherwiseError(batch.label)
-    refused = frozenset(ledger.rejections.of_batch(batch.id))
-    with device_lock(leased.context, batch, leased.requests) as under:
-        locked = leased.under(under)
-        comparison = under.read(lambda: read_back_after_others(locked, data_set, refused))
+    rejected = frozenset(ledger.rejections.of_batch(batch.id))
+    with device_lock(leased.context, batch, leased.requests) as requests:
+        locked = leased.with_requests(requests)
+        comparison = requests.read(lambda: read_back_after_others(locked, data_set, rejected))
     if comparison.is_exact:
-        _record_as_right(leased, data_set, comparison)
-        return Rechecked(str(data_set.data_set_id), comparison)
-    why = _against_repair(leased, comparison) if repair else ""
-    if why or not repair:
+        _record_exact(leased, data_set, comparison)
+        return Reverified(str(data_set.data_set_id), comparison)
+    reason = _reason_against_repair(leased, comparison) if repair else ""
+    if reason or not repair:
         ledger.batches.set_reason(batch.id, ChangedSinceError.code, lease=leased.lease)
-        raise ChangedSinceError(batch.label, comparison, why)
-    _give_up(leased, data_set, comparison)
-    return Rechecked(str(data_set.data_set_id), comparison, to_repair=True)
+        raise ChangedSinceError(batch.label, comparison, reason)
+    _mark_for_deletion(leased, data_set, comparison)
+    return Reverified(str(data_set.data_set_id), comparison, to_repair=True)
 
 
-def _record_as_right(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:
+def _record_exact(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:
     batch = leased.batch
     leased.ledger.data_sets.record_check(data_set.id, comparison.superseded, lease=leased.lease)
     if batch.reason == ChangedSinceError.code:
@@ -160,12 +161,12 @@ def _record_as_right(leased: LeasedBatch, data_set: DataSetRow, comparison: Comp
     )
 
 
-def _against_repair(leased: LeasedBatch, comparison: Comparison) -> str:
-    """Return why the batch must not be uploaded again unless somebody asks for it."""
+def _reason_against_repair(leased: LeasedBatch, comparison: Comparison) -> str:
+    """Return why the batch must not be uploaded again without a person's request; empty if it may."""
     if comparison.deleted:
         return "somebody deleted the data set, which may have been meant"
     if leased.deduplicator.at_close is AtClose.DELETES_ALL:
-        return "its deduplicator would delete all else of the device"
+        return "its deduplicator would delete everything else of the device"
     try:
         check_order(leased.ledger, leased.batch, leased.deduplicator)
     except OlderThanUploadedError:
@@ -173,18 +174,18 @@ def _against_repair(leased: LeasedBatch, comparison: Comparison) -> str:
     return ""
 
 
-def _give_up(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:
-    """Record that the set is to be deleted: whoever uploads the batch next starts with that."""
+def _mark_for_deletion(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:
+    """Record that the set is to be deleted: the next upload of the batch starts with that."""
     batch = leased.batch
     leased.ledger.batches.mark_unfinished(batch.id, ChangedSinceError.code, lease=leased.lease)
     leased.ledger.data_sets.begin_delete(data_set.id, lease=leased.lease)
     log.warning(
-        "%s, data set %s is given up: %s.", batch.label, data_set.data_set_id, comparison.difference()
+        "%s: data set %s is to be replaced: %s.", batch.label, data_set.data_set_id, comparison.difference()
     )
 
 
 def _update_whole(ledger: Ledger, batch: BatchRow) -> None:
-    """Sum up the batch that this one is a part of, unless a task is working on that."""
+    """Derive the state of the batch that this one is a part of, unless a task is working on it."""
     whole = batch.part_of
     if whole is not None and ledger.batches.get(whole).state is BatchState.VERIFIED:
         ledger.parts.sum_up(whole)

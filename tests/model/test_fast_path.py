@@ -1,4 +1,4 @@
-"""The fast screen passes nothing that the exact judgement refuses, and passes what is common."""
+"""The fast path accepts nothing that the exact validation rejects, and accepts what is common."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from tests.model.examples import BOLUS, EXAMPLES, SCHEDULED, TIME, example
 from tidepool_ingest.model import validate_datum, validate_lines
-from tidepool_ingest.model.screen import SCREENED_BYTES_MAX, surely_valid
+from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, surely_valid
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 
-SCREENED = [
+FAST_EXAMPLES = [
     ("cbg", {}),
     ("cbg", {"trend": "slowRise", "trendRate": 1.5, "trendRateUnits": "mg/dL/minute", "backfilled": False}),
     ("cbg", {"trendRate": 1.5}),
@@ -182,7 +182,7 @@ def changed_records(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def is_small(record: Any) -> bool:
-    return len(json.dumps(record, ensure_ascii=False).encode()) <= SCREENED_BYTES_MAX
+    return len(json.dumps(record, ensure_ascii=False).encode()) <= FAST_PATH_BYTES_MAX
 
 
 @settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
@@ -213,7 +213,7 @@ def test_it_passes_no_recorded_case_that_was_refused() -> None:
     assert passed > 400
 
 
-@pytest.mark.parametrize(("name", "changes"), SCREENED)
+@pytest.mark.parametrize(("name", "changes"), FAST_EXAMPLES)
 def test_what_is_common_passes(name: str, changes: dict[str, Any]) -> None:
     record = example(name, changes)
     assert is_small(record)
@@ -235,7 +235,7 @@ def test_no_line_that_is_not_json_passes(line: bytes) -> None:
 
 
 def test_a_payload_that_go_would_write_too_large_does_not_pass_by_its_line() -> None:
-    room = SCREENED_BYTES_MAX - len(json.dumps(example("smbg", {"payload": {"a": ""}})))
+    room = FAST_PATH_BYTES_MAX - len(json.dumps(example("smbg", {"payload": {"a": ""}})))
     accepted = example("smbg", {"payload": {"a": "<" * room}})
     assert surely_valid(accepted)
     assert validate_datum(accepted) == ()
