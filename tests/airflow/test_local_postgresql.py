@@ -133,7 +133,7 @@ def postgresql_server(request: pytest.FixtureRequest) -> Iterator[str]:
     "address", ["postgresql://somebody:canary@127.0.0.1:1/postgres", "canary", "postgresql://canary:port/x"]
 )
 def test_a_server_that_cannot_be_used_is_one_clear_line(address: str) -> None:
-    with pytest.raises(LocalRunError, match=f"cannot be used. Look at {SERVER_VARIABLE}") as caught:
+    with pytest.raises(LocalRunError, match=f"cannot be used. Check {SERVER_VARIABLE}") as caught:
         databases_on(address)
 
     assert "canary" not in str(caught.value)

@@ -16,7 +16,7 @@ from tidepool_ingest.prepare.digests import DigestSet
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make set, filter and partitions so small that nearly everything is a collision and lies in the file."""
     monkeypatch.setattr(seen, "FIRST_DIGESTS", 1)
-    monkeypatch.setattr(seen, "_LOOK_AFTER", 1)
+    monkeypatch.setattr(seen, "_MOVE_AFTER", 1)
     monkeypatch.setattr(seen, "FILTER_SLOTS", 64)
     monkeypatch.setattr(seen, "_SLOT_MASK", 63)
     monkeypatch.setattr(seen, "PARTITION_ENTRIES", 4)

@@ -148,6 +148,6 @@ def test_records_of_another_device_are_not_hidden_by_the_usual_deduplicator(worl
 
     (error,) = outcome.errors.values()
     assert error.code == "would-double"
-    assert "2 of its records" in str(error)
+    assert "the 2 that are of another device" in str(error)
     assert "device-2" not in str(error)
     assert len(world.visible()) == 5

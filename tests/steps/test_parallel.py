@@ -201,7 +201,7 @@ def test_when_one_fails_no_other_chunk_is_begun(world: World, monkeypatch: pytes
     under_way = UnderWay(world, monkeypatch)
     both = threading.Barrier(2, timeout=20)
     failed = threading.Event()
-    one_after_the_other = Sending._one_after_the_other
+    one_after_the_other = Sending._sender
 
     def watched(sending: Sending, waiting: Any) -> None:
         try:
@@ -217,7 +217,7 @@ def test_when_one_fails_no_other_chunk_is_begun(world: World, monkeypatch: pytes
             raise TidepoolPermissionError("upload")
         assert failed.wait(PATIENCE_SECONDS)
 
-    monkeypatch.setattr(Sending, "_one_after_the_other", watched)
+    monkeypatch.setattr(Sending, "_sender", watched)
     under_way.before = failing
 
     with pytest.raises(TidepoolPermissionError):

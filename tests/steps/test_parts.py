@@ -377,7 +377,7 @@ def test_cutting_that_is_ended_leaves_nothing_that_counts(
     (number,) = world.plan().batches
     key = world.row(number).content_key
     with monkeypatch.context() as patch:
-        filed, calls = cutting._filed, []
+        filed, calls = cutting._write_part, []
 
         def killed(*args: Any) -> Any:
             calls.append(args)
@@ -385,7 +385,7 @@ def test_cutting_that_is_ended_leaves_nothing_that_counts(
                 raise Killed
             return filed(*args)
 
-        patch.setattr(cutting, "_filed", killed)
+        patch.setattr(cutting, "_write_part", killed)
         with pytest.raises(Killed):
             world.prepare(number, **CUT)
     assert WorkArea(world.root, key).load() is None

@@ -394,15 +394,15 @@ def test_other_rules_of_ours_do_not_shift_what_tidepool_refused(
     number = world.ready(some_bad(bad=(0, 5)), max_quarantined_percent=50)
     killed_before(world, monkeypatch, number, "close_data_set", max_rejected_percent=50)
     lose_work_area(world, number)
-    look_at = RecordChecker.look_at
+    look_at = RecordChecker.check_record
 
     def stricter(checker: RecordChecker, datum: Any, embedded: Any) -> Any:
         if datum.get("value", 0) > 20:
-            return Findings(refused=(Problem(DEVICE_ID_MISSING, "/value"),), warned=())
+            return Findings(rejected=(Problem(DEVICE_ID_MISSING, "/value"),), warned=())
         return look_at(checker, datum, embedded)
 
     monkeypatch.setattr(RecordChecker, "needing_check", lambda checker, data: list(range(len(data))))
-    monkeypatch.setattr(RecordChecker, "look_at", stricter)
+    monkeypatch.setattr(RecordChecker, "check_record", stricter)
     world.prepare(number, max_quarantined_percent=50)
 
     world.resume(number, max_rejected_percent=50)

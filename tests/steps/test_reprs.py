@@ -108,7 +108,7 @@ EMPTY = {one.name: None for one in fields(Upload)}
         RejectedRow(1, "x", LINE, CANARY),
         Candidate(LINE, 1),
         Cut(0, 1, LINE),
-        Output(Path("records"), CANARY, "ndjson", waiting=[LINE]),
+        Output(Path("records"), CANARY, "ndjson", buffered=[LINE]),
         RecordEdits(set={"deviceId": CANARY}),
         Manifest(
             user_id="0123456789",
