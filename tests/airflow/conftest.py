@@ -30,6 +30,11 @@ CONTINUOUS_DAG_ID = "tidepool_continuous_upload"
 TODAY = datetime.now(UTC).date()
 
 
+def days_since(day: date) -> int:
+    """Return how many days ago a day was; midnight may have passed since ``TODAY`` was taken."""
+    return (datetime.now(UTC).date() - day).days
+
+
 @pytest.fixture(scope="session")
 def airflow_home() -> LocalHome:
     """The session's Airflow, its database created."""

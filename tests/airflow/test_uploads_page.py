@@ -16,7 +16,7 @@ from dev.home import PROJECT, LocalHome
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from tests.airflow.conftest import DAG_ID, TODAY, World, readings, stage
+from tests.airflow.conftest import DAG_ID, TODAY, World, days_since, readings, stage
 from tidepool_airflow.links import ACTION_DAG
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, Ledger, Purged
 from tidepool_ingest.ledger.schema import batches
@@ -239,7 +239,7 @@ def test_a_device_that_has_stopped_sending_is_named_without_its_id(world: World,
 
     text = visit("viewer").get(f"{PAGE}/inactive").text
 
-    assert f"{inactive.inactive_days} days" in text
+    assert f"{days_since(inactive.last_day)} days" in text
     assert short_hash(inactive.device_id) in text
     assert inactive.device_id not in text
     assert inactive.user_id not in text
