@@ -1,11 +1,11 @@
 """How to speak to Tidepool: environments, tokens, errors and the client.
 
-Arrows run downwards only: ``settings`` → ``client`` and ``auth`` → ``tokens`` and ``transport`` →
+Arrows run downwards only: ``client`` → ``auth`` → ``settings``, ``tokens`` and ``transport`` →
 ``responses`` → ``errors``.
 """
 
 from tidepool_ingest.client.backoff import BackOff
-from tidepool_ingest.client.client import DataSet, TidepoolClient
+from tidepool_ingest.client.client import DataSet, TidepoolClient, connect
 from tidepool_ingest.client.environments import ENVIRONMENTS, Environment, environment, host_of
 from tidepool_ingest.client.errors import (
     Problem,
@@ -20,7 +20,7 @@ from tidepool_ingest.client.errors import (
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.client.settings import ClientSettings, connect
+from tidepool_ingest.client.settings import ClientSettings
 from tidepool_ingest.client.tokens import (
     FixedToken,
     MemoryRefreshTokenStore,

@@ -25,6 +25,7 @@ from tidepool_ingest.client.errors import (
     TidepoolUnexpectedAnswerError,
 )
 from tidepool_ingest.client.responses import Purpose, Request, Response
+from tidepool_ingest.client.settings import ClientSettings
 from tidepool_ingest.client.tokens import (
     SESSION_TOKEN_HEADER,
     FixedToken,
@@ -41,7 +42,6 @@ from tidepool_ingest.client.transport import HttpTimeouts, Transport, unusable_r
 if TYPE_CHECKING:
     import requests
 
-    from tidepool_ingest.client.settings import ClientSettings
 
 SIGN_IN_TIMEOUTS = HttpTimeouts(connect=4.0, read=8.0, total=4.0)
 """Short: a refresh happens under a lock that counts as abandoned after 60 s."""

@@ -10,9 +10,10 @@ from typing import Any, Self, TypeVar
 
 import requests
 
+from tidepool_ingest.client.auth import SignIn, token_source
 from tidepool_ingest.client.backoff import BackOff
 from tidepool_ingest.client.endpoints import DATA_SET_ID_PATTERN, USER_ID_PATTERN, Endpoints
-from tidepool_ingest.client.environments import checked_base
+from tidepool_ingest.client.environments import checked_base, environment
 from tidepool_ingest.client.errors import (
     TidepoolAuthenticationError,
     TidepoolDataSetClosedError,
@@ -22,7 +23,14 @@ from tidepool_ingest.client.errors import (
 )
 from tidepool_ingest.client.json_stream import MalformedArrayError, objects_of
 from tidepool_ingest.client.responses import CANNOT_VIEW, Request, Response
-from tidepool_ingest.client.tokens import SESSION_TOKEN_HEADER, TokenSource, TokenWatcher
+from tidepool_ingest.client.settings import ClientSettings
+from tidepool_ingest.client.tokens import (
+    SESSION_TOKEN_HEADER,
+    MemoryRefreshTokenStore,
+    RefreshTokenStore,
+    TokenSource,
+    TokenWatcher,
+)
 from tidepool_ingest.client.transport import (
     HttpTimeouts,
     StreamingResponse,
@@ -462,3 +470,39 @@ def _parsed(request: Request, response: Response, payload: Any) -> DataSet:
 
 def _unusable(request: Request, response: Response, reason: str) -> TidepoolError:
     return unusable_response(request, reason, status=response.status, trace_id=response.trace_id)
+
+
+def connect(
+    settings: ClientSettings,
+    *,
+    session: requests.Session | None = None,
+    refresh_tokens: RefreshTokenStore | None = None,
+    on_token: TokenWatcher | None = None,
+    backoff: BackOff | None = None,
+) -> TidepoolClient:
+    """Return a client made from settings. Nothing is sent yet.
+
+    :param settings: what it needs to know.
+    :param session: carries the requests.
+    :param refresh_tokens: shares a rotating refresh token between processes.
+    :param on_token: called with every secret before its use, so that it can be masked in logs.
+    :param backoff: retries of requests that change nothing.
+    :raises TidepoolConfigurationError: names the setting to correct.
+    """
+    sign_in = SignIn(
+        settings,
+        environment(settings.environment),
+        session or new_session(),
+        backoff or BackOff(),
+        refresh_tokens or MemoryRefreshTokenStore(),
+    )
+    return TidepoolClient(
+        sign_in.environment.api,
+        token_source(sign_in),
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        session=sign_in.session,
+        on_token=on_token,
+        trace_session=settings.trace_session,
+        backoff=backoff,
+    )

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-import requests
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,13 +17,7 @@ from pydantic import (
 )
 
 from tidepool_ingest.auth_modes import AUTH_MODES
-from tidepool_ingest.client.auth import SignIn, token_source
-from tidepool_ingest.client.backoff import BackOff
-from tidepool_ingest.client.client import TidepoolClient
-from tidepool_ingest.client.environments import environment
 from tidepool_ingest.client.errors import TidepoolConfigurationError
-from tidepool_ingest.client.tokens import MemoryRefreshTokenStore, RefreshTokenStore, TokenWatcher
-from tidepool_ingest.client.transport import new_session
 
 REVERSE_DNS = r"^[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9][A-Za-z0-9-]*)+$"
 """As ``org.example.ingest``: how Tidepool asks programs to name themselves."""
@@ -112,42 +105,6 @@ class ClientSettings(BaseModel):
             if re.search(r"[^!-~]", _plain(getattr(self, name))):
                 raise ValueError(f"{name}: it contains spaces or other characters that no token has")
         return self
-
-
-def connect(
-    settings: ClientSettings,
-    *,
-    session: requests.Session | None = None,
-    refresh_tokens: RefreshTokenStore | None = None,
-    on_token: TokenWatcher | None = None,
-    backoff: BackOff | None = None,
-) -> TidepoolClient:
-    """Return a client made from settings. Nothing is sent yet.
-
-    :param settings: what it needs to know.
-    :param session: carries the requests.
-    :param refresh_tokens: shares a rotating refresh token between processes.
-    :param on_token: called with every secret before its use, so that it can be masked in logs.
-    :param backoff: retries of requests that change nothing.
-    :raises TidepoolConfigurationError: names the setting to correct.
-    """
-    sign_in = SignIn(
-        settings,
-        environment(settings.environment),
-        session or new_session(),
-        backoff or BackOff(),
-        refresh_tokens or MemoryRefreshTokenStore(),
-    )
-    return TidepoolClient(
-        sign_in.environment.api,
-        token_source(sign_in),
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-        session=sign_in.session,
-        on_token=on_token,
-        trace_session=settings.trace_session,
-        backoff=backoff,
-    )
 
 
 def _plain(value: str | SecretStr) -> str:
