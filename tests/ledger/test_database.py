@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -8,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
-from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger import Ledger, database
 from tidepool_ingest.ledger.database import (
     HEAD_REVISION,
     LedgerConfigurationError,
@@ -70,6 +72,41 @@ def test_many_processes_may_migrate_at_once(address: str) -> None:
         thread.join()
 
     assert errors == []
+
+
+def test_a_new_file_that_another_process_writes_to_is_waited_for(tmp_path: Path) -> None:
+    """SQLite's own wait does not cover the change to write-ahead logging of a file that somebody uses."""
+    path = tmp_path / "ledger.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.2, other.rollback)
+    release.start()
+    ledger = Ledger(f"sqlite:///{path}")
+    try:
+        ledger.migrate()
+    finally:
+        ledger.close()
+        release.join()
+        other.close()
+
+    mode = sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone()
+    assert mode == ("wal",)
+
+
+def test_a_new_file_that_stays_in_use_is_waited_for_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SQLITE_WAIT_SECONDS", 0.1)
+    path = tmp_path / "ledger.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    ledger = Ledger(f"sqlite:///{path}")
+    try:
+        with pytest.raises(LedgerUnavailableError):
+            ledger.migrate()
+    finally:
+        ledger.close()
+        other.close()
 
 
 @pytest.mark.parametrize(

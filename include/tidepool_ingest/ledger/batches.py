@@ -149,7 +149,7 @@ def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now
 
 
 def overwrite_parts(connection: Connection, wholes: Sequence[int], now: datetime) -> None:
-    """PageEnd the parts of batches as overwritten whose folder holds other content now.
+    """Mark the parts of batches as overwritten whose folder holds other content now.
 
     :param connection: the transaction in which the batches themselves are marked.
     :param wholes: their numbers.
@@ -276,7 +276,7 @@ class BatchRegistrar:
     # ---------------------------------------------------------------- the rules
 
     def _overwrite_others(self, found: FoundBatch) -> None:
-        """PageEnd as overwritten what was in the batch's folder before, if no data set was opened for it."""
+        """Mark as overwritten what was in the batch's folder before, if no data set was opened for it."""
         for content in self._in_folder.get((found.api_host, found.folder), ()):
             row = self._known[content]
             is_other = row["content_key"] != found.content_key

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -124,6 +125,9 @@ T = TypeVar("T")
 SQLITE_WAIT_SECONDS = 30
 """How long a writer waits for another one on SQLite, which takes one writer at a time."""
 
+SQLITE_RETRY_SECONDS = 0.02
+"""How often a new file is tried again that another process is using."""
+
 CONNECT_WAIT_SECONDS = 10
 """How long to wait for PostgreSQL to take a connection."""
 
@@ -183,7 +187,7 @@ def _sqlite_engine(url: URL) -> Engine:
         # The driver must not begin transactions by itself: BEGIN IMMEDIATE below does, so that
         # a reader never has to become a writer within a transaction, which SQLite may refuse.
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
 
@@ -193,6 +197,23 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch a file to write-ahead logging, once and for all; wait while another process uses it.
+
+    SQLite reads the file before it locks it for this change, and waits for no lock while it reads: of several
+    processes that open a new file at once, all but one are told immediately that it is locked.
+    """
+    deadline = time.monotonic() + SQLITE_WAIT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(SQLITE_RETRY_SECONDS)
 
 
 class Database:
