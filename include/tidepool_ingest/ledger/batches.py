@@ -8,12 +8,14 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, not_, or_, select, update
 
 from tidepool_ingest.ledger.database import Database, UnknownBatchError, batched, distinct, retry_on_conflict
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.ledger.states import (
+    ALLOWED_OF_BATCHES,
+    ALLOWED_OF_PARTS,
     DEAD_STATES,
     DECLINED,
     SUPERSEDED_STATES,
@@ -126,6 +128,43 @@ def write_state(
         written = update(batches).where(batches.c.id.in_(batch_of_ids))
         connection.execute(written.values(**values, state=state, updated_at=moment))
     return len(rows)
+
+
+def _may_become(state: BatchState) -> ColumnElement[bool]:
+    """Return the condition that a batch or part may go to a state, as :func:`check_batch_state` has it."""
+    of_wholes, of_parts = (
+        [before for before in BatchState if state is before or state in allowed[before]]
+        for allowed in (ALLOWED_OF_BATCHES, ALLOWED_OF_PARTS)
+    )
+    if of_wholes == of_parts:
+        return batches.c.state.in_(of_wholes)
+    return or_(
+        and_(IS_WHOLE, batches.c.state.in_(of_wholes)), and_(not_(IS_WHOLE), batches.c.state.in_(of_parts))
+    )
+
+
+_MAY_BECOME = {state: _may_become(state) for state in BatchState}
+
+
+def write_state_of(
+    connection: Connection, batch: int, state: BatchState, *, unless: Sequence[BatchState] = (), **values: Any
+) -> bool:
+    """Write the state of one batch or part as :func:`write_state` does, in one statement.
+
+    :param connection: a transaction that writes.
+    :param batch: its number.
+    :param state: the new state.
+    :param unless: states in which it is left as it is.
+    :param values: other columns to be written with it.
+    :return: whether it was written: there is such a batch, in none of the states to be left alone.
+    :raises IllegalTransitionError: it may not go to this state.
+    """
+    which = and_(batches.c.id == batch, batches.c.state.not_in(unless)) if unless else batches.c.id == batch
+    written = update(batches).where(which, _MAY_BECOME[state])
+    if connection.execute(written.values(**values, state=state, updated_at=datetime.now(UTC))).rowcount:
+        return True
+    # Seldom: it is not there, is to be left alone, or may not go to this state.
+    return bool(write_state(connection, which, state, **values))
 
 
 def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now: datetime) -> None:
@@ -482,15 +521,16 @@ class Batches:
 
         :return: whether it may be uploaded.
         """
-        wanted = and_(batches.c.id == batch, batches.c.state.not_in(SUPERSEDED_STATES))
         with writing_under(self._database, lease) as connection:
-            return bool(write_state(connection, wanted, BatchState.UPLOADING, reason=None))
+            return write_state_of(
+                connection, batch, BatchState.UPLOADING, unless=SUPERSEDED_STATES, reason=None
+            )
 
     def _move(
         self, batch: int, state: BatchState, reason: str | None = None, lease: Lease | None = None
     ) -> None:
         with writing_under(self._database, lease) as connection:
-            if not write_state(connection, batches.c.id == batch, state, reason=reason):
+            if not write_state_of(connection, batch, state, reason=reason):
                 raise UnknownBatchError(batch)
 
     def set_counts(self, batch: int, **counts: int) -> None:

@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, or_, select, update
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
-from tidepool_ingest.ledger.states import BatchState, ChunkState, DataSetState, check_data_set_state
+from tidepool_ingest.ledger.states import (
+    ALLOWED_OF_DATA_SETS,
+    ALLOWED_OF_FEEDS,
+    BatchState,
+    ChunkState,
+    DataSetState,
+    check_data_set_state,
+)
 
 TIME_COLUMN = {
     DataSetState.OPEN: "opened_at",
@@ -316,18 +323,32 @@ class DataSets:
         return {row["chunk_index"]: ChunkRow(**{**row, "state": ChunkState(row["state"])}) for row in found}
 
 
+def _may_become(state: DataSetState) -> ColumnElement[bool]:
+    """Return the condition that a data set may go to a state, as :func:`check_data_set_state` has it."""
+    is_normal = data_sets.c.data_set_type == "normal"
+    of_normal, of_feeds = (
+        data_sets.c.state.in_([before for before in DataSetState if state in allowed[before]])
+        for allowed in (ALLOWED_OF_DATA_SETS, ALLOWED_OF_FEEDS)
+    )
+    return or_(and_(is_normal, of_normal), and_(not_(is_normal), of_feeds))
+
+
+_MAY_BECOME = {state: _may_become(state) for state in DataSetState}
+
+
 def _move(connection: Connection, data_set: int, state: DataSetState, values: Mapping[str, Any]) -> None:
     """Write the state of a data set, and when it was reached, if it may follow the present one."""
-    present = select(data_sets.c.state, data_sets.c.data_set_type).where(data_sets.c.id == data_set)
-    before, data_set_type = connection.execute(present.with_for_update()).one()
-    check_data_set_state(DataSetState(before), state, data_set_type)
     now = datetime.now(UTC)
     reached = {TIME_COLUMN[state]: now} if state in TIME_COLUMN else {}
-    connection.execute(
-        update(data_sets)
-        .where(data_sets.c.id == data_set)
-        .values(**values, **reached, state=state, updated_at=now)
-    )
+    this = data_sets.c.id == data_set
+    written = update(data_sets).where(this).values(**values, **reached, state=state, updated_at=now)
+    if connection.execute(written.where(_MAY_BECOME[state])).rowcount:
+        return
+    # Seldom: the present state is read only to say what is wrong, or if it has just changed.
+    present = select(data_sets.c.state, data_sets.c.data_set_type).where(this)
+    before, data_set_type = connection.execute(present.with_for_update()).one()
+    check_data_set_state(DataSetState(before), state, data_set_type)
+    connection.execute(written)
 
 
 def _data_set(row: Any) -> DataSetRow:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
-from tidepool_ingest.ledger.batches import BatchRow, batch_row, part_label, write_state
+from tidepool_ingest.ledger.batches import BatchRow, batch_row, part_label, write_state, write_state_of
 from tidepool_ingest.ledger.database import Database, batched, retry_on_conflict
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, rejections
@@ -154,7 +154,7 @@ class Parts:
                 state = BatchState.VERIFIED
             elif state is BatchState.VERIFIED:
                 state = BatchState.UPLOADING
-            write_state(connection, batches.c.id == whole, state, reason=reason)
+            write_state_of(connection, whole, state, reason=reason)
         return state
 
 
