@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
+# Airflow is imported by many processes: where nothing is kept of it compiled, each takes seconds longer to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo up test browser test-all check requirements requirements-check bench bench-fleet faults clean
 
 help:  ## show this list
