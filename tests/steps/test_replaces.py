@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from tests.steps.test_resume import Killed, Killer
 from tests.steps.world import DAY, DEVICE, NONE, World, cbg
@@ -13,6 +14,7 @@ from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError
+from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.window import Window
 from tidepool_simulator.faults import Fault
 
@@ -241,6 +243,17 @@ def test_one_of_another_user(world: World) -> None:
 def test_one_of_another_device(world: World) -> None:
     wrong = wrong_one(world, data_set={"deviceId": "device-2"})
     refused(world, "replaces-other-device", replaces="wrong")
+    assert world.row(wrong).state is BatchState.VERIFIED
+
+
+def test_one_of_the_devices_feed(world: World) -> None:
+    wrong = wrong_one(world)
+    as_feed = update(batches).where(batches.c.id == wrong).values(data_set_type="continuous")
+    with world.ledger.database.writing() as connection:
+        connection.execute(as_feed)
+        connection.execute(update(data_sets).values(data_set_type="continuous"))
+
+    refused(world, "replaces-continuous", replaces="wrong")
     assert world.row(wrong).state is BatchState.VERIFIED
 
 

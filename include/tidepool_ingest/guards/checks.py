@@ -176,7 +176,7 @@ def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
     :param name: the id of the batch that it names, if it names one.
     :param ledger: knows the user's batches.
     :raises BatchError: ``replaces-itself``, ``replaces-unknown``, ``replaces-other-device``,
-        ``replaces-ambiguous`` or ``replaces-not-verified``.
+        ``replaces-continuous``, ``replaces-ambiguous`` or ``replaces-not-verified``.
     """
     if name is None:
         return None
@@ -192,7 +192,10 @@ def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
     same_device = [batch for batch in named if batch.device_id == row.device_id]
     if not same_device:
         raise BatchError("replaces-other-device")
-    return _replaceable(row, same_device, ledger)
+    same_type = [batch for batch in same_device if batch.data_set_type == row.data_set_type]
+    if not same_type:
+        raise BatchError("replaces-continuous")
+    return _replaceable(row, same_type, ledger)
 
 
 def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> int:

@@ -56,6 +56,11 @@ FAULTS: dict[str, Fault] = {
         "the manifest names a batch to replace that is of another device",
         "Correct `replaces`, or the deviceId of the dataSet.",
     ),
+    "replaces-continuous": Fault(
+        "the manifest names a batch to replace that is in a continuous data set, where nothing is deleted",
+        "Stage the corrected records as a batch of the feed: a record with the same origin id takes the "
+        "place of the older one.",
+    ),
     "replaces-ambiguous": Fault(
         "the manifest names a batch to replace, and its folder has held several that are verified",
         "Delete the wrong data set by hand, and leave `replaces` out.",
