@@ -55,7 +55,9 @@ class Connection:
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in self._scope["headers"]
         ]
         query = self._scope["query_string"].decode("latin-1")
-        return Request(self._scope["method"], self._scope["path"], query, headers, bytes(body))
+        return Request(
+            self._scope["method"], self._scope["path"], query, headers, bytes(body), self._scope["scheme"]
+        )
 
     async def send_response(self, response: Response, request: Request) -> None:
         """Send a response as it should be."""

@@ -33,6 +33,7 @@ class Request:
     query_text: str = ""
     headers: Sequence[tuple[str, str]] = ()
     body: bytes = b""
+    scheme: str = "http"
 
     def header_values(self, name: str) -> list[str]:
         """Return every value of a header, its name in lower case."""
@@ -45,7 +46,7 @@ class Request:
     @property
     def base_url(self) -> str:
         """The address the client reached the simulator by, without a slash at the end."""
-        return f"http://{self.header('host')}"
+        return f"{self.scheme}://{self.header('host')}"
 
     @cached_property
     def query(self) -> dict[str, list[str]]:

@@ -61,6 +61,7 @@ class Simulator:
     :param latency: seconds that every request takes at least, the work included.
     :param undo_loses: see :class:`.datum_store.DatumStore`.
     :param seed: of the draws of faults with a ``chance``.
+    :param certificate: PEM file with a certificate and its key, for https; None for plain http.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Simulator:
         latency: float = 0.0,
         undo_loses: bool = False,
         seed: int = 0,
+        certificate: Path | None = None,
     ) -> None:
         self.accounts = accounts or Accounts()
         self.faults = Faults(seed)
@@ -85,6 +87,7 @@ class Simulator:
         self.accounts.issue_tokens_with(lambda user_id: self.sessions.issue(user_id, PUBLIC_CLIENT_ID))
         self._address = (host, port)
         self._latency = latency
+        self._certificate = certificate
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="simulator")
         self._application: Application | None = None
         self._server: uvicorn.Server | None = None
@@ -104,7 +107,7 @@ class Simulator:
     def base_url(self) -> str:
         """Where it listens, without a slash at the end."""
         host, port = self._listening.getsockname()[:2]
-        return f"http://{host}:{port}"
+        return f"{'https' if self._certificate else 'http'}://{host}:{port}"
 
     @property
     def requests(self) -> list[Exchanged]:
@@ -185,6 +188,7 @@ class Simulator:
             access_log=False,
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            ssl_certfile=self._certificate,
         )
         self._server = uvicorn.Server(config)
         serving = asyncio.ensure_future(self._server.serve(sockets=[self._listening]))

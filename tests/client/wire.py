@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -13,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -133,9 +135,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Wire:
-    """The server; ``answer`` decides about each request, ``seen`` holds them in order."""
+    """The server; ``answer`` decides about each request, ``seen`` holds them in order.
 
-    def __init__(self) -> None:
+    :param certificate: PEM file with a certificate and its key, for TLS.
+    """
+
+    def __init__(self, certificate: Path | None = None) -> None:
         self.answer: Callable[[Seen], Reply] = lambda seen: Reply(404)
         self.seen: list[Seen] = []
         self.connections = 0
@@ -143,8 +148,16 @@ class Wire:
         handler = type("HandlerOfOneWire", (Handler,), {"wire": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
+        if certificate is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(certificate)
+            # The handshake is up to the connection's own thread: one that never ends holds up no others.
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._server.handle_error = lambda request, address: None  # type: ignore[method-assign,assignment]
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.port = int(self._server.server_address[1])
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.003,), daemon=True)
         self._thread.start()
 

@@ -15,13 +15,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from sqlalchemy import update
 from upath import UPath
 
 from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, connect, host_of
-from tidepool_ingest.client.transport import new_session
+from tidepool_ingest.client.transport import WatchedAdapter, new_session
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.database import LeaseHeldError
@@ -98,7 +97,7 @@ class Sent:
         return self.method == "POST" and self.path.endswith("/data") and self.body != b"[]"
 
 
-class Recorder(HTTPAdapter):
+class Recorder(WatchedAdapter):
     """Sends requests, and keeps a copy of those that change something."""
 
     def __init__(self) -> None:
@@ -138,7 +137,9 @@ class World:
     data_set_type = "normal"
     uploader: Callable[[UploadContext, BatchRow], UploadSummary] = staticmethod(upload_batch)
 
-    def __init__(self, folder: Path, simulator: Simulator, store: Path, ledger: Ledger) -> None:
+    def __init__(
+        self, folder: Path, simulator: Simulator, store: Path, ledger: Ledger, api: str = ""
+    ) -> None:
         self.root = UPath(folder / "staging")
         self.folder = folder
         self.simulator = simulator
@@ -150,7 +151,7 @@ class World:
         self.at_once = 1  # one chunk after the other, so that a test can tell which one a fault strikes
         self.settings = ClientSettings.of(
             {
-                "environment": simulator.base_url,
+                "environment": api or simulator.base_url,
                 "auth_mode": "client_credentials",
                 "client_id": CLIENT_ID,
                 "client_secret": CLIENT_SECRET,
@@ -159,9 +160,10 @@ class World:
             }
         )
         session = new_session()
-        session.mount("http://", self.recorder)
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, self.recorder)
         self.client: TidepoolClient = connect(self.settings, session=session, backoff=BackOff(first=0.01))
-        self.api_host = host_of(simulator.base_url)
+        self.api_host = host_of(api or simulator.base_url)
         self.user = self.add_user()
 
     def timed(self, **seconds: Any) -> None:

@@ -7,8 +7,10 @@ that keeps user and device ids out of the network library's logs.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import re
 import ssl
 import time
 import uuid
@@ -17,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Final, Self
@@ -25,7 +27,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import HTTPError
 
 from tidepool_ingest import __version__
 from tidepool_ingest.client.environments import host_of, is_loopback
@@ -82,12 +84,85 @@ class HttpTimeouts:
 def new_session() -> requests.Session:
     """Return a session that adds nothing of its own: no cookies, no ``~/.netrc``, no retries."""
     session = requests.Session()
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0)
+    adapter = WatchedAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.auth = _unchanged
     return session
+
+
+@dataclass
+class _Departure:
+    """What is known about the bytes of one request.
+
+    :param starts_in_time: whether it must not be started after :func:`is_too_late`.
+    :param watched: whether its connection would have said that one left.
+    :param begun: whether one was given to the network.
+    """
+
+    starts_in_time: bool
+    watched: bool = False
+    begun: bool = False
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether it is proven that no byte of the request left this machine."""
+        return self.watched and not self.begun
+
+
+_DEPARTURE: Final[ContextVar[_Departure | None]] = ContextVar("tidepool_departure", default=None)
+
+
+class _TooLateError(OSError):
+    """The connection took so long that the request must not be started any more."""
+
+
+class _Watched:
+    """Mixed into a connection class: notes the first byte of a request, which no exception tells reliably.
+
+    Setting up a connection (a proxy's tunnel, the TLS handshake) is no part of a request. What the library
+    raises does not say which of the two failed: behind a proxy, it calls both a fault of the proxy.
+    """
+
+    sock: Any
+    _is_connecting = False
+
+    def connect(self) -> None:
+        self._is_connecting = True
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            self._is_connecting = False
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        departure = _DEPARTURE.get()
+        if departure is not None and not (self._is_connecting or departure.begun):
+            if departure.starts_in_time and is_too_late():
+                raise _TooLateError
+            departure.begun = True
+        super().send(data)  # type: ignore[misc]
+
+
+@functools.cache
+def _watched(connection: type[HTTPConnection]) -> type[HTTPConnection]:
+    return type(f"Watched{connection.__name__}", (_Watched, connection), {})
+
+
+class WatchedAdapter(HTTPAdapter):
+    """Sends requests over connections that know whether a byte of one has left, through any kind of proxy."""
+
+    def get_connection_with_tls_context(self, *args: Any, **more: Any) -> Any:
+        """Return the pool of connections to a host, each of which is watched."""
+        pool: Any = super().get_connection_with_tls_context(*args, **more)
+        if not issubclass(pool.ConnectionCls, _Watched):
+            pool.ConnectionCls = _watched(pool.ConnectionCls)
+        departure = _DEPARTURE.get()
+        if departure is not None:
+            departure.watched = True
+        return pool
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -186,12 +261,9 @@ class Transport:
         hide_paths(host)
         sending = len(request.body or b"") / SLOWEST_SEND_BYTES_PER_SECOND
         if request.purpose is Purpose.WRITE and is_too_late():
-            return TidepoolUnreachableError(
-                request.operation,
-                reason="it could not be started in time, and was not sent",
-                place=place_of(request),
-                trace_id=trace_id,
-            )
+            return _no_response(request, _TooLateError(), trace_id, is_unsent=True)
+        departure = _Departure(starts_in_time=request.purpose is Purpose.WRITE)
+        watching = _DEPARTURE.set(departure)
         try:
             response = self._session.request(
                 request.method,
@@ -206,7 +278,9 @@ class Transport:
                 proxies={"http": "", "https": "", "all": ""} if is_loopback(host) else None,
             )
         except NETWORK_ERRORS as problem:
-            return _no_response(request, problem, trace_id)
+            return _no_response(request, problem, trace_id, is_unsent=departure.is_unsent)
+        finally:
+            _DEPARTURE.reset(watching)
         return response
 
 
@@ -387,7 +461,8 @@ def unusable_response(request: Request, reason: str, *, status: int | None, trac
     return TidepoolUnexpectedAnswerError(request.operation, reason=reason, **parts)
 
 
-def _no_response(request: Request, problem: Exception, trace_id: str) -> TidepoolError:
+def _no_response(request: Request, problem: Exception, trace_id: str, *, is_unsent: bool) -> TidepoolError:
+    """Return the error for a request without a response, which is in doubt unless it is proven unsent."""
     parts: dict[str, Any] = {"place": place_of(request), "trace_id": trace_id}
     causes = list(_causes(problem))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
@@ -397,15 +472,24 @@ def _no_response(request: Request, problem: Exception, trace_id: str) -> Tidepoo
             remedy="Check the host, or name your organisation's certificate file in REQUESTS_CA_BUNDLE.",
             **parts,
         )
-    unsent = any(
-        isinstance(cause, (NewConnectionError, requests.ConnectTimeout, requests.exceptions.ProxyError))
-        for cause in causes
-    )
     timed_out = any(isinstance(cause, (requests.Timeout, TimeoutError)) for cause in causes)
-    reason = "no connection" if unsent else "no response in time" if timed_out else "the connection broke off"
+    reason = "no response in time" if timed_out else "the connection broke off"
+    if any(isinstance(cause, _TooLateError) for cause in causes):
+        reason = "it could not be started in time, and was not sent"
+    elif is_unsent and (status := _tunnel_status(causes)):
+        reason = f"the proxy refused the connection with HTTP {status}"
+        parts["remedy"] = "It is tried again later. If this persists, check the proxy (HTTPS_PROXY)."
+    elif is_unsent:
+        reason = "no connection"
     return TidepoolUnreachableError(
-        request.operation, reason=reason, in_doubt=request.purpose is Purpose.WRITE and not unsent, **parts
+        request.operation, reason=reason, in_doubt=request.purpose is Purpose.WRITE and not is_unsent, **parts
     )
+
+
+def _tunnel_status(causes: list[BaseException]) -> str:
+    """Return the status with which a proxy refused a tunnel, empty if none did; the rest is its own words."""
+    found = (re.match(r"Tunnel connection failed: (\d{3})\b", str(cause)) for cause in causes)
+    return next((match[1] for match in found if match), "")
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:
