@@ -12,8 +12,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
+from sqlalchemy import Connection
 
 from tidepool_ingest.client import auth, tokens
+from tidepool_ingest.ledger import client_state
 from tidepool_simulator import application, sessions
 from tidepool_simulator.partial_writes import CutError, HeldSteps
 
@@ -40,6 +42,9 @@ class Clock:
     def now(self, zone: tzinfo) -> datetime:
         return (self._began + timedelta(seconds=self._passed)).astimezone(zone)
 
+    def of_database(self, _connection: Connection) -> datetime:
+        return self.now(UTC)
+
     def pass_by(self, seconds: float) -> None:
         """Let time pass."""
         self._passed += seconds
@@ -53,6 +58,7 @@ def clock_of_tokens(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = clock_of_simulated_tokens(monkeypatch)
     for module in (tokens, auth):
         monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(client_state, "now_of", clock.of_database)
     return clock
 
 

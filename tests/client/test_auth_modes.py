@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import pickle
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -193,10 +195,10 @@ class Store(MemoryRefreshTokenStore):
         super().__init__()
         self.saved: list[str] = []
 
-    def save(self, token: str) -> None:
+    def save(self, token: str) -> bool:
         assert self._lock.locked()
         self.saved.append(token)
-        super().save(token)
+        return super().save(token)
 
 
 def refreshing(
@@ -269,7 +271,7 @@ def test_the_new_refresh_token_is_saved_before_the_access_token_is_used(
     sign_in: SignInWire, server: OidcProvider, backoff: BackOff
 ) -> None:
     class Full(Store):
-        def save(self, token: str) -> None:
+        def save(self, token: str) -> bool:
             raise OSError("disk full")
 
     tokens = refreshing(server, Full(), backoff)
@@ -278,6 +280,61 @@ def test_the_new_refresh_token_is_saved_before_the_access_token_is_used(
     with pytest.raises(OSError, match="disk full"):
         tokens.token()
     assert sign_in.newest_refresh in told
+
+
+class Overtaken(Store):
+    """Stands still while it refreshes, until another process has taken the lock over and refreshed too."""
+
+    def __init__(self, other: str, spent: bool = False) -> None:
+        super().__init__()
+        self.other = other
+        self.spent = spent
+        self.loads = 0
+
+    def load(self) -> tuple[str, float] | None:
+        self.loads += 1
+        if self.spent and self.loads == 2:
+            MemoryRefreshTokenStore.save(self, self.other)
+        return super().load()
+
+    def save(self, token: str) -> bool:
+        if self.saved:
+            return super().save(token)
+        self.saved.append(token)
+        MemoryRefreshTokenStore.save(self, self.other)
+        return False
+
+
+def test_one_who_was_overtaken_uses_what_the_other_one_saved(
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff
+) -> None:
+    newer = json.dumps({"refresh": "theirs", "access": "their-access", "lifetime": 60.0})
+    store = Overtaken(newer)
+    assert refreshing(server, store, backoff).token() == "their-access"
+    assert len(sign_in.granted) == 1
+    assert len(store.saved) == 1
+
+
+def test_one_whose_token_another_one_has_just_spent_uses_what_that_one_saves(
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff
+) -> None:
+    newer = json.dumps({"refresh": "theirs", "access": "their-access", "lifetime": 60.0})
+    store = Overtaken(newer, spent=True)
+    assert refreshing(server, store, backoff, first="spent").token() == "their-access"
+
+
+def test_no_refresh_is_started_once_the_lock_may_be_lost(
+    sign_in: SignInWire, server: OidcProvider, backoff: BackOff
+) -> None:
+    class Nearly(Store):
+        @contextmanager
+        def lock(self) -> Iterator[float]:
+            with super().lock():
+                yield 15.0
+
+    with pytest.raises(TidepoolUnreachableError, match="could not be started in time"):
+        refreshing(server, Nearly(), backoff).token()
+    assert sign_in.granted == []
 
 
 def test_every_secret_of_a_refresh_is_told(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,16 +26,17 @@ class FileStore:
         self._path = path
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[float]:
         with self._path.with_suffix(".lock").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            yield
+            yield math.inf
 
-    def load(self) -> str | None:
-        return self._path.read_text() if self._path.exists() else None
+    def load(self) -> tuple[str, float] | None:
+        return (self._path.read_text(), 0.0) if self._path.exists() else None
 
-    def save(self, token: str) -> None:
+    def save(self, token: str) -> bool:
         self._path.write_text(token)
+        return True
 
 
 def refresh_again_and_again(url: str, path: Path, results: multiprocessing.Queue[list[str]]) -> None:

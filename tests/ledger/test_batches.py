@@ -189,4 +189,5 @@ def test_sqlite_finds_what_is_noted_by_content_and_place(tmp_path: Any) -> None:
     ledger.close()
 
     assert any("ix_batches_api_host_user_id_batch_id" in step for step in steps)
+    steps -= {"SCAN CONSTANT ROW"}  # the question what time it is, which has no table
     assert [step for step in steps if step.startswith("SCAN") or "(state=?)" in step] == []

@@ -18,7 +18,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which claims end."""
     made = Clock()
     monkeypatch.setattr(leases, "time", made)
-    monkeypatch.setattr(leases, "datetime", made)
+    monkeypatch.setattr(leases, "now_of", made.of_database)
     return made
 
 

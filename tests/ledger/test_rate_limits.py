@@ -14,7 +14,7 @@ HOST = "api.example.org"
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which slow-downs end."""
     made = Clock()
-    monkeypatch.setattr(client_state, "datetime", made)
+    monkeypatch.setattr(client_state, "now_of", made.of_database)
     return made
 
 

@@ -334,7 +334,7 @@ def test_the_claims_are_kept_while_a_read_back_comes(world: World, monkeypatch: 
     world.timed(request=0.3, read_back=0.6, lease=1.0, close_turn=PATIENCE_SECONDS)
     clock = ClockOfClaims()
     for module in (claims, devices):
-        monkeypatch.setattr(module, "datetime", clock)
+        monkeypatch.setattr(module, "now_of", clock.of_database)
     monkeypatch.setattr(claims, "time", clock)
     monkeypatch.setattr("tidepool_ingest.upload.guarded_requests.ROWS_BETWEEN_RENEWALS", 1)
     older = ready(world, [*dose(1, 0), *dose(1, 5)], DAY, "older")

@@ -23,6 +23,7 @@ from tidepool_ingest.client.errors import (
     TidepoolError,
     TidepoolNotFoundError,
     TidepoolUnexpectedAnswerError,
+    TidepoolUnreachableError,
 )
 from tidepool_ingest.client.responses import Purpose, Request, Response
 from tidepool_ingest.client.settings import ClientSettings
@@ -37,7 +38,12 @@ from tidepool_ingest.client.tokens import (
     lifetime_of,
     subject_of,
 )
-from tidepool_ingest.client.transport import HttpTimeouts, Transport, unusable_response
+from tidepool_ingest.client.transport import (
+    HttpTimeouts,
+    Transport,
+    start_deadline,
+    unusable_response,
+)
 
 if TYPE_CHECKING:
     import requests
@@ -174,11 +180,14 @@ class OidcProvider:
             self._token_url = self._endpoint_from_issuer(auth_url, realm)
         return self._token_url
 
-    def grant(self, form: Mapping[str, str], *, backoff: BackOff | None = None) -> Token:
+    def grant(
+        self, form: Mapping[str, str], *, backoff: BackOff | None = None, bounded: bool = False
+    ) -> Token:
         """Return the token that the server issues for a form.
 
         :param form: the grant's fields; never logged.
         :param backoff: retries that differ from the usual ones.
+        :param bounded: see :class:`Request`.
         :raises TidepoolAuthenticationError: the server does not accept the credentials.
         """
         request = Request(
@@ -188,6 +197,7 @@ class OidcProvider:
             self.find(),
             headers={"Content-Type": "application/x-www-form-urlencoded"},
             body=urlencode(form).encode(),
+            bounded=bounded,
         )
         issued = time.monotonic()
         response = (backoff or self._backoff)(lambda: self._transport.request(request))
@@ -325,6 +335,12 @@ class PasswordTokens(RenewingTokens):
 UNDER_LOCK = BackOff(attempts=2, longest=2.0)
 """Retries of a refresh while other processes wait for it."""
 
+REFRESH_TAKES_SECONDS = 20.0
+"""So long before the lock may be lost, no refresh is started any more: one takes up to 16 s."""
+
+TURNS = 2
+"""How often the newest token is looked for: once more if this process was overtaken."""
+
 REJECTED_GRANT = "invalid_grant"
 """Keycloak's code when it is the refresh token, and not the client, that is not accepted."""
 
@@ -365,22 +381,38 @@ class RefreshTokens(RenewingTokens):
     def obtain(self, rejected: str | None) -> Token:
         """Use what another process obtained, or refresh for all of them."""
         self._server.find()  # before taking the lock: others should not wait for this
-        with self._store.lock():
-            stored = _StoredToken.parse(self._store.load()) or _StoredToken(self._first)
-            self.announce(stored.refresh, stored.access)
-            shared = stored.token()
-            if shared is not None and shared.value != rejected and not shared.due():
-                return shared
-            form = self._client.form("refresh_token", refresh_token=stored.refresh)
+        for _ in range(TURNS):
+            with self._store.lock() as seconds, start_deadline(seconds - REFRESH_TAKES_SECONDS):
+                token = self._shared_or_refreshed(rejected)
+            if token is not None:
+                return token
+        raise TidepoolUnreachableError(
+            "refresh the token", reason="other processes have refreshed it meanwhile, again and again"
+        )
+
+    def _shared_or_refreshed(self, rejected: str | None) -> Token | None:
+        """Return the newest token; ``None`` if another process has saved a newer one meanwhile."""
+        stored = _StoredToken.parse(self._store.load()) or _StoredToken(self._first)
+        self.announce(stored.refresh, stored.access)
+        shared = stored.token()
+        if shared is not None and shared.value != rejected and not shared.due():
+            return shared
+        form = self._client.form("refresh_token", refresh_token=stored.refresh)
+        try:
             token = self._granted(form)
-            newest = token.refresh or stored.refresh
-            self.announce(*token.secrets())
-            self._store.save(_StoredToken(newest, token.value, time.time(), token.remaining_seconds()).text())
-            return token
+        except TidepoolAuthenticationError:
+            newer = _StoredToken.parse(self._store.load())
+            if newer is None or newer.refresh == stored.refresh:
+                raise
+            return None
+        newest = token.refresh or stored.refresh
+        self.announce(*token.secrets())
+        is_saved = self._store.save(_StoredToken(newest, token.value, token.remaining_seconds()).text())
+        return token if is_saved else None
 
     def _granted(self, form: dict[str, str]) -> Token:
         try:
-            return self._server.grant(form, backoff=self._backoff)
+            return self._server.grant(form, backoff=self._backoff, bounded=True)
         except TidepoolAuthenticationError as error:
             if REJECTED_GRANT not in error.codes:
                 raise
@@ -402,38 +434,36 @@ class _StoredToken:
 
     :param refresh: the newest refresh token.
     :param access: the access token that came with it.
-    :param saved: when, in seconds since 1970: the processes share no other clock.
-    :param lifetime: seconds from then for which the access token is valid.
+    :param lifetime: seconds for which the access token was valid when it was saved.
+    :param age: seconds since then.
     """
 
     refresh: str = field(repr=False)
     access: str | None = field(default=None, repr=False)
-    saved: float = 0.0
     lifetime: float = 0.0
+    age: float = 0.0
 
     @classmethod
-    def parse(cls, text: str | None) -> _StoredToken | None:
-        if not text:
+    def parse(cls, saved: tuple[str, float] | None) -> _StoredToken | None:
+        if saved is None or not saved[0]:
             return None
+        text, age = saved
         try:
             stored: Any = json.loads(text)
         except ValueError:
             stored = None
         if not isinstance(stored, dict):
             return cls(text)  # a bare refresh token
-        return cls(stored["refresh"], stored["access"], stored["saved"], stored["lifetime"])
+        return cls(stored["refresh"], stored["access"], stored["lifetime"], age)
 
     def text(self) -> str:
-        return json.dumps(self.__dict__)
+        return json.dumps({"refresh": self.refresh, "access": self.access, "lifetime": self.lifetime})
 
     def token(self) -> Token | None:
         if self.access is None:
             return None
-        # A clock that differs must not make it look better than new.
-        age = max(0.0, time.time() - self.saved)
-        return Token(
-            self.access, self.lifetime, time.monotonic() - age, self.refresh, subject_of(self.access)
-        )
+        issued = time.monotonic() - self.age
+        return Token(self.access, self.lifetime, issued, self.refresh, subject_of(self.access))
 
 
 class LegacyLoginTokens(RenewingTokens):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import re
 import threading
 import time
@@ -74,14 +75,23 @@ class RefreshTokenStore(Protocol):
     What it stores is text of ours, opaque to it and secret as a whole.
     """
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Keep out every other process and thread until the context ends; a refresh takes up to 50 s."""
+    def lock(self) -> AbstractContextManager[float]:
+        """Keep out every other process and thread until the context ends.
 
-    def load(self) -> str | None:
-        """Return what was saved last, ``None`` if nothing was since the connection was last changed."""
+        :return: for how many seconds that is certain: a process that stalls for longer may be overtaken.
+        """
 
-    def save(self, token: str) -> None:
-        """Store a text; when this returns, any process that loads gets it."""
+    def load(self) -> tuple[str, float] | None:
+        """Return what was saved last, ``None`` if nothing was since the connection was last changed.
+
+        :return: the text, and how many seconds ago it was saved, by a clock that all processes share.
+        """
+
+    def save(self, token: str) -> bool:
+        """Store a text in place of what was loaded; when this returns, any process that loads gets it.
+
+        :return: false, and nothing was stored, if this process was overtaken and another one has saved since.
+        """
 
 
 class MemoryRefreshTokenStore:
@@ -89,21 +99,22 @@ class MemoryRefreshTokenStore:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._token: str | None = None
+        self._saved: tuple[str, float] | None = None
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[float]:
         """Keep out the other threads."""
         with self._lock:
-            yield
+            yield math.inf
 
-    def load(self) -> str | None:
-        """Return what was saved last."""
-        return self._token
+    def load(self) -> tuple[str, float] | None:
+        """Return what was saved last, and how many seconds ago."""
+        return None if self._saved is None else (self._saved[0], time.monotonic() - self._saved[1])
 
-    def save(self, token: str) -> None:
+    def save(self, token: str) -> bool:
         """Store a text."""
-        self._token = token
+        self._saved = token, time.monotonic()
+        return True
 
 
 @dataclass(frozen=True)

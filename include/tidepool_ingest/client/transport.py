@@ -260,9 +260,9 @@ class Transport:
         host = urlsplit(request.url).hostname or ""
         hide_paths(host)
         sending = len(request.body or b"") / SLOWEST_SEND_BYTES_PER_SECOND
-        if request.purpose is Purpose.WRITE and is_too_late():
+        if request.starts_in_time and is_too_late():
             return _no_response(request, _TooLateError(), trace_id, is_unsent=True)
-        departure = _Departure(starts_in_time=request.purpose is Purpose.WRITE)
+        departure = _Departure(starts_in_time=request.starts_in_time)
         watching = _DEPARTURE.set(departure)
         try:
             response = self._session.request(
@@ -427,7 +427,10 @@ comes the token, for which a task may have to wait. If that takes too long, the 
 
 @contextmanager
 def start_deadline(seconds: float) -> Iterator[None]:
-    """Start this thread's requests that change something within so many seconds, or not at all."""
+    """Start this thread's requests that change something within so many seconds, or not at all.
+
+    :param seconds: how long from now; less than 0 if it is too late already.
+    """
     token = _START_BY.set(time.monotonic() + seconds)
     try:
         yield

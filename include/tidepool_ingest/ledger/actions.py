@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import insert, select, update
 
 from tidepool_ingest.ledger.database import Database, UnknownActionError
-from tidepool_ingest.ledger.schema import actions, batches
+from tidepool_ingest.ledger.schema import NOW, actions, batches
 
 
 class ActionKind(StrEnum):
@@ -89,7 +89,6 @@ class Actions:
         :param run_id: that run.
         :param status: ``DONE`` for what is finished as soon as it is requested.
         """
-        now = datetime.now(UTC)
         values = {
             "actor": actor,
             "kind": kind,
@@ -98,8 +97,8 @@ class Actions:
             "dag_id": dag_id,
             "run_id": run_id,
             "status": status,
-            "created_at": now,
-            "ended_at": None if status is ActionStatus.ASKED else now,
+            "created_at": NOW,
+            "ended_at": None if status is ActionStatus.ASKED else NOW,
         }
         with self._database.writing() as connection:
             number: int = connection.execute(
@@ -121,7 +120,7 @@ class Actions:
         :param reason: the code of the error, if it failed.
         :param detail: the outcome in numbers.
         """
-        self._set(action, status=status, reason=reason, detail=detail, ended_at=datetime.now(UTC))
+        self._set(action, status=status, reason=reason, detail=detail, ended_at=NOW)
 
     def get(self, action: int) -> ActionRow:
         """Return one action.

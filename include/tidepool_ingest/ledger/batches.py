@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, not_, or_, select, update
 
-from tidepool_ingest.ledger.database import Database, UnknownBatchError, batched, distinct, retry_on_conflict
+from tidepool_ingest.ledger.database import (
+    Database,
+    UnknownBatchError,
+    batched,
+    distinct,
+    now_of,
+    retry_on_conflict,
+)
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import batches, data_sets
+from tidepool_ingest.ledger.schema import NOW, batches, data_sets
 from tidepool_ingest.ledger.states import (
     ALLOWED_OF_BATCHES,
     ALLOWED_OF_PARTS,
@@ -123,7 +130,7 @@ def write_state(
     rows = connection.execute(present.order_by(batches.c.id).with_for_update()).all()
     for row in rows:
         check_batch_state(BatchState(row.state), state, is_part=row.part_of is not None)
-    moment = now or datetime.now(UTC)
+    moment = now or NOW
     for batch_of_ids in batched([row.id for row in rows]):
         written = update(batches).where(batches.c.id.in_(batch_of_ids))
         connection.execute(written.values(**values, state=state, updated_at=moment))
@@ -161,7 +168,7 @@ def write_state_of(
     """
     which = and_(batches.c.id == batch, batches.c.state.not_in(unless)) if unless else batches.c.id == batch
     written = update(batches).where(which, _MAY_BECOME[state])
-    if connection.execute(written.values(**values, state=state, updated_at=datetime.now(UTC))).rowcount:
+    if connection.execute(written.values(**values, state=state, updated_at=NOW)).rowcount:
         return True
     # Seldom: it is not there, is to be left alone, or may not go to this state.
     return bool(write_state(connection, which, state, **values))
@@ -221,7 +228,7 @@ class BatchRegistrar:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._now = datetime.now(UTC)
+        self._now = now_of(connection)
         self._known: dict[_Content, dict[str, Any]] = {}
         self._in_folder: dict[_Folder, set[_Content]] = {}
         self._hold_data: set[int] = set()
@@ -556,7 +563,5 @@ class Batches:
 
     def _set(self, batch: int, lease: Lease | None, **values: Any) -> None:
         with writing_under(self._database, lease) as connection:
-            changed = (
-                update(batches).where(batches.c.id == batch).values(**values, updated_at=datetime.now(UTC))
-            )
+            changed = update(batches).where(batches.c.id == batch).values(**values, updated_at=NOW)
             connection.execute(changed)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from tidepool_ingest.ledger.database import Database, batched, retry_on_conflict
-from tidepool_ingest.ledger.schema import file_digests, manifests
+from tidepool_ingest.ledger.database import Database, batched, now_of, retry_on_conflict
+from tidepool_ingest.ledger.schema import NOW, file_digests, manifests
 
 SEEN_AGAIN_AFTER = timedelta(days=7)
 """After how long the day on which a manifest was last seen is written again: not by each run."""
@@ -54,8 +54,8 @@ class Manifests:
         addresses = {_key(address): address for address in fingerprints}
         found: dict[str, ReadManifest] = {}
         seen_long_ago = []
-        today = datetime.now(UTC).date()
         with self._database.reading() as connection:
+            today = now_of(connection).date()
             for batch_of_ids in batched(list(addresses)):
                 for row in connection.execute(
                     select(manifests).where(manifests.c.path_key.in_(batch_of_ids))
@@ -74,7 +74,7 @@ class Manifests:
 
         :param read: what was read from each, by the batch folder's address.
         """
-        today = datetime.now(UTC).date()
+        today = self._database.now().date()
         rows = {
             _key(address): {**vars(manifest), "met_on": today} for address, manifest in sorted(read.items())
         }
@@ -139,7 +139,7 @@ class FileDigests:
         return digest
 
     def _save(self, key: str, fingerprint: str, digest: str) -> None:
-        values = {"fingerprint": fingerprint, "sha256": digest, "updated_at": datetime.now(UTC)}
+        values = {"fingerprint": fingerprint, "sha256": digest, "updated_at": NOW}
         with self._database.writing() as connection:
             changed = update(file_digests).where(file_digests.c.path_key == key).values(values)
             if not connection.execute(changed).rowcount:

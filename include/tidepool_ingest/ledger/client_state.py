@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 
-from tidepool_ingest.ledger.database import Database, retry_on_conflict
-from tidepool_ingest.ledger.leases import Leases
+from tidepool_ingest.ledger.database import Database, now_of, retry_on_conflict
+from tidepool_ingest.ledger.leases import Lease, Leases
 from tidepool_ingest.ledger.schema import rate_limits, refresh_tokens
 from tidepool_ingest.privacy import short_hash
 
@@ -41,7 +41,7 @@ class RateLimits:
         query = select(rate_limits.c.until).where(rate_limits.c.api_host == api_host)
         with self._database.reading() as connection:
             until: datetime | None = connection.scalar(query)
-        return 0.0 if until is None else max(0.0, (until - datetime.now(UTC)).total_seconds())
+            return 0.0 if until is None else max(0.0, (until - now_of(connection)).total_seconds())
 
     def record(self, api_host: str, retry_after: float | None) -> None:
         """Record that Tidepool throttles us.
@@ -54,9 +54,9 @@ class RateLimits:
         retry_on_conflict(lambda: self._record(api_host, retry_after))
 
     def _record(self, api_host: str, retry_after: float | None) -> None:
-        now = datetime.now(UTC)
         this_host = rate_limits.c.api_host == api_host
         with self._database.writing() as connection:
+            now = now_of(connection)
             known = connection.execute(select(rate_limits).where(this_host).with_for_update()).one_or_none()
             pauses = 1
             if known is not None and now < known.until + timedelta(seconds=FORGET_SECONDS):
@@ -101,37 +101,63 @@ class LedgerRefreshTokens:
         self._seed_digest = hashlib.sha256(seed.encode()).hexdigest()
         self._encrypt = encrypt
         self._decrypt = decrypt
+        self._lease: Lease | None = None
+        self._loaded: str | None = None
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Let one process at a time refresh; the others wait and then find its result."""
+    def lock(self) -> Iterator[float]:
+        """Let one process at a time refresh; the others wait and then find its result.
+
+        A process that stalls for too long is overtaken: it may not refresh any more, and cannot save over
+        what another one has saved since.
+        """
         name = f"refresh-token:{short_hash(self._seed_digest)}"
-        with Leases(self._database).held(name, seconds=REFRESH_SECONDS, wait=2 * REFRESH_SECONDS):
-            yield
+        with Leases(self._database).held(name, seconds=REFRESH_SECONDS, wait=2 * REFRESH_SECONDS) as lease:
+            self._lease = lease
+            yield lease.remaining_seconds
 
-    def load(self) -> str | None:
-        """Return the newest token that a server gave, ``None`` if the connection's own is the newest."""
-        query = select(refresh_tokens.c.sealed_token).where(refresh_tokens.c.seed_digest == self._seed_digest)
+    def load(self) -> tuple[str, float] | None:
+        """Return the newest token that a server gave, ``None`` if the connection's own is the newest.
+
+        :return: the token, and the seconds since it was saved.
+        """
+        query = select(refresh_tokens.c.sealed_token, refresh_tokens.c.updated_at).where(self._of_this_seed)
         with self._database.reading() as connection:
-            encrypted = connection.scalar(query)
-        return None if encrypted is None else self._decrypt(encrypted)
+            saved = connection.execute(query).one_or_none()
+            self._loaded = None if saved is None else saved.sealed_token
+            if saved is None:
+                return None
+            age = max(0.0, (now_of(connection) - saved.updated_at).total_seconds())
+        return self._decrypt(saved.sealed_token), age
 
-    def save(self, token: str) -> None:
-        """Keep the token that a server has just given."""
+    def save(self, token: str) -> bool:
+        """Keep the token that a server has just given, unless another process has kept a newer one meanwhile.
+
+        That is so if the one that was loaded is there no more and the lock has been taken over; or if it was
+        deleted, because somebody has put a new login into the connection. A process that was overtaken, but
+        whose successor has not saved yet, holds what the server gave for the only token that there was.
+
+        :return: whether it was kept.
+        """
+        return retry_on_conflict(lambda: self._save(self._encrypt(token)))
+
+    def _save(self, encrypted: str) -> bool:
+        kept = select(refresh_tokens.c.sealed_token).where(self._of_this_seed).with_for_update()
         with self._database.writing() as connection:
-            connection.execute(
-                delete(refresh_tokens).where(
-                    or_(
-                        refresh_tokens.c.connection == self._connection,
-                        refresh_tokens.c.seed_digest == self._seed_digest,
-                    )
-                )
-            )
-            connection.execute(
-                insert(refresh_tokens).values(
-                    connection=self._connection,
-                    sealed_token=self._encrypt(token),
-                    seed_digest=self._seed_digest,
-                    updated_at=datetime.now(UTC),
-                )
-            )
+            is_holder = self._lease is not None and self._lease.is_held(connection)
+            present = connection.scalar(kept)
+            if present != self._loaded and (present is None or not is_holder):
+                return False
+            values = {"sealed_token": encrypted, "updated_at": now_of(connection)}
+            if present is not None:
+                connection.execute(update(refresh_tokens).where(self._of_this_seed).values(values))
+            else:
+                this_connection = refresh_tokens.c.connection == self._connection
+                connection.execute(delete(refresh_tokens).where(this_connection))
+                values |= {"connection": self._connection, "seed_digest": self._seed_digest}
+                connection.execute(insert(refresh_tokens).values(values))
+            return True
+
+    @property
+    def _of_this_seed(self) -> ColumnElement[bool]:
+        return refresh_tokens.c.seed_digest == self._seed_digest

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, or_, select, update
 
 from tidepool_ingest.ledger.database import Database
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import batches, chunks, data_sets
+from tidepool_ingest.ledger.schema import NOW, batches, chunks, data_sets
 from tidepool_ingest.ledger.states import (
     ALLOWED_OF_DATA_SETS,
     ALLOWED_OF_FEEDS,
@@ -122,7 +122,6 @@ class DataSets:
         :param id_of: returns the data set's id for its ordinal among the batch's, from 1; ``None`` if
             Tidepool chooses the id.
         """
-        now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
             if instead_of is not None:
                 _move(connection, instead_of, DataSetState.ABANDONED, {})
@@ -135,10 +134,10 @@ class DataSets:
                 "deduplicator": deduplicator,
                 "state": DataSetState.OPENING if data_set_id is None else DataSetState.OPEN,
                 "data_set_id": data_set_id if id_of is None else id_of((last or 0) + 1),
-                "opened_at": None if data_set_id is None else now,
+                "opened_at": None if data_set_id is None else NOW,
                 "expected_rows": expected_rows,
-                "created_at": now,
-                "updated_at": now,
+                "created_at": NOW,
+                "updated_at": NOW,
             }
             inserted = connection.execute(insert(data_sets).values(values).returning(*data_sets.c)).one()
         return _data_set(inserted)
@@ -211,12 +210,11 @@ class DataSets:
         :param superseded_rows: rows that a later upload of the device hides.
         :param lease: the lease under which this is written.
         """
-        now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
             connection.execute(
                 update(data_sets)
                 .where(data_sets.c.id == data_set)
-                .values(checked_at=now, superseded_rows=superseded_rows)
+                .values(checked_at=NOW, superseded_rows=superseded_rows)
             )
 
     def due_for_reverification(self, before: datetime, limit: int) -> list[int]:
@@ -256,9 +254,7 @@ class DataSets:
         """Record which task works on a data set now, after another one has stopped."""
         with writing_under(self._database, lease) as connection:
             connection.execute(
-                update(data_sets)
-                .where(data_sets.c.id == data_set)
-                .values(**vars(origin), updated_at=datetime.now(UTC))
+                update(data_sets).where(data_sets.c.id == data_set).values(**vars(origin), updated_at=NOW)
             )
 
     def get(self, data_set: int) -> DataSetRow:
@@ -285,13 +281,12 @@ class DataSets:
         self, data_set: int, chunk_index: int, *, digest: str, records: int, lease: Lease | None = None
     ) -> None:
         """Record that a chunk is about to be sent; each time counts as an attempt."""
-        now = datetime.now(UTC)
         key = (chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
         with writing_under(self._database, lease) as connection:
             again = connection.execute(
                 update(chunks)
                 .where(*key)
-                .values(state=ChunkState.SENDING, attempts=chunks.c.attempts + 1, updated_at=now)
+                .values(state=ChunkState.SENDING, attempts=chunks.c.attempts + 1, updated_at=NOW)
             )
             if not again.rowcount:
                 connection.execute(
@@ -302,7 +297,7 @@ class DataSets:
                         records=records,
                         state=ChunkState.SENDING,
                         attempts=1,
-                        updated_at=now,
+                        updated_at=NOW,
                     )
                 )
 
@@ -312,7 +307,7 @@ class DataSets:
             connection.execute(
                 update(chunks)
                 .where(chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
-                .values(state=ChunkState.STORED, updated_at=datetime.now(UTC))
+                .values(state=ChunkState.STORED, updated_at=NOW)
             )
 
     def chunks_of(self, data_set: int) -> dict[int, ChunkRow]:
@@ -338,10 +333,9 @@ _MAY_BECOME = {state: _may_become(state) for state in DataSetState}
 
 def _move(connection: Connection, data_set: int, state: DataSetState, values: Mapping[str, Any]) -> None:
     """Write the state of a data set, and when it was reached, if it may follow the present one."""
-    now = datetime.now(UTC)
-    reached = {TIME_COLUMN[state]: now} if state in TIME_COLUMN else {}
+    reached = {TIME_COLUMN[state]: NOW} if state in TIME_COLUMN else {}
     this = data_sets.c.id == data_set
-    written = update(data_sets).where(this).values(**values, **reached, state=state, updated_at=now)
+    written = update(data_sets).where(this).values(**values, **reached, state=state, updated_at=NOW)
     if connection.execute(written.where(_MAY_BECOME[state])).rowcount:
         return
     # Seldom: the present state is read only to say what is wrong, or if it has just changed.

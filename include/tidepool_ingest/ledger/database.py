@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tidepool_ingest.errors import Disposition, IngestError, as_sentence
+from tidepool_ingest.ledger.schema import NOW
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -237,9 +239,22 @@ class Database:
         with translated_errors(), self.engine.begin() as connection:
             yield connection
 
+    def now(self) -> datetime:
+        """Return the present moment by the database's clock."""
+        with self.reading() as connection:
+            return now_of(connection)
+
     def close(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
+
+
+def now_of(connection: Connection) -> datetime:
+    """Return the present moment by the clock of the database that a transaction is in.
+
+    Where nothing has to be compared, write :data:`~tidepool_ingest.ledger.schema.NOW`.
+    """
+    return connection.execute(select(NOW)).scalar_one()
 
 
 def batched(items: Sequence[T]) -> Iterable[Sequence[T]]:

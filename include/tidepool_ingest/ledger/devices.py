@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, and_, exists, func, select
 
 from tidepool_ingest.ledger.batches import WHOLE, BatchRow
-from tidepool_ingest.ledger.database import Database, batched
+from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.record_counts import Days
 from tidepool_ingest.ledger.schema import batch_days, batches, data_sets, leases
@@ -73,9 +73,9 @@ class Devices:
         )
         if sharing_days:
             query = query.where(_shares_a_day(batch))
-        now = datetime.now(UTC)
         found: dict[str, float] = {}
         with self._database.reading() as connection:
+            now = now_of(connection)
             names = set()
             for row in connection.execute(query):
                 names.add(lease_of_batch(row.id))

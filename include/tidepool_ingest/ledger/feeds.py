@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from tidepool_ingest.ledger.batches import BatchRow
 from tidepool_ingest.ledger.database import Database, batched
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import batches, feed_writes, feeds
+from tidepool_ingest.ledger.schema import NOW, batches, feed_writes, feeds
 from tidepool_ingest.privacy import short_hash
 
 
@@ -69,7 +69,7 @@ class Feeds:
             "user_id": user_id,
             "client_name": client_name,
             "data_set_type": data_set_type,
-            "created_at": datetime.now(UTC),
+            "created_at": NOW,
         }
         try:
             with self._database.writing() as connection:
@@ -98,7 +98,7 @@ class Feeds:
         :param deduplicator: the data set's.
         :param lease: the lease under which this is written.
         """
-        values = {"data_set_id": data_set_id, "deduplicator": deduplicator, "pinned_at": datetime.now(UTC)}
+        values = {"data_set_id": data_set_id, "deduplicator": deduplicator, "pinned_at": NOW}
         with writing_under(self._database, lease) as connection:
             connection.execute(update(feeds).where(feeds.c.id == feed).values(values))
 
@@ -146,7 +146,7 @@ class FeedWrites:
         values = {"feed": feed, "batch": batch, "chunk_index": chunk_index, "origins": b"".join(origins)}
         with writing_under(self._database, lease) as connection:
             connection.execute(delete(feed_writes).where(*_key(feed, batch, [chunk_index])))
-            connection.execute(insert(feed_writes).values(**values, created_at=datetime.now(UTC)))
+            connection.execute(insert(feed_writes).values(**values, created_at=NOW))
 
     def chunks_of(self, feed: int, batch: int) -> list[int]:
         """Return what is recorded of a batch: indexes of chunks, and ``DELETIONS``."""

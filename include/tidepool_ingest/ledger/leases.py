@@ -1,7 +1,7 @@
 """One owner at a time: leases in the ledger, for a batch, a device or a refresh token.
 
 A lease expires by itself when its holder dies. Its fencing token grows with every takeover, so that a holder
-that stalled for too long finds out before it acts.
+that stalled for too long finds out before it acts. It expires by the database's clock.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tidepool_ingest.ledger.database import Database, LeaseHeldError, LeaseLostError
+from tidepool_ingest.ledger.database import Database, LeaseHeldError, LeaseLostError, now_of
 from tidepool_ingest.ledger.schema import leases
 
 NAMES_PER_QUERY = 500
@@ -48,13 +48,14 @@ class Lease:
     :param database: the ledger's database.
     :param key: identifies its row there.
     :param seconds: how long it lasts without renewal.
+    :param taken: when it was asked for, as a time of ``time.monotonic``: it lasts from then at least.
     """
 
-    def __init__(self, database: Database, key: _LeaseKey, seconds: float) -> None:
+    def __init__(self, database: Database, key: _LeaseKey, seconds: float, taken: float) -> None:
         self._database = database
         self._key = key
         self._seconds = seconds
-        self._good_until = time.monotonic() + seconds
+        self._good_until = taken + seconds
         self._kept_until = 0.0
         self._lock = threading.Lock()
 
@@ -62,6 +63,19 @@ class Lease:
     def name(self) -> str:
         """The lease's name."""
         return self._key.name
+
+    @property
+    def remaining_seconds(self) -> float:
+        """For how long nobody else can own it for certain, unless it is renewed."""
+        return self._good_until - time.monotonic()
+
+    def is_held(self, connection: Connection) -> bool:
+        """Return whether no other task owns it by now, and let none take it before the transaction ends.
+
+        :param connection: a transaction that writes.
+        """
+        query = select(leases.c.fence).where(*_is(self._key)).with_for_update()
+        return connection.scalar(query) is not None
 
     def ensure(self, seconds: float) -> None:
         """Make sure that the lease outlives a request that is about to be sent.
@@ -79,7 +93,7 @@ class Lease:
             renewed = connection.execute(
                 update(leases)
                 .where(*_is(self._key))
-                .values(expires_at=datetime.now(UTC) + timedelta(seconds=self._seconds))
+                .values(expires_at=now_of(connection) + timedelta(seconds=self._seconds))
             )
         if not renewed.rowcount:
             raise LeaseLostError(self.name)
@@ -93,9 +107,8 @@ class Lease:
 
         :raises LeaseLostError: if another task owns the lease.
         """
-        query = select(leases.c.fence).where(*_is(self._key)).with_for_update()
         with self._database.writing() as connection:
-            if connection.scalar(query) is None:
+            if not self.is_held(connection):
                 raise LeaseLostError(self.name)
             yield connection
 
@@ -113,11 +126,10 @@ class Lease:
         A lease that has been taken over meanwhile is left to its new owner.
         """
         kept = self._kept_until - time.monotonic()
-        ends = datetime.now(UTC) + timedelta(seconds=kept)
         own_row = _is(self._key)
         with self._database.writing() as connection:
             connection.execute(
-                update(leases).where(*own_row).values(expires_at=ends)
+                update(leases).where(*own_row).values(expires_at=now_of(connection) + timedelta(seconds=kept))
                 if kept > 0
                 else delete(leases).where(*own_row)
             )
@@ -161,9 +173,9 @@ class Leases:
 
         :param names: the leases in question.
         """
-        now = datetime.now(UTC)
         found: dict[str, float] = {}
         with self._database.reading() as connection:
+            now = now_of(connection)
             for start in range(0, len(names), NAMES_PER_QUERY):
                 query = select(leases.c.name, leases.c.expires_at).where(
                     leases.c.name.in_(names[start : start + NAMES_PER_QUERY]), leases.c.expires_at > now
@@ -186,19 +198,20 @@ class Leases:
         owner = secrets.token_hex(8)
         deadline = time.monotonic() + wait
         while True:
+            taken = time.monotonic()
             key, remaining = self._try_acquire(name, owner, seconds)
             if key is not None:
-                return Lease(self._database, key, seconds)
+                return Lease(self._database, key, seconds, taken)
             if time.monotonic() >= deadline:
                 raise LeaseHeldError(name, remaining)
             time.sleep(POLL_SECONDS)
 
     def _try_acquire(self, name: str, owner: str, seconds: float) -> tuple[_LeaseKey | None, float]:
         """Return the lease's key, or ``None`` and the seconds that its present holder has left."""
-        now = datetime.now(UTC)
-        values = {"owner": owner, "expires_at": now + timedelta(seconds=seconds)}
         try:
             with self._database.writing() as connection:
+                now = now_of(connection)
+                values = {"owner": owner, "expires_at": now + timedelta(seconds=seconds)}
                 present = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
                 if present is None:
                     connection.execute(insert(leases).values(name=name, fence=1, **values))

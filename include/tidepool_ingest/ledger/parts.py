@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from tidepool_ingest.ledger.batches import BatchRow, batch_row, part_label, write_state, write_state_of
-from tidepool_ingest.ledger.database import Database, batched, retry_on_conflict
+from tidepool_ingest.ledger.database import Database, batched, now_of, retry_on_conflict
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, rejections
 from tidepool_ingest.ledger.states import TERMINAL_STATES, BatchState, check_batch_state
@@ -71,8 +70,8 @@ class Parts:
         return retry_on_conflict(lambda: self._register(whole, found))
 
     def _register(self, whole: BatchRow, found: Sequence[FoundPart]) -> list[BatchRow]:
-        now = datetime.now(UTC)
         with self._database.writing() as connection:
+            now = now_of(connection)
             # Another run may be registering the same parts: this lock makes them take turns.
             connection.execute(select(batches.c.id).where(batches.c.id == whole.id).with_for_update())
             query = select(batches).where(batches.c.part_of == whole.id)

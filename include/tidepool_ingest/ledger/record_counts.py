@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import NamedTuple
 
 from sqlalchemy import delete, func, insert, select
 
 from tidepool_ingest.ledger.batches import IS_WHOLE
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.database import Database, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batch_days, batches, quarantine_reasons, rejections
 
@@ -180,8 +180,8 @@ class Rejections:
         :param rejected: the records.
         :param lease: the lease under which this is written.
         """
-        now = datetime.now(UTC)
         with writing_under(self._database, lease) as connection:
+            now = now_of(connection)
             known = set(connection.scalars(select(rejections.c.ordinal).where(rejections.c.batch == batch)))
             rows = [
                 {**vars(record), "batch": batch, "problems": json.dumps(record.problems), "created_at": now}

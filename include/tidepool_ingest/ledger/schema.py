@@ -27,6 +27,8 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 USER_ID_LENGTH = 36
 """Characters of the longer kind of Tidepool user id, a UUID."""
@@ -59,6 +61,28 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class DatabaseNow(FunctionElement[datetime]):
+    """The present moment by the database's clock."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(DatabaseNow, "postgresql")
+def _postgresql_now(_element: DatabaseNow, _compiler: Any, **_more: Any) -> str:
+    return "statement_timestamp()"
+
+
+@compiles(DatabaseNow, "sqlite")
+def _sqlite_now(_element: DatabaseNow, _compiler: Any, **_more: Any) -> str:
+    # As a column of times holds it, so that both compare as texts.
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+
+
+NOW = DatabaseNow()
+"""What times in the ledger are written and compared by: tasks on several machines share no other clock."""
 
 
 metadata = MetaData(

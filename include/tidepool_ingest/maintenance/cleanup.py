@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from upath import UPath
@@ -135,7 +135,7 @@ class Cleanup:
 
         :raises LedgerUnavailableError: if the ledger does not answer.
         """
-        now = datetime.now(UTC)
+        now = self._ledger.database.now()
         try:
             if (before := self._policy.accepted_before(now)) is not None:
                 self._clean_up(None, before)

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from upath import UPath
@@ -126,7 +126,7 @@ class Reconciliation:
         :raises UploadStoppedError: if it was told to stop.
         :raises LedgerUnavailableError: if the ledger does not answer.
         """
-        now = datetime.now(UTC)
+        now = self._ledger.database.now()
         before = now - timedelta(minutes=self._options.older_than_minutes)
         for number in self._ledger.unfinished.batches(before):
             self._counts.unfinished += 1
