@@ -7,6 +7,7 @@ it for one that was never made.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,24 @@ def test_a_request_is_not_started_after_its_deadline_however_slow_the_tunnel_was
         assert not error.in_doubt
         assert list(client.data_sets(USER)) == []  # whatever changes nothing may still be sent
     assert [seen.method for seen in wire.seen] == ["GET"]
+
+
+def test_a_request_whose_sender_stood_still_in_the_middle_of_it_is_not_completed(
+    client: TidepoolClient, proxy: ConnectProxy, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(transport, "time", clock)
+    client.close_data_set(UPLOAD)
+    send = transport.HTTPConnection.send
+
+    def standing_still(connection: HTTPConnection, piece: bytes) -> None:
+        send(connection, piece)
+        clock.pass_by(151.0)
+
+    monkeypatch.setattr(transport.HTTPConnection, "send", standing_still)
+    with start_deadline(60.0, 150.0):
+        error = close_fails(client)
+    assert "could not be completed in time" in str(error)
+    assert error.in_doubt
+    whole, *others = [seen.body for seen in wire.seen]
+    assert whole not in others

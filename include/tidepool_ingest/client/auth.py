@@ -382,7 +382,7 @@ class RefreshTokens(RenewingTokens):
         """Use what another process obtained, or refresh for all of them."""
         self._server.find()  # before taking the lock: others should not wait for this
         for _ in range(TURNS):
-            with self._store.lock() as seconds, start_deadline(seconds - REFRESH_TAKES_SECONDS):
+            with self._store.lock() as seconds, start_deadline(seconds - REFRESH_TAKES_SECONDS, seconds):
                 token = self._shared_or_refreshed(rejected)
             if token is not None:
                 return token

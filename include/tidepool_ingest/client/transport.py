@@ -115,7 +115,7 @@ _DEPARTURE: Final[ContextVar[_Departure | None]] = ContextVar("tidepool_departur
 
 
 class _TooLateError(OSError):
-    """The connection took so long that the request must not be started any more."""
+    """The request must not be started any more, or not be completed."""
 
 
 class _Watched:
@@ -139,8 +139,9 @@ class _Watched:
         if self.sock is None:
             self.connect()
         departure = _DEPARTURE.get()
-        if departure is not None and not (self._is_connecting or departure.begun):
-            if departure.starts_in_time and is_too_late():
+        if departure is not None and not self._is_connecting:
+            # Head and body are sent one after the other, and the process may have stood still in between.
+            if departure.starts_in_time and (is_over() if departure.begun else is_too_late()):
                 raise _TooLateError
             departure.begun = True
         super().send(data)  # type: ignore[misc]
@@ -417,8 +418,10 @@ class _Gunzip:
         return self._decompressor.eof or not self._fed
 
 
-_START_BY: Final[ContextVar[float]] = ContextVar("tidepool_begin_by", default=math.inf)
-"""Until when a request that changes something may still be started.
+_DEADLINES: Final[ContextVar[tuple[float, float]]] = ContextVar(
+    "tidepool_deadlines", default=(math.inf, math.inf)
+)
+"""Until when a request that changes something may still be started, and until when bytes of it may leave.
 
 Its sender may hold a lease that expires. Between checking the lease and the first byte on the wire
 comes the token, for which a task may have to wait. If that takes too long, the request is not sent at all.
@@ -426,21 +429,28 @@ comes the token, for which a task may have to wait. If that takes too long, the 
 
 
 @contextmanager
-def start_deadline(seconds: float) -> Iterator[None]:
+def start_deadline(seconds: float, over: float = math.inf) -> Iterator[None]:
     """Start this thread's requests that change something within so many seconds, or not at all.
 
     :param seconds: how long from now; less than 0 if it is too late already.
+    :param over: how long from now until none is completed any more that was started in time.
     """
-    token = _START_BY.set(time.monotonic() + seconds)
+    now = time.monotonic()
+    token = _DEADLINES.set((now + seconds, now + over))
     try:
         yield
     finally:
-        _START_BY.reset(token)
+        _DEADLINES.reset(token)
 
 
 def is_too_late() -> bool:
     """Return whether it is too late to start a request that changes something."""
-    return time.monotonic() > _START_BY.get()
+    return time.monotonic() > _DEADLINES.get()[0]
+
+
+def is_over() -> bool:
+    """Return whether it is too late to complete a request that changes something."""
+    return time.monotonic() > _DEADLINES.get()[1]
 
 
 def place_of(request: Request) -> str:
@@ -478,7 +488,9 @@ def _no_response(request: Request, problem: Exception, trace_id: str, *, is_unse
     timed_out = any(isinstance(cause, (requests.Timeout, TimeoutError)) for cause in causes)
     reason = "no response in time" if timed_out else "the connection broke off"
     if any(isinstance(cause, _TooLateError) for cause in causes):
-        reason = "it could not be started in time, and was not sent"
+        reason = (
+            f"it could not be {'started in time, and was not sent' if is_unsent else 'completed in time'}"
+        )
     elif is_unsent and (status := _tunnel_status(causes)):
         reason = f"the proxy refused the connection with HTTP {status}"
         parts["remedy"] = "It is tried again later. If this persists, check the proxy (HTTPS_PROXY)."

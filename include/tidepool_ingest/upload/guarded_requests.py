@@ -180,7 +180,7 @@ class GuardedRequests:
         # Once more, since it may have waited; and for as long as the request can be carried out late.
         self._renew(self._timeouts.request + self._timeouts.doubt)
         try:
-            with start_deadline(self._timeouts.begin):
+            with start_deadline(self._timeouts.begin, self._timeouts.request):
                 yield
         except BaseException as error:
             # Anything but a response of Tidepool's, such as a signal, leaves the request in doubt too.
