@@ -84,6 +84,10 @@ class ConnectProxy:
         """Return the status that a tunnel is refused with, None to open it."""
         return self.refuse
 
+    def tunnel_delay(self) -> float:
+        """Return for how many seconds a tunnel has to wait."""
+        return 0.0
+
     def at_answer(self, turn: int) -> End | None:
         """Return how a piece of an answer is cut off, None to pass it on.
 
@@ -125,6 +129,7 @@ class ConnectProxy:
         status = self.at_tunnel() if method == b"CONNECT" else 405
         if self.silent:
             await self._ending.wait()
+        await asyncio.sleep(self.tunnel_delay())
         address = self._names.get(target.decode().rpartition(":")[0])
         if status is None and address is None:
             status = 502

@@ -31,6 +31,8 @@ class Local(StrEnum):
     KILL_ANYWHERE = "SIGKILL at any moment"
     TERMINATE = "SIGTERM (marked failed, on_kill)"
     STALL = "stalled past its lease, taken over"
+    FREEZE_AT_REQUEST = "frozen at a request, past its leases"
+    FREEZE_ANYWHERE = "frozen at any moment, past its leases"
     LEDGER_LOCKED = "ledger locked"
     LEDGER_AWAY = "ledger away"
     LEDGER_ANSWER_LOST = "ledger away after it committed"
@@ -40,6 +42,24 @@ class Local(StrEnum):
     CLEAR_TASK = "cleared: one mapped task"
     CLEAR_RUN = "cleared: whole run"
 
+
+class Proxied(StrEnum):
+    """What goes wrong at a proxy between us and Tidepool, in the schedules that are played behind one."""
+
+    ANSWER_CUT = "proxy: answer cut off"
+    ANSWER_RESET = "proxy: answer reset"
+    REUSED_CUT = "proxy: answer cut off on a reused connection"
+    REUSED_RESET = "proxy: answer reset on a reused connection"
+    REQUEST_RESET = "proxy: request reset on its way"
+    HANDSHAKE_CUT = "proxy: handshake cut off"
+    REFUSED = "proxy: tunnel refused"
+    SLOW = "proxy: tunnel slower than a request may wait"
+
+
+FREEZES = (Local.FREEZE_AT_REQUEST, Local.FREEZE_ANYWHERE)
+
+OVERTAKEN = frozenset({Local.TWICE, Local.STALL, *FREEZES})
+"""After these, two processes work on one task: Airflow takes one that stands still for dead."""
 
 KILLS = (Local.KILL_AT_REQUEST, Local.KILL_AT_LEDGER, Local.KILL_ANYWHERE)
 

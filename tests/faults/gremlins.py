@@ -6,6 +6,7 @@ the file system.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -35,6 +36,12 @@ from tidepool_ingest.staging.storage import WholeFileWriter
 STALL_SECONDS = 3.0
 """Longer than a lease of these workers lasts."""
 
+FREEZE_SECONDS = 3.0
+"""The same for a process that is stopped altogether."""
+
+AT_REQUEST = (Local.KILL_AT_REQUEST, Local.TERMINATE, Local.STALL, Local.FREEZE_AT_REQUEST)
+SIGNALS = {Local.TERMINATE: signal.SIGTERM, Local.FREEZE_AT_REQUEST: signal.SIGSTOP}
+
 REQUEST_SHARE = 20
 """A request is so many times shorter than a task: what strikes during one comes so much sooner."""
 
@@ -62,6 +69,8 @@ class Gremlins:
         self._watch_files()
         for fault in self._of(Local.KILL_ANYWHERE):
             self._in_a_while(fault, fault.seconds, signal.SIGKILL)
+        for fault in self._of(Local.FREEZE_ANYWHERE):
+            self._in_a_while(fault, fault.seconds, signal.SIGSTOP)
 
     def _of(self, *kinds: Local) -> list[LocalFault]:
         return [fault for fault in self._faults if fault.kind in kinds]
@@ -77,6 +86,8 @@ class Gremlins:
 
     def _die(self, fault: LocalFault, number: signal.Signals) -> None:
         self._journal.append(str(fault.kind))
+        if number == signal.SIGSTOP:
+            _thaw_later()
         os.kill(os.getpid(), number)
 
     def _in_a_while(self, fault: LocalFault, seconds: float, number: signal.Signals) -> None:
@@ -90,7 +101,7 @@ class Gremlins:
         def watched(
             adapter: HTTPAdapter, request: requests.PreparedRequest, *args: Any, **kwargs: Any
         ) -> Any:
-            due = self._due("request", Local.KILL_AT_REQUEST, Local.TERMINATE, Local.STALL)
+            due = self._due("request", *AT_REQUEST)
             self._at_request(due, "before")
             self._at_request(due, "during")
             response = send(adapter, request, *args, **kwargs)
@@ -101,7 +112,7 @@ class Gremlins:
 
     def _at_request(self, due: Sequence[LocalFault], moment: str) -> None:
         for fault in due:
-            number = signal.SIGTERM if fault.kind is Local.TERMINATE else signal.SIGKILL
+            number = SIGNALS.get(fault.kind, signal.SIGKILL)
             if fault.moment != moment:
                 continue
             if fault.kind is Local.STALL:
@@ -185,6 +196,16 @@ class Gremlins:
 
 def _away() -> OperationalError:
     return OperationalError("COMMIT", None, sqlite3.OperationalError("disk I/O error"))
+
+
+def _thaw_later() -> None:
+    """Have another process wake this one up: it cannot do that by itself."""
+    frozen = os.getpid()
+    if os.fork() == 0:
+        time.sleep(FREEZE_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(frozen, signal.SIGCONT)
+        os._exit(0)
 
 
 def _leave(number: int, frame: object) -> None:

@@ -7,19 +7,22 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
+from tests.faults.catalogue import Proxied
 from tests.faults.children import start, stop
 from tests.faults.feeds import FeedBatchSpec, feed_manifest, feed_records
 from tests.faults.journal import Journal
 from tests.faults.records import STRICTER, device_id, file_name, records_of, spoilt_ones
 from tests.faults.schedule import BatchSpec, Schedule
+from tests.proxy import API_NAME, ConnectProxy, End, make_certificate
 from tidepool_simulator import Fault, Simulator
 from tidepool_simulator.accounts import Accounts
 from tidepool_simulator.rules import Rule
@@ -27,6 +30,12 @@ from tidepool_simulator.rules import Rule
 DAY = date(2026, 3, 9)
 USER = "c0ffee4711"
 """Tidepool user id of the patient."""
+
+SLOW_TUNNEL_SECONDS = 0.9
+"""Longer than these workers' requests may wait to be started, and shorter than they wait for a connection."""
+
+REUSED_FROM_TURN = 3
+"""From this turn of the client on, its connection has carried a request before: the handshake takes two."""
 
 START_SECONDS = 20.0
 SETTLE_SECONDS = 20.0
@@ -38,11 +47,13 @@ class Place:
     """The folder of a schedule, and what is in it.
 
     :param folder: a folder of its own.
-    :param base_url: where its Tidepool listens.
+    :param base_url: where its Tidepool is.
+    :param proxy: the proxy by which that is reached; empty if there is none.
     """
 
     folder: Path
     base_url: str = ""
+    proxy: str = ""
 
     @property
     def staging(self) -> Path:
@@ -68,6 +79,16 @@ class Place:
     def results(self) -> Path:
         """Where every worker's outcome is."""
         return self.folder / "results"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that those of Tidepool are checked against, if it is behind a proxy."""
+        return self.folder / "authority.pem"
+
+    @property
+    def striking(self) -> Path:
+        """A file that is there as long as faults strike at the proxy."""
+        return self.folder / "striking"
 
     @property
     def journal(self) -> Journal:
@@ -118,45 +139,114 @@ def simulated(place: Place, schedule: Schedule, *, stricter: bool) -> Iterator[t
     :param stricter: whether it rejects some of what local validation accepts.
     """
     address = place.folder / "address"
+    certificate = make_certificate(place.folder)[1] if schedule.proxied else None
     rules = (STRICTER,) if stricter else ()
-    pid = start(lambda: _serve(place.store, address, schedule.number, rules), place.folder / "simulator.log")
+    pid = start(lambda: _serve(place, address, schedule, rules, certificate), place.folder / "simulator.log")
     try:
         deadline = time.monotonic() + START_SECONDS
         while not address.exists():
             if time.monotonic() > deadline:
                 raise RuntimeError("the simulator did not start")
             time.sleep(0.005)
-        there = Place(place.folder, address.read_text())
-        yield there, Tidepool(there.base_url)
+        base_url, proxy = address.read_text().splitlines()
+        there = Place(place.folder, f"https://{API_NAME}" if proxy else base_url, proxy)
+        yield there, Tidepool(base_url, place.authority if proxy else None)
     finally:
         stop(pid)
 
 
-def _serve(store: Path, address: Path, number: int, rules: tuple[Rule, ...]) -> None:
+def _serve(
+    place: Place, address: Path, schedule: Schedule, rules: tuple[Rule, ...], certificate: Path | None
+) -> None:
     accounts = Accounts()
     accounts.add_user("patient", user_id=USER)
     accounts.grant("service", of="patient")
     parent = os.getppid()
     # Every other schedule has the Platform's undoing of a close at its worst.
-    with Simulator(store, accounts=accounts, seed=number, undo_loses=bool(number % 2)) as simulator:
+    undo_loses = bool(schedule.number % 2)
+    with ExitStack() as stack:
+        simulator = stack.enter_context(
+            Simulator(
+                place.store,
+                accounts=accounts,
+                seed=schedule.number,
+                undo_loses=undo_loses,
+                certificate=certificate,
+            )
+        )
         simulator.rules.add(*rules)
+        proxy = ""
+        if schedule.proxied:
+            there = urlsplit(simulator.base_url)
+            faulty = FaultyProxy({API_NAME: (str(there.hostname), int(there.port or 0))}, schedule, place)
+            proxy = stack.enter_context(faulty).url
         part = address.with_suffix(".part")
-        part.write_text(simulator.base_url)
+        part.write_text(f"{simulator.base_url}\n{proxy}\n")
         part.replace(address)
         while os.getppid() == parent:
             time.sleep(0.2)
+
+
+class FaultyProxy(ConnectProxy):
+    """A proxy that cuts, refuses and delays as a schedule says, as long as faults strike.
+
+    :param names: see :class:`ConnectProxy`.
+    :param schedule: holds its faults.
+    :param place: gets in its journal what struck.
+    """
+
+    def __init__(self, names: dict[str, tuple[str, int]], schedule: Schedule, place: Place) -> None:
+        super().__init__(names)
+        self._waiting = {fault: fault.at for fault in schedule.proxied}
+        self._place = place
+
+    def at_tunnel(self) -> int | None:
+        """Return the status that a tunnel is refused with, None to open it."""
+        return 503 if self._strikes(Proxied.REFUSED) else None
+
+    def tunnel_delay(self) -> float:
+        """Return for how many seconds a tunnel has to wait."""
+        return SLOW_TUNNEL_SECONDS if self._strikes(Proxied.SLOW) else 0.0
+
+    def at_answer(self, turn: int) -> End | None:
+        """Return how a piece of an answer is cut off, None to pass it on."""
+        cut = (Proxied.HANDSHAKE_CUT,) if turn == 1 else (Proxied.ANSWER_CUT,)
+        reset: tuple[Proxied, ...] = () if turn == 1 else (Proxied.ANSWER_RESET,)
+        if turn > REUSED_FROM_TURN:
+            cut, reset = (*cut, Proxied.REUSED_CUT), (*reset, Proxied.REUSED_RESET)
+        if self._strikes(*cut):
+            return End.FIN
+        return End.RST if self._strikes(*reset) else None
+
+    def at_request(self, turn: int) -> End | None:
+        """Return how a connection is cut instead of passing on what the client sends, None to pass it on."""
+        return End.RST if turn > 1 and self._strikes(Proxied.REQUEST_RESET) else None
+
+    def _strikes(self, *kinds: Proxied) -> bool:
+        due = next((fault for fault in self._waiting if fault.kind in kinds), None)
+        if due is None or not self._place.striking.exists():
+            return False
+        self._waiting[due] -= 1
+        if self._waiting[due] >= 0:
+            return False
+        del self._waiting[due]
+        self._place.journal.append(str(due.kind))
+        return True
 
 
 class Tidepool:
     """The simulator, controlled over its own routes.
 
     :param base_url: where it listens.
+    :param authority: the certificate that its own is checked against, if it has one.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, authority: Path | None = None) -> None:
         self._address = f"{base_url}/simulator"
         self._session = requests.Session()
         self._session.trust_env = False
+        if authority is not None:
+            self._session.verify = str(authority)
 
     def install(self, faults: tuple[Fault, ...]) -> None:
         """Install faults."""

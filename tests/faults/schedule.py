@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.faults.catalogue import DOUBTS, FEED_REMOTE, HALF_CLOSES, KILLS, REMOTE, Kind, Local
+from tests.faults.catalogue import (
+    DOUBTS,
+    FEED_REMOTE,
+    FREEZES,
+    HALF_CLOSES,
+    KILLS,
+    REMOTE,
+    Kind,
+    Local,
+    Proxied,
+)
 from tests.faults.feeds import FeedBatchSpec, feed_batches
 from tidepool_simulator import Fault
 
@@ -15,6 +25,9 @@ NONE = "org.tidepool.deduplicator.none"
 
 PART_RECORDS = (40, 70)
 """Limits of a part, in half of the schedules of normal data sets: two to four parts a batch."""
+
+BEHIND_A_PROXY = 3
+"""Every so many schedules, Tidepool is reached through a proxy that has faults of its own."""
 
 STARTS = 5
 """Task starts among which the local faults of a schedule are spread."""
@@ -76,6 +89,18 @@ class LocalFault:
 
 
 @dataclass(frozen=True)
+class ProxyFault:
+    """Something that goes wrong at the proxy.
+
+    :param kind: what.
+    :param at: how many that it could have struck pass before.
+    """
+
+    kind: Proxied
+    at: int
+
+
+@dataclass(frozen=True)
 class Schedule:
     """What happens.
 
@@ -90,6 +115,7 @@ class Schedule:
     :param kind: ``normal`` or ``continuous`` data sets.
     :param part_records: records a data set; a batch of more is cut into parts. ``None`` for the usual limit,
         which no batch here comes near.
+    :param proxied: faults at the proxy in front of Tidepool; there is none if there are no such faults.
     """
 
     seed: int
@@ -102,6 +128,7 @@ class Schedule:
     chunks_at_once: int
     kind: str = "normal"
     part_records: int | None = None
+    proxied: tuple[ProxyFault, ...] = ()
 
     def lines(self) -> list[str]:
         """Return what it holds, for a person."""
@@ -115,6 +142,7 @@ class Schedule:
         lines += [
             f"  start {fault.start}: {fault.kind}, {fault.moment} call {fault.at}" for fault in self.local
         ]
+        lines += [f"  {fault.kind}, after {fault.at} such" for fault in self.proxied]
         return lines
 
 
@@ -127,7 +155,19 @@ def schedule_of(seed: int, number: int, kind: str = "normal") -> Schedule:
     :param number: its place in the run.
     :param kind: ``normal`` or ``continuous`` data sets.
     """
-    return _feeds(seed, number) if kind == "continuous" else _normal(seed, number)
+    schedule = _feeds(seed, number) if kind == "continuous" else _normal(seed, number)
+    return replace(schedule, proxied=_proxied(seed, number))
+
+
+def _proxied(seed: int, number: int) -> tuple[ProxyFault, ...]:
+    if number % BEHIND_A_PROXY:
+        return ()
+    # By a chance of its own, as with the parts.
+    chance = random.Random(f"proxy {seed} {number}")
+    every = tuple(Proxied)
+    kinds = [every[number // BEHIND_A_PROXY % len(every)], *chance.choices(every, k=chance.randrange(4))]
+    few = (Proxied.HANDSHAKE_CUT, Proxied.REFUSED, Proxied.SLOW)
+    return tuple(ProxyFault(kind, chance.randrange(2 if kind in few else 10)) for kind in kinds)
 
 
 def _feeds(seed: int, number: int) -> Schedule:
@@ -221,7 +261,7 @@ def _local_fault(kind: Local, chance: random.Random) -> LocalFault:
     most = {Local.READ_FAILS: 8, Local.DISK_FULL: 4, Local.KILL_AT_LEDGER: 24}.get(kind, 12)
     # The first start only plans; most of the writing of files is done by the first that prepares.
     start = chance.randrange(1, 3) if kind is Local.DISK_FULL else chance.randrange(STARTS)
-    if kind in (*KILLS, Local.STALL):
+    if kind in (*KILLS, *FREEZES, Local.STALL):
         start = chance.randrange(1, STARTS)
     return LocalFault(
         kind,

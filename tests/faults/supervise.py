@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.faults.catalogue import KILLS, Local
+from tests.faults.catalogue import KILLS, OVERTAKEN, Local, Proxied
 from tests.faults.children import ended, start, stop
 from tests.faults.place import Place, Tidepool, lay_out, simulated, stage
 from tests.faults.schedule import Schedule
@@ -78,7 +78,7 @@ def play(schedule: Schedule, folder: Path, empty_ledger: Path, uploader: str = "
         _Player(schedule, place, tidepool, uploader, outcome).play()
         outcome.struck.update(tidepool.counts())
     journal = place.journal.counts()
-    outcome.struck.update({kind: journal[kind] for kind in map(str, Local) if journal[kind]})
+    outcome.struck.update({kind: journal[kind] for kind in map(str, (*Local, *Proxied)) if journal[kind]})
     outcome.kills = sum(outcome.struck[str(kind)] for kind in KILLS)
     outcome.verdict = judge(place, schedule, ours=uploader == "ours")
     outcome.closed_again = sum(count - 1 for line, count in journal.items() if line.startswith("close "))
@@ -120,6 +120,7 @@ class _Player:
 
     def _with_faults(self) -> None:
         self._tidepool.install(self._schedule.remote)
+        self._place.striking.touch()
         self._faulty = True
         self._outcome.starts = 0
         for run in range(RUNS_WITH_FAULTS):
@@ -130,6 +131,7 @@ class _Player:
             if done and not self._tidepool.waiting() and run + 1 >= self._last_wave:
                 break
         self._faulty = False
+        self._place.striking.unlink()
 
     @property
     def _last_wave(self) -> int:
@@ -203,7 +205,7 @@ class _Player:
         if Local.TWICE in kinds:
             self._place.journal.append(str(Local.TWICE))
         # Airflow takes a stalled worker for dead and starts its task again, while the first still runs.
-        copies = 2 if kinds & {Local.TWICE, Local.STALL} else 1
+        copies = 2 if kinds & OVERTAKEN else 1
         started = {}
         for copy in range(copies):
             task = Task(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.__main__ import play_all
-from tests.faults.catalogue import FEED_REMOTE, REMOTE, Local
-from tests.faults.schedule import PART_RECORDS, Schedule, schedule_of
+from tests.faults.catalogue import FEED_REMOTE, REMOTE, Local, Proxied
+from tests.faults.schedule import BEHIND_A_PROXY, PART_RECORDS, Schedule, schedule_of
 from tests.faults.supervise import Outcome
 from tests.faults.table import last_line, missing_kinds, table
 
@@ -45,6 +45,15 @@ def test_half_of_the_schedules_cut_their_batches_into_parts() -> None:
     assert set(limits) == {None, *PART_RECORDS}
     assert 80 < limits[None] < 120
     assert schedule_of(1, 3, "continuous").part_records is None
+
+
+def test_each_fault_of_a_proxy_leads_a_schedule() -> None:
+    for kind in ("normal", "continuous"):
+        schedules = [schedule_of(1, number, kind) for number in range(len(Proxied) * BEHIND_A_PROXY)]
+        proxied = [schedule.proxied for schedule in schedules if schedule.proxied]
+
+        assert {faults[0].kind for faults in proxied} == set(Proxied)
+        assert len(proxied) == len(schedules) // BEHIND_A_PROXY
 
 
 def test_a_few_schedules(tmp_path: Path) -> None:
@@ -87,7 +96,7 @@ def test_a_kind_that_never_struck_is_named() -> None:
     missing = missing_kinds([outcome])
 
     assert REMOTE[0].name not in missing
-    assert len(missing) == len(REMOTE) + len(Local) - 1
+    assert len(missing) == len(REMOTE) + len(Local) + len(Proxied) - 1
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,10 @@ def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
         if not hasattr(module, name):
             raise AttributeError(f"{module.__name__} has no {name} any more: correct QUICK")
         setattr(module, name, value)
+    if place.proxy:
+        for name in ("no_proxy", "NO_PROXY", "https_proxy", "all_proxy", "ALL_PROXY", "CURL_CA_BUNDLE"):
+            os.environ.pop(name, None)
+        os.environ |= {"HTTPS_PROXY": place.proxy, "REQUESTS_CA_BUNDLE": str(place.authority)}
     _log_to(place.logs / f"{task.number:02}.log")
     Gremlins(faults, place.journal, place.ledger).move_in()
     outcome: dict[str, Any]
