@@ -40,7 +40,7 @@ from tidepool_simulator.rules import Rules
 from tidepool_simulator.selectors import InvalidSelectorsError, selection_of
 from tidepool_simulator.sessions import Identity, Sessions
 from tidepool_simulator.store import Store
-from tidepool_simulator.writes import MissingDeviceError
+from tidepool_simulator.writes import MissingDeviceError, UnstorableError
 
 
 class DataService:
@@ -170,7 +170,7 @@ class DataService:
             raise _failure(request)
         try:
             self._store.create_data_set(data_set)
-        except AlreadyExistsError as error:
+        except (AlreadyExistsError, UnstorableError) as error:
             raise _failure(request) from error
         # From here on a failure leaves the row behind, for ever open and unreachable: so does the Platform.
         description = described.deduplicator_of(data_set.document)
@@ -275,7 +275,7 @@ class DataService:
         """Do what a deduplicator does; what it cannot do is a failure of the server."""
         try:
             step()
-        except (MissingDeviceError, NoIdentityError) as error:
+        except (MissingDeviceError, NoIdentityError, UnstorableError) as error:
             raise _failure(request) from error
 
 
@@ -305,6 +305,6 @@ def _stored_of(posted: list[Any], rules: Rules) -> tuple[list[Datum], list[rejec
         parsing += rejections.of_datum(index, datum, now_wrong)
         validating += rejections.of_datum(index, datum, then_wrong)
         if not (now_wrong or then_wrong):
-            stored.append(Datum(first))
+            stored.append(Datum(first, breaks_storage=rules.break_storage(datum)))
             split_off += map(Datum, rest)
     return stored + split_off, parsing or validating

@@ -8,7 +8,7 @@ from typing import Any
 
 from tidepool_simulator.instants import now_milliseconds, now_text, utc_text
 from tidepool_simulator.records import DataSet
-from tidepool_simulator.writes import Writes, whole_step
+from tidepool_simulator.writes import Writes, check_storable, whole_step
 
 _COLUMNS = "upload_id, user_id, document, state, active, created_time, deleted_time, time_ms, revision"
 
@@ -24,7 +24,9 @@ class DataSetStore(Writes):
         """Insert a new data set.
 
         :raises AlreadyExistsError: when its upload id is taken.
+        :raises UnstorableError: when the database cannot take it.
         """
+        check_storable(data_set.document)
         whole_step()
         with self._database.transaction() as connection:
             try:

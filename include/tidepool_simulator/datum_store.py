@@ -9,7 +9,15 @@ from typing import Any
 from tidepool_simulator.database import Database
 from tidepool_simulator.partial_writes import CutError, next_share
 from tidepool_simulator.records import DATUM_COLUMNS, DataSet, Datum, Existing, Selection
-from tidepool_simulator.writes import OF_SET, MissingDeviceError, Writes, names_of, selected
+from tidepool_simulator.writes import (
+    OF_SET,
+    MissingDeviceError,
+    UnstorableError,
+    Writes,
+    check_storable,
+    names_of,
+    selected,
+)
 
 
 class DatumStore(Writes):
@@ -26,9 +34,16 @@ class DatumStore(Writes):
         self._undo_loses = undo_loses
 
     def insert(self, data_set: DataSet, data: Sequence[Datum]) -> None:
-        """Insert data, in order. Not atomic: a fault may leave the first part of them."""
+        """Insert data, in order. Not atomic: a fault may leave the first part of them.
+
+        :raises UnstorableError: the database cannot take one of them, so that it takes none.
+        """
         if not data:
             return
+        for datum in data:
+            check_storable(datum.stored)
+            if datum.breaks_storage:
+                raise UnstorableError
         rows = [datum.row(data_set) for datum in data]
         share = next_share()
         if share < 1:

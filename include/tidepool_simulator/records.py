@@ -88,11 +88,13 @@ class Datum:
 
     :param stored: as the model says it is stored, its time still spelled as sent.
     :param hash: set by a deduplicator that makes one.
+    :param breaks_storage: whether the database cannot take it, by a rule of :mod:`.rules`.
     """
 
     stored: dict[str, Any]
     hash: str | None = None
     active: bool = False
+    breaks_storage: bool = False
 
     @property
     def type(self) -> str:

@@ -1,4 +1,7 @@
-"""Rules that the Platform has on another day: its validators change, and clients learn of it by a 400."""
+"""Rules that the Platform has on another day: its validators change, and clients learn of it by a 400.
+
+Or what its storage cannot take is another thing than is known of it, and clients learn of it by a 500.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ class Rule(BaseModel):
     :param above: numbers larger than this break it.
     :param equals: this value breaks it.
     :param code: the error code.
+    :param in_storage: whether the validators let it pass and the database cannot take it: 500 for the
+        whole request.
     :param in_parsing: whether it is broken already when the datum is parsed, which hides what validation
         would find, in every datum of the request.
     """
@@ -30,6 +35,7 @@ class Rule(BaseModel):
     equals: JsonValue = None
     code: str = "value-out-of-range"
     in_parsing: bool = False
+    in_storage: bool = False
 
     @model_validator(mode="after")
     def _says_what_breaks_it(self) -> Rule:
@@ -68,6 +74,11 @@ class Rules:
 
     def broken_by(self, datum: Any) -> tuple[list[Problem], list[Problem]]:
         """Return what a datum breaks: when it is parsed, and when it is validated."""
-        broken = [rule for rule in self._rules if rule.is_broken_by(datum)]
+        rules = (rule for rule in self._rules if not rule.in_storage)
+        broken = [rule for rule in rules if rule.is_broken_by(datum)]
         parsing = [Problem(rule.code, rule.pointer) for rule in broken if rule.in_parsing]
         return parsing, [Problem(rule.code, rule.pointer) for rule in broken if not rule.in_parsing]
+
+    def break_storage(self, datum: Any) -> bool:
+        """Return whether the database cannot take a datum that the validators accept."""
+        return any(rule.in_storage and rule.is_broken_by(datum) for rule in self._rules)

@@ -18,6 +18,26 @@ class MissingDeviceError(Exception):
     """A deduplicator needs the device id of a data set that has none."""
 
 
+class UnstorableError(Exception):
+    """A document cannot be stored: the database has no way to write one of its field names."""
+
+
+def check_storable(document: Any) -> None:
+    """Make sure that a document can be stored: BSON ends each field name with U+0000.
+
+    :raises UnstorableError: one of its names, at any depth, holds that character.
+    """
+    below = [document]
+    while below:
+        value = below.pop()
+        if isinstance(value, dict):
+            if any("\0" in name for name in value):
+                raise UnstorableError
+            below += value.values()
+        elif isinstance(value, list):
+            below += value
+
+
 class Writes:
     """What the writes to both tables have in common.
 

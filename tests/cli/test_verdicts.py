@@ -77,6 +77,12 @@ def test_lines_that_are_no_json_are_malformed_to_the_platform(run: Run, tmp_path
     assert shown[4]["errors"] == [{"code": "value-not-exists", "pointer": "/type"}]
 
 
+def test_what_only_its_storage_cannot_take_passes_the_platforms_validators(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(ndjson(cbg(payload={"a\0b": 1})))
+
+    assert verdicts(run, tmp_path / "a", 0) == [GOOD]
+
+
 def test_bytes_that_are_not_utf8_are_read_as_the_platform_does(run: Run, tmp_path: Path) -> None:
     good = ndjson(cbg(notes=["x"])).replace(b'"x"', b'"\xff"')
     bad = ndjson(cbg(time=None, notes=["x"])).replace(b'"x"', b'"\xff"')

@@ -55,3 +55,17 @@ def test_rules_come_and_go_over_http(simulator: Simulator, owner: ApiUser) -> No
     assert owner.post(data_set, [owner.cbg(21)]).status_code == 400
     assert requests.delete(url, timeout=10).status_code == 204
     assert owner.post(data_set, [owner.cbg(21)]).status_code == 200
+
+
+def test_a_rule_of_the_storage_lets_validation_pass_and_fails_the_request(
+    simulator: Simulator, owner: ApiUser
+) -> None:
+    simulator.rules.add(Rule(type="cbg", pointer="/value", equals=6.5, in_storage=True))
+    data_set = owner.open()
+
+    assert owner.post(data_set, [owner.cbg(5.5), owner.cbg(6.5, 1)]).status_code == 500
+    assert owner.post(data_set, [owner.cbg(5.5), owner.cbg(60, 1)]).status_code == 400
+    assert owner.post(data_set, []).status_code == 200
+    assert owner.post(data_set, [owner.cbg(5.5)]).status_code == 200
+    owner.close(data_set)
+    assert owner.values() == [5.5]

@@ -202,3 +202,46 @@ def test_tokens_expire(monkeypatch: pytest.MonkeyPatch) -> None:
         response = hands.post(data_set, [hands.cbg(5.5)])
         assert (response.status_code, codes(response)) == (401, ["unauthenticated"])
         assert hands.request("GET", f"/data/{hands.user}").json()["code"] == "data_cant_view"
+
+
+NUL_NAME = {"a\0b": 1}
+
+
+@pytest.mark.parametrize(
+    "bad", [{"payload": NUL_NAME}, {"annotations": [NUL_NAME]}, {"origin": {"payload": {"x": [NUL_NAME]}}}]
+)
+def test_a_nul_in_a_name_breaks_the_storage_of_the_whole_request(
+    owner: ApiUser, bad: dict[str, object]
+) -> None:
+    data_set = owner.open(NONE)
+    for _ in range(2):
+        response = owner.post(data_set, [owner.cbg(5.5), owner.cbg(6.5, 1, **bad)])
+        assert (response.status_code, codes(response)) == (500, ["internal-server-failure"])
+    assert owner.post(data_set, [owner.cbg(6.5, 1, payload={"x": "a\0b"}, **NUL_NAME)]).status_code == 200
+    owner.close(data_set)
+    assert owner.values() == [6.5]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"payload": NUL_NAME}, {"annotations": [NUL_NAME]}, {"client": {"private": NUL_NAME}}]
+)
+def test_a_data_set_with_one_is_not_made(owner: ApiUser, bad: dict[str, object]) -> None:
+    path = f"/v1/users/{owner.user}/data_sets"
+    before = owner.request("GET", path).json()
+    body = {"deduplicator": {"name": ORIGIN}, "dataSetType": "continuous"} | bad
+
+    response = owner.request("POST", path, json=body)
+
+    assert (response.status_code, codes(response)) == (500, ["internal-server-failure"])
+    assert owner.request("GET", path).json() == before
+
+
+def test_under_origin_what_it_would_have_replaced_is_gone_all_the_same(owner: ApiUser) -> None:
+    data_set = owner.open(ORIGIN, dataSetType="continuous")
+    owner.post(data_set, [owner.cbg(5.5, origin={"id": "one"})])
+    assert owner.values(uploadId=data_set) == [5.5]
+
+    response = owner.post(data_set, [owner.cbg(6.5, origin={"id": "one"}, payload=NUL_NAME)])
+
+    assert response.status_code == 500
+    assert owner.values(uploadId=data_set) == []

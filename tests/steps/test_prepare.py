@@ -38,6 +38,7 @@ BROKEN = {
     "5,000 digits": (as_line(cbg(1)).replace(b"6.5", b"9" * 5_000), "staged-not-json"),
     "100,000 levels": (b"[" * 100_000, "staged-not-json"),
     "invalid UTF-8": (as_line(cbg(1, annotation="x")).replace(b'"x"', b'"\xff"'), "staged-not-utf8"),
+    "U+0000 in a name": (as_line(cbg(1, payload={"a\0b": 1})), "staged-nul-in-name"),
     "an array": (b"[1, 2]", "type-not-object"),
     "a text": (b'"cbg"', "type-not-object"),
 }

@@ -18,6 +18,7 @@ from tidepool_ingest.model import (
     JSON_MALFORMED,
     STAGED_NOT_JSON,
     STAGED_NOT_UTF8,
+    STAGED_NUL_IN_NAME,
     Problem,
     Validated,
     masked_pointer,
@@ -85,6 +86,8 @@ def _as_platform(line: bytes, validated: Validated) -> tuple[Problem, ...]:
         # The Platform reads U+FFFD in place of each bad byte.
         replaced = line.decode(errors="replace").encode()
         return _as_platform(replaced, validate_lines([replaced])[0])
+    if STAGED_NUL_IN_NAME in codes:
+        return ()  # its validators have nothing against it, only its storage
     return _MALFORMED if STAGED_NOT_JSON in codes else validated.problems
 
 

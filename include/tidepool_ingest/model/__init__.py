@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidepool_ingest.model.data_set import validate_data_set
+from tidepool_ingest.model.data_set import data_set_problems, validate_data_set
 from tidepool_ingest.model.datum import KNOWN_TYPES, type_of
 from tidepool_ingest.model.decode import NotDecodableError, decode
 from tidepool_ingest.model.deduplicators import (
@@ -28,6 +28,7 @@ from tidepool_ingest.model.problems import (
     JSON_MALFORMED,
     STAGED_NOT_JSON,
     STAGED_NOT_UTF8,
+    STAGED_NUL_IN_NAME,
     Problem,
 )
 from tidepool_ingest.model.stored import (
@@ -56,6 +57,7 @@ __all__ = [
     "MMOL_PER_L_UNITS",
     "STAGED_NOT_JSON",
     "STAGED_NOT_UTF8",
+    "STAGED_NUL_IN_NAME",
     "Deduplicator",
     "HashScope",
     "NoIdentityError",
@@ -63,6 +65,7 @@ __all__ = [
     "NotDecodableError",
     "Problem",
     "Validated",
+    "data_set_problems",
     "decode",
     "deduplicator_named",
     "deduplicator_of",

@@ -28,6 +28,7 @@ from tidepool_ingest.model.fields import (
 from tidepool_ingest.model.parsing import Problems, escape, object_parser
 from tidepool_ingest.model.problems import JSON_MALFORMED, NOT_PARSED, Problem
 from tidepool_ingest.model.specification import fields_of
+from tidepool_ingest.model.storage import unstorable
 from tidepool_ingest.model.validation import validate
 
 VERSION_LENGTH_MIN: Final = 5
@@ -117,3 +118,15 @@ def validate_data_set(body: object) -> tuple[Problem, ...]:
     if not problems:
         validate(parsed, None, "", problems)
     return tuple(problems)
+
+
+def data_set_problems(body: object) -> tuple[Problem, ...]:
+    """Return why no data set should be asked for with this body.
+
+    :param body: the decoded body.
+    :return: the Platform's own problems; if it has none, what its storage could not take, for which it would
+        answer 500 each time.
+    """
+    if problems := validate_data_set(body):
+        return problems
+    return tuple(unstorable(object_parser(DataSet)(body or {}, "", [])))

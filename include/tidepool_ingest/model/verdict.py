@@ -23,6 +23,7 @@ from tidepool_ingest.model.fields import Record
 from tidepool_ingest.model.parsing import Parsed, Problems
 from tidepool_ingest.model.problems import STAGED_NOT_JSON, Problem
 from tidepool_ingest.model.specification import Kind, fields_of, literal_fields
+from tidepool_ingest.model.storage import may_hold_nul, unstorable
 from tidepool_ingest.model.validation import validate
 
 _NO_PROBLEMS: Final[tuple[Problem, ...]] = ()
@@ -107,7 +108,11 @@ def validate_block(
                 except FAST_ERRORS:
                     pass
             data.append(None)
-        unsure = [index for index, sure in enumerate(map(surely_valid, data)) if not sure]
+        unsure = [
+            index
+            for index, sure in enumerate(map(surely_valid, data))
+            if not sure or may_hold_nul(lines[index])
+        ]
         for index in unsure:
             data[index], found = validate_line(lines[index])
             if found:
@@ -132,7 +137,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def validate_line(line: bytes) -> Validated:
-    """Validate one staged line exactly.
+    """Validate one staged line exactly, and whether the Platform could store what it accepts.
 
     :param line: a JSON text.
     """
@@ -140,7 +145,10 @@ def validate_line(line: bytes) -> Validated:
         datum = decode(line)
     except NotDecodableError as error:
         return Validated(None, (Problem(error.code, ""),))
-    return Validated(datum if isinstance(datum, dict) else None, validate_datum(datum))
+    if not (isinstance(datum, dict) and may_hold_nul(line)):
+        return Validated(datum if isinstance(datum, dict) else None, validate_datum(datum))
+    parsed, problems = parse_and_validate(datum)
+    return Validated(datum, problems or tuple(unstorable(parsed)))
 
 
 MASK: Final = "*"

@@ -35,7 +35,7 @@ from tidepool_ingest.ledger import (
     Ledger,
     lease_of_batch,
 )
-from tidepool_ingest.model import masked_pointer, validate_data_set
+from tidepool_ingest.model import data_set_problems, masked_pointer
 from tidepool_ingest.model.deduplicators import (
     CONTINUOUS,
     NORMAL,
@@ -180,7 +180,7 @@ def checked_data_set(manifest: Manifest) -> Deduplicator:
 
     :raises BatchError: ``data-set-body``, ``deduplicator``, ``deletion-time`` or ``device-id-required``.
     """
-    if problems := validate_data_set(manifest.data_set):
+    if problems := data_set_problems(manifest.data_set):
         named_problems = ", ".join(
             f"{code} at {masked_pointer(pointer)}" for code, pointer in problems[:PROBLEMS_NAMED]
         )

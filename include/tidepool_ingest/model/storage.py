@@ -1,0 +1,45 @@
+"""What the Platform's validators let pass and its storage cannot take: it answers 500 to the whole request.
+
+A document of its database has its field names end with the character U+0000, so that none can hold it; in a
+value it is a character like any other. Only objects whose names people choose can have one: free objects at
+any depth, and schedules by name. An unknown field is never stored, whatever it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tidepool_ingest.model.parsing import Parsed, escape
+from tidepool_ingest.model.problems import STAGED_NUL_IN_NAME, Problem
+
+NUL: Final = "\0"
+
+NUL_ESCAPE: Final = b"\\u0000"
+"""How JSON spells it; there is no other way."""
+
+
+def may_hold_nul(text: bytes) -> bool:
+    """Return whether a JSON text may hold the character U+0000.
+
+    :param text: a JSON text.
+    """
+    return b"\\" in text and NUL_ESCAPE in text
+
+
+def unstorable(value: Any, pointer: str = "") -> Iterator[Problem]:
+    """Yield the names in a parsed object that cannot be stored.
+
+    :param value: the object as it was parsed, or anything in it.
+    :param pointer: the pointer to it.
+    """
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from unstorable(item, f"{pointer}/{index}")
+    elif isinstance(value, (dict, Parsed)):
+        for name, item in (value.values if isinstance(value, Parsed) else value).items():
+            at = f"{pointer}/{escape(name)}"
+            if NUL in name:
+                yield Problem(STAGED_NUL_IN_NAME, at)
+            else:
+                yield from unstorable(item, at)
