@@ -41,6 +41,7 @@ class Local(StrEnum):
     TWICE = "same batch started twice"
     CLEAR_TASK = "cleared: one mapped task"
     CLEAR_RUN = "cleared: whole run"
+    POISON = "poison: a record answered with 500 each time"
 
 
 class Proxied(StrEnum):

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults.records import Record, device_id, record_of, spoilt_ones
+from tests.faults.records import Record, device_id, poison, record_of, spoilt_ones
 
 DELETE_ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
 NONE = "org.tidepool.deduplicator.none"
@@ -27,6 +27,7 @@ class FeedBatchSpec:
     :param spoiled: records in it that the Platform refuses.
     :param deduplicator: name of the deduplicator.
     :param given: whether its records come with an origin id.
+    :param poisoned: whether Tidepool answers 500 to each request that holds one of its records.
     """
 
     name: str
@@ -37,6 +38,7 @@ class FeedBatchSpec:
     spoiled: int
     deduplicator: str
     given: bool
+    poisoned: bool = False
 
     def line(self) -> str:
         """Return what it is, for a person."""
@@ -44,7 +46,7 @@ class FeedBatchSpec:
         return (
             f"  batch {self.name}: feed {self.feed}, before run {self.wave}, {len(self.records)} records"
             f" ({edits} edited), {self.spoiled} spoiled, {len(self.deletes)} deletions,"
-            f" {self.deduplicator.rpartition('deduplicator.')[2]}"
+            f" {self.deduplicator.rpartition('deduplicator.')[2]}{', poisoned' if self.poisoned else ''}"
         )
 
 
@@ -105,6 +107,8 @@ def feed_records(batch: FeedBatchSpec) -> list[Record]:
     records = [_record(batch.feed, minute, version) for minute, version in batch.records]
     if not batch.given:
         records = [_without_origins(record) for record in records]
+    if batch.poisoned:
+        records.insert(len(records) // 2, poison(batch.feed, 19_000))
     first = 20_000 + 100 * batch.wave + 10 * int(batch.name[-1])
     return records + spoilt_ones(batch.feed, first, batch.spoiled)
 

@@ -20,7 +20,7 @@ from tests.faults.catalogue import Proxied
 from tests.faults.children import start, stop
 from tests.faults.feeds import FeedBatchSpec, feed_manifest, feed_records
 from tests.faults.journal import Journal
-from tests.faults.records import STRICTER, device_id, file_name, records_of, spoilt_ones
+from tests.faults.records import POISONED, STRICTER, device_id, file_name, poison, records_of, spoilt_ones
 from tests.faults.schedule import BatchSpec, Schedule
 from tests.proxy import API_NAME, ConnectProxy, End, make_certificate
 from tidepool_simulator import Fault, Simulator
@@ -123,6 +123,8 @@ def stage(place: Place, batch: BatchSpec | FeedBatchSpec, seed: str) -> None:
 
 def _records(batch: BatchSpec, seed: str) -> list[dict[str, Any]]:
     records = records_of(batch.device, batch.first, batch.count, dose=batch.dose, seed=seed)
+    if batch.poisoned:
+        records.insert(len(records) // 2, poison(batch.device, batch.first + batch.count // 2))
     return records + spoilt_ones(batch.device, 10_000 + batch.first, batch.spoiled)
 
 
@@ -140,7 +142,7 @@ def simulated(place: Place, schedule: Schedule, *, stricter: bool) -> Iterator[t
     """
     address = place.folder / "address"
     certificate = make_certificate(place.folder)[1] if schedule.proxied else None
-    rules = (STRICTER,) if stricter else ()
+    rules = (STRICTER, POISONED) if stricter else ()
     pid = start(lambda: _serve(place, address, schedule, rules, certificate), place.folder / "simulator.log")
     try:
         deadline = time.monotonic() + START_SECONDS

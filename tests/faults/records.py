@@ -26,6 +26,11 @@ HIGHEST_SMBG = 598
 
 STRICTER = Rule(type="smbg", pointer="/value", above=HIGHEST_SMBG)
 
+POISON_KETONE = 9.87
+"""A value that Tidepool's storage cannot take, though its validators accept it, and we know of no rule."""
+
+POISONED = Rule(type="bloodKetone", pointer="/value", equals=POISON_KETONE, in_storage=True)
+
 
 def device_id(device: int) -> str:
     """Return the id of a schedule's device."""
@@ -66,12 +71,26 @@ def spoilt_ones(device: int, first: int, count: int) -> list[Record]:
     ]
 
 
+def poison(device: int, number: int) -> Record:
+    """Return a record that passes all validators, and for which Tidepool answers 500 to the whole request."""
+    return _base("bloodKetone", device, number) | {"units": "mmol/L", "value": POISON_KETONE}
+
+
 def _refused_by_tidepool(device: int, number: int) -> Record:
     return _base("smbg", device, number) | {"units": MG_DL, "value": HIGHEST_SMBG + 1}
 
 
 def _spoiled(device: int, number: int) -> Record:
-    """Return a record that local validation rejects; the value it would quote is a canary."""
+    """Return a record that local validation rejects; what it would quote is a canary.
+
+    Every other one would pass the Platform's own validators and break its storage.
+    """
+    if number % 2:
+        return _base("cbg", device, number) | {
+            "units": MG_DL,
+            "value": 120,
+            "payload": {f"{CANARY}\0Name": number},
+        }
     return _base("cbg", device, number) | {"units": MG_DL, "value": f"{CANARY}Value-{number}"}
 
 

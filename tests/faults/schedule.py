@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from tests.faults.catalogue import (
     DOUBTS,
@@ -45,6 +46,7 @@ class BatchSpec:
     :param spoiled: records in it that the Platform rejects.
     :param deduplicator: name of the deduplicator.
     :param earlier: whether it is uploaded before anything goes wrong.
+    :param poisoned: whether Tidepool answers 500 to each request that holds one of its records.
     """
 
     name: str
@@ -55,6 +57,7 @@ class BatchSpec:
     spoiled: int
     deduplicator: str
     earlier: bool = False
+    poisoned: bool = False
 
     @property
     def wave(self) -> int:
@@ -66,7 +69,7 @@ class BatchSpec:
         return (
             f"  batch {self.name}: device {self.device}, {self.count} records and {self.spoiled} spoiled,"
             f" {self.deduplicator.rpartition('deduplicator.')[2]}"
-            f"{', uploaded earlier' if self.earlier else ''}"
+            f"{', uploaded earlier' if self.earlier else ''}{', poisoned' if self.poisoned else ''}"
         )
 
 
@@ -184,6 +187,7 @@ def _feeds(seed: int, number: int) -> Schedule:
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
     local = _local(chance, number)
     at_once, chunks_at_once = chance.random() < 0.5, chance.choice((1, 2, 4))
+    batches = _with_poison(batches, local)
     return Schedule(
         seed, number, batches, chunk_records, remote, local, at_once, chunks_at_once, "continuous"
     )
@@ -209,7 +213,7 @@ def _normal(seed: int, number: int) -> Schedule:
     return Schedule(
         seed,
         number,
-        batches,
+        _with_poison(batches, local),
         chunk_records,
         remote,
         local,
@@ -238,6 +242,17 @@ def _another(chance: random.Random) -> list[BatchSpec]:
     return [BatchSpec("three", 2, 0, chance.randrange(40, 100), 3.5, 0, HASH)]
 
 
+Spec = TypeVar("Spec", BatchSpec, FeedBatchSpec)
+
+
+def _with_poison(batches: tuple[Spec, ...], local: tuple[LocalFault, ...]) -> tuple[Spec, ...]:
+    """Poison the first batch that is not uploaded before anything goes wrong, if a fault says so."""
+    if all(fault.kind is not Local.POISON for fault in local):
+        return batches
+    chosen = next(at for at, batch in enumerate(batches) if batch.wave)
+    return tuple(replace(batch, poisoned=at == chosen) for at, batch in enumerate(batches))
+
+
 def _with_hash(batch: BatchSpec) -> BatchSpec:
     return BatchSpec(**{**vars(batch), "deduplicator": HASH})
 
@@ -252,7 +267,9 @@ def _fault(kind: Kind, chance: random.Random, chunks: int, *, first: bool) -> Fa
 
 def _local(chance: random.Random, number: int) -> tuple[LocalFault, ...]:
     every = tuple(Local)
-    kinds = [every[number % len(every)], *chance.choices(every, k=chance.randrange(3))]
+    # Poison takes many rounds to be found: it leads schedules, and comes with no other fault by chance.
+    others = tuple(kind for kind in every if kind is not Local.POISON)
+    kinds = [every[number % len(every)], *chance.choices(others, k=chance.randrange(3))]
     kinds += chance.choices(KILLS, k=chance.randrange(2))
     return tuple(_local_fault(kind, chance) for kind in dict.fromkeys(kinds))
 

@@ -81,6 +81,8 @@ def play(schedule: Schedule, folder: Path, empty_ledger: Path, uploader: str = "
     outcome.struck.update({kind: journal[kind] for kind in map(str, (*Local, *Proxied)) if journal[kind]})
     outcome.kills = sum(outcome.struck[str(kind)] for kind in KILLS)
     outcome.verdict = judge(place, schedule, ours=uploader == "ours")
+    if outcome.verdict.isolated:
+        outcome.struck[str(Local.POISON)] = outcome.verdict.isolated
     outcome.closed_again = sum(count - 1 for line, count in journal.items() if line.startswith("close "))
     outcome.seconds = time.monotonic() - began
     return outcome

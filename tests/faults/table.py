@@ -59,6 +59,7 @@ def _totals(outcomes: Sequence[Outcome]) -> dict[str, int]:
         "  data sets given up and redone": sum(verdict.given_up for verdict in verdicts),
         "  closes asked again": sum(outcome.closed_again for outcome in outcomes),
         "records that only Tidepool refused": sum(verdict.refused_late for verdict in verdicts),
+        "  of them answered with 500": sum(verdict.isolated for verdict in verdicts),
         "rows superseded by newer ones": sum(verdict.superseded for verdict in verdicts),
         "unreachable empty data sets": sum(verdict.unreachable for verdict in verdicts),
         "lost": sum(verdict.lost for verdict in verdicts),

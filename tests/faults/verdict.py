@@ -41,6 +41,7 @@ class Verdict:
     :param left_open: data sets that hold data which nobody sees.
     :param unreachable: empty data sets that no route can find.
     :param refused_late: records that local validation accepted and Tidepool rejected.
+    :param isolated: those of them for which it answered 500.
     :param sent_again: chunks removed and sent again.
     :param given_up: data sets deleted and started anew.
     :param wrong: whatever else is wrong.
@@ -53,6 +54,7 @@ class Verdict:
     unreachable: int = 0
     superseded: int = 0
     refused_late: int = 0
+    isolated: int = 0
     sent_again: int = 0
     given_up: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -74,7 +76,7 @@ def judge(place: Place, schedule: Schedule, *, ours: bool) -> Verdict:
     )
     if not ours:
         return verdict
-    spoiled = sum(batch.spoiled for batch in schedule.batches)
+    spoiled = sum(batch.spoiled + batch.poisoned for batch in schedule.batches)
     if result.quarantined != spoiled:
         verdict.wrong.append(f"{result.quarantined} records in quarantine, of {spoiled} spoiled ones")
     if result.unreadable:
@@ -95,6 +97,9 @@ def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
             " FROM data_sets"
         ).fetchall()
         verdict.refused_late = ledger.execute("SELECT count(*) FROM rejections").fetchone()[0]
+        verdict.isolated = ledger.execute(
+            "SELECT count(*) FROM rejections WHERE problems LIKE '%tidepool-500%'"
+        ).fetchone()[0]
         verdict.sent_again = ledger.execute("SELECT coalesce(sum(attempts - 1), 0) FROM chunks").fetchone()[0]
         verdict.given_up = sum(state == "deleted" for _, state, *_ in sets)
         verified = {data_set_id for data_set_id, state, *_ in sets if state == "verified"}

@@ -97,6 +97,8 @@ BAD = [
     Bad("array cut short", "file-truncated", file("data.json", b'[{"a": 1}, {"b"', format="json")),
     Bad("refused body", "data-set-body", data_set(version="1")),
     Bad("unknown body field", "data-set-body", data_set(state="open")),
+    Bad("U+0000 in its deviceId", "manifest-malformed", data_set(deviceId="a\0b")),
+    Bad("U+0000 in its client's name", "manifest-malformed", data_set(client={"name": "a\0b"})),
     Bad("U+0000 in a name", "data-set-body", data_set(client={"name": "a", "private": {"a\0b": 1}})),
     Bad("unknown deduplicator", "deduplicator", data_set(deduplicator={"name": "org.example.unknown"})),
     Bad(

@@ -283,6 +283,9 @@ class Manifest(ManifestModel):
             raise PydanticCustomError("file_name", "names a file twice")
         if self.data_set.get("dataSetType", "normal") not in ("normal", "continuous"):
             raise PydanticCustomError("data_set_type", "has a dataSetType other than normal and continuous")
+        if "\0" in f"{self.device_id}{self.client_name}":
+            # PostgreSQL cannot keep it: in the ledger, it would fail the plan of every other batch too.
+            raise PydanticCustomError("data_set", "has U+0000 in its deviceId or the name of its client")
         if not self.files and not self.deletes:
             raise PydanticCustomError("files", "names no file")
         if self.data_set_type == "normal" and {"origin", "deletes"} & self.model_fields_set:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from hashlib import blake2b
-from typing import Final
 
 from tidepool_ingest.client import TidepoolError, TidepoolNotFoundError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition, IngestError
@@ -44,18 +43,19 @@ from tidepool_ingest.upload.closing import close_and_verify, verify_again
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
 from tidepool_ingest.upload.deleting import delete_data_set, delete_replaced
 from tidepool_ingest.upload.feeds.resolver import Feed, check_data_set_type, reserve_for_normal
+from tidepool_ingest.upload.isolation import Isolation
 from tidepool_ingest.upload.read_back import Comparison, VerificationError
 from tidepool_ingest.upload.record_ids import ID_BYTES
 from tidepool_ingest.upload.rejections import RejectedRecords, TooManyRejectedByTidepoolError
-from tidepool_ingest.upload.sending import Sending, StartOverError
+from tidepool_ingest.upload.sending import SERVER_FAILURE, Sending, StartOverError
 
 log = logging.getLogger(__name__)
 
 DATA_SETS_PER_ATTEMPT = 2
-"""How many data sets one attempt may open: the first, and one more if the first had to be discarded."""
+"""How many data sets one attempt may open: the first, and one more if the first had to be discarded.
 
-SERVER_FAILURE: Final = 500
-"""Response about a set whose creation failed half-way; it can still be deleted."""
+One that was discarded while a record is being isolated does not count.
+"""
 
 
 def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary:
@@ -82,6 +82,7 @@ class UploadAttempt(ABC):
     def __init__(self, leased: LeasedBatch) -> None:
         self._leased = leased
         self._rejected = RejectedRecords(leased)
+        self._isolation = Isolation()
 
     def run(self) -> UploadSummary:
         """Upload the batch until it is verified; resume what an earlier attempt began."""
@@ -168,7 +169,9 @@ class NormalAttempt(UploadAttempt):
         feed = Feed(leased.batch.api_host, leased.batch.user_id, leased.body)
         reserve_for_normal(leased.context, feed, leased.requests)
         comparison: Comparison | None = None
-        for _ in range(DATA_SETS_PER_ATTEMPT):
+        remaining = DATA_SETS_PER_ATTEMPT
+        while remaining:
+            rounds = self._isolation.rounds
             data_set = self._resume()
             if data_set is None:
                 self._rejected.check()
@@ -193,6 +196,7 @@ class NormalAttempt(UploadAttempt):
                 difference = VerificationError(comparison).what
                 log.warning("Discarding data set %s: %s", data_set.data_set_id, difference)
             self._discard(data_set)
+            remaining -= self._isolation.rounds == rounds
         expected = leased.prepared.expected_rows - self._rejected.rows
         raise VerificationError(comparison or Comparison(expected, 0))
 
@@ -225,7 +229,8 @@ class NormalAttempt(UploadAttempt):
     def _send_and_close(self, data_set: DataSetRow) -> Comparison:
         if data_set.state is DataSetState.OPEN:
             try:
-                Sending(self._leased, data_set, self._rejected).send(self._leased.prepared.chunks)
+                sending = Sending(self._leased, data_set, self._rejected, self._isolation)
+                sending.send(self._leased.prepared.chunks)
             except TooManyRejectedByTidepoolError:
                 self._rejected.finish()
                 raise

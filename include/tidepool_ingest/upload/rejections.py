@@ -1,8 +1,9 @@
 """Records that local validation accepted but Tidepool rejects.
 
 One such record makes Tidepool reject its whole request and store none of it. The response names it by its
-index in the request, so that it can go to quarantine and the others be sent again. A rejected record is
-recorded in the ledger and never sent again for this batch, whatever data set it goes to.
+index in the request, so that it can go to quarantine and the others be sent again. If Tidepool fails instead,
+with 500, no response names it; it is found by :mod:`.isolation`. A rejected record is recorded in the ledger
+and never sent again for this batch, whatever data set it goes to.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from tidepool_ingest.client import TidepoolRejectedError
 from tidepool_ingest.guards import QuarantineLimitError
@@ -22,6 +24,9 @@ from tidepool_ingest.upload.context import LeasedBatch
 from tidepool_ingest.upload.record_ids import RecordWithIds
 
 log = logging.getLogger(__name__)
+
+FAILS_ALONE: Final = "tidepool-500"
+"""Our own code: Tidepool answers 500 to each request that holds the record, and takes others."""
 
 
 class TooManyRejectedByTidepoolError(QuarantineLimitError):
@@ -93,6 +98,22 @@ class RejectedRecords:
             _by_code(found),
         )
         self._add(found)
+
+    def record_failing(self, failing: Sequence[RecordWithIds]) -> None:
+        """Record for which records Tidepool answers 500, each time and to each of them alone.
+
+        :param failing: the records.
+        :raises TooManyRejectedByTidepoolError: if too many are rejected by now.
+        """
+        found = [_rejection(record, ((FAILS_ALONE, ""),)) for record in failing]
+        if found:
+            log.warning(
+                "Tidepool answers 500 to each request that holds one of %d records (%s), and takes others: "
+                "they go to quarantine. Please report it.",
+                len(found),
+                _by_code(found),
+            )
+            self._add(found)
 
     def record_dropped(self, found: Sequence[Rejection]) -> None:
         """Record which records Tidepool would drop silently.
@@ -170,15 +191,16 @@ def _rejections(sent: Sequence[RecordWithIds], error: TidepoolRejectedError) -> 
         if problem.index is not None and problem.index < len(sent):
             found = (problem.code, masked_pointer(problem.pointer))
             problems.setdefault(problem.index, []).append(found)
-    return [
-        Rejection(
-            ordinal=sent[index].ordinal,
-            type=str(json.loads(sent[index].line)["type"]),
-            rows=len(sent[index].ids),
-            problems=tuple(found),
-        )
-        for index, found in sorted(problems.items())
-    ]
+    return [_rejection(sent[index], tuple(found)) for index, found in sorted(problems.items())]
+
+
+def _rejection(record: RecordWithIds, problems: tuple[tuple[str, str], ...]) -> Rejection:
+    return Rejection(
+        ordinal=record.ordinal,
+        type=str(json.loads(record.line)["type"]),
+        rows=len(record.ids),
+        problems=problems,
+    )
 
 
 def _by_code(rejected: Iterable[Rejection]) -> str:

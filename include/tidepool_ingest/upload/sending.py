@@ -3,8 +3,9 @@
 Each chunk is recorded in the ledger before it is sent, and Tidepool's response after. A chunk in doubt is
 removed by its identifiers and sent again; where the deduplicator does not allow rows of an open set to be
 removed, the whole set has to be started over. In a continuous data set, sending it again is enough
-(:mod:`.feeds`). Chunks do not depend on each other, so those of one set may arrive in any order. No more of
-them are read from the work area than are being sent.
+(:mod:`.feeds`). A record that makes Tidepool answer 500 each time is found by :mod:`.isolation`. Chunks do
+not depend on each other, so those of one set may arrive in any order. No more of them are read from the work
+area than are being sent.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from tidepool_ingest.client import (
     TidepoolDataSetClosedError,
@@ -27,10 +28,14 @@ from tidepool_ingest.ledger import ChunkState, DataSetRow
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.context import LeasedBatch
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
+from tidepool_ingest.upload.isolation import FAILURES, Isolation
 from tidepool_ingest.upload.record_ids import RecordWithIds, with_ids
 from tidepool_ingest.upload.rejections import RejectedRecords
 
 log = logging.getLogger(__name__)
+
+SERVER_FAILURE: Final = 500
+"""Tidepool's answer where it has failed at something: what was asked may be done in part, or not at all."""
 
 Selector = Mapping[str, Any]
 
@@ -41,6 +46,7 @@ class Sending:
     :param leased: the batch.
     :param data_set: where its records go; it is open.
     :param rejected: records that are not sent; those that Tidepool rejects now are added.
+    :param isolation: which records are suspected of making Tidepool fail.
     :param strategy: how chunks are sent; that of a normal data set by default.
     """
 
@@ -49,12 +55,14 @@ class Sending:
         leased: LeasedBatch,
         data_set: DataSetRow,
         rejected: RejectedRecords,
+        isolation: Isolation,
         strategy: ChunkStrategy | None = None,
     ) -> None:
         self._leased = leased
         self._data_set = data_set
         self._data_set_id = str(data_set.data_set_id)
         self._rejected = rejected
+        self._isolation = isolation
         self._strategy = strategy or NormalChunks(leased, self._data_set_id)
         self._halted = threading.Event()
         self._requests = leased.requests.with_stop(self._halted)
@@ -112,15 +120,18 @@ class Sending:
                 raise
 
     def _send_until_answered(self, chunk: Chunk, in_doubt: bool) -> None:
-        attempts = self._leased.context.timeouts.attempts
-        for attempt in range(attempts):
+        others = 0  # failures that tell nothing of the records
+        while True:
+            before = self._isolation.rounds_of(chunk.index)
             try:
                 self._send(chunk, in_doubt=in_doubt)
             except TidepoolUnreachableError as error:
-                if attempt + 1 == attempts:
+                rounds = self._isolation.rounds_of(chunk.index)
+                others += rounds == before
+                if self._is_out_of_tries(chunk, rounds, others):
                     raise
                 in_doubt = in_doubt or error.in_doubt
-                self._requests.pause(attempt, error)
+                self._requests.pause(others, error)
             except TidepoolDataSetClosedError:
                 raise StartOverError("it was closed before it was complete") from None
             except TidepoolNotFoundError:
@@ -129,6 +140,13 @@ class Sending:
                 with self._lock:
                     self._leased.counts.sent += 1
                 return
+
+    def _is_out_of_tries(self, chunk: Chunk, rounds: int, others: int) -> bool:
+        """Return whether sending a chunk is left to a later attempt."""
+        attempts = self._leased.context.timeouts.attempts
+        if rounds < FAILURES:
+            return others + rounds >= attempts
+        return others >= attempts or self._isolation.is_over(chunk.index)
 
     def _send(self, chunk: Chunk, *, in_doubt: bool) -> None:
         payload = self._strategy.load(chunk)
@@ -152,8 +170,37 @@ class Sending:
         )
 
     def _post(self, chunk: Chunk, records: Sequence[RecordWithIds]) -> None:
-        """Send records; those that Tidepool rejects go to quarantine, and the others are sent again."""
-        intent: Callable[[], None] | None = partial(self._begin, chunk)
+        """Send records, in one request as long as none is suspected of making Tidepool fail."""
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            if not begun:
+                self._begin(chunk)
+            begun = True
+
+        failure: TidepoolUnreachableError | None = None
+        failing: list[Sequence[RecordWithIds]] = []
+        stored = 0
+        sent = [record for record in records if record.ordinal not in self._rejected.ordinals]
+        for piece in self._isolation.pieces(chunk.index, sent):
+            try:
+                stored += self._post_piece(piece, begin)
+            except TidepoolUnreachableError as error:
+                if error.status != SERVER_FAILURE:
+                    raise
+                failure = error
+                failing.append(piece)
+        begin()  # for a chunk of which no record remains to be sent
+        if failure is not None:
+            self._suspect(chunk, failing, is_sure=stored > 0)
+            raise failure
+
+    def _post_piece(self, records: Sequence[RecordWithIds], intent: Callable[[], None]) -> int:
+        """Send records; those that Tidepool rejects go to quarantine, and the others are sent again.
+
+        :return: how many Tidepool has stored.
+        """
         while remaining := [record for record in records if record.ordinal not in self._rejected.ordinals]:
             body = b"[" + b",".join(record.line for record in remaining) + b"]"
             try:
@@ -162,11 +209,28 @@ class Sending:
                 )
             except TidepoolRejectedError as error:
                 self._rejected.record(remaining, error)
-                intent = None
             else:
-                return
-        if intent is not None:
-            self._begin(chunk)  # no record of it remains to be sent
+                break
+        return len(remaining)
+
+    def _suspect(self, chunk: Chunk, failing: Sequence[Sequence[RecordWithIds]], *, is_sure: bool) -> None:
+        """Note which requests of a chunk Tidepool has answered with 500, if that is about their records.
+
+        :param is_sure: whether it has stored other records meanwhile.
+        """
+        if self._isolation.rounds_of(chunk.index) + 1 >= FAILURES and not is_sure and not self._takes_none():
+            return
+        causes = self._isolation.failed(chunk.index, failing)
+        self._rejected.record_failing(
+            [record for piece in failing for record in piece if record.ordinal in causes]
+        )
+
+    def _takes_none(self) -> bool:
+        """Return whether the data set takes a request without records: then it fails because of them."""
+        try:
+            return self._requests.read(partial(self._leased.client.is_open, self._data_set_id))
+        except TidepoolUnreachableError:
+            return False
 
     def _remove(self, selectors: Sequence[Selector]) -> None:
         """Remove those rows of a chunk that the data set may hold."""

@@ -172,7 +172,7 @@ class FeedAttempt(UploadAttempt):
         """Send what is not there, and send again what the read-back does not find as it was sent."""
         leased = self._leased
         strategy = FeedChunks(records, leased.deduplicator, writes)
-        sending = Sending(leased, data_set, self._rejected, strategy)
+        sending = Sending(leased, data_set, self._rejected, self._isolation, strategy)
         sending.send(leased.prepared.chunks)
         payload.leave_out(self._rejected.ordinals)
         comparison = self._verify(data_set, payload)

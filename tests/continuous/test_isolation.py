@@ -1,0 +1,44 @@
+"""Records of a feed for which Tidepool answers 500: found by halving, and the rest is visible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.continuous.feeds import NONE, ORIGIN, FeedWorld, cbg
+from tidepool_ingest.ledger import BatchState
+from tidepool_simulator.rules import Rule
+
+POISON = Rule(type="cbg", pointer="/value", equals=22.5, in_storage=True)
+
+
+def records_with_poison(count: int, *poison: int) -> list[dict[str, Any]]:
+    return [cbg(number, 22.5 if number in poison else 6.5) for number in range(count)]
+
+
+@pytest.mark.parametrize("deduplicator", [ORIGIN, NONE])
+def test_it_goes_to_quarantine_and_the_others_are_visible(world: FeedWorld, deduplicator: str) -> None:
+    world.simulator.rules.add(POISON)
+    number = world.ready(
+        records_with_poison(40, 3, 25), chunk_records=20, data_set={"deduplicator": {"name": deduplicator}}
+    )
+
+    summary = world.upload(number, at_once=4)
+
+    assert summary.visible_rows == 38
+    assert world.refused(number) == [(3, ["tidepool-500"]), (25, ["tidepool-500"])]
+    assert world.row(number).state is BatchState.VERIFIED
+    assert world.all_right()
+
+
+def test_an_earlier_batch_may_write_what_it_did_not(world: FeedWorld) -> None:
+    world.simulator.rules.add(POISON)
+    world.feed(records_with_poison(40, 3), "b-0002")
+
+    number = world.feed([cbg(3, 7.5), cbg(4, 7.5)], "b-0001")
+
+    assert world.sets(number)[-1].visible_rows == 1
+    values = world.values()
+    assert [values[cbg(minute)["time"]] for minute in (2, 3, 4)] == [6.5, 7.5, 6.5]
+    assert world.all_right()
