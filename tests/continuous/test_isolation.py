@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.continuous.feeds import NONE, ORIGIN, FeedWorld, cbg
+from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState
 from tidepool_simulator.rules import Rule
 
@@ -41,4 +42,24 @@ def test_an_earlier_batch_may_write_what_it_did_not(world: FeedWorld) -> None:
     assert world.sets(number)[-1].visible_rows == 1
     values = world.values()
     assert [values[cbg(minute)["time"]] for minute in (2, 3, 4)] == [6.5, 7.5, 6.5]
+    assert world.all_right()
+
+
+def test_one_that_is_stored_and_answered_with_500_all_the_same_is_removed(
+    world: FeedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = world.ready(records_with_poison(20, 3))
+    upload = world.client.upload_data
+
+    def failing(data_set_id: str, content: bytes) -> None:
+        upload(data_set_id, content)
+        if b"22.5" in content:
+            raise TidepoolUnreachableError("upload", in_doubt=True, status=500)
+
+    monkeypatch.setattr(world.client, "upload_data", failing)
+
+    world.upload(number)
+
+    assert world.refused(number) == [(3, ["tidepool-500"])]
+    assert len(world.visible()) == 19
     assert world.all_right()

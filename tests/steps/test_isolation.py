@@ -180,3 +180,23 @@ def test_the_rounds_end_whichever_records_are_bad(count: int, every: bool) -> No
         assert not isolation.is_over(0)
     assert found == bad
     assert isolation.rounds <= 3 + (count - 1).bit_length() + (2 if count > 1 else 0)
+
+
+def test_one_that_is_stored_and_answered_with_500_all_the_same_is_removed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = world.ready(records_with_poison(20, 3))
+    upload = world.client.upload_data
+
+    def failing(data_set_id: str, content: bytes) -> None:
+        upload(data_set_id, content)
+        if b"22.5" in content:
+            raise TidepoolUnreachableError("upload", in_doubt=True, status=500)
+
+    monkeypatch.setattr(world.client, "upload_data", failing)
+
+    world.upload(number)
+
+    assert world.refused(number) == [(3, ["tidepool-500"])]
+    assert len(world.visible()) == 19
+    assert world.all_right()

@@ -70,6 +70,14 @@ class RejectedRecords:
             return frozenset(self._known)
 
     @property
+    def failing(self) -> frozenset[int]:
+        """The ordinals of those for which Tidepool answers 500."""
+        with self._lock:
+            return frozenset(
+                ordinal for ordinal, found in self._known.items() if (FAILS_ALONE, "") in found.problems
+            )
+
+    @property
     def rows(self) -> int:
         """Rows that Tidepool would have made of them."""
         with self._lock:

@@ -153,6 +153,10 @@ class Sending:
         self._strategy.begin(chunk)
         if self._strategy.removes_first(in_doubt=in_doubt):
             self._remove(payload.selectors)
+        elif in_doubt:
+            # Nothing that is sent again replaces these, should Tidepool have stored one before it failed.
+            failing = [record for record in payload.records if record.ordinal in self._rejected.failing]
+            self._remove([{"id": row_id} for record in failing for row_id in record.ids])
         if in_doubt:
             with self._lock:
                 self._leased.counts.repairs += 1
