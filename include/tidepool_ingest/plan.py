@@ -6,6 +6,8 @@ tried out at integration first still counts as new for production.
 
 from __future__ import annotations
 
+import logging
+import random
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,12 +22,14 @@ from tidepool_ingest.errors import Disposition
 from tidepool_ingest.formats import read_manifest
 from tidepool_ingest.ledger import (
     DECLINED,
+    SUPERSEDED_STATES,
     BatchRow,
     BatchState,
     FoundBatch,
     KnownBatch,
     Ledger,
     ReadManifest,
+    WaitingBatch,
 )
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.privacy import short_hash
@@ -44,9 +48,12 @@ from tidepool_ingest.staging.batches import (
     days,
     days_with_batches,
     list_batches,
+    removed_folders,
 )
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.window import Window
+
+log = logging.getLogger(__name__)
 
 READERS = 8
 """How many manifests are read at the same time."""
@@ -272,6 +279,7 @@ def plan_run(
             taken.add(identity)
             to_register.append(batch)
     plan.rows = ledger.batches.register_all(to_register)
+    _end_phantoms(root, distinguished, ledger)
     plan.older_than_uploaded = _older_than_uploaded(to_register, ledger)
     plan.ignored = dict(ignored.counts)
     plan.days_outside = [str(day) for day in _days_outside(root, window, ledger)]
@@ -369,3 +377,68 @@ def _has_stated_digests(folder: BatchFolder, ledger: Ledger) -> bool:
             raise
         return False
     return True
+
+
+MAX_LOOKED_FOR = 200
+"""Folders of waiting batches that one plan looks for, beside those it has found; more of them take turns."""
+
+
+def _end_phantoms(root: UPath, found: list[FoundBatch], ledger: Ledger) -> None:
+    """End the batches that wait although another one is in their folder, or nothing for the second time.
+
+    Otherwise they would wait for ever: no run ever takes them again.
+
+    :param found: the ready batches that the plan has found, whatever becomes of them.
+    """
+    in_folder: dict[str, list[FoundBatch]] = {}
+    for batch in found:
+        in_folder.setdefault(batch.folder, []).append(batch)
+    identities = {_identity(batch) for batch in found}
+    there, overwritten, unseen = [], [], []
+    for row in ledger.absences.waiting(str(root)):
+        if row.folder not in in_folder and (row.api_host, row.content_key) not in identities:
+            unseen.append(row)
+        elif any(_stands_for(batch, row, root) for batch in in_folder.get(row.folder, ())):
+            overwritten.append(row)
+        else:
+            there.append(row)
+    missed, removed = _missing_folders(root, unseen, there)
+    anew = [row for row in removed if _is_staged_anew(row, ledger)]
+    gone = [row for row in removed if row not in anew]
+    ledger.absences.mark_there(there)
+    ledger.absences.mark_missed(missed)
+    ended = ledger.absences.mark_overwritten([*overwritten, *anew]), ledger.absences.mark_gone(gone)
+    if any(ended):
+        log.info("%d batches that waited have another one in their place, and %d are gone.", *ended)
+
+
+def _stands_for(batch: FoundBatch, row: WaitingBatch, root: UPath) -> bool:
+    """Return whether a batch in the folder of a waiting one has other content, and can be read."""
+    unreadable = unreadable_key(folder_of(root, row.day, row.user_id, row.batch_id))
+    if unreadable in (row.content_key, batch.content_key):
+        # What could not be read does not know for which host it was.
+        return batch.content_key != unreadable
+    return batch.api_host == row.api_host and batch.content_key != row.content_key
+
+
+def _missing_folders(
+    root: UPath, unseen: list[WaitingBatch], there: list[WaitingBatch]
+) -> tuple[list[WaitingBatch], list[WaitingBatch]]:
+    """Return those whose folder is missed for the first time, and for the second; add others to ``there``."""
+    chosen = random.sample(unseen, MAX_LOOKED_FOR) if len(unseen) > MAX_LOOKED_FOR else unseen
+    folders = {row.id: folder_of(root, row.day, row.user_id, row.batch_id) for row in chosen}
+    removed = removed_folders(root, folders.values())
+    missing = [row for row in chosen if folders[row.id] in removed]
+    there += [row for row in chosen if folders[row.id] not in removed]
+    return (
+        [row for row in missing if row.missed_at is None],
+        [row for row in missing if row.missed_at is not None],
+    )
+
+
+def _is_staged_anew(row: WaitingBatch, ledger: Ledger) -> bool:
+    """Return whether a later batch of the user has the same batch id, in another folder."""
+    return any(
+        other.id > row.id and other.folder != row.folder and other.state not in SUPERSEDED_STATES
+        for other in ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id)
+    )

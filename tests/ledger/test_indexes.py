@@ -162,6 +162,9 @@ def plan(ledger: Ledger) -> None:
     users = [f"{number:010x}" for number in range(FEW)]
     ledger.devices.newest_verified_days(HOST, users, after=date(2025, 7, 18))
     ledger.batches.days()
+    waiting = ledger.absences.waiting("/staging")[:2]
+    ledger.absences.mark_missed(waiting)
+    ledger.absences.mark_gone(waiting)
     ledger.file_digests.digest_of("/staging/a", "1", lambda: "0" * 64)
 
 

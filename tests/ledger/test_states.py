@@ -223,7 +223,7 @@ def test_the_error_names_no_batch_and_nobody(ledger: Ledger) -> None:
     ("table", "beginning", "unused"),
     [
         (ALLOWED_OF_BATCHES, BatchState.PLANNED, set()),
-        (ALLOWED_OF_PARTS, BatchState.PREPARED, {BatchState.PLANNED}),
+        (ALLOWED_OF_PARTS, BatchState.PREPARED, {BatchState.PLANNED, BatchState.GONE}),
         (ALLOWED_OF_DATA_SETS, DataSetState.OPENING, {DataSetState.ABANDONED}),
         (
             ALLOWED_OF_FEEDS,

@@ -389,7 +389,7 @@ def test_what_is_done_is_known_by_as_few_queries_however_many_days_there_are(wor
         assert (made.batches, made.done) == ([], days)
         queries[days] = [statement for statement in asked if "FROM" in statement]
 
-    assert {days: len(statements) for days, statements in queries.items()} == {1: 3, 12: 3}
+    assert {days: len(statements) for days, statements in queries.items()} == {1: 4, 12: 4}
 
 
 # ---------------------------------------------------------------- reading no manifest twice

@@ -185,7 +185,7 @@ def replaced_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
     named = [
         namesake
         for namesake in ledger.batches.namesakes(row.api_host, row.user_id, name)
-        if namesake.state is not BatchState.OVERWRITTEN and namesake.id != row.id
+        if namesake.state not in (BatchState.OVERWRITTEN, BatchState.GONE) and namesake.id != row.id
     ]
     if not named:
         raise BatchError("replaces-unknown")
@@ -256,7 +256,7 @@ def matches_sent_plan(prepared: PreparedBatch, data_set: DataSetRow | None, ledg
 
 
 class SupersededBatchError(IngestError):
-    """Another batch has taken the place of this one.
+    """Another batch has taken the place of this one, or nothing has.
 
     :param batch: the batch's label.
     """
@@ -270,12 +270,25 @@ class SupersededBatchError(IngestError):
         super().__init__(f"Batch {batch} is not uploaded: {self.sentence}.")
 
 
+class GoneError(SupersededBatchError):
+    """The batch's folder was removed from staging before anything of it was uploaded.
+
+    :param batch: the batch's label.
+    """
+
+    code = "gone"
+    sentence = "its folder was removed from staging, and Tidepool holds nothing of it"
+    remedy = "Nothing to do, unless it is to be uploaded after all: then stage it once more."
+
+
 def check_not_superseded(batch: BatchRow) -> None:
-    """Make sure that no other batch has taken the place of this one.
+    """Make sure that no other batch has taken the place of this one, and that it was not removed.
 
     :param batch: the batch as the ledger has it now.
-    :raises SupersededBatchError: one has.
+    :raises SupersededBatchError: one has, or it was.
     """
+    if batch.state is BatchState.GONE:
+        raise GoneError(batch.label)
     if batch.state in SUPERSEDED_STATES:
         raise SupersededBatchError(batch.label)
 

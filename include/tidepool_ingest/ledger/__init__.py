@@ -5,6 +5,7 @@ It is the only place that a retry, a cleared task, a backfill or a second run re
 
 from __future__ import annotations
 
+from tidepool_ingest.ledger.absences import Absences, WaitingBatch
 from tidepool_ingest.ledger.actions import ActionKind, ActionRow, Actions, ActionStatus
 from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch, KnownBatch
 from tidepool_ingest.ledger.caches import FileDigests, Manifests, ReadManifest
@@ -34,6 +35,7 @@ __all__ = [
     "DECLINED",
     "DELETIONS",
     "SUPERSEDED_STATES",
+    "Absences",
     "ActionKind",
     "ActionRow",
     "ActionStatus",
@@ -74,6 +76,7 @@ __all__ = [
     "Upload",
     "UploadFilter",
     "Uploads",
+    "WaitingBatch",
     "lease_of_batch",
     "origin_digest",
 ]
@@ -87,6 +90,7 @@ class Ledger:
 
     def __init__(self, address: str) -> None:
         self.database = Database(address)
+        self.absences = Absences(self.database)
         self.actions = Actions(self.database)
         self.batches = Batches(self.database)
         self.batch_days = BatchDays(self.database)

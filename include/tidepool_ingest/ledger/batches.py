@@ -67,6 +67,7 @@ class BatchRow(FoundBatch):
     expected_rows: int | None
     chunks: int | None
     purged: Purged | None
+    missed_at: datetime | None
     created_at: datetime
     updated_at: datetime
 
@@ -208,6 +209,26 @@ def overwrite_parts(connection: Connection, wholes: Sequence[int], now: datetime
 NEVER_OPENED = (BatchState.PLANNED, BatchState.PREPARED, BatchState.HELD, BatchState.FAILED)
 """States in which other content in the same folder overwrites a batch."""
 
+RETURNING = (BatchState.OVERWRITTEN, BatchState.GONE)
+"""States of a batch that is planned again when its content is in staging once more."""
+
+
+def holding_data(connection: Connection, numbers: Sequence[int]) -> set[int]:
+    """Return which of some whole batches Tidepool may hold data of, their parts included.
+
+    :param connection: a transaction.
+    :param numbers: their numbers.
+    """
+    found: set[int] = set()
+    empty = (DataSetState.OPENING, *DEAD_STATES)
+    for batch_of_ids in batched(numbers):
+        for column in (batches.c.id, batches.c.part_of):
+            query = select(WHOLE).join(data_sets, data_sets.c.batch == batches.c.id)
+            held = query.where(column.in_(batch_of_ids), data_sets.c.state.not_in(empty))
+            found.update(connection.scalars(held))
+    return found
+
+
 NAMES_PER_QUERY = 200
 """Pairs of user and batch id per query."""
 
@@ -303,16 +324,9 @@ class BatchRegistrar:
     def _find_data(self) -> None:
         """Find out of which batches that could be overwritten Tidepool may hold data."""
         candidates = [
-            row["id"]
-            for row in self._known.values()
-            if row["state"] in (*NEVER_OPENED, BatchState.OVERWRITTEN)  # the latter may be planned once more
+            row["id"] for row in self._known.values() if row["state"] in (*NEVER_OPENED, *RETURNING)
         ]
-        empty = (DataSetState.OPENING, *DEAD_STATES)
-        for batch_of_ids in batched(candidates):
-            for column in (batches.c.id, batches.c.part_of):
-                query = select(WHOLE).join(data_sets, data_sets.c.batch == batches.c.id)
-                held = query.where(column.in_(batch_of_ids), data_sets.c.state.not_in(empty))
-                self._hold_data.update(self._connection.scalars(held))
+        self._hold_data = holding_data(self._connection, candidates)
 
     def _take(self, row: dict[str, Any]) -> None:
         content = row["api_host"], row["content_key"]
@@ -335,7 +349,7 @@ class BatchRegistrar:
         if known is None:
             self._take({**vars(found), "state": BatchState.PLANNED, "created_at": self._now})
             self._new.append(content)
-        elif known["state"] is BatchState.OVERWRITTEN:
+        elif known["state"] in RETURNING:
             self._move(known, found, state=BatchState.PLANNED)  # its content is in staging once more
         elif not known["state"].is_done and known["folder"] != found.folder:
             self._move(known, found)

@@ -33,10 +33,16 @@ FINISHED_STATES = (
     BatchState.REPLACED,
     BatchState.WITHDRAWN,
     BatchState.OVERWRITTEN,
+    BatchState.GONE,
 )
 """States of a batch for which nothing remains to be done."""
 
-NEVER_SHOWN_AGAIN = (BatchState.REPLACED, BatchState.WITHDRAWN, BatchState.OVERWRITTEN)
+NEVER_SHOWN_AGAIN = (
+    BatchState.REPLACED,
+    BatchState.WITHDRAWN,
+    BatchState.OVERWRITTEN,
+    BatchState.GONE,
+)
 """Those of which Tidepool shows nothing: its rejections come again if that changes."""
 
 ROWS_PER_BATCH = 2_000

@@ -95,8 +95,8 @@ metadata = MetaData(
 )
 
 
-def _time(name: str, *, required: bool = False) -> Column[Any]:
-    return Column(name, UtcDateTime, nullable=not required)
+def _time(name: str, *, required: bool = False, comment: str | None = None) -> Column[Any]:
+    return Column(name, UtcDateTime, nullable=not required, comment=comment)
 
 
 batches = Table(
@@ -133,6 +133,7 @@ batches = Table(
     Column("expected_rows", BigInteger, comment="rows Tidepool makes of the accepted records"),
     Column("chunks", Integer, comment="requests that the accepted records travel in, as planned"),
     Column("purged", String(16), comment="what was taken out of its work area; empty while that is whole"),
+    _time("missed_at", comment="when a plan first did not find its folder; empty while it is there"),
     _time("created_at", required=True),
     _time("updated_at", required=True),
     UniqueConstraint("api_host", "content_key"),

@@ -35,6 +35,8 @@ class BatchState(StrEnum):
     """A person withdrew it: its data sets are deleted, or about to be. Only ``force`` uploads it again."""
     OVERWRITTEN = "overwritten"
     """Its folder once held this content and holds other content now; no data set was opened for it."""
+    GONE = "gone"
+    """Its folder is not in staging any more, and Tidepool holds nothing of it."""
 
     @property
     def is_done(self) -> bool:
@@ -55,8 +57,8 @@ class Purged(StrEnum):
     ALL = "all"
 
 
-SUPERSEDED_STATES = (BatchState.REPLACED, BatchState.OVERWRITTEN)
-"""States of a batch whose place another one has taken: it is not uploaded again."""
+SUPERSEDED_STATES = (BatchState.REPLACED, BatchState.OVERWRITTEN, BatchState.GONE)
+"""States of a batch whose place another one has taken, or nothing: it is not uploaded again."""
 
 TERMINAL_STATES = (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
 """States of a part of which nothing remains to be uploaded."""
@@ -141,17 +143,21 @@ _ANY_TIME = _PREPARE_OUTCOMES | {BatchState.UPLOADING, BatchState.REPLACED}
 _ONCE_STARTED = _ANY_TIME | {BatchState.VERIFIED, BatchState.WITHDRAWN}
 """What can follow where Tidepool may hold something of a batch or its parts, or may be about to."""
 
+_NOT_IN_STAGING = {BatchState.OVERWRITTEN, BatchState.GONE}
+"""What can follow where Tidepool holds nothing, once the staged folder holds something else or is removed."""
+
 _AFTER: Final = {
-    BatchState.PLANNED: _ANY_TIME | {BatchState.OVERWRITTEN},
-    BatchState.PREPARED: _ONCE_STARTED | {BatchState.OVERWRITTEN},
+    BatchState.PLANNED: _ANY_TIME | _NOT_IN_STAGING,
+    BatchState.PREPARED: _ONCE_STARTED | _NOT_IN_STAGING,
     BatchState.UPLOADING: _ONCE_STARTED,
     BatchState.VERIFIED: _ONCE_STARTED,
     BatchState.NOTHING_ACCEPTED: _ANY_TIME,
-    BatchState.HELD: _ONCE_STARTED | {BatchState.OVERWRITTEN},
-    BatchState.FAILED: _ONCE_STARTED | {BatchState.OVERWRITTEN},
+    BatchState.HELD: _ONCE_STARTED | _NOT_IN_STAGING,
+    BatchState.FAILED: _ONCE_STARTED | _NOT_IN_STAGING,
     BatchState.REPLACED: set(),
     BatchState.WITHDRAWN: _ANY_TIME | {BatchState.VERIFIED},
     BatchState.OVERWRITTEN: {BatchState.PLANNED},
+    BatchState.GONE: {BatchState.PLANNED},
 }
 
 ALLOWED_OF_BATCHES: Final[Mapping[BatchState, frozenset[BatchState]]] = {
@@ -161,19 +167,23 @@ ALLOWED_OF_BATCHES: Final[Mapping[BatchState, frozenset[BatchState]]] = {
 
 Most steps can be repeated, so that many states can follow: a run with ``force`` prepares and uploads what was
 finished, and ``prepare``, which holds no lease, may coincide with a run that is further on. A batch whose
-place another one has taken does not come back: never if that one replaces it, otherwise not until its content
-is in staging once more.
+place another one has taken, or whose folder was removed, does not come back: never if another one replaces
+it, otherwise not until its content is in staging once more.
 """
 
 ALLOWED_OF_PARTS: Final[Mapping[BatchState, frozenset[BatchState]]] = {
-    **ALLOWED_OF_BATCHES,
+    **{before: following - {BatchState.GONE} for before, following in ALLOWED_OF_BATCHES.items()},
     BatchState.UPLOADING: ALLOWED_OF_BATCHES[BatchState.UPLOADING] | {BatchState.OVERWRITTEN},
     BatchState.NOTHING_ACCEPTED: ALLOWED_OF_BATCHES[BatchState.NOTHING_ACCEPTED]
     | {BatchState.WITHDRAWN, BatchState.OVERWRITTEN},
     BatchState.WITHDRAWN: ALLOWED_OF_BATCHES[BatchState.WITHDRAWN] | {BatchState.OVERWRITTEN},
     BatchState.OVERWRITTEN: frozenset({BatchState.PREPARED}),
+    BatchState.GONE: frozenset(),
 }
-"""The same for a part, which begins as prepared. It follows its whole batch, or gives way to a new split."""
+"""The same for a part, which begins as prepared. It follows its whole batch, or gives way to a new split.
+
+Those of a batch that is gone are overwritten.
+"""
 
 ALLOWED_OF_DATA_SETS: Final[Mapping[DataSetState, frozenset[DataSetState]]] = {
     DataSetState.OPENING: frozenset(

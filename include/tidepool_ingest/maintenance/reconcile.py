@@ -20,6 +20,7 @@ from tidepool_ingest.client import TidepoolNotFoundError
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import PreparedOtherwiseError
 from tidepool_ingest.ledger import (
+    SUPERSEDED_STATES,
     BatchRow,
     BatchState,
     DataSetRow,
@@ -47,7 +48,7 @@ ContextOf = Callable[[str | None], UploadContext]
 Raises :class:`BatchError` for a connection that this deployment does not allow.
 """
 
-NOT_WANTED = (BatchState.OVERWRITTEN, BatchState.REPLACED, BatchState.WITHDRAWN)
+NOT_WANTED = (*SUPERSEDED_STATES, BatchState.WITHDRAWN)
 """States of a batch that is no longer to be uploaded."""
 
 LOOKED_THROUGH = 1_000

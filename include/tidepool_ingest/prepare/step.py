@@ -69,6 +69,9 @@ from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 UNFINISHED = (DataSetState.OPEN, DataSetState.CLOSING, DataSetState.CLOSED)
 """States of a data set that the next upload continues."""
 
+NOT_CURRENT = (BatchState.FAILED, BatchState.HELD, BatchState.OVERWRITTEN, BatchState.GONE)
+"""States of a batch whose id another one of the user may have."""
+
 PROBLEMS_NAMED = 5
 """How many problems of a data set body a message names."""
 
@@ -155,7 +158,7 @@ def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHo
         if (host, batch.content_key) != (row.api_host, row.content_key):
             raise BatchError("batch-changed")
         for other in ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id):
-            is_current = other.state not in (BatchState.FAILED, BatchState.HELD, BatchState.OVERWRITTEN)
+            is_current = other.state not in NOT_CURRENT
             if other.id < row.id and other.folder != row.folder and is_current:
                 raise BatchError("batch-id-repeated")
         checked_data_set(batch.manifest)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from upath import UPath
 
+from tidepool_ingest.errors import Disposition
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import MANIFEST_NAME, is_batch_id, is_user_id
@@ -171,6 +172,33 @@ def days_with_batches(root: UPath, among: Iterable[date] | None = None) -> list[
     with ThreadPoolExecutor(LISTINGS_AT_ONCE) as executor:
         holding = executor.map(lambda day: _has_batch(root / day.isoformat()), candidates)
         return [day for day, holds in zip(candidates, holding, strict=True) if holds]
+
+
+def removed_folders(root: UPath, folders: Iterable[BatchFolder]) -> set[BatchFolder]:
+    """Return those batch folders that are certainly not in staging any more.
+
+    What cannot be listed counts as there. A staging root without any day is one whose share is not mounted.
+    Of a day that the root does not list beside others, each folder is gone: object stores keep no empty ones.
+
+    :param root: the staging root.
+    :param folders: the folders in question.
+    :raises BatchError: ``staging-unreadable`` if the root cannot be listed.
+    """
+    candidates = list(folders)
+    if not candidates or not (listed := set(days(root))):
+        return set()
+    with ThreadPoolExecutor(LISTINGS_AT_ONCE) as executor:
+        gone = executor.map(lambda folder: folder.day not in listed or _is_removed(folder.path), candidates)
+        return {folder for folder, is_gone in zip(candidates, gone, strict=True) if is_gone}
+
+
+def _is_removed(folder: UPath) -> bool:
+    try:
+        return not _list(folder)
+    except BatchError as error:
+        if error.disposition is not Disposition.RETRIABLE:
+            raise
+        return False
 
 
 def _day_of(name: str) -> date | None:

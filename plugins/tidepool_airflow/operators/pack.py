@@ -96,13 +96,17 @@ class TidepoolPackOperator(TidepoolOperator):
         :raises IngestError: what made batch after batch fail, or the only one.
         """
         from tidepool_ingest.errors import IngestError
-        from tidepool_ingest.ledger import SUPERSEDED_STATES
+        from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchState
         from tidepool_ingest.packs import PackWork
 
         def work_if_current(row: BatchRow, share: int) -> None:
             row = ledger.batches.get(row.id)
             if row.state in SUPERSEDED_STATES:
-                self.skip_only_batch("Another batch has been staged in the place of this one.")
+                self.skip_only_batch(
+                    "Its folder was removed from staging before anything of it was uploaded."
+                    if row.state is BatchState.GONE
+                    else "Another batch has been staged in the place of this one."
+                )
             else:
                 work(row, share)
 

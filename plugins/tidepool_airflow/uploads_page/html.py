@@ -27,6 +27,7 @@ STATE_WORDS = {
     BatchState.REPLACED: "Replaced by another",
     BatchState.WITHDRAWN: "Undone",
     BatchState.OVERWRITTEN: "Overwritten in staging",
+    BatchState.GONE: "Removed from staging",
 }
 
 ACTION_WORDS = {
