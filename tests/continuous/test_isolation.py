@@ -63,3 +63,17 @@ def test_one_that_is_stored_and_answered_with_500_all_the_same_is_removed(
     assert world.refused(number) == [(3, ["tidepool-500"])]
     assert len(world.visible()) == 19
     assert world.all_right()
+
+
+def test_the_version_that_it_hid_comes_back_with_a_forced_run(world: FeedWorld) -> None:
+    world.simulator.rules.add(POISON)
+    world.feed(records_with_poison(20), "b-0001")
+    world.feed(records_with_poison(20, 3), "b-0002", max_quarantined_percent=50)
+    assert len(world.values()) == 19  # its attempts have marked the older version deleted
+
+    (number,) = [one for one in world.plan(force=True).batches if world.row(one).batch_id == "b-0001"]
+    world.prepare(number, force=True)
+    world.upload(number, force=True, run="run-2")
+
+    assert len(world.values()) == 20
+    assert world.all_right()
