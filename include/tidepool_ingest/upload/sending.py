@@ -131,7 +131,7 @@ class Sending:
                 if self._is_out_of_tries(chunk, rounds, others):
                     raise
                 in_doubt = in_doubt or error.in_doubt
-                self._requests.pause(others, error)
+                self._requests.pause(max(others - 1, 0), error)
             except TidepoolDataSetClosedError:
                 raise StartOverError("it was closed before it was complete") from None
             except TidepoolNotFoundError:
