@@ -132,6 +132,8 @@ class Application:
             if response is not None:
                 return response  # it was rejected, or had less to write than the fault lets pass
         elif fault.work is Work.ALL:
+            if fault.shown_after and located.data_set is not None:
+                self._platform.late.begin(located.data_set, fault.shown_after, gradually=fault.gradually)
             response = await self._work(request, located, Steps())
         if fault.answer in (ResponseFault.RESET, ResponseFault.HANG):
             return None

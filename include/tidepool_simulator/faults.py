@@ -83,6 +83,8 @@ class Fault(BaseModel):
         Deleting a set gives back what it hid (hash), removes its data, then marks it.
     :param share: how much of the write after them is done, when only part of the work is: 0 to 1.
     :param delay: seconds; see ``Work.LATE`` and ``ResponseFault.SLOW_BODY``.
+    :param shown_after: seconds for which the read-back does not show yet what the request has made visible.
+    :param gradually: whether it shows more and more of it during that time, rather than nothing.
     :param name: its name in the counts; made of the rest if empty.
     """
 
@@ -97,6 +99,8 @@ class Fault(BaseModel):
     steps: int = Field(default=0, ge=0)
     share: float = Field(default=0.0, ge=0, lt=1)
     delay: float = Field(default=DEFAULT_DELAY, ge=0)
+    shown_after: float = Field(default=0.0, ge=0)
+    gradually: bool = False
     user: str | None = None
     data_set: str | None = None
     skip: int = Field(default=0, ge=0)
@@ -114,6 +118,8 @@ class Fault(BaseModel):
             )
         if (self.answer is ResponseFault.STATUS) != (self.status is not None):
             raise ValueError("a status goes with answer 'status', and with no other")
+        if self.shown_after and not (self.work is Work.ALL and self.operation in ("close", "post")):
+            raise ValueError("only what a whole close or post has made visible is shown late")
         return self
 
     @property
@@ -122,13 +128,16 @@ class Fault(BaseModel):
         what = str(self.status) if self.status else str(self.answer)
         if self.only_slows:
             what = "latency"
+        if self.shown_after:
+            what = "shown late"
         work = "" if self.work is Work.ALL else f" work {self.work}"
         return self.name or f"{self.operation} {what}{work}"
 
     @property
     def only_slows(self) -> bool:
         """Whether the request is as any other, only later."""
-        return self.work is Work.ALL and self.answer is ResponseFault.NORMAL
+        is_normal = self.work is Work.ALL and self.answer is ResponseFault.NORMAL
+        return is_normal and not self.shown_after
 
     @classmethod
     def slow(cls, seconds: float, operation: str = ANY_OPERATION, **match: Any) -> Fault:
@@ -151,6 +160,11 @@ class Fault(BaseModel):
         return cls(
             operation=operation, work=Work.LATE, delay=delay, status=status, answer=_cut(status), **fields
         )
+
+    @classmethod
+    def shown_late(cls, operation: str, seconds: float, *, gradually: bool = False, **match: Any) -> Fault:
+        """Everything is done and confirmed, but the read-back shows it only later."""
+        return cls(operation=operation, shown_after=seconds, gradually=gradually, **match)
 
     @classmethod
     def partial(

@@ -12,7 +12,7 @@ from tidepool_simulator.database import Database
 from tidepool_simulator.exchange import Request, Response, Router
 from tidepool_simulator.login_service import LoginService
 from tidepool_simulator.oidc_service import OidcService
-from tidepool_simulator.reading_service import ReadingService
+from tidepool_simulator.reading_service import LateRows, ReadingService
 from tidepool_simulator.responses import (
     bare_error,
     handler_error,
@@ -55,11 +55,12 @@ class Platform:
         self, database: Database, store: Store, accounts: Accounts, sessions: Sessions, rules: Rules
     ) -> None:
         self._store = store
+        self.late = LateRows(database)
         self._data = DataService(self._store, accounts, sessions, rules)
         self._others = Router([
             *LoginService(accounts, sessions).routes(),
             *OidcService(accounts, sessions).routes(),
-            *ReadingService(database, accounts, sessions).routes(),
+            *ReadingService(database, accounts, sessions, self.late).routes(),
             *AccountServices(accounts, sessions).routes(),
         ])  # fmt: skip
 

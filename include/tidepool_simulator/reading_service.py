@@ -7,6 +7,7 @@ only.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,10 +159,61 @@ class _Where:
         return " AND ".join(self.parts)
 
 
-class ReadingService:
-    """Answer requests for data."""
+@dataclass(frozen=True)
+class _Lag:
+    after: int
+    begins: float
+    seconds: float
+    gradually: bool
 
-    def __init__(self, database: Database, accounts: Accounts, sessions: Sessions) -> None:
+    def shown(self, rows: int) -> int:
+        """Return how many of the late rows are shown by now."""
+        passed = (time.monotonic() - self.begins) / self.seconds
+        if passed >= 1:
+            return rows
+        return int(rows * passed) if self.gradually else 0
+
+
+class LateRows:
+    """Rows that the read-back does not show yet, although they are visible.
+
+    :param database: holds them.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lags: dict[str, _Lag] = {}
+
+    def begin(self, data_set: str, seconds: float, *, gradually: bool) -> None:
+        """Show what becomes visible of a data set from now on only after some time.
+
+        :param data_set: upload id of the data set.
+        :param seconds: how long what is not visible yet is not shown.
+        :param gradually: show more and more of it meanwhile, rather than nothing.
+        """
+        with self._database.reading() as connection:
+            (last,) = connection.execute(
+                "SELECT coalesce(max(seq), 0) FROM data WHERE upload_id = ? AND active = 1", (data_set,)
+            ).fetchone()
+        self._lags[data_set] = _Lag(last, time.monotonic(), seconds, gradually)
+
+    def shown_of(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """Return those of some visible rows that are shown; each begins with its upload id and its seq."""
+        for data_set, lag in list(self._lags.items()):
+            late = [row for row in rows if row[0] == data_set and row[1] > lag.after]
+            if hidden := {row[1] for row in late[lag.shown(len(late)) :]}:
+                rows = [row for row in rows if row[1] not in hidden]
+        return rows
+
+
+class ReadingService:
+    """Answer requests for data.
+
+    :param late: what is not shown yet.
+    """
+
+    def __init__(self, database: Database, accounts: Accounts, sessions: Sessions, late: LateRows) -> None:
+        self._late = late
         self._database = database
         self._accounts = accounts
         self._sessions = sessions
@@ -216,10 +268,11 @@ class ReadingService:
             where.add(f"(type != 'dosingDecision' OR coalesce({reason}, '') IN ({marks}))", *wanted.reasons)
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"SELECT upload_id, hash, revision, document FROM data WHERE {where.text} ORDER BY {order}",
+                "SELECT upload_id, seq, hash, revision, document FROM data"
+                f" WHERE {where.text} ORDER BY {order}",
                 where.values,
             ).fetchall()
-        for upload_id, hash_, revision, document in rows:
+        for upload_id, _seq, hash_, revision, document in self._late.shown_of(rows):
             head: dict[str, Any] = {"uploadId": upload_id}
             if hash_ is not None:
                 head["_deduplicator"] = {"hash": hash_}

@@ -48,7 +48,7 @@ TRUNCATE = "org.tidepool.deduplicator.device.truncate.dataset"
 ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
 NONE = "org.tidepool.deduplicator.none"
 
-QUICK = Timeouts(pause=0.01, doubt=0.0, patience=2.0, visible_poll=0.05, visible_wait=0.3)
+QUICK = Timeouts(pause=0.01, doubt=0.0, patience=2.0, visible_poll=0.02, visible_wait=0.1)
 """Pauses that let a test be short."""
 
 

@@ -291,8 +291,10 @@ def _shows_anything(
     except TidepoolNotFoundError:
         return False
     days = context.ledger.batch_days.of_batch(batch.id)
-    shown = requests.read(
-        lambda: ReadBack(requests.stream(rows_of_set(context, batch.user_id, data_set_id, days)))
+    shown = requests.read_until_visible(
+        lambda: ReadBack(requests.stream(rows_of_set(context, batch.user_id, data_set_id, days))),
+        is_settled=lambda found: len(found.rows) > 0 or found.deleted,
+        amount=lambda found: len(found.rows),
     )
     return len(shown.rows) > 0 and not shown.deleted
 

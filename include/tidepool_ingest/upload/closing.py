@@ -25,7 +25,7 @@ from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext
 from tidepool_ingest.upload.guarded_requests import POLL_SECONDS, GuardedRequests
-from tidepool_ingest.upload.read_back import Comparison, read_back, read_back_after_others
+from tidepool_ingest.upload.read_back import Comparison, read_back
 from tidepool_ingest.upload.sending import StartOverError
 
 CLOSE_STARTED = (DataSetState.CLOSING, DataSetState.CLOSED)
@@ -44,11 +44,10 @@ def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, rejected: Abstra
         leased.context, leased.batch, leased.requests, lambda: _older_in_progress(leased)
     ) as requests:
         locked = leased.with_requests(requests)
-        in_doubt = False
         if data_set.state is not DataSetState.CLOSED:
-            in_doubt = _close_in_order(locked, data_set)
+            _close_in_order(locked, data_set)
             leased.ledger.data_sets.mark_closed(data_set.id, lease=leased.lease)
-        return _verify(locked, data_set, rejected, in_doubt=in_doubt)
+        return _verify(locked, data_set, rejected)
 
 
 def verify_again(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
@@ -58,11 +57,11 @@ def verify_again(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSe
     :param rejected: ordinals of the records that Tidepool rejected.
     """
     with device_lock(leased.context, leased.batch, leased.requests) as requests:
-        return _verify(leased.with_requests(requests), data_set, rejected, in_doubt=False)
+        return _verify(leased.with_requests(requests), data_set, rejected)
 
 
-def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> bool:
-    """Close the set unless it is older than what is verified; return whether its close is in doubt."""
+def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> None:
+    """Close the set unless it is older than what is verified."""
     if not leased.context.options.allow_older:
         try:
             check_order(leased.ledger, leased.batch, leased.deduplicator)
@@ -70,8 +69,8 @@ def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> bool:
             if data_set.state is not DataSetState.CLOSING or _is_open(leased, data_set):
                 raise
             # An earlier attempt's close was carried out, before the newer one's: read back what it shows.
-            return True
-    return _close(leased, data_set)
+            return
+    _close(leased, data_set)
 
 
 def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:
@@ -81,9 +80,7 @@ def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:
         raise StartOverError("Tidepool no longer knows it") from None
 
 
-def _close(leased: LeasedBatch, data_set: DataSetRow) -> bool:
-    """Close the set; return whether it remains in doubt when it was closed."""
-    in_doubt = data_set.state is DataSetState.CLOSING
+def _close(leased: LeasedBatch, data_set: DataSetRow) -> None:
     leased.ledger.data_sets.begin_close(data_set.id, lease=leased.lease)
     attempts = leased.context.timeouts.attempts
     for attempt in range(attempts):
@@ -91,35 +88,22 @@ def _close(leased: LeasedBatch, data_set: DataSetRow) -> bool:
         try:
             leased.requests.write(lambda: leased.client.close_data_set(str(data_set.data_set_id)))
         except TidepoolDataSetClosedError:
-            return True
+            return
         except TidepoolNotFoundError:
             raise StartOverError("Tidepool no longer knows it") from None
         except TidepoolUnreachableError as error:
             if attempt + 1 == attempts:
                 raise
-            in_doubt = in_doubt or error.in_doubt
             leased.requests.pause(attempt, error)
         else:
-            return in_doubt
-    return in_doubt
+            return
 
 
-def _verify(
-    leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int], *, in_doubt: bool
-) -> Comparison:
-    timeouts, requests = leased.context.timeouts, leased.requests
-    deadline = time.monotonic() + (timeouts.visible_wait if in_doubt else timeouts.visible_poll)
-    while True:
-        comparison = requests.read(lambda: read_back(leased, data_set, rejected))
-        if comparison.is_exact:
-            return comparison
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(timeouts.visible_poll)
+def _verify(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
     # Others of the device may have been closed since: an earlier attempt's close was recorded long ago, our
     # own just now.
     recorded = data_set if data_set.state in CLOSE_STARTED else leased.ledger.data_sets.get(data_set.id)
-    return requests.read(lambda: read_back_after_others(leased, recorded, rejected))
+    return read_back(leased, recorded, rejected)
 
 
 # ---------------------------------------------------------------- the lease on the device

@@ -32,6 +32,9 @@ ROWS_BETWEEN_RENEWALS = 500
 POLL_SECONDS = 0.2
 """How often a wait checks whether it has to stop."""
 
+POLLS_AT_LEAST = 8
+"""Read-backs, at least, while rows may still become visible; the pause between two of them grows."""
+
 SPREAD = 0.25
 """Tasks that waited together resume spread over this share of the pause."""
 
@@ -58,9 +61,10 @@ class Timeouts:
     :param read_back: the longest that a read-back may send nothing, at its start or in between.
     :param read_rows: records per read-back request; a larger data set is read in windows of time. The
         gateway allows a response 60 s, and Tidepool's reading service 3 minutes.
-    :param visible_wait: how long to wait for rows to become visible after a close in doubt: the Platform may
-        still be working on it.
-    :param visible_poll: pause between two read-backs.
+    :param visible_wait: how long after one read-back another one has to show the same difference, with no
+        more rows visible in between, before it counts: the Platform may still be working on the close, and
+        may show rows some time after it has confirmed it.
+    :param visible_poll: first pause between two such read-backs.
     """
 
     request: float = 150.0
@@ -160,6 +164,39 @@ class GuardedRequests:
                 if attempt + 1 == self._timeouts.attempts or not is_short:
                     raise
         raise AssertionError("at least one attempt is made at a request")
+
+    def read_until_visible(
+        self,
+        read: Callable[[], Result],
+        *,
+        is_settled: Callable[[Result], bool],
+        amount: Callable[[Result], int],
+    ) -> Result:
+        """Read back until all is visible, or as long as rows may take to become so; return what came last.
+
+        Tidepool may show rows some time after it has confirmed what makes them visible. So a difference
+        counts only if a read-back shows it that began ``visible_wait`` after an earlier one did, and no more
+        has become visible in between.
+
+        :param read: reads back once.
+        :param is_settled: whether waiting longer would not change anything.
+        :param amount: grows as more becomes visible.
+        :raises UploadStoppedError: the operation was told to stop meanwhile.
+        """
+        wait, pause = self._timeouts.visible_wait, self._timeouts.visible_poll
+        most: int | None = None
+        since = 0.0
+        while True:
+            began = time.monotonic()
+            found = self.read(read)
+            if is_settled(found):
+                return found
+            if most is None or amount(found) > most:
+                most, since = amount(found), time.monotonic()
+            elif began - since >= wait:
+                return found
+            self.wait(pause)
+            pause = max(pause, min(pause * 2, wait / POLLS_AT_LEAST))
 
     def stream(self, rows: Iterable[Result]) -> Iterator[Result]:
         """Yield the rows of a read-back, and renew the leases while they arrive.

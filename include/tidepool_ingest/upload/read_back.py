@@ -49,24 +49,23 @@ PARTITIONS: Final = 1 << 8
 
 
 def read_back(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
-    """Read a data set back and compare it, record by record.
+    """Read a data set back and compare it, record by record, until it is right or no more becomes visible.
 
-    :param leased: its batch; the leases are renewed while rows arrive.
-    :param data_set: the data set.
-    :param rejected: ordinals of the records that Tidepool rejected.
-    """
-    return _compared(leased, str(data_set.data_set_id), _shown(leased, data_set), rejected)
-
-
-def read_back_after_others(
-    leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]
-) -> Comparison:
-    """Do the same where other data sets of the device may have been closed meanwhile and have hidden rows.
+    Other data sets of the device may have been closed meanwhile and have hidden rows.
 
     :param leased: its batch; the leases are renewed while rows arrive.
     :param data_set: the data set; at least the intent to close it has been recorded.
     :param rejected: ordinals of the records that Tidepool rejected.
+    :raises UploadStoppedError: the operation was told to stop meanwhile.
     """
+    return leased.requests.read_until_visible(
+        lambda: _read_back(leased, data_set, rejected),
+        is_settled=lambda found: found.is_exact or found.deleted,
+        amount=lambda found: found.visible,
+    )
+
+
+def _read_back(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
     data_set_id = str(data_set.data_set_id)
     shown = _shown(leased, data_set)
     comparison = _compared(leased, data_set_id, shown, rejected)
@@ -80,6 +79,8 @@ def read_back_after_others(
         gone = comparison.expected - comparison.visible
         return replace(comparison, missing=(), deleted=False, superseded=max(gone, 0))
     was_complete = data_set.state is DataSetState.VERIFIED
+    if not (was_complete or later):
+        return comparison
     hidden = _superseded_rows(
         leased, data_set_id, shown, frozenset(comparison.missing), only_by=None if was_complete else later
     )

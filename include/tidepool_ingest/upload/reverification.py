@@ -20,7 +20,7 @@ from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, DataSetStat
 from tidepool_ingest.model.deduplicators import AtClose
 from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext
-from tidepool_ingest.upload.read_back import Comparison, read_back_after_others
+from tidepool_ingest.upload.read_back import Comparison, read_back
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +134,7 @@ def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> R
         raise PreparedOtherwiseError(batch.label)
     rejected = frozenset(ledger.rejections.of_batch(batch.id))
     with device_lock(leased.context, batch, leased.requests) as requests:
-        locked = leased.with_requests(requests)
-        comparison = requests.read(lambda: read_back_after_others(locked, data_set, rejected))
+        comparison = read_back(leased.with_requests(requests), data_set, rejected)
     if comparison.is_exact:
         _record_exact(leased, data_set, comparison)
         return Reverified(str(data_set.data_set_id), comparison)

@@ -11,7 +11,6 @@ of the batch decides whether it is done.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -189,14 +188,11 @@ class FeedAttempt(UploadAttempt):
         return comparison
 
     def _verify(self, data_set: DataSetRow, payload: FeedPayload) -> FeedComparison:
-        deadline = time.monotonic() + self._leased.context.timeouts.visible_poll
-        while True:
-            comparison = self._leased.requests.read(
-                lambda: compare_feed(payload, self._shown(str(data_set.data_set_id), payload))
-            )
-            if comparison.is_exact or time.monotonic() >= deadline:
-                return comparison
-            time.sleep(self._leased.context.timeouts.visible_poll)
+        return self._leased.requests.read_until_visible(
+            lambda: compare_feed(payload, self._shown(str(data_set.data_set_id), payload)),
+            is_settled=lambda found: found.is_exact or found.deleted,
+            amount=lambda found: -found.differences,
+        )
 
     def _shown(self, data_set_id: str, payload: FeedPayload) -> Iterator[dict[str, Any]]:
         """Yield what the data set shows at the times of the batch's records."""

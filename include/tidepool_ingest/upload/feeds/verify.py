@@ -143,6 +143,11 @@ class FeedComparison:
         return not (self.missing or self.double or self.stale or self.undeleted or self.deleted)
 
     @property
+    def differences(self) -> int:
+        """How many records and deletions are not visible as they should be."""
+        return len(self.wrong) + self.undeleted
+
+    @property
     def wrong(self) -> tuple[int, ...]:
         """Ordinals of the records that have to be sent again."""
         return (*self.missing, *self.double, *self.stale)
