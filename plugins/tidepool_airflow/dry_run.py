@@ -49,7 +49,10 @@ def compare_into(
             unit.content_key: ledger.rejections.of_batch(unit.id).keys()
             for unit in (row, *ledger.parts.of_batch(row.id))
         }
-        compared = compare_batch(hook.client, hook.settings, root, row, rejected=rejected)
+        context = hook.upload_context(ledger, root)
+        compared = context.with_work_area(
+            row, lambda: compare_batch(hook.client, hook.settings, root, row, rejected=rejected)
+        )
     except TidepoolError as error:
         log.warning("%s is not compared with what Tidepool shows: %s", row.label, error)
         found.left_out[error.code] += 1

@@ -304,7 +304,11 @@ class TidepoolHook(BaseHook):
         :param ledger: records each step.
         :param root: the staging root, which holds the work areas; a withdrawal needs none.
         """
-        return UploadContext(client=self.client, ledger=ledger, settings=self.settings, root=root)
+        from tidepool_ingest.prepare import remake_work_area
+
+        return UploadContext(
+            client=self.client, ledger=ledger, settings=self.settings, root=root, remake=remake_work_area
+        )
 
     def test_connection(self) -> tuple[bool, str]:
         """Sign in, and look up whom the account may upload for: the button Test of the connection form."""

@@ -15,8 +15,10 @@ from cryptography.fernet import Fernet
 from dev.home import PROJECT, LocalHome
 from fastapi.testclient import TestClient
 from sqlalchemy import update
+from upath import UPath
 
 from tests.airflow.conftest import DAG_ID, TODAY, World, days_since, readings, stage
+from tests.steps import damage
 from tidepool_airflow.links import ACTION_DAG
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, Ledger, Purged
 from tidepool_ingest.ledger.schema import batches
@@ -317,16 +319,34 @@ def test_a_file_that_was_cleaned_up_is_reported(world: World, visit: Visitor) ->
     assert "`force`" in response.text
 
 
-def test_a_missing_file_is_reported(world: World, visit: Visitor) -> None:
+@pytest.mark.parametrize("way", ["removed", "truncated", "flipped"])
+def test_a_damaged_file_is_made_again(world: World, visit: Visitor, way: str) -> None:
+    batch = uploaded(world, refused=1)
+    (file,) = world.staging.glob("_work/*/quarantine.ndjson")
+    before = file.read_bytes()
+    damage.WAYS[way](UPath(file))
+
+    response = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+
+    assert response.status_code == 200
+    assert response.content == before == file.read_bytes()
+    with ledger_of(world) as ledger:
+        assert ledger.batches.get(batch).state is BatchState.VERIFIED
+
+
+def test_a_missing_file_that_cannot_be_made_again_is_reported(world: World, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
     for file in world.staging.glob("_work/*/quarantine.ndjson"):
+        file.unlink()
+    for file in world.staging.glob("20*/*/*/*.ndjson"):
         file.unlink()
     response = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
 
     assert response.status_code == 503
-    assert "work-area-damaged" in response.text
+    assert "file-missing" in response.text
     with ledger_of(world) as ledger:
         assert ledger.actions.of_batch(batch) == []
+        assert ledger.batches.get(batch).state is BatchState.VERIFIED
 
 
 # ---------------------------------------------------------------- other sites

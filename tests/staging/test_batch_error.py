@@ -47,6 +47,7 @@ def test_only_storage_faults_are_retriable() -> None:
     assert {code for code, fault in FAULTS.items() if fault.retriable} == {
         "staging-unreadable",
         "staging-unwritable",
+        "work-area-damaged",
     }
     assert BatchError("staging-unreadable").disposition is Disposition.RETRIABLE
     assert BatchError("file-sha256").disposition is Disposition.DATA

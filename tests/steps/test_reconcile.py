@@ -393,10 +393,20 @@ def test_what_has_no_work_area_cannot_be_checked_and_keeps_no_other_from_it(worl
     gone = verified(world, readings(3))
     verified(world, [cbg(50)], "two")
     forget_work_area(world, gone)
+    forget_staged(world, gone)
 
     counts = reconcile(world, check_batches=1, check_after_days=0)
 
     assert (counts.checked, counts.uncheckable) == (1, 1)
+
+
+def test_a_work_area_that_is_lost_is_made_again_to_be_checked(world: World) -> None:
+    number = verified(world, readings(3))
+    forget_work_area(world, number)
+
+    counts = reconcile(world, check_batches=1, check_after_days=0)
+
+    assert (counts.checked, counts.uncheckable, dict(counts.failed)) == (1, 0, {})
 
 
 def test_the_report_holds_numbers_only(

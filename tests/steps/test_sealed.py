@@ -48,6 +48,7 @@ def test_a_sealed_batch_goes_to_tidepool_and_nothing_lies_open(
         "accepted.ndjson",
         "prepared.json",
         "quarantine.ndjson",
+        "quarantine.sha256",
     ]
     for path in work.iterdir():
         # With its quotes, as it would lie open: the letters alone come up in base64 by chance.

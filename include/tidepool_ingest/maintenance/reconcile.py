@@ -32,7 +32,7 @@ from tidepool_ingest.ledger.database import LeaseHeldError, LedgerUnavailableErr
 from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.options import ReconcileOptions
-from tidepool_ingest.prepare import ensure_prepared
+from tidepool_ingest.prepare import ensure_prepared, remake_work_area
 from tidepool_ingest.staged_batch import ApiHostOf
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload import UploadContext, reverify_one, upload_batch
@@ -189,8 +189,16 @@ class Reconciliation:
     def _numbers(self, row: BatchRow) -> list[int]:
         return [row.id, *(part.id for part in self._ledger.parts.of_batch(row.id))]
 
-    def _has_work_area(self, row: BatchRow) -> bool:
-        return WorkArea(self._root, row.content_key).whole_plan() is not None
+    def _can_be_compared(self, row: BatchRow) -> bool:
+        """Return whether a verified batch has a work area, made again if it is missing or damaged."""
+        whole = self._ledger.batches.get(row.part_of or row.id)
+        try:
+            if WorkArea(self._root, whole.content_key).whole_plan() is None:
+                remake_work_area(self._root, whole, self._ledger)
+        except IngestError as error:
+            log.info("%s cannot be compared with what Tidepool shows: %s", row.label, error)
+            return False
+        return True
 
     def _is_prepared(self, row: BatchRow) -> bool:
         """Return whether there is a work area, prepared again if the staged batch is unchanged."""
@@ -224,7 +232,7 @@ class Reconciliation:
         ):
             if not remaining:
                 break
-            if self._has_work_area(self._ledger.batches.get(number)):
+            if self._can_be_compared(self._ledger.batches.get(number)):
                 remaining -= 1
                 self._process(number, self._verify_again)
             else:

@@ -24,8 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tidepool_ingest.guards import matches_sent_plan
-from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, FoundPart, Ledger, Rejection
+from tidepool_ingest.ledger import BatchRow, ChunkRow, DataSetRow, DataSetState, FoundPart, Ledger, Rejection
 from tidepool_ingest.model import EMBEDDING_TYPES, embedded_data
 from tidepool_ingest.model.deduplicators import NORMAL, deduplicator_named
 from tidepool_ingest.model.gotime import parse_instant
@@ -299,7 +298,7 @@ def split_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Pre
 def _part(work: WorkArea, prepared: PreparedBatch, cut: SplitPlan, number: int, key: str) -> Part:
     area = work.beside(key)
     plan = area.load()
-    if plan is None or plan.chunk_records != prepared.chunk_records:
+    if plan is None or plan.chunk_records != prepared.chunk_records or not area.holds(plan):
         plan = _write_part(work, area, prepared, cut, number)
     return Part(
         content_key=key,
@@ -419,20 +418,50 @@ class UploadHistory:
         if self.parts:
             return
         (own,) = self.data_sets_by_part
-        if not matches_sent_plan(prepared, own[-1] if own else None, ledger):
+        sent = _sent_chunks(own, ledger)
+        if not (sent and _continues(prepared, sent)):
             ledger.rejections.forget(self.whole.id)
 
+    def chunk_records(self, ledger: Ledger) -> int | None:
+        """Return how many records the largest chunk had that was sent; ``None`` if none was."""
+        sent = [_sent_chunks(unit, ledger) for unit in self.data_sets_by_part]
+        return max((chunk.records for chunks in sent for chunk in chunks.values()), default=None)
+
+    def is_continued_by(self, work: WorkArea, prepared: PreparedBatch, ledger: Ledger) -> bool:
+        """Return whether a plan has every chunk that was sent, as it was sent.
+
+        :param work: the batch's work area, with its parts' beside it.
+        :param prepared: its new plan.
+        :param ledger: has the digest of each chunk that was sent.
+        """
+        for row, unit in zip(self.parts or (self.whole,), self.data_sets_by_part, strict=True):
+            plan = work.beside(row.content_key).load() if self.parts else prepared
+            if plan is None or not _continues(plan, _sent_chunks(unit, ledger)):
+                return False
+        return True
+
     def refill_quarantine(self, work: WorkArea, ledger: Ledger) -> None:
-        """Add the records of the parts that Tidepool itself has rejected to a new quarantine file."""
-        for part in self.parts:
+        """Add the records that Tidepool itself has rejected to a new quarantine file."""
+        for row in self.parts or (self.whole,):
             rejected = {
                 rejection.ordinal: rejection.problems
-                for rejection in ledger.rejections.of_batch(part.id).values()
+                for rejection in ledger.rejections.of_batch(row.id).values()
             }
-            area = work.beside(part.content_key)
+            area = work.beside(row.content_key)
             plan = area.load() if rejected else None
             if plan is not None:
                 area.add_to_quarantine(plan, rejected)
+
+
+def _sent_chunks(data_sets: Sequence[DataSetRow], ledger: Ledger) -> dict[int, ChunkRow]:
+    """Return the chunks of the newest data set to which any was sent, by index."""
+    found = (ledger.data_sets.chunks_of(data_set.id) for data_set in reversed(data_sets))
+    return next(filter(None, found), {})
+
+
+def _continues(plan: PreparedBatch, sent: Mapping[int, ChunkRow]) -> bool:
+    planned = {chunk.index: chunk.digest for chunk in plan.chunks}
+    return all(planned.get(index) == chunk.digest for index, chunk in sent.items())
 
 
 def part_limit(manifest: Manifest, history: UploadHistory, options: RunOptions) -> int | None:

@@ -244,13 +244,16 @@ def prepare_batch(
         raise
 
 
-def _earlier_plan(work: WorkArea, row: BatchRow, ledger: Ledger) -> PreparedBatch | None:
+def _earlier_plan(
+    work: WorkArea, row: BatchRow, ledger: Ledger, *, damaged: bool = False
+) -> PreparedBatch | None:
     """Return the plan of the work area, if it is complete and stays.
 
+    :param damaged: return it even if something else of the area is damaged.
     :raises LeaseHeldError: if it is being cleaned up, or uploaded, at this moment.
     """
     if row.purged is None:
-        return work.whole_plan()
+        return work.load() if damaged else work.whole_plan()
     # The process that cleans it up holds the lease until it is done.
     with ledger.leases.held(lease_of_batch(row.id), seconds=CLEANUP_SECONDS, wait=CLEANUP_SECONDS):
         return None
@@ -290,19 +293,10 @@ def _prepare(
         history.may_hold_data or _matches_options(prepared, options.chunk_records, limit)
     )
     if prepared is None or rebuild:
-        prepared = write_batch(batch, work, chunk_records=options.chunk_records, part_records=limit)
+        prepared = _written(batch, work, history, ledger, chunk_records=options.chunk_records, limit=limit)
     if is_new:
         history.forget_rejections(prepared, ledger)
-    if prepared.parts:
-        work.drop_own_records()
-    history = register_parts(row, work, prepared, history, ledger)
-    if rebuild:
-        history.refill_quarantine(work, ledger)
-    summary = summary_of(batch.label, prepared).with_rejections(history.rejections(ledger))
-    log.info("%s: %s.", batch.label, described(summary))
-    ledger.batches.set_counts(row.id, **summary.model_dump(include=RECORDED_COUNTS))
-    ledger.batch_days.replace_for_batch(row.id, prepared.days)
-    ledger.quarantine_reasons.replace_for_batch(row.id, prepared.reasons)
+    history, summary = _recorded(batch, row, work, prepared, history, ledger, rebuilt=rebuild)
     opening = [
         data_sets
         for data_sets in history.data_sets_by_part
@@ -323,6 +317,53 @@ def _prepare(
         is_empty = summary.is_empty and not options.dry_run
         (ledger.batches.mark_nothing_accepted if is_empty else ledger.batches.mark_prepared)(row.id)
     return summary.model_copy(update={"asks": too_many})
+
+
+def _written(
+    batch: StagedBatch,
+    work: WorkArea,
+    history: UploadHistory,
+    ledger: Ledger,
+    *,
+    chunk_records: int,
+    limit: int | None,
+) -> PreparedBatch:
+    """Write the work area; what was started gets the chunks it was sent in, if its records make them."""
+    prepared = write_batch(batch, work, chunk_records=chunk_records, part_records=limit)
+    if not history.may_hold_data or history.is_continued_by(work, prepared, ledger):
+        return prepared
+    sent = history.chunk_records(ledger)
+    if sent in (None, chunk_records):
+        return prepared
+    return write_batch(batch, work, chunk_records=sent, part_records=limit)
+
+
+def _recorded(
+    batch: StagedBatch,
+    row: BatchRow,
+    work: WorkArea,
+    prepared: PreparedBatch,
+    history: UploadHistory,
+    ledger: Ledger,
+    *,
+    rebuilt: bool,
+) -> tuple[UploadHistory, PrepareSummary]:
+    """Record in the ledger what became of a batch's records.
+
+    :param rebuilt: whether its work area was written, so that its quarantine lacks what Tidepool rejected.
+    :raises BatchError: ``parts-differ``.
+    """
+    if prepared.parts:
+        work.drop_own_records()
+    history = register_parts(row, work, prepared, history, ledger)
+    if rebuilt:
+        history.refill_quarantine(work, ledger)
+    summary = summary_of(batch.label, prepared).with_rejections(history.rejections(ledger))
+    log.info("%s: %s.", batch.label, described(summary))
+    ledger.batches.set_counts(row.id, **summary.model_dump(include=RECORDED_COUNTS))
+    ledger.batch_days.replace_for_batch(row.id, prepared.days)
+    ledger.quarantine_reasons.replace_for_batch(row.id, prepared.reasons)
+    return history, summary
 
 
 def _matches_options(prepared: PreparedBatch, chunk_records: int, part_records: int | None) -> bool:
@@ -346,3 +387,51 @@ def ensure_prepared(root: UPath, row: BatchRow, *, ledger: Ledger, api_host_of: 
     if whole.purged is not None or WorkArea(root, whole.content_key).whole_plan() is None:
         options = RunOptions(max_quarantined_percent=100)
         prepare_batch(root, whole, ledger=ledger, options=options, api_host_of=api_host_of)
+
+
+def remake_work_area(
+    root: UPath,
+    row: BatchRow,
+    ledger: Ledger,
+    max_quarantined_percent: float = 100.0,
+    *,
+    record_failure: bool = True,
+) -> None:
+    """Make a damaged work area again: from staging, and from what the ledger knows of Tidepool's rejections.
+
+    No guard is asked again, and the batch stays in the state it is in, unless this fails.
+
+    :param root: the staging root.
+    :param row: the batch in the ledger, or one of its parts, which is made again with the others.
+    :param ledger: has what was started for it, and takes the counts.
+    :param max_quarantined_percent: share of rejected records above which a batch stops of which nothing was
+        sent.
+    :param record_failure: whether the ledger records why it cannot be made again, and the area counts as
+        missing from then on.
+    :raises BatchError: if the batch is no longer in staging as it was, or ``parts-differ``: Tidepool holds
+        data of parts that it is no longer cut into.
+    :raises TooManyRejectedError: if nothing was sent, and more of it is rejected now than was.
+    """
+    whole = ledger.batches.get(row.part_of or row.id)
+    try:
+        _remake(root, whole, ledger, max_quarantined_percent)
+    except IngestError as error:
+        if record_failure and error.disposition is not Disposition.RETRIABLE:
+            _record_failure(whole.id, error, ledger)
+            if isinstance(error, BatchError):
+                WorkArea(root, whole.content_key).condemn()
+        raise
+
+
+def _remake(root: UPath, whole: BatchRow, ledger: Ledger, max_quarantined_percent: float) -> None:
+    batch = checked_batch(root, whole, ledger, lambda _connection: whole.api_host)
+    work = WorkArea(root, batch.content_key)
+    history = UploadHistory.load(ledger, whole.id)
+    earlier = _earlier_plan(work, whole, ledger, damaged=True)
+    limit = history.whole.part_records if history.parts else None
+    chunk_records = earlier.chunk_records if earlier else RunOptions().chunk_records
+    prepared = _written(batch, work, history, ledger, chunk_records=chunk_records, limit=limit)
+    history.forget_rejections(prepared, ledger)
+    history, summary = _recorded(batch, whole, work, prepared, history, ledger, rebuilt=True)
+    if not history.may_hold_data and summary.quarantined * 100 > max_quarantined_percent * summary.staged:
+        raise TooManyRejectedError(named(batch.folder), summary, max_quarantined_percent)

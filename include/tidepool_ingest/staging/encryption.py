@@ -76,6 +76,21 @@ def decrypted(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield decrypt(line) if line.startswith(TOKEN_START) else line + b"\n"
 
 
+def first_token(blocks: Iterable[bytes]) -> bytes | None:
+    """Return the first token of a file, ``None`` if it does not begin with one.
+
+    :param blocks: the file in order; no more of it is read than that.
+    """
+    text = b""
+    for block in blocks:
+        text += block
+        if len(text) >= len(TOKEN_START) and not text.startswith(TOKEN_START):
+            return None
+        if b"\n" in block or len(text) > MAX_TOKEN_BYTES:
+            break
+    return text.split(b"\n", 1)[0] if text.startswith(TOKEN_START) else None
+
+
 def configured_keys() -> list[str]:
     """Return the configured keys, for whoever keeps secrets out of logs."""
     return [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]

@@ -156,7 +156,9 @@ FAULTS: dict[str, Fault] = {
         "Undo its upload on the uploads page, then run its day with `force`.",
     ),
     "work-area-damaged": Fault(
-        "the work area of this batch is missing or damaged", "Prepare the batch again."
+        "the work area of this batch is missing or damaged",
+        "Nothing to do: the next try makes it again from staging. If this persists, check the storage.",
+        True,
     ),
 }
 """Every code of :class:`BatchError`."""

@@ -10,6 +10,7 @@ and ``where`` is what a person calls the position.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import tempfile
@@ -20,7 +21,8 @@ from typing import Any, Final, NamedTuple, NoReturn, Self
 from upath import UPath
 
 from tidepool_ingest.staging.encryption import decrypted, encrypt
-from tidepool_ingest.staging.storage import WholeFileWriter, read_blocks
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.storage import WholeFileWriter, read_at_most, read_blocks, sha256_of, write_whole
 
 WRITE_BYTES: Final = 1024 * 1024
 """Bytes gathered before they are written."""
@@ -45,13 +47,39 @@ class Place(NamedTuple):
     record: int = 0
 
 
+def digest_path(path: UPath) -> UPath:
+    """Return where the digest of a quarantine file is."""
+    return path.with_suffix(".sha256")
+
+
+def is_intact(path: UPath) -> bool:
+    """Return whether a quarantine file is there, and as it was written if its digest is beside it.
+
+    :param path: the file.
+    :raises BatchError: ``staging-unreadable``.
+    """
+    try:
+        digest = sha256_of(path, missing="work-area-damaged")
+        return read_at_most(digest_path(path), len(digest), missing="file-missing") == digest.encode()
+    except BatchError as error:
+        if error.code == "file-missing":
+            return True
+        if error.code == "work-area-damaged":
+            return False
+        raise
+
+
 class QuarantineWriter:
     """Writes rejected records; the file appears, maybe empty, when the ``with`` statement ends well.
+
+    Its digest follows it: after a crash in between, the file counts as damaged.
 
     :param path: the file.
     """
 
     def __init__(self, path: UPath) -> None:
+        self._path = path
+        self._digest = hashlib.sha256()
         self._writer = WholeFileWriter(path)
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -67,6 +95,8 @@ class QuarantineWriter:
         if kind is None:
             self._flush()
         self._writer.__exit__(kind, error, trace)
+        if kind is None:
+            write_whole(digest_path(self._path), self._digest.hexdigest().encode())
 
     def add(
         self, place: Place, problems: Iterable[tuple[str, str]], record: bytes | None, *, where: str = ""
@@ -99,7 +129,9 @@ class QuarantineWriter:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write(encrypt(b"".join(self._waiting)))
+        written = encrypt(b"".join(self._waiting))
+        self._digest.update(written)
+        self._writer.write(written)
         self._waiting.clear()
         self._waiting_bytes = 0
 

@@ -208,10 +208,15 @@ def read_range(path: UPath, offset: int, length: int, *, missing: str) -> bytes:
         return cast("bytes", file.read(length))
 
 
-def sha256_of(path: UPath, *, file_number: int | None = None) -> str:
-    """Return the sha256 of a file as stored, in hex, reading it once in blocks."""
+def sha256_of(path: UPath, *, missing: str = "file-missing", file_number: int | None = None) -> str:
+    """Return the sha256 of a file as stored, in hex, reading it once in blocks.
+
+    :param path: the file.
+    :param missing: code of the error if the file is missing.
+    :param file_number: number of the file in its manifest, for errors.
+    """
     digest = hashlib.sha256()
-    for block in read_blocks(path, file_number=file_number):
+    for block in read_blocks(path, missing=missing, file_number=file_number):
         digest.update(block)
     return digest.hexdigest()
 

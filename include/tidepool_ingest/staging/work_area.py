@@ -4,13 +4,16 @@
 
 * ``accepted.ndjson``: accepted records, one per line, as they go to Tidepool,
 * ``quarantine.ndjson``: one object for each rejected record, for a person to correct and stage again,
-* ``prepared.json``: the chunk plan and the counts, written last.
+* ``quarantine.sha256``: the digest of that file as it was written,
+* ``prepared.json``: the chunk plan and the counts, written last; it begins with the digest of the rest.
 
-If the deployment provides a key, all three are encrypted, see :mod:`.encryption`.
+If the deployment provides a key, the records and the plan are encrypted, see :mod:`.encryption`.
 
-An area without ``prepared.json`` is unfinished and counts as missing. A giant batch that is cut into
-parts has no ``accepted.ndjson``: each part has a work area of its own, which ``parts.json`` names before it
-is written, and all share the batch's quarantine.
+An area without ``prepared.json`` is unfinished and counts as missing; so does one in which something is not
+as it was written. Whatever is in an area can be made again from staging and the ledger.
+
+A giant batch that is cut into parts has no ``accepted.ndjson``: each part has a work area of its own, which
+``parts.json`` names before it is written, and all share the batch's quarantine.
 """
 
 from __future__ import annotations
@@ -27,14 +30,15 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 from upath import UPath
 
-from tidepool_ingest.staging.encryption import decrypt, encrypt
+from tidepool_ingest.staging.encryption import configured_keys, decrypt, encrypt, first_token
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Deletion
-from tidepool_ingest.staging.quarantine import Place, QuarantineWriter, rewrite
+from tidepool_ingest.staging.quarantine import Place, QuarantineWriter, is_intact, rewrite
 from tidepool_ingest.staging.storage import (
     WholeFileWriter,
     make_folder,
     read_at_most,
+    read_blocks,
     read_range,
     remove_file,
     remove_folder,
@@ -218,6 +222,9 @@ MAX_PREPARED_BYTES = 256 * 1024 * 1024
 
 _CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
 
+_PLAN_DIGEST = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
+"""How a plan begins."""
+
 
 class WorkArea:
     """The work area of one batch content.
@@ -292,14 +299,45 @@ class WorkArea:
             if error.code == "work-area-damaged":
                 return []
             raise
-        return [str(key) for key in json.loads(content)]
+        try:
+            recorded = json.loads(content)
+        except ValueError:
+            recorded = re.findall(r"[0-9a-f]{64}", content.decode("ascii", "replace"))
+        return [key for key in recorded if isinstance(key, str) and _CONTENT_KEY.fullmatch(key)]
 
     def whole_plan(self) -> PreparedBatch | None:
-        """Return the plan as :meth:`load` does, but ``None`` also if the area of a part is incomplete."""
+        """Return the plan, but ``None`` if a file of the area, or of that of a part, is visibly not whole.
+
+        Looks at the plans, the quarantine and the sizes of the others; :meth:`holds` reads them.
+        """
         prepared = self.load()
-        if prepared and all(self.beside(part.content_key).load() for part in prepared.parts):
-            return prepared
-        return None
+        if prepared is None or not is_intact(self.quarantine_path):
+            return None
+        areas = [self.beside(part.content_key) for part in prepared.parts]
+        plans = [(area, area.load()) for area in areas] or [(self, prepared)]
+        is_whole = all(plan is not None and area._has_size_of(plan) for area, plan in plans)
+        return prepared if is_whole else None
+
+    def _has_size_of(self, plan: PreparedBatch) -> bool:
+        return not plan.chunks or size_of(self.accepted_path) == sum(chunk.length for chunk in plan.chunks)
+
+    def holds(self, plan: PreparedBatch) -> bool:
+        """Return whether every chunk of a plan is as it was written; reads them all.
+
+        :param plan: this area's plan, not that of a batch that is cut into parts.
+        """
+        try:
+            for chunk in plan.chunks:
+                self.read_chunk(chunk)
+        except BatchError as error:
+            if error.code == "work-area-damaged":
+                return False
+            raise
+        return True
+
+    def is_quarantine_intact(self) -> bool:
+        """Return whether the rejected records are as they were written."""
+        return is_intact(self.quarantine_path)
 
     def begin(self) -> None:
         """Make the folder and remove an older plan: the area counts as missing until it is complete."""
@@ -321,13 +359,14 @@ class WorkArea:
         :param prepared: the plan, after both writers were closed.
         """
         plan = prepared.model_dump_json(by_alias=True).encode()
+        digest = hashlib.sha256(plan).hexdigest()
+        plan = b'{"sha256":"%s",%s' % (digest.encode(), plan[1:])
         write_whole(self.plan_path, encrypt(plan))  # it holds the data set body, which names the device
 
     def load(self) -> PreparedBatch | None:
-        """Return the plan, or ``None`` if the area is unfinished, of another version, or missing.
+        """Return the plan, or ``None`` if the area is unfinished, of another version, damaged or missing.
 
-        :raises BatchError: ``staging-unreadable``, ``work-area-sealed`` if no key decrypts it, or
-            ``work-area-damaged`` if it is not a plan.
+        :raises BatchError: ``staging-unreadable``, or ``work-area-sealed`` if no key decrypts it.
         """
         try:
             content = read_at_most(self.plan_path, MAX_PREPARED_BYTES, missing="work-area-damaged")
@@ -335,19 +374,52 @@ class WorkArea:
             if error.code == "work-area-damaged":
                 return None
             raise
-        content = decrypt(content)
-        problem = "the plan cannot be read"
+        try:
+            content = self._decrypted(content)
+        except BatchError as error:
+            if error.code == "work-area-damaged":
+                return None
+            raise
+        if found := _PLAN_DIGEST.match(content):
+            content = b"{" + content[found.end() :]
+            if hashlib.sha256(content).hexdigest() != found[1].decode():
+                return None
         try:
             if json.loads(content).get("version") != PREPARED_VERSION:
                 return None
             prepared = PreparedBatch.model_validate_json(content)
         except (ValidationError, ValueError, AttributeError):
-            prepared = None
-        if prepared is not None and prepared.content_key != self.content_key:
-            prepared, problem = None, "the plan is another batch's"
-        if prepared is None:
-            raise BatchError("work-area-damaged", detail=problem)
-        return prepared
+            return None
+        return prepared if prepared.content_key == self.content_key else None
+
+    def _decrypted(self, written: bytes) -> bytes:
+        """Return what was encrypted.
+
+        :raises BatchError: ``work-area-sealed`` if no key decrypts it, but ``work-area-damaged`` if one
+            decrypts other parts of the area.
+        """
+        try:
+            return decrypt(written)
+        except BatchError as error:
+            if error.code == "work-area-sealed" and self._keys_fit():
+                raise BatchError("work-area-damaged", detail="something encrypted is damaged") from None
+            raise
+
+    def _keys_fit(self) -> bool:
+        """Return whether the keys decrypt anything that is here; ``True`` also if nothing else is here."""
+        areas = [self, *(self.beside(key) for key in self._recorded_parts())]
+        seen = 0
+        for area in areas:
+            for path in (area.plan_path, area.accepted_path, area.quarantine_path):
+                try:
+                    token = first_token(read_blocks(path, missing="work-area-damaged"))
+                    if token is not None:
+                        seen += 1
+                        decrypt(token)
+                        return True
+                except BatchError:
+                    continue
+        return seen <= 1 and bool(configured_keys())
 
     def read_chunk(self, chunk: Chunk) -> list[bytes]:
         """Return the records of a chunk, reading no more than its bytes.
@@ -357,7 +429,7 @@ class WorkArea:
             ``work-area-sealed`` if no key decrypts them.
         """
         written = read_range(self.accepted_path, chunk.offset, chunk.length, missing="work-area-damaged")
-        content = decrypt(written)
+        content = self._decrypted(written)
         if hashlib.sha256(content).hexdigest() != chunk.digest:
             raise BatchError("work-area-damaged", detail=f"chunk {chunk.index} differs from its digest")
         return content.split(b"\n")[:-1]
@@ -381,8 +453,22 @@ class WorkArea:
                 for ordinal in affected:
                     line = lines[ordinal - chunk.first_record]
                     entries[chunk.place_of(ordinal)] = (rejected[ordinal], line)
+        rewrite(self.checked_quarantine(prepared), entries)
+
+    def checked_quarantine(self, prepared: PreparedBatch) -> UPath:
+        """Return where the rejected records are; those of a part are with the whole batch's.
+
+        :param prepared: this area's plan.
+        :raises BatchError: ``work-area-damaged`` if they are not as they were written.
+        """
         area = self.beside(prepared.whole.content_key) if prepared.whole else self
-        rewrite(area.quarantine_path, entries)
+        if not area.is_quarantine_intact():
+            raise BatchError("work-area-damaged", detail="the quarantine is not as it was written")
+        return area.quarantine_path
+
+    def condemn(self) -> None:
+        """Let the area count as missing: something here is damaged and cannot be made again."""
+        remove_file(self.plan_path)
 
     def drop_own_records(self) -> None:
         """Remove the accepted records: the areas of the parts hold them."""

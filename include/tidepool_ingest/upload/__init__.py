@@ -55,13 +55,18 @@ def upload_batch(context: UploadContext, batch: BatchRow) -> UploadSummary:
     """Upload a prepared batch until it is verified, resuming from its state in the ledger.
 
     A batch for a continuous data set goes to that of its feed, and nothing is closed; one that is split into
-    parts gets a data set for each, part by part. ``context.stop()`` ends it early.
+    parts gets a data set for each, part by part. ``context.stop()`` ends it early. A damaged work area is
+    made again.
 
     :param context: what the operation works with.
     :param batch: the batch, prepared.
     :return: the outcome.
     :raises IngestError: whatever this kind of upload raises.
     """
+    return context.with_work_area(batch, lambda: _upload(context, batch))
+
+
+def _upload(context: UploadContext, batch: BatchRow) -> UploadSummary:
     if batch.data_set_type == CONTINUOUS:
         return upload_to_feed(context, batch)
     if context.ledger.parts.of_batch(batch.id):

@@ -7,24 +7,38 @@ one :class:`LeasedBatch`.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from upath import UPath
 
 from tidepool_ingest.client import ClientSettings, TidepoolClient, environment, host_of
-from tidepool_ingest.ledger import BatchRow, DataSetState, Lease, Ledger, TaskOrigin
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Lease, Ledger, TaskOrigin
 from tidepool_ingest.model.deduplicators import Deduplicator, deduplicator_named
 from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, RunOptions
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import default_deduplicator
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.upload.guarded_requests import GuardedRequests, Throttle, Timeouts, UploadStoppedError
+
+Result = TypeVar("Result")
+
+Remake = Callable[[UPath, BatchRow, Ledger, float], None]
+"""Makes a damaged work area again: staging root, batch or part, ledger, and the share of rejected records, in
+percent, above which a batch stops of which nothing was sent.
+
+Injected, because it is the work of the step before: :func:`tidepool_ingest.prepare.remake_work_area`."""
+
+REMAKES = 3
+"""How often an operation makes a damaged work area again before it leaves that to the next try."""
+
+log = logging.getLogger(__name__)
 
 CHUNKS_AT_ONCE = 4
 """Chunks of one data set that are sent at the same time by default."""
@@ -83,6 +97,7 @@ class UploadContext:
     :param on_open: called with a data set's id as soon as it is known.
     :param timeouts: how long steps may take.
     :param stopping: set when the operation has to end before its next request; see :meth:`stop`.
+    :param remake: makes a damaged work area again; without it, the operation fails.
     """
 
     default_timeouts: ClassVar[Timeouts] = Timeouts()
@@ -97,6 +112,7 @@ class UploadContext:
     on_open: Callable[[str], None] = _ignore
     timeouts: Timeouts = field(default_factory=lambda: UploadContext.default_timeouts)
     stopping: threading.Event = field(default_factory=threading.Event)
+    remake: Remake | None = None
 
     def guard(self, *leases: Lease) -> GuardedRequests:
         """Return the guard that all requests of one operation go through.
@@ -139,6 +155,29 @@ class UploadContext:
         if prepared.parts:
             raise ValueError("a batch that is cut into parts is uploaded part by part")
         return prepared
+
+    def with_work_area(self, batch: BatchRow, operation: Callable[[], Result]) -> Result:
+        """Carry out an operation; if the work area turns out to be damaged, make it again and go on.
+
+        The operation is called again from its start, and resumes from the ledger.
+
+        :param batch: the batch, or a part of one.
+        :raises BatchError: what making it again raises, or ``work-area-damaged`` if it was damaged each time.
+        """
+        for _ in range(REMAKES):
+            try:
+                return operation()
+            except BatchError as error:
+                # What was never prepared has passed no guard.
+                is_prepared = self.ledger.batches.get(batch.id).state is not BatchState.PLANNED
+                if error.code != "work-area-damaged" or not is_prepared:
+                    raise
+                if self.remake is None or self.root is None:
+                    raise
+                log.warning("%s: %s It is made again from staging.", batch.label, error.what)
+            self.check_not_stopped()
+            self.remake(self.root, batch, self.ledger, self.options.max_rejected_percent)
+        return operation()
 
     def stop(self) -> None:
         """End the operation before its next request; quick, and safe to call from a signal handler."""

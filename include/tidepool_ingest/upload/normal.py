@@ -249,6 +249,7 @@ class NormalAttempt(UploadAttempt):
 
     def _verified(self, data_set: DataSetRow, comparison: Comparison) -> UploadSummary:
         leased = self._leased
+        leased.work.checked_quarantine(leased.prepared)  # what is not visible has to be there
         leased.ledger.data_sets.mark_verified(
             data_set.id,
             expected_rows=comparison.expected,

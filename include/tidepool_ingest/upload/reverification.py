@@ -110,14 +110,18 @@ def reverify_one(context: UploadContext, batch: BatchRow, *, repair: bool = Fals
     :raises LeaseHeldError: if another task is working on the batch or its device.
     """
     try:
-        with context.hold(lease_of_batch(batch.id)) as lease:
-            data_set = _verified_set(context.ledger, batch)
-            if data_set is None:
-                return None
-            leased = LeasedBatch.of(context, batch, context.prepared(batch), lease)
-            return _reverified(leased, data_set, repair=repair)
+        return context.with_work_area(batch, lambda: _under_lease(context, batch, repair=repair))
     finally:
         _update_whole(context.ledger, batch)
+
+
+def _under_lease(context: UploadContext, batch: BatchRow, *, repair: bool) -> Reverified | None:
+    with context.hold(lease_of_batch(batch.id)) as lease:
+        data_set = _verified_set(context.ledger, batch)
+        if data_set is None:
+            return None
+        leased = LeasedBatch.of(context, batch, context.prepared(batch), lease)
+        return _reverified(leased, data_set, repair=repair)
 
 
 def _verified_set(ledger: Ledger, batch: BatchRow) -> DataSetRow | None:

@@ -222,6 +222,7 @@ class FeedAttempt(UploadAttempt):
         if not comparison.is_exact:
             raise FeedVerificationError(comparison)
         leased = self._leased
+        leased.work.checked_quarantine(leased.prepared)  # what is not visible has to be there
         leased.ledger.data_sets.mark_verified(
             data_set.id,
             expected_rows=comparison.expected,
