@@ -7,7 +7,7 @@ process by itself (see :mod:`.gremlins`) or by its supervisor.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +15,12 @@ from tidepool_simulator import Fault, ResponseFault, Work
 
 LATEST_COMMIT = 0.5
 """Seconds, at most, that work is done after its response was cut; the workers' bound on a doubt is longer."""
+
+VISIBLE_WAIT = 0.5
+"""Seconds that the workers wait for rows to become visible, as long as no more do."""
+
+LATEST_SHOWN = 0.8 * VISIBLE_WAIT
+"""Seconds, at most, that nothing is shown of what is visible."""
 
 WRITES = ("create", "post", "delete-data", "close", "delete")
 """The requests that change something, by their names in the simulator."""
@@ -42,6 +48,9 @@ class Local(StrEnum):
     CLEAR_TASK = "cleared: one mapped task"
     CLEAR_RUN = "cleared: whole run"
     POISON = "poison: a record answered with 500 each time"
+    FILE_REMOVED = "damaged work area: a file removed"
+    FILE_TRUNCATED = "damaged work area: a file truncated"
+    BIT_FLIPPED = "damaged work area: a bit flipped"
 
 
 class Proxied(StrEnum):
@@ -58,6 +67,8 @@ class Proxied(StrEnum):
 
 
 FREEZES = (Local.FREEZE_AT_REQUEST, Local.FREEZE_ANYWHERE)
+
+DAMAGES = (Local.FILE_REMOVED, Local.FILE_TRUNCATED, Local.BIT_FLIPPED)
 
 OVERTAKEN = frozenset({Local.TWICE, Local.STALL, *FREEZES})
 """After these, two processes work on one task: Airflow takes one that stands still for dead."""
@@ -106,6 +117,26 @@ def _refused(operation: str, status: int, retry_after: str | None = None, times:
     )
 
 
+def _shown_late(operation: str, longest: float, *, gradually: bool) -> Make:
+    def make(chance: random.Random, skip: int) -> Fault:
+        seconds = round(chance.uniform(0.1, longest), 2)
+        return Fault.shown_late(operation, seconds, gradually=gradually, skip=skip)
+
+    return make
+
+
+def _late_visibility(operation: str) -> Iterator[Kind]:
+    """Yield what shows late what a request has made visible: at once, or more and more of it."""
+    yield Kind(
+        f"late visibility: {operation}", operation, _shown_late(operation, LATEST_SHOWN, gradually=False)
+    )
+    yield Kind(
+        f"late visibility, more and more: {operation}",
+        operation,
+        _shown_late(operation, 2 * VISIBLE_WAIT, gradually=True),
+    )
+
+
 def _cut(operation: str, answer: ResponseFault) -> Make:
     return lambda chance, skip: Fault(operation=operation, answer=answer, delay=0.3, skip=skip)
 
@@ -131,6 +162,7 @@ def _kinds() -> list[Kind]:
                 _partial("delete", 500, steps),
             )
         )
+    kinds.extend(_late_visibility("close"))
     kinds.append(Kind("504 before the work: close", "close", _refused("close", 504)))
     for steps in range(4):
         kinds.append(
@@ -171,6 +203,7 @@ BY_NAME = {kind.name: kind for kind in REMOTE}
 
 FEED_REMOTE = (
     *(kind for kind in REMOTE if kind.operation not in ("close", "delete")),
+    *_late_visibility("post"),
     Kind("500: list", "list", _refused("list", 500)),
     Kind("429: list", "list", _refused("list", 429)),
     Kind("401: list", "list", _refused("list", 401)),

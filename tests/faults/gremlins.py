@@ -25,7 +25,7 @@ from requests.adapters import HTTPAdapter
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from tests.faults.catalogue import Local
+from tests.faults.catalogue import DAMAGES, Local
 from tests.faults.journal import Journal
 from tests.faults.schedule import LocalFault
 from tidepool_ingest.ledger import database
@@ -42,6 +42,9 @@ FREEZE_SECONDS = 3.0
 AT_REQUEST = (Local.KILL_AT_REQUEST, Local.TERMINATE, Local.STALL, Local.FREEZE_AT_REQUEST)
 SIGNALS = {Local.TERMINATE: signal.SIGTERM, Local.FREEZE_AT_REQUEST: signal.SIGSTOP}
 
+LONGEST_SECONDS = 0.4
+"""What a fault's ``seconds`` are drawn from; their share of it says which file is damaged, and where."""
+
 REQUEST_SHARE = 20
 """A request is so many times shorter than a task: what strikes during one comes so much sooner."""
 
@@ -52,10 +55,14 @@ class Gremlins:
     :param faults: those that strike this task.
     :param journal: gets each before it strikes.
     :param ledger: the ledger's file.
+    :param areas: the work areas of the task's batch: folders that need not be there.
     """
 
-    def __init__(self, faults: Sequence[LocalFault], journal: Journal, ledger: Path) -> None:
+    def __init__(
+        self, faults: Sequence[LocalFault], journal: Journal, ledger: Path, areas: Sequence[Path] = ()
+    ) -> None:
         self._faults = faults
+        self._areas = areas
         self._journal = journal
         self._ledger = ledger
         self._calls: Counter[str] = Counter()
@@ -101,7 +108,9 @@ class Gremlins:
         def watched(
             adapter: HTTPAdapter, request: requests.PreparedRequest, *args: Any, **kwargs: Any
         ) -> Any:
-            due = self._due("request", *AT_REQUEST)
+            due = self._due("request", *AT_REQUEST, *DAMAGES)
+            self._damage([fault for fault in due if fault.kind in DAMAGES])
+            due = [fault for fault in due if fault.kind not in DAMAGES]
             self._at_request(due, "before")
             self._at_request(due, "during")
             response = send(adapter, request, *args, **kwargs)
@@ -122,6 +131,14 @@ class Gremlins:
                 self._in_a_while(fault, fault.seconds / REQUEST_SHARE, number)
             else:
                 self._die(fault, number)
+
+    def _damage(self, due: Sequence[LocalFault]) -> None:
+        for fault in due:
+            files = sorted(path for area in self._areas for path in area.glob("[!.]*") if path.stat().st_size)
+            if files:
+                share = fault.seconds / LONGEST_SECONDS
+                self._journal.append(str(fault.kind))
+                _damage(files[int(share * len(files)) % len(files)], fault.kind, share)
 
     # ------------------------------------------------------------------------------------ the ledger
 
@@ -192,6 +209,17 @@ class Gremlins:
 
         LocalFileOpener.read = reading
         WholeFileWriter.write = filling  # type: ignore[method-assign,assignment]
+
+
+def _damage(path: Path, kind: Local, share: float) -> None:
+    content = bytearray(path.read_bytes())
+    at = int(share * (len(content) - 1))
+    if kind is Local.BIT_FLIPPED:
+        content[at] ^= 1 << at % 8
+    if kind is Local.FILE_REMOVED:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(content if kind is Local.BIT_FLIPPED else content[:at])
 
 
 def _away() -> OperationalError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -36,6 +37,8 @@ SLOW_TUNNEL_SECONDS = 0.9
 
 REUSED_FROM_TURN = 3
 """From this turn of the client on, its connection has carried a request before: the handshake takes two."""
+WHOLE_DELETED = "a data set with all its rows visible was deleted"
+"""What the journal says of a repair that was none."""
 
 START_SECONDS = 20.0
 SETTLE_SECONDS = 20.0
@@ -94,6 +97,28 @@ class Place:
     def journal(self) -> Journal:
         """What struck, and what was done again."""
         return Journal(self.folder / "journal")
+
+    def areas_of(self, batch: int | None) -> list[Path]:
+        """Return the work areas of a batch and its parts; none for the plan."""
+        with closing(sqlite3.connect(self.ledger, timeout=10)) as ledger:
+            keys = ledger.execute(
+                "SELECT content_key FROM batches WHERE id = ? OR part_of = ? ORDER BY id", (batch, batch)
+            ).fetchall()
+        return [self.staging / "_work" / key for (key,) in keys]
+
+    def is_whole(self, data_set_id: str) -> bool:
+        """Return whether each row that a data set should have is visible, or superseded by a newer one."""
+        with closing(sqlite3.connect(self.ledger, timeout=10)) as ledger:
+            expected = ledger.execute(
+                "SELECT expected_rows FROM data_sets WHERE data_set_id = ?", (data_set_id,)
+            ).fetchone()
+        with closing(sqlite3.connect(self.store, timeout=10)) as store:
+            rows = store.execute(
+                "SELECT count(*), coalesce(sum(active OR archived_by IS NOT NULL), 0) FROM data"
+                " WHERE upload_id = ?",
+                (data_set_id,),
+            ).fetchone()
+        return expected is not None and expected[0] > 0 and rows == (expected[0], expected[0])
 
 
 def lay_out(place: Place, empty_ledger: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tests.faults.catalogue import (
+    DAMAGES,
     DOUBTS,
     FEED_REMOTE,
     FREEZES,
@@ -278,7 +279,7 @@ def _local_fault(kind: Local, chance: random.Random) -> LocalFault:
     most = {Local.READ_FAILS: 8, Local.DISK_FULL: 4, Local.KILL_AT_LEDGER: 24}.get(kind, 12)
     # The first start only plans; most of the writing of files is done by the first that prepares.
     start = chance.randrange(1, 3) if kind is Local.DISK_FULL else chance.randrange(STARTS)
-    if kind in (*KILLS, *FREEZES, Local.STALL):
+    if kind in (*KILLS, *FREEZES, *DAMAGES, Local.STALL):
         start = chance.randrange(1, STARTS)
     return LocalFault(
         kind,

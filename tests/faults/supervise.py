@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from upath import UPath
+
 from tests.faults.catalogue import KILLS, OVERTAKEN, Local, Proxied
 from tests.faults.children import ended, start, stop
-from tests.faults.place import Place, Tidepool, lay_out, simulated, stage
+from tests.faults.place import WHOLE_DELETED, Place, Tidepool, lay_out, simulated, stage
 from tests.faults.schedule import Schedule
 from tests.faults.verdict import Verdict, judge
 from tests.faults.worker import Task, work
+from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.prepare import remake_work_area
+from tidepool_ingest.staging.work_area import WorkArea
 
 TRIES = 8
 """Tries of a task in one run, as Airflow's ``retries`` allow."""
@@ -80,12 +87,28 @@ def play(schedule: Schedule, folder: Path, empty_ledger: Path, uploader: str = "
     journal = place.journal.counts()
     outcome.struck.update({kind: journal[kind] for kind in map(str, (*Local, *Proxied)) if journal[kind]})
     outcome.kills = sum(outcome.struck[str(kind)] for kind in KILLS)
+    if uploader == "ours":
+        look_at_quarantines(place)
+    if journal[WHOLE_DELETED]:
+        outcome.wrong.append(WHOLE_DELETED)
     outcome.verdict = judge(place, schedule, ours=uploader == "ours")
     if outcome.verdict.isolated:
         outcome.struck[str(Local.POISON)] = outcome.verdict.isolated
     outcome.closed_again = sum(count - 1 for line, count in journal.items() if line.startswith("close "))
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def look_at_quarantines(place: Place) -> None:
+    """Open each batch's quarantine as the uploads page does, which makes a damaged one again."""
+    with (
+        closing(Ledger(f"sqlite:///{place.ledger}")) as ledger,
+        closing(sqlite3.connect(place.ledger)) as rows,
+    ):
+        for (number,) in rows.execute("SELECT id FROM batches WHERE part_of IS NULL").fetchall():
+            row = ledger.batches.get(number)
+            if not WorkArea(UPath(place.staging), row.content_key).is_quarantine_intact():
+                remake_work_area(UPath(place.staging), row, ledger, record_failure=False)
 
 
 @dataclass

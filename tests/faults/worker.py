@@ -12,8 +12,9 @@ from typing import Any
 
 from upath import UPath
 
+from tests.faults.catalogue import VISIBLE_WAIT
 from tests.faults.gremlins import Gremlins
-from tests.faults.place import DAY, Place
+from tests.faults.place import DAY, WHOLE_DELETED, Place
 from tests.faults.plain_uploader import plain_upload
 from tests.faults.schedule import LocalFault
 from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, auth, connect, host_of
@@ -22,7 +23,7 @@ from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin, client_state, database
 from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
-from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.prepare import prepare_batch, remake_work_area
 from tidepool_ingest.upload import UploadContext, UploadOptions, UploadSummary, upload_batch
 from tidepool_ingest.upload.guarded_requests import Timeouts
 from tidepool_ingest.window import Window
@@ -48,7 +49,7 @@ TIMING = Timeouts(
     close_turn=6.0,
     pause=0.02,
     patience=1.0,
-    visible_wait=0.5,
+    visible_wait=VISIBLE_WAIT,
     visible_poll=0.05,
 )
 """The same for the steps of an upload."""
@@ -101,7 +102,7 @@ def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
             os.environ.pop(name, None)
         os.environ |= {"HTTPS_PROXY": place.proxy, "REQUESTS_CA_BUNDLE": str(place.authority)}
     _log_to(place.logs / f"{task.number:02}.log")
-    Gremlins(faults, place.journal, place.ledger).move_in()
+    Gremlins(faults, place.journal, place.ledger, place.areas_of(task.batch)).move_in()
     outcome: dict[str, Any]
     try:
         outcome = _done(place, task)
@@ -149,6 +150,7 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
             options=UploadOptions(at_once=task.at_once, max_rejected_percent=options.max_quarantined_percent),
             origin=TaskOrigin(dag_id="dag", run_id=task.run, map_index=0, try_number=task.try_number),
             timeouts=TIMING,
+            remake=remake_work_area,
         )
         summary = UPLOADERS[task.uploader, task.kind](context, ledger.batches.get(task.batch))
     return {"end": "done", "summary": {**prepared.model_dump(mode="json"), **vars(summary)}}
@@ -176,7 +178,15 @@ def _client(place: Place, settings: ClientSettings) -> TidepoolClient:
         place.journal.append(f"close {data_set_id}")
         close(data_set_id)
 
+    delete = client.delete_data_set
+
+    def deleted(data_set_id: str) -> None:
+        if place.is_whole(data_set_id):
+            place.journal.append(WHOLE_DELETED)
+        delete(data_set_id)
+
     client.close_data_set = recorded  # type: ignore[method-assign]
+    client.delete_data_set = deleted  # type: ignore[method-assign]
     return client
 
 
