@@ -76,19 +76,12 @@ def decrypted(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield decrypt(line) if line.startswith(TOKEN_START) else line + b"\n"
 
 
-def first_token(blocks: Iterable[bytes]) -> bytes | None:
-    """Return the first token of a file, ``None`` if it does not begin with one.
+def tokens_of(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the tokens of a file, which may be damaged.
 
-    :param blocks: the file in order; no more of it is read than that.
+    :param blocks: the file in order.
     """
-    text = b""
-    for block in blocks:
-        text += block
-        if len(text) >= len(TOKEN_START) and not text.startswith(TOKEN_START):
-            return None
-        if b"\n" in block or len(text) > MAX_TOKEN_BYTES:
-            break
-    return text.split(b"\n", 1)[0] if text.startswith(TOKEN_START) else None
+    yield from (line for line in _lines(b"", blocks) if line.startswith(TOKEN_START))
 
 
 def configured_keys() -> list[str]:

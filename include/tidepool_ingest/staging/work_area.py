@@ -18,6 +18,7 @@ A giant batch that is cut into parts has no ``accepted.ndjson``: each part has a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -30,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 from upath import UPath
 
-from tidepool_ingest.staging.encryption import configured_keys, decrypt, encrypt, first_token
+from tidepool_ingest.staging.encryption import configured_keys, decrypt, encrypt, tokens_of
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Deletion
 from tidepool_ingest.staging.quarantine import Place, QuarantineWriter, is_intact, rewrite
@@ -407,18 +408,15 @@ class WorkArea:
 
     def _keys_fit(self) -> bool:
         """Return whether the keys decrypt anything that is here; ``True`` also if nothing else is here."""
-        areas = [self, *(self.beside(key) for key in self._recorded_parts())]
         seen = 0
-        for area in areas:
+        for area in (self, *(self.beside(key) for key in self._recorded_parts())):
             for path in (area.plan_path, area.accepted_path, area.quarantine_path):
-                try:
-                    token = first_token(read_blocks(path, missing="work-area-damaged"))
-                    if token is not None:
+                with contextlib.suppress(BatchError):
+                    for token in tokens_of(read_blocks(path, missing="work-area-damaged")):
                         seen += 1
-                        decrypt(token)
-                        return True
-                except BatchError:
-                    continue
+                        with contextlib.suppress(BatchError):
+                            decrypt(token)
+                            return True
         return seen <= 1 and bool(configured_keys())
 
     def read_chunk(self, chunk: Chunk) -> list[bytes]:
