@@ -48,6 +48,8 @@ class IngestError(Exception):
     :cvar sentence: what happened, as in :class:`Fault`.
     :cvar remedy: what to do about it.
     :cvar faults: in a class of several causes, these by their codes.
+    :cvar waits: whether nothing has failed: something else has to end first, and ``retry_after`` seconds are
+        a good time to see whether it has.
     :param what: what happened and where, a whole sentence; by default the class's own.
     :param remedy: what to do about it this time; by default the class's own.
     :param code: the cause, in a class of several.
@@ -58,6 +60,8 @@ class IngestError(Exception):
     sentence: ClassVar[str] = ""
     remedy: str = ""
     faults: ClassVar[Mapping[str, Fault]] = {}
+    waits: ClassVar[bool] = False
+    retry_after: float | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Register the causes that a class declares.

@@ -95,14 +95,18 @@ class PackOutcome:
 
     :param done: numbers of the batches that were processed.
     :param failed: how many were set aside, by the code of the cause.
+    :param waiting: errors that say what others wait for; the pack is to be worked on once more.
     """
 
     done: list[int] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
+    waiting: list[IngestError] = field(default_factory=list)
 
 
 class PackWork:
     """Processes a pack. A batch that fails is set aside, and so are those that wait for it; the others go on.
+
+    One that has to wait for another task is neither done nor set aside.
 
     The batches that wait for one are the later ones of its device, if another try may help: they must not
     overtake it. Where batch after batch fails of a cause that is not its own, the pack fails with it.
@@ -183,7 +187,10 @@ class PackWork:
             except IngestError as error:
                 if self._failing:
                     raise
-                self._record_failure(batch, error)
+                if error.waits:
+                    self._record_wait(batch, error)
+                else:
+                    self._record_failure(batch, error)
                 if error.disposition is Disposition.RETRIABLE:
                     if index + 1 < len(device):
                         log.info("%d later batches of its device wait for it.", len(device) - index - 1)
@@ -192,6 +199,11 @@ class PackWork:
                 with self._lock:
                     self._in_a_row = 0
                     self.outcome.done.append(batch.id)
+
+    def _record_wait(self, batch: BatchRow, error: IngestError) -> None:
+        log.info("%s waits: %s", batch.label, error)
+        with self._lock:
+            self.outcome.waiting.append(error)
 
     def _record_failure(self, batch: BatchRow, error: IngestError) -> None:
         log.warning("%s gets a task of its own later: %s", batch.label, error)

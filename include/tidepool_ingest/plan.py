@@ -134,6 +134,7 @@ def _reading_with(ledger: Ledger) -> Callable[[ListedBatch], ReadManifest | _Unr
             connection=batch.manifest.connection,
             device_id=batch.manifest.device_id,
             data_set_type=batch.manifest.data_set_type,
+            staged_at=batch.manifest.staged_at,
         )
 
     return read
@@ -157,6 +158,7 @@ def _found(folder: BatchFolder, read: ReadManifest | _Unreadable, api_host_of: A
                 connection=read.connection,
                 device_id=read.device_id,
                 data_set_type=read.data_set_type,
+                staged_at=read.staged_at,
                 folder=_address(folder),
                 **place,
             )
@@ -188,7 +190,7 @@ class Plan:
     """What a run will do, in numbers only.
 
     :param window: the days it looked into.
-    :param rows: the batches that it takes, as the ledger has them, oldest day first.
+    :param rows: the batches that it takes, as the ledger has them, oldest first.
     :param done: ready batches that need no more work.
     :param declined: ready batches that a person has declined; a run that names their day takes them.
     :param older_than_uploaded: those of them for whose device a batch of a later day is verified.
@@ -261,6 +263,8 @@ def plan_run(
         found = list(ready_batches(wanted, ledger, api_host_of, readers))
         known = _known(found, ledger)
         distinguished = list(_distinguished(root, found, known, ledger, readers))
+    # In the order in which the batches of a device go up; as listed where none says when it was staged.
+    distinguished.sort(key=lambda batch: batch.age[:2])
     taken: set[Identity] = set()
     to_register: list[FoundBatch] = []
     for batch in distinguished:

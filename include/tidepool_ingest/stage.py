@@ -211,6 +211,7 @@ def stage(
         raise BatchError(
             "stage-arguments", detail="another batch describes this one, or it is another user's"
         )
+    now = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="tidepool-stage-") as folder:
         source_format = file_format or guess_format(source)
         spool = Spool(
@@ -221,11 +222,12 @@ def stage(
         )
         _fill(spool, SourceFile(source, source_format))
         outputs = spool.finish()
-        batches = _batch_folders(outputs, root, user_id, day or datetime.now(UTC).date(), batch_id)
+        batches = _batch_folders(outputs, root, user_id, day or now.date(), batch_id, now)
         if like is None:
             manifests = [_manifest(output, user_id, fields, edits, connection) for output in outputs]
         else:
             manifests = [_manifest_like(like, output) for output in outputs]
+        manifests = [manifest.model_copy(update={"staged_at": now}) for manifest in manifests]
         _publish(outputs, batches, manifests)
     return batches
 
@@ -244,13 +246,12 @@ def _fill(spool: Spool, source: SourceFile) -> None:
 
 
 def _batch_folders(
-    outputs: list[Output], root: UPath, user_id: str, day: date, batch_id: str | None
+    outputs: list[Output], root: UPath, user_id: str, day: date, batch_id: str | None, now: datetime
 ) -> list[BatchFolder]:
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folders = []
     for number, output in enumerate(outputs, start=1):
         if batch_id is None:
-            name = f"{now}-{str(output.staged_file().sha256)[:10]}"
+            name = f"{now:%Y%m%dT%H%M%SZ}-{str(output.staged_file().sha256)[:10]}"
         else:
             name = batch_id if len(outputs) == 1 else f"{batch_id}-{number}"
         folders.append(BatchFolder.at(root, f"{day.isoformat()}/{user_id}/{name}"))

@@ -46,7 +46,8 @@ def test_newer_verified_batches_of_a_device(ledger: Ledger) -> None:
     assert ledger.devices.newer(older, VERIFIED, sharing_days=True) == {sharing.id: SECOND}
     assert ledger.devices.newer(older, VERIFIED, sharing_days=False) == {sharing.id: SECOND, apart.id: SECOND}
     assert ledger.devices.newer(older, VERIFIED, sharing_days=True, deduplicators=("none",)) == {}
-    assert ledger.devices.newer(sharing, VERIFIED, sharing_days=False) == {}
+    assert ledger.devices.newer(sharing, VERIFIED, sharing_days=False) == {apart.id: SECOND}
+    assert ledger.devices.newer(apart, VERIFIED, sharing_days=False) == {}
     ledger.batches.set_replaces(older.id, sharing.id)
     assert ledger.devices.newer(ledger.batches.get(older.id), VERIFIED, sharing_days=True) == {}
     assert ledger.devices.newest_verified_days("api.example.org", ["0123456789"], after=date(2025, 1, 1)) == {

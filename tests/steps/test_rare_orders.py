@@ -337,8 +337,8 @@ def test_the_claims_are_kept_while_a_read_back_comes(world: World, monkeypatch: 
         monkeypatch.setattr(module, "now_of", clock.of_database)
     monkeypatch.setattr(claims, "time", clock)
     monkeypatch.setattr("tidepool_ingest.upload.guarded_requests.ROWS_BETWEEN_RENEWALS", 1)
-    older = ready(world, [*dose(1, 0), *dose(1, 5)], DAY, "older")
-    newer = ready(world, dose(2, 0), DAY, "newer")
+    older = ready(world, [*dose(1, 0), *dose(1, 5)], DAY, "first")
+    newer = ready(world, dose(2, 0), DAY, "second")
     read, began = world.client.read_data, threading.Event()
 
     def slow(*given: Any, **more: Any) -> Iterator[dict[str, Any]]:

@@ -31,6 +31,7 @@ from tidepool_ingest.guards.checks import (
     matches_sent_plan,
     replaced_by,
 )
+from tidepool_ingest.guards.versions import Versions, is_prepared, overwritten_as_prepared, stored_rows
 
 __all__ = [
     "TOO_MANY_REJECTED",
@@ -43,6 +44,7 @@ __all__ = [
     "QuarantineLimitError",
     "SupersededBatchError",
     "TruncateError",
+    "Versions",
     "WithdrawnError",
     "allowed_rejection_percent",
     "apply_decision",
@@ -54,8 +56,11 @@ __all__ = [
     "compares_days",
     "decision_of",
     "is_declined",
+    "is_prepared",
     "matches_sent_plan",
+    "overwritten_as_prepared",
     "record_decision",
     "replaced_by",
+    "stored_rows",
     "waits_for_person",
 ]

@@ -1,13 +1,13 @@
 """What holds a batch: checks before anything is sent, before a close, and before an upload is repeated.
 
 One of them is about the order of a device's batches. Under a deduplicator that compares a device's data sets,
-the one that is closed last wins, even if it is older. So a batch staged on an earlier day than a verified one
-is not closed after it: its values would hide the newer ones. Batches of one staged day have no order.
+the one that is closed last wins, even if it is older. So a batch is not closed after a newer one that is
+verified if its values would hide other values of that one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import partial
 
@@ -60,6 +60,7 @@ class NewerAtCloseError(IngestError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
+    waits = True
     code = "newer-at-close"
     sentence = "the close of a newer batch of its device is not finished, and that batch may show already"
     remedy = "Nothing to do: the newer one's own retry, or the maintenance DAG, completes it."
@@ -77,12 +78,21 @@ def compares_days(deduplicator: Deduplicator) -> bool:
     return deduplicator.at_close is not AtClose.DELETES_ALL
 
 
-def check_order(ledger: Ledger, batch: BatchRow, deduplicator: Deduplicator) -> None:
-    """Hold a batch that is older than a verified one of its device.
+Overwritten = Callable[[Mapping[int, date]], Iterable[int]]
+"""Returns which of some newer batches, given with their staged days and the newest first, have values that
+the close of a batch would hide behind other ones."""
+
+
+def check_order(
+    ledger: Ledger, batch: BatchRow, deduplicator: Deduplicator, overwritten: Overwritten = list
+) -> None:
+    """Hold a batch whose values would take the place of other ones of a newer, verified batch of its device.
 
     :param ledger: knows the batches of the device and the days of their records.
     :param batch: the batch, prepared.
     :param deduplicator: its data set's.
+    :param overwritten: compares values; only asked where the days of records do not show that none is
+        overwritten, nor the deduplicator that all are. Left out, any newer batch counts.
     :raises OlderThanUploadedError: a newer one is verified; the message has numbers and days only.
     :raises NewerAtCloseError: it is not known yet whether a newer one is visible.
     """
@@ -90,8 +100,9 @@ def check_order(ledger: Ledger, batch: BatchRow, deduplicator: Deduplicator) -> 
         return
     days = compares_days(deduplicator)
     newer = partial(ledger.devices.newer, batch, sharing_days=days, deduplicators=HIDEABLE if days else None)
-    if verified := newer([DataSetState.VERIFIED]):
-        raise OlderThanUploadedError(batch.label, len(verified), max(verified.values()))
+    verified = newer([DataSetState.VERIFIED])
+    if hidden := list(overwritten(verified) if verified and days else verified):
+        raise OlderThanUploadedError(batch.label, len(hidden), max(verified[number] for number in hidden))
     if newer([DataSetState.CLOSING, DataSetState.CLOSED]):
         raise NewerAtCloseError(batch.label)
 

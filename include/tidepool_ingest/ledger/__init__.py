@@ -28,6 +28,7 @@ from tidepool_ingest.ledger.states import (
     IllegalTransitionError,
     Purged,
 )
+from tidepool_ingest.ledger.turns import Turn, Turns
 from tidepool_ingest.ledger.views import Unfinished, Upload, UploadFilter, Uploads
 
 __all__ = [
@@ -72,6 +73,8 @@ __all__ = [
     "Rejections",
     "Retention",
     "TaskOrigin",
+    "Turn",
+    "Turns",
     "Unfinished",
     "Upload",
     "UploadFilter",
@@ -107,6 +110,7 @@ class Ledger:
         self.retention = Retention(self.database)
         self.unfinished = Unfinished(self.database)
         self.rate_limits = RateLimits(self.database)
+        self.turns = Turns(self.database)
         self.uploads = Uploads(self.database)
 
     def migrate(self) -> None:

@@ -32,6 +32,9 @@ from tidepool_ingest.ledger.states import (
     check_batch_state,
 )
 
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+"""When a batch was staged whose manifest does not say so."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FoundBatch:
@@ -47,6 +50,16 @@ class FoundBatch:
     connection: str | None = None
     device_id: str | None = field(default=None, repr=False)
     data_set_type: str = "normal"
+    staged_at: datetime | None = None
+
+    @property
+    def age(self) -> tuple[date, datetime, str]:
+        """What orders the batches of a device, the oldest first: they go up in this order.
+
+        Its day folder, then when it was staged, as far as its manifest says so, then its batch id. To be
+        compared here and not by the database, whose order of texts depends on its collation.
+        """
+        return self.day, self.staged_at or LONG_AGO, self.batch_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,14 +193,14 @@ def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now
 
     :param connection: the transaction in which the batch itself is moved.
     :param whole: the batch's number.
-    :param moved: its new ``folder``, ``batch_id``, ``day`` and ``label``.
+    :param moved: its new ``folder``, ``batch_id``, ``day``, ``staged_at`` and ``label``.
     :param now: when.
     """
     query = select(batches.c.id, batches.c.part).where(
         batches.c.part_of == whole, batches.c.state != BatchState.OVERWRITTEN
     )
     found = connection.execute(query.order_by(batches.c.part)).all()
-    place = {name: moved[name] for name in ("folder", "batch_id", "day")}
+    place = {name: moved[name] for name in ("folder", "batch_id", "day", "staged_at")}
     for row in found:
         label = part_label(moved["label"], row.part, len(found))
         connection.execute(
@@ -232,7 +245,7 @@ def holding_data(connection: Connection, numbers: Sequence[int]) -> set[int]:
 NAMES_PER_QUERY = 200
 """Pairs of user and batch id per query."""
 
-_MOVED = ("folder", "batch_id", "day", "label", "state")
+_MOVED = ("folder", "batch_id", "day", "staged_at", "label", "state")
 """What registering a known batch again may change."""
 
 _Content = tuple[str, str]
@@ -351,14 +364,17 @@ class BatchRegistrar:
             self._new.append(content)
         elif known["state"] in RETURNING:
             self._move(known, found, state=BatchState.PLANNED)  # its content is in staging once more
-        elif not known["state"].is_done and known["folder"] != found.folder:
+        elif not known["state"].is_done and (known["folder"], known["staged_at"]) != (
+            found.folder,
+            found.staged_at,
+        ):
             self._move(known, found)
 
     def _move(self, row: dict[str, Any], found: FoundBatch, **values: Any) -> None:
         content = row["api_host"], row["content_key"]
         self._in_folder[row["api_host"], row["folder"]].discard(content)
         self._in_folder.setdefault((found.api_host, found.folder), set()).add(content)
-        place = {"batch_id": found.batch_id, "day": found.day, "label": found.label}
+        place = {name: getattr(found, name) for name in ("batch_id", "day", "staged_at", "label")}
         self._change(row, folder=found.folder, **place, **values)
         if "id" in row:
             self._moved.add(row["id"])

@@ -35,6 +35,7 @@ class ReadManifest:
     connection: str | None = None
     device_id: str | None = field(default=None, repr=False)
     data_set_type: str = "normal"
+    staged_at: datetime | None = None
 
 
 class Manifests:

@@ -95,6 +95,7 @@ class LeaseHeldError(IngestError):
     """
 
     disposition: Disposition = Disposition.RETRIABLE
+    waits = True
     code = "lease-held"
     sentence = "another task is working on it"
     remedy = "Nothing to do: it is tried again. If the other task has died, its lease expires by itself."
@@ -107,6 +108,29 @@ class LeaseHeldError(IngestError):
         )
         self.name = name
         self.retry_after = seconds
+
+
+class OlderFirstError(LeaseHeldError):
+    """Older batches of the device go up first: a run that still goes has yet to work on them.
+
+    :param name: name of the lease on the first of them.
+    :param seconds: how long until it is a good time to see whether they have ended.
+    :param batches: their numbers, oldest first.
+    """
+
+    code = "older-first"
+    sentence = "older batches of its device go up first, which a run has yet to work on"
+    remedy = (
+        "Nothing to do: it is tried again. It does not wait for one that has failed, is held, or whose run "
+        "has ended."
+    )
+
+    def __init__(self, name: str, seconds: float, batches: Sequence[int] = ()) -> None:
+        super().__init__(name, seconds)
+        self.what = f"{len(batches)} older batches of the same device go up first, beginning with {name}."
+        self.remedy = type(self).remedy
+        self.args = (f"{self.what} {self.remedy}",)
+        self.batches = tuple(batches)
 
 
 class LeaseLostError(IngestError):

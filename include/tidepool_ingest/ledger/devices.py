@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 
-from tidepool_ingest.ledger.batches import WHOLE, BatchRow
+from tidepool_ingest.ledger.batches import LONG_AGO, WHOLE, BatchRow
 from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.record_counts import Days
-from tidepool_ingest.ledger.schema import batch_days, batches, data_sets, leases
+from tidepool_ingest.ledger.schema import NOW, batch_days, batches, data_sets, leases, turns
 from tidepool_ingest.ledger.states import TERMINAL_STATES, BatchState, DataSetState
 
 
@@ -35,7 +36,7 @@ class Devices:
         sharing_days: bool,
         deduplicators: Collection[str] | None = None,
     ) -> dict[int, date]:
-        """Return the staged days of later batches that have a data set in one of some states, by batch.
+        """Return the staged days of later batches that have a data set in one of some states, newest first.
 
         :param batch: the batch in question.
         :param states: states of the data set.
@@ -43,11 +44,11 @@ class Devices:
         :param deduplicators: only those whose data set has one of these; ``None`` for all.
         """
         query = (
-            select(batches.c.id, batches.c.day)
+            select(batches.c.id, *_AGE)
             .join(data_sets, data_sets.c.batch == batches.c.id)
             .where(
                 _same_device(batch),
-                batches.c.day > batch.day,
+                batches.c.day >= batch.day,
                 data_sets.c.state.in_(states),
             )
             .distinct()
@@ -57,7 +58,9 @@ class Devices:
         if sharing_days:
             query = query.where(_shares_a_day(batch))
         with self._database.reading() as connection:
-            return {row.id: row.day for row in connection.execute(query)}
+            newer = [(_age(row), row) for row in connection.execute(query)]
+        newer.sort(key=lambda found: found[0], reverse=True)
+        return {row.id: row.day for age, row in newer if age > batch.age}
 
     def older_in_progress(self, batch: BatchRow, *, sharing_days: bool) -> dict[str, float]:
         """Return the leases on earlier batches that a task is working on.
@@ -68,8 +71,8 @@ class Devices:
         """
         part = batches.alias()
         is_split = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.OVERWRITTEN)
-        query = select(batches.c.id, batches.c.part_of, batches.c.state).where(
-            _same_device(batch), batches.c.day < batch.day, ~is_split
+        query = select(batches.c.id, batches.c.part_of, batches.c.state, *_AGE).where(
+            _same_device(batch), batches.c.day <= batch.day, ~is_split
         )
         if sharing_days:
             query = query.where(_shares_a_day(batch))
@@ -78,6 +81,8 @@ class Devices:
             now = now_of(connection)
             names = set()
             for row in connection.execute(query):
+                if _age(row) >= batch.age:
+                    continue
                 names.add(lease_of_batch(row.id))
                 if row.part_of is not None and row.state not in TERMINAL_STATES:
                     # Its turn may still come while a task works on the whole batch.
@@ -89,6 +94,21 @@ class Devices:
                 for name, expires_at in connection.execute(alive):
                     found[name] = (expires_at - now).total_seconds()
         return found
+
+    def older_planned(self, batch: BatchRow, *, sharing_days: bool) -> list[int]:
+        """Return the earlier batches that a run has yet to work on, oldest first.
+
+        :param batch: the batch in question, or a part of it.
+        :param sharing_days: only those that have records on a day on which it has some too, or of which that
+            is not known yet.
+        """
+        has_turn = exists().where(turns.c.batch == batches.c.id, turns.c.expires_at > NOW)
+        query = select(batches.c.id, *_AGE).where(_same_device(batch), batches.c.day <= batch.day, has_turn)
+        if sharing_days:
+            query = query.where(or_(batches.c.accepted.is_(None), _shares_a_day(batch)))
+        with self._database.reading() as connection:
+            found = [(_age(row), row.id) for row in connection.execute(query)]
+        return [number for age, number in sorted(found) if age < batch.age]
 
     def verified_since(self, batch: BatchRow, since: datetime) -> dict[str, str]:
         """Return the deduplicators of other verified data sets of the device that were closed since, by id.
@@ -155,6 +175,14 @@ class Devices:
                 )
                 found.update(((user, device), day) for user, device, day in connection.execute(query))
         return found
+
+
+_AGE = (batches.c.day, batches.c.staged_at, batches.c.batch_id)
+
+
+def _age(row: Any) -> tuple[date, datetime, str]:
+    """Return what :attr:`~tidepool_ingest.ledger.batches.FoundBatch.age` does."""
+    return row.day, row.staged_at or LONG_AGO, row.batch_id
 
 
 def _is_verified() -> ColumnElement[bool]:

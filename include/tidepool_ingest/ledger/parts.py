@@ -167,6 +167,7 @@ _SHARED_WITH_WHOLE = (
     "user_id",
     "batch_id",
     "day",
+    "staged_at",
     "folder",
     "connection",
     "device_id",

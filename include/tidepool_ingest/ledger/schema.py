@@ -114,6 +114,7 @@ batches = Table(
     Column("batch_id", Text, nullable=False, comment="name of the staged folder"),
     Column("day", Date, nullable=False, comment="date folder, the partition that a data interval selects"),
     Column("folder", Text, nullable=False),
+    _time("staged_at"),
     Column(
         "label", Text, nullable=False, comment="day, device model and short hash: what logs and pages show"
     ),
@@ -306,6 +307,7 @@ manifests = Table(
     Column("connection", Text, comment="Airflow connection that the manifest names, if it names one"),
     Column("device_id", Text),
     Column("data_set_type", String(16), nullable=False),
+    _time("staged_at"),
     Column("met_on", Date, nullable=False, comment="about when a run last met it, in UTC"),
     Index(None, "user_id"),
     Index(None, "met_on"),
@@ -338,6 +340,18 @@ leases = Table(
     Column("owner", String(64), nullable=False),
     Column("fence", BigInteger, nullable=False, comment="grows with every takeover"),
     _time("expires_at", required=True),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("batch", AutoId, ForeignKey("batches.id"), primary_key=True),
+    Column("dag_id", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("map_index", Integer, comment="of its task; empty where several batches share one"),
+    _time("expires_at", required=True),
+    Index(None, "dag_id", "run_id"),
+    Index(None, "expires_at"),
 )
 
 refresh_tokens = Table(

@@ -34,6 +34,7 @@ from tidepool_ingest.model.problems import (
 from tidepool_ingest.model.stored import (
     EMBEDDING_TYPES,
     NotAcceptedError,
+    content_of,
     embedded_data,
     stored_form,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "NotDecodableError",
     "Problem",
     "Validated",
+    "content_of",
     "data_set_problems",
     "decode",
     "deduplicator_named",

@@ -6,12 +6,16 @@ an embedded bolus or status becomes a record of its own.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import fields
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.glucose import MG_PER_DL_MINUTE, MG_PER_DL_UNITS, to_mmol_per_l
+from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.parsing import FLOAT_EXACT_MAX, Parsed
 from tidepool_ingest.model.problems import Problem
 from tidepool_ingest.model.specification import FieldSpec, Kind, fields_of, literal_fields
@@ -75,13 +79,17 @@ def embedded_data(datum: Mapping[str, Any]) -> tuple[str, ...]:
     :param datum: a decoded datum.
     :return: the names of those that are there: ``bolus``, ``status``, or none.
     """
+    return tuple(name for name in _embedding_fields(datum) if isinstance(datum.get(name), Mapping))
+
+
+def _embedding_fields(datum: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the fields that hold another datum, or the id of what was split off."""
     type_name = datum.get("type")
     if not isinstance(type_name, str) or type_name not in EMBEDDING_TYPES:
         return ()
     kind_field = _KIND_FIELDS[type_name]
     kinds = [type_name, datum.get(kind_field)] if kind_field else [type_name]
-    key = tuple(kind for kind in kinds if isinstance(kind, str))
-    return tuple(name for name in _SPLIT_OFF.get(key, ()) if isinstance(datum.get(name), Mapping))
+    return _SPLIT_OFF.get(tuple(kind for kind in kinds if isinstance(kind, str)), ())
 
 
 class _Storing:
@@ -177,3 +185,57 @@ _SCALARS: Final[dict[Kind, Callable[[FieldSpec, Any, Parsed, str | None], Any]]]
     Kind.FREE_OBJECT: lambda _spec, value, _parsed, _units: _as_float64(value),
     Kind.FREE_OBJECTS: lambda _spec, value, _parsed, _units: _as_float64(value),
 }
+
+
+# ---------------------------------------------------------------- content
+
+
+def content_of(row: Mapping[str, Any]) -> int:
+    """Return a digest of a row's content, the same for a row as it was sent and as Tidepool shows it.
+
+    Its own id and the ids of what was split off it are no part of it, nor is what Tidepool adds.
+
+    :param row: a record as in :func:`stored_form`, or as Tidepool shows it.
+    :return: eight bytes, which have no meaning in another process.
+    """
+    links = _embedding_fields(row)
+    kept = {
+        name: _plain(row[name])
+        for name in _CONTENT_FIELDS.get(str(row.get("type")), frozenset())
+        if row.get(name) is not None and not (name in links and isinstance(row[name], str))
+    }
+    return digest_of(json.dumps(kept, sort_keys=True))
+
+
+def _plain(value: Any) -> Any:
+    """Normalize values: the Platform keeps instants in milliseconds and UTC, and 6.0 as 6."""
+    if isinstance(value, str):
+        instant = parse_instant(value) if _LOOKS_LIKE_A_TIME.match(value) else None
+        if instant is None:
+            return value
+        seconds, nanoseconds = instant.moment
+        return [seconds, nanoseconds // _NANOSECONDS_A_MILLISECOND]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _content_fields() -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for model in DATUM_MODELS:
+        literals = literal_fields(model)
+        names = found.setdefault(literals["type"], set())
+        names.update(literals)
+        for spec in fields_of(model):
+            under = spec.limit(fields.StoredUnder)
+            names.add(under.name if under else spec.name)
+    return {kind: frozenset(names - {"id"}) for kind, names in found.items()}
+
+
+_CONTENT_FIELDS: Final = _content_fields()
+_NANOSECONDS_A_MILLISECOND: Final = 1_000_000
+_LOOKS_LIKE_A_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")

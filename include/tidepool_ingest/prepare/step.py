@@ -24,6 +24,7 @@ from tidepool_ingest.guards import (
     check_not_withdrawn,
     check_order,
     check_truncate,
+    overwritten_as_prepared,
     replaced_by,
 )
 from tidepool_ingest.ledger import (
@@ -35,6 +36,7 @@ from tidepool_ingest.ledger import (
     Ledger,
     lease_of_batch,
 )
+from tidepool_ingest.ledger.database import OlderFirstError
 from tidepool_ingest.model import data_set_problems, masked_pointer
 from tidepool_ingest.model.deduplicators import (
     CONTINUOUS,
@@ -86,6 +88,9 @@ log = logging.getLogger(__name__)
 CLEANUP_SECONDS = 30.0
 """How long to wait for a process that is cleaning up the batch's work area."""
 
+REPLACED_SECONDS = 10.0
+"""How often it is checked whether the batch that is to be replaced has been uploaded."""
+
 RECORDED_COUNTS = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
 """What the ledger keeps of a summary beside days and reasons."""
 
@@ -117,6 +122,7 @@ def check_opening(
     data_sets: Sequence[DataSetRow],
     summary: PrepareSummary,
     *,
+    root: UPath,
     ledger: Ledger,
     options: RunOptions,
     deduplicator: Deduplicator,
@@ -126,6 +132,7 @@ def check_opening(
     :param row: the batch, prepared.
     :param data_sets: those that were started for it.
     :param summary: what became of its records.
+    :param root: the staging root, which holds the work areas.
     :param ledger: has the other batches of its device.
     :param options: the run's parameters.
     :param deduplicator: its data set's.
@@ -137,7 +144,7 @@ def check_opening(
         differing = sum(codes.get(DEVICE_ID_DIFFERS, 0) for codes in summary.warnings.values())
         check_doubling(row, deduplicator, of_other_devices=differing)
     if not options.allow_older:
-        check_order(ledger, row, deduplicator)
+        check_order(ledger, row, deduplicator, overwritten_as_prepared(root, ledger, row))
 
 
 def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHostOf) -> StagedBatch:
@@ -171,10 +178,22 @@ def replaced_batch(batch: StagedBatch, row: BatchRow, ledger: Ledger) -> int | N
     """Return the number of the batch that the manifest names as replaced by this one, if it names one.
 
     :raises BatchError: naming the batch, the cause and what to do.
+    :raises OlderFirstError: that batch is not verified yet, and a run has yet to work on it.
     """
     try:
         return replaced_by(row, batch.manifest.replaces, ledger)
     except BatchError as error:
+        if error.code == "replaces-not-verified":
+            older = [
+                namesake.id
+                for namesake in ledger.batches.namesakes(
+                    row.api_host, row.user_id, str(batch.manifest.replaces)
+                )
+                if namesake.device_id == row.device_id and namesake.age < row.age
+            ]
+            if turns := ledger.turns.of_batches(older):
+                first = turns[0].batch
+                raise OlderFirstError(lease_of_batch(first), REPLACED_SECONDS, [first]) from None
         raise error.for_batch(named(batch.folder)) from None
 
 
@@ -310,7 +329,15 @@ def _prepare(
     if summary.accepted and opening and row.data_set_type == NORMAL:
         deduplicator = checked_data_set(batch.manifest)
         data_sets = [data_set for part in opening for data_set in part]
-        check_opening(row, data_sets, summary, ledger=ledger, options=options, deduplicator=deduplicator)
+        check_opening(
+            row,
+            data_sets,
+            summary,
+            root=root,
+            ledger=ledger,
+            options=options,
+            deduplicator=deduplicator,
+        )
     if too_many and not history.may_hold_data:
         ledger.batches.hold(row.id, TOO_MANY_REJECTED)
     elif not history.may_hold_data:

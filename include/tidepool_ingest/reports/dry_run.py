@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,12 +15,9 @@ from upath import UPath
 
 from tidepool_ingest.client import ClientSettings, TidepoolClient
 from tidepool_ingest.digests import digest_of
-from tidepool_ingest.formats.tidepool_export.cleaning import LINK_FIELDS, is_dropped
-from tidepool_ingest.formats.tidepool_export.units import kind_of
 from tidepool_ingest.ledger import BatchRow
-from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
+from tidepool_ingest.model import NoIdentityError, content_of, identity_hash, stored_form
 from tidepool_ingest.model.deduplicators import AtClose, Deduplicator
-from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.prepare.parts import utc_day
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
@@ -36,40 +32,6 @@ MAX_DEVICE_QUERIES = 5
 
 MEMORY_KIB: Final = 16 * 1024
 """What the tables may take in memory; the rest is in a file without a name, which nobody else can open."""
-
-_MILLISECOND: Final = 1_000_000
-_LOOKS_LIKE_A_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
-
-
-def content_of(row: Mapping[str, Any]) -> int:
-    """Return a digest of a row's content, the same for a row as it was sent and as Tidepool shows it.
-
-    :param row: a row as Tidepool would store it, or as it shows it.
-    """
-    link = LINK_FIELDS.get(kind_of(row))
-    kept = {
-        name: _plain(value)
-        for name, value in row.items()
-        if not is_dropped(name, value) and not (name == link and isinstance(value, str))
-    }
-    return digest_of(json.dumps(kept, sort_keys=True))
-
-
-def _plain(value: Any) -> Any:
-    """Normalize values: the Platform keeps instants in milliseconds and UTC, and 6.0 as 6."""
-    if isinstance(value, str):
-        instant = parse_instant(value) if _LOOKS_LIKE_A_TIME.match(value) else None
-        if instant is None:
-            return value
-        seconds, nanoseconds = instant.moment
-        return [seconds, nanoseconds // _MILLISECOND]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
 
 
 class DryRunDiff(BaseModel):

@@ -8,10 +8,12 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -180,6 +182,13 @@ def _plain_file_name(name: str) -> str:
     return name
 
 
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:  # at the very end of what a date can say
+        raise PydanticCustomError("time", "is no time that can be stored") from None
+
+
 def _known_format(name: object, info: ValidationInfo) -> object:
     known = (info.context or {}).get(FORMATS_KNOWN)
     if known is None or name in known:
@@ -260,6 +269,8 @@ class Manifest(ManifestModel):
     :param files: the data files, in the order in which they are read.
     :param connection: the Airflow connection to upload through, if it is not the DAG's.
     :param replaces: id of the batch whose data set this one replaces.
+    :param staged_at: when ``stage`` wrote it: of several batches of a device in one day folder, the one
+        staged later is the newer.
     :param edits: changes to the records.
     :param checks: what is done about records that Tidepool accepts but that are probably not as intended.
     :param origin: for a continuous data set: how records without an origin get one.
@@ -271,6 +282,7 @@ class Manifest(ManifestModel):
     files: tuple[StagedFile, ...]
     connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")] | None = None
     replaces: Annotated[Annotated[str, Field(pattern=BATCH_ID_PATTERN)] | None, Field(repr=False)] = None
+    staged_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
     edits: RecordEdits | None = None
     checks: RecordChecks = RecordChecks()
     origin: OriginRule = OriginRule()
@@ -343,9 +355,9 @@ def content_key(manifest: Manifest, file_digests: Iterable[str], place: str = ""
     """Return the key of a batch's content: the same content has the same key, whatever it is called.
 
     It is made of user id, data set body, edits, checks that reject records, and format and digest of each
-    file in order; batch id, file names, connection and ``replaces`` leave no trace in it. To a continuous
-    data set, what was written before may be written again after something else: there, the same content in
-    another place is another batch.
+    file in order; batch id, file names, connection, ``replaces`` and ``stagedAt`` leave no trace in it. To a
+    continuous data set, what was written before may be written again after something else: there, the same
+    content in another place is another batch.
 
     :param manifest: the manifest.
     :param file_digests: sha256 in hex of each file as staged, in the manifest's order.

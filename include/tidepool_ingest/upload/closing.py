@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from tidepool_ingest.client import (
     TidepoolDataSetClosedError,
@@ -20,16 +21,23 @@ from tidepool_ingest.client import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.guards import OlderThanUploadedError, check_order, compares_days
-from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease
-from tidepool_ingest.ledger.database import LeaseHeldError
+from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease, lease_of_batch
+from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext
 from tidepool_ingest.upload.guarded_requests import POLL_SECONDS, GuardedRequests
-from tidepool_ingest.upload.read_back import Comparison, read_back
+from tidepool_ingest.upload.read_back import Comparison, overwritten_as_shown, read_back
 from tidepool_ingest.upload.sending import StartOverError
+
+LONGEST_TURN = 60.0
+"""Seconds after which it is checked again, at the latest, whether a batch has its turn."""
 
 CLOSE_STARTED = (DataSetState.CLOSING, DataSetState.CLOSED)
 """States of a data set that an earlier attempt had begun to close."""
+
+
+def _nothing() -> None:
+    """Name nothing that has to finish first."""
 
 
 def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
@@ -40,9 +48,9 @@ def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, rejected: Abstra
     :raises StartOverError: Tidepool no longer knows it.
     :raises OlderThanUploadedError: a newer batch of the device is verified; this one was not closed.
     """
-    with device_lock(
-        leased.context, leased.batch, leased.requests, lambda: _older_in_progress(leased)
-    ) as requests:
+    # What was about to be closed before has had its turn, and may be visible: older ones wait for it.
+    blocker = _nothing if data_set.state in CLOSE_STARTED else partial(_older_ones, leased)
+    with device_lock(leased.context, leased.batch, leased.requests, blocker, gives_way=True) as requests:
         locked = leased.with_requests(requests)
         if data_set.state is not DataSetState.CLOSED:
             _close_in_order(locked, data_set)
@@ -56,7 +64,7 @@ def verify_again(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSe
     :param data_set: it is closed.
     :param rejected: ordinals of the records that Tidepool rejected.
     """
-    with device_lock(leased.context, leased.batch, leased.requests) as requests:
+    with device_lock(leased.context, leased.batch, leased.requests, gives_way=True) as requests:
         return _verify(leased.with_requests(requests), data_set, rejected)
 
 
@@ -64,7 +72,9 @@ def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> None:
     """Close the set unless it is older than what is verified."""
     if not leased.context.options.allow_older:
         try:
-            check_order(leased.ledger, leased.batch, leased.deduplicator)
+            check_order(
+                leased.ledger, leased.batch, leased.deduplicator, partial(overwritten_as_shown, leased)
+            )
         except OlderThanUploadedError:
             if data_set.state is not DataSetState.CLOSING or _is_open(leased, data_set):
                 raise
@@ -114,7 +124,9 @@ def device_lock(
     context: UploadContext,
     batch: BatchRow,
     requests: GuardedRequests,
-    blocker: Callable[[], LeaseHeldError | None] = lambda: None,
+    blocker: Callable[[], LeaseHeldError | None] = _nothing,
+    *,
+    gives_way: bool = False,
 ) -> Iterator[GuardedRequests]:
     """Wait for the lease on a batch's device; in the ``with`` block, it covers the requests as well.
 
@@ -123,10 +135,20 @@ def device_lock(
 
     :param requests: covered by the leases that are held already.
     :param blocker: returns what has to finish first, if anything.
-    :raises LeaseHeldError: others held it for longer than a turn may take.
+    :param gives_way: whether the operation can be resumed here later, so that it need not wait for long.
+    :raises LeaseHeldError: others held it, or were to finish first, for longer than this may wait.
     """
+    timeouts = context.timeouts
+    wait = min(timeouts.slot, timeouts.close_turn) if gives_way else timeouts.close_turn
     with ExitStack() as stack:
-        yield requests.with_leases(_device_lease(stack, context, batch, requests, blocker))
+        try:
+            lease = _device_lease(stack, context, batch, requests, blocker, wait)
+        except LeaseHeldError as error:
+            if gives_way and error.name == device_lease_name(batch):
+                # It is held for a close and a read-back only, and then for the next one.
+                raise LeaseHeldError(error.name, min(error.retry_after or 0.0, LONGEST_TURN)) from None
+            raise
+        yield requests.with_leases(lease)
 
 
 def device_lease_name(batch: BatchRow) -> str:
@@ -140,8 +162,9 @@ def _device_lease(
     batch: BatchRow,
     requests: GuardedRequests,
     blocker: Callable[[], LeaseHeldError | None],
+    wait: float,
 ) -> Lease:
-    deadline = time.monotonic() + context.timeouts.close_turn
+    deadline = time.monotonic() + wait
     while True:
         requests.check()
         busy = blocker()
@@ -161,8 +184,13 @@ def _device_lease(
         requests.wait(POLL_SECONDS)
 
 
-def _older_in_progress(leased: LeasedBatch) -> LeaseHeldError | None:
+def _older_ones(leased: LeasedBatch) -> LeaseHeldError | None:
     """Return what the batch has to wait for, as the error to raise if it waits too long."""
+    devices, timeouts = leased.ledger.devices, leased.context.timeouts
     sharing_days = compares_days(leased.deduplicator)
-    names = leased.ledger.devices.older_in_progress(leased.batch, sharing_days=sharing_days)
-    return next((LeaseHeldError(name, seconds) for name, seconds in names.items()), None)
+    at_work = devices.older_in_progress(leased.batch, sharing_days=sharing_days)
+    planned = devices.older_planned(leased.batch, sharing_days=sharing_days)
+    seconds = min(timeouts.turn * max(len(at_work), len(planned)), LONGEST_TURN)
+    if planned:
+        return OlderFirstError(lease_of_batch(planned[0]), seconds, planned)
+    return next((LeaseHeldError(name, min(held, seconds)) for name, held in at_work.items()), None)

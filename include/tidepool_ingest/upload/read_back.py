@@ -16,7 +16,7 @@ import json
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards import Versions, is_prepared, overwritten_as_prepared, stored_rows
 from tidepool_ingest.ledger import DataSetRow, DataSetState
 from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
 from tidepool_ingest.model.deduplicators import DEDUPLICATORS, AtClose
@@ -340,6 +341,64 @@ def _superseded_rows(
     return frozenset(found)
 
 
+def overwritten_as_shown(leased: LeasedBatch, newer: Mapping[int, date]) -> list[int]:
+    """Return the newer batches of which closing this one would hide values behind other ones.
+
+    They are compared as prepared; where a work area has been cleaned up, with what Tidepool shows.
+
+    :param leased: the batch.
+    :param newer: verified batches of the device, by number, the newest first.
+    """
+    ledger, batch, root = leased.ledger, leased.batch, leased.context.root
+    assert root is not None
+    found = set(overwritten_as_prepared(root, ledger, batch)(newer))
+    days = {
+        number: ledger.batch_days.of_batch(number).keys() & leased.prepared.days.keys()
+        for number in newer
+        if not is_prepared(root, ledger, number)
+    }
+    shared = {day for of_batch in days.values() for day in of_batch}
+    if not shared:
+        return sorted(found)
+    own = Versions(batch.user_id)
+    own.add(
+        stored_rows(leased.work, leased.prepared, shared, frozenset(ledger.rejections.of_batch(batch.id)))
+    )
+    counted = _sets_that_count(leased, list(days), newer)
+    for row in leased.requests.stream(_rows_on_days(leased, shared)):
+        number, stamp = counted.get(str(row.get("uploadId"))), row.get("_deduplicator")
+        if (
+            number is not None
+            and isinstance(stamp, dict)
+            and own.would_change(row, digest_of(str(stamp.get("hash"))))
+        ):
+            found.add(number)
+    return sorted(found)
+
+
+def _sets_that_count(leased: LeasedBatch, cleaned_up: list[int], newer: Mapping[int, date]) -> dict[str, int]:
+    """Return the data sets that show values of newer batches, each with the number of one of those.
+
+    What an older batch shows that was closed after a newer one may be the newer one's value: it was allowed
+    to take over equal rows.
+
+    :param cleaned_up: the newer batches that count, the newest first.
+    :param newer: all newer ones.
+    """
+    data_sets = [
+        data_set
+        for data_set in leased.ledger.data_sets.of_batches(list(newer))
+        if data_set.state is DataSetState.VERIFIED
+    ]
+    own = {str(data_set.data_set_id): data_set.batch for data_set in data_sets}
+    closed = [
+        data_set.closed_at for data_set in data_sets if data_set.batch in cleaned_up and data_set.closed_at
+    ]
+    since = leased.ledger.devices.verified_since(leased.batch, min(closed)) if closed else {}
+    later = {data_set_id: cleaned_up[0] for data_set_id in since if data_set_id not in own}
+    return later | {data_set_id: number for data_set_id, number in own.items() if number in cleaned_up}
+
+
 @dataclass
 class _MissingRows:
     """Rows that are missing, and where to look for their successors."""
@@ -362,13 +421,19 @@ class _MissingRows:
 
 def _rows_of_device(leased: LeasedBatch, missing_rows: _MissingRows) -> Iterator[dict[str, Any]]:
     """Yield what the device shows on the days of missing rows, in several windows if that is much."""
-    first, last = moments_of(min(missing_rows.days), max(missing_rows.days))
-    days = {day: kinds for day, kinds in leased.prepared.days.items() if day in missing_rows.days}
+    yield from _rows_on_days(leased, missing_rows.days, types=sorted(missing_rows.types))
+
+
+def _rows_on_days(
+    leased: LeasedBatch, wanted: Collection[date], *, types: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    first, last = moments_of(min(wanted), max(wanted))
+    days = {day: kinds for day, kinds in leased.prepared.days.items() if day in wanted}
     for start, end in windows_of(days, leased.context.timeouts.read_rows):
         yield from leased.client.read_data(
             leased.batch.user_id,
             device_id=leased.batch.device_id,
-            types=sorted(missing_rows.types),
+            types=types,
             start=start or first,
             end=end or last,
         )

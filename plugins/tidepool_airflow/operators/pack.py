@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 
 from tidepool_airflow import observability
 from tidepool_airflow.mapping import skip_without_batch
 from tidepool_airflow.operators.base import TidepoolOperator
+from tidepool_airflow.turns import give_way
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -36,12 +37,15 @@ class TidepoolPackOperator(TidepoolOperator):
 
     All packs are processed the same way. If a pack has only one batch, that batch's fate is the task's: its
     error fails the task, so that Airflow's retries are its own, and a batch that needs nothing skips it. In a
-    larger pack, a batch that fails is set aside for a task of its own later, and the others go on.
+    larger pack, a batch that fails is set aside for a task of its own later, and the others go on. Where a
+    batch has to wait for another task, this one gives its slot back and is started again later.
 
+    :cvar ends_turns: whether this is the last step, after which newer batches of the device need not wait.
     :param batches: the ledger's numbers of the batches, as the plan step returned them.
     """
 
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "batches")
+    ends_turns: ClassVar[bool] = False
 
     def __init__(self, *, batches: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -96,27 +100,16 @@ class TidepoolPackOperator(TidepoolOperator):
         :raises IngestError: what made batch after batch fail, or the only one.
         """
         from tidepool_ingest.errors import IngestError
-        from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchState
         from tidepool_ingest.packs import PackWork
 
-        def work_if_current(row: BatchRow, share: int) -> None:
-            row = ledger.batches.get(row.id)
-            if row.state in SUPERSEDED_STATES:
-                self.skip_only_batch(
-                    "Its folder was removed from staging before anything of it was uploaded."
-                    if row.state is BatchState.GONE
-                    else "Another batch has been staged in the place of this one."
-                )
-            else:
-                work(row, share)
-
+        work = self._in_turn(context, ledger, work)
         self._work = PackWork(rows, at_once=at_once, failing=self.batch is not None)
         if self.batch is not None:
-            self._work.run(work_if_current)
+            self._run_alone(context, ledger, self._work, work)
             return
         outcome = self._work.outcome
         try:
-            self._work.run(work_if_current)
+            self._work.run(work)
         except IngestError:
             stopped = sorted({row.id for row in rows} - set(outcome.done))
             context["ti"].xcom_push(key=STOPPED_KEY, value=stopped)
@@ -124,11 +117,59 @@ class TidepoolPackOperator(TidepoolOperator):
         finally:
             context["ti"].xcom_push(key=key, value=outcome.done)
         self.log.info(
-            "%d of %d batches are done%s.",
+            "%d of %d batches are done%s%s.",
             len(outcome.done),
             len(rows),
+            f", {len(outcome.waiting)} devices wait" if outcome.waiting else "",
             "".join(f", {number} set aside ({code})" for code, number in sorted(outcome.failed.items())),
         )
+        if outcome.waiting:
+            give_way(context, ledger, outcome.waiting)
+
+    def _in_turn(
+        self, context: Context, ledger: Ledger, work: Callable[[BatchRow, int], None]
+    ) -> Callable[[BatchRow, int], None]:
+        """Return the same work, which ends the turns of batches that this run has nothing more to do with."""
+        from tidepool_ingest.errors import Disposition, IngestError
+        from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchState
+
+        run = context["ti"].dag_id, context["ti"].run_id
+
+        def work_in_turn(row: BatchRow, share: int) -> None:
+            row = ledger.batches.get(row.id)
+            try:
+                if row.state in SUPERSEDED_STATES:
+                    self.skip_only_batch(
+                        "Its folder was removed from staging before anything of it was uploaded."
+                        if row.state is BatchState.GONE
+                        else "Another batch has been staged in the place of this one."
+                    )
+                else:
+                    work(row, share)
+            except (AirflowSkipException, TaskAwaitingInput):
+                ledger.turns.end(row.id, *run)
+                raise
+            except IngestError as error:
+                if error.disposition is not Disposition.RETRIABLE:
+                    ledger.turns.end(row.id, *run)
+                raise
+            if self.ends_turns:
+                ledger.turns.end(row.id, *run)
+
+        return work_in_turn
+
+    def _run_alone(
+        self, context: Context, ledger: Ledger, pack: PackWork, work: Callable[[BatchRow, int], None]
+    ) -> None:
+        from tidepool_ingest.errors import IngestError
+
+        try:
+            pack.run(work)
+        except IngestError as error:
+            if error.waits:
+                self.log.info("%s", error)
+                give_way(context, ledger, [error])
+            raise
 
     def skip_only_batch(self, why: str) -> None:
         """Skip the task if its only batch needs nothing more; in a larger pack, the next one follows.

@@ -47,6 +47,15 @@ def record_confirmation(ledger: Ledger, options: RunOptions, context: Mapping[st
     )
 
 
+def _run_of(context: Mapping[str, Any]) -> tuple[str, str]:
+    return context["ti"].dag_id, context["ti"].run_id
+
+
+def _map_indexes(packs: Sequence[Sequence[int]]) -> dict[int, int | None]:
+    """Return the index of each batch's mapped task; none in a larger pack, which it may still leave."""
+    return {batch: index if len(pack) == 1 else None for index, pack in enumerate(packs) for batch in pack}
+
+
 class TidepoolPlanOperator(TidepoolOperator):
     """List the ready batches of the run's days that are not done according to the ledger, in packs.
 
@@ -91,14 +100,18 @@ class TidepoolPlanOperator(TidepoolOperator):
                 api_host_of=self.connections.api_host_of,
                 data_set_type=self.data_set_type,
             )
-        packs = packs_of(plan.rows, alone=self.batches_alone, size=self.batches_a_pack)
+            packs = packs_of(plan.rows, alone=self.batches_alone, size=self.batches_a_pack)
+            if self.data_set_type == "normal" and not options.dry_run:
+                ledger.turns.end_run(*_run_of(context))
+                ledger.turns.plan(*_run_of(context), _map_indexes(packs))
         summary = {**plan.summary(), "packs": len(packs)}
         context["ti"].xcom_push(key="plan", value=summary)
         self.log.info("Plan for %s: %s", window, {key: value for key, value in summary.items() if value})
         if plan.older_than_uploaded and not options.allow_older:
             self.log.warning(
                 "%d of these batches were staged before others of their device that are verified already. "
-                "Those with records on the same days are held; the parameter `allow_older` lets them win.",
+                "Those whose values would take the place of other ones are held; the parameter `allow_older` "
+                "lets them win.",
                 plan.older_than_uploaded,
             )
         if plan.days_outside:
@@ -143,9 +156,21 @@ class TidepoolLeftOperator(TidepoolOperator):
         ]
         if remaining:
             self.log.info("%d batches get a task of their own now.", len(remaining[:MAX_PACKS]))
+            self._move_turns(context, remaining[:MAX_PACKS])
         if remaining[MAX_PACKS:]:
             self.log.warning("%d more wait for the next run.", len(remaining[MAX_PACKS:]))
         return pad_plan([[batch] for batch in remaining[:MAX_PACKS]], context)
+
+    def _move_turns(self, context: Context, batches: Sequence[int]) -> None:
+        """Let newer batches of a device wait for the tasks that are to come."""
+        with self.ledger() as ledger:
+            waited_for = {
+                turn.batch
+                for turn in ledger.turns.of_batches(batches)
+                if (turn.dag_id, turn.run_id) == _run_of(context)
+            }
+            indexes = {batch: index for index, batch in enumerate(batches) if batch in waited_for}
+            ledger.turns.plan(*_run_of(context), indexes)
 
     def _pulled(self, context: Context, key: str) -> set[int]:
         """Return the batches that the tasks of the packs have put into XCom."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidepool_airflow.errors import TidepoolReconcileFailedError
 from tidepool_airflow.operators.base import TidepoolOperator, origin_of
+from tidepool_airflow.turns import end_turns_of_dead_runs
 from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS, ReconcileOptions
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class TidepoolReconcileOperator(TidepoolOperator):
                 api_host_of=self.connections.api_host_of,
                 keeping=RetentionPolicy(self.keep_work_days, self.keep_quarantine_days),
             )
+            end_turns_of_dead_runs(context, ledger)
             counts = self._reconciliation.run()
         summary = counts.summary()
         context["ti"].xcom_push(key="summary", value=summary)

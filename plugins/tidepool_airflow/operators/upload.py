@@ -49,6 +49,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
     """
 
     data_set_type = "normal"
+    ends_turns = True
     operator_extra_links = tuple(link() for link in LINKS)
 
     def __init__(

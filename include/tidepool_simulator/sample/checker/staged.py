@@ -64,7 +64,18 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DEFAULT_ORIGIN_KEY = ("type", "subType", "deliveryType", "time", "deviceId")
 _DEACTIVATE_HASH = "org.tidepool.deduplicator.device.deactivate.hash"
 
-_KEYS = {"userId", "connection", "replaces", "dataSet", "files", "edits", "checks", "origin", "deletes"}
+_KEYS = {
+    "userId",
+    "connection",
+    "replaces",
+    "stagedAt",
+    "dataSet",
+    "files",
+    "edits",
+    "checks",
+    "origin",
+    "deletes",
+}
 _FILE_KEYS = {"name", "format", "sha256", "records"}
 _EDIT_KEYS = {"drop", "set", "glucoseUnits"}
 _CHECK_KEYS = {"time-not-utc", "device-id-differs", "units-mixed"}
