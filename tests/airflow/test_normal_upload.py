@@ -277,9 +277,11 @@ def test_forced_runs_upload_again_and_the_older_copy_is_archived(world: World) -
 
 def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -> None:
     yesterday = TODAY - timedelta(days=1)
-    stage(world.staging, readings(3), batch="newer")
+    (reading,) = readings(1)
+    dose = {**reading, "type": "bolus", "subType": "normal", "normal": 2.0}
+    stage(world.staging, [*readings(3), dose], batch="newer")
     world.run()
-    stage(world.staging, readings(4), day=yesterday, batch="older")
+    stage(world.staging, [*readings(4), {**dose, "normal": 1.0}], day=yesterday, batch="older")
     run = world.run()
 
     assert run.state == "failed"

@@ -35,7 +35,7 @@ def play_all(
     """Play schedules side by side and return their outcomes, by number.
 
     :param folder: gets a folder for each; those of good schedules are removed again.
-    :param kind: ``normal`` or ``continuous`` data sets.
+    :param kind: ``normal`` or ``continuous`` data sets, or a ``backlog``.
     :param uploader: ``ours`` or ``plain``.
     :param verbose: whether a line is printed for each.
     """
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--schedules", "-n", type=int, default=ALL_KINDS_FROM)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, action="append", help="play this schedule only, and show it")
-    parser.add_argument("--kind", choices=["normal", "continuous"], default="normal", help="of data set")
+    parser.add_argument("--kind", choices=["normal", "continuous", "backlog"], default="normal")
     parser.add_argument("--beside", choices=["plain"], help="play them with this uploader too")
     parser.add_argument("--keep", type=Path, help="folder for what wrong schedules leave behind")
     options = parser.parse_args(arguments)

@@ -213,7 +213,7 @@ FEED_REMOTE = (
 )
 """All kinds that a feed can meet: its data set is looked for in a list, never closed and never deleted."""
 
-REMOTE_OF = {"normal": REMOTE, "continuous": FEED_REMOTE}
+REMOTE_OF = {"normal": REMOTE, "continuous": FEED_REMOTE, "backlog": REMOTE}
 
 DOUBTS = tuple(
     kind

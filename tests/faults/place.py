@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -138,12 +138,18 @@ def stage(place: Place, batch: BatchSpec | FeedBatchSpec, seed: str) -> None:
         records, said = feed_records(batch), feed_manifest(batch)
     else:
         records, said = _records(batch, seed), _manifest(batch)
-    folder = place.staging / str(DAY) / USER / batch.name
+    folder = folder_of(place, batch)
     folder.mkdir(parents=True)
     name = file_name(batch.name)
     files = [{"name": name, "format": "ndjson"}] if records else []
     (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records))
     (folder / "manifest.json").write_text(json.dumps({"userId": USER, **said, "files": files}))
+
+
+def folder_of(place: Place, batch: BatchSpec | FeedBatchSpec) -> Path:
+    """Return the folder of a batch."""
+    day = DAY + timedelta(days=0 if isinstance(batch, FeedBatchSpec) else batch.day)
+    return place.staging / str(day) / USER / batch.name
 
 
 def _records(batch: BatchSpec, seed: str) -> list[dict[str, Any]]:
@@ -156,7 +162,9 @@ def _records(batch: BatchSpec, seed: str) -> list[dict[str, Any]]:
 def _manifest(batch: BatchSpec) -> dict[str, Any]:
     data_set: dict[str, Any] = {"deviceId": device_id(batch.device), "deviceModel": "Model 5"}
     data_set["deduplicator"] = {"name": batch.deduplicator}
-    return {"dataSet": data_set}
+    if batch.age is None:
+        return {"dataSet": data_set}
+    return {"dataSet": data_set, "stagedAt": f"2026-03-20T10:00:00.{batch.age:06}Z"}
 
 
 @contextmanager

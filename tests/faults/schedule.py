@@ -48,6 +48,8 @@ class BatchSpec:
     :param deduplicator: name of the deduplicator.
     :param earlier: whether it is uploaded before anything goes wrong.
     :param poisoned: whether Tidepool answers 500 to each request that holds one of its records.
+    :param day: its day folder, counted from the first.
+    :param age: its place in a backlog, which its manifest tells as the time at which it was staged.
     """
 
     name: str
@@ -59,6 +61,8 @@ class BatchSpec:
     deduplicator: str
     earlier: bool = False
     poisoned: bool = False
+    day: int = 0
+    age: int | None = None
 
     @property
     def wave(self) -> int:
@@ -71,6 +75,7 @@ class BatchSpec:
             f"  batch {self.name}: device {self.device}, {self.count} records and {self.spoiled} spoiled,"
             f" {self.deduplicator.rpartition('deduplicator.')[2]}"
             f"{', uploaded earlier' if self.earlier else ''}{', poisoned' if self.poisoned else ''}"
+            f"{'' if self.age is None else f', {self.age} of a backlog, in day folder {self.day}'}"
         )
 
 
@@ -116,7 +121,7 @@ class Schedule:
     :param local: faults at ours.
     :param at_once: whether the batches of a run are worked on at the same time.
     :param chunks_at_once: chunks of one data set that may be in progress at the same time.
-    :param kind: ``normal`` or ``continuous`` data sets.
+    :param kind: ``normal`` or ``continuous`` data sets, or a ``backlog`` of normal ones.
     :param part_records: records a data set; a batch of more is cut into parts. ``None`` for the usual limit,
         which no batch here comes near.
     :param proxied: faults at the proxy in front of Tidepool; there is none if there are no such faults.
@@ -157,9 +162,9 @@ def schedule_of(seed: int, number: int, kind: str = "normal") -> Schedule:
 
     :param seed: the run's seed.
     :param number: its place in the run.
-    :param kind: ``normal`` or ``continuous`` data sets.
+    :param kind: ``normal`` or ``continuous`` data sets, or a ``backlog`` of normal ones.
     """
-    schedule = _feeds(seed, number) if kind == "continuous" else _normal(seed, number)
+    schedule = _feeds(seed, number) if kind == "continuous" else _normal(seed, number, kind)
     return replace(schedule, proxied=_proxied(seed, number))
 
 
@@ -194,9 +199,9 @@ def _feeds(seed: int, number: int) -> Schedule:
     )
 
 
-def _normal(seed: int, number: int) -> Schedule:
-    chance = random.Random(f"faults {seed} {number}")
-    batches = _batches(chance)
+def _normal(seed: int, number: int, kind: str) -> Schedule:
+    chance = random.Random(f"{'faults' if kind == 'normal' else kind} {seed} {number}")
+    batches = _batches(chance) if kind == "normal" else _backlog(chance)
     chunk_records = chance.choice((20, 30, 45))
     chunks = sum(-(-batch.count // chunk_records) for batch in batches if not batch.earlier)
     leading = REMOTE[number % len(REMOTE)]
@@ -208,9 +213,11 @@ def _normal(seed: int, number: int) -> Schedule:
         batches = tuple(_with_hash(batch) for batch in batches)
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
     local = _local(chance, number)
-    at_once, chunks_at_once = chance.random() < 0.4, chance.choice((1, 2, 4))
+    at_once, chunks_at_once = chance.random() < 0.4 or kind == "backlog", chance.choice((1, 2, 4))
     # By a chance of its own, so that whether batches are cut changes nothing else of a schedule.
     part_records = random.Random(f"parts {seed} {number}").choice((None, None, *PART_RECORDS))
+    if kind == "backlog":
+        part_records = None  # of a batch that is held in between, some parts would rightly be visible
     return Schedule(
         seed,
         number,
@@ -220,6 +227,7 @@ def _normal(seed: int, number: int) -> Schedule:
         local,
         at_once,
         chunks_at_once,
+        kind,
         part_records=part_records,
     )
 
@@ -235,6 +243,28 @@ def _batches(chance: random.Random) -> tuple[BatchSpec, ...]:
     dose = 1.5 if not older.earlier else 2.5
     newer = BatchSpec("two", 1, count // 2, count, dose, chance.randrange(3), HASH)
     return (older, newer, *_another(chance))
+
+
+def _backlog(chance: random.Random) -> tuple[BatchSpec, ...]:
+    """Return read-outs of one or two devices, each of which overlaps with the one before it.
+
+    In half of the schedules, each tells the doses of its boluses anew: then those of the newest count.
+    """
+    batches = []
+    tells_anew, days = chance.random() < 0.5, chance.choice((1, 2, 9))
+    for device in range(1, chance.choice((2, 3))):
+        read_outs = chance.randrange(3, 6)
+        # Neither their names nor the order in which they are listed says which one is newer.
+        names = chance.sample(range(100), read_outs)
+        day_folders = sorted(chance.randrange(days) for _ in range(read_outs))
+        first = 0
+        for age in range(read_outs):
+            count = chance.randrange(20, 50)
+            dose = 1.5 + age if tells_anew else 1.5
+            name, day = f"device-{device}-{names[age]:02}", day_folders[age]
+            batches.append(BatchSpec(name, device, first, count, dose, 0, HASH, day=day, age=age))
+            first += chance.randrange(count)
+    return tuple(batches)
 
 
 def _another(chance: random.Random) -> list[BatchSpec]:

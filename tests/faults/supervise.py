@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 import time
 from collections import Counter
@@ -129,6 +130,7 @@ class _Player:
         self._outcome = outcome
         self._faulty = False
         self._batches: list[int] = []
+        self._chance = random.Random(f"starts {schedule.seed} {schedule.number}")
 
     def play(self) -> None:
         if self._stage(0) and not self._run():
@@ -217,6 +219,7 @@ class _Player:
                     continue
                 if again.try_number > TRIES or again.ready_at < 0:
                     all_done = False
+                    self._end_turn(again.batch)
                 else:
                     waiting.append(again)
             time.sleep(0.005)
@@ -261,9 +264,24 @@ class _Player:
         if result["end"] == "done":
             if task.batch is None:
                 self._batches = result["batches"]
+                if self._schedule.kind == "backlog":
+                    # Airflow may start them in any order.
+                    self._chance.shuffle(self._batches)
+            self._end_turn(task.batch)
+            return None
+        if result["end"] == "failed" and result["code"] == "older-than-uploaded":
+            # Only a person can say that its values may win.
+            self._end_turn(task.batch)
             return None
         pause = 0.02
-        if result["end"] == "retry":
+        if result["end"] in ("retry", "wait"):
             pause = min(LONGEST_PAUSE, max(0.05, result["after"] or 0.0))
         ready_at = -1.0 if result["end"] == "failed" else time.monotonic() + pause
-        return _Waiting(waiting_task.batch, waiting_task.try_number + 1, ready_at)
+        lost = result["end"] != "wait"
+        return _Waiting(waiting_task.batch, waiting_task.try_number + lost, ready_at)
+
+    def _end_turn(self, batch: int | None) -> None:
+        """Let newer batches go on: as the operators do at the end of a task, or when Airflow gave it up."""
+        if self._schedule.kind == "backlog" and batch is not None:
+            with closing(Ledger(f"sqlite:///{self._place.ledger}")) as ledger:
+                ledger.turns.end(batch, "dag", f"run-{self._outcome.runs}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -10,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults.place import USER, Place
-from tests.faults.records import CANARY, CANARY_RATE
-from tests.faults.schedule import Schedule
+from tests.faults.place import USER, Place, folder_of
+from tests.faults.records import CANARY, CANARY_RATE, records_of
+from tests.faults.schedule import BatchSpec, Schedule
 from tidepool_simulator.accounts import CLIENT_SECRET
 from tidepool_simulator.sample.checker import check
 
@@ -70,6 +72,7 @@ def judge(place: Place, schedule: Schedule, *, ours: bool) -> Verdict:
 
     :param ours: whether our uploader was at work: then the ledger is checked too.
     """
+    overwriting = list(_backlog_differs(place, schedule)) if schedule.kind == "backlog" else []
     result = check(place.staging, place.store)
     verdict = Verdict(
         result.lost, result.double, result.foreign, result.left_open, result.unreachable, result.superseded
@@ -82,6 +85,7 @@ def judge(place: Place, schedule: Schedule, *, ours: bool) -> Verdict:
     if result.unreadable:
         verdict.wrong.append("a batch is not what it was staged as")
     verdict.wrong += _ledger_differs(place, verdict, schedule.kind)
+    verdict.wrong += overwriting
     verdict.wrong += _leaks(place)
     return verdict
 
@@ -90,12 +94,15 @@ def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
     """Compare the ledger with the store, both read by plain SQL."""
     with closing(sqlite3.connect(place.ledger)) as ledger, closing(sqlite3.connect(place.store)) as store:
         states = [state for (state,) in ledger.execute("SELECT state FROM batches")]
-        if set(states) != {"verified"}:
+        if set(states) - ({"held"} if kind == "backlog" else set()) != {"verified"}:
             yield f"batches are {', '.join(sorted(set(states)))}"
         sets = ledger.execute(
             "SELECT data_set_id, state, expected_rows, visible_rows + coalesce(superseded_rows, 0), batch"
             " FROM data_sets"
         ).fetchall()
+        held = {batch for (batch,) in ledger.execute("SELECT id FROM batches WHERE state = 'held'")}
+        # A creation in doubt that was left behind by a batch that is held now is empty.
+        sets = [row for row in sets if not (row[1] == "opening" and row[-1] in held)]
         verdict.refused_late = ledger.execute("SELECT count(*) FROM rejections").fetchone()[0]
         verdict.isolated = ledger.execute(
             "SELECT count(*) FROM rejections WHERE problems LIKE '%tidepool-500%'"
@@ -104,7 +111,7 @@ def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
         verdict.given_up = sum(state == "deleted" for _, state, *_ in sets)
         verified = {data_set_id for data_set_id, state, *_ in sets if state == "verified"}
         if sorted(batch for *_, state, _, _, batch in sets if state == "verified") != sorted(
-            {batch for *_, batch in sets}
+            {batch for *_, batch in sets} - held
         ):
             yield "a batch has not exactly one verified data set"
         for _data_set_id, state, expected, visible, _ in sets:
@@ -160,6 +167,40 @@ def _set_differs(store: sqlite3.Connection, data_set_id: str, expected: int, vis
     if not expected == visible == rows == (seen or 0) + (hidden or 0):
         shown = f"{rows}, of them {seen} shown and {hidden} superseded"
         yield f"a verified data set of {expected} rows, {visible} seen then, has {shown}"
+
+
+def _backlog_differs(place: Place, schedule: Schedule) -> Iterator[str]:
+    """Compare the doses that are shown with those of the newest batches; take what is held out of staging.
+
+    An older batch that failed goes up after newer ones, and only where it tells other doses than they do it
+    is held.
+    """
+    with closing(sqlite3.connect(place.ledger)) as ledger:
+        held = dict(ledger.execute("SELECT batch_id, reason FROM batches WHERE state = 'held'").fetchall())
+    newest: dict[tuple[int, int], float] = {}
+    specs = [spec for spec in schedule.batches if isinstance(spec, BatchSpec)]
+    for spec in sorted(specs, key=lambda spec: spec.age or 0, reverse=True):
+        seed = f"{schedule.seed} {schedule.number}"
+        records = records_of(spec.device, spec.first, spec.count, dose=spec.dose, seed=seed)
+        minutes = [
+            (spec.device, spec.first + at)
+            for at, record in enumerate(records)
+            if record["type"] in ("bolus", "wizard")
+        ]
+        if spec.name in held:
+            if held[spec.name] != "older-than-uploaded":
+                yield f"a batch is held for {held[spec.name]}"
+            if all(newest.get(minute, spec.dose) == spec.dose for minute in minutes):
+                yield "a batch is held that overwrites nothing"
+            shutil.rmtree(folder_of(place, spec))
+            continue
+        for minute in minutes:
+            newest.setdefault(minute, spec.dose)
+    with closing(sqlite3.connect(place.store)) as store:
+        shown = [json.loads(text) for (text,) in store.execute("SELECT document FROM data WHERE active = 1")]
+    doses = sorted(row["normal"] for row in shown if row["type"] == "bolus")
+    if doses != sorted(newest.values()):
+        yield "the doses that are shown are not those of the newest batches"
 
 
 def _leaks(place: Place) -> Iterator[str]:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ TIMING = Timeouts(
     doubt=0.9,
     lease=2.4,
     close_turn=6.0,
+    slot=0.1,
+    turn=0.1,
     pause=0.02,
     patience=1.0,
     visible_wait=VISIBLE_WAIT,
@@ -57,6 +60,7 @@ TIMING = Timeouts(
 UPLOADERS: dict[tuple[str, str], Callable[[UploadContext, BatchRow], UploadSummary]] = {
     ("ours", "normal"): upload_batch,
     ("ours", "continuous"): upload_batch,
+    ("ours", "backlog"): upload_batch,
     ("plain", "normal"): plain_upload,
 }
 """How a prepared batch is uploaded, by whom and to which kind of data set."""
@@ -109,8 +113,8 @@ def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
     except IngestError as error:
         logging.getLogger(__name__).exception("The task failed.")
         retriable = error.disposition is Disposition.RETRIABLE
-        after = getattr(error, "retry_after", None)
-        outcome = {"end": "retry" if retriable else "failed", "code": error.code, "after": after}
+        end = "wait" if error.waits else "retry" if retriable else "failed"
+        outcome = {"end": end, "code": error.code, "after": error.retry_after}
     path = place.results / f"{task.number:02}.json"
     part = path.with_suffix(".part")
     part.write_text(json.dumps(outcome))
@@ -129,12 +133,14 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
     if task.batch is None:
         plan = plan_run(
             root,
-            Window(DAY, DAY),
+            Window(DAY, DAY + timedelta(days=9)),
             ledger=ledger,
             options=options,
             api_host_of=lambda connection: host,
-            data_set_type=task.kind,
+            data_set_type="continuous" if task.kind == "continuous" else "normal",
         )
+        if task.kind == "backlog":
+            ledger.turns.plan("dag", task.run, dict.fromkeys(plan.batches))
         return {"end": "done", "batches": plan.batches, "summary": plan.summary()}
     row = ledger.batches.get(task.batch)
     prepared = prepare_batch(root, row, ledger=ledger, options=options, api_host_of=lambda connection: host)

@@ -108,7 +108,7 @@ def test_what_a_later_upload_shows_in_its_place_is_superseded_record_by_record(w
 def test_a_chain_of_uploads(world: World) -> None:
     first = verified(world, [bolus(0, 1.0), *readings(2, first=5)])
     second = verified(world, [bolus(0, 2.0)], "two", day=NEXT)
-    third = verified(world, [bolus(0, 3.0)], "three", day=NEXT)
+    third = verified(world, [bolus(0, 3.0)], "two-and-a-half", day=NEXT)
 
     superseded = [recheck(world, number).comparison.superseded for number in (first, second, third)]
 

@@ -193,4 +193,9 @@ def _older_ones(leased: LeasedBatch) -> LeaseHeldError | None:
     seconds = min(timeouts.turn * max(len(at_work), len(planned)), LONGEST_TURN)
     if planned:
         return OlderFirstError(lease_of_batch(planned[0]), seconds, planned)
-    return next((LeaseHeldError(name, min(held, seconds)) for name, held in at_work.items()), None)
+    if not at_work:
+        return None
+    # While one of them is being closed, that is what everybody of the device waits for.
+    closing = leased.ledger.leases.alive([device_lease_name(leased.batch)])
+    name, held = next(iter((closing or at_work).items()))
+    return LeaseHeldError(name, min(held, seconds))
