@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.__main__ import play_all
 from tests.faults.catalogue import FEED_REMOTE, REMOTE, Local, Proxied
-from tests.faults.schedule import BEHIND_A_PROXY, PART_RECORDS, Schedule, schedule_of
+from tests.faults.schedule import BEHIND_A_PROXY, PART_RECORDS, BatchSpec, Schedule, schedule_of
 from tests.faults.supervise import Outcome
 from tests.faults.table import last_line, missing_kinds, table
 
@@ -78,6 +78,22 @@ def test_a_few_schedules_of_feeds(tmp_path: Path) -> None:
     assert in_short(outcomes) == "lost 0, double 0, left open 0"
 
 
+def test_each_kind_of_fault_leads_a_schedule_of_a_backlog_too() -> None:
+    schedules = [schedule_of(1, number, "backlog") for number in range(len(REMOTE))]
+
+    assert {schedule.remote[0].name for schedule in schedules} == {kind.name for kind in REMOTE}
+    batches = [batch for schedule in schedules for batch in schedule.batches if isinstance(batch, BatchSpec)]
+    assert {batch.day for batch in batches} == set(range(9))
+    assert {batch.age for batch in batches} == set(range(5))
+
+
+def test_a_few_schedules_of_backlogs(tmp_path: Path) -> None:
+    outcomes = play_all(SEED, range(2), tmp_path, kind="backlog")
+
+    assert not wrong(outcomes)
+    assert in_short(outcomes) == "lost 0, double 0, left open 0"
+
+
 def test_a_plain_uploader_fails_where_ours_does_not(tmp_path: Path) -> None:
     names = ("answer lost: post", "stored in part, then 500: post")
     numbers = [number for number in range(len(REMOTE)) if _leads(schedule_of(SEED, number), names)]
@@ -107,6 +123,15 @@ def test_schedules(tmp_path: Path) -> None:
     assert in_short(outcomes) == "lost 0, double 0, left open 0"
     assert sum(outcome.kills for outcome in outcomes) > 0
     assert sum(outcome.repairs for outcome in outcomes) > 0
+
+
+@pytest.mark.slow
+def test_schedules_of_backlogs(tmp_path: Path) -> None:
+    outcomes = play_all(SEED, range(8), tmp_path, kind="backlog")
+
+    assert not wrong(outcomes)
+    assert in_short(outcomes) == "lost 0, double 0, left open 0"
+    assert sum(outcome.kills for outcome in outcomes) > 0
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +239,8 @@ def test_a_storage_that_fails_leaves_no_ready_batch(
 def test_the_manifest_tells_digest_and_count(tmp_path: Path) -> None:
     (batch,) = stage(source(tmp_path, ONE), UPath(tmp_path / "staging"), USER)
     content = json.loads((batch.path / "manifest.json").read_bytes())
+    staged_at = datetime.fromisoformat(content.pop("stagedAt"))
+    assert abs(datetime.now(UTC) - staged_at) < timedelta(minutes=5)
     packed = (batch.path / "records.ndjson.gz").read_bytes()
     assert content == {
         "userId": USER,
@@ -288,6 +290,7 @@ def test_corrected_quarantine_follows_its_batch(tmp_path: Path) -> None:
     assert records_of(batch) == [ONE, TWO, b"{"]
     content = json.loads((batch.path / "manifest.json").read_bytes())
     (file,) = content.pop("files")
+    assert content.pop("stagedAt")
     assert content == described
     assert (file["format"], file["records"]) == ("ndjson", 3)
 

@@ -36,6 +36,18 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 """When a batch was staged whose manifest does not say so."""
 
 
+AGE = (batches.c.day, batches.c.staged_at, batches.c.batch_id)
+"""What the age of a batch is made of."""
+
+
+def age_of(row: Any) -> tuple[date, datetime, str]:
+    """Return the age of a batch, to be compared here: a database orders texts by its own collation.
+
+    :param row: a batch, or a row that has the columns :data:`AGE`.
+    """
+    return row.day, row.staged_at or LONG_AGO, row.batch_id
+
+
 @dataclass(frozen=True, kw_only=True)
 class FoundBatch:
     """A ready batch as ``plan`` found it, before the ledger knows it."""
@@ -56,10 +68,9 @@ class FoundBatch:
     def age(self) -> tuple[date, datetime, str]:
         """What orders the batches of a device, the oldest first: they go up in this order.
 
-        Its day folder, then when it was staged, as far as its manifest says so, then its batch id. To be
-        compared here and not by the database, whose order of texts depends on its collation.
+        Its day folder, then when it was staged, as far as its manifest says so, then its batch id.
         """
-        return self.day, self.staged_at or LONG_AGO, self.batch_id
+        return age_of(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import date, datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 
-from tidepool_ingest.ledger.batches import LONG_AGO, WHOLE, BatchRow
+from tidepool_ingest.ledger.batches import AGE, WHOLE, BatchRow, age_of
 from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.record_counts import Days
@@ -44,7 +43,7 @@ class Devices:
         :param deduplicators: only those whose data set has one of these; ``None`` for all.
         """
         query = (
-            select(batches.c.id, *_AGE)
+            select(batches.c.id, *AGE)
             .join(data_sets, data_sets.c.batch == batches.c.id)
             .where(
                 _same_device(batch),
@@ -58,7 +57,7 @@ class Devices:
         if sharing_days:
             query = query.where(_shares_a_day(batch))
         with self._database.reading() as connection:
-            newer = [(_age(row), row) for row in connection.execute(query)]
+            newer = [(age_of(row), row) for row in connection.execute(query)]
         newer.sort(key=lambda found: found[0], reverse=True)
         return {row.id: row.day for age, row in newer if age > batch.age}
 
@@ -71,7 +70,7 @@ class Devices:
         """
         part = batches.alias()
         is_split = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.OVERWRITTEN)
-        query = select(batches.c.id, batches.c.part_of, batches.c.state, *_AGE).where(
+        query = select(batches.c.id, batches.c.part_of, batches.c.state, *AGE).where(
             _same_device(batch), batches.c.day <= batch.day, ~is_split
         )
         if sharing_days:
@@ -81,7 +80,7 @@ class Devices:
             now = now_of(connection)
             names = set()
             for row in connection.execute(query):
-                if _age(row) >= batch.age:
+                if age_of(row) >= batch.age:
                     continue
                 names.add(lease_of_batch(row.id))
                 if row.part_of is not None and row.state not in TERMINAL_STATES:
@@ -103,11 +102,11 @@ class Devices:
             is not known yet.
         """
         has_turn = exists().where(turns.c.batch == batches.c.id, turns.c.expires_at > NOW)
-        query = select(batches.c.id, *_AGE).where(_same_device(batch), batches.c.day <= batch.day, has_turn)
+        query = select(batches.c.id, *AGE).where(_same_device(batch), batches.c.day <= batch.day, has_turn)
         if sharing_days:
             query = query.where(or_(batches.c.accepted.is_(None), _shares_a_day(batch)))
         with self._database.reading() as connection:
-            found = [(_age(row), row.id) for row in connection.execute(query)]
+            found = [(age_of(row), row.id) for row in connection.execute(query)]
         return [number for age, number in sorted(found) if age < batch.age]
 
     def verified_since(self, batch: BatchRow, since: datetime) -> dict[str, str]:
@@ -175,14 +174,6 @@ class Devices:
                 )
                 found.update(((user, device), day) for user, device, day in connection.execute(query))
         return found
-
-
-_AGE = (batches.c.day, batches.c.staged_at, batches.c.batch_id)
-
-
-def _age(row: Any) -> tuple[date, datetime, str]:
-    """Return what :attr:`~tidepool_ingest.ledger.batches.FoundBatch.age` does."""
-    return row.day, row.staged_at or LONG_AGO, row.batch_id
 
 
 def _is_verified() -> ColumnElement[bool]:
