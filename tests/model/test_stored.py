@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.model.examples import BOLUS, EXAMPLES, GONE, STATUS, TIME, example
-from tidepool_ingest.model import NotAcceptedError, embedded_data, stored_form
+from tidepool_ingest.model import NotAcceptedError, content_of, embedded_data, stored_form
 
 STORED_TIME = "2024-03-04T05:06:07Z"
 
@@ -180,3 +180,29 @@ def test_an_instant_keeps_its_zone() -> None:
         stored("alert", {"issuedTime": "2024-03-04T05:06:07-08:00"})["issuedTime"]
         == "2024-03-04T05:06:07-08:00"
     )
+
+
+SERVER_OWNED = {
+    "id": "9" * 32,
+    "uploadId": "8" * 32,
+    "createdTime": "2024-03-05T00:00:00.000Z",
+    "_deduplicator": {"hash": "x"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_a_row_has_the_content_that_was_sent_when_it_is_shown(name: str) -> None:
+    for row in stored_form(example(name)):
+        assert content_of(row | SERVER_OWNED) == content_of(row)
+        assert content_of(row | {"deviceId": "another one"}) != content_of(row)
+
+
+def test_the_spelling_of_times_and_numbers_and_ids_of_others_are_no_content() -> None:
+    bolus, status = stored("bolus normal"), stored("deviceEvent status")
+    wizard, _ = stored_form(example("wizard"))
+
+    assert content_of(bolus | {"time": "2024-03-04T05:06:07.000Z"}) == content_of(bolus)
+    assert content_of(wizard | {"bolus": "7" * 32}) == content_of(wizard | {"bolus": "6" * 32})
+    assert content_of(bolus | {"normal": bolus["normal"] + 1}) != content_of(bolus)
+    assert content_of(bolus | {"normal": 2.0}) == content_of(bolus | {"normal": 2})
+    assert content_of(status | {"status": "resumed"}) != content_of(status | {"status": "suspended"})
