@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from sqlalchemy import Connection, and_, select, update
 
@@ -19,8 +19,8 @@ from tidepool_ingest.ledger.batches import (
     overwrite_parts,
     write_state,
 )
-from tidepool_ingest.ledger.database import Database, batched
-from tidepool_ingest.ledger.schema import batches
+from tidepool_ingest.ledger.database import Database, batched, now_of
+from tidepool_ingest.ledger.schema import NOW, DatabaseNow, batches
 from tidepool_ingest.ledger.states import BatchState
 
 
@@ -70,7 +70,7 @@ class Absences:
 
     def mark_missed(self, rows: Sequence[WaitingBatch]) -> None:
         """Record that a plan has not found the folders of some batches, for the first time."""
-        self._set_missed([row.id for row in rows], datetime.now(UTC))
+        self._set_missed([row.id for row in rows], NOW)
 
     def mark_gone(self, rows: Sequence[WaitingBatch]) -> int:
         """Record that batches are gone from staging; return how many there were.
@@ -86,7 +86,7 @@ class Absences:
         """
         return self._end(rows, BatchState.OVERWRITTEN)
 
-    def _set_missed(self, numbers: Sequence[int], moment: datetime | None) -> None:
+    def _set_missed(self, numbers: Sequence[int], moment: DatabaseNow | None) -> None:
         for batch_of_ids in batched(numbers):
             with self._database.writing() as connection:
                 changed = update(batches).where(batches.c.id.in_(batch_of_ids))
@@ -98,7 +98,7 @@ class Absences:
         for batch_of_ids in batched(sorted(folders)):
             with self._database.writing() as connection:
                 numbers = _unchanged(connection, batch_of_ids, folders)
-                now = datetime.now(UTC)
+                now = now_of(connection)
                 overwrite_parts(connection, numbers, now)
                 ended += write_state(
                     connection, batches.c.id.in_(numbers), state, now=now, reason=None, missed_at=None
