@@ -78,6 +78,33 @@ def test_an_open_normal_set_is_not_listed_and_shows_nothing(owner: ApiUser) -> N
     assert "state" not in listed
 
 
+def test_what_a_program_keeps_with_a_set_is_listed_once_that_is_closed(owner: ApiUser) -> None:
+    client = {"name": "org.example.witness", "private": {"own": {"nested": [1, None]}}}
+    data_set = owner.open(client=client)
+    path = f"/v1/users/{owner.user}/data_sets"
+    wanted = {"deviceId": owner.device, "client.name": client["name"]}
+    assert owner.request("GET", f"/v1/data_sets/{data_set}").json()["client"] == client
+    assert owner.request("GET", path, params=wanted).json() == []
+
+    owner.close(data_set)
+    (listed,) = owner.request("GET", path, params=wanted).json()
+    assert listed["client"] == client
+
+    owner.delete(data_set)
+    assert owner.request("GET", path, params=wanted).json() == []
+    (deleted,) = owner.request("GET", path, params=wanted | {"deleted": "true"}).json()
+    assert deleted["client"] == client
+    assert "deletedTime" in deleted
+
+
+def test_what_a_program_keeps_with_a_set_may_be_4096_bytes_long(owner: ApiUser) -> None:
+    path = f"/v1/users/{owner.user}/data_sets"
+    for surplus, status in ((0, 201), (1, 400)):
+        client = {"private": {"a": "x" * (4096 - len('{"a":""}') + surplus)}}
+        body = {"deviceId": owner.device, "deduplicator": {"name": HASH}, "client": client}
+        assert owner.request("POST", path, json=body).status_code == status
+
+
 def test_a_continuous_set_shows_its_data_at_once_and_is_never_closed(owner: ApiUser) -> None:
     data_set = owner.open(ORIGIN, dataSetType="continuous")
     owner.post(data_set, [owner.cbg(5.5)])

@@ -54,6 +54,7 @@ class DataSet:
     :param created_time: when the Platform stored it; a read-back does not say.
     :param deleted: whether it has been deleted.
     :param state: ``open`` or ``closed``; only a read-back says.
+    :param private: what the program that created it keeps with it (``client.private``).
     """
 
     data_set_id: str
@@ -65,6 +66,7 @@ class DataSet:
     created_time: datetime | None = None
     deleted: bool = False
     state: str = ""
+    private: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     @classmethod
     def parse(cls, payload: Any) -> DataSet | None:
@@ -92,14 +94,25 @@ class DataSet:
             created_time=created_time,
             deleted=bool(payload.get("deletedTime")),
             state=_text(payload, "_state"),
+            private=_object(payload, "client", "private"),
         )
 
 
 def _text(payload: Mapping[str, Any], *path: str) -> str:
+    value = _inside(payload, path)
+    return value if isinstance(value, str) else ""
+
+
+def _object(payload: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    value = _inside(payload, path)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _inside(payload: Mapping[str, Any], path: Sequence[str]) -> Any:
     value: Any = payload
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, str) else ""
+    return value
 
 
 Result = TypeVar("Result")

@@ -31,6 +31,7 @@ from tidepool_ingest.guards.checks import (
     matches_sent_plan,
     replaced_by,
 )
+from tidepool_ingest.guards.marks import Mark, check_room_for_mark, with_mark
 from tidepool_ingest.guards.versions import Versions, is_prepared, overwritten_as_prepared, stored_rows
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Decision",
     "DoublingError",
     "HeldError",
+    "Mark",
     "OlderThanUploadedError",
     "PreparedOtherwiseError",
     "QuarantineLimitError",
@@ -52,6 +54,7 @@ __all__ = [
     "check_not_superseded",
     "check_not_withdrawn",
     "check_order",
+    "check_room_for_mark",
     "check_truncate",
     "compares_days",
     "decision_of",
@@ -63,4 +66,5 @@ __all__ = [
     "replaced_by",
     "stored_rows",
     "waits_for_person",
+    "with_mark",
 ]

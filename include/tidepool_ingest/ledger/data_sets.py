@@ -45,7 +45,10 @@ class TaskOrigin:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSetRow(TaskOrigin):
-    """One row of the table ``data_sets``."""
+    """One row of the table ``data_sets``.
+
+    :param repeat: what its mark at Tidepool says; ``None`` if it was opened without one.
+    """
 
     id: int
     batch: int
@@ -57,6 +60,7 @@ class DataSetRow(TaskOrigin):
     expected_rows: int
     visible_rows: int | None
     superseded_rows: int | None
+    repeat: int | None
     opened_at: datetime | None
     closed_at: datetime | None
     verified_at: datetime | None
@@ -106,6 +110,7 @@ class DataSets:
         origin: TaskOrigin,
         data_set_id: str | None = None,
         instead_of: int | None = None,
+        repeat: int | None = None,
         lease: Lease | None = None,
         id_of: Callable[[int], str] | None = None,
     ) -> DataSetRow:
@@ -118,6 +123,7 @@ class DataSets:
         :param origin: the task that opens it.
         :param data_set_id: the continuous data set that the batch goes to.
         :param instead_of: number of the batch's unfinished row for it, which is abandoned.
+        :param repeat: what its mark will say.
         :param lease: the lease under which this is written, here and below.
         :param id_of: returns the data set's id for its ordinal among the batch's, from 1; ``None`` if
             Tidepool chooses the id.
@@ -136,6 +142,7 @@ class DataSets:
                 "data_set_id": data_set_id if id_of is None else id_of((last or 0) + 1),
                 "opened_at": None if data_set_id is None else NOW,
                 "expected_rows": expected_rows,
+                "repeat": repeat,
                 "created_at": NOW,
                 "updated_at": NOW,
             }

@@ -188,6 +188,11 @@ data_sets = Table(
     Column("expected_rows", BigInteger, nullable=False),
     Column("visible_rows", BigInteger),
     Column("superseded_rows", BigInteger, comment="rows that a later upload hid, when it was last checked"),
+    Column(
+        "repeat",
+        Integer,
+        comment="how often the content was uploaded or undone on purpose before, as its mark says",
+    ),
     Column("dag_id", Text),
     Column("run_id", Text),
     Column("map_index", Integer),

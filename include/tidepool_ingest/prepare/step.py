@@ -23,6 +23,7 @@ from tidepool_ingest.guards import (
     check_not_superseded,
     check_not_withdrawn,
     check_order,
+    check_room_for_mark,
     check_truncate,
     overwritten_as_prepared,
     replaced_by,
@@ -200,13 +201,15 @@ def replaced_batch(batch: StagedBatch, row: BatchRow, ledger: Ledger) -> int | N
 def checked_data_set(manifest: Manifest) -> Deduplicator:
     """Check a manifest's data set body before anything is read for it, and return its deduplicator.
 
-    :raises BatchError: ``data-set-body``, ``deduplicator``, ``deletion-time`` or ``device-id-required``.
+    :raises BatchError: ``data-set-body``, ``mark-too-large``, ``deduplicator``, ``deletion-time`` or
+        ``device-id-required``.
     """
     if problems := data_set_problems(manifest.data_set):
         named_problems = ", ".join(
             f"{code} at {masked_pointer(pointer)}" for code, pointer in problems[:PROBLEMS_NAMED]
         )
         raise BatchError("data-set-body", detail=named_problems)
+    check_room_for_mark(manifest.data_set)
     deduplicator = deduplicator_named(manifest.deduplicator_name)
     if deduplicator is None:
         raise BatchError("deduplicator", detail="Tidepool has none of this name")

@@ -24,6 +24,11 @@ FAULTS: dict[str, Fault] = {
         "Tidepool would reject the dataSet of manifest.json",
         "Correct these fields in manifest.json and run again.",
     ),
+    "mark-too-large": Fault(
+        "the client.private of manifest.json leaves no room for the mark by which a later run recognizes the "
+        "data set",
+        "Shorten it: Tidepool takes 4,096 bytes, of which the mark needs about 150.",
+    ),
     "deduplicator": Fault(
         "the manifest names a deduplicator that Tidepool does not know or that cannot work for this set",
         "Name one of docs/staging.md, or leave it out for the usual one of this type of data set.",

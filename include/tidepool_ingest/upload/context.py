@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar
 from upath import UPath
 
 from tidepool_ingest.client import ClientSettings, TidepoolClient, environment, host_of
+from tidepool_ingest.guards import Mark
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Lease, Ledger, TaskOrigin
 from tidepool_ingest.model.deduplicators import Deduplicator, deduplicator_named
 from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, RunOptions
@@ -261,6 +262,12 @@ class LeasedBatch:
     def ledger(self) -> Ledger:
         """The ledger of the context."""
         return self.context.ledger
+
+    @property
+    def mark(self) -> Mark:
+        """The mark of its first upload."""
+        key, whole = self.batch.content_key, self.prepared.whole
+        return Mark.of(key) if whole is None else Mark.of(whole.content_key, key)
 
     def with_requests(self, requests: GuardedRequests) -> LeasedBatch:
         """Return the same batch with another guard, under more leases.

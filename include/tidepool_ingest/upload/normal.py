@@ -28,6 +28,7 @@ from tidepool_ingest.guards import (
     SupersededBatchError,
     check_not_superseded,
     check_not_withdrawn,
+    with_mark,
 )
 from tidepool_ingest.ledger import (
     DEAD_STATES,
@@ -288,10 +289,11 @@ class _NothingRemainingError(Exception):
 # ---------------------------------------------------------------- a data set is opened
 
 
-def open_data_set(leased: LeasedBatch, expected_rows: int) -> str:
+def open_data_set(leased: LeasedBatch, expected_rows: int, repeat: int = 0) -> str:
     """Open another data set for a batch, and return its id.
 
     :param expected_rows: rows that Tidepool will hold when it is complete.
+    :param repeat: what its mark says; see :class:`~tidepool_ingest.guards.marks.Mark`.
     """
     context, batch, requests = leased.context, leased.batch, leased.requests
     requests.check()
@@ -301,12 +303,15 @@ def open_data_set(leased: LeasedBatch, expected_rows: int) -> str:
         deduplicator=leased.deduplicator.name,
         expected_rows=expected_rows,
         origin=context.origin,
+        repeat=repeat,
         lease=leased.lease,
         id_of=(lambda ordinal: chosen_id(batch, ordinal)) if context.settings.chosen_ids else None,
     )
     # With an id of ours, a creation carried out late would collide with what was done about it meanwhile.
     send = requests.read if row.data_set_id is None else requests.write
-    body = leased.body if row.data_set_id is None else {**leased.body, "id": row.data_set_id}
+    body = with_mark(leased.body, leased.mark.again(repeat).members())
+    if row.data_set_id is not None:
+        body["id"] = row.data_set_id
     try:
         opened = send(lambda: leased.client.open_data_set(batch.user_id, body))
     except TidepoolError as error:

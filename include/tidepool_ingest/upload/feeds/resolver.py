@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tidepool_ingest.client import (
     DataSet,
@@ -20,6 +20,7 @@ from tidepool_ingest.client import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.errors import Disposition, Fault, IngestError, as_sentence
+from tidepool_ingest.guards.marks import FORMAT, with_mark
 from tidepool_ingest.ledger import FeedRow, Lease, Ledger
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, deduplicator_named
@@ -27,6 +28,9 @@ from tidepool_ingest.upload.context import UploadContext
 from tidepool_ingest.upload.guarded_requests import GuardedRequests
 
 log = logging.getLogger(__name__)
+
+MARK: Final = {"format": FORMAT, "feed": True}
+"""Says that a continuous data set is one of ours; see :mod:`tidepool_ingest.guards.marks`."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ class FeedResolver:
         for attempt in range(self._attempts):
             try:
                 opened = self._requests.write(
-                    lambda: self._client.open_data_set(self._feed.user_id, self._feed.body)
+                    lambda: self._client.open_data_set(self._feed.user_id, with_mark(self._feed.body, MARK))
                 )
             except TidepoolUnreachableError as error:
                 if attempt + 1 == self._attempts:
