@@ -65,7 +65,11 @@ def test_the_old_is_deleted_once_the_new_is_visible(world: World, deduplicator: 
     changes = [
         (sent.method, sent.path.rsplit("/", 1)[-1]) for sent in world.recorder.sent if not sent.is_chunk
     ]
-    assert changes[-2:] == [("PUT", summary.data_set_id), ("DELETE", world.sets(wrong)[0].data_set_id)]
+    # In between, an empty data set says for good that nothing of the old one is to be shown.
+    closed, created, *said, deleted = changes[-5:]
+    assert closed == ("PUT", summary.data_set_id)
+    assert (created[0], [method for method, _ in said]) == ("POST", ["PUT", "DELETE"])
+    assert deleted == ("DELETE", world.sets(wrong)[0].data_set_id)
 
 
 def test_no_later_run_brings_it_back(world: World) -> None:
@@ -134,10 +138,11 @@ STEPS = [
     *["begin_upload", "begin_opening", "open_data_set", "mark_open"],
     *["begin_chunk", "upload_data", "chunk_stored"],
     *["begin_close", "close_data_set", "mark_closed", "read_data"],
-    *["set_all", "begin_delete", "delete_data_set", "mark_deleted", "read_data"],
+    *["set_all", "open_data_set", "close_data_set", "delete_data_set"],
+    *["begin_delete", "delete_data_set", "mark_deleted", "read_data"],
     *["mark_verified", "mark_verified"],
 ]
-"""What replacing a batch does; the fourth line is the old one's."""
+"""What replacing a batch does; the fourth and fifth lines are the old one's."""
 
 
 def test_these_are_all_steps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

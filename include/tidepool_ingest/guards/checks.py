@@ -107,6 +107,18 @@ def check_order(
         raise NewerAtCloseError(batch.label)
 
 
+DEVICE_ID_DIFFERS = "staged-device-id-differs"
+"""The deduplicator compares a device's data sets; it finds a datum of another device in none of them."""
+
+
+def of_other_devices(warnings: Mapping[str, Mapping[str, int]]) -> int:
+    """Return how many accepted records are of another device than the data set.
+
+    :param warnings: how many records got each warning, by type.
+    """
+    return sum(codes.get(DEVICE_ID_DIFFERS, 0) for codes in warnings.values())
+
+
 class TruncateError(HeldError):
     """The batch's deduplicator deletes everything else of the device, and the run does not allow that.
 
@@ -219,8 +231,9 @@ def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> in
         if data_set.state is DataSetState.VERIFIED
     }
     for batch in named:
-        if batch.state is BatchState.REPLACED and row.replaces == batch.id:
-            return batch.id
+        replaced_by_it = row.replaces == batch.id or not ledger.batches.is_replaced_by_known(batch.id)
+        if batch.state is BatchState.REPLACED and replaced_by_it:
+            return batch.id  # that it is replaced may be known from Tidepool only, not by whom
     candidates = [
         batch.id for batch in named if batch.state is not BatchState.REPLACED and batch.id in verified
     ]

@@ -513,6 +513,24 @@ class Batches:
         with self._database.reading() as connection:
             return [batch_row(row) for row in connection.execute(query)]
 
+    def is_replaced_by_known(self, batch: int) -> bool:
+        """Return whether the ledger knows a batch that replaces another one.
+
+        :param batch: the number of the replaced batch.
+        """
+        replaced = batches.alias()
+        # By user, for which there is an index.
+        query = (
+            select(batches.c.id)
+            .join(
+                replaced,
+                and_(replaced.c.api_host == batches.c.api_host, replaced.c.user_id == batches.c.user_id),
+            )
+            .where(replaced.c.id == batch, batches.c.replaces == batch)
+        )
+        with self._database.reading() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def mark_prepared(self, batch: int) -> None:
         """Record that the work area of a batch is complete, and that Tidepool holds nothing of it.
 

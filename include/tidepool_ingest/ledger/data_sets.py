@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, or_, select, update
 
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.ledger.database import Database, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import NOW, batches, chunks, data_sets
 from tidepool_ingest.ledger.states import (
@@ -148,6 +148,69 @@ class DataSets:
             }
             inserted = connection.execute(insert(data_sets).values(values).returning(*data_sets.c)).one()
         return _data_set(inserted)
+
+    def record_found(
+        self,
+        batch: int,
+        data_set_id: str,
+        *,
+        deduplicator: str,
+        repeat: int,
+        created_at: datetime | None,
+        expected_rows: int,
+        visible_rows: int,
+        superseded_rows: int,
+        sent: Mapping[int, tuple[str, int]],
+        origin: TaskOrigin,
+        lease: Lease | None = None,
+    ) -> DataSetRow:
+        """Record a normal data set that Tidepool has and the ledger did not know, as verified.
+
+        :param batch: the number of the batch that it was opened for.
+        :param data_set_id: its id at Tidepool.
+        :param deduplicator: the deduplicator's full name.
+        :param repeat: what its mark says.
+        :param created_at: when Tidepool created it. When it was closed, nobody says; not before that.
+        :param expected_rows: rows that Tidepool makes of the accepted records.
+        :param visible_rows: rows that it shows.
+        :param superseded_rows: rows that a later upload of the device hides.
+        :param sent: digest and number of records of each chunk, by index.
+        :param origin: the task that found it.
+        :param lease: the lease under which this is written.
+        """
+        with writing_under(self._database, lease) as connection:
+            now = now_of(connection)
+            created = created_at or now
+            last = connection.scalar(select(func.max(data_sets.c.ordinal)).where(data_sets.c.batch == batch))
+            values = {
+                **vars(origin),
+                "batch": batch,
+                "ordinal": (last or 0) + 1,
+                "data_set_id": data_set_id,
+                "data_set_type": "normal",
+                "deduplicator": deduplicator,
+                "state": DataSetState.VERIFIED,
+                "expected_rows": expected_rows,
+                "visible_rows": visible_rows,
+                "superseded_rows": superseded_rows,
+                "repeat": repeat,
+                "opened_at": created,
+                "closed_at": created,
+                "verified_at": now,
+                "created_at": now,
+                "updated_at": now,
+            }
+            found = _data_set(
+                connection.execute(insert(data_sets).values(values).returning(*data_sets.c)).one()
+            )
+            stored = {"data_set": found.id, "state": ChunkState.STORED, "attempts": 1, "updated_at": now}
+            rows = [
+                {**stored, "chunk_index": index, "digest": digest, "records": records}
+                for index, (digest, records) in sent.items()
+            ]
+            if rows:
+                connection.execute(insert(chunks), rows)
+        return found
 
     def mark_open(self, data_set: int, data_set_id: str | None = None, *, lease: Lease | None = None) -> None:
         """Record that Tidepool has created a data set, which now takes data.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from tidepool_ingest.guards.checks import DEVICE_ID_DIFFERS
 from tidepool_ingest.model import (
     EMBEDDING_TYPES,
     MG_PER_DL_UNITS,
@@ -22,9 +23,6 @@ a record is always rejected."""
 
 TIME_NOT_UTC: Final = "staged-time-not-utc"
 """The time has an offset. Tidepool's hash is of its text: the same instant in UTC would be another record."""
-
-DEVICE_ID_DIFFERS: Final = "staged-device-id-differs"
-"""The deduplicator compares a device's data sets; it finds a datum of another device in none of them."""
 
 UNITS_MIXED: Final = "staged-units-mixed"
 """A device's readings are in more than one unit: a reading in both has two hashes and is stored twice."""

@@ -28,6 +28,7 @@ from tidepool_ingest.guards import (
     overwritten_as_prepared,
     replaced_by,
 )
+from tidepool_ingest.guards.checks import of_other_devices
 from tidepool_ingest.ledger import (
     BatchRow,
     BatchState,
@@ -48,7 +49,6 @@ from tidepool_ingest.model.deduplicators import (
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.parts import UploadHistory, part_limit, register_parts
-from tidepool_ingest.prepare.record_checks import DEVICE_ID_DIFFERS
 from tidepool_ingest.prepare.summary import (
     PrepareSummary,
     TooManyRejectedError,
@@ -142,8 +142,7 @@ def check_opening(
     if not options.allow_truncate:
         check_truncate(row, deduplicator)
     if not options.allow_doubling and any(data_set.state is DataSetState.VERIFIED for data_set in data_sets):
-        differing = sum(codes.get(DEVICE_ID_DIFFERS, 0) for codes in summary.warnings.values())
-        check_doubling(row, deduplicator, of_other_devices=differing)
+        check_doubling(row, deduplicator, of_other_devices=of_other_devices(summary.warnings))
     if not options.allow_older:
         check_order(ledger, row, deduplicator, overwritten_as_prepared(root, ledger, row))
 

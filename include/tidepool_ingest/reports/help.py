@@ -19,6 +19,7 @@ import tidepool_ingest.upload  # noqa: F401
 from tidepool_ingest.errors import FAULTS_BY_CODE, Fault
 from tidepool_ingest.guards.approval import REJECTED_BY_PERSON
 from tidepool_ingest.ledger import DECLINED, ActionKind, BatchState, Upload
+from tidepool_ingest.upload.witness import UNKNOWN_DATA
 
 UNKNOWN = Fault(
     "it stopped", "Look into the log of the task: its last lines say what happened and what to do."
@@ -65,6 +66,7 @@ def available_actions(upload: Upload) -> tuple[ActionKind, ...]:
         ActionKind.RETRY: upload.state in RETRYABLE and not is_part,
         ActionKind.CHECK: shows and upload.state is BatchState.VERIFIED,
         ActionKind.WITHDRAW: (shows and upload.state in WITHDRAWABLE and not is_part)
-        or (upload.started and upload.state in STOPPED),
+        or (upload.started and upload.state in STOPPED)
+        or (upload.reason in UNKNOWN_DATA and upload.state in STOPPED and not is_part),
     }
     return tuple(what for what, possible in offered.items() if possible)

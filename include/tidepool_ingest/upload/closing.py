@@ -28,6 +28,7 @@ from tidepool_ingest.upload.context import LeasedBatch, UploadContext
 from tidepool_ingest.upload.guarded_requests import POLL_SECONDS, GuardedRequests
 from tidepool_ingest.upload.read_back import Comparison, overwritten_as_shown, read_back
 from tidepool_ingest.upload.sending import StartOverError
+from tidepool_ingest.upload.witness import settle
 
 LONGEST_TURN = 60.0
 """Seconds after which it is checked again, at the latest, whether a batch has its turn."""
@@ -45,7 +46,7 @@ def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, rejected: Abstra
 
     :param data_set: all its chunks are stored.
     :param rejected: ordinals of the records that Tidepool rejected.
-    :raises StartOverError: Tidepool no longer knows it.
+    :raises StartOverError: Tidepool no longer knows it, or has another one for the same content.
     :raises OlderThanUploadedError: a newer batch of the device is verified; this one was not closed.
     """
     # What was about to be closed before has had its turn, and may be visible: older ones wait for it.
@@ -55,7 +56,10 @@ def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, rejected: Abstra
         if data_set.state is not DataSetState.CLOSED:
             _close_in_order(locked, data_set)
             leased.ledger.data_sets.mark_closed(data_set.id, lease=leased.lease)
-        return _verify(locked, data_set, rejected)
+        comparison = _verify(locked, data_set, rejected)
+        if settle(locked, data_set):
+            comparison = _verify(locked, data_set, rejected)
+        return comparison
 
 
 def verify_again(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:

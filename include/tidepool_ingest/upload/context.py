@@ -51,6 +51,7 @@ class UploadOptions:
 
     :param force: upload the batch again even if it is verified.
     :param allow_older: close its data set even after a newer one of its device.
+    :param allow_doubling: upload it again even if its records are then there twice.
     :param at_once: how many of its chunks may be sent at the same time.
     :param max_rejected_percent: share of rejected records, including those that Tidepool itself rejects,
         above which the upload stops; 0 to 100.
@@ -59,6 +60,7 @@ class UploadOptions:
 
     force: bool = False
     allow_older: bool = False
+    allow_doubling: bool = False
     at_once: int = CHUNKS_AT_ONCE
     max_rejected_percent: float = MAX_QUARANTINED_PERCENT
     asked_at: datetime | None = None
@@ -74,6 +76,7 @@ class UploadOptions:
         return cls(
             force=options.force,
             allow_older=options.allow_older,
+            allow_doubling=options.allow_doubling,
             at_once=options.chunks_at_once(at_once),
             max_rejected_percent=options.max_quarantined_percent,
             asked_at=asked_at,

@@ -14,9 +14,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any, Final
 
 from tidepool_ingest.client import TidepoolNotFoundError
 from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards.marks import REPLACED, WITHDRAWN, Mark, with_mark
 from tidepool_ingest.ledger import (
     BatchRow,
     BatchState,
@@ -26,10 +28,11 @@ from tidepool_ingest.ledger import (
     Ledger,
     lease_of_batch,
 )
-from tidepool_ingest.model.deduplicators import NORMAL
+from tidepool_ingest.model.deduplicators import NONE, NORMAL
 from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import UploadContext
 from tidepool_ingest.upload.guarded_requests import GuardedRequests
+from tidepool_ingest.upload.witness import UNKNOWN_DATA, Listing, delete_marked, listed
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,10 @@ WITHDRAWABLE = (BatchState.VERIFIED, BatchState.UPLOADING, BatchState.WITHDRAWN)
 
 STOPPED = (BatchState.HELD, BatchState.FAILED)
 """States in which some parts of a split batch may be visible; those can be withdrawn too."""
+
+
+_UNDONE: Final = {BatchState.WITHDRAWN: WITHDRAWN, BatchState.REPLACED: REPLACED}
+"""What the mark of an empty data set says of a batch, by its state."""
 
 
 class NotWithdrawableError(IngestError):
@@ -123,7 +130,9 @@ def _is_withdrawable(ledger: Ledger, batch: BatchRow, numbers: list[int]) -> boo
     """Return whether there is something to withdraw; a part is never withdrawn without the others."""
     if batch.data_set_type != NORMAL or batch.part_of is not None:
         return False
-    stopped = batch.state in STOPPED and any(_remaining(ledger, number) for number in numbers)
+    stopped = batch.state in STOPPED and (
+        batch.reason in UNKNOWN_DATA or any(_remaining(ledger, number) for number in numbers)
+    )
     return batch.state in WITHDRAWABLE or stopped
 
 
@@ -169,7 +178,57 @@ def _delete_all(
     :return: how many data sets were deleted.
     """
     context.ledger.parts.set_all(batch, state, lease=leases[batch])
-    return sum(_delete_remaining(context, number, lease, requests) for number, lease in leases.items())
+    row = context.ledger.batches.get(batch)
+    listing = Listing(Mark.of(row.content_key), listed(context, row, requests))
+    _say_undone(context, row, listing, state, requests)
+    known = {data_set.data_set_id for number in leases for data_set in _remaining(context.ledger, number)}
+    deleted = sum(_delete_remaining(context, number, lease, requests) for number, lease in leases.items())
+    unknown = [marked for marked in listing.live if marked.id not in known]
+    return deleted + delete_marked(context, unknown, requests)
+
+
+def _say_undone(
+    context: UploadContext,
+    batch: BatchRow,
+    listing: Listing,
+    state: BatchState,
+    requests: GuardedRequests,
+) -> None:
+    """Let Tidepool tell everybody that nothing of a batch is to be shown, before anything of it is deleted.
+
+    An empty data set says so by its mark. It is listed once it is closed, also after it was deleted.
+
+    :param listing: what Tidepool lists.
+    :param state: what became of the batch.
+    """
+    numbers = [batch.id, *(part.id for part in context.ledger.parts.of_batch(batch.id))]
+    opened = [row for row in context.ledger.data_sets.of_batches(numbers) if row.data_set_id is not None]
+    reached = max(
+        (*(row.repeat or 0 for row in opened), *(marked.mark.repeat for marked in listing.live)),
+        default=None,
+    )
+    delete_empty = [one.id for one in listing.of_content if one.mark.undone and not one.data_set.deleted]
+    if reached is not None and (listing.undone is None or listing.undone.repeat <= reached):
+        mark = Mark(listing.mark.content, repeat=max(reached, listing.repeat) + 1, undone=_UNDONE[state])
+        body = with_mark(_empty_body(context, batch, listing), mark.members())
+        empty = requests.read(lambda: context.client.open_data_set(batch.user_id, body)).data_set_id
+        requests.write(lambda: context.client.close_data_set(empty))
+        delete_empty.append(empty)
+    for data_set_id in delete_empty:
+        requests.write(lambda data_set_id=data_set_id: context.client.delete_data_set(data_set_id))  # type: ignore[misc]
+
+
+def _empty_body(context: UploadContext, batch: BatchRow, listing: Listing) -> dict[str, Any]:
+    """Return the body of a data set that is listed with those of a batch, and hides nothing at its close."""
+    names = (marked.data_set.client_name for marked in listing.of_content if marked.data_set.client_name)
+    client = {"name": next(names, context.settings.client_name), "version": context.settings.client_version}
+    named = {name: value for name, value in client.items() if value is not None}
+    return {
+        "dataSetType": NORMAL,
+        "deduplicator": {"name": NONE.name},
+        **({"deviceId": batch.device_id} if batch.device_id else {}),
+        **({"client": named} if named else {}),
+    }
 
 
 def _delete_remaining(context: UploadContext, batch: int, lease: Lease, requests: GuardedRequests) -> int:

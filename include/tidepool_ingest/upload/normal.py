@@ -26,6 +26,7 @@ from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import (
     HeldError,
     SupersededBatchError,
+    WithdrawnError,
     check_not_superseded,
     check_not_withdrawn,
     with_mark,
@@ -49,6 +50,8 @@ from tidepool_ingest.upload.read_back import Comparison, VerificationError
 from tidepool_ingest.upload.record_ids import ID_BYTES
 from tidepool_ingest.upload.rejections import RejectedRecords, TooManyRejectedByTidepoolError
 from tidepool_ingest.upload.sending import SERVER_FAILURE, Sending, StartOverError
+from tidepool_ingest.upload.taking_over import record_earlier, take_over
+from tidepool_ingest.upload.witness import Choice, choose, listing_of
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,19 @@ def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> Up
         return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases)).run()
 
 
+def take_over_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary | None:
+    """Take over what Tidepool has of a batch, or of one part of it, and open nothing.
+
+    :param batch: no data set of it is in the ledger.
+    :param leases: have to last as long as its own: for a part, that of the whole batch.
+    :return: ``None`` if Tidepool has nothing of it.
+    :raises FoundDiffersError: what Tidepool has differs; the batch is held.
+    """
+    prepared = context.prepared(batch)
+    with context.hold(lease_of_batch(batch.id)) as lease:
+        return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases)).take_over()
+
+
 class UploadAttempt(ABC):
     """One attempt to upload a batch, by the holder of a lease.
 
@@ -97,7 +113,7 @@ class UploadAttempt(ABC):
             if not ledger.batches.begin_upload(batch.id, lease=self._leased.lease):
                 raise SupersededBatchError(batch.label)
             return self._until_verified()
-        except SupersededBatchError:
+        except (SupersededBatchError, WithdrawnError):
             raise
         except IngestError as error:
             if error.disposition is not Disposition.RETRIABLE:
@@ -173,18 +189,15 @@ class NormalAttempt(UploadAttempt):
         remaining = DATA_SETS_PER_ATTEMPT
         while remaining:
             rounds = self._isolation.rounds
-            data_set = self._resume()
-            if data_set is None:
-                self._rejected.check()
-                if self._rejected.is_all:
-                    return self._nothing_remaining("")
-                data_set = self._open()
+            data_set = self._resume() or self._begin()
+            if isinstance(data_set, UploadSummary):
+                return data_set
             try:
                 comparison = self._send_and_close(data_set)
             except _NothingRemainingError:
                 self._discard(data_set)
                 return self._nothing_remaining(str(data_set.data_set_id))
-            except HeldError:
+            except (HeldError, SupersededBatchError, WithdrawnError):
                 self._discard(data_set)
                 raise
             except StartOverError as reason:
@@ -198,8 +211,11 @@ class NormalAttempt(UploadAttempt):
                 log.warning("Discarding data set %s: %s", data_set.data_set_id, difference)
             self._discard(data_set)
             remaining -= self._isolation.rounds == rounds
-        expected = leased.prepared.expected_rows - self._rejected.rows
-        raise VerificationError(comparison or Comparison(expected, 0))
+        raise VerificationError(comparison or Comparison(self._expected_rows, 0))
+
+    @property
+    def _expected_rows(self) -> int:
+        return self._leased.prepared.expected_rows - self._rejected.rows
 
     def _resume(self) -> DataSetRow | None:
         """Return the data set that an earlier attempt opened, if it can still be used."""
@@ -218,9 +234,43 @@ class NormalAttempt(UploadAttempt):
         log.info("Resuming data set %s, which is %s.", latest.data_set_id, latest.state)
         return latest
 
-    def _open(self) -> DataSetRow:
+    def take_over(self) -> UploadSummary | None:
+        """Take over what Tidepool has; return ``None`` if that is nothing."""
+        try:
+            choice = choose(self._leased, listing_of(self._leased))
+            return None if choice.found is None else self._taken_over(choice)
+        except (SupersededBatchError, WithdrawnError):
+            raise
+        except IngestError as error:
+            if error.disposition is not Disposition.RETRIABLE:
+                self._record_failure(error)
+            raise
+
+    def _begin(self) -> DataSetRow | UploadSummary:
+        """Open a data set; return the outcome if there is no need to."""
+        self._rejected.check()
+        if self._rejected.is_all:
+            return self._nothing_remaining("")
+        choice = choose(self._leased, listing_of(self._leased))
+        if choice.found is not None:
+            return self._taken_over(choice)
+        record_earlier(self._leased, choice.earlier, self._expected_rows)
+        return self._open(choice.repeat)
+
+    def _taken_over(self, choice: Choice) -> UploadSummary:
+        """Take over the data set that Tidepool has already."""
         leased = self._leased
-        data_set_id = open_data_set(leased, leased.prepared.expected_rows - self._rejected.rows)
+        data_set, comparison = take_over(leased, choice, self._rejected, self._delete_replaced)
+        leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
+        leased.context.on_open(str(data_set.data_set_id))
+        log.info(
+            "%s is verified in data set %s, which Tidepool had.", leased.batch.label, data_set.data_set_id
+        )
+        return self._summary(data_set, expected=comparison.expected, visible=comparison.visible)
+
+    def _open(self, repeat: int) -> DataSetRow:
+        leased = self._leased
+        data_set_id = open_data_set(leased, self._expected_rows, repeat)
         leased.context.on_open(data_set_id)
         log.info("Opened data set %s.", data_set_id)
         latest = self._latest()

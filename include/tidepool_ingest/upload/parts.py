@@ -16,6 +16,7 @@ from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import (
     HeldError,
     SupersededBatchError,
+    WithdrawnError,
     check_not_superseded,
     check_not_withdrawn,
 )
@@ -64,7 +65,7 @@ def _upload_part(
     context.check_not_stopped()
     try:
         summary = upload_normal(context, part, lease)
-    except SupersededBatchError:
+    except (SupersededBatchError, WithdrawnError):
         raise
     except IngestError as error:
         if error.disposition is not Disposition.RETRIABLE:

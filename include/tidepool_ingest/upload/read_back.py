@@ -76,9 +76,7 @@ def _read_back(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[
     since = data_set.closed_at or data_set.updated_at
     later = leased.ledger.devices.verified_since(leased.batch, since)
     if not TRUNCATING.isdisjoint(later.values()):
-        # A later one deleted everything that the device had, including this set.
-        gone = comparison.expected - comparison.visible
-        return replace(comparison, missing=(), deleted=False, superseded=max(gone, 0))
+        return _truncated(comparison)
     was_complete = data_set.state is DataSetState.VERIFIED
     if not (was_complete or later):
         return comparison
@@ -88,9 +86,38 @@ def _read_back(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[
     return _compared(leased, data_set_id, shown, rejected, hidden) if hidden else comparison
 
 
+def read_back_beside(
+    leased: LeasedBatch, data_set_id: str, rejected: AbstractSet[int], later: Mapping[str, str]
+) -> Comparison:
+    """Do the same with a data set that this ledger does not know.
+
+    :param leased: the batch that it was opened for; the leases are renewed while rows arrive.
+    :param data_set_id: the data set.
+    :param rejected: ordinals of the records that Tidepool rejected.
+    :param later: the deduplicators of closed data sets of the device that were created after it, by id.
+    """
+    shown = _shown_of(leased, data_set_id)
+    comparison = _compared(leased, data_set_id, shown, rejected)
+    if comparison.is_exact or not later:
+        return comparison
+    if not TRUNCATING.isdisjoint(later.values()):
+        return _truncated(comparison)
+    hidden = _superseded_rows(leased, data_set_id, shown, frozenset(comparison.missing), only_by=later.keys())
+    return _compared(leased, data_set_id, shown, rejected, hidden) if hidden else comparison
+
+
+def _truncated(comparison: Comparison) -> Comparison:
+    """Return what it comes to if a later set deleted everything that the device had, including this one."""
+    gone = comparison.expected - comparison.visible
+    return replace(comparison, missing=(), deleted=False, superseded=max(gone, 0))
+
+
 def _shown(leased: LeasedBatch, data_set: DataSetRow) -> ReadBack:
-    days = leased.prepared.days
-    rows = rows_of_set(leased.context, leased.batch.user_id, str(data_set.data_set_id), days)
+    return _shown_of(leased, str(data_set.data_set_id))
+
+
+def _shown_of(leased: LeasedBatch, data_set_id: str) -> ReadBack:
+    rows = rows_of_set(leased.context, leased.batch.user_id, data_set_id, leased.prepared.days)
     return ReadBack(leased.requests.stream(rows))
 
 

@@ -7,6 +7,7 @@ record; nothing is done about that. A row that no data set shows any more, or th
 from __future__ import annotations
 
 import logging
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from tidepool_ingest.errors import Disposition, IngestError
@@ -20,7 +21,10 @@ from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, DataSetStat
 from tidepool_ingest.model.deduplicators import AtClose
 from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext
+from tidepool_ingest.upload.deleting import delete_data_set
 from tidepool_ingest.upload.read_back import Comparison, read_back
+from tidepool_ingest.upload.taking_over import compare_found, record_found
+from tidepool_ingest.upload.witness import end_as_undone, listing_of, successor_of
 
 log = logging.getLogger(__name__)
 
@@ -142,12 +146,44 @@ def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> R
     if comparison.is_exact:
         _record_exact(leased, data_set, comparison)
         return Reverified(str(data_set.data_set_id), comparison)
+    if found := _taken_over(leased, data_set, rejected):
+        return found
     reason = _reason_against_repair(leased, comparison) if repair else ""
     if reason or not repair:
         ledger.batches.set_reason(batch.id, ChangedSinceError.code, lease=leased.lease)
         raise ChangedSinceError(batch.label, comparison, reason)
     _mark_for_deletion(leased, data_set, comparison)
     return Reverified(str(data_set.data_set_id), comparison, to_repair=True)
+
+
+def _taken_over(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Reverified | None:
+    """Return what is shown by the data set that took the place of this one, if Tidepool has such a one.
+
+    Another deployment, or one whose ledger was restored later on, may have uploaded the batch anew or undone
+    it.
+
+    :raises WithdrawnError: somebody has undone its upload.
+    :raises SupersededBatchError: another batch has replaced it.
+    """
+    listing = listing_of(leased)
+    found = successor_of(leased, data_set, listing)
+    if found is not None:
+        comparison = compare_found(leased, found, rejected)
+        if not comparison.is_exact:
+            return None
+        _delete(leased, data_set)
+        record_found(leased, found, comparison)
+        leased.ledger.batches.set_reason(leased.batch.id, None, lease=leased.lease)
+        return Reverified(found.id, comparison)
+    if listing.undone is not None and listing.undone.repeat > (data_set.repeat or 0):
+        _delete(leased, data_set)
+        end_as_undone(leased, listing)
+    return None
+
+
+def _delete(leased: LeasedBatch, data_set: DataSetRow) -> None:
+    with device_lock(leased.context, leased.batch, leased.requests) as requests:
+        delete_data_set(leased.context, data_set, leased.lease, requests)
 
 
 def _record_exact(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:

@@ -1,0 +1,208 @@
+"""A data set that Tidepool has and the ledger does not know is compared, and taken into the ledger.
+
+What it shows has to be the batch's accepted records, each once, like after an upload of our own. If it is
+not, the batch is held: nothing is sent beside what may be right, and nothing is deleted.
+
+Some of the records may be missing because Tidepool itself had rejected them, of which only the lost ledger
+knew. Tidepool is asked about these again, by a data set that is deleted without ever being closed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+
+from tidepool_ingest.client import TidepoolRejectedError
+from tidepool_ingest.guards import HeldError
+from tidepool_ingest.ledger import DataSetRow
+from tidepool_ingest.model.deduplicators import NONE, NORMAL
+from tidepool_ingest.upload.closing import device_lock
+from tidepool_ingest.upload.context import LeasedBatch
+from tidepool_ingest.upload.deleting import delete_data_set
+from tidepool_ingest.upload.read_back import Comparison, read_back_beside
+from tidepool_ingest.upload.record_ids import RecordWithIds, with_ids
+from tidepool_ingest.upload.rejections import RejectedRecords
+from tidepool_ingest.upload.witness import Choice, MarkedSet, delete_marked, listing_of
+
+log = logging.getLogger(__name__)
+
+
+class FoundDiffersError(HeldError):
+    """Tidepool has a data set that was opened for a batch, and it shows something else.
+
+    :param batch: the batch's label.
+    :param comparison: what differs.
+    """
+
+    code = "found-differs"
+    sentence = (
+        "Tidepool has a data set that was opened for it, which this ledger does not know, and it shows "
+        "something else than would be sent"
+    )
+    remedy = (
+        "Find out what happened to it. To replace it, undo the upload on the uploads page, and run the day "
+        "with `force`."
+    )
+
+    def __init__(self, batch: str, comparison: Comparison) -> None:
+        super().__init__(f"Batch {batch} is held: {self.sentence}. {comparison.difference()}.")
+        self.batch = batch
+        self.comparison = comparison
+
+
+def take_over(
+    leased: LeasedBatch, choice: Choice, rejected: RejectedRecords, delete_replaced: Callable[[], bool]
+) -> tuple[DataSetRow, Comparison]:
+    """Take a data set that Tidepool has into the ledger as verified, in the place of one to be opened.
+
+    :param leased: the batch.
+    :param choice: what was found.
+    :param rejected: records that Tidepool rejects; those that the data set lacks for this reason are added.
+    :param delete_replaced: deletes what the batch replaces, once it is known to be visible; returns whether
+        anything remained to be deleted.
+    :return: its row in the ledger, and what it shows.
+    :raises FoundDiffersError: it shows something else.
+    """
+    found = choice.found
+    assert found is not None
+    log.info("Tidepool has data set %s for %s already.", found.id, leased.batch.label)
+    with device_lock(leased.context, leased.batch, leased.requests) as requests:
+        delete_marked(leased.context, choice.rivals, requests)
+    comparison = compare_found(leased, found, rejected.ordinals)
+    lacks_some = not comparison.is_exact and _may_be_rejected(leased, comparison)
+    if lacks_some and _asked_again(leased, comparison.missing, choice.repeat, rejected):
+        comparison = compare_found(leased, found, rejected.ordinals)
+    rejected.finish()  # an earlier attempt may have recorded some, and ended before this
+    if not comparison.is_exact:
+        raise FoundDiffersError(leased.batch.label, comparison)
+    if delete_replaced():
+        comparison = compare_found(leased, found, rejected.ordinals)
+        if not comparison.is_exact:
+            raise FoundDiffersError(leased.batch.label, comparison)
+    record_earlier(leased, choice.earlier, comparison.expected)
+    return record_found(leased, found, comparison), comparison
+
+
+def compare_found(leased: LeasedBatch, found: MarkedSet, rejected: AbstractSet[int]) -> Comparison:
+    """Compare what a data set shows that this ledger did not see closed, once its close has had its time.
+
+    :param leased: the batch.
+    :param found: the data set.
+    :param rejected: ordinals of the records that Tidepool rejected.
+    """
+    with device_lock(leased.context, leased.batch, leased.requests) as requests:
+        locked = leased.with_requests(requests)
+        return requests.read_until_visible(
+            lambda: _compared_once(locked, found, rejected),
+            is_settled=lambda comparison: comparison.is_exact or comparison.deleted,
+            amount=lambda comparison: comparison.visible,
+        )
+
+
+def _compared_once(leased: LeasedBatch, found: MarkedSet, rejected: AbstractSet[int]) -> Comparison:
+    comparison = read_back_beside(leased, found.id, rejected, {})
+    if comparison.is_exact:
+        return comparison
+    later = listing_of(leased).closed_after(found.data_set)
+    return read_back_beside(leased, found.id, rejected, later)
+
+
+def record_found(leased: LeasedBatch, found: MarkedSet, comparison: Comparison) -> DataSetRow:
+    """Record a data set that shows exactly a batch's records.
+
+    :param leased: the batch.
+    :param found: the data set.
+    :param comparison: what it shows.
+    """
+    chunks = {chunk.index: (chunk.digest, chunk.records) for chunk in leased.prepared.chunks}
+    return leased.ledger.data_sets.record_found(
+        leased.batch.id,
+        found.id,
+        deduplicator=found.data_set.deduplicator or leased.deduplicator.name,
+        repeat=found.mark.repeat,
+        created_at=found.data_set.created_time,
+        expected_rows=comparison.expected,
+        visible_rows=comparison.visible,
+        superseded_rows=comparison.superseded,
+        sent=chunks,
+        origin=leased.context.origin,
+        lease=leased.lease,
+    )
+
+
+def record_earlier(leased: LeasedBatch, earlier: Sequence[MarkedSet], expected_rows: int) -> None:
+    """Record data sets from before a batch was uploaded again on purpose, so that an undo deletes them too.
+
+    :param leased: the batch.
+    :param earlier: the data sets.
+    :param expected_rows: rows that the batch's records make.
+    """
+    for marked in sorted(earlier, key=lambda one: one.rank, reverse=True):
+        record_found(leased, marked, Comparison(expected_rows, 0))
+
+
+# ---------------------------------------------------------------- what Tidepool had rejected
+
+
+def _may_be_rejected(leased: LeasedBatch, comparison: Comparison) -> bool:
+    """Return whether all that differs is that some records are missing, as few as a run lets be rejected."""
+    allowed = leased.context.options.max_rejected_percent
+    return (
+        not (comparison.double or comparison.foreign or comparison.deleted)
+        and len(comparison.missing) * 100 <= allowed * leased.prepared.records
+    )
+
+
+def _asked_again(leased: LeasedBatch, missing: Sequence[int], repeat: int, rejected: RejectedRecords) -> bool:
+    """Ask Tidepool about records that a found data set lacks; return whether it rejects every one.
+
+    They go to a data set that is recorded as one to be deleted before anything is sent to it.
+    """
+    data_sets = leased.ledger.data_sets
+    row = data_sets.begin_opening(
+        leased.batch.id,
+        data_set_type=NORMAL,
+        deduplicator=NONE.name,
+        expected_rows=0,
+        origin=leased.context.origin,
+        repeat=repeat,
+        lease=leased.lease,
+    )
+    body = {"dataSetType": NORMAL, "deduplicator": {"name": NONE.name}}
+    opened = leased.requests.read(lambda: leased.client.open_data_set(leased.batch.user_id, body))
+    data_sets.mark_open(row.id, opened.data_set_id, lease=leased.lease)
+    data_sets.begin_delete(row.id, lease=leased.lease)
+    try:
+        return all(
+            _is_rejected(leased, opened.data_set_id, records, rejected)
+            for records in _records(leased, opened.data_set_id, frozenset(missing))
+        )
+    finally:
+        delete_data_set(leased.context, data_sets.get(row.id), leased.lease, leased.requests)
+
+
+def _records(
+    leased: LeasedBatch, data_set_id: str, ordinals: AbstractSet[int]
+) -> Iterator[list[RecordWithIds]]:
+    for chunk in leased.prepared.chunks:
+        if not ordinals.isdisjoint(range(chunk.first_record, chunk.first_record + chunk.records)):
+            records = with_ids(leased.work.read_chunk(chunk), chunk, data_set_id)
+            yield [record for record in records if record.ordinal in ordinals]
+
+
+def _is_rejected(
+    leased: LeasedBatch, data_set_id: str, records: Sequence[RecordWithIds], rejected: RejectedRecords
+) -> bool:
+    """Return whether Tidepool rejects each of some records; each response names one at least."""
+    remaining = list(records)
+    while remaining:
+        body = b"[" + b",".join(record.line for record in remaining) + b"]"
+        try:
+            leased.requests.write(lambda body=body: leased.client.upload_data(data_set_id, body))  # type: ignore[misc]
+        except TidepoolRejectedError as error:
+            rejected.record(remaining, error)
+            remaining = [record for record in remaining if record.ordinal not in rejected.ordinals]
+        else:
+            return False
+    return True

@@ -1,0 +1,329 @@
+"""Tidepool as the witness of what was uploaded, where the ledger does not know it.
+
+A ledger that was lost or restored from a backup, or that of a second deployment, knows nothing of a data set
+that Tidepool has. Each data set of ours says by its mark (:mod:`tidepool_ingest.guards.marks`) what it was
+opened for. So before one is opened for a batch, those of the device are listed: one that was opened for the
+same content is taken into the ledger instead (:mod:`.taking_over`). An open normal data set is not listed.
+Therefore they are listed once more after the close: of two for one content, the one that was created first
+stays, and whoever sees both deletes the other.
+
+A content that is uploaded again on purpose, or undone, gets a mark that says so, and the newest counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import NoReturn
+
+from tidepool_ingest.client import DataSet, TidepoolNotFoundError
+from tidepool_ingest.guards import SupersededBatchError, WithdrawnError, check_doubling
+from tidepool_ingest.guards.checks import of_other_devices
+from tidepool_ingest.guards.marks import REPLACED, Mark
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, DataSetState
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.upload.context import LeasedBatch, UploadContext
+from tidepool_ingest.upload.guarded_requests import GuardedRequests
+from tidepool_ingest.upload.read_back import TRUNCATING
+from tidepool_ingest.upload.sending import StartOverError
+
+log = logging.getLogger(__name__)
+
+LISTED_AT_ONCE = 1_000
+"""Data sets per request: the most that the Platform allows, so that one is enough for nearly every device."""
+
+UNKNOWN_DATA = ("found-differs", "parts-differ")
+"""Reasons for which a batch stops while Tidepool may have data of it that the ledger does not know."""
+
+NEVER = -1
+"""Below every ``repeat`` of a mark."""
+
+
+@dataclass(frozen=True)
+class MarkedSet:
+    """A data set of ours, as Tidepool lists it.
+
+    :param data_set: the data set.
+    :param mark: its mark.
+    """
+
+    data_set: DataSet
+    mark: Mark
+
+    @property
+    def id(self) -> str:
+        """The id by which it is addressed."""
+        return self.data_set.data_set_id
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it was opened for records, and shows those that nothing newer hides."""
+        return not (self.data_set.deleted or self.mark.undone)
+
+    @property
+    def rank(self) -> tuple[int, datetime, str]:
+        """The lowest of several for one content is the one that stays."""
+        return -self.mark.repeat, *age_of(self.data_set)
+
+
+def age_of(data_set: DataSet) -> tuple[datetime, str]:
+    """Return what data sets are ordered by: when they were created, then their ids."""
+    return data_set.created_time or datetime.max.replace(tzinfo=UTC), data_set.data_set_id
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What Tidepool lists of a batch's device.
+
+    :param mark: the mark of the batch's first upload.
+    :param data_sets: closed ones, also deleted ones.
+    """
+
+    mark: Mark
+    data_sets: tuple[DataSet, ...]
+
+    @cached_property
+    def of_content(self) -> tuple[MarkedSet, ...]:
+        """Those of the batch's content, of every part of it."""
+        marked = ((data_set, Mark.found_in(data_set)) for data_set in self.data_sets)
+        return tuple(
+            MarkedSet(data_set, mark)
+            for data_set, mark in marked
+            if mark is not None and mark.content == self.mark.content
+        )
+
+    @cached_property
+    def live(self) -> tuple[MarkedSet, ...]:
+        """Those of the content that hold records."""
+        return tuple(marked for marked in self.of_content if marked.is_live)
+
+    @cached_property
+    def of_part(self) -> tuple[MarkedSet, ...]:
+        """Those of them that hold the same records: the part's, or the batch's if it is not split."""
+        same = [marked for marked in self.live if marked.mark.part == self.mark.part]
+        return tuple(sorted(same, key=lambda marked: marked.rank))
+
+    @cached_property
+    def undone(self) -> Mark | None:
+        """The newest mark which says that nothing of the content is to be shown."""
+        marks = [marked.mark for marked in self.of_content if marked.mark.undone]
+        return max(marks, key=lambda mark: mark.repeat, default=None)
+
+    @property
+    def repeat(self) -> int:
+        """The newest mark's, whatever it says."""
+        return max((marked.mark.repeat for marked in self.of_content), default=NEVER)
+
+    def closed_after(self, data_set: DataSet) -> dict[str, str]:
+        """Return the deduplicators of data sets that were created later and are closed, by id."""
+        return {
+            other.data_set_id: other.deduplicator
+            for other in self.data_sets
+            if not other.deleted and age_of(other) > age_of(data_set)
+        }
+
+    def truncated(self) -> Iterable[MarkedSet]:
+        """Yield those of the part that a later upload of the device deleted, as its deduplicator does."""
+        for marked in self.of_content:
+            deleted = marked.data_set.deleted and not marked.mark.undone
+            if deleted and marked.mark.part == self.mark.part:
+                later = self.closed_after(marked.data_set)
+                if not TRUNCATING.isdisjoint(later.values()):
+                    yield marked
+
+
+def listing_of(leased: LeasedBatch) -> Listing:
+    """Return what Tidepool lists of a batch's device, or of its program if it has no device.
+
+    :param leased: the batch.
+    """
+    client_name = (leased.body.get("client") or {}).get("name")
+    return Listing(
+        leased.mark, listed(leased.context, leased.batch, leased.requests, client_name=client_name)
+    )
+
+
+def listed(
+    context: UploadContext, batch: BatchRow, requests: GuardedRequests, *, client_name: str | None = None
+) -> tuple[DataSet, ...]:
+    """Return the closed data sets of a batch's device, deleted ones too, the newest first; all pages of them.
+
+    :param client_name: without a device, those of this program; of every program if there is no name.
+    """
+    device_id = batch.device_id or None
+    return tuple(
+        requests.read(
+            lambda: list(
+                context.client.data_sets(
+                    batch.user_id,
+                    device_id=device_id,
+                    client_name=None if device_id else client_name,
+                    include_deleted=True,
+                    page_size=LISTED_AT_ONCE,
+                )
+            )
+        )
+    )
+
+
+# ---------------------------------------------------------------- before one is opened
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to be done where a data set would be opened.
+
+    :param repeat: what the mark says of the one to be opened.
+    :param found: the one that is taken over instead.
+    :param rivals: others for the same content, which give way to it.
+    :param earlier: others from before the content was uploaded again on purpose; they stay.
+    """
+
+    repeat: int
+    found: MarkedSet | None = None
+    rivals: tuple[MarkedSet, ...] = ()
+    earlier: tuple[MarkedSet, ...] = ()
+
+
+def choose(leased: LeasedBatch, listing: Listing) -> Choice:
+    """Return whether to open a data set or to take one over.
+
+    :param leased: the batch; none of its data sets in the ledger can be resumed.
+    :param listing: what Tidepool lists.
+    :raises DoublingError: the upload is forced, and records would be there twice.
+    :raises BatchError: ``parts-differ``: Tidepool has the same content split in another way.
+    :raises WithdrawnError: somebody has undone its upload.
+    :raises SupersededBatchError: another batch has replaced it.
+    """
+    rows = leased.ledger.data_sets.of_batch(leased.batch.id)
+    latest = rows[-1] if rows else None
+    reached = NEVER if latest is None else latest.repeat or 0
+    known = {row.data_set_id for row in rows}
+    unknown = tuple(marked for marked in listing.of_part if marked.id not in known)
+    undone = NEVER if listing.undone is None else listing.undone.repeat
+    if leased.context.options.force and _is_wish(latest, undone=undone > reached):
+        _check_doubling(leased, [marked for marked in listing.live if marked.id not in known])
+        return Choice(max(reached, listing.repeat) + 1, earlier=unknown)
+    if undone > max(reached, *(marked.mark.repeat for marked in listing.live), NEVER):
+        end_as_undone(leased, listing)
+    wanted = max(reached, 0)
+    _check_cut(leased, [one for one in listing.live if one.id not in known and one.mark.repeat >= wanted])
+    candidates = [marked for marked in unknown if marked.mark.repeat >= wanted] or [
+        marked for marked in listing.truncated() if marked.id not in known and marked.mark.repeat >= wanted
+    ]
+    if not candidates:
+        return Choice(wanted)
+    found = min(candidates, key=lambda marked: marked.rank)
+    repeat = found.mark.repeat
+    return Choice(
+        repeat,
+        found,
+        tuple(one for one in candidates if one is not found and one.mark.repeat == repeat and one.is_live),
+        tuple(one for one in unknown if one.mark.repeat < repeat),
+    )
+
+
+def _is_wish(latest: DataSetRow | None, *, undone: bool) -> bool:
+    """Return whether a forced upload begins here, rather than one that was begun before goes on."""
+    return latest is None or latest.state is DataSetState.VERIFIED or undone
+
+
+def _check_doubling(leased: LeasedBatch, unknown: Sequence[MarkedSet]) -> None:
+    if unknown and not leased.context.options.allow_doubling:
+        whole = leased.prepared.whole
+        plan = None if whole is None else leased.work.beside(whole.content_key).load()
+        warnings = (plan or leased.prepared).warnings
+        check_doubling(leased.batch, leased.deduplicator, of_other_devices=of_other_devices(warnings))
+
+
+def _check_cut(leased: LeasedBatch, unknown: Sequence[MarkedSet]) -> None:
+    batch, whole = leased.batch, leased.prepared.whole
+    cut: set[str | None] = {leased.mark.part}
+    if whole is not None and batch.part_of is not None:
+        parts = leased.ledger.parts.of_batch(batch.part_of)
+        cut = {Mark.of(whole.content_key, part.content_key).part for part in parts}
+    if any(marked.mark.part not in cut for marked in unknown):
+        raise BatchError("parts-differ", batch=batch.label)
+
+
+def end_as_undone(leased: LeasedBatch, listing: Listing) -> NoReturn:
+    """Record that a batch was undone or replaced, as Tidepool says, and delete what is left of it.
+
+    :raises WithdrawnError: somebody has undone its upload.
+    :raises SupersededBatchError: another batch has replaced it.
+    """
+    batch = leased.batch
+    is_replaced = listing.undone is not None and listing.undone.undone == REPLACED
+    state = BatchState.REPLACED if is_replaced else BatchState.WITHDRAWN
+    leased.ledger.parts.set_all(batch.part_of or batch.id, state, lease=leased.lease)
+    delete_marked(leased.context, listing.live, leased.requests)
+    raise (SupersededBatchError if is_replaced else WithdrawnError)(batch.label)
+
+
+# ---------------------------------------------------------------- after the close
+
+
+def settle(leased: LeasedBatch, data_set: DataSetRow) -> bool:
+    """Let one of several data sets for the same content remain; return whether others had to go.
+
+    :param leased: the batch, under the lease on its device.
+    :param data_set: its data set, closed.
+    :raises StartOverError: another one was there first: this one has to go.
+    :raises WithdrawnError: somebody has undone the upload meanwhile.
+    :raises SupersededBatchError: another batch has replaced it meanwhile.
+    """
+    listing = listing_of(leased)
+    repeat = data_set.repeat or 0
+    if listing.undone is not None and listing.undone.repeat > repeat:
+        end_as_undone(leased, listing)
+    rivals = [
+        marked
+        for marked in listing.of_part
+        if marked.id != data_set.data_set_id and marked.mark.repeat >= repeat
+    ]
+    if not rivals:
+        return False
+    shown = [one for one in listing.data_sets if one.data_set_id == data_set.data_set_id and not one.deleted]
+    if not shown or min(rivals, key=lambda one: one.rank).rank < (-repeat, *age_of(shown[0])):
+        raise StartOverError("Tidepool has another one for the same content, which was there first")
+    delete_marked(leased.context, rivals, leased.requests)
+    return True
+
+
+def successor_of(leased: LeasedBatch, data_set: DataSetRow, listing: Listing) -> MarkedSet | None:
+    """Return the data set that took the place of a verified one, where the ledger does not know of it.
+
+    :param leased: the batch.
+    :param data_set: its verified data set, which does not show what it did.
+    :param listing: what Tidepool lists.
+    """
+    known = {row.data_set_id for row in leased.ledger.data_sets.of_batch(leased.batch.id)}
+    return next(
+        (
+            marked
+            for marked in listing.of_part
+            if marked.id not in known and marked.mark.repeat >= (data_set.repeat or 0)
+        ),
+        None,
+    )
+
+
+def delete_marked(context: UploadContext, marked: Iterable[MarkedSet], requests: GuardedRequests) -> int:
+    """Delete data sets that the ledger does not know, and return how many there were.
+
+    :param marked: the data sets; deleting one again is no error.
+    :param requests: guards the requests.
+    """
+    number = 0
+    for one in marked:
+        log.warning("Deleting data set %s, which another deployment or an older ledger opened.", one.id)
+        requests.wait_out_doubt()
+        try:
+            requests.write(lambda one=one: context.client.delete_data_set(one.id))  # type: ignore[misc]
+        except TidepoolNotFoundError:
+            log.info("Data set %s was already gone.", one.id)
+        number += 1
+    return number
