@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.continuous.feeds import CLIENT, DROP_HASH, NONE, OLDER, ORIGIN, FeedWorld, bolus, cbg
 from tests.steps.world import minute_of, readings
+from tidepool_ingest.client import DataSet
 from tidepool_ingest.errors import IngestError
+from tidepool_ingest.guards import with_mark
+from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.upload import Feed, FeedError, continuous_data_set, data_set_body, upload_normal
+from tidepool_ingest.upload.feeds.resolver import MARK
 from tidepool_simulator import Fault
 
 BODY = {
@@ -78,6 +85,66 @@ def test_several_data_sets_of_one_name_are_refused(world: FeedWorld) -> None:
 
     assert refusal(world, world.ready(readings(3))) == "feed-ambiguous"
     assert not world.recorder.chunks
+
+
+MARKED = with_mark(BODY, MARK)
+
+
+def test_of_two_of_ours_the_second_gives_way_while_it_is_empty(world: FeedWorld) -> None:
+    first, _second = (world.client.open_data_set(world.user, MARKED).data_set_id for _ in range(2))
+
+    world.feed(readings(3), "b-0001")
+
+    assert world.data_sets() == [first]
+    assert len(world.values()) == 3
+
+
+@pytest.mark.parametrize("holds_data", [0, 1])
+def test_one_that_holds_data_is_never_deleted(world: FeedWorld, holds_data: int) -> None:
+    two = [world.client.open_data_set(world.user, MARKED).data_set_id for _ in range(2)]
+    world.client.upload_data(two[holds_data], json.dumps([bolus(1)]).encode())
+    number = world.ready(readings(3))
+
+    if holds_data == 1:
+        assert refusal(world, number) == "feed-ambiguous"
+        assert sorted(world.data_sets()) == sorted(two)
+    else:
+        world.upload(number)
+        assert world.data_sets() == [two[0]]
+
+
+def test_whoever_opens_one_while_another_deployment_does_gives_way(
+    world: FeedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, firsts = world.client.open_data_set, []
+
+    def after_the_other(user: str, body: dict[str, Any]) -> DataSet:
+        firsts.append(opened(user, MARKED).data_set_id)
+        return opened(user, body)
+
+    monkeypatch.setattr(world.client, "open_data_set", after_the_other)
+    world.feed(readings(3), "b-0001")
+
+    assert world.data_sets() == firsts
+    assert len(world.values()) == 3
+
+
+def test_a_lost_ledger_finds_it_again_and_doubles_nothing(world: FeedWorld, empty_ledger: Path) -> None:
+    for first, deduplicator in ((0, ORIGIN), (10, NONE)):
+        client = {"name": f"{CLIENT}.{deduplicator[-4:]}", "version": "1.2.3"}
+        body = {"client": client, "deduplicator": {"name": deduplicator}}
+        world.stage(readings(3, first), deduplicator[-4:], data_set=body)
+    assert world.run().codes == []
+    shown, there = sorted(world.values()), sorted(world.data_sets())
+    copied = world.folder / "empty.db"
+    shutil.copy(empty_ledger, copied)
+    world.ledger.close()
+    world.ledger = Ledger(f"sqlite:///{copied}")
+
+    assert world.run(run="run-2").codes == []
+
+    assert sorted(world.values()) == shown
+    assert sorted(world.data_sets()) == there
 
 
 def test_a_second_data_set_made_by_another_program_is_left_alone(world: FeedWorld) -> None:

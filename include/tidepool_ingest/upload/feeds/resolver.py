@@ -20,12 +20,13 @@ from tidepool_ingest.client import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.errors import Disposition, Fault, IngestError, as_sentence
-from tidepool_ingest.guards.marks import FORMAT, with_mark
+from tidepool_ingest.guards.marks import FORMAT, KEY, with_mark
 from tidepool_ingest.ledger import FeedRow, Lease, Ledger
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, deduplicator_named
 from tidepool_ingest.upload.context import UploadContext
 from tidepool_ingest.upload.guarded_requests import GuardedRequests
+from tidepool_ingest.upload.witness import age_of
 
 log = logging.getLogger(__name__)
 
@@ -139,16 +140,52 @@ class FeedResolver:
         existing = [data_set for data_set in listed if not data_set.deleted]
         if any(data_set.data_set_type != CONTINUOUS for data_set in existing):
             raise FeedError("feed-client-name-shared")
-        if len(existing) > 1:
-            raise FeedError("feed-ambiguous", *(data_set.data_set_id for data_set in existing))
         if not existing:
             return None
+        if len(existing) > 1:
+            existing = [self._first_of(existing)]
         self._check(existing[0])
         data_set_id = existing[0].data_set_id
         if not self._requests.read(lambda: self._client.is_open(data_set_id)):
             raise FeedError("feed-closed", data_set_id)
         log.info("Found continuous data set %s.", data_set_id)
         return data_set_id
+
+    def _first_of(self, existing: Sequence[DataSet]) -> DataSet:
+        """Return the data set that was created first; delete the others if they are ours and hold nothing.
+
+        Two deployments may open one each at the same time; the second gives way before it sends anything.
+
+        :raises FeedError: ``feed-ambiguous`` otherwise.
+        """
+        first, *others = sorted(existing, key=age_of)
+        for other in others:
+            if not (_is_marked(first) and _is_marked(other)) or self._shows_anything(other):
+                raise FeedError("feed-ambiguous", *(data_set.data_set_id for data_set in existing))
+        for other in others:
+            log.warning("Deleting continuous data set %s: it is empty, and one was first.", other.data_set_id)
+            self._delete(other.data_set_id)
+        return first
+
+    def _shows_anything(self, data_set: DataSet) -> bool:
+        rows = self._requests.read(
+            lambda: list(self._client.read_data(self._feed.user_id, data_set_id=data_set.data_set_id))
+        )
+        return any(row.get("type") != "upload" for row in rows)
+
+    def _delete(self, data_set_id: str) -> None:
+        self._requests.write(lambda: self._client.delete_data_set(data_set_id))
+
+    def _settled(self, opened: str) -> str:
+        """Return the data set that stays, now that one was opened: the first that is ours."""
+        listed = [one for one in self._list() if not one.deleted and _is_marked(one)]
+        first = min(listed, key=age_of, default=None)
+        if first is None or first.data_set_id == opened:
+            return opened
+        self._check(first)
+        log.warning("Another deployment opened data set %s first: %s is deleted.", first.data_set_id, opened)
+        self._delete(opened)
+        return first.data_set_id
 
     def _check(self, data_set: DataSet) -> None:
         wanted = deduplicator_named(str(self._feed.body["deduplicator"]["name"]))
@@ -172,8 +209,13 @@ class FeedResolver:
                     return found
             else:
                 log.info("Opened continuous data set %s.", opened.data_set_id)
-                return opened.data_set_id
+                return self._settled(opened.data_set_id)
         raise AssertionError("at least one attempt is made at a request")
+
+
+def _is_marked(data_set: DataSet) -> bool:
+    members = data_set.private.get(KEY)
+    return isinstance(members, Mapping) and members.get("feed") is True
 
 
 def reserve_for_normal(context: UploadContext, feed: Feed, requests: GuardedRequests) -> None:
