@@ -51,6 +51,9 @@ class Local(StrEnum):
     FILE_REMOVED = "damaged work area: a file removed"
     FILE_TRUNCATED = "damaged work area: a file truncated"
     BIT_FLIPPED = "damaged work area: a bit flipped"
+    LEDGER_LOST = "ledger lost"
+    LEDGER_RESTORED = "ledger restored from a backup"
+    SECOND_DEPLOYMENT = "second deployment at once"
 
 
 class Proxied(StrEnum):
@@ -65,6 +68,12 @@ class Proxied(StrEnum):
     REFUSED = "proxy: tunnel refused"
     SLOW = "proxy: tunnel slower than a request may wait"
 
+
+REPLACED_LEDGERS = (Local.LEDGER_LOST, Local.LEDGER_RESTORED)
+"""Everything stands still when they strike: nobody replaces a database under tasks at work."""
+
+OF_LEDGERS = (*REPLACED_LEDGERS, Local.SECOND_DEPLOYMENT)
+"""What leaves data sets at Tidepool that a ledger does not know; done by the supervisor."""
 
 FREEZES = (Local.FREEZE_AT_REQUEST, Local.FREEZE_ANYWHERE)
 
@@ -196,7 +205,17 @@ def _kinds() -> list[Kind]:
     return kinds
 
 
-REMOTE = tuple(_kinds())
+LISTS = (
+    Kind("500: list", "list", _refused("list", 500)),
+    Kind("429: list", "list", _refused("list", 429)),
+    Kind("401: list", "list", _refused("list", 401)),
+    Kind("body cut off: list", "list", _cut("list", ResponseFault.TRUNCATED_BODY)),
+    Kind("answer lost: list", "list", _plain(Fault.lost_answer, "list")),
+    Kind("hang, nothing done: list", "list", _plain(Fault.hang, "list")),
+)
+"""Faults of the list in which a data set is looked for."""
+
+REMOTE = (*_kinds(), *LISTS)
 """All kinds at Tidepool's side."""
 
 BY_NAME = {kind.name: kind for kind in REMOTE}
@@ -204,12 +223,6 @@ BY_NAME = {kind.name: kind for kind in REMOTE}
 FEED_REMOTE = (
     *(kind for kind in REMOTE if kind.operation not in ("close", "delete")),
     *_late_visibility("post"),
-    Kind("500: list", "list", _refused("list", 500)),
-    Kind("429: list", "list", _refused("list", 429)),
-    Kind("401: list", "list", _refused("list", 401)),
-    Kind("body cut off: list", "list", _cut("list", ResponseFault.TRUNCATED_BODY)),
-    Kind("answer lost: list", "list", _plain(Fault.lost_answer, "list")),
-    Kind("hang, nothing done: list", "list", _plain(Fault.hang, "list")),
 )
 """All kinds that a feed can meet: its data set is looked for in a list, never closed and never deleted."""
 

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,48 @@ def lay_out(place: Place, empty_ledger: Path) -> None:
     place.results.mkdir()
     place.staging.mkdir()
     shutil.copy(empty_ledger, place.ledger)
+
+
+def second_place(place: Place, empty_ledger: Path) -> Place:
+    """Lay out another deployment of the same Tidepool: a copy of staging, and a ledger of its own.
+
+    :param place: the first one.
+    :param empty_ledger: a migrated SQLite file to copy.
+    """
+    second = replace(place, folder=place.folder / "second")
+    lay_out(second, empty_ledger)
+    second.store.symlink_to(place.store)
+    copy_staging(place, second)
+    return second
+
+
+def copy_staging(place: Place, second: Place) -> None:
+    """Stage for another deployment what is staged for the first one."""
+    without_work = shutil.ignore_patterns("_work")
+    shutil.copytree(place.staging, second.staging, ignore=without_work, dirs_exist_ok=True)
+
+
+def back_up(ledger: Path, copy: Path) -> None:
+    """Copy a ledger that may be in use."""
+    with closing(sqlite3.connect(ledger, timeout=10)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
+def replace_ledger(place: Place, by: Path) -> None:
+    """Put another ledger in the place of the present one, of which a copy is kept.
+
+    :param by: the SQLite file that is copied.
+    """
+    kept = place.folder / f"replaced-{len(replaced_ledgers(place))}.db"
+    back_up(place.ledger, kept)
+    for ending in ("", "-wal", "-shm"):
+        Path(f"{place.ledger}{ending}").unlink(missing_ok=True)
+    shutil.copy(by, place.ledger)
+
+
+def replaced_ledgers(place: Place) -> list[Path]:
+    """Return the copies of ledgers that others took the place of."""
+    return sorted(place.folder.glob("replaced-*.db"))
 
 
 def stage(place: Place, batch: BatchSpec | FeedBatchSpec, seed: str) -> None:

@@ -13,6 +13,7 @@ from tests.faults.catalogue import (
     FREEZES,
     HALF_CLOSES,
     KILLS,
+    OF_LEDGERS,
     REMOTE,
     Kind,
     Local,
@@ -24,6 +25,10 @@ from tidepool_simulator import Fault
 HASH = "org.tidepool.deduplicator.device.deactivate.hash"
 ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
 NONE = "org.tidepool.deduplicator.none"
+TRUNCATE = "org.tidepool.deduplicator.device.truncate.dataset"
+
+EVERY = (HASH, NONE, ORIGIN, TRUNCATE)
+"""Every deduplicator that works for normal data sets."""
 
 PART_RECORDS = (40, 70)
 """Limits of a part, in half of the schedules of normal data sets: two to four parts a batch."""
@@ -213,6 +218,8 @@ def _normal(seed: int, number: int, kind: str) -> Schedule:
         batches = tuple(_with_hash(batch) for batch in batches)
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
     local = _local(chance, number)
+    if kind == "normal" and local[0].kind in OF_LEDGERS and leading.operation != "delete-data":
+        batches = (_alone(number), *(batch for batch in batches if batch.device != 1))
     at_once, chunks_at_once = chance.random() < 0.4 or kind == "backlog", chance.choice((1, 2, 4))
     # By a chance of its own, so that whether batches are cut changes nothing else of a schedule.
     part_records = random.Random(f"parts {seed} {number}").choice((None, None, *PART_RECORDS))
@@ -267,6 +274,12 @@ def _backlog(chance: random.Random) -> tuple[BatchSpec, ...]:
     return tuple(batches)
 
 
+def _alone(number: int) -> BatchSpec:
+    """Return the one batch of a device, under each deduplicator in turn."""
+    deduplicator = EVERY[number // len(Local) % len(EVERY)]
+    return BatchSpec("one", 1, 0, 60 + number % 100, 1.5, number % 3, deduplicator)
+
+
 def _another(chance: random.Random) -> list[BatchSpec]:
     if chance.random() < 0.6:
         return []
@@ -309,7 +322,7 @@ def _local_fault(kind: Local, chance: random.Random) -> LocalFault:
     most = {Local.READ_FAILS: 8, Local.DISK_FULL: 4, Local.KILL_AT_LEDGER: 24}.get(kind, 12)
     # The first start only plans; most of the writing of files is done by the first that prepares.
     start = chance.randrange(1, 3) if kind is Local.DISK_FULL else chance.randrange(STARTS)
-    if kind in (*KILLS, *FREEZES, *DAMAGES, Local.STALL):
+    if kind in (*KILLS, *FREEZES, *DAMAGES, Local.STALL, *OF_LEDGERS):
         start = chance.randrange(1, STARTS)
     return LocalFault(
         kind,

@@ -7,7 +7,7 @@ import random
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,12 +16,23 @@ from typing import Any
 
 from upath import UPath
 
-from tests.faults.catalogue import KILLS, OVERTAKEN, Local, Proxied
+from tests.faults.catalogue import KILLS, OF_LEDGERS, OVERTAKEN, Local, Proxied
 from tests.faults.children import ended, start, stop
-from tests.faults.place import WHOLE_DELETED, Place, Tidepool, lay_out, simulated, stage
-from tests.faults.schedule import Schedule
+from tests.faults.place import (
+    WHOLE_DELETED,
+    Place,
+    Tidepool,
+    back_up,
+    copy_staging,
+    lay_out,
+    replace_ledger,
+    second_place,
+    simulated,
+    stage,
+)
+from tests.faults.schedule import LocalFault, Schedule
 from tests.faults.verdict import Verdict, judge
-from tests.faults.worker import Task, work
+from tests.faults.worker import Task, work, work_alone
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.prepare import remake_work_area
 from tidepool_ingest.staging.work_area import WorkArea
@@ -83,7 +94,8 @@ def play(schedule: Schedule, folder: Path, empty_ledger: Path, uploader: str = "
     lay_out(place, empty_ledger)
     # A plain client loses a whole batch to one rejected record; here it is compared by faults alone.
     with simulated(place, schedule, stricter=uploader == "ours") as (place, tidepool):
-        _Player(schedule, place, tidepool, uploader, outcome).play()
+        player = _Player(schedule, place, tidepool, uploader, outcome, empty_ledger)
+        player.play()
         outcome.struck.update(tidepool.counts())
     journal = place.journal.counts()
     outcome.struck.update({kind: journal[kind] for kind in map(str, (*Local, *Proxied)) if journal[kind]})
@@ -92,7 +104,7 @@ def play(schedule: Schedule, folder: Path, empty_ledger: Path, uploader: str = "
         look_at_quarantines(place)
     if journal[WHOLE_DELETED]:
         outcome.wrong.append(WHOLE_DELETED)
-    outcome.verdict = judge(place, schedule, ours=uploader == "ours")
+    outcome.verdict = judge(place, schedule, ours=uploader == "ours", second=player.second)
     if outcome.verdict.isolated:
         outcome.struck[str(Local.POISON)] = outcome.verdict.isolated
     outcome.closed_again = sum(count - 1 for line, count in journal.items() if line.startswith("close "))
@@ -121,7 +133,13 @@ class _Waiting:
 
 class _Player:
     def __init__(
-        self, schedule: Schedule, place: Place, tidepool: Tidepool, uploader: str, outcome: Outcome
+        self,
+        schedule: Schedule,
+        place: Place,
+        tidepool: Tidepool,
+        uploader: str,
+        outcome: Outcome,
+        empty_ledger: Path,
     ) -> None:
         self._schedule = schedule
         self._place = place
@@ -131,19 +149,124 @@ class _Player:
         self._faulty = False
         self._batches: list[int] = []
         self._chance = random.Random(f"starts {schedule.seed} {schedule.number}")
+        self._empty_ledger = empty_ledger
+        self._ours = uploader == "ours"
+        self._backups: list[Path] = []
+        self._struck: set[LocalFault] = set()
+        self._second_pid: int | None = None
+        self.second: Place | None = None
 
     def play(self) -> None:
         if self._stage(0) and not self._run():
             self._outcome.wrong.append("the batch of earlier was not uploaded")
         self._with_faults()
         self._tidepool.clear()
+        self._wait_for_second()
         self._tidepool.settle()
         for _ in range(RUNS_TO_HEAL):
-            if self._run():
+            if self._healed():
                 break
         else:
             self._outcome.wrong.append("the job did not get done in a healed world")
         self._tidepool.settle()
+
+    def _healed(self) -> bool:
+        """Run everything once more; return whether nothing is left to do, for any deployment."""
+        done = self._run()
+        if not self._struck:
+            return done
+        done = self._decide() and done
+        if self.second is not None:
+            self._start_second(self.second)
+            done = self._wait_for_second() and done
+        return done and (self._schedule.kind == "continuous" or self._verify_again())
+
+    # ------------------------------------------------------------------------------------ ledgers
+
+    def _ledger_is_replaced(self, running: Iterable[int]) -> bool:
+        """Do what strikes a ledger now; return whether it is another one from now on."""
+        due = [fault for fault in self._schedule.local if fault.kind in OF_LEDGERS]
+        if not (due and self._faulty and self._ours):
+            return False
+        if any(fault.kind is Local.LEDGER_RESTORED for fault in due):
+            self._backups.append(self._place.folder / f"backup-{len(self._backups)}.db")
+            back_up(self._place.ledger, self._backups[-1])
+        for fault in due:
+            if fault.start > self._outcome.starts or fault in self._struck:
+                continue
+            self._struck.add(fault)
+            self._place.journal.append(str(fault.kind))
+            if fault.kind is Local.SECOND_DEPLOYMENT:
+                if self.second is None:
+                    self.second = second_place(self._place, self._empty_ledger)
+                    self._start_second(self.second)
+                continue
+            for pid in running:
+                stop(pid)
+            self._tidepool.settle()
+            is_lost = fault.kind is Local.LEDGER_LOST
+            replace_ledger(
+                self._place, self._empty_ledger if is_lost else self._backups[fault.at % len(self._backups)]
+            )
+            return True
+        return False
+
+    def _start_second(self, second: Place) -> None:
+        copy_staging(self._place, second)
+        number = len(list(second.logs.glob("*.out")))
+        task = self._task(number, None)
+        self._second_pid = start(partial(work_alone, second, task), second.logs / f"{number:02}.out")
+        (second.logs / f"{number:02}.out").touch()
+
+    def _wait_for_second(self) -> bool:
+        """Wait until the run of the other deployment has ended; return whether nothing was left to do."""
+        pid, deadline = self._second_pid, time.monotonic() + 3 * TASK_SECONDS
+        if pid is None or self.second is None:
+            return True
+        self._second_pid = None
+        while (code := ended(pid)) is None:
+            if time.monotonic() > deadline:
+                stop(pid)
+                self._outcome.wrong.append("the other deployment was stuck")
+                return False
+            time.sleep(0.02)
+        if code:
+            self._outcome.wrong.append(f"the other deployment ended with {code}")
+        results = sorted(self.second.results.iterdir())
+        return bool(results) and json.loads(results[-1].read_text())["end"] == "done"
+
+    def _decide(self) -> bool:
+        """Do what a person does about what is held because Tidepool shows something else of it."""
+        with closing(sqlite3.connect(self._place.ledger)) as ledger:
+            held = ledger.execute(
+                "SELECT id FROM batches WHERE part_of IS NULL AND reason = 'found-differs'"
+            ).fetchall()
+        done = True
+        for (number,) in held:
+            done = self._tasks([number], "undo") and self._tasks([number], "force") and done
+        return done
+
+    def _verify_again(self) -> bool:
+        """Verify every batch of each deployment again, as the maintenance does."""
+        done = True
+        for place in (self._place, *([] if self.second is None else [self.second])):
+            with closing(sqlite3.connect(place.ledger)) as ledger:
+                numbers = ledger.execute("SELECT id FROM batches WHERE part_of IS NULL").fetchall()
+            for (number,) in numbers:
+                done = self._act(place, number, "verify") and done
+        return done
+
+    def _act(self, place: Place, number: int, action: str) -> bool:
+        if place == self._place:
+            return self._tasks([number], action)
+        task = self._task(len(list(place.logs.glob("*.out"))), number, action=action)
+        output = place.logs / f"{task.number:02}.out"
+        output.touch()
+        pid = start(partial(work, place, task, []), output)
+        while ended(pid) is None:
+            time.sleep(0.02)
+        path = place.results / f"{task.number:02}.json"
+        return path.exists() and json.loads(path.read_text())["end"] == "done"
 
     def _with_faults(self) -> None:
         self._tidepool.install(self._schedule.remote)
@@ -189,20 +312,15 @@ class _Player:
             return False
         return self._tasks(self._batches)
 
-    def _tasks(self, batches: Sequence[int | None]) -> bool:
+    def _tasks(self, batches: Sequence[int | None], action: str = "") -> bool:
         waiting = [_Waiting(batch) for batch in batches]
         running: dict[int, tuple[_Waiting, Task, float]] = {}
         all_done = True
         while waiting or running:
             now = time.monotonic()
-            if not running or self._schedule.at_once:
-                for waiting_task in [
-                    waiting_task for waiting_task in waiting if waiting_task.ready_at <= now
-                ]:
-                    waiting.remove(waiting_task)
-                    running |= self._start(waiting_task)
-                    if not self._schedule.at_once:
-                        break
+            if self._ledger_is_replaced(running):
+                return False
+            self._start_ready(waiting, running, action, now)
             for pid in list(running):
                 waiting_task, task, began = running[pid]
                 code = ended(pid)
@@ -225,7 +343,37 @@ class _Player:
             time.sleep(0.005)
         return all_done
 
-    def _start(self, waiting_task: _Waiting) -> dict[int, tuple[_Waiting, Task, float]]:
+    def _start_ready(
+        self,
+        waiting: list[_Waiting],
+        running: dict[int, tuple[_Waiting, Task, float]],
+        action: str,
+        now: float,
+    ) -> None:
+        """Start what is due: one task after the other, or all of a run."""
+        if running and not self._schedule.at_once:
+            return
+        for waiting_task in [waiting_task for waiting_task in waiting if waiting_task.ready_at <= now]:
+            waiting.remove(waiting_task)
+            running |= self._start(waiting_task, action)
+            if not self._schedule.at_once:
+                break
+
+    def _task(self, number: int, batch: int | None, try_number: int = 1, action: str = "") -> Task:
+        return Task(
+            number,
+            f"run-{self._outcome.runs}",
+            self._schedule.chunk_records,
+            batch,
+            try_number,
+            self._uploader,
+            self._schedule.chunks_at_once,
+            self._schedule.kind,
+            self._schedule.part_records if self._ours else None,
+            action,
+        )
+
+    def _start(self, waiting_task: _Waiting, action: str = "") -> dict[int, tuple[_Waiting, Task, float]]:
         faults = [
             fault for fault in self._schedule.local if self._faulty and fault.start == self._outcome.starts
         ]
@@ -236,17 +384,8 @@ class _Player:
         copies = 2 if kinds & OVERTAKEN else 1
         started = {}
         for copy in range(copies):
-            task = Task(
-                len(list(self._place.results.parent.glob("logs/*.out"))),
-                f"run-{self._outcome.runs}",
-                self._schedule.chunk_records,
-                waiting_task.batch,
-                waiting_task.try_number,
-                self._uploader,
-                self._schedule.chunks_at_once,
-                self._schedule.kind,
-                self._schedule.part_records if self._uploader == "ours" else None,
-            )
+            number = len(list(self._place.results.parent.glob("logs/*.out")))
+            task = self._task(number, waiting_task.batch, waiting_task.try_number, action)
             output = self._place.logs / f"{task.number:02}.out"
             output.touch()
             struck = faults if copy == 0 else []

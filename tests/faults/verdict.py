@@ -7,12 +7,13 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults.place import USER, Place, folder_of
+from tests.faults.place import USER, Place, folder_of, replaced_ledgers
 from tests.faults.records import CANARY, CANARY_RATE, records_of
 from tests.faults.schedule import BatchSpec, Schedule
 from tidepool_simulator.accounts import CLIENT_SECRET
@@ -67,10 +68,19 @@ class Verdict:
         return not (self.lost or self.double or self.foreign or self.left_open or self.wrong)
 
 
-def judge(place: Place, schedule: Schedule, *, ours: bool) -> Verdict:
+def judge(
+    place: Place,
+    schedule: Schedule,
+    *,
+    ours: bool,
+    second: Place | None = None,
+    out_of_reach: frozenset[str] = frozenset(),
+) -> Verdict:
     """Check a schedule that has been played to its end.
 
     :param ours: whether our uploader was at work: then the ledger is checked too.
+    :param second: another deployment: its ledger and quarantine have to be right too.
+    :param out_of_reach: open data sets of which no ledger knows any more.
     """
     overwriting = list(_backlog_differs(place, schedule)) if schedule.kind == "backlog" else []
     result = check(place.staging, place.store)
@@ -79,18 +89,47 @@ def judge(place: Place, schedule: Schedule, *, ours: bool) -> Verdict:
     )
     if not ours:
         return verdict
+    # An open data set of which only a ledger knew that is gone: no route finds it, and nobody sees it.
+    out_of_reach |= _known_to_replaced(place) & _open_with_data(place)
+    verdict.left_open -= len(out_of_reach)
+    verdict.unreachable += len(out_of_reach)
+    if second is not None:
+        elsewhere = judge(second, schedule, ours=ours, out_of_reach=out_of_reach)
+        verdict.wrong += (f"elsewhere: {wrong}" for wrong in elsewhere.wrong)
     spoiled = sum(batch.spoiled + batch.poisoned for batch in schedule.batches)
     if result.quarantined != spoiled:
         verdict.wrong.append(f"{result.quarantined} records in quarantine, of {spoiled} spoiled ones")
     if result.unreadable:
         verdict.wrong.append("a batch is not what it was staged as")
-    verdict.wrong += _ledger_differs(place, verdict, schedule.kind)
+    verdict.wrong += _ledger_differs(place, verdict, schedule.kind, out_of_reach)
     verdict.wrong += overwriting
     verdict.wrong += _leaks(place)
     return verdict
 
 
-def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
+def _known_to_replaced(place: Place) -> set[str]:
+    """Return the data sets of which only ledgers know that others took the place of."""
+    known: list[set[str]] = []
+    for path in (place.ledger, *replaced_ledgers(place)):
+        with closing(sqlite3.connect(path)) as ledger:
+            known.append({one for (one,) in ledger.execute("SELECT data_set_id FROM data_sets")})
+    return set().union(*known[1:]) - known[0]
+
+
+def _open_with_data(place: Place) -> set[str]:
+    with closing(sqlite3.connect(place.store)) as store:
+        return {
+            one
+            for (one,) in store.execute(
+                "SELECT upload_id FROM data_sets WHERE state = 'open' AND deleted_time IS NULL"
+                " AND upload_id IN (SELECT upload_id FROM data)"
+            )
+        }
+
+
+def _ledger_differs(
+    place: Place, verdict: Verdict, kind: str, out_of_reach: AbstractSet[str]
+) -> Iterator[str]:
     """Compare the ledger with the store, both read by plain SQL."""
     with closing(sqlite3.connect(place.ledger)) as ledger, closing(sqlite3.connect(place.store)) as store:
         states = [state for (state,) in ledger.execute("SELECT state FROM batches")]
@@ -129,7 +168,7 @@ def _ledger_differs(place: Place, verdict: Verdict, kind: str) -> Iterator[str]:
         ):
             if deleted:
                 yield "a deleted data set holds data"
-            elif data_set_id not in verified:
+            elif data_set_id not in verified | out_of_reach:
                 yield "Tidepool holds data in a data set that the ledger has not verified"
 
 

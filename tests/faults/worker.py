@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,14 @@ from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin, client_state, d
 from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch, remake_work_area
-from tidepool_ingest.upload import UploadContext, UploadOptions, UploadSummary, upload_batch
+from tidepool_ingest.upload import (
+    UploadContext,
+    UploadOptions,
+    UploadSummary,
+    reverify,
+    upload_batch,
+    withdraw_batch,
+)
 from tidepool_ingest.upload.guarded_requests import Timeouts
 from tidepool_ingest.window import Window
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
@@ -57,6 +65,9 @@ TIMING = Timeouts(
 )
 """The same for the steps of an upload."""
 
+TRIES_ALONE = 8
+"""Tries of each step of another deployment in one run."""
+
 UPLOADERS: dict[tuple[str, str], Callable[[UploadContext, BatchRow], UploadSummary]] = {
     ("ours", "normal"): upload_batch,
     ("ours", "continuous"): upload_batch,
@@ -79,6 +90,7 @@ class Task:
     :param at_once: chunks that may be in progress at the same time.
     :param kind: ``normal`` or ``continuous`` data sets.
     :param part_records: records a data set, if not as usual.
+    :param action: something else than planning and uploading: ``force``, ``undo`` or ``verify``.
     """
 
     number: int
@@ -90,6 +102,7 @@ class Task:
     at_once: int = 1
     kind: str = "normal"
     part_records: int | None = None
+    action: str = ""
 
 
 def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
@@ -97,15 +110,7 @@ def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
 
     :param faults: what goes wrong in it.
     """
-    for (module, name), value in QUICK.items():
-        if not hasattr(module, name):
-            raise AttributeError(f"{module.__name__} has no {name} any more: correct QUICK")
-        setattr(module, name, value)
-    if place.proxy:
-        for name in ("no_proxy", "NO_PROXY", "https_proxy", "all_proxy", "ALL_PROXY", "CURL_CA_BUNDLE"):
-            os.environ.pop(name, None)
-        os.environ |= {"HTTPS_PROXY": place.proxy, "REQUESTS_CA_BUNDLE": str(place.authority)}
-    _log_to(place.logs / f"{task.number:02}.log")
+    _begin(place, task)
     Gremlins(faults, place.journal, place.ledger, place.areas_of(task.batch)).move_in()
     outcome: dict[str, Any]
     try:
@@ -121,12 +126,53 @@ def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
     part.replace(path)
 
 
+def work_alone(place: Place, task: Task) -> None:
+    """Do a whole run of another deployment, one batch after the other, each until it is done or fails.
+
+    :param task: the plan.
+    """
+    _begin(place, task)
+    plan, tries = _until_done(place, task), 0
+    for batch in plan.get("batches", []):
+        if _until_done(place, replace(task, batch=batch)).get("end") != "done":
+            tries += 1
+    path = place.results / f"{task.number:02}.json"
+    path.write_text(json.dumps({"end": "failed" if tries or "batches" not in plan else "done"}))
+
+
+def _until_done(place: Place, task: Task) -> dict[str, Any]:
+    for try_number in range(1, TRIES_ALONE + 1):
+        try:
+            return _done(place, replace(task, try_number=try_number))
+        except IngestError as error:
+            logging.getLogger(__name__).exception("The task failed.")
+            if error.disposition is not Disposition.RETRIABLE:
+                break
+            time.sleep(min(1.0, getattr(error, "retry_after", None) or 0.05))
+    return {}
+
+
+def _begin(place: Place, task: Task) -> None:
+    for (module, name), value in QUICK.items():
+        if not hasattr(module, name):
+            raise AttributeError(f"{module.__name__} has no {name} any more: correct QUICK")
+        setattr(module, name, value)
+    if place.proxy:
+        for name in ("no_proxy", "NO_PROXY", "https_proxy", "all_proxy", "ALL_PROXY", "CURL_CA_BUNDLE"):
+            os.environ.pop(name, None)
+        os.environ |= {"HTTPS_PROXY": place.proxy, "REQUESTS_CA_BUNDLE": str(place.authority)}
+    _log_to(place.logs / f"{task.number:02}.log")
+
+
 def _done(place: Place, task: Task) -> dict[str, Any]:
     root = UPath(place.staging)
     options = RunOptions(
         chunk_records=task.chunk_records,
         part_records=task.part_records or PART_RECORDS,
         max_quarantined_percent=50,
+        allow_truncate=True,
+        force=task.action == "force",
+        allow_doubling=task.action == "force",
     )
     ledger = Ledger(f"sqlite:///{place.ledger}")
     host = host_of(place.base_url)
@@ -143,6 +189,11 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
             ledger.turns.plan("dag", task.run, dict.fromkeys(plan.batches))
         return {"end": "done", "batches": plan.batches, "summary": plan.summary()}
     row = ledger.batches.get(task.batch)
+    if task.action == "undo":
+        settings = _settings(place)
+        with _client(place, settings) as client:
+            context = UploadContext(client=client, ledger=ledger, settings=settings, timeouts=TIMING)
+            return {"end": "done", "deleted": withdraw_batch(context, row)}
     prepared = prepare_batch(root, row, ledger=ledger, options=options, api_host_of=lambda connection: host)
     if not (prepared.accepted or prepared.deletes):
         return {"end": "done", "summary": prepared.model_dump(mode="json")}
@@ -153,11 +204,14 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
             ledger=ledger,
             settings=settings,
             root=root,
-            options=UploadOptions(at_once=task.at_once, max_rejected_percent=options.max_quarantined_percent),
+            options=UploadOptions.from_run(options, at_once=task.at_once, asked_at=None),
             origin=TaskOrigin(dag_id="dag", run_id=task.run, map_index=0, try_number=task.try_number),
             timeouts=TIMING,
             remake=remake_work_area,
         )
+        if task.action == "verify":
+            reverify(context, ledger.batches.get(task.batch))
+            return {"end": "done"}
         summary = UPLOADERS[task.uploader, task.kind](context, ledger.batches.get(task.batch))
     return {"end": "done", "summary": {**prepared.model_dump(mode="json"), **vars(summary)}}
 
