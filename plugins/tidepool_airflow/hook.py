@@ -14,7 +14,7 @@ from airflow.sdk.log import mask_secret
 from cryptography.fernet import InvalidToken
 
 from tidepool_airflow.settings import DEFAULT_LEDGER_CONN_ID, open_ledger
-from tidepool_ingest.auth_modes import AUTH_MODES, DEFAULT_AUTH_MODE
+from tidepool_ingest.auth_modes import AUTH_MODES
 from tidepool_ingest.client import (
     ClientSettings,
     TidepoolClient,
@@ -22,6 +22,7 @@ from tidepool_ingest.client import (
     environment,
     host_of,
 )
+from tidepool_ingest.client.connections import client_settings
 from tidepool_ingest.client.errors import TidepoolConfigurationError
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger.client_state import LedgerRefreshTokens
@@ -37,122 +38,10 @@ from tidepool_ingest.upload import (
 )
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
     from upath import UPath
 
     from tidepool_ingest.client import DataSet
     from tidepool_ingest.ledger import Ledger
-
-
-EXTRAS = frozenset(
-    {
-        "environment",
-        "auth_mode",
-        "client_id",
-        "client_secret",
-        "auth_url",
-        "realm",
-        "client_name",
-        "client_version",
-        "connect_timeout",
-        "read_timeout",
-        "chosen_ids",
-    }
-)
-"""Fields of the connection form in addition to host, login and password."""
-
-TIMEOUTS = ("connect_timeout", "read_timeout")
-"""Settings in seconds, which a connection given as a URI holds as text."""
-
-
-def client_settings(connection: Connection) -> ClientSettings:
-    """Return an Airflow connection's fields as settings of the client.
-
-    :param connection: a connection of type ``tidepool``.
-    :raises TidepoolConfigurationError: naming the fields to correct as the form does.
-    """
-    extra = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
-    if unknown := extra.keys() - EXTRAS:
-        # Their names are left out: somebody may have put a secret in the place of one.
-        raise _configuration_error(
-            connection,
-            f"its extra holds {len(unknown)} unknown fields",
-            ("extra",),
-            f"Known are {', '.join(sorted(EXTRAS))}.",
-        )
-    mode = str(extra.get("auth_mode", DEFAULT_AUTH_MODE))
-    form_fields = AUTH_MODES[mode].form_fields if mode in AUTH_MODES else {}
-    values = {**extra, "environment": _server(connection, extra), "auth_mode": mode}
-    for setting, field in form_fields.items():
-        values[setting] = getattr(connection, field) or extra.get(setting, "")
-    for name in TIMEOUTS:
-        if name in values:
-            values[name] = _seconds(connection, name, values[name])
-    if "chosen_ids" in values:
-        values["chosen_ids"] = _boolean(connection, "chosen_ids", values["chosen_ids"])
-    try:
-        return ClientSettings.of(values)
-    except TidepoolConfigurationError as problem:
-        reason, fields = problem.reason, problem.fields
-    locations = ", ".join(
-        f"`{name}` in the field {form_fields[name].capitalize()}" for name in fields if name in form_fields
-    )
-    raise _configuration_error(
-        connection,
-        reason,
-        tuple(form_fields.get(name, name) for name in fields),
-        f"With this auth mode it holds {locations}." if locations else "",
-    )
-
-
-def _server(connection: Connection, extra: Mapping[str, Any]) -> str:
-    """Return the environment's name or the API host, whichever the connection gives."""
-    named, host = str(extra.get("environment", "")), _host(connection)
-    if not host:
-        environment(named)
-        return named
-    found = environment(host, field="host")
-    if named and environment(named) != found:
-        # Choosing integration in the list must never send data to a production host in the other field.
-        raise _configuration_error(
-            connection,
-            "its environment and its API host name two different servers",
-            ("environment", "host"),
-            "Leave one of them empty.",
-        )
-    return host
-
-
-def _host(connection: Connection) -> str:
-    if not connection.host:
-        return ""
-    scheme = f"{connection.schema}://" if connection.schema and "://" not in connection.host else ""
-    port = f":{connection.port}" if connection.port else ""
-    return f"{scheme}{connection.host}{port}"
-
-
-def _seconds(connection: Connection, name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        reason = f"`{name}` is not a number of seconds"
-    raise _configuration_error(connection, reason, (name,), "")
-
-
-def _boolean(connection: Connection, name: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in ("true", "false"):
-        return str(value).lower() == "true"
-    raise _configuration_error(connection, f"`{name}` is neither true nor false", (name,), "")
-
-
-def _configuration_error(
-    connection: Connection, reason: str, fields: tuple[str, ...], remedy: str
-) -> TidepoolConfigurationError:
-    return TidepoolConfigurationError(
-        f"use the Tidepool connection `{connection.conn_id}`", reason=reason, fields=fields, remedy=remedy
-    )
 
 
 class TidepoolHook(BaseHook):

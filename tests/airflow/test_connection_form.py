@@ -17,7 +17,7 @@ from airflow.sdk import Connection
 
 from tests.conftest import PROJECT
 from tidepool_airflow import provider_info
-from tidepool_airflow.hook import EXTRAS, TidepoolHook, client_settings
+from tidepool_airflow.hook import TidepoolHook
 from tidepool_airflow.provider_info import PACKAGE, get_provider_info
 from tidepool_ingest.auth_modes import AUTH_MODES, DEFAULT_AUTH_MODE, AuthMode
 from tidepool_ingest.client import (
@@ -29,6 +29,7 @@ from tidepool_ingest.client import (
     connect,
     host_of,
 )
+from tidepool_ingest.client.connections import EXTRAS, client_settings
 
 (CONNECTION_TYPE,) = get_provider_info()["connection-types"]
 FIELDS: dict[str, Any] = CONNECTION_TYPE["conn-fields"]

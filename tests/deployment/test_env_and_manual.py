@@ -99,7 +99,7 @@ def test_practice_speaks_to_the_simulator_and_nothing_else(made: Path, compose: 
 def test_manuals_connection_is_one_the_hook_takes(manual: str) -> None:
     from airflow.sdk import Connection
 
-    from tidepool_airflow.hook import client_settings
+    from tidepool_ingest.client.connections import client_settings
 
     written = re.search(r"^AIRFLOW_CONN_TIDEPOOL_DEFAULT='(.*<client id>.*)'$", manual, flags=re.MULTILINE)
     assert written is not None

@@ -1,4 +1,4 @@
-"""The command line, ``tidepool-ingest``: validate, stage, simulate, sessions, inactive, cleanup, erase."""
+"""The command line, ``tidepool-ingest``: one module for each command."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ COMMANDS = {
     "sessions": "show the ledger: batches, their data sets and their states",
     "inactive": "show devices that have stopped sending data",
     "cleanup": "empty the work areas of batches that finished long ago",
+    "ledger": "fill a lost ledger from staging and Tidepool",
     "erase": "remove a person from the ledger, staging and work areas",
 }
 """The commands, each a module of this package, with their help."""

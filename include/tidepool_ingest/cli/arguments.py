@@ -12,6 +12,7 @@ from pathlib import Path
 
 from upath import UPath
 
+from tidepool_ingest.client.connections import CONNECTION_VARIABLE
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.database import (
@@ -174,6 +175,16 @@ def add_ledger(command: argparse.ArgumentParser) -> None:
         default=os.environ.get(LEDGER_VARIABLE) or DEFAULT_LEDGER,
         help="the ledger's database, sqlite:///file or postgresql://user@host/name; keep a password in the "
         f"environment instead (default: ${LEDGER_VARIABLE}, or {DEFAULT_LEDGER})",
+    )
+
+
+def add_connection(command: argparse.ArgumentParser) -> None:
+    """Add the option for the connection to Tidepool; a secret is never an argument."""
+    command.add_argument(
+        "--connection",
+        metavar="FILE",
+        help="the Tidepool connection as JSON, in a file that nobody else may read "
+        f"(default: ${CONNECTION_VARIABLE}, as JSON)",
     )
 
 

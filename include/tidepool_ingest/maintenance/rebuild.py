@@ -1,0 +1,156 @@
+"""A ledger that was lost is filled again, from staging and from what Tidepool has.
+
+Each ready batch in staging is registered and prepared as a run would do it. Where Tidepool has a data set
+that was opened for it, that is compared and taken over; nothing is opened, sent or closed. What Tidepool does
+not have is left to the next run. Batches that the ledger knows to be started or done are left as they are, so
+that it can be repeated if it was interrupted.
+
+Batches for continuous data sets are not looked for one by one: a run finds the data set by its client name,
+and sends again what replaces itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from datetime import date
+
+from upath import UPath
+
+from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.guards import SupersededBatchError, WithdrawnError
+from tidepool_ingest.ledger import BatchRow, BatchState, lease_of_batch
+from tidepool_ingest.model.deduplicators import CONTINUOUS
+from tidepool_ingest.options import PART_RECORDS, RunOptions
+from tidepool_ingest.plan import plan_run
+from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.staged_batch import folder_of, unreadable_key
+from tidepool_ingest.staging.batches import days
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.upload import UploadContext
+from tidepool_ingest.upload.normal import take_over_normal
+from tidepool_ingest.window import Window
+
+log = logging.getLogger(__name__)
+
+FOUND, NOT_THERE, IN_PART = "found", "not-there", "in-part"
+UNDONE, KNOWN, UNREADABLE, FEEDS = "undone", "known", "unreadable", "feeds"
+"""What becomes of a batch; else it is counted by the code of what stopped it."""
+
+OWN_CONNECTIONS = (None, "tidepool_default")
+"""Connections that a manifest may name here."""
+
+
+class LedgerRebuild:
+    """Fills a ledger.
+
+    :param root: the staging root.
+    :param context: speaks to Tidepool, and contains the ledger.
+    :param api_host: the host of the Tidepool API.
+    :param part_records: records a part, as the runs have it that uploaded.
+    """
+
+    def __init__(
+        self, root: UPath, context: UploadContext, api_host: str, part_records: int = PART_RECORDS
+    ) -> None:
+        self._root = root
+        self._context = context
+        self._ledger = context.ledger
+        self._api_host = api_host
+        # A dry run decides nothing for good, and no guard holds what Tidepool may have already.
+        self._options = RunOptions(
+            part_records=part_records,
+            max_quarantined_percent=100,
+            allow_older=True,
+            allow_truncate=True,
+            dry_run=True,
+        )
+        self._counts: Counter[str] = Counter()
+
+    def run(self) -> Counter[str]:
+        """Go through staging, the oldest day first, and return what became of how many batches.
+
+        :raises IngestError: Tidepool or storage does not answer: run it again.
+        """
+        postponed: list[BatchRow] = []
+        for day in sorted(days(self._root)):
+            for row in self._planned(day, "normal"):
+                try:
+                    self._one(row)
+                except _ReplacedUnknownError:
+                    postponed.append(row)
+            self._counts[FEEDS] += len(self._planned(day, CONTINUOUS))
+        for row in postponed:
+            try:
+                self._one(row)
+            except _ReplacedUnknownError as error:
+                self._counts[error.code] += 1
+        return +self._counts
+
+    def _planned(self, day: date, data_set_type: str) -> list[BatchRow]:
+        plan = plan_run(
+            self._root,
+            Window(day, day),
+            ledger=self._ledger,
+            options=self._options,
+            api_host_of=self._api_host_of,
+            data_set_type=data_set_type,
+        )
+        return plan.rows
+
+    def _api_host_of(self, connection: str | None) -> str:
+        if connection not in OWN_CONNECTIONS:
+            raise BatchError("connection-not-allowed")
+        return self._api_host
+
+    def _one(self, row: BatchRow) -> None:
+        if row.content_key == unreadable_key(folder_of(self._root, row.day, row.user_id, row.batch_id)):
+            self._counts[UNREADABLE] += 1
+            return
+        if row.state is BatchState.UPLOADING or self._ledger.data_sets.of_batch(row.id):
+            self._counts[KNOWN] += 1
+            return
+        try:
+            prepare_batch(
+                self._root,
+                row,
+                ledger=self._ledger,
+                options=self._options,
+                api_host_of=self._api_host_of,
+            )
+            self._counts[self._taken_over(self._ledger.batches.get(row.id))] += 1
+        except (WithdrawnError, SupersededBatchError):
+            self._counts[UNDONE] += 1
+        except IngestError as error:
+            if error.disposition is not Disposition.DATA:
+                raise
+            if error.code in _ReplacedUnknownError.codes:
+                raise _ReplacedUnknownError(error.code) from None
+            log.warning("%s", error)
+            self._counts[error.code] += 1
+
+    def _taken_over(self, row: BatchRow) -> str:
+        """Take over what Tidepool has of a batch, part by part if it is split; return how much that is."""
+        parts = self._ledger.parts.of_batch(row.id)
+        if not parts:
+            return NOT_THERE if take_over_normal(self._context, row) is None else FOUND
+        with self._context.hold(lease_of_batch(row.id)) as lease:
+            found = [take_over_normal(self._context, part, lease) is not None for part in parts]
+            if not any(found):
+                return NOT_THERE
+            if all(found) and row.replaces is None:
+                self._ledger.parts.sum_up(row.id, lease=lease)
+                return FOUND
+            # The next run uploads the others, and deletes what the batch replaces.
+            self._ledger.batches.begin_upload(row.id, lease=lease)
+            return IN_PART
+
+
+class _ReplacedUnknownError(Exception):
+    """The batch that this one replaces has not had its turn yet."""
+
+    codes = ("replaces-unknown", "replaces-not-verified")
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
