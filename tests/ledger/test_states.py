@@ -314,5 +314,6 @@ def test_the_diagram_of_a_batch_shows_every_state_and_only_what_is_allowed() -> 
 def test_the_diagram_of_a_data_set_shows_all_that_is_allowed() -> None:
     normal, continuous = drawn(1)
 
-    assert normal == pairs(ALLOWED_OF_DATA_SETS) | {("[*]", "opening")}
+    # The second is one that Tidepool had and the ledger did not know.
+    assert normal == pairs(ALLOWED_OF_DATA_SETS) | {("[*]", "opening"), ("[*]", "verified")}
     assert continuous == pairs(ALLOWED_OF_FEEDS) | {("[*]", "open")}
