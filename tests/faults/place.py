@@ -141,6 +141,8 @@ def second_place(place: Place, empty_ledger: Path) -> Place:
     second = replace(place, folder=place.folder / "second")
     lay_out(second, empty_ledger)
     second.store.symlink_to(place.store)
+    if place.proxy:
+        second.authority.symlink_to(place.authority)
     copy_staging(place, second)
     return second
 

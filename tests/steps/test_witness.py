@@ -17,7 +17,8 @@ from upath import UPath
 from tests.steps.world import DAY, HASH, NONE, ORIGIN, TRUNCATE, World, cbg, readings, wizard
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards.marks import Mark
-from tidepool_ingest.ledger import BatchState, DataSetState, Ledger
+from tidepool_ingest.ledger import ActionKind, BatchState, DataSetState, Ledger
+from tidepool_ingest.reports.help import available_actions
 from tidepool_ingest.upload import withdraw_batch
 from tidepool_ingest.window import Window
 from tidepool_simulator.rules import Rule
@@ -201,6 +202,9 @@ def test_one_that_shows_something_else_is_held(world: World, elsewhere: Callable
     (number,) = outcome.plan.batches
     assert (second.row(number).state, second.row(number).reason) == (BatchState.HELD, "found-differs")
     assert live(world) == before == [summary.data_set_id]
+    upload = second.ledger.uploads.get(number)
+    assert upload is not None
+    assert ActionKind.WITHDRAW in available_actions(upload)
     assert len(world.visible()) == 4
     assert withdraw_batch(second.context(), second.row(number)) == 1
     assert uploaded(second, force=True) == number
@@ -289,6 +293,27 @@ def test_a_later_upload_may_hide_rows_of_what_is_found(world: World, elsewhere: 
     assert (older.visible_rows, older.superseded_rows) == (3, 2)
     assert (newer.visible_rows, newer.superseded_rows) == (5, 0)
     assert sorted(row["id"] for row in world.visible()) == shown
+
+
+def test_of_two_at_once_either_may_hide_rows_of_the_other(
+    world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = world.ready(readings(5)), world.ready(readings(5, 3), batch="two")
+    close = world.client.close_data_set
+
+    def after_the_other(data_set_id: str) -> None:
+        monkeypatch.setattr(world.client, "close_data_set", close)
+        world.upload(two)
+        close(data_set_id)
+
+    monkeypatch.setattr(world.client, "close_data_set", after_the_other)
+    world.upload(one)  # created first, closed last
+    second = elsewhere()
+
+    assert second.run().codes == []
+
+    assert len(world.visible()) == 8
+    assert sorted(second.sets(number)[0].superseded_rows or 0 for number in (1, 2)) == [0, 2]
 
 
 def test_what_a_later_upload_truncated_stays_so(world: World, elsewhere: Callable[..., World]) -> None:

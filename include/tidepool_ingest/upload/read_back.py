@@ -87,22 +87,24 @@ def _read_back(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[
 
 
 def read_back_beside(
-    leased: LeasedBatch, data_set_id: str, rejected: AbstractSet[int], later: Mapping[str, str]
+    leased: LeasedBatch, data_set_id: str, rejected: AbstractSet[int], others: Mapping[str, str]
 ) -> Comparison:
-    """Do the same with a data set that this ledger does not know.
+    """Do the same with a data set that this ledger did not see closed, and that Tidepool lists.
 
     :param leased: the batch that it was opened for; the leases are renewed while rows arrive.
     :param data_set_id: the data set.
     :param rejected: ordinals of the records that Tidepool rejected.
-    :param later: the deduplicators of closed data sets of the device that were created after it, by id.
+    :param others: the deduplicators of the other data sets of the device that Tidepool lists, by id.
     """
     shown = _shown_of(leased, data_set_id)
     comparison = _compared(leased, data_set_id, shown, rejected)
-    if comparison.is_exact or not later:
+    if comparison.is_exact or not others:
         return comparison
-    if not TRUNCATING.isdisjoint(later.values()):
+    if comparison.deleted and not TRUNCATING.isdisjoint(others.values()):
         return _truncated(comparison)
-    hidden = _superseded_rows(leased, data_set_id, shown, frozenset(comparison.missing), only_by=later.keys())
+    hidden = _superseded_rows(
+        leased, data_set_id, shown, frozenset(comparison.missing), only_by=others.keys()
+    )
     return _compared(leased, data_set_id, shown, rejected, hidden) if hidden else comparison
 
 

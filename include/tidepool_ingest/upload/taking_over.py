@@ -104,8 +104,8 @@ def _compared_once(leased: LeasedBatch, found: MarkedSet, rejected: AbstractSet[
     comparison = read_back_beside(leased, found.id, rejected, {})
     if comparison.is_exact:
         return comparison
-    later = listing_of(leased).closed_after(found.data_set)
-    return read_back_beside(leased, found.id, rejected, later)
+    others = listing_of(leased).others_than(found.data_set)
+    return read_back_beside(leased, found.id, rejected, others)
 
 
 def record_found(leased: LeasedBatch, found: MarkedSet, comparison: Comparison) -> DataSetRow:

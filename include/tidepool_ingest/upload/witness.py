@@ -117,12 +117,16 @@ class Listing:
         """The newest mark's, whatever it says."""
         return max((marked.mark.repeat for marked in self.of_content), default=NEVER)
 
-    def closed_after(self, data_set: DataSet) -> dict[str, str]:
-        """Return the deduplicators of data sets that were created later and are closed, by id."""
+    def others_than(self, data_set: DataSet) -> dict[str, str]:
+        """Return the deduplicators of the other data sets that are not deleted, by id.
+
+        The Platform lists a data set once its close has hidden the equal rows of others, or deleted them.
+        So another one that shows an equal row, or has deleted this data set, was closed later.
+        """
         return {
             other.data_set_id: other.deduplicator
             for other in self.data_sets
-            if not other.deleted and age_of(other) > age_of(data_set)
+            if not other.deleted and other.data_set_id != data_set.data_set_id
         }
 
     def truncated(self) -> Iterable[MarkedSet]:
@@ -130,8 +134,8 @@ class Listing:
         for marked in self.of_content:
             deleted = marked.data_set.deleted and not marked.mark.undone
             if deleted and marked.mark.part == self.mark.part:
-                later = self.closed_after(marked.data_set)
-                if not TRUNCATING.isdisjoint(later.values()):
+                others = self.others_than(marked.data_set)
+                if not TRUNCATING.isdisjoint(others.values()):
                     yield marked
 
 
