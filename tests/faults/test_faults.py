@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from tests.faults.__main__ import play_all
-from tests.faults.catalogue import FEED_REMOTE, REMOTE, Local, Proxied
-from tests.faults.schedule import BEHIND_A_PROXY, PART_RECORDS, BatchSpec, Schedule, schedule_of
+from tests.faults.catalogue import FEED_REMOTE, OF_LEDGERS, REMOTE, Local, Proxied
+from tests.faults.schedule import BEHIND_A_PROXY, EVERY, PART_RECORDS, BatchSpec, Schedule, schedule_of
 from tests.faults.supervise import Outcome
 from tests.faults.table import last_line, missing_kinds, table
 
@@ -37,6 +39,17 @@ def test_each_kind_of_fault_leads_a_schedule() -> None:
 
     assert {schedule.remote[0].name for schedule in schedules} == {kind.name for kind in REMOTE}
     assert {schedule.local[0].kind for schedule in schedules} == set(Local)
+
+
+def test_what_strikes_a_ledger_meets_every_deduplicator() -> None:
+    met = {
+        (schedule.local[0].kind, batch.deduplicator)
+        for schedule in map(partial(schedule_of, 1), range(200))
+        for batch in schedule.batches
+        if isinstance(batch, BatchSpec) and batch.device == 1
+    }
+
+    assert set(product(OF_LEDGERS, EVERY)) <= met
 
 
 def test_half_of_the_schedules_cut_their_batches_into_parts() -> None:
@@ -142,6 +155,18 @@ def test_schedules_of_feeds(tmp_path: Path) -> None:
     assert in_short(outcomes) == "lost 0, double 0, left open 0"
     assert sum(outcome.kills for outcome in outcomes) > 0
     assert sum(outcome.repairs for outcome in outcomes) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["normal", "continuous"])
+def test_schedules_of_ledgers(tmp_path: Path, kind: str) -> None:
+    led = [number for number in range(60) if schedule_of(SEED, number, kind).local[0].kind in OF_LEDGERS]
+
+    outcomes = play_all(SEED, led[:6], tmp_path, kind=kind)
+
+    assert not wrong(outcomes)
+    assert in_short(outcomes) == "lost 0, double 0, left open 0"
+    assert {str(struck) for struck in OF_LEDGERS} <= set().union(*(outcome.struck for outcome in outcomes))
 
 
 def _leads(schedule: Schedule, names: tuple[str, ...]) -> bool:
