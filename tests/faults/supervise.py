@@ -32,7 +32,7 @@ from tests.faults.place import (
 )
 from tests.faults.schedule import LocalFault, Schedule
 from tests.faults.verdict import Verdict, judge
-from tests.faults.worker import Task, work, work_alone
+from tests.faults.worker import Task, maintain, work, work_alone
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.prepare import remake_work_area
 from tidepool_ingest.staging.work_area import WorkArea
@@ -169,6 +169,23 @@ class _Player:
         else:
             self._outcome.wrong.append("the job did not get done in a healed world")
         self._tidepool.settle()
+        if self._schedule.kind == "backlog":
+            self._maintain()
+
+    def _maintain(self) -> None:
+        """Let what held batches have left behind be removed, as every hour."""
+        output = self._place.logs / "maintenance.out"
+        output.touch()
+        pid = start(partial(maintain, self._place), output)
+        deadline = time.monotonic() + TASK_SECONDS
+        while (code := ended(pid)) is None:
+            if time.monotonic() > deadline:
+                stop(pid)
+                code = 1
+                break
+            time.sleep(0.02)
+        if code:
+            self._outcome.wrong.append("the maintenance did not end well")
 
     def _healed(self) -> bool:
         """Run everything once more; return whether nothing is left to do, for any deployment."""

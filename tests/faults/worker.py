@@ -23,7 +23,8 @@ from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, auth
 from tidepool_ingest.client.transport import HttpTimeouts
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin, client_state, database
-from tidepool_ingest.options import PART_RECORDS, RunOptions
+from tidepool_ingest.maintenance.reconcile import Reconciliation
+from tidepool_ingest.options import PART_RECORDS, ReconcileOptions, RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare import prepare_batch, remake_work_area
 from tidepool_ingest.upload import (
@@ -110,7 +111,7 @@ def work(place: Place, task: Task, faults: Sequence[LocalFault]) -> None:
 
     :param faults: what goes wrong in it.
     """
-    _begin(place, task)
+    _begin(place, f"{task.number:02}")
     Gremlins(faults, place.journal, place.ledger, place.areas_of(task.batch)).move_in()
     outcome: dict[str, Any]
     try:
@@ -131,7 +132,7 @@ def work_alone(place: Place, task: Task) -> None:
 
     :param task: the plan.
     """
-    _begin(place, task)
+    _begin(place, f"{task.number:02}")
     plan, tries = _until_done(place, task), 0
     for batch in plan.get("batches", []):
         if _until_done(place, replace(task, batch=batch)).get("end") != "done":
@@ -152,7 +153,23 @@ def _until_done(place: Place, task: Task) -> dict[str, Any]:
     return {}
 
 
-def _begin(place: Place, task: Task) -> None:
+def maintain(place: Place) -> None:
+    """Do what the maintenance job does: delete what a batch left behind that is held by now."""
+    _begin(place, "maintenance")
+    ledger, settings = Ledger(f"sqlite:///{place.ledger}"), _settings(place)
+    host, root = host_of(place.base_url), UPath(place.staging)
+    with _client(place, settings) as client:
+        context = UploadContext(client=client, ledger=ledger, settings=settings, root=root, timeouts=TIMING)
+        Reconciliation(
+            root,
+            ledger,
+            options=ReconcileOptions(older_than_minutes=0, check_batches=0),
+            context_of=lambda connection: context,
+            api_host_of=lambda connection: host,
+        ).run()
+
+
+def _begin(place: Place, name: str) -> None:
     for (module, name), value in QUICK.items():
         if not hasattr(module, name):
             raise AttributeError(f"{module.__name__} has no {name} any more: correct QUICK")
@@ -161,7 +178,7 @@ def _begin(place: Place, task: Task) -> None:
         for name in ("no_proxy", "NO_PROXY", "https_proxy", "all_proxy", "ALL_PROXY", "CURL_CA_BUNDLE"):
             os.environ.pop(name, None)
         os.environ |= {"HTTPS_PROXY": place.proxy, "REQUESTS_CA_BUNDLE": str(place.authority)}
-    _log_to(place.logs / f"{task.number:02}.log")
+    _log_to(place.logs / f"{name}.log")
 
 
 def _done(place: Place, task: Task) -> dict[str, Any]:
