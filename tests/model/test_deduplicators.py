@@ -14,7 +14,7 @@ from tidepool_ingest.model import (
     default_for,
     validate_data_set,
 )
-from tidepool_ingest.model.deduplicators import DEVICE_TRUNCATE_DATA_SET, NONE
+from tidepool_ingest.model.deduplicators import DEVICE_TRUNCATE_DATA_SET, NONE, inert_deduplicator
 
 
 @pytest.mark.parametrize("deduplicator", DEDUPLICATORS, ids=lambda deduplicator: deduplicator.name)
@@ -23,6 +23,10 @@ def test_each_is_found_by_every_name(deduplicator: Any) -> None:
         assert deduplicator_named(name) is deduplicator
         assert validate_data_set({"deduplicator": {"name": name}}) == ()
     assert deduplicator_named(deduplicator.name.upper()) is None
+
+
+def test_which_changes_nothing() -> None:
+    assert inert_deduplicator() is NONE
 
 
 def test_which_need_a_device_id() -> None:

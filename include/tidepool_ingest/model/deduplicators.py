@@ -177,6 +177,17 @@ def deduplicator_named(name: str) -> Deduplicator | None:
     return next((deduplicator for deduplicator in DEDUPLICATORS if deduplicator.goes_by(name)), None)
 
 
+def inert_deduplicator() -> Deduplicator:
+    """Return the deduplicator whose data sets change nothing of others and keep whatever comes."""
+    return next(
+        deduplicator
+        for deduplicator in DEDUPLICATORS
+        if deduplicator.at_close is AtClose.NOTHING
+        and deduplicator.hash_scope is None
+        and deduplicator.keeps_repeats
+    )
+
+
 def default_for(body: Mapping[str, Any]) -> Deduplicator | None:
     """Return the deduplicator of a data set that names none.
 

@@ -28,7 +28,7 @@ from tidepool_ingest.ledger import (
     Ledger,
     lease_of_batch,
 )
-from tidepool_ingest.model.deduplicators import NONE, NORMAL
+from tidepool_ingest.model.deduplicators import NORMAL, inert_deduplicator
 from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import UploadContext
 from tidepool_ingest.upload.guarded_requests import GuardedRequests
@@ -225,7 +225,7 @@ def _empty_body(context: UploadContext, batch: BatchRow, listing: Listing) -> di
     named = {name: value for name, value in client.items() if value is not None}
     return {
         "dataSetType": NORMAL,
-        "deduplicator": {"name": NONE.name},
+        "deduplicator": {"name": inert_deduplicator().name},
         **({"deviceId": batch.device_id} if batch.device_id else {}),
         **({"client": named} if named else {}),
     }

@@ -16,7 +16,7 @@ from collections.abc import Set as AbstractSet
 from tidepool_ingest.client import TidepoolRejectedError
 from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import DataSetRow
-from tidepool_ingest.model.deduplicators import NONE, NORMAL
+from tidepool_ingest.model.deduplicators import NORMAL, inert_deduplicator
 from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import LeasedBatch
 from tidepool_ingest.upload.deleting import delete_data_set
@@ -163,13 +163,13 @@ def _asked_again(leased: LeasedBatch, missing: Sequence[int], repeat: int, rejec
     row = data_sets.begin_opening(
         leased.batch.id,
         data_set_type=NORMAL,
-        deduplicator=NONE.name,
+        deduplicator=inert_deduplicator().name,
         expected_rows=0,
         origin=leased.context.origin,
         repeat=repeat,
         lease=leased.lease,
     )
-    body = {"dataSetType": NORMAL, "deduplicator": {"name": NONE.name}}
+    body = {"dataSetType": NORMAL, "deduplicator": {"name": inert_deduplicator().name}}
     opened = leased.requests.read(lambda: leased.client.open_data_set(leased.batch.user_id, body))
     data_sets.mark_open(row.id, opened.data_set_id, lease=leased.lease)
     data_sets.begin_delete(row.id, lease=leased.lease)

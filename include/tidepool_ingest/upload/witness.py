@@ -208,7 +208,7 @@ def choose(leased: LeasedBatch, listing: Listing) -> Choice:
     known = {row.data_set_id for row in rows}
     unknown = tuple(marked for marked in listing.of_part if marked.id not in known)
     undone = NEVER if listing.undone is None else listing.undone.repeat
-    if leased.context.options.force and _is_wish(latest, undone=undone > reached):
+    if leased.context.options.force and _is_new_request(latest, undone=undone > reached):
         _check_doubling(leased, [marked for marked in listing.live if marked.id not in known])
         return Choice(max(reached, listing.repeat) + 1, earlier=unknown)
     if undone > max(reached, *(marked.mark.repeat for marked in listing.live), NEVER):
@@ -230,7 +230,7 @@ def choose(leased: LeasedBatch, listing: Listing) -> Choice:
     )
 
 
-def _is_wish(latest: DataSetRow | None, *, undone: bool) -> bool:
+def _is_new_request(latest: DataSetRow | None, *, undone: bool) -> bool:
     """Return whether a forced upload begins here, rather than one that was begun before goes on."""
     return latest is None or latest.state is DataSetState.VERIFIED or undone
 
