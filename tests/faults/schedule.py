@@ -319,11 +319,17 @@ def _local(chance: random.Random, number: int) -> tuple[LocalFault, ...]:
 
 
 def _local_fault(kind: Local, chance: random.Random) -> LocalFault:
-    most = {Local.READ_FAILS: 8, Local.DISK_FULL: 4, Local.KILL_AT_LEDGER: 24}.get(kind, 12)
+    counts = {
+        Local.READ_FAILS: 8,
+        Local.DISK_FULL: 4,
+        Local.KILL_AT_LEDGER: 24,
+        Local.FREEZE_AT_REQUEST: 5,
+    }
+    most = counts.get(kind, 12)
     # The first start only plans; most of the writing of files is done by the first that prepares.
     start = chance.randrange(1, 3) if kind is Local.DISK_FULL else chance.randrange(STARTS)
     if kind in (*KILLS, *FREEZES, *DAMAGES, Local.STALL, *OF_LEDGERS):
-        start = chance.randrange(1, STARTS)
+        start = chance.randrange(1, 3 if kind in (*FREEZES, *DAMAGES) else STARTS)
     return LocalFault(
         kind,
         start,
