@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """States of a task instance that will not run any more, unless somebody clears it."""
 
-SHORTEST_WAIT = 1.0
-"""Seconds until a task is started again, at the earliest."""
+SHORTEST_WAIT = 20.0
+"""Seconds until a task is started again, at the earliest.
+
+Airflow's scheduler takes a task for killed from outside if it has scheduled it again before its executor tells
+that the process of the last start has ended, and fails it ("state mismatch"). Even on a busy machine, that is
+told within this time.
+"""
 
 LONGEST_WAIT = timedelta(hours=24)
 """After this, waiting counts as a failed try: what is waited for cannot be about to end."""

@@ -13,7 +13,7 @@ from upath import UPath
 
 from tests.airflow.conftest import DAG_ID, TODAY, World, readings, stage
 from tests.ledger.conftest import found
-from tidepool_airflow.turns import LONGEST_WAIT, end_turns_of_dead_runs, give_way, is_over
+from tidepool_airflow.turns import LONGEST_WAIT, SHORTEST_WAIT, end_turns_of_dead_runs, give_way, is_over
 from tidepool_ingest.client import host_of
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
@@ -83,8 +83,8 @@ def test_the_slot_is_given_back_for_as_long_as_the_error_says(ledger: Ledger) ->
     context = context_of({})
 
     assert 40 < seconds_of(context, ledger, LeaseHeldError("batch:1", 42.0)) <= 42
-    assert 8 < seconds_of(context, ledger, LeaseHeldError("a", 42.0), LeaseHeldError("b", 9.0)) <= 9
-    assert seconds_of(context, ledger, LeaseHeldError("batch:1", 0.0)) <= 1
+    assert 28 < seconds_of(context, ledger, LeaseHeldError("a", 42.0), LeaseHeldError("b", 30.0)) <= 30
+    assert SHORTEST_WAIT - 2 < seconds_of(context, ledger, LeaseHeldError("a", 0.0)) <= SHORTEST_WAIT
 
 
 def test_who_has_waited_for_a_day_waits_no_more(ledger: Ledger) -> None:
@@ -104,7 +104,7 @@ def test_the_turns_of_tasks_that_will_not_run_are_ended(ledger: Ledger) -> None:
     context = context_of({"failed-run": states})
 
     waiting = OlderFirstError("batch:1", 30.0, numbers)
-    assert seconds_of(context, ledger, waiting) <= 1
+    assert seconds_of(context, ledger, waiting) <= SHORTEST_WAIT
     assert [turn.batch for turn in ledger.turns.of_batches(numbers)] == [numbers[1]]
     assert 28 < seconds_of(context, ledger, waiting) <= 30
 
@@ -133,6 +133,7 @@ def test_a_task_waits_without_its_slot_and_loses_no_retry(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(UploadContext, "default_timeouts", Timeouts(slot=0.0, turn=0.0))
+    monkeypatch.setattr("tidepool_airflow.turns.SHORTEST_WAIT", 0.1)
     stage(world.staging, readings(4), day=YESTERDAY, batch="older")
     older = plan_elsewhere(world, YESTERDAY)
     stage(world.staging, readings(3), batch="newer")
