@@ -25,9 +25,8 @@ ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"}
 SHORTEST_WAIT = 20.0
 """Seconds until a task is started again, at the earliest.
 
-Airflow's scheduler takes a task for killed from outside if it has scheduled it again before its executor tells
-that the process of the last start has ended, and fails it ("state mismatch"). Even on a busy machine, that is
-told within this time.
+Airflow's scheduler takes a task for killed from outside, and fails it ("state mismatch"), if it has scheduled
+it again before its executor tells that the process of the last start has ended. That takes seconds at most.
 """
 
 LONGEST_WAIT = timedelta(hours=24)
