@@ -298,14 +298,14 @@ def test_of_two_at_once_either_may_hide_rows_of_the_other(
     world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = world.ready(readings(5)), world.ready(readings(5, 3), batch="two")
-    close = world.client.close_data_set
+    upload = world.client.upload_data
 
-    def after_the_other(data_set_id: str) -> None:
-        monkeypatch.setattr(world.client, "close_data_set", close)
+    def and_the_whole_other_one(data_set_id: str, content: bytes) -> None:
+        monkeypatch.setattr(world.client, "upload_data", upload)
+        upload(data_set_id, content)
         world.upload(two)
-        close(data_set_id)
 
-    monkeypatch.setattr(world.client, "close_data_set", after_the_other)
+    monkeypatch.setattr(world.client, "upload_data", and_the_whole_other_one)
     world.upload(one)  # created first, closed last
     second = elsewhere()
 
