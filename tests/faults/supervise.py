@@ -45,7 +45,7 @@ LONGEST_PAUSE = 3.0
 
 RUNS_WITH_FAULTS = 3
 RUNS_TO_HEAL = 6
-TASK_SECONDS = 40.0
+TASK_SECONDS = 120.0
 """Seconds after which a task is taken for stuck, which counts as a failure of the schedule."""
 
 
