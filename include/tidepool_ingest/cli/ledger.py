@@ -44,7 +44,7 @@ WHAT = {
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = "What is done to a ledger as a whole."
-    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION", help="what to do")
     rebuild = actions.add_parser("rebuild", help="fill a lost ledger from staging and Tidepool")
     rebuild.description = (
         "Register what is in staging, and take over the data sets that Tidepool has of it, once they are "
