@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import update
 
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger
-from tidepool_ingest.ledger.data_sets import TIME_COLUMN
 from tidepool_ingest.ledger.schema import batches, data_sets
+from tidepool_ingest.ledger.transitions import TIME_COLUMN
 
 
 def set_batch_state(ledger: Ledger, batch: int, state: BatchState, *, reason: str | None = None) -> None:

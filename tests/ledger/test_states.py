@@ -25,7 +25,6 @@ from tidepool_ingest.ledger import (
     Ledger,
     TaskOrigin,
 )
-from tidepool_ingest.ledger.batches import write_state
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.ledger.states import (
     ALLOWED_OF_BATCHES,
@@ -33,6 +32,7 @@ from tidepool_ingest.ledger.states import (
     ALLOWED_OF_FEEDS,
     ALLOWED_OF_PARTS,
 )
+from tidepool_ingest.ledger.transitions import write_state
 
 Table = Mapping[Any, Set[Any]]
 

@@ -303,10 +303,10 @@ def test_of_two_at_once_either_may_hide_rows_of_the_other(
     def and_the_whole_other_one(data_set_id: str, content: bytes) -> None:
         monkeypatch.setattr(world.client, "upload_data", upload)
         upload(data_set_id, content)
-        world.upload(two)
+        world.upload(one)
 
     monkeypatch.setattr(world.client, "upload_data", and_the_whole_other_one)
-    world.upload(one)  # created first, closed last
+    world.upload(two)  # created first, closed last
     second = elsewhere()
 
     assert second.run().codes == []

@@ -17,11 +17,11 @@ from tidepool_ingest.ledger.batches import (
     NEVER_OPENED,
     holding_data,
     overwrite_parts,
-    write_state,
 )
 from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.schema import NOW, DatabaseNow, batches
 from tidepool_ingest.ledger.states import BatchState
+from tidepool_ingest.ledger.transitions import write_state
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
 
 from tidepool_ingest.ledger.database import (
     Database,
@@ -21,8 +21,6 @@ from tidepool_ingest.ledger.database import (
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import NOW, batches, data_sets
 from tidepool_ingest.ledger.states import (
-    ALLOWED_OF_BATCHES,
-    ALLOWED_OF_PARTS,
     DEAD_STATES,
     DECLINED,
     SUPERSEDED_STATES,
@@ -31,6 +29,7 @@ from tidepool_ingest.ledger.states import (
     Purged,
     check_batch_state,
 )
+from tidepool_ingest.ledger.transitions import write_state, write_state_of
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 """When a batch was staged whose manifest does not say so."""
@@ -131,72 +130,6 @@ def part_label(whole: str, part: int, parts: int) -> str:
     :param parts: how many there are.
     """
     return f"{whole} part {part} of {parts}"
-
-
-def write_state(
-    connection: Connection,
-    which: ColumnElement[bool],
-    state: BatchState,
-    *,
-    now: datetime | None = None,
-    **values: Any,
-) -> int:
-    """Write the state of batches or parts, if it may follow the present state of each.
-
-    :param connection: a transaction that writes.
-    :param which: the condition that selects them.
-    :param state: the new state.
-    :param now: the time of the change; by default the present.
-    :param values: other columns to be written with it.
-    :return: how many there are.
-    :raises IllegalTransitionError: one of them may not go to this state.
-    """
-    present = select(batches.c.id, batches.c.state, batches.c.part_of).where(which)
-    rows = connection.execute(present.order_by(batches.c.id).with_for_update()).all()
-    for row in rows:
-        check_batch_state(BatchState(row.state), state, is_part=row.part_of is not None)
-    moment = now or NOW
-    for batch_of_ids in batched([row.id for row in rows]):
-        written = update(batches).where(batches.c.id.in_(batch_of_ids))
-        connection.execute(written.values(**values, state=state, updated_at=moment))
-    return len(rows)
-
-
-def _may_become(state: BatchState) -> ColumnElement[bool]:
-    """Return the condition that a batch or part may go to a state, as :func:`check_batch_state` has it."""
-    of_wholes, of_parts = (
-        [before for before in BatchState if state is before or state in allowed[before]]
-        for allowed in (ALLOWED_OF_BATCHES, ALLOWED_OF_PARTS)
-    )
-    if of_wholes == of_parts:
-        return batches.c.state.in_(of_wholes)
-    return or_(
-        and_(IS_WHOLE, batches.c.state.in_(of_wholes)), and_(not_(IS_WHOLE), batches.c.state.in_(of_parts))
-    )
-
-
-_MAY_BECOME = {state: _may_become(state) for state in BatchState}
-
-
-def write_state_of(
-    connection: Connection, batch: int, state: BatchState, *, unless: Sequence[BatchState] = (), **values: Any
-) -> bool:
-    """Write the state of one batch or part as :func:`write_state` does, in one statement.
-
-    :param connection: a transaction that writes.
-    :param batch: its number.
-    :param state: the new state.
-    :param unless: states in which it is left as it is.
-    :param values: other columns to be written with it.
-    :return: whether it was written: there is such a batch, in none of the states to be left alone.
-    :raises IllegalTransitionError: it may not go to this state.
-    """
-    which = and_(batches.c.id == batch, batches.c.state.not_in(unless)) if unless else batches.c.id == batch
-    written = update(batches).where(which, _MAY_BECOME[state])
-    if connection.execute(written.values(**values, state=state, updated_at=NOW)).rowcount:
-        return True
-    # Seldom: it is not there, is to be left alone, or may not go to this state.
-    return bool(write_state(connection, which, state, **values))
 
 
 def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now: datetime) -> None:

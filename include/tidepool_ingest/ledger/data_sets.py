@@ -11,26 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, or_, select, update
+from sqlalchemy import func, insert, select, update
 
 from tidepool_ingest.ledger.database import Database, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import NOW, batches, chunks, data_sets
 from tidepool_ingest.ledger.states import (
-    ALLOWED_OF_DATA_SETS,
-    ALLOWED_OF_FEEDS,
     BatchState,
     ChunkState,
     DataSetState,
-    check_data_set_state,
 )
-
-TIME_COLUMN = {
-    DataSetState.OPEN: "opened_at",
-    DataSetState.CLOSED: "closed_at",
-    DataSetState.VERIFIED: "verified_at",
-}
-"""The column of the time at which a state is reached."""
+from tidepool_ingest.ledger.transitions import write_data_set_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +121,7 @@ class DataSets:
         """
         with writing_under(self._database, lease) as connection:
             if instead_of is not None:
-                _move(connection, instead_of, DataSetState.ABANDONED, {})
+                write_data_set_state(connection, instead_of, DataSetState.ABANDONED, {})
             last = connection.scalar(select(func.max(data_sets.c.ordinal)).where(data_sets.c.batch == batch))
             values = {
                 **vars(origin),
@@ -271,7 +262,7 @@ class DataSets:
 
     def _move(self, data_set: int, state: DataSetState, lease: Lease | None, **values: Any) -> None:
         with writing_under(self._database, lease) as connection:
-            _move(connection, data_set, state, values)
+            write_data_set_state(connection, data_set, state, values)
 
     def record_reverified(self, data_set: int, superseded_rows: int, *, lease: Lease | None = None) -> None:
         """Record that a verified data set was reverified and is unchanged.
@@ -310,8 +301,8 @@ class DataSets:
             )
         )
         # As two queries, each follows the order of an index and stops at the limit.
-        never = verified.where(data_sets.c.checked_at.is_(None), data_sets.c.verified_at < before)
-        long_ago = verified.where(data_sets.c.checked_at < before)
+        never = verified.where(data_sets.c.checked_at.is_(None), data_sets.c.verified_at <= before)
+        long_ago = verified.where(data_sets.c.checked_at <= before)
         queries = (
             never.order_by(data_sets.c.verified_at).limit(limit),
             long_ago.order_by(data_sets.c.checked_at).limit(limit),
@@ -386,33 +377,6 @@ class DataSets:
             rows = connection.execute(select(chunks).where(chunks.c.data_set == data_set)).all()
         found = (dict(row._mapping) for row in rows)
         return {row["chunk_index"]: ChunkRow(**{**row, "state": ChunkState(row["state"])}) for row in found}
-
-
-def _may_become(state: DataSetState) -> ColumnElement[bool]:
-    """Return the condition that a data set may go to a state, as :func:`check_data_set_state` has it."""
-    is_normal = data_sets.c.data_set_type == "normal"
-    of_normal, of_feeds = (
-        data_sets.c.state.in_([before for before in DataSetState if state in allowed[before]])
-        for allowed in (ALLOWED_OF_DATA_SETS, ALLOWED_OF_FEEDS)
-    )
-    return or_(and_(is_normal, of_normal), and_(not_(is_normal), of_feeds))
-
-
-_MAY_BECOME = {state: _may_become(state) for state in DataSetState}
-
-
-def _move(connection: Connection, data_set: int, state: DataSetState, values: Mapping[str, Any]) -> None:
-    """Write the state of a data set, and when it was reached, if it may follow the present one."""
-    reached = {TIME_COLUMN[state]: NOW} if state in TIME_COLUMN else {}
-    this = data_sets.c.id == data_set
-    written = update(data_sets).where(this).values(**values, **reached, state=state, updated_at=NOW)
-    if connection.execute(written.where(_MAY_BECOME[state])).rowcount:
-        return
-    # Seldom: the present state is read only to say what is wrong, or if it has just changed.
-    present = select(data_sets.c.state, data_sets.c.data_set_type).where(this)
-    before, data_set_type = connection.execute(present.with_for_update()).one()
-    check_data_set_state(DataSetState(before), state, data_set_type)
-    connection.execute(written)
 
 
 def _data_set(row: Any) -> DataSetRow:

@@ -337,10 +337,10 @@ class Unfinished:
         # Two looks into indexes, put together: OR between them would read every batch.
         unfinished = select(data_sets.c.batch).where(
             data_sets.c.state.in_((DataSetState.OPENING, *DataSetState.unfinished())),
-            data_sets.c.updated_at < before,
+            data_sets.c.updated_at <= before,
         )
         uploading = select(batches.c.id).where(
-            IS_WHOLE, batches.c.state == BatchState.UPLOADING, batches.c.updated_at < before
+            IS_WHOLE, batches.c.state == BatchState.UPLOADING, batches.c.updated_at <= before
         )
         numbers = union(unfinished, uploading).subquery()
         query = (

@@ -1,0 +1,135 @@
+"""Writes the states of batches and data sets, each only if it may follow the present one.
+
+The tables of what may follow are in :mod:`.states`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, not_, or_, select, update
+
+from tidepool_ingest.ledger.database import batched
+from tidepool_ingest.ledger.schema import NOW, batches, data_sets
+from tidepool_ingest.ledger.states import (
+    ALLOWED_OF_BATCHES,
+    ALLOWED_OF_DATA_SETS,
+    ALLOWED_OF_FEEDS,
+    ALLOWED_OF_PARTS,
+    BatchState,
+    DataSetState,
+    check_batch_state,
+    check_data_set_state,
+)
+
+TIME_COLUMN = {
+    DataSetState.OPEN: "opened_at",
+    DataSetState.CLOSED: "closed_at",
+    DataSetState.VERIFIED: "verified_at",
+}
+"""The column of the time at which a state is reached."""
+
+
+def write_state(
+    connection: Connection,
+    which: ColumnElement[bool],
+    state: BatchState,
+    *,
+    now: datetime | None = None,
+    **values: Any,
+) -> int:
+    """Write the state of batches or parts, if it may follow the present state of each.
+
+    :param connection: a transaction that writes.
+    :param which: the condition that selects them.
+    :param state: the new state.
+    :param now: the time of the change; by default the present.
+    :param values: other columns to be written with it.
+    :return: how many there are.
+    :raises IllegalTransitionError: one of them may not go to this state.
+    """
+    present = select(batches.c.id, batches.c.state, batches.c.part_of).where(which)
+    rows = connection.execute(present.order_by(batches.c.id).with_for_update()).all()
+    for row in rows:
+        check_batch_state(BatchState(row.state), state, is_part=row.part_of is not None)
+    moment = now or NOW
+    for batch_of_ids in batched([row.id for row in rows]):
+        written = update(batches).where(batches.c.id.in_(batch_of_ids))
+        connection.execute(written.values(**values, state=state, updated_at=moment))
+    return len(rows)
+
+
+def _batch_may_become(state: BatchState) -> ColumnElement[bool]:
+    """Return the condition that a batch or part may go to a state, as :func:`check_batch_state` has it."""
+    of_wholes, of_parts = (
+        [before for before in BatchState if state is before or state in allowed[before]]
+        for allowed in (ALLOWED_OF_BATCHES, ALLOWED_OF_PARTS)
+    )
+    is_whole = batches.c.part_of.is_(None)
+    if of_wholes == of_parts:
+        return batches.c.state.in_(of_wholes)
+    return or_(
+        and_(is_whole, batches.c.state.in_(of_wholes)), and_(not_(is_whole), batches.c.state.in_(of_parts))
+    )
+
+
+_BATCH_MAY_BECOME = {state: _batch_may_become(state) for state in BatchState}
+
+
+def write_state_of(
+    connection: Connection, batch: int, state: BatchState, *, unless: Sequence[BatchState] = (), **values: Any
+) -> bool:
+    """Write the state of one batch or part as :func:`write_state` does, in one statement.
+
+    :param connection: a transaction that writes.
+    :param batch: its number.
+    :param state: the new state.
+    :param unless: states in which it is left as it is.
+    :param values: other columns to be written with it.
+    :return: whether it was written: there is such a batch, in none of the states to be left alone.
+    :raises IllegalTransitionError: it may not go to this state.
+    """
+    which = and_(batches.c.id == batch, batches.c.state.not_in(unless)) if unless else batches.c.id == batch
+    written = update(batches).where(which, _BATCH_MAY_BECOME[state])
+    if connection.execute(written.values(**values, state=state, updated_at=NOW)).rowcount:
+        return True
+    # Seldom: it is not there, is to be left alone, or may not go to this state.
+    return bool(write_state(connection, which, state, **values))
+
+
+def _data_set_may_become(state: DataSetState) -> ColumnElement[bool]:
+    """Return the condition that a data set may go to a state, as :func:`check_data_set_state` has it."""
+    is_normal = data_sets.c.data_set_type == "normal"
+    of_normal, of_feeds = (
+        data_sets.c.state.in_([before for before in DataSetState if state in allowed[before]])
+        for allowed in (ALLOWED_OF_DATA_SETS, ALLOWED_OF_FEEDS)
+    )
+    return or_(and_(is_normal, of_normal), and_(not_(is_normal), of_feeds))
+
+
+_DATA_SET_MAY_BECOME = {state: _data_set_may_become(state) for state in DataSetState}
+
+
+def write_data_set_state(
+    connection: Connection, data_set: int, state: DataSetState, values: Mapping[str, Any]
+) -> None:
+    """Write the state of a data set, and when it was reached, if it may follow the present one.
+
+    :param connection: a transaction that writes.
+    :param data_set: its number.
+    :param state: the new state.
+    :param values: other columns to be written with it.
+    :raises IllegalTransitionError: it may not go to this state.
+    """
+    reached = {TIME_COLUMN[state]: NOW} if state in TIME_COLUMN else {}
+    this = data_sets.c.id == data_set
+    written = update(data_sets).where(this).values(**values, **reached, state=state, updated_at=NOW)
+    if connection.execute(written.where(_DATA_SET_MAY_BECOME[state])).rowcount:
+        return
+    # Seldom: the present state is read only to say what is wrong, or if it has just changed.
+    present = select(data_sets.c.state, data_sets.c.data_set_type).where(this)
+    before, data_set_type = connection.execute(present.with_for_update()).one()
+    check_data_set_state(DataSetState(before), state, data_set_type)
+    connection.execute(written)
