@@ -78,11 +78,13 @@ def test_the_order_of_requests(world: World) -> None:
 
     operations = [request.operation for request in world.simulator.requests]
     assert [operation for operation in operations if operation not in ("info", "discovery", "token")] == [
-        "list",
+        "list",  # does a feed of this program belong to the user?
+        "list",  # is there a data set of this content?
         "create",
         *["post"] * 3,
         "close",
         "read-back",
+        "list",  # is there another one by now?
     ]
 
 
