@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
+from upath import UPath
 
 from tests.airflow.conftest import CONTINUOUS_DAG_ID, TODAY, Run, World, readings, stage
 from tidepool_airflow.operators import TidepoolPrepareOperator
+from tidepool_ingest.ledger import Ledger
 from tidepool_simulator import Fault
 from tidepool_simulator.sample import SAMPLE_USERS
 from tidepool_simulator.sample.checker.check import check
@@ -144,8 +147,11 @@ def test_a_dry_run_compares_the_others_when_one_batch_cannot_be_read(world: Worl
         made = prepare(operator, context)
         if len(operator.batches) > 1 and not broken:
             broken.append(int(operator.batches[0]))
-            (area, *_) = world.staging.glob("_work/*")
-            (area / "accepted.ndjson").write_bytes(b"{}\n")
+            with closing(Ledger(f"sqlite:///{world.ledger_file}")) as ledger:
+                row = ledger.batches.get(broken[0])
+            # Its work area is damaged, and cannot be made again.
+            (world.staging / "_work" / row.content_key / "accepted.ndjson").write_bytes(b"{}\n")
+            (UPath(row.folder) / "records.ndjson").unlink()
         return made
 
     prepare = TidepoolPrepareOperator.execute
@@ -155,7 +161,7 @@ def test_a_dry_run_compares_the_others_when_one_batch_cannot_be_read(world: Worl
     assert states(run, "batch.upload") == ["skipped"] * 2
     assert len(run.xcoms["remaining", -1, "return_value"]) == 1
     assert run.xcoms["report", -1, "dry_run"]["compared"]["batches"] == 5
-    assert states(run, "one_by_one.upload") == ["failed"]
+    assert states(run, "one_by_one.prepare") == ["failed"]
 
 
 def test_feeds_travel_in_packs_too(world: World) -> None:

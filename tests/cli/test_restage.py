@@ -103,6 +103,7 @@ def test_it_follows_the_batch_that_it_came_from(run: Run, tmp_path: Path) -> Non
     assert second != first
     said, again = manifest(first), manifest(second)
     assert said.pop("files") != again.pop("files")
+    assert said.pop("stagedAt") < again.pop("stagedAt")
     assert said == again
     assert again["dataSet"] == {"deviceId": DEVICE, "deviceModel": "G6"}
 
