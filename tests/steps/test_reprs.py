@@ -80,6 +80,7 @@ EMPTY = {one.name: None for one in fields(Upload)}
             expected_rows=None,
             chunks=None,
             purged=None,
+            missed_at=None,
             created_at=NOW,
             updated_at=NOW,
         ),
