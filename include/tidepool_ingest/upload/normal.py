@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 
 from tidepool_ingest.client import TidepoolError, TidepoolNotFoundError, TidepoolUnreachableError
@@ -109,16 +111,10 @@ class UploadAttempt(ABC):
         check_not_withdrawn(batch, force=context.options.force)
         if summary := self._summary_if_done(batch.state):
             return summary
-        try:
+        with self._failure_recorded():
             if not ledger.batches.begin_upload(batch.id, lease=self._leased.lease):
                 raise SupersededBatchError(batch.label)
             return self._until_verified()
-        except (SupersededBatchError, WithdrawnError):
-            raise
-        except IngestError as error:
-            if error.disposition is not Disposition.RETRIABLE:
-                self._record_failure(error)
-            raise
 
     @abstractmethod
     def _until_verified(self) -> UploadSummary:
@@ -166,6 +162,17 @@ class UploadAttempt(ABC):
             deleted,
             self._leased.prepared.size,
         )
+
+    @contextmanager
+    def _failure_recorded(self) -> Iterator[None]:
+        try:
+            yield
+        except (SupersededBatchError, WithdrawnError):
+            raise
+        except IngestError as error:
+            if error.disposition is not Disposition.RETRIABLE:
+                self._record_failure(error)
+            raise
 
     def _record_failure(self, error: IngestError) -> None:
         latest = self._latest()
@@ -236,15 +243,9 @@ class NormalAttempt(UploadAttempt):
 
     def take_over(self) -> UploadSummary | None:
         """Take over what Tidepool has; return ``None`` if that is nothing."""
-        try:
+        with self._failure_recorded():
             choice = choose(self._leased, listing_of(self._leased))
             return None if choice.found is None else self._taken_over(choice)
-        except (SupersededBatchError, WithdrawnError):
-            raise
-        except IngestError as error:
-            if error.disposition is not Disposition.RETRIABLE:
-                self._record_failure(error)
-            raise
 
     def _begin(self) -> DataSetRow | UploadSummary:
         """Open a data set; return the outcome if there is no need to."""
