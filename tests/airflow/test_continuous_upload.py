@@ -47,6 +47,7 @@ def test_batches_of_a_feed_become_visible_in_one_data_set_that_stays_open(world:
     assert not any(request.operation == "close" for request in world.simulator.requests)
 
 
+@pytest.mark.slow
 def test_each_dag_takes_its_own_type_of_batch(world: World) -> None:
     stage(world.staging, readings(3, device="device-2"), batch="normal", device="device-2")
     stage_feed(world, readings(3), "feed")
@@ -60,6 +61,7 @@ def test_each_dag_takes_its_own_type_of_batch(world: World) -> None:
     assert all_right(world)
 
 
+@pytest.mark.slow
 def test_a_scheduled_run_of_ten_minutes_takes_what_is_new(world: World) -> None:
     start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     for number in range(3):
@@ -71,6 +73,7 @@ def test_a_scheduled_run_of_ten_minutes_takes_what_is_new(world: World) -> None:
     assert all_right(world)
 
 
+@pytest.mark.slow
 def test_months_of_history_beside_the_running_feed(world: World) -> None:
     stage_feed(world, readings(10, value=101), "now")
     run(world)
@@ -94,6 +97,7 @@ def test_too_many_rejected_records_stop_before_anything_is_live(world: World) ->
     assert world.simulator.requests == []
 
 
+@pytest.mark.slow
 def test_a_batch_that_only_deletes(world: World) -> None:
     stage_feed(world, readings(2, origin={"id": "one"})[:1], "b-1")
     run(world)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
+
 from tests.airflow.conftest import World, readings, stage
 from tidepool_ingest.ledger import Ledger
 from tidepool_simulator.faults import Fault
+
+pytestmark = pytest.mark.slow
 
 CUT = {"part_records": 300}
 READINGS = 1_000

@@ -15,6 +15,8 @@ from tests.airflow.conftest import DAG_ID, HOME, World, readings, stage
 from tidepool_ingest.privacy import short_hash
 from tidepool_simulator.sample import SAMPLE_USERS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sent(world: World, tmp_path: Path) -> list[dict[str, Any]]:

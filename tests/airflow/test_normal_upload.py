@@ -120,6 +120,7 @@ def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
     assert [upload.state for upload in world.uploads()] == ["verified"]
 
 
+@pytest.mark.slow
 def test_a_dry_run_reports_what_tidepool_shows_already(world: World) -> None:
     stage(world.staging, readings(20))
     world.run()
@@ -202,6 +203,7 @@ def test_a_failed_upload_fails_the_run_and_the_next_one_goes_on(world: World) ->
     assert check(world.staging, world.staging.parent / "simulator.db").ok
 
 
+@pytest.mark.slow
 def test_a_device_that_has_stopped_is_named_in_the_report(world: World) -> None:
     for ago in range(5, 11):
         day = TODAY - timedelta(days=ago)
@@ -264,6 +266,7 @@ def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: 
     }
 
 
+@pytest.mark.slow
 def test_forced_runs_upload_again_and_the_older_copy_is_archived(world: World) -> None:
     stage(world.staging, readings(3))
     world.run()
@@ -275,6 +278,7 @@ def test_forced_runs_upload_again_and_the_older_copy_is_archived(world: World) -
     assert check(world.staging, world.staging.parent / "simulator.db").visible == 3
 
 
+@pytest.mark.slow
 def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -> None:
     yesterday = TODAY - timedelta(days=1)
     (reading,) = readings(1)
@@ -294,6 +298,7 @@ def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -
     assert [upload.state for upload in world.uploads()] == ["verified", "verified"]
 
 
+@pytest.mark.slow
 def test_a_corrected_batch_replaces_the_one_it_names(world: World) -> None:
     stage(world.staging, readings(3), batch="wrong")
     world.run()
@@ -309,6 +314,7 @@ def test_a_corrected_batch_replaces_the_one_it_names(world: World) -> None:
     assert world.run({"force": True}).xcoms["plan", -1, "plan"]["done"] == 1
 
 
+@pytest.mark.slow
 def test_what_would_delete_other_data_has_to_be_confirmed(world: World) -> None:
     truncate = {"name": "org.tidepool.deduplicator.device.truncate.dataset"}
     stage(world.staging, readings(3), dataSet={"deviceId": "device-1", "deduplicator": truncate})
@@ -321,6 +327,7 @@ def test_what_would_delete_other_data_has_to_be_confirmed(world: World) -> None:
     assert world.run({"allow_truncate": True}).state == "success"
 
 
+@pytest.mark.slow
 def test_what_would_show_records_twice_has_to_be_confirmed(world: World) -> None:
     none = {"name": "org.tidepool.deduplicator.none"}
     stage(world.staging, readings(3), dataSet={"deviceId": "device-1", "deduplicator": none})

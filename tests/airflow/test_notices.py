@@ -19,6 +19,8 @@ from tidepool_airflow.assets import UPLOADS
 from tidepool_airflow.settings import NoticeError
 from tidepool_simulator import Fault
 
+pytestmark = pytest.mark.slow
+
 CALLS: list[dict[str, Any]] = []
 
 

@@ -17,6 +17,8 @@ from tidepool_simulator import Fault
 from tidepool_simulator.sample import SAMPLE_USERS
 from tidepool_simulator.sample.checker.check import check
 
+pytestmark = pytest.mark.slow
+
 A_PACK = 3
 
 

@@ -16,6 +16,8 @@ from tidepool_ingest.staging.manifest import RecordEdits
 from tidepool_simulator.sample import SAMPLE_USERS
 from tidepool_simulator.sample.checker.check import check
 
+pytestmark = pytest.mark.slow
+
 RECORDS = 8_994
 
 

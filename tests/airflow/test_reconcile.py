@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.airflow.conftest import Run, World, readings, stage
 from tidepool_simulator import Fault
 from tidepool_simulator.sample.checker.check import check
+
+pytestmark = pytest.mark.slow
 
 
 def maintain(world: World, **conf: Any) -> Run:

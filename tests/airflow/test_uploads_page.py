@@ -460,6 +460,7 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
     assert {session.state for session in world.uploads()} == {"withdrawn"}
 
 
+@pytest.mark.slow
 def test_a_failed_action_says_why(world: World, visit: Visitor) -> None:
     from tidepool_airflow.hook import TidepoolHook
 
@@ -479,6 +480,7 @@ def test_a_failed_action_says_why(world: World, visit: Visitor) -> None:
     assert "what Tidepool shows is not what was verified" in user.get(f"{PAGE}/{batch}").text
 
 
+@pytest.mark.slow
 def test_a_retry_runs_the_day_of_the_person_again(world: World, visit: Visitor) -> None:
     stage(world.staging, readings(5))
     world.run({"dry_run": True})
@@ -496,6 +498,7 @@ def test_a_retry_runs_the_day_of_the_person_again(world: World, visit: Visitor) 
     assert [session.state for session in world.uploads()] == ["verified"]
 
 
+@pytest.mark.slow
 def test_what_was_staged_under_another_root_is_checked_and_retried_there(
     world: World, visit: Visitor, tmp_path: Path
 ) -> None:
@@ -564,6 +567,7 @@ def test_what_is_not_offered_is_rejected(world: World, visit: Visitor) -> None:
     assert ask(user, batch, "nonsense").status_code == 422
 
 
+@pytest.mark.slow
 def test_a_run_that_nobody_requested_on_the_page_does_nothing(world: World, visit: Visitor) -> None:
     batch = uploaded(world)
     assert ask(visit("user"), batch, "withdraw").status_code == 202
@@ -575,6 +579,7 @@ def test_a_run_that_nobody_requested_on_the_page_does_nothing(world: World, visi
     assert [session.data_set_state for session in world.uploads()] == ["verified"]
 
 
+@pytest.mark.slow
 def test_a_forced_run_is_recorded_with_who_started_it(world: World, visit: Visitor) -> None:
     batch = uploaded(world)
     world.run({"force": True, "max_quarantined_percent": 50})

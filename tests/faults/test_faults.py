@@ -84,6 +84,7 @@ def test_each_kind_of_fault_that_a_feed_can_meet_leads_a_schedule() -> None:
     assert {batch.wave for schedule in schedules for batch in schedule.batches} == {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_a_few_schedules_of_feeds(tmp_path: Path) -> None:
     outcomes = play_all(SEED, range(2), tmp_path, kind="continuous")
 
@@ -100,6 +101,7 @@ def test_each_kind_of_fault_leads_a_schedule_of_a_backlog_too() -> None:
     assert {batch.age for batch in batches} == set(range(5))
 
 
+@pytest.mark.slow
 def test_a_few_schedules_of_backlogs(tmp_path: Path) -> None:
     outcomes = play_all(SEED, range(2), tmp_path, kind="backlog")
 
@@ -107,6 +109,7 @@ def test_a_few_schedules_of_backlogs(tmp_path: Path) -> None:
     assert in_short(outcomes) == "lost 0, double 0, left open 0"
 
 
+@pytest.mark.slow
 def test_a_plain_uploader_fails_where_ours_does_not(tmp_path: Path) -> None:
     names = ("answer lost: post", "stored in part, then 500: post")
     numbers = [number for number in range(len(REMOTE)) if _leads(schedule_of(SEED, number), names)]

@@ -322,7 +322,7 @@ def test_these_are_all_calls(shared_world: World, monkeypatch: pytest.MonkeyPatc
     assert len(killer.calls) == CALLS_OF_TWO_PARTS
 
 
-@pytest.mark.parametrize("by", ["retry", "maintenance"])
+@pytest.mark.parametrize("by", ["retry", pytest.param("maintenance", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("at", range(1, CALLS_OF_TWO_PARTS))
 def test_killed_once(

@@ -79,6 +79,7 @@ for _round in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_rotating_refresh_token(
     rotating: Simulator, connect: Connect, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
