@@ -102,7 +102,8 @@ def play(schedule: Schedule, folder: Path, empty_ledger: Path, uploader: str = "
     outcome.kills = sum(outcome.struck[str(kind)] for kind in KILLS)
     if uploader == "ours":
         look_at_quarantines(place)
-    if journal[WHOLE_DELETED]:
+    # Of two data sets for one content, one is rightly deleted, whole as it is.
+    if journal[WHOLE_DELETED] and not any(outcome.struck[str(kind)] for kind in OF_LEDGERS):
         outcome.wrong.append(WHOLE_DELETED)
     outcome.verdict = judge(place, schedule, ours=uploader == "ours", second=player.second)
     if outcome.verdict.isolated:

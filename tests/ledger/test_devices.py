@@ -94,7 +94,7 @@ def test_what_is_due_for_another_look(ledger: Ledger) -> None:
     assert ledger.data_sets.due_for_reverification(EARLIER, 10) == []
 
     (looked_at,) = ledger.data_sets.of_batch(first.id)
-    ledger.data_sets.record_reverified(looked_at.id, 3)
+    ledger.data_sets.record_reverified(looked_at.id, 2, 3)
 
     assert ledger.data_sets.due_for_reverification(LATER, 10) == [second.id, first.id]
     assert ledger.data_sets.due_for_reverification(LATER, 1) == [second.id]

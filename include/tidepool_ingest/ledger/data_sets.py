@@ -264,10 +264,13 @@ class DataSets:
         with writing_under(self._database, lease) as connection:
             write_data_set_state(connection, data_set, state, values)
 
-    def record_reverified(self, data_set: int, superseded_rows: int, *, lease: Lease | None = None) -> None:
+    def record_reverified(
+        self, data_set: int, visible_rows: int, superseded_rows: int, *, lease: Lease | None = None
+    ) -> None:
         """Record that a verified data set was reverified and is unchanged.
 
         :param data_set: its number in the ledger.
+        :param visible_rows: rows that Tidepool shows of it now.
         :param superseded_rows: rows that a later upload of the device hides.
         :param lease: the lease under which this is written.
         """
@@ -275,7 +278,7 @@ class DataSets:
             connection.execute(
                 update(data_sets)
                 .where(data_sets.c.id == data_set)
-                .values(checked_at=NOW, superseded_rows=superseded_rows)
+                .values(checked_at=NOW, visible_rows=visible_rows, superseded_rows=superseded_rows)
             )
 
     def due_for_reverification(self, before: datetime, limit: int) -> list[int]:

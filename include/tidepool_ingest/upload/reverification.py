@@ -188,7 +188,9 @@ def _delete(leased: LeasedBatch, data_set: DataSetRow) -> None:
 
 def _record_exact(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:
     batch = leased.batch
-    leased.ledger.data_sets.record_reverified(data_set.id, comparison.superseded, lease=leased.lease)
+    leased.ledger.data_sets.record_reverified(
+        data_set.id, comparison.visible, comparison.superseded, lease=leased.lease
+    )
     if batch.reason == ChangedSinceError.code:
         leased.ledger.batches.set_reason(batch.id, None, lease=leased.lease)
     log.info(
