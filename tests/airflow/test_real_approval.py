@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -56,11 +56,11 @@ def deployment() -> Iterator[Deployment]:
         yield Deployment(home, airflow, roles, port, stack)
 
 
-def stage_spoilt(home: LocalHome, batch: str, **fields: Any) -> None:
+def stage_spoilt(home: LocalHome, batch: str, *, day: date = TODAY, **fields: Any) -> None:
     """Stage a batch of which 4 of 10 records are rejected."""
-    bad = [{**reading, "units": "stones"} for reading in readings(4, device=batch)]
-    good = readings(10, device=batch, **fields)[4:]
-    stage(home.staging, [*bad, *good], batch=batch, device=batch)
+    bad = [{**reading, "units": "stones"} for reading in readings(4, device=batch, day=day)]
+    good = readings(10, device=batch, day=day, **fields)[4:]
+    stage(home.staging, [*bad, *good], day=day, batch=batch, device=batch)
 
 
 def start(deployment: Deployment, **overrides: str) -> str:
@@ -105,6 +105,19 @@ def _details(instance: dict[str, Any]) -> str:
 def end_of(deployment: Deployment, run_id: str) -> str:
     give_up = time.monotonic() + RUN_SECONDS
     while (state := deployment.get(f"/dagRuns/{run_id}")["state"]) in ("queued", "running"):
+        assert time.monotonic() < give_up, deployment.states(run_id)
+        time.sleep(0.5)
+    return str(state)
+
+
+def end_once_decided(deployment: Deployment, run_id: str, decision: Decision) -> str:
+    """Answer a run as often as it asks, and return how it ends."""
+    give_up = time.monotonic() + RUN_SECONDS
+    while (state := deployment.get(f"/dagRuns/{run_id}")["state"]) in ("queued", "running"):
+        for instance in deployment.task_instances(run_id, PREPARE):
+            if instance["state"] == "awaiting_input":
+                time.sleep(READING_SECONDS)
+                decide(deployment, instance, decision)
         assert time.monotonic() < give_up, deployment.states(run_id)
         time.sleep(0.5)
     return str(state)
@@ -177,13 +190,14 @@ def test_who_decided_what_is_in_the_ledger(deployment: Deployment) -> None:
 
 
 def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment) -> None:
+    day = TODAY - timedelta(days=9)
+    stage_spoilt(deployment.home, "unanswered", day=day)
     sent = deployment.writes_at_tidepool()
-    # The one that was declined: it is taken up again where its day is named.
-    run_id = start(deployment, first_day=str(TODAY))
-    (instance,) = waiting(deployment, run_id, 1)
+    run_id = start(deployment, first_day=str(day), last_day=str(day))
+    waiting(deployment, run_id, 1)
 
     assert end_of(deployment, run_id) == "failed"
-    assert states_of(deployment)["rejected"] == ("held", "too-many-refused")
+    assert states_of(deployment)["unanswered"] == ("held", "too-many-refused")
     assert deployment.writes_at_tidepool() == sent
     (prepared,) = deployment.task_instances(run_id, PREPARE)
     assert (prepared["state"], prepared["try_number"]) == ("failed", 1)
@@ -198,12 +212,10 @@ def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment)
             "reset_dag_runs": True,
         },
     )
-    (instance,) = waiting(deployment, run_id, 1)
-    decide(deployment, instance, Decision.APPROVE)
-    ended = end_of(deployment, run_id)
+    ended = end_once_decided(deployment, run_id, Decision.APPROVE)
     (prepared,) = deployment.task_instances(run_id, PREPARE)
     assert ended == "success", deployment.log(prepared)
-    assert states_of(deployment)["rejected"] == ("verified", None)
+    assert states_of(deployment)["unanswered"] == ("verified", None)
 
 
 def test_a_run_that_does_not_ask_fails_as_ever(deployment: Deployment) -> None:
