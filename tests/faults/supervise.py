@@ -206,7 +206,11 @@ class _Player:
         due = [fault for fault in self._schedule.local if fault.kind in OF_LEDGERS]
         if not (due and self._faulty and self._ours):
             return False
-        if any(fault.kind is Local.LEDGER_RESTORED for fault in due):
+        # Once for each start: this is called as often as the supervisor looks at its tasks.
+        if (
+            any(fault.kind is Local.LEDGER_RESTORED for fault in due)
+            and len(self._backups) <= self._outcome.starts
+        ):
             self._backups.append(self._place.folder / f"backup-{len(self._backups)}.db")
             back_up(self._place.ledger, self._backups[-1])
         for fault in due:

@@ -170,10 +170,10 @@ def maintain(place: Place) -> None:
 
 
 def _begin(place: Place, name: str) -> None:
-    for (module, name), value in QUICK.items():
-        if not hasattr(module, name):
-            raise AttributeError(f"{module.__name__} has no {name} any more: correct QUICK")
-        setattr(module, name, value)
+    for (module, constant), value in QUICK.items():
+        if not hasattr(module, constant):
+            raise AttributeError(f"{module.__name__} has no {constant} any more: correct QUICK")
+        setattr(module, constant, value)
     if place.proxy:
         for name in ("no_proxy", "NO_PROXY", "https_proxy", "all_proxy", "ALL_PROXY", "CURL_CA_BUNDLE"):
             os.environ.pop(name, None)
