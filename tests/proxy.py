@@ -12,7 +12,7 @@ import ipaddress
 import socket
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -163,7 +163,11 @@ class _Tunnel:
 
     async def copy(self) -> None:
         """Copy both ways until either side ends; the other one ends alike."""
-        ways = [asyncio.ensure_future(self._requests()), asyncio.ensure_future(self._answers())]
+        (from_client, to_client), (from_server, to_server) = self._client, self._server
+        ways = [
+            asyncio.ensure_future(self._one_way(from_client, to_server, self._at_request)),
+            asyncio.ensure_future(self._one_way(from_server, to_client, self._at_answer)),
+        ]
         try:
             done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             end = done.pop().result()
@@ -174,27 +178,22 @@ class _Tunnel:
         for _reader, writer in (self._client, self._server):
             _end(writer, end)
 
-    async def _requests(self) -> End:
-        (reader, _), (_, writer) = self._client, self._server
-        try:
-            while piece := await reader.read(PIECE_BYTES):
-                if not self._client_spoke_last:
-                    self._turn += 1
-                self._client_spoke_last = True
-                if end := self._proxy.at_request(self._turn):
-                    return end
-                writer.write(piece)
-                await writer.drain()
-        except OSError:
-            return End.RST
-        return End.FIN
+    def _at_request(self) -> End | None:
+        if not self._client_spoke_last:
+            self._turn += 1
+        self._client_spoke_last = True
+        return self._proxy.at_request(self._turn)
 
-    async def _answers(self) -> End:
-        (reader, _), (_, writer) = self._server, self._client
+    def _at_answer(self) -> End | None:
+        self._client_spoke_last = False
+        return self._proxy.at_answer(self._turn)
+
+    async def _one_way(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, end_at: Callable[[], End | None]
+    ) -> End:
         try:
             while piece := await reader.read(PIECE_BYTES):
-                self._client_spoke_last = False
-                if end := self._proxy.at_answer(self._turn):
+                if end := end_at():
                     return end
                 writer.write(piece)
                 await writer.drain()

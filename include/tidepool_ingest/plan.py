@@ -407,8 +407,10 @@ def _end_phantoms(root: UPath, found: list[FoundBatch], ledger: Ledger) -> None:
         else:
             there.append(row)
     missed, removed = _missing_folders(root, unseen, there)
-    anew = [row for row in removed if _is_staged_anew(row, ledger)]
-    gone = [row for row in removed if row not in anew]
+    anew: list[WaitingBatch] = []
+    gone: list[WaitingBatch] = []
+    for row in removed:
+        (anew if _is_staged_anew(row, ledger) else gone).append(row)
     ledger.absences.mark_there(there)
     ledger.absences.mark_missed(missed)
     ended = ledger.absences.mark_overwritten([*overwritten, *anew]), ledger.absences.mark_gone(gone)

@@ -33,6 +33,11 @@ LONGEST_WAIT = timedelta(hours=24)
 """After this, waiting counts as a failed try: what is waited for cannot be about to end."""
 
 
+def run_of(context: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the DAG and the run of a task, by which the ledger knows whose turn it is."""
+    return context["ti"].dag_id, context["ti"].run_id
+
+
 def give_way(context: Context, ledger: Ledger, waits: Sequence[IngestError]) -> None:
     """Let a task be started again when what it waits for may have ended; return if it has waited too long.
 

@@ -62,8 +62,8 @@ class Deployment:
         self.wait_for(run_id)
         return run_id
 
-    def wait_for(self, run_id: str) -> None:
-        give_up = time.monotonic() + RUN_SECONDS
+    def wait_for(self, run_id: str, seconds: float = RUN_SECONDS) -> None:
+        give_up = time.monotonic() + seconds
         while (state := self.get(f"/dagRuns/{run_id}")["state"]) in ("queued", "running"):
             self.airflow.check()
             assert time.monotonic() < give_up, self.states(run_id)

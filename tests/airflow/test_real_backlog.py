@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import date, timedelta
@@ -73,12 +72,7 @@ def _bolus(device: str, amount: float) -> dict[str, Any]:
 def run(deployment: Deployment, first: date, last: date, **conf: Any) -> str:
     given = {"first_day": str(first), "last_day": str(last), **conf}
     run_id = str(deployment.post("/dagRuns", {"logical_date": None, "conf": given})["dag_run_id"])
-    give_up = time.monotonic() + BACKLOG_SECONDS
-    while (state := deployment.get(f"/dagRuns/{run_id}")["state"]) in ("queued", "running"):
-        deployment.airflow.check()
-        assert time.monotonic() < give_up, deployment.states(run_id)
-        time.sleep(1)
-    assert state == "success", deployment.states(run_id)
+    deployment.wait_for(run_id, BACKLOG_SECONDS)
     return run_id
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.continuous.feeds import NONE, ORIGIN, FeedWorld, cbg
-from tidepool_ingest.client import TidepoolUnreachableError
+from tests.steps.world import store_and_answer_500
 from tidepool_ingest.ledger import BatchState
 from tidepool_simulator.rules import Rule
 
@@ -49,14 +49,7 @@ def test_one_that_is_stored_and_answered_with_500_all_the_same_is_removed(
     world: FeedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = world.ready(records_with_poison(20, 3))
-    upload = world.client.upload_data
-
-    def failing(data_set_id: str, content: bytes) -> None:
-        upload(data_set_id, content)
-        if b"22.5" in content:
-            raise TidepoolUnreachableError("upload", in_doubt=True, status=500)
-
-    monkeypatch.setattr(world.client, "upload_data", failing)
+    store_and_answer_500(world, monkeypatch, b"22.5")
 
     world.upload(number)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.steps.world import HASH, NONE, ORIGIN, World, cbg, readings, wizard
+from tests.steps.world import HASH, NONE, ORIGIN, World, cbg, readings, store_and_answer_500, wizard
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.upload.isolation import Isolation
@@ -186,14 +186,7 @@ def test_one_that_is_stored_and_answered_with_500_all_the_same_is_removed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = world.ready(records_with_poison(20, 3))
-    upload = world.client.upload_data
-
-    def failing(data_set_id: str, content: bytes) -> None:
-        upload(data_set_id, content)
-        if b"22.5" in content:
-            raise TidepoolUnreachableError("upload", in_doubt=True, status=500)
-
-    monkeypatch.setattr(world.client, "upload_data", failing)
+    store_and_answer_500(world, monkeypatch, b"22.5")
 
     world.upload(number)
 

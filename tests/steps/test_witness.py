@@ -211,13 +211,9 @@ def test_one_that_shows_something_else_is_held(world: World, elsewhere: Callable
     assert len(world.visible()) == 5
 
 
-@pytest.mark.parametrize("deduplicator", [HASH, TRUNCATE, NONE])
-def test_of_two_at_once_the_one_created_first_stays(
-    world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch, deduplicator: str
-) -> None:
-    world.stage(records(), data_set=body(deduplicator))
-    second = elsewhere()
-    close, numbers = world.client.close_data_set, []
+def uploads_before_the_close(second: World, world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let another deployment upload right before a world closes its own set; the list gets the number."""
+    close, numbers = world.client.close_data_set, list[int]()
 
     def after_the_other(data_set_id: str) -> None:
         monkeypatch.setattr(world.client, "close_data_set", close)
@@ -225,6 +221,16 @@ def test_of_two_at_once_the_one_created_first_stays(
         close(data_set_id)
 
     monkeypatch.setattr(world.client, "close_data_set", after_the_other)
+    return numbers
+
+
+@pytest.mark.parametrize("deduplicator", [HASH, TRUNCATE, NONE])
+def test_of_two_at_once_the_one_created_first_stays(
+    world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch, deduplicator: str
+) -> None:
+    world.stage(records(), data_set=body(deduplicator))
+    second = elsewhere()
+    numbers = uploads_before_the_close(second, world, monkeypatch)
     number = uploaded(world)
 
     *given_up, own = world.sets(number)
@@ -500,14 +506,7 @@ def test_what_was_verified_and_gave_way_elsewhere_is_found_again(
 
     world.stage(readings(3), data_set=body(NONE))
     second = elsewhere()
-    close, numbers = world.client.close_data_set, []
-
-    def after_the_other(data_set_id: str) -> None:
-        monkeypatch.setattr(world.client, "close_data_set", close)
-        numbers.append(uploaded(second))
-        close(data_set_id)
-
-    monkeypatch.setattr(world.client, "close_data_set", after_the_other)
+    numbers = uploads_before_the_close(second, world, monkeypatch)
     own = world.sets(uploaded(world))[0]
 
     found = reverify(second.context(), second.row(numbers[0]))

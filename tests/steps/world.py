@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 import requests
 from sqlalchemy import update
 from upath import UPath
 
 from tests.timing import PATIENCE_SECONDS
-from tidepool_ingest.client import BackOff, ClientSettings, TidepoolClient, connect, host_of
+from tidepool_ingest.client import (
+    BackOff,
+    ClientSettings,
+    TidepoolClient,
+    TidepoolUnreachableError,
+    connect,
+    host_of,
+)
 from tidepool_ingest.client.transport import WatchedAdapter, new_session
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
@@ -354,6 +362,18 @@ class World:
         assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]
         assert not result.left_open
         return True
+
+
+def store_and_answer_500(world: World, monkeypatch: pytest.MonkeyPatch, part: bytes) -> None:
+    """Let Tidepool store each request that holds some bytes, and answer it with 500 all the same."""
+    upload = world.client.upload_data
+
+    def failing(data_set_id: str, content: bytes) -> None:
+        upload(data_set_id, content)
+        if part in content:
+            raise TidepoolUnreachableError("upload", in_doubt=True, status=500)
+
+    monkeypatch.setattr(world.client, "upload_data", failing)
 
 
 def found_by(world: World, number: int) -> FoundBatch:

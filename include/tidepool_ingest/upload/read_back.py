@@ -16,7 +16,7 @@ import json
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -68,7 +68,7 @@ def read_back(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[i
 
 def _read_back(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
     data_set_id = str(data_set.data_set_id)
-    shown = _shown(leased, data_set)
+    shown = _shown(leased, data_set_id)
     comparison = _compared(leased, data_set_id, shown, rejected)
     if comparison.is_exact:
         return comparison
@@ -87,18 +87,25 @@ def _read_back(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[
 
 
 def read_back_beside(
-    leased: LeasedBatch, data_set_id: str, rejected: AbstractSet[int], others: Mapping[str, str]
+    leased: LeasedBatch,
+    data_set_id: str,
+    rejected: AbstractSet[int],
+    list_others: Callable[[], Mapping[str, str]],
 ) -> Comparison:
-    """Do the same with a data set that this ledger did not see closed, and that Tidepool lists.
+    """Read back once, and compare, a data set that this ledger did not see closed, and that Tidepool lists.
 
     :param leased: the batch that it was opened for; the leases are renewed while rows arrive.
     :param data_set_id: the data set.
     :param rejected: ordinals of the records that Tidepool rejected.
-    :param others: the deduplicators of the other data sets of the device that Tidepool lists, by id.
+    :param list_others: returns the deduplicators of the other data sets of the device that Tidepool lists, by
+        id; only asked if something differs.
     """
-    shown = _shown_of(leased, data_set_id)
+    shown = _shown(leased, data_set_id)
     comparison = _compared(leased, data_set_id, shown, rejected)
-    if comparison.is_exact or not others:
+    if comparison.is_exact:
+        return comparison
+    others = list_others()
+    if not others:
         return comparison
     if comparison.deleted and not TRUNCATING.isdisjoint(others.values()):
         return _truncated(comparison)
@@ -114,11 +121,7 @@ def _truncated(comparison: Comparison) -> Comparison:
     return replace(comparison, missing=(), deleted=False, superseded=max(gone, 0))
 
 
-def _shown(leased: LeasedBatch, data_set: DataSetRow) -> ReadBack:
-    return _shown_of(leased, str(data_set.data_set_id))
-
-
-def _shown_of(leased: LeasedBatch, data_set_id: str) -> ReadBack:
+def _shown(leased: LeasedBatch, data_set_id: str) -> ReadBack:
     rows = rows_of_set(leased.context, leased.batch.user_id, data_set_id, leased.prepared.days)
     return ReadBack(leased.requests.stream(rows))
 

@@ -94,18 +94,12 @@ def compare_found(leased: LeasedBatch, found: MarkedSet, rejected: AbstractSet[i
     with device_lock(leased.context, leased.batch, leased.requests) as requests:
         locked = leased.with_requests(requests)
         return requests.read_until_visible(
-            lambda: _compared_once(locked, found, rejected),
+            lambda: read_back_beside(
+                locked, found.id, rejected, lambda: listing_of(locked).others_than(found.data_set)
+            ),
             is_settled=lambda comparison: comparison.is_exact or comparison.deleted,
             amount=lambda comparison: comparison.visible,
         )
-
-
-def _compared_once(leased: LeasedBatch, found: MarkedSet, rejected: AbstractSet[int]) -> Comparison:
-    comparison = read_back_beside(leased, found.id, rejected, {})
-    if comparison.is_exact:
-        return comparison
-    others = listing_of(leased).others_than(found.data_set)
-    return read_back_beside(leased, found.id, rejected, others)
 
 
 def record_found(leased: LeasedBatch, found: MarkedSet, comparison: Comparison) -> DataSetRow:

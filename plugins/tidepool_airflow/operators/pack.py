@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 from tidepool_airflow import observability
 from tidepool_airflow.mapping import skip_without_batch
 from tidepool_airflow.operators.base import TidepoolOperator
-from tidepool_airflow.turns import give_way
+from tidepool_airflow.turns import give_way, run_of
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -133,7 +133,7 @@ class TidepoolPackOperator(TidepoolOperator):
         from tidepool_ingest.errors import Disposition, IngestError
         from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchState
 
-        run = context["ti"].dag_id, context["ti"].run_id
+        run = run_of(context)
 
         def work_in_turn(row: BatchRow, share: int) -> None:
             row = ledger.batches.get(row.id)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tidepool_airflow.mapping import pad_plan, window_of
 from tidepool_airflow.operators.base import TidepoolOperator
 from tidepool_airflow.operators.pack import DONE_KEY, STOPPED_KEY
+from tidepool_airflow.turns import run_of
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
 
 if TYPE_CHECKING:
@@ -45,10 +46,6 @@ def record_confirmation(ledger: Ledger, options: RunOptions, context: Mapping[st
         run_id=run.run_id,
         status=ActionStatus.DONE,
     )
-
-
-def _run_of(context: Mapping[str, Any]) -> tuple[str, str]:
-    return context["ti"].dag_id, context["ti"].run_id
 
 
 def _map_indexes(packs: Sequence[Sequence[int]]) -> dict[int, int | None]:
@@ -102,8 +99,8 @@ class TidepoolPlanOperator(TidepoolOperator):
             )
             packs = packs_of(plan.rows, alone=self.batches_alone, size=self.batches_a_pack)
             if self.data_set_type == "normal" and not options.dry_run:
-                ledger.turns.end_run(*_run_of(context))
-                ledger.turns.plan(*_run_of(context), _map_indexes(packs))
+                ledger.turns.end_run(*run_of(context))
+                ledger.turns.plan(*run_of(context), _map_indexes(packs))
         summary = {**plan.summary(), "packs": len(packs)}
         context["ti"].xcom_push(key="plan", value=summary)
         self.log.info("Plan for %s: %s", window, {key: value for key, value in summary.items() if value})
@@ -167,10 +164,10 @@ class TidepoolLeftOperator(TidepoolOperator):
             waited_for = {
                 turn.batch
                 for turn in ledger.turns.of_batches(batches)
-                if (turn.dag_id, turn.run_id) == _run_of(context)
+                if (turn.dag_id, turn.run_id) == run_of(context)
             }
             indexes = {batch: index for index, batch in enumerate(batches) if batch in waited_for}
-            ledger.turns.plan(*_run_of(context), indexes)
+            ledger.turns.plan(*run_of(context), indexes)
 
     def _pulled(self, context: Context, key: str) -> set[int]:
         """Return the batches that the tasks of the packs have put into XCom."""
