@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from tidepool_ingest.ledger import FoundBatch, Ledger
+from tests.timing import Clock
+from tidepool_ingest.ledger import FoundBatch, Ledger, leases
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -57,3 +58,12 @@ def found(**values: Any) -> FoundBatch:
         "device_id": "device-1",
     }
     return FoundBatch(**{**given, **values})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which leases expire."""
+    made = Clock()
+    monkeypatch.setattr(leases, "time", made)
+    monkeypatch.setattr(leases, "now_of", made.of_database)
+    return made

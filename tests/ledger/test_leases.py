@@ -9,17 +9,8 @@ from sqlalchemy import event
 
 from tests.ledger.conftest import found
 from tests.timing import Clock
-from tidepool_ingest.ledger import BatchState, Ledger, leases
+from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock by which claims end."""
-    made = Clock()
-    monkeypatch.setattr(leases, "time", made)
-    monkeypatch.setattr(leases, "now_of", made.of_database)
-    return made
 
 
 def test_a_second_taker_is_told_who_long_to_wait(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import text
 
 from tests.timing import Clock
-from tidepool_ingest.ledger import Ledger, leases
+from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.client_state import REFRESH_SECONDS, LedgerRefreshTokens
 
 FERNET = Fernet(Fernet.generate_key())
@@ -95,15 +95,6 @@ def test_two_connections_with_logins_of_their_own_share_nothing(ledger: Ledger) 
 
 
 # ---------------------------------------------------------------- a refresher that was frozen
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock by which the lock is lost."""
-    made = Clock()
-    monkeypatch.setattr(leases, "time", made)
-    monkeypatch.setattr(leases, "now_of", made.of_database)
-    return made
 
 
 @contextmanager
