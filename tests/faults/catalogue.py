@@ -228,6 +228,13 @@ FEED_REMOTE = (
 
 REMOTE_OF = {"normal": REMOTE, "continuous": FEED_REMOTE, "backlog": REMOTE}
 
+LOCAL_OF = {
+    "normal": tuple(Local),
+    "continuous": tuple(Local),
+    "backlog": tuple(kind for kind in Local if kind is not Local.SECOND_DEPLOYMENT),
+}
+"""All kinds at our side. A ledger orders its own batches: two deployments at once have no common order."""
+
 DOUBTS = tuple(
     kind
     for kind in REMOTE

@@ -13,6 +13,7 @@ from tests.faults.catalogue import (
     FREEZES,
     HALF_CLOSES,
     KILLS,
+    LOCAL_OF,
     OF_LEDGERS,
     REMOTE,
     Kind,
@@ -196,7 +197,7 @@ def _feeds(seed: int, number: int) -> Schedule:
     chunk_records = chance.choice((8, 15, 30))
     chunks = sum(-(-len(batch.records) // chunk_records) for batch in batches if batch.wave)
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
-    local = _local(chance, number)
+    local = _local(chance, number, "continuous")
     at_once, chunks_at_once = chance.random() < 0.5, chance.choice((1, 2, 4))
     batches = _with_poison(batches, local)
     return Schedule(
@@ -217,7 +218,7 @@ def _normal(seed: int, number: int, kind: str) -> Schedule:
         kinds.append(chance.choice(DOUBTS))
         batches = tuple(_with_hash(batch) for batch in batches)
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
-    local = _local(chance, number)
+    local = _local(chance, number, kind)
     if kind == "normal" and local[0].kind in OF_LEDGERS and leading.operation != "delete-data":
         batches = (_alone(number), *(batch for batch in batches if batch.device != 1))
     at_once, chunks_at_once = chance.random() < 0.4 or kind == "backlog", chance.choice((1, 2, 4))
@@ -309,8 +310,8 @@ def _fault(kind: Kind, chance: random.Random, chunks: int, *, first: bool) -> Fa
     return kind.make(chance, skip).model_copy(update={"name": kind.name})
 
 
-def _local(chance: random.Random, number: int) -> tuple[LocalFault, ...]:
-    every = tuple(Local)
+def _local(chance: random.Random, number: int, of: str) -> tuple[LocalFault, ...]:
+    every = LOCAL_OF[of]
     # Poison takes many rounds to be found: it leads schedules, and comes with no other fault by chance.
     others = tuple(kind for kind in every if kind is not Local.POISON)
     kinds = [every[number % len(every)], *chance.choices(others, k=chance.randrange(3))]

@@ -32,7 +32,7 @@ from tests.faults.place import (
 )
 from tests.faults.schedule import LocalFault, Schedule
 from tests.faults.verdict import Verdict, judge
-from tests.faults.worker import Task, maintain, work, work_alone
+from tests.faults.worker import Task, end_turns, maintain, work, work_alone
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.prepare import remake_work_area
 from tidepool_ingest.staging.work_area import WorkArea
@@ -330,6 +330,8 @@ class _Player:
         """Plan, then work on every batch; return whether nothing is left to do."""
         self._outcome.runs += 1
         self._batches = []
+        if self._schedule.kind == "backlog":
+            end_turns(self._place)  # of runs that ended with a ledger, or came with a restored one
         if not self._tasks([None]):
             return False
         return self._tasks(self._batches)
@@ -444,5 +446,4 @@ class _Player:
     def _end_turn(self, batch: int | None) -> None:
         """Let newer batches go on: as the operators do at the end of a task, or when Airflow gave it up."""
         if self._schedule.kind == "backlog" and batch is not None:
-            with closing(Ledger(f"sqlite:///{self._place.ledger}")) as ledger:
-                ledger.turns.end(batch, "dag", f"run-{self._outcome.runs}")
+            end_turns(self._place, batch)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from tests.faults.catalogue import REMOTE_OF, Local, Proxied
+from tests.faults.catalogue import LOCAL_OF, REMOTE_OF, Proxied
 from tests.faults.supervise import Outcome
 
 
 def kinds_of(kind: str) -> tuple[str, ...]:
     """Return the names of all faults that a kind of data set can meet."""
-    return (*(fault.name for fault in REMOTE_OF[kind]), *map(str, Local), *map(str, Proxied))
+    return (*(fault.name for fault in REMOTE_OF[kind]), *map(str, LOCAL_OF[kind]), *map(str, Proxied))
 
 
 def struck_in(outcomes: Sequence[Outcome]) -> Counter[str]:

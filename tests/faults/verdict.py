@@ -173,11 +173,18 @@ def _ledger_differs(
 
 
 def _feeds_differ(ledger: sqlite3.Connection, store: sqlite3.Connection) -> Iterator[str]:
-    """Each feed has one data set at Tidepool, open and visible, and it is the one that the ledger knows."""
+    """Each feed has one data set at Tidepool, open and visible, and it is the one that the ledger knows.
+
+    One that gave way to another deployment's was deleted before it held anything; it is not counted.
+    """
     pinned = dict(ledger.execute("SELECT client_name, data_set_id FROM feeds").fetchall())
-    there = store.execute(
-        "SELECT client_name, upload_id, state, deleted_time IS NULL FROM data_sets WHERE active = 1"
-    ).fetchall()
+    there = [
+        (client_name, data_set_id, state, stands)
+        for client_name, data_set_id, state, stands in store.execute(
+            "SELECT client_name, upload_id, state, deleted_time IS NULL FROM data_sets WHERE active = 1"
+        )
+        if stands or data_set_id in pinned.values()
+    ]
     if len(there) != len(pinned):
         yield f"{len(pinned)} feeds have {len(there)} data sets"
     for client_name, data_set_id, state, stands in there:

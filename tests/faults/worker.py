@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -133,10 +134,12 @@ def work_alone(place: Place, task: Task) -> None:
     :param task: the plan.
     """
     _begin(place, f"{task.number:02}")
+    end_turns(place)
     plan, tries = _until_done(place, task), 0
     for batch in plan.get("batches", []):
         if _until_done(place, replace(task, batch=batch)).get("end") != "done":
             tries += 1
+        end_turns(place, batch)
     path = place.results / f"{task.number:02}.json"
     path.write_text(json.dumps({"end": "failed" if tries or "batches" not in plan else "done"}))
 
@@ -151,6 +154,19 @@ def _until_done(place: Place, task: Task) -> dict[str, Any]:
                 break
             time.sleep(min(1.0, getattr(error, "retry_after", None) or 0.05))
     return {}
+
+
+def end_turns(place: Place, batch: int | None = None) -> None:
+    """Let newer batches go on, as the operators do once no task will work on a batch any more.
+
+    :param batch: its number; None for the batches of every run, all of which have ended.
+    """
+    with closing(Ledger(f"sqlite:///{place.ledger}")) as ledger:
+        for dag_id, run_id in ledger.turns.runs():
+            if batch is None:
+                ledger.turns.end_run(dag_id, run_id)
+            else:
+                ledger.turns.end(batch, dag_id, run_id)
 
 
 def maintain(place: Place) -> None:
