@@ -48,6 +48,9 @@ RUNS_TO_HEAL = 6
 TASK_SECONDS = 120.0
 """Seconds after which a task is taken for stuck, which counts as a failure of the schedule."""
 
+LONGEST_RUN_SECONDS = 5 * TASK_SECONDS
+"""The same for all tasks of a run together, those that wait for others included."""
+
 
 @dataclass
 class Outcome:
@@ -172,6 +175,10 @@ class _Player:
         self._tidepool.settle()
         if self._schedule.kind == "backlog":
             self._maintain()
+            if self._has_changed() and not (
+                self._tasks([None], "force") and self._tasks(self._batches, "force")
+            ):
+                self._outcome.wrong.append("a forced run did not get done")
 
     def _maintain(self) -> None:
         """Let what held batches have left behind be removed, as every hour."""
@@ -187,6 +194,15 @@ class _Player:
             time.sleep(0.02)
         if code:
             self._outcome.wrong.append("the maintenance did not end well")
+
+    def _has_changed(self) -> bool:
+        """Return whether a batch that was verified is no longer shown as it was, so that a person forces all.
+
+        Tidepool may not show again what a data set that is closed by half and then deleted had superseded.
+        """
+        with closing(sqlite3.connect(self._place.ledger)) as ledger:
+            query = "SELECT count(*) FROM batches WHERE reason = 'changed-since-verified'"
+            return bool(ledger.execute(query).fetchone()[0])
 
     def _healed(self) -> bool:
         """Run everything once more; return whether nothing is left to do, for any deployment."""
@@ -330,8 +346,6 @@ class _Player:
         """Plan, then work on every batch; return whether nothing is left to do."""
         self._outcome.runs += 1
         self._batches = []
-        if self._schedule.kind == "backlog":
-            end_turns(self._place)  # of runs that ended with a ledger, or came with a restored one
         if not self._tasks([None]):
             return False
         return self._tasks(self._batches)
@@ -340,9 +354,13 @@ class _Player:
         waiting = [_Waiting(batch) for batch in batches]
         running: dict[int, tuple[_Waiting, Task, float]] = {}
         all_done = True
+        if self._schedule.kind == "backlog":
+            # The runs of others have ended, perhaps with a ledger, or they came back with a restored one.
+            end_turns(self._place, besides=batches)
+        until = time.monotonic() + LONGEST_RUN_SECONDS
         while waiting or running:
             now = time.monotonic()
-            if self._ledger_is_replaced(running):
+            if self._ledger_is_replaced(running) or self._takes_for_ever(running, until):
                 return False
             self._start_ready(waiting, running, action, now)
             for pid in list(running):
@@ -366,6 +384,15 @@ class _Player:
                     waiting.append(again)
             time.sleep(0.005)
         return all_done
+
+    def _takes_for_ever(self, running: Iterable[int], until: float) -> bool:
+        """Stop a run that does not end, which counts as a failure of the schedule."""
+        if time.monotonic() <= until:
+            return False
+        for pid in running:
+            stop(pid)
+        self._outcome.wrong.append("tasks waited for ever")
+        return True
 
     def _start_ready(
         self,

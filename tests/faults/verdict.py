@@ -96,7 +96,8 @@ def judge(
     if second is not None:
         elsewhere = judge(second, schedule, ours=ours, out_of_reach=out_of_reach)
         verdict.wrong += (f"elsewhere: {wrong}" for wrong in elsewhere.wrong)
-    spoiled = sum(batch.spoiled + batch.poisoned for batch in schedule.batches)
+    staged = [batch for batch in schedule.batches if folder_of(place, batch).exists()]
+    spoiled = sum(batch.spoiled + batch.poisoned for batch in staged)
     if result.quarantined != spoiled:
         verdict.wrong.append(f"{result.quarantined} records in quarantine, of {spoiled} spoiled ones")
     if result.unreadable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -156,21 +157,26 @@ def _until_done(place: Place, task: Task) -> dict[str, Any]:
     return {}
 
 
-def end_turns(place: Place, batch: int | None = None) -> None:
+def end_turns(place: Place, *ended: int, besides: Sequence[int | None] = ()) -> None:
     """Let newer batches go on, as the operators do once no task will work on a batch any more.
 
-    :param batch: its number; None for the batches of every run, all of which have ended.
+    :param ended: numbers of such batches; without any, those of all.
+    :param besides: then, those that tasks will still work on.
     """
-    with closing(Ledger(f"sqlite:///{place.ledger}")) as ledger:
-        for dag_id, run_id in ledger.turns.runs():
-            if batch is None:
-                ledger.turns.end_run(dag_id, run_id)
-            else:
+    with (
+        closing(Ledger(f"sqlite:///{place.ledger}")) as ledger,
+        closing(sqlite3.connect(place.ledger)) as rows,
+    ):
+        for batch, dag_id, run_id in rows.execute("SELECT batch, dag_id, run_id FROM turns").fetchall():
+            if batch in ended or not (ended or batch in besides):
                 ledger.turns.end(batch, dag_id, run_id)
 
 
 def maintain(place: Place) -> None:
-    """Do what the maintenance job does: delete what a batch left behind that is held by now."""
+    """Do what the maintenance job does: delete what a batch left behind that is held by now.
+
+    It also verifies again what such a data set may have superseded before it was deleted.
+    """
     _begin(place, "maintenance")
     ledger, settings = Ledger(f"sqlite:///{place.ledger}"), _settings(place)
     host, root = host_of(place.base_url), UPath(place.staging)
@@ -179,7 +185,7 @@ def maintain(place: Place) -> None:
         Reconciliation(
             root,
             ledger,
-            options=ReconcileOptions(older_than_minutes=0, check_batches=0),
+            options=ReconcileOptions(older_than_minutes=0, check_batches=20),
             context_of=lambda connection: context,
             api_host_of=lambda connection: host,
         ).run()
