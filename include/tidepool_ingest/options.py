@@ -282,7 +282,8 @@ class ReconcileOptions(Options):
         ge=0,
         le=1_000,
         title="Verified batches to reverify",
-        description="So many at most, beginning with those not verified for longest; 0 for none.",
+        description="So many at most; first what shares days with an upload that was deleted since, then "
+        "what was not verified for longest; 0 for none.",
         json_schema_extra=_of_form(MAIN),
     )
     check_after_days: int = Field(

@@ -31,7 +31,7 @@ class DatumStore(Writes):
 
     def __init__(self, database: Database, *, undo_loses: bool = False) -> None:
         super().__init__(database)
-        self._undo_loses = undo_loses
+        self.undo_loses = undo_loses
 
     def insert(self, data_set: DataSet, data: Sequence[Datum]) -> None:
         """Insert data, in order. Not atomic: a fault may leave the first part of them.
@@ -128,7 +128,7 @@ class DatumStore(Writes):
             ).fetchall()
         kept: tuple[str | None, int | None] = (None, None)
         for active, archived_by, archived_time, hashes in sorted(standings, key=self._standing_order):
-            if self._undo_loses:
+            if self.undo_loses:
                 archived_by, archived_time = archived_by or kept[0], archived_time or kept[1]
                 kept = archived_by, archived_time
             if bool(active) != (archived_by is None) or bool(active) != (archived_time is None):
@@ -143,4 +143,4 @@ class DatumStore(Writes):
 
     def _standing_order(self, standing: tuple[Any, ...]) -> bool:
         """Put visible data first, or last if they are to be lost."""
-        return bool(standing[0]) == self._undo_loses
+        return bool(standing[0]) == self.undo_loses

@@ -101,6 +101,28 @@ def test_what_is_due_for_another_look(ledger: Ledger) -> None:
     assert ledger.data_sets.of_batch(first.id)[0].superseded_rows == 3
 
 
+def test_what_a_deleted_upload_had_superseded_is_due_at_once(ledger: Ledger) -> None:
+    beside, apart, deleted = (
+        batch(ledger, name, FIRST, (day,)) for name, day in (("a", FIRST), ("b", SECOND), ("c", FIRST))
+    )
+    elsewhere = batch(ledger, "d", FIRST, (FIRST,), device_id="device-2")
+    for row in (beside, apart, elsewhere):
+        verified(ledger, row)
+    data_set(ledger, deleted, DataSetState.CLOSED, DataSetState.DELETING, DataSetState.DELETED)
+    set_batch_state(ledger, deleted.id, BatchState.HELD)
+
+    assert ledger.data_sets.due_for_reverification(EARLIER, 10) == [beside.id]
+    assert ledger.data_sets.due_for_reverification(LATER, 10) == [beside.id, apart.id, elsewhere.id]
+
+    (looked_at,) = ledger.data_sets.of_batch(beside.id)
+    ledger.data_sets.record_reverified(looked_at.id, 1, 0)
+    assert ledger.data_sets.due_for_reverification(EARLIER, 10) == []
+
+    data_set(ledger, deleted, DataSetState.CLOSED, DataSetState.DELETING, DataSetState.DELETED)
+    verified(ledger, deleted)
+    assert ledger.data_sets.due_for_reverification(EARLIER, 10) == []
+
+
 def test_claims_that_have_run_out_are_swept(ledger: Ledger) -> None:
     ledger.leases._acquire("batch:1", seconds=-1, wait=0)
     with ledger.leases.held("batch:2", seconds=60):

@@ -24,7 +24,7 @@ from tidepool_ingest.maintenance.reconcile import Reconciled, Reconciliation
 from tidepool_ingest.options import ReconcileOptions
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.upload import UploadContext
+from tidepool_ingest.upload import UploadContext, withdraw_batch
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 from tidepool_simulator.faults import Fault
 
@@ -387,6 +387,20 @@ def test_without_repair_it_is_told(world: World) -> None:
 
     assert (counts.repaired, counts.failed) == (0, {"changed-since-verified": 1})
     assert world.row(number).reason == "changed-since-verified"
+
+
+def test_what_an_undone_upload_had_superseded_is_checked_at_once(world: World) -> None:
+    world.simulator.store.undo_loses = True
+    older = verified(world, readings(5))
+    undone = verified(world, readings(6, first=2), "two")
+    verified(world, readings(4, first=6), "three", day=DAY + timedelta(days=1))
+    withdraw_batch(world.context(), world.row(undone))
+    assert len(world.visible()) == 6  # Tidepool shows neither what was undone nor all that it had superseded
+
+    counts = reconcile(world, check_batches=10, check_after_days=30)
+
+    assert counts.failed == {"changed-since-verified": 1}
+    assert world.row(older).reason == "changed-since-verified"
 
 
 def test_what_has_no_work_area_cannot_be_checked_and_keeps_no_other_from_it(world: World) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Select, func, insert, select, update
 
 from tidepool_ingest.ledger.database import Database, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import NOW, batches, chunks, data_sets
+from tidepool_ingest.ledger.schema import NOW, batch_days, batches, chunks, data_sets
 from tidepool_ingest.ledger.states import (
     BatchState,
     ChunkState,
@@ -282,7 +282,11 @@ class DataSets:
             )
 
     def due_for_reverification(self, before: datetime, limit: int) -> list[int]:
-        """Return the batches whose verified data set has not been verified recently, longest ago first.
+        """Return the batches whose verified data set has to be verified again, the most urgent first.
+
+        At once, what shares days with an upload of the device that was deleted since and not made again:
+        Tidepool may not show again what that one had superseded. Then, what was not verified recently,
+        longest ago first.
 
         Normal data sets only: what a batch has added to a continuous one, later ones may have replaced. Not
         those whose work area was purged: there is nothing to compare with.
@@ -310,9 +314,11 @@ class DataSets:
             never.order_by(data_sets.c.verified_at).limit(limit),
             long_ago.order_by(data_sets.c.checked_at).limit(limit),
         )
+        at_once = _beside_deleted(verified).order_by(data_sets.c.batch).limit(limit)
         with self._database.reading() as connection:
-            due = [(last, batch) for query in queries for batch, last in connection.execute(query)]
-        return [batch for _last, batch in sorted(due)[:limit]]
+            urgent = [row.batch for row in connection.execute(at_once)]
+            due = sorted((last, batch) for query in queries for batch, last in connection.execute(query))
+        return list(dict.fromkeys([*urgent, *(batch for _last, batch in due)]))[:limit]
 
     def set_origin(self, data_set: int, origin: TaskOrigin, *, lease: Lease | None = None) -> None:
         """Record which task works on a data set now, after another one has stopped."""
@@ -380,6 +386,35 @@ class DataSets:
             rows = connection.execute(select(chunks).where(chunks.c.data_set == data_set)).all()
         found = (dict(row._mapping) for row in rows)
         return {row["chunk_index"]: ChunkRow(**{**row, "state": ChunkState(row["state"])}) for row in found}
+
+
+def _beside_deleted(verified: Select[tuple[int, datetime]]) -> Select[tuple[int, datetime]]:
+    """Return those of which an upload of the device that has days in common was deleted since."""
+    gone, its_batch, its_days, days = (
+        data_sets.alias(),
+        batches.alias(),
+        batch_days.alias(),
+        batch_days.alias(),
+    )
+    beside = (
+        select(days.c.batch, func.max(gone.c.updated_at).label("at"))
+        .join_from(gone, its_batch, its_batch.c.id == gone.c.batch)
+        .join(its_days, its_days.c.batch == its_batch.c.id)
+        .join(days, days.c.day == its_days.c.day)
+        .join(batches, batches.c.id == days.c.batch)
+        .where(
+            gone.c.state == DataSetState.DELETED,
+            its_batch.c.state != BatchState.VERIFIED,
+            batches.c.id != its_batch.c.id,
+            batches.c.api_host == its_batch.c.api_host,
+            batches.c.user_id == its_batch.c.user_id,
+            batches.c.device_id == its_batch.c.device_id,
+        )
+        .group_by(days.c.batch)
+        .subquery()
+    )
+    last = func.coalesce(data_sets.c.checked_at, data_sets.c.verified_at)
+    return verified.join(beside, beside.c.batch == batches.c.id).where(beside.c.at > last)
 
 
 def _data_set(row: Any) -> DataSetRow:
