@@ -29,7 +29,7 @@ NEW_IN_EACH = 5
 READINGS = METERS * (A_READ_OUT + (READ_OUTS - 1) * NEW_IN_EACH)
 """Different ones, of all meters."""
 
-BACKLOG_SECONDS = 1200
+BACKLOG_SECONDS = 240 * READ_OUTS
 """For a run, on a machine that may be busy."""
 
 ONE_DAY, FIRST_DAY = date(2024, 5, 1), date(2024, 6, 1)
