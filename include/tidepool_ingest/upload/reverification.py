@@ -175,7 +175,7 @@ def _taken_over(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet
         record_found(leased, found, comparison)
         leased.ledger.batches.set_reason(leased.batch.id, None, lease=leased.lease)
         return Reverified(found.id, comparison)
-    if listing.undone is not None and listing.undone.repeat > (data_set.repeat or 0):
+    if listing.is_undone_after(data_set.repeat or 0):
         _delete(leased, data_set)
         end_as_undone(leased, listing)
     return None

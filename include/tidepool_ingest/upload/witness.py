@@ -117,6 +117,14 @@ class Listing:
         """The newest mark's, whatever it says."""
         return max((marked.mark.repeat for marked in self.of_content), default=NEVER)
 
+    def is_undone_after(self, repeat: int) -> bool:
+        """Return whether the content was undone, and not uploaded on purpose since then.
+
+        :param repeat: what the ledger knows to be the newest upload, whether it is listed or not.
+        """
+        newest = max((repeat, *(marked.mark.repeat for marked in self.live)))
+        return self.undone is not None and self.undone.repeat > newest
+
     def others_than(self, data_set: DataSet) -> dict[str, str]:
         """Return the deduplicators of the other data sets that are not deleted, by id.
 
@@ -211,9 +219,9 @@ def choose(leased: LeasedBatch, listing: Listing) -> Choice:
     if leased.context.options.force and _is_new_request(latest, undone=undone > reached):
         _check_doubling(leased, [marked for marked in listing.live if marked.id not in known])
         return Choice(max(reached, listing.repeat) + 1, earlier=unknown)
-    if undone > max(reached, *(marked.mark.repeat for marked in listing.live), NEVER):
+    if listing.is_undone_after(reached):
         end_as_undone(leased, listing)
-    wanted = max(reached, 0)
+    wanted = max(reached, undone + 1)
     _check_cut(leased, [one for one in listing.live if one.id not in known and one.mark.repeat >= wanted])
     candidates = [marked for marked in unknown if marked.mark.repeat >= wanted] or [
         marked for marked in listing.truncated() if marked.id not in known and marked.mark.repeat >= wanted
@@ -275,14 +283,16 @@ def settle(leased: LeasedBatch, data_set: DataSetRow) -> bool:
 
     :param leased: the batch, under the lease on its device.
     :param data_set: its data set, closed.
-    :raises StartOverError: another one was there first: this one has to go.
+    :raises StartOverError: another one was there first, or was opened after an undo: this one has to go.
     :raises WithdrawnError: somebody has undone the upload meanwhile.
     :raises SupersededBatchError: another batch has replaced it meanwhile.
     """
     listing = listing_of(leased)
     repeat = data_set.repeat or 0
-    if listing.undone is not None and listing.undone.repeat > repeat:
+    if listing.is_undone_after(repeat):
         end_as_undone(leased, listing)
+    if listing.undone is not None and listing.undone.repeat > repeat:
+        raise StartOverError("the content was undone and uploaded anew meanwhile")
     rivals = [
         marked
         for marked in listing.of_part
