@@ -517,6 +517,79 @@ def test_what_was_verified_and_gave_way_elsewhere_is_found_again(
     assert second.row(numbers[0]).state is BatchState.VERIFIED
 
 
+@pytest.mark.parametrize("deduplicator", [HASH, NONE])
+def test_what_was_uploaded_anew_after_an_undo_elsewhere_stays(
+    world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch, deduplicator: str
+) -> None:
+    world.stage(readings(3), data_set=body(deduplicator))
+    second = elsewhere()
+    close = world.client.close_data_set
+
+    def undone_and_uploaded_anew(data_set_id: str) -> None:
+        monkeypatch.setattr(world.client, "close_data_set", close)
+        number = uploaded(second)
+        withdraw_batch(second.context(), second.row(number))
+        uploaded(second, run="run-2", force=True)
+        close(data_set_id)
+
+    monkeypatch.setattr(world.client, "close_data_set", undone_and_uploaded_anew)
+
+    assert world.run().codes == []
+
+    assert len(world.visible()) == 3
+    assert len(live(world)) == 1
+
+
+def test_a_forced_upload_does_not_end_with_what_was_there_before(
+    world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.stage(readings(3))
+    uploaded(world)
+    with closing(sqlite3.connect(world.store)) as connection, connection:
+        connection.execute("DELETE FROM data WHERE seq = (SELECT min(seq) FROM data)")
+    second = elsewhere()
+    (number,) = second.plan(force=True).batches
+    second.prepare(number, force=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(second.ledger.data_sets, "begin_opening", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            second.upload(number, force=True)
+
+    second.resume(number, force=True)
+
+    assert second.row(number).state is BatchState.VERIFIED
+    assert len(world.visible()) == 3
+
+
+def test_nothing_is_deleted_beside_one_that_shows_something_else(
+    world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.stage(readings(3), data_set=body(NONE))
+    second, third = elsewhere(), elsewhere(name="third")
+    close = world.client.close_data_set
+
+    def after_the_other(data_set_id: str) -> None:
+        monkeypatch.setattr(world.client, "close_data_set", close)
+        uploaded(second)
+        close(data_set_id)
+        with closing(sqlite3.connect(world.store)) as connection, connection:
+            connection.execute("DELETE FROM data WHERE seq = (SELECT min(seq) FROM data)")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(world.client, "close_data_set", after_the_other)
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+
+    assert third.run().codes == ["found-differs"]
+
+    assert len(live(world)) == 2
+    assert len(world.visible()) == 5
+
+
+def _interrupted(*_args: Any, **_more: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_mark_is_of_one_user(world: World, elsewhere: Callable[..., World]) -> None:
     number = world.ready(readings(2))
     world.upload(number)

@@ -153,6 +153,7 @@ class DataSets:
         superseded_rows: int,
         sent: Mapping[int, tuple[str, int]],
         origin: TaskOrigin,
+        compared: bool = True,
         lease: Lease | None = None,
     ) -> DataSetRow:
         """Record a normal data set that Tidepool has and the ledger did not know, as verified.
@@ -167,6 +168,7 @@ class DataSets:
         :param superseded_rows: rows that a later upload of the device hides.
         :param sent: digest and number of records of each chunk, by index.
         :param origin: the task that found it.
+        :param compared: whether it was compared; without that, no upload ends with it.
         :param lease: the lease under which this is written.
         """
         with writing_under(self._database, lease) as connection:
@@ -187,7 +189,7 @@ class DataSets:
                 "repeat": repeat,
                 "opened_at": created,
                 "closed_at": created,
-                "verified_at": now,
+                "verified_at": now if compared else None,
                 "created_at": now,
                 "updated_at": now,
             }

@@ -128,6 +128,8 @@ class UploadAttempt(ABC):
         latest = self._latest()
         if latest is None or latest.state is not DataSetState.VERIFIED or latest.data_set_id is None:
             return None
+        if latest.verified_at is None:
+            return None  # one from before an upload on purpose, which an attempt had noted before it ended
         context = self._leased.context
         options = context.options
         if options.force and not latest.was_verified_by(context.origin.run_id, options.asked_at):

@@ -67,9 +67,12 @@ def take_over(
     found = choice.found
     assert found is not None
     log.info("Tidepool has data set %s for %s already.", found.id, leased.batch.label)
-    with device_lock(leased.context, leased.batch, leased.requests) as requests:
-        delete_marked(leased.context, choice.rivals, requests)
     comparison = compare_found(leased, found, rejected.ordinals)
+    # Others go only beside one that is right: what is held leaves all as it is.
+    if choice.rivals and (comparison.is_exact or _may_be_rejected(leased, comparison)):
+        with device_lock(leased.context, leased.batch, leased.requests) as requests:
+            delete_marked(leased.context, choice.rivals, requests)
+        comparison = compare_found(leased, found, rejected.ordinals)
     lacks_some = not comparison.is_exact and _may_be_rejected(leased, comparison)
     if lacks_some and _asked_again(leased, comparison.missing, choice.repeat, rejected):
         comparison = compare_found(leased, found, rejected.ordinals)
@@ -102,12 +105,15 @@ def compare_found(leased: LeasedBatch, found: MarkedSet, rejected: AbstractSet[i
         )
 
 
-def record_found(leased: LeasedBatch, found: MarkedSet, comparison: Comparison) -> DataSetRow:
+def record_found(
+    leased: LeasedBatch, found: MarkedSet, comparison: Comparison, *, compared: bool = True
+) -> DataSetRow:
     """Record a data set that shows exactly a batch's records.
 
     :param leased: the batch.
     :param found: the data set.
     :param comparison: what it shows.
+    :param compared: see :meth:`~tidepool_ingest.ledger.data_sets.DataSets.record_found`.
     """
     chunks = {chunk.index: (chunk.digest, chunk.records) for chunk in leased.prepared.chunks}
     return leased.ledger.data_sets.record_found(
@@ -121,6 +127,7 @@ def record_found(leased: LeasedBatch, found: MarkedSet, comparison: Comparison) 
         superseded_rows=comparison.superseded,
         sent=chunks,
         origin=leased.context.origin,
+        compared=compared,
         lease=leased.lease,
     )
 
@@ -133,7 +140,7 @@ def record_earlier(leased: LeasedBatch, earlier: Sequence[MarkedSet], expected_r
     :param expected_rows: rows that the batch's records make.
     """
     for marked in sorted(earlier, key=lambda one: one.rank, reverse=True):
-        record_found(leased, marked, Comparison(expected_rows, 0))
+        record_found(leased, marked, Comparison(expected_rows, 0), compared=False)
 
 
 # ---------------------------------------------------------------- what Tidepool had rejected
