@@ -14,10 +14,14 @@ from typing import Any
 import pytest
 from upath import UPath
 
+from tests.steps.test_order import amounts, dose
+from tests.steps.test_recheck import lose
 from tests.steps.world import DAY, HASH, NONE, ORIGIN, TRUNCATE, World, cbg, readings, wizard
 from tidepool_ingest.errors import IngestError
+from tidepool_ingest.guards import OlderThanUploadedError
 from tidepool_ingest.guards.marks import Mark
 from tidepool_ingest.ledger import ActionKind, BatchState, DataSetState, Ledger
+from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.reports.help import available_actions
 from tidepool_ingest.upload import withdraw_batch
 from tidepool_ingest.window import Window
@@ -602,3 +606,79 @@ def test_a_mark_is_of_one_user(world: World, elsewhere: Callable[..., World]) ->
     assert len(outcome.uploaded) == 1
     assert Mark.of(world.row(number).content_key) != Mark.of(world.row(outcome.plan.batches[0]).content_key)
     assert not isinstance(outcome, IngestError)
+
+
+# ---------------------------------------------------------------- older and newer batches of one device
+
+
+@pytest.mark.parametrize("at", ["open", "closing", "closed"])
+def test_a_restored_ledger_lets_no_older_batch_hide_a_newer_one(
+    world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    world.stage(readings(3) + dose(1), "a")
+    world.stage(readings(3) + dose(2), "b", day=NEXT)
+    backup = world.folder / "backup.db"
+    where: Any = world.ledger.data_sets if at == "open" else world.client
+    name = {"open": "begin_close", "closing": "close_data_set", "closed": "read_data"}[at]
+    call = getattr(where, name)
+
+    def backed_up(*args: Any, **given: Any) -> Any:
+        monkeypatch.setattr(where, name, call)
+        back_up(world, backup)
+        return call(*args, **given)
+
+    monkeypatch.setattr(where, name, backed_up)
+    assert world.run(BOTH).codes == []
+    before = creations(world)
+    restored = elsewhere(backup)
+    restored.wait_out_claims()
+
+    assert [restored.run(BOTH, run=f"run-{number}").codes for number in range(2)] == [[], []]
+
+    assert creations(world) == before
+    assert amounts(world, types=["bolus"]) == [2]
+    assert {row.state for row in restored.ledger.batches.get_all([1, 2])} == {BatchState.VERIFIED}
+    assert restored.all_right()
+
+
+@pytest.mark.parametrize("part_records", [100, 2])
+def test_a_lost_ledger_lets_no_older_batch_hide_a_newer_one(
+    world: World, elsewhere: Callable[..., World], part_records: int
+) -> None:
+    world.stage(readings(3) + dose(2), "b", day=NEXT)
+    uploaded(world, part_records=part_records)
+    world.stage(readings(3) + dose(1), "a")
+    second, before = elsewhere(), creations(world)
+    older, newer = second.plan(BOTH, part_records=part_records).batches
+    second.ledger.turns.plan("dag", "run-1", {older: 0, newer: 1})
+    second.prepare(older)
+
+    with pytest.raises(NewerFirstError) as caught:
+        second.upload(older)
+
+    assert (caught.value.batches, caught.value.waits) == ((newer,), True)
+    assert creations(world) == before
+    second.prepare(newer, part_records=part_records)
+    with pytest.raises(OlderThanUploadedError):
+        second.upload(older)
+    assert amounts(world, types=["bolus"]) == [2]
+    assert [second.row(number).state for number in (older, newer)] == [BatchState.HELD, BatchState.VERIFIED]
+    second.upload(newer)
+    assert amounts(world, types=["bolus"]) == [2]
+
+
+def test_what_was_taken_over_for_an_older_batch_and_differs_is_held_alone(
+    world: World, elsewhere: Callable[..., World]
+) -> None:
+    world.stage(readings(3) + dose(2), "b", day=NEXT)
+    lose(world, uploaded(world), 1)
+    world.stage(readings(3) + dose(1), "a")
+    second = elsewhere()
+    older, newer = second.plan(BOTH).batches
+    for number in (older, newer):
+        second.prepare(number)
+
+    second.upload(older)
+
+    assert [second.row(number).state for number in (older, newer)] == [BatchState.VERIFIED, BatchState.HELD]
+    assert second.row(newer).reason == "found-differs"

@@ -6,14 +6,14 @@ knows which step is in doubt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, func, insert, select, update
 
-from tidepool_ingest.ledger.database import Database, now_of
+from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import NOW, batch_days, batches, chunks, data_sets
 from tidepool_ingest.ledger.states import (
@@ -338,6 +338,18 @@ class DataSets:
     def of_batch(self, batch: int) -> list[DataSetRow]:
         """Return every data set that was started for a batch, oldest first."""
         return self.of_batches([batch])
+
+    def known(self, data_set_ids: Collection[str]) -> set[str]:
+        """Return which data sets of some the ledger has, in whatever state.
+
+        :param data_set_ids: ids at Tidepool.
+        """
+        found: set[str] = set()
+        with self._database.reading() as connection:
+            for batch_of_ids in batched(list(data_set_ids)):
+                query = select(data_sets.c.data_set_id).where(data_sets.c.data_set_id.in_(batch_of_ids))
+                found.update(connection.scalars(query))
+        return found
 
     def of_batches(self, numbers: Sequence[int]) -> list[DataSetRow]:
         """Return every data set that was started for these batches, by batch and age."""

@@ -133,6 +133,32 @@ class OlderFirstError(LeaseHeldError):
         self.batches = tuple(batches)
 
 
+class NewerFirstError(LeaseHeldError):
+    """Tidepool has newer batches of the device that this ledger does not know: they are taken over first.
+
+    :param name: name of the lease on the newest of them.
+    :param seconds: how long until it is a good time to see whether they are prepared.
+    :param batches: their numbers, newest first.
+    """
+
+    code = "newer-first"
+    sentence = "Tidepool has newer batches of its device already, which this ledger has yet to take over"
+    remedy = (
+        "Nothing to do: it is tried again. It does not wait for one that has failed, is held, or whose run "
+        "has ended."
+    )
+
+    def __init__(self, name: str, seconds: float, batches: Sequence[int] = ()) -> None:
+        super().__init__(name, seconds)
+        self.what = (
+            f"Tidepool has {len(batches)} newer batches of the same device that this ledger does not know. "
+            f"They are taken over first, beginning with {name}."
+        )
+        self.remedy = type(self).remedy
+        self.args = (f"{self.what} {self.remedy}",)
+        self.batches = tuple(batches)
+
+
 class LeaseLostError(IngestError):
     """The task stalled for too long, and another one has taken over its work."""
 

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 
-from tidepool_ingest.ledger.batches import AGE, WHOLE, BatchRow, age_of
+from tidepool_ingest.ledger.batches import AGE, WHOLE, BatchRow, age_of, batch_row
 from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.record_counts import Days
@@ -108,6 +108,26 @@ class Devices:
         with self._database.reading() as connection:
             found = [(age_of(row), row.id) for row in connection.execute(query)]
         return [number for age, number in sorted(found) if age < batch.age]
+
+    def newer_to_be_started(self, batch: BatchRow) -> list[BatchRow]:
+        """Return the later whole batches that are planned or prepared and have no data set yet, newest first.
+
+        :param batch: the batch in question, or a part of it.
+        """
+        its = batches.alias()
+        is_started = exists().where(
+            data_sets.c.batch == its.c.id, func.coalesce(its.c.part_of, its.c.id) == batches.c.id
+        )
+        query = select(batches).where(
+            _same_device(batch),
+            batches.c.day >= batch.day,
+            batches.c.part_of.is_(None),
+            batches.c.state.in_([BatchState.PLANNED, BatchState.PREPARED]),
+            ~is_started,
+        )
+        with self._database.reading() as connection:
+            found = [batch_row(row) for row in connection.execute(query)]
+        return sorted((row for row in found if row.age > batch.age), key=lambda row: row.age, reverse=True)
 
     def verified_since(self, batch: BatchRow, since: datetime) -> dict[str, str]:
         """Return the deduplicators of other verified data sets of the device that were closed since, by id.

@@ -19,7 +19,7 @@ from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import SupersededBatchError, WithdrawnError
-from tidepool_ingest.ledger import BatchRow, BatchState, lease_of_batch
+from tidepool_ingest.ledger import BatchRow, BatchState
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
@@ -28,7 +28,7 @@ from tidepool_ingest.staged_batch import folder_of, unreadable_key
 from tidepool_ingest.staging.batches import days
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.upload import UploadContext
-from tidepool_ingest.upload.normal import take_over_normal
+from tidepool_ingest.upload.normal import take_over_batch
 from tidepool_ingest.window import Window
 
 log = logging.getLogger(__name__)
@@ -130,20 +130,11 @@ class LedgerRebuild:
             self._counts[error.code] += 1
 
     def _taken_over(self, row: BatchRow) -> str:
-        """Take over what Tidepool has of a batch, part by part if it is split; return how much that is."""
-        parts = self._ledger.parts.of_batch(row.id)
-        if not parts:
-            return NOT_THERE if take_over_normal(self._context, row) is None else FOUND
-        with self._context.hold(lease_of_batch(row.id)) as lease:
-            found = [take_over_normal(self._context, part, lease) is not None for part in parts]
-            if not any(found):
-                return NOT_THERE
-            if all(found) and row.replaces is None:
-                self._ledger.parts.sum_up(row.id, lease=lease)
-                return FOUND
-            # The next run uploads the others, and deletes what the batch replaces.
-            self._ledger.batches.begin_upload(row.id, lease=lease)
-            return IN_PART
+        """Take over what Tidepool has of a batch, and return how much that is."""
+        found, wanted = take_over_batch(self._context, row)
+        if not found:
+            return NOT_THERE
+        return FOUND if found == wanted and (wanted == 1 or row.replaces is None) else IN_PART
 
 
 class _ReplacedUnknownError(Exception):

@@ -21,12 +21,15 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 
 from tidepool_ingest.client import TidepoolError, TidepoolNotFoundError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import (
     HeldError,
+    Mark,
     SupersededBatchError,
     WithdrawnError,
     check_not_superseded,
@@ -42,6 +45,7 @@ from tidepool_ingest.ledger import (
     Lease,
     lease_of_batch,
 )
+from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.upload.closing import close_and_verify, verify_again
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
@@ -52,8 +56,8 @@ from tidepool_ingest.upload.read_back import Comparison, VerificationError
 from tidepool_ingest.upload.record_ids import ID_BYTES
 from tidepool_ingest.upload.rejections import RejectedRecords, TooManyRejectedByTidepoolError
 from tidepool_ingest.upload.sending import SERVER_FAILURE, Sending, StartOverError
-from tidepool_ingest.upload.taking_over import record_earlier, take_over
-from tidepool_ingest.upload.witness import Choice, choose, listing_of
+from tidepool_ingest.upload.taking_over import compare_found, record_earlier, take_over
+from tidepool_ingest.upload.witness import Choice, Listing, choose, listing_of
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,9 @@ DATA_SETS_PER_ATTEMPT = 2
 
 One that was discarded while a record is being isolated does not count.
 """
+
+PREPARE_SECONDS = 30.0
+"""After this it is looked again whether a newer batch is prepared, so that it can be taken over."""
 
 
 def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary:
@@ -77,6 +84,26 @@ def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> Up
     check_data_set_type(data_set_body(prepared.data_set, context.settings)["dataSetType"], NORMAL)
     with context.hold(lease_of_batch(batch.id)) as lease:
         return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases)).run()
+
+
+def take_over_batch(context: UploadContext, batch: BatchRow) -> tuple[int, int]:
+    """Take over what Tidepool has of a prepared batch, part by part if it is split; open nothing.
+
+    :param batch: no data set of it, or of a part of it, is in the ledger.
+    :return: how many data sets were found, of how many.
+    :raises FoundDiffersError: what Tidepool has differs; the batch is held.
+    """
+    parts = context.ledger.parts.of_batch(batch.id)
+    if not parts:
+        return int(take_over_normal(context, batch) is not None), 1
+    with context.hold(lease_of_batch(batch.id)) as lease:
+        found = sum(take_over_normal(context, part, lease) is not None for part in parts)
+        if found == len(parts) and batch.replaces is None:
+            context.ledger.parts.sum_up(batch.id, lease=lease)
+        elif found:
+            # Its own upload sends the others, and deletes what the batch replaces.
+            context.ledger.batches.begin_upload(batch.id, lease=lease)
+    return found, len(parts)
 
 
 def take_over_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary | None:
@@ -198,11 +225,14 @@ class NormalAttempt(UploadAttempt):
         remaining = DATA_SETS_PER_ATTEMPT
         while remaining:
             rounds = self._isolation.rounds
-            data_set = self._resume() or self._begin()
+            resumed = self._resume()
+            data_set = resumed or self._begin()
             if isinstance(data_set, UploadSummary):
                 return data_set
             try:
                 comparison = self._send_and_close(data_set)
+                if resumed is not None and not comparison.is_exact:
+                    comparison = self._compare_beside(data_set) or comparison
             except _NothingRemainingError:
                 self._discard(data_set)
                 return self._nothing_remaining(str(data_set.data_set_id))
@@ -243,6 +273,15 @@ class NormalAttempt(UploadAttempt):
         log.info("Resuming data set %s, which is %s.", latest.data_set_id, latest.state)
         return latest
 
+    def _compare_beside(self, data_set: DataSetRow) -> Comparison | None:
+        """Compare a resumed data set again, beside all that Tidepool lists: a restored ledger knows less.
+
+        :return: ``None`` if Tidepool does not list it.
+        """
+        listing = listing_of(self._leased)
+        marked = next((one for one in listing.of_part if one.id == data_set.data_set_id), None)
+        return None if marked is None else compare_found(self._leased, marked, self._rejected.ordinals)
+
     def take_over(self) -> UploadSummary | None:
         """Take over what Tidepool has; return ``None`` if that is nothing."""
         with self._failure_recorded():
@@ -254,11 +293,42 @@ class NormalAttempt(UploadAttempt):
         self._rejected.check()
         if self._rejected.is_all:
             return self._nothing_remaining("")
-        choice = choose(self._leased, listing_of(self._leased))
+        listing = listing_of(self._leased)
+        choice = choose(self._leased, listing)
         if choice.found is not None:
             return self._taken_over(choice)
+        self._take_over_newer(listing)
         record_earlier(self._leased, choice.earlier, self._expected_rows)
         return self._open(choice.repeat)
+
+    def _take_over_newer(self, listing: Listing) -> None:
+        """Take over what Tidepool has of newer batches of the device, of which a lost ledger knew.
+
+        Only then does the ledger know which values an older one may not hide.
+
+        :raises NewerFirstError: one of them is still to be prepared, by a run that has yet to work on it.
+        """
+        context, ledger, batch = self._leased.context, self._leased.ledger, self._leased.batch
+        contents = listing.contents_besides(ledger.data_sets.known)
+        if not contents:
+            return
+        unknown = [
+            row
+            for row in ledger.devices.newer_to_be_started(batch)
+            if Mark.of(row.content_key).content in contents
+        ]
+        unprepared = [row.id for row in unknown if row.state is BatchState.PLANNED]
+        if waited_for := [turn.batch for turn in ledger.turns.of_batches(unprepared)]:
+            raise NewerFirstError(lease_of_batch(waited_for[0]), PREPARE_SECONDS, waited_for)
+        found_only = replace(context, options=replace(context.options, force=False), on_open=lambda _id: None)
+        for row in unknown:
+            if row.state is BatchState.PREPARED:
+                try:
+                    context.with_work_area(row, partial(take_over_batch, found_only, row))
+                except IngestError as error:
+                    if error.disposition is Disposition.RETRIABLE:
+                        raise
+                    log.warning("%s is not taken over: %s", row.label, error)
 
     def _taken_over(self, choice: Choice) -> UploadSummary:
         """Take over the data set that Tidepool has already."""

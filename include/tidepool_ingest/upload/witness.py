@@ -13,7 +13,8 @@ A content that is uploaded again on purpose, or undone, gets a mark that says so
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -124,6 +125,19 @@ class Listing:
         """
         newest = max((repeat, *(marked.mark.repeat for marked in self.live)))
         return self.undone is not None and self.undone.repeat > newest
+
+    def contents_besides(self, known: Callable[[Collection[str]], AbstractSet[str]]) -> set[str]:
+        """Return other contents, as marks have them, of live data sets of ours that the ledger does not know.
+
+        :param known: returns which data sets of some it knows.
+        """
+        marks = {one.data_set_id: Mark.found_in(one) for one in self.data_sets if not one.deleted}
+        ours = {
+            data_set_id: mark.content
+            for data_set_id, mark in marks.items()
+            if mark is not None and not mark.undone and mark.content != self.mark.content
+        }
+        return {ours[data_set_id] for data_set_id in ours.keys() - known(ours.keys())} if ours else set()
 
     def others_than(self, data_set: DataSet) -> dict[str, str]:
         """Return the deduplicators of the other data sets that are not deleted, by id.
