@@ -264,7 +264,7 @@ def plan_run(
         known = _known(found, ledger)
         distinguished = list(_distinguished(root, found, known, ledger, readers))
     # In the order in which the batches of a device go up; as listed where none says when it was staged.
-    distinguished.sort(key=lambda batch: batch.age[:2])
+    distinguished.sort(key=lambda batch: batch.order_key[:2])
     taken: set[Identity] = set()
     to_register: list[FoundBatch] = []
     for batch in distinguished:
@@ -283,7 +283,7 @@ def plan_run(
             taken.add(identity)
             to_register.append(batch)
     plan.rows = ledger.batches.register_all(to_register)
-    _end_phantoms(root, distinguished, ledger)
+    _end_vanished(root, distinguished, ledger)
     plan.older_than_uploaded = _older_than_uploaded(to_register, ledger)
     plan.ignored = dict(ignored.counts)
     plan.days_outside = [str(day) for day in _days_outside(root, window, ledger)]
@@ -384,13 +384,13 @@ def _has_stated_digests(folder: BatchFolder, ledger: Ledger) -> bool:
 
 
 MAX_LOOKED_FOR = 200
-"""Folders of waiting batches that one plan looks for, beside those it has found; more of them take turns."""
+"""Folders of waiting batches that one plan looks for, beside those it has found; of more, some at random."""
 
 
-def _end_phantoms(root: UPath, found: list[FoundBatch], ledger: Ledger) -> None:
-    """End the batches that wait although another one is in their folder, or nothing for the second time.
+def _end_vanished(root: UPath, found: list[FoundBatch], ledger: Ledger) -> None:
+    """End waiting batches whose folder holds another one, or was not there for the second time.
 
-    Otherwise they would wait for ever: no run ever takes them again.
+    Otherwise they would wait for ever: no run takes them again.
 
     :param found: the ready batches that the plan has found, whatever becomes of them.
     """
@@ -415,7 +415,7 @@ def _end_phantoms(root: UPath, found: list[FoundBatch], ledger: Ledger) -> None:
     ledger.absences.mark_missed(missed)
     ended = ledger.absences.mark_overwritten([*overwritten, *anew]), ledger.absences.mark_gone(gone)
     if any(ended):
-        log.info("%d batches that waited have another one in their place, and %d are gone.", *ended)
+        log.info("%d waiting batches are overwritten in staging, and %d are gone from it.", *ended)
 
 
 def _stands_for(batch: FoundBatch, row: WaitingBatch, root: UPath) -> bool:

@@ -25,12 +25,13 @@ ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"}
 SHORTEST_WAIT = 20.0
 """Seconds until a task is started again, at the earliest.
 
-Airflow's scheduler takes a task for killed from outside, and fails it ("state mismatch"), if it has scheduled
-it again before its executor tells that the process of the last start has ended. That takes seconds at most.
+If Airflow's scheduler has scheduled a task again before its executor reports that the last process of it has
+ended, it assumes that the task was killed from outside, and fails it ("state mismatch"). The report takes
+seconds at most.
 """
 
 LONGEST_WAIT = timedelta(hours=24)
-"""After this, waiting counts as a failed try: what is waited for cannot be about to end."""
+"""After this, waiting counts as a failed try: what it waits for is not about to end."""
 
 
 def run_of(context: Mapping[str, Any]) -> tuple[str, str]:
@@ -38,8 +39,8 @@ def run_of(context: Mapping[str, Any]) -> tuple[str, str]:
     return context["ti"].dag_id, context["ti"].run_id
 
 
-def give_way(context: Context, ledger: Ledger, waits: Sequence[IngestError]) -> None:
-    """Let a task be started again when what it waits for may have ended; return if it has waited too long.
+def reschedule(context: Context, ledger: Ledger, waits: Sequence[IngestError]) -> None:
+    """Have a task started again when what it waits for may have ended; return if it has waited too long.
 
     :param context: the task's context.
     :param ledger: knows which batches go first; those whose tasks will not run any more no longer do.

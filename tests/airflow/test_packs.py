@@ -151,7 +151,7 @@ def test_a_dry_run_compares_the_others_when_one_batch_cannot_be_read(world: Worl
             broken.append(int(operator.batches[0]))
             with closing(Ledger(f"sqlite:///{world.ledger_file}")) as ledger:
                 row = ledger.batches.get(broken[0])
-            # Its work area is damaged, and cannot be made again.
+            # Its work area is damaged, and cannot be rebuilt.
             (world.staging / "_work" / row.content_key / "accepted.ndjson").write_bytes(b"{}\n")
             (UPath(row.folder) / "records.ndjson").unlink()
         return made

@@ -13,7 +13,7 @@ from upath import UPath
 
 from tests.airflow.conftest import DAG_ID, TODAY, World, readings, stage
 from tests.ledger.conftest import found
-from tidepool_airflow.turns import LONGEST_WAIT, SHORTEST_WAIT, end_turns_of_dead_runs, give_way, is_over
+from tidepool_airflow.turns import LONGEST_WAIT, SHORTEST_WAIT, end_turns_of_dead_runs, is_over, reschedule
 from tidepool_ingest.client import host_of
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
@@ -57,7 +57,7 @@ def context_of(runs: dict[str, dict[str, str | None]], since: datetime | None = 
 
 def seconds_of(context: Any, ledger: Ledger, *errors: Any) -> float:
     with pytest.raises(AirflowRescheduleException) as caught:
-        give_way(context, ledger, errors)
+        reschedule(context, ledger, errors)
     return float((caught.value.reschedule_date - datetime.now(UTC)).total_seconds())
 
 
@@ -90,7 +90,7 @@ def test_the_slot_is_given_back_for_as_long_as_the_error_says(ledger: Ledger) ->
 def test_who_has_waited_for_a_day_waits_no_more(ledger: Ledger) -> None:
     since = datetime.now(UTC) - LONGEST_WAIT - timedelta(minutes=1)
 
-    give_way(context_of({}, since), ledger, [LeaseHeldError("batch:1", 42.0)])
+    reschedule(context_of({}, since), ledger, [LeaseHeldError("batch:1", 42.0)])
 
 
 def test_the_turns_of_tasks_that_will_not_run_are_ended(ledger: Ledger) -> None:
@@ -132,7 +132,7 @@ def plan_elsewhere(world: World, day: date) -> int:
 def test_a_task_waits_without_its_slot_and_loses_no_retry(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(UploadContext, "default_timeouts", Timeouts(slot=0.0, turn=0.0))
+    monkeypatch.setattr(UploadContext, "default_timeouts", Timeouts(slot=0.0, usual_close=0.0))
     monkeypatch.setattr("tidepool_airflow.turns.SHORTEST_WAIT", 0.1)
     stage(world.staging, readings(4), day=YESTERDAY, batch="older")
     older = plan_elsewhere(world, YESTERDAY)

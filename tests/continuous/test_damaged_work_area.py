@@ -1,4 +1,4 @@
-"""The damaged work area of a batch of a feed is made again, and the batch goes on where it was."""
+"""The damaged work area of a batch of a feed is rebuilt, and the batch goes on where it was."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from tests.faults.schedule import LocalFault, Schedule
 from tests.faults.verdict import Verdict, judge
 from tests.faults.worker import Task, end_turns, maintain, work, work_alone
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.prepare import remake_work_area
+from tidepool_ingest.prepare import rebuild_work_area
 from tidepool_ingest.staging.work_area import WorkArea
 
 TRIES = 8
@@ -125,7 +125,7 @@ def look_at_quarantines(place: Place) -> None:
         for (number,) in rows.execute("SELECT id FROM batches WHERE part_of IS NULL").fetchall():
             row = ledger.batches.get(number)
             if not WorkArea(UPath(place.staging), row.content_key).is_quarantine_intact():
-                remake_work_area(UPath(place.staging), row, ledger, record_failure=False)
+                rebuild_work_area(UPath(place.staging), row, ledger, record_failure=False)
 
 
 @dataclass

@@ -28,7 +28,7 @@ from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin, client_state, d
 from tidepool_ingest.maintenance.reconcile import Reconciliation
 from tidepool_ingest.options import PART_RECORDS, ReconcileOptions, RunOptions
 from tidepool_ingest.plan import plan_run
-from tidepool_ingest.prepare import prepare_batch, remake_work_area
+from tidepool_ingest.prepare import prepare_batch, rebuild_work_area
 from tidepool_ingest.upload import (
     UploadContext,
     UploadOptions,
@@ -60,7 +60,7 @@ TIMING = Timeouts(
     lease=2.4,
     close_turn=6.0,
     slot=0.1,
-    turn=0.1,
+    usual_close=0.1,
     pause=0.02,
     patience=1.0,
     visible_wait=VISIBLE_WAIT,
@@ -246,7 +246,7 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
             options=UploadOptions.from_run(options, at_once=task.at_once, asked_at=None),
             origin=TaskOrigin(dag_id="dag", run_id=task.run, map_index=0, try_number=task.try_number),
             timeouts=TIMING,
-            remake=remake_work_area,
+            rebuild=rebuild_work_area,
         )
         if task.action == "verify":
             reverify(context, ledger.batches.get(task.batch))

@@ -132,7 +132,7 @@ def test_a_chunk_that_is_not_what_was_written_is_told(root: UPath, change: str) 
     with pytest.raises(BatchError) as caught:
         area.read_chunk(prepared.chunks[1])
     assert caught.value.code == "work-area-damaged"
-    assert "the next try makes it again" in str(caught.value)
+    assert "the next try rebuilds it" in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":3}', b'{"version":3,"contentKey":"x"}'])

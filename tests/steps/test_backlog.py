@@ -29,7 +29,7 @@ READ_OUTS = 5
 @pytest.fixture(autouse=True)
 def _no_waiting(world: World) -> None:
     """Nobody waits for its turn with its slot here: a batch that has to wait is started again later."""
-    world.timed(slot=0.0, turn=0.0)
+    world.timed(slot=0.0, usual_close=0.0)
 
 
 def stage_backlog(world: World, days: list[date], **more: Any) -> None:

@@ -1,4 +1,4 @@
-"""A work area in which something is not as it was written is made again, and the upload goes on."""
+"""A work area in which something is not as it was written is rebuilt, and the upload goes on."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_the_rounds_end_whichever_records_are_bad(count: int, every: bool) -> No
         if not failing:
             break
         found |= isolation.failed(0, failing)
-        assert not isolation.is_over(0)
+        assert not isolation.is_exhausted(0)
     assert found == bad
     assert isolation.rounds <= 3 + (count - 1).bit_length() + (2 if count > 1 else 0)
 

@@ -36,7 +36,7 @@ def test_a_data_set_is_marked_when_it_is_opened(world: World) -> None:
 
     assert marks(world) == [Mark.of(row.content_key)]
     (data_set,) = world.sets(number)
-    assert data_set.repeat == 0
+    assert data_set.generation == 0
 
 
 def test_each_part_has_a_mark_of_its_own(world: World) -> None:
@@ -102,8 +102,8 @@ def test_what_is_no_mark(private: dict[str, Any]) -> None:
     ("members", "mark"),
     [
         ({"format": 2, "content": "a", "later": [1]}, Mark("a")),
-        ({"content": "a", "part": "b", "repeat": 2.0}, Mark("a", "b", 2)),
-        ({"content": "a", "part": 1, "repeat": -1, "undone": "why"}, Mark("a")),
+        ({"content": "a", "part": "b", "generation": 2.0}, Mark("a", "b", 2)),
+        ({"content": "a", "part": 1, "generation": -1, "undone": "why"}, Mark("a")),
         ({"content": "a", "undone": "withdrawn"}, Mark("a", undone="withdrawn")),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.steps.test_witness import body, elsewhere, live, uploaded
+from tests.steps.test_discovery import body, elsewhere, live, uploaded
 from tests.steps.world import NONE, World, cbg, readings
 from tidepool_ingest.cli import main
 from tidepool_ingest.client.connections import CONNECTION_VARIABLE

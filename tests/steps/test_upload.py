@@ -274,7 +274,7 @@ def test_a_chunk_that_was_damaged_in_the_work_area_is_not_sent(world: World) -> 
     path.write_bytes(path.read_bytes().replace(b"mmol/L", b"mg/dL ", 1))
 
     with pytest.raises(BatchError, match=r"\[work-area-damaged\]"):
-        world.upload(number, remake=None)
+        world.upload(number, rebuild=None)
 
     assert world.recorder.chunks == []
     assert world.visible() == []

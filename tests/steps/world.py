@@ -35,7 +35,7 @@ from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.ledger.schema import leases, rate_limits
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import Plan, plan_run
-from tidepool_ingest.prepare import PrepareSummary, prepare_batch, remake_work_area
+from tidepool_ingest.prepare import PrepareSummary, prepare_batch, rebuild_work_area
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.upload import UploadContext, UploadOptions, UploadSummary, upload_batch
@@ -273,7 +273,7 @@ class World:
             "options": UploadOptions(**options),
             "origin": TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number),
             "timeouts": self.timeouts,
-            "remake": remake_work_area,
+            "rebuild": rebuild_work_area,
         }
         return UploadContext(
             client=self.client,

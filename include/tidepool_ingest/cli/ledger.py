@@ -31,25 +31,26 @@ from tidepool_ingest.options import PART_RECORDS
 from tidepool_ingest.upload import UploadContext, UploadOptions
 
 WHAT = {
-    FOUND: "found at Tidepool, compared and taken over",
+    FOUND: "found at Tidepool, compared and adopted",
     IN_PART: "found in part: the next run completes them",
     NOT_THERE: "not at Tidepool: the next run uploads them",
     UNDONE: "undone or replaced: no run uploads them",
     KNOWN: "known to the ledger: left as they are",
-    UNREADABLE: "unreadable, or of another connection",
+    UNREADABLE: "unreadable, or for another connection",
     FEEDS: "for continuous data sets, which the next run finds by their client names",
 }
 
 
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    command.description = "What is done to a ledger as a whole."
+    command.description = "Work on a ledger as a whole."
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION", help="what to do")
     rebuild = actions.add_parser("rebuild", help="fill a lost ledger from staging and Tidepool")
     rebuild.description = (
-        "Register what is in staging, and take over the data sets that Tidepool has of it, once they are "
-        "compared record by record. Nothing is opened, sent or closed. Pause the DAGs first, and wait ten "
-        "minutes after their last request. It can be repeated if it was interrupted."
+        "Register what is in staging, and adopt the data sets that Tidepool has of it, once they are "
+        "compared record by record. No batch is uploaded. Second data sets for one batch, and what is left "
+        "of undone or replaced ones, are deleted. Pause the DAGs first, and wait ten minutes after their "
+        "last request. If this is interrupted, run it again."
     )
     add_root(rebuild)
     add_ledger(rebuild)
@@ -59,7 +60,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         type=count,
         default=PART_RECORDS,
         metavar="NUMBER",
-        help=f"records a part of a giant batch, as your runs have it (default: {PART_RECORDS})",
+        help=f"records per part of a giant batch, as in your runs (default: {PART_RECORDS})",
     )
     rebuild.set_defaults(run=run)
 
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
                 ledger=ledger,
                 settings=settings,
                 root=root,
-                # Tidepool is asked about any number of records that a data set lacks.
+                # However many records a data set lacks, Tidepool is asked whether it rejects them.
                 options=UploadOptions(max_rejected_percent=100),
             )
             api_host = host_of(environment(settings.environment).api)
@@ -93,8 +94,8 @@ def _settings(file: str | None) -> ClientSettings:
     settings = settings_from_environment() if file is None else settings_from_file(file)
     if AUTH_MODES[settings.auth_mode].shares_refresh_token:
         raise CommandError(
-            "A refresh token belongs to the tasks: using it here would sign them out.",
-            "Give a connection of another auth mode, for example one with a token.",
+            "The refresh token of this connection belongs to the tasks: using it here would sign them out.",
+            "Use a connection with another auth mode, for example one with a token.",
             "refresh-token",
         )
     return settings

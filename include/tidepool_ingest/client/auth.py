@@ -336,10 +336,10 @@ UNDER_LOCK = BackOff(attempts=2, longest=2.0)
 """Retries of a refresh while other processes wait for it."""
 
 REFRESH_TAKES_SECONDS = 20.0
-"""So long before the lock may be lost, no refresh is started any more: one takes up to 16 s."""
+"""No refresh is started within this time before the lock may be lost: one takes up to 16 s."""
 
-TURNS = 2
-"""How often the newest token is looked for: once more if this process was overtaken."""
+LOOKS = 2
+"""How often the newest token is looked up: once more if this process was overtaken."""
 
 REJECTED_GRANT = "invalid_grant"
 """Keycloak's code when it is the refresh token, and not the client, that is not accepted."""
@@ -381,13 +381,13 @@ class RefreshTokens(RenewingTokens):
     def obtain(self, rejected: str | None) -> Token:
         """Use what another process obtained, or refresh for all of them."""
         self._server.find()  # before taking the lock: others should not wait for this
-        for _ in range(TURNS):
+        for _ in range(LOOKS):
             with self._store.lock() as seconds, start_deadline(seconds - REFRESH_TAKES_SECONDS, seconds):
                 token = self._shared_or_refreshed(rejected)
             if token is not None:
                 return token
         raise TidepoolUnreachableError(
-            "refresh the token", reason="other processes have refreshed it meanwhile, again and again"
+            "refresh the token", reason="other processes kept refreshing it at the same time"
         )
 
     def _shared_or_refreshed(self, rejected: str | None) -> Token | None:

@@ -99,8 +99,8 @@ def settings_from_file(path: str) -> ClientSettings:
         if not stat.S_ISREG(found.st_mode) or found.st_mode & OTHERS:
             raise TidepoolConfigurationError(
                 "use the connection file",
-                reason="others may read it, or it is not a plain file",
-                remedy="Take their rights away (chmod 600), and change the secrets if others have read it.",
+                reason="others may read it, or it is not a regular file",
+                remedy="Let only its owner read it (chmod 600). If others have read it, change the secrets.",
             )
         return client_settings(_parsed(file.read(), "the connection file"))
 
@@ -121,7 +121,7 @@ def _parsed(text: str | bytes, where: str) -> JsonConnection:
         # Without a word of what it holds: most of that is secret.
         raise TidepoolConfigurationError(
             "use the Tidepool connection",
-            reason=f"{where} holds no connection as JSON",
+            reason=f"{where} does not hold a connection as JSON",
             remedy='Write it as Airflow does: {"conn_type": "tidepool", "login": …, "extra": {…}}.',
         )
     return JsonConnection("tidepool_default", port=port, extra_dejson=extra, **texts)

@@ -83,7 +83,7 @@ class Request:
     :param headers: beyond those that every request carries.
     :param body: sent as it is.
     :param numbered: the body is an array, and error pointers begin with a position in it.
-    :param bounded: it must not be started after its sender's deadline, as one that changes something.
+    :param bounded: it must not be started after its sender's deadline, like a request that changes something.
     """
 
     operation: str
@@ -98,7 +98,7 @@ class Request:
     bounded: bool = False
 
     @property
-    def starts_in_time(self) -> bool:
+    def must_start_in_time(self) -> bool:
         """Whether it must not be started after a deadline, because another task may be at work by then."""
         return self.bounded or self.purpose is Purpose.WRITE
 

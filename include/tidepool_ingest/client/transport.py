@@ -93,15 +93,15 @@ def new_session() -> requests.Session:
 
 
 @dataclass
-class _Departure:
+class _SendProgress:
     """What is known about the bytes of one request.
 
-    :param starts_in_time: whether it must not be started after :func:`is_too_late`.
+    :param must_start_in_time: whether it must not be started after :func:`is_too_late`.
     :param watched: whether its connection would have said that one left.
     :param begun: whether one was given to the network.
     """
 
-    starts_in_time: bool
+    must_start_in_time: bool
     watched: bool = False
     begun: bool = False
 
@@ -111,7 +111,7 @@ class _Departure:
         return self.watched and not self.begun
 
 
-_DEPARTURE: Final[ContextVar[_Departure | None]] = ContextVar("tidepool_departure", default=None)
+_SEND_PROGRESS: Final[ContextVar[_SendProgress | None]] = ContextVar("tidepool_send_progress", default=None)
 
 
 class _TooLateError(OSError):
@@ -119,7 +119,7 @@ class _TooLateError(OSError):
 
 
 class _Watched:
-    """Mixed into a connection class: notes the first byte of a request, which no exception tells reliably.
+    """Mixed into a connection class: notes the first byte of a request, which no exception shows reliably.
 
     Setting up a connection (a proxy's tunnel, the TLS handshake) is no part of a request. What the library
     raises does not say which of the two failed: behind a proxy, it calls both a fault of the proxy.
@@ -138,12 +138,12 @@ class _Watched:
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
-        departure = _DEPARTURE.get()
-        if departure is not None and not self._is_connecting:
+        progress = _SEND_PROGRESS.get()
+        if progress is not None and not self._is_connecting:
             # Head and body are sent one after the other, and the process may have stood still in between.
-            if departure.starts_in_time and (is_over() if departure.begun else is_too_late()):
+            if progress.must_start_in_time and (is_too_late_to_finish() if progress.begun else is_too_late()):
                 raise _TooLateError
-            departure.begun = True
+            progress.begun = True
         super().send(data)  # type: ignore[misc]
 
 
@@ -160,9 +160,9 @@ class WatchedAdapter(HTTPAdapter):
         pool: Any = super().get_connection_with_tls_context(*args, **more)
         if not issubclass(pool.ConnectionCls, _Watched):
             pool.ConnectionCls = _watched(pool.ConnectionCls)
-        departure = _DEPARTURE.get()
-        if departure is not None:
-            departure.watched = True
+        progress = _SEND_PROGRESS.get()
+        if progress is not None:
+            progress.watched = True
         return pool
 
 
@@ -261,10 +261,10 @@ class Transport:
         host = urlsplit(request.url).hostname or ""
         hide_paths(host)
         sending = len(request.body or b"") / SLOWEST_SEND_BYTES_PER_SECOND
-        if request.starts_in_time and is_too_late():
+        if request.must_start_in_time and is_too_late():
             return _no_response(request, _TooLateError(), trace_id, is_unsent=True)
-        departure = _Departure(starts_in_time=request.starts_in_time)
-        watching = _DEPARTURE.set(departure)
+        progress = _SendProgress(must_start_in_time=request.must_start_in_time)
+        watching = _SEND_PROGRESS.set(progress)
         try:
             response = self._session.request(
                 request.method,
@@ -279,9 +279,9 @@ class Transport:
                 proxies={"http": "", "https": "", "all": ""} if is_loopback(host) else None,
             )
         except NETWORK_ERRORS as problem:
-            return _no_response(request, problem, trace_id, is_unsent=departure.is_unsent)
+            return _no_response(request, problem, trace_id, is_unsent=progress.is_unsent)
         finally:
-            _DEPARTURE.reset(watching)
+            _SEND_PROGRESS.reset(watching)
         return response
 
 
@@ -433,7 +433,7 @@ def start_deadline(seconds: float, over: float = math.inf) -> Iterator[None]:
     """Start this thread's requests that change something within so many seconds, or not at all.
 
     :param seconds: how long from now; less than 0 if it is too late already.
-    :param over: how long from now until none is completed any more that was started in time.
+    :param over: how long from now until a request that was started in time may no longer be finished.
     """
     now = time.monotonic()
     token = _DEADLINES.set((now + seconds, now + over))
@@ -448,7 +448,7 @@ def is_too_late() -> bool:
     return time.monotonic() > _DEADLINES.get()[0]
 
 
-def is_over() -> bool:
+def is_too_late_to_finish() -> bool:
     """Return whether it is too late to complete a request that changes something."""
     return time.monotonic() > _DEADLINES.get()[1]
 

@@ -2,7 +2,7 @@
 
 One of them is about the order of a device's batches. Under a deduplicator that compares a device's data sets,
 the one that is closed last wins, even if it is older. So a batch is not closed after a newer one that is
-verified if its values would hide other values of that one.
+verified if its values would hide different values of that one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ the close of a batch would hide behind other ones."""
 def check_order(
     ledger: Ledger, batch: BatchRow, deduplicator: Deduplicator, overwritten: Overwritten = list
 ) -> None:
-    """Hold a batch whose values would take the place of other ones of a newer, verified batch of its device.
+    """Hold a batch whose values would take the place of different ones of a newer batch that is verified.
 
     :param ledger: knows the batches of the device and the days of their records.
     :param batch: the batch, prepared.
@@ -231,9 +231,9 @@ def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> in
         if data_set.state is DataSetState.VERIFIED
     }
     for batch in named:
-        replaced_by_it = row.replaces == batch.id or not ledger.batches.is_replaced_by_known(batch.id)
+        replaced_by_it = row.replaces == batch.id or not ledger.batches.knows_replacement_of(batch.id)
         if batch.state is BatchState.REPLACED and replaced_by_it:
-            return batch.id  # that it is replaced may be known from Tidepool only, not by whom
+            return batch.id  # Tidepool may say that it is replaced, but not by which batch
     candidates = [
         batch.id for batch in named if batch.state is not BatchState.REPLACED and batch.id in verified
     ]

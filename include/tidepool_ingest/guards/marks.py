@@ -1,4 +1,4 @@
-"""The mark by which Tidepool itself tells what a data set was opened for.
+"""The mark by which Tidepool itself records what a data set was opened for.
 
 It lies in ``client.private`` of the data set's body, under one key of ours. The Platform keeps that object,
 never reads it, and lists it with a normal data set once that is closed. So whoever has lost or restored the
@@ -21,16 +21,16 @@ KEY: Final = "tidepoolIngest"
 """Of the mark in ``client.private``: whatever else a manifest puts there stays."""
 
 FORMAT: Final = 1
-"""Version of the mark. A later one may add members; what stands here keeps its meaning."""
+"""Version of the mark. A later one may add members; those of this one keep their meaning."""
 
 DIGEST_BYTES: Final = 16
 
-REPEATS_MAX: Final = 1_000_000
+GENERATION_MAX: Final = 1_000_000
 """Far more often than anybody uploads a batch; it bounds the size of a mark."""
 
 REPLACED: Final = "replaced"
 WITHDRAWN: Final = "withdrawn"
-"""Why nothing of a content is to be shown any more."""
+"""Why Tidepool is no longer to show anything of a batch's content."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Mark:
 
     :param content: digest of the content key of the whole batch.
     :param part: digest of the part's own key; ``None`` for a batch that is not split.
-    :param repeat: how often the content had been uploaded or undone on purpose before; 0 for the first time.
-        Of several, the highest counts.
+    :param generation: how often the content had been uploaded or undone on purpose before; 0 for the first
+        time. Of several, the highest counts.
     :param undone: :data:`WITHDRAWN` or :data:`REPLACED`, in an empty data set that says so; else empty.
     """
 
     content: str
     part: str | None = None
-    repeat: int = 0
+    generation: int = 0
     undone: str = ""
 
     @classmethod
@@ -67,26 +67,27 @@ class Mark:
         members = data_set.private.get(KEY)
         if not isinstance(members, Mapping) or not isinstance(members.get("content"), str):
             return None
-        part, repeat, undone = members.get("part"), members.get("repeat", 0), members.get("undone", "")
+        part, undone = members.get("part"), members.get("undone", "")
+        generation = members.get("generation", 0)
         # A number may come back as a double.
-        times = int(repeat) if isinstance(repeat, int | float) and 0 <= repeat <= REPEATS_MAX else 0
+        is_number = isinstance(generation, int | float) and 0 <= generation <= GENERATION_MAX
         return cls(
             members["content"],
             part if isinstance(part, str) else None,
-            times,
+            int(generation) if is_number else 0,
             undone if undone in (REPLACED, WITHDRAWN) else "",
         )
 
-    def again(self, repeat: int) -> Mark:
+    def again(self, generation: int) -> Mark:
         """Return the mark of another upload of the same content.
 
-        :param repeat: see :class:`Mark`.
+        :param generation: see :class:`Mark`.
         """
-        return replace(self, repeat=repeat)
+        return replace(self, generation=generation)
 
     def members(self) -> dict[str, Any]:
         """Return the mark as it is sent."""
-        optional = {"part": self.part, "repeat": self.repeat, "undone": self.undone}
+        optional = {"part": self.part, "generation": self.generation, "undone": self.undone}
         return {
             "format": FORMAT,
             "content": self.content,
@@ -98,7 +99,7 @@ def _digest(key: str) -> str:
     return blake2b(key.encode(), digest_size=DIGEST_BYTES, person=b"tidepool-mark").hexdigest()
 
 
-LARGEST: Final = replace(Mark.of("", ""), repeat=REPEATS_MAX)
+LARGEST: Final = replace(Mark.of("", ""), generation=GENERATION_MAX)
 """No data set that holds records has a mark of more bytes."""
 
 

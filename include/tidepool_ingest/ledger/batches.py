@@ -32,17 +32,17 @@ from tidepool_ingest.ledger.states import (
 from tidepool_ingest.ledger.transitions import write_state, write_state_of
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-"""When a batch was staged whose manifest does not say so."""
+"""Stands for when a batch was staged whose manifest does not say."""
 
 
-AGE = (batches.c.day, batches.c.staged_at, batches.c.batch_id)
-"""What the age of a batch is made of."""
+ORDER_COLUMNS = (batches.c.day, batches.c.staged_at, batches.c.batch_id)
+"""The columns that the order of a device's batches depends on."""
 
 
-def age_of(row: Any) -> tuple[date, datetime, str]:
-    """Return the age of a batch, to be compared here: a database orders texts by its own collation.
+def order_key_of(row: Any) -> tuple[date, datetime, str]:
+    """Return what a batch is ordered by, to be compared here: a database orders texts by its own collation.
 
-    :param row: a batch, or a row that has the columns :data:`AGE`.
+    :param row: a batch, or a row that has the columns :data:`ORDER_COLUMNS`.
     """
     return row.day, row.staged_at or LONG_AGO, row.batch_id
 
@@ -64,12 +64,12 @@ class FoundBatch:
     staged_at: datetime | None = None
 
     @property
-    def age(self) -> tuple[date, datetime, str]:
-        """What orders the batches of a device, the oldest first: they go up in this order.
+    def order_key(self) -> tuple[date, datetime, str]:
+        """What orders the batches of a device, the oldest first: they are uploaded in this order.
 
         Its day folder, then when it was staged, as far as its manifest says so, then its batch id.
         """
-        return age_of(self)
+        return order_key_of(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +166,7 @@ def overwrite_parts(connection: Connection, wholes: Sequence[int], now: datetime
 NEVER_OPENED = (BatchState.PLANNED, BatchState.PREPARED, BatchState.HELD, BatchState.FAILED)
 """States in which other content in the same folder overwrites a batch."""
 
-RETURNING = (BatchState.OVERWRITTEN, BatchState.GONE)
+RESTAGEABLE = (BatchState.OVERWRITTEN, BatchState.GONE)
 """States of a batch that is planned again when its content is in staging once more."""
 
 
@@ -281,7 +281,7 @@ class BatchRegistrar:
     def _find_data(self) -> None:
         """Find out of which batches that could be overwritten Tidepool may hold data."""
         candidates = [
-            row["id"] for row in self._known.values() if row["state"] in (*NEVER_OPENED, *RETURNING)
+            row["id"] for row in self._known.values() if row["state"] in (*NEVER_OPENED, *RESTAGEABLE)
         ]
         self._hold_data = holding_data(self._connection, candidates)
 
@@ -306,7 +306,7 @@ class BatchRegistrar:
         if known is None:
             self._take({**vars(found), "state": BatchState.PLANNED, "created_at": self._now})
             self._new.append(content)
-        elif known["state"] in RETURNING:
+        elif known["state"] in RESTAGEABLE:
             self._move(known, found, state=BatchState.PLANNED)  # its content is in staging once more
         elif not known["state"].is_done and (known["folder"], known["staged_at"]) != (
             found.folder,
@@ -446,8 +446,8 @@ class Batches:
         with self._database.reading() as connection:
             return [batch_row(row) for row in connection.execute(query)]
 
-    def is_replaced_by_known(self, batch: int) -> bool:
-        """Return whether the ledger knows a batch that replaces another one.
+    def knows_replacement_of(self, batch: int) -> bool:
+        """Return whether the ledger knows which batch replaced another one.
 
         :param batch: the number of the replaced batch.
         """

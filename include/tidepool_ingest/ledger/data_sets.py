@@ -38,7 +38,7 @@ class TaskOrigin:
 class DataSetRow(TaskOrigin):
     """One row of the table ``data_sets``.
 
-    :param repeat: what its mark at Tidepool says; ``None`` if it was opened without one.
+    :param generation: what its mark at Tidepool says; ``None`` if it was opened without one.
     """
 
     id: int
@@ -51,7 +51,7 @@ class DataSetRow(TaskOrigin):
     expected_rows: int
     visible_rows: int | None
     superseded_rows: int | None
-    repeat: int | None
+    generation: int | None
     opened_at: datetime | None
     closed_at: datetime | None
     verified_at: datetime | None
@@ -101,7 +101,7 @@ class DataSets:
         origin: TaskOrigin,
         data_set_id: str | None = None,
         instead_of: int | None = None,
-        repeat: int | None = None,
+        generation: int | None = None,
         lease: Lease | None = None,
         id_of: Callable[[int], str] | None = None,
     ) -> DataSetRow:
@@ -114,7 +114,7 @@ class DataSets:
         :param origin: the task that opens it.
         :param data_set_id: the continuous data set that the batch goes to.
         :param instead_of: number of the batch's unfinished row for it, which is abandoned.
-        :param repeat: what its mark will say.
+        :param generation: what its mark will say.
         :param lease: the lease under which this is written, here and below.
         :param id_of: returns the data set's id for its ordinal among the batch's, from 1; ``None`` if
             Tidepool chooses the id.
@@ -133,7 +133,7 @@ class DataSets:
                 "data_set_id": data_set_id if id_of is None else id_of((last or 0) + 1),
                 "opened_at": None if data_set_id is None else NOW,
                 "expected_rows": expected_rows,
-                "repeat": repeat,
+                "generation": generation,
                 "created_at": NOW,
                 "updated_at": NOW,
             }
@@ -146,7 +146,7 @@ class DataSets:
         data_set_id: str,
         *,
         deduplicator: str,
-        repeat: int,
+        generation: int,
         created_at: datetime | None,
         expected_rows: int,
         visible_rows: int,
@@ -161,7 +161,7 @@ class DataSets:
         :param batch: the number of the batch that it was opened for.
         :param data_set_id: its id at Tidepool.
         :param deduplicator: the deduplicator's full name.
-        :param repeat: what its mark says.
+        :param generation: what its mark says.
         :param created_at: when Tidepool created it. When it was closed, nobody says; not before that.
         :param expected_rows: rows that Tidepool makes of the accepted records.
         :param visible_rows: rows that it shows.
@@ -186,7 +186,7 @@ class DataSets:
                 "expected_rows": expected_rows,
                 "visible_rows": visible_rows,
                 "superseded_rows": superseded_rows,
-                "repeat": repeat,
+                "generation": generation,
                 "opened_at": created,
                 "closed_at": created,
                 "verified_at": now if compared else None,

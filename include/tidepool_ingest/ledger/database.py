@@ -111,7 +111,7 @@ class LeaseHeldError(IngestError):
 
 
 class OlderFirstError(LeaseHeldError):
-    """Older batches of the device go up first: a run that still goes has yet to work on them.
+    """Older batches of the device are uploaded first: a run in progress has yet to work on them.
 
     :param name: name of the lease on the first of them.
     :param seconds: how long until it is a good time to see whether they have ended.
@@ -119,7 +119,7 @@ class OlderFirstError(LeaseHeldError):
     """
 
     code = "older-first"
-    sentence = "older batches of its device go up first, which a run has yet to work on"
+    sentence = "older batches of its device are uploaded first, and a run has yet to work on them"
     remedy = (
         "Nothing to do: it is tried again. It does not wait for one that has failed, is held, or whose run "
         "has ended."
@@ -127,7 +127,9 @@ class OlderFirstError(LeaseHeldError):
 
     def __init__(self, name: str, seconds: float, batches: Sequence[int] = ()) -> None:
         super().__init__(name, seconds)
-        self.what = f"{len(batches)} older batches of the same device go up first, beginning with {name}."
+        self.what = (
+            f"Older batches of the same device are uploaded first: {len(batches)}, beginning with {name}."
+        )
         self.remedy = type(self).remedy
         self.args = (f"{self.what} {self.remedy}",)
         self.batches = tuple(batches)

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 
-from tidepool_ingest.ledger.batches import AGE, WHOLE, BatchRow, age_of, batch_row
+from tidepool_ingest.ledger.batches import ORDER_COLUMNS, WHOLE, BatchRow, batch_row, order_key_of
 from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.record_counts import Days
@@ -43,7 +43,7 @@ class Devices:
         :param deduplicators: only those whose data set has one of these; ``None`` for all.
         """
         query = (
-            select(batches.c.id, *AGE)
+            select(batches.c.id, *ORDER_COLUMNS)
             .join(data_sets, data_sets.c.batch == batches.c.id)
             .where(
                 _same_device(batch),
@@ -57,9 +57,9 @@ class Devices:
         if sharing_days:
             query = query.where(_shares_a_day(batch))
         with self._database.reading() as connection:
-            newer = [(age_of(row), row) for row in connection.execute(query)]
+            newer = [(order_key_of(row), row) for row in connection.execute(query)]
         newer.sort(key=lambda found: found[0], reverse=True)
-        return {row.id: row.day for age, row in newer if age > batch.age}
+        return {row.id: row.day for key, row in newer if key > batch.order_key}
 
     def older_in_progress(self, batch: BatchRow, *, sharing_days: bool) -> dict[str, float]:
         """Return the leases on earlier batches that a task is working on.
@@ -70,7 +70,7 @@ class Devices:
         """
         part = batches.alias()
         is_split = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.OVERWRITTEN)
-        query = select(batches.c.id, batches.c.part_of, batches.c.state, *AGE).where(
+        query = select(batches.c.id, batches.c.part_of, batches.c.state, *ORDER_COLUMNS).where(
             _same_device(batch), batches.c.day <= batch.day, ~is_split
         )
         if sharing_days:
@@ -80,7 +80,7 @@ class Devices:
             now = now_of(connection)
             names = set()
             for row in connection.execute(query):
-                if age_of(row) >= batch.age:
+                if order_key_of(row) >= batch.order_key:
                     continue
                 names.add(lease_of_batch(row.id))
                 if row.part_of is not None and row.state not in TERMINAL_STATES:
@@ -102,12 +102,14 @@ class Devices:
             is not known yet.
         """
         has_turn = exists().where(turns.c.batch == batches.c.id, turns.c.expires_at > NOW)
-        query = select(batches.c.id, *AGE).where(_same_device(batch), batches.c.day <= batch.day, has_turn)
+        query = select(batches.c.id, *ORDER_COLUMNS).where(
+            _same_device(batch), batches.c.day <= batch.day, has_turn
+        )
         if sharing_days:
             query = query.where(or_(batches.c.accepted.is_(None), _shares_a_day(batch)))
         with self._database.reading() as connection:
-            found = [(age_of(row), row.id) for row in connection.execute(query)]
-        return [number for age, number in sorted(found) if age < batch.age]
+            found = [(order_key_of(row), row.id) for row in connection.execute(query)]
+        return [number for key, number in sorted(found) if key < batch.order_key]
 
     def newer_to_be_started(self, batch: BatchRow) -> list[BatchRow]:
         """Return the later whole batches that are planned or prepared and have no data set yet, newest first.
@@ -127,7 +129,7 @@ class Devices:
         )
         with self._database.reading() as connection:
             found = [batch_row(row) for row in connection.execute(query)]
-        return sorted((row for row in found if row.age > batch.age), key=lambda row: row.age, reverse=True)
+        return sorted((row for row in found if row.order_key > batch.order_key), key=lambda row: row.order_key, reverse=True)
 
     def verified_since(self, batch: BatchRow, since: datetime) -> dict[str, str]:
         """Return the deduplicators of other verified data sets of the device that were closed since, by id.

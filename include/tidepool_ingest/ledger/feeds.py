@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tidepool_ingest.ledger.batches import AGE, BatchRow, age_of
+from tidepool_ingest.ledger.batches import ORDER_COLUMNS, BatchRow, order_key_of
 from tidepool_ingest.ledger.database import Database, batched
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import NOW, batches, feed_writes, feeds
@@ -124,7 +124,7 @@ class FeedWrites:
     """The table of what batches have written; see :class:`Feeds` for the feeds.
 
     It holds only what Tidepool has confirmed, chunk by chunk: what a batch only intended to write holds no
-    other batch back. Batches of a feed are ordered as those of a device are, by their age.
+    other batch back. Batches of a feed are ordered as those of a device are.
 
     :param database: the ledger's database.
     """
@@ -174,7 +174,7 @@ class FeedWrites:
         :param batch: the batch; it need not have written anything itself.
         """
         query = (
-            select(batches.c.id, *AGE)
+            select(batches.c.id, *ORDER_COLUMNS)
             .select_from(feed_writes.join(batches, feed_writes.c.batch == batches.c.id))
             .where(feed_writes.c.feed == feed, batches.c.day >= batch.day, batches.c.id != batch.id)
             .distinct()
@@ -182,7 +182,7 @@ class FeedWrites:
         found: set[bytes] = set()
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
-            later = [row.id for row in rows if (*age_of(row), row.id) > (*batch.age, batch.id)]
+            later = [row.id for row in rows if (*order_key_of(row), row.id) > (*batch.order_key, batch.id)]
             for batch_of_ids in batched(later):
                 wanted = select(feed_writes.c.origins).where(
                     feed_writes.c.feed == feed, feed_writes.c.batch.in_(batch_of_ids)

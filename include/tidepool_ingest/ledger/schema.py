@@ -189,7 +189,7 @@ data_sets = Table(
     Column("visible_rows", BigInteger),
     Column("superseded_rows", BigInteger, comment="rows that a later upload hid, when it was last checked"),
     Column(
-        "repeat",
+        "generation",
         Integer,
         comment="how often the content was uploaded or undone on purpose before, as its mark says",
     ),

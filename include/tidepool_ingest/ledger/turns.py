@@ -1,8 +1,8 @@
-"""Which batches a run has yet to work on, so that newer ones of their devices let them go first.
+"""Which batches a run has yet to work on, so that newer ones of their devices wait for them.
 
 A turn is recorded when a run is planned, and ends when the batch's own task has nothing more to do with it,
-whatever that came to. A task that was killed, or whose run was given up, ends none: whoever waits asks
-Airflow about that, and a turn that nobody ends expires.
+whatever the outcome. A task that was killed, or whose run was given up, does not end its turn: whoever waits
+for it asks Airflow what became of the task, and a turn that nobody ends expires.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Turns:
             return [(row.dag_id, row.run_id) for row in connection.execute(query)]
 
     def of_batches(self, numbers: Sequence[int]) -> list[Turn]:
-        """Return the turns of batches that have not expired."""
+        """Return the unexpired turns of some batches."""
         found: list[Turn] = []
         with self._database.reading() as connection:
             for batch_of_ids in batched(numbers):

@@ -1,12 +1,13 @@
-"""A ledger that was lost is filled again, from staging and from what Tidepool has.
+"""Fill a ledger that was lost, from staging and from what Tidepool has.
 
 Each ready batch in staging is registered and prepared as a run would do it. Where Tidepool has a data set
-that was opened for it, that is compared and taken over; nothing is opened, sent or closed. What Tidepool does
-not have is left to the next run. Batches that the ledger knows to be started or done are left as they are, so
-that it can be repeated if it was interrupted.
+that was opened for it, that is compared and adopted; no batch is uploaded. What Tidepool does not have is
+left to the next run. Second data sets for one batch, and what is left of undone or replaced ones, are
+deleted, as a run does. Batches that the ledger knows to be started or done stay as they are, so that an
+interrupted rebuild can be run again.
 
 Batches for continuous data sets are not looked for one by one: a run finds the data set by its client name,
-and sends again what replaces itself.
+and sends the records again, which replace themselves there.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from tidepool_ingest.staged_batch import folder_of, unreadable_key
 from tidepool_ingest.staging.batches import days
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.upload import UploadContext
-from tidepool_ingest.upload.normal import take_over_batch
+from tidepool_ingest.upload.normal import adopt_batch
 from tidepool_ingest.window import Window
 
 log = logging.getLogger(__name__)
 
 FOUND, NOT_THERE, IN_PART = "found", "not-there", "in-part"
 UNDONE, KNOWN, UNREADABLE, FEEDS = "undone", "known", "unreadable", "feeds"
-"""What becomes of a batch; else it is counted by the code of what stopped it."""
+"""What becomes of a batch. One that stops is counted by the code of the reason instead."""
 
 OWN_CONNECTIONS = (None, "tidepool_default")
 """Connections that a manifest may name here."""
@@ -47,7 +48,7 @@ class LedgerRebuild:
     :param root: the staging root.
     :param context: speaks to Tidepool, and contains the ledger.
     :param api_host: the host of the Tidepool API.
-    :param part_records: records a part, as the runs have it that uploaded.
+    :param part_records: records per part, as in the runs that uploaded.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class LedgerRebuild:
         self._context = context
         self._ledger = context.ledger
         self._api_host = api_host
-        # A dry run decides nothing for good, and no guard holds what Tidepool may have already.
+        # A dry run decides nothing for good, and no guard holds what Tidepool may already have.
         self._options = RunOptions(
             part_records=part_records,
             max_quarantined_percent=100,
@@ -118,7 +119,7 @@ class LedgerRebuild:
                 options=self._options,
                 api_host_of=self._api_host_of,
             )
-            self._counts[self._taken_over(self._ledger.batches.get(row.id))] += 1
+            self._counts[self._adopted(self._ledger.batches.get(row.id))] += 1
         except (WithdrawnError, SupersededBatchError):
             self._counts[UNDONE] += 1
         except IngestError as error:
@@ -129,16 +130,16 @@ class LedgerRebuild:
             log.warning("%s", error)
             self._counts[error.code] += 1
 
-    def _taken_over(self, row: BatchRow) -> str:
-        """Take over what Tidepool has of a batch, and return how much that is."""
-        found, wanted = take_over_batch(self._context, row)
+    def _adopted(self, row: BatchRow) -> str:
+        """Adopt what Tidepool has of a batch, and return how much that is."""
+        found, wanted = adopt_batch(self._context, row)
         if not found:
             return NOT_THERE
         return FOUND if found == wanted and (wanted == 1 or row.replaces is None) else IN_PART
 
 
 class _ReplacedUnknownError(Exception):
-    """The batch that this one replaces has not had its turn yet."""
+    """The batch that this one replaces has not been looked at yet."""
 
     codes = ("replaces-unknown", "replaces-not-verified")
 

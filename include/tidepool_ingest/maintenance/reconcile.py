@@ -32,7 +32,7 @@ from tidepool_ingest.ledger.database import LeaseHeldError, LedgerUnavailableErr
 from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.options import ReconcileOptions
-from tidepool_ingest.prepare import ensure_prepared, remake_work_area
+from tidepool_ingest.prepare import ensure_prepared, rebuild_work_area
 from tidepool_ingest.staged_batch import ApiHostOf
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload import UploadContext, reverify_one, upload_batch
@@ -190,11 +190,11 @@ class Reconciliation:
         return [row.id, *(part.id for part in self._ledger.parts.of_batch(row.id))]
 
     def _can_be_compared(self, row: BatchRow) -> bool:
-        """Return whether a verified batch has a work area, made again if it is missing or damaged."""
+        """Return whether a verified batch has a work area, rebuilt if it is missing or damaged."""
         whole = self._ledger.batches.get(row.part_of or row.id)
         try:
             if WorkArea(self._root, whole.content_key).whole_plan() is None:
-                remake_work_area(self._root, whole, self._ledger)
+                rebuild_work_area(self._root, whole, self._ledger)
         except IngestError as error:
             log.info("%s cannot be compared with what Tidepool shows: %s", row.label, error)
             return False

@@ -58,5 +58,5 @@ STAGED_NOT_UTF8: Final = "staged-not-utf8"
 STAGED_TOO_MANY_VALUES: Final = "staged-too-many-values"
 """The line holds so many values that decoded it would take many times its size."""
 STAGED_NUL_IN_NAME: Final = "staged-nul-in-name"
-"""The name of a field holds the character U+0000. The Platform's validators let it pass, its storage cannot
-take it: the answer is 500 to the whole request, each time."""
+"""The name of a field holds the character U+0000. The Platform's validators let it pass, but its storage
+cannot take it: it answers 500 to the whole request, each time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidepool_ingest.prepare.step import ensure_prepared, prepare_batch, remake_work_area
+from tidepool_ingest.prepare.step import ensure_prepared, prepare_batch, rebuild_work_area
 from tidepool_ingest.prepare.summary import PrepareSummary
 
-__all__ = ["PrepareSummary", "ensure_prepared", "prepare_batch", "remake_work_area"]
+__all__ = ["PrepareSummary", "ensure_prepared", "prepare_batch", "rebuild_work_area"]

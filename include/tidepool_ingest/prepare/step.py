@@ -89,7 +89,7 @@ log = logging.getLogger(__name__)
 CLEANUP_SECONDS = 30.0
 """How long to wait for a process that is cleaning up the batch's work area."""
 
-REPLACED_SECONDS = 10.0
+REPLACED_POLL_SECONDS = 10.0
 """How often it is checked whether the batch that is to be replaced has been uploaded."""
 
 RECORDED_COUNTS = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
@@ -189,11 +189,11 @@ def replaced_batch(batch: StagedBatch, row: BatchRow, ledger: Ledger) -> int | N
                 for namesake in ledger.batches.namesakes(
                     row.api_host, row.user_id, str(batch.manifest.replaces)
                 )
-                if namesake.device_id == row.device_id and namesake.age < row.age
+                if namesake.device_id == row.device_id and namesake.order_key < row.order_key
             ]
             if turns := ledger.turns.of_batches(older):
                 first = turns[0].batch
-                raise OlderFirstError(lease_of_batch(first), REPLACED_SECONDS, [first]) from None
+                raise OlderFirstError(lease_of_batch(first), REPLACED_POLL_SECONDS, [first]) from None
         raise error.for_batch(named(batch.folder)) from None
 
 
@@ -357,7 +357,7 @@ def _written(
     chunk_records: int,
     limit: int | None,
 ) -> PreparedBatch:
-    """Write the work area; what was started gets the chunks it was sent in, if its records make them."""
+    """Write the work area; a batch that was started keeps the chunks that were sent, if its records allow."""
     prepared = write_batch(batch, work, chunk_records=chunk_records, part_records=limit)
     if not history.may_hold_data or history.is_continued_by(work, prepared, ledger):
         return prepared
@@ -418,7 +418,7 @@ def ensure_prepared(root: UPath, row: BatchRow, *, ledger: Ledger, api_host_of: 
         prepare_batch(root, whole, ledger=ledger, options=options, api_host_of=api_host_of)
 
 
-def remake_work_area(
+def rebuild_work_area(
     root: UPath,
     row: BatchRow,
     ledger: Ledger,
@@ -426,33 +426,33 @@ def remake_work_area(
     *,
     record_failure: bool = True,
 ) -> None:
-    """Make a damaged work area again: from staging, and from what the ledger knows of Tidepool's rejections.
+    """Rebuild a damaged work area from staging, and from what the ledger knows of Tidepool's rejections.
 
     No guard is asked again, and the batch stays in the state it is in, unless this fails.
 
     :param root: the staging root.
-    :param row: the batch in the ledger, or one of its parts, which is made again with the others.
+    :param row: the batch in the ledger, or one of its parts, which is rebuilt with the others.
     :param ledger: has what was started for it, and takes the counts.
-    :param max_quarantined_percent: share of rejected records above which a batch stops of which nothing was
-        sent.
-    :param record_failure: whether the ledger records why it cannot be made again, and the area counts as
-        missing from then on.
+    :param max_quarantined_percent: share of rejected records above which a batch of which nothing was sent
+        stops.
+    :param record_failure: whether the ledger records why it cannot be rebuilt, and the area counts as missing
+        from then on.
     :raises BatchError: if the batch is no longer in staging as it was, or ``parts-differ``: Tidepool holds
         data of parts that it is no longer cut into.
-    :raises TooManyRejectedError: if nothing was sent, and more of it is rejected now than was.
+    :raises TooManyRejectedError: if nothing was sent, and more of it is rejected now than the limit allows.
     """
     whole = ledger.batches.get(row.part_of or row.id)
     try:
-        _remake(root, whole, ledger, max_quarantined_percent)
+        _rebuild(root, whole, ledger, max_quarantined_percent)
     except IngestError as error:
         if record_failure and error.disposition is not Disposition.RETRIABLE:
             _record_failure(whole.id, error, ledger)
             if isinstance(error, BatchError):
-                WorkArea(root, whole.content_key).condemn()
+                WorkArea(root, whole.content_key).invalidate()
         raise
 
 
-def _remake(root: UPath, whole: BatchRow, ledger: Ledger, max_quarantined_percent: float) -> None:
+def _rebuild(root: UPath, whole: BatchRow, ledger: Ledger, max_quarantined_percent: float) -> None:
     batch = checked_batch(root, whole, ledger, lambda _connection: whole.api_host)
     work = WorkArea(root, batch.content_key)
     history = UploadHistory.load(ledger, whole.id)

@@ -19,7 +19,7 @@ import tidepool_ingest.upload  # noqa: F401
 from tidepool_ingest.errors import FAULTS_BY_CODE, Fault
 from tidepool_ingest.guards.approval import REJECTED_BY_PERSON
 from tidepool_ingest.ledger import DECLINED, ActionKind, BatchState, Upload
-from tidepool_ingest.upload.witness import UNKNOWN_DATA
+from tidepool_ingest.upload.discovery import UNKNOWN_DATA
 
 UNKNOWN = Fault(
     "it stopped", "Look into the log of the task: its last lines say what happened and what to do."

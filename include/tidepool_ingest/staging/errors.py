@@ -157,13 +157,13 @@ FAULTS: dict[str, Fault] = {
         "Give keys of 32 bytes in URL-safe base64, the newest first, separated by commas.",
     ),
     "parts-differ": Fault(
-        "its work area is gone, or the ledger that knew of it, and it would now be cut into other parts than "
-        "Tidepool holds",
+        "its work area, or the ledger that knew of it, is gone, and it would now be cut into other parts "
+        "than Tidepool holds",
         "Undo its upload on the uploads page, then run its day with `force`.",
     ),
     "work-area-damaged": Fault(
         "the work area of this batch is missing or damaged",
-        "Nothing to do: the next try makes it again from staging. If this persists, check the storage.",
+        "Nothing to do: the next try rebuilds it from staging. If this persists, check the storage.",
         True,
     ),
 }

@@ -186,7 +186,7 @@ def _in_utc(time: datetime) -> datetime:
     try:
         return time.astimezone(UTC)
     except OverflowError:  # at the very end of what a date can say
-        raise PydanticCustomError("time", "is no time that can be stored") from None
+        raise PydanticCustomError("time", "is not a time that can be stored") from None
 
 
 def _known_format(name: object, info: ValidationInfo) -> object:

@@ -10,7 +10,7 @@
 If the deployment provides a key, the records and the plan are encrypted, see :mod:`.encryption`.
 
 An area without ``prepared.json`` is unfinished and counts as missing; so does one in which something is not
-as it was written. Whatever is in an area can be made again from staging and the ledger.
+as it was written. Whatever is in an area can be rebuilt from staging and the ledger.
 
 A giant batch that is cut into parts has no ``accepted.ndjson``: each part has a work area of its own, which
 ``parts.json`` names before it is written, and all share the batch's quarantine.
@@ -403,7 +403,7 @@ class WorkArea:
             return decrypt(written)
         except BatchError as error:
             if error.code == "work-area-sealed" and self._keys_fit():
-                raise BatchError("work-area-damaged", detail="something encrypted is damaged") from None
+                raise BatchError("work-area-damaged", detail="an encrypted file is damaged") from None
             raise
 
     def _keys_fit(self) -> bool:
@@ -461,11 +461,11 @@ class WorkArea:
         """
         area = self.beside(prepared.whole.content_key) if prepared.whole else self
         if not area.is_quarantine_intact():
-            raise BatchError("work-area-damaged", detail="the quarantine is not as it was written")
+            raise BatchError("work-area-damaged", detail="the quarantine file was changed or damaged")
         return area.quarantine_path
 
-    def condemn(self) -> None:
-        """Let the area count as missing: something here is damaged and cannot be made again."""
+    def invalidate(self) -> None:
+        """Let the area count as missing: something in it is damaged and cannot be rebuilt."""
         remove_file(self.plan_path)
 
     def drop_own_records(self) -> None:

@@ -56,7 +56,7 @@ def upload_batch(context: UploadContext, batch: BatchRow) -> UploadSummary:
 
     A batch for a continuous data set goes to that of its feed, and nothing is closed; one that is split into
     parts gets a data set for each, part by part. ``context.stop()`` ends it early. A damaged work area is
-    made again.
+    rebuilt.
 
     :param context: what the operation works with.
     :param batch: the batch, prepared.

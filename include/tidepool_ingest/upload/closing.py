@@ -25,20 +25,20 @@ from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease, le
 from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext
+from tidepool_ingest.upload.discovery import settle
 from tidepool_ingest.upload.guarded_requests import POLL_SECONDS, GuardedRequests
 from tidepool_ingest.upload.read_back import Comparison, overwritten_as_shown, read_back
 from tidepool_ingest.upload.sending import StartOverError
-from tidepool_ingest.upload.witness import settle
 
-LONGEST_TURN = 60.0
-"""Seconds after which it is checked again, at the latest, whether a batch has its turn."""
+LONGEST_RECHECK = 60.0
+"""Seconds, at most, until it is checked again whether a batch may be closed."""
 
 CLOSE_STARTED = (DataSetState.CLOSING, DataSetState.CLOSED)
 """States of a data set that an earlier attempt had begun to close."""
 
 
 def _nothing() -> None:
-    """Name nothing that has to finish first."""
+    """Return that nothing has to finish first."""
 
 
 def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
@@ -49,7 +49,7 @@ def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, rejected: Abstra
     :raises StartOverError: Tidepool no longer knows it, or has another one for the same content.
     :raises OlderThanUploadedError: a newer batch of the device is verified; this one was not closed.
     """
-    # What was about to be closed before has had its turn, and may be visible: older ones wait for it.
+    # One whose close has begun may be visible already: it waits for nobody, and older ones wait for it.
     blocker = _nothing if data_set.state in CLOSE_STARTED else partial(_older_ones, leased)
     with device_lock(leased.context, leased.batch, leased.requests, blocker, gives_way=True) as requests:
         locked = leased.with_requests(requests)
@@ -150,7 +150,7 @@ def device_lock(
         except LeaseHeldError as error:
             if gives_way and error.name == device_lease_name(batch):
                 # It is held for a close and a read-back only, and then for the next one.
-                raise LeaseHeldError(error.name, min(error.retry_after or 0.0, LONGEST_TURN)) from None
+                raise LeaseHeldError(error.name, min(error.retry_after or 0.0, LONGEST_RECHECK)) from None
             raise
         yield requests.with_leases(lease)
 
@@ -194,7 +194,7 @@ def _older_ones(leased: LeasedBatch) -> LeaseHeldError | None:
     sharing_days = compares_days(leased.deduplicator)
     at_work = devices.older_in_progress(leased.batch, sharing_days=sharing_days)
     planned = devices.older_planned(leased.batch, sharing_days=sharing_days)
-    seconds = min(timeouts.turn * max(len(at_work), len(planned)), LONGEST_TURN)
+    seconds = min(timeouts.usual_close * max(len(at_work), len(planned)), LONGEST_RECHECK)
     if planned:
         return OlderFirstError(lease_of_batch(planned[0]), seconds, planned)
     if not at_work:

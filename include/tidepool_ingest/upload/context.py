@@ -30,14 +30,14 @@ from tidepool_ingest.upload.guarded_requests import GuardedRequests, Throttle, T
 
 Result = TypeVar("Result")
 
-Remake = Callable[[UPath, BatchRow, Ledger, float], None]
-"""Makes a damaged work area again: staging root, batch or part, ledger, and the share of rejected records, in
-percent, above which a batch stops of which nothing was sent.
+RebuildWorkArea = Callable[[UPath, BatchRow, Ledger, float], None]
+"""Rebuilds a damaged work area, given the staging root, the batch or part, the ledger, and the share of
+rejected records, in percent, above which a batch of which nothing was sent stops.
 
-Injected, because it is the work of the step before: :func:`tidepool_ingest.prepare.remake_work_area`."""
+Injected, because it is the work of the step before: :func:`tidepool_ingest.prepare.rebuild_work_area`."""
 
-REMAKES = 3
-"""How often an operation makes a damaged work area again before it leaves that to the next try."""
+REBUILDS = 3
+"""How often an operation rebuilds a damaged work area before it leaves that to the next try."""
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class UploadOptions:
 
     :param force: upload the batch again even if it is verified.
     :param allow_older: close its data set even after a newer one of its device.
-    :param allow_doubling: upload it again even if its records are then there twice.
+    :param allow_doubling: upload it again even if its records then show twice.
     :param at_once: how many of its chunks may be sent at the same time.
     :param max_rejected_percent: share of rejected records, including those that Tidepool itself rejects,
         above which the upload stops; 0 to 100.
@@ -101,7 +101,7 @@ class UploadContext:
     :param on_open: called with a data set's id as soon as it is known.
     :param timeouts: how long steps may take.
     :param stopping: set when the operation has to end before its next request; see :meth:`stop`.
-    :param remake: makes a damaged work area again; without it, the operation fails.
+    :param rebuild: rebuilds a damaged work area; without it, the operation fails.
     """
 
     default_timeouts: ClassVar[Timeouts] = Timeouts()
@@ -116,7 +116,7 @@ class UploadContext:
     on_open: Callable[[str], None] = _ignore
     timeouts: Timeouts = field(default_factory=lambda: UploadContext.default_timeouts)
     stopping: threading.Event = field(default_factory=threading.Event)
-    remake: Remake | None = None
+    rebuild: RebuildWorkArea | None = None
 
     def guard(self, *leases: Lease) -> GuardedRequests:
         """Return the guard that all requests of one operation go through.
@@ -161,14 +161,14 @@ class UploadContext:
         return prepared
 
     def with_work_area(self, batch: BatchRow, operation: Callable[[], Result]) -> Result:
-        """Carry out an operation; if the work area turns out to be damaged, make it again and go on.
+        """Carry out an operation; if the work area turns out to be damaged, rebuild it and go on.
 
         The operation is called again from its start, and resumes from the ledger.
 
         :param batch: the batch, or a part of one.
-        :raises BatchError: what making it again raises, or ``work-area-damaged`` if it was damaged each time.
+        :raises BatchError: what rebuilding it raises, or ``work-area-damaged`` if it was damaged each time.
         """
-        for _ in range(REMAKES):
+        for _ in range(REBUILDS):
             try:
                 return operation()
             except BatchError as error:
@@ -176,11 +176,11 @@ class UploadContext:
                 is_prepared = self.ledger.batches.get(batch.id).state is not BatchState.PLANNED
                 if error.code != "work-area-damaged" or not is_prepared:
                     raise
-                if self.remake is None or self.root is None:
+                if self.rebuild is None or self.root is None:
                     raise
-                log.warning("%s: %s It is made again from staging.", batch.label, error.what)
+                log.warning("%s: %s It is rebuilt from staging.", batch.label, error.what)
             self.check_not_stopped()
-            self.remake(self.root, batch, self.ledger, self.options.max_rejected_percent)
+            self.rebuild(self.root, batch, self.ledger, self.options.max_rejected_percent)
         return operation()
 
     def stop(self) -> None:

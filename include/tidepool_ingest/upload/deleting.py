@@ -31,8 +31,8 @@ from tidepool_ingest.ledger import (
 from tidepool_ingest.model.deduplicators import NORMAL, inert_deduplicator
 from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import UploadContext
+from tidepool_ingest.upload.discovery import UNKNOWN_DATA, Listing, delete_marked, listed
 from tidepool_ingest.upload.guarded_requests import GuardedRequests
-from tidepool_ingest.upload.witness import UNKNOWN_DATA, Listing, delete_marked, listed
 
 log = logging.getLogger(__name__)
 
@@ -180,23 +180,23 @@ def _delete_all(
     context.ledger.parts.set_all(batch, state, lease=leases[batch])
     row = context.ledger.batches.get(batch)
     listing = Listing(Mark.of(row.content_key), listed(context, row, requests))
-    _say_undone(context, row, listing, state, requests)
+    _leave_undo_mark(context, row, listing, state, requests)
     known = {data_set.data_set_id for number in leases for data_set in _remaining(context.ledger, number)}
     deleted = sum(_delete_remaining(context, number, lease, requests) for number, lease in leases.items())
     unknown = [marked for marked in listing.live if marked.id not in known]
     return deleted + delete_marked(context, unknown, requests)
 
 
-def _say_undone(
+def _leave_undo_mark(
     context: UploadContext,
     batch: BatchRow,
     listing: Listing,
     state: BatchState,
     requests: GuardedRequests,
 ) -> None:
-    """Let Tidepool tell everybody that nothing of a batch is to be shown, before anything of it is deleted.
+    """Leave a mark at Tidepool, before anything is deleted, that tells every ledger that a batch is undone.
 
-    An empty data set says so by its mark. It is listed once it is closed, also after it was deleted.
+    An empty data set carries the mark. It is listed once it is closed, even after it is deleted.
 
     :param listing: what Tidepool lists.
     :param state: what became of the batch.
@@ -204,12 +204,14 @@ def _say_undone(
     numbers = [batch.id, *(part.id for part in context.ledger.parts.of_batch(batch.id))]
     opened = [row for row in context.ledger.data_sets.of_batches(numbers) if row.data_set_id is not None]
     reached = max(
-        (*(row.repeat or 0 for row in opened), *(marked.mark.repeat for marked in listing.live)),
+        (*(row.generation or 0 for row in opened), *(marked.mark.generation for marked in listing.live)),
         default=None,
     )
     delete_empty = [one.id for one in listing.of_content if one.mark.undone and not one.data_set.deleted]
-    if reached is not None and (listing.undone is None or listing.undone.repeat <= reached):
-        mark = Mark(listing.mark.content, repeat=max(reached, listing.repeat) + 1, undone=_UNDONE[state])
+    if reached is not None and (listing.undone is None or listing.undone.generation <= reached):
+        mark = Mark(
+            listing.mark.content, generation=max(reached, listing.generation) + 1, undone=_UNDONE[state]
+        )
         body = with_mark(_empty_body(context, batch, listing), mark.members())
         empty = requests.read(lambda: context.client.open_data_set(batch.user_id, body)).data_set_id
         requests.write(lambda: context.client.close_data_set(empty))

@@ -55,8 +55,8 @@ class Timeouts:
     :param close_turn: how long to wait for another batch of the same device to be closed and read back.
     :param slot: how long an upload waits for its turn among the batches of its device before it ends, to be
         started again later: a task that waits for longer gives its slot back.
-    :param turn: about how long the batch before it may take, once it is at work: what waits for several is
-        started again after as many of these, and after a minute at the latest.
+    :param usual_close: about how long a batch takes once it is at work: one that waits for several is started
+        again after that many times this, and after a minute at the latest.
     :param attempts: how often a step in doubt is resolved and tried again before Airflow's own retry
         takes over.
     :param pause: pause before a step is tried again, doubled each time.
@@ -77,7 +77,7 @@ class Timeouts:
     lease: float = 300.0
     close_turn: float = 600.0
     slot: float = 5.0
-    turn: float = 3.0
+    usual_close: float = 3.0
     attempts: int = 3
     pause: float = 1.0
     patience: float = 60.0

@@ -1,14 +1,14 @@
 """Find the record for which Tidepool answers 500 to every request that holds it.
 
 Its validators accept such a record and its storage cannot take it, so that no answer names it. When a chunk
-has got three times 500 while Tidepool takes something else, it is halved, and what fails of it is halved
-again, until one record is left alone. The rounds are those of the chunk: in each, all of it is sent, in as
-many requests as there are pieces; what was there of it is removed first, or goes with its data set where
-nothing can be removed. So each piece is a request in doubt like any other, and a chunk of ``n`` records needs
-``log2(n)`` rounds beyond the first three, however many such records it holds.
+has been answered with 500 three times while Tidepool takes something else, it is halved, and whichever half
+fails is halved again, until one record is left. The rounds are those of the chunk: in each, all of it is
+sent, in as many requests as there are pieces; what was there of it is removed first, or goes with its data
+set where nothing can be removed. So each piece is a request in doubt like any other, and a chunk of ``n``
+records needs ``log2(n)`` rounds beyond the first three, however many such records it holds.
 
 A record that fails alone is sent alone twice more before it counts as the cause: an outage may just have
-struck it.
+hit it.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Isolation:
         with self._lock:
             return self._chunks[chunk_index].rounds if chunk_index in self._chunks else 0
 
-    def is_over(self, chunk_index: int) -> bool:
-        """Return whether a chunk has had more rounds than finding its bad records takes.
+    def is_exhausted(self, chunk_index: int) -> bool:
+        """Return whether a chunk has had more rounds than it takes to find its bad records.
 
         Then the failures do not come from its records, or not from them alone.
         """
@@ -88,7 +88,7 @@ class Isolation:
         return [found for found in by_request if found]
 
     def failed(self, chunk_index: int, failing: Collection[Sequence[RecordWithIds]]) -> set[int]:
-        """Take in that Tidepool has answered 500 to some requests of a chunk, though not to everything.
+        """Record that Tidepool has answered 500 to some requests of a chunk, though not to everything.
 
         :param chunk_index: its index.
         :param failing: what was sent in these requests.

@@ -47,17 +47,19 @@ from tidepool_ingest.ledger import (
 )
 from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.model.deduplicators import NORMAL
+from tidepool_ingest.upload.adoption import adopt, record_earlier
 from tidepool_ingest.upload.closing import close_and_verify, verify_again
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
 from tidepool_ingest.upload.deleting import delete_data_set, delete_replaced
+from tidepool_ingest.upload.discovery import Choice, choose, listing_of
 from tidepool_ingest.upload.feeds.resolver import Feed, check_data_set_type, reserve_for_normal
 from tidepool_ingest.upload.isolation import Isolation
 from tidepool_ingest.upload.read_back import Comparison, VerificationError
 from tidepool_ingest.upload.record_ids import ID_BYTES
 from tidepool_ingest.upload.rejections import RejectedRecords, TooManyRejectedByTidepoolError
 from tidepool_ingest.upload.sending import SERVER_FAILURE, Sending, StartOverError
-from tidepool_ingest.upload.taking_over import compare_found, record_earlier, take_over
-from tidepool_ingest.upload.witness import Choice, Listing, choose, listing_of
+from tidepool_ingest.upload.adoption import compare_found, record_earlier, adopt
+from tidepool_ingest.upload.discovery import Choice, Listing, choose, listing_of
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +88,8 @@ def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> Up
         return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases)).run()
 
 
-def take_over_batch(context: UploadContext, batch: BatchRow) -> tuple[int, int]:
-    """Take over what Tidepool has of a prepared batch, part by part if it is split; open nothing.
+def adopt_batch(context: UploadContext, batch: BatchRow) -> tuple[int, int]:
+    """Adopt what Tidepool has of a prepared batch, part by part if it is split; open nothing.
 
     :param batch: no data set of it, or of a part of it, is in the ledger.
     :return: how many data sets were found, of how many.
@@ -95,9 +97,9 @@ def take_over_batch(context: UploadContext, batch: BatchRow) -> tuple[int, int]:
     """
     parts = context.ledger.parts.of_batch(batch.id)
     if not parts:
-        return int(take_over_normal(context, batch) is not None), 1
+        return int(adopt_normal(context, batch) is not None), 1
     with context.hold(lease_of_batch(batch.id)) as lease:
-        found = sum(take_over_normal(context, part, lease) is not None for part in parts)
+        found = sum(adopt_normal(context, part, lease) is not None for part in parts)
         if found == len(parts) and batch.replaces is None:
             context.ledger.parts.sum_up(batch.id, lease=lease)
         elif found:
@@ -106,8 +108,8 @@ def take_over_batch(context: UploadContext, batch: BatchRow) -> tuple[int, int]:
     return found, len(parts)
 
 
-def take_over_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary | None:
-    """Take over what Tidepool has of a batch, or of one part of it, and open nothing.
+def adopt_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary | None:
+    """Adopt what Tidepool has of a batch, or of one part of it, and open nothing.
 
     :param batch: no data set of it is in the ledger.
     :param leases: have to last as long as its own: for a part, that of the whole batch.
@@ -116,7 +118,7 @@ def take_over_normal(context: UploadContext, batch: BatchRow, *leases: Lease) ->
     """
     prepared = context.prepared(batch)
     with context.hold(lease_of_batch(batch.id)) as lease:
-        return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases)).take_over()
+        return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases)).adopt()
 
 
 class UploadAttempt(ABC):
@@ -282,11 +284,11 @@ class NormalAttempt(UploadAttempt):
         marked = next((one for one in listing.of_part if one.id == data_set.data_set_id), None)
         return None if marked is None else compare_found(self._leased, marked, self._rejected.ordinals)
 
-    def take_over(self) -> UploadSummary | None:
-        """Take over what Tidepool has; return ``None`` if that is nothing."""
+    def adopt(self) -> UploadSummary | None:
+        """Adopt what Tidepool has; return ``None`` if that is nothing."""
         with self._failure_recorded():
             choice = choose(self._leased, listing_of(self._leased))
-            return None if choice.found is None else self._taken_over(choice)
+            return None if choice.found is None else self._adopted(choice)
 
     def _begin(self) -> DataSetRow | UploadSummary:
         """Open a data set; return the outcome if there is no need to."""
@@ -296,13 +298,13 @@ class NormalAttempt(UploadAttempt):
         listing = listing_of(self._leased)
         choice = choose(self._leased, listing)
         if choice.found is not None:
-            return self._taken_over(choice)
-        self._take_over_newer(listing)
+            return self._adopted(choice)
+        self._adopt_newer(listing)
         record_earlier(self._leased, choice.earlier, self._expected_rows)
-        return self._open(choice.repeat)
+        return self._open(choice.generation)
 
-    def _take_over_newer(self, listing: Listing) -> None:
-        """Take over what Tidepool has of newer batches of the device, of which a lost ledger knew.
+    def _adopt_newer(self, listing: Listing) -> None:
+        """Adopt what Tidepool has of newer batches of the device, of which a lost ledger knew.
 
         Only then does the ledger know which values an older one may not hide.
 
@@ -324,26 +326,28 @@ class NormalAttempt(UploadAttempt):
         for row in unknown:
             if row.state is BatchState.PREPARED:
                 try:
-                    context.with_work_area(row, partial(take_over_batch, found_only, row))
+                    context.with_work_area(row, partial(adopt_batch, found_only, row))
                 except IngestError as error:
                     if error.disposition is Disposition.RETRIABLE:
                         raise
-                    log.warning("%s is not taken over: %s", row.label, error)
+                    log.warning("%s is not adopted: %s", row.label, error)
 
-    def _taken_over(self, choice: Choice) -> UploadSummary:
-        """Take over the data set that Tidepool has already."""
+    def _adopted(self, choice: Choice) -> UploadSummary:
+        """Adopt the data set that Tidepool has already."""
         leased = self._leased
-        data_set, comparison = take_over(leased, choice, self._rejected, self._delete_replaced)
+        data_set, comparison = adopt(leased, choice, self._rejected, self._delete_replaced)
         leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
         leased.context.on_open(str(data_set.data_set_id))
         log.info(
-            "%s is verified in data set %s, which Tidepool had.", leased.batch.label, data_set.data_set_id
+            "%s is verified in data set %s, which Tidepool already had.",
+            leased.batch.label,
+            data_set.data_set_id,
         )
         return self._summary(data_set, expected=comparison.expected, visible=comparison.visible)
 
-    def _open(self, repeat: int) -> DataSetRow:
+    def _open(self, generation: int) -> DataSetRow:
         leased = self._leased
-        data_set_id = open_data_set(leased, self._expected_rows, repeat)
+        data_set_id = open_data_set(leased, self._expected_rows, generation)
         leased.context.on_open(data_set_id)
         log.info("Opened data set %s.", data_set_id)
         latest = self._latest()
@@ -412,11 +416,11 @@ class _NothingRemainingError(Exception):
 # ---------------------------------------------------------------- a data set is opened
 
 
-def open_data_set(leased: LeasedBatch, expected_rows: int, repeat: int = 0) -> str:
+def open_data_set(leased: LeasedBatch, expected_rows: int, generation: int = 0) -> str:
     """Open another data set for a batch, and return its id.
 
     :param expected_rows: rows that Tidepool will hold when it is complete.
-    :param repeat: what its mark says; see :class:`~tidepool_ingest.guards.marks.Mark`.
+    :param generation: what its mark says; see :class:`~tidepool_ingest.guards.marks.Mark`.
     """
     context, batch, requests = leased.context, leased.batch, leased.requests
     requests.check()
@@ -426,13 +430,13 @@ def open_data_set(leased: LeasedBatch, expected_rows: int, repeat: int = 0) -> s
         deduplicator=leased.deduplicator.name,
         expected_rows=expected_rows,
         origin=context.origin,
-        repeat=repeat,
+        generation=generation,
         lease=leased.lease,
         id_of=(lambda ordinal: chosen_id(batch, ordinal)) if context.settings.chosen_ids else None,
     )
     # With an id of ours, a creation carried out late would collide with what was done about it meanwhile.
     send = requests.read if row.data_set_id is None else requests.write
-    body = with_mark(leased.body, leased.mark.again(repeat).members())
+    body = with_mark(leased.body, leased.mark.again(generation).members())
     if row.data_set_id is not None:
         body["id"] = row.data_set_id
     try:

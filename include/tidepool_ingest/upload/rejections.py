@@ -108,7 +108,7 @@ class RejectedRecords:
         self._add(found)
 
     def record_failing(self, failing: Sequence[RecordWithIds]) -> None:
-        """Record for which records Tidepool answers 500, each time and to each of them alone.
+        """Record the records that make Tidepool answer 500, each time and each by itself.
 
         :param failing: the records.
         :raises TooManyRejectedByTidepoolError: if too many are rejected by now.
@@ -116,8 +116,8 @@ class RejectedRecords:
         found = [_rejection(record, ((FAILS_ALONE, ""),)) for record in failing]
         if found:
             log.warning(
-                "Tidepool answers 500 to each request that holds one of %d records (%s), and takes others: "
-                "they go to quarantine. Please report it.",
+                "Tidepool answers 500 to every request that holds one of %d records (%s), but takes others: "
+                "these records go to quarantine. Please report this.",
                 len(found),
                 _by_code(found),
             )

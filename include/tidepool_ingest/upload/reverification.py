@@ -19,12 +19,12 @@ from tidepool_ingest.guards import (
 )
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, DataSetState, Ledger, lease_of_batch
 from tidepool_ingest.model.deduplicators import AtClose
+from tidepool_ingest.upload.adoption import compare_found, record_found
 from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext
 from tidepool_ingest.upload.deleting import delete_data_set
+from tidepool_ingest.upload.discovery import end_as_undone, listing_of, successor_of
 from tidepool_ingest.upload.read_back import Comparison, read_back
-from tidepool_ingest.upload.taking_over import compare_found, record_found
-from tidepool_ingest.upload.witness import end_as_undone, listing_of, successor_of
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> R
     if comparison.is_exact:
         _record_exact(leased, data_set, comparison)
         return Reverified(str(data_set.data_set_id), comparison)
-    if found := _taken_over(leased, data_set, rejected):
+    if found := _adopted_successor(leased, data_set, rejected):
         return found
     reason = _reason_against_repair(leased, comparison) if repair else ""
     if reason or not repair:
@@ -156,11 +156,13 @@ def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> R
     return Reverified(str(data_set.data_set_id), comparison, to_repair=True)
 
 
-def _taken_over(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Reverified | None:
-    """Return what is shown by the data set that took the place of this one, if Tidepool has such a one.
+def _adopted_successor(
+    leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]
+) -> Reverified | None:
+    """Adopt the data set that took the place of this one, if Tidepool has one; return what it shows.
 
-    Another deployment, or one whose ledger was restored later on, may have uploaded the batch anew or undone
-    it.
+    Another deployment, or this one before its ledger was restored, may have uploaded the batch again, or
+    undone it.
 
     :raises WithdrawnError: somebody has undone its upload.
     :raises SupersededBatchError: another batch has replaced it.
@@ -175,7 +177,7 @@ def _taken_over(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet
         record_found(leased, found, comparison)
         leased.ledger.batches.set_reason(leased.batch.id, None, lease=leased.lease)
         return Reverified(found.id, comparison)
-    if listing.is_undone_after(data_set.repeat or 0):
+    if listing.is_undone_after(data_set.generation or 0):
         _delete(leased, data_set)
         end_as_undone(leased, listing)
     return None

@@ -35,7 +35,7 @@ from tidepool_ingest.upload.rejections import RejectedRecords
 log = logging.getLogger(__name__)
 
 SERVER_FAILURE: Final = 500
-"""Tidepool's answer where it has failed at something: what was asked may be done in part, or not at all."""
+"""Tidepool's answer where it has failed: what was asked for may be done in part, or not at all."""
 
 Selector = Mapping[str, Any]
 
@@ -142,11 +142,11 @@ class Sending:
                 return
 
     def _is_out_of_tries(self, chunk: Chunk, rounds: int, others: int) -> bool:
-        """Return whether sending a chunk is left to a later attempt."""
+        """Return whether sending a chunk has to be left to a later attempt."""
         attempts = self._leased.context.timeouts.attempts
         if rounds < FAILURES:
             return others + rounds >= attempts
-        return others >= attempts or self._isolation.is_over(chunk.index)
+        return others >= attempts or self._isolation.is_exhausted(chunk.index)
 
     def _send(self, chunk: Chunk, *, in_doubt: bool) -> None:
         payload = self._strategy.load(chunk)

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 from tidepool_airflow import observability
 from tidepool_airflow.mapping import skip_without_batch
 from tidepool_airflow.operators.base import TidepoolOperator
-from tidepool_airflow.turns import give_way, run_of
+from tidepool_airflow.turns import reschedule, run_of
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -124,7 +124,7 @@ class TidepoolPackOperator(TidepoolOperator):
             "".join(f", {number} set aside ({code})" for code, number in sorted(outcome.failed.items())),
         )
         if outcome.waiting:
-            give_way(context, ledger, outcome.waiting)
+            reschedule(context, ledger, outcome.waiting)
 
     def _in_turn(
         self, context: Context, ledger: Ledger, work: Callable[[BatchRow, int], None]
@@ -168,7 +168,7 @@ class TidepoolPackOperator(TidepoolOperator):
         except IngestError as error:
             if error.waits:
                 self.log.info("%s", error)
-                give_way(context, ledger, [error])
+                reschedule(context, ledger, [error])
             raise
 
     def skip_only_batch(self, why: str) -> None:

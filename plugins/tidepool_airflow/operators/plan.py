@@ -107,8 +107,8 @@ class TidepoolPlanOperator(TidepoolOperator):
         if plan.older_than_uploaded and not options.allow_older:
             self.log.warning(
                 "%d of these batches were staged before others of their device that are verified already. "
-                "Those whose values would take the place of other ones are held; the parameter `allow_older` "
-                "lets them win.",
+                "Those whose values would take the place of different ones are held; the parameter "
+                "`allow_older` lets them win.",
                 plan.older_than_uploaded,
             )
         if plan.days_outside:

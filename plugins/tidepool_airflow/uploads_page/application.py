@@ -273,7 +273,7 @@ def show_asset(name: str) -> FileResponse:
 
 def open_quarantine(user: User, ledger: CurrentLedger, batch: Batch) -> StreamingResponse:
     """Send the file with the rejected records, and record who opened it."""
-    from tidepool_ingest.prepare import remake_work_area
+    from tidepool_ingest.prepare import rebuild_work_area
     from tidepool_ingest.staging.encryption import decrypted
     from tidepool_ingest.staging.storage import read_blocks
     from tidepool_ingest.staging.work_area import WorkArea
@@ -291,7 +291,7 @@ def open_quarantine(user: User, ledger: CurrentLedger, batch: Batch) -> Streamin
     root = root_of_batch(row.folder)
     area = WorkArea(root, row.content_key)
     if not area.is_quarantine_intact():
-        remake_work_area(root, row, ledger, record_failure=False)
+        rebuild_work_area(root, row, ledger, record_failure=False)
     blocks = decrypted(read_blocks(area.quarantine_path, missing="work-area-damaged"))
     first = next(blocks, b"")  # a missing file is reported before anything is sent
     ledger.actions.record(user.get_name(), ActionKind.QUARANTINE, batch=row.id, status=ActionStatus.DONE)

@@ -25,8 +25,8 @@ from tidepool_ingest.ledger import FeedRow, Lease, Ledger
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, deduplicator_named
 from tidepool_ingest.upload.context import UploadContext
+from tidepool_ingest.upload.discovery import creation_key
 from tidepool_ingest.upload.guarded_requests import GuardedRequests
-from tidepool_ingest.upload.witness import age_of
 
 log = logging.getLogger(__name__)
 
@@ -154,16 +154,18 @@ class FeedResolver:
     def _first_of(self, existing: Sequence[DataSet]) -> DataSet:
         """Return the data set that was created first; delete the others if they are ours and hold nothing.
 
-        Two deployments may open one each at the same time; the second gives way before it sends anything.
+        Two deployments may open one each at the same time; the second is deleted while it is still empty.
 
         :raises FeedError: ``feed-ambiguous`` otherwise.
         """
-        first, *others = sorted(existing, key=age_of)
+        first, *others = sorted(existing, key=creation_key)
         for other in others:
             if not (_is_marked(first) and _is_marked(other)) or self._shows_anything(other):
                 raise FeedError("feed-ambiguous", *(data_set.data_set_id for data_set in existing))
         for other in others:
-            log.warning("Deleting continuous data set %s: it is empty, and one was first.", other.data_set_id)
+            log.warning(
+                "Deleting continuous data set %s: it is empty, and an older one stays.", other.data_set_id
+            )
             self._delete(other.data_set_id)
         return first
 
@@ -179,7 +181,7 @@ class FeedResolver:
     def _settled(self, opened: str) -> str:
         """Return the data set that stays, now that one was opened: the first that is ours."""
         listed = [one for one in self._list() if not one.deleted and _is_marked(one)]
-        first = min(listed, key=age_of, default=None)
+        first = min(listed, key=creation_key, default=None)
         if first is None or first.data_set_id == opened:
             return opened
         self._check(first)

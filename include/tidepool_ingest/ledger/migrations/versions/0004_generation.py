@@ -19,7 +19,7 @@ def upgrade() -> None:
     op.add_column(
         "data_sets",
         sa.Column(
-            "repeat",
+            "generation",
             sa.Integer(),
             comment="how often the content was uploaded or undone on purpose before, as its mark says",
         ),

@@ -1,10 +1,10 @@
-"""A data set that Tidepool has and the ledger does not know is compared, and taken into the ledger.
+"""Adopt a data set that Tidepool has and the ledger does not know: compare it, and record it in the ledger.
 
-What it shows has to be the batch's accepted records, each once, like after an upload of our own. If it is
+What it shows has to be the batch's accepted records, each once, as after an upload of our own. If it is
 not, the batch is held: nothing is sent beside what may be right, and nothing is deleted.
 
-Some of the records may be missing because Tidepool itself had rejected them, of which only the lost ledger
-knew. Tidepool is asked about these again, by a data set that is deleted without ever being closed.
+Some of the records may be missing because Tidepool itself had rejected them, which only the lost ledger
+knew. So they are sent once more, to a data set that is deleted without ever being closed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tidepool_ingest.model.deduplicators import NORMAL, inert_deduplicator
 from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import LeasedBatch
 from tidepool_ingest.upload.deleting import delete_data_set
+from tidepool_ingest.upload.discovery import Choice, MarkedSet, delete_marked, listing_of
 from tidepool_ingest.upload.read_back import Comparison, read_back_beside
 from tidepool_ingest.upload.record_ids import RecordWithIds, with_ids
 from tidepool_ingest.upload.rejections import RejectedRecords
-from tidepool_ingest.upload.witness import Choice, MarkedSet, delete_marked, listing_of
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,12 @@ class FoundDiffersError(HeldError):
 
     code = "found-differs"
     sentence = (
-        "Tidepool has a data set that was opened for it, which this ledger does not know, and it shows "
-        "something else than would be sent"
+        "Tidepool has a data set for it that this ledger does not know, and what that shows differs from "
+        "what would be sent"
     )
     remedy = (
-        "Find out what happened to it. To replace it, undo the upload on the uploads page, and run the day "
-        "with `force`."
+        "Find out what changed that data set. To replace it, undo the upload on the uploads page, then run "
+        "its day with `force`."
     )
 
     def __init__(self, batch: str, comparison: Comparison) -> None:
@@ -51,10 +51,10 @@ class FoundDiffersError(HeldError):
         self.comparison = comparison
 
 
-def take_over(
+def adopt(
     leased: LeasedBatch, choice: Choice, rejected: RejectedRecords, delete_replaced: Callable[[], bool]
 ) -> tuple[DataSetRow, Comparison]:
-    """Take a data set that Tidepool has into the ledger as verified, in the place of one to be opened.
+    """Record a data set that Tidepool has as verified, instead of opening one.
 
     :param leased: the batch.
     :param choice: what was found.
@@ -66,7 +66,7 @@ def take_over(
     """
     found = choice.found
     assert found is not None
-    log.info("Tidepool has data set %s for %s already.", found.id, leased.batch.label)
+    log.info("Tidepool already has data set %s for %s.", found.id, leased.batch.label)
     comparison = compare_found(leased, found, rejected.ordinals)
     # Others go only beside one that is right: what is held leaves all as it is.
     if choice.rivals and (comparison.is_exact or _may_be_rejected(leased, comparison)):
@@ -74,7 +74,7 @@ def take_over(
             delete_marked(leased.context, choice.rivals, requests)
         comparison = compare_found(leased, found, rejected.ordinals)
     lacks_some = not comparison.is_exact and _may_be_rejected(leased, comparison)
-    if lacks_some and _asked_again(leased, comparison.missing, choice.repeat, rejected):
+    if lacks_some and _asked_again(leased, comparison.missing, choice.generation, rejected):
         comparison = compare_found(leased, found, rejected.ordinals)
     rejected.finish()  # an earlier attempt may have recorded some, and ended before this
     if not comparison.is_exact:
@@ -88,7 +88,7 @@ def take_over(
 
 
 def compare_found(leased: LeasedBatch, found: MarkedSet, rejected: AbstractSet[int]) -> Comparison:
-    """Compare what a data set shows that this ledger did not see closed, once its close has had its time.
+    """Compare what a data set shows that this ledger did not see closed; its close may still be going on.
 
     :param leased: the batch.
     :param found: the data set.
@@ -120,7 +120,7 @@ def record_found(
         leased.batch.id,
         found.id,
         deduplicator=found.data_set.deduplicator or leased.deduplicator.name,
-        repeat=found.mark.repeat,
+        generation=found.mark.generation,
         created_at=found.data_set.created_time,
         expected_rows=comparison.expected,
         visible_rows=comparison.visible,
@@ -147,7 +147,7 @@ def record_earlier(leased: LeasedBatch, earlier: Sequence[MarkedSet], expected_r
 
 
 def _may_be_rejected(leased: LeasedBatch, comparison: Comparison) -> bool:
-    """Return whether all that differs is that some records are missing, as few as a run lets be rejected."""
+    """Return whether records are missing, no more than may be rejected, and nothing else differs."""
     allowed = leased.context.options.max_rejected_percent
     return (
         not (comparison.double or comparison.foreign or comparison.deleted)
@@ -155,7 +155,9 @@ def _may_be_rejected(leased: LeasedBatch, comparison: Comparison) -> bool:
     )
 
 
-def _asked_again(leased: LeasedBatch, missing: Sequence[int], repeat: int, rejected: RejectedRecords) -> bool:
+def _asked_again(
+    leased: LeasedBatch, missing: Sequence[int], generation: int, rejected: RejectedRecords
+) -> bool:
     """Ask Tidepool about records that a found data set lacks; return whether it rejects every one.
 
     They go to a data set that is recorded as one to be deleted before anything is sent to it.
@@ -167,7 +169,7 @@ def _asked_again(leased: LeasedBatch, missing: Sequence[int], repeat: int, rejec
         deduplicator=inert_deduplicator().name,
         expected_rows=0,
         origin=leased.context.origin,
-        repeat=repeat,
+        generation=generation,
         lease=leased.lease,
     )
     body = {"dataSetType": NORMAL, "deduplicator": {"name": inert_deduplicator().name}}

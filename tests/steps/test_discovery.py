@@ -343,7 +343,7 @@ def test_all_pages_are_read(
     for minute in range(4):
         world.stage(readings(1, minute), f"batch-{minute}", data_set=body(NONE))
     assert world.run().codes == []
-    monkeypatch.setattr("tidepool_ingest.upload.witness.LISTED_AT_ONCE", 2)
+    monkeypatch.setattr("tidepool_ingest.upload.discovery.LISTED_AT_ONCE", 2)
     second, before = elsewhere(), creations(world)
 
     assert second.run().codes == []
@@ -375,12 +375,14 @@ def test_a_forced_upload_says_so_and_the_newest_counts(world: World, elsewhere: 
     number = uploaded(world)
     uploaded(world, run="run-2", force=True)
     sets = world.sets(number)
-    assert [data_set.repeat for data_set in sets] == [0, 1]
+    assert [data_set.generation for data_set in sets] == [0, 1]
     second = elsewhere()
 
     found = second.sets(uploaded(second))
 
-    assert [(one.data_set_id, one.repeat) for one in found] == [(one.data_set_id, one.repeat) for one in sets]
+    assert [(one.data_set_id, one.generation) for one in found] == [
+        (one.data_set_id, one.generation) for one in sets
+    ]
     assert {one.state for one in found} == {DataSetState.VERIFIED}
     assert len(live(world)) == 2
 
@@ -421,7 +423,7 @@ def test_what_was_undone_does_not_come_back(world: World, elsewhere: Callable[..
     assert second.row(number).state is BatchState.WITHDRAWN
     assert second.run(run="run-2").plan.batches == []
     uploaded(second, run="run-3", force=True)
-    assert second.sets(number)[-1].repeat == 2
+    assert second.sets(number)[-1].generation == 2
     third = elsewhere(name="third")
     assert third.sets(uploaded(third))[-1].data_set_id == second.sets(number)[-1].data_set_id
     assert len(world.visible()) == 3
@@ -667,7 +669,7 @@ def test_a_lost_ledger_lets_no_older_batch_hide_a_newer_one(
     assert amounts(world, types=["bolus"]) == [2]
 
 
-def test_what_was_taken_over_for_an_older_batch_and_differs_is_held_alone(
+def test_what_was_adopted_for_an_older_batch_and_differs_is_held_alone(
     world: World, elsewhere: Callable[..., World]
 ) -> None:
     world.stage(readings(3) + dose(2), "b", day=NEXT)

@@ -1,13 +1,13 @@
-"""Tidepool as the witness of what was uploaded, where the ledger does not know it.
+"""Find out from Tidepool what was uploaded, where the ledger does not know it.
 
 A ledger that was lost or restored from a backup, or that of a second deployment, knows nothing of a data set
 that Tidepool has. Each data set of ours says by its mark (:mod:`tidepool_ingest.guards.marks`) what it was
-opened for. So before one is opened for a batch, those of the device are listed: one that was opened for the
-same content is taken into the ledger instead (:mod:`.taking_over`). An open normal data set is not listed.
+opened for. So before one is opened for a batch, those of the device are listed; one that was opened for the
+same content is adopted instead (:mod:`.adoption`). An open normal data set is not listed.
 Therefore they are listed once more after the close: of two for one content, the one that was created first
 stays, and whoever sees both deletes the other.
 
-A content that is uploaded again on purpose, or undone, gets a mark that says so, and the newest counts.
+Uploading a content again on purpose, or undoing it, leaves a mark of a higher generation; the highest counts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ UNKNOWN_DATA = ("found-differs", "parts-differ")
 """Reasons for which a batch stops while Tidepool may have data of it that the ledger does not know."""
 
 NEVER = -1
-"""Below every ``repeat`` of a mark."""
+"""Below every ``generation`` of a mark."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class MarkedSet:
     @property
     def rank(self) -> tuple[int, datetime, str]:
         """The lowest of several for one content is the one that stays."""
-        return -self.mark.repeat, *age_of(self.data_set)
+        return -self.mark.generation, *creation_key(self.data_set)
 
 
-def age_of(data_set: DataSet) -> tuple[datetime, str]:
+def creation_key(data_set: DataSet) -> tuple[datetime, str]:
     """Return what data sets are ordered by: when they were created, then their ids."""
     return data_set.created_time or datetime.max.replace(tzinfo=UTC), data_set.data_set_id
 
@@ -111,20 +111,20 @@ class Listing:
     def undone(self) -> Mark | None:
         """The newest mark which says that nothing of the content is to be shown."""
         marks = [marked.mark for marked in self.of_content if marked.mark.undone]
-        return max(marks, key=lambda mark: mark.repeat, default=None)
+        return max(marks, key=lambda mark: mark.generation, default=None)
 
     @property
-    def repeat(self) -> int:
-        """The newest mark's, whatever it says."""
-        return max((marked.mark.repeat for marked in self.of_content), default=NEVER)
+    def generation(self) -> int:
+        """The highest of all marks, whatever they say."""
+        return max((marked.mark.generation for marked in self.of_content), default=NEVER)
 
-    def is_undone_after(self, repeat: int) -> bool:
+    def is_undone_after(self, generation: int) -> bool:
         """Return whether the content was undone, and not uploaded on purpose since then.
 
-        :param repeat: what the ledger knows to be the newest upload, whether it is listed or not.
+        :param generation: what the ledger knows to be the newest upload, whether it is listed or not.
         """
-        newest = max((repeat, *(marked.mark.repeat for marked in self.live)))
-        return self.undone is not None and self.undone.repeat > newest
+        newest = max((generation, *(marked.mark.generation for marked in self.live)))
+        return self.undone is not None and self.undone.generation > newest
 
     def contents_besides(self, known: Callable[[Collection[str]], AbstractSet[str]]) -> set[str]:
         """Return other contents, as marks have them, of live data sets of ours that the ledger does not know.
@@ -202,53 +202,57 @@ def listed(
 class Choice:
     """What is to be done where a data set would be opened.
 
-    :param repeat: what the mark says of the one to be opened.
-    :param found: the one that is taken over instead.
+    :param generation: what the mark says of the one to be opened.
+    :param found: the one that is adopted instead.
     :param rivals: others for the same content, which give way to it.
     :param earlier: others from before the content was uploaded again on purpose; they stay.
     """
 
-    repeat: int
+    generation: int
     found: MarkedSet | None = None
     rivals: tuple[MarkedSet, ...] = ()
     earlier: tuple[MarkedSet, ...] = ()
 
 
 def choose(leased: LeasedBatch, listing: Listing) -> Choice:
-    """Return whether to open a data set or to take one over.
+    """Return whether to open a data set or to adopt one.
 
     :param leased: the batch; none of its data sets in the ledger can be resumed.
     :param listing: what Tidepool lists.
-    :raises DoublingError: the upload is forced, and records would be there twice.
+    :raises DoublingError: the upload is forced, and records would show twice.
     :raises BatchError: ``parts-differ``: Tidepool has the same content split in another way.
     :raises WithdrawnError: somebody has undone its upload.
     :raises SupersededBatchError: another batch has replaced it.
     """
     rows = leased.ledger.data_sets.of_batch(leased.batch.id)
     latest = rows[-1] if rows else None
-    reached = NEVER if latest is None else latest.repeat or 0
+    reached = NEVER if latest is None else latest.generation or 0
     known = {row.data_set_id for row in rows}
     unknown = tuple(marked for marked in listing.of_part if marked.id not in known)
-    undone = NEVER if listing.undone is None else listing.undone.repeat
+    undone = NEVER if listing.undone is None else listing.undone.generation
     if leased.context.options.force and _is_new_request(latest, undone=undone > reached):
         _check_doubling(leased, [marked for marked in listing.live if marked.id not in known])
-        return Choice(max(reached, listing.repeat) + 1, earlier=unknown)
+        return Choice(max(reached, listing.generation) + 1, earlier=unknown)
     if listing.is_undone_after(reached):
         end_as_undone(leased, listing)
     wanted = max(reached, undone + 1)
-    _check_cut(leased, [one for one in listing.live if one.id not in known and one.mark.repeat >= wanted])
-    candidates = [marked for marked in unknown if marked.mark.repeat >= wanted] or [
-        marked for marked in listing.truncated() if marked.id not in known and marked.mark.repeat >= wanted
+    _check_cut(leased, [one for one in listing.live if one.id not in known and one.mark.generation >= wanted])
+    candidates = [marked for marked in unknown if marked.mark.generation >= wanted] or [
+        marked for marked in listing.truncated() if marked.id not in known and marked.mark.generation >= wanted
     ]
     if not candidates:
         return Choice(wanted)
     found = min(candidates, key=lambda marked: marked.rank)
-    repeat = found.mark.repeat
+    generation = found.mark.generation
     return Choice(
-        repeat,
+        generation,
         found,
-        tuple(one for one in candidates if one is not found and one.mark.repeat == repeat and one.is_live),
-        tuple(one for one in unknown if one.mark.repeat < repeat),
+        tuple(
+            one
+            for one in candidates
+            if one is not found and one.mark.generation == generation and one.is_live
+        ),
+        tuple(one for one in unknown if one.mark.generation < generation),
     )
 
 
@@ -302,21 +306,21 @@ def settle(leased: LeasedBatch, data_set: DataSetRow) -> bool:
     :raises SupersededBatchError: another batch has replaced it meanwhile.
     """
     listing = listing_of(leased)
-    repeat = data_set.repeat or 0
-    if listing.is_undone_after(repeat):
+    generation = data_set.generation or 0
+    if listing.is_undone_after(generation):
         end_as_undone(leased, listing)
-    if listing.undone is not None and listing.undone.repeat > repeat:
+    if listing.undone is not None and listing.undone.generation > generation:
         raise StartOverError("the content was undone and uploaded anew meanwhile")
     rivals = [
         marked
         for marked in listing.of_part
-        if marked.id != data_set.data_set_id and marked.mark.repeat >= repeat
+        if marked.id != data_set.data_set_id and marked.mark.generation >= generation
     ]
     if not rivals:
         return False
     shown = [one for one in listing.data_sets if one.data_set_id == data_set.data_set_id and not one.deleted]
-    if not shown or min(rivals, key=lambda one: one.rank).rank < (-repeat, *age_of(shown[0])):
-        raise StartOverError("Tidepool has another one for the same content, which was there first")
+    if not shown or min(rivals, key=lambda one: one.rank).rank < (-generation, *creation_key(shown[0])):
+        raise StartOverError("Tidepool has another one for the same content, which was created first")
     delete_marked(leased.context, rivals, leased.requests)
     return True
 
@@ -333,7 +337,7 @@ def successor_of(leased: LeasedBatch, data_set: DataSetRow, listing: Listing) ->
         (
             marked
             for marked in listing.of_part
-            if marked.id not in known and marked.mark.repeat >= (data_set.repeat or 0)
+            if marked.id not in known and marked.mark.generation >= (data_set.generation or 0)
         ),
         None,
     )
