@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from sqlalchemy import Column, Connection, Engine, create_engine, event, func, inspect, make_url, select, text
 from sqlalchemy.engine import URL
@@ -124,41 +124,25 @@ class OlderFirstError(LeaseHeldError):
         "Nothing to do: it is tried again. It does not wait for one that has failed, is held, or whose run "
         "has ended."
     )
+    first: ClassVar[str] = "Older batches of the same device are uploaded first"
 
     def __init__(self, name: str, seconds: float, batches: Sequence[int] = ()) -> None:
         super().__init__(name, seconds)
-        self.what = (
-            f"Older batches of the same device are uploaded first: {len(batches)}, beginning with {name}."
-        )
+        self.what = f"{self.first}: {len(batches)}, beginning with {name}."
         self.remedy = type(self).remedy
         self.args = (f"{self.what} {self.remedy}",)
         self.batches = tuple(batches)
 
 
-class NewerFirstError(LeaseHeldError):
-    """Tidepool has newer batches of the device that this ledger does not know: they are taken over first.
+class NewerFirstError(OlderFirstError):
+    """Tidepool already has newer batches of the device that this ledger does not know: adopted first.
 
-    :param name: name of the lease on the newest of them.
-    :param seconds: how long until it is a good time to see whether they are prepared.
     :param batches: their numbers, newest first.
     """
 
     code = "newer-first"
-    sentence = "Tidepool has newer batches of its device already, which this ledger has yet to take over"
-    remedy = (
-        "Nothing to do: it is tried again. It does not wait for one that has failed, is held, or whose run "
-        "has ended."
-    )
-
-    def __init__(self, name: str, seconds: float, batches: Sequence[int] = ()) -> None:
-        super().__init__(name, seconds)
-        self.what = (
-            f"Tidepool has {len(batches)} newer batches of the same device that this ledger does not know. "
-            f"They are taken over first, beginning with {name}."
-        )
-        self.remedy = type(self).remedy
-        self.args = (f"{self.what} {self.remedy}",)
-        self.batches = tuple(batches)
+    sentence = "Tidepool already has newer batches of its device, which this ledger has yet to adopt"
+    first = "Newer batches of the same device, which Tidepool already has, are adopted first"
 
 
 class LeaseLostError(IngestError):

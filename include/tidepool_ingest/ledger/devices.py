@@ -129,7 +129,11 @@ class Devices:
         )
         with self._database.reading() as connection:
             found = [batch_row(row) for row in connection.execute(query)]
-        return sorted((row for row in found if row.order_key > batch.order_key), key=lambda row: row.order_key, reverse=True)
+        return sorted(
+            (row for row in found if row.order_key > batch.order_key),
+            key=lambda row: row.order_key,
+            reverse=True,
+        )
 
     def verified_since(self, batch: BatchRow, since: datetime) -> dict[str, str]:
         """Return the deduplicators of other verified data sets of the device that were closed since, by id.

@@ -238,7 +238,9 @@ def choose(leased: LeasedBatch, listing: Listing) -> Choice:
     wanted = max(reached, undone + 1)
     _check_cut(leased, [one for one in listing.live if one.id not in known and one.mark.generation >= wanted])
     candidates = [marked for marked in unknown if marked.mark.generation >= wanted] or [
-        marked for marked in listing.truncated() if marked.id not in known and marked.mark.generation >= wanted
+        marked
+        for marked in listing.truncated()
+        if marked.id not in known and marked.mark.generation >= wanted
     ]
     if not candidates:
         return Choice(wanted)

@@ -47,19 +47,17 @@ from tidepool_ingest.ledger import (
 )
 from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.model.deduplicators import NORMAL
-from tidepool_ingest.upload.adoption import adopt, record_earlier
+from tidepool_ingest.upload.adoption import adopt, compare_found, record_earlier
 from tidepool_ingest.upload.closing import close_and_verify, verify_again
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
 from tidepool_ingest.upload.deleting import delete_data_set, delete_replaced
-from tidepool_ingest.upload.discovery import Choice, choose, listing_of
+from tidepool_ingest.upload.discovery import Choice, Listing, choose, listing_of
 from tidepool_ingest.upload.feeds.resolver import Feed, check_data_set_type, reserve_for_normal
 from tidepool_ingest.upload.isolation import Isolation
 from tidepool_ingest.upload.read_back import Comparison, VerificationError
 from tidepool_ingest.upload.record_ids import ID_BYTES
 from tidepool_ingest.upload.rejections import RejectedRecords, TooManyRejectedByTidepoolError
 from tidepool_ingest.upload.sending import SERVER_FAILURE, Sending, StartOverError
-from tidepool_ingest.upload.adoption import compare_found, record_earlier, adopt
-from tidepool_ingest.upload.discovery import Choice, Listing, choose, listing_of
 
 log = logging.getLogger(__name__)
 
