@@ -143,7 +143,16 @@ def test_by_a_file_that_nobody_else_may_read(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "tidepool://user:Secret@host", '["Secret"]', '{"login": 7}', '{"extra": "Secret"}', '{"port": "x"}'],
+    [
+        "",
+        "tidepool://user:Secret@host",
+        '["Secret"]',
+        '{"login": 7}',
+        '{"extra": "Secret"}',
+        '{"port": "x"}',
+        '{"port": Infinity}',
+        pytest.param('{"extra": ' + "[" * 100_000, id="nested too deep"),
+    ],
 )
 def test_what_is_no_connection(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str

@@ -115,7 +115,7 @@ def _parsed(text: str | bytes, where: str) -> JsonConnection:
         usable = isinstance(extra, dict) and all(
             value is None or isinstance(value, str) for value in texts.values()
         )
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         usable = False
     if not usable:
         # Without a word of what it holds: most of that is secret.
