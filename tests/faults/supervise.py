@@ -48,8 +48,8 @@ RUNS_TO_HEAL = 6
 TASK_SECONDS = 120.0
 """Seconds after which a task is taken for stuck, which counts as a failure of the schedule."""
 
-LONGEST_RUN_SECONDS = 5 * TASK_SECONDS
-"""The same for all tasks of a run together, those that wait for others included."""
+LONGEST_WAIT_SECONDS = 60.0
+"""Seconds for which tasks may only wait for others, before they fail for this run, as in Airflow."""
 
 
 @dataclass
@@ -158,6 +158,7 @@ class _Player:
         self._backups: list[Path] = []
         self._struck: set[LocalFault] = set()
         self._second_pid: int | None = None
+        self._advanced_at = 0.0
         self.second: Place | None = None
 
     def play(self) -> None:
@@ -357,10 +358,10 @@ class _Player:
         if self._schedule.kind == "backlog":
             # The runs of others have ended, perhaps with a ledger, or they came back with a restored one.
             end_turns(self._place, besides=batches)
-        until = time.monotonic() + LONGEST_RUN_SECONDS
+        self._advanced_at = time.monotonic()
         while waiting or running:
             now = time.monotonic()
-            if self._ledger_is_replaced(running) or self._takes_for_ever(running, until):
+            if self._ledger_is_replaced(running) or self._only_wait(running):
                 return False
             self._start_ready(waiting, running, action, now)
             for pid in list(running):
@@ -385,13 +386,12 @@ class _Player:
             time.sleep(0.005)
         return all_done
 
-    def _takes_for_ever(self, running: Iterable[int], until: float) -> bool:
-        """Stop a run that does not end, which counts as a failure of the schedule."""
-        if time.monotonic() <= until:
+    def _only_wait(self, running: Iterable[int]) -> bool:
+        """Stop the tasks of a run that have done nothing but wait for too long; the next run goes on."""
+        if time.monotonic() - self._advanced_at <= LONGEST_WAIT_SECONDS:
             return False
         for pid in running:
             stop(pid)
-        self._outcome.wrong.append("tasks waited for ever")
         return True
 
     def _start_ready(
@@ -451,6 +451,8 @@ class _Player:
         result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"end": "lost"}
         if code and code not in (-9, 143):
             self._outcome.wrong.append(f"task {task.number} ended with {code}")
+        if result["end"] != "wait":
+            self._advanced_at = time.monotonic()
         if result["end"] == "done":
             if task.batch is None:
                 self._batches = result["batches"]

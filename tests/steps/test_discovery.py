@@ -168,6 +168,27 @@ def test_what_tidepool_had_rejected_is_asked_about_again(
     assert second.sets(number)[-1].state is DataSetState.VERIFIED
 
 
+def test_what_makes_tidepool_fail_is_found_again(world: World, elsewhere: Callable[..., World]) -> None:
+    world.simulator.rules.add(
+        Rule(type="cbg", pointer="/value", equals=22.5, in_storage=True),
+        Rule(type="cbg", pointer="/value", above=24.0),
+    )
+    records = [*readings(20), cbg(30, 22.5), cbg(31, 22.5), cbg(32, 25.0)]
+    number = world.ready(records, data_set=body(NONE))
+    world.upload(number, max_rejected_percent=50)
+    assert len(world.refused(number)) == 3
+    second = elsewhere()
+    (number,) = second.plan().batches
+    second.prepare(number)
+
+    second.upload(number, max_rejected_percent=50)
+
+    assert second.row(number).state is BatchState.VERIFIED
+    assert second.refused(number) == world.refused(number)
+    assert len(live(world)) == 1
+    assert second.all_right()
+
+
 def test_what_it_rejects_is_in_quarantine_even_if_the_asking_was_interrupted(
     world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:

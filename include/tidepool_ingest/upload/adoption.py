@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
-from tidepool_ingest.client import TidepoolRejectedError
+from tidepool_ingest.client import TidepoolRejectedError, TidepoolUnreachableError
 from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import DataSetRow
 from tidepool_ingest.model.deduplicators import NORMAL, inert_deduplicator
@@ -21,9 +21,11 @@ from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import LeasedBatch
 from tidepool_ingest.upload.deleting import delete_data_set
 from tidepool_ingest.upload.discovery import Choice, MarkedSet, delete_marked, listing_of
+from tidepool_ingest.upload.isolation import FAILURES
 from tidepool_ingest.upload.read_back import Comparison, read_back_beside
 from tidepool_ingest.upload.record_ids import RecordWithIds, with_ids
 from tidepool_ingest.upload.rejections import RejectedRecords
+from tidepool_ingest.upload.sending import SERVER_FAILURE
 
 log = logging.getLogger(__name__)
 
@@ -197,8 +199,11 @@ def _records(
 def _is_rejected(
     leased: LeasedBatch, data_set_id: str, records: Sequence[RecordWithIds], rejected: RejectedRecords
 ) -> bool:
-    """Return whether Tidepool rejects each of some records; each response names one at least."""
-    remaining = list(records)
+    """Return whether Tidepool rejects each of some records; each response names one at least.
+
+    Those for which it answers 500 each time are asked about by halves, until one is alone.
+    """
+    remaining, failures = list(records), 0
     while remaining:
         body = b"[" + b",".join(record.line for record in remaining) + b"]"
         try:
@@ -206,6 +211,23 @@ def _is_rejected(
         except TidepoolRejectedError as error:
             rejected.record(remaining, error)
             remaining = [record for record in remaining if record.ordinal not in rejected.ordinals]
+        except TidepoolUnreachableError as error:
+            if error.status != SERVER_FAILURE:
+                raise
+            failures += 1
+            if failures < FAILURES:
+                leased.requests.pause(failures, error)
+                continue
+            # Raises where Tidepool takes nothing at all: then it is not about these records.
+            leased.requests.read(lambda: leased.client.is_open(data_set_id))
+            if len(remaining) == 1:
+                rejected.record_failing(remaining)
+                return True
+            half = len(remaining) // 2
+            return all(
+                _is_rejected(leased, data_set_id, part, rejected)
+                for part in (remaining[:half], remaining[half:])
+            )
         else:
             return False
     return True
