@@ -147,6 +147,13 @@ def test_the_same_content_split_otherwise_is_not_sent_beside(
     assert second.row(number).reason == "parts-differ"
 
 
+def prepared_elsewhere(second: World) -> int:
+    """Plan and prepare the only batch of another deployment, and return its number."""
+    (number,) = second.plan().batches
+    second.prepare(number)
+    return number
+
+
 def test_what_tidepool_had_rejected_is_asked_about_again(
     world: World, elsewhere: Callable[..., World]
 ) -> None:
@@ -155,8 +162,7 @@ def test_what_tidepool_had_rejected_is_asked_about_again(
     world.upload(number, max_rejected_percent=50)
     assert len(world.refused(number)) == 2
     second = elsewhere()
-    (number,) = second.plan().batches
-    second.prepare(number)
+    number = prepared_elsewhere(second)
 
     second.upload(number, max_rejected_percent=50)
 
@@ -178,8 +184,7 @@ def test_what_makes_tidepool_fail_is_found_again(world: World, elsewhere: Callab
     world.upload(number, max_rejected_percent=50)
     assert len(world.refused(number)) == 3
     second = elsewhere()
-    (number,) = second.plan().batches
-    second.prepare(number)
+    number = prepared_elsewhere(second)
 
     second.upload(number, max_rejected_percent=50)
 
@@ -196,8 +201,7 @@ def test_what_it_rejects_is_in_quarantine_even_if_the_asking_was_interrupted(
     number = world.ready([*readings(5), cbg(6, 21.0)], data_set=body(NONE))
     world.upload(number, max_rejected_percent=50)
     second = elsewhere()
-    (number,) = second.plan().batches
-    second.prepare(number)
+    number = prepared_elsewhere(second)
     delete = world.client.delete_data_set
 
     def interrupted(_data_set_id: str) -> None:
@@ -236,16 +240,28 @@ def test_one_that_shows_something_else_is_held(world: World, elsewhere: Callable
     assert len(world.visible()) == 5
 
 
+def at_the_close(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Callable[[], object],
+    then: Callable[[], object] = lambda: None,
+) -> None:
+    """Do something right before a world closes its next set, and something else right after that."""
+    close = world.client.close_data_set
+
+    def closed(data_set_id: str) -> None:
+        monkeypatch.setattr(world.client, "close_data_set", close)
+        meanwhile()
+        close(data_set_id)
+        then()
+
+    monkeypatch.setattr(world.client, "close_data_set", closed)
+
+
 def uploads_before_the_close(second: World, world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let another deployment upload right before a world closes its own set; the list gets the number."""
-    close, numbers = world.client.close_data_set, list[int]()
-
-    def after_the_other(data_set_id: str) -> None:
-        monkeypatch.setattr(world.client, "close_data_set", close)
-        numbers.append(uploaded(second))
-        close(data_set_id)
-
-    monkeypatch.setattr(world.client, "close_data_set", after_the_other)
+    numbers: list[int] = []
+    at_the_close(world, monkeypatch, lambda: numbers.append(uploaded(second)))
     return numbers
 
 
@@ -550,16 +566,13 @@ def test_what_was_uploaded_anew_after_an_undo_elsewhere_stays(
 ) -> None:
     world.stage(readings(3), data_set=body(deduplicator))
     second = elsewhere()
-    close = world.client.close_data_set
 
-    def undone_and_uploaded_anew(data_set_id: str) -> None:
-        monkeypatch.setattr(world.client, "close_data_set", close)
+    def undone_and_uploaded_anew() -> None:
         number = uploaded(second)
         withdraw_batch(second.context(), second.row(number))
         uploaded(second, run="run-2", force=True)
-        close(data_set_id)
 
-    monkeypatch.setattr(world.client, "close_data_set", undone_and_uploaded_anew)
+    at_the_close(world, monkeypatch, undone_and_uploaded_anew)
 
     assert world.run().codes == []
 
@@ -593,17 +606,13 @@ def test_nothing_is_deleted_beside_one_that_shows_something_else(
 ) -> None:
     world.stage(readings(3), data_set=body(NONE))
     second, third = elsewhere(), elsewhere(name="third")
-    close = world.client.close_data_set
 
-    def after_the_other(data_set_id: str) -> None:
-        monkeypatch.setattr(world.client, "close_data_set", close)
-        uploaded(second)
-        close(data_set_id)
+    def interrupted() -> None:
         with closing(sqlite3.connect(world.store)) as connection, connection:
             connection.execute("DELETE FROM data WHERE seq = (SELECT min(seq) FROM data)")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(world.client, "close_data_set", after_the_other)
+    at_the_close(world, monkeypatch, lambda: uploaded(second), interrupted)
     with pytest.raises(KeyboardInterrupt):
         world.run()
 

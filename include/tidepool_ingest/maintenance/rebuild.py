@@ -132,10 +132,9 @@ class LedgerRebuild:
 
     def _adopted(self, row: BatchRow) -> str:
         """Adopt what Tidepool has of a batch, and return how much that is."""
-        found, wanted = adopt_batch(self._context, row)
-        if not found:
+        if not adopt_batch(self._context, row):
             return NOT_THERE
-        return FOUND if found == wanted and (wanted == 1 or row.replaces is None) else IN_PART
+        return FOUND if self._ledger.batches.get(row.id).state is BatchState.VERIFIED else IN_PART
 
 
 class _ReplacedUnknownError(Exception):

@@ -13,8 +13,7 @@ Uploading a content again on purpose, or undoing it, leaves a mark of a higher g
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -87,14 +86,24 @@ class Listing:
     data_sets: tuple[DataSet, ...]
 
     @cached_property
+    def marked(self) -> tuple[MarkedSet, ...]:
+        """Those of ours, whatever they were opened for."""
+        marks = ((data_set, Mark.found_in(data_set)) for data_set in self.data_sets)
+        return tuple(MarkedSet(data_set, mark) for data_set, mark in marks if mark is not None)
+
+    @cached_property
     def of_content(self) -> tuple[MarkedSet, ...]:
         """Those of the batch's content, of every part of it."""
-        marked = ((data_set, Mark.found_in(data_set)) for data_set in self.data_sets)
-        return tuple(
-            MarkedSet(data_set, mark)
-            for data_set, mark in marked
-            if mark is not None and mark.content == self.mark.content
-        )
+        return tuple(marked for marked in self.marked if marked.mark.content == self.mark.content)
+
+    @property
+    def other_contents(self) -> dict[str, str]:
+        """The contents, as marks have them, of live data sets of ours that hold another one, by id."""
+        return {
+            marked.id: marked.mark.content
+            for marked in self.marked
+            if marked.is_live and marked.mark.content != self.mark.content
+        }
 
     @cached_property
     def live(self) -> tuple[MarkedSet, ...]:
@@ -125,19 +134,6 @@ class Listing:
         """
         newest = max((generation, *(marked.mark.generation for marked in self.live)))
         return self.undone is not None and self.undone.generation > newest
-
-    def contents_besides(self, known: Callable[[Collection[str]], AbstractSet[str]]) -> set[str]:
-        """Return other contents, as marks have them, of live data sets of ours that the ledger does not know.
-
-        :param known: returns which data sets of some it knows.
-        """
-        marks = {one.data_set_id: Mark.found_in(one) for one in self.data_sets if not one.deleted}
-        ours = {
-            data_set_id: mark.content
-            for data_set_id, mark in marks.items()
-            if mark is not None and not mark.undone and mark.content != self.mark.content
-        }
-        return {ours[data_set_id] for data_set_id in ours.keys() - known(ours.keys())} if ours else set()
 
     def others_than(self, data_set: DataSet) -> dict[str, str]:
         """Return the deduplicators of the other data sets that are not deleted, by id.

@@ -68,7 +68,7 @@ One that was discarded while a record is being isolated does not count.
 """
 
 PREPARE_SECONDS = 30.0
-"""After this it is looked again whether a newer batch is prepared, so that it can be taken over."""
+"""After this it is looked again whether a newer batch is prepared, so that it can be adopted."""
 
 
 def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary:
@@ -86,16 +86,17 @@ def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> Up
         return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases)).run()
 
 
-def adopt_batch(context: UploadContext, batch: BatchRow) -> tuple[int, int]:
-    """Adopt what Tidepool has of a prepared batch, part by part if it is split; open nothing.
+def adopt_batch(context: UploadContext, batch: BatchRow) -> int:
+    """Adopt what Tidepool has of a prepared batch, part by part if it is split; upload nothing.
 
-    :param batch: no data set of it, or of a part of it, is in the ledger.
-    :return: how many data sets were found, of how many.
+    :param batch: no data set of it, or of a part of it, is in the ledger. It is verified from then on if all
+        of it is there.
+    :return: how many data sets were found.
     :raises FoundDiffersError: what Tidepool has differs; the batch is held.
     """
     parts = context.ledger.parts.of_batch(batch.id)
     if not parts:
-        return int(adopt_normal(context, batch) is not None), 1
+        return int(adopt_normal(context, batch) is not None)
     with context.hold(lease_of_batch(batch.id)) as lease:
         found = sum(adopt_normal(context, part, lease) is not None for part in parts)
         if found == len(parts) and batch.replaces is None:
@@ -103,11 +104,11 @@ def adopt_batch(context: UploadContext, batch: BatchRow) -> tuple[int, int]:
         elif found:
             # Its own upload sends the others, and deletes what the batch replaces.
             context.ledger.batches.begin_upload(batch.id, lease=lease)
-    return found, len(parts)
+    return found
 
 
 def adopt_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary | None:
-    """Adopt what Tidepool has of a batch, or of one part of it, and open nothing.
+    """Adopt what Tidepool has of a batch, or of one part of it; upload nothing.
 
     :param batch: no data set of it is in the ledger.
     :param leases: have to last as long as its own: for a part, that of the whole batch.
@@ -309,7 +310,8 @@ class NormalAttempt(UploadAttempt):
         :raises NewerFirstError: one of them is still to be prepared, by a run that has yet to work on it.
         """
         context, ledger, batch = self._leased.context, self._leased.ledger, self._leased.batch
-        contents = listing.contents_besides(ledger.data_sets.known)
+        others = listing.other_contents
+        contents = {others[unknown] for unknown in others.keys() - ledger.data_sets.known(others)}
         if not contents:
             return
         unknown = [
@@ -331,7 +333,7 @@ class NormalAttempt(UploadAttempt):
                     log.warning("%s is not adopted: %s", row.label, error)
 
     def _adopted(self, choice: Choice) -> UploadSummary:
-        """Adopt the data set that Tidepool has already."""
+        """Adopt the data set that Tidepool already has."""
         leased = self._leased
         data_set, comparison = adopt(leased, choice, self._rejected, self._delete_replaced)
         leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
