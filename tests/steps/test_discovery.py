@@ -24,7 +24,9 @@ from tidepool_ingest.ledger import ActionKind, BatchState, DataSetState, Ledger
 from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.reports.help import available_actions
 from tidepool_ingest.upload import withdraw_batch
+from tidepool_ingest.upload.adoption import FoundDiffersError
 from tidepool_ingest.window import Window
+from tidepool_simulator.faults import Fault
 from tidepool_simulator.rules import Rule
 
 EVERY = [HASH, TRUNCATE, NONE, ORIGIN]
@@ -192,6 +194,21 @@ def test_what_makes_tidepool_fail_is_found_again(world: World, elsewhere: Callab
     assert second.refused(number) == world.refused(number)
     assert len(live(world)) == 1
     assert second.all_right()
+
+
+def test_a_record_is_blamed_for_its_own_failures_only(world: World, elsewhere: Callable[..., World]) -> None:
+    world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=24.0))
+    number = world.ready([*readings(5), cbg(32, 25.0)], data_set=body(NONE))
+    world.upload(number, max_rejected_percent=50)
+    lose(world, number, 1)
+    second = elsewhere()
+    number = prepared_elsewhere(second)
+    world.simulator.faults.add(Fault.refused("post", 500, times=2), Fault.refused("post", 500, skip=3))
+
+    with pytest.raises(FoundDiffersError):
+        second.upload(number, max_rejected_percent=50)
+
+    assert "tidepool-500" not in str(second.refused(number))
 
 
 def test_what_it_rejects_is_in_quarantine_even_if_the_asking_was_interrupted(

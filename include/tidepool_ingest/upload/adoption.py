@@ -211,6 +211,7 @@ def _is_rejected(
         except TidepoolRejectedError as error:
             rejected.record(remaining, error)
             remaining = [record for record in remaining if record.ordinal not in rejected.ordinals]
+            failures = 0
         except TidepoolUnreachableError as error:
             if error.status != SERVER_FAILURE:
                 raise
