@@ -54,6 +54,8 @@ class ConnectProxy:
         """How the next piece of an answer is cut off, once."""
         self.silent = False
         """Whether a tunnel is never answered."""
+        self.drip: float | None = None
+        """Seconds between headers of an answer to a request for a tunnel, which then has no end."""
         self._loop = asyncio.new_event_loop()
         self._ending = asyncio.Event()
         self._port = 0
@@ -130,6 +132,12 @@ class ConnectProxy:
         if self.silent:
             await self._ending.wait()
         await asyncio.sleep(self.tunnel_delay())
+        if self.drip is not None:
+            writer.write(b"HTTP/1.1 200 Connection established\r\n")
+            while True:
+                writer.write(b"X-Drip: drip\r\n")
+                await writer.drain()
+                await asyncio.sleep(self.drip)
         address = self._names.get(target.decode().rpartition(":")[0])
         if status is None and address is None:
             status = 502

@@ -28,8 +28,9 @@ from tidepool_ingest.client.errors import (
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
 )
+from tidepool_ingest.client.exchange import new_session
 from tidepool_ingest.client.tokens import MemoryRefreshTokenStore
-from tidepool_ingest.client.transport import Transport, new_session
+from tidepool_ingest.client.transport import Transport
 
 from .sign_in_wire import REALM, SignInWire
 from .wire import CANARY, USER, Reply, Wire, jwt

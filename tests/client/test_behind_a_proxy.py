@@ -6,6 +6,7 @@ it for one that was never made.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -14,9 +15,9 @@ import pytest
 
 from tests.proxy import API_NAME, ConnectProxy, End, make_certificate
 from tests.timing import Clock
-from tidepool_ingest.client import FixedToken, TidepoolClient, transport
+from tidepool_ingest.client import FixedToken, TidepoolClient, exchange
 from tidepool_ingest.client.errors import TidepoolConfigurationError, TidepoolUnreachableError
-from tidepool_ingest.client.transport import start_deadline
+from tidepool_ingest.client.exchange import start_deadline
 
 from .wire import CANARY, NEVER, UPLOAD, USER, Reply, Seen, Wire, envelope
 
@@ -113,6 +114,30 @@ def test_an_answer_that_the_server_never_sends_leaves_it_in_doubt(
     assert len(wire.seen) == 1
 
 
+def test_a_tunnel_whose_answer_never_ends_proves_that_nothing_was_sent(
+    proxy: ConnectProxy, wire: Wire
+) -> None:
+    proxy.drip = 0.02
+    with TidepoolClient(
+        API, FixedToken("fixed"), connect_timeout=60.0, read_timeout=60.0, total_timeout=0.3
+    ) as client:
+        assert not close_fails(client).in_doubt
+    assert wire.seen == []
+
+
+def test_nothing_private_is_logged_behind_a_proxy(
+    proxy: ConnectProxy, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    malformed = f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Session {CANARY}\r\n\r\n[]"
+    wire.always(Reply(raw=[malformed.encode()]))
+    with TidepoolClient(API, FixedToken(CANARY)) as client:
+        assert list(client.read_data(USER, device_id=CANARY)) == []
+    assert "its words are left out" in caplog.text
+    assert CANARY not in caplog.text
+    assert USER not in caplog.text
+
+
 def test_a_request_that_broke_off_on_its_way_is_in_doubt(
     client: TidepoolClient, proxy: ConnectProxy, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +224,7 @@ def test_a_request_is_not_started_after_its_deadline_however_slow_the_tunnel_was
     client: TidepoolClient, proxy: ConnectProxy, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(transport, "time", clock)
+    monkeypatch.setattr(exchange, "time", clock)
     monkeypatch.setattr(proxy, "at_tunnel", lambda: clock.pass_by(61.0))
     wire.always(Reply(200, []))
     with start_deadline(60.0):
@@ -214,15 +239,15 @@ def test_a_request_whose_sender_stood_still_in_the_middle_of_it_is_not_completed
     client: TidepoolClient, proxy: ConnectProxy, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(transport, "time", clock)
+    monkeypatch.setattr(exchange, "time", clock)
     client.close_data_set(UPLOAD)
-    send = transport.HTTPConnection.send
+    send = exchange.HTTPConnection.send
 
     def standing_still(connection: HTTPConnection, piece: bytes) -> None:
         send(connection, piece)
         clock.pass_by(151.0)
 
-    monkeypatch.setattr(transport.HTTPConnection, "send", standing_still)
+    monkeypatch.setattr(exchange.HTTPConnection, "send", standing_still)
     with start_deadline(60.0, 150.0):
         error = close_fails(client)
     assert "could not be completed in time" in str(error)

@@ -26,9 +26,7 @@ from tidepool_ingest.client import (
     TidepoolRejectedError,
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
-)
-from tidepool_ingest.client import (
-    transport as exchange,
+    exchange,
 )
 from tidepool_ingest.client.tokens import FixedToken
 from tidepool_ingest.client.transport import HttpTimeouts

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import logging
+import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +23,21 @@ from tidepool_ingest.client.errors import (
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
 )
+from tidepool_ingest.client.exchange import new_session
 from tidepool_ingest.client.responses import Purpose, Request
-from tidepool_ingest.client.transport import HttpTimeouts, Transport, new_session
+from tidepool_ingest.client.transport import HttpTimeouts, Transport
 
 from .wire import CANARY, NEVER, USER, Reply, Seen, Wire
 
 PATIENT = HttpTimeouts(connect=5.0, read=5.0, total=5.0)
 HASTY = HttpTimeouts(connect=5.0, read=0.3, total=5.0)
-BRIEF = HttpTimeouts(connect=5.0, read=5.0, total=0.3)
+BRIEF = HttpTimeouts(connect=60.0, read=60.0, total=0.3)
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+MALFORMED = (
+    f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Session {CANARY}\r\nX-More: {CANARY}\r\n\r\n{{}}".encode()
+)
+"""Headers that the network library cannot parse, and writes into its log."""
 
 
 def transport(timeouts: HttpTimeouts = PATIENT, **more: str) -> Transport:
@@ -85,6 +95,50 @@ def test_a_drip_is_bounded_although_each_byte_comes_in_time(wire: Wire) -> None:
     wire.always(Reply(200, b"x" * 1000, drip=0.05))  # 50 s in all
     started = time.monotonic()
     failure(wire, Purpose.READ, BRIEF)
+    assert time.monotonic() - started < 25
+
+
+def single(content: bytes) -> Iterator[bytes]:
+    """Yield the bytes one by one, and then begin again."""
+    return (bytes([byte]) for byte in itertools.cycle(content))
+
+
+@pytest.mark.parametrize(
+    ("raw", "drip"),
+    [
+        (lambda: single(b"HTTP/1.1 200 OK "), 0.02),
+        (lambda: itertools.chain([b"HTTP/1.1 200 OK\r\n"], single(b"X-Drip: drip ")), 0.02),
+        (lambda: itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"), 0.02),
+        (lambda: itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 100), None),
+        (lambda: itertools.chain([CHUNKED], single(b"1;extension=")), 0.02),
+        (lambda: itertools.chain([CHUNKED, b"2\r\n{}\r\n0\r\n"], itertools.repeat(b"A: b\r\n")), 0.02),
+    ],
+    ids=["status", "headers", "100 slowly", "100 fast", "chunk size", "trailers"],
+)
+def test_no_part_of_an_answer_goes_on_for_ever(
+    wire: Wire, raw: Callable[[], Iterable[bytes]], drip: float | None
+) -> None:
+    wire.answer = lambda seen: Reply(raw=raw(), drip=drip)
+    started = time.monotonic()
+    error = failure(wire, Purpose.WRITE, BRIEF)
+    assert isinstance(error, TidepoolUnreachableError)
+    assert error.in_doubt
+    assert time.monotonic() - started < 25
+
+
+def test_a_server_that_takes_nothing_does_not_hold_a_request_for_ever() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # what it accepts, nobody reads
+        asked = Request(
+            "try it",
+            Purpose.WRITE,
+            "POST",
+            f"http://127.0.0.1:{listening.getsockname()[1]}/",
+            body=b" " * 2**25,
+        )
+        started = time.monotonic()
+        with pytest.raises(TidepoolUnreachableError, match="no response in time") as caught:
+            transport(BRIEF).request(asked)
+    assert caught.value.in_doubt
     assert time.monotonic() - started < 25
 
 
@@ -251,9 +305,19 @@ def test_log_lines_tell_what_but_not_whom(wire: Wire, caplog: pytest.LogCaptureF
     assert ours[0].startswith("try it (user 5f5f): HTTP 200 in ")
     assert ours[1].startswith("try it (user 5f5f): HTTP 500 in ")
     assert ours[2].startswith("try it (user 5f5f): tidepool-unreachable after ")
-    assert any(
-        "POST" in record.getMessage() for record in caplog.records if record.name.startswith("urllib3")
-    )
+    assert CANARY not in caplog.text
+    assert USER not in caplog.text
+
+
+def test_what_a_server_has_sent_is_not_logged_by_the_network_library(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    wire.always(Reply(raw=[MALFORMED]))
+    transport().request(call(wire))
+    (warning,) = [record for record in caplog.records if record.name.startswith("urllib3")]
+    assert warning.levelno == logging.WARNING
+    assert "its words are left out" in warning.getMessage()
     assert CANARY not in caplog.text
     assert USER not in caplog.text
 

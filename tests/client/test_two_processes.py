@@ -12,7 +12,8 @@ from pathlib import Path
 from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest.client.auth import SIGN_IN_TIMEOUTS, OidcClient, OidcProvider, RefreshTokens
 from tidepool_ingest.client.environments import Environment
-from tidepool_ingest.client.transport import Transport, new_session
+from tidepool_ingest.client.exchange import new_session
+from tidepool_ingest.client.transport import Transport
 
 from .sign_in_wire import SignInWire
 

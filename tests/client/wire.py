@@ -9,7 +9,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
@@ -67,6 +67,8 @@ class Reply:
     """Promise the whole body, send this much, then reset the connection."""
     drip: float | None = None
     """Seconds between single bytes of the body."""
+    raw: Iterable[bytes] | None = None
+    """Send these pieces and nothing else, status line and headers included; ``drip`` is between them."""
 
     def content(self) -> bytes:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
@@ -101,6 +103,9 @@ class Handler(BaseHTTPRequestHandler):
         if reply.reset:
             self.break_off()
             return
+        if reply.raw is not None:
+            self.give_raw(reply, reply.raw)
+            return
         content = reply.content()
         self.send_response(reply.status)
         for name, value in {"Content-Length": str(len(content)), **reply.headers}.items():
@@ -108,6 +113,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         with suppress(OSError):
             self.give_body(reply, content)
+
+    def give_raw(self, reply: Reply, pieces: Iterable[bytes]) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            for piece in pieces:
+                self.wfile.write(piece)
+                if self.wire.closing.wait(reply.drip or 0):
+                    return
 
     def give_body(self, reply: Reply, content: bytes) -> None:
         if reply.drip is not None:

@@ -28,7 +28,7 @@ from tidepool_ingest.client import (
     connect,
     host_of,
 )
-from tidepool_ingest.client.transport import WatchedAdapter, new_session
+from tidepool_ingest.client.exchange import WatchedAdapter, new_session
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.database import LeaseHeldError

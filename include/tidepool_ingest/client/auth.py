@@ -25,6 +25,7 @@ from tidepool_ingest.client.errors import (
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
 )
+from tidepool_ingest.client.exchange import start_deadline
 from tidepool_ingest.client.responses import Purpose, Request, Response
 from tidepool_ingest.client.settings import ClientSettings
 from tidepool_ingest.client.tokens import (
@@ -41,7 +42,6 @@ from tidepool_ingest.client.tokens import (
 from tidepool_ingest.client.transport import (
     HttpTimeouts,
     Transport,
-    start_deadline,
     unusable_response,
 )
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import requests
 
 
-SIGN_IN_TIMEOUTS = HttpTimeouts(connect=4.0, read=8.0, total=4.0)
+SIGN_IN_TIMEOUTS = HttpTimeouts(connect=4.0, read=8.0, total=12.0)
 """Short: a refresh happens under a lock that counts as abandoned after 60 s."""
 
 
@@ -336,7 +336,7 @@ UNDER_LOCK = BackOff(attempts=2, longest=2.0)
 """Retries of a refresh while other processes wait for it."""
 
 REFRESH_TAKES_SECONDS = 20.0
-"""No refresh is started within this time before the lock may be lost: one takes up to 16 s."""
+"""No refresh is started within this time before the lock may be lost: one takes up to 12 s."""
 
 LOOKS = 2
 """How often the newest token is looked up: once more if this process was overtaken."""

@@ -21,6 +21,7 @@ from tidepool_ingest.client.errors import (
     TidepoolPermissionError,
     TidepoolUnreachableError,
 )
+from tidepool_ingest.client.exchange import new_session
 from tidepool_ingest.client.json_stream import MalformedArrayError, objects_of
 from tidepool_ingest.client.responses import CANNOT_VIEW, Request, Response
 from tidepool_ingest.client.settings import ClientSettings
@@ -35,7 +36,6 @@ from tidepool_ingest.client.transport import (
     HttpTimeouts,
     StreamingResponse,
     Transport,
-    new_session,
     place_of,
     unusable_response,
 )
@@ -207,7 +207,7 @@ class TidepoolClient:
     :param tokens: where tokens come from.
     :param connect_timeout: seconds to wait for a connection.
     :param read_timeout: seconds to wait for the first piece of a response, and between two pieces.
-    :param total_timeout: seconds that may be spent on reading one response.
+    :param total_timeout: seconds that one exchange may take as a whole.
     :param session: carries the requests; made by :func:`new_session` if left out.
     :param on_token: called with every token before its use, so that it can be masked in logs.
     :param trace_session: ties the requests of one run together in Tidepool's logs; nothing about a person.

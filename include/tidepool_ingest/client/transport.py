@@ -1,32 +1,25 @@
 """One HTTP exchange with Tidepool: bounded in time and size, logged without its contents.
 
 :class:`Transport` sends a request, :class:`StreamingResponse` reads its response. The rest is what they need:
-what a missing or unusable response means, a deadline for requests that change something, a filter
-that keeps user and device ids out of the network library's logs.
+what a missing or unusable response means.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
-import math
 import re
 import ssl
 import time
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
-from http.cookiejar import DefaultCookiePolicy
+from http.client import HTTPException
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from tidepool_ingest import __version__
@@ -37,6 +30,7 @@ from tidepool_ingest.client.errors import (
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
 )
+from tidepool_ingest.client.exchange import Exchange, TooLateError, is_too_late
 from tidepool_ingest.client.responses import (
     TRACE_ID_PATTERN,
     Purpose,
@@ -62,9 +56,6 @@ USER_AGENT = f"tidepool-airflow/{__version__}"
 SLOWEST_SEND_BYTES_PER_SECOND = 32 * 1024
 """Sending slower than this is aborted: the network library bounds it by the connect timeout."""
 
-CONNECTIONS = 32
-"""Connections kept to one host: more than chunks of one data set ever go out in parallel."""
-
 
 @dataclass(frozen=True)
 class HttpTimeouts:
@@ -73,102 +64,13 @@ class HttpTimeouts:
     :param connect: until the connection is established.
     :param read: between two pieces of a response, and until its first. The default is above the 60 s after
         which Tidepool's gateway answers on its own, so that its response says what happened.
-    :param total: on the exchange as a whole; the caller's own time between two pieces does not count.
+    :param total: on the exchange as a whole, from the connection to the end of the response, however often
+        a byte of it arrives in time; the caller's own time between two pieces does not count.
     """
 
     connect: float = 10.0
     read: float = 75.0
     total: float = 150.0
-
-
-def new_session() -> requests.Session:
-    """Return a session that adds nothing of its own: no cookies, no ``~/.netrc``, no retries."""
-    session = requests.Session()
-    adapter = WatchedAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.auth = _unchanged
-    return session
-
-
-@dataclass
-class _SendProgress:
-    """What is known about the bytes of one request.
-
-    :param must_start_in_time: whether it must not be started after :func:`is_too_late`.
-    :param watched: whether its connection would have said that one left.
-    :param begun: whether one was given to the network.
-    """
-
-    must_start_in_time: bool
-    watched: bool = False
-    begun: bool = False
-
-    @property
-    def is_unsent(self) -> bool:
-        """Whether it is proven that no byte of the request left this machine."""
-        return self.watched and not self.begun
-
-
-_SEND_PROGRESS: Final[ContextVar[_SendProgress | None]] = ContextVar("tidepool_send_progress", default=None)
-
-
-class _TooLateError(OSError):
-    """The request must not be started any more, or not be completed."""
-
-
-class _Watched:
-    """Mixed into a connection class: notes the first byte of a request, which no exception shows reliably.
-
-    Setting up a connection (a proxy's tunnel, the TLS handshake) is no part of a request. What the library
-    raises does not say which of the two failed: behind a proxy, it calls both a fault of the proxy.
-    """
-
-    sock: Any
-    _is_connecting = False
-
-    def connect(self) -> None:
-        self._is_connecting = True
-        try:
-            super().connect()  # type: ignore[misc]
-        finally:
-            self._is_connecting = False
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        progress = _SEND_PROGRESS.get()
-        if progress is not None and not self._is_connecting:
-            # Head and body are sent one after the other, and the process may have stood still in between.
-            if progress.must_start_in_time and (is_too_late_to_finish() if progress.begun else is_too_late()):
-                raise _TooLateError
-            progress.begun = True
-        super().send(data)  # type: ignore[misc]
-
-
-@functools.cache
-def _watched(connection: type[HTTPConnection]) -> type[HTTPConnection]:
-    return type(f"Watched{connection.__name__}", (_Watched, connection), {})
-
-
-class WatchedAdapter(HTTPAdapter):
-    """Sends requests over connections that know whether a byte of one has left, through any kind of proxy."""
-
-    def get_connection_with_tls_context(self, *args: Any, **more: Any) -> Any:
-        """Return the pool of connections to a host, each of which is watched."""
-        pool: Any = super().get_connection_with_tls_context(*args, **more)
-        if not issubclass(pool.ConnectionCls, _Watched):
-            pool.ConnectionCls = _watched(pool.ConnectionCls)
-        progress = _SEND_PROGRESS.get()
-        if progress is not None:
-            progress.watched = True
-        return pool
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    # An authentication of its own keeps requests from looking into ~/.netrc.
-    return request
 
 
 class Transport:
@@ -225,10 +127,11 @@ class Transport:
         :raises TidepoolError: there is no response.
         """
         bounds = timeouts or self._timeouts
+        exchange = Exchange(bounds.total, must_start_in_time=request.must_start_in_time)
         trace_id = uuid.uuid4().hex
         started = time.monotonic()
         response = self._send(
-            request, {**self._headers(request, trace_id), **(headers or {})}, bounds, trace_id
+            request, {**self._headers(request, trace_id), **(headers or {})}, bounds, exchange, trace_id
         )
         if isinstance(response, TidepoolError):
             log.info(
@@ -237,9 +140,7 @@ class Transport:
             raise response
         status = response.status_code
         log.info("%s%s: HTTP %d in %d ms", request.operation, _about(request), status, _ms_since(started))
-        return StreamingResponse(
-            request, response, trace_id_of(response.headers, trace_id), bounds, time.monotonic() - started
-        )
+        return StreamingResponse(request, response, trace_id_of(response.headers, trace_id), exchange)
 
     def _headers(self, request: Request, trace_id: str) -> dict[str, str]:
         headers = {
@@ -254,34 +155,36 @@ class Transport:
         return headers
 
     def _send(
-        self, request: Request, headers: dict[str, str], timeouts: HttpTimeouts, trace_id: str
+        self,
+        request: Request,
+        headers: dict[str, str],
+        timeouts: HttpTimeouts,
+        exchange: Exchange,
+        trace_id: str,
     ) -> requests.Response | TidepoolError:
         # The network library's errors quote the whole URL, user id included. So they must not even be the
         # context of ours, and ours is raised by the caller, outside of any handler.
-        host = urlsplit(request.url).hostname or ""
-        hide_paths(host)
         sending = len(request.body or b"") / SLOWEST_SEND_BYTES_PER_SECOND
         if request.must_start_in_time and is_too_late():
-            return _no_response(request, _TooLateError(), trace_id, is_unsent=True)
-        progress = _SendProgress(must_start_in_time=request.must_start_in_time)
-        watching = _SEND_PROGRESS.set(progress)
+            return _no_response(request, TooLateError(), trace_id, is_unsent=True)
         try:
-            response = self._session.request(
-                request.method,
-                request.url,
-                params=dict(request.params),
-                data=request.body,
-                headers=headers,
-                timeout=(timeouts.connect + sending, timeouts.read),
-                allow_redirects=False,
-                stream=True,
-                # This machine is not reached through a proxy, which would see the token in plain text.
-                proxies={"http": "", "https": "", "all": ""} if is_loopback(host) else None,
-            )
+            with exchange.under_way():
+                response = self._session.request(
+                    request.method,
+                    request.url,
+                    params=dict(request.params),
+                    data=request.body,
+                    headers=headers,
+                    timeout=(timeouts.connect + sending, timeouts.read),
+                    allow_redirects=False,
+                    stream=True,
+                    # This machine is not reached through a proxy, which would see the token in plain text.
+                    proxies={"http": "", "https": "", "all": ""}
+                    if is_loopback(urlsplit(request.url).hostname or "")
+                    else None,
+                )
         except NETWORK_ERRORS as problem:
-            return _no_response(request, problem, trace_id, is_unsent=progress.is_unsent)
-        finally:
-            _SEND_PROGRESS.reset(watching)
+            return _no_response(request, problem, trace_id, is_unsent=exchange.is_unsent)
         return response
 
 
@@ -291,23 +194,16 @@ class StreamingResponse:
     :param request: the request.
     :param response: the response, of which only status and headers have been read.
     :param trace_id: Tidepool's id of the request, or ours.
-    :param timeouts: bounds on the exchange.
-    :param spent: seconds that it has taken so far.
+    :param exchange: what is left of the time that it may take.
     """
 
     def __init__(
-        self,
-        request: Request,
-        response: requests.Response,
-        trace_id: str,
-        timeouts: HttpTimeouts,
-        spent: float,
+        self, request: Request, response: requests.Response, trace_id: str, exchange: Exchange
     ) -> None:
         self._request = request
         self._response = response
         self._trace_id = trace_id
-        self._timeouts = timeouts
-        self._spent = spent
+        self._exchange = exchange
         self.successful = 200 <= response.status_code < 300
 
     def __enter__(self) -> Self:
@@ -340,11 +236,7 @@ class StreamingResponse:
             raise self._unusable("the response is compressed in a way that was not requested")
         unpack = _Gunzip() if encoding == "gzip" else None
         while True:
-            started = time.monotonic()
             piece = self._next_piece()
-            self._spent += time.monotonic() - started
-            if piece and self._spent > self._timeouts.total:
-                raise self._broken_off("the response arrived too slowly")
             if unpack is None:
                 if not piece:
                     return
@@ -374,12 +266,14 @@ class StreamingResponse:
         # read1 returns what one read of the socket gave: waiting for a full piece would let a server
         # that sends a byte now and then hold us forever.
         try:
-            piece: bytes = self._response.raw.read1(PIECE_BYTES, decode_content=False) or b""
+            with self._exchange.under_way():
+                piece: bytes = self._response.raw.read1(PIECE_BYTES, decode_content=False) or b""
         except NETWORK_ERRORS:
-            piece = b""
+            reason = "the response broke off"
         else:
-            return piece
-        raise self._broken_off("the response broke off")
+            if not piece or not self._exchange.is_over:
+                return piece
+        raise self._broken_off("the response arrived too slowly" if self._exchange.is_over else reason)
 
     def _broken_off(self, reason: str) -> TidepoolError:
         return TidepoolUnreachableError(
@@ -418,41 +312,6 @@ class _Gunzip:
         return self._decompressor.eof or not self._fed
 
 
-_DEADLINES: Final[ContextVar[tuple[float, float]]] = ContextVar(
-    "tidepool_deadlines", default=(math.inf, math.inf)
-)
-"""Until when a request that changes something may still be started, and until when bytes of it may leave.
-
-Its sender may hold a lease that expires. Between checking the lease and the first byte on the wire
-comes the token, for which a task may have to wait. If that takes too long, the request is not sent at all.
-"""
-
-
-@contextmanager
-def start_deadline(seconds: float, over: float = math.inf) -> Iterator[None]:
-    """Start this thread's requests that change something within so many seconds, or not at all.
-
-    :param seconds: how long from now; less than 0 if it is too late already.
-    :param over: how long from now until a request that was started in time may no longer be finished.
-    """
-    now = time.monotonic()
-    token = _DEADLINES.set((now + seconds, now + over))
-    try:
-        yield
-    finally:
-        _DEADLINES.reset(token)
-
-
-def is_too_late() -> bool:
-    """Return whether it is too late to start a request that changes something."""
-    return time.monotonic() > _DEADLINES.get()[0]
-
-
-def is_too_late_to_finish() -> bool:
-    """Return whether it is too late to complete a request that changes something."""
-    return time.monotonic() > _DEADLINES.get()[1]
-
-
 def place_of(request: Request) -> str:
     """Return where a request goes and what it is about, for display."""
     return f"{request.about} at {host_of(request.url)}" if request.about else host_of(request.url)
@@ -487,7 +346,7 @@ def _no_response(request: Request, problem: Exception, trace_id: str, *, is_unse
         )
     timed_out = any(isinstance(cause, (requests.Timeout, TimeoutError)) for cause in causes)
     reason = "no response in time" if timed_out else "the connection broke off"
-    if any(isinstance(cause, _TooLateError) for cause in causes):
+    if any(isinstance(cause, TooLateError) for cause in causes):
         reason = (
             f"it could not be {'started in time, and was not sent' if is_unsent else 'completed in time'}"
         )
@@ -526,38 +385,3 @@ def _about(request: Request) -> str:
 
 def _ms_since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
-
-
-LOGGERS = ("urllib3.connectionpool", "urllib3.connection")
-"""They write path and query of each request: user ids, device ids."""
-
-
-class _HidePaths(logging.Filter):
-    def __init__(self) -> None:
-        super().__init__()
-        self.hosts: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        arguments = record.args if isinstance(record.args, tuple) else ()
-        if any(host in str(argument) for host in self.hosts for argument in arguments):
-            record.args = tuple(
-                "/…" if isinstance(argument, str) and "/" in argument[:8] else argument
-                for argument in arguments
-            )
-            record.exc_info = record.exc_text = None
-        return True
-
-
-_hide_paths = _HidePaths()
-
-
-def hide_paths(host: str) -> None:
-    """Leave path and query out of what the network library logs about a host; others are left alone.
-
-    :param host: its name, without a port.
-    """
-    _hide_paths.hosts.add(host)
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        if _hide_paths not in logger.filters:
-            logger.addFilter(_hide_paths)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tidepool_ingest.client import TidepoolBusyError, TidepoolError, TidepoolUnreachableError
-from tidepool_ingest.client.transport import start_deadline
+from tidepool_ingest.client.exchange import start_deadline
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import Lease, RateLimits
 
