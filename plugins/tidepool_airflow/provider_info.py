@@ -31,11 +31,11 @@ def _field(label: str, description: str, **schema: Any) -> dict[str, Any]:
     return {"label": label, "description": description, "schema": {"type": ["string", "null"], **schema}}
 
 
-def _seconds(label: str, description: str, default: float) -> dict[str, Any]:
+def _seconds(label: str, description: str, default: float, most: float = 600) -> dict[str, Any]:
     return {
         "label": label,
         "description": description,
-        "schema": {"type": ["number", "null"], "default": default, "minimum": 1, "maximum": 600},
+        "schema": {"type": ["number", "null"], "default": default, "minimum": 1, "maximum": most},
     }
 
 
@@ -102,6 +102,12 @@ def get_provider_info() -> dict[str, Any]:
                         "Read timeout",
                         "Seconds to wait for a response; Tidepool's gateway gives up at 60.",
                         75,
+                    ),
+                    "longest_pause": _seconds(
+                        "Longest pause",
+                        "Most seconds that tasks wait when Tidepool throttles them, whatever it asks for.",
+                        3600,
+                        86_400,
                     ),
                     "chosen_ids": {
                         "label": "Choose data set ids",

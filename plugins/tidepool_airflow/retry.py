@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SHORTEST_WAIT = timedelta(seconds=1)
 
-LONGEST_WAIT = timedelta(hours=1)
-"""No retry is delayed for longer, whatever a server asks for."""
+LONGEST_WAIT = timedelta(days=1)
+"""No retry is delayed for longer; the connection bounds what Tidepool may ask for (`longest_pause`)."""
 
 
 class TidepoolRetryPolicy(ExceptionRetryPolicy):

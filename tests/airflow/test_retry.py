@@ -91,7 +91,7 @@ def test_what_may_succeed_later_is_tried_again_at_the_tasks_own_pace(error: Inge
         (2.5, timedelta(seconds=2.5)),
         (0, timedelta(seconds=1)),
         (-5, timedelta(seconds=1)),
-        (3600, LONGEST_WAIT),
+        (3600, timedelta(hours=1)),
         (86_400, LONGEST_WAIT),
         (1e300, LONGEST_WAIT),
         (float("inf"), LONGEST_WAIT),

@@ -247,6 +247,34 @@ def test_a_device_that_has_stopped_sending_is_named_without_its_id(world: World,
     assert inactive.user_id not in text
 
 
+def test_a_throttle_is_shown_and_can_be_lifted(world: World, visit: Visitor) -> None:
+    batch = uploaded(world)
+    lift = f"{PAGE}/throttles/api.example.org/lift"
+    with ledger_of(world) as ledger:
+        ledger.rate_limits.record("api.example.org", 1800.0)
+
+    viewer, user = visit("viewer"), visit("user")
+    assert "30 minutes more" in " ".join(viewer.get(f"{PAGE}/").text.split())
+    assert lift not in viewer.get(f"{PAGE}/").text
+    page = user.get(f"{PAGE}/").text
+    assert f'data-posts="{lift}"' in page
+    own = OWN | {"x-tidepool-token": token_on(user, batch)}
+    assert viewer.post(lift, headers=own).status_code == 403
+    assert user.post(lift, headers=OWN).status_code == 403
+    assert user.post(lift, headers=own).json() == {"message": "Tasks may send requests again."}
+    assert user.post(lift, headers=own).status_code == 409
+    assert "asked for a pause" not in user.get(f"{PAGE}/").text
+    assert "Lifted a throttle" in user.get(f"{PAGE}/audit-log").text
+    with ledger_of(world) as ledger:
+        assert ledger.rate_limits.in_force() == {}
+        (action,) = ledger.actions.newest()
+        assert (action.actor, action.kind, action.detail) == (
+            "user-name",
+            ActionKind.LIFT,
+            "of api.example.org",
+        )
+
+
 # ---------------------------------------------------------------- the quarantine file
 
 

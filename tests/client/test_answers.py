@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tidepool_ingest.client.errors import (
     Problem,
@@ -43,7 +45,7 @@ SIGN_IN = Request("log in", Purpose.SIGN_IN, "POST", "https://api.tidepool.org/x
 
 def error(call: Request, status: int, body: Any = b"", **headers: str) -> TidepoolError:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return error_from(call, Response(status, headers, content, "trace-1"), "api.tidepool.org")
+    return error_from(call, Response(status, headers, content, "trace-1"), "api.tidepool.org", 3600.0)
 
 
 def handler(status: int, code: str) -> dict[str, Any]:
@@ -198,19 +200,58 @@ def test_what_is_no_position_is_taken_for_a_field(index: str) -> None:
         ("soon", None),
         ("-3", None),
         ("1e9", None),
-        ("9" * 30, None),
+        ("9" * 30, 3600.0),
         ("nan", None),
     ],
 )
 def test_retry_after_seconds(asked: str, seconds: float | None) -> None:
-    assert retry_after({"Retry-After": asked}) == seconds
+    assert retry_after({"Retry-After": asked}, 3600.0) == seconds
 
 
 def test_retry_after_date() -> None:
     moment = datetime.now(UTC) + timedelta(seconds=90)
-    assert retry_after({"Retry-After": format_datetime(moment, usegmt=True)}) == pytest.approx(90, abs=2)
-    assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
-    assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00"}) == 0.0
+    asked = format_datetime(moment, usegmt=True)
+    assert retry_after({"Retry-After": asked}, 3600.0) == pytest.approx(90, abs=2)
+    assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 3600.0) == 0.0
+    assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00"}, 3600.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "3601",
+        "999999999",
+        "9" * 30,
+        "9" * 5000,
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -0100",
+    ],
+)
+def test_no_pause_is_longer_than_allowed(asked: str) -> None:
+    pause = retry_after({"Retry-After": asked}, 3600.0)
+    assert pause in (3600.0, None)
+    assert asked.endswith("-0100") or pause is not None
+    assert vars(error(WRITE, 429, **{"Retry-After": asked}))["retry_after"] == pause
+
+
+@pytest.mark.parametrize("years", [-1, 0, 1])
+def test_a_date_counts_by_the_servers_clock(years: int) -> None:
+    theirs = datetime.now(UTC) + timedelta(days=365 * years)
+    headers = {
+        "Date": format_datetime(theirs, usegmt=True),
+        "Retry-After": format_datetime(theirs + timedelta(seconds=30), usegmt=True),
+    }
+    assert retry_after(headers, 3600.0) == 30.0
+
+
+LATER = "Fri, 31 Dec 2100 23:59:59 GMT"
+
+
+@given(st.text() | st.from_regex(r"\w{3}, \d{1,4} \w{3} \d{1,9} \d+:\d+:\d+ [+-]\d{1,12}", fullmatch=True))
+def test_no_date_is_too_odd_to_be_read(odd: str) -> None:
+    for headers in ({"Retry-After": odd}, {"Retry-After": LATER, "Date": odd}):
+        pause = retry_after(headers, 3600.0)
+        assert pause is None or 0.0 <= pause <= 3600.0
 
 
 def test_busy_and_unreachable_carry_the_pause() -> None:

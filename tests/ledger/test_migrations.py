@@ -17,6 +17,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     Engine,
+    Float,
     Integer,
     LargeBinary,
     MetaData,
@@ -52,6 +53,7 @@ def value_for(column: Column[Any], number: int) -> Any:
         (DateTime, datetime(2026, 1, number, tzinfo=UTC)),
         (Date, date(2026, 1, number)),
         (Integer, number),
+        (Float, number + 0.5),
         (LargeBinary, bytes([number]) * 8),
     ]
     return next((value for kind, value in kinds if isinstance(column.type, kind)), f"{column.name}-{number}")

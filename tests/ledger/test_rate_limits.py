@@ -6,8 +6,10 @@ import pytest
 
 from tests.timing import Clock
 from tidepool_ingest.ledger import Ledger, client_state
+from tidepool_ingest.upload.guarded_requests import RECHECK_SECONDS, Throttle
 
 HOST = "api.example.org"
+YEAR = 365 * 86_400.0
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +77,54 @@ def test_what_several_are_told_at_once_counts_as_once(ledger: Ledger) -> None:
         thread.join()
 
     assert pauses(ledger) == 1
+
+
+def test_a_throttle_is_listed_until_it_is_over(ledger: Ledger, clock: Clock) -> None:
+    ledger.rate_limits.record(HOST, 30.0)
+    ledger.rate_limits.record("other.example.org", 90.0)
+
+    assert ledger.rate_limits.in_force() == {HOST: 30, "other.example.org": 90}
+    clock.sleep(31)
+    assert ledger.rate_limits.in_force() == {"other.example.org": 59}
+
+
+def test_a_lifted_throttle_is_over(ledger: Ledger) -> None:
+    ledger.rate_limits.record(HOST, 3600.0)
+
+    assert ledger.rate_limits.lift(HOST)
+    assert ledger.rate_limits.seconds_remaining(HOST) == 0
+    assert ledger.rate_limits.in_force() == {}
+    assert not ledger.rate_limits.lift(HOST)
+    ledger.rate_limits.record(HOST, 5.0)
+    assert ledger.rate_limits.seconds_remaining(HOST) == 5
+
+
+@pytest.mark.parametrize("jump", [-YEAR, -3601.0, 3601.0, YEAR])
+def test_a_database_whose_clock_is_set_anew_keeps_nobody_waiting(
+    ledger: Ledger, clock: Clock, jump: float
+) -> None:
+    ledger.rate_limits.record(HOST, 3600.0)
+    clock.sleep(jump)
+
+    assert ledger.rate_limits.seconds_remaining(HOST) == 0
+    ledger.rate_limits.record(HOST, None)
+    assert ledger.rate_limits.seconds_remaining(HOST) <= 2
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+def test_a_task_that_waits_goes_on_once_the_throttle_is_over_or_lifted(
+    ledger: Ledger, clock: Clock, lifted: bool
+) -> None:
+    ledger.rate_limits.record(HOST, 600.0)
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        clock.sleep(seconds)
+        waited.append(seconds)
+        if lifted and len(waited) == 2:
+            ledger.rate_limits.lift(HOST)
+
+    Throttle(ledger.rate_limits, HOST, patience=600.0).wait(wait)
+
+    assert len(waited) == 2 if lifted else sum(waited) >= 600
+    assert max(waited) <= RECHECK_SECONDS

@@ -181,7 +181,7 @@ class World:
     def wait_out_slow_downs(self) -> None:
         """Let the pauses that Tidepool asked for be over."""
         with self.ledger.database.writing() as connection:
-            connection.execute(update(rate_limits).values(until=datetime.now(UTC)))
+            connection.execute(update(rate_limits).values(seconds=0))
 
     def wait_out_claims(self) -> None:
         """Let the claims of those who have ended be over, and what they have asked for be done."""

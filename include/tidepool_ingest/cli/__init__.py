@@ -25,7 +25,7 @@ COMMANDS = {
     "sessions": "show the ledger: batches, their data sets and their states",
     "inactive": "show devices that have stopped sending data",
     "cleanup": "empty the work areas of batches that finished long ago",
-    "ledger": "fill a lost ledger from staging and Tidepool",
+    "ledger": "fill a lost ledger, or lift a throttle that it holds",
     "erase": "remove a person from the ledger, staging and work areas",
 }
 """The commands, each a module of this package, with their help."""

@@ -1,22 +1,26 @@
-"""``tidepool-ingest ledger rebuild``: fill a lost ledger from staging and Tidepool."""
+"""``tidepool-ingest ledger``: fill a lost ledger from staging and Tidepool, show and lift throttles."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
+import math
 
 from tidepool_ingest.auth_modes import AUTH_MODES
 from tidepool_ingest.cli.arguments import (
+    NO_LEDGER,
     CommandError,
     add_connection,
     add_ledger,
     add_root,
     count,
+    opened,
     place,
     table,
 )
 from tidepool_ingest.client import ClientSettings, connect, environment, host_of
 from tidepool_ingest.client.connections import settings_from_environment, settings_from_file
-from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger import ActionKind, ActionStatus, Ledger
 from tidepool_ingest.maintenance.rebuild import (
     FEEDS,
     FOUND,
@@ -62,10 +66,45 @@ def describe(command: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         help=f"records per part of a giant batch, as in your runs (default: {PART_RECORDS})",
     )
-    rebuild.set_defaults(run=run)
+    rebuild.set_defaults(run=run_rebuild)
+    throttles = actions.add_parser("throttles", help="show the pauses that Tidepool asked for, or lift one")
+    throttles.description = (
+        "Show the API hosts that have asked all tasks to pause (429), and for how much longer. "
+        "With --lift, tasks send requests to a host again at once; if it is still busy, it asks again."
+    )
+    add_ledger(throttles)
+    throttles.add_argument("--lift", metavar="HOST", help="lift the throttle of this API host")
+    throttles.set_defaults(run=run_throttles)
 
 
-def run(options: argparse.Namespace) -> int:
+def run_throttles(options: argparse.Namespace) -> int:
+    """Print what is in force, or lift one throttle."""
+    with opened(options.ledger) as ledger:
+        if ledger is None:
+            raise CommandError(NO_LEDGER, "Give --ledger: the ledger holds the throttles.")
+        if options.lift is not None:
+            return _lift(ledger, options.lift)
+        rows = [(host, math.ceil(seconds)) for host, seconds in ledger.rate_limits.in_force().items()]
+    print(table(("API host", "seconds left"), rows) if rows else "No throttle is in force.")
+    return 0
+
+
+def _lift(ledger: Ledger, api_host: str) -> int:
+    if not ledger.rate_limits.lift(api_host):
+        raise CommandError(
+            "No throttle of this host is in force.", "Run the command without --lift: it lists what is."
+        )
+    ledger.actions.record(
+        f"{getpass.getuser()} (command line)",
+        ActionKind.LIFT,
+        detail=f"of {api_host}",
+        status=ActionStatus.DONE,
+    )
+    print(f"Tasks may send requests to {api_host} again.")
+    return 0
+
+
+def run_rebuild(options: argparse.Namespace) -> int:
     """Fill the ledger, and print what became of how many batches."""
     settings = _settings(options.connection)
     root = place(options.root)

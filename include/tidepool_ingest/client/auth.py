@@ -72,7 +72,12 @@ class SignIn:
 
     def transport(self) -> Transport:
         """Return the transport for requests for a token."""
-        return Transport(self.session, SIGN_IN_TIMEOUTS, trace_session=self.settings.trace_session)
+        return Transport(
+            self.session,
+            SIGN_IN_TIMEOUTS,
+            trace_session=self.settings.trace_session,
+            longest_pause=self.settings.longest_pause,
+        )
 
     def server(self) -> OidcProvider:
         """Return the OIDC server of the environment."""

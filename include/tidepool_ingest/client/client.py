@@ -33,6 +33,7 @@ from tidepool_ingest.client.tokens import (
     TokenWatcher,
 )
 from tidepool_ingest.client.transport import (
+    LONGEST_PAUSE_SECONDS,
     HttpTimeouts,
     StreamingResponse,
     Transport,
@@ -213,6 +214,7 @@ class TidepoolClient:
     :param trace_session: ties the requests of one run together in Tidepool's logs; nothing about a person.
     :param backoff: retries of requests that change nothing.
     :param read_back_timeouts: bounds on the read-back, which may be large and slow to start.
+    :param longest_pause: most seconds that an error asks to wait, whatever Tidepool's response says.
     """
 
     def __init__(
@@ -228,13 +230,16 @@ class TidepoolClient:
         trace_session: str | None = None,
         backoff: BackOff | None = None,
         read_back_timeouts: HttpTimeouts = READ_BACK_TIMEOUTS,
+        longest_pause: float = LONGEST_PAUSE_SECONDS,
     ) -> None:
         self.api = checked_base(api, field="host")
         self._endpoints = Endpoints(self.api)
         self._tokens = tokens
         self._session = session or new_session()
         timeouts = HttpTimeouts(connect_timeout, read_timeout, total_timeout)
-        transport = Transport(self._session, timeouts, trace_session=trace_session)
+        transport = Transport(
+            self._session, timeouts, trace_session=trace_session, longest_pause=longest_pause
+        )
         self._transport = AuthenticatedTransport(transport, tokens, backoff or BackOff())
         self._read_back_timeouts = read_back_timeouts
         self._user_id: str | None = None
@@ -518,4 +523,5 @@ def connect(
         on_token=on_token,
         trace_session=settings.trace_session,
         backoff=backoff,
+        longest_pause=settings.longest_pause,
     )

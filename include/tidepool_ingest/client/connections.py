@@ -139,12 +139,13 @@ EXTRAS = frozenset(
         "client_version",
         "connect_timeout",
         "read_timeout",
+        "longest_pause",
         "chosen_ids",
     }
 )
 """Fields of the connection form in addition to host, login and password."""
 
-TIMEOUTS = ("connect_timeout", "read_timeout")
+IN_SECONDS = ("connect_timeout", "read_timeout", "longest_pause")
 """Settings in seconds, which a connection given as a URI holds as text."""
 
 
@@ -168,7 +169,7 @@ def client_settings(connection: ConnectionFields) -> ClientSettings:
     values = {**extra, "environment": _server(connection, extra), "auth_mode": mode}
     for setting, name in form_fields.items():
         values[setting] = getattr(connection, name) or extra.get(setting, "")
-    for name in TIMEOUTS:
+    for name in IN_SECONDS:
         if name in values:
             values[name] = _seconds(connection, name, values[name])
     if "chosen_ids" in values:

@@ -131,12 +131,13 @@ class Response:
             return None
 
 
-def error_from(request: Request, response: Response, place: str) -> TidepoolError:
+def error_from(request: Request, response: Response, place: str, longest_pause: float) -> TidepoolError:
     """Return the error that an unsuccessful response means.
 
     :param request: the request.
     :param response: a status outside 200 … 299.
     :param place: where it was sent, for display.
+    :param longest_pause: see :func:`retry_after`.
     """
     payload = response.json()
     errors = _errors(payload)
@@ -148,11 +149,12 @@ def error_from(request: Request, response: Response, place: str) -> TidepoolErro
         "codes": [problem.code for problem in problems],
         "trace_id": response.trace_id,
     }
+    pause = retry_after(response.headers, longest_pause)
     if response.status == 429:
-        return TidepoolBusyError(retry_after=retry_after(response.headers), **parts)
+        return TidepoolBusyError(retry_after=pause, **parts)
     if response.status >= 500 and INVALID_QUERY not in parts["codes"]:
         in_doubt = request.purpose is Purpose.WRITE
-        return TidepoolUnreachableError(in_doubt=in_doubt, retry_after=retry_after(response.headers), **parts)
+        return TidepoolUnreachableError(in_doubt=in_doubt, retry_after=pause, **parts)
     if request.purpose is Purpose.SIGN_IN and response.status in (400, 401, 403):
         return TidepoolAuthenticationError(**parts)
     return _rejection(response.status, problems, payload, request, parts)
@@ -229,21 +231,30 @@ def _problem(error: dict[str, Any], *, numbered: bool) -> Problem:
     return Problem(None, _code(error), pointer)
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str], longest: float) -> float | None:
     """Return the seconds that a response asks to wait, ``None`` if it does not say or cannot be parsed.
 
+    A date counts from the response's own ``Date``, so that no clock of this machine matters.
+
     :param headers: ``Retry-After`` may hold seconds or an HTTP date (RFC 9110, 10.2.3).
+    :param longest: most seconds to return: a faulty server or proxy may ask for years.
     """
     value = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return float(value)
+    if re.fullmatch(r"[0-9]+", value):
+        return min(float(value), longest)
+    moment = _http_date(value)
+    if moment is None:
+        return None
+    now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
+    return min(max(0.0, (moment - now).total_seconds()), longest)
+
+
+def _http_date(value: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):  # a server may send anything
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
 def trace_id_of(headers: Mapping[str, str], ours: str) -> str:

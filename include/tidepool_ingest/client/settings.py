@@ -45,6 +45,7 @@ class ClientSettings(BaseModel):
     :param realm: its realm, given together with ``auth_url``.
     :param connect_timeout: seconds to wait for a connection.
     :param read_timeout: seconds to wait for the first piece of a response, and between two pieces.
+    :param longest_pause: most seconds to wait when Tidepool throttles us, whatever it asks for.
     :param client_name: reverse DNS name of the uploading program, for the data sets it creates.
     :param client_version: its semantic version.
     :param chosen_ids: choose the ids of data sets, so that a creation in doubt can be found. Tidepool's
@@ -66,6 +67,7 @@ class ClientSettings(BaseModel):
     realm: str = ""
     connect_timeout: Seconds = 10.0
     read_timeout: Seconds = 75.0
+    longest_pause: Annotated[float, Field(gt=0, le=86_400)] = 3600.0
     client_name: Annotated[str, Field(pattern=REVERSE_DNS)] | None = None
     client_version: Annotated[str, Field(pattern=SEMANTIC_VERSION)] | None = None
     chosen_ids: bool = False

@@ -53,6 +53,9 @@ NETWORK_ERRORS = (requests.RequestException, HTTPError, HTTPException, OSError)
 USER_AGENT = f"tidepool-airflow/{__version__}"
 """Our own name: Tidepool treats the names of its own apps differently."""
 
+LONGEST_PAUSE_SECONDS = 3600.0
+"""No pause that a response asks for counts as longer, unless the settings say so."""
+
 SLOWEST_SEND_BYTES_PER_SECOND = 32 * 1024
 """Sending slower than this is aborted: the network library bounds it by the connect timeout."""
 
@@ -82,6 +85,7 @@ class Transport:
     :param timeouts: bounds on each exchange.
     :param trace_session: sent along to tie the requests of one run together in Tidepool's logs, up to 64
         letters, digits, ``-`` and ``_``; must not say anything about a person.
+    :param longest_pause: most seconds that an error asks to wait, whatever its response says.
     :raises TidepoolConfigurationError: ``trace_session`` is something else.
     """
 
@@ -91,6 +95,7 @@ class Transport:
         timeouts: HttpTimeouts | None = None,
         *,
         trace_session: str | None = None,
+        longest_pause: float = LONGEST_PAUSE_SECONDS,
     ) -> None:
         if trace_session is not None and not TRACE_ID_PATTERN.fullmatch(trace_session):
             raise TidepoolConfigurationError(
@@ -101,6 +106,7 @@ class Transport:
         self._session = session
         self._timeouts = timeouts or HttpTimeouts()
         self._trace_session = trace_session
+        self._longest_pause = longest_pause
 
     def request(self, request: Request, *, headers: Mapping[str, str] | None = None) -> Response:
         """Return the successful response to a request.
@@ -140,7 +146,9 @@ class Transport:
             raise response
         status = response.status_code
         log.info("%s%s: HTTP %d in %d ms", request.operation, _about(request), status, _ms_since(started))
-        return StreamingResponse(request, response, trace_id_of(response.headers, trace_id), exchange)
+        return StreamingResponse(
+            request, response, trace_id_of(response.headers, trace_id), exchange, self._longest_pause
+        )
 
     def _headers(self, request: Request, trace_id: str) -> dict[str, str]:
         headers = {
@@ -195,15 +203,22 @@ class StreamingResponse:
     :param response: the response, of which only status and headers have been read.
     :param trace_id: Tidepool's id of the request, or ours.
     :param exchange: what is left of the time that it may take.
+    :param longest_pause: see :class:`Transport`.
     """
 
     def __init__(
-        self, request: Request, response: requests.Response, trace_id: str, exchange: Exchange
+        self,
+        request: Request,
+        response: requests.Response,
+        trace_id: str,
+        exchange: Exchange,
+        longest_pause: float,
     ) -> None:
         self._request = request
         self._response = response
         self._trace_id = trace_id
         self._exchange = exchange
+        self._longest_pause = longest_pause
         self.successful = 200 <= response.status_code < 300
 
     def __enter__(self) -> Self:
@@ -226,7 +241,7 @@ class StreamingResponse:
                 break
         response = Response(self._response.status_code, self._response.headers, bytes(body), self._trace_id)
         if not response.successful:
-            raise error_from(self._request, response, place_of(self._request))
+            raise error_from(self._request, response, place_of(self._request), self._longest_pause)
         return response
 
     def pieces(self) -> Iterator[bytes]:

@@ -30,6 +30,8 @@ class ActionKind(StrEnum):
     """Decide on a run that waited for a person."""
     ERASE = "erase"
     """Remove a person from ledger, staging and work areas."""
+    LIFT = "lift"
+    """Let tasks send requests again although Tidepool asked them to wait."""
 
 
 class ActionStatus(StrEnum):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, insert, select, update
 
 from tidepool_ingest.ledger.database import Database, now_of, retry_on_conflict
 from tidepool_ingest.ledger.leases import Lease, Leases
@@ -27,21 +28,41 @@ FORGET_SECONDS = 120.0
 class RateLimits:
     """The table of rate limits, one row for each API host.
 
+    A throttle is a length of time by the database's clock, from when it was recorded. So it ends by itself
+    whatever the clocks of workers and servers say, and even if that of the database is set to another time.
+
     :param database: the ledger's database.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def in_force(self) -> dict[str, float]:
+        """Return the API hosts that throttle us, each with the seconds that are left of it."""
+        with self._database.reading() as connection:
+            now = now_of(connection)
+            rows = connection.execute(select(rate_limits).order_by(rate_limits.c.api_host)).all()
+        left = {row.api_host: _seconds_left(row, now) for row in rows}
+        return {host: seconds for host, seconds in left.items() if seconds > 0}
+
     def seconds_remaining(self, api_host: str) -> float:
         """Return for how many more seconds no task should send a request; 0 if there is no need to wait.
 
         :param api_host: host of the Tidepool API.
         """
-        query = select(rate_limits.c.until).where(rate_limits.c.api_host == api_host)
         with self._database.reading() as connection:
-            until: datetime | None = connection.scalar(query)
-            return 0.0 if until is None else max(0.0, (until - now_of(connection)).total_seconds())
+            row = connection.execute(select(rate_limits).where(_is(api_host))).one_or_none()
+            return 0.0 if row is None else max(0.0, _seconds_left(row, now_of(connection)))
+
+    def lift(self, api_host: str) -> bool:
+        """Let tasks send requests again before the throttle's time is over; return whether there was one.
+
+        :param api_host: host of the Tidepool API.
+        """
+        was_in_force = self.seconds_remaining(api_host) > 0
+        with self._database.writing() as connection:
+            connection.execute(delete(rate_limits).where(_is(api_host)))
+        return was_in_force
 
     def record(self, api_host: str, retry_after: float | None) -> None:
         """Record that Tidepool throttles us.
@@ -49,26 +70,39 @@ class RateLimits:
         If several tasks are throttled at the same time, that counts once.
 
         :param api_host: host of the Tidepool API.
-        :param retry_after: its ``Retry-After``; ``None`` when it did not say.
+        :param retry_after: the seconds that it asks for; ``None`` when it did not say.
         """
         retry_on_conflict(lambda: self._record(api_host, retry_after))
 
     def _record(self, api_host: str, retry_after: float | None) -> None:
-        this_host = rate_limits.c.api_host == api_host
         with self._database.writing() as connection:
+            query = select(rate_limits).where(_is(api_host)).with_for_update()
+            known = connection.execute(query).one_or_none()
             now = now_of(connection)
-            known = connection.execute(select(rate_limits).where(this_host).with_for_update()).one_or_none()
+            left = -FORGET_SECONDS if known is None else _seconds_left(known, now)
             pauses = 1
-            if known is not None and now < known.until + timedelta(seconds=FORGET_SECONDS):
-                pauses = known.pauses + (1 if now >= known.until else 0)
+            if known is not None and left > -FORGET_SECONDS:
+                pauses = known.pauses + (1 if left <= 0 else 0)
             ours = min(FIRST_PAUSE_SECONDS * 2.0 ** (pauses - 1), LONGEST_PAUSE_SECONDS)
-            until = now + timedelta(seconds=ours if retry_after is None else retry_after)
+            values = {
+                "pauses": pauses,
+                "recorded_at": now,
+                "seconds": max(left, ours if retry_after is None else retry_after),
+            }
             if known is None:
-                connection.execute(insert(rate_limits).values(api_host=api_host, pauses=pauses, until=until))
+                connection.execute(insert(rate_limits).values(api_host=api_host, **values))
             else:
-                connection.execute(
-                    update(rate_limits).where(this_host).values(pauses=pauses, until=max(until, known.until))
-                )
+                connection.execute(update(rate_limits).where(_is(api_host)).values(values))
+
+
+def _is(api_host: str) -> ColumnElement[bool]:
+    return rate_limits.c.api_host == api_host
+
+
+def _seconds_left(row: Row[Any], now: datetime) -> float:
+    # What was recorded in the future was recorded before the database's clock was set back. How far back,
+    # nobody knows; as far ahead as it seems, the throttle is over.
+    return float(row.seconds - abs((now - row.recorded_at).total_seconds()))
 
 
 REFRESH_SECONDS = 60.0

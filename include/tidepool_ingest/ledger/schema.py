@@ -15,6 +15,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -286,7 +287,8 @@ rate_limits = Table(
     metadata,
     Column("api_host", String(255), primary_key=True),
     Column("pauses", Integer, nullable=False, comment="how often in a row it asked for one"),
-    _time("until", required=True),
+    _time("recorded_at", required=True),
+    Column("seconds", Float, nullable=False, server_default="0", comment="how long it lasts from then on"),
 )
 
 file_digests = Table(

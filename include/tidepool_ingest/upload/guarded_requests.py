@@ -35,6 +35,9 @@ POLL_SECONDS = 0.2
 POLLS_AT_LEAST = 8
 """Read-backs, at least, while rows may still become visible; the pause between two of them grows."""
 
+RECHECK_SECONDS = 10.0
+"""A task that waits because Tidepool throttles it checks this often whether the throttle has been lifted."""
+
 SPREAD = 0.25
 """Tasks that waited together resume spread over this share of the pause."""
 
@@ -299,7 +302,18 @@ class Throttle:
         while (remaining := self._rate_limits.seconds_remaining(self._api_host)) > 0:
             if remaining > self._patience:
                 raise TidepoolBusyError("send a request", place=self._api_host, retry_after=remaining)
-            wait(remaining * random.uniform(1.0, 1.0 + SPREAD))
+            self._wait_out(remaining, wait)
+
+    def _wait_out(self, remaining: float, wait: Callable[[float], None]) -> None:
+        """Wait for a throttle to be over, or for somebody to lift it."""
+        pause = remaining * random.uniform(1.0, 1.0 + SPREAD)
+        while pause > 0:
+            step = min(pause, RECHECK_SECONDS)
+            wait(step)
+            pause -= step
+            remaining -= step
+            if remaining > 0 and self._rate_limits.seconds_remaining(self._api_host) == 0:
+                return
 
     def slow_down(self, error: TidepoolBusyError) -> bool:
         """Save for all tasks the pause that Tidepool asks for; return whether it can be waited out here."""

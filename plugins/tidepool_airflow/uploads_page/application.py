@@ -152,6 +152,12 @@ def application() -> FastAPI:
         dependencies=[Depends(require_actor)],
     )
     page.add_api_route(
+        "/throttles/{api_host}/lift",
+        lift_throttle,
+        methods=["POST"],
+        dependencies=[Depends(require_actor), Depends(require_own_page)],
+    )
+    page.add_api_route(
         "/{batch}/{what}",
         act,
         methods=["POST"],
@@ -189,6 +195,7 @@ def show_list(
     newer = has_more if query.after is not None else query.before is not None
     older = bool(uploads) if query.after is not None else has_more
     by_state = ledger.uploads.by_state()
+    acts = may_act(user)
     return html(
         "list.html",
         links=Links(request),
@@ -200,7 +207,9 @@ def show_list(
         total=sum(by_state.values()),
         waiting=ledger.uploads.waiting(),
         dags=ledger.uploads.dags(),
-        acts=may_act(user),
+        throttles=ledger.rate_limits.in_force(),
+        acts=acts,
+        token=token_of(user) if acts else "",
     )
 
 
@@ -341,6 +350,18 @@ def act(request: Request, user: User, ledger: CurrentLedger, batch: Batch, what:
         raise HTTPException(status.HTTP_409_CONFLICT, str(error)) from error
     run = Links(request).run(dag_id, run_id)
     return JSONResponse({"run": run}, status_code=status.HTTP_202_ACCEPTED)
+
+
+def lift_throttle(
+    user: User, ledger: CurrentLedger, api_host: Annotated[str, Path(max_length=255)]
+) -> JSONResponse:
+    """Let tasks send requests to an API host again, and record who wanted that."""
+    if not ledger.rate_limits.lift(api_host):
+        raise HTTPException(
+            status.HTTP_409_CONFLICT, "No throttle of this host is in force any more. Load the page again."
+        )
+    ledger.actions.record(user.get_name(), ActionKind.LIFT, detail=f"of {api_host}", status=ActionStatus.DONE)
+    return JSONResponse({"message": "Tasks may send requests again."})
 
 
 class NotStartedError(IngestError):

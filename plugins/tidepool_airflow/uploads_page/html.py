@@ -38,6 +38,7 @@ ACTION_WORDS = {
     ActionKind.CONFIRM: "Confirmed for a run",
     ActionKind.APPROVE: "Decided about rejected records",
     ActionKind.ERASE: "Erased a person",
+    ActionKind.LIFT: "Lifted a throttle",
 }
 
 NOTHING = "\N{EN DASH}"
@@ -66,6 +67,10 @@ class Links:
     def inactive(self) -> str:
         """Return the URL of the inactive devices."""
         return f"{self.page}/inactive"
+
+    def lift(self, api_host: str) -> str:
+        """Return the URL by which the throttle of an API host is lifted."""
+        return f"{self.page}/throttles/{quote(api_host, safe='')}/lift"
 
     def upload(self, batch: int, part: str = "") -> str:
         """Return the URL of one upload, or of something below it."""

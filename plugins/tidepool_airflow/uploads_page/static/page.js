@@ -26,7 +26,7 @@ async function request(address, token) {
   const body = await response.json().catch(() => ({}));
   if (response.ok) {
     await refresh();
-    report("Started.", "verified", body.run);
+    report(body.message ?? "Started.", "verified", body.run);
   } else {
     report(body.detail ?? `The server answered ${response.status}.`, "failed");
   }
