@@ -16,6 +16,7 @@ from tidepool_ingest.formats import ndjson as block
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.options import CHUNK_BYTES
 from tidepool_ingest.prepare import chunking
+from tidepool_ingest.prepare.summary import described
 
 
 def as_line(record: Record) -> bytes:
@@ -213,6 +214,19 @@ def test_edits_are_counted_by_field_and_go_to_tidepool(world: World) -> None:
     assert [datum["timezoneOffset"] for datum in world.visible()] == [-60] * 4
     assert not any("source" in datum for datum in world.visible())
     assert world.all_right()
+
+
+def test_a_field_that_is_not_tidepools_is_not_named_in_a_summary(world: World) -> None:
+    edits = {
+        "drop": ["guess", "guid", "Jane Roe", "payload/Jane Roe"],
+        "set": {"Jane Roe 2": 1, "deviceTime": "2026-03-01T01:00:00"},
+    }
+    names = ("guess", "guid", "Jane Roe", "payload/Jane Roe")
+    number = world.ready([cbg(1, **dict.fromkeys(names, 1))], edits=edits)
+    summary = world.prepare(number)
+
+    assert summary.edits == {"*": 4, "guid": 1, "deviceTime": 1}
+    assert "Jane" not in described(summary)
 
 
 def test_accepted_records_keep_their_bytes(world: World) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
+from tidepool_ingest.formats.tidepool_export.cleaning import PLATFORM_FIELDS
 from tidepool_ingest.guards import Decision, QuarantineLimitError
 from tidepool_ingest.ledger import Rejection
+from tidepool_ingest.model import masked_pointer
 from tidepool_ingest.staging.work_area import PreparedBatch
 
 REASONS_ASKED_ABOUT = 30
@@ -35,7 +37,7 @@ class PrepareSummary(BaseModel):
     :param accepted_by_type: accepted records by type.
     :param reasons: rejections by type and code.
     :param warnings: accepted records that are reported, by type and code.
-    :param edits: records edited, by field.
+    :param edits: records edited, by field of Tidepool; ``*`` for all others.
     :param asks: whether too many are rejected, so that a person has to decide.
     """
 
@@ -128,9 +130,21 @@ def summary_of(label: str, prepared: PreparedBatch) -> PrepareSummary:
         accepted_by_type=prepared.accepted,
         reasons=prepared.reasons,
         warnings=prepared.warnings,
-        edits=prepared.changes,
+        edits=_by_shown_name(prepared.changes),
         skipped=prepared.skipped,
     )
+
+
+def _by_shown_name(edits: Mapping[str, int]) -> dict[str, int]:
+    """Return counts by field; names that are not Tidepool's count as one, because somebody made them up."""
+    counts: Counter[str] = Counter()
+    for field, records in edits.items():
+        steps = (
+            step if step in PLATFORM_FIELDS else masked_pointer(step.replace("/", "~1"))
+            for step in field.split(".")
+        )
+        counts[".".join(steps)] += records
+    return dict(counts)
 
 
 def question_of(summary: PrepareSummary, allowed: float) -> tuple[str, str]:

@@ -52,6 +52,9 @@ SERVER_OWNED: Final = frozenset(
 SHOWN_ONLY: Final = frozenset({"displayOffset", "localTime", "normalEnd", "normalTime"})
 """What Tidepool's viewer and export tools compute for display; the Platform reads none of it."""
 
+PLATFORM_FIELDS: Final = SERVER_OWNED | SHOWN_ONLY
+"""Names that are not the model's and yet Tidepool's."""
+
 HIDDEN_PREFIX: Final = "_"
 """Prefix of fields such as ``_active`` or ``_schemaVersion``, which the Platform manages its records with."""
 
