@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -53,3 +54,28 @@ def a_world(folder: Path, empty_ledger: Path, kind: type[W]) -> Iterator[W]:
 def world(tmp_path: Path, empty_ledger: Path) -> Iterator[World]:
     with a_world(tmp_path, empty_ledger, World) as made:
         yield made
+
+
+class Listener(logging.Handler):
+    """Keeps all that is logged, but for what the simulator's own server says of itself."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not record.name.startswith(("uvicorn", "asyncio")):
+            self.lines.append(f"{record.name}: {logging.Formatter().format(record)} {record.args!r}")
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """All log lines, the libraries' too, at the lowest level."""
+    heard = Listener()
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(heard)
+    root.setLevel(logging.DEBUG)
+    yield heard
+    root.setLevel(level)
+    root.removeHandler(heard)

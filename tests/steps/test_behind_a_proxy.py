@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.proxy import API_NAME, ConnectProxy, make_certificate
+from tests.steps.conftest import Listener
+from tests.steps.test_privacy import GOOD, REFUSED, nothing_private, stage
 from tests.steps.world import World, readings
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_simulator import Fault, Simulator
+from tidepool_simulator.exchange import Request, Response
+from tidepool_simulator.platform import Located, Platform
 
 LATE = 0.3
 LONG = 60.0
@@ -74,3 +79,27 @@ def test_an_upload_through_a_proxy_survives_lost_answers_of_every_kind(world: Wo
 
     assert world.row(number).state is BatchState.VERIFIED
     assert world.all_right()
+
+
+def test_a_run_logs_nothing_private_of_what_a_server_puts_into_malformed_headers(
+    world: World, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    respond = Platform.respond
+
+    def malformed(platform: Platform, request: Request, located: Located) -> Response:
+        response = respond(platform, request, located)
+        # What follows a malformed header is not read.
+        response.may_gzip = False
+        response.headers.append(("content-length", str(len(response.body))))
+        response.headers.append((f"x session canary {world.user}", "canary"))
+        return response
+
+    monkeypatch.setattr(Platform, "respond", malformed)
+    monkeypatch.setattr("uvicorn.protocols.http.httptools_impl.HEADER_RE", re.compile(rb"(?!)"))
+    stage(world, [*GOOD, *REFUSED])
+
+    outcome = world.run(max_quarantined_percent=50)
+
+    assert len(outcome.uploaded) == 1
+    assert any("its words are left out" in line for line in listener.lines)
+    assert nothing_private(world, outcome, listener)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 import pickle
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.steps.conftest import Listener
 from tests.steps.world import Outcome, Record, World, bolus, cbg, readings, wizard
 from tidepool_ingest.reports.run import report_on
 from tidepool_simulator.faults import Fault
@@ -48,31 +48,6 @@ REFUSED: list[Record | bytes] = [
     {"type": TEXT, "deviceId": DEVICE},
     b'{"canary-key": "canary-payload-text"',
 ]
-
-
-class Listener(logging.Handler):
-    """Keeps all that is logged, but for what the simulator's own server says of itself."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not record.name.startswith(("uvicorn", "asyncio")):
-            self.lines.append(f"{record.name}: {logging.Formatter().format(record)} {record.args!r}")
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    """All log lines, the libraries' too, at the lowest level."""
-    heard = Listener()
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(heard)
-    root.setLevel(logging.DEBUG)
-    yield heard
-    root.setLevel(level)
-    root.removeHandler(heard)
 
 
 def told_by(world: World, outcome: Outcome, listener: Listener) -> str:
