@@ -1,11 +1,12 @@
 """The values for the official Helm chart: the settings of the compose file, and no secret.
 
-There is no cluster and no chart here. What is checked is what can be: the keys against a list, Airflow's own
+There is no cluster here. What is checked is what can be: the keys against those of the chart, Airflow's own
 settings against Airflow's options, what is shared against the compose file, the secrets against the manual.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -18,34 +19,12 @@ from tests.conftest import PROJECT
 from tests.deployment.conftest import Compose, environment, filled
 from tests.deployment.test_airflow_settings import airflow_pin, airflow_settings, options, pins
 
-KNOWN = {
-    "airflowVersion": None,
-    "apiSecretKeySecretName": None,
-    "apiServer": {"resources"},
-    "config": None,
-    "createUserJob": {"defaultUser"},
-    "dagProcessor": {"enabled", "resources"},
-    "dags": {"persistence", "gitSync"},
-    "data": {"metadataSecretName"},
-    "defaultAirflowRepository": None,
-    "defaultAirflowTag": None,
-    "env": None,
-    "executor": None,
-    "extraEnvFrom": None,
-    "fernetKeySecretName": None,
-    "gid": None,
-    "jwtSecretName": None,
-    "migrateDatabaseJob": {"args"},
-    "postgresql": {"enabled"},
-    "redis": {"enabled"},
-    "scheduler": {"resources"},
-    "securityContexts": {"pod", "containers"},
-    "statsd": {"enabled"},
-    "triggerer": {"enabled", "persistence", "resources"},
-    "uid": None,
-    "workers": {"resources"},
-}
-"""Keys of the chart, and those below them, as its documentation has them."""
+CHART: dict[str, Any] = json.loads((PROJECT / "tests" / "deployment" / "chart-keys.json").read_text())
+"""The keys of the official chart's own ``values.yaml``: a mapping for a key with others below it, empty where
+the chart takes what Kubernetes does, and nothing for a value."""
+
+AIRFLOWS = ("config",)
+"""Keys below which the chart takes any section and option; ours are compared with Airflow's own."""
 
 BY_THE_CHART = {
     "AIRFLOW__CORE__EXECUTOR",
@@ -102,11 +81,41 @@ def texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def test_keys_are_those_of_the_chart(values: dict[str, Any]) -> None:
-    assert values.keys() == KNOWN.keys()
-    for name, below in KNOWN.items():
-        if below is not None:
-            assert values[name].keys() <= below, name
+def unknown(ours: dict[str, Any], chart: dict[str, Any], above: str = "") -> list[str]:
+    """Return the keys of ours that the chart does not know, as dotted paths."""
+    found = []
+    for name, value in ours.items():
+        path = f"{above}{name}"
+        if name not in chart:
+            found.append(path)
+        elif isinstance(value, dict) and chart[name] is None:
+            found.append(f"{path}: not a mapping")
+        elif isinstance(value, dict) and chart[name] and path not in AIRFLOWS:
+            found.extend(unknown(value, chart[name], f"{path}."))
+    return found
+
+
+def test_every_key_is_a_switch_of_the_chart(values: dict[str, Any]) -> None:
+    assert unknown(values, CHART["keys"]) == []
+
+
+def test_the_comparison_with_the_chart_finds_what_it_does_not_know() -> None:
+    ours = {
+        "createUserJob": {"defaultUser": {"enabled": False}, "enabled": False},
+        "executer": "KubernetesExecutor",
+        "workers": {"resources": {"requests": {"cpu": 1}}},
+        "executor": {"name": "KubernetesExecutor"},
+    }
+
+    assert unknown(ours, CHART["keys"]) == [
+        "createUserJob.defaultUser.enabled",
+        "executer",
+        "executor: not a mapping",
+    ]
+
+
+def test_the_manual_installs_the_version_whose_keys_are_known(manual: str) -> None:
+    assert f"apache-airflow/airflow --version {CHART['version']} " in manual
 
 
 def test_image_is_the_one_of_the_compose_file(values: dict[str, Any], compose: Compose) -> None:
@@ -166,7 +175,11 @@ def test_pool_is_made_as_in_the_compose_file(values: dict[str, Any], compose: Co
     program = values["migrateDatabaseJob"]["args"][-1].splitlines()
     assert program == theirs[:2]
     assert "airflow users create" in theirs[2]
-    assert values["createUserJob"]["defaultUser"]["enabled"] is False
+
+
+def test_no_account_is_made_with_a_password_that_everybody_knows(values: dict[str, Any]) -> None:
+    # The chart's own default is a job that creates the account admin with the password admin.
+    assert values["createUserJob"] == {"enabled": False}
 
 
 def test_secrets_are_named_and_the_manual_makes_them(values: dict[str, Any], manual: str) -> None:
