@@ -23,4 +23,4 @@ with DAG(
     tags=["tidepool"],
     default_args=settings.default_args(),
 ) as dag:
-    TidepoolActionOperator(task_id="act", pool=settings.pool())
+    TidepoolActionOperator(task_id="act", pool=settings.deployment().pool)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pendulum
 from airflow.sdk import DAG, CronTriggerTimetable
 
@@ -21,18 +19,12 @@ with DAG(
     max_active_runs=1,
     params=reconcile_params(),
     tags=["tidepool"],
-    default_args={
-        "retries": settings.retries(),
-        "retry_delay": settings.retry_delay(),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=30),
-        "allowed_conn_ids": settings.allowed_connections(),
-    },
+    default_args=settings.default_args(),
 ) as dag:
     TidepoolReconcileOperator(
         task_id="reconcile",
-        pool=settings.pool(),
-        pool_slots=settings.parallel_chunks(),
-        keep_work_days=settings.keep_work_days(),
-        keep_quarantine_days=settings.keep_quarantine_days(),
+        pool=settings.deployment().pool,
+        pool_slots=settings.deployment().parallel_chunks,
+        keep_work_days=settings.deployment().keep_work_days,
+        keep_quarantine_days=settings.deployment().keep_quarantine_days,
     )

@@ -42,6 +42,9 @@ WORK_DAYS = 30
 QUARANTINE_DAYS = 365
 """How long rejected records are kept after their batch is done: somebody has to find time to correct them."""
 
+MAX_KEEP_DAYS = 36_500
+"""Longest that records may be told to stay, a century; for ever is 0."""
+
 BATCHES_ALONE = 100
 """Batches up to which each has a task of its own, with its own label, log and retries."""
 

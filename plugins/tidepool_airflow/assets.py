@@ -48,20 +48,24 @@ class ManifestTrigger(BaseEventTrigger):
 
         look = sync_to_async(_look, thread_sensitive=False)
         seen = await self.asset_state_store.aget(SEEN_KEY) if self.asset_state_store else None
-        arrivals = await sync_to_async(_arrivals, thread_sensitive=False)(seen)
+        arrivals: Arrivals | None = None
+        saved: dict[Any, Any] = {}
         while True:
-            before = dict(arrivals.seen)
+            arrived = 0
             try:
+                if arrivals is None:
+                    arrivals = await sync_to_async(_arrivals, thread_sensitive=False)(seen)
+                    saved = dict(arrivals.seen)
                 arrived = await look(arrivals)
             except IngestError as error:
                 # The next check may succeed; a watcher that ends is not restarted.
                 self.log.warning("Staging cannot be listed: %s", error)
-                arrived = 0
             if arrived:
                 self.log.info("%d manifests have landed in staging.", arrived)
                 yield TriggerEvent({"manifests": arrived})  # type: ignore[no-untyped-call]
-            if self.asset_state_store and arrivals.seen != before:
+            if self.asset_state_store and arrivals is not None and arrivals.seen != saved:
                 await self.asset_state_store.aset(SEEN_KEY, {**arrivals.seen})
+                saved = dict(arrivals.seen)
             await asyncio.sleep(self.seconds)
 
 
@@ -83,7 +87,7 @@ def _look(arrivals: Arrivals) -> int:
 STAGED = Asset(
     name="tidepool_staged",
     uri="x-tidepool-staging://manifests",
-    watchers=[AssetWatcher(name="manifests", trigger=ManifestTrigger(settings.watch_seconds()))],
+    watchers=[AssetWatcher(name="manifests", trigger=ManifestTrigger(settings.deployment().watch_seconds))],
 )
 """Manifests in staging. The triggerer watches for new ones while a DAG scheduled by them is not paused."""
 

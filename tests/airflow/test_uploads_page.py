@@ -635,3 +635,23 @@ def test_an_unavailable_ledger_is_reported(
 
     assert response.status_code == 503
     assert "ledger-unavailable" in response.text
+
+
+def test_a_setting_that_cannot_be_used_is_reported_where_it_is_needed(world: World, visit: Visitor) -> None:
+    stage(world.staging, [*readings(20), {"type": "smbg"}])
+    world.run({"dry_run": True})
+    (session,) = world.uploads()
+    user = visit("user")
+    world.monkeypatch.setenv("TIDEPOOL_RETRIES", "three")
+
+    for page in ("/", f"/{session.batch}"):
+        assert user.get(f"{PAGE}{page}").status_code == 200
+    not_started = ask(user, session.batch, "retry")
+    world.staging.rename(world.staging.with_name("mounted-elsewhere"))
+    not_opened = user.get(f"{PAGE}/{session.batch}/quarantine.ndjson")
+
+    for response in (not_started, not_opened):
+        assert response.status_code == 503
+        assert "TIDEPOOL_RETRIES is no whole number" in response.text
+    with ledger_of(world) as ledger:
+        assert ledger.actions.newest() == []

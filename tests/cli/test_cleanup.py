@@ -55,8 +55,11 @@ def test_the_environment_says_how_long_things_are_kept(
 ) -> None:
     monkeypatch.setenv("TIDEPOOL_KEEP_WORK_DAYS", "200")
     assert run("cleanup").out == "Nothing was removed.\n"
-    monkeypatch.setenv("TIDEPOOL_KEEP_WORK_DAYS", "some")
-    assert "give a whole number of days" in run("cleanup").error
+    for wrong in ("some", "-5", "36501"):
+        monkeypatch.setenv("TIDEPOOL_KEEP_WORK_DAYS", wrong)
+        error = run("cleanup").error
+        assert "give a whole number of days up to 36500" in error
+        assert "TIDEPOOL_KEEP_WORK_DAYS holds" in error
     assert run("cleanup", "--keep-work-days", "0").out == "Nothing was removed.\n"
     assert area.exists()
 

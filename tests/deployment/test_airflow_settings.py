@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 
 from tests.conftest import PROJECT
 from tests.deployment.conftest import Compose, dockerfile_lines, environment, filled
+from tidepool_airflow.settings import Settings, deployment, variable_of
 from tidepool_ingest.ledger.database import ledger_url
 
 PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?==(?P<version>[^\s;]+)", re.MULTILINE)
@@ -142,8 +143,22 @@ def test_ledger_connection_is_the_ledgers_own_database(compose: Compose) -> None
 def test_worker_is_given_every_setting_that_the_project_reads(compose: Compose) -> None:
     sources = [*(PROJECT / "plugins").rglob("*.py"), *(PROJECT / "include").rglob("*.py")]
     read = {name for source in sources for name in re.findall(r'"(TIDEPOOL_[A-Z_]+)"', source.read_text())}
-    assert "TIDEPOOL_STAGING_ROOT" in read
-    assert read <= {name for name, _ in environment(compose.services["airflow-worker"])}
+    declared = {variable_of(name) for name in Settings.model_fields}
+    assert read <= declared
+    assert declared == {
+        name for name, _ in environment(compose.services["airflow-worker"]) if name.startswith("TIDEPOOL_")
+    }
+
+
+def test_the_defaults_of_the_compose_file_are_settings_that_can_be_used(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(compose.services["airflow-worker"]):
+        if name.startswith("TIDEPOOL_"):
+            monkeypatch.setenv(name, filled(value or "", {"LEDGER_DB_PASSWORD": "made0up"}))
+
+    given = {"staging_root", "ledger", "pool"}
+    assert deployment().model_dump(exclude=given) == Settings().model_dump(exclude=given)
 
 
 def test_services_are_addressed_by_their_names(compose: Compose) -> None:

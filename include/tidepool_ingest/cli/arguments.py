@@ -21,6 +21,7 @@ from tidepool_ingest.ledger.database import (
     current_revision,
     ledger_url,
 )
+from tidepool_ingest.options import MAX_KEEP_DAYS
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import is_user_id
 from tidepool_ingest.staging.storage import filesystem
@@ -87,8 +88,8 @@ def count(text: str) -> int:
 
 def days(text: str) -> int:
     """Parse a number of days; 0 means forever."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError("give a whole number of days, or 0 for ever")
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_KEEP_DAYS:
+        raise argparse.ArgumentTypeError(f"give a whole number of days up to {MAX_KEEP_DAYS}, or 0 for ever")
     return int(text)
 
 
@@ -143,7 +144,7 @@ def place(text: str) -> UPath:
 
 def add_root(command: argparse.ArgumentParser) -> None:
     """Add the option for the staging root; it is required if the environment variable is not set."""
-    root = os.environ.get(ROOT_VARIABLE) or None
+    root = os.environ.get(ROOT_VARIABLE, "").strip() or None
     command.add_argument(
         "--root",
         default=root,
@@ -172,7 +173,7 @@ def add_ledger(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--ledger",
         metavar="URL",
-        default=os.environ.get(LEDGER_VARIABLE) or DEFAULT_LEDGER,
+        default=os.environ.get(LEDGER_VARIABLE, "").strip() or DEFAULT_LEDGER,
         help="the ledger's database, sqlite:///file or postgresql://user@host/name; keep a password in the "
         f"environment instead (default: ${LEDGER_VARIABLE}, or {DEFAULT_LEDGER})",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 
 from tidepool_ingest.cli.arguments import (
     NO_LEDGER,
@@ -49,14 +50,22 @@ def describe(command: argparse.ArgumentParser) -> None:
     ):
         command.add_argument(
             option,
-            type=days,
+            type=partial(_days, variable),
             metavar="DAYS",
-            default=os.environ.get(variable) or str(usual),
+            default=os.environ.get(variable, "").strip() or str(usual),
             help=f"how many days {what} records stay after their batch is done, 0 for ever "
             f"(default: ${variable}, or {usual})",
         )
     command.add_argument("--dry-run", action="store_true", help="only count what would be removed")
     command.set_defaults(run=run)
+
+
+def _days(variable: str, text: str) -> int:
+    """Parse a number of days, which may come from an environment variable."""
+    try:
+        return days(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error} (without the option, {variable} holds)") from None
 
 
 def run(options: argparse.Namespace) -> int:

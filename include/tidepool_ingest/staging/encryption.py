@@ -89,6 +89,15 @@ def configured_keys() -> list[str]:
     return [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
 
 
+def is_key(text: str) -> bool:
+    """Return whether a text is a Fernet key."""
+    try:
+        Fernet(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _lines(start: bytes, blocks: Iterable[bytes]) -> Iterator[bytes]:
     started, size = [start], len(start)
     if b"\n" in start:
@@ -116,8 +125,7 @@ def _keys() -> MultiFernet | None:
 
 @lru_cache(maxsize=4)
 def _read(keys: tuple[str, ...]) -> MultiFernet:
-    try:
-        return MultiFernet([Fernet(key) for key in keys])
-    except ValueError:
-        # Its text is no help, and no part of a key may be repeated.
-        raise BatchError("work-keys") from None
+    if not all(map(is_key, keys)):
+        # What the library says is no help, and no part of a key may be repeated.
+        raise BatchError("work-keys")
+    return MultiFernet([Fernet(key) for key in keys])

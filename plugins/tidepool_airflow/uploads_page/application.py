@@ -380,9 +380,12 @@ def trigger_action(ledger: Ledger, batch: BatchRow, kind: ActionKind, actor: str
     :param kind: ``CHECK``, ``WITHDRAW`` or ``RETRY``.
     :param actor: Airflow's name for the person.
     :raises NotStartedError: if the DAG does not exist or is paused, or the run cannot be created.
+    :raises SettingsError: if the staging root of this deployment is not known.
     """
     dag_id = DAG_OF_TYPE[batch.data_set_type] if kind is ActionKind.RETRY else ACTION_DAG
     _require_running(dag_id)
+    # Before anything is recorded: the settings may be wrong.
+    conf = _conf(batch) if kind is ActionKind.RETRY else {}
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     run_id = f"{kind}__{moment}__{secrets.token_hex(4)}"
     action = ledger.actions.record(actor, kind, batch=batch.id, dag_id=dag_id, run_id=run_id)
@@ -390,7 +393,7 @@ def trigger_action(ledger: Ledger, batch: BatchRow, kind: ActionKind, actor: str
         trigger_dag(
             dag_id,
             run_id=run_id,
-            conf=_conf(batch, kind, action),
+            conf=conf or {"action": action},
             triggered_by=DagRunTriggeredByType.UI,
             triggering_user_name=actor,
         )
@@ -403,9 +406,8 @@ def trigger_action(ledger: Ledger, batch: BatchRow, kind: ActionKind, actor: str
     return dag_id, run_id
 
 
-def _conf(batch: BatchRow, kind: ActionKind, action: int) -> dict[str, Any]:
-    if kind is not ActionKind.RETRY:
-        return {"action": action}
+def _conf(batch: BatchRow) -> dict[str, Any]:
+    """Return the parameters of a run that retries a batch."""
     conf = {"first_day": batch.day.isoformat(), "users": [short_hash(batch.user_id)]}
     root, own = str(root_of_batch(batch.folder)), str(staging_root())
     return conf if root == own else {**conf, "staging_root": root}
