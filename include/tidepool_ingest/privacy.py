@@ -1,8 +1,15 @@
-"""Pseudonyms of people and devices for use outside the ledger, the staging paths and the quarantine file."""
+"""Pseudonyms of people and devices for use outside the ledger, the staging paths and the quarantine file.
+
+And what keeps the databases that hold their ids from other users of the machine.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
 
 SHORT_HASH_DIGITS = 10
 """Hex digits of a short hash: enough to distinguish all users of a clinic network in a log."""
@@ -21,3 +28,27 @@ def short_hash(text: str) -> str:
     return hashlib.blake2b(
         text.encode(), digest_size=SHORT_HASH_DIGITS // 2, person=b"tidepool-ingest"
     ).hexdigest()
+
+
+SQLITE_FILES = ("", "-wal", "-shm")
+"""Ends of the names of a SQLite database's files. SQLite makes those beside it with its mode."""
+
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+"""The rights of everybody but the owner of a file."""
+
+
+def keep_private(database: Path) -> None:
+    """Make a SQLite file that only its owner may read, before SQLite makes one that everybody may.
+
+    One that is there, with the files beside it, is closed to others if it is ours.
+
+    :param database: the file. If it cannot be made, nothing is said: SQLite says why, when it opens it.
+    """
+    with suppress(OSError):
+        os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    for end in SQLITE_FILES:
+        with suppress(OSError):
+            path = database.with_name(f"{database.name}{end}")
+            found = path.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
+                path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)

@@ -50,6 +50,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tidepool_ingest.privacy import keep_private
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS data_sets (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -113,6 +115,9 @@ class Database:
 
     def __init__(self, path: Path | None = None) -> None:
         self._lock = threading.RLock()
+        if path is not None:
+            # Somebody may practise with data of their own.
+            keep_private(path)
         self._connection = sqlite3.connect(
             ":memory:" if path is None else path, check_same_thread=False, isolation_level=None, timeout=30
         )

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -138,3 +142,49 @@ def test_a_database_that_is_away_is_named_without_its_password() -> None:
 
     assert "canary" not in str(caught.value)
     assert "tidepool_ledger" in str(caught.value)
+
+
+def modes(path: Path) -> dict[str, int]:
+    return {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.glob(f"{path.name}*")}
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """The mask that most machines have, under which SQLite makes files that everybody may read."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_sqlite_file_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(Ledger(f"sqlite:///{path}")) as ledger:
+        assert not path.exists()
+        ledger.migrate()
+        assert modes(path) == dict.fromkeys(["ledger.db", "ledger.db-wal", "ledger.db-shm"], 0o600)
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_sqlite_file_of_an_earlier_version_is_closed_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA journal_mode=WAL")
+    other.execute("CREATE TABLE a (b)")
+    assert set(modes(path).values()) == {0o644}
+    with closing(Ledger(f"sqlite:///{path}")) as ledger:
+        ledger.database.now()
+        assert modes(path) == dict.fromkeys(["ledger.db", "ledger.db-wal", "ledger.db-shm"], 0o600)
+    other.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.usefixtures("umask")
+def test_a_sqlite_file_of_somebody_else_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.touch()
+    os.chown(path, 65_534, 65_534)
+    with closing(Ledger(f"sqlite:///{path}")) as ledger:
+        ledger.database.now()
+
+    assert modes(path)["ledger.db"] == 0o644

@@ -54,6 +54,7 @@ def test_as_a_command(tmp_path: Path, ending: signal.Signals) -> None:
 def test_the_store_is_readable_beside_the_running_simulator(tmp_path: Path) -> None:
     store = tmp_path / "store.sqlite"
     with Simulator(store) as simulator:
+        assert {path.stat().st_mode & 0o077 for path in tmp_path.glob("store.sqlite*")} == {0}
         hands = ApiUser(simulator)
         older = hands.uploaded([hands.cbg(5.5)])
         newer = hands.uploaded([hands.cbg(5.5)])

@@ -19,12 +19,10 @@ from tidepool_ingest.auth_modes import AUTH_MODES, DEFAULT_AUTH_MODE
 from tidepool_ingest.client.environments import environment
 from tidepool_ingest.client.errors import TidepoolConfigurationError
 from tidepool_ingest.client.settings import ClientSettings
+from tidepool_ingest.privacy import OTHERS
 
 CONNECTION_VARIABLE = "AIRFLOW_CONN_TIDEPOOL_DEFAULT"
 """Environment variable from which Airflow takes the connection ``tidepool_default``."""
-
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
-"""The rights of everybody but the owner of a file."""
 
 
 class ConnectionFields(Protocol):

@@ -27,6 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tidepool_ingest.errors import Disposition, IngestError, as_sentence
 from tidepool_ingest.ledger.schema import NOW
+from tidepool_ingest.privacy import keep_private
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -216,9 +217,16 @@ def open_engine(address: str) -> Engine:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    in_memory = not url.database or url.database.startswith((":memory:", "file:"))
+    file = None if in_memory else Path(str(url.database))
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = create_engine(url, hide_parameters=True, connect_args={"timeout": SQLITE_WAIT_SECONDS})
+
+    @event.listens_for(engine, "do_connect")
+    def close_to_others(*_given: Any) -> None:
+        if file is not None:
+            keep_private(file)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: Any) -> None:
