@@ -84,7 +84,8 @@ class TidepoolHook(BaseHook):
             raise TidepoolConfigurationError(
                 f"use the Tidepool connection `{self.tidepool_conn_id}`",
                 reason="Airflow has no connection of that id",
-                remedy="Create it, with the connection type Tidepool.",
+                remedy="Create it, with the connection type Tidepool. If it is in the environment or a "
+                "secrets backend, correct it there: Airflow passes over what it cannot read.",
             ) from None
         return client_settings(connection)
 

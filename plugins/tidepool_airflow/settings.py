@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_LEDGER_CONN_ID = "tidepool_ledger"
+LEDGER_CONN_VARIABLE = "AIRFLOW_CONN_TIDEPOOL_LEDGER"
 
 # ---------------------------------------------------------------- the settings, and how they are checked
 
@@ -477,14 +478,29 @@ def open_ledger(conn_id: str = DEFAULT_LEDGER_CONN_ID) -> Ledger:
 
 
 def ledger_address(conn_id: str = DEFAULT_LEDGER_CONN_ID) -> str:
-    """Return the address of the ledger's database; see :func:`open_ledger`."""
+    """Return the address of the ledger's database; see :func:`open_ledger`.
+
+    :raises LedgerConfigurationError: if the environment has the connection, and Airflow cannot read it.
+    """
     try:
         address = BaseHook.get_connection(conn_id).get_uri()
     except AirflowNotFoundException:
         if conn_id != DEFAULT_LEDGER_CONN_ID:
             raise
+        if os.environ.get(LEDGER_CONN_VARIABLE, "").strip():
+            # Airflow passes over it, and a second ledger, an empty one, would take its place.
+            raise _unreadable_ledger() from None
         address = f"sqlite:///{_airflow_home() / 'tidepool_ledger.db'}"
     return _as_sqlalchemy(address)
+
+
+def _unreadable_ledger() -> IngestError:
+    from tidepool_ingest.ledger.database import LedgerConfigurationError
+
+    return LedgerConfigurationError(
+        f"Airflow cannot read the ledger's connection in {LEDGER_CONN_VARIABLE}.",
+        "Write it as a URI, or as JSON with the fields of a connection.",
+    )
 
 
 def _as_sqlalchemy(uri: str) -> str:

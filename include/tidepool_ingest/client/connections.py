@@ -153,7 +153,7 @@ def client_settings(connection: ConnectionFields) -> ClientSettings:
     :param connection: a connection of type ``tidepool``, Airflow's own or one that was read from JSON.
     :raises TidepoolConfigurationError: naming the fields to correct as the form does.
     """
-    extra = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
+    extra = {name: value for name, value in _extra(connection).items() if value not in (None, "")}
     if unknown := extra.keys() - EXTRAS:
         # Their names are left out: somebody may have put a secret in the place of one.
         raise _configuration_error(
@@ -184,6 +184,25 @@ def client_settings(connection: ConnectionFields) -> ClientSettings:
         reason,
         tuple(form_fields.get(name, name) for name in fields),
         f"With this auth mode it holds {locations}." if locations else "",
+    )
+
+
+def _extra(connection: ConnectionFields) -> Mapping[str, Any]:
+    """Return the further fields, without a word of what stands there if it is something else."""
+    try:
+        extra: Any = connection.extra_dejson
+        if not extra:
+            # Airflow takes text that is no JSON for no fields at all.
+            extra = json.loads(getattr(connection, "extra", None) or "{}")
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        extra = None
+    if isinstance(extra, Mapping):
+        return extra
+    raise _configuration_error(
+        connection,
+        "its extra is no JSON object",
+        ("extra",),
+        'Write it as {"auth_mode": …, …}, or leave it empty.',
     )
 
 

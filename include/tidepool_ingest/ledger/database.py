@@ -180,6 +180,10 @@ SUPPORTED = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres":
 """Databases the ledger is tested on, and the driver it uses for each."""
 
 
+AIRFLOWS_EXTRA = "__extra__"
+"""What Airflow puts into a connection's URI if its extra does not fit into one."""
+
+
 def ledger_url(address: str) -> URL:
     """Parse a ledger address, and set the driver that the project ships.
 
@@ -199,6 +203,11 @@ def ledger_url(address: str) -> URL:
     if driver is None:
         raise LedgerConfigurationError(
             f"The ledger cannot live in {url.get_backend_name()}.", "Use SQLite or PostgreSQL."
+        )
+    if AIRFLOWS_EXTRA in url.query:
+        raise LedgerConfigurationError(
+            "The ledger's connection has an extra that is no JSON object of texts.",
+            'Write it as {"sslmode": "require"}, or leave it empty.',
         )
     return url.set(drivername=driver)
 

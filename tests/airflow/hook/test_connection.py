@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Connection
 
 from tests.airflow.hook.conftest import CANARY, CONN_ID, Connect, connection
 from tidepool_airflow.hook import TidepoolHook
+from tidepool_airflow.settings import ledger_address, open_ledger
 from tidepool_ingest.client import TidepoolConfigurationError
+from tidepool_ingest.ledger.database import LedgerConfigurationError
 from tidepool_simulator import Simulator
 
 
@@ -30,6 +34,67 @@ def test_a_connection_that_is_not_there(ledger_file: Path) -> None:
 
     assert "`not_there`" in str(error)
     assert "Create it" in error.remedy
+
+
+NO_OBJECTS = {
+    "a list": [CANARY],
+    "a list as text": json.dumps([CANARY]),
+    "an empty list": "[]",
+    "a number": 5,
+    "a text": json.dumps(CANARY),
+    "no JSON": f"{{{CANARY}",
+    "null": "null",
+}
+
+
+@pytest.mark.parametrize("extra", NO_OBJECTS.values(), ids=NO_OBJECTS)
+def test_an_extra_that_is_no_json_object(simulator: Simulator, connect: Connect, extra: object) -> None:
+    given = {**connection(simulator, "token"), "extra": extra}
+    error = refused(connect(given))
+
+    assert error.fields == ("extra",)
+    assert "its extra is no JSON object" in error.what
+    assert f"`{CONN_ID}`" in error.what
+    # The button Test of the form, which Airflow presses so.
+    worked, message = Connection.from_json(json.dumps(given), conn_id="never_saved").test_connection()
+    assert not worked
+    assert "its extra is no JSON object" in message
+
+
+def test_an_extra_that_is_nested_too_deeply(simulator: Simulator) -> None:
+    given = {**connection(simulator, "token"), "extra": '{"a":' * 2_000}
+    worked, message = Connection.from_json(json.dumps(given), conn_id="never_saved").test_connection()
+
+    assert not worked
+    assert "its extra is no JSON object" in message
+
+
+def test_a_connection_that_airflow_cannot_read(connect: Connect) -> None:
+    error = refused(connect({"conn_type": "tidepool", CANARY: CANARY}))
+
+    assert "Airflow passes over what it cannot read" in error.remedy
+
+
+@pytest.mark.parametrize("given", [{CANARY: CANARY}, {"password": 5}, {"host": ["h"]}])
+def test_a_ledger_that_airflow_cannot_read_is_not_replaced_by_another_one(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    written = json.dumps({"conn_type": "postgres", "host": "h", "schema": "ledger", **given})
+    monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_LEDGER", written)
+    with pytest.raises(LedgerConfigurationError, match="AIRFLOW_CONN_TIDEPOOL_LEDGER") as caught:
+        ledger_address()
+
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("extra", [[CANARY], CANARY, f"{{{CANARY}", {"options": {"a": CANARY}}])
+def test_a_ledger_with_an_extra_that_is_no_object(monkeypatch: pytest.MonkeyPatch, extra: object) -> None:
+    written = json.dumps({"conn_type": "postgres", "host": "h", "schema": "ledger", "extra": extra})
+    monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_LEDGER", written)
+    with pytest.raises(LedgerConfigurationError, match="an extra that is no JSON object") as caught:
+        open_ledger()
+
+    assert CANARY not in str(caught.value)
 
 
 def test_an_unknown_extra_field(simulator: Simulator, connect: Connect) -> None:
