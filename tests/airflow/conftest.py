@@ -55,6 +55,18 @@ def airflow_home() -> LocalHome:
     return HOME
 
 
+@pytest.fixture(scope="session")
+def api_server(airflow_home: LocalHome) -> Any:
+    """Airflow's whole API server, with the DAGs that it can trigger."""
+    from airflow.api_fastapi.app import create_app
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    DagBundlesManager().sync_bundles_to_db()
+    sync_bag_to_db(DagBag(str(PROJECT / "dags")), "dags-folder", None)
+    return create_app(apps="core")
+
+
 @dataclass
 class Run:
     """The result of one DAG run."""

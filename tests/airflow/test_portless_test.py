@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from tidepool_airflow.middleware import CONNECTION_TEST_PATH, ConnectionTestWorkaround
+from tidepool_airflow.middleware import CONNECTION_TEST_PATH, MAX_BODY_BYTES, ConnectionTestWorkaround
 
 ASKED = {
     "conn_type": "tidepool",
@@ -55,6 +55,10 @@ def test_port_0_of_a_tidepool_connection_is_none(client: TestClient, path: str) 
         (CONNECTION_TEST_PATH, json.dumps({**ASKED, "conn_type": "postgres"})),
         (CONNECTION_TEST_PATH, json.dumps([ASKED])),
         (CONNECTION_TEST_PATH, "no json"),
+        pytest.param(CONNECTION_TEST_PATH, '{"port": 0, "extra":' + "[" * 100_000, id="deep"),
+        pytest.param(
+            CONNECTION_TEST_PATH, json.dumps({**ASKED, "description": "d" * MAX_BODY_BYTES}), id="long"
+        ),
         (CONNECTION_TEST_PATH, ""),
         ("/api/v2/connections", json.dumps(ASKED)),
     ],

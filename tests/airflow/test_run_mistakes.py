@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from tidepool_airflow.middleware import RunParamsMiddleware
+from tests.airflow.conftest import DAG_ID
+from tidepool_airflow import middleware
+from tidepool_airflow.middleware import MAX_BODY_BYTES, Message, RunParamsMiddleware
 
 UPLOAD = "/api/v2/dags/tidepool_normal_upload/dagRuns"
 CONTINUOUS = "/api/v2/dags/tidepool_continuous_upload/dagRuns"
@@ -19,8 +22,13 @@ WRONG_ORDER = {"first_day": "2026-03-02", "last_day": "2026-03-01"}
 
 
 @pytest.fixture
-def client() -> TestClient:
-    """An application that returns what it was sent, behind the middleware as Airflow puts it."""
+def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """An application that returns what it was sent to those who may start runs, behind the middleware."""
+
+    async def everybody_may(*_given: Any) -> bool:
+        return True
+
+    monkeypatch.setattr(middleware, "_may_start", everybody_may)
     application = FastAPI()
 
     @application.api_route("/{path:path}", methods=["POST", "PATCH"])
@@ -90,8 +98,39 @@ def test_everything_else_reaches_airflow_as_it_was_sent(client: TestClient, path
     assert client.post(path, content=sent).json() == {"body": sent}
 
 
-def test_what_is_no_json_and_what_asks_for_no_run_is_left_to_airflow(client: TestClient) -> None:
-    assert client.post(UPLOAD, content="{").json() == {"body": "{"}
+DEEP = '{"conf":' + "[" * 100_000
+LONG = json.dumps({"conf": {**WRONG_ORDER, "users": ["u" * MAX_BODY_BYTES]}})
+
+
+@pytest.mark.parametrize(
+    "body", ["{", DEEP, LONG, '{"conf": {}, "conf": 5}'], ids=["no", "deep", "long", "twice"]
+)
+def test_what_cannot_be_checked_is_left_to_airflow(client: TestClient, body: str) -> None:
+    assert client.post(UPLOAD, content=body).json() == {"body": body}
+
+
+def test_a_client_that_goes_away_in_the_middle_is_not_taken_for_one_that_has_finished() -> None:
+    sent: list[Message] = [
+        {"type": "http.request", "body": json.dumps({"conf": WRONG_ORDER}).encode(), "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    arrived: list[Message] = []
+
+    async def application(scope: Message, receive: Any, send: Any) -> None:
+        arrived.extend([await receive(), await receive()])
+
+    coming = iter(sent)
+
+    async def receive() -> Message:
+        return next(coming)
+
+    scope = {"type": "http", "method": "POST", "path": UPLOAD}
+    asyncio.run(RunParamsMiddleware(application)(scope, receive, receive))  # type: ignore[arg-type]
+
+    assert arrived == sent
+
+
+def test_what_asks_for_no_run_is_left_to_airflow(client: TestClient) -> None:
     sent = json.dumps({"conf": WRONG_ORDER})
     assert client.patch(UPLOAD, content=sent).json() == {"body": sent}
 
@@ -102,3 +141,59 @@ def test_the_settings_of_the_deployment_do_not_matter_for_it(
     monkeypatch.setenv("TIDEPOOL_RETRIES", "three")
 
     assert "exchange them" in refused(client, UPLOAD, {"conf": WRONG_ORDER})
+
+
+# ---------------------------------------------------------------- who is answered
+
+
+def caller(api_server: Any, role: str) -> TestClient:
+    """Return a client of Airflow's whole API server, signed in by a role, or not at all."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    client = TestClient(api_server)
+    if role:
+        user = SimpleAuthManagerUser(username=f"{role}-name", role=role.upper())
+        client.headers["Authorization"] = f"Bearer {get_auth_manager().generate_jwt(user)}"
+    return client
+
+
+BACKFILL = {"dag_id": DAG_ID, "from_date": "2026-03-01", "to_date": "2026-03-02"}
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "right"),
+    [
+        (UPLOAD, {"logical_date": None, "conf": WRONG_ORDER}, {"logical_date": None}),
+        (f"{BACKFILLS}/dry_run", {**BACKFILL, "dag_run_conf": WRONG_ORDER}, BACKFILL),
+    ],
+    ids=["run", "backfill"],
+)
+def test_only_who_may_start_the_run_learns_what_is_wrong(
+    api_server: Any, path: str, wrong: dict[str, Any], right: dict[str, Any]
+) -> None:
+    for role, status in (("", 401), ("viewer", 403)):
+        client = caller(api_server, role)
+        airflows, answer = (client.post(path, json=body) for body in (right, wrong))
+        assert (answer.status_code, answer.json()) == (airflows.status_code, airflows.json())
+        assert answer.status_code == status
+    signed_in_wrongly = TestClient(api_server, headers={"Authorization": "Bearer canary"})
+    assert signed_in_wrongly.post(path, json=wrong).status_code == 403
+    assert "exchange them" in refused(caller(api_server, "user"), path, wrong)
+
+
+def test_the_cookie_of_the_ui_signs_in_too(api_server: Any) -> None:
+    token = caller(api_server, "user").headers["Authorization"].removeprefix("Bearer ")
+    client = TestClient(api_server, cookies={"_token": token})
+
+    assert "exchange them" in refused(client, UPLOAD, {"logical_date": None, "conf": WRONG_ORDER})
+
+
+@pytest.mark.parametrize("role", ["", "viewer", "user"])
+@pytest.mark.parametrize("path", [UPLOAD, BACKFILLS, "/api/v2/connections/test"])
+def test_a_body_that_cannot_be_read_is_answered_by_airflow(api_server: Any, path: str, role: str) -> None:
+    client = caller(api_server, role)
+    for body in (DEEP.encode(), b"\xff"):
+        response = client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code == 400
+        assert response.json() == {"detail": "There was an error parsing the body"}

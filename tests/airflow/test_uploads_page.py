@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from dev.home import PROJECT, LocalHome
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 from upath import UPath
@@ -30,18 +29,6 @@ PAGE = "/tidepool/uploads"
 OWN = {"sec-fetch-site": "same-origin"}
 
 Visitor = Callable[[str], TestClient]
-
-
-@pytest.fixture(scope="module")
-def api_server(airflow_home: LocalHome) -> Any:
-    """Airflow's whole API server, with the DAGs that it can trigger."""
-    from airflow.api_fastapi.app import create_app
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-
-    DagBundlesManager().sync_bundles_to_db()
-    sync_bag_to_db(DagBag(str(PROJECT / "dags")), "dags-folder", None)
-    return create_app(apps="core")
 
 
 @pytest.fixture
