@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -26,6 +27,9 @@ LOOK_BACK_DAYS = 7
 
 MAX_QUARANTINED_PERCENT = 10.0
 """Share of rejected records above which a batch is not uploaded until somebody has looked at it."""
+
+QUARANTINED_FROM = 10
+"""Rejected records from which their share counts: one bad reading of two must not keep the good one out."""
 
 OLDER_THAN_MINUTES = 60
 """How long a batch may show no progress before maintenance resumes it: longer than any upload pauses."""
@@ -53,6 +57,28 @@ BATCHES_A_PACK = 50
 
 CONFIRMING = ("force", "allow_doubling", "allow_truncate", "allow_older")
 """Parameters that confirm that repeating, doubling, deleting or an older value is intended."""
+
+
+@dataclass(frozen=True)
+class RejectionLimit:
+    """How many of a batch's records may be rejected before it is held: the one place that decides it.
+
+    :param percent: share of its records, 0 to 100.
+    :param counts_from: rejected records from which the share counts; with 0 or 1 it always does.
+    """
+
+    percent: float = MAX_QUARANTINED_PERCENT
+    counts_from: int = QUARANTINED_FROM
+
+    def is_exceeded(self, rejected: int, *, staged: int, accepted: int) -> bool:
+        """Return whether too many records are rejected.
+
+        :param rejected: records in quarantine, whoever rejected them.
+        :param staged: records of the batch, of all its parts.
+        :param accepted: what is left of them; a batch of which nothing is left has no small number to plead.
+        """
+        counts = rejected >= self.counts_from or not accepted
+        return counts and rejected * 100 > self.percent * staged
 
 
 class WhenRefused(StrEnum):
@@ -193,6 +219,15 @@ class RunOptions(Options):
         description="A batch with a larger share of rejected records stops before anything is sent.",
         json_schema_extra=_of_form(CARE),
     )
+    quarantined_from: int = Field(
+        default=QUARANTINED_FROM,
+        ge=0,
+        le=1_000_000,
+        title="Share counts from (rejected records)",
+        description="A batch with fewer rejected records is uploaded whatever their share, unless nothing of "
+        "it is accepted.",
+        json_schema_extra=_of_form(CARE),
+    )
     when_refused: WhenRefused = Field(
         default=WhenRefused.FAIL,
         title="When too many are rejected",
@@ -232,6 +267,11 @@ class RunOptions(Options):
         description="Of one data set. A run can only lower what the deployment allows.",
         json_schema_extra=_of_form(SPEED),
     )
+
+    @property
+    def rejection_limit(self) -> RejectionLimit:
+        """How many of a batch's records may be rejected."""
+        return RejectionLimit(self.max_quarantined_percent, self.quarantined_from)
 
     @property
     def asks(self) -> bool:

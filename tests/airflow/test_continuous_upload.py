@@ -90,7 +90,7 @@ def test_months_of_history_beside_the_running_feed(world: World) -> None:
 
 
 def test_too_many_rejected_records_stop_before_anything_is_live(world: World) -> None:
-    stage_feed(world, [*readings(5), *({"type": "smbg"} for _ in range(5))], "b-1")
+    stage_feed(world, [*readings(10), *({"type": "smbg"} for _ in range(10))], "b-1")
 
     assert run(world).state == "failed"
     assert [(upload.state, upload.reason) for upload in world.uploads()] == [("held", "too-many-refused")]

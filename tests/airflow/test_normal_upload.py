@@ -178,7 +178,7 @@ def test_a_corrected_batch_uploads_on_the_next_run(world: World) -> None:
 
 
 def test_too_many_rejected_records_stop_before_anything_is_opened(world: World) -> None:
-    stage(world.staging, [*readings(5), *({"type": "smbg"} for _ in range(5))])
+    stage(world.staging, [*readings(10), *({"type": "smbg"} for _ in range(10))])
     run = world.run()
 
     assert run.state == "failed"
@@ -187,6 +187,15 @@ def test_too_many_rejected_records_stop_before_anything_is_opened(world: World) 
 
     assert world.run({"max_quarantined_percent": 50}).state == "success"
     assert [upload.state for upload in world.uploads()] == ["verified"]
+
+
+def test_one_bad_reading_of_two_does_not_keep_the_good_one_out(world: World) -> None:
+    stage(world.staging, [*readings(1), {"type": "smbg"}])
+
+    assert world.run({"quarantined_from": 1}).state == "failed"
+    assert world.run().state == "success"
+    (upload,) = world.uploads()
+    assert (upload.state, upload.visible_rows, upload.quarantined) == ("verified", 1, 1)
 
 
 def test_a_failed_upload_fails_the_run_and_the_next_one_goes_on(world: World) -> None:

@@ -113,7 +113,7 @@ def test_a_tidepool_that_is_away_fails_packs_and_not_a_task_for_each_batch(world
 
 def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
     fleet(world, 3)
-    stage(world.staging, [*readings(5), *({"type": "smbg"} for _ in range(5))], batch="doubtful")
+    stage(world.staging, [*readings(10), *({"type": "smbg"} for _ in range(10))], batch="doubtful")
     asked_packs: list[int] = []
 
     def ask(operator: TidepoolPrepareOperator, *_: object) -> None:

@@ -57,9 +57,9 @@ def deployment() -> Iterator[Deployment]:
 
 
 def stage_spoilt(home: LocalHome, batch: str, *, day: date = TODAY, **fields: Any) -> None:
-    """Stage a batch of which 4 of 10 records are rejected."""
-    bad = [{**reading, "units": "stones"} for reading in readings(4, device=batch, day=day)]
-    good = readings(10, device=batch, day=day, **fields)[4:]
+    """Stage a batch of which 10 of 25 records are rejected."""
+    bad = [{**reading, "units": "stones"} for reading in readings(10, device=batch, day=day)]
+    good = readings(25, device=batch, day=day, **fields)[10:]
     stage(home.staging, [*bad, *good], day=day, batch=batch, device=batch)
 
 
@@ -155,7 +155,7 @@ def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> Non
     for instance in waiting_instances:
         details = question(deployment, instance)
         label = details["subject"].partition(":")[0]
-        assert "4 of 10 records (40.0 %) are rejected" in details["body"]
+        assert "10 of 25 records (40.0 %) are rejected" in details["body"]
         assert details["options"] == [str(decision) for decision in Decision]
         assert not [user for user in SAMPLE_USERS if user in str(details)]
         decide(deployment, instance, DECISIONS[batches[label]])
@@ -167,7 +167,7 @@ def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> Non
         "good-ones": ("verified", None),
         "in-order": ("verified", None),
     }
-    assert visible(deployment) == 3 * 6
+    assert visible(deployment) == 2 * 15 + 6
     uploads = {
         task_instance["rendered_map_index"]: task_instance["state"]
         for task_instance in deployment.task_instances(run_id, "batch.upload")
@@ -220,8 +220,8 @@ def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment)
 
 def test_a_run_that_does_not_ask_fails_as_ever(deployment: Deployment) -> None:
     yesterday = TODAY - timedelta(days=1)
-    bad = [{**reading, "units": "stones"} for reading in readings(4, device="other", day=yesterday)]
-    stage(deployment.home.staging, [*bad, *readings(4, device="other", day=yesterday)],
+    bad = [{**reading, "units": "stones"} for reading in readings(10, device="other", day=yesterday)]
+    stage(deployment.home.staging, [*bad, *readings(10, device="other", day=yesterday)],
           day=yesterday, batch="other", device="other")  # fmt: skip
     run_id = deployment.post("/dagRuns", {"logical_date": None})["dag_run_id"]
 

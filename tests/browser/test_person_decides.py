@@ -39,8 +39,8 @@ def waits(stack: Stack, before: set[str]) -> str:
 
 @pytest.mark.usefixtures("connected")
 def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> None:
-    good = readings(10, device=DEVICE, day=DAY)
-    records = [*({**record, "units": "stones"} for record in good[:4]), *good[4:]]
+    good = readings(25, device=DEVICE, day=DAY)
+    records = [*({**record, "units": "stones"} for record in good[:10]), *good[10:]]
     stage(stack.home.staging, records, day=DAY, batch=DEVICE, device=DEVICE)
     before = run_ids(stack)
     page = visit(ADMIN)
@@ -56,8 +56,8 @@ def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> N
     assert (found.state, found.reason) == ("held", "too-many-refused")
 
     actions = RequiredActions(page, DAG_ID, run_id)
-    expect(page.get_by_text(f"{found.label}: upload it without 4 rejected records?").first).to_be_visible()
-    expect(page.get_by_text("4 of 10 records (40.0 %) are rejected").first).to_be_visible()
+    expect(page.get_by_text(f"{found.label}: upload it without 10 rejected records?").first).to_be_visible()
+    expect(page.get_by_text("10 of 25 records (40.0 %) are rejected").first).to_be_visible()
     expect(page.get_by_role("cell", name="value-not-allowed").first).to_be_visible()
     shoot(page, "decision")
     actions.choose("Upload only the good ones")
@@ -65,4 +65,4 @@ def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> N
     assert new_run(stack, before) == run_id
     decided = spoilt(stack)
     assert decided is not None
-    assert (decided.state, decided.visible_rows, decided.quarantined) == ("verified", 6, 4)
+    assert (decided.state, decided.visible_rows, decided.quarantined) == ("verified", 15, 10)

@@ -22,7 +22,7 @@ from tidepool_simulator.sample import SAMPLE_USERS
 
 PAGE = "/tidepool/uploads"
 RUN_SECONDS = 180
-REFUSED_VALUE = 77_777
+REFUSED, REFUSED_VALUE = 10, 77_777
 DONE = 90_000
 """Milliseconds that a run may take from being asked for to being seen on the page."""
 
@@ -54,8 +54,8 @@ def ledger(stack: Stack) -> Ledger:
     for model in GOOD:
         stage_one(stack, model, readings(3, device=model, day=DAYS[model]))
     for model in SPOILT:
-        good, bad = readings(2, device=model, day=DAYS[model])
-        stage_one(stack, model, [good, {**bad, "value": REFUSED_VALUE}])
+        good, *bad = readings(1 + REFUSED, device=model, day=DAYS[model])
+        stage_one(stack, model, [good, *({**record, "value": REFUSED_VALUE} for record in bad)])
     for dag_id in (DAG_ID, "tidepool_action"):
         stack.airflow.unpause(dag_id)
     trigger(stack, first_day=str(SAMPLE_DAY), last_day=str(max(DAYS.values())))
@@ -273,7 +273,7 @@ def test_the_quarantine_file_opens_after_a_warning(stack: Stack, ledger: Ledger,
         page.get_by_role("link", name="Download the file").click()
 
     lines = downloading.value.path().read_text().splitlines()
-    assert [json.loads(line)["record"]["value"] for line in lines] == [REFUSED_VALUE]
+    assert [json.loads(line)["record"]["value"] for line in lines] == [REFUSED_VALUE] * REFUSED
     assert ledger.actions.of_batch(upload.batch)[0].kind is ActionKind.QUARANTINE
 
 

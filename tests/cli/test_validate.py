@@ -70,6 +70,15 @@ def test_a_clean_file_is_success(run: Run, tmp_path: Path) -> None:
     assert "refused for" not in ran.out
 
 
+@pytest.mark.parametrize(("bad", "of", "held"), [(9, 10, False), (10, 11, True), (1, 1, True)])
+def test_it_says_that_a_run_would_hold_so_many(
+    run: Run, tmp_path: Path, bad: int, of: int, held: bool
+) -> None:
+    (tmp_path / "a.ndjson").write_bytes(ndjson(*[{"type": "smbg"}] * bad, *[cbg()] * (of - bad)))
+
+    assert ("a run holds such a batch" in run("validate", "a.ndjson").out) == held
+
+
 def test_a_reason_counts_a_record_once(run: Run, tmp_path: Path) -> None:
     schedules = {"mine": [{"rate": "x", "start": 0}], "yours": [{"rate": "x", "start": 0}]}
     settings = cbg(type="pumpSettings", units=None, value=None, basalSchedules=schedules)

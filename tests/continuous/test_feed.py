@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.continuous.feeds import DEVICE, FeedWorld, bolus, cbg
 from tests.steps.world import minute_of, readings, wizard
+from tidepool_ingest.guards import QuarantineLimitError
+from tidepool_simulator.rules import Rule
 
 
 def test_a_batch_is_visible_at_once_in_an_open_data_set(world: FeedWorld) -> None:
@@ -63,6 +67,15 @@ def test_an_older_batch_does_not_overtake_a_newer_one(world: FeedWorld) -> None:
 
     assert world.values() == {minute_of(0): 4.0, minute_of(1): 5.0, minute_of(2): 5.0}
     assert (summary.visible_rows, summary.superseded) == (1, 1)
+
+
+def test_few_rejected_records_hold_nothing_but_all_of_them_do(world: FeedWorld) -> None:
+    world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
+
+    world.feed([cbg(0, 22.5), cbg(1, 99), cbg(2)], "b-0001")
+    assert len(world.values()) == 1
+    with pytest.raises(QuarantineLimitError):
+        world.feed([cbg(3, 22.5)], "b-0002")
 
 
 def test_device_is_shown(world: FeedWorld) -> None:

@@ -96,7 +96,7 @@ def test_what_is_live_of_a_held_batch_is_left_alone(world: FeedWorld) -> None:
     records = [cbg(0, 6.0), cbg(1, 6.0), cbg(2, 22.0), cbg(3, 22.0)]
     newer = world.ready(records, batch="b-2", chunk_records=2)
     with pytest.raises(IngestError, match="What was sent of it before is visible"):
-        world.upload(newer)
+        world.upload(newer, rejected_from=1)
     summary = world.upload(older)
 
     assert (summary.expected_rows, summary.superseded) == (2, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -11,15 +12,15 @@ from tests.steps.world import DEVICE, World, cbg, readings
 from tidepool_ingest.client import TidepoolError
 from tidepool_ingest.guards import (
     Decision,
-    allowed_rejection_percent,
     apply_decision,
     decision_of,
     is_declined,
+    limit_as_decided,
     record_decision,
     waits_for_person,
 )
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, TaskOrigin
-from tidepool_ingest.options import WhenRefused
+from tidepool_ingest.options import RejectionLimit, WhenRefused
 from tidepool_ingest.prepare.summary import TooManyRejectedError, question_of
 from tidepool_ingest.upload.rejections import TooManyRejectedByTidepoolError
 from tidepool_simulator import Fault
@@ -27,25 +28,26 @@ from tidepool_simulator.rules import Rule
 
 RUN = TaskOrigin(dag_id="dag", run_id="run-1")
 CANARY = "a value that nobody may see"
+ASK: Any = {"when_refused": WhenRefused.ASK, "quarantined_from": 1}
 
 
 def waiting(world: World, good: int = 7, bad: int = 3) -> int:
     """Prepare a batch in a run that asks, and return its number."""
     refused = [cbg(number, units=CANARY) for number in range(bad)]
-    return world.ready([*readings(good, first=100), *refused], when_refused=WhenRefused.ASK)
+    return world.ready([*readings(good, first=100), *refused], **ASK)
 
 
 def test_a_run_that_asks_holds_the_batch_instead_of_failing(world: World) -> None:
     number = waiting(world)
 
     assert waits_for_person(world.row(number))
-    assert world.prepare(number, when_refused=WhenRefused.ASK).asks
-    assert not world.prepare(number, when_refused=WhenRefused.ASK, max_quarantined_percent=50).asks
+    assert world.prepare(number, **ASK).asks
+    assert not world.prepare(number, **ASK, max_quarantined_percent=50).asks
     assert world.simulator.requests == []
     with pytest.raises(TooManyRejectedError):
-        world.prepare(number)
+        world.prepare(number, quarantined_from=1)
     with pytest.raises(TooManyRejectedError):
-        world.prepare(number, when_refused=WhenRefused.ASK, dry_run=True)
+        world.prepare(number, **ASK, dry_run=True)
 
 
 def test_a_person_is_asked_about_a_batch_that_was_begun_too(world: World) -> None:
@@ -57,7 +59,7 @@ def test_a_person_is_asked_about_a_batch_that_was_begun_too(world: World) -> Non
         world.upload(number, max_rejected_percent=50)
     world.simulator.faults.clear()
 
-    assert world.prepare(number, when_refused=WhenRefused.ASK).asks
+    assert world.prepare(number, **ASK).asks
     assert world.row(number).state is BatchState.UPLOADING
     apply_decision(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
     assert world.row(number).state is BatchState.UPLOADING
@@ -71,14 +73,14 @@ def test_other_guards_are_not_asked_about(world: World) -> None:
     (number,) = world.plan().batches
 
     with pytest.raises(Exception, match="allow_truncate"):
-        world.prepare(number, when_refused=WhenRefused.ASK)
+        world.prepare(number, **ASK)
 
     assert world.row(number).reason == "truncate-not-allowed"
 
 
 def test_the_question_has_counts_and_no_value(world: World) -> None:
     number = waiting(world)
-    summary = world.prepare(number, when_refused=WhenRefused.ASK)
+    summary = world.prepare(number, **ASK)
     subject, body = question_of(summary, 10.0)
 
     assert subject == f"{world.row(number).label}: upload it without 3 rejected records?"
@@ -142,10 +144,13 @@ def test_the_good_ones_are_exactly_those_accepted_now(world: World) -> None:
     for staged in range(1, 200):
         for quarantined in range(1, staged):
             batch = replace(row, staged=staged, quarantined=quarantined)
-            allowed = allowed_rejection_percent(batch, Decision.GOOD_ONES, 0.0)
-            assert quarantined * 100 <= allowed * staged < (quarantined + 1) * 100
-    assert allowed_rejection_percent(row, Decision.APPROVE, 10.0) == 100.0
-    assert allowed_rejection_percent(row, None, 10.0) == 10.0
+            allowed = limit_as_decided(batch, Decision.GOOD_ONES, RejectionLimit(0))
+            left = staged - quarantined
+            assert not allowed.is_exceeded(quarantined, staged=staged, accepted=left)
+            assert allowed.is_exceeded(quarantined + 1, staged=staged, accepted=left - 1)
+    usual = RejectionLimit()
+    assert not limit_as_decided(row, Decision.APPROVE, usual).is_exceeded(200, staged=200, accepted=0)
+    assert limit_as_decided(row, None, usual) == usual
 
 
 @pytest.mark.parametrize("decision", [Decision.APPROVE, Decision.GOOD_ONES])
@@ -154,16 +159,17 @@ def test_what_tidepool_refuses_besides_counts_for_those_who_want_the_good_ones_o
 ) -> None:
     world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
     refused = [cbg(number, units=CANARY) for number in range(3)]
-    number = world.ready([*readings(6, first=100), cbg(200, 22.5), *refused], when_refused=WhenRefused.ASK)
+    number = world.ready([*readings(6, first=100), cbg(200, 22.5), *refused], **ASK)
     apply_decision(world.ledger, world.row(number), decision, nothing=False)
-    allowed = allowed_rejection_percent(world.row(number), decision, 10.0)
+    limit = limit_as_decided(world.row(number), decision, RejectionLimit())
+    allowed = {"max_rejected_percent": limit.percent, "rejected_from": limit.counts_from}
 
     if decision is Decision.APPROVE:
-        world.upload(number, max_rejected_percent=allowed)
+        world.upload(number, **allowed)
         assert (len(world.visible()), len(world.quarantine(number))) == (6, 4)
     else:
         with pytest.raises(TooManyRejectedByTidepoolError):
-            world.upload(number, max_rejected_percent=allowed)
+            world.upload(number, **allowed)
         assert world.visible() == []
 
 
@@ -172,6 +178,6 @@ def test_another_run_that_has_brought_it_to_its_end_is_not_undone(world: World) 
     apply_decision(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
     world.upload(number)
 
-    world.prepare(number, when_refused=WhenRefused.ASK)
+    world.prepare(number, **ASK)
 
     assert world.row(number).state is BatchState.VERIFIED

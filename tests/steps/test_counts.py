@@ -30,7 +30,7 @@ def test_records_are_counted_by_type_and_reason(world: World) -> None:
 
 
 def test_a_batch_that_is_held_is_counted_as_such(world: World) -> None:
-    world.stage([*readings(5), *[cbg(50 + number, units="stones") for number in range(5)]])
+    world.stage([*readings(10), *[cbg(50 + number, units="stones") for number in range(10)]])
     outcome = world.run()
     (number,) = outcome.plan.batches
     assert isinstance(outcome.errors[number], TooManyRejectedError)

@@ -340,7 +340,7 @@ def test_more_rejected_than_before_stops_what_was_not_sent(
     monkeypatch.setattr(writer, "_classifier", lambda *given: _without_first(made(*given)))
 
     with pytest.raises(TooManyRejectedError):
-        world.upload(number)
+        world.upload(number, rejected_from=1)
 
     assert world.row(number).state is BatchState.HELD
     assert world.sets(number) == []

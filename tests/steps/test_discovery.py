@@ -176,6 +176,18 @@ def test_what_tidepool_had_rejected_is_asked_about_again(
     assert second.sets(number)[-1].state is DataSetState.VERIFIED
 
 
+def test_one_of_two_that_it_had_rejected_is_few_enough(world: World, elsewhere: Callable[..., World]) -> None:
+    world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20.0))
+    world.upload(world.ready([cbg(6, 21.0), cbg(7)], data_set=body(NONE)))
+    second = elsewhere()
+    number = prepared_elsewhere(second)
+
+    second.upload(number)
+
+    assert second.row(number).state is BatchState.VERIFIED
+    assert len(second.refused(number)) == len(world.visible()) == 1
+
+
 def test_what_makes_tidepool_fail_is_found_again(world: World, elsewhere: Callable[..., World]) -> None:
     world.simulator.rules.add(
         Rule(type="cbg", pointer="/value", equals=22.5, in_storage=True),

@@ -12,31 +12,32 @@ from tidepool_ingest.prepare.summary import TooManyRejectedError
 
 
 def test_too_many_refused_records_stop_the_batch_until_a_run_allows_them(world: World) -> None:
-    bad = [cbg(number, 99) for number in range(3)]
-    world.stage([*bad, *readings(17, first=10)])
+    bad = [cbg(number, 99) for number in range(12)]
+    world.stage([*bad, *readings(68, first=20)])
 
     outcome = world.run()
 
     ((number, error),) = outcome.errors.items()
     assert isinstance(error, TooManyRejectedError)
     assert error.disposition is Disposition.DATA
-    assert "3 of 20 records (15.0 %)" in str(error)
-    assert "3 cbg value-out-of-range" in str(error)
+    assert "12 of 80 records (15.0 %)" in str(error)
+    assert "12 cbg value-out-of-range" in str(error)
     assert error.batch in str(error)
     assert (world.row(number).state, world.row(number).reason) == (BatchState.HELD, "too-many-refused")
-    assert world.row(number).quarantined == 3
-    assert len(world.quarantine(number)) == 3
+    assert world.row(number).quarantined == 12
+    assert len(world.quarantine(number)) == 12
     assert world.simulator.requests == []
     assert world.run(max_quarantined_percent=14.9).codes == ["too-many-refused"]
     assert world.run(max_quarantined_percent=15).codes == []
     assert (world.row(number).state, world.row(number).reason) == (BatchState.VERIFIED, None)
-    assert len(world.visible()) == 17
+    assert len(world.visible()) == 68
 
 
 def test_the_usual_share_is_ten_percent(world: World) -> None:
-    world.stage([cbg(0, 99), *readings(9, first=10)])
+    world.stage([*[cbg(number, 99) for number in range(10)], *readings(90, first=20)], "allowed")
+    world.stage([*[cbg(number, 99) for number in range(11)], *readings(89, first=20)], "too-many")
 
-    assert world.run().codes == []
+    assert world.run().codes == ["too-many-refused"]
 
 
 def glucose(values: list[float], units: str) -> list[Record]:

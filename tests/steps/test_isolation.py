@@ -138,7 +138,7 @@ def test_too_many_of_them_hold_the_batch(world: World) -> None:
     number = world.ready(records_with_poison(20, 1, 2, 3), chunk_records=10)
 
     with pytest.raises(TooManyRejectedByTidepoolError):
-        world.upload(number)
+        world.upload(number, rejected_from=3)
 
     assert world.row(number).state is BatchState.HELD
     assert world.visible() == []

@@ -379,10 +379,10 @@ def test_a_kill_does_not_get_refused_records_past_the_limit(
         patch.setattr(world.ledger.rejections, "add", struck)
         for _ in range(2):
             with pytest.raises(Killed):
-                world.resume(number)
+                world.resume(number, rejected_from=3)
 
     with pytest.raises(TooManyRejectedByTidepoolError):
-        world.resume(number)
+        world.resume(number, rejected_from=3)
 
     assert world.visible() == []
 

@@ -114,7 +114,7 @@ def test_too_many_stop_before_anything_is_visible(world: World) -> None:
     number = world.ready(some_bad(), chunk_records=5)
 
     with pytest.raises(TooManyRejectedByTidepoolError) as caught:
-        world.upload(number)
+        world.upload(number, rejected_from=3)
 
     assert caught.value.disposition is Disposition.DATA
     assert "15.0 %" in str(caught.value)
@@ -125,9 +125,9 @@ def test_too_many_stop_before_anything_is_visible(world: World) -> None:
     assert len(world.quarantine(number)) == 3
 
     with pytest.raises(TooManyRejectedByTidepoolError):
-        world.upload(number, try_number=2)  # nothing is opened for it again
+        world.upload(number, try_number=2, rejected_from=3)  # nothing is opened for it again
     assert len(world.sets(number)) == 1
-    world.upload(number, try_number=3, max_rejected_percent=20)
+    world.upload(number, try_number=3, rejected_from=3, max_rejected_percent=20)
     assert len(world.visible()) == 17
 
 

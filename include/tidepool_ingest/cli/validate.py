@@ -25,6 +25,7 @@ from tidepool_ingest.model import (
     type_of,
     validate_lines,
 )
+from tidepool_ingest.options import RejectionLimit
 from tidepool_ingest.prepare.classify import Judgement, RecordClassifier
 from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.record_checks import RecordChecker
@@ -146,6 +147,12 @@ class Tally:
         identical = f", {self.identical} identical to another one" if self.identical else ""
         total = accepted + rejected + self.identical
         print(f"{total} records: {accepted} accepted, {rejected} refused{identical}")
+        limit = RejectionLimit()
+        if limit.is_exceeded(rejected, staged=total, accepted=accepted):
+            print(
+                f"More than {limit.percent:g} % are refused: a run holds such a batch, unless its "
+                "max_quarantined_percent allows more."
+            )
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
             print(f"{self.skipped.total()} rows are no reading: {reasons}")

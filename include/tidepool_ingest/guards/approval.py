@@ -17,6 +17,7 @@ from tidepool_ingest.ledger import (
     Ledger,
     TaskOrigin,
 )
+from tidepool_ingest.options import RejectionLimit
 
 TOO_MANY_REJECTED = "too-many-refused"
 """Why a batch waits for a person."""
@@ -129,16 +130,17 @@ def apply_decision(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothi
         (ledger.batches.mark_nothing_accepted if nothing else ledger.batches.mark_prepared)(batch.id)
 
 
-def allowed_rejection_percent(batch: BatchRow, decision: Decision | None, otherwise: float) -> float:
-    """Return the share of rejected records above which the upload of a batch stops, in percent.
+def limit_as_decided(batch: BatchRow, decision: Decision | None, otherwise: RejectionLimit) -> RejectionLimit:
+    """Return how many records of a batch may be rejected before its upload stops.
 
     :param batch: the batch, prepared.
     :param decision: what a person has decided about it.
     :param otherwise: what the run allows.
     """
     if decision is Decision.APPROVE:
-        return 100.0
+        return RejectionLimit(percent=100)
     if decision is Decision.GOOD_ONES and batch.staged and batch.quarantined is not None:
         # Half a record of tolerance: a share that is computed twice may differ in its last digits.
-        return max(otherwise, 100.0 * (batch.quarantined + 0.5) / batch.staged)
+        share = 100.0 * (batch.quarantined + 0.5) / batch.staged
+        return RejectionLimit(max(otherwise.percent, share), counts_from=0)
     return otherwise

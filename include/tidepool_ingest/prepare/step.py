@@ -47,7 +47,7 @@ from tidepool_ingest.model.deduplicators import (
     deduplicator_named,
 )
 from tidepool_ingest.model.gotime import parse_instant
-from tidepool_ingest.options import RunOptions
+from tidepool_ingest.options import RejectionLimit, RunOptions
 from tidepool_ingest.prepare.parts import UploadHistory, part_limit, register_parts
 from tidepool_ingest.prepare.summary import (
     PrepareSummary,
@@ -91,6 +91,9 @@ CLEANUP_SECONDS = 30.0
 
 REPLACED_POLL_SECONDS = 10.0
 """How often it is checked whether the batch that is to be replaced has been uploaded."""
+
+ANY_NUMBER = RejectionLimit(percent=100)
+"""What holds no batch, however many of its records are rejected."""
 
 RECORDED_COUNTS = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
 """What the ledger keeps of a summary beside days and reasons."""
@@ -325,7 +328,7 @@ def _prepare(
     ]
     # While a person was being asked, another run may have finished the batch.
     done = not opening and history.is_verified
-    too_many = not done and summary.quarantined * 100 > options.max_quarantined_percent * summary.staged
+    too_many = not done and summary.exceeds(options.rejection_limit)
     if too_many and not options.asks:
         raise TooManyRejectedError(named(batch.folder), summary, options.max_quarantined_percent)
     if summary.accepted and opening and row.data_set_type == NORMAL:
@@ -422,7 +425,7 @@ def rebuild_work_area(
     root: UPath,
     row: BatchRow,
     ledger: Ledger,
-    max_quarantined_percent: float = 100.0,
+    limit: RejectionLimit = ANY_NUMBER,
     *,
     record_failure: bool = True,
 ) -> None:
@@ -433,8 +436,7 @@ def rebuild_work_area(
     :param root: the staging root.
     :param row: the batch in the ledger, or one of its parts, which is rebuilt with the others.
     :param ledger: has what was started for it, and takes the counts.
-    :param max_quarantined_percent: share of rejected records above which a batch of which nothing was sent
-        stops.
+    :param limit: how many records may be rejected of a batch of which nothing was sent.
     :param record_failure: whether the ledger records why it cannot be rebuilt, and the area counts as missing
         from then on.
     :raises BatchError: if the batch is no longer in staging as it was, or ``parts-differ``: Tidepool holds
@@ -443,7 +445,7 @@ def rebuild_work_area(
     """
     whole = ledger.batches.get(row.part_of or row.id)
     try:
-        _rebuild(root, whole, ledger, max_quarantined_percent)
+        _rebuild(root, whole, ledger, limit)
     except IngestError as error:
         if record_failure and error.disposition is not Disposition.RETRIABLE:
             _record_failure(whole.id, error, ledger)
@@ -452,7 +454,7 @@ def rebuild_work_area(
         raise
 
 
-def _rebuild(root: UPath, whole: BatchRow, ledger: Ledger, max_quarantined_percent: float) -> None:
+def _rebuild(root: UPath, whole: BatchRow, ledger: Ledger, allowed: RejectionLimit) -> None:
     batch = checked_batch(root, whole, ledger, lambda _connection: whole.api_host)
     work = WorkArea(root, batch.content_key)
     history = UploadHistory.load(ledger, whole.id)
@@ -462,5 +464,5 @@ def _rebuild(root: UPath, whole: BatchRow, ledger: Ledger, max_quarantined_perce
     prepared = _written(batch, work, history, ledger, chunk_records=chunk_records, limit=limit)
     history.forget_rejections(prepared, ledger)
     history, summary = _recorded(batch, whole, work, prepared, history, ledger, rebuilt=True)
-    if not history.may_hold_data and summary.quarantined * 100 > max_quarantined_percent * summary.staged:
-        raise TooManyRejectedError(named(batch.folder), summary, max_quarantined_percent)
+    if not history.may_hold_data and summary.exceeds(allowed):
+        raise TooManyRejectedError(named(batch.folder), summary, allowed.percent)

@@ -11,6 +11,7 @@ from tidepool_ingest.formats.tidepool_export.cleaning import PLATFORM_FIELDS
 from tidepool_ingest.guards import Decision, QuarantineLimitError
 from tidepool_ingest.ledger import Rejection
 from tidepool_ingest.model import masked_pointer
+from tidepool_ingest.options import RejectionLimit
 from tidepool_ingest.staging.work_area import PreparedBatch
 
 REASONS_ASKED_ABOUT = 30
@@ -64,6 +65,10 @@ class PrepareSummary(BaseModel):
     def is_empty(self) -> bool:
         """Whether nothing in it is to be uploaded."""
         return self.accepted == self.deletes == 0
+
+    def exceeds(self, limit: RejectionLimit) -> bool:
+        """Return whether more of its records are rejected than a limit allows."""
+        return limit.is_exceeded(self.quarantined, staged=self.staged, accepted=self.accepted)
 
     def counts(self) -> dict[str, int]:
         """Return the numbers that can be summed over several batches."""

@@ -69,15 +69,12 @@ def adopt(
     found = choice.found
     assert found is not None
     log.info("Tidepool already has data set %s for %s.", found.id, leased.batch.label)
-    comparison = compare_found(leased, found, rejected.ordinals)
+    comparison = _compared(leased, found, choice.generation, rejected)
     # Others go only beside one that is right: what is held leaves all as it is.
-    if choice.rivals and (comparison.is_exact or _may_be_rejected(leased, comparison)):
+    if choice.rivals and comparison.is_exact:
         with device_lock(leased.context, leased.batch, leased.requests) as requests:
             delete_marked(leased.context, choice.rivals, requests)
-        comparison = compare_found(leased, found, rejected.ordinals)
-    lacks_some = not comparison.is_exact and _may_be_rejected(leased, comparison)
-    if lacks_some and _asked_again(leased, comparison.missing, choice.generation, rejected):
-        comparison = compare_found(leased, found, rejected.ordinals)
+        comparison = _compared(leased, found, choice.generation, rejected)
     rejected.finish()  # an earlier attempt may have recorded some, and ended before this
     if not comparison.is_exact:
         raise FoundDiffersError(leased.batch.label, comparison)
@@ -148,12 +145,24 @@ def record_earlier(leased: LeasedBatch, earlier: Sequence[MarkedSet], expected_r
 # ---------------------------------------------------------------- what Tidepool had rejected
 
 
+def _compared(
+    leased: LeasedBatch, found: MarkedSet, generation: int, rejected: RejectedRecords
+) -> Comparison:
+    """Compare what a data set shows, and ask Tidepool about the few records that it may have rejected."""
+    comparison = compare_found(leased, found, rejected.ordinals)
+    lacks_some = not comparison.is_exact and _may_be_rejected(leased, comparison)
+    if lacks_some and _asked_again(leased, comparison.missing, generation, rejected):
+        return compare_found(leased, found, rejected.ordinals)
+    return comparison
+
+
 def _may_be_rejected(leased: LeasedBatch, comparison: Comparison) -> bool:
     """Return whether records are missing, no more than may be rejected, and nothing else differs."""
-    allowed = leased.context.options.max_rejected_percent
-    return (
-        not (comparison.double or comparison.foreign or comparison.deleted)
-        and len(comparison.missing) * 100 <= allowed * leased.prepared.records
+    if comparison.double or comparison.foreign or comparison.deleted:
+        return False
+    prepared, missing = leased.prepared, len(comparison.missing)
+    return not leased.context.options.rejection_limit.is_exceeded(
+        missing, staged=prepared.records, accepted=prepared.travelling - missing
     )
 
 

@@ -22,7 +22,7 @@ from tidepool_ingest.client import ClientSettings, TidepoolClient, environment, 
 from tidepool_ingest.guards import Mark
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Lease, Ledger, TaskOrigin
 from tidepool_ingest.model.deduplicators import Deduplicator, deduplicator_named
-from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, RunOptions
+from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, QUARANTINED_FROM, RejectionLimit, RunOptions
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import default_deduplicator
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
@@ -30,9 +30,9 @@ from tidepool_ingest.upload.guarded_requests import GuardedRequests, Throttle, T
 
 Result = TypeVar("Result")
 
-RebuildWorkArea = Callable[[UPath, BatchRow, Ledger, float], None]
-"""Rebuilds a damaged work area, given the staging root, the batch or part, the ledger, and the share of
-rejected records, in percent, above which a batch of which nothing was sent stops.
+RebuildWorkArea = Callable[[UPath, BatchRow, Ledger, RejectionLimit], None]
+"""Rebuilds a damaged work area, given the staging root, the batch or part, the ledger, and how many records
+may be rejected of a batch of which nothing was sent.
 
 Injected, because it is the work of the step before: :func:`tidepool_ingest.prepare.rebuild_work_area`."""
 
@@ -55,6 +55,7 @@ class UploadOptions:
     :param at_once: how many of its chunks may be sent at the same time.
     :param max_rejected_percent: share of rejected records, including those that Tidepool itself rejects,
         above which the upload stops; 0 to 100.
+    :param rejected_from: rejected records from which the share counts.
     :param asked_at: when the run was started or cleared: a forced run does not repeat what it has done since.
     """
 
@@ -63,6 +64,7 @@ class UploadOptions:
     allow_doubling: bool = False
     at_once: int = CHUNKS_AT_ONCE
     max_rejected_percent: float = MAX_QUARANTINED_PERCENT
+    rejected_from: int = QUARANTINED_FROM
     asked_at: datetime | None = None
 
     @classmethod
@@ -79,8 +81,14 @@ class UploadOptions:
             allow_doubling=options.allow_doubling,
             at_once=options.chunks_at_once(at_once),
             max_rejected_percent=options.max_quarantined_percent,
+            rejected_from=options.quarantined_from,
             asked_at=asked_at,
         )
+
+    @property
+    def rejection_limit(self) -> RejectionLimit:
+        """How many of a batch's records may be rejected."""
+        return RejectionLimit(self.max_rejected_percent, self.rejected_from)
 
 
 def _ignore(_data_set_id: str) -> None:
@@ -180,7 +188,7 @@ class UploadContext:
                     raise
                 log.warning("%s: %s It is rebuilt from staging.", batch.label, error.what)
             self.check_not_stopped()
-            self.rebuild(self.root, batch, self.ledger, self.options.max_rejected_percent)
+            self.rebuild(self.root, batch, self.ledger, self.options.rejection_limit)
         return operation()
 
     def stop(self) -> None:

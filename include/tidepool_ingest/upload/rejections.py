@@ -148,21 +148,24 @@ class RejectedRecords:
 
         :raises TooManyRejectedByTidepoolError: if not.
         """
-        whole = self._leased.prepared.whole or self._leased.prepared
+        prepared = self._leased.prepared
+        whole = prepared.whole or prepared
         with self._lock:
             late = len(self._known)
         if not late:
             return
-        rejected = whole.quarantined + self._in_other_parts[0] + late
-        allowed = self._leased.context.options.max_rejected_percent
-        is_too_many = rejected * 100 > allowed * whole.records
+        others = self._in_other_parts[0]
+        rejected = whole.quarantined + others + late
+        left = prepared.whole.accepted - others - late if prepared.whole else prepared.travelling - late
+        limit = self._leased.context.options.rejection_limit
+        is_too_many = limit.is_exceeded(rejected, staged=whole.records, accepted=left)
         # A part may end with no records, since the whole batch has others.
-        if is_too_many or (self.is_all and self._leased.prepared.whole is None):
+        if is_too_many or (self.is_all and prepared.whole is None):
             raise TooManyRejectedByTidepoolError(
                 self._leased.batch.label,
                 rejected,
                 whole.records,
-                allowed,
+                limit.percent,
                 live=self._leased.body["dataSetType"] != NORMAL,
             )
 

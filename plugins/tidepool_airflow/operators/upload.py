@@ -168,14 +168,16 @@ class TidepoolUploadOperator(TidepoolPackOperator):
 
     def _as_decided(self, options: RunOptions, ledger: Ledger, row: BatchRow, context: Context) -> RunOptions:
         """Return the run's parameters, as changed for this batch by whoever was asked, if anybody was."""
-        from tidepool_ingest.guards import allowed_rejection_percent, decision_of
+        from tidepool_ingest.guards import decision_of, limit_as_decided
 
         if not options.asks:
             return options
         since = context["dag_run"].start_date
         decision = decision_of(ledger, row, run=origin_of(context), since=since)
-        allowed = allowed_rejection_percent(row, decision, options.max_quarantined_percent)
-        return options.model_copy(update={"max_quarantined_percent": allowed})
+        limit = limit_as_decided(row, decision, options.rejection_limit)
+        return options.model_copy(
+            update={"max_quarantined_percent": limit.percent, "quarantined_from": limit.counts_from}
+        )
 
     def get_openlineage_facets_on_complete(self, _task_instance: object) -> OperatorLineage[Any, Any] | None:
         """Return which batches became which data sets; called by OpenLineage's provider, if there is one."""
