@@ -28,6 +28,7 @@ from tidepool_ingest.ledger import (
     FoundBatch,
     KnownBatch,
     Ledger,
+    LedgerTextError,
     ReadManifest,
     WaitingBatch,
 )
@@ -122,7 +123,7 @@ def _reading_with(ledger: Ledger) -> Callable[[ListedBatch], ReadManifest | _Unr
     def read(listed: ListedBatch) -> ReadManifest | _Unreadable:
         try:
             batch = read_batch(listed.folder, ledger.file_digests)
-        except BatchError as error:
+        except (BatchError, LedgerTextError) as error:
             if error.disposition is Disposition.RETRIABLE:
                 raise
             return _Unreadable(_type_of(listed.folder))

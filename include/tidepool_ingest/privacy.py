@@ -26,7 +26,7 @@ def short_hash(text: str) -> str:
     :return: ``SHORT_HASH_DIGITS`` lower-case hex digits.
     """
     return hashlib.blake2b(
-        text.encode(), digest_size=SHORT_HASH_DIGITS // 2, person=b"tidepool-ingest"
+        text.encode(errors="surrogatepass"), digest_size=SHORT_HASH_DIGITS // 2, person=b"tidepool-ingest"
     ).hexdigest()
 
 

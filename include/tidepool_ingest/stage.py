@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -38,6 +39,7 @@ from tidepool_ingest.staging.storage import (
     remove_folder,
     write_whole,
 )
+from tidepool_ingest.texts import first_problem, problem_of, without_padding
 
 RECORDS_NAME = "records.ndjson.gz"
 """Name of the data file of a staged batch."""
@@ -111,6 +113,8 @@ class Spool:
         self._default_device = default_device
         self._only_device = only_device
         self._outputs: dict[str | None, Output] = {}  # by deviceId; None: records that have none
+        self.padded = 0
+        """Records whose deviceId is padded."""
         self._stray = Output(folder / "stray", "", staged_format)
 
     def add(self, line: bytes, position: int) -> None:
@@ -149,11 +153,21 @@ class Spool:
         except (ValueError, RecursionError):
             return self._stray
         device = record.get("deviceId") if isinstance(record, dict) else False
+        if isinstance(device, str) and device:
+            device = self._device_of(device, position)
         if device is None and FORMATS[self._staged_format].holds_other_objects and "type" not in record:
             return self._stray
         if device is None or (isinstance(device, str) and device):
             return self._output(device, position)
         return self._stray
+
+    def _device_of(self, text: str, position: int) -> str | None:
+        """Return a deviceId without padding; nothing but padding is none."""
+        device = without_padding(text)
+        self.padded += device != text
+        if problem := problem_of(device):
+            raise BatchError("stage-device-id", position=position, detail=f"it holds {problem}")
+        return device or None
 
     def _output(self, device: str | None, position: int) -> Output:
         output = self._outputs.get(device)
@@ -182,14 +196,16 @@ def stage(
     edits: RecordEdits | None = None,
     connection: str | None = None,
     like: Manifest | None = None,
+    padding: Counter[str] | None = None,
 ) -> list[BatchFolder]:
     """Turn a data file into ready batches, one for each ``deviceId`` in it, in order of appearance.
 
     Records keep their bytes. Those without a deviceId make a batch of their own if ``data_set`` names a
     deviceId for them, which that batch's manifest sets in each; if ``edits`` sets the deviceId, all
     records make one batch. Lines that are not records with a usable deviceId go to the first batch, where
-    preparing it puts them into quarantine. Nothing appears in staging before the whole file was read, and the
-    manifests come last.
+    preparing it puts them into quarantine. What pads a field of fixed width, in ``data_set`` or in a
+    deviceId, is left out of the manifest: U+0000 at its end, and blanks around it. Nothing appears in staging
+    before the whole file was read, and the manifests come last.
 
     :param source: the data file; its ending shows the compression.
     :param root: the staging root.
@@ -203,9 +219,11 @@ def stage(
     :param connection: Airflow connection for each manifest.
     :param like: manifest of another batch of this user. All records make one batch with the same description,
         instead of ``data_set``, ``edits`` and ``connection``: for a corrected quarantine file.
+    :param padding: counts the values whose padding was left out, by field.
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
     """
-    fields = dict(data_set or {})
+    padding = Counter() if padding is None else padding
+    fields = _without_padding(data_set or {}, padding)
     _check_arguments(user_id, batch_id, edits)
     if like is not None and (fields or edits or connection or like.user_id != user_id):
         raise BatchError(
@@ -222,6 +240,7 @@ def stage(
         )
         _fill(spool, SourceFile(source, source_format))
         outputs = spool.finish()
+        padding["deviceId"] += spool.padded
         batches = _batch_folders(outputs, root, user_id, day or now.date(), batch_id, now)
         if like is None:
             manifests = [_manifest(output, user_id, fields, edits, connection) for output in outputs]
@@ -276,6 +295,8 @@ def _manifest(
         )
     optional = {name: value for name, value in (("edits", edits), ("connection", connection)) if value}
     body = {**fields, "deviceId": output.device_id}
+    if found := first_problem(body):
+        raise BatchError("stage-arguments", detail=f"its data set holds {found[1]}, and not as padding")
     try:
         return Manifest.model_validate(
             {"user_id": user_id, "data_set": body, "files": (output.staged_file(),), **optional}
@@ -284,6 +305,21 @@ def _manifest(
         raise BatchError(
             "stage-arguments", detail="the connection or the data set's type is not valid"
         ) from None
+
+
+def _without_padding(fields: Mapping[str, JsonValue], padding: Counter[str]) -> dict[str, JsonValue]:
+    """Return fields without the padding of texts, and without texts that are nothing else; count them."""
+
+    def unpadded(name: str, value: JsonValue) -> JsonValue:
+        if isinstance(value, list):
+            stripped = [unpadded(name, member) for member in value]
+            return [text for text, member in zip(stripped, value, strict=True) if text or not member]
+        text = without_padding(value) if isinstance(value, str) else value
+        padding[name] += text != value
+        return text
+
+    stripped = {name: unpadded(name, value) for name, value in fields.items()}
+    return {name: value for name, value in stripped.items() if value or not fields[name]}
 
 
 def _staged_format(source_format: str, like: Manifest | None) -> str:

@@ -10,7 +10,7 @@ from datetime import date
 from upath import UPath
 
 from tidepool_ingest.formats import read_manifest
-from tidepool_ingest.ledger import FileDigests
+from tidepool_ingest.ledger import FileDigests, check_found_texts
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, StagedFile, content_key
@@ -44,6 +44,19 @@ class StagedBatch:
         """What logs, task labels and pages call it."""
         return label_of(self.folder, self.manifest.device_model)
 
+    def ledger_texts(self) -> dict[str, str | None]:
+        """Return what of it is written into the ledger as text that somebody else has chosen."""
+        return {
+            "user_id": self.folder.user_id,
+            "batch_id": self.folder.batch_id,
+            "folder": str(self.folder.path),
+            "label": self.label,
+            "connection": self.manifest.connection,
+            "device_id": self.manifest.device_id,
+            "client_name": self.manifest.client_name,
+            "deduplicator": self.manifest.deduplicator_name,
+        }
+
 
 def read_batch(folder: BatchFolder, digests: FileDigests) -> StagedBatch:
     """Read the manifest of a batch folder and name its content.
@@ -53,6 +66,8 @@ def read_batch(folder: BatchFolder, digests: FileDigests) -> StagedBatch:
     :param folder: the batch folder.
     :param digests: remembers digests that were read.
     :raises BatchError: if the manifest or a file cannot be read; it names the batch.
+    :raises LedgerTextError: the ledger could not keep something of it. Here it stops one batch, and not those
+        that are written with it.
     """
     try:
         manifest = read_manifest(folder.path, folder.user_id)
@@ -62,7 +77,9 @@ def read_batch(folder: BatchFolder, digests: FileDigests) -> StagedBatch:
         ]
     except BatchError as error:
         raise error.for_batch(named(folder)) from None
-    return StagedBatch(folder, manifest, content_key(manifest, keys, folder.name))
+    batch = StagedBatch(folder, manifest, content_key(manifest, keys, folder.name))
+    check_found_texts(batch.ledger_texts())
+    return batch
 
 
 def check_digests(folder: BatchFolder, digests: FileDigests) -> None:

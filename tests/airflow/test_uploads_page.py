@@ -198,7 +198,7 @@ def test_filters_that_cannot_be_read_are_rejected_and_empty_ones_do_not_matter(
     viewer = visit("viewer")
 
     assert viewer.get(f"{PAGE}/?state=&first_day=&last_day=&label=&dag=&type=&before=").status_code == 200
-    for query in ("state=nonsense", "first_day=yesterday", "before=0", f"label={'x' * 251}"):
+    for query in ("state=nonsense", "first_day=yesterday", "before=0", f"label={'x' * 251}", "label=a%00"):
         assert viewer.get(f"{PAGE}/?{query}").status_code == 422
     assert "No upload matches" in viewer.get(f"{PAGE}/?label=nothing").text
     assert viewer.get(f"{PAGE}/77").status_code == 404

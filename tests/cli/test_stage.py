@@ -38,6 +38,16 @@ def test_each_device_becomes_a_batch_of_today(run: Run, data_file: Path) -> None
     assert [manifest_of(line)["files"][0]["records"] for line in ran.lines] == [2, 1]
 
 
+def test_it_says_what_padding_it_left_out(run: Run, data_file: Path) -> None:
+    data_file.write_bytes(ndjson(cbg(deviceId="canary\0"), cbg(deviceId="canary\0\0"), cbg(deviceId="b")))
+    ran = stage(run)
+
+    assert (ran.code, len(ran.lines)) == (0, 2)
+    assert "2 values of deviceId" in ran.err
+    assert "device-id-differs" in ran.err
+    assert "canary" not in ran.out + ran.err
+
+
 def test_what_was_staged_is_valid(run: Run, data_file: Path) -> None:
     for folder in stage(run).lines:
         assert run("validate", folder).code == 0

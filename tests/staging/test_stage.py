@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from pydantic import ValidationError
 from upath import UPath
 
 from tidepool_ingest import stage as spool
@@ -72,6 +74,58 @@ def test_one_batch_for_each_device(root: UPath, tmp_path: Path) -> None:
     assert pump.connection == "clinic_b"
     assert pump.edits is None
     assert all(batch.user_id == USER and batch.day == DAY for batch in batches)
+
+
+def device(text: str) -> bytes:
+    return json.dumps({"deviceId": text, "v": 1}).encode()
+
+
+def test_what_pads_a_field_of_fixed_width_is_left_out_of_the_manifest(root: UPath, tmp_path: Path) -> None:
+    padded = [device("m-1\0\0"), device(" m-1 \0"), device("m-1"), device(" m-2"), device("\0 \0")]
+    body = {
+        "deviceId": "other\0",
+        "deviceModel": "Model 5  \0\0",
+        "deviceSerialNumber": "\0\0\0\0",
+        "deviceManufacturers": ["One\0", "Two"],
+        "deviceTags": ["\0"],
+        "timezone": "Europe/London",
+    }
+    padding: Counter[str] = Counter()
+
+    batches = stage(source(tmp_path, b"\n".join(padded)), root, USER, day=DAY, data_set=body, padding=padding)
+
+    assert [records_of(batch) for batch in batches] == [padded[:3], [padded[3]], [padded[4]]]
+    first, second, third = map(manifest_of, batches)
+    assert first.data_set == {
+        "deviceId": "m-1",
+        "deviceModel": "Model 5",
+        "deviceManufacturers": ["One", "Two"],
+        "timezone": "Europe/London",
+    }
+    assert first.edits is None  # records keep what they say
+    assert second.device_id == " m-2"
+    assert third.device_id == "other"
+    assert third.edits == RecordEdits(set_fields={"deviceId": "other"})
+    assert +padding == dict.fromkeys(("deviceModel", "deviceSerialNumber", "deviceManufacturers"), 1) | {
+        "deviceId": 4,
+        "deviceTags": 1,
+    }
+
+
+def test_padding_alone_is_no_device_id(root: UPath, tmp_path: Path) -> None:
+    error = refusal(source(tmp_path, ONE + b"\n" + device("\0")), root, USER)
+    assert (error.code, error.position) == ("stage-no-device", 1)
+
+
+@pytest.mark.parametrize("text", ["\0m-1", "m\0-1", "m\0-1\0", "\ud800"])
+def test_other_odd_text_is_refused(root: UPath, tmp_path: Path, text: str) -> None:
+    error = refusal(source(tmp_path, ONE + b"\n" + device(text)), root, USER)
+    assert (error.code, error.position) == ("stage-device-id", 1)
+    assert "m-1" not in str(error)
+    error = refusal(source(tmp_path, ONE), root, USER, data_set={"deviceModel": text})
+    assert error.code == "stage-arguments"
+    with pytest.raises(ValidationError):
+        RecordEdits(set_fields={"notes": [text]})
 
 
 def test_batch_ids_are_neutral(tmp_path: Path) -> None:

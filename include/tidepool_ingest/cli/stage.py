@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections import Counter
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -92,6 +94,7 @@ def run(options: argparse.Namespace) -> int:
     data_set, edits = _data_set(options), _edits(options)
     source, root = place(options.file), place(options.root)
     like = read_manifest(place(options.like), None) if options.like else None
+    padding: Counter[str] = Counter()
     with reading_data_file():
         batches = stage(
             source,
@@ -104,6 +107,15 @@ def run(options: argparse.Namespace) -> int:
             edits=edits,
             connection=options.connection,
             like=like,
+            padding=padding,
+        )
+    if padding.total():
+        fields = ", ".join(f"{number} values of {name}" for name, number in sorted((+padding).items()))
+        print(
+            f"U+0000 at the end, which pads a field of fixed width, is left out of the manifests: {fields}. "
+            "Records keep theirs. Where their deviceId then differs from their data set's, the report says "
+            "so (device-id-differs); --set 'deviceId=\"…\"' would set the same one in each record.",
+            file=sys.stderr,
         )
     for batch in batches:
         print(batch.path)

@@ -18,6 +18,7 @@ from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
 from tidepool_ingest.ledger.parts import FoundPart, Parts
 from tidepool_ingest.ledger.record_counts import BatchDays, QuarantineReasons, Rejection, Rejections
 from tidepool_ingest.ledger.retention import Retention
+from tidepool_ingest.ledger.schema import LedgerTextError, check_found_texts
 from tidepool_ingest.ledger.states import (
     DEAD_STATES,
     DECLINED,
@@ -63,6 +64,7 @@ __all__ = [
     "Lease",
     "Leases",
     "Ledger",
+    "LedgerTextError",
     "Manifests",
     "Parts",
     "Purged",
@@ -80,6 +82,7 @@ __all__ = [
     "UploadFilter",
     "Uploads",
     "WaitingBatch",
+    "check_found_texts",
     "lease_of_batch",
     "origin_digest",
 ]

@@ -108,7 +108,7 @@ def _locked(connection: Connection, keys: Sequence[str]) -> set[str]:
 
 
 def _key(address: str) -> str:
-    return hashlib.sha256(address.encode()).hexdigest()
+    return hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest()
 
 
 class FileDigests:
@@ -127,7 +127,7 @@ class FileDigests:
         :param fingerprint: changes when the file does: its size and modification time, or an etag.
         :param compute: reads the file and returns its sha256 in hex.
         """
-        key = hashlib.sha256(address.encode()).hexdigest()
+        key = hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest()
         query = select(file_digests.c.sha256).where(
             file_digests.c.path_key == key, file_digests.c.fingerprint == fingerprint
         )

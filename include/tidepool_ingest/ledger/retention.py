@@ -275,7 +275,7 @@ class Person:
 
         :param addresses: the files' addresses, as they were read.
         """
-        keys = [hashlib.sha256(address.encode()).hexdigest() for address in addresses]
+        keys = [hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest() for address in addresses]
         with self._database.writing() as connection:
             for batch_of_ids in batched(keys):
                 connection.execute(delete(file_digests).where(file_digests.c.path_key.in_(batch_of_ids)))

@@ -6,6 +6,7 @@ No table holds a record value, a token in clear, or text that a server sent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,8 +29,13 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
+
+from tidepool_ingest.errors import Disposition, IngestError, as_sentence
+from tidepool_ingest.texts import problem_of
 
 USER_ID_LENGTH = 36
 """Characters of the longer kind of Tidepool user id, a UUID."""
@@ -38,6 +44,12 @@ DATA_SET_ID_LENGTH = 37
 
 CODE_LENGTH = 80
 """Characters of a cause's code."""
+
+CLIENT_NAME_LENGTH = 500
+"""Characters of the name that a feed is found by: PostgreSQL indexes no more than 2,704 bytes of a row."""
+
+LENGTH = "length"
+"""Key of a text column's ``info``: characters that it may hold, where its type does not say."""
 
 AutoId = BigInteger().with_variant(Integer, "sqlite")
 """A primary key that counts by itself; SQLite does that for INTEGER only."""
@@ -62,6 +74,72 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class LedgerTextError(DontWrapMixin, IngestError):
+    """A text cannot be written into the ledger, on whatever database: nothing was sent to it.
+
+    :param column: table and column.
+    :param problem: what is wrong with the text, which is not repeated.
+    """
+
+    disposition: Disposition = Disposition.DATA
+    code = "ledger-text"
+    sentence = "a text that the ledger would hold cannot be kept by every database"
+    remedy = (
+        "Find the text by the column that is named: it came from staging, from Airflow or from Tidepool. "
+        "Correct it there, and run again."
+    )
+
+    def __init__(self, column: str, problem: str) -> None:
+        super().__init__(as_sentence(f"{self.sentence}: {column} would hold {problem}"))
+        self.column = column
+        self.problem = problem
+
+
+class LedgerText(TypeDecorator[str]):
+    """A text that SQLite and PostgreSQL keep alike: what one of them would refuse reaches neither.
+
+    :param length: characters that a column of the database has; as many as wanted if left out.
+    :param most: characters that it may hold.
+    :param where: its table and column.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, length: int | None = None, most: int | None = None, where: str = "") -> None:
+        super().__init__()
+        self.length = length
+        self.most = most
+        self.where = where
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        """Return the type that the database knows it by."""
+        return Text() if self.length is None else String(self.length)
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Refuse a text that could not be kept.
+
+        :raises LedgerTextError: it says where, and what is wrong.
+        """
+        if value is not None:
+            self.check(value)
+        return value
+
+    def check(self, value: str) -> None:
+        """Make sure that a text can be kept.
+
+        :raises LedgerTextError: it cannot; it says where, and what is wrong.
+        """
+        if problem := problem_of(value):
+            raise LedgerTextError(self.where, problem)
+        if self.most is not None and len(value) > self.most:
+            raise LedgerTextError(self.where, f"more than its {self.most} characters")
+
+    def coerce_compared_value(self, op: Any, value: Any) -> LedgerText:
+        """Take a text of any length to compare with: it equals nothing, on any database."""
+        return LedgerText(where=self.where)
 
 
 class DatabaseNow(FunctionElement[datetime]):
@@ -229,7 +307,13 @@ feeds = Table(
     Column("id", AutoId, primary_key=True),
     Column("api_host", String(255), nullable=False),
     Column("user_id", String(USER_ID_LENGTH), nullable=False),
-    Column("client_name", Text, nullable=False, comment="the program that the data sets name"),
+    Column(
+        "client_name",
+        Text,
+        nullable=False,
+        comment="the program that the data sets name",
+        info={LENGTH: CLIENT_NAME_LENGTH},
+    ),
     Column("data_set_type", String(16), nullable=False, comment="normal and continuous share no name"),
     Column("deduplicator", Text, comment="of the continuous data set"),
     Column(
@@ -374,3 +458,29 @@ refresh_tokens = Table(
     ),
     _time("updated_at", required=True),
 )
+
+
+def _guard_texts() -> None:
+    """Let each column of texts refuse what one database would keep and another one not."""
+    for table in metadata.tables.values():
+        for column in table.columns:
+            if isinstance(column.type, String):
+                length = column.type.length
+                most = column.info.get(LENGTH, length)
+                column.type = LedgerText(length, most, f"{table.name}.{column.name}")
+
+
+_guard_texts()
+
+
+def check_found_texts(texts: Mapping[str, str | None]) -> None:
+    """Make sure that the ledger can keep what was found of a batch, before many are written by one statement.
+
+    :param texts: by column of the tables of batches, manifests, feeds and data sets.
+    :raises LedgerTextError: it cannot; it says which column, and what is wrong.
+    """
+    for table in (batches, manifests, feeds, data_sets):
+        for column in table.columns:
+            text_found = texts.get(column.name)
+            if text_found is not None and isinstance(column.type, LedgerText):
+                column.type.check(text_found)

@@ -259,8 +259,7 @@ def _fingerprints(listed: Listed) -> dict[tuple[str, str], str]:
         if mark.endswith(":"):
             incomplete.add((user_id, batch_id))
     return {
-        key: "" if key in incomplete else sha256("\n".join(sorted(found)).encode()).hexdigest()
-        for key, found in files.items()
+        key: "" if key in incomplete else sha256(_as_bytes(found)).hexdigest() for key, found in files.items()
     }
 
 
@@ -343,4 +342,9 @@ class Arrivals:
 
 
 def _digest(texts: frozenset[str] | set[str]) -> str:
-    return blake2b("\n".join(sorted(texts)).encode(), digest_size=DIGEST_BYTES).hexdigest()
+    return blake2b(_as_bytes(texts), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def _as_bytes(names: Iterable[str]) -> bytes:
+    """Return names in order as one text to be digested; a local name that is not UTF-8 holds surrogates."""
+    return "\n".join(sorted(names)).encode(errors="surrogatepass")

@@ -127,6 +127,10 @@ FAULTS: dict[str, Fault] = {
         "a record has no deviceId and no deviceId was given for such records",
         "Give the deviceId that these records belong to.",
     ),
+    "stage-device-id": Fault(
+        "a deviceId in the file cannot be that of a data set",
+        "Correct it in the file, or give all records of the file the same one with `--set 'deviceId=\"…\"'`.",
+    ),
     "stage-too-many-devices": Fault(
         "the file contains more deviceIds than one file may",
         "Inspect the file: its deviceId seems to differ from record to record.",

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,7 @@ from upath import UPath
 
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import read_at_most
+from tidepool_ingest.texts import first_problem, problem_of
 
 ORIGIN_TEXT_LENGTH: Final = 100
 """Characters of an origin's id and name (Platform: data/types/common/origin/origin.go)."""
@@ -49,6 +50,12 @@ MAX_MANIFEST_BYTES = 1024 * 1024
 
 MAX_NAME_LENGTH = 200
 """Characters of a file name or batch id: storages allow 255 bytes, and work files add to them."""
+
+MAX_CONNECTION_LENGTH = 200
+"""Characters of the name of an Airflow connection."""
+
+MAX_CLIENT_NAME_LENGTH = 500
+"""Characters of ``client.name``, by which the ledger finds a feed."""
 
 USER_ID_PATTERN = r"^(?:[0-9a-f]{10}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
 """10 hex digits or a UUID (Platform: user/user.go)."""
@@ -78,7 +85,7 @@ CheckOutcome = Literal["warn", "refuse", "ignore"]
 
 
 class ManifestModel(BaseModel):
-    """An object of a manifest: strict, with known keys only."""
+    """An object of a manifest: strict, with known keys and text only that every store can keep."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -88,6 +95,13 @@ class ManifestModel(BaseModel):
         validate_by_alias=True,
         validate_by_name=True,
     )
+
+    @model_validator(mode="after")
+    def _text_that_can_be_kept(self) -> Self:
+        # Objects in it have been looked at when they were made.
+        if found := first_problem(vars(self)):
+            raise PydanticCustomError("text", "has {problem} in a text", {"problem": found[1]})
+        return self
 
 
 class OriginRule(ManifestModel):
@@ -171,7 +185,7 @@ def is_user_id(text: str) -> bool:
 
 def is_batch_id(text: str) -> bool:
     """Return whether a text can be the name of a batch folder."""
-    return _BATCH_ID.fullmatch(text) is not None
+    return _BATCH_ID.fullmatch(text) is not None and problem_of(text) is None
 
 
 def _plain_file_name(name: str) -> str:
@@ -280,7 +294,7 @@ class Manifest(ManifestModel):
     user_id: Annotated[str, Field(pattern=USER_ID_PATTERN, repr=False)]
     data_set: Annotated[dict[str, JsonValue], Field(repr=False)]
     files: tuple[StagedFile, ...]
-    connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")] | None = None
+    connection: Annotated[str, Field(pattern=rf"^[A-Za-z0-9_.-]{{1,{MAX_CONNECTION_LENGTH}}}$")] | None = None
     replaces: Annotated[Annotated[str, Field(pattern=BATCH_ID_PATTERN)] | None, Field(repr=False)] = None
     staged_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
     edits: RecordEdits | None = None
@@ -295,9 +309,12 @@ class Manifest(ManifestModel):
             raise PydanticCustomError("file_name", "names a file twice")
         if self.data_set.get("dataSetType", "normal") not in ("normal", "continuous"):
             raise PydanticCustomError("data_set_type", "has a dataSetType other than normal and continuous")
-        if "\0" in f"{self.device_id}{self.client_name}":
-            # PostgreSQL cannot keep it: in the ledger, it would fail the plan of every other batch too.
-            raise PydanticCustomError("data_set", "has U+0000 in its deviceId or the name of its client")
+        if len(self.client_name or "") > MAX_CLIENT_NAME_LENGTH:
+            raise PydanticCustomError(
+                "data_set",
+                "has a client.name of more than {most} characters",
+                {"most": MAX_CLIENT_NAME_LENGTH},
+            )
         if not self.files and not self.deletes:
             raise PydanticCustomError("files", "names no file")
         if self.data_set_type == "normal" and {"origin", "deletes"} & self.model_fields_set:
@@ -413,6 +430,10 @@ def parse_manifest(content: bytes, *, formats: Collection[str] | None = None) ->
         _malformed(error.detail)
     if not isinstance(raw, dict):
         _malformed("it is not a JSON object")
+    if found := first_problem(raw):
+        place, problem = found
+        code = "file-name" if place[:1] == ("files",) and place[-1] == "name" else "manifest-malformed"
+        raise BatchError(code, detail=f"{_pointer(place)} holds {problem}, which not every database can keep")
     try:
         return Manifest.model_validate_json(
             json.dumps(raw), by_alias=True, by_name=False, context={FORMATS_KNOWN: formats}

@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowException
 from airflow.utils.types import DagRunTriggeredByType
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response, status
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from tidepool_airflow.links import ACTION_DAG, DAG_OF_TYPE
@@ -46,6 +46,7 @@ from tidepool_ingest.ledger import (
 )
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.help import available_actions
+from tidepool_ingest.texts import problem_of
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +94,17 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
+def _that_can_be_kept(text: str) -> str:
+    """Refuse what no row can hold, and PostgreSQL does not even look for."""
+    if problem := problem_of(text):
+        raise ValueError(f"it holds {problem}")
+    return text
+
+
 EMPTY_IS_NONE = BeforeValidator(_none_if_empty)
-Text = Annotated[Annotated[str, Field(max_length=250)] | None, EMPTY_IS_NONE]
+Text = Annotated[
+    Annotated[str, Field(max_length=250), AfterValidator(_that_can_be_kept)] | None, EMPTY_IS_NONE
+]
 Number = Annotated[Annotated[int, Field(ge=1, le=2**62)] | None, EMPTY_IS_NONE]
 
 
