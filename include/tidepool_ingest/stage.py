@@ -30,12 +30,13 @@ from tidepool_ingest.staging.manifest import (
 )
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import (
+    GIVEN,
+    IN_BATCH,
     SHARED_FILE,
     SHARED_FOLDER,
     WholeFileWriter,
-    filesystem,
+    exists,
     make_folder,
-    reading,
     remove_folder,
     write_whole,
 )
@@ -238,7 +239,7 @@ def stage(
             only_device=_set_device(edits) if like is None else like.device_id or "",
             staged_format=_staged_format(source_format, like),
         )
-        _fill(spool, SourceFile(source, source_format))
+        _fill(spool, SourceFile(source, source_format, below_root=GIVEN))
         outputs = spool.finish()
         padding["deviceId"] += spool.padded
         batches = _batch_folders(outputs, root, user_id, day or now.date(), batch_id, now)
@@ -275,9 +276,8 @@ def _batch_folders(
             name = batch_id if len(outputs) == 1 else f"{batch_id}-{number}"
         folders.append(BatchFolder.at(root, f"{day.isoformat()}/{user_id}/{name}"))
     for folder in folders:
-        with reading():
-            if filesystem(folder.path).exists(folder.path.path):
-                raise BatchError("stage-exists", batch=folder.label)
+        if exists(folder.path, IN_BATCH - 1):
+            raise BatchError("stage-exists", batch=folder.label)
     return folders
 
 
@@ -340,7 +340,7 @@ def _publish(outputs: list[Output], batches: list[BatchFolder], manifests: list[
             make_folder(batch.path, SHARED_FOLDER)
             with (
                 output.path.open("rb") as file,
-                WholeFileWriter(batch.path / RECORDS_NAME, SHARED_FILE) as target,
+                WholeFileWriter(batch.path / RECORDS_NAME, SHARED_FILE, below_root=IN_BATCH) as target,
             ):
                 while content := file.read(COPY_BYTES):
                     target.write(content)
@@ -349,7 +349,7 @@ def _publish(outputs: list[Output], batches: list[BatchFolder], manifests: list[
             remove_folder(batch.path)
         raise
     for batch, manifest in zip(batches, manifests, strict=True):
-        write_whole(batch.path / MANIFEST_NAME, manifest.to_json(), SHARED_FILE)
+        write_whole(batch.path / MANIFEST_NAME, manifest.to_json(), SHARED_FILE, below_root=IN_BATCH)
 
 
 def _check_arguments(user_id: str, batch_id: str | None, edits: RecordEdits | None) -> None:

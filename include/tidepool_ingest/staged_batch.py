@@ -14,7 +14,7 @@ from tidepool_ingest.ledger import FileDigests, check_found_texts
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, StagedFile, content_key
-from tidepool_ingest.staging.storage import fingerprint, reading, sha256_of
+from tidepool_ingest.staging.storage import fingerprint, info_of, reading, sha256_of
 
 ApiHostOf = Callable[[str | None], str]
 """Returns the API host of a connection that a manifest names, or of the run's own for ``None``.
@@ -127,5 +127,5 @@ def _digest(path: UPath, number: int, file: StagedFile, digests: FileDigests) ->
 
 def _read_digest(path: UPath, number: int, digests: FileDigests) -> str:
     with reading(file_number=number):
-        info = path.fs.info(path.path)
+        info = info_of(path)
     return digests.digest_of(str(path), fingerprint(info)[:255], lambda: sha256_of(path, file_number=number))

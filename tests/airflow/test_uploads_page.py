@@ -349,6 +349,22 @@ def test_a_damaged_file_is_made_again(world: World, visit: Visitor, way: str) ->
         assert ledger.batches.get(batch).state is BatchState.VERIFIED
 
 
+def test_a_link_in_place_of_the_file_hands_out_nothing(world: World, visit: Visitor, tmp_path: Path) -> None:
+    batch = uploaded(world, refused=1)
+    (tmp_path / "elsewhere").write_text("secret of the machine")
+    for name in ("quarantine.ndjson", "quarantine.sha256"):
+        (file,) = world.staging.glob(f"_work/*/{name}")
+        file.unlink()
+        if name == "quarantine.ndjson":
+            file.symlink_to(tmp_path / "elsewhere")
+
+    response = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
+
+    assert response.status_code == 503
+    assert "secret" not in response.text
+    assert "file-not-regular" in response.text
+
+
 def test_a_missing_file_that_cannot_be_made_again_is_reported(world: World, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
     for file in world.staging.glob("_work/*/quarantine.ndjson"):

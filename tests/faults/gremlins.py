@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sqlite3
@@ -17,10 +18,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import requests
-from fsspec.implementations.local import LocalFileOpener  # type: ignore[import-untyped]
 from requests.adapters import HTTPAdapter
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
@@ -30,7 +30,7 @@ from tests.faults.journal import Journal
 from tests.faults.schedule import LocalFault
 from tidepool_ingest.ledger import database
 from tidepool_ingest.ledger.database import Database
-from tidepool_ingest.staging import storage
+from tidepool_ingest.staging import local, storage
 from tidepool_ingest.staging.storage import WholeFileWriter
 
 STALL_SECONDS = 3.0
@@ -190,14 +190,18 @@ class Gremlins:
     # ------------------------------------------------------------------------------------ files
 
     def _watch_files(self) -> None:
-        read, write = LocalFileOpener.read, WholeFileWriter.write
+        open_file, write = local.open_file, WholeFileWriter.write
+        gremlins = self
 
-        def reading(opener: LocalFileOpener, *args: Any) -> bytes:
-            for fault in self._due("read", Local.READ_FAILS):
-                self._journal.append(str(fault.kind))
-                raise OSError(errno.EIO, "Input/output error", opener.path)
-            content: bytes = read(opener, *args)
-            return content
+        class Watched(io.BufferedReader):
+            def read(self, size: int | None = -1, /) -> bytes:
+                for fault in gremlins._due("read", Local.READ_FAILS):
+                    gremlins._journal.append(str(fault.kind))
+                    raise OSError(errno.EIO, "Input/output error", self.name)
+                return super().read(size)
+
+        def opening(path: Path, below_root: int) -> BinaryIO:
+            return Watched(cast("io.BufferedReader", open_file(path, below_root)).detach())
 
         def filling(writer: WholeFileWriter, content: bytes) -> None:
             if self._due("write", Local.DISK_FULL):
@@ -207,7 +211,7 @@ class Gremlins:
                     raise OSError(errno.ENOSPC, "No space left on device")
             write(writer, content)
 
-        LocalFileOpener.read = reading
+        local.open_file = opening
         WholeFileWriter.write = filling  # type: ignore[method-assign,assignment]
 
 

@@ -11,6 +11,7 @@ import pytest
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
+from tidepool_ingest.staging import local
 from tidepool_ingest.staging.batches import (
     BatchFolder,
     Ignored,
@@ -159,6 +160,7 @@ def test_a_failing_storage_is_told_without_its_text(root: UPath, monkeypatch: py
         raise ConnectionError(f"no route to /{A}/secret")
 
     monkeypatch.setattr(root.fs, "ls", fail)
+    monkeypatch.setattr(local, "entries", fail)
     with pytest.raises(BatchError) as caught:
         days(root)
     assert caught.value.code == "staging-unreadable"

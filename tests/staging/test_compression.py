@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 import zstandard
 
-from tidepool_ingest.staging import storage as compression
+from tidepool_ingest.staging import compression
+from tidepool_ingest.staging.compression import Compression, compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.storage import Compression, compression_of, expand
 
 TEXT = b"".join(b'{"value":%d}\n' % number for number in range(50_000))
 

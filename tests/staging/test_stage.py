@@ -277,12 +277,12 @@ def test_a_storage_that_fails_leaves_no_ready_batch(
     written = 0
     writer = stage_module.WholeFileWriter
 
-    def fail_second(*args: Any) -> Any:
+    def fail_second(*args: Any, **more: Any) -> Any:
         nonlocal written
         written += 1
         if written == 2:
             raise BatchError("staging-unwritable")
-        return writer(*args)
+        return writer(*args, **more)
 
     monkeypatch.setattr(stage_module, "WholeFileWriter", fail_second)
     error = refusal(source(tmp_path, ONE + b"\n" + TWO), root, USER, day=DAY)

@@ -11,7 +11,7 @@ from upath import UPath
 
 from tests.staging.conftest import BucketFile
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.staging import storage
+from tidepool_ingest.staging import local, storage
 from tidepool_ingest.staging.errors import BatchError
 
 SECRET = "aaaaaaaaaa"
@@ -78,7 +78,7 @@ def test_a_storage_that_fails_in_the_middle_is_retriable(
 
     file = Failing()
     path = UPath(tmp_path / "a")
-    monkeypatch.setattr(type(path.fs), "open", lambda *_, **__: file)
+    monkeypatch.setattr(local, "open_file", lambda *_: file)
     blocks = storage.read_blocks(path, file_number=2)
     assert next(blocks) == b"x"
     with pytest.raises(BatchError) as caught:

@@ -8,6 +8,7 @@ import pytest
 from upath import UPath
 
 from tests.steps import damage
+from tidepool_ingest.staging import local
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.quarantine import Place
 from tidepool_ingest.staging.storage import write_whole
@@ -223,6 +224,7 @@ def test_storage_failing_is_not_taken_for_an_unfinished_area(
         raise TimeoutError
 
     monkeypatch.setattr(type(area.path.fs), "open", fail)
+    monkeypatch.setattr(local, "open_file", fail)
     with pytest.raises(BatchError) as caught:
         area.load()
     assert caught.value.code == "staging-unreadable"

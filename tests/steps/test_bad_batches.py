@@ -16,7 +16,7 @@ from tests.steps.world import DAY, DEVICE, NONE, ORIGIN, Outcome, World, reading
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchRow, BatchState
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.staging import storage as compression
+from tidepool_ingest.staging import compression, local
 from tidepool_ingest.staging.errors import BatchError
 
 LINES = b"".join(json.dumps(record).encode() + b"\n" for record in readings(40))
@@ -256,7 +256,7 @@ def test_storage_that_fails_is_tried_again_and_fails_no_batch(
         raise PermissionError("canary-path")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.root.fs), "open", refuse)
+        patch.setattr(local, "open_file", refuse)
         with pytest.raises(BatchError, match=r"\[staging-unreadable\]") as caught:
             world.prepare(number)
 

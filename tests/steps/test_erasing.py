@@ -158,11 +158,11 @@ def test_what_ends_in_the_middle_is_finished_by_the_next_attempt(
     removed: list[Any] = []
     really = erasing_module.remove_folder
 
-    def remove(path: Any) -> None:
+    def remove(path: Any, **more: Any) -> None:
         if len(removed) == at:
             raise BatchError("staging-unwritable")
         removed.append(path)
-        really(path)
+        really(path, **more)
 
     whole = {one.data_set_id for one in erasing(filled).find().remaining}
     with monkeypatch.context() as patch:

@@ -137,10 +137,10 @@ def test_a_day_that_cannot_be_listed_ends_nothing(world: World, monkeypatch: pyt
     shutil.rmtree(failing(world))
     list_folder = listing._list
 
-    def unreadable(folder: object) -> object:
+    def unreadable(folder: object, below_root: int) -> object:
         if str(DAY) in str(folder):
             raise BatchError("staging-unreadable")
-        return list_folder(folder)  # type: ignore[arg-type]
+        return list_folder(folder, below_root)  # type: ignore[arg-type]
 
     monkeypatch.setattr(listing, "_list", unreadable)
     for _ in range(3):

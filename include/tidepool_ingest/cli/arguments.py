@@ -24,7 +24,7 @@ from tidepool_ingest.ledger.database import (
 from tidepool_ingest.options import MAX_KEEP_DAYS
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import is_user_id
-from tidepool_ingest.staging.storage import filesystem
+from tidepool_ingest.staging.storage import filesystem, local_path
 
 PORT_MAX = 65_535
 
@@ -140,6 +140,12 @@ def place(text: str) -> UPath:
 
 
 # ---------------------------------------------------------------- staging and data files
+
+
+def given_folder(folder: UPath) -> UPath:
+    """Return a batch folder that lies outside staging, where its path may lead through links."""
+    local = local_path(folder)
+    return folder if local is None else UPath(local.resolve())
 
 
 def add_root(command: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from tidepool_ingest.cli.arguments import add_root, day, place, reading_data_file
+from tidepool_ingest.cli.arguments import add_root, day, given_folder, place, reading_data_file
 from tidepool_ingest.formats import FORMATS, read_manifest
 from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.model.deduplicators import deduplicator_named
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     """Stage the file and print the folders."""
     data_set, edits = _data_set(options), _edits(options)
     source, root = place(options.file), place(options.root)
-    like = read_manifest(place(options.like), None) if options.like else None
+    like = read_manifest(given_folder(place(options.like)), None) if options.like else None
     padding: Counter[str] = Counter()
     with reading_data_file():
         batches = stage(

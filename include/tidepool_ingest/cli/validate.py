@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from upath import UPath
 
-from tidepool_ingest.cli.arguments import CommandError, place, reading_data_file, table
+from tidepool_ingest.cli.arguments import CommandError, given_folder, place, reading_data_file, table
 from tidepool_ingest.formats import FORMATS, guess_format, read_manifest
 from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block
 from tidepool_ingest.guards.glucose import GlucoseGuard, GlucoseUnitsError
@@ -35,7 +35,7 @@ from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import MANIFEST_NAME
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import filesystem, local_path, reading
+from tidepool_ingest.staging.storage import GIVEN, filesystem, local_path, reading
 
 _MALFORMED = (Problem(JSON_MALFORMED, ""),)
 
@@ -210,7 +210,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _validate_file(path: UPath, file_format: str | None, *, verdicts: bool) -> int:
     tally = Tally()
-    with RecordReader([SourceFile(path, file_format or guess_format(path))]) as reader:
+    with RecordReader([SourceFile(path, file_format or guess_format(path), below_root=GIVEN)]) as reader:
         if verdicts:
             return _exit_code(print_verdicts(reader))
         # What the deduplicator needs, the manifest says; here each record is checked on its own.
@@ -230,6 +230,8 @@ def _validate_batch(path: UPath, *, verdicts: bool) -> int:
     local = local_path(path)
     folder = path if local is None else UPath(local.absolute())
     staged = _staged_at(folder)
+    if staged is None:
+        folder = given_folder(folder)
     name = named(staged) if staged else "of this folder"
     tally = Tally()
     try:

@@ -16,10 +16,11 @@ from tidepool_ingest.formats.quarantine import QuarantineReader
 from tidepool_ingest.formats.reader import Block, Reader, ReadingContext
 from tidepool_ingest.formats.tidepool_export import TidepoolExportReader
 from tidepool_ingest.staging import manifest as manifests
+from tidepool_ingest.staging.compression import compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import compression_of, expand, read_blocks
+from tidepool_ingest.staging.storage import GIVEN, read_blocks
 
 FORMATS: Final[dict[str, type[Reader]]] = {
     reader.name: reader for reader in (NdjsonReader, JsonArrayReader, TidepoolExportReader, QuarantineReader)
@@ -49,7 +50,7 @@ def guess_format(source: UPath) -> str:
     :param source: the data file.
     :raises BatchError: it cannot be read or expanded.
     """
-    for piece in expand(read_blocks(source), compression_of(source.name)):
+    for piece in expand(read_blocks(source, below_root=GIVEN), compression_of(source.name)):
         if start := piece.removeprefix(b"\xef\xbb\xbf").lstrip():
             recognized = (name for name, reader in FORMATS.items() if reader.recognizes(start))
             return next(recognized, RECORDS_FORMAT)

@@ -9,13 +9,10 @@ they are, and so does a work area that no batch of this ledger has: another depl
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from upath import UPath
 
@@ -26,7 +23,8 @@ from tidepool_ingest.ledger.retention import FINISHED_STATES, PageEnd
 from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import (
-    PART_SUFFIX,
+    IN_WORK_AREA,
+    entries_of,
     local_path,
     modified_at,
     reading,
@@ -165,7 +163,15 @@ class Cleanup:
                 if self._stopping.is_set() or self._counts.accepted + self._counts.areas >= AREAS_PER_RUN:
                     return
                 if all(row.state in FINISHED_STATES and row.updated_at < before for row in sharing):
-                    self._clean_one(WorkArea(self._root, key), sharing, purged, before)
+                    self._try_one(WorkArea(self._root, key), sharing, purged, before)
+
+    def _try_one(self, area: WorkArea, rows: list[BatchRow], purged: Purged | None, before: datetime) -> None:
+        try:
+            self._clean_one(area, rows, purged, before)
+        except BatchError as error:
+            if error.disposition is Disposition.RETRIABLE:
+                raise
+            log.warning("The work area of %s stays: %s", rows[0].label, error)
 
     def _clean_one(
         self, area: WorkArea, rows: list[BatchRow], purged: Purged | None, before: datetime
@@ -211,22 +217,17 @@ def remove_stale_temp_files(root: UPath, now: datetime, *, dry_run: bool = False
     :param now: the current time.
     :param dry_run: only count.
     """
-    work = local_path(root / WORK_FOLDER)
-    before = (now - WRITTEN_FOR).timestamp()
-    removed = 0
-    for folder in _changed_since(work, (now - LOOKED_AT_FOR).timestamp()) if work else ():
-        if dry_run:
-            parts = (part for part in folder.glob(f".*{PART_SUFFIX}") if part.stat().st_mtime < before)
-            removed += sum(1 for _part in parts)
-        else:
-            removed += remove_partial_files(UPath(folder), before)
-    return removed
-
-
-def _changed_since(work: Path, since: float) -> Iterator[Path]:
+    work = root / WORK_FOLDER
+    if local_path(work) is None:
+        return 0
+    before, since = (now - WRITTEN_FOR).timestamp(), (now - LOOKED_AT_FOR).timestamp()
     with reading():
-        if not work.is_dir():
-            return
-        with os.scandir(work) as entries:
-            changed = [entry.path for entry in entries if entry.stat().st_mtime >= since]
-    yield from map(Path, changed)
+        try:
+            entries = entries_of(work, IN_WORK_AREA - 2)
+        except FileNotFoundError:
+            return 0
+    return sum(
+        remove_partial_files(work / name, before, dry_run=dry_run)
+        for name, entry in entries.items()
+        if entry["type"] == "directory" and entry["mtime"] >= since
+    )

@@ -20,7 +20,7 @@ from tidepool_ingest.ledger.retention import Person, RemainingDataSet
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.batches import days
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.storage import filesystem, reading, remove_folder
+from tidepool_ingest.staging.storage import IN_BATCH, exists, filesystem, reading, remove_folder, walked
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload.closing import device_lease_name
 
@@ -134,7 +134,7 @@ class PersonErasure:
         self._person.erase_manifests()
         for folder in found.folders:
             _ensure(feeds)
-            remove_folder(folder)
+            remove_folder(folder, below_root=IN_BATCH - 2)
         for batch in found.batches:
             _ensure(feeds)
             with self._ledger.leases.held(lease_of_batch(batch.id), seconds=LEASE_SECONDS) as lease:
@@ -145,18 +145,17 @@ class PersonErasure:
     def _folders(self) -> Iterator[UPath]:
         for day in days(self._root):
             folder = self._root / day.isoformat() / self._user_id
-            with reading():
-                if filesystem(folder).exists(folder.path):
-                    yield folder
+            if exists(folder, IN_BATCH - 2):
+                yield folder
 
     def _addresses(self, found: PersonData) -> Iterator[str]:
         """Yield the files' addresses, by the batches' folders in the ledger and as they are found here."""
         names: dict[str, list[str]] = {}
         for folder in found.folders:
             with reading():
-                listed: list[str] = filesystem(folder).find(folder.path)
+                listed = walked(folder, IN_BATCH - 2, levels=1)
             for path in listed:
-                batch, _, name = path.removeprefix(folder.path).strip("/").partition("/")
+                batch, _, name = path.partition("/")
                 names.setdefault(f"{folder.parent.name}/{batch}", []).append(name)
                 yield str(folder / batch / name)
         for row in found.batches:

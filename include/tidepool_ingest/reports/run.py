@@ -9,7 +9,9 @@ from typing import Any
 
 from upath import UPath
 
+from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, Ledger
+from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 
 BATCHES_NAMED = 50
@@ -175,12 +177,22 @@ def counts_of(root: UPath, batches: Sequence[BatchRow]) -> RecordCounts:
     """
     counts = RecordCounts()
     for batch in batches:
-        prepared = WorkArea(root, batch.content_key).load()
+        prepared = _plan_of(WorkArea(root, batch.content_key))
         if prepared is None or batch.state in HELD_UP:
             counts.held += 1
         else:
             counts.add(prepared)
     return counts
+
+
+def _plan_of(area: WorkArea) -> PreparedBatch | None:
+    """Return its plan; ``None`` also if it cannot be read, for which its own batch's task fails."""
+    try:
+        return area.load()
+    except BatchError as error:
+        if error.disposition is Disposition.RETRIABLE:
+            raise
+        return None
 
 
 def _by_type(counted: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:

@@ -16,12 +16,19 @@ from upath import UPath
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.local import NotRegularError
 from tidepool_ingest.staging.manifest import MANIFEST_NAME, is_batch_id, is_user_id
-from tidepool_ingest.staging.storage import filesystem, fingerprint, reading
+from tidepool_ingest.staging.storage import IN_BATCH, entries_of, exists, fingerprint, reading, walked
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HIDDEN = (".", "_")
 _MAX_EXAMPLES = 20
+
+_NO_DAY = {"directory": "not-a-day", "other": "not-regular"}
+"""Why an entry of the root is no day, by its type."""
+
+_NO_FILES = 2
+"""Names of an entry, below a day, that should be a folder: a user's and a batch's."""
 
 LISTINGS_AT_ONCE = 16
 """Days that are listed at the same time; an object store takes some 50 ms for each request."""
@@ -78,8 +85,9 @@ class BatchFolder:
 class Ignored:
     """What staging holds besides ready batches, counted by reason.
 
-    Reasons: ``not-a-day`` and ``loose-file`` (in the root), ``not-a-user``, ``not-a-batch``, and
-    ``no-manifest`` for a batch that is still being written.
+    Reasons: ``not-a-day`` and ``loose-file`` (in the root), ``not-a-user``, ``not-a-batch``, ``not-regular``
+    (a link, named pipe, socket or device in place of a folder), and ``no-manifest`` for a batch that is still
+    being written.
 
     :param counts: how many folders or loose files for each reason.
     :param examples: short hash of the relative path of the first few, by reason.
@@ -148,14 +156,14 @@ def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
     :param ignored: collects what is not a date folder; names that begin with ``.`` or ``_`` are skipped.
     """
     found = []
-    for name, is_folder in _list(root):
+    for name, kind in _list(root, 0):
         day = _day_of(name)
         if name.startswith(_HIDDEN):
             continue
-        if day is not None and is_folder:
+        if day is not None and kind == "directory":
             found.append(day)
         elif ignored is not None:
-            ignored.add("not-a-day" if is_folder else "loose-file", name)
+            ignored.add(_NO_DAY.get(kind, "loose-file"), name)
     return sorted(found)
 
 
@@ -194,7 +202,7 @@ def removed_folders(root: UPath, folders: Iterable[BatchFolder]) -> set[BatchFol
 
 def _is_removed(folder: UPath) -> bool:
     try:
-        return not _list(folder)
+        return not _list(folder, IN_BATCH - 1)
     except BatchError as error:
         if error.disposition is not Disposition.RETRIABLE:
             raise
@@ -210,20 +218,14 @@ def _day_of(name: str) -> date | None:
         return None
 
 
-def _relative(listed: str, folder: UPath) -> str:
-    """Return a listed name relative to its folder: storages differ in leading slashes and buckets."""
-    return listed.strip("/").removeprefix(folder.path.strip("/")).lstrip("/")
-
-
-def _list(folder: UPath) -> list[tuple[str, bool]]:
-    """Return each entry's name and whether it is a folder; nothing if the folder does not exist."""
+def _list(folder: UPath, below_root: int) -> list[tuple[str, str]]:
+    """Return each entry's name and type; nothing if the folder does not exist, or is none."""
     with reading():
         try:
-            entries: list[dict[str, Any]] = filesystem(folder).ls(folder.path, detail=True)
-        except FileNotFoundError:
+            entries = entries_of(folder, below_root)
+        except (FileNotFoundError, NotRegularError):
             return []
-    named = ((_relative(entry["name"], folder), entry["type"] == "directory") for entry in entries)
-    return sorted((name, is_folder) for name, is_folder in named if name and "/" not in name)
+    return sorted((name, info["type"]) for name, info in entries.items())
 
 
 def manifest_fingerprints(root: UPath, day: date) -> dict[BatchFolder, str]:
@@ -241,19 +243,19 @@ def manifest_fingerprints(root: UPath, day: date) -> dict[BatchFolder, str]:
 
 
 def _list_day(root: UPath, day: date) -> Listed:
-    folder = root / day.isoformat()
     with reading():
-        listed: dict[str, dict[str, Any]] = filesystem(folder).find(folder.path, detail=True)
-    return {_relative(name, folder): info for name, info in listed.items()}
+        return walked(root / day.isoformat(), IN_BATCH - 3, levels=2)
 
 
-def _fingerprints(listed: Listed) -> dict[tuple[str, str], str]:
+def _fingerprints(files_of_day: Listed) -> dict[tuple[str, str], str]:
     """Return a digest of the names and fingerprints of each batch folder's files, by user and batch id."""
     files: dict[tuple[str, str], list[str]] = {}
     incomplete = set()
-    for name, info in listed.items():
+    for name, info in files_of_day.items():
         user_id, _, rest = name.partition("/")
         batch_id, _, file = rest.partition("/")
+        if name.endswith("/"):
+            continue
         mark = fingerprint(info)
         files.setdefault((user_id, batch_id), []).append(f"{file}\n{mark}")
         if mark.endswith(":"):
@@ -263,15 +265,17 @@ def _fingerprints(listed: Listed) -> dict[tuple[str, str], str]:
     }
 
 
-def _ready_among(names: Iterable[str], root: UPath, day: date, ignored: Ignored) -> Iterator[BatchFolder]:
+def _ready_among(files_of_day: Listed, root: UPath, day: date, ignored: Ignored) -> Iterator[BatchFolder]:
     folder = root / day.isoformat()
     ready: dict[tuple[str, str], bool] = {}
     skipped: dict[str, str] = {}
-    for name in names:
+    for name, info in files_of_day.items():
         parts = name.split("/")
         if any(part.startswith(_HIDDEN) for part in parts[:2]):
             continue
-        if len(parts) < 2 or not is_user_id(parts[0]):
+        if len(parts) <= _NO_FILES and info["type"] == "other":
+            skipped[name] = "not-regular"
+        elif len(parts) < 2 or not is_user_id(parts[0]):
             skipped[parts[0]] = "not-a-user"
         elif len(parts) < 3 or not is_batch_id(parts[1]):
             skipped["/".join(parts[:2])] = "not-a-batch"
@@ -289,17 +293,22 @@ def _ready_among(names: Iterable[str], root: UPath, day: date, ignored: Ignored)
 
 
 def _has_batch(day_folder: UPath) -> bool:
-    for user_id, is_folder in _list(day_folder):
-        if not is_folder or not is_user_id(user_id):
-            continue
-        for batch_id, is_batch in _list(day_folder / user_id):
-            manifest = day_folder / user_id / batch_id / MANIFEST_NAME
-            if not is_batch or not is_batch_id(batch_id):
-                continue
-            with reading():
-                if filesystem(manifest).exists(manifest.path):
-                    return True
-    return False
+    return any(
+        _has_manifest(day_folder / user_id / batch_id)
+        for user_id, kind in _list(day_folder, IN_BATCH - 3)
+        if kind == "directory" and is_user_id(user_id)
+        for batch_id, its_kind in _list(day_folder / user_id, IN_BATCH - 2)
+        if its_kind == "directory" and is_batch_id(batch_id)
+    )
+
+
+def _has_manifest(batch: UPath) -> bool:
+    try:
+        return exists(batch / MANIFEST_NAME, IN_BATCH)
+    except BatchError as error:
+        if error.code != "file-not-regular":
+            raise
+        return False
 
 
 class Arrivals:

@@ -91,6 +91,12 @@ FAULTS: dict[str, Fault] = {
         "Name each file once, without '/', '\\', '..' or control characters, and not manifest.json.",
     ),
     # a file of the batch
+    "file-not-regular": Fault(
+        "a link, named pipe, socket or device is where a file or folder of a batch or its work area belongs, "
+        "and was not opened",
+        "Find out who put it there. Put a file or folder in its place, or remove it if it is in `_work`, and "
+        "run again. Only the staging root itself may be reached through links; a hard link is a file.",
+    ),
     "file-missing": Fault(
         "a file named in manifest.json is missing", "Add the file, or remove it from manifest.json."
     ),

@@ -22,7 +22,14 @@ from upath import UPath
 
 from tidepool_ingest.staging.encryption import decrypted, encrypt
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.storage import WholeFileWriter, read_at_most, read_blocks, sha256_of, write_whole
+from tidepool_ingest.staging.storage import (
+    IN_WORK_AREA,
+    WholeFileWriter,
+    read_at_most,
+    read_blocks,
+    sha256_of,
+    write_whole,
+)
 
 WRITE_BYTES: Final = 1024 * 1024
 """Bytes gathered before they are written."""
@@ -59,8 +66,10 @@ def is_intact(path: UPath) -> bool:
     :raises BatchError: ``staging-unreadable``.
     """
     try:
-        digest = sha256_of(path, missing="work-area-damaged")
-        return read_at_most(digest_path(path), len(digest), missing="file-missing") == digest.encode()
+        digest = sha256_of(path, below_root=IN_WORK_AREA, missing="work-area-damaged")
+        beside = digest_path(path)
+        written = read_at_most(beside, len(digest), below_root=IN_WORK_AREA, missing="file-missing")
+        return written == digest.encode()
     except BatchError as error:
         if error.code == "file-missing":
             return True
@@ -152,7 +161,8 @@ def rewrite(path: UPath, entries: Mapping[Place, tuple[Iterable[tuple[str, str]]
 
 
 def _kept(path: UPath, entries: Mapping[Place, Any]) -> Iterator[bytes]:
-    for line in _lines(decrypted(read_blocks(path, missing="work-area-damaged"))):
+    blocks = read_blocks(path, below_root=IN_WORK_AREA, missing="work-area-damaged")
+    for line in _lines(decrypted(blocks)):
         found = _POSITION.match(line)
         if found is None or Place(*(int(number or 0) for number in found.groups())) not in entries:
             yield line

@@ -10,9 +10,10 @@ from typing import IO
 
 from upath import UPath
 
+from tidepool_ingest.staging.compression import compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, StagedFile
-from tidepool_ingest.staging.storage import compression_of, expand, read_blocks
+from tidepool_ingest.staging.storage import IN_BATCH, read_blocks
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
@@ -28,16 +29,24 @@ class SourceFile:
     :param format: how it holds its records.
     :param number: number of the file in its manifest, counting from 1, for errors.
     :param staged: what the manifest says about it.
+    :param below_root: how many of its path's last names lie below the staging root.
     """
 
     def __init__(
-        self, path: UPath, format: str, number: int | None = None, staged: StagedFile | None = None
+        self,
+        path: UPath,
+        format: str,
+        number: int | None = None,
+        staged: StagedFile | None = None,
+        *,
+        below_root: int = IN_BATCH,
     ) -> None:
         self.path = path
         self.format = format
         self.number = number
         self.staged_bytes = 0
         self.staged = staged
+        self._below_root = below_root
         self._sha256: str | None = None
 
     @property
@@ -101,7 +110,7 @@ class SourceFile:
     def _as_staged(self) -> Iterator[bytes]:
         digest = hashlib.sha256()
         self._sha256, self.staged_bytes = None, 0
-        for block in read_blocks(self.path, file_number=self.number):
+        for block in read_blocks(self.path, below_root=self._below_root, file_number=self.number):
             digest.update(block)
             self.staged_bytes += len(block)
             yield block

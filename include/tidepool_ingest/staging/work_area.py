@@ -36,6 +36,7 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Deletion
 from tidepool_ingest.staging.quarantine import Place, QuarantineWriter, is_intact, rewrite
 from tidepool_ingest.staging.storage import (
+    IN_WORK_AREA,
     WholeFileWriter,
     make_folder,
     read_at_most,
@@ -295,7 +296,7 @@ class WorkArea:
 
     def _recorded_parts(self) -> list[str]:
         try:
-            content = read_at_most(self.path / PARTS_NAME, MAX_PREPARED_BYTES, missing="work-area-damaged")
+            content = self._read(self.path / PARTS_NAME)
         except BatchError as error:
             if error.code == "work-area-damaged":
                 return []
@@ -305,6 +306,16 @@ class WorkArea:
         except ValueError:
             recorded = re.findall(r"[0-9a-f]{64}", content.decode("ascii", "replace"))
         return [key for key in recorded if isinstance(key, str) and _CONTENT_KEY.fullmatch(key)]
+
+    def _read(self, path: UPath) -> bytes:
+        return read_at_most(path, MAX_PREPARED_BYTES, below_root=IN_WORK_AREA, missing="work-area-damaged")
+
+    def quarantine_blocks(self) -> Iterator[bytes]:
+        """Yield the quarantine file as it was written.
+
+        :raises BatchError: ``work-area-damaged`` if there is none.
+        """
+        return read_blocks(self.quarantine_path, below_root=IN_WORK_AREA, missing="work-area-damaged")
 
     def whole_plan(self) -> PreparedBatch | None:
         """Return the plan, but ``None`` if a file of the area, or of that of a part, is visibly not whole.
@@ -342,8 +353,8 @@ class WorkArea:
 
     def begin(self) -> None:
         """Make the folder and remove an older plan: the area counts as missing until it is complete."""
-        make_folder(self.path.parent)
-        make_folder(self.path)
+        make_folder(self.path.parent, below_root=IN_WORK_AREA - 2)
+        make_folder(self.path, below_root=IN_WORK_AREA - 1)
         remove_file(self.plan_path)
 
     def accepted_writer(self) -> AcceptedWriter:
@@ -370,7 +381,7 @@ class WorkArea:
         :raises BatchError: ``staging-unreadable``, or ``work-area-sealed`` if no key decrypts it.
         """
         try:
-            content = read_at_most(self.plan_path, MAX_PREPARED_BYTES, missing="work-area-damaged")
+            content = self._read(self.plan_path)
         except BatchError as error:
             if error.code == "work-area-damaged":
                 return None
@@ -412,7 +423,8 @@ class WorkArea:
         for area in (self, *(self.beside(key) for key in self._recorded_parts())):
             for path in (area.plan_path, area.accepted_path, area.quarantine_path):
                 with contextlib.suppress(BatchError):
-                    for token in tokens_of(read_blocks(path, missing="work-area-damaged")):
+                    written = read_blocks(path, below_root=IN_WORK_AREA, missing="work-area-damaged")
+                    for token in tokens_of(written):
                         seen += 1
                         with contextlib.suppress(BatchError):
                             decrypt(token)
@@ -487,7 +499,7 @@ class WorkArea:
         """Remove the area with those of its parts, the plan first; nothing happens if it does not exist."""
         remove_file(self.plan_path)
         self.drop_parts()
-        remove_folder(self.path)
+        remove_folder(self.path, below_root=IN_WORK_AREA - 1)
 
 
 class AcceptedWriter:

@@ -294,7 +294,6 @@ def open_quarantine(user: User, ledger: CurrentLedger, batch: Batch) -> Streamin
     """Send the file with the rejected records, and record who opened it."""
     from tidepool_ingest.prepare import rebuild_work_area
     from tidepool_ingest.staging.encryption import decrypted
-    from tidepool_ingest.staging.storage import read_blocks
     from tidepool_ingest.staging.work_area import WorkArea
 
     _upload(ledger, batch)
@@ -311,7 +310,7 @@ def open_quarantine(user: User, ledger: CurrentLedger, batch: Batch) -> Streamin
     area = WorkArea(root, row.content_key)
     if not area.is_quarantine_intact():
         rebuild_work_area(root, row, ledger, record_failure=False)
-    blocks = decrypted(read_blocks(area.quarantine_path, missing="work-area-damaged"))
+    blocks = decrypted(area.quarantine_blocks())
     first = next(blocks, b"")  # a missing file is reported before anything is sent
     ledger.actions.record(user.get_name(), ActionKind.QUARANTINE, batch=row.id, status=ActionStatus.DONE)
 
