@@ -8,10 +8,19 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from tidepool_ingest.errors import IngestError
+from tidepool_ingest.privacy import is_user_id
 
 CHUNK_RECORDS = 1_000
 """Records per request. Source: Tidepool's documentation asks for chunks of 1,000."""
@@ -144,6 +153,17 @@ class Options(BaseModel):
             raise _options_error(cls, error) from None
 
 
+def _user(text: str) -> str:
+    if not is_user_id(text):
+        raise PydanticCustomError(
+            "user", "one of them is neither a short hash as logs show it, nor a Tidepool user id"
+        )
+    return text
+
+
+_User = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_user)]
+
+
 class RunOptions(Options):
     """Parameters of one upload run."""
 
@@ -166,7 +186,7 @@ class RunOptions(Options):
         "task report shows what would be sent, rejected and archived.",
         json_schema_extra=_of_form(MAIN),
     )
-    users: tuple[Annotated[str, Field(min_length=1, max_length=36)], ...] = Field(
+    users: tuple[_User, ...] = Field(
         default=(),
         title="Only these people",
         description="Short hashes that logs show, or Tidepool user ids, one a line. Empty for everybody. "

@@ -198,6 +198,7 @@ class Plan:
     :param same_content: ready batches with the same content as another ready batch.
     :param other_type: ready batches for the other type of data set, which another DAG takes.
     :param deferred: ready batches beyond what one run can take.
+    :param users_not_found: how many of the people that the run is for have no ready batch in its days.
     :param ignored: entries of the window's folders that are not ready batches, by reason.
     :param days_outside: day folders outside the window that hold ready batches.
     """
@@ -210,6 +211,7 @@ class Plan:
     same_content: int = 0
     other_type: int = 0
     deferred: int = 0
+    users_not_found: int = 0
     ignored: dict[str, int] = field(default_factory=dict)
     days_outside: list[str] = field(default_factory=list)
 
@@ -229,6 +231,7 @@ class Plan:
             "same_content": self.same_content,
             "other_type": self.other_type,
             "left_for_next_run": self.deferred,
+            "users_not_found": self.users_not_found,
             "ignored": self.ignored,
             "days_outside": self.days_outside[:DAYS_NAMED],
             "number_of_days_outside": len(self.days_outside),
@@ -255,11 +258,14 @@ def plan_run(
     :param options: the run's parameters.
     :param api_host_of: see :data:`~tidepool_ingest.staged_batch.ApiHostOf`.
     :param data_set_type: ``normal`` or ``continuous``: which batches the run is for.
+    :raises BatchError: ``staging-root-missing``, or if the storage does not answer.
     """
     plan = Plan(window)
     ignored = Ignored()
     folders = list_batches(root, window.first_day, window.last_day, ignored)
-    wanted = (folder for folder in folders if _wanted(folder.folder, options))
+    users = set(options.users)
+    found_users: set[str] = set()
+    wanted = (folder for folder in folders if not users or _wanted(folder.folder, users, found_users))
     with active_readers() as readers:
         found = list(ready_batches(wanted, ledger, api_host_of, readers))
         known = _known(found, ledger)
@@ -283,6 +289,7 @@ def plan_run(
         else:
             taken.add(identity)
             to_register.append(batch)
+    plan.users_not_found = len(users - found_users)
     plan.rows = ledger.batches.register_all(to_register)
     _end_vanished(root, distinguished, ledger)
     plan.older_than_uploaded = _older_than_uploaded(to_register, ledger)
@@ -310,8 +317,10 @@ def _stays_declined(batch: KnownBatch, options: RunOptions) -> bool:
     return batch.state is BatchState.HELD and batch.reason == DECLINED and not is_requested
 
 
-def _wanted(folder: BatchFolder, options: RunOptions) -> bool:
-    return not options.users or folder.user_id in options.users or short_hash(folder.user_id) in options.users
+def _wanted(folder: BatchFolder, users: set[str], found_users: set[str]) -> bool:
+    named = users.intersection((folder.user_id, short_hash(folder.user_id)))
+    found_users |= named
+    return bool(named)
 
 
 def _identity(batch: FoundBatch) -> Identity:

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 SHORT_HASH_DIGITS = 10
 """Hex digits of a short hash: enough to distinguish all users of a clinic network in a log."""
+
+USER_ID_PATTERN = r"^(?:[0-9a-f]{10}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
+"""10 hex digits or a UUID (Platform: user/user.go). A short hash has the form of the former."""
+
+_USER_ID = re.compile(USER_ID_PATTERN)
+
+
+def is_user_id(text: str) -> bool:
+    """Return whether a text has the form of a Tidepool user id."""
+    return _USER_ID.fullmatch(text) is not None
 
 
 def short_hash(text: str) -> str:

@@ -18,6 +18,7 @@ from upath import UPath
 
 from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, SourceReader, guess_format
 from tidepool_ingest.formats.reader import TOO_LARGE
+from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
@@ -26,7 +27,6 @@ from tidepool_ingest.staging.manifest import (
     RecordEdits,
     StagedFile,
     is_batch_id,
-    is_user_id,
 )
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import (

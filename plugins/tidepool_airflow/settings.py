@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
 from importlib import import_module
@@ -437,15 +438,22 @@ def staging_root(address: str | None = None) -> UPath:
     :param address: a path, or an fsspec URL, optionally with an Airflow connection in it, as in
         ``s3://my_aws_connection@bucket/tidepool``. If not given: the environment variable
         ``TIDEPOOL_STAGING_ROOT``, or else ``staging`` in Airflow's own folder.
+    :raises BatchError: ``staging-root-address``.
     """
     from airflow.sdk import ObjectStoragePath
     from upath import UPath
 
+    from tidepool_ingest.staging.errors import BatchError
+    from tidepool_ingest.staging.storage import names_storage
+
     address = address or deployment().staging_root or str(_airflow_home() / "staging")
-    if "://" not in address:
-        return UPath(Path(address).expanduser().absolute())
-    # It behaves like a UPath in every way, but its class is not derived from it.
-    return cast("UPath", ObjectStoragePath(address))
+    with suppress(RuntimeError, ValueError):  # a home of nobody, a scheme that Airflow does not know
+        if "://" not in address:
+            return UPath(Path(address).expanduser().absolute())
+        if names_storage(address):
+            # It behaves like a UPath in every way, but its class is not derived from it.
+            return cast("UPath", ObjectStoragePath(address))
+    raise BatchError("staging-root-address")
 
 
 def root_of_batch(folder: str, otherwise: str | None = None) -> UPath:

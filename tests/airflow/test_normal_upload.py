@@ -252,9 +252,10 @@ def test_a_user_the_token_may_not_write_to_fails_alone(world: World) -> None:
 def test_only_some_users(world: World) -> None:
     for user in SAMPLE_USERS:
         stage(world.staging, readings(3), user=user)
-    world.run({"users": [SAMPLE_USERS[1]]})
+    run = world.run({"users": [SAMPLE_USERS[1], "0123456789"]})
 
     assert [upload.user_id for upload in world.uploads()] == [SAMPLE_USERS[1]]
+    assert run.xcoms["plan", -1, "plan"]["users_not_found"] == 1
 
 
 def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

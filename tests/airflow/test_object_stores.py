@@ -28,7 +28,7 @@ from tidepool_airflow.settings import staging_root
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.stage import stage
 from tidepool_ingest.staging import storage
-from tidepool_ingest.staging.batches import Arrivals, find_batches
+from tidepool_ingest.staging.batches import Arrivals, days, find_batches
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import read_manifest
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
@@ -207,6 +207,7 @@ def test_a_work_area_without_its_plan_is_not_there(root: UPath) -> None:
 
 def test_what_another_process_writes_is_seen_at_once(root: UPath) -> None:
     batch = f"{DAY}/{USER}/batch-1"
+    storage.make_folder(root)
     assert list(find_batches(root, DAY, DAY)) == []
     elsewhere(root, f"{batch}/manifest.json", "one")
     assert [found.name for found in find_batches(root, DAY, DAY)] == [batch]
@@ -220,6 +221,16 @@ def test_a_manifest_that_is_written_anew_has_arrived_anew(root: UPath) -> None:
     assert arrivals.look(DAY, DAY) == 0
     elsewhere(root, name, "two")  # of the same length, and within the same second
     assert arrivals.look(DAY, DAY) == 1
+
+
+def test_an_empty_root_holds_nothing_and_one_that_is_not_there_is_an_error(store: Store, root: UPath) -> None:
+    storage.make_folder(root)
+    assert days(root) == []
+
+    with pytest.raises(BatchError, match=r"\[staging-root-missing\]") as caught:
+        days(staging_root(store.address.format("bucket-of-nobody")))
+    assert caught.value.disposition is Disposition.DATA
+    assert "nobody" not in str(caught.value)
 
 
 def elsewhere(root: UPath, name: str, text: str) -> None:
@@ -337,6 +348,7 @@ def test_a_store_that_does_not_answer_is_retried_later(s3_alone: S3Alone) -> Non
     storage.write_whole(path, b"x")
     asked = {
         "staging-unreadable": lambda: storage.read_at_most(path, 10, missing="manifest-missing"),
+        r"staging-unreadable\]": lambda: days(s3_alone.store.root),
         "staging-unwritable": lambda: storage.write_whole(path, b"x"),
     }
     s3_alone.end()

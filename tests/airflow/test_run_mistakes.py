@@ -68,6 +68,13 @@ def test_a_parameter_is_named_as_the_form_and_the_api_name_it(client: TestClient
     assert "First day (first_day): Input should be a valid date" in message
 
 
+def test_people_named_by_neither_id_nor_hash_are_rejected(client: TestClient) -> None:
+    message = refused(client, UPLOAD, {"conf": {"users": ["canary-name"]}})
+
+    assert message.startswith("Only these people (users): one of them is neither a short hash")
+    assert "canary" not in message
+
+
 @pytest.mark.parametrize(("path", "name"), [(UPLOAD, "frist_day"), (RECONCILE, "first_day")])
 def test_one_that_does_not_exist_is_rejected_with_those_there_are(
     client: TestClient, path: str, name: str

@@ -16,6 +16,8 @@ import pytest
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from upath import UPath
 
+from tidepool_ingest.staging import storage
+
 USER = "0123456789"
 
 
@@ -44,6 +46,7 @@ class BucketFileSystem(AbstractFileSystem):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.objects: dict[str, bytes] = {}
+        self.buckets: set[str] = set()
         self.calls: Counter[str] = Counter()
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
@@ -60,6 +63,14 @@ class BucketFileSystem(AbstractFileSystem):
         if not found:
             raise FileNotFoundError(path)
         return list(found.values()) if detail else [entry["name"] for entry in found.values()]
+
+    def info(self, path: str, **more: Any) -> Any:
+        if "/" in self._strip_protocol(path):
+            return super().info(path, **more)
+        self.calls["head"] += 1
+        if path not in self.buckets:
+            raise FileNotFoundError(path)
+        return {"name": path, "size": 0, "type": "directory"}
 
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any
@@ -97,11 +108,15 @@ fsspec.register_implementation("bucket", BucketFileSystem, clobber=True)
 
 
 @pytest.fixture
-def bucket() -> UPath:
+def bucket(monkeypatch: pytest.MonkeyPatch) -> UPath:
     """A staging root in an object store."""
+    monkeypatch.setattr(storage, "_OBJECT_STORES", storage._OBJECT_STORES | {"bucket"})
+    name = uuid.uuid4().hex
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # UPath has no class of its own for it, as for other stores
-        return UPath(f"bucket://{uuid.uuid4().hex}/staging")
+        made = UPath(f"bucket://{name}/staging")
+    made.fs.buckets.add(name)
+    return made
 
 
 @pytest.fixture(params=["local", "memory", "bucket"])

@@ -28,6 +28,7 @@ def land(root: UPath, put: Put) -> Callable[..., UPath]:
 
 def test_what_lies_there_is_told_once(root: UPath, land: Callable[..., UPath], put: Put) -> None:
     arrivals = Arrivals(root)
+    root.fs.makedirs(root.path, exist_ok=True)
     assert arrivals.look(FIRST, LAST) == 0
     land("one")
     land("two", day="2026-01-03")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import uuid
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -13,12 +14,14 @@ from upath import UPath
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.staging import local
 from tidepool_ingest.staging.batches import (
+    Arrivals,
     BatchFolder,
     Ignored,
     days,
     days_with_batches,
     find_batches,
     list_batches,
+    removed_folders,
 )
 from tidepool_ingest.staging.errors import BatchError
 
@@ -92,10 +95,58 @@ def test_days_with_batches_leave_out_empty_ones(filled: UPath, put: Put) -> None
     assert days_with_batches(filled) == [JAN_1, JAN_2, JAN_3]
 
 
-def test_a_root_that_is_not_there_holds_nothing(root: UPath) -> None:
-    assert days(root / "nowhere") == []
-    assert list(find_batches(root / "nowhere", JAN_1, JAN_3)) == []
-    assert days_with_batches(root / "nowhere") == []
+def code_of_listing(root: UPath) -> str:
+    listings: tuple[Callable[[], Any], ...] = (
+        lambda: days(root),
+        lambda: list(find_batches(root, JAN_1, JAN_3)),
+        lambda: days_with_batches(root),
+        lambda: removed_folders(root, [BatchFolder.at(root, f"2026-01-02/{A}/b1")]),
+        lambda: Arrivals(root).look(JAN_1, JAN_3),
+    )
+    codes = set()
+    for listing in listings:
+        with pytest.raises(BatchError) as caught:
+            listing()
+        codes.add(caught.value.code)
+        assert caught.value.disposition is Disposition.DATA
+        assert "TIDEPOOL_STAGING_ROOT" in str(caught.value)
+        assert root.path not in str(caught.value)
+    (code,) = codes
+    return code
+
+
+def test_an_empty_root_holds_nothing(root: UPath) -> None:
+    root.fs.makedirs(root.path, exist_ok=True)
+    assert days(root) == []
+    assert list(find_batches(root, JAN_1, JAN_3)) == []
+    assert days_with_batches(root) == []
+
+
+@pytest.mark.parametrize("kind", ["local", "file://", "memory", "bucket"])
+def test_a_root_that_is_not_there_is_an_error(kind: str, tmp_path: Path, bucket: UPath) -> None:
+    addresses = {"file://": f"file://{tmp_path}/nowhere", "memory": f"memory://{uuid.uuid4().hex}"}
+    if kind == "bucket":
+        bucket.fs.buckets.clear()
+        root = bucket
+    else:
+        root = UPath(addresses.get(kind, tmp_path / "nowhere"))
+
+    assert code_of_listing(root) == "staging-root-missing"
+
+
+def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert code_of_listing(UPath(tmp_path / "file")) == "staging-root-missing"
+
+
+def test_a_bucket_that_may_not_be_asked_about_counts_as_there(
+    bucket: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(bucket.fs, "info", refuse)
+    assert days(bucket) == []
 
 
 def test_an_object_store_is_listed_in_few_calls_and_no_object_is_opened(bucket: UPath, put: Put) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from upath import UPath
 
+from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
     DEFAULT_DEDUPLICATOR,
     MAX_MANIFEST_BYTES,
     content_key,
     is_batch_id,
-    is_user_id,
     parse_manifest,
     read_manifest,
 )

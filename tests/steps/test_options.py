@@ -42,6 +42,9 @@ def test_an_unknown_parameter_is_refused_with_the_valid_ones() -> None:
         {"chunk_records": 0},
         {"chunk_records": 1_001},
         {"users": "0123456789"},
+        {"users": ["not-an-id"]},
+        {"users": ["0123456789", "ABCDEF0123"]},
+        {"users": [" "]},
         {"dry_run": "perhaps"},
     ],
 )
@@ -55,6 +58,18 @@ def test_a_refused_value_is_not_repeated() -> None:
         RunOptions.of_params({"first_day": "canary-token"})
 
     assert "canary" not in str(caught.value)
+
+    with pytest.raises(OptionsError, match="users: one of them is neither a short hash") as caught:
+        RunOptions.of_params({"users": ["0123456789", "canary-name"]})
+
+    assert "canary" not in str(caught.value)
+    assert set(caught.value.wrong) == {"users"}
+
+
+def test_a_person_is_named_by_id_or_short_hash() -> None:
+    named = ["0123456789", " abcdef0123 ", "5A3C0D00-0000-4000-8000-0123456789ab"]
+
+    assert RunOptions.of_params({"users": named}).users == tuple(text.strip() for text in named)
 
 
 def as_written(default: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,8 @@ def test_an_unmounted_share_ends_nothing(
         root.mkdir()
 
     for _ in range(3):
-        world.plan()
+        with nullcontext() if leaves_mount_point else pytest.raises(BatchError, match="staging-root-missing"):
+            world.plan()
 
     assert rows(world) == [("one", "failed", "file-sha256")]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -139,6 +140,20 @@ def test_users_are_chosen_by_id_or_by_the_hash_that_logs_show(world: World) -> N
     chosen = world.plan(users=[world.user, short_hash(other)])
 
     assert {world.row(number).user_id for number in chosen.batches} == {world.user, other}
+    assert chosen.users_not_found == 0
+
+
+def test_people_without_a_ready_batch_in_the_window_are_counted(world: World) -> None:
+    world.stage(readings(2))
+    elsewhere, unready = world.add_user(), world.add_user()
+    world.stage(readings(2), user=elsewhere, day=DAY + timedelta(days=1))
+    (world.stage(readings(2), user=unready) / "manifest.json").unlink()
+
+    made = world.plan(users=[world.user, elsewhere, short_hash(unready), "0123456789"])
+
+    assert len(made.batches) == 1
+    assert made.summary()["users_not_found"] == 3
+    assert world.run(users=["0123456789"]).plan.summary()["users_not_found"] == 1
 
 
 def test_more_than_a_run_can_take_is_left_for_the_next_oldest_first(
@@ -347,6 +362,25 @@ def test_labels_show_day_model_and_hash_only(world: World) -> None:
     assert world.row(number).label == f"{DAY} Model 5<b> {short_hash(name)}"
 
 
+@pytest.mark.parametrize("laid", [lambda root: None, lambda root: root.touch()])
+def test_a_root_that_is_not_there_is_no_empty_plan(world: World, laid: Callable[[Path], None]) -> None:
+    root = Path(world.root.path)
+    root.rmdir()
+    laid(root)
+
+    with pytest.raises(BatchError, match=r"\[staging-root-missing\]"):
+        world.plan()
+
+
+def test_a_root_that_goes_away_after_the_plan_is_named_as_the_cause(world: World) -> None:
+    world.stage(readings(2))
+    (number,) = world.plan().batches
+    Path(world.root.path).rename(world.folder / "away")
+
+    with pytest.raises(BatchError, match=r"\[staging-root-missing\]"):
+        world.prepare(number)
+
+
 def test_an_empty_root_is_an_empty_plan(world: World) -> None:
     made = world.plan(Window(date(2026, 1, 1), date(2026, 12, 31)))
 
@@ -359,6 +393,7 @@ def test_an_empty_root_is_an_empty_plan(world: World) -> None:
         "same_content": 0,
         "other_type": 0,
         "left_for_next_run": 0,
+        "users_not_found": 0,
         "ignored": {},
         "days_outside": [],
         "number_of_days_outside": 0,

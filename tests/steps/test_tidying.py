@@ -166,8 +166,23 @@ def test_batches_of_another_root_are_not_noted_as_tidied(world: World) -> None:
     number = uploaded(world)
     age(world, 31)
     for root in (world.root / "elsewhere", UPath(world.root.path[:-1])):
+        Path(root.path).mkdir()
         assert Cleanup(root, world.ledger, RetentionPolicy()).run().summary() == {}
     assert world.row(number).purged is None
+
+
+def test_nothing_is_noted_or_done_while_the_share_is_not_mounted(world: World) -> None:
+    number = uploaded(world)
+    age(world, 31)
+    root, away = Path(world.root.path), world.folder / "away"
+    root.rename(away)
+    for maintenance in (lambda: tidy(world), lambda: reconcile(world)):
+        with pytest.raises(BatchError, match=r"\[staging-root-missing\]"):
+            maintenance()
+    away.rename(root)
+
+    assert world.row(number).purged is None
+    assert tidy(world) == {"areas": 1}
 
 
 # ---------------------------------------------------------------- beside tasks

@@ -149,6 +149,7 @@ class World:
         self, folder: Path, simulator: Simulator, store: Path, ledger: Ledger, api: str = ""
     ) -> None:
         self.root = UPath(folder / "staging")
+        Path(self.root.path).mkdir(exist_ok=True)
         self.folder = folder
         self.simulator = simulator
         self.store = store

@@ -22,9 +22,9 @@ from tidepool_ingest.ledger.database import (
     ledger_url,
 )
 from tidepool_ingest.options import MAX_KEEP_DAYS
+from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import is_user_id
-from tidepool_ingest.staging.storage import filesystem, local_path
+from tidepool_ingest.staging.storage import filesystem, local_path, names_storage
 
 PORT_MAX = 65_535
 
@@ -132,6 +132,8 @@ def place(text: str) -> UPath:
             "set the storage's own environment variables",
         )
     try:
+        if "://" in text and not names_storage(text):
+            raise ValueError
         path = UPath(text)
     except ValueError:
         raise BatchError("staging-unreachable") from None

@@ -25,6 +25,7 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import (
     IN_WORK_AREA,
     entries_of,
+    entries_of_root,
     local_path,
     modified_at,
     reading,
@@ -131,10 +132,12 @@ class Cleanup:
     def run(self) -> CleanupSummary:
         """Remove what may go now, as much as one run does.
 
+        :raises BatchError: ``staging-root-missing``: areas that cannot be seen would be recorded as removed.
         :raises LedgerUnavailableError: if the ledger does not answer.
         """
         now = self._ledger.database.now()
         try:
+            entries_of_root(self._root)
             if (before := self._policy.accepted_before(now)) is not None:
                 self._clean_up(None, before)
             if (before := self._policy.rejected_before(now)) is not None:

@@ -19,8 +19,7 @@ from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchRow, Lease, Le
 from tidepool_ingest.ledger.retention import Person, RemainingDataSet
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.batches import days
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.storage import IN_BATCH, exists, filesystem, reading, remove_folder, walked
+from tidepool_ingest.staging.storage import IN_BATCH, exists, reading, remove_folder, walked
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload.closing import device_lease_name
 
@@ -89,11 +88,8 @@ class PersonErasure:
 
         What an earlier attempt has removed from the ledger already is found in its entry in the audit log.
 
-        :raises BatchError: ``staging-unreadable``, also if the staging root does not exist.
+        :raises BatchError: ``staging-root-missing`` or ``staging-unreadable``.
         """
-        with reading():
-            if not filesystem(self._root).exists(self._root.path):
-                raise BatchError("staging-unreadable", detail="the staging root does not exist")
         earlier = (
             RemainingDataSet(*data_set) for entry in self._earlier().values() for data_set in entry["left"]
         )

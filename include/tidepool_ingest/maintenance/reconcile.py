@@ -34,6 +34,7 @@ from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.options import ReconcileOptions
 from tidepool_ingest.prepare import ensure_prepared, rebuild_work_area
 from tidepool_ingest.staged_batch import ApiHostOf
+from tidepool_ingest.staging.storage import entries_of_root
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload import UploadContext, reverify_one, upload_batch
 from tidepool_ingest.upload.deleting import delete_data_set
@@ -124,9 +125,11 @@ class Reconciliation:
     def run(self) -> Reconciled:
         """Complete what can be completed, one batch after the other; none blocks the others.
 
+        :raises BatchError: ``staging-root-missing``: every batch would count as one that cannot be completed.
         :raises UploadStoppedError: if it was told to stop.
         :raises LedgerUnavailableError: if the ledger does not answer.
         """
+        entries_of_root(self._root)
         now = self._ledger.database.now()
         before = now - timedelta(minutes=self._options.older_than_minutes)
         for number in self._ledger.unfinished.batches(before):

@@ -67,6 +67,7 @@ from tidepool_ingest.staged_batch import (
 )
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest
+from tidepool_ingest.staging.storage import entries_of_root
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 
 UNFINISHED = (DataSetState.OPEN, DataSetState.CLOSING, DataSetState.CLOSED)
@@ -173,6 +174,8 @@ def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHo
                 raise BatchError("batch-id-repeated")
         checked_data_set(batch.manifest)
     except BatchError as error:
+        if error.code == "manifest-missing":
+            entries_of_root(root)  # where the root itself is missing, that is the cause
         raise error.for_batch(named(folder)) from None
     return batch
 

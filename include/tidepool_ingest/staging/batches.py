@@ -14,11 +14,19 @@ from typing import Any, NamedTuple
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.privacy import is_user_id, short_hash
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.local import NotRegularError
-from tidepool_ingest.staging.manifest import MANIFEST_NAME, is_batch_id, is_user_id
-from tidepool_ingest.staging.storage import IN_BATCH, entries_of, exists, fingerprint, reading, walked
+from tidepool_ingest.staging.manifest import MANIFEST_NAME, is_batch_id
+from tidepool_ingest.staging.storage import (
+    IN_BATCH,
+    entries_of,
+    entries_of_root,
+    exists,
+    fingerprint,
+    reading,
+    walked,
+)
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HIDDEN = (".", "_")
@@ -138,7 +146,7 @@ def list_batches(
     :param first_day: first date folder to look into.
     :param last_day: last one.
     :param ignored: collects what is not a ready batch.
-    :raises BatchError: ``staging-unreadable``.
+    :raises BatchError: ``staging-root-missing`` or ``staging-unreadable``.
     """
     ignored = Ignored() if ignored is None else ignored
     for day in days(root, ignored):
@@ -152,12 +160,13 @@ def list_batches(
 def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
     """Return the date folders of a staging root in order, by one listing.
 
-    :param root: the staging root; if it does not exist, there are no days.
+    :param root: the staging root.
     :param ignored: collects what is not a date folder; names that begin with ``.`` or ``_`` are skipped.
+    :raises BatchError: ``staging-root-missing`` or ``staging-unreadable``.
     """
     found = []
-    for name, kind in _list(root, 0):
-        day = _day_of(name)
+    for name, info in sorted(entries_of_root(root).items()):
+        kind, day = info["type"], _day_of(name)
         if name.startswith(_HIDDEN):
             continue
         if day is not None and kind == "directory":

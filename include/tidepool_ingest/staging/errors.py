@@ -147,6 +147,16 @@ FAULTS: dict[str, Fault] = {
     "stage-exists": Fault("a batch with this id already exists", "Give another batch id, or leave it out."),
     "stage-arguments": Fault("the batch cannot be described", "Correct the argument and run again."),
     # storage and the work area
+    "staging-root-address": Fault(
+        "the staging root is neither a path nor the address of a storage",
+        "Correct TIDEPOOL_STAGING_ROOT, or the run parameter `staging_root`: a path, or an address such as "
+        "s3://connection@bucket/folder, whose storage has its Airflow provider installed.",
+    ),
+    "staging-root-missing": Fault(
+        "the staging root is not there, or is no folder",
+        "Mount or create the folder, or the bucket, that TIDEPOOL_STAGING_ROOT, the run parameter "
+        "`staging_root` or `--root` names, or correct its name. An empty one is fine.",
+    ),
     "staging-unreachable": Fault(
         "the storage of this path cannot be accessed",
         "Check the path's URL and connection, and that the storage's fsspec package is installed.",

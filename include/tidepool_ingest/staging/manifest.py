@@ -28,6 +28,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from upath import UPath
 
+from tidepool_ingest.privacy import USER_ID_PATTERN
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import read_at_most
 from tidepool_ingest.texts import first_problem, problem_of
@@ -57,9 +58,6 @@ MAX_CONNECTION_LENGTH = 200
 MAX_CLIENT_NAME_LENGTH = 500
 """Characters of ``client.name``, by which the ledger finds a feed."""
 
-USER_ID_PATTERN = r"^(?:[0-9a-f]{10}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
-"""10 hex digits or a UUID (Platform: user/user.go)."""
-
 BATCH_ID_PATTERN = rf"^[^\s._/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{{0,{MAX_NAME_LENGTH - 1}}}$"
 """A plain folder name; those that begin with ``.`` or ``_`` are not batches."""
 
@@ -70,8 +68,6 @@ DEFAULT_CONTINUOUS_DEDUPLICATOR = "org.tidepool.deduplicator.dataset.delete.orig
 """The same for a continuous data set: what Loop uses, among others."""
 
 GlucoseUnits = Literal["mg/dL", "mmol/L"]
-
-_USER_ID = re.compile(USER_ID_PATTERN)
 
 _BATCH_ID = re.compile(BATCH_ID_PATTERN)
 
@@ -176,11 +172,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise StrictJsonError("it holds a number out of range")
     return number
-
-
-def is_user_id(text: str) -> bool:
-    """Return whether a text has the form of a Tidepool user id."""
-    return _USER_ID.fullmatch(text) is not None
 
 
 def is_batch_id(text: str) -> bool:

@@ -266,6 +266,41 @@ def entries_of(folder: UPath, below_root: int) -> dict[str, Info]:
     return {name: info for name, info in named if name and "/" not in name}
 
 
+def entries_of_root(root: UPath) -> dict[str, Info]:
+    """Return what is in the staging root, as :func:`entries_of` does.
+
+    An empty folder holds nothing, and so does a prefix under which a bucket has no object. A folder or bucket
+    that is not there is an error: a share may not be mounted, or a name be misspelt.
+
+    :param root: the staging root.
+    :raises BatchError: ``staging-root-missing`` or ``staging-unreadable``.
+    """
+    with reading("staging-root-missing"):
+        try:
+            return entries_of(root, GIVEN)
+        except FileNotFoundError:
+            if root.protocol not in _OBJECT_STORES:
+                raise
+            _require_bucket(root)
+            return {}
+
+
+def _require_bucket(root: UPath) -> None:
+    try:
+        filesystem(root).info(root.path.lstrip("/").partition("/")[0])
+    except FileNotFoundError:
+        raise
+    except Exception:  # the listing was answered; not every account may ask about the bucket itself
+        return
+
+
+def names_storage(address: str) -> bool:
+    """Return whether an address with ``://`` names a kind of storage, and a bucket or a path in it."""
+    scheme, _, rest = address.partition("://")
+    bucket = rest.partition("/")[0].rpartition("@")[2]
+    return bool(scheme and (bucket if scheme in _OBJECT_STORES else rest.strip("/")))
+
+
 def walked(folder: UPath, below_root: int, levels: int) -> dict[str, Info]:
     """Return what is in a folder and in those within it, by the name relative to it.
 

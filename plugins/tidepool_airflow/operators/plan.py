@@ -104,6 +104,14 @@ class TidepoolPlanOperator(TidepoolOperator):
         summary = {**plan.summary(), "packs": len(packs)}
         context["ti"].xcom_push(key="plan", value=summary)
         self.log.info("Plan for %s: %s", window, {key: value for key, value in summary.items() if value})
+        if plan.users_not_found:
+            self.log.warning(
+                "%d of the %d people that `users` names have no ready batch in %s: check the ids or short "
+                "hashes, and the days.",
+                plan.users_not_found,
+                len(set(options.users)),
+                window,
+            )
         if plan.older_than_uploaded and not options.allow_older:
             self.log.warning(
                 "%d of these batches were staged before others of their device that are verified already. "

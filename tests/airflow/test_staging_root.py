@@ -1,0 +1,84 @@
+"""A staging root that is not there, or whose address is none, is told as such, and makes no run green."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.triggers.base import TriggerEvent
+
+from tests.airflow.conftest import World, readings, stage
+from tidepool_airflow import assets
+from tidepool_airflow.settings import staging_root
+from tidepool_ingest.cli.arguments import place
+from tidepool_ingest.errors import Disposition
+from tidepool_ingest.staging.errors import BatchError
+
+MALFORMED = ["://", "://x", "s3://", "s3:///folder", "s3://connection@", "file://", "file:///", "nosuch://x"]
+
+
+@pytest.mark.parametrize("address", [*MALFORMED, "nosuch://", "~nobody-of-this-name/staging"])
+def test_what_is_no_address_is_told_with_the_variable_that_names_it(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", address)
+    for given in (None, address):
+        with pytest.raises(BatchError, match=r"\[staging-root-address\].*TIDEPOOL_STAGING_ROOT") as caught:
+            staging_root(given)
+        assert caught.value.disposition is Disposition.DATA
+        assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("address", MALFORMED)
+def test_a_command_tells_it_too(address: str) -> None:
+    with pytest.raises(BatchError, match=r"\[staging-unreachable\]"):
+        place(address)
+
+
+def test_an_address_of_a_storage_is_one(tmp_path: Path) -> None:
+    assert staging_root(f"file://{tmp_path}/staging").path == f"{tmp_path}/staging"
+    assert staging_root(str(tmp_path)).path == str(tmp_path)
+    assert staging_root("~/staging").path == str(Path("~/staging").expanduser())
+
+
+def test_a_run_without_its_root_fails_in_its_plan(world: World) -> None:
+    world.staging.rmdir()
+
+    run = world.run({"users": ["0123456789"]})
+
+    assert run.state == "failed"
+    assert run.tasks["plan", -1] == "failed"
+    assert not world.staging.exists()
+
+
+def test_the_watcher_goes_on_once_its_root_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "staging"
+    monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", "nosuch://x")
+    make, look, codes = assets._arrivals, assets._look, []
+
+    def make_once_it_is_named(seen: Any) -> Any:
+        try:
+            return make(seen)
+        except BatchError as error:
+            codes.append(error.code)
+            monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(root))
+            raise
+
+    def look_once_it_is_there(arrivals: Any) -> int:
+        try:
+            return look(arrivals)
+        except BatchError as error:
+            codes.append(error.code)
+            stage(root, readings(1))
+            raise
+
+    monkeypatch.setattr(assets, "_arrivals", make_once_it_is_named)
+    monkeypatch.setattr(assets, "_look", look_once_it_is_there)
+
+    async def first_event() -> TriggerEvent:
+        return await asyncio.wait_for(anext(assets.ManifestTrigger(0.0).run()), 20)
+
+    assert asyncio.run(first_event()) == TriggerEvent({"manifests": 1})
+    assert codes == ["staging-root-address", "staging-root-missing"]
