@@ -309,6 +309,46 @@ def test_a_batch_whose_folder_is_now_a_link_is_not_there_any_more(root: Path, tm
     assert {gone.user_id for gone in removed_folders(UPath(root), batches)} == {A}
 
 
+# ---------------------------------------------------------------- what this account may not read
+
+
+def close(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    """Let nobody open entries of a name, as if their mode were 0: the account of a test may open all."""
+    opening = os.open
+
+    def refuse(name: Any, flags: int, *mode: int, dir_fd: int | None = None) -> int:
+        if name == closed and flags & getattr(os, "O_PATH", 0) == 0:
+            raise PermissionError(f"canary {name}")
+        return opening(name, flags, *mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.mark.parametrize("closed", [str(DAY), A, "b1"])
+def test_a_folder_that_may_not_be_listed_is_counted(
+    root: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    ready(root)
+    ready(root, f"2026-01-03/{B}/b2")
+    batch = BatchFolder.at(UPath(root), f"{DAY}/{A}/b1")
+    close(monkeypatch, closed)
+    ignored = Ignored()
+
+    found = list_batches(UPath(root), DAY, date(2026, 1, 3), ignored)
+
+    assert [listed.folder.batch_id for listed in found] == ["b2"]
+    assert ignored.counts == {"not-permitted": 1}
+    assert Arrivals(UPath(root)).look(DAY, date(2026, 1, 3)) == 1
+    assert date(2026, 1, 3) in days_with_batches(UPath(root))
+    assert removed_folders(UPath(root), [batch]) == set()
+
+
+def test_a_file_that_may_not_be_read_fails_its_batch(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = UPath(ready(root))
+    close(monkeypatch, "manifest.json")
+    assert code_of(lambda: read_manifest(folder, A)) == "file-not-permitted"
+
+
 # ---------------------------------------------------------------- the work area
 
 

@@ -32,11 +32,11 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HIDDEN = (".", "_")
 _MAX_EXAMPLES = 20
 
-_NO_DAY = {"directory": "not-a-day", "other": "not-regular"}
-"""Why an entry of the root is no day, by its type."""
+_NO_FOLDER = {"other": "not-regular", "closed": "not-permitted"}
+"""Why what should be a day's, a user's or a batch's folder is none, by its type."""
 
-_NO_FILES = 2
-"""Names of an entry, below a day, that should be a folder: a user's and a batch's."""
+_NOT_OPENED = ("file-not-regular", "file-not-permitted")
+"""Errors about one entry of staging, in which no listing may end."""
 
 LISTINGS_AT_ONCE = 16
 """Days that are listed at the same time; an object store takes some 50 ms for each request."""
@@ -94,8 +94,8 @@ class Ignored:
     """What staging holds besides ready batches, counted by reason.
 
     Reasons: ``not-a-day`` and ``loose-file`` (in the root), ``not-a-user``, ``not-a-batch``, ``not-regular``
-    (a link, named pipe, socket or device in place of a folder), and ``no-manifest`` for a batch that is still
-    being written.
+    (a link, named pipe, socket or device in place of a folder), ``not-permitted`` (a folder that this account
+    may not list), and ``no-manifest`` for a batch that is still being written.
 
     :param counts: how many folders or loose files for each reason.
     :param examples: short hash of the relative path of the first few, by reason.
@@ -172,7 +172,7 @@ def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
         if day is not None and kind == "directory":
             found.append(day)
         elif ignored is not None:
-            ignored.add(_NO_DAY.get(kind, "loose-file"), name)
+            ignored.add("not-a-day" if kind == "directory" else _NO_FOLDER.get(kind, "loose-file"), name)
     return sorted(found)
 
 
@@ -213,7 +213,7 @@ def _is_removed(folder: UPath) -> bool:
     try:
         return not _list(folder, IN_BATCH - 1)
     except BatchError as error:
-        if error.disposition is not Disposition.RETRIABLE:
+        if error.disposition is not Disposition.RETRIABLE and error.code not in _NOT_OPENED:
             raise
         return False
 
@@ -282,8 +282,8 @@ def _ready_among(files_of_day: Listed, root: UPath, day: date, ignored: Ignored)
         parts = name.split("/")
         if any(part.startswith(_HIDDEN) for part in parts[:2]):
             continue
-        if len(parts) <= _NO_FILES and info["type"] == "other":
-            skipped[name] = "not-regular"
+        if len(parts) <= IN_BATCH - 2 and info["type"] in _NO_FOLDER:
+            skipped[name] = _NO_FOLDER[info["type"]]
         elif len(parts) < 2 or not is_user_id(parts[0]):
             skipped[parts[0]] = "not-a-user"
         elif len(parts) < 3 or not is_batch_id(parts[1]):
@@ -304,18 +304,28 @@ def _ready_among(files_of_day: Listed, root: UPath, day: date, ignored: Ignored)
 def _has_batch(day_folder: UPath) -> bool:
     return any(
         _has_manifest(day_folder / user_id / batch_id)
-        for user_id, kind in _list(day_folder, IN_BATCH - 3)
-        if kind == "directory" and is_user_id(user_id)
-        for batch_id, its_kind in _list(day_folder / user_id, IN_BATCH - 2)
-        if its_kind == "directory" and is_batch_id(batch_id)
+        for user_id in _folders(day_folder, IN_BATCH - 3)
+        if is_user_id(user_id)
+        for batch_id in _folders(day_folder / user_id, IN_BATCH - 2)
+        if is_batch_id(batch_id)
     )
+
+
+def _folders(folder: UPath, below_root: int) -> list[str]:
+    """Return the names of the folders in a folder; none of one that may not be listed."""
+    try:
+        return [name for name, kind in _list(folder, below_root) if kind == "directory"]
+    except BatchError as error:
+        if error.code not in _NOT_OPENED:
+            raise
+        return []
 
 
 def _has_manifest(batch: UPath) -> bool:
     try:
         return exists(batch / MANIFEST_NAME, IN_BATCH)
     except BatchError as error:
-        if error.code != "file-not-regular":
+        if error.code not in _NOT_OPENED:
             raise
         return False
 

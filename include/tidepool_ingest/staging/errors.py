@@ -97,6 +97,10 @@ FAULTS: dict[str, Fault] = {
         "Find out who put it there. Put a file or folder in its place, or remove it if it is in `_work`, and "
         "run again. Only the staging root itself may be reached through links; a hard link is a file.",
     ),
+    "file-not-permitted": Fault(
+        "the account of this process may not read a file or folder of a batch or its work area",
+        "Let the account that the workers run as read it, and run again.",
+    ),
     "file-missing": Fault(
         "a file named in manifest.json is missing", "Add the file, or remove it from manifest.json."
     ),

@@ -22,7 +22,10 @@ PART_SUFFIX: Final = ".part"
 """End of the name under which a file is written until it is complete."""
 
 Info = dict[str, Any]
-"""What is said about an entry: ``type`` (``file``, ``directory`` or ``other``), ``size`` and ``mtime``."""
+"""What is said about an entry: its ``size``, ``mtime`` and ``type``.
+
+The latter is ``file``, ``directory``, ``closed`` for a folder that this account may not list, or ``other``.
+"""
 
 _FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC
 _NO_LINK: Final = os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,6 +37,18 @@ _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
 
 class NotRegularError(OSError):
     """Where a file or folder belongs, there is a link, a named pipe, a socket or a device."""
+
+
+class NotPermittedError(PermissionError):
+    """A file or folder below the staging root may not be read by this account."""
+
+
+@contextmanager
+def _below() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        raise NotPermittedError from None
 
 
 def _split(path: Path, below_root: int) -> tuple[Path, tuple[str, ...]]:
@@ -85,7 +100,8 @@ def opened_folder(path: Path, below_root: int, *, access: int = _THROUGH) -> Ite
     folder = os.open(root, _FOLDER | (_THROUGH if names else access))
     try:
         for number, name in enumerate(names, 1):
-            inner = _enter(folder, name, access if number == len(names) else _THROUGH)
+            with _below():
+                inner = _enter(folder, name, access if number == len(names) else _THROUGH)
             os.close(folder)
             folder = inner
         yield folder
@@ -105,8 +121,9 @@ def open_file(path: Path, below_root: int) -> BinaryIO:
     :param path: the file.
     :param below_root: how many of its last names lie below the staging root.
     :raises NotRegularError: it, or a folder on the way, is a link or the like.
+    :raises NotPermittedError: this account may not read it.
     """
-    with _parent(path, below_root) as folder:
+    with _parent(path, below_root) as folder, _below():
         # Looked at before, because opening a device can do something; and after, because it may be another.
         require_regular(_info(_lstat(folder, path.name)))
         try:
@@ -131,7 +148,7 @@ def entry(path: Path, below_root: int) -> Info:
     :param below_root: how many of its last names lie below the staging root.
     :raises NotRegularError: a folder on the way is a link or the like.
     """
-    with _parent(path, below_root) as folder:
+    with _parent(path, below_root) as folder, _below():
         return _info(_lstat(folder, path.name))
 
 
@@ -149,13 +166,19 @@ def entries(path: Path, below_root: int) -> dict[str, Info]:
 def walked(path: Path, below_root: int, levels: int) -> Iterator[tuple[str, Info]]:
     """Yield what is in a folder and in those within it, by the name relative to it.
 
-    A folder is yielded, with a slash behind its name, only if it is not looked into.
+    A folder that is not looked into is yielded with a slash behind its name; one that this account may not
+    list, as ``closed`` (the folder itself by an empty name).
 
     :param path: the folder.
     :param below_root: how many of its last names lie below the staging root.
     :param levels: how many folders deep to look into others.
     """
-    with opened_folder(path, below_root, access=os.O_RDONLY) as folder:
+    with ExitStack() as opened:
+        try:
+            folder = opened.enter_context(opened_folder(path, below_root, access=os.O_RDONLY))
+        except NotPermittedError:
+            yield "", {"type": "closed"}
+            return
         yield from _walked(folder, "", levels)
 
 
@@ -182,7 +205,7 @@ def _walked(folder: int, above: str, levels: int) -> Iterator[tuple[str, Info]]:
             yield f"{above}{name}", {**info, "type": "other"}
             continue
         except PermissionError:
-            yield f"{above}{name}/", info
+            yield f"{above}{name}", {**info, "type": "closed"}
             continue
         try:
             yield from _walked(inner, f"{above}{name}/", levels - 1)

@@ -22,7 +22,7 @@ from upath import UPath
 
 from tidepool_ingest.staging import local
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.local import Info, LocalWriter, NotRegularError
+from tidepool_ingest.staging.local import Info, LocalWriter, NotPermittedError, NotRegularError
 
 LOGGERS = ("fsspec", "s3fs", "aiobotocore", "botocore", "boto3", "s3transfer", "gcsfs", "adlfs", "azure")
 """They, or loggers below them, write the path of each file: user ids, batch ids, file names."""
@@ -119,6 +119,8 @@ def reading(missing: str = "file-missing", file_number: int | None = None) -> It
         raise
     except NotRegularError:
         raise BatchError("file-not-regular", file_number=file_number) from None
+    except NotPermittedError:
+        raise BatchError("file-not-permitted", file_number=file_number) from None
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise BatchError(missing, file_number=file_number) from None
     except Exception as error:  # storages raise their client library's own types, not only OSError
@@ -252,7 +254,7 @@ def exists(path: UPath, below_root: int) -> bool:
 
 
 def entries_of(folder: UPath, below_root: int) -> dict[str, Info]:
-    """Return what is in a folder, by name; its ``type`` is ``directory``, ``file``, or on a disk ``other``.
+    """Return what is in a folder, by name; its ``type`` is ``directory``, ``file``, or one of a disk alone.
 
     :param folder: the folder.
     :param below_root: how many of its last names lie below the staging root.
