@@ -247,6 +247,9 @@ def test_it_is_counted_where_a_folder_belongs_and_others_are_found(root: Path, l
     lay(root / "2026-01-03")
     lay(root / f"{DAY}/cccccccccc")
     lay(root / f"{DAY}/{A}/b9")
+    lay(root / "notes")
+    lay(root / f"{DAY}/nobody")
+    lay(root / f"{DAY}/_hidden")
     ignored = Ignored()
 
     found = [listed.folder for listed in list_batches(UPath(root), DAY, date(2026, 1, 3), ignored)]

@@ -126,4 +126,9 @@ def test_a_person_whose_folder_is_a_link_is_not_called_erased(world: World, tmp_
 
     assert (tmp_path / "elsewhere" / "one" / "data.ndjson").exists()
     folder.unlink()
+    folder.parent.rmdir()
+    folder.parent.symlink_to(tmp_path)
+    with pytest.raises(BatchError, match="a day folder is a link"):
+        erasure.run("ada")
+    folder.parent.unlink()
     assert erasure.run("ada").folders == ()

@@ -18,7 +18,8 @@ from tidepool_ingest.errors import Disposition, IngestError, as_sentence
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchRow, Lease, Ledger, lease_of_batch
 from tidepool_ingest.ledger.retention import Person, RemainingDataSet
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.staging.batches import days
+from tidepool_ingest.staging.batches import Ignored, days
+from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import IN_BATCH, exists, reading, remove_folder, walked
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload.closing import device_lease_name
@@ -88,7 +89,8 @@ class PersonErasure:
 
         What an earlier attempt has removed from the ledger already is found in its entry in the audit log.
 
-        :raises BatchError: ``staging-root-missing`` or ``staging-unreadable``.
+        :raises BatchError: ``staging-root-missing``, ``staging-unreadable``, or ``file-not-regular``: there
+            may be data of the person where a link in place of a day leads to.
         """
         earlier = (
             RemainingDataSet(*data_set) for entry in self._earlier().values() for data_set in entry["left"]
@@ -139,7 +141,11 @@ class PersonErasure:
         self._person.erase_feeds()
 
     def _folders(self) -> Iterator[UPath]:
-        for day in days(self._root):
+        ignored = Ignored()
+        found = days(self._root, ignored)
+        if ignored.counts["not-regular"]:
+            raise BatchError("file-not-regular", detail="a day folder is a link or the like")
+        for day in found:
             folder = self._root / day.isoformat() / self._user_id
             if exists(folder, IN_BATCH - 2):
                 yield folder

@@ -171,8 +171,10 @@ def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
             continue
         if day is not None and kind == "directory":
             found.append(day)
+        elif ignored is not None and day is not None and kind in _NO_FOLDER:
+            ignored.add(_NO_FOLDER[kind], name)
         elif ignored is not None:
-            ignored.add("not-a-day" if kind == "directory" else _NO_FOLDER.get(kind, "loose-file"), name)
+            ignored.add("not-a-day" if kind == "directory" else "loose-file", name)
     return sorted(found)
 
 
@@ -282,7 +284,7 @@ def _ready_among(files_of_day: Listed, root: UPath, day: date, ignored: Ignored)
         parts = name.split("/")
         if any(part.startswith(_HIDDEN) for part in parts[:2]):
             continue
-        if len(parts) <= IN_BATCH - 2 and info["type"] in _NO_FOLDER:
+        if info["type"] in _NO_FOLDER and _belongs_to_a_folder(name):
             skipped[name] = _NO_FOLDER[info["type"]]
         elif len(parts) < 2 or not is_user_id(parts[0]):
             skipped[parts[0]] = "not-a-user"
@@ -309,6 +311,12 @@ def _has_batch(day_folder: UPath) -> bool:
         for batch_id in _folders(day_folder / user_id, IN_BATCH - 2)
         if is_batch_id(batch_id)
     )
+
+
+def _belongs_to_a_folder(name: str) -> bool:
+    """Return whether a name relative to a day is that of the day itself, a user or a batch."""
+    user_id, *batch_id = name.split("/")
+    return not name or (is_user_id(user_id) and len(batch_id) < 2 and all(map(is_batch_id, batch_id)))
 
 
 def _folders(folder: UPath, below_root: int) -> list[str]:

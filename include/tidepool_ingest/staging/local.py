@@ -261,13 +261,14 @@ def remove_folder(path: Path, below_root: int) -> None:
 def remove_partial_files(path: Path, below_root: int, before: float | None, *, dry_run: bool = False) -> int:
     """Remove the temporary files of writers that were killed; return how many.
 
-    :param path: the folder; nothing happens if it does not exist.
+    :param path: the folder; nothing happens if it does not exist, or may not be listed.
     :param below_root: how many of its last names lie below the staging root.
     :param before: only what was last written to before this moment, in seconds since 1970.
     :param dry_run: only count.
     """
     removed = 0
-    with suppress(FileNotFoundError), opened_folder(path, below_root, access=os.O_RDONLY) as folder:
+    missing = (FileNotFoundError, NotPermittedError)
+    with suppress(*missing), opened_folder(path, below_root, access=os.O_RDONLY) as folder:
         for name, info in list(_entries(folder)):
             is_partial = name.startswith(".") and name.endswith(PART_SUFFIX)
             if not is_partial or info["type"] == "directory" or (before and info["mtime"] >= before):
