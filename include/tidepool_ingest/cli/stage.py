@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from tidepool_ingest.cli.arguments import add_root, day, given_folder, place, reading_data_file
+from tidepool_ingest.cli.arguments import add_root, data_file, day, given_folder, place, reading_data_file
 from tidepool_ingest.formats import FORMATS, read_manifest
 from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.model.deduplicators import deduplicator_named
@@ -29,7 +29,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         "Write one ready batch for each deviceId found in a data file, and print their folders. "
         "Records keep their bytes; nothing appears in staging until the whole file has been read."
     )
-    command.add_argument("file", help="NDJSON or a JSON array, plain, .gz or .zst")
+    command.add_argument("file", help="NDJSON or a JSON array, plain, .gz or .zst; - for the standard input")
     whose = command.add_mutually_exclusive_group(required=True)
     whose.add_argument("--user", metavar="ID", help="Tidepool user id whose data these are")
     whose.add_argument(
@@ -92,10 +92,10 @@ def _add_edits(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Stage the file and print the folders."""
     data_set, edits = _data_set(options), _edits(options)
-    source, root = place(options.file), place(options.root)
+    root = place(options.root)
     like = read_manifest(given_folder(place(options.like)), None) if options.like else None
     padding: Counter[str] = Counter()
-    with reading_data_file():
+    with reading_data_file(), data_file(options.file) as source:
         batches = stage(
             source,
             root,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from upath import UPath
 
-from tidepool_ingest.cli.arguments import CommandError, given_folder, place, reading_data_file, table
+from tidepool_ingest.cli.arguments import CommandError, data_file, given_folder, reading_data_file, table
 from tidepool_ingest.formats import FORMATS, guess_format, read_manifest
 from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block
 from tidepool_ingest.guards.glucose import GlucoseGuard, GlucoseUnitsError
@@ -180,7 +180,10 @@ def describe(command: argparse.ArgumentParser) -> None:
         "digests and counts are checked, as `prepare` does. Nothing is sent or written, and no value shown. "
         "Exit code 1 if a record is rejected, 2 if the file or the batch itself cannot be used."
     )
-    command.add_argument("path", help="a data file (.gz and .zst too) or a batch folder with manifest.json")
+    command.add_argument(
+        "path",
+        help="a data file (.gz and .zst too; - for the standard input) or a batch folder with manifest.json",
+    )
     command.add_argument(
         "--format", choices=list(FORMATS), help="how the data file holds its records (default: detected)"
     )
@@ -195,7 +198,11 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Validate the path."""
-    path = place(options.path)
+    with data_file(options.path) as path:
+        return _validate(path, options)
+
+
+def _validate(path: UPath, options: argparse.Namespace) -> int:
     if path.name == MANIFEST_NAME:
         path = path.parent
     with reading():

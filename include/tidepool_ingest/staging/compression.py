@@ -36,6 +36,9 @@ _ZSTD_SLICE_BYTES = 1024
 
 _GZ_MAGIC = b"\x1f\x8b"
 
+COMPRESSION_BYTES = 4
+"""Bytes from the start of a file that show how it is compressed."""
+
 _ZST_MAGIC = b"\x28\xb5\x2f\xfd"
 
 _ZST_SKIPPABLE = b"\x2a\x4d\x18"
@@ -77,16 +80,17 @@ def _checked(blocks: Iterable[bytes], compression: Compression, file_number: int
     start = b""
     for block in stream:
         start += block
-        if len(start) >= len(_ZST_MAGIC):
+        if len(start) >= COMPRESSION_BYTES:
             break
     if start:
-        if _compression_in(start) != compression:
+        if compression_in(start) != compression:
             raise BatchError("file-compression", file_number=file_number)
         yield start
     yield from stream
 
 
-def _compression_in(start: bytes) -> Compression:
+def compression_in(start: bytes) -> Compression:
+    """Return the compression that a file's first four bytes show."""
     if start.startswith(_GZ_MAGIC):
         return "gz"
     if start.startswith(_ZST_MAGIC) or (start[1:4] == _ZST_SKIPPABLE and 0x50 <= start[0] <= 0x5F):
