@@ -16,8 +16,17 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 from upath import UPath
 
-from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, SourceReader, guess_format
+from tidepool_ingest.formats import (
+    FORMATS,
+    RECORDS_FORMAT,
+    SourceReader,
+    guess_format,
+    is_export,
+    may_be_export,
+    told_format,
+)
 from tidepool_ingest.formats.reader import TOO_LARGE
+from tidepool_ingest.formats.tidepool_export.telling import ExportSigns
 from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
@@ -131,6 +140,12 @@ class Spool:
             for output in self._outputs.values():
                 output.flush()
 
+    def stage_as(self, staged_format: str) -> None:
+        """Let the manifests name another format than was thought before the rows were read."""
+        self._staged_format = staged_format
+        for output in (*self._outputs.values(), self._stray):
+            output.staged_format = staged_format
+
     def finish(self) -> list[Output]:
         """Return the outputs; stray lines go to the first of them."""
         if not self._outputs:
@@ -213,7 +228,8 @@ def stage(
     :param user_id: the Tidepool user whose data these are.
     :param day: the date folder; today in UTC if left out.
     :param data_set: fields of the data set's create body; ``deviceId`` only for records without one.
-    :param file_format: how the file holds its records, a key of ``FORMATS``; guessed if left out.
+    :param file_format: how the file holds its records, a key of ``FORMATS``; guessed if left out. An export
+        of Tidepool is staged as the one that its rows show it to be, whichever was named.
     :param batch_id: the batch's id, or its beginning when there are several; made from time and content if
         left out.
     :param edits: edits for each manifest.
@@ -222,6 +238,7 @@ def stage(
         instead of ``data_set``, ``edits`` and ``connection``: for a corrected quarantine file.
     :param padding: counts the values whose padding was left out, by field.
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
+    :raises ExportKindError: the file mixes both exports of Tidepool, or may be either where that matters.
     """
     padding = Counter() if padding is None else padding
     fields = _without_padding(data_set or {}, padding)
@@ -233,13 +250,18 @@ def stage(
     now = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="tidepool-stage-") as folder:
         source_format = file_format or guess_format(source)
+        staged_format = _staged_format(source_format, like)
         spool = Spool(
             Path(folder),
             default_device=_text(fields, "deviceId"),
             only_device=_set_device(edits) if like is None else like.device_id or "",
-            staged_format=_staged_format(source_format, like),
+            staged_format=staged_format,
         )
-        _fill(spool, SourceFile(source, source_format, below_root=GIVEN))
+        signs = ExportSigns()
+        _fill(spool, SourceFile(source, source_format, below_root=GIVEN), signs)
+        if is_export(staged_format) or (file_format is None and may_be_export(source_format)):
+            # Before its rows were read, nothing showed which export it is, or that it is one.
+            spool.stage_as(told_format(staged_format, signs))
         outputs = spool.finish()
         padding["deviceId"] += spool.padded
         batches = _batch_folders(outputs, root, user_id, day or now.date(), batch_id, now)
@@ -252,9 +274,10 @@ def stage(
     return batches
 
 
-def _fill(spool: Spool, source: SourceFile) -> None:
+def _fill(spool: Spool, source: SourceFile, signs: ExportSigns) -> None:
     with SourceReader([source], as_rows=FORMATS[source.format].stages_rows) as reader:
         for block in reader:
+            signs.see_block(block)
             for line, position in zip(block.lines, block.row_positions, strict=True):
                 spool.add(line, position)
             for rejected in block.rejected:  # it has no bytes that could be staged

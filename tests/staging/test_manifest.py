@@ -22,7 +22,7 @@ from tidepool_ingest.staging.manifest import (
 USER = "0123456789"
 UUID = "2b8fc5f6-0a5c-4d0e-9b0b-7d3a1f1e9c11"
 CANARY = "CANARY-53.1-mmol"
-FORMATS = ("ndjson", "json", "tidepool-export")
+FORMATS = ("ndjson", "json", "tidepool-export", "tidepool-web-export")
 
 ManifestJson = Callable[..., bytes]
 
@@ -170,7 +170,7 @@ def test_a_file_is_named_once(manifest_json: ManifestJson) -> None:
         ({"files": [{"name": "a"}]}, "/files/0/format: field required"),
         (
             {"files": [{"name": "a", "format": "csv"}]},
-            "/files/0/format: input should be 'ndjson', 'json' or 'tidepool-export'",
+            "/files/0/format: input should be 'ndjson', 'json', 'tidepool-export' or 'tidepool-web-export'",
         ),
         (
             {"checks": {"time-not-utc": "stop"}},

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from tidepool_ingest.cli.arguments import add_root, data_file, day, given_folder, place, reading_data_file
-from tidepool_ingest.formats import FORMATS, read_manifest
+from tidepool_ingest.formats import FORMATS, is_export, read_manifest
 from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.stage import stage
@@ -119,6 +119,9 @@ def run(options: argparse.Namespace) -> int:
         )
     for batch in batches:
         print(batch.path)
+    staged = read_manifest(batches[0].path, None).files[0].format
+    if is_export(staged) and staged != options.format and like is None:
+        print(f"By its records, this is an export of Tidepool: staged as {staged}.", file=sys.stderr)
     return 0
 
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from upath import UPath
 
 from tidepool_ingest.cli.arguments import CommandError, data_file, given_folder, reading_data_file, table
-from tidepool_ingest.formats import FORMATS, guess_format, read_manifest
+from tidepool_ingest.formats import FORMATS, guess_format, read_manifest, recognized_format
 from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block
+from tidepool_ingest.formats.tidepool_export.telling import ExportKindError
 from tidepool_ingest.guards.glucose import GlucoseGuard, GlucoseUnitsError
 from tidepool_ingest.model import (
     JSON_MALFORMED,
@@ -113,12 +114,12 @@ class Tally:
         with RecordClassifier(checker) as classifier:
             for block in blocks:
                 for record in classifier.classify(block.lines):
-                    self._count(record)
+                    self._count(record, block.warning)
                 for row in block.rejected:
                     self._count(Judgement(b"", None, (Problem(row.code, ""),)))
                 self.skipped.update(block.skipped)
 
-    def _count(self, record: Judgement) -> None:
+    def _count(self, record: Judgement, warning: str = "") -> None:
         kind = type_of(record.datum)
         if record.problems or record.datum is None:
             self.rejected[kind] += 1
@@ -128,8 +129,8 @@ class Tally:
         else:
             self.accepted[kind] += 1
             self.guard.see([record.datum])
-            if record.warnings:
-                self.warnings.update(_reasons(kind, record.warnings))
+            warnings = (*record.warnings, Problem(warning, "")) if warning else record.warnings
+            self.warnings.update(_reasons(kind, warnings))
 
     def show(self, edits: Mapping[str, int] | None = None) -> None:
         """Print the tables and the sum.
@@ -217,7 +218,9 @@ def _validate(path: UPath, options: argparse.Namespace) -> int:
 
 def _validate_file(path: UPath, file_format: str | None, *, verdicts: bool) -> int:
     tally = Tally()
-    with RecordReader([SourceFile(path, file_format or guess_format(path), below_root=GIVEN)]) as reader:
+    # What the Platform says of records is asked of them as they are, even if it looks as if it had made them.
+    guess = guess_format if verdicts else recognized_format
+    with RecordReader([SourceFile(path, file_format or guess(path), below_root=GIVEN)]) as reader:
         if verdicts:
             return _exit_code(print_verdicts(reader))
         # What the deduplicator needs, the manifest says; here each record is checked on its own.
@@ -248,7 +251,7 @@ def _validate_batch(path: UPath, *, verdicts: bool) -> int:
             if verdicts:
                 return _exit_code(print_verdicts(reader))
             tally.take(reader, RecordChecker.of(manifest))
-    except BatchError as error:
+    except (BatchError, ExportKindError) as error:
         raise (error.for_batch(name) if staged else error) from None
     tally.show(reader.changes)
     if not (manifest.edits and manifest.edits.glucose_units):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from typing import Any, Final, Self
@@ -15,6 +15,14 @@ from tidepool_ingest.formats.ndjson import NdjsonReader
 from tidepool_ingest.formats.quarantine import QuarantineReader
 from tidepool_ingest.formats.reader import Block, Reader, ReadingContext
 from tidepool_ingest.formats.tidepool_export import TidepoolExportReader
+from tidepool_ingest.formats.tidepool_export.telling import (
+    CODES,
+    UPLOAD_ID,
+    ExportKind,
+    ExportKindError,
+    ExportSigns,
+)
+from tidepool_ingest.formats.tidepool_web_export import TidepoolWebExportReader
 from tidepool_ingest.staging import manifest as manifests
 from tidepool_ingest.staging.compression import compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
@@ -23,7 +31,14 @@ from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import GIVEN, read_blocks
 
 FORMATS: Final[dict[str, type[Reader]]] = {
-    reader.name: reader for reader in (NdjsonReader, JsonArrayReader, TidepoolExportReader, QuarantineReader)
+    reader.name: reader
+    for reader in (
+        NdjsonReader,
+        JsonArrayReader,
+        TidepoolExportReader,
+        TidepoolWebExportReader,
+        QuarantineReader,
+    )
 }
 """The reader of each format, by its name."""
 
@@ -45,7 +60,7 @@ def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
 def guess_format(source: UPath) -> str:
     """Return the name of a data file's format by how the file begins.
 
-    An export of Tidepool's cannot be recognized for certain.
+    An export of Tidepool's is not recognized by that: :func:`recognized_format` looks at its rows as well.
 
     :param source: the data file.
     :raises BatchError: it cannot be read or expanded.
@@ -55,6 +70,96 @@ def guess_format(source: UPath) -> str:
             recognized = (name for name, reader in FORMATS.items() if reader.recognizes(start))
             return next(recognized, RECORDS_FORMAT)
     raise BatchError("file-empty")
+
+
+_EXPORTS: Final = {reader.kind: reader.name for reader in (TidepoolExportReader, TidepoolWebExportReader)}
+
+
+def is_export(name: str) -> bool:
+    """Return whether files of a format are exports of Tidepool, which their rows tell from each other.
+
+    :param name: the format.
+    """
+    return name in _EXPORTS.values()
+
+
+def may_be_export(name: str) -> bool:
+    """Return whether a file that begins as one of this format may turn out to be an export of Tidepool.
+
+    :param name: the format.
+    """
+    return is_export(name) or FORMATS[name] in (NdjsonReader, JsonArrayReader)
+
+
+def told_format(name: str, signs: ExportSigns) -> str:
+    """Return the format of a file whose rows have been seen: they say more than its name or its beginning.
+
+    :param name: its format by its beginning, or one of Tidepool's exports.
+    :param signs: what its rows show.
+    :raises ExportKindError: it mixes both exports, or may be either where that matters.
+    """
+    found = signs.kind(is_export=is_export(name))
+    if found in _EXPORTS:
+        return _EXPORTS[found]
+    if is_export(name):
+        signs.check(next(kind for kind, export in _EXPORTS.items() if export == name))
+    elif found is not ExportKind.EITHER:
+        raise ExportKindError(CODES[found])
+    return name
+
+
+def recognized_format(source: UPath) -> str:
+    """Return the name of a data file's format by how it begins, and by all of its rows where that matters.
+
+    :param source: the data file.
+    :raises BatchError: it cannot be read or expanded.
+    :raises ExportKindError: as for :func:`told_format`.
+    """
+    name = guess_format(source)
+    if not may_be_export(name):
+        return name
+    signs = ExportSigns()
+    with SourceReader([SourceFile(source, name, below_root=GIVEN)], as_rows=True) as reader:
+        for block in reader:
+            signs.see_block(block)
+    return told_format(name, signs)
+
+
+class PlainFiles:
+    """Sees whether files said to hold plain records are exports of Tidepool's web page, in bounded memory.
+
+    Only a file whose first record names its data set, as all of an export do, is looked at further.
+
+    :param files: the files of a batch, of whatever format.
+    """
+
+    def __init__(self, files: Iterable[SourceFile]) -> None:
+        plain = (file for file in files if may_be_export(file.format) and not is_export(file.format))
+        self._plain = {_number_of(file) for file in plain}
+        self._signs: dict[int, ExportSigns | None] = {}
+
+    def see(self, block: Block) -> None:
+        """Look at a block of records as staged."""
+        if block.file_number not in self._signs:
+            begins_as_one = block.file_number in self._plain and any(map(_names_data_set, block.lines[:1]))
+            self._signs[block.file_number] = ExportSigns() if begins_as_one else None
+        signs = self._signs[block.file_number]
+        if signs is not None:
+            signs.see_block(block)
+
+    def check(self) -> None:
+        """Hold the batch, now that all blocks were seen, if a file has durations in minutes, or may.
+
+        :raises ExportKindError: saying which format to name, or what to find out.
+        """
+        for number, signs in self._signs.items():
+            found = ExportKind.EITHER if signs is None else signs.kind(is_export=False)
+            if found not in (ExportKind.EITHER, ExportKind.DATA_API):
+                raise ExportKindError(CODES[found], file_number=number)
+
+
+def _names_data_set(line: bytes) -> bool:
+    return UPLOAD_ID.encode() in line
 
 
 class SourceReader:

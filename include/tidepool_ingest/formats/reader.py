@@ -85,7 +85,10 @@ class Block:
     :param positions: for each record, the position of its row; ``None`` where each row is one record, so that
         ``lines[i]`` is at ``first_position + i``. Records of one row are together, all in one block.
     :param where: for each record, what a person calls that position; ``None`` where nothing better is known.
+    :param more_rows: for a record made of several rows, by its index: position and text as staged of each but
+        the first, which is the record's own. They count as ``skipped``.
     :param skipped: how many rows are not readings, by reason: a word or two with hyphens, no content.
+    :param warning: code of what is to be reported about each accepted record of the block; may be empty.
     :param file_number: number of the file in its manifest, from 1; 0 stands for the file that was requested.
     """
 
@@ -95,7 +98,9 @@ class Block:
     staged: list[bytes] | None = field(default=None, repr=False)
     positions: list[int] | None = field(default=None, repr=False)
     where: list[str] | None = field(default=None, repr=False)
+    more_rows: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict, repr=False)
     skipped: dict[str, int] = field(default_factory=dict)
+    warning: str = ""
     file_number: int = 0
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Self
 
 from upath import UPath
 
-from tidepool_ingest.formats import SourceReader
+from tidepool_ingest.formats import PlainFiles, SourceReader
 from tidepool_ingest.formats.reader import Block, Candidate, ReadingContext
 from tidepool_ingest.model import validate_lines
 from tidepool_ingest.model.verdict import collector_paused
@@ -27,6 +27,7 @@ class RecordReader:
     :param files: the files, in their order.
     :param edits: the edits in the manifest.
     :param checker: what is checked beyond the Platform's own verdict.
+    :param plain: looks for exports of the web page among the files, if they are to be looked for.
     """
 
     def __init__(
@@ -34,8 +35,11 @@ class RecordReader:
         files: Sequence[SourceFile],
         edits: RecordEdits | None = None,
         checker: RecordChecker | None = None,
+        *,
+        plain: PlainFiles | None = None,
     ) -> None:
         self._edits = Edits(edits) if edits else None
+        self._plain = plain or PlainFiles(())
         self._uncounted = Edits(edits or RecordEdits())
         self._checker = checker or RecordChecker()
         units_are_given = bool(edits and edits.glucose_units)
@@ -48,7 +52,8 @@ class RecordReader:
         :param manifest: its manifest.
         :param folder: where its files are.
         """
-        return cls(files_of(manifest, folder), manifest.edits, RecordChecker.of(manifest))
+        files = files_of(manifest, folder)
+        return cls(files, manifest.edits, RecordChecker.of(manifest), plain=PlainFiles(files))
 
     def __enter__(self) -> Self:
         """Let the readers survey the files that they read twice.
@@ -75,14 +80,17 @@ class RecordReader:
         """Yield the blocks of all files, once, with edits made, and check each file against the manifest.
 
         :raises BatchError: a file cannot be read, or is not the one that the manifest means.
+        :raises ExportKindError: a file is an export of Tidepool's web page, and its format says otherwise.
         """
-        if self._edits is None:
-            yield from self._source
-            return
         for block in self._source:
+            self._plain.see(block)
+            if self._edits is None:
+                yield block
+                continue
             with collector_paused():
                 edited = [self._edits.apply(line) for line in block.lines]
             yield replace(block, lines=edited, staged=block.lines if block.staged is None else block.staged)
+        self._plain.check()
 
     def _accepts(self, line: bytes) -> Candidate | None:
         text = self._uncounted.apply(line)

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from tidepool_ingest.formats.reader import Block
+from tidepool_ingest.formats.tidepool_export.telling import ExportKindError
 from tidepool_ingest.guards.glucose import GlucoseGuard
 from tidepool_ingest.model import Problem, type_of
 from tidepool_ingest.model.deduplicators import CONTINUOUS
@@ -34,6 +35,7 @@ def write_batch(
     :param chunk_records: most records in a chunk.
     :param part_records: most records in a part; ``None`` if it has to stay whole.
     :raises BatchError: if a file cannot be read, or is not the one that the manifest names.
+    :raises ExportKindError: if a file is of another export of Tidepool than the manifest says.
     :raises GlucoseUnitsError: if the glucose values cannot be in their stated unit.
     """
     work.begin()
@@ -41,7 +43,7 @@ def write_batch(
         prepared = _written(batch, work, chunk_records)
         if part_records is not None:
             prepared = split_into_parts(work, prepared, part_records)
-    except BatchError as error:
+    except (BatchError, ExportKindError) as error:
         raise error.for_batch(named(batch.folder)) from None
     work.finish(prepared)
     return prepared
@@ -113,11 +115,13 @@ class RecordWriter:
                 row = block.row(index)
                 place = Place(number, row.position, row.record)
                 self._quarantine(place, record.datum, record.problems, row.text, row.where)
+                for position, text in block.more_rows.get(index, ()):
+                    self._quarantine_writer.add(Place(number, position), record.problems, text)
             self._identical += record.identical
             if record.replaced:
                 self._replaced[type_of(record.datum)] += 1
         self._add_places(block, found.left_out())
-        self._accept(found)
+        self._accept(found, block.warning)
         for rejected in block.rejected:
             place = Place(number, rejected.position)
             self._quarantine(place, None, (Problem(rejected.code, ""),), rejected.text, rejected.where)
@@ -132,7 +136,7 @@ class RecordWriter:
             if index not in skipped:
                 places.add(SourceRange(number, position, 1, record))
 
-    def _accept(self, found: JudgedBlock) -> None:
+    def _accept(self, found: JudgedBlock, warning: str) -> None:
         """Count what is accepted of a block, and put it into chunks."""
         exceptions = [record for record in found.exceptions.values() if record.accepted]
         for record in exceptions:
@@ -142,6 +146,10 @@ class RecordWriter:
                 self._days.see((record.datum,))
             if record.warnings:
                 _count(self._warnings, record.datum, record.warnings)
+        if warning:
+            for record in found:
+                if record.accepted:
+                    _count(self._warnings, record.datum, (Problem(warning, ""),))
         lines, data = found.to_upload()
         self._days.see(data)
         self.guard.see(data)

@@ -14,11 +14,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from typing import ClassVar
 
 from tidepool_ingest.formats import json_array, ndjson
 from tidepool_ingest.formats.reader import Block, Reader, ReadingContext
 from tidepool_ingest.formats.tidepool_export.cleaning import ExportCleaner
-from tidepool_ingest.formats.tidepool_export.survey import Survey, survey
+from tidepool_ingest.formats.tidepool_export.survey import See, Survey, survey
+from tidepool_ingest.formats.tidepool_export.telling import ExportKind, ExportSigns
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.staging.source_file import SourceFile
 
@@ -33,6 +35,10 @@ class TidepoolExportReader(Reader):
     joins_files = True
     stages_rows = True
     holds_other_objects = True
+    kind: ClassVar[ExportKind] = ExportKind.DATA_API
+    """Which export it is, as its rows show."""
+    may_mislabel: ClassVar[bool] = True
+    """Whether mmol/L values may be labelled mg/dL."""
 
     def __init__(self, files: Sequence[SourceFile], context: ReadingContext) -> None:
         super().__init__(files, context)
@@ -40,9 +46,24 @@ class TidepoolExportReader(Reader):
         self._cleaner = ExportCleaner()
 
     def survey(self) -> None:
-        """Find the wrong labels, and the links that can be followed."""
-        self._survey = survey([partial(self.rows, file) for file in self.files], self.context)
+        """Find the wrong labels, the links that can be followed, and whether it is this export at all."""
+        signs = [ExportSigns() for _file in self.files]
+        self.survey_records(lambda number, record, position: signs[number].see(record, position))
+        for file, found in zip(self.files, signs, strict=True):
+            found.check(self.kind, file.number)
+
+    def survey_records(self, see: See | None = None) -> None:
+        """Find the wrong labels, and the links that can be followed.
+
+        :param see: gets each record of the first pass.
+        """
+        context = self.context if self.may_mislabel else replace(self.context, units_are_given=True)
+        self._survey = survey([partial(self.surveyed, file) for file in self.files], context, see)
         self._cleaner = self._survey.cleaner()
+
+    def surveyed(self, file: SourceFile) -> Iterator[Block]:
+        """Yield the records of a file that the survey is about."""
+        return self.records(file)
 
     @property
     def changes(self) -> Counter[str]:
@@ -56,10 +77,14 @@ class TidepoolExportReader(Reader):
 
     def blocks(self, file: SourceFile) -> Iterator[Block]:
         """Yield the records of a file, cleaned."""
-        for block in self.rows(file):
+        for block in self.records(file):
             with collector_paused():
                 cleaned = [self._cleaner.apply(line) for line in block.lines]
-            yield replace(block, lines=cleaned, staged=block.lines)
+            yield replace(block, lines=cleaned, staged=block.lines if block.staged is None else block.staged)
+
+    def records(self, file: SourceFile) -> Iterator[Block]:
+        """Yield the records of a file as Tidepool's data API shows them."""
+        return self.rows(file)
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
         """Yield the records of a file as exported."""

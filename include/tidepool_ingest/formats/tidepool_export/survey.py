@@ -15,6 +15,9 @@ from tidepool_ingest.model import NotDecodableError, decode
 ExportedFile = Callable[[], Iterable[Block]]
 """Opens an exported file from its beginning."""
 
+See = Callable[[int, Mapping[str, Any], int], None]
+"""Gets which of the files a record is in, the record, and its position in it."""
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -32,16 +35,17 @@ class Survey:
         return ExportCleaner(self.mislabelled, self.links)
 
 
-def survey(files: Sequence[ExportedFile], context: ReadingContext) -> Survey:
+def survey(files: Sequence[ExportedFile], context: ReadingContext, see: See | None = None) -> Survey:
     """Read exported files: once, and once more if there are links.
 
     Wrong labels are not looked for if the manifest says which unit the values are in.
 
     :param files: the exported files of a batch.
     :param context: says which records would be accepted, once they are cleaned.
+    :param see: gets each record of the first pass.
     """
     units, links = ClaimedUnits(), Links()
-    for _line, datum in _records(files):
+    for _line, datum in _records(files, see):
         units.see(datum)
         if key := link_of(kind_of(datum), datum):
             links.add(key)
@@ -79,14 +83,18 @@ def _follow(
             links.offer_target(key, accepted.content, accepted.text)
 
 
-def _records(files: Sequence[ExportedFile]) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
+def _records(
+    files: Sequence[ExportedFile], see: See | None = None
+) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
     """Yield the records of all files that are JSON objects."""
-    for read in files:
+    for number, read in enumerate(files):
         for block in read():
-            for line in block.lines:
+            for line, position in zip(block.lines, block.row_positions, strict=True):
                 try:
                     datum = decode(line)
                 except NotDecodableError:
                     continue
                 if isinstance(datum, dict):
+                    if see is not None:
+                        see(number, datum, position)
                     yield line, datum

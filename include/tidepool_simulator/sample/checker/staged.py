@@ -81,7 +81,7 @@ _EDIT_KEYS = {"drop", "set", "glucoseUnits"}
 _CHECK_KEYS = {"time-not-utc", "device-id-differs", "units-mixed"}
 _CHECK_OUTCOMES = {"refuse", "warn", "ignore"}
 _FORMATS = {"ndjson", "json"}
-_EXPORT = "tidepool-export"
+_EXPORTS = {"tidepool-export", "tidepool-web-export"}
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
         contents = [(path.parent / file["name"]).read_bytes() for file in files]
         device_id, deduplicator_body = body.get("deviceId"), body.get("deduplicator") or {}
         deduplicator, replaces = deduplicator_body.get("name") or _DEACTIVATE_HASH, manifest.get("replaces")
-        if any(file["format"] == _EXPORT for file in files):
+        if any(file["format"] in _EXPORTS for file in files):
             return StagedBatch(name, user_id, batch_id, device_id, deduplicator, replaces, "", None, True)
         key = _content_key(name, manifest, contents)
         records = tuple(
@@ -197,7 +197,7 @@ def _manifest(path: Path, user_id: str) -> dict[str, Any]:
         (manifest.get("edits") or {}, _EDIT_KEYS),
         (manifest.get("checks", {}), _CHECK_KEYS),
         (manifest.get("checks", {}).values(), _CHECK_OUTCOMES),
-        ((file["format"] for file in files), _FORMATS | {_EXPORT}),
+        ((file["format"] for file in files), _FORMATS | _EXPORTS),
         *((file, _FILE_KEYS) for file in files),
     )
     known = all(set(part) <= keys for part, keys in parts)
