@@ -277,6 +277,23 @@ def test_the_quarantine_file_opens_after_a_warning(stack: Stack, ledger: Ledger,
     assert ledger.actions.of_batch(upload.batch)[0].kind is ActionKind.QUARANTINE
 
 
+def test_a_throttle_is_lifted_after_a_question(ledger: Ledger, visit: Visitor) -> None:
+    ledger.rate_limits.record("api.example.org", 1800.0)
+    page = visit(ADMIN)
+    page.goto(f"{PAGE}/")
+    expect(page.get_by_text("api.example.org")).to_contain_text("30 minutes more")
+    shoot(page, "uploads-throttled")
+    page.get_by_role("button", name="Lift…").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    shoot(page, "uploads-throttled-dialog")
+    dialog.get_by_role("button", name="Lift the throttle").click()
+
+    expect(page.get_by_role("status")).to_contain_text("Tasks may send requests again.")
+    expect(page.get_by_role("button", name="Lift…")).to_have_count(0)
+    assert ledger.rate_limits.in_force() == {}
+
+
 def test_a_viewer_finds_nothing_to_press(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
     page = visit(VIEWER)
     for upload in (largest(ledger), held(ledger)):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,10 +15,19 @@ from tidepool_ingest.formats.reader import (
     Block,
     RejectedRow,
 )
+from tidepool_ingest.staging.errors import BatchError
 
 
 def cut(text: bytes, size: int) -> list[bytes]:
     return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def lines_of(blocks: list[Block]) -> list[bytes]:
@@ -78,7 +89,7 @@ def test_a_line_that_is_too_long_is_refused_alone(ending: bytes) -> None:
 
 def test_the_longest_line_is_held() -> None:
     long = b"x" * MAX_RECORD_BYTES
-    assert lines_of(list(ndjson.split([*cut(long, 10**6), b"\ny"]))) == [long, b"y"]
+    assert lines_of(list(ndjson.split([*cut(long, 10**6), b"\ny\n"]))) == [long, b"y"]
 
 
 def test_several_long_lines_in_a_row_each_have_their_position() -> None:
@@ -94,7 +105,10 @@ def test_several_long_lines_in_a_row_each_have_their_position() -> None:
 
 @settings(deadline=None)
 @given(
-    lines=st.lists(st.binary(max_size=30).map(lambda line: line.translate(None, b"\r\n"))),
+    lines=st.lists(
+        st.binary(max_size=30).map(lambda line: line.translate(None, b"\r\n"))
+        | st.sampled_from([b"{}", b'{"a": 1}', b'{"a": ', b" ", b"1"])
+    ),
     cuts=st.lists(st.integers(1, 40), min_size=1),
     crlf=st.booleans(),
     ended=st.booleans(),
@@ -107,4 +121,9 @@ def test_every_line_is_there_once(lines: list[bytes], cuts: list[int], crlf: boo
         size = cuts[len(pieces) % len(cuts)]
         pieces.append(text[at : at + size])
         at += size
-    assert lines_of(list(ndjson.split(pieces))) == [line for line in lines if line.strip()]
+    expected = [line for line in lines if line.strip()]
+    if ended or not lines or not lines[-1].strip() or is_json(lines[-1]):
+        assert lines_of(list(ndjson.split(pieces))) == expected
+    else:
+        with pytest.raises(BatchError, match="file-truncated"):
+            list(ndjson.split(pieces))

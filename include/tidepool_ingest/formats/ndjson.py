@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 
 from tidepool_ingest.formats.reader import (
@@ -13,6 +14,7 @@ from tidepool_ingest.formats.reader import (
     Reader,
     RejectedRow,
 )
+from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
 
 
@@ -23,20 +25,25 @@ class NdjsonReader(Reader):
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
         """Yield the lines of a file."""
-        return split(file.text())
+        return split(file.text(), file.number)
 
 
-def split(pieces: Iterable[bytes]) -> Iterator[Block]:
+def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
     """Cut text into lines.
 
     Blank lines are skipped and do not count; a line may end in CRLF, and the last one may lack its line
-    end. Whether a line is JSON is for the model of the records to decide.
+    end. Whether a line is JSON is for the model of the records to decide; but a last line neither JSON
+    nor ended shows that the file was cut off.
 
     :param pieces: the text in order.
+    :param file_number: number of the file in its manifest, for errors.
+    :raises BatchError: ``file-truncated``, once all other lines were yielded.
     """
     lines = _Lines()
     for piece in pieces:
         yield from lines.take(piece)
+    if not lines.is_last_whole():
+        raise BatchError("file-truncated", file_number=file_number, detail="in its last line")
     yield from lines.end()
 
 
@@ -68,6 +75,19 @@ class _Lines:
         self._waiting_bytes += len(piece)
         self._extend(last)
         yield from self._full_blocks()
+
+    def is_last_whole(self) -> bool:
+        """Return whether the text ended with a line, or with what is a whole record without its line end."""
+        line = b"".join(self._open)
+        if not line or line.isspace():
+            return True  # or it is too long to be looked at, and is rejected
+        try:
+            json.loads(line)
+        except ValueError:
+            return False
+        except RecursionError:
+            return True
+        return True
 
     def end(self) -> Iterator[Block]:
         """Yield what remains when the text has ended."""

@@ -38,7 +38,7 @@ class QuarantineReader(Reader):
 
         :raises BatchError: ``file-not-quarantine`` at the first line that contains no record.
         """
-        for block in split(decrypted(file.text())):
+        for block in split(decrypted(file.text()), file.number):
             records = []
             for position, line in enumerate(block.lines, block.first_position):
                 record = _record_in(line)

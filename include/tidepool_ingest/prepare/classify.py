@@ -13,12 +13,17 @@ from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import Problem, embedded_data, validate_block
 from tidepool_ingest.prepare.digests import DigestSet, content_digests
 from tidepool_ingest.prepare.record_checks import RecordChecker
+from tidepool_ingest.staging.errors import BatchError
 
 ID_REPEATED: Final = "staged-id-repeated"
 """Another record of the batch has the same ``id``: Tidepool would show both under one identifier."""
 
 NULL: Final = "staged-null"
 """The record is ``null``. The Platform skips it silently."""
+
+
+EXPORT_ERROR: Final = "exportError"
+"""Key of the last row of an export that Tidepool could not complete."""
 
 
 class Judgement(NamedTuple):
@@ -123,11 +128,14 @@ class RecordClassifier:
         """Classify a block of records.
 
         :param lines: records as they would be uploaded, one JSON text each.
+        :raises BatchError: ``export-cut-off`` if a row says that the file is not whole.
         """
         data, problems = validate_block(lines)
         exceptions = {index: Judgement(lines[index], data[index], found) for index, found in problems.items()}
         accepted: list[Mapping[str, Any] | None] = [*data]
         for index in problems:
+            if is_cut_off(data[index]):
+                raise BatchError("export-cut-off")
             accepted[index] = None
         contents = content_digests(lines, accepted)
         to_check = set(self._checker.needing_check(accepted))
@@ -187,6 +195,11 @@ class RecordClassifier:
         if not problems:
             self._ids.add(tuple(own))
         return tuple(problems)
+
+
+def is_cut_off(datum: Mapping[str, Any] | None) -> bool:
+    """Return whether a row is no record, but says that an export of Tidepool's is not whole."""
+    return datum is not None and EXPORT_ERROR in datum and "type" not in datum
 
 
 def _all_but(indexes: Iterable[int], count: int) -> bytearray:

@@ -109,6 +109,11 @@ FAULTS: dict[str, Fault] = {
     ),
     "file-sha256": Fault("a file differs from the sha256 in manifest.json", _RESTAGE_FILE),
     "file-records": Fault("a file does not contain as many records as manifest.json says", _RESTAGE_FILE),
+    "export-cut-off": Fault(
+        "Tidepool has cut an export off: it says in it that not all data could be retrieved",
+        "Export fewer days at a time, and stage those files. To upload what is there nevertheless, take the "
+        "row with `exportError` out.",
+    ),
     "file-truncated": Fault("a file ends in the middle", _RESTAGE_FILE),
     "file-damaged": Fault("a compressed file is damaged", _RESTAGE_FILE),
     "file-compression": Fault(

@@ -105,4 +105,5 @@ def _split_as_it_begins(pieces: Iterable[bytes], file_number: int | None) -> Ite
         if not start.isspace():
             break
     text = chain((start,), stream)
-    return json_array.split(text, file_number) if start.lstrip().startswith(b"[") else ndjson.split(text)
+    split = json_array.split if start.lstrip().startswith(b"[") else ndjson.split
+    return split(text, file_number)
