@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import shutil
 import tempfile
 from collections import Counter
@@ -16,6 +15,7 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 from upath import UPath
 
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.formats import (
     FORMATS,
     RECORDS_FORMAT,
@@ -165,8 +165,8 @@ class Spool:
         if self._only_device is not None:
             return self._output(self._only_device, position)
         try:
-            record = json.loads(line.decode())
-        except (ValueError, RecursionError):
+            record = loads(line.decode())
+        except ValueError:
             return self._stray
         device = record.get("deviceId") if isinstance(record, dict) else False
         if isinstance(device, str) and device:

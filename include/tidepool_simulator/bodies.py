@@ -1,7 +1,7 @@
 """Request bodies as Go's ``encoding/json`` reads them.
 
 Where Go and Python differ: bytes that are no UTF-8 and lone surrogates become U+FFFD, one for each; ``NaN``,
-``Infinity`` and numbers beyond a double are malformed; all numbers are doubles.
+``Infinity``, numbers beyond a double and more than 10,000 levels are malformed; all numbers are doubles.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import math
 import re
 from typing import Any, NoReturn
+
+from tidepool_simulator.deep_json import scan
 
 _REPLACEMENT = "\ufffd"
 _JSON_SPACE = " \t\n\r"
@@ -60,8 +62,8 @@ def _scan(text: str) -> tuple[Any, int]:
     start = len(text) - len(text.lstrip(_JSON_SPACE))
     decoder = _CAREFUL_DECODER if _RISKY_NUMBER.search(text) else _DECODER
     try:
-        value, end = decoder.raw_decode(text, start)
-    except (ValueError, RecursionError) as error:
+        value, end = scan(text, start, decoder)
+    except ValueError as error:
         raise MalformedError("no JSON") from error
     if "\\ud" in text or "\\uD" in text:
         value = _without_surrogates(value)
@@ -69,13 +71,20 @@ def _scan(text: str) -> tuple[Any, int]:
 
 
 def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub(_REPLACEMENT, value)
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    return value
+    whole = [value]
+    below: list[Any] = [whole]
+    while below:
+        container = below.pop()
+        if isinstance(container, dict):
+            named = [(_SURROGATE.sub(_REPLACEMENT, name), item) for name, item in container.items()]
+            container.clear()
+            container.update(named)
+        for key, item in list(container.items() if isinstance(container, dict) else enumerate(container)):
+            if isinstance(item, str):
+                container[key] = _SURROGATE.sub(_REPLACEMENT, item)
+            elif isinstance(item, (dict, list)):
+                below.append(item)
+    return whole[0]
 
 
 def _refuse_constant(text: str) -> NoReturn:

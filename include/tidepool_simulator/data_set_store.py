@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from typing import Any
 
+from tidepool_simulator.deep_json import dumps, loads
 from tidepool_simulator.instants import now_milliseconds, now_text, utc_text
 from tidepool_simulator.records import DataSet
 from tidepool_simulator.writes import Writes, check_storable, whole_step
@@ -36,7 +36,7 @@ class DataSetStore(Writes):
                     (
                         data_set.upload_id,
                         data_set.user_id,
-                        json.dumps(data_set.document),
+                        dumps(data_set.document),
                         data_set.state,
                         data_set.active,
                         data_set.created_time,
@@ -91,7 +91,7 @@ class DataSetStore(Writes):
                     data_set.state,
                     data_set.active,
                     data_set.revision,
-                    json.dumps(data_set.document),
+                    dumps(data_set.document),
                     data_set.device_id,
                     data_set.deduplicator_name,
                     upload_id,
@@ -135,13 +135,13 @@ class DataSetStore(Writes):
         with self._database.transaction() as connection:
             rows = connection.execute(f"SELECT seq, document FROM data_sets WHERE {where}", names).fetchall()
             for seq, text in rows:
-                document = json.loads(text) | {"deletedTime": utc_text(now)}
+                document = loads(text) | {"deletedTime": utc_text(now)}
                 if modified:
                     document["modifiedTime"] = utc_text(now)
                 connection.execute(
                     "UPDATE data_sets SET deleted_time = ?, revision = revision + 1, document = ?"
                     " WHERE seq = ?",
-                    (now, json.dumps(document), seq),
+                    (now, dumps(document), seq),
                 )
 
 
@@ -150,7 +150,7 @@ def _data_set_of(row: tuple[Any, ...]) -> DataSet:
     return DataSet(
         upload_id=upload_id,
         user_id=user_id,
-        document=json.loads(document),
+        document=loads(document),
         state=state,
         active=bool(active),
         created_time=created_time,

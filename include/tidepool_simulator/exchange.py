@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import urllib.parse
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from tidepool_simulator.deep_json import dumps
 
 SESSION_TOKEN_HEADER = "x-tidepool-session-token"
 SERVICE_SECRET_HEADER = "x-tidepool-service-secret"
@@ -80,7 +81,7 @@ class Response:
     @classmethod
     def of_json(cls, status: int, value: Any, *, content_type: str = JSON_UTF8) -> Response:
         """Answer with a JSON value."""
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+        body = dumps(value).encode("utf-8", "replace") + b"\n"
         return cls(status, body, [("content-type", content_type)])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from tidepool_simulator.accounts import OWNER_PERMISSION, VIEW_PERMISSION, Accounts
 from tidepool_simulator.data_set_documents import ZERO_TIME_MS
 from tidepool_simulator.database import Database
+from tidepool_simulator.deep_json import dumps, loads
 from tidepool_simulator.exchange import SESSION_TOKEN_HEADER, Request, Response, Route
 from tidepool_simulator.instants import milliseconds_of
 from tidepool_simulator.queries import parse_bool, parse_int
@@ -291,10 +292,10 @@ class ReadingService:
                 where.values,
             ).fetchall()
         for text, state, revision in rows:
-            document = json.loads(text)
+            document = loads(text)
             visible = {name: value for name, value in document.items() if name not in _NOT_SHOWN_OF_A_SET}
             visible |= {"_deduplicator": document["deduplicator"], "_state": state, "_dataState": "open"}
-            yield json.dumps(visible | {"revision": revision}, ensure_ascii=False)
+            yield dumps(visible | {"revision": revision})
 
     def _where(self, wanted: Filter, types: Sequence[str]) -> _Where:
         where = _Where(["user_id = ?", "active = 1"], [wanted.user_id])
@@ -346,4 +347,4 @@ class ReadingService:
             rows = connection.execute(
                 f"SELECT document FROM data_sets WHERE {where}", (wanted.user_id,)
             ).fetchall()
-        return [json.loads(row[0]) for row in rows]
+        return [loads(row[0]) for row in rows]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tidepool_simulator.deep_json import dumps
 from tidepool_simulator.instants import milliseconds_of, utc_of, utc_text
 
 NORMAL, CONTINUOUS = "normal", "continuous"
@@ -142,7 +142,7 @@ class Datum:
             maker if isinstance(maker, str) else None,
             int(self.active),
             0,
-            json.dumps(document, ensure_ascii=False, separators=(",", ":")),
+            dumps(document),
         )
 
 

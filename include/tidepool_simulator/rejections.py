@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from tidepool_ingest.model import Problem
 from tidepool_ingest.model.datum import parse_datum
+from tidepool_ingest.model.problems import Problems
+from tidepool_simulator.deep_json import dumps
 from tidepool_simulator.exchange import Response
 
 _TITLES: Mapping[str, str] = {
@@ -97,8 +99,9 @@ def of_parameter(code: str, name: str, value: str = "") -> Rejection:
 
 def is_parse_stage(datum: Any) -> bool:
     """Whether the problems of a datum come from parsing it: those hide all others of a request."""
-    problems: list[Problem] = []
+    problems = Problems()
     parse_datum(datum, "", problems)
+    problems.finish()
     return bool(problems)
 
 
@@ -125,4 +128,4 @@ def _detail(problem: Problem, body: Any) -> str:
             value = value[int(part)]
         else:
             value = None
-    return f"{_TITLES[problem.code]}: {json.dumps(value, ensure_ascii=False)}"
+    return f"{_TITLES[problem.code]}: {dumps(value)}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from typing import Any
 
 import pytest
 
+from tidepool_ingest.deep_json import dumps
 from tidepool_ingest.model import STAGED_NOT_JSON, STAGED_NOT_UTF8, NotDecodableError, decode
 from tidepool_ingest.model.decode import (
     FLOAT_DIGITS_MAX,
@@ -34,12 +34,21 @@ from tidepool_ingest.model.problems import STAGED_TOO_MANY_VALUES
         (b"-" + b"1" * 309, -float("1" * 309)),
         (b'{"a":"\\ud800","b":' + b"1" * 309 + b"}", {"a": "\ufffd", "b": float("1" * 309)}),
         (b"null", None),
-        (b"[" * NESTING_MAX + b"]" * NESTING_MAX, json.loads("[" * NESTING_MAX + "]" * NESTING_MAX)),
         (b'"' + b"[" * 1000 + b'"', "[" * 1000),
     ],
 )
 def test_what_can_be_decoded(text: bytes, value: Any) -> None:
     assert decode(text) == value
+
+
+@pytest.mark.parametrize("surrogate", ["", '"\\ud800",'])
+def test_as_many_levels_are_decoded_as_the_platform_reads(surrogate: str) -> None:
+    """Around a record is the array of the request: together they may have 10,000 levels."""
+    assert NESTING_MAX == 9_999
+    text = f"[{surrogate}" * NESTING_MAX + "]" * NESTING_MAX
+    replaced = text.replace("\\ud800", "\ufffd").replace(",]", "]")
+    value = decode(text.replace(",]", "]").encode())
+    assert dumps(value, ensure_ascii=False, separators=(",", ":")) == replaced
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from tidepool_ingest.client import (
     host_of,
 )
 from tidepool_ingest.client.exchange import WatchedAdapter, new_session
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.database import LeaseHeldError
@@ -339,7 +340,7 @@ class World:
         return Path(WorkArea(self.root, self.row(number).content_key).quarantine_path.path).read_bytes()
 
     def quarantine(self, number: int) -> list[Record]:
-        return [json.loads(line) for line in self.quarantine_text(number).splitlines()]
+        return [loads(line) for line in self.quarantine_text(number).splitlines()]
 
     def refused(self, number: int) -> list[tuple[int, list[str]]]:
         """Return position and codes of what lies in quarantine."""

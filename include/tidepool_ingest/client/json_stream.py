@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
+from tidepool_ingest.deep_json import raw_decode
+
 RECORD_LIMIT_CHARACTERS = 64 * 1024 * 1024
 """Limit for one record; the Platform's own have a few kilobytes."""
 
@@ -107,8 +109,8 @@ class _Text:
 
     def _decode_object(self) -> dict[str, Any] | None:
         try:
-            taken, self._offset = DECODER.raw_decode(self._buffer, self._offset)
-        except (ValueError, RecursionError):
+            taken, self._offset = raw_decode(self._buffer, self._offset, DECODER)
+        except ValueError:
             # Incomplete or not JSON: only the end of the text tells which. The error's own message quotes it.
             return None
         return taken  # type: ignore[no-any-return]  # it begins with a brace

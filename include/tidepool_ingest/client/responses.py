@@ -14,7 +14,6 @@ The shapes, by the service that answers:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from tidepool_ingest.client.errors import (
     TidepoolUnexpectedAnswerError,
     TidepoolUnreachableError,
 )
+from tidepool_ingest.deep_json import loads
 
 DATA_SET_CLOSED = "data-set-closed"
 """Code of a 409 from the data service."""
@@ -126,8 +126,8 @@ class Response:
     def json(self) -> Any:
         """Return the decoded body, ``None`` if it is not JSON."""
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
+            return loads(self.body)
+        except ValueError:
             return None
 
 

@@ -6,7 +6,6 @@ That does harm only where the contents differ: overlapping read-outs of a meter 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date
@@ -14,6 +13,7 @@ from typing import Any
 
 from upath import UPath
 
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.ledger import BatchRow, Ledger
 from tidepool_ingest.model import NoIdentityError, content_of, identity_hash, stored_form
@@ -71,7 +71,7 @@ def stored_rows(
     for chunk in prepared.chunks:
         for ordinal, line in enumerate(work.read_chunk(chunk), chunk.first_record):
             if ordinal not in rejected:
-                for row in stored_form(json.loads(line)):
+                for row in stored_form(loads(line)):
                     if days is None or day_of(row) in days:
                         yield row
 

@@ -25,8 +25,8 @@ from tidepool_ingest.model.fields import (
     Sorted,
     Unique,
 )
-from tidepool_ingest.model.parsing import Problems, escape, object_parser
-from tidepool_ingest.model.problems import JSON_MALFORMED, NOT_PARSED, Problem
+from tidepool_ingest.model.parsing import escape, object_parser
+from tidepool_ingest.model.problems import JSON_MALFORMED, NOT_PARSED, Problem, Problems
 from tidepool_ingest.model.specification import fields_of
 from tidepool_ingest.model.storage import unstorable
 from tidepool_ingest.model.validation import validate
@@ -111,12 +111,13 @@ def validate_data_set(body: object) -> tuple[Problem, ...]:
         return ()
     if not isinstance(body, dict):
         return (Problem(JSON_MALFORMED, ""),)
-    problems: Problems = []
+    problems = Problems()
     parsed = object_parser(DataSet)(body, "", problems)
     known = {spec.name for spec in fields_of(DataSet)}
     problems.extend(Problem(NOT_PARSED, f"/{escape(name)}") for name in sorted(body.keys() - known))
     if not problems:
         validate(parsed, None, "", problems)
+        problems.finish()
     return tuple(problems)
 
 
@@ -129,4 +130,4 @@ def data_set_problems(body: object) -> tuple[Problem, ...]:
     """
     if problems := validate_data_set(body):
         return problems
-    return tuple(unstorable(object_parser(DataSet)(body or {}, "", [])))
+    return tuple(unstorable(object_parser(DataSet)(body or {}, "", Problems())))

@@ -15,10 +15,13 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from tidepool_ingest.deep_json import loads, mapped
 from tidepool_ingest.model.problems import STAGED_NOT_JSON, STAGED_NOT_UTF8, STAGED_TOO_MANY_VALUES
 
-NESTING_MAX: Final = 256
-"""Arrays and objects inside each other. Go stops at 10,000; Python's stack is shorter."""
+REQUEST_NESTING_MAX: Final = 10_000
+"""Arrays and objects inside each other that Go reads (Go: encoding/json/scanner.go, maxNestingDepth)."""
+NESTING_MAX: Final = REQUEST_NESTING_MAX - 1
+"""Those of a record: around it is the array of the request."""
 
 VALUES_MAX: Final = 100_000
 """Values of a line, counted by commas and opening brackets: decoded, a tiny one takes some 100 bytes, its
@@ -99,9 +102,9 @@ def _decode_slowly(text: bytes) -> Any:
     except UnicodeDecodeError:
         raise NotDecodableError(STAGED_NOT_UTF8) from None
     try:
-        value = json.loads(decoded, parse_constant=_refuse, parse_float=_float, parse_int=_integer)
+        value = loads(decoded, _DECODER)
         return _without_surrogates(value) if _SURROGATE_ESCAPE.search(text) else value
-    except (ValueError, RecursionError):
+    except ValueError:
         # The exceptions of json quote the text, which must not get into a log: none of them is chained.
         raise NotDecodableError(STAGED_NOT_JSON) from None
 
@@ -123,13 +126,25 @@ def _integer(digits: str) -> int | float:
 
 
 def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATES.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
-    return value
+    copied = mapped(value, lambda item: _well_formed(item) if isinstance(item, str) else item)
+    waiting = [copied]
+    while waiting:
+        container = waiting.pop()
+        if isinstance(container, dict):
+            items = list(container.items())
+            container.clear()
+            container.update((_well_formed(name), item) for name, item in items)
+            waiting += container.values()
+        elif isinstance(container, list):
+            waiting += container
+    return copied
+
+
+def _well_formed(text: str) -> str:
+    return _SURROGATES.sub("\ufffd", text)
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_float, parse_int=_integer)
 
 
 def _nests_too_deeply(value: Any) -> bool:

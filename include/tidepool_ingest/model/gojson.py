@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 _ESCAPES: Final = re.compile('[\x00-\x1f"\\\\<>&\u2028\u2029]')
@@ -25,11 +24,24 @@ def go_json_size(value: Any) -> int:
     :param value: what a JSON decoder gave.
     :return: the length in bytes.
     """
-    if value is None or value is True:
-        return 4
-    if value is False:
-        return 5
-    return _SIZES[type(value)](value)
+    size = 0
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        kind = type(value)
+        if kind is dict:
+            size += sum(map(_text_size, value)) + len(value) + max(len(value) - 1, 0) + 2
+            waiting += value.values()
+        elif kind is list:
+            size += max(len(value) - 1, 0) + 2
+            waiting += value
+        elif value is None or value is True:
+            size += 4
+        elif value is False:
+            size += 5
+        else:
+            size += _text_size(value) if kind is str else _number_size(value)
+    return size
 
 
 def _text_size(text: str) -> int:
@@ -71,21 +83,3 @@ def _number_size(value: float) -> int:
         return len(go_float(number))
     mantissa, _, exponent = text.partition("e")
     return len(mantissa) + 1 + len(f"{int(exponent):+d}")
-
-
-def _array_size(values: list[Any]) -> int:
-    return sum(map(go_json_size, values)) + max(len(values) - 1, 0) + 2
-
-
-def _object_size(values: dict[str, Any]) -> int:
-    inside = sum(_text_size(name) + 1 + go_json_size(value) for name, value in values.items())
-    return inside + max(len(values) - 1, 0) + 2
-
-
-_SIZES: Final[dict[type, Callable[[Any], int]]] = {
-    str: _text_size,
-    int: _number_size,
-    float: _number_size,
-    list: _array_size,
-    dict: _object_size,
-}

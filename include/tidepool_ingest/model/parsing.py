@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from tidepool_ingest.model.fields import Free, Moment, Record
@@ -24,10 +24,10 @@ from tidepool_ingest.model.problems import (
     TYPE_NOT_STRING,
     TYPE_NOT_TIME,
     Problem,
+    Problems,
 )
-from tidepool_ingest.model.specification import FieldSpec, Kind, fields_of, literal_fields
+from tidepool_ingest.model.specification import FieldSpec, Kind, contains_itself, fields_of, literal_fields
 
-Problems: TypeAlias = list[Problem]
 Parser: TypeAlias = Callable[[Any, str, Problems], Any]
 """Gets a value that is not null, the pointer to it, and the problems; returns what it parsed, or ``None``."""
 
@@ -60,8 +60,11 @@ def escape(name: str) -> str:
 
 
 def go_int(number: float) -> int:
-    """Convert as Go does on amd64: what does not fit becomes the smallest integer."""
-    return int(float(number)) if INT_MIN <= number < INT_END else INT_MIN
+    """Convert as Go does on amd64: what does not fit becomes the smallest integer.
+
+    Go has it as float64, in which the last 512 integers that would fit are 2**63, which does not.
+    """
+    return int(float(number)) if INT_MIN <= number < INT_END and float(number) < INT_END else INT_MIN
 
 
 def _typed(expected: type, code: str) -> Parser:
@@ -160,24 +163,31 @@ def object_parser(model: type[Record]) -> Parser:
     :return: a parser that returns :class:`Parsed`.
     """
     literals = literal_fields(model)
-    parsers: tuple[tuple[str, str, Parser], ...] | None = None
+    parsers: tuple[tuple[str, str, Parser], ...] = ()
+    is_endless = contains_itself(model)
 
-    def parse(raw: Any, pointer: str, problems: Problems) -> Parsed | None:
+    def parse_fields(raw: dict[str, Any], values: dict[str, Any], pointer: str, problems: Problems) -> None:
         nonlocal parsers
-        if type(raw) is not dict:
-            problems.append(Problem(TYPE_NOT_OBJECT, pointer))
-            return None
-        if parsers is None:
+        if not parsers:
             # At the first call, because a model may contain itself.
             specs = fields_of(model)
             parsers = tuple((spec.name, f"/{escape(spec.name)}", field_parser(spec)) for spec in specs)
-        values: dict[str, Any] = dict(literals)
         for name, suffix, parse_field in parsers:
             value = raw.get(name)
             if value is not None:
                 parsed = parse_field(value, pointer + suffix, problems)
                 if parsed is not None:
                     values[name] = parsed
+
+    def parse(raw: Any, pointer: str, problems: Problems) -> Parsed | None:
+        if type(raw) is not dict:
+            problems.append(Problem(TYPE_NOT_OBJECT, pointer))
+            return None
+        values: dict[str, Any] = dict(literals)
+        if is_endless:
+            problems.put_off(partial(parse_fields, raw, values), pointer)
+        else:
+            parse_fields(raw, values, pointer, problems)
         return Parsed(model, values)
 
     return parse

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 ORIGIN_NOT_NEWER: Final = "staged-origin-not-newer"
@@ -22,6 +24,98 @@ class Problem(NamedTuple):
 
     code: str
     pointer: str
+
+
+POINTERS_MAX: Final = 64 * 1024 * 1024
+"""Characters of all pointers of a record. Only where objects nest by the thousand, or have names of
+megabytes, are pointers so long that the problems of a record take many times its size."""
+
+
+DEPTH_MAX: Final = 10_000
+"""Objects inside each other; the Platform reads no text of as many levels."""
+
+
+class TooManyProblemsError(Exception):
+    """The problems of one record would fill the memory."""
+
+
+class _Shared:
+    """What the problems of one record have in common, those put off included."""
+
+    def __init__(self) -> None:
+        self.room = POINTERS_MAX
+        # Level by level: depth first, each level that is left for later would keep its pointer.
+        self.waiting: deque[tuple[Callable[[str, Problems], None], str, Problems]] = deque()
+
+    def take_room(self, characters: int) -> None:
+        self.room -= characters
+        if self.room < 0:
+            self.waiting.clear()
+            raise TooManyProblemsError
+
+
+class Problems(list[Problem]):
+    """The problems of a record in the Platform's order, as they are found.
+
+    A model that contains itself does not look into an inner object at once, which would be recursion: it puts
+    that off, and what is found later has its place where it was put off.
+    """
+
+    __slots__ = ("_depth", "_parts", "_shared")
+
+    def __init__(self, shared: _Shared | None = None, depth: int = 0) -> None:
+        super().__init__()
+        self._shared = shared or _Shared()
+        self._depth = depth
+        self._parts: list[tuple[int, Problems]] | None = None  # most have none, and there can be many
+
+    def append(self, problem: Problem) -> None:
+        """Add a problem.
+
+        :raises TooManyProblemsError: there are too many of too long pointers.
+        """
+        self._shared.take_room(len(problem.pointer))
+        super().append(problem)
+
+    def put_off(self, work: Callable[[str, Problems], None], pointer: str) -> None:
+        """Leave the inside of an object for later.
+
+        :param work: looks into it; gets the pointer, and where to add what it finds.
+        :param pointer: the pointer to the object.
+        :raises TooManyProblemsError: as for :meth:`append`, or it is deeper inside than any text can say.
+        """
+        if self._depth >= DEPTH_MAX:
+            raise TooManyProblemsError
+        self._shared.take_room(len(pointer))
+        part = Problems(self._shared, self._depth + 1)
+        if self._parts is None:
+            self._parts = []
+        self._parts.append((len(self), part))
+        self._shared.waiting.append((work, pointer, part))
+
+    def finish(self) -> None:
+        """Do what was put off, and bring what was found into its order.
+
+        :raises TooManyProblemsError: as for :meth:`append`.
+        """
+        while self._shared.waiting:
+            work, pointer, part = self._shared.waiting.popleft()
+            self._shared.room += len(pointer)
+            work(pointer, part)
+        if not self._parts:
+            return
+        found: list[Problem] = []
+        opened = [(self, 0, 0)]  # each with how many of its problems and parts are already among those found
+        while opened:
+            problems, done, parts = opened.pop()
+            if problems._parts is None or parts == len(problems._parts):
+                found += problems[done:]
+                continue
+            end, part = problems._parts[parts]
+            found += problems[done:end]
+            opened += ((problems, end, parts + 1), (part, 0, 0))
+        self[:] = found
+        self._parts = None
 
 
 # Parse stage (P: structure/parser/errors.go). A record with one of these is not validated any further.
@@ -56,7 +150,8 @@ STAGED_NOT_JSON: Final = "staged-not-json"
 STAGED_NOT_UTF8: Final = "staged-not-utf8"
 """The line is not UTF-8. The Platform would store U+FFFD for the bytes; we do not lose them silently."""
 STAGED_TOO_MANY_VALUES: Final = "staged-too-many-values"
-"""The line holds so many values that decoded it would take many times its size."""
+"""The line holds so many values, or so many wrong ones so deep inside, that they would take many times its
+size."""
 STAGED_NUL_IN_NAME: Final = "staged-nul-in-name"
 """The name of a field holds the character U+0000. The Platform's validators let it pass, but its storage
 cannot take it: it answers 500 to the whole request, each time."""

@@ -107,6 +107,21 @@ def literal_fields(model: type[Record]) -> dict[str, str]:
     }
 
 
+@cache
+def contains_itself(model: type[Record]) -> bool:
+    """Return whether objects of a model can be inside each other without end.
+
+    :param model: the model.
+    """
+    found: set[type[Record]] = set()
+    waiting = [model]
+    while waiting:
+        inside = {inner for spec in fields_of(waiting.pop()) for inner in spec.models} - found
+        found |= inside
+        waiting += inside
+    return model in found
+
+
 def _field(name: str, field: FieldInfo) -> FieldSpec:
     base, marks = _unwrap(field.annotation)
     marks = (*marks, *_flat(field.metadata))

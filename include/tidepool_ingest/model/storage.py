@@ -33,13 +33,13 @@ def unstorable(value: Any, pointer: str = "") -> Iterator[Problem]:
     :param value: the object as it was parsed, or anything in it.
     :param pointer: the pointer to it.
     """
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from unstorable(item, f"{pointer}/{index}")
-    elif isinstance(value, (dict, Parsed)):
-        for name, item in (value.values if isinstance(value, Parsed) else value).items():
-            at = f"{pointer}/{escape(name)}"
-            if NUL in name:
-                yield Problem(STAGED_NUL_IN_NAME, at)
-            else:
-                yield from unstorable(item, at)
+    waiting = [(value, pointer, "")]
+    while waiting:
+        value, pointer, name = waiting.pop()
+        if NUL in name:
+            yield Problem(STAGED_NUL_IN_NAME, pointer)
+        elif isinstance(value, list):
+            waiting += [(item, f"{pointer}/{index}", "") for index, item in enumerate(value)][::-1]
+        elif isinstance(value, (dict, Parsed)):
+            named = (value.values if isinstance(value, Parsed) else value).items()
+            waiting += [(item, f"{pointer}/{escape(inner)}", inner) for inner, item in named][::-1]

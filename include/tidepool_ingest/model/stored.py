@@ -6,11 +6,11 @@ an embedded bolus or status becomes a record of its own.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tidepool_ingest.deep_json import dumps, mapped
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import fields
 from tidepool_ingest.model.datum import DATUM_MODELS
@@ -18,7 +18,7 @@ from tidepool_ingest.model.glucose import MG_PER_DL_MINUTE, MG_PER_DL_UNITS, to_
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.parsing import FLOAT_EXACT_MAX, Parsed
 from tidepool_ingest.model.problems import Problem
-from tidepool_ingest.model.specification import FieldSpec, Kind, fields_of, literal_fields
+from tidepool_ingest.model.specification import FieldSpec, Kind, contains_itself, fields_of, literal_fields
 from tidepool_ingest.model.validation import units_in
 from tidepool_ingest.model.verdict import parse_and_validate
 
@@ -98,10 +98,13 @@ class _Storing:
     def __init__(self, new_id: NewId | None) -> None:
         self._new_id = new_id
         self._split_off: list[dict[str, Any]] = []
+        self._waiting: list[tuple[Parsed, str | None, dict[str, Any]]] = []
 
     def records(self, parsed: Parsed) -> list[dict[str, Any]]:
         """Make the record of a datum, and those of what is embedded in it."""
         record = self._datum(parsed)
+        while self._waiting:
+            self._fill(*self._waiting.pop())
         return [record, *self._split_off]
 
     def _datum(self, parsed: Parsed) -> dict[str, Any]:
@@ -111,8 +114,15 @@ class _Storing:
         return record
 
     def _object(self, parsed: Parsed, units: str | None) -> dict[str, Any]:
-        units = units_in(parsed, units)
         stored: dict[str, Any] = dict(literal_fields(parsed.model))
+        if contains_itself(parsed.model):
+            self._waiting.append((parsed, units, stored))  # at once, it would be recursion without end
+        else:
+            self._fill(parsed, units, stored)
+        return stored
+
+    def _fill(self, parsed: Parsed, units: str | None, stored: dict[str, Any]) -> None:
+        units = units_in(parsed, units)
         for spec in fields_of(parsed.model):
             value = parsed.values.get(spec.name)
             if value is not None:
@@ -120,7 +130,6 @@ class _Storing:
             if value is not None:
                 under = spec.limit(fields.StoredUnder)
                 stored[under.name if under else spec.name] = value
-        return stored
 
     def _value(self, spec: FieldSpec, value: Any, parsed: Parsed, units: str | None) -> Any:
         if spec.kind in _SCALARS:
@@ -165,14 +174,8 @@ def _texts(spec: FieldSpec, value: list[str], _parsed: Parsed, _units: str | Non
 
 
 def _as_float64(value: Any) -> Any:
-    """Give large integers the value that float64 has for them, in whatever they stand."""
-    if type(value) is int and abs(value) > FLOAT_EXACT_MAX:
-        return float(value)
-    if type(value) is list:
-        return [_as_float64(item) for item in value]
-    if type(value) is dict:
-        return {name: _as_float64(item) for name, item in value.items()}
-    return value
+    """Give large integers the value that float64 has for them."""
+    return float(value) if type(value) is int and abs(value) > FLOAT_EXACT_MAX else value
 
 
 _SCALARS: Final[dict[Kind, Callable[[FieldSpec, Any, Parsed, str | None], Any]]] = {
@@ -182,8 +185,8 @@ _SCALARS: Final[dict[Kind, Callable[[FieldSpec, Any, Parsed, str | None], Any]]]
     Kind.FLAG: lambda _spec, value, _parsed, _units: value,
     Kind.INSTANT: lambda _spec, value, _parsed, _units: value.text,
     Kind.TEXTS: _texts,
-    Kind.FREE_OBJECT: lambda _spec, value, _parsed, _units: _as_float64(value),
-    Kind.FREE_OBJECTS: lambda _spec, value, _parsed, _units: _as_float64(value),
+    Kind.FREE_OBJECT: lambda _spec, value, _parsed, _units: mapped(value, _as_float64),
+    Kind.FREE_OBJECTS: lambda _spec, value, _parsed, _units: mapped(value, _as_float64),
 }
 
 
@@ -200,11 +203,11 @@ def content_of(row: Mapping[str, Any]) -> int:
     """
     links = _embedding_fields(row)
     kept = {
-        name: _plain(row[name])
+        name: mapped(row[name], _plain)
         for name in _CONTENT_FIELDS.get(str(row.get("type")), frozenset())
         if row.get(name) is not None and not (name in links and isinstance(row[name], str))
     }
-    return digest_of(json.dumps(kept, sort_keys=True))
+    return digest_of(dumps(kept, sort_keys=True))
 
 
 def _plain(value: Any) -> Any:
@@ -217,10 +220,6 @@ def _plain(value: Any) -> Any:
         return [seconds, nanoseconds // _NANOSECONDS_A_MILLISECOND]
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
     return value
 
 

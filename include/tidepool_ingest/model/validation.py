@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from tidepool_ingest.model import fields
 from tidepool_ingest.model.conditions import Condition
 from tidepool_ingest.model.gojson import go_json_size
 from tidepool_ingest.model.limits import Question, questions_about
-from tidepool_ingest.model.parsing import Parsed, Problems, escape
+from tidepool_ingest.model.parsing import Parsed, escape
 from tidepool_ingest.model.problems import (
     DUPLICATE,
     EMPTY,
@@ -18,15 +18,16 @@ from tidepool_ingest.model.problems import (
     OUT_OF_RANGE,
     SIZE,
     Problem,
+    Problems,
 )
-from tidepool_ingest.model.specification import FieldSpec, Kind, fields_of
+from tidepool_ingest.model.specification import FieldSpec, Kind, contains_itself, fields_of
 
 Check: TypeAlias = Callable[[Any, str | None, str, Problems], None]
 """Gets a value, the glucose units in force, the pointer to the value, and the list of problems."""
 
 
 def validate(parsed: Parsed, units: str | None, pointer: str, problems: Problems) -> None:
-    """Hold a parsed object against its model.
+    """Hold a parsed object against its model; :meth:`Problems.finish` does what this puts off.
 
     :param parsed: the object.
     :param units: the glucose units of the object around it; ``None``: unknown.
@@ -74,6 +75,17 @@ class _FieldCheck(NamedTuple):
 
 @cache
 def _object_check(model: type[fields.Record]) -> Check:
+    check = _check_at_once(model)
+    if not contains_itself(model):
+        return check
+
+    def check_later(parsed: Parsed, units: str | None, pointer: str, problems: Problems) -> None:
+        problems.put_off(partial(check, parsed, units), pointer)
+
+    return check_later
+
+
+def _check_at_once(model: type[fields.Record]) -> Check:
     field_checks: tuple[_FieldCheck, ...] | None = None
 
     def check(parsed: Parsed, units: str | None, pointer: str, problems: Problems) -> None:

@@ -20,8 +20,13 @@ from tidepool_ingest.model.decode import (
 )
 from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, surely_valid
 from tidepool_ingest.model.fields import Record
-from tidepool_ingest.model.parsing import Parsed, Problems
-from tidepool_ingest.model.problems import STAGED_NOT_JSON, Problem
+from tidepool_ingest.model.parsing import Parsed
+from tidepool_ingest.model.problems import (
+    STAGED_TOO_MANY_VALUES,
+    Problem,
+    Problems,
+    TooManyProblemsError,
+)
 from tidepool_ingest.model.specification import Kind, fields_of, literal_fields
 from tidepool_ingest.model.storage import may_hold_nul, unstorable
 from tidepool_ingest.model.validation import validate
@@ -57,10 +62,7 @@ def validate_datum(datum: object) -> tuple[Problem, ...]:
     """
     if datum is None:
         return _NO_PROBLEMS
-    try:
-        return parse_and_validate(datum)[1]
-    except RecursionError:
-        return (Problem(STAGED_NOT_JSON, ""),)
+    return parse_and_validate(datum)[1]
 
 
 def parse_and_validate(datum: object) -> tuple[Parsed | None, tuple[Problem, ...]]:
@@ -69,10 +71,15 @@ def parse_and_validate(datum: object) -> tuple[Parsed | None, tuple[Problem, ...
     :param datum: the decoded JSON value, not ``None``.
     :return: the parsed record, if it came to that, and the problems.
     """
-    problems: Problems = []
-    parsed: Parsed | None = parse_datum(datum, "", problems)
-    if parsed is not None and not problems:
-        validate(parsed, None, "", problems)
+    problems = Problems()
+    try:
+        parsed: Parsed | None = parse_datum(datum, "", problems)
+        problems.finish()
+        if parsed is not None and not problems:
+            validate(parsed, None, "", problems)
+            problems.finish()
+    except TooManyProblemsError:
+        return None, (Problem(STAGED_TOO_MANY_VALUES, ""),)
     return parsed, tuple(problems)
 
 

@@ -12,7 +12,6 @@ would hide rows of an earlier one. Parts are consecutive time windows.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.ledger import BatchRow, ChunkRow, DataSetRow, DataSetState, FoundPart, Ledger, Rejection
 from tidepool_ingest.model import EMBEDDING_TYPES, embedded_data
 from tidepool_ingest.model.deduplicators import NORMAL, deduplicator_named
@@ -143,13 +143,13 @@ def timed_records(work: WorkArea, chunk: Chunk) -> TimedRecords:
     lines = work.read_chunk(chunk)
     try:
         timed = _timed.decode(b"[" + b",".join(lines) + b"]")
-    except msgspec.MsgspecError:  # a spelling that only the slower decoder accepts
-        timed = [_Timed(datum["type"], datum["time"]) for datum in map(json.loads, lines)]
+    except (msgspec.MsgspecError, RecursionError):  # what only the slower decoder takes
+        timed = [_Timed(datum["type"], datum["time"]) for datum in map(loads, lines)]
     kinds, times = [record.type for record in timed], [record.time for record in timed]
     embedded = {}
     if not chunk.plain:
         for index in (index for index, kind in enumerate(kinds) if kind in EMBEDDING_TYPES):
-            datum: Mapping[str, Any] = json.loads(lines[index])
+            datum: Mapping[str, Any] = loads(lines[index])
             embedded[index] = tuple(moment_of(datum[name]["time"]) for name in embedded_data(datum))
     return TimedRecords(lines, kinds, times, [moment_of(time) for time in times], embedded)
 

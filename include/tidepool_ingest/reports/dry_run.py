@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from upath import UPath
 
 from tidepool_ingest.client import ClientSettings, TidepoolClient
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.model import NoIdentityError, content_of, identity_hash, stored_form
@@ -237,7 +237,7 @@ def _stored_rows(work: WorkArea, chunk: Chunk, rejected: Collection[int]) -> Ite
     """Yield the rows that Tidepool would make of a chunk's records."""
     for ordinal, line in enumerate(work.read_chunk(chunk), chunk.first_record):
         if ordinal not in rejected:
-            yield from stored_form(json.loads(line))
+            yield from stored_form(loads(line))
 
 
 class _BatchComparison:

@@ -5,12 +5,12 @@ What an edit does not name stays byte for byte as staged: numbers keep their spe
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 
 from pydantic import JsonValue
 
+from tidepool_ingest.deep_json import dumps, loads
 from tidepool_ingest.staging.manifest import GlucoseUnits, RecordEdits
 from tidepool_ingest.staging.splice import (
     EACH,
@@ -197,17 +197,17 @@ def _text(line: bytes, member: Member) -> bytes:
 
 
 def _json(value: JsonValue) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return dumps(value, separators=(",", ":")).encode()
 
 
 def _canonical(value: JsonValue) -> str:
-    return json.dumps(value, sort_keys=True)
+    return dumps(value, sort_keys=True)
 
 
 def _loaded(text: bytes) -> JsonValue:
     """Return a value, or ``None`` if it is not JSON: the model rejects that later."""
     try:
-        value: JsonValue = json.loads(text)
-    except (ValueError, RecursionError):
+        value: JsonValue = loads(text)
+    except ValueError:
         return None
     return value

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, NoReturn, Self
 
 from upath import UPath
 
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.staging.encryption import decrypted, encrypt
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import (
@@ -215,14 +216,17 @@ def _record_member(record: bytes | None) -> bytes:
 
 def _is_object(text: bytes) -> bool:
     try:
-        return isinstance(json.loads(text.decode(), parse_constant=_no_json), dict)
-    except (ValueError, RecursionError):
+        return isinstance(loads(text.decode(), _DECODER), dict)
+    except ValueError:
         return False
 
 
 def _no_json(constant: str) -> NoReturn:
     """Reject ``NaN`` and the infinities, which Python reads but JSON does not have."""
     raise ValueError
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_json)
 
 
 def _json(value: Any) -> bytes:

@@ -12,7 +12,6 @@ before the next one begins, and no row is in two.
 
 from __future__ import annotations
 
-import json
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import Versions, is_prepared, overwritten_as_prepared, stored_rows
@@ -481,4 +481,4 @@ def _stored_rows(
             continue
         for sent in with_ids(leased.work.read_chunk(chunk), chunk, data_set_id):
             if sent.ordinal in selected:
-                yield from stored_form(json.loads(sent.line))
+                yield from stored_form(loads(sent.line))

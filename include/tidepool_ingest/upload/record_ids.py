@@ -8,11 +8,11 @@ kept.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.model import embedded_data
 from tidepool_ingest.staging.splice import with_member, with_member_in
 from tidepool_ingest.staging.work_area import Chunk
@@ -66,7 +66,7 @@ def with_ids(lines: Iterable[bytes], chunk: Chunk, data_set_id: str) -> Iterator
 
 
 def _parsed(line: bytes, ordinal: int, data_set_id: str) -> RecordWithIds:
-    datum = json.loads(line)
+    datum = loads(line)
     ids = []
     for field in embedded_data(datum):
         own = datum[field].get("id")

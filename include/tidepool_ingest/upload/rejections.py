@@ -8,7 +8,6 @@ and never sent again for this batch, whatever data set it goes to.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections import Counter
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tidepool_ingest.client import TidepoolRejectedError
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.guards import QuarantineLimitError
 from tidepool_ingest.ledger import Rejection
 from tidepool_ingest.model import masked_pointer
@@ -208,7 +208,7 @@ def _rejections(sent: Sequence[RecordWithIds], error: TidepoolRejectedError) -> 
 def _rejection(record: RecordWithIds, problems: tuple[tuple[str, str], ...]) -> Rejection:
     return Rejection(
         ordinal=record.ordinal,
-        type=str(json.loads(record.line)["type"]),
+        type=str(loads(record.line)["type"]),
         rows=len(record.ids),
         problems=problems,
     )

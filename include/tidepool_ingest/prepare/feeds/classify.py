@@ -8,12 +8,12 @@ type differs or because it is embedded elsewhere, is rejected.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from typing import Any, Final, Self
 
+from tidepool_ingest.deep_json import dumps
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import Problem, deduplicator_named, identity_fields, stored_form
 from tidepool_ingest.model.gotime import parse_instant
@@ -144,7 +144,7 @@ def _moment(origin: Origin) -> tuple[int, int]:
 
 
 def _content(datum: Mapping[str, Any]) -> str:
-    return json.dumps(datum, sort_keys=True)
+    return dumps(datum, sort_keys=True)
 
 
 def _identities(datum: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
+from tidepool_ingest.deep_json import dumps
 from tidepool_ingest.model import Problem, embedded_data
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import Origin, origin_id_of, origin_of
@@ -111,5 +112,5 @@ def _value_at(datum: Mapping[str, Any], field: str) -> Any:
 def _hashed(datum: Mapping[str, Any], values: list[Any]) -> str:
     """Make an origin id. It contains the type, so that no two types share one."""
     kind = str(datum["type"])
-    key = json.dumps([kind, values], sort_keys=True, separators=(",", ":")).encode()
+    key = dumps([kind, values], sort_keys=True, separators=(",", ":")).encode()
     return f"{kind}-{blake2b(key, digest_size=KEY_BYTES).hexdigest()}"

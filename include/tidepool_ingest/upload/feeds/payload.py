@@ -11,13 +11,13 @@ the ledger does not say that it is stored, or because the read-back finds anothe
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.ledger import DELETIONS, origin_digest
 from tidepool_ingest.model import embedded_data, stored_form
 from tidepool_ingest.model.gotime import parse_instant
@@ -83,7 +83,7 @@ class FeedRecords:
 
     def _read(self, chunk: Chunk) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
         for record in with_ids(self._work.read_chunk(chunk), chunk, self._prepared.content_key):
-            yield record.ordinal, record.line, json.loads(record.line)
+            yield record.ordinal, record.line, loads(record.line)
 
     def _without_superseded(self, line: bytes, datum: dict[str, Any]) -> tuple[bytes, dict[str, Any]] | None:
         """Return a record without what a later batch has replaced of it; ``None`` if nothing remains."""

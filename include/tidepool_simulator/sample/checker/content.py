@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from tidepool_simulator.sample.checker.nested import tokens_of
 from tidepool_simulator.sample.checker.shapes import (
     ANY_NAME,
     BASE,
@@ -74,7 +75,7 @@ def row_of(record: Mapping[str, Any]) -> Row:
 
 def same_text(record: object) -> str:
     """Return a text that two records share exactly when they are the same JSON value."""
-    return json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return json.dumps(list(tokens_of(record)), separators=(",", ":"))
 
 
 def instant_of(time: object) -> Hashable:
@@ -125,11 +126,24 @@ def _plain(value: Any, _: object) -> Hashable:
         return _number(value)
     if isinstance(value, str):
         return "text", _readable(value)
-    if isinstance(value, list):
-        return tuple(_plain(item, None) for item in value)
-    return tuple(
-        (_readable(name), _plain(value[name], None)) for name in sorted(value) if value[name] is not None
-    )
+    if isinstance(value, tuple):  # a bracket or name
+        return tuple(_readable(part) for part in value)
+    return tuple(_plain(token, None) for token in _without_nulls(tokens_of(value)))
+
+
+def _without_nulls(tokens: Iterator[Hashable]) -> Iterator[Hashable]:
+    """Leave out the members of objects that are null."""
+    held: Hashable = None
+    for token in tokens:
+        if held is not None:
+            if token is not None:
+                yield held
+                yield token
+            held = None
+        elif isinstance(token, tuple) and token[0] == "name":
+            held = token
+        else:
+            yield token
 
 
 def _number(value: float) -> Hashable:

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import zstandard
 
+from tidepool_simulator.sample.checker.nested import LEVELS_OF_A_RECORD, loads
+
 MOST_BYTES = 2**31
 """A file that unpacks to more than 2 GiB is not read: this reader holds a file in memory."""
 
@@ -64,8 +66,8 @@ def _lines(text: bytes) -> Iterator[object]:
     for line in text.split(b"\n"):
         if line.strip():
             try:
-                yield _DECODER.decode(line.decode())
-            except (ValueError, RecursionError):
+                yield loads(line.decode(), LEVELS_OF_A_RECORD)
+            except ValueError:
                 yield None
 
 
@@ -95,13 +97,26 @@ def _elements(content: bytes) -> Iterator[object]:
 def _element(text: str, position: int) -> tuple[object, int]:
     try:
         value, end = _DECODER.raw_decode(text, position)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        end = _end_of_broken(text, position)
+    except ValueError:
         return None, _end_of_broken(text, position)
+    else:
+        if text.count("[", position, end) + text.count("{", position, end) <= LEVELS_OF_A_RECORD:
+            return (None if _ODD_BYTE.search(text, position, end) else value), end
+    value = _deep_element(text[position:end])
     return (None if _ODD_BYTE.search(text, position, end) else value), end
 
 
+def _deep_element(text: str) -> object:
+    try:
+        return loads(text.rstrip(), LEVELS_OF_A_RECORD)
+    except ValueError:
+        return None
+
+
 def _end_of_broken(text: str, position: int) -> int:
-    """Return where a broken element ends: at the first comma or bracket that is not inside of it."""
+    """Return where an element ends that is not decoded at once: at the comma or bracket outside of it."""
     depth = 0
     for found in _STRING_OR_BORDER.finditer(text, position):
         sign = found[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from tidepool_simulator.sample.checker.nested import loads
 
 WORK_FOLDER = "_work"
 QUARANTINE = "quarantine.ndjson"
@@ -17,5 +18,5 @@ def rejected_records(staging_root: Path, content_key: str) -> set[tuple[int, int
     path = staging_root / WORK_FOLDER / content_key / QUARANTINE
     if not content_key or not path.exists():
         return set()
-    entries = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+    entries = [loads(line.decode()) for line in path.read_bytes().split(b"\n") if line]
     return {(entry["file"], entry["position"]) for entry in entries}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tidepool_simulator.sample.checker.content import Row, row_of
+from tidepool_simulator.sample.checker.nested import loads
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def read_store(path: Path) -> list[StoredSet]:
             "SELECT upload_id, active, archived_by, document FROM data"
             " WHERE deleted_time IS NULL ORDER BY seq"
         ):
-            stored = StoredRow(row_of(json.loads(document)), bool(active), archived_by)
+            stored = StoredRow(row_of(loads(document)), bool(active), archived_by)
             rows.setdefault(upload_id, []).append(stored)
         return [
             StoredSet(
