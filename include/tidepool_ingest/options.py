@@ -29,7 +29,10 @@ CHUNK_BYTES = 1_000_000
 """Bytes per request, so that one stays far from the gateway's 60 s. Source: what Loop aims for."""
 
 PART_RECORDS = 200_000
-"""Records per data set of a normal batch: its close and read-back stay far from the gateway's 60 s."""
+"""Rows per data set of a normal batch: its close and read-back stay far from the gateway's 60 s."""
+PART_RECORDS_MAX = 250_000
+"""Tidepool cannot close a data set with more than about 296,000 different hashes: its database lists them in
+one answer of at most 16 MB."""
 
 LOOK_BACK_DAYS = 7
 """Day folders before a run's own that it also looks into, for data that arrived late."""
@@ -275,10 +278,10 @@ class RunOptions(Options):
     part_records: int = Field(
         default=PART_RECORDS,
         ge=1,
-        le=1_000_000,
+        le=PART_RECORDS_MAX,
         title="Records a data set",
-        description="A batch of more is split into parts, each with a data set of its own, so that closing "
-        "and reading back stay within the gateway's time.",
+        description="A batch of more, embedded data included, is split into parts, each with a data set of "
+        "its own, so that closing and reading back stay within the gateway's time.",
         json_schema_extra=_of_form(SPEED),
     )
     parallel_chunks: Annotated[int, Field(ge=1)] | None = Field(

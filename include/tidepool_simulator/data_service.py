@@ -40,7 +40,7 @@ from tidepool_simulator.rules import Rules
 from tidepool_simulator.selectors import InvalidSelectorsError, selection_of
 from tidepool_simulator.sessions import Identity, Sessions
 from tidepool_simulator.store import Store
-from tidepool_simulator.writes import MissingDeviceError, UnstorableError
+from tidepool_simulator.writes import MissingDeviceError, TooManyHashesError, UnstorableError
 
 
 class DataService:
@@ -275,7 +275,7 @@ class DataService:
         """Do what a deduplicator does; what it cannot do is a failure of the server."""
         try:
             step()
-        except (MissingDeviceError, NoIdentityError, UnstorableError) as error:
+        except (MissingDeviceError, NoIdentityError, TooManyHashesError, UnstorableError) as error:
             raise _failure(request) from error
 
 

@@ -12,12 +12,28 @@ from tidepool_simulator.records import DATUM_COLUMNS, DataSet, Datum, Existing, 
 from tidepool_simulator.writes import (
     OF_SET,
     MissingDeviceError,
+    TooManyHashesError,
     UnstorableError,
     Writes,
     check_storable,
     names_of,
     selected,
 )
+
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
+"""Bytes of one document of the database: what a query for distinct values answers is one."""
+
+_HASH_BYTES = 44
+"""Characters of an identity hash: SHA-256 in base64."""
+
+
+def fits_into_answer(hashes: int, answer_bytes: int) -> bool:
+    """Return whether a list of different hashes fits into an answer of the database.
+
+    BSON has of each element a type, its index in decimal, NUL, the length, and the text with NUL.
+    """
+    digits: int = hashes + sum(max(hashes - 10**power, 0) for power in range(1, len(str(hashes))))
+    return digits + hashes * (1 + 1 + 4 + _HASH_BYTES + 1) <= answer_bytes
 
 
 class DatumStore(Writes):
@@ -32,6 +48,7 @@ class DatumStore(Writes):
     def __init__(self, database: Database, *, undo_loses: bool = False) -> None:
         super().__init__(database)
         self.undo_loses = undo_loses
+        self.answer_bytes_max = ANSWER_BYTES_MAX
 
     def insert(self, data_set: DataSet, data: Sequence[Datum]) -> None:
         """Insert data, in order. Not atomic: a fault may leave the first part of them.
@@ -101,9 +118,11 @@ class DatumStore(Writes):
         """Hide every visible datum of the set's device that shares its hash with one of the set.
 
         :raises MissingDeviceError: when the set has no device id.
+        :raises TooManyHashesError: when it has too many different hashes.
         """
         if not data_set.device_id:
             raise MissingDeviceError
+        self._check_hashes(data_set)
         self._update(
             "active = 0, archived_by = :upload, archived_time = :now",
             "user_id = :user AND device_id = :device AND active = 1 AND hash IN"
@@ -117,9 +136,11 @@ class DatumStore(Writes):
         One write for each standing that the set's data have.
 
         :raises MissingDeviceError: when the set has no device id.
+        :raises TooManyHashesError: when it has too many different hashes.
         """
         if not data_set.device_id:
             raise MissingDeviceError
+        self._check_hashes(data_set)
         with self._database.reading() as connection:
             standings = connection.execute(
                 "SELECT active, archived_by, archived_time, json_group_array(hash)"
@@ -140,6 +161,18 @@ class DatumStore(Writes):
                 names_of(data_set)
                 | {"active": active, "by": archived_by, "then": archived_time, "hashes": hashes},
             )
+
+    def _check_hashes(self, data_set: DataSet) -> None:
+        """Make sure that the different hashes of a set fit into one answer of the database.
+
+        :raises TooManyHashesError: when they do not, above some 296,000.
+        """
+        with self._database.reading() as connection:
+            (count,) = connection.execute(
+                f"SELECT COUNT(DISTINCT hash) FROM data WHERE {OF_SET}", names_of(data_set)
+            ).fetchone()
+        if not fits_into_answer(count, self.answer_bytes_max):
+            raise TooManyHashesError
 
     def _standing_order(self, standing: tuple[Any, ...]) -> bool:
         """Put visible data first, or last if they are to be lost."""

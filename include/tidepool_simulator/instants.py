@@ -12,6 +12,10 @@ _SECONDS_OF_A_DAY = 86_400
 _DAYS_OF_400_YEARS = 146_097
 
 
+SHOWN_FROM_MS, SHOWN_BEFORE_MS = -62_167_219_200_000, 253_402_300_800_000
+"""The years 0 to 9999: the API cannot write another one, and leaves the datum out."""
+
+
 def milliseconds_of(text: str) -> int | None:
     """Return a time with a zone as milliseconds since 1970, rounded down; None when it is no time."""
     instant = parse_instant(text)

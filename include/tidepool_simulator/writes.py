@@ -18,6 +18,10 @@ class MissingDeviceError(Exception):
     """A deduplicator needs the device id of a data set that has none."""
 
 
+class TooManyHashesError(Exception):
+    """The database cannot list the hashes of a data set in one answer."""
+
+
 class UnstorableError(Exception):
     """A document cannot be stored: the database has no way to write one of its field names."""
 

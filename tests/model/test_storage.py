@@ -1,4 +1,4 @@
-"""What the Platform's validators let pass and its storage cannot take: U+0000 in the name of a field."""
+"""What the Platform's validators let pass and its storage cannot take or show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 
 from tidepool_ingest.model import (
     STAGED_NUL_IN_NAME,
+    STAGED_TIME_NOT_SHOWN,
     data_set_problems,
+    stored_form,
     validate_data_set,
     validate_datum,
     validate_lines,
@@ -87,3 +89,47 @@ def test_an_ordinary_body_has_none() -> None:
     assert data_set_problems({"deviceId": BAD, "client": {"private": {"x": BAD}}}) == ()
     assert data_set_problems(None) == ()
     assert [code for code, _pointer in data_set_problems({"deviceId": ""})] == ["value-empty"]
+
+
+@pytest.mark.parametrize(
+    ("time", "is_shown"),
+    [
+        ("9999-12-31T23:59:59.999999999Z", True),
+        ("9999-12-31T23:59:59-00:01", False),
+        ("9999-12-31T00:00:00-24:00", False),
+        ("9999-12-31T23:59:59+01:00", True),
+        ("0000-01-01T00:00:00Z", True),
+        ("0000-01-01T00:00:00+00:01", False),
+        ("0000-01-01T00:59:59,5+01:00", False),
+        ("0000-01-01T00:00:00-01:00", True),
+        ("2026-03-05T00:00:00+14:00", True),
+    ],
+)
+def test_a_time_that_is_never_shown_is_a_problem_of_ours(time: str, is_shown: bool) -> None:
+    embedding = BASE | {"type": "wizard", "bolus": BOLUS | {"time": time}}
+    for datum, pointer in ((BASE | {"time": time}, "/time"), (embedding, "/bolus/time")):
+        assert validate_datum(datum) == ()
+
+        (validated,) = validate_lines([json.dumps(datum).encode()])
+
+        assert validated.problems == (() if is_shown else ((STAGED_TIME_NOT_SHOWN, pointer),))
+
+
+def test_a_nested_time_may_be_any() -> None:
+    battery = BASE | {
+        "type": "pumpStatus",
+        "battery": {"state": "charging", "time": "9999-12-31T23:59:59-01:00"},
+    }
+
+    assert validate_lines([json.dumps(battery).encode()])[0].problems == ()
+
+
+@pytest.mark.parametrize("zero", ["0001-01-01T00:00:00Z", "0001-01-01T01:00:00.0+01:00"])
+def test_a_nested_zero_time_is_not_stored(zero: str) -> None:
+    battery = {"state": "charging"}
+    status = {"type": "controllerStatus", "time": BASE["time"], "battery": battery | {"time": zero}}
+    assert validate_datum(status) == ()
+
+    (stored,) = stored_form(status)
+
+    assert stored["battery"] == battery

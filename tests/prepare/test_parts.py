@@ -120,6 +120,20 @@ def test_every_accepted_record_is_in_one_part_and_equal_hashes_are_in_the_same(
     assert days == {day: sum(kinds.values()) for day, kinds in whole.days.items()}
 
 
+def test_what_is_embedded_counts_as_well(tmp_path: Path) -> None:
+    records = [wizard(time(day, 60 * at), time(day, 60 * at)) for day in (1, 2) for at in range(10)]
+
+    _, whole = cut(tmp_path / "one", records, 40)
+    work, prepared = cut(tmp_path / "two", records, 39)
+    within_days, parts = cut(tmp_path / "three", records, 10)
+
+    assert (whole.parts, whole.expected_rows) == ((), 40)
+    assert [(part.records, part.expected_rows) for part in prepared.parts] == [(10, 20), (10, 20)]
+    assert [len(lines) for lines in lines_of(work, prepared)] == [10, 10]
+    assert [(part.records, part.expected_rows) for part in parts.parts] == [(5, 10)] * 4
+    assert sum(map(len, lines_of(within_days, parts))) == 20
+
+
 def test_parts_are_as_large_as_they_may_be_and_follow_each_other_in_time(tmp_path: Path) -> None:
     records = [cbg(time(day, 60 * at)) for at in range(10) for day in (5, 3, 1, 2, 4)]
 

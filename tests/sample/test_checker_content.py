@@ -18,6 +18,14 @@ BEYOND_64_BITS = "cbg/conversionOffset/int64-overflow"
 """The one case left aside: a whole number of more than 64 bits, which Go cuts to its smallest integer."""
 
 
+def test_a_nested_zero_time_is_none() -> None:
+    battery = {"state": "charging"}
+    staged = {"type": "controllerStatus", "time": "2026-11-19T08:00:00Z", "battery": battery}
+    zero, other = (battery | {"time": f"0001-01-01T00:00:0{second}Z"} for second in (0, 1))
+
+    assert row_of(staged) == row_of(staged | {"battery": zero}) != row_of(staged | {"battery": other})
+
+
 @pytest.mark.parametrize(
     ("mg_dl", "mmol_l"),
     [(119, 6.60539), (120, 6.6609), (40, 2.2203), (180, 9.99135), (100, 5.55075), (0, 0)],

@@ -11,6 +11,7 @@ import requests
 from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, ApiUser
 from tests.timing import clock_of_simulated_tokens
 from tidepool_simulator import Simulator
+from tidepool_simulator.datum_store import ANSWER_BYTES_MAX, fits_into_answer
 
 
 def codes(response: requests.Response) -> list[str]:
@@ -272,3 +273,49 @@ def test_under_origin_what_it_would_have_replaced_is_gone_all_the_same(owner: Ap
 
     assert response.status_code == 500
     assert owner.values(uploadId=data_set) == []
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00"])
+def test_a_time_beyond_four_digits_is_stored_and_never_shown(owner: ApiUser, time: str) -> None:
+    shown = [owner.cbg(5.5, time="9999-12-31T23:59:59Z"), owner.cbg(5.6, time="0000-01-01T00:00:00Z")]
+    owner.uploaded([*shown, owner.cbg(6.5, time=time)])
+
+    assert owner.values() == [5.5, 5.6]
+
+
+def test_a_nested_zero_time_is_left_out(owner: ApiUser) -> None:
+    battery = {"state": "charging", "time": "0001-01-01T00:00:00Z"}
+    owner.uploaded([owner.cbg(5.5, type="controllerStatus", battery=battery)])
+
+    assert [found["battery"] for found in owner.visible()] == [{"state": "charging"}]
+
+
+def test_a_set_of_too_many_hashes_can_neither_be_closed_nor_deleted() -> None:
+    """Their list is one document of the database, of at most 16 MB; for this test of 563 bytes."""
+    with Simulator() as simulator:
+        hands = ApiUser(simulator)
+        simulator.store.answer_bytes_max = 10 * 52 + 43
+        assert hands.close(hands.open()).status_code == 200
+        fits = hands.open()
+        hands.post(fits, [hands.cbg(5.5, minute) for minute in (0, *range(10))])
+        assert hands.close(fits).status_code == 200
+        assert hands.delete(fits).status_code == 200
+
+        data_set = hands.open()
+        hands.post(data_set, [hands.cbg(5.5, minute) for minute in range(11)])
+
+        assert [hands.close(data_set).status_code for _ in range(2)] == [500, 409]
+        assert hands.visible() == []
+        assert hands.delete(data_set).status_code == 500
+
+
+def test_the_limit_is_that_of_the_platforms_database() -> None:
+    def size(hashes: int) -> int:
+        return sum(len(str(number)) + 51 for number in range(hashes))
+
+    assert size(296_000) < ANSWER_BYTES_MAX < size(297_000)
+    assert fits_into_answer(296_000, ANSWER_BYTES_MAX)
+    assert not fits_into_answer(297_000, ANSWER_BYTES_MAX)
+    for count in (0, 1, 9, 10, 11, 100, 101, 1_234):
+        assert fits_into_answer(count, size(count))
+        assert not count or not fits_into_answer(count, size(count) - 1)

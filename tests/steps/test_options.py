@@ -41,6 +41,7 @@ def test_an_unknown_parameter_is_refused_with_the_valid_ones() -> None:
         {"max_quarantined_percent": 101},
         {"chunk_records": 0},
         {"chunk_records": 1_001},
+        {"part_records": 250_001},
         {"users": "0123456789"},
         {"users": ["not-an-id"]},
         {"users": ["0123456789", "ABCDEF0123"]},
@@ -51,6 +52,10 @@ def test_an_unknown_parameter_is_refused_with_the_valid_ones() -> None:
 def test_a_value_that_cannot_be_used_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(OptionsError, match="trigger again"):
         RunOptions.of_params(given)
+
+
+def test_a_data_set_may_have_what_tidepool_can_close() -> None:
+    assert RunOptions.of_params({"part_records": 250_000}).part_records == 250_000
 
 
 def test_a_refused_value_is_not_repeated() -> None:

@@ -123,6 +123,15 @@ def test_by_hand(
     ledger.close()
 
 
+def test_parts_that_tidepool_could_not_close_are_refused(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        rebuild_by_hand(world, tmp_path / "new.db", "--part-records", "250001")
+
+    assert "give at most 250000" in capsys.readouterr().err
+
+
 def test_by_a_file_that_nobody_else_may_read(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ from tidepool_ingest.maintenance.rebuild import (
     UNREADABLE,
     LedgerRebuild,
 )
-from tidepool_ingest.options import PART_RECORDS
+from tidepool_ingest.options import PART_RECORDS, PART_RECORDS_MAX
 from tidepool_ingest.upload import UploadContext, UploadOptions
 
 WHAT = {
@@ -61,10 +61,10 @@ def describe(command: argparse.ArgumentParser) -> None:
     add_connection(rebuild)
     rebuild.add_argument(
         "--part-records",
-        type=count,
+        type=_part_rows,
         default=PART_RECORDS,
         metavar="NUMBER",
-        help=f"records per part of a giant batch, as in your runs (default: {PART_RECORDS})",
+        help=f"rows per part of a giant batch, as in your runs (default: {PART_RECORDS})",
     )
     rebuild.set_defaults(run=run_rebuild)
     throttles = actions.add_parser("throttles", help="show the pauses that Tidepool asked for, or lift one")
@@ -102,6 +102,14 @@ def _lift(ledger: Ledger, api_host: str) -> int:
     )
     print(f"Tasks may send requests to {api_host} again.")
     return 0
+
+
+def _part_rows(text: str) -> int:
+    """Parse a number of rows that a data set may have and still be closed."""
+    number = count(text)
+    if number > PART_RECORDS_MAX:
+        raise argparse.ArgumentTypeError(f"give at most {PART_RECORDS_MAX}: Tidepool cannot close much more")
+    return number
 
 
 def run_rebuild(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from tidepool_ingest.model import (
     STAGED_NOT_JSON,
     STAGED_NOT_UTF8,
     STAGED_NUL_IN_NAME,
+    STAGED_TIME_NOT_SHOWN,
     Problem,
     Validated,
     masked_pointer,
@@ -88,7 +89,7 @@ def _as_platform(line: bytes, validated: Validated) -> tuple[Problem, ...]:
         # The Platform reads U+FFFD in place of each bad byte.
         replaced = line.decode(errors="replace").encode()
         return _as_platform(replaced, validate_lines([replaced])[0])
-    if STAGED_NUL_IN_NAME in codes:
+    if codes & {STAGED_NUL_IN_NAME, STAGED_TIME_NOT_SHOWN}:
         return ()  # its validators have nothing against it, only its storage
     return _MALFORMED if STAGED_NOT_JSON in codes else validated.problems
 

@@ -29,6 +29,7 @@ from tidepool_ingest.model.problems import (
     STAGED_NOT_JSON,
     STAGED_NOT_UTF8,
     STAGED_NUL_IN_NAME,
+    STAGED_TIME_NOT_SHOWN,
     Problem,
 )
 from tidepool_ingest.model.stored import (
@@ -59,6 +60,7 @@ __all__ = [
     "STAGED_NOT_JSON",
     "STAGED_NOT_UTF8",
     "STAGED_NUL_IN_NAME",
+    "STAGED_TIME_NOT_SHOWN",
     "Deduplicator",
     "HashScope",
     "NoIdentityError",

@@ -30,6 +30,8 @@ NANOSECOND_DIGITS: Final = 9
 OFFSET_HOURS_MAX: Final = 24
 """Hours; Go: "some people do write offsets of 24 hours or 60 minutes"."""
 OFFSET_MINUTES_MAX: Final = 60
+_YEAR_MAX: Final = 9999
+_DAY_SECONDS: Final = 24 * 60 * 60
 
 
 class Instant(NamedTuple):
@@ -70,6 +72,13 @@ class Instant(NamedTuple):
     def is_zero(self) -> bool:
         """Whether it is 0001-01-01T00:00:00Z, which Go treats as "no time"."""
         return self.year <= 1 and self.moment == (_days(1, 1, 1) * 24 * 60 * 60, 0)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether its year in UTC is one that the Platform's API can write, 0 to 9999."""
+        if 0 < self.year < _YEAR_MAX:
+            return True
+        return _days(0, 1, 1) * _DAY_SECONDS <= self.moment[0] < _days(_YEAR_MAX + 1, 1, 1) * _DAY_SECONDS
 
     @property
     def text(self) -> str:

@@ -152,6 +152,9 @@ STAGED_NOT_UTF8: Final = "staged-not-utf8"
 STAGED_TOO_MANY_VALUES: Final = "staged-too-many-values"
 """The line holds so many values, or so many wrong ones so deep inside, that they would take many times its
 size."""
+STAGED_TIME_NOT_SHOWN: Final = "staged-time-not-shown"
+"""In UTC, the time is after the year 9999 or before the year 0. The Platform accepts and stores the record,
+and never shows it."""
 STAGED_NUL_IN_NAME: Final = "staged-nul-in-name"
 """The name of a field holds the character U+0000. The Platform's validators let it pass, but its storage
 cannot take it: it answers 500 to the whole request, each time."""

@@ -183,7 +183,7 @@ _SCALARS: Final[dict[Kind, Callable[[FieldSpec, Any, Parsed, str | None], Any]]]
     Kind.NUMBER: _number,
     Kind.INTEGER: lambda _spec, value, _parsed, _units: value,
     Kind.FLAG: lambda _spec, value, _parsed, _units: value,
-    Kind.INSTANT: lambda _spec, value, _parsed, _units: value.text,
+    Kind.INSTANT: lambda _spec, value, _parsed, _units: None if value.is_zero else value.text,
     Kind.TEXTS: _texts,
     Kind.FREE_OBJECT: lambda _spec, value, _parsed, _units: mapped(value, _as_float64),
     Kind.FREE_OBJECTS: lambda _spec, value, _parsed, _units: mapped(value, _as_float64),

@@ -28,7 +28,7 @@ from tidepool_ingest.model.problems import (
     TooManyProblemsError,
 )
 from tidepool_ingest.model.specification import Kind, fields_of, literal_fields
-from tidepool_ingest.model.storage import may_hold_nul, unstorable
+from tidepool_ingest.model.storage import may_hold_nul, never_shown, unstorable
 from tidepool_ingest.model.validation import validate
 
 _NO_PROBLEMS: Final[tuple[Problem, ...]] = ()
@@ -144,7 +144,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def validate_line(line: bytes) -> Validated:
-    """Validate one staged line exactly, and whether the Platform could store what it accepts.
+    """Validate one staged line exactly, and whether the Platform could store and show what it accepts.
 
     :param line: a JSON text.
     """
@@ -152,10 +152,12 @@ def validate_line(line: bytes) -> Validated:
         datum = decode(line)
     except NotDecodableError as error:
         return Validated(None, (Problem(error.code, ""),))
-    if not (isinstance(datum, dict) and may_hold_nul(line)):
-        return Validated(datum if isinstance(datum, dict) else None, validate_datum(datum))
+    if not isinstance(datum, dict):
+        return Validated(None, validate_datum(datum))
     parsed, problems = parse_and_validate(datum)
-    return Validated(datum, problems or tuple(unstorable(parsed)))
+    if parsed is not None and not problems:
+        problems = (*(unstorable(parsed) if may_hold_nul(line) else ()), *never_shown(parsed))
+    return Validated(datum, problems)
 
 
 MASK: Final = "*"

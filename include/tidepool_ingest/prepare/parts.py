@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import compress
+from itertools import compress, repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -130,6 +130,12 @@ class TimedRecords(NamedTuple):
         """Leave the records out."""
         return f"TimedRecords(records={len(self.lines)})"
 
+    def row_moments(self) -> Iterator[str]:
+        """Yield for each row that Tidepool makes the moment of its record, in which part it goes."""
+        yield from self.moments
+        for index, embedded in self.embedded.items():
+            yield from repeat(self.moments[index], len(embedded))
+
     def linked_spans(self) -> Iterator[tuple[str, str]]:
         """Yield the first and the last moment of each record in which data of another moment are embedded."""
         for index, embedded in self.embedded.items():
@@ -196,8 +202,8 @@ def find_splits(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> SplitPla
 
     :param work: the batch's work area.
     :param chunks: its chunks.
-    :param limit: most records in a part. More only where they cannot be separated: those of one second, or
-        linked by what is embedded in them.
+    :param limit: most rows in a part, embedded data included. More only where they cannot be separated: those
+        of one second, or linked by what is embedded in them.
     """
     days: Counter[str] = Counter()
     links: list[tuple[str, str]] = []
@@ -206,7 +212,7 @@ def find_splits(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> SplitPla
     for chunk in chunks:
         found = timed_records(work, chunk)
         content.update(b"\n".join((*found.lines, b"")))
-        days.update([moment[:DAY] for moment in found.moments])
+        days.update([moment[:DAY] for moment in found.row_moments()])
         links += (link for link in found.linked_spans() if link[0][:DAY] != link[1][:DAY])
         spans.append((min(found.moments), max(found.moments)))
     full = {day for day, number in days.items() if number > limit}
@@ -215,7 +221,7 @@ def find_splits(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> SplitPla
         for chunk, (first, last) in zip(chunks, spans, strict=True):
             if any(first[:DAY] <= day <= last[:DAY] for day in full):
                 found = timed_records(work, chunk)
-                counts.update(moment for moment in found.moments if moment[:DAY] in full)
+                counts.update(moment for moment in found.row_moments() if moment[:DAY] in full)
                 links += (
                     link for link in found.linked_spans() if link[0][:DAY] in full or link[1][:DAY] in full
                 )
@@ -223,7 +229,7 @@ def find_splits(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> SplitPla
 
 
 def _joined(counts: Mapping[str, int], links: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int]]:
-    """Yield where each group that must stay together begins, and its number of records, in order of time."""
+    """Yield where each group that must stay together begins, and its number of rows, in order of time."""
     pending = sorted(set(links), reverse=True)
     begin, number, until = "", 0, ""
     for moment, count in sorted(counts.items()):
@@ -269,17 +275,17 @@ def is_splittable(manifest: Manifest) -> bool:
 
 
 def split_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> PreparedBatch:
-    """Cut a batch into parts if it has more records than a part may hold, and return the plan with them.
+    """Cut a batch into parts if it has more rows than a part may hold, and return the plan with them.
 
     Parts that an interrupted attempt has written are not written again: the same records are cut
     in the same places.
 
     :param work: the batch's work area with its accepted records; the plan is not written yet.
     :param prepared: the batch's plan, not cut.
-    :param limit: most records in a part.
+    :param limit: most rows in a part, embedded data included.
     """
     prepared = prepared.model_copy(update={"part_records": limit})
-    if prepared.travelling <= limit:
+    if prepared.expected_rows <= limit:
         return prepared
     cut = find_splits(work, prepared.chunks, limit)
     if len(cut.begins) == 1:
@@ -465,7 +471,7 @@ def _continues(plan: PreparedBatch, sent: Mapping[int, ChunkRow]) -> bool:
 
 
 def part_limit(manifest: Manifest, history: UploadHistory, options: RunOptions) -> int | None:
-    """Return how many records a part of a batch may hold; ``None`` if the batch has to stay whole.
+    """Return how many rows a part of a batch may hold; ``None`` if the batch has to stay whole.
 
     What was started continues the way it was started.
 

@@ -403,7 +403,7 @@ def _recorded(
 
 def _matches_options(prepared: PreparedBatch, chunk_records: int, part_records: int | None) -> bool:
     """Return whether a plan matches a run's parameters."""
-    giant = bool(prepared.parts) or (part_records is not None and prepared.travelling > part_records)
+    giant = bool(prepared.parts) or (part_records is not None and prepared.expected_rows > part_records)
     return prepared.chunk_records == chunk_records and (not giant or prepared.part_records == part_records)
 
 

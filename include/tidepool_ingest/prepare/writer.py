@@ -33,7 +33,7 @@ def write_batch(
     :param batch: the batch.
     :param work: its work area, which is complete only once this has returned.
     :param chunk_records: most records in a chunk.
-    :param part_records: most records in a part; ``None`` if it has to stay whole.
+    :param part_records: most rows in a part; ``None`` if it has to stay whole.
     :raises BatchError: if a file cannot be read, or is not the one that the manifest names.
     :raises ExportKindError: if a file is of another export of Tidepool than the manifest says.
     :raises GlucoseUnitsError: if the glucose values cannot be in their stated unit.

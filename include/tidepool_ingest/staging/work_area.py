@@ -170,7 +170,7 @@ class PreparedBatch(_Model):
     :param warnings: how many records got each warning, by type; they are accepted nevertheless.
     :param changes: how many records were edited, by field.
     :param chunks: the plan; empty for a batch that is cut into parts, each of which has its own.
-    :param part_records: most records in a part, as requested; ``None`` for what must stay whole.
+    :param part_records: most rows in a part, as requested; ``None`` for what must stay whole.
     :param parts: what the batch is cut into; empty for a whole one.
     :param whole: for a part, what it is cut from.
     """

@@ -39,6 +39,9 @@ _WHOLE_SHAPES = {kind: BASE | shape for kind, shape in SHAPES.items()}
 
 SMALLEST_INTEGER = -(2**63)
 
+ZERO_TIME = -62_135_596_800_000
+"""0001-01-01T00:00:00Z, which the Platform takes for no time."""
+
 _MOMENT = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d{1,2}):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
 )
@@ -99,8 +102,10 @@ def _object(value: Mapping[str, Any], shape: Mapping[str, Any], units: object) -
     fields: list[tuple[str, Hashable]] = []
     for name, found in value.items():
         part = shape.get(name)
-        # The Platform keeps no null, and some empty lists no better.
+        # The Platform keeps no null, and some empty lists and the zero time no better.
         if part is None or found is None or found == [] or found == {}:
+            continue
+        if part == TIME and _instant(found, None) == ZERO_TIME:
             continue
         label = value.get(RATE_UNITS) if part == GLUCOSE_RATE else units
         fields.append((STORED_AS.get(name, name), _value(found, part, label)))
