@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 from tests.steps.world import DEVICE, NONE, World, alarm, bolus, cbg, readings, wizard
-from tidepool_ingest.model import Problem
+from tidepool_ingest.model import Problem, validate_datum
+from tidepool_ingest.prepare import record_checks
 from tidepool_ingest.prepare.record_checks import MAX_SOURCES, Findings, RecordChecker
 from tidepool_ingest.staging.manifest import RecordChecks
 
@@ -111,6 +113,82 @@ def test_only_so_many_devices_are_told_apart() -> None:
     assert checker.check_record(cbg(2, 120, units="mg/dL", deviceId=f"d{MAX_SOURCES}"), ()) == Findings()
 
 
+# ---------------------------------------------------------------- what the device's clock showed
+
+UTC_TIME = "2026-03-05T10:00:00Z"
+CLOCKS: list[tuple[dict[str, Any], bool]] = [
+    ({"deviceTime": "2026-03-05T02:00:00", "timezoneOffset": -480}, True),
+    ({"deviceTime": "2026-03-06T02:00:00", "timezoneOffset": -480}, True),
+    ({"deviceTime": "2026-03-06T02:00:01", "timezoneOffset": -480}, False),
+    ({"deviceTime": "2026-03-04T02:00:00", "timezoneOffset": -480}, True),
+    ({"deviceTime": "2026-03-04T01:59:59", "timezoneOffset": -480}, False),
+    ({"deviceTime": "2026-03-12T10:00:00", "timezoneOffset": 0}, False),
+    ({"deviceTime": "2026-03-12T10:00:00", "timezoneOffset": 0, "conversionOffset": 604_800_000}, True),
+    ({"deviceTime": "2026-03-05T10:00:00", "timezoneOffset": 0, "conversionOffset": 86_400_001}, False),
+    ({"deviceTime": "2026-03-06T10:00:05", "timezoneOffset": 0.0, "clockDriftOffset": 5_000.0}, True),
+    ({"deviceTime": "2026-03-06T10:00:05", "timezoneOffset": 0, "clockDriftOffset": 4_999}, False),
+    ({"deviceTime": "2026-03-07T00:00:00"}, True),
+    ({"deviceTime": "2026-03-07T00:00:00.001"}, False),
+    ({"deviceTime": "2026-03-03T20:00:00", "timezoneOffset": None}, True),
+    ({"deviceTime": "2026-03-03T19:59:59"}, False),
+    ({"deviceTime": "2026-03-12T10:00:00", "conversionOffset": 604_800_000}, True),
+    ({"deviceTime": "2026-03-05T5:00:00", "time": "2026-03-05T5:00:00Z", "timezoneOffset": 0}, True),
+    ({"deviceTime": "0000-01-01T00:00:00", "time": "0000-01-02T00:00:00Z", "timezoneOffset": 0}, True),
+    ({"deviceTime": "2026-03-05T10:00:00", "timezoneOffset": 0, "conversionOffset": 1e300}, False),
+    ({"timezoneOffset": -480}, True),
+]
+
+
+@pytest.mark.parametrize(("change", "is_right"), CLOCKS)
+def test_a_device_time_more_than_a_day_off_is_reported(change: dict[str, Any], is_right: bool) -> None:
+    datum = cbg(1, time=UTC_TIME) | change
+    assert validate_datum(datum) == ()
+    found = Findings() if is_right else warned("staged-device-time-differs", "/deviceTime")
+
+    checker = RecordChecker()
+    assert checker.check_record(datum, ()) == found
+    plain = checker.needing_check([datum]) == []
+    assert plain <= is_right
+    embedding = {**wizard(1), "bolus": {**bolus(1), "time": UTC_TIME} | change}
+    assert bool(look(embedding, "bolus").warned) is not is_right
+
+
+def test_the_quick_look_finds_every_device_time_that_differs() -> None:
+    rng = random.Random(7)
+    checker = RecordChecker()
+    checker.check_record(cbg(1), ())
+    found = 0
+    for _ in range(40):
+        block: list[dict[str, Any]] = []
+        for _ in range(50):
+            local = f"2026-03-0{rng.randint(1, 4)}T{rng.randint(0, 23):02}:{rng.randint(0, 59):02}:00"
+            offsets = {
+                "timezoneOffset": rng.choice([None, -480, 0, 720, 60.0]),
+                "conversionOffset": rng.choice([None, 0, 3_600_000, -86_400_000]),
+                "clockDriftOffset": rng.choice([None, 0, -1_800_000]),
+            }
+            time = f"2026-03-0{rng.randint(1, 4)}T{rng.randint(0, 23):02}:{rng.randint(0, 59):02}:30Z"
+            block.append(cbg(1, time=time, deviceTime=local, **offsets))
+        wrong = {index for index, datum in enumerate(block) if checker.check_record(datum, ()).warned}
+        assert wrong <= set(checker.needing_check(block)) != set(range(50))
+        found += len(wrong)
+    assert 400 < found < 1_600
+
+
+def test_hours_that_were_seen_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    checker = RecordChecker()
+    checker.check_record(cbg(1), ())
+    right = cbg(1, time=UTC_TIME, deviceTime="2026-03-05T02:59:59", timezoneOffset=-480)
+    wrong = right | {"deviceTime": "2026-03-12T02:00:00"}
+    assert checker.needing_check([right, wrong, right]) == [1]
+
+    monkeypatch.setattr(record_checks, "_always_go_together", lambda hours: hours[0].startswith("x"))
+    assert checker.needing_check([right, wrong, right]) == [1]
+    monkeypatch.setattr(record_checks, "_MAX_HOURS", 1)
+    assert checker.needing_check([wrong]) == [0]
+    assert checker.needing_check([right]) == [0]
+
+
 # ---------------------------------------------------------------- the quick look
 
 
@@ -177,6 +255,11 @@ def test_warnings_are_counted_and_the_records_are_uploaded(world: World) -> None
         ("time-not-utc", cbg(100, time="2026-03-05T10:00:00+01:00"), "staged-time-not-utc"),
         ("device-id-differs", bolus(100, deviceId="other"), "staged-device-id-differs"),
         ("units-mixed", cbg(100, 120, units="mg/dL"), "staged-units-mixed"),
+        (
+            "device-time-differs",
+            cbg(100, deviceTime="2026-03-09T00:00:00", timezoneOffset=0),
+            "staged-device-time-differs",
+        ),
     ],
 )
 def test_each_check_can_refuse_or_be_switched_off(

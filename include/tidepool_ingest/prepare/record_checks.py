@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from tidepool_ingest.guards.checks import DEVICE_ID_DIFFERS
 from tidepool_ingest.model import (
@@ -14,7 +15,7 @@ from tidepool_ingest.model import (
     deduplicator_named,
     glucose_reading,
 )
-from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.model.gotime import Instant, parse_instant, parse_local_time
 from tidepool_ingest.staging.manifest import CheckOutcome, Manifest, RecordChecks
 
 DEVICE_ID_MISSING: Final = "staged-device-id-missing"
@@ -26,6 +27,23 @@ TIME_NOT_UTC: Final = "staged-time-not-utc"
 
 UNITS_MIXED: Final = "staged-units-mixed"
 """A device's readings are in more than one unit: a reading in both has two hashes and is stored twice."""
+
+DEVICE_TIME_DIFFERS: Final = "staged-device-time-differs"
+"""The device's clock cannot have shown this at the record's time: one of the two is probably wrong."""
+
+_DIFFERENCE_MAX_MS: Final = 24 * 60 * 60 * 1000
+_DIFFERENCE_MAX_ANYWHERE_MS: Final = _DIFFERENCE_MAX_MS + 14 * 60 * 60 * 1000
+"""Where the offset from UTC is not known; none is more than 14 hours."""
+
+_DAY: Final = len("2026-03-05T")
+_HOUR: Final = len("2026-03-05T10")
+_MINUTE_MS: Final = 60 * 1000
+_HOUR_MS: Final = 60 * 60 * 1000
+_MAX_HOURS: Final = 10_000
+"""Hours that are remembered, with their offsets: some megabytes."""
+
+_Hours: TypeAlias = tuple[Any, ...]
+"""The hours of a ``deviceTime`` and a ``time``, and what is between them: the three offsets."""
 
 MAX_SOURCES: Final = 1_000
 """Devices whose unit is remembered; a batch is one device's data."""
@@ -69,12 +87,14 @@ class RecordChecker:
             TIME_NOT_UTC: chosen.time_not_utc,
             DEVICE_ID_DIFFERS: chosen.device_id_differs,
             UNITS_MIXED: chosen.units_mixed,
+            DEVICE_TIME_DIFFERS: chosen.device_time_differs,
         }
         self._needs_device_id = needs_device_id
         self._device_id = device_id
         self._units: dict[str | None, str] = {}
         self._usual_device: object = self
         self._usual_units: tuple[str | None, ...] = ()
+        self._right_hours: set[_Hours] = set()
 
     @classmethod
     def of(cls, manifest: Manifest) -> RecordChecker:
@@ -89,13 +109,13 @@ class RecordChecker:
     def needing_check(self, data: Sequence[Mapping[str, Any] | None]) -> list[int]:
         """Return the indexes of the records that need checking; there is nothing to say about the others.
 
-        The others are of the usual device and in its units, their time ends with ``Z``, they have no ``id``,
-        and their type embeds no other datum.
+        The others are of the usual device and in its units, their time ends with ``Z`` and goes with their
+        ``deviceTime``, they have no ``id``, and their type embeds no other datum.
 
         :param data: accepted records, decoded; ``None`` where there is none, which needs checking too.
         """
         device, units = self._usual_device, self._usual_units
-        return [
+        unusual = [
             index
             for index, datum in enumerate(data)
             if datum is None
@@ -105,6 +125,34 @@ class RecordChecker:
             or "id" in datum
             or datum["type"] in EMBEDDING_TYPES
         ]
+        unclear = self._hours_to_check(data)
+        if unclear:
+            unusual += (
+                index for index, datum in enumerate(data) if datum is not None and _hours_of(datum) in unclear
+            )
+        return sorted({*unusual})
+
+    def _hours_to_check(self, data: Sequence[Mapping[str, Any] | None]) -> set[_Hours]:
+        """Return the hours in which a deviceTime may not go with a time; most have been seen before."""
+        if self._outcomes[DEVICE_TIME_DIFFERS] == "ignore":
+            return set()
+        hours: set[_Hours] = {  # as _hours_of has it, which would cost a call for each record
+            (
+                local[:_HOUR],
+                datum["time"][:_HOUR],
+                datum.get("timezoneOffset"),
+                datum.get("conversionOffset"),
+                datum.get("clockDriftOffset"),
+            )
+            for datum in data
+            if datum is not None and (local := datum.get("deviceTime")) is not None
+        }
+        hours -= self._right_hours
+        right = set(filter(_always_go_together, hours))
+        if len(self._right_hours) >= _MAX_HOURS:
+            self._right_hours.clear()
+        self._right_hours |= right
+        return hours - right
 
     def check_record(self, datum: Mapping[str, Any], embedded: Sequence[str]) -> Findings:
         """Check an accepted record and the data embedded in it.
@@ -130,6 +178,10 @@ class RecordChecker:
             found.append(Problem(code, f"{pointer}/deviceId"))
         if not _is_utc(datum["time"]):
             found.append(Problem(TIME_NOT_UTC, f"{pointer}/time"))
+        if datum.get("deviceTime") is not None:
+            difference, limit = _difference(datum)
+            if difference > limit:
+                found.append(Problem(DEVICE_TIME_DIFFERS, f"{pointer}/deviceTime"))
         is_usual = not self._needs_device_id or device_id == self._device_id
         if reading := glucose_reading(datum):
             unit = _UNIT_OF[reading[0]]
@@ -141,6 +193,60 @@ class RecordChecker:
                     self._usual_device, self._usual_units = device_id, (None, *_SPELLINGS[unit])
         elif is_usual and self._usual_device is self:
             self._usual_device, self._usual_units = device_id, (None,)  # a pump may have no readings at all
+
+
+def _hours_of(datum: Mapping[str, Any]) -> _Hours | None:
+    local = datum.get("deviceTime")
+    if local is None:
+        return None
+    offsets = (datum.get(name) for name in ("timezoneOffset", "conversionOffset", "clockDriftOffset"))
+    return (local[:_HOUR], datum["time"][:_HOUR], *offsets)
+
+
+def _always_go_together(hours: _Hours) -> bool:
+    """Return whether every two times in these hours go together, the one being in UTC."""
+    local, time, zone, conversion, drift = hours
+    if not (local[_DAY:].isdigit() and time[_DAY:].isdigit()):
+        return False  # an hour of one digit
+    shown = _start_of(local[: _DAY - 1]) + int(local[_DAY:]) * _HOUR_MS
+    moment = _start_of(time[: _DAY - 1]) + int(time[_DAY:]) * _HOUR_MS
+    difference, limit = _compared(shown, moment, zone, conversion, drift)
+    return difference <= limit - _HOUR_MS
+
+
+@lru_cache(maxsize=1_000)
+def _start_of(day: str) -> float:
+    """Return when a day of an accepted time begins, in milliseconds."""
+    instant = parse_local_time(f"{day}T00:00:00")
+    if instant is None:
+        raise ValueError("an accepted record has a time that cannot be read")
+    return _milliseconds(instant)
+
+
+def _difference(datum: Mapping[str, Any]) -> tuple[float, int]:
+    """Return how far an accepted datum's deviceTime is from what it should be, and how far it may be."""
+    shown, instant = parse_local_time(datum["deviceTime"]), parse_instant(datum["time"])
+    if shown is None or instant is None:
+        raise ValueError("an accepted record has a time that cannot be read")
+    offsets = (datum.get(name) for name in ("timezoneOffset", "conversionOffset", "clockDriftOffset"))
+    return _compared(_milliseconds(shown), _milliseconds(instant), *offsets)
+
+
+def _compared(
+    shown: float, moment: float, zone: float | None, conversion: float | None, drift: float | None
+) -> tuple[float, int]:
+    """Return the same; all in milliseconds but the zone, which is in minutes.
+
+    A device's clock shows ``time`` + ``timezoneOffset`` + ``conversionOffset`` + ``clockDriftOffset``, as the
+    uploader has it.
+    """
+    expected = moment + (zone or 0) * _MINUTE_MS + (conversion or 0) + (drift or 0)
+    return abs(shown - expected), _DIFFERENCE_MAX_ANYWHERE_MS if zone is None else _DIFFERENCE_MAX_MS
+
+
+def _milliseconds(instant: Instant) -> float:
+    seconds, nanoseconds = instant.moment
+    return seconds * 1000 + nanoseconds / 1_000_000
 
 
 def _is_utc(time: str) -> bool:

@@ -253,11 +253,14 @@ class RecordChecks(ManifestModel):
         record is never recognized as a duplicate of one in an older data set.
     :param units_mixed: glucose in another unit than the first reading of the same device: the same reading in
         the other unit is another record to Tidepool.
+    :param device_time_differs: a deviceTime that is not what the device's clock showed at that time, by more
+        than a day: one of the two is probably wrong.
     """
 
     time_not_utc: Annotated[CheckOutcome, Field(alias="time-not-utc")] = "warn"
     device_id_differs: Annotated[CheckOutcome, Field(alias="device-id-differs")] = "warn"
     units_mixed: Annotated[CheckOutcome, Field(alias="units-mixed")] = "warn"
+    device_time_differs: Annotated[CheckOutcome, Field(alias="device-time-differs")] = "warn"
 
     @property
     def refusing(self) -> list[str]:

@@ -78,7 +78,7 @@ _KEYS = {
 }
 _FILE_KEYS = {"name", "format", "sha256", "records"}
 _EDIT_KEYS = {"drop", "set", "glucoseUnits"}
-_CHECK_KEYS = {"time-not-utc", "device-id-differs", "units-mixed"}
+_CHECK_KEYS = {"time-not-utc", "device-id-differs", "units-mixed", "device-time-differs"}
 _CHECK_OUTCOMES = {"refuse", "warn", "ignore"}
 _FORMATS = {"ndjson", "json"}
 _EXPORTS = {"tidepool-export", "tidepool-web-export"}
