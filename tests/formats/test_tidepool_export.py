@@ -280,8 +280,8 @@ def test_links_beyond_what_memory_allows_are_dropped(world: World, monkeypatch: 
 
 def test_records_of_other_kinds_go_to_quarantine(world: World) -> None:
     message = {"id": "x", "messagetext": "hello", "parentmessage": None}
-    upload = {"type": "upload", "deviceId": DEVICE, "time": minute_of(1), "id": own_id(1)}
-    number = world.ready([*readings(30), message, upload], file=EXPORT)
+    other = {"type": "note", "deviceId": DEVICE, "time": minute_of(1), "id": own_id(1)}
+    number = world.ready([*readings(30), message, other], file=EXPORT)
 
     assert world.refused(number) == [(30, ["value-not-exists"]), (31, ["value-not-allowed"])]
     assert world.quarantine(number)[0]["record"] == message

@@ -14,15 +14,18 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import ClassVar
+from typing import ClassVar, Final, TypeVar
 
 from tidepool_ingest.formats import json_array, ndjson
 from tidepool_ingest.formats.reader import Block, Reader, ReadingContext
 from tidepool_ingest.formats.tidepool_export.cleaning import ExportCleaner
 from tidepool_ingest.formats.tidepool_export.survey import See, Survey, survey
 from tidepool_ingest.formats.tidepool_export.telling import ExportKind, ExportSigns
+from tidepool_ingest.model.decode import NotDecodableError, decode
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.staging.source_file import SourceFile
+
+T = TypeVar("T")
 
 
 class TidepoolExportReader(Reader):
@@ -77,7 +80,7 @@ class TidepoolExportReader(Reader):
 
     def blocks(self, file: SourceFile) -> Iterator[Block]:
         """Yield the records of a file, cleaned."""
-        for block in self.records(file):
+        for block in map(_without_data_sets, self.records(file)):
             with collector_paused():
                 cleaned = [self._cleaner.apply(line) for line in block.lines]
             yield replace(block, lines=cleaned, staged=block.lines if block.staged is None else block.staged)
@@ -94,6 +97,46 @@ class TidepoolExportReader(Reader):
         """Remove the records that are waiting to be embedded."""
         if self._survey is not None:
             self._survey.links.close()
+
+
+DATA_SET_TYPE: Final = "upload"
+"""Type of the record that the Platform keeps of each data set, and shows beside its data."""
+
+DATA_SET_ROW: Final = "data-set"
+"""Why such a row gives no record: it is the server's own, and uploading opens a data set of its own."""
+
+
+def _without_data_sets(block: Block) -> Block:
+    """Return a block without the rows that are data sets, which are counted."""
+    dropped = {index for index, line in enumerate(block.lines) if _is_data_set(line)}
+    if not dropped:
+        return block
+    kept = [index for index in range(len(block.lines)) if index not in dropped]
+    positions = block.row_positions
+
+    def those_of(parallel: Sequence[T] | None) -> list[T] | None:
+        return None if parallel is None else [parallel[index] for index in kept]
+
+    return replace(
+        block,
+        lines=[block.lines[index] for index in kept],
+        staged=those_of(block.staged),
+        positions=[positions[index] for index in kept],
+        where=those_of(block.where),
+        more_rows={new: block.more_rows[old] for new, old in enumerate(kept) if old in block.more_rows},
+        skipped=block.skipped | {DATA_SET_ROW: block.skipped.get(DATA_SET_ROW, 0) + len(dropped)},
+    )
+
+
+def _is_data_set(line: bytes) -> bool:
+    # Nearly every row has an `uploadId`; the closing quote tells them apart.
+    if b'"upload"' not in line:
+        return False
+    try:
+        row = decode(line)
+    except NotDecodableError:
+        return False
+    return isinstance(row, dict) and row.get("type") == DATA_SET_TYPE
 
 
 def _split_as_it_begins(pieces: Iterable[bytes], file_number: int | None) -> Iterator[Block]:
