@@ -327,14 +327,41 @@ def close(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
     monkeypatch.setattr(os, "open", refuse)
 
 
+def close_to_looks(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    """Let folders of a name be listed, and nobody look at what is in them, as if their mode were 0644."""
+    scanning, opening = os.scandir, os.open
+    names: dict[int, str] = {}
+
+    class Unseen:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+            raise PermissionError(f"canary {self.name}")
+
+    def noted(name: Any, flags: int, *mode: int, dir_fd: int | None = None) -> int:
+        descriptor = opening(name, flags, *mode, dir_fd=dir_fd)
+        names[descriptor] = str(name)
+        return descriptor
+
+    @contextmanager
+    def scanned(folder: int) -> Iterator[Any]:
+        with scanning(folder) as found:
+            yield (Unseen(each.name) if names.get(folder) == closed else each for each in found)
+
+    monkeypatch.setattr(os, "open", noted)
+    monkeypatch.setattr(os, "scandir", scanned)
+
+
+@pytest.mark.parametrize("how", [close, close_to_looks])
 @pytest.mark.parametrize("closed", [str(DAY), A, "b1"])
 def test_a_folder_that_may_not_be_listed_is_counted(
-    root: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+    root: Path, monkeypatch: pytest.MonkeyPatch, closed: str, how: Callable[[pytest.MonkeyPatch, str], None]
 ) -> None:
     ready(root)
     ready(root, f"2026-01-03/{B}/b2")
     batch = BatchFolder.at(UPath(root), f"{DAY}/{A}/b1")
-    close(monkeypatch, closed)
+    how(monkeypatch, closed)
     ignored = Ignored()
 
     found = list_batches(UPath(root), DAY, date(2026, 1, 3), ignored)

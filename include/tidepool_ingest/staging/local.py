@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -159,7 +159,10 @@ def entries(path: Path, below_root: int) -> dict[str, Info]:
     :param below_root: how many of its last names lie below the staging root.
     :raises NotRegularError: it, or a folder on the way, is a link or the like.
     """
-    with opened_folder(path, below_root, access=os.O_RDONLY) as folder:
+    with (
+        opened_folder(path, below_root, access=os.O_RDONLY) as folder,
+        _below() if below_root else nullcontext(),
+    ):
         return dict(_entries(folder))
 
 
@@ -176,41 +179,50 @@ def walked(path: Path, below_root: int, levels: int) -> Iterator[tuple[str, Info
     with ExitStack() as opened:
         try:
             folder = opened.enter_context(opened_folder(path, below_root, access=os.O_RDONLY))
-        except NotPermittedError:
+            found = _entries(folder)
+        except PermissionError:
             yield "", {"type": "closed"}
             return
-        yield from _walked(folder, "", levels)
+        yield from _walked(folder, found, "", levels)
 
 
-def _entries(folder: int) -> Iterator[tuple[str, Info]]:
+def _entries(folder: int) -> list[tuple[str, Info]]:
+    """Return what is in a folder.
+
+    :raises PermissionError: its names may be listed, and nothing be said about them (mode 0644).
+    """
+    entries = []
     with os.scandir(folder) as found:
         for each in found:
             with suppress(FileNotFoundError):  # it has just been removed
-                yield each.name, _info(each.stat(follow_symlinks=False))
+                entries.append((each.name, _info(each.stat(follow_symlinks=False))))
+    return entries
 
 
-def _walked(folder: int, above: str, levels: int) -> Iterator[tuple[str, Info]]:
-    for name, info in list(_entries(folder)):
+def _walked(
+    folder: int, entries: list[tuple[str, Info]], above: str, levels: int
+) -> Iterator[tuple[str, Info]]:
+    for name, info in entries:
         if info["type"] != "directory":
             yield f"{above}{name}", info
             continue
         if levels == 0:
             yield f"{above}{name}/", info
             continue
-        try:
-            inner = _enter(folder, name, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        except (NotRegularError, NotADirectoryError):  # exchanged since
-            yield f"{above}{name}", {**info, "type": "other"}
-            continue
-        except PermissionError:
-            yield f"{above}{name}", {**info, "type": "closed"}
-            continue
-        try:
-            yield from _walked(inner, f"{above}{name}/", levels - 1)
-        finally:
-            os.close(inner)
+        with ExitStack() as opened:
+            try:
+                inner = _enter(folder, name, os.O_RDONLY)
+                opened.callback(os.close, inner)
+                found = _entries(inner)
+            except FileNotFoundError:
+                continue
+            except (NotRegularError, NotADirectoryError):  # exchanged since
+                yield f"{above}{name}", {**info, "type": "other"}
+                continue
+            except PermissionError:
+                yield f"{above}{name}", {**info, "type": "closed"}
+                continue
+            yield from _walked(inner, found, f"{above}{name}/", levels - 1)
 
 
 def make_folder(path: Path, below_root: int, mode: int) -> None:
@@ -267,9 +279,13 @@ def remove_partial_files(path: Path, below_root: int, before: float | None, *, d
     :param dry_run: only count.
     """
     removed = 0
-    missing = (FileNotFoundError, NotPermittedError)
-    with suppress(*missing), opened_folder(path, below_root, access=os.O_RDONLY) as folder:
-        for name, info in list(_entries(folder)):
+    with ExitStack() as opened:
+        try:
+            folder = opened.enter_context(opened_folder(path, below_root, access=os.O_RDONLY))
+            found = _entries(folder)
+        except (FileNotFoundError, PermissionError):
+            return 0
+        for name, info in found:
             is_partial = name.startswith(".") and name.endswith(PART_SUFFIX)
             if not is_partial or info["type"] == "directory" or (before and info["mtime"] >= before):
                 continue
