@@ -126,6 +126,15 @@ def test_no_part_of_an_answer_goes_on_for_ever(
     assert time.monotonic() - started < 25
 
 
+@pytest.mark.parametrize("interim", ["100 Continue", "102 Processing", "103 Early Hints"])
+def test_what_comes_before_an_answer_is_not_the_answer(wire: Wire, interim: str) -> None:
+    before = f"HTTP/1.1 {interim}\r\nLink: </{CANARY}>\r\n\r\n".encode()
+    answer = b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"n": "1"}'
+    wire.answer = lambda seen: Reply(raw=[before, before, answer], drip=0.01)
+    answered = transport().request(call(wire, Purpose.WRITE, body=b"[]"))
+    assert (answered.status, answered.json()) == (200, {"n": "1"})
+
+
 def test_a_server_that_takes_nothing_does_not_hold_a_request_for_ever() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:  # what it accepts, nobody reads
         asked = Request(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse, parse_headers
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 
@@ -27,6 +27,9 @@ CONNECTIONS = 32
 
 SEND_BYTES = 16 * 1024
 """How much is given to a connection at once: one record of TLS, so that the time that it takes is bounded."""
+
+INTERIM = range(101, 200)
+"""Status of what comes before a response; after 101, for which nobody asks, none comes in time."""
 
 
 @dataclass
@@ -164,6 +167,15 @@ class _BoundedResponse(HTTPResponse):
         super().__init__(sock, *args, **more)
         stream: Any = self.fp.detach()  # nothing of it has been read
         self.fp = io.BufferedReader(_BoundedStream(stream, sock))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        # Python skips 100 alone. It would take another one (102, 103) for the response, and leave the real
+        # one on the connection, where it would answer the next request.
+        while True:
+            read: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if read[1] not in INTERIM:
+                return read
+            parse_headers(self.fp)
 
 
 class _Watched:
