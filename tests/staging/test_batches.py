@@ -134,9 +134,11 @@ def test_a_root_that_is_not_there_is_an_error(kind: str, tmp_path: Path, bucket:
     assert code_of_listing(root) == "staging-root-missing"
 
 
-def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert code_of_listing(UPath(tmp_path / "file")) == "staging-root-missing"
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_a_root_that_is_a_file_is_an_error(kind: str, tmp_path: Path) -> None:
+    file = UPath(tmp_path / "file" if kind == "local" else f"memory://{uuid.uuid4().hex}/file")
+    file.fs.pipe_file(file.path, b"x")
+    assert code_of_listing(file) == "staging-root-missing"
 
 
 def test_a_bucket_that_may_not_be_asked_about_counts_as_there(

@@ -272,19 +272,33 @@ def entries_of_root(root: UPath) -> dict[str, Info]:
     """Return what is in the staging root, as :func:`entries_of` does.
 
     An empty folder holds nothing, and so does a prefix under which a bucket has no object. A folder or bucket
-    that is not there is an error: a share may not be mounted, or a name be misspelt.
+    that is not there, or a file in its place, is an error: a share may not be mounted, or a name be misspelt.
 
     :param root: the staging root.
     :raises BatchError: ``staging-root-missing`` or ``staging-unreadable``.
     """
     with reading("staging-root-missing"):
         try:
-            return entries_of(root, GIVEN)
+            entries = entries_of(root, GIVEN)
         except FileNotFoundError:
             if root.protocol not in _OBJECT_STORES:
                 raise
             _require_bucket(root)
             return {}
+        if not entries:
+            _require_no_file(root)
+        return entries
+
+
+def _require_no_file(root: UPath) -> None:
+    """Refuse a file, which storage that is no disk lists as if it were what is in it."""
+    if local_path(root) is not None:
+        return
+    found: Info = {}
+    with contextlib.suppress(Exception):  # the listing was answered; there may be no more to be asked
+        found = filesystem(root).info(root.path)
+    if found.get("type") == "file" and not str(found.get("name", "")).endswith("/"):
+        raise NotADirectoryError
 
 
 def _require_bucket(root: UPath) -> None:
