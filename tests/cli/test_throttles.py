@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,20 @@ def test_a_throttle_is_shown_and_lifted(ledger: Ledger, run: Run) -> None:
     (action,) = ledger.actions.newest()
     assert (action.kind, action.status, action.detail) == (ActionKind.LIFT, ActionStatus.DONE, f"of {HOST}")
     assert action.actor.endswith(" (command line)")
+
+
+def test_an_account_without_a_name_can_lift_one(
+    ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 50123")
+
+    monkeypatch.setattr("getpass.getuser", nobody)  # as of a container's account, by `docker compose exec`
+    ledger.rate_limits.record(HOST, 1800.0)
+
+    assert run("ledger", "throttles", "--lift", HOST).out == f"Tasks may send requests to {HOST} again.\n"
+    (action,) = ledger.actions.newest()
+    assert action.actor == f"uid {os.getuid()} (command line)"
 
 
 def test_without_a_ledger_there_is_nothing_to_lift(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import math
 import os
 import shutil
@@ -144,6 +145,15 @@ def place(text: str) -> UPath:
         raise BatchError("staging-unreachable") from None
     filesystem(path)
     return path
+
+
+def who_runs() -> str:
+    """Return what the audit log calls whoever runs a command: an account of a container may have no name."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return f"{name} (command line)"
 
 
 # ---------------------------------------------------------------- staging and data files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 
 from tidepool_ingest.cli.arguments import (
     NO_LEDGER,
@@ -14,6 +13,7 @@ from tidepool_ingest.cli.arguments import (
     place,
     table,
     user,
+    who_runs,
 )
 from tidepool_ingest.maintenance.erasure import PersonData, PersonErasure
 from tidepool_ingest.privacy import short_hash
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
                 NO_LEDGER, "Give --ledger: only the ledger knows which work areas are the person's."
             )
         erasure = PersonErasure(ledger, place(options.root), options.user)
-        found = erasure.run(f"{getpass.getuser()} (command line)") if options.yes else erasure.find()
+        found = erasure.run(who_runs()) if options.yes else erasure.find()
     print(_report(found, options.user, removed=options.yes))
     return 0
 

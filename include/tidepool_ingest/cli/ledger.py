@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import math
 
 from tidepool_ingest.auth_modes import AUTH_MODES
@@ -17,6 +16,7 @@ from tidepool_ingest.cli.arguments import (
     opened,
     place,
     table,
+    who_runs,
 )
 from tidepool_ingest.client import ClientSettings, connect, environment, host_of
 from tidepool_ingest.client.connections import settings_from_environment, settings_from_file
@@ -95,7 +95,7 @@ def _lift(ledger: Ledger, api_host: str) -> int:
             "No throttle of this host is in force.", "Run the command without --lift: it lists what is."
         )
     ledger.actions.record(
-        f"{getpass.getuser()} (command line)",
+        who_runs(),
         ActionKind.LIFT,
         detail=f"of {api_host}",
         status=ActionStatus.DONE,
