@@ -379,6 +379,15 @@ def test_a_file_that_may_not_be_read_fails_its_batch(root: Path, monkeypatch: py
     assert code_of(lambda: read_manifest(folder, A)) == "file-not-permitted"
 
 
+def test_a_folder_that_is_there_is_not_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError  # as NFS may answer where a folder is, but may not be made
+
+    WorkArea(UPath(root), KEY).begin()
+    monkeypatch.setattr(os, "mkdir", refuse)
+    WorkArea(UPath(root), KEY).begin()
+
+
 # ---------------------------------------------------------------- the work area
 
 

@@ -238,10 +238,15 @@ def make_folder(path: Path, below_root: int, mode: int) -> None:
     with ExitStack() as opened:
         folder = opened.enter_context(opened_folder(root, 0))
         for number, name in enumerate(names, 1):
-            with suppress(FileExistsError):
-                os.mkdir(name, mode if number == len(names) else 0o777, dir_fd=folder)
-            folder = _enter(folder, name, _THROUGH)
-            opened.callback(os.close, folder)
+            try:
+                # First, because NFS may answer that this account may make no folder, although there is one.
+                inner = _enter(folder, name, _THROUGH)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    os.mkdir(name, mode if number == len(names) else 0o777, dir_fd=folder)
+                inner = _enter(folder, name, _THROUGH)
+            opened.callback(os.close, inner)
+            folder = inner
 
 
 def remove_file(path: Path, below_root: int) -> None:
