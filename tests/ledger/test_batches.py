@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from tests.ledger.conftest import found
 from tests.states import set_batch_state, set_data_set_state
@@ -19,6 +19,19 @@ def test_the_same_content_is_one_batch_wherever_it_lies(ledger: Ledger) -> None:
     moved = ledger.batches.register(found(folder="/staging/elsewhere", batch_id="batch-2"))
 
     assert (moved.id, moved.folder, moved.batch_id) == (first.id, "/staging/elsewhere", "batch-2")
+
+
+def test_no_time_of_a_manifest_is_too_early_or_too_late_to_be_read(ledger: Ledger) -> None:
+    engine = ledger.database.engine
+    moments = {"a": datetime.min.replace(tzinfo=UTC), "b": datetime.max.replace(tzinfo=UTC)}
+    for zone in ("Asia/Tokyo", "America/Los_Angeles"):
+        if engine.dialect.name == "postgresql":
+            with ledger.database.writing() as connection:
+                connection.execute(text(f"ALTER DATABASE {engine.url.database} SET timezone TO '{zone}'"))
+            engine.dispose()
+        for key, moment in moments.items():
+            row = ledger.batches.register(found(content_key=key * 64, staged_at=moment))
+            assert ledger.batches.get(row.id).staged_at == moment
 
 
 def test_a_done_batch_keeps_its_place(ledger: Ledger) -> None:

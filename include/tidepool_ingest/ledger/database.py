@@ -220,9 +220,19 @@ def open_engine(address: str) -> Engine:
     url = ledger_url(address)
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url)
-    return create_engine(
+    engine = create_engine(
         url, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": CONNECT_WAIT_SECONDS}
     )
+
+    @event.listens_for(engine, "connect")
+    def use_utc(connection: Any, _record: Any) -> None:
+        # In another zone the server would write the last hours of the year 9999, or the first ones of the
+        # year 1, as of a year that Python does not have: one such `stagedAt` would be read by everybody.
+        with connection.cursor() as cursor:
+            cursor.execute("SET TIME ZONE 'UTC'")
+        connection.commit()
+
+    return engine
 
 
 def _sqlite_engine(url: URL) -> Engine:
