@@ -222,14 +222,14 @@ def test_edits_are_counted_by_field_and_go_to_tidepool(world: World) -> None:
 
 def test_a_field_that_is_not_tidepools_is_not_named_in_a_summary(world: World) -> None:
     edits = {
-        "drop": ["guess", "guid", "Jane Roe", "payload/Jane Roe"],
+        "drop": ["guess", "guid", "Jane Roe", "payload/Jane Roe", "0123456789"],
         "set": {"Jane Roe 2": 1, "deviceTime": "2026-03-01T01:00:00"},
     }
-    names = ("guess", "guid", "Jane Roe", "payload/Jane Roe")
+    names = ("guess", "guid", "Jane Roe", "payload/Jane Roe", "0123456789")
     number = world.ready([cbg(1, **dict.fromkeys(names, 1))], edits=edits)
     summary = world.prepare(number)
 
-    assert summary.edits == {"*": 4, "guid": 1, "deviceTime": 1}
+    assert summary.edits == {"*": 5, "guid": 1, "deviceTime": 1}
     assert "Jane" not in described(summary)
 
 

@@ -144,12 +144,15 @@ def _by_shown_name(edits: Mapping[str, int]) -> dict[str, int]:
     """Return counts by field; names that are not Tidepool's count as one, because somebody made them up."""
     counts: Counter[str] = Counter()
     for field, records in edits.items():
-        steps = (
-            step if step in PLATFORM_FIELDS else masked_pointer(step.replace("/", "~1"))
-            for step in field.split(".")
-        )
-        counts[".".join(steps)] += records
+        counts[".".join(map(_shown_name, field.split(".")))] += records
     return dict(counts)
+
+
+def _shown_name(step: str) -> str:
+    if step in PLATFORM_FIELDS:
+        return step
+    # In a pointer, a number is an index. Here it is a name that somebody made up, and may be a person's id.
+    return "*" if step.isdigit() else masked_pointer(step.replace("/", "~1"))
 
 
 def question_of(summary: PrepareSummary, allowed: float) -> tuple[str, str]:
