@@ -445,9 +445,12 @@ def staging_root(address: str | None = None) -> UPath:
 
     from tidepool_ingest.staging.errors import BatchError
     from tidepool_ingest.staging.storage import names_storage
+    from tidepool_ingest.texts import problem_of
 
     address = address or deployment().staging_root or str(_airflow_home() / "staging")
     with suppress(RuntimeError, ValueError):  # a home of nobody, a scheme that Airflow does not know
+        if problem_of(address):
+            raise ValueError
         if "://" not in address:
             return UPath(Path(address).expanduser().absolute())
         if names_storage(address):

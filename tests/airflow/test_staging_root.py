@@ -37,6 +37,12 @@ def test_a_command_tells_it_too(address: str) -> None:
         place(address)
 
 
+@pytest.mark.parametrize("address", ["/staging\0", "s3://bucket/\0", "/staging\udcff"])
+def test_a_run_cannot_name_a_root_that_no_ledger_could_keep(address: str) -> None:
+    with pytest.raises(BatchError, match=r"\[staging-root-address\]"):
+        staging_root(address)
+
+
 def test_an_address_of_a_storage_is_one(tmp_path: Path) -> None:
     assert staging_root(f"file://{tmp_path}/staging").path == f"{tmp_path}/staging"
     assert staging_root(str(tmp_path)).path == str(tmp_path)
