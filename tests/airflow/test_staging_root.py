@@ -37,6 +37,16 @@ def test_a_command_tells_it_too(address: str) -> None:
         place(address)
 
 
+def test_a_home_folder_is_the_same_to_commands_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert place("~/staging").path == staging_root("~/staging").path == str(tmp_path / "staging")
+    for address in ("", "~nobody-of-this-name/staging"):
+        with pytest.raises(BatchError, match="staging-unreachable"):
+            place(address)
+
+
 @pytest.mark.parametrize("address", ["/staging\0", "s3://bucket/\0", "/staging\udcff"])
 def test_a_run_cannot_name_a_root_that_no_ledger_could_keep(address: str) -> None:
     with pytest.raises(BatchError, match=r"\[staging-root-address\]"):

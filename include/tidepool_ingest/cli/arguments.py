@@ -138,13 +138,28 @@ def place(text: str) -> UPath:
             "set the storage's own environment variables",
         )
     try:
-        if "://" in text and not names_storage(text):
+        if not text or ("://" in text and not names_storage(text)):
             raise ValueError
-        path = UPath(text)
+        path = UPath(_at_home(text))
     except ValueError:
         raise BatchError("staging-unreachable") from None
     filesystem(path)
     return path
+
+
+def _at_home(text: str) -> str:
+    """Return a path below a home folder in full, as the settings of Airflow's side are read.
+
+    :raises ValueError: there is no such person, and no such file either.
+    """
+    if not text.startswith("~"):
+        return text
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError:
+        if Path(text).exists():
+            return text
+    raise ValueError
 
 
 def who_runs() -> str:
