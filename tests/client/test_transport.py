@@ -126,6 +126,23 @@ def test_no_part_of_an_answer_goes_on_for_ever(
     assert time.monotonic() - started < 25
 
 
+@pytest.mark.parametrize("location", [f"/{CANARY}", "http://[", f"http://{CANARY}\u2100/"])
+def test_a_redirect_is_neither_followed_nor_read_without_bounds(wire: Wire, location: str) -> None:
+    head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n".encode()
+    given = []
+
+    def body() -> Iterator[bytes]:
+        yield head
+        while len(given) < 1000:  # 64 MB
+            given.append(1)
+            yield b"x" * 65536
+
+    wire.answer = lambda seen: Reply(raw=body())
+    assert isinstance(failure(wire, Purpose.WRITE), TidepoolConfigurationError)
+    assert len(wire.seen) == 1
+    assert len(given) < 900
+
+
 @pytest.mark.parametrize("interim", ["100 Continue", "102 Processing", "103 Early Hints"])
 def test_what_comes_before_an_answer_is_not_the_answer(wire: Wire, interim: str) -> None:
     before = f"HTTP/1.1 {interim}\r\nLink: </{CANARY}>\r\n\r\n".encode()

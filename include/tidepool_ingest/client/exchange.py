@@ -233,10 +233,21 @@ class WatchedAdapter(HTTPAdapter):
         return pool
 
 
+class _PlainSession(requests.Session):
+    """A session that sees in a redirect a response like others.
+
+    Even where it is not followed, the library would prepare the next request: it would read the response
+    whole, however large, and quote its ``Location`` if that is malformed.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return no target."""
+
+
 def new_session() -> requests.Session:
-    """Return a session that adds nothing of its own: no cookies, no ``~/.netrc``, no retries."""
+    """Return a session that adds nothing of its own: cookies, ``~/.netrc``, retries, redirects."""
     silence_library()
-    session = requests.Session()
+    session = _PlainSession()
     adapter = WatchedAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
