@@ -184,7 +184,7 @@ def test_a_create_has_no_positions() -> None:
     assert found.problems == (Problem(None, "not-parsed", "/7"), Problem(None, "a", ""))
 
 
-@pytest.mark.parametrize("index", ["٣", "-1", "1.5", "", "x"])
+@pytest.mark.parametrize("index", ["٣", "-1", "1.5", "", "x", "9" * 5000], ids=lambda index: index[:9])
 def test_what_is_no_position_is_taken_for_a_field(index: str) -> None:
     found = error(WRITE, 400, bare("code", source={"pointer": f"/{index}"}))
     assert isinstance(found, TidepoolRejectedError)

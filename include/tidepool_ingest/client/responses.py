@@ -55,6 +55,9 @@ CODE_PATTERN = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 UNKNOWN_CODE = "unknown-code"
 """Stands for a code that is not a fixed word, so that the error's position is not lost with it."""
 
+_POSITION = re.compile(r"[0-9]{1,9}")
+"""Of a record in a request; Python would turn no text of thousands of digits into a number."""
+
 TRACE_ID_PATTERN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """The Platform stores 64 characters of a trace id."""
 
@@ -226,7 +229,7 @@ def _problem(error: dict[str, Any], *, numbered: bool) -> Problem:
     if not isinstance(pointer, str) or not pointer.startswith("/"):
         return Problem(None, _code(error), "")
     first, slash, rest = pointer[1:].partition("/")
-    if numbered and first.isdecimal() and first.isascii():
+    if numbered and _POSITION.fullmatch(first):
         return Problem(int(first), _code(error), slash + rest)
     return Problem(None, _code(error), pointer)
 
