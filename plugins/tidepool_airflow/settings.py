@@ -100,7 +100,8 @@ def _fernet_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     # Imported only where there are keys: that is where tasks run, which need it anyway.
     from tidepool_ingest.staging.encryption import is_key
 
-    if not all(map(is_key, keys)):
+    # A list of nothing is a mistake, too: the work areas would silently not be encrypted.
+    if not keys or not all(map(is_key, keys)):
         raise ValueError("not a Fernet key")
     return keys
 

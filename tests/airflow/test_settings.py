@@ -123,6 +123,12 @@ NO_TEXTS = [
         "first, or leave it out.",
     ),
     (
+        "TIDEPOOL_WORK_KEYS",
+        ",",
+        "cannot be used: give Fernet keys (32 bytes in URL-safe base64), separated by commas, the newest "
+        "first, or leave it out.",
+    ),
+    (
         "TIDEPOOL_LEDGER",
         f"mysql://user:{CANARY}@host/ledger",
         "cannot be used: give an address such as `sqlite:////folder/ledger.db` or "
