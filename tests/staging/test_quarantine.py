@@ -125,7 +125,7 @@ def test_corrected_records_are_read_as_corrected(tmp_path: Path, put: Put) -> No
 def test_a_line_that_holds_no_record_is_named(tmp_path: Path, put: Put, line: bytes) -> None:
     good = content(write(UPath(tmp_path / "q"), b"{}"))
     with pytest.raises(BatchError) as caught:
-        list(SourceReader([SourceFile(put(UPath(tmp_path / "q"), good + line), "quarantine")]))
+        list(SourceReader([SourceFile(put(UPath(tmp_path / "q"), good + line + b"\n"), "quarantine")]))
     assert (caught.value.code, caught.value.position) == ("file-not-quarantine", 1)
 
 
