@@ -55,6 +55,9 @@ def keep_private(database: Path) -> None:
 
     :param database: the file. If it cannot be made, nothing is said: SQLite says why, when it opens it.
     """
+    with suppress(OSError, RuntimeError):  # Python 3.12 and older call a loop of links a RuntimeError
+        # Through a link, SQLite makes the file where it leads to, and the others beside that one.
+        database = database.resolve()
     with suppress(OSError):
         os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     for end in SQLITE_FILES:

@@ -166,6 +166,16 @@ def test_a_sqlite_file_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("umask")
+def test_a_sqlite_file_behind_a_link_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere" / "ledger.db"
+    path.parent.mkdir()
+    (tmp_path / "link.db").symlink_to(path)
+    with closing(Ledger(f"sqlite:///{tmp_path / 'link.db'}")) as ledger:
+        ledger.migrate()
+        assert modes(path) == dict.fromkeys(["ledger.db", "ledger.db-wal", "ledger.db-shm"], 0o600)
+
+
+@pytest.mark.usefixtures("umask")
 def test_a_sqlite_file_of_an_earlier_version_is_closed_to_others(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     other = sqlite3.connect(path)
