@@ -20,6 +20,7 @@ from tidepool_ingest.ledger.schema import (
     metadata,
     refresh_tokens,
 )
+from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging import manifest
 
 CANARY = "canary"
@@ -93,7 +94,7 @@ def test_what_was_found_of_a_batch_is_checked_the_same(texts: dict[str, Any]) ->
 
 def test_a_manifest_is_bounded_as_the_columns_are() -> None:
     assert manifest.MAX_CLIENT_NAME_LENGTH == CLIENT_NAME_LENGTH
-    assert manifest.is_user_id("a" * 8 + "-aaaa-aaaa-aaaa-" + "a" * 12)
+    assert is_user_id("a" * 8 + "-aaaa-aaaa-aaaa-" + "a" * 12)
     assert len("a" * 8 + "-aaaa-aaaa-aaaa-" + "a" * 12) == USER_ID_LENGTH
     assert not any(re.fullmatch(manifest.USER_ID_PATTERN, "a" * length) for length in range(37, 80))
     assert refresh_tokens.c.connection.type.most >= manifest.MAX_CONNECTION_LENGTH
