@@ -250,6 +250,7 @@ def test_a_throttle_is_shown_and_can_be_lifted(world: World, visit: Visitor) -> 
     assert user.post(lift, headers=OWN).status_code == 403
     assert user.post(lift, headers=own).json() == {"message": "Tasks may send requests again."}
     assert user.post(lift, headers=own).status_code == 409
+    assert user.post(f"{PAGE}/throttles/%00/lift", headers=own).status_code == 422
     assert "asked for a pause" not in user.get(f"{PAGE}/").text
     assert "Lifted a throttle" in user.get(f"{PAGE}/audit-log").text
     with ledger_of(world) as ledger:

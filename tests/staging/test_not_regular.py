@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import stat
@@ -202,6 +203,7 @@ def test_a_folder_that_is_exchanged_while_a_file_in_it_is_opened_leads_nowhere_e
 def test_no_descriptor_is_left_open(root: Path, lay: Lay) -> None:
     folder = ready(root)
     lay(folder / "other")
+    gc.collect()  # what tests before this one have left is not closed in the middle of it
     before = len(list(Path("/dev/fd").iterdir()))
     for _turn in range(5):
         list(storage.read_blocks(UPath(folder / "data.ndjson")))
@@ -209,7 +211,7 @@ def test_no_descriptor_is_left_open(root: Path, lay: Lay) -> None:
         list(list_batches(UPath(root), DAY, DAY))
         storage.write_whole(UPath(folder / "new"), b"x", below_root=4)
         code_of(lambda: storage.write_whole(UPath(folder / "other"), b"x", below_root=4))
-    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert len(list(Path("/dev/fd").iterdir())) <= before
 
 
 def test_a_hard_link_is_a_file(root: Path, tmp_path: Path) -> None:

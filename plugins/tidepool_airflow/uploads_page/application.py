@@ -362,7 +362,7 @@ def act(request: Request, user: User, ledger: CurrentLedger, batch: Batch, what:
 
 
 def lift_throttle(
-    user: User, ledger: CurrentLedger, api_host: Annotated[str, Path(max_length=255)]
+    user: User, ledger: CurrentLedger, api_host: Annotated[str, Path(max_length=255, pattern=r"^[!-~]+$")]
 ) -> JSONResponse:
     """Let tasks send requests to an API host again, and record who wanted that."""
     if not ledger.rate_limits.lift(api_host):
