@@ -111,6 +111,8 @@ def told_format(name: str, signs: ExportSigns) -> str:
 def recognized_format(source: UPath) -> str:
     """Return the name of a data file's format by how it begins, and by all of its rows where that matters.
 
+    Only of a file whose first record names its data set are all rows looked at.
+
     :param source: the data file.
     :raises BatchError: it cannot be read or expanded.
     :raises ExportKindError: as for :func:`told_format`.
@@ -120,7 +122,9 @@ def recognized_format(source: UPath) -> str:
         return name
     signs = ExportSigns()
     with SourceReader([SourceFile(source, name, below_root=GIVEN)], as_rows=True) as reader:
-        for block in reader:
+        for number, block in enumerate(reader):
+            if number == 0 and not (is_export(name) or _begins_as_export(block)):
+                return name
             signs.see_block(block)
     return told_format(name, signs)
 
@@ -141,7 +145,7 @@ class PlainFiles:
     def see(self, block: Block) -> None:
         """Look at a block of records as staged."""
         if block.file_number not in self._signs:
-            begins_as_one = block.file_number in self._plain and any(map(_names_data_set, block.lines[:1]))
+            begins_as_one = block.file_number in self._plain and _begins_as_export(block)
             self._signs[block.file_number] = ExportSigns() if begins_as_one else None
         signs = self._signs[block.file_number]
         if signs is not None:
@@ -158,8 +162,9 @@ class PlainFiles:
                 raise ExportKindError(CODES[found], file_number=number)
 
 
-def _names_data_set(line: bytes) -> bool:
-    return UPLOAD_ID.encode() in line
+def _begins_as_export(block: Block) -> bool:
+    """Return whether the first record of a file names its data set, as all of an export do."""
+    return any(UPLOAD_ID.encode() in line for line in block.lines[:1])
 
 
 class SourceReader:
