@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_read_is_one_line(
 
 
 def test_a_format_that_is_not_the_file_s_is_one_line(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(ndjson(cbg()))
+    (tmp_path / "a").write_bytes(ndjson(cbg(), cbg()))
 
     assert "file-not-array" in run("validate", "a", "--format", "json").error
 

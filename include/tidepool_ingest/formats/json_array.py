@@ -1,5 +1,7 @@
 """The format ``json``: one array of records, cut into its elements without being decoded.
 
+The array may be the member ``data`` of an object, as many services answer; and one object is one record.
+
 An element's text is passed on unchanged; only line breaks between its tokens become spaces, so that
 it fits on one line. Whether it is JSON is for the model of the records to decide. Elements begin and end
 where brackets and quotes say so: if every element before was valid JSON, that is certain. Where it
@@ -8,6 +10,7 @@ cannot be, the file is rejected rather than one record mistaken for another.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 
@@ -15,6 +18,7 @@ from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
     EMPTY_ELEMENT,
+    EXPORT_ERROR,
     MAX_RECORD_BYTES,
     TOO_LARGE,
     Block,
@@ -23,9 +27,19 @@ from tidepool_ingest.formats.reader import (
 )
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.splice import SPACE, STRING_REST, VALUE
+from tidepool_ingest.staging.splice import SPACE, STRING, STRING_REST, VALUE
 
 _SPACES = b" \t\r\n"
+_MEMBER = STRING + SPACE + rb":" + SPACE + rb"(?:" + VALUE + rb")" + SPACE + rb"," + SPACE
+_WRAPPED = re.compile(
+    rb"\{" + SPACE + rb"((?:" + _MEMBER + rb")*?)\"data\"" + SPACE + rb":" + SPACE + rb"\[", re.DOTALL
+)
+_OPEN_ENDS = (b"{", b"[", b",")
+"""How the first line of an object ends that goes over several lines."""
+
+MAX_WRAPPING_BYTES = 1024 * 1024
+"""Most bytes of the object around an array, before it and behind it."""
+
 _WHOLE_ELEMENT = re.compile(SPACE + rb"(" + VALUE + rb")" + SPACE + rb"([,\]])", re.DOTALL)
 _AT_TOP = re.compile(rb'"' + STRING_REST + rb'("?+)|[\[{\]},]', re.DOTALL)
 _INSIDE = re.compile(rb'"' + STRING_REST + rb'("?+)|[\[{\]}]', re.DOTALL)
@@ -35,18 +49,33 @@ _BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 class JsonArrayReader(Reader):
-    """Reads one record from each element of one array."""
+    """Reads one record from each element of one array, or one object over several lines."""
 
     name = "json"
 
     @classmethod
     def recognizes(cls, start: bytes) -> bool:
-        """Return whether the text begins with a bracket."""
-        return start.startswith(b"[")
+        """Return whether the text is an array, has one in an object, or is one object over several lines."""
+        if start.startswith(b"["):
+            return True
+        first, line_break, _rest = start.partition(b"\n")
+        return start.startswith(b"{") and (
+            (bool(line_break) and first.rstrip().endswith(_OPEN_ENDS)) or wrapped(start) is not None
+        )
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
         """Yield the elements of a file."""
         return split(file.text(), file.number)
+
+
+def wrapped(start: bytes) -> int | None:
+    """Return where the elements begin of the array in the member ``data`` of an object, ``None`` without one.
+
+    :param start: the text, from its first brace on.
+    """
+    match = _WRAPPED.match(start[:MAX_WRAPPING_BYTES])
+    # A record may have a field of that name.
+    return match.end() if match and b'"type"' not in match[1] else None
 
 
 def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
@@ -54,7 +83,7 @@ def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[B
 
     :param pieces: the text in order.
     :param file_number: number of the file in its manifest, for errors.
-    :raises BatchError: ``file-not-array``, ``file-broken`` or ``file-truncated``.
+    :raises BatchError: ``file-not-array``, ``file-broken``, ``file-truncated`` or ``export-cut-off``.
     """
     array = _Array(file_number)
     for piece in pieces:
@@ -75,6 +104,9 @@ class _Array:
         self._text = b""
         self._start = 0  # where the current element begins in the text
         self._started = False
+        self._is_object = False  # one record, without brackets around it
+        self._is_over = False  # there is no more text
+        self._wrapping: bytes | None = None  # what is behind an array within an object
         self._ended = False
         self._walked = 0  # how far beyond its beginning the walk has come
         self._depth = 0
@@ -91,7 +123,8 @@ class _Array:
         if not self._started and not self._begin():
             return
         while not self._ended:
-            match = None if self._walked or self._too_large else _WHOLE_ELEMENT.match(self._text, self._start)
+            is_usual = not (self._walked or self._too_large or self._is_object)
+            match = _WHOLE_ELEMENT.match(self._text, self._start) if is_usual else None
             if match:
                 self._start = match.end()
                 element, delimiter = match.groups()
@@ -105,12 +138,22 @@ class _Array:
             full = self._add(element, delimiter)
             if full is not None:
                 yield full
-        if self._text[self._start :].strip(_SPACES):
+        rest = self._text[self._start :]
+        if self._wrapping is None and rest.strip(_SPACES):
             self._broken("something follows the array")
+        if self._wrapping is not None:
+            self._wrapping += rest
+            if len(self._wrapping) > MAX_WRAPPING_BYTES:
+                self._broken("too much follows the array")
         self._start = len(self._text)
 
     def end(self) -> Iterator[Block]:
         """Yield what remains when the text has ended."""
+        if self._is_object and not self._ended and self._is_closed():
+            self._is_over = True
+            yield from self.take(b"]")
+        if self._wrapping is not None and self._ended:
+            self._check_wrapping(self._wrapping)
         if self._started and not self._ended:
             detail = "the array does not end; a quote or bracket may be missing in this record"
             position = self._next_position()
@@ -121,13 +164,32 @@ class _Array:
             yield self._block
 
     def _begin(self) -> bool:
-        """Skip the opening bracket; only white space may precede it."""
+        """Skip what precedes the first element; white space, or an object around the array."""
         rest = self._text.lstrip(_SPACES)
-        if rest and not rest.startswith(b"["):
+        skipped: int | None = len(rest[:1])
+        if rest.startswith(b"{"):
+            skipped = wrapped(rest)
+            self._is_object, self._wrapping = skipped is None, None if skipped is None else b""
+        elif rest and not rest.startswith(b"["):
             raise BatchError("file-not-array", file_number=self._file_number)
         self._started = bool(rest)
-        self._start = len(self._text) - len(rest) + len(rest[:1])
+        self._start = len(self._text) - len(rest) + (skipped or 0)
         return self._started
+
+    def _is_closed(self) -> bool:
+        """Return whether the one object has ended where the text has."""
+        return self._depth == 0 and not self._in_string and (self._walked > 0 or self._too_large)
+
+    def _check_wrapping(self, behind: bytes) -> None:
+        """Check the end of an object around the array: members that say something about it, and no record."""
+        try:
+            around = json.loads(b'{"data":[]' + behind)
+        except (ValueError, RecursionError):
+            around = None
+        if around is None:
+            self._broken("the object around the array is not whole")
+        if EXPORT_ERROR in around:
+            raise BatchError("export-cut-off", file_number=self._file_number)
 
     def _walk(self) -> int | None:
         """Return where the current element ends, or ``None`` if it continues in the next piece."""
@@ -149,10 +211,13 @@ class _Array:
                 if self._in_string:
                     self._pause(offset)
                     return None
-            elif self._depth == 0 and kind in (b",", b"]"):
+            elif self._depth == 0 and kind in (b",", b"]") and not (self._is_object and not self._is_over):
                 return token.start()
             elif self._depth == 0 and kind == b"}":
                 self._broken("a bracket closes that was not opened")
+            elif self._depth == 0 and self._is_object and token.start() > self._start:
+                # Behind the one object there is more: its lines are the records.
+                raise BatchError("file-not-array", file_number=self._file_number)
             else:
                 self._depth += 1 if kind in (b"[", b"{") else -1
 

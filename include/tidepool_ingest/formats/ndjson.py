@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
+from tidepool_ingest.formats import json_array
 from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
@@ -25,7 +27,25 @@ class NdjsonReader(Reader):
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
         """Yield the lines of a file."""
-        return split(file.text(), file.number)
+        return split_as_it_begins(file.text(), file.number)
+
+
+def split_as_it_begins(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
+    """Cut text into lines, or into what it holds if it is one array or one object over many lines.
+
+    :param pieces: the text in order.
+    :param file_number: number of the file in its manifest, for errors.
+    :raises BatchError: as :func:`split` and :func:`.json_array.split` do.
+    """
+    stream = iter(pieces)
+    start = b""
+    for piece in stream:
+        start += piece
+        if not start.isspace():
+            break
+    text = chain((start,), stream)
+    is_one = json_array.JsonArrayReader.recognizes(start.lstrip())
+    return json_array.split(text, file_number) if is_one else split(text, file_number)
 
 
 def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:

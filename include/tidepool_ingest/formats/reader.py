@@ -32,6 +32,9 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 TOO_LARGE = "staged-too-large"
 """Code of a record longer than ``MAX_RECORD_BYTES``."""
 
+EXPORT_ERROR = "exportError"
+"""Key by which an export says that it is not whole: in its last row, or in the object around its rows."""
+
 EMPTY_ELEMENT = "staged-empty-element"
 """Code of a missing array element, as between two commas."""
 

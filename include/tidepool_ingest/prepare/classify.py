@@ -10,6 +10,7 @@ from itertools import compress
 from typing import Any, Final, NamedTuple, Self, cast
 
 from tidepool_ingest.digests import digest_of
+from tidepool_ingest.formats.reader import EXPORT_ERROR
 from tidepool_ingest.model import Problem, embedded_data, validate_block
 from tidepool_ingest.prepare.digests import DigestSet, content_digests
 from tidepool_ingest.prepare.record_checks import RecordChecker
@@ -20,10 +21,6 @@ ID_REPEATED: Final = "staged-id-repeated"
 
 NULL: Final = "staged-null"
 """The record is ``null``. The Platform skips it silently."""
-
-
-EXPORT_ERROR: Final = "exportError"
-"""Key of the last row of an export that Tidepool could not complete."""
 
 
 class Judgement(NamedTuple):

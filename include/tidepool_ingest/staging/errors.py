@@ -125,6 +125,10 @@ FAULTS: dict[str, Fault] = {
         "Inspect the file; if it is genuine, split it or stage it uncompressed.",
     ),
     "file-encoding": Fault("a file is not UTF-8 text", "Write it as UTF-8 and stage it again."),
+    "file-not-records": Fault(
+        "a file holds no records",
+        "Stage its records instead: one JSON object a line, or one array of them.",
+    ),
     "file-not-array": Fault(
         "a file of format json does not hold one JSON array",
         "Put the records into one array, or name the format ndjson if there is one record a line.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,29 @@ from tidepool_ingest.staging.storage import IN_BATCH, read_blocks
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+
+_EXCEL = b"[Content_Types].xml"
+
+_BINARY = {
+    b"PK\x03\x04": "a zip archive: unpack it, and take the files in it",
+    b"\xd0\xcf\x11\xe0": "an old Office document, such as an Excel workbook: write its rows as records",
+    b"%PDF": "a PDF document: get the data in another form",
+    b"PAR1": "a Parquet file: write its rows as records",
+    b"SQLite format 3\0": "a SQLite database: write its rows as records",
+    b"7z\xbc\xaf": "a 7z archive: unpack it, and take the files in it",
+    b"Rar!": "a RAR archive: unpack it, and take the files in it",
+    b"BZh": "compressed by bzip2: compress it by gzip or zstd instead, or not at all",
+    b"\xfd7zXZ": "compressed by xz: compress it by gzip or zstd instead, or not at all",
+}
+"""What a file is by its first bytes, and what to do with it."""
+
+_LINES_LOOKED_AT = 10
+_BYTES_LOOKED_AT = 64 * 1024
+
+_TOO_MANY_BAD_BYTES = 3
+"""Bytes that are not UTF-8, and no character that is, by which a text is in another encoding altogether."""
+
+_CR_BETWEEN_RECORDS = re.compile(rb"\}[ \t]*\r[ \t\r]*\{")
 
 
 class SourceFile:
@@ -66,13 +91,17 @@ class SourceFile:
     def text(self) -> Iterator[bytes]:
         """Yield the same as UTF-8 text, without a byte order mark.
 
-        :raises BatchError: as for :meth:`pieces`, and ``file-encoding`` if it has another byte order mark.
+        :raises BatchError: as for :meth:`pieces`; ``file-encoding`` if it is in another encoding;
+            ``file-not-records`` if it is no text of records at all.
         """
         pieces = self.pieces()
         for first in pieces:
-            if first.startswith(_OTHER_MARKS):
-                raise BatchError("file-encoding", file_number=self.number)
-            yield first.removeprefix(_UTF8_MARK)
+            if encoding := other_encoding(first):
+                raise BatchError("file-encoding", file_number=self.number, detail=encoding)
+            start = first.removeprefix(_UTF8_MARK)
+            if kind := other_kind(start):
+                raise BatchError("file-not-records", file_number=self.number, detail=f"it is {kind}")
+            yield start
             break
         yield from pieces
 
@@ -115,6 +144,66 @@ class SourceFile:
             self.staged_bytes += len(block)
             yield block
         self._sha256 = digest.hexdigest()
+
+
+def other_encoding(start: bytes) -> str:
+    """Return what a text seems to be written in that is not UTF-8, empty if it may be UTF-8.
+
+    A few bad bytes are the matter of the records that hold them.
+
+    :param start: the file from its beginning.
+    """
+    if start.startswith(_OTHER_MARKS) or b"\0" in start[:2]:
+        return "UTF-16 or UTF-32"
+    if start.isascii():
+        return ""
+    start = start[:-3]  # the last character may be cut in two
+    try:
+        start.decode()
+    except UnicodeDecodeError:
+        pass
+    else:
+        return ""
+    bad = good = 0
+    for character in start.decode(errors="surrogateescape"):
+        if "\udc80" <= character <= "\udcff":
+            bad += 1
+        elif character > "\x7f":
+            good += 1
+    return "it seems to be Windows-1252 or Latin-1" if bad >= _TOO_MANY_BAD_BYTES and not good else ""
+
+
+def other_kind(start: bytes) -> str:
+    """Return what a file is that holds no records as JSON, and what to do with it; empty if it may hold some.
+
+    :param start: the file from its beginning, without a byte order mark.
+    """
+    if start.startswith(b"PK\x03\x04") and _EXCEL in start:
+        return "an Excel workbook: write its rows as records, one JSON object a line"
+    for first_bytes, kind in _BINARY.items():
+        if start.startswith(first_bytes):
+            return kind
+    text = start.lstrip()
+    if text.startswith(b"<"):
+        return "a web page or XML, perhaps an error message in the place of the file: get the file again"
+    if b"\n" not in start and _CR_BETWEEN_RECORDS.search(start):
+        return "text whose lines end in CR alone: end them in LF"
+    if _is_table(text[:_BYTES_LOOKED_AT].splitlines()[:_LINES_LOOKED_AT]):
+        return "a table (CSV): write its rows as records, one JSON object a line"
+    return ""
+
+
+def _is_table(lines: list[bytes]) -> bool:
+    """Return whether the first lines are rows of cells and none of them is JSON."""
+    if not lines or any(line.lstrip().startswith((b"{", b"[")) for line in lines):
+        return False
+    if not any(separator in lines[0] for separator in (b",", b";", b"\t")):
+        return False
+    try:
+        json.loads(lines[0])
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 def files_of(manifest: Manifest, folder: UPath) -> list[SourceFile]:

@@ -9,14 +9,13 @@ record is cleaned on its own (:mod:`.cleaning`) and processed like any other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import ClassVar, Final, TypeVar
 
-from tidepool_ingest.formats import json_array, ndjson
+from tidepool_ingest.formats.ndjson import split_as_it_begins
 from tidepool_ingest.formats.reader import Block, Reader, ReadingContext
 from tidepool_ingest.formats.tidepool_export.cleaning import ExportCleaner
 from tidepool_ingest.formats.tidepool_export.survey import See, Survey, survey
@@ -91,7 +90,7 @@ class TidepoolExportReader(Reader):
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
         """Yield the records of a file as exported."""
-        return _split_as_it_begins(file.text(), file.number)
+        return split_as_it_begins(file.text(), file.number)
 
     def close(self) -> None:
         """Remove the records that are waiting to be embedded."""
@@ -137,16 +136,3 @@ def _is_data_set(line: bytes) -> bool:
     except NotDecodableError:
         return False
     return isinstance(row, dict) and row.get("type") == DATA_SET_TYPE
-
-
-def _split_as_it_begins(pieces: Iterable[bytes], file_number: int | None) -> Iterator[Block]:
-    """Cut an array into its elements if the text begins with a bracket, any other text into lines."""
-    stream = iter(pieces)
-    start = b""
-    for piece in stream:
-        start += piece
-        if not start.isspace():
-            break
-    text = chain((start,), stream)
-    split = json_array.split if start.lstrip().startswith(b"[") else ndjson.split
-    return split(text, file_number)
