@@ -59,6 +59,7 @@ def test_an_address_of_a_storage_is_one(tmp_path: Path) -> None:
     assert staging_root("~/staging").path == str(Path("~/staging").expanduser())
 
 
+@pytest.mark.slow
 def test_a_run_without_its_root_fails_in_its_plan(world: World) -> None:
     world.staging.rmdir()
 

@@ -57,8 +57,10 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("kind", OTHERS)
-@pytest.mark.parametrize("file_format", ["ndjson", "json", "tidepool-export"])
+@pytest.mark.parametrize(
+    ("kind", "file_format"),
+    [*((kind, "ndjson") for kind in OTHERS), *(("csv", other) for other in ("json", "tidepool-export"))],
+)
 def test_a_batch_says_what_its_file_is(world: World, kind: str, file_format: str) -> None:
     content, code, what = OTHERS[kind]
     world.stage(content=content, name="data.json", file={"format": file_format})
