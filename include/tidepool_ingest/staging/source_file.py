@@ -23,13 +23,13 @@ _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 _EXCEL = b"[Content_Types].xml"
 
 _BINARY = {
-    b"PK\x03\x04": "a zip archive: unpack it, and take the files in it",
-    b"\xd0\xcf\x11\xe0": "an old Office document, such as an Excel workbook: write its rows as records",
+    b"PK\x03\x04": "a zip archive: unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Office document, such as an Excel workbook",
     b"%PDF": "a PDF document: get the data in another form",
-    b"PAR1": "a Parquet file: write its rows as records",
-    b"SQLite format 3\0": "a SQLite database: write its rows as records",
-    b"7z\xbc\xaf": "a 7z archive: unpack it, and take the files in it",
-    b"Rar!": "a RAR archive: unpack it, and take the files in it",
+    b"PAR1": "a Parquet file",
+    b"SQLite format 3\0": "a SQLite database",
+    b"7z\xbc\xaf": "a 7z archive: unpack it",
+    b"Rar!": "a RAR archive: unpack it",
     b"BZh": "compressed by bzip2: compress it by gzip or zstd instead, or not at all",
     b"\xfd7zXZ": "compressed by xz: compress it by gzip or zstd instead, or not at all",
 }
@@ -154,7 +154,7 @@ def other_encoding(start: bytes) -> str:
     :param start: the file from its beginning.
     """
     if start.startswith(_OTHER_MARKS) or b"\0" in start[:2]:
-        return "UTF-16 or UTF-32"
+        return "it seems to be UTF-16 or UTF-32"
     if start.isascii():
         return ""
     start = start[:-3]  # the last character may be cut in two
@@ -179,7 +179,7 @@ def other_kind(start: bytes) -> str:
     :param start: the file from its beginning, without a byte order mark.
     """
     if start.startswith(b"PK\x03\x04") and _EXCEL in start:
-        return "an Excel workbook: write its rows as records, one JSON object a line"
+        return "an Excel workbook"
     for first_bytes, kind in _BINARY.items():
         if start.startswith(first_bytes):
             return kind
@@ -189,7 +189,7 @@ def other_kind(start: bytes) -> str:
     if b"\n" not in start and _CR_BETWEEN_RECORDS.search(start):
         return "text whose lines end in CR alone: end them in LF"
     if _is_table(text[:_BYTES_LOOKED_AT].splitlines()[:_LINES_LOOKED_AT]):
-        return "a table (CSV): write its rows as records, one JSON object a line"
+        return "a table (CSV)"
     return ""
 
 
