@@ -127,3 +127,8 @@ def test_every_line_is_there_once(lines: list[bytes], cuts: list[int], crlf: boo
     else:
         with pytest.raises(BatchError, match="file-truncated"):
             list(ndjson.split(pieces))
+
+
+def test_a_last_line_with_a_number_of_any_length_is_whole() -> None:
+    line = b'{"a":%s}' % (b"9" * 5_000)
+    assert lines_of(list(ndjson.split([line]))) == [line]

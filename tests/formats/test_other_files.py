@@ -180,6 +180,10 @@ def test_any_cut_gives_the_same_record(cuts: set[int], indent: int | None) -> No
         (b'{"data": [{"a": 1}], "meta"}', "file-broken"),
         (b'{"data": [{"a": 1}]} more', "file-broken"),
         (b'{"data": [{"a": 1}], "exportError": "cut"}', "export-cut-off"),
+        (b'{"exportError": "cut", "data": [{"a": 1}]}', "export-cut-off"),
+        (b'{"data": [{"a": 1}], "data": [{"a": 2}]}', "file-broken"),
+        (b'{"data": [{"a": 1}], "more": [{"type": "cbg"}]}', "file-broken"),
+        (b'{"data": [1], "type": "cbg"}', "file-broken"),
         (b'{\n "a": 1\n}\n{\n "a": 2\n}\n', "file-not-array"),
         (b'{"a": 1}\n{"a": 2}\n', "file-not-array"),
         (b'{"a": 1},\n{"a": 2}\n', "file-not-array"),
@@ -191,6 +195,11 @@ def test_what_is_not_whole_or_not_one_is_refused(text: bytes, code: str) -> None
     with pytest.raises(BatchError) as caught:
         list(json_array.split([text]))
     assert caught.value.code == code
+
+
+def test_what_is_around_an_array_may_have_numbers_of_any_length() -> None:
+    text = b'{"page": 1%s, "data": [{"a": 1}]}' % bytes(b"0" * 5_000)
+    assert rows_of(json_array.split([text])) == [{"a": 1}]
 
 
 def test_a_record_may_have_a_field_called_data(world: World) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from typing import NoReturn
 
 from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
@@ -106,7 +107,7 @@ class _Array:
         self._started = False
         self._is_object = False  # one record, without brackets around it
         self._is_over = False  # there is no more text
-        self._wrapping: bytes | None = None  # what is behind an array within an object
+        self._wrapping: bytes | None = None  # what is around an array within an object, without the array
         self._ended = False
         self._walked = 0  # how far beyond its beginning the walk has come
         self._depth = 0
@@ -143,7 +144,7 @@ class _Array:
             self._broken("something follows the array")
         if self._wrapping is not None:
             self._wrapping += rest
-            if len(self._wrapping) > MAX_WRAPPING_BYTES:
+            if len(self._wrapping) > 2 * MAX_WRAPPING_BYTES:
                 self._broken("too much follows the array")
         self._start = len(self._text)
 
@@ -169,7 +170,9 @@ class _Array:
         skipped: int | None = len(rest[:1])
         if rest.startswith(b"{"):
             skipped = wrapped(rest)
-            self._is_object, self._wrapping = skipped is None, None if skipped is None else b""
+            self._is_object = skipped is None
+            # As if the array had no elements.
+            self._wrapping = None if skipped is None else rest[:skipped] + b"]"
         elif rest and not rest.startswith(b"["):
             raise BatchError("file-not-array", file_number=self._file_number)
         self._started = bool(rest)
@@ -180,16 +183,17 @@ class _Array:
         """Return whether the one object has ended where the text has."""
         return self._depth == 0 and not self._in_string and (self._walked > 0 or self._too_large)
 
-    def _check_wrapping(self, behind: bytes) -> None:
-        """Check the end of an object around the array: members that say something about it, and no record."""
+    def _check_wrapping(self, around: bytes) -> None:
+        """Check the object around the array: members that say something about it, and no record."""
         try:
-            around = json.loads(b'{"data":[]' + behind)
+            members = json.loads(around, object_pairs_hook=list, parse_int=str)
         except (ValueError, RecursionError):
-            around = None
-        if around is None:
             self._broken("the object around the array is not whole")
-        if EXPORT_ERROR in around:
+        names = [name for name, _value in members]
+        if EXPORT_ERROR in names:
             raise BatchError("export-cut-off", file_number=self._file_number)
+        if b'"type"' in around or names.count("data") > 1:
+            self._broken("the object around the array holds other records, or is one")
 
     def _walk(self) -> int | None:
         """Return where the current element ends, or ``None`` if it continues in the next piece."""
@@ -261,6 +265,6 @@ class _Array:
             self._broken("a string runs over the end of a line, so that a quote may be missing")
         return element.translate(_BREAKS_TO_SPACES)
 
-    def _broken(self, detail: str) -> None:
+    def _broken(self, detail: str) -> NoReturn:
         position = self._next_position()
         raise BatchError("file-broken", file_number=self._file_number, position=position, detail=detail)

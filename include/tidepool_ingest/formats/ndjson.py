@@ -102,7 +102,7 @@ class _Lines:
         if not line or line.isspace():
             return True  # or it is too long to be looked at, and is rejected
         try:
-            json.loads(line)
+            json.loads(line, parse_int=str)  # which reads any number of digits
         except ValueError:
             return False
         except RecursionError:
