@@ -95,6 +95,9 @@ def test_a_command_says_so_and_refuses_it(run: Run, tmp_path: Path, kind: str, c
         b'nonsense, and more\n{"a": 1}\n',
         b'"one, two"\n',
         b"1,2\n[3]\n",
+        b'{"note": "\xff\xfe\xfd"}\n' + lines_of(RECORDS),
+        '{"note": "\U0001f600"}'.encode(),
+        lines_of(RECORDS) + '{"note": "\U0001f600'.encode()[:-1],
     ],
 )
 def test_odd_lines_are_the_matter_of_their_records(content: bytes) -> None:

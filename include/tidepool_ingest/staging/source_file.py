@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
@@ -38,8 +39,11 @@ _BINARY = {
 _LINES_LOOKED_AT = 10
 _BYTES_LOOKED_AT = 64 * 1024
 
-_TOO_MANY_BAD_BYTES = 3
-"""Bytes that are not UTF-8, and no character that is, by which a text is in another encoding altogether."""
+_TOO_MANY_BAD = 3
+"""Bytes that are not UTF-8, and lines with some if there are as many lines, by which a text without any other
+character beyond ASCII is in another encoding altogether."""
+_BAD = re.compile("[\udc80-\udcff]")
+_GOOD = re.compile("[^\0-\x7f\udc80-\udcff]")
 
 _CR_BETWEEN_RECORDS = re.compile(rb"\}[ \t]*\r[ \t\r]*\{")
 
@@ -157,20 +161,19 @@ def other_encoding(start: bytes) -> str:
         return "it seems to be UTF-16 or UTF-32"
     if start.isascii():
         return ""
-    start = start[:-3]  # the last character may be cut in two
     try:
-        start.decode()
+        codecs.utf_8_decode(start)  # the last character may be cut in two
     except UnicodeDecodeError:
         pass
     else:
         return ""
-    bad = good = 0
-    for character in start.decode(errors="surrogateescape"):
-        if "\udc80" <= character <= "\udcff":
-            bad += 1
-        elif character > "\x7f":
-            good += 1
-    return "it seems to be Windows-1252 or Latin-1" if bad >= _TOO_MANY_BAD_BYTES and not good else ""
+    text, _read = codecs.utf_8_decode(start, "surrogateescape")
+    lines = text.split("\n")
+    bad_lines = sum(_BAD.search(line) is not None for line in lines)
+    is_all_over = bad_lines >= min(_TOO_MANY_BAD, sum(not line.isspace() for line in lines if line))
+    if is_all_over and len(_BAD.findall(text)) >= _TOO_MANY_BAD and not _GOOD.search(text):
+        return "it seems to be Windows-1252 or Latin-1"
+    return ""
 
 
 def other_kind(start: bytes) -> str:
