@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,21 @@ from tests.formats.web_page import (
 from tests.model.examples import EXAMPLES
 from tests.steps.world import DAY, DEVICE, World, bolus, cbg, minute_of, wizard
 from tidepool_ingest.cli import main
+from tidepool_ingest.deep_json import dumps, loads
 from tidepool_ingest.formats import SourceReader
 from tidepool_ingest.formats.tidepool_export import telling
 from tidepool_ingest.formats.tidepool_export.telling import ExportKind, ExportKindError, ExportSigns
 from tidepool_ingest.formats.tidepool_export.web_fields import IN_STRINGS, KEPT, KEPT_TYPES, PIECES
 from tidepool_ingest.formats.tidepool_web_export import pump_settings
-from tidepool_ingest.formats.tidepool_web_export.restoring import DURATION, LOST, NEEDED, UNCLEAR
+from tidepool_ingest.formats.tidepool_web_export.pump_settings import SettingsJoiner
+from tidepool_ingest.formats.tidepool_web_export.restoring import (
+    DURATION,
+    LOST,
+    NEEDED,
+    UNCLEAR,
+    NotRestorableError,
+    Restorer,
+)
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.model.base import Datum
 from tidepool_ingest.model.datum import DATUM_MODELS
@@ -129,6 +139,29 @@ def test_minutes_that_are_no_whole_milliseconds_are_rejected(tmp_path: Path, min
     assert [(row.position, row.code, json.loads(row.text or b"")) for row in rejected] == [
         (1, DURATION, rows[1])
     ]
+
+
+@pytest.mark.parametrize("minutes", [b"1e-99999999999999999999", b"0e99999999999999999999"])
+def test_no_exponent_of_minutes_is_too_long(tmp_path: Path, minutes: bytes) -> None:
+    row = json.dumps(exported([basal(1)])[0] | {"duration": "?"}).encode().replace(b'"?"', minutes)
+    (tmp_path / "a").write_bytes(row)
+
+    assert _lines(tmp_path / "a") == []
+
+
+@pytest.mark.parametrize("name", ["deviceId", "type", "subType"])
+@pytest.mark.parametrize("kind", ["basal", "deviceEvent", "pumpSettings.bgTarget"])
+def test_rows_may_nest_as_deeply_as_the_platform_reads(tmp_path: Path, kind: str, name: str) -> None:
+    deep = loads("[" * 9_000 + "]" * 9_000)
+    row = dumps(basal(1) | {"type": kind, name: deep}).encode()
+
+    signs, joiner = ExportSigns(), SettingsJoiner(1)
+    signs.see(loads(row), 0)
+    joiner.count(loads(row))
+    with suppress(NotRestorableError):
+        Restorer().restore(row, loads(row))
+
+    assert signs.kind() in (ExportKind.DATA_API, ExportKind.MIXED)
 
 
 @given(st.integers(0, 604_800_000), st.integers(0, 86_400_000))

@@ -232,11 +232,11 @@ class ExportSigns:
                 self._web = position if self._web is None else self._web
             elif kind in MOST_MINUTES:
                 self._has_small = True
-        duration, time = row.get("duration"), row.get("time")
+        duration, time, device = row.get("duration"), row.get("time"), row.get("deviceId")
         if kind == "basal" and isinstance(duration, (int, float)) and len(self._times) < MAX_BASALS:
             instant = parse_instant(time) if isinstance(time, str) else None
             if instant is not None:
-                self._devices.append(digest_of(str(row.get("deviceId"))))
+                self._devices.append(digest_of(device if isinstance(device, str) else ""))
                 self._times.append(_ms_of(instant))
                 self._durations.append(duration)
 

@@ -33,9 +33,11 @@ LEVELS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
 
 
 def kind_of(datum: Mapping[str, Any]) -> str:
-    """Return type, and sub-type for device events, as the keys of ``LEVELS`` name them."""
-    kind = datum.get("type")
-    return f"{kind}/{datum.get('subType')}" if kind == "deviceEvent" else str(kind)
+    """Return type, and sub-type for device events, as the keys of ``LEVELS`` name them; empty if no text."""
+    kind, sub_type = datum.get("type"), datum.get("subType")
+    if not isinstance(kind, str):
+        return ""
+    return f"{kind}/{sub_type if isinstance(sub_type, str) else ''}" if kind == "deviceEvent" else kind
 
 
 class ClaimedUnits:

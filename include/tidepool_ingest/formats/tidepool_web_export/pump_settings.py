@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from tidepool_ingest.deep_json import dumps
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.formats.tidepool_export.cleaning import SHOWN_ONLY
 from tidepool_ingest.formats.tidepool_export.telling import ExportKindError
@@ -90,8 +91,8 @@ class SettingsJoiner:
 
 def _key(row: Mapping[str, Any]) -> int:
     """Return a digest of what all rows of the same settings share."""
-    shared = [(name, row[name]) for name in sorted(row) if "." not in name and name not in _OF_ENTRY]
-    return digest_of(repr(shared))
+    shared = {name: row[name] for name in sorted(row) if "." not in name and name not in _OF_ENTRY}
+    return digest_of(dumps(shared))
 
 
 def settings_of(rows: Rows, *, is_in_mmol: bool) -> tuple[bytes, set[str]]:

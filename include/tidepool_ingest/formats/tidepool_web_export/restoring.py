@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from tidepool_ingest.formats.tidepool_export.telling import MS_PER_MINUTE
@@ -112,7 +112,8 @@ def restored_fields(
     :param only: the fields that are wanted, if not all are.
     :raises NotRestorableError: ``UNCLEAR`` or ``DURATION``.
     """
-    kind = str(row.get("type"))
+    type_ = row.get("type")
+    kind = type_ if isinstance(type_, str) else ""
     strings = IN_STRINGS.get(kind, frozenset())
     fields: dict[str, bytes] = {}
     inner: dict[str, dict[str, bytes]] = {}
@@ -176,7 +177,10 @@ def _milliseconds(text: bytes, unit: int) -> int:
     :param text: the duration, as the export spells it.
     :param unit: what it is in, in milliseconds.
     """
-    exact = Decimal(text.decode()) * unit
+    try:
+        exact = Decimal(text.decode()) * unit
+    except InvalidOperation:  # an exponent beyond all that numbers have
+        raise NotRestorableError(DURATION) from None
     if abs(exact) > _EXACT_MAX:
         raise NotRestorableError(DURATION)
     whole = int(exact.to_integral_value())
