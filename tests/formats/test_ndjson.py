@@ -132,3 +132,10 @@ def test_every_line_is_there_once(lines: list[bytes], cuts: list[int], crlf: boo
 def test_a_last_line_with_a_number_of_any_length_is_whole() -> None:
     line = b'{"a":%s}' % (b"9" * 5_000)
     assert lines_of(list(ndjson.split([line]))) == [line]
+
+
+def test_a_last_line_that_nests_deeply_is_whole_if_it_ends() -> None:
+    line = b"[" * 9_000 + b"]" * 9_000
+    assert lines_of(list(ndjson.split([line]))) == [line]
+    with pytest.raises(BatchError, match="file-truncated"):
+        list(ndjson.split([line[:-1]]))

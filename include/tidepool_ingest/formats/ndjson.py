@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Final
 
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.formats import json_array
 from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
@@ -16,8 +18,12 @@ from tidepool_ingest.formats.reader import (
     Reader,
     RejectedRow,
 )
+from tidepool_ingest.model.decode import VALUES_MAX
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
+
+_DECODER: Final = json.JSONDecoder(parse_int=str)
+"""Reads integers of any number of digits."""
 
 
 class NdjsonReader(Reader):
@@ -101,12 +107,12 @@ class _Lines:
         line = b"".join(self._open)
         if not line or line.isspace():
             return True  # or it is too long to be looked at, and is rejected
+        if line.count(b"[") + line.count(b"{") > VALUES_MAX:
+            return True  # and is rejected
         try:
-            json.loads(line, parse_int=str)  # which reads any number of digits
+            loads(line, _DECODER)
         except ValueError:
             return False
-        except RecursionError:
-            return True
         return True
 
     def end(self) -> Iterator[Block]:
