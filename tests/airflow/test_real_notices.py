@@ -16,7 +16,6 @@ from dev.simulator import simulator, simulator_connection
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.airflow.ports import free_port
-from tidepool_airflow import settings as notices
 from tidepool_simulator.sample import SAMPLE_USERS
 
 pytestmark = pytest.mark.slow
@@ -69,9 +68,9 @@ def notified() -> Iterator[tuple[Deployment, Team]]:
             **home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases),
             "PYTHONPATH": str(team.folder),
             "TIDEPOOL_RETRIES": "0",
-            notices.FAILURE_VARIABLE: "a_team_of_ours.failed",
-            notices.DEADLINE_VARIABLE: "a_team_of_ours.late",
-            notices.MINUTES_VARIABLE: AT_ONCE,
+            "TIDEPOOL_ON_FAILURE": "a_team_of_ours.failed",
+            "TIDEPOOL_ON_DEADLINE": "a_team_of_ours.late",
+            "TIDEPOOL_DEADLINE_MINUTES": AT_ONCE,
         }
         airflow = LocalAirflow(settings, home.folder / "logs", port)
         stack.enter_context(airflow.running())

@@ -134,7 +134,9 @@ def connected(stack: Stack) -> None:
     stack.connect()
 
 
-@pytest.fixture(scope="session")
+# Of each module: an event loop runs in this thread for as long as it is open, and in the way of storages that
+# other tests of the process use, which run one of their own.
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:

@@ -281,7 +281,7 @@ def test_a_throttle_is_lifted_after_a_question(ledger: Ledger, visit: Visitor) -
     ledger.rate_limits.record("api.example.org", 1800.0)
     page = visit(ADMIN)
     page.goto(f"{PAGE}/")
-    expect(page.get_by_text("api.example.org")).to_contain_text("30 minutes more")
+    expect(page.get_by_text("Tidepool (api.example.org)")).to_contain_text("30 minutes more")
     shoot(page, "uploads-throttled")
     page.get_by_role("button", name="Lift…").click()
     dialog = page.get_by_role("dialog")
