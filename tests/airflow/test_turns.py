@@ -129,6 +129,7 @@ def plan_elsewhere(world: World, day: date) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_a_task_waits_without_its_slot_and_loses_no_retry(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

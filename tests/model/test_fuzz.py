@@ -162,6 +162,7 @@ def test_memory_is_a_few_times_the_line(kind: str) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["annotations", "ingredients", "tags"])
 def test_memory_for_as_many_values_as_are_taken(field: str) -> None:
     item = "x" if field == "tags" else {}

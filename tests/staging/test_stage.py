@@ -206,7 +206,7 @@ def test_lines_that_are_no_record_go_to_the_first_batch(tmp_path: Path) -> None:
 
 
 def test_a_file_of_such_lines_only(tmp_path: Path) -> None:
-    data = source(tmp_path, b"\n".join(STRAYS))
+    data = source(tmp_path, b"\n".join([*STRAYS, b""]))
     root = UPath(tmp_path / "staging")
     assert refusal(data, root, USER).code == "stage-no-device"
     (batch,) = stage(data, root, USER, data_set={"deviceId": "d"})
