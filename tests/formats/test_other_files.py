@@ -93,6 +93,8 @@ def test_a_command_says_so_and_refuses_it(run: Run, tmp_path: Path, kind: str, c
         lines_of(RECORDS, end="\r\n"),
         lines_of([cbg(payload={"note": "\ufffd"})]).replace("\ufffd".encode(), b"\xff") + lines_of(WITH_TEXT),
         b'nonsense, and more\n{"a": 1}\n',
+        lines_of(RECORDS) + b'{"a": "\xff\xfe\xfd"}\n' * 3,
+        b'[{"a": "\xff"}, {"a": "\xfe"}, {"a": "\xfd"}, {"a": 1}]',
         b'"one, two"\n',
         b"1,2\n[3]\n",
         b'{"note": "\xff\xfe\xfd"}\n' + lines_of(RECORDS),

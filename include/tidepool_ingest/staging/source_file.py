@@ -40,8 +40,7 @@ _LINES_LOOKED_AT = 10
 _BYTES_LOOKED_AT = 64 * 1024
 
 _TOO_MANY_BAD = 3
-"""Bytes that are not UTF-8, and lines with some if there are as many lines, by which a text without any other
-character beyond ASCII is in another encoding altogether."""
+"""Bytes that are not UTF-8, in most lines, by which a text is in another encoding that holds no UTF-8."""
 _BAD = re.compile("[\udc80-\udcff]")
 _GOOD = re.compile("[^\0-\x7f\udc80-\udcff]")
 
@@ -168,9 +167,10 @@ def other_encoding(start: bytes) -> str:
     else:
         return ""
     text, _read = codecs.utf_8_decode(start, "surrogateescape")
-    lines = text.split("\n")
+    lines = [line for line in text.split("\n") if line and not line.isspace()]
     bad_lines = sum(_BAD.search(line) is not None for line in lines)
-    is_all_over = bad_lines >= min(_TOO_MANY_BAD, sum(not line.isspace() for line in lines if line))
+    # Some records may be damaged, and go to quarantine; of a single line nobody can tell.
+    is_all_over = len(lines) > 1 and bad_lines * 2 > len(lines)
     if is_all_over and len(_BAD.findall(text)) >= _TOO_MANY_BAD and not _GOOD.search(text):
         return "it seems to be Windows-1252 or Latin-1"
     return ""
