@@ -34,7 +34,7 @@ from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.ledger.schema import leases, rate_limits
-from tidepool_ingest.options import RunOptions
+from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, QUARANTINED_FROM, RejectionLimit, RunOptions
 from tidepool_ingest.plan import Plan, plan_run
 from tidepool_ingest.prepare import PrepareSummary, prepare_batch, rebuild_work_area
 from tidepool_ingest.staging.errors import BatchError
@@ -268,9 +268,13 @@ class World:
         )
 
     def context(self, *, run: str = "run-1", try_number: int = 1, **kwargs: Any) -> UploadContext:
-        """Return the context of an operation; fields of its options may be given as well as its own."""
+        """Return the context of an operation; fields of its options and of their limit, too, may be given."""
         names = {field.name for field in fields(UploadOptions)}
         options = {"at_once": self.at_once} | {name: kwargs.pop(name) for name in names & kwargs.keys()}
+        options["rejection_limit"] = RejectionLimit(
+            kwargs.pop("max_rejected_percent", MAX_QUARANTINED_PERCENT),
+            kwargs.pop("rejected_from", QUARANTINED_FROM),
+        )
         given: dict[str, Any] = {
             "options": UploadOptions(**options),
             "origin": TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number),

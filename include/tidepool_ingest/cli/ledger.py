@@ -31,7 +31,7 @@ from tidepool_ingest.maintenance.rebuild import (
     UNREADABLE,
     LedgerRebuild,
 )
-from tidepool_ingest.options import PART_RECORDS, PART_RECORDS_MAX
+from tidepool_ingest.options import PART_RECORDS, PART_RECORDS_MAX, RejectionLimit
 from tidepool_ingest.upload import UploadContext, UploadOptions
 
 WHAT = {
@@ -126,7 +126,7 @@ def run_rebuild(options: argparse.Namespace) -> int:
                 settings=settings,
                 root=root,
                 # However many records a data set lacks, Tidepool is asked whether it rejects them.
-                options=UploadOptions(max_rejected_percent=100),
+                options=UploadOptions(rejection_limit=RejectionLimit(percent=100)),
             )
             api_host = host_of(environment(settings.environment).api)
             counted = LedgerRebuild(root, context, api_host, options.part_records).run()

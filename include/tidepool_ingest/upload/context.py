@@ -22,7 +22,7 @@ from tidepool_ingest.client import ClientSettings, TidepoolClient, environment, 
 from tidepool_ingest.guards import Mark
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Lease, Ledger, TaskOrigin
 from tidepool_ingest.model.deduplicators import Deduplicator, deduplicator_named
-from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, QUARANTINED_FROM, RejectionLimit, RunOptions
+from tidepool_ingest.options import RejectionLimit, RunOptions
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import default_deduplicator
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
@@ -53,9 +53,8 @@ class UploadOptions:
     :param allow_older: close its data set even after a newer one of its device.
     :param allow_doubling: upload it again even if its records then show twice.
     :param at_once: how many of its chunks may be sent at the same time.
-    :param max_rejected_percent: share of rejected records, including those that Tidepool itself rejects,
-        above which the upload stops; 0 to 100.
-    :param rejected_from: rejected records from which the share counts.
+    :param rejection_limit: how many of the batch's records may be rejected, including those that Tidepool
+        itself rejects, before the upload stops.
     :param asked_at: when the run was started or cleared: a forced run does not repeat what it has done since.
     """
 
@@ -63,8 +62,7 @@ class UploadOptions:
     allow_older: bool = False
     allow_doubling: bool = False
     at_once: int = CHUNKS_AT_ONCE
-    max_rejected_percent: float = MAX_QUARANTINED_PERCENT
-    rejected_from: int = QUARANTINED_FROM
+    rejection_limit: RejectionLimit = field(default_factory=RejectionLimit)
     asked_at: datetime | None = None
 
     @classmethod
@@ -80,15 +78,9 @@ class UploadOptions:
             allow_older=options.allow_older,
             allow_doubling=options.allow_doubling,
             at_once=options.chunks_at_once(at_once),
-            max_rejected_percent=options.max_quarantined_percent,
-            rejected_from=options.quarantined_from,
+            rejection_limit=options.rejection_limit,
             asked_at=asked_at,
         )
-
-    @property
-    def rejection_limit(self) -> RejectionLimit:
-        """How many of a batch's records may be rejected."""
-        return RejectionLimit(self.max_rejected_percent, self.rejected_from)
 
 
 def _ignore(_data_set_id: str) -> None:
