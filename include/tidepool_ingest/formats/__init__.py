@@ -24,11 +24,10 @@ from tidepool_ingest.formats.tidepool_export.telling import (
 )
 from tidepool_ingest.formats.tidepool_web_export import TidepoolWebExportReader
 from tidepool_ingest.staging import manifest as manifests
-from tidepool_ingest.staging.compression import compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN, read_blocks
+from tidepool_ingest.staging.storage import GIVEN
 
 FORMATS: Final[dict[str, type[Reader]]] = {
     reader.name: reader
@@ -63,10 +62,10 @@ def guess_format(source: UPath) -> str:
     An export of Tidepool's is not recognized by that: :func:`recognized_format` looks at its rows as well.
 
     :param source: the data file.
-    :raises BatchError: it cannot be read or expanded.
+    :raises BatchError: it cannot be read or expanded, or is no text of records.
     """
-    for piece in expand(read_blocks(source, below_root=GIVEN), compression_of(source.name)):
-        if start := piece.removeprefix(b"\xef\xbb\xbf").lstrip():
+    for piece in SourceFile(source, RECORDS_FORMAT, below_root=GIVEN).text():
+        if start := piece.lstrip():
             recognized = (name for name, reader in FORMATS.items() if reader.recognizes(start))
             return next(recognized, RECORDS_FORMAT)
     raise BatchError("file-empty")

@@ -52,7 +52,7 @@ class Manifests:
 
         :param fingerprints: the fingerprint of each folder as it is now, by the folder's address.
         """
-        addresses = {_key(address): address for address in fingerprints}
+        addresses = {path_key(address): address for address in fingerprints}
         found: dict[str, ReadManifest] = {}
         seen_long_ago = []
         with self._database.reading() as connection:
@@ -77,7 +77,8 @@ class Manifests:
         """
         today = self._database.now().date()
         rows = {
-            _key(address): {**vars(manifest), "met_on": today} for address, manifest in sorted(read.items())
+            path_key(address): {**vars(manifest), "met_on": today}
+            for address, manifest in sorted(read.items())
         }
         for batch_of_ids in batched(list(rows)):
             write = partial(self._save, {key: rows[key] for key in batch_of_ids})
@@ -107,7 +108,8 @@ def _locked(connection: Connection, keys: Sequence[str]) -> set[str]:
     return set(connection.scalars(query.order_by(manifests.c.path_key).with_for_update()))
 
 
-def _key(address: str) -> str:
+def path_key(address: str) -> str:
+    """Return what stands for the address of a file or folder, which names a person."""
     return hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest()
 
 
@@ -127,7 +129,7 @@ class FileDigests:
         :param fingerprint: changes when the file does: its size and modification time, or an etag.
         :param compute: reads the file and returns its sha256 in hex.
         """
-        key = hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest()
+        key = path_key(address)
         query = select(file_digests.c.sha256).where(
             file_digests.c.path_key == key, file_digests.c.fingerprint == fingerprint
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import Column, ColumnElement, ForeignKey, Table, delete, func, select, tuple_, update
 
 from tidepool_ingest.ledger.batches import IS_WHOLE, Batches, BatchRow, batch_row
+from tidepool_ingest.ledger.caches import path_key
 from tidepool_ingest.ledger.database import Database, batched, distinct
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.ledger.leases import Lease
@@ -275,7 +275,7 @@ class Person:
 
         :param addresses: the files' addresses, as they were read.
         """
-        keys = [hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest() for address in addresses]
+        keys = [path_key(address) for address in addresses]
         with self._database.writing() as connection:
             for batch_of_ids in batched(keys):
                 connection.execute(delete(file_digests).where(file_digests.c.path_key.in_(batch_of_ids)))

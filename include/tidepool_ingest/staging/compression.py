@@ -68,10 +68,10 @@ def expand(
     """
     checked = _checked(blocks, compression, file_number)
     if compression == "gz":
-        return _gathered(_gunzip(checked, file_number))
+        return gathered(_gunzip(checked, file_number))
     if compression == "zst":
-        return _gathered(_unzstd(checked, file_number))
-    return _gathered(checked)
+        return gathered(_unzstd(checked, file_number))
+    return gathered(checked)
 
 
 def _checked(blocks: Iterable[bytes], compression: Compression, file_number: int | None) -> Iterator[bytes]:
@@ -98,19 +98,23 @@ def compression_in(start: bytes) -> Compression:
     return "none"
 
 
-def _gathered(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Join small blocks into pieces of about ``PIECE_BYTES``."""
-    gathered: list[bytes] = []
+def gathered(blocks: Iterable[bytes], most: int = PIECE_BYTES) -> Iterator[bytes]:
+    """Join small blocks into pieces.
+
+    :param blocks: the blocks.
+    :param most: about how many bytes a piece has; the last one has fewer.
+    """
+    waiting: list[bytes] = []
     size = 0
     for block in blocks:
-        gathered.append(block)
+        waiting.append(block)
         size += len(block)
-        if size >= PIECE_BYTES:
-            yield b"".join(gathered)
-            gathered.clear()
+        if size >= most:
+            yield b"".join(waiting)
+            waiting.clear()
             size = 0
     if size:
-        yield b"".join(gathered)
+        yield b"".join(waiting)
 
 
 class _Expansion:

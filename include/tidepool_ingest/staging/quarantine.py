@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, NoReturn, Self
 from upath import UPath
 
 from tidepool_ingest.deep_json import loads
+from tidepool_ingest.staging.compression import gathered
 from tidepool_ingest.staging.encryption import decrypted, encrypt
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import (
@@ -155,7 +156,7 @@ def rewrite(path: UPath, entries: Mapping[Place, tuple[Iterable[tuple[str, str]]
     """
     # Some storages empty a file when it is opened for writing: what is kept has to be elsewhere by then.
     with tempfile.TemporaryFile() as elsewhere:
-        for block in _blocks(_kept(path, entries)):
+        for block in gathered(_kept(path, entries), WRITE_BYTES):
             elsewhere.write(encrypt(block))
         elsewhere.seek(0)
         _write(path, _lines(decrypted(iter(lambda: elsewhere.read(WRITE_BYTES), b""))), entries)
@@ -167,19 +168,6 @@ def _kept(path: UPath, entries: Mapping[Place, Any]) -> Iterator[bytes]:
         found = _POSITION.match(line)
         if found is None or Place(*(int(number or 0) for number in found.groups())) not in entries:
             yield line
-
-
-def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Join lines into blocks of about the size that is written at once."""
-    gathered: list[bytes] = []
-    size = 0
-    for line in lines:
-        gathered.append(line)
-        size += len(line)
-        if size >= WRITE_BYTES:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    yield b"".join(gathered)
 
 
 def _write(
