@@ -1,0 +1,102 @@
+"""Lines of a text that comes in pieces, as blocks: what every format of one row a line is cut into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tidepool_ingest.formats.reader import (
+    BLOCK_BYTES,
+    BLOCK_RECORDS,
+    MAX_RECORD_BYTES,
+    TOO_LARGE,
+    Block,
+    RejectedRow,
+)
+
+
+class Lines:
+    """Lines reassembled across the boundaries of pieces.
+
+    The work for one line is done by ``bytes.split`` and one comprehension: no object per record.
+
+    :param blank: whether blank lines are lines too, so that positions number those of the file.
+    """
+
+    def __init__(self, *, blank: bool = False) -> None:
+        self._blank = blank
+        self._position = 0  # of the first line waiting
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._open: list[bytes] = []  # pieces of the line that has not ended yet
+        self._open_bytes = 0
+
+    def take(self, piece: bytes) -> Iterator[Block]:
+        """Take the next piece and yield the blocks that are full."""
+        lines = piece.split(b"\n")
+        if len(lines) == 1:
+            self._extend(piece)
+            return
+        self._extend(lines[0])
+        yield from self._close_line()
+        last = lines.pop()
+        if b"\r" in piece:
+            lines = [line.removesuffix(b"\r") for line in lines]
+        self._waiting += (
+            lines[1:] if self._blank else [line for line in lines[1:] if line and not line.isspace()]
+        )
+        self._waiting_bytes += len(piece)
+        self._extend(last)
+        yield from self._full_blocks()
+
+    @property
+    def open_line(self) -> bytes:
+        """The line that has not ended yet; empty if it is too long to be held."""
+        return b"".join(self._open)
+
+    def end(self) -> Iterator[Block]:
+        """Yield what remains when the text has ended."""
+        if self._open_bytes:
+            yield from self._close_line()
+        if self._waiting:
+            yield self._block(self._waiting)
+
+    def _extend(self, piece: bytes) -> None:
+        """Extend the open line; of one that is too long only the length is kept."""
+        self._open_bytes += len(piece)
+        if self._open_bytes > MAX_RECORD_BYTES:
+            self._open.clear()
+        elif piece:
+            self._open.append(piece)
+
+    def _close_line(self) -> Iterator[Block]:
+        """End the open line: it waits with the others, or ends their block if it is too long."""
+        line = b"".join(self._open).removesuffix(b"\r")
+        too_large = self._open_bytes > MAX_RECORD_BYTES
+        self._open.clear()
+        self._open_bytes = 0
+        if too_large:
+            block = self._block(self._waiting)
+            block.rejected.append(RejectedRow(self._position, TOO_LARGE))
+            self._position += 1
+            self._waiting, self._waiting_bytes = [], 0
+            yield block
+        elif self._blank or (line and not line.isspace()):
+            self._waiting.append(line)
+            self._waiting_bytes += len(line)
+
+    def _full_blocks(self) -> Iterator[Block]:
+        start = 0
+        while len(self._waiting) - start >= BLOCK_RECORDS:
+            yield self._block(self._waiting[start : start + BLOCK_RECORDS])
+            start += BLOCK_RECORDS
+        if start:
+            self._waiting, self._waiting_bytes = self._waiting[start:], 0
+        if self._waiting_bytes >= BLOCK_BYTES and self._waiting:
+            block = self._block(self._waiting)
+            self._waiting, self._waiting_bytes = [], 0
+            yield block
+
+    def _block(self, lines: list[bytes]) -> Block:
+        block = Block(self._position, lines)
+        self._position += len(lines)
+        return block
