@@ -99,7 +99,7 @@ def test_every_code_that_the_ledger_can_hold_has_a_remedy(on_the_page: dict[str,
 
 def test_no_library_error_is_raised_without_a_code() -> None:
     imported = [kind for kind in _below(IngestError) if kind.__module__.startswith("tidepool_ingest.")]
-    bases = {"HeldError", "TidepoolError"}
+    bases = {"FileHeldError", "HeldError", "TidepoolError"}
 
     assert len(imported) > 30
     assert {kind.__name__ for kind in imported if not (kind.code or kind.faults)} == bases

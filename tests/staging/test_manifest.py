@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from upath import UPath
@@ -348,3 +348,84 @@ class TestContentKey:
         assert self.key(two, "a" * 64, "b" * 64) != self.key(two, "b" * 64, "a" * 64)
         with pytest.raises(ValueError, match="zip"):
             self.key(two, "a" * 64)
+
+
+class TestFileOptions:
+    """How a file is read whose rows do not say all of it."""
+
+    PERIODS: ClassVar[list[Any]] = [
+        {"until": "2026-03-08T18:20:00", "zone": "America/New_York"},
+        {"zone": "Europe/London"},
+    ]
+
+    def file_of(self, manifest_json: ManifestJson, **options: Any) -> Any:
+        files = [{"name": "a.csv", "format": "table", **options}]
+        return parse_manifest(manifest_json(files=files), formats=("table",)).files[0]
+
+    def test_are_read_and_written_as_the_manifest_has_them(self, manifest_json: ManifestJson) -> None:
+        options = {
+            "timezone": self.PERIODS,
+            "dateOrder": "dmy",
+            "keepNotes": True,
+            "serial": "S-1",
+            "table": {"time": {"column": "when"}},
+        }
+        file = self.file_of(manifest_json, **options)
+
+        assert file.given == options
+        assert self.file_of(manifest_json).given == {}
+        # What is said and no different from silence is not given.
+        assert self.file_of(manifest_json, keepNotes=False).given == {}
+        assert self.file_of(manifest_json, timezone="Etc/GMT+5").given == {"timezone": "Etc/GMT+5"}
+
+    @pytest.mark.parametrize(
+        "timezone",
+        [
+            CANARY,
+            "europe/berlin",
+            "",
+            [],
+            [{"zone": "Europe/London"}, {"zone": "Europe/Berlin"}],
+            [{"until": "2026-03-08T18:20:00", "zone": "Europe/London"}],
+            [{"until": "2026-03-08 18:20", "zone": "Europe/London"}, {"zone": "UTC"}],
+            [
+                {"until": "2026-03-08T18:20:00", "zone": "UTC"},
+                {"until": "2026-03-07T18:20:00", "zone": "Europe/London"},
+                {"zone": "UTC"},
+            ],
+            [{"until": "2026-03-08T18:20:00", "zone": CANARY}, {"zone": "UTC"}],
+            {"zone": "UTC"},
+        ],
+    )
+    def test_a_zone_that_is_none_is_refused(self, manifest_json: ManifestJson, timezone: object) -> None:
+        files = [{"name": "a.csv", "format": "ndjson", "timezone": timezone}]
+
+        error = refusal(manifest_json(files=files))
+
+        assert error.code == "manifest-malformed"
+        assert "/files/0/timezone" in str(error)
+
+    def test_are_part_of_the_content(self, manifest_json: ManifestJson) -> None:
+        def key(meant_as: list[str] | None = None, **options: Any) -> str:
+            more = {"meantAs": meant_as} if meant_as else {}
+            content = manifest_json(files=[{"name": "a.csv", "format": "table", **options}], **more)
+            return content_key(parse_manifest(content), ["1" * 64])
+
+        keys = [
+            key(),
+            key(timezone="Europe/London"),
+            key(timezone="Europe/Berlin"),
+            key(timezone=self.PERIODS),
+            key(dateOrder="dmy"),
+            key(keepNotes=True),
+            key(serial="S-1"),
+            key(table={"a": 1}),
+            key(["zone-implausible"]),
+            key(["zone-implausible", "clock-not-in-zone"]),
+        ]
+        assert len(set(keys)) == len(keys)
+        assert key(["clock-not-in-zone", "zone-implausible", "zone-implausible"]) == keys[-1]
+        assert key(keepNotes=False) == keys[0]
+
+    def test_only_what_can_be_meant_is(self, manifest_json: ManifestJson) -> None:
+        assert refusal(manifest_json(meantAs=["too-many-refused"])).code == "manifest-malformed"

@@ -12,8 +12,8 @@ from upath import UPath
 
 from tidepool_ingest.cli.arguments import CommandError, data_file, given_folder, reading_data_file, table
 from tidepool_ingest.formats import FORMATS, guess_format, read_manifest, recognized_format
+from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block
-from tidepool_ingest.formats.tidepool_export.telling import ExportKindError
 from tidepool_ingest.guards.glucose import GlucoseGuard, GlucoseUnitsError
 from tidepool_ingest.model import (
     JSON_MALFORMED,
@@ -252,7 +252,7 @@ def _validate_batch(path: UPath, *, verdicts: bool) -> int:
             if verdicts:
                 return _exit_code(print_verdicts(reader))
             tally.take(reader, RecordChecker.of(manifest))
-    except (BatchError, ExportKindError) as error:
+    except (BatchError, FileHeldError) as error:
         raise (error.for_batch(name) if staged else error) from None
     tally.show(reader.changes)
     if not (manifest.edits and manifest.edits.glucose_units):

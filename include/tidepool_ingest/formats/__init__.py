@@ -25,7 +25,7 @@ from tidepool_ingest.formats.tidepool_export.telling import (
 from tidepool_ingest.formats.tidepool_web_export import TidepoolWebExportReader
 from tidepool_ingest.staging import manifest as manifests
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import Manifest
+from tidepool_ingest.staging.manifest import FileOptions, Manifest
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import GIVEN
 
@@ -53,7 +53,22 @@ def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
     :raises BatchError: see :func:`tidepool_ingest.staging.manifest.read_manifest`.
     """
     known = [name for name, reader in FORMATS.items() if reader.in_manifests]
-    return manifests.read_manifest(folder, folder_user_id, formats=known)
+    manifest = manifests.read_manifest(folder, folder_user_id, formats=known)
+    for index, file in enumerate(manifest.files):
+        if untaken := sorted(file.given.keys() - taken_options(file.format)):
+            raise BatchError(
+                "manifest-malformed",
+                detail=f"/files/{index}/{untaken[0]}: format {file.format} does not take it",
+            )
+    return manifest
+
+
+def taken_options(name: str) -> frozenset[str]:
+    """Return which options a file of a format takes, as the manifest calls them.
+
+    :param name: the format.
+    """
+    return frozenset(FileOptions.model_fields[option].alias or option for option in FORMATS[name].options)
 
 
 def guess_format(source: UPath) -> str:
@@ -64,11 +79,20 @@ def guess_format(source: UPath) -> str:
     :param source: the data file.
     :raises BatchError: it cannot be read or expanded, or is no text of records.
     """
-    for piece in SourceFile(source, RECORDS_FORMAT, below_root=GIVEN).text():
+    file = SourceFile(source, RECORDS_FORMAT, below_root=GIVEN)
+    if name := _recognized_table(file.start()):
+        return name
+    for piece in file.text():
         if start := piece.lstrip():
-            recognized = (name for name, reader in FORMATS.items() if reader.recognizes(start))
+            others = (name for name, reader in FORMATS.items() if not reader.has_own_rows)
+            recognized = (name for name in others if FORMATS[name].recognizes(start))
             return next(recognized, RECORDS_FORMAT)
     raise BatchError("file-empty")
+
+
+def _recognized_table(start: bytes) -> str | None:
+    tables = (name for name, reader in FORMATS.items() if reader.has_own_rows and reader.recognizes(start))
+    return next(tables, None)
 
 
 _EXPORTS: Final = {reader.kind: reader.name for reader in (TidepoolExportReader, TidepoolWebExportReader)}

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
+from pydantic import JsonValue
+
+from tidepool_ingest.local_times import Period
+from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
 
 BLOCK_RECORDS = 500
@@ -173,10 +177,41 @@ class ReadingContext:
 
     :param accepts: returns a record as it would be accepted, ``None`` if it would be rejected.
     :param units_are_given: whether the manifest says which unit the glucose values are in.
+    :param timezone: of the data set, where a file has none of its own.
+    :param device_id: of the data set.
+    :param meant_as: codes for which the batch would be held, and that are as they are meant to be.
     """
 
     accepts: Callable[[bytes], Candidate | None] = _accepts_nothing
     units_are_given: bool = False
+    timezone: str | None = None
+    device_id: str | None = field(default=None, repr=False)
+    meant_as: tuple[str, ...] = ()
+
+    def periods_of(self, file: SourceFile) -> tuple[Period, ...]:
+        """Return the zones that a device's clock was set in, by the file or else by the data set.
+
+        :raises BatchError: ``timezone-missing``: neither says it.
+        """
+        stated = file.options.timezone or self.timezone
+        if stated is None:
+            raise BatchError("timezone-missing", file_number=file.number)
+        if isinstance(stated, str):
+            return (Period(stated),)
+        return tuple(Period(period.zone, period.until or "") for period in stated)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device whose data are in a file.
+
+    :param serial: what distinguishes its rows from those of others, as ``serial`` of the file names it; empty
+        where the file knows of one device only.
+    :param fields: what the file tells of it, as the body of its data set has it.
+    """
+
+    serial: str = field(repr=False)
+    fields: Mapping[str, JsonValue] = field(repr=False)
 
 
 class Reader(ABC):
@@ -201,6 +236,16 @@ class Reader(ABC):
     """Whether ``stage`` writes the rows unchanged, to be read in this format again; otherwise it writes
     the records, as NDJSON."""
 
+    version: ClassVar[int] = 0
+    """Of what makes records of rows, counted up when it makes other ones; 0 where rows are records. It is
+    noted at Tidepool when a data set is opened, and no part of a batch's content."""
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Which members of :class:`~tidepool_ingest.staging.manifest.FileOptions` it takes, by their names."""
+
+    has_own_rows: ClassVar[bool] = False
+    """Whether a file has rows of its own kind, which `stage` leaves to it: it goes into a batch as it is."""
+
     holds_other_objects: ClassVar[bool] = False
     """Whether such files hold objects without a ``type`` beside diabetes data, such as messages."""
 
@@ -217,6 +262,15 @@ class Reader(ABC):
     def embedded(self) -> AbstractSet[int]:
         """Digests of the contents that are sent inside another record, and so not on their own."""
         return frozenset()
+
+    @property
+    def has_names(self) -> bool:
+        """Whether rows have names of their own, so that a later export replaces what it changes."""
+        return False
+
+    def devices(self) -> list[Device]:
+        """Return which devices the files tell of, once they were surveyed; none where records name them."""
+        return []
 
     @classmethod
     def recognizes(cls, _start: bytes) -> bool:

@@ -5,13 +5,11 @@ P: data/types/base.go, association/association.go, location/, origin/origin.go, 
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from importlib.resources import files
 from typing import Annotated, Final, Literal, TypeAlias
 
 from annotated_types import Interval, Len
 
+from tidepool_ingest.local_times import timezone_names
 from tidepool_ingest.model.conditions import ByCase, ByUnits
 from tidepool_ingest.model.fields import (
     BytesMax,
@@ -31,21 +29,6 @@ from tidepool_ingest.model.fields import (
     any_of,
 )
 from tidepool_ingest.model.urls import is_web_address
-
-_PART: Final = "[A-Z][A-Za-z0-9_+-]*"
-_NAME: Final = re.compile(f"{_PART}(?:/{_PART})*")
-
-
-@cache
-def timezone_names() -> frozenset[str]:
-    """Return the names, from the pinned ``tzdata`` package rather than from this machine's zone files.
-
-    The Platform takes every file below its ``zoneinfo`` folder whose path has capitalised parts (P:
-    time/zone/zone.go); so ``EST``, ``Zulu`` and ``Etc/GMT+8`` are names, ``posixrules`` and ``PST`` are not.
-    """
-    listed = (files("tzdata") / "zones").read_text(encoding="utf-8").split()
-    return frozenset(name for name in listed if _NAME.fullmatch(name))
-
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 """Milliseconds in a day."""

@@ -28,6 +28,7 @@ class RecordReader:
     :param edits: the edits in the manifest.
     :param checker: what is checked beyond the Platform's own verdict.
     :param plain: looks for exports of the web page among the files, if they are to be looked for.
+    :param context: what else the readers of the files may need to know.
     """
 
     def __init__(
@@ -37,13 +38,17 @@ class RecordReader:
         checker: RecordChecker | None = None,
         *,
         plain: PlainFiles | None = None,
+        context: ReadingContext | None = None,
     ) -> None:
         self._edits = Edits(edits) if edits else None
         self._plain = plain or PlainFiles(())
         self._uncounted = Edits(edits or RecordEdits())
         self._checker = checker or RecordChecker()
         units_are_given = bool(edits and edits.glucose_units)
-        self._source = SourceReader(files, ReadingContext(self._accepts, units_are_given))
+        context = context or ReadingContext()
+        self._source = SourceReader(
+            files, replace(context, accepts=self._accepts, units_are_given=units_are_given)
+        )
 
     @classmethod
     def of(cls, manifest: Manifest, folder: UPath) -> RecordReader:
@@ -53,12 +58,17 @@ class RecordReader:
         :param folder: where its files are.
         """
         files = files_of(manifest, folder)
-        return cls(files, manifest.edits, RecordChecker.of(manifest), plain=PlainFiles(files))
+        context = ReadingContext(
+            timezone=manifest.timezone, device_id=manifest.device_id, meant_as=manifest.meant_as
+        )
+        checker = RecordChecker.of(manifest)
+        return cls(files, manifest.edits, checker, plain=PlainFiles(files), context=context)
 
     def __enter__(self) -> Self:
         """Let the readers survey the files that they read twice.
 
         :raises BatchError: a file cannot be read.
+        :raises FileHeldError: a person has to say what a file means.
         """
         self._source.__enter__()
         return self

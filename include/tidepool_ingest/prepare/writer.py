@@ -7,8 +7,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from typing import Any
 
+from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block
-from tidepool_ingest.formats.tidepool_export.telling import ExportKindError
 from tidepool_ingest.guards.glucose import GlucoseGuard
 from tidepool_ingest.model import Problem, type_of
 from tidepool_ingest.model.deduplicators import CONTINUOUS
@@ -35,7 +35,7 @@ def write_batch(
     :param chunk_records: most records in a chunk.
     :param part_records: most rows in a part; ``None`` if it has to stay whole.
     :raises BatchError: if a file cannot be read, or is not the one that the manifest names.
-    :raises ExportKindError: if a file is of another export of Tidepool than the manifest says.
+    :raises FileHeldError: if a file is not what the manifest says, or a person has to say what it means.
     :raises GlucoseUnitsError: if the glucose values cannot be in their stated unit.
     """
     work.begin()
@@ -43,7 +43,7 @@ def write_batch(
         prepared = _written(batch, work, chunk_records)
         if part_records is not None:
             prepared = split_into_parts(work, prepared, part_records)
-    except (BatchError, ExportKindError) as error:
+    except (BatchError, FileHeldError) as error:
         raise error.for_batch(named(batch.folder)) from None
     work.finish(prepared)
     return prepared

@@ -129,6 +129,19 @@ FAULTS: dict[str, Fault] = {
         "a file holds no records",
         "Stage its records instead: one JSON object a line, or one array of them.",
     ),
+    "file-other-format": Fault(
+        "a file is not of the format that it is said to be",
+        "Name its own format; `tidepool-ingest stage` finds it out if none is named.",
+    ),
+    "file-several-devices": Fault(
+        "a file holds the data of several devices, and a batch is one device's",
+        "Let `tidepool-ingest stage` make a batch for each, or name one of them as `serial` of the file.",
+    ),
+    "timezone-missing": Fault(
+        "the times in a file are local, and nothing says of which time zone",
+        "Give the IANA name of the zone that the device's clock was set to, as `timezone` of the file or of "
+        "the dataSet (`--timezone`).",
+    ),
     "file-not-array": Fault(
         "a file of format json does not hold one JSON array",
         "Put the records into one array, or name the format ndjson if there is one record a line.",

@@ -28,6 +28,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from upath import UPath
 
+from tidepool_ingest.local_times import timezone_names
 from tidepool_ingest.privacy import USER_ID_PATTERN
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import read_at_most
@@ -78,6 +79,10 @@ FORMATS_KNOWN: Final = "formats"
 
 CheckOutcome = Literal["warn", "refuse", "ignore"]
 """What a finding leads to: counting the record in the report, quarantining it, or nothing."""
+
+
+MeantAs = Literal["clock-not-in-zone", "dates-swapped", "replaces-loses-days", "zone-implausible"]
+"""Codes of what holds a batch until its manifest says that it is meant so."""
 
 
 class ManifestModel(BaseModel):
@@ -203,7 +208,69 @@ def _known_format(name: object, info: ValidationInfo) -> object:
     raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
 
 
-class StagedFile(ManifestModel):
+def _zone_name(name: str) -> str:
+    if name not in timezone_names():
+        raise PydanticCustomError("timezone", "is not the IANA name of a time zone that Tidepool knows")
+    return name
+
+
+ZoneName = Annotated[str, AfterValidator(_zone_name)]
+LOCAL_TIME_PATTERN: Final = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}$"
+
+
+class ZonePeriod(ManifestModel):
+    """Where a device's clock was set, up to some local time.
+
+    :param zone: the zone's IANA name.
+    :param until: the first local time that is no more in it; left out for the last period.
+    """
+
+    zone: ZoneName
+    until: Annotated[str, Field(pattern=LOCAL_TIME_PATTERN)] | None = None
+
+
+def _in_order(periods: tuple[ZonePeriod, ...]) -> tuple[ZonePeriod, ...]:
+    untils = [period.until for period in periods]
+    ended = [until for until in untils[:-1] if until is not None]
+    if untils[-1] is not None or len(ended) < len(periods) - 1 or ended != sorted(set(ended)):
+        raise PydanticCustomError(
+            "timezone", "has periods that are not in order: each but the last ends `until` a later local time"
+        )
+    return periods
+
+
+ZonePeriods = Annotated[tuple[ZonePeriod, ...], Field(min_length=1), AfterValidator(_in_order)]
+
+
+class FileOptions(ManifestModel):
+    """How a file is to be read whose rows do not say all of it themselves; a format takes some of these.
+
+    :param timezone: of its local times: the zone's name, or the zones in which its clock was set one after
+        the other. The data set's where it is left out.
+    :param date_order: whether its dates begin with the day, the month or the year.
+    :param keep_notes: whether free text becomes records too.
+    :param serial: the device whose rows are meant, where the file has those of several.
+    :param table: what a row of a table means: a mapping, or the name of a JSON file beside the manifest.
+    """
+
+    timezone: ZoneName | ZonePeriods | None = None
+    date_order: Literal["dmy", "mdy", "ymd"] | None = None
+    keep_notes: bool = False
+    serial: Annotated[Annotated[str, Field(min_length=1)] | None, Field(repr=False)] = None
+    table: Annotated[dict[str, JsonValue] | str | None, Field(repr=False)] = None
+
+    @property
+    def given(self) -> dict[str, JsonValue]:
+        """What is not left out, as the manifest writes it."""
+        options = {name: getattr(self, name) for name in FileOptions.model_fields}
+        defaults = FileOptions()
+        model = FileOptions(
+            **{name: value for name, value in options.items() if value != getattr(defaults, name)}
+        )
+        return model.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+class StagedFile(FileOptions):
     """One data file of a batch.
 
     :param name: plain name in the batch folder; the ending ``.gz`` or ``.zst`` shows the compression.
@@ -283,6 +350,7 @@ class Manifest(ManifestModel):
     :param checks: what is done about records that Tidepool accepts but that are probably not as intended.
     :param origin: for a continuous data set: how records without an origin get one.
     :param deletes: for a continuous data set: records to delete from it.
+    :param meant_as: codes for which the batch would be held, and that are as they are meant to be.
     """
 
     user_id: Annotated[str, Field(pattern=USER_ID_PATTERN, repr=False)]
@@ -295,6 +363,7 @@ class Manifest(ManifestModel):
     checks: RecordChecks = RecordChecks()
     origin: OriginRule = OriginRule()
     deletes: tuple[Deletion, ...] = ()
+    meant_as: tuple[MeantAs, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -324,6 +393,11 @@ class Manifest(ManifestModel):
     def device_id(self) -> str | None:
         """Device id of the data set, if it is text."""
         return _text(self.data_set, "deviceId")
+
+    @property
+    def timezone(self) -> str | None:
+        """Time zone of the data set, if it is text."""
+        return _text(self.data_set, "timezone")
 
     @property
     def device_model(self) -> str | None:
@@ -365,10 +439,10 @@ def default_deduplicator(data_set_type: str) -> str:
 def content_key(manifest: Manifest, file_digests: Iterable[str], place: str = "") -> str:
     """Return the key of a batch's content: the same content has the same key, whatever it is called.
 
-    It is made of user id, data set body, edits, checks that reject records, and format and digest of each
-    file in order; batch id, file names, connection, ``replaces`` and ``stagedAt`` leave no trace in it. To a
-    continuous data set, what was written before may be written again after something else: there, the same
-    content in another place is another batch.
+    It is made of user id, data set body, edits, checks that reject records, what is meant as it is, and
+    format, options and digest of each file in order; batch id, file names, connection, ``replaces`` and
+    ``stagedAt`` leave no trace in it. To a continuous data set, what was written before may be written again
+    after something else: there, the same content in another place is another batch.
 
     :param manifest: the manifest.
     :param file_digests: sha256 in hex of each file as staged, in the manifest's order.
@@ -380,8 +454,13 @@ def content_key(manifest: Manifest, file_digests: Iterable[str], place: str = ""
         "userId": manifest.user_id,
         "dataSet": manifest.data_set,
         "edits": edits,
-        "files": [[file.format, digest] for file, digest in zip(manifest.files, file_digests, strict=True)],
+        "files": [
+            [file.format, digest, *([file.given] if file.given else [])]
+            for file, digest in zip(manifest.files, file_digests, strict=True)
+        ],
     }
+    if manifest.meant_as:
+        content["meantAs"] = sorted(set(manifest.meant_as))
     if manifest.checks.refusing:
         content["refusing"] = manifest.checks.refusing
     if manifest.data_set_type == "continuous":

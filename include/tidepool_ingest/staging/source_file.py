@@ -15,7 +15,7 @@ from upath import UPath
 
 from tidepool_ingest.staging.compression import compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import Manifest, StagedFile
+from tidepool_ingest.staging.manifest import FileOptions, Manifest, StagedFile
 from tidepool_ingest.staging.storage import IN_BATCH, read_blocks
 
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -44,6 +44,7 @@ _TOO_MANY_BAD = 3
 _BAD = re.compile("[\udc80-\udcff]")
 _GOOD = re.compile("[^\0-\x7f\udc80-\udcff]")
 
+_CR_BETWEEN_ROWS = re.compile(rb"\r[^\r]")
 _CR_BETWEEN_RECORDS = re.compile(rb"\}[ \t]*\r[ \t\r]*\{")
 
 
@@ -58,6 +59,7 @@ class SourceFile:
     :param number: number of the file in its manifest, counting from 1, for errors.
     :param staged: what the manifest says about it.
     :param below_root: how many of its path's last names lie below the staging root.
+    :param options: how it is to be read; what the manifest says, if left out.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class SourceFile:
         staged: StagedFile | None = None,
         *,
         below_root: int = IN_BATCH,
+        options: FileOptions | None = None,
     ) -> None:
         self.path = path
         self.format = format
         self.number = number
         self.staged_bytes = 0
         self.staged = staged
+        self.options = options or staged or FileOptions()
         self._below_root = below_root
         self._sha256: str | None = None
 
@@ -91,22 +95,42 @@ class SourceFile:
         """
         return expand(self._as_staged(), compression_of(self.path.name), self.number)
 
-    def text(self) -> Iterator[bytes]:
+    def start(self) -> bytes:
+        """Return how the file begins, expanded: enough to see what it is, without a byte order mark.
+
+        :raises BatchError: as for :meth:`pieces`.
+        """
+        start = b""
+        for piece in self.pieces():
+            start += piece
+            if len(start) >= _BYTES_LOOKED_AT:
+                break
+        return start.removeprefix(_UTF8_MARK)
+
+    def text(self, *, encoding: str | None = None, is_table: bool = False) -> Iterator[bytes]:
         """Yield the same as UTF-8 text, without a byte order mark.
 
+        :param encoding: what it is written in, if it is said; bytes that it does not have become U+FFFD.
+        :param is_table: whether it holds rows of cells.
         :raises BatchError: as for :meth:`pieces`; ``file-encoding`` if it is in another encoding;
             ``file-not-records`` if it is no text of records at all.
         """
-        pieces = self.pieces()
+        pieces = self._decoded(encoding) if encoding else self.pieces()
         for first in pieces:
-            if encoding := other_encoding(first):
-                raise BatchError("file-encoding", file_number=self.number, detail=encoding)
+            if not encoding and (other := other_encoding(first)):
+                raise BatchError("file-encoding", file_number=self.number, detail=other)
             start = first.removeprefix(_UTF8_MARK)
-            if kind := other_kind(start):
+            if kind := other_kind(start, is_table=is_table):
                 raise BatchError("file-not-records", file_number=self.number, detail=f"it is {kind}")
             yield start
             break
         yield from pieces
+
+    def _decoded(self, encoding: str) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(encoding)("replace")
+        for piece in self.pieces():
+            yield decoder.decode(piece).encode()
+        yield decoder.decode(b"", final=True).encode()
 
     @contextmanager
     def seekable(self) -> Iterator[IO[bytes]]:
@@ -176,10 +200,11 @@ def other_encoding(start: bytes) -> str:
     return ""
 
 
-def other_kind(start: bytes) -> str:
-    """Return what a file is that holds no records as JSON, and what to do with it; empty if it may hold some.
+def other_kind(start: bytes, *, is_table: bool = False) -> str:
+    """Return what a file is that holds no records, and what to do with it; empty if it may hold some.
 
     :param start: the file from its beginning, without a byte order mark.
+    :param is_table: whether it is to hold rows of cells, rather than records as JSON.
     """
     if start.startswith(b"PK\x03\x04") and _EXCEL in start:
         return "an Excel workbook"
@@ -189,9 +214,10 @@ def other_kind(start: bytes) -> str:
     text = start.lstrip()
     if text.startswith(b"<"):
         return "a web page or XML, perhaps an error message in the place of the file: get the file again"
-    if b"\n" not in start and _CR_BETWEEN_RECORDS.search(start):
+    between = _CR_BETWEEN_ROWS if is_table else _CR_BETWEEN_RECORDS
+    if b"\n" not in start and between.search(start):
         return "text whose lines end in CR alone: end them in LF"
-    if _is_table(text[:_BYTES_LOOKED_AT].splitlines()[:_LINES_LOOKED_AT]):
+    if not is_table and _is_table(text[:_BYTES_LOOKED_AT].splitlines()[:_LINES_LOOKED_AT]):
         return "a table (CSV)"
     return ""
 

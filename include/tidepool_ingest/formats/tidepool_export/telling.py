@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.errors import Fault
+from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block
 from tidepool_ingest.formats.tidepool_export.cleaning import HIDDEN_PREFIX, PLATFORM_FIELDS
 from tidepool_ingest.formats.tidepool_export.web_fields import (
@@ -31,7 +32,6 @@ from tidepool_ingest.formats.tidepool_export.web_fields import (
     TYPES_IN_MINUTES,
     is_piece,
 )
-from tidepool_ingest.guards import HeldError
 from tidepool_ingest.model import NotDecodableError, decode
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.gotime import Instant, parse_instant
@@ -113,35 +113,10 @@ EXPORT_FAULTS: dict[str, Fault] = {
 """Every code of :class:`ExportKindError`."""
 
 
-class ExportKindError(HeldError):
-    """A file is not of the export that the manifest names, or it cannot be told of which it is.
-
-    :param code: a key of ``faults``.
-    :param file_number: which file, counting from 1 in the manifest's order.
-    :param batch: how messages name the batch.
-    :param detail: where in the file, in words of this project only.
-    """
+class ExportKindError(FileHeldError):
+    """A file is not of the export that the manifest names, or it cannot be told of which it is."""
 
     faults = EXPORT_FAULTS
-
-    def __init__(
-        self, code: str, *, file_number: int | None = None, batch: str | None = None, detail: str = ""
-    ) -> None:
-        self.file_number = file_number
-        self.batch = batch
-        self.detail = detail
-        fault = self.faults[code]
-        places = (f"batch {batch}" if batch else "", f"file {file_number}" if file_number else "")
-        place = ", ".join(part for part in places if part)
-        what = f"{fault.sentence} ({detail})" if detail else fault.sentence
-        super().__init__(f"{place + ': ' if place else ''}{what} [{code}].", remedy=fault.remedy, code=code)
-
-    def for_batch(self, batch: str) -> ExportKindError:
-        """Return the same error naming its batch.
-
-        :param batch: how messages name the batch.
-        """
-        return ExportKindError(self.code, file_number=self.file_number, batch=batch, detail=self.detail)
 
 
 class ExportSigns:

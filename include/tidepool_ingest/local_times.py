@@ -1,0 +1,163 @@
+"""Local times: what a device's clock showed, and which instant that was in a time zone.
+
+An IANA zone leaves an hour out when its clocks go forward and has one twice when they go back. Python's
+``zoneinfo`` says nothing about either; here each such time says that it is in doubt. The zones are those of
+the pinned ``tzdata`` package, so that the same file gives the same instants on every machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
+from importlib.resources import files
+from typing import Final, Literal, NamedTuple, TypeAlias
+from zoneinfo import ZoneInfo
+
+_PART: Final = "[A-Z][A-Za-z0-9_+-]*"
+_NAME: Final = re.compile(f"{_PART}(?:/{_PART})*")
+
+Doubt: TypeAlias = Literal["", "missing", "doubled"]
+"""Whether a local time is in an hour that its zone leaves out, or has twice; mostly in neither."""
+
+MISSING: Final = "missing"
+DOUBLED: Final = "doubled"
+
+HOUR: Final = len("2026-03-05T10")
+_MINUTES: Final = frozenset(f":{minute:02}:{second:02}" for minute in range(60) for second in range(60))
+_HOUR_TEXT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}")
+
+HOURS_MAX: Final = 20_000
+"""Hours that are remembered, which is two years of them: some megabytes."""
+
+
+@cache
+def timezone_names() -> frozenset[str]:
+    """Return the names, from the pinned ``tzdata`` package rather than from this machine's zone files.
+
+    The Platform takes every file below its ``zoneinfo`` folder whose path has capitalised parts (P:
+    time/zone/zone.go); so ``EST``, ``Zulu`` and ``Etc/GMT+8`` are names, ``posixrules`` and ``PST`` are not.
+    """
+    listed = (files("tzdata") / "zones").read_text(encoding="utf-8").split()
+    return frozenset(name for name in listed if _NAME.fullmatch(name))
+
+
+@cache
+def zone_named(name: str) -> ZoneInfo:
+    """Return a zone of the pinned ``tzdata`` package.
+
+    :param name: one of :func:`timezone_names`.
+    :raises KeyError: there is no such zone.
+    """
+    if name not in timezone_names():
+        raise KeyError(name)
+    with files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+        return ZoneInfo.from_file(file, key=name)
+
+
+class Period(NamedTuple):
+    """Where a device's clock was set, up to some local time.
+
+    :param zone: the zone's name.
+    :param until: the first local time that is no more in it, ``YYYY-MM-DDThh:mm:ss``; empty for the last.
+    """
+
+    zone: str
+    until: str = ""
+
+
+class LocalTime(NamedTuple):
+    """The instant at which a clock showed a local time.
+
+    :param time: in UTC, ``YYYY-MM-DDThh:mm:ssZ``.
+    :param offset: minutes that the local time is ahead of UTC.
+    :param doubt: whether the zone leaves this time out, or has it twice.
+    """
+
+    time: str
+    offset: int
+    doubt: Doubt = ""
+
+
+class LocalTimes:
+    """Finds the instants of local times in one zone, or in one after the other.
+
+    Most hours are wholly in a zone, and are looked up once: what is left then is to put two texts together.
+
+    :param periods: the zones in the order of time; one, if the clock always stayed in it.
+    """
+
+    def __init__(self, periods: Sequence[Period]) -> None:
+        self._periods = [(period.until or "~", zone_named(period.zone)) for period in periods]
+        self._hours: dict[str, tuple[str, int] | None] = {}
+
+    def read(self, local: str, *, second: bool = False) -> LocalTime:
+        """Return when the clock showed a local time.
+
+        A time that the zone leaves out is read with the offset before the change, as if the clock had not
+        been set yet; one that it has twice, as its first pass.
+
+        :param local: ``YYYY-MM-DDThh:mm:ss``.
+        :param second: whether it is the second pass of an hour that is there twice.
+        :raises ValueError: it is no such time.
+        """
+        start, rest = local[:HOUR], local[HOUR:]
+        if rest not in _MINUTES:
+            raise ValueError("not a local time")
+        try:
+            hour = self._hours[start]
+        except KeyError:
+            hour = self._remember(start)
+        if hour is not None:
+            return LocalTime(f"{hour[0]}{rest}Z", hour[1])
+        return self._in_zone(local, second=second)
+
+    def _remember(self, start: str) -> tuple[str, int] | None:
+        """Look an hour up: its beginning in UTC and its offset; ``None`` if each time has to be looked at."""
+        if _HOUR_TEXT.fullmatch(start) is None:
+            raise ValueError("not a local time")
+        ends = [self._in_zone(f"{start}{rest}") for rest in (":00:00", ":59:59")]
+        hour = None
+        if ends[0].offset == ends[1].offset and not any(end.doubt for end in ends):
+            first = ends[0].time
+            if first[HOUR:] == ":00:00Z" and self._zone_of(f"{start}:00:00") is self._zone_of(
+                f"{start}:59:59"
+            ):
+                hour = (first[:HOUR], ends[0].offset)
+        if len(self._hours) >= HOURS_MAX:
+            self._hours.clear()
+        self._hours[start] = hour
+        return hour
+
+    def _zone_of(self, local: str) -> ZoneInfo:
+        return next(zone for until, zone in self._periods if local < until)
+
+    def _in_zone(self, local: str, *, second: bool = False) -> LocalTime:
+        zone = self._zone_of(local)
+        shown = datetime.fromisoformat(local)
+        first = shown.replace(tzinfo=zone)
+        before, after = first.utcoffset(), first.replace(fold=1).utcoffset()
+        if before is None or after is None:
+            raise ValueError("a zone without offsets")
+        doubt: Doubt = "" if before == after else DOUBLED if before > after else MISSING
+        offset = after if second and doubt == DOUBLED else before
+        return LocalTime(_text(shown, offset), round(offset.total_seconds() / 60), doubt)
+
+
+def at_offset(local: str, minutes: int) -> str:
+    """Return the instant of a local time whose offset is known, in UTC with ``Z``.
+
+    :param local: ``YYYY-MM-DDThh:mm:ss``.
+    :param minutes: how far the local time is ahead of UTC.
+    :raises ValueError: it is no such time.
+    """
+    return _text(datetime.fromisoformat(local), timedelta(minutes=minutes))
+
+
+def _text(shown: datetime, offset: timedelta) -> str:
+    try:
+        moment = shown.replace(tzinfo=timezone(offset)).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time before the year 1 or after 9999") from None
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
