@@ -28,6 +28,9 @@ HOUR: Final = len("2026-03-05T10")
 _MINUTES: Final = frozenset(f":{minute:02}:{second:02}" for minute in range(60) for second in range(60))
 _HOUR_TEXT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}")
 
+MINUTES: Final = 60
+"""In an hour."""
+
 HOURS_MAX: Final = 20_000
 """Hours that are remembered, which is two years of them: some megabytes."""
 
@@ -80,6 +83,21 @@ class LocalTime(NamedTuple):
     doubt: Doubt = ""
 
 
+class _Hour(NamedTuple):
+    """An hour that is wholly in its zone.
+
+    :param begins: in which hour of UTC it begins.
+    :param offset: minutes that it is ahead of UTC.
+    :param shift: at which minute of that hour of UTC it begins.
+    :param ends: in which hour of UTC it ends.
+    """
+
+    begins: str
+    offset: int
+    shift: int
+    ends: str
+
+
 class LocalTimes:
     """Finds the instants of local times in one zone, or in one after the other.
 
@@ -90,7 +108,7 @@ class LocalTimes:
 
     def __init__(self, periods: Sequence[Period]) -> None:
         self._periods = [(period.until or "~", zone_named(period.zone)) for period in periods]
-        self._hours: dict[str, tuple[str, int] | None] = {}
+        self._hours: dict[str, _Hour | None] = {}
 
     def read(self, local: str, *, second: bool = False) -> LocalTime:
         """Return when the clock showed a local time.
@@ -109,22 +127,27 @@ class LocalTimes:
             hour = self._hours[start]
         except KeyError:
             hour = self._remember(start)
-        if hour is not None:
-            return LocalTime(f"{hour[0]}{rest}Z", hour[1])
-        return self._in_zone(local, second=second)
+        if hour is None:
+            return self._in_zone(local, second=second)
+        begins, offset, shift, ends = hour
+        if not shift:
+            return LocalTime(f"{begins}{rest}Z", offset)
+        minute = int(rest[1:3]) + shift
+        after = f"{minute % 60:02}{rest[3:]}Z"
+        return LocalTime(f"{ends if minute >= MINUTES else begins}:{after}", offset)
 
-    def _remember(self, start: str) -> tuple[str, int] | None:
-        """Look an hour up: its beginning in UTC and its offset; ``None`` if each time has to be looked at."""
+    def _remember(self, start: str) -> _Hour | None:
+        """Look an hour up; ``None`` if each time in it has to be looked at."""
         if _HOUR_TEXT.fullmatch(start) is None:
             raise ValueError("not a local time")
-        ends = [self._in_zone(f"{start}{rest}") for rest in (":00:00", ":59:59")]
+        opening, closing = f"{start}:00:00", f"{start}:59:59"
+        first, last = self._in_zone(opening), self._in_zone(closing)
+        is_plain = first.offset == last.offset and not (first.doubt or last.doubt)
+        is_in_one_zone = self._zone_of(opening) is self._zone_of(closing)
         hour = None
-        if ends[0].offset == ends[1].offset and not any(end.doubt for end in ends):
-            first = ends[0].time
-            if first[HOUR:] == ":00:00Z" and self._zone_of(f"{start}:00:00") is self._zone_of(
-                f"{start}:59:59"
-            ):
-                hour = (first[:HOUR], ends[0].offset)
+        if is_plain and is_in_one_zone and first.time.endswith(":00Z"):
+            shift = int(first.time[HOUR + 1 : HOUR + 3])
+            hour = _Hour(first.time[:HOUR], first.offset, shift, last.time[:HOUR])
         if len(self._hours) >= HOURS_MAX:
             self._hours.clear()
         self._hours[start] = hour
