@@ -142,6 +142,8 @@ def test_an_encoding_that_is_said_is_read(tmp_path: Path, encoding: str) -> None
     [
         ("Größe;b\n1;é\nä;ö\n".encode("utf-16"), "file-encoding"),
         ("Größe;b\n1;é\nä;ö\n".encode("cp1252"), "file-encoding"),
+        ("Größe;b\n1;e\n2;o\n3;u\n".encode("cp1252"), "file-encoding"),
+        ("title;1.2.2026\nGröße;b\n1;e\n2;o\n".encode("cp1252"), "file-encoding"),
         (b"a,b\r1,2\r3,4", "file-not-records"),
         (b"PK\x03\x04 something", "file-not-records"),
         (b"<html><body>Please sign in</body></html>", "file-not-records"),

@@ -39,6 +39,9 @@ _BINARY = {
 _LINES_LOOKED_AT = 10
 _BYTES_LOOKED_AT = 64 * 1024
 
+_HEADINGS = 3
+"""Lines that may be headings of a table: titles, and the names of its columns."""
+
 _TOO_MANY_BAD = 3
 """Bytes that are not UTF-8, in most lines, by which a text is in another encoding that holds no UTF-8."""
 _BAD = re.compile("[\udc80-\udcff]")
@@ -117,7 +120,7 @@ class SourceFile:
         """
         pieces = self._decoded(encoding) if encoding else self.pieces()
         for first in pieces:
-            if not encoding and (other := other_encoding(first)):
+            if not encoding and (other := other_encoding(first, is_table=is_table)):
                 raise BatchError("file-encoding", file_number=self.number, detail=other)
             start = first.removeprefix(_UTF8_MARK)
             if kind := other_kind(start, is_table=is_table):
@@ -173,12 +176,14 @@ class SourceFile:
         self._sha256 = digest.hexdigest()
 
 
-def other_encoding(start: bytes) -> str:
+def other_encoding(start: bytes, *, is_table: bool = False) -> str:
     """Return what a text seems to be written in that is not UTF-8, empty if it may be UTF-8.
 
-    A few bad bytes are the matter of the records that hold them.
+    A few bad bytes are the matter of the records that hold them; but not in the headings of a table, which
+    say what its cells are.
 
     :param start: the file from its beginning.
+    :param is_table: whether it holds rows of cells.
     """
     if start.startswith(_OTHER_MARKS) or b"\0" in start[:2]:
         return "it seems to be UTF-16 or UTF-32"
@@ -194,10 +199,16 @@ def other_encoding(start: bytes) -> str:
     lines = [line for line in text.split("\n") if line and not line.isspace()]
     bad_lines = sum(_BAD.search(line) is not None for line in lines)
     # Some records may be damaged, and go to quarantine; of a single line nobody can tell.
-    is_all_over = len(lines) > 1 and bad_lines * 2 > len(lines)
-    if is_all_over and len(_BAD.findall(text)) >= _TOO_MANY_BAD and not _GOOD.search(text):
+    is_all_over = len(lines) > 1 and bad_lines * 2 > len(lines) and len(_BAD.findall(text)) >= _TOO_MANY_BAD
+    is_in_headings = is_table and any(_BAD.search(line) for line in _headings(lines))
+    if (is_all_over or is_in_headings) and not _GOOD.search(text):
         return "it seems to be Windows-1252 or Latin-1"
     return ""
+
+
+def _headings(lines: list[str]) -> list[str]:
+    """Return the first line, and those after it that have no digits, as rows of data have."""
+    return [*lines[:1], *(line for line in lines[1:_HEADINGS] if not any(map(str.isdigit, line)))]
 
 
 def other_kind(start: bytes, *, is_table: bool = False) -> str:
