@@ -91,6 +91,12 @@ class IngestError(Exception):
         return _restored, (type(self), self.args, dict(self.__dict__))
 
 
+class HeldError(IngestError):
+    """The batch could be uploaded, but a person has to look at it first; no data set is left open."""
+
+    disposition: Disposition = Disposition.DATA
+
+
 def as_sentence(clause: str) -> str:
     """Return a clause with a capital letter and a full stop."""
     return f"{clause[:1].upper()}{clause[1:]}."

@@ -3,8 +3,8 @@ from __future__ import annotations
 import random
 import statistics
 
-from tidepool_ingest.guards import glucose as readings
-from tidepool_ingest.guards.glucose import GlucoseHistogram
+from tidepool_ingest.model import glucose_levels as readings
+from tidepool_ingest.model.glucose_levels import GlucoseHistogram
 
 MG_DL = ("mg/dL", "mg/dl")
 

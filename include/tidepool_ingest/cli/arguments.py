@@ -1,9 +1,8 @@
-"""What the commands share: the types of their arguments, the common options, the ledger, and tables."""
+"""What the commands share: the types of their arguments, the common options, data files, and tables."""
 
 from __future__ import annotations
 
 import argparse
-import getpass
 import math
 import os
 import shutil
@@ -17,16 +16,7 @@ from typing import IO
 
 from upath import UPath
 
-from tidepool_ingest.client.connections import CONNECTION_VARIABLE
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.ledger.database import (
-    HEAD_REVISION,
-    LedgerUnavailableError,
-    current_revision,
-    ledger_url,
-)
-from tidepool_ingest.options import MAX_KEEP_DAYS
 from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.compression import COMPRESSION_BYTES, compression_in
 from tidepool_ingest.staging.errors import BatchError
@@ -36,14 +26,6 @@ PORT_MAX = 65_535
 
 ROOT_VARIABLE = "TIDEPOOL_STAGING_ROOT"
 """Environment variable with the staging root, the same that the DAGs read."""
-
-LEDGER_VARIABLE = "TIDEPOOL_LEDGER"
-"""Environment variable with the ledger's address."""
-
-DEFAULT_LEDGER = "sqlite:///.local/demo/airflow/tidepool_ledger.db"
-"""Where `make demo` keeps the ledger; for `make up`, another terminal gets the variable."""
-
-NO_LEDGER = "There is no ledger at this address yet: the first run of the DAG creates it."
 
 _NO_LOGIN = ("s3", "gs")
 """Storages whose URLs have no ``@`` except after an Airflow connection's id."""
@@ -89,13 +71,6 @@ def count(text: str) -> int:
     """Parse a number of things, at least one."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError("give a whole number, at least 1")
-    return int(text)
-
-
-def days(text: str) -> int:
-    """Parse a number of days; 0 means forever."""
-    if not text.isascii() or not text.isdigit() or int(text) > MAX_KEEP_DAYS:
-        raise argparse.ArgumentTypeError(f"give a whole number of days up to {MAX_KEEP_DAYS}, or 0 for ever")
     return int(text)
 
 
@@ -162,15 +137,6 @@ def _at_home(text: str) -> str:
     raise ValueError
 
 
-def who_runs() -> str:
-    """Return what the audit log calls whoever runs a command: an account of a container may have no name."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"uid {os.getuid()}"
-    return f"{name} (command line)"
-
-
 # ---------------------------------------------------------------- staging and data files
 
 
@@ -235,57 +201,6 @@ def reading_data_file() -> Iterator[None]:
             raise
         what, remedy = _FAULTS[error.code]
         raise CommandError(f"{what} [{error.code}].", remedy, error.code) from None
-
-
-# ---------------------------------------------------------------- the ledger
-
-
-def add_ledger(command: argparse.ArgumentParser) -> None:
-    """Add the option for the ledger's address."""
-    command.add_argument(
-        "--ledger",
-        metavar="URL",
-        default=os.environ.get(LEDGER_VARIABLE, "").strip() or DEFAULT_LEDGER,
-        help="the ledger's database, sqlite:///file or postgresql://user@host/name; keep a password in the "
-        f"environment instead (default: ${LEDGER_VARIABLE}, or {DEFAULT_LEDGER})",
-    )
-
-
-def add_connection(command: argparse.ArgumentParser) -> None:
-    """Add the option for the connection to Tidepool; a secret is never an argument."""
-    command.add_argument(
-        "--connection",
-        metavar="FILE",
-        help="the Tidepool connection as JSON, in a file that nobody else may read "
-        f"(default: ${CONNECTION_VARIABLE}, as JSON)",
-    )
-
-
-@contextmanager
-def opened(address: str) -> Iterator[Ledger | None]:
-    """Open the ledger for the length of a ``with`` block; ``None`` if there is none; none is created.
-
-    :param address: the ledger's address.
-    :raises CommandError: if it is another version's, or does not respond.
-    """
-    url = ledger_url(address)
-    if url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).exists()):
-        yield None
-        return
-    ledger = Ledger(address)
-    try:
-        revision = current_revision(ledger.database.engine)
-        if revision not in (None, HEAD_REVISION):
-            raise CommandError(
-                "The ledger's tables belong to another version of this project.",
-                "Run the DAG once with this version; that migrates older tables.",
-                "ledger-version",
-            )
-        yield None if revision is None else ledger
-    except LedgerUnavailableError as error:
-        raise CommandError(error.what, f"Check --ledger or ${LEDGER_VARIABLE}.", error.code) from None
-    finally:
-        ledger.close()
 
 
 # ---------------------------------------------------------------- tables

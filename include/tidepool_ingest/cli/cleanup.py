@@ -6,18 +6,10 @@ import argparse
 import os
 from functools import partial
 
-from tidepool_ingest.cli.arguments import (
-    NO_LEDGER,
-    CommandError,
-    add_ledger,
-    add_root,
-    days,
-    opened,
-    place,
-    table,
-)
+from tidepool_ingest.cli.arguments import CommandError, add_root, place, table
+from tidepool_ingest.cli.ledgers import NO_LEDGER, add_ledger, opened
 from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
-from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS
+from tidepool_ingest.options import MAX_KEEP_DAYS, QUARANTINE_DAYS, WORK_DAYS
 
 WORK_VARIABLE = "TIDEPOOL_KEEP_WORK_DAYS"
 QUARANTINE_VARIABLE = "TIDEPOOL_KEEP_QUARANTINE_DAYS"
@@ -33,6 +25,13 @@ WHAT = {
     "busy": "work areas that a task is using",
     "later": "storage did not respond: run this again",
 }
+
+
+def days(text: str) -> int:
+    """Parse a number of days; 0 means forever."""
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_KEEP_DAYS:
+        raise argparse.ArgumentTypeError(f"give a whole number of days up to {MAX_KEEP_DAYS}, or 0 for ever")
+    return int(text)
 
 
 def describe(command: argparse.ArgumentParser) -> None:

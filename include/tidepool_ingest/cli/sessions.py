@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from tidepool_ingest.cli.arguments import NO_LEDGER, add_ledger, count, opened, table
+from tidepool_ingest.cli.arguments import count, table
+from tidepool_ingest.cli.ledgers import NO_LEDGER, add_ledger, opened
 from tidepool_ingest.ledger import BatchState, Ledger, Upload
 from tidepool_ingest.privacy import short_hash
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, Self
 
-from tidepool_ingest.errors import Fault
-from tidepool_ingest.guards import HeldError
+from tidepool_ingest.errors import Fault, HeldError
 
 
 class FileHeldError(HeldError):

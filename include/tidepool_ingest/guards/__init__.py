@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tidepool_ingest.errors import HeldError
 from tidepool_ingest.guards.approval import (
     TOO_MANY_REJECTED,
     AskingError,
@@ -16,7 +17,6 @@ from tidepool_ingest.guards.approval import (
 )
 from tidepool_ingest.guards.checks import (
     DoublingError,
-    HeldError,
     OlderThanUploadedError,
     PreparedOtherwiseError,
     SupersededBatchError,

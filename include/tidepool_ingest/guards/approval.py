@@ -6,8 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from tidepool_ingest.errors import Fault
-from tidepool_ingest.guards.checks import HeldError
+from tidepool_ingest.errors import Fault, HeldError
 from tidepool_ingest.ledger import (
     DECLINED,
     ActionKind,

@@ -11,18 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import partial
 
-from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.errors import Disposition, HeldError, IngestError
 from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchRow, BatchState, DataSetRow, DataSetState, Ledger
 from tidepool_ingest.model.deduplicators import DEDUPLICATORS, AtClose, Deduplicator
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch
-
-
-class HeldError(IngestError):
-    """The batch could be uploaded, but a person has to look at it first; no data set is left open."""
-
-    disposition: Disposition = Disposition.DATA
-
 
 RETRY_SECONDS = 60.0
 """How long a batch waits before it checks again whether a newer one has finished."""

@@ -6,58 +6,12 @@ An old export labels mmol/L values "mg/dL". Tidepool believes the label: 6.38 mm
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tidepool_ingest.guards.checks import HeldError
-from tidepool_ingest.model import MG_PER_DL_UNITS, MMOL_PER_L_UNITS, glucose_readings
-
-MAX_DIFFERENT = 30_000
-"""Different values that are counted exactly; beyond them, values are rounded to tenths of their unit."""
-
-LOWEST_MEDIAN_MG_DL = 25.0
-"""Nobody survives a median glucose below 25 mg/dL (1.4 mmol/L)."""
-
-HIGHEST_MEDIAN_MMOL_L = 40.0
-"""Above 40 mmol/L (720 mg/dL) no meter even shows a number, let alone as a median."""
-
-
-class GlucoseHistogram:
-    """Counts values by the unit on their label; memory is bounded by the number of different values."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, float]] = Counter()
-
-    def add(self, readings: Iterable[tuple[str, float]]) -> None:
-        """Add values.
-
-        :param readings: the unit as given, and the value, of each.
-        """
-        self._counts.update(readings)
-        if len(self._counts) > MAX_DIFFERENT:
-            rounded: Counter[tuple[str, float]] = Counter()
-            for (unit, value), count in self._counts.items():
-                rounded[unit, round(value, 1)] += count
-            self._counts = rounded
-
-    def median(self, units: tuple[str, ...]) -> tuple[float | None, int]:
-        """Return the lower median of the values labelled with a unit, and how many there are.
-
-        :param units: all spellings of the unit.
-        :return: ``None`` and 0 when there are none.
-        """
-        chosen: Counter[float] = Counter()
-        for (unit, value), count in self._counts.items():
-            if unit in units:
-                chosen[value] += count
-        total = chosen.total()
-        half = (total + 1) // 2
-        for value in sorted(chosen):
-            half -= chosen[value]
-            if half <= 0:
-                return value, total
-        return None, 0
+from tidepool_ingest.errors import HeldError
+from tidepool_ingest.model import glucose_readings
+from tidepool_ingest.model.glucose_levels import GlucoseHistogram
 
 
 class GlucoseUnitsError(HeldError):
@@ -106,9 +60,5 @@ class GlucoseGuard:
         :param batch: how the batch is named in messages.
         :raises GlucoseUnitsError: naming unit and number, no value.
         """
-        middle, count = self._readings.median(MG_PER_DL_UNITS)
-        if middle is not None and middle < LOWEST_MEDIAN_MG_DL:
-            raise GlucoseUnitsError(batch, "mg/dL", count)
-        middle, count = self._readings.median(MMOL_PER_L_UNITS)
-        if middle is not None and middle > HIGHEST_MEDIAN_MMOL_L:
-            raise GlucoseUnitsError(batch, "mmol/L", count)
+        if found := self._readings.implausible():
+            raise GlucoseUnitsError(batch, *found)

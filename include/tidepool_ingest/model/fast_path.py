@@ -10,6 +10,7 @@ exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 from annotated_types import Ge, Le, MaxLen, MinLen
@@ -196,12 +197,18 @@ _SCHEMAS: Final[dict[Kind, Callable[[FieldSpec], CoreSchema | None]]] = {
 }
 
 
-def _compile() -> SchemaValidator:
+@cache
+def compiled() -> Callable[[Any], bool]:
+    """Return what says of a decoded record of at most ``FAST_PATH_BYTES_MAX`` bytes that it is surely valid.
+
+    It is compiled once, when it is first asked for: who only reads files does without.
+    """
     schema = _variant_schema(DATUM_MODELS)
     if schema is None:
         raise AssertionError("No model has a fast path: the annotations are not read as they should be.")
-    return SchemaValidator(schema)
+    return SchemaValidator(schema).isinstance_python
 
 
-surely_valid: Final[Callable[[Any], bool]] = _compile().isinstance_python
-"""Return whether a decoded record of at most ``FAST_PATH_BYTES_MAX`` bytes is certainly accepted."""
+def surely_valid(datum: object) -> bool:
+    """Return whether one record is certainly accepted, see :func:`compiled`."""
+    return compiled()(datum)

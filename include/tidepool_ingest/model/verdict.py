@@ -18,7 +18,7 @@ from tidepool_ingest.model.decode import (
     fast_decode,
     may_hold_huge_integer,
 )
-from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, surely_valid
+from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, compiled
 from tidepool_ingest.model.fields import Record
 from tidepool_ingest.model.parsing import Parsed
 from tidepool_ingest.model.problems import (
@@ -117,7 +117,7 @@ def validate_block(
             data.append(None)
         unsure = [
             index
-            for index, sure in enumerate(map(surely_valid, data))
+            for index, sure in enumerate(map(compiled(), data))
             if not sure or may_hold_nul(lines[index])
         ]
         for index in unsure:

@@ -157,7 +157,7 @@ FAULTS: dict[str, Fault] = {
     # turning a data file into batches
     "stage-no-device": Fault(
         "a record has no deviceId and no deviceId was given for such records",
-        "Give the deviceId that these records belong to.",
+        "Give the deviceId that these records belong to (`--device-id`).",
     ),
     "stage-device-id": Fault(
         "a deviceId in the file cannot be that of a data set",

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from tidepool_ingest.guards.glucose import LOWEST_MEDIAN_MG_DL, GlucoseHistogram
 from tidepool_ingest.model import MG_PER_DL_UNITS
+from tidepool_ingest.model.glucose_levels import LOWEST_MEDIAN_MG_DL, GlucoseHistogram
 from tidepool_ingest.staging.edits import VALUE_LABELS
 from tidepool_ingest.staging.splice import EACH
 
