@@ -12,7 +12,7 @@ import pytest
 
 from tests.states import set_batch_state, set_data_set_state
 from tests.steps.world import DEVICE, NONE, Record, World, alarm, bolus, cbg, readings, wizard
-from tidepool_ingest.formats import ndjson as block
+from tidepool_ingest.formats import reader as block
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.options import CHUNK_BYTES
 from tidepool_ingest.prepare import chunking
@@ -92,7 +92,7 @@ def test_reasons_are_counted_by_type_and_code(world: World) -> None:
 def test_a_line_that_is_too_long_is_quarantined_by_its_position(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidepool_ingest.formats.ndjson.MAX_RECORD_BYTES", 100_000)
+    monkeypatch.setattr("tidepool_ingest.formats.lines.MAX_RECORD_BYTES", 100_000)
     good = readings(20)
 
     number = world.ready([*good[:5], as_line(cbg(900, payload={"a": "b" * 3_000_000})), *good[5:]])
