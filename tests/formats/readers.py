@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.steps.world import DEVICE, minute_of
-from tidepool_ingest.formats.reader import Block, Reader, ReadingContext, RejectedRow
+from tidepool_ingest.formats.holds import DATES_SWAPPED, hold_unless_meant
+from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext, RejectedRow
+from tidepool_ingest.local_times import LocalTimes
+from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
 
 BROKEN, UNKNOWN = "staged-test-broken", "staged-test-unknown"
@@ -147,4 +150,104 @@ class JoinedReader(Reader):
             yield Block(0, [], self._unused, file_number=self._unused_in)
 
 
-READERS: tuple[type[Reader], ...] = (TableReader, FooterReader, JoinedReader)
+class VendorReader(Reader):
+    """A vendor's export: ``serial,name,time,value``, in local times, and the rows of several devices.
+
+    A value that is no number is refused, a row without one is a note, and ``swapped`` holds the file.
+    """
+
+    name = "test-vendor"
+    version = 1
+    added: ClassVar[float] = 0.0
+    """What this version of the reader adds to a value."""
+    has_own_rows = True
+    options = frozenset({"timezone", "serial", "keep_notes"})
+    HEADING = b"serial,name,time,value"
+
+    def __init__(self, files: Sequence[SourceFile], context: ReadingContext) -> None:
+        super().__init__(files, context)
+        self._serials: dict[str, None] = {}
+        self._named = False
+
+    @classmethod
+    def recognizes(cls, start: bytes) -> bool:
+        return start.startswith(cls.HEADING)
+
+    def survey(self) -> None:
+        for file in self.files:
+            self.context.periods_of(file)
+            for serial, name, _time, value in self._cells(file):
+                self._serials[serial] = None
+                self._named = self._named or bool(name)
+                if value == "swapped":
+                    hold_unless_meant(DATES_SWAPPED, self.context.meant_as, file_number=file.number)
+
+    @property
+    def has_names(self) -> bool:
+        return self._named
+
+    def devices(self) -> list[Device]:
+        return [
+            Device(serial if len(self._serials) > 1 else "", self._fields(serial)) for serial in self._serials
+        ]
+
+    @staticmethod
+    def _fields(serial: str) -> dict[str, Any]:
+        return {
+            "deviceId": f"Vendor-{serial}",
+            "deviceModel": "Vendor One",
+            "deviceManufacturers": ["Vendor"],
+            "deviceSerialNumber": serial,
+            "deviceTags": ["cgm"],
+            "timeProcessing": "across-the-board-timezone",
+        }
+
+    @staticmethod
+    def _cells(file: SourceFile) -> list[list[str]]:
+        rows = b"".join(file.text(is_table=True)).decode().splitlines()
+        if rows[:1] != [VendorReader.HEADING.decode()]:
+            raise BatchError("file-other-format", file_number=file.number)
+        return [row.split(",") for row in rows[1:]]
+
+    def rows(self, file: SourceFile) -> Iterator[Block]:
+        return self.blocks(file)
+
+    def blocks(self, file: SourceFile) -> Iterator[Block]:
+        chosen = file.options.serial
+        if file.staged is not None and len(self._serials) > 1 and chosen is None:
+            raise BatchError("file-several-devices", file_number=file.number)
+        times = LocalTimes(self.context.periods_of(file))
+        for position, cells in enumerate(self._cells(file)):
+            yield self._block(position, cells, chosen, times)
+
+    def _block(self, position: int, cells: list[str], chosen: str | None, times: LocalTimes) -> Block:
+        serial, name, local, value = cells
+        row, where = ",".join(cells).encode(), f"line {position + 2}"
+        if chosen not in (None, serial):
+            return Block(position, [], skipped={"other-device": 1})
+        if not value:
+            return Block(position, [], skipped={"note": 1})
+        try:
+            number = float(value) + self.added
+        except ValueError:
+            return Block(position, [], [RejectedRow(position, "staged-not-a-number", row, where)])
+        moment = times.read(local)
+        made = {
+            "type": "cbg",
+            "time": moment.time,
+            "deviceId": self.context.device_id or f"Vendor-{serial}",
+            "deviceTime": local,
+            "timezoneOffset": moment.offset,
+            "units": "mmol/L",
+            "value": number,
+            **({"origin": {"id": name}} if name else {}),
+        }
+        return Block(position, [json.dumps(made).encode()], staged=[row], positions=[position], where=[where])
+
+
+def vendor_file(*rows: str) -> bytes:
+    """Return a file for ``VendorReader``; each row is ``serial,name,time,value``."""
+    return b"".join(line + b"\n" for line in (VendorReader.HEADING, *(row.encode() for row in rows)))
+
+
+READERS: tuple[type[Reader], ...] = (TableReader, FooterReader, JoinedReader, VendorReader)

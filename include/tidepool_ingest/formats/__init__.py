@@ -71,6 +71,15 @@ def taken_options(name: str) -> frozenset[str]:
     return frozenset(FileOptions.model_fields[option].alias or option for option in FORMATS[name].options)
 
 
+def converters_of(manifest: Manifest) -> dict[str, int]:
+    """Return what makes the records of a batch from its rows: the versions of its formats' readers.
+
+    :param manifest: the batch's manifest; formats whose rows are records are left out.
+    """
+    versions = {file.format: FORMATS[file.format].version for file in manifest.files}
+    return {name: version for name, version in versions.items() if version}
+
+
 def guess_format(source: UPath) -> str:
     """Return the name of a data file's format by how the file begins.
 

@@ -2,14 +2,14 @@
 
 It lies in ``client.private`` of the data set's body, under one key of ours. The Platform keeps that object,
 never reads it, and lists it with a normal data set once that is closed. So whoever has lost or restored the
-ledger, and a second deployment, find what was uploaded already. A mark holds digests and counts, nothing that
-names a person, a device or a file, and is no part of a batch's content key.
+ledger, and a second deployment, find what was uploaded already. A mark holds digests, counts, and versions of
+converters, nothing that names a person, a device or a file, and is no part of a batch's content key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -28,6 +28,12 @@ DIGEST_BYTES: Final = 16
 GENERATION_MAX: Final = 1_000_000
 """Far more often than anybody uploads a batch; it bounds the size of a mark."""
 
+CONVERTERS: Final = "converters"
+"""Key in a mark of what made the records from the staged rows: versions by the names of formats."""
+
+VERSION_MAX: Final = 9_999
+"""Far more often than anybody changes a converter."""
+
 REPLACED: Final = "replaced"
 WITHDRAWN: Final = "withdrawn"
 """Why Tidepool is no longer to show anything of a batch's content."""
@@ -42,12 +48,15 @@ class Mark:
     :param generation: how often the content had been uploaded or undone on purpose before; 0 for the first
         time. Of several, the highest counts.
     :param undone: :data:`WITHDRAWN` or :data:`REPLACED`, in an empty data set that says so; else empty.
+    :param converters: which converters made the records, by format, and in which version. It only tells:
+        content that another version converted is the same content.
     """
 
     content: str
     part: str | None = None
     generation: int = 0
     undone: str = ""
+    converters: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, content_key: str, part_key: str | None = None) -> Mark:
@@ -87,7 +96,12 @@ class Mark:
 
     def members(self) -> dict[str, Any]:
         """Return the mark as it is sent."""
-        optional = {"part": self.part, "generation": self.generation, "undone": self.undone}
+        optional = {
+            "part": self.part,
+            "generation": self.generation,
+            "undone": self.undone,
+            CONVERTERS: dict(self.converters),
+        }
         return {
             "format": FORMAT,
             "content": self.content,
@@ -100,7 +114,7 @@ def _digest(key: str) -> str:
 
 
 LARGEST: Final = replace(Mark.of("", ""), generation=GENERATION_MAX)
-"""No data set that holds records has a mark of more bytes."""
+"""No data set that holds records has a mark of more bytes, but for its converters."""
 
 
 def with_mark(body: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,11 +128,13 @@ def with_mark(body: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, 
     return {**body, "client": {**client, "private": private}}
 
 
-def check_room_for_mark(body: Mapping[str, Any]) -> None:
+def check_room_for_mark(body: Mapping[str, Any], converters: Collection[str] = ()) -> None:
     """Make sure that Tidepool takes a body with a mark in it.
 
     :param body: a body that it takes without one.
+    :param converters: names of the converters that the mark will tell of.
     :raises BatchError: ``mark-too-large``: both together exceed what ``client.private`` may hold.
     """
-    if validate_data_set(with_mark(body, LARGEST.members())):
+    largest = replace(LARGEST, converters=dict.fromkeys(converters, VERSION_MAX))
+    if validate_data_set(with_mark(body, largest.members())):
         raise BatchError("mark-too-large")

@@ -346,6 +346,7 @@ def _write_part(
         content_key=area.content_key,
         chunk_records=prepared.chunk_records,
         data_set=prepared.data_set,
+        converters=prepared.converters,
         records=records,
         accepted=days.by_type(),
         days=days.by_day(),

@@ -14,6 +14,7 @@ from typing import Final
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.formats import converters_of
 from tidepool_ingest.guards import (
     TOO_MANY_REJECTED,
     HeldError,
@@ -214,7 +215,7 @@ def checked_data_set(manifest: Manifest) -> Deduplicator:
             f"{code} at {masked_pointer(pointer)}" for code, pointer in problems[:PROBLEMS_NAMED]
         )
         raise BatchError("data-set-body", detail=named_problems)
-    check_room_for_mark(manifest.data_set)
+    check_room_for_mark(manifest.data_set, converters_of(manifest))
     deduplicator = deduplicator_named(manifest.deduplicator_name)
     if deduplicator is None:
         raise BatchError("deduplicator", detail="Tidepool has none of this name")
@@ -317,7 +318,11 @@ def _prepare(
     is_new = prepared is None
     # A data set that was started continues with the chunk plan it was started with.
     rebuild = prepared is None or not (
-        history.may_hold_data or _matches_options(prepared, options.chunk_records, limit)
+        history.may_hold_data
+        or (
+            _matches_options(prepared, options.chunk_records, limit)
+            and prepared.converters == converters_of(batch.manifest)
+        )
     )
     if prepared is None or rebuild:
         prepared = _written(batch, work, history, ledger, chunk_records=options.chunk_records, limit=limit)

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from typing import Any
 
+from tidepool_ingest.formats import converters_of
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block
 from tidepool_ingest.guards.glucose import GlucoseGuard
@@ -69,6 +70,7 @@ def _written(batch: StagedBatch, work: WorkArea, chunk_records: int) -> Prepared
         data_set=manifest.data_set,
         chunk_records=chunk_records,
         changes=dict(reader.changes),
+        converters=converters_of(manifest),
         deletes=manifest.deletes,
         chunks=tuple(accepted.chunks),
         **writer.counts(),

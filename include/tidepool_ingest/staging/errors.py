@@ -27,7 +27,8 @@ FAULTS: dict[str, Fault] = {
     "mark-too-large": Fault(
         "the client.private of manifest.json leaves no room for the mark by which a later run recognizes the "
         "data set",
-        "Shorten it: Tidepool takes 4,096 bytes, of which the mark needs about 150.",
+        "Shorten it: Tidepool takes 4,096 bytes, of which the mark needs about 150, and 40 more where the "
+        "files of the batch are converted.",
     ),
     "deduplicator": Fault(
         "the manifest names a deduplicator that Tidepool does not know or that cannot work for this set",

@@ -169,6 +169,7 @@ class PreparedBatch(_Model):
     :param reasons: how many records were rejected with each code, by type.
     :param warnings: how many records got each warning, by type; they are accepted nevertheless.
     :param changes: how many records were edited, by field.
+    :param converters: which converters made the records of staged rows, by format, and in which version.
     :param chunks: the plan; empty for a batch that is cut into parts, each of which has its own.
     :param part_records: most rows in a part, as requested; ``None`` for what must stay whole.
     :param parts: what the batch is cut into; empty for a whole one.
@@ -192,6 +193,7 @@ class PreparedBatch(_Model):
     reasons: dict[str, dict[str, _Count]] = {}
     warnings: dict[str, dict[str, _Count]] = {}
     changes: dict[str, _Count] = {}
+    converters: dict[str, _Count] = {}
     chunks: tuple[Chunk, ...] = ()
     part_records: Annotated[int, Field(ge=1)] | None = None
     parts: tuple[Part, ...] = ()

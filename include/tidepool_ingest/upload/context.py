@@ -270,7 +270,8 @@ class LeasedBatch:
     def mark(self) -> Mark:
         """The mark of its first upload."""
         key, whole = self.batch.content_key, self.prepared.whole
-        return Mark.of(key) if whole is None else Mark.of(whole.content_key, key)
+        mark = Mark.of(key) if whole is None else Mark.of(whole.content_key, key)
+        return replace(mark, converters=self.prepared.converters)
 
     def with_requests(self, requests: GuardedRequests) -> LeasedBatch:
         """Return the same batch with another guard, under more leases.

@@ -20,7 +20,7 @@ from tidepool_ingest.client import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.errors import Disposition, Fault, IngestError, as_sentence
-from tidepool_ingest.guards.marks import FORMAT, KEY, with_mark
+from tidepool_ingest.guards.marks import CONVERTERS, FORMAT, KEY, with_mark
 from tidepool_ingest.ledger import FeedRow, Lease, Ledger
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, deduplicator_named
@@ -41,11 +41,14 @@ class Feed:
     :param api_host: host of the Tidepool API.
     :param user_id: the Tidepool user.
     :param body: the body of the request that opens its data set, filled in.
+    :param converters: which converters made the records that it would be opened for, by format, and in which
+        version.
     """
 
     api_host: str
     user_id: str = field(repr=False)
     body: Mapping[str, Any] = field(repr=False)
+    converters: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def client_name(self) -> str:
@@ -198,10 +201,12 @@ class FeedResolver:
 
     def _open(self) -> str:
         """Open the data set; after each lost response, check first whether it is there."""
+        feed = self._feed
+        mark = {**MARK, **({CONVERTERS: dict(feed.converters)} if feed.converters else {})}
         for attempt in range(self._attempts):
             try:
                 opened = self._requests.write(
-                    lambda: self._client.open_data_set(self._feed.user_id, with_mark(self._feed.body, MARK))
+                    lambda: self._client.open_data_set(feed.user_id, with_mark(feed.body, mark))
                 )
             except TidepoolUnreachableError as error:
                 if attempt + 1 == self._attempts:

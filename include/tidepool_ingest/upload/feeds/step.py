@@ -53,7 +53,7 @@ def upload_to_feed(context: UploadContext, batch: BatchRow) -> UploadSummary:
     prepared = context.prepared(batch)
     body = data_set_body(prepared.data_set, context.settings)
     check_data_set_type(body["dataSetType"], CONTINUOUS)
-    feed = Feed(batch.api_host, batch.user_id, body)
+    feed = Feed(batch.api_host, batch.user_id, body, prepared.converters)
     with context.hold(feed.lease_name, wait=context.timeouts.close_turn) as lease:
         return FeedAttempt(LeasedBatch.of(context, batch, prepared, lease), feed).run()
 
