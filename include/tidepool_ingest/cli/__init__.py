@@ -20,6 +20,7 @@ INTERRUPTED = 130
 
 COMMANDS = {
     "validate": "report which records Tidepool would reject, and why",
+    "convert": "write the records that a file's rows stand for, as NDJSON",
     "stage": "turn a data file into ready batches",
     "simulate": "run a simulated Tidepool on this machine",
     "sessions": "show the ledger: batches, their data sets and their states",
@@ -49,7 +50,8 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     root = _Parser(
         prog="tidepool-ingest",
         description="Move staged diabetes device data into the Tidepool Platform.",
-        epilog="Exit codes: 0 success, 1 records are rejected (validate), 2 an error, reported in one line.",
+        epilog="Exit codes: 0 success, 1 records are rejected (validate) or a file is held or refused "
+        "(convert), 2 an error, reported in one line.",
     )
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -1,0 +1,163 @@
+"""What the commands share that read a data file: the options that say what its rows do not say."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import get_args
+
+from pydantic import JsonValue, ValidationError
+from upath import UPath
+
+from tidepool_ingest.cli.arguments import CommandError, place
+from tidepool_ingest.formats import FORMATS, guess_format, taken_options
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import FileOptions, MeantAs, StrictJsonError, ZonePeriod, strict_json
+from tidepool_ingest.staging.storage import GIVEN, read_at_most
+
+MAX_MAPPING_BYTES = 512 * 1024
+"""Largest mapping of a table: it goes into the manifest."""
+
+
+def add_reading(command: argparse.ArgumentParser) -> None:
+    """Add the options that say how a data file is to be read."""
+    command.add_argument(
+        "--format", choices=list(FORMATS), help="how the data file holds its records (default: detected)"
+    )
+    reading = command.add_argument_group("for files whose rows do not say it themselves, such as exports")
+    reading.add_argument(
+        "--timezone",
+        action="append",
+        metavar="NAME[@UNTIL]",
+        help="IANA name of the zone that the device's clock was set to, e.g. Europe/London; for a clock that "
+        "was set to several, repeat it, each but the last until a local time: "
+        "Europe/London@2026-07-04T09:30:00",
+    )
+    reading.add_argument(
+        "--date-order", choices=_choices("date_order"), help="how dates begin, if no row shows it"
+    )
+    reading.add_argument("--keep-notes", action="store_true", help="keep free text too, as records")
+    reading.add_argument(
+        "--mapping", metavar="FILE", help="what the columns of a table mean, as JSON (format table)"
+    )
+    reading.add_argument(
+        "--serial", metavar="NUMBER", help="the device whose rows are meant, if there are several"
+    )
+    reading.add_argument(
+        "--meant-as",
+        action="append",
+        default=[],
+        choices=get_args(MeantAs),
+        metavar="CODE",
+        help=f"what would hold the batch and is as it is meant to be; may be repeated: "
+        f"{', '.join(get_args(MeantAs))}",
+    )
+
+
+def _choices(option: str) -> tuple[str, ...]:
+    """Return the texts that an option of a file may have."""
+    literal, _none = get_args(FileOptions.model_fields[option].annotation)
+    return get_args(literal)
+
+
+def zones_of(options: argparse.Namespace) -> str | tuple[ZonePeriod, ...] | None:
+    """Return what ``--timezone`` says: a name, which may be no zone's; or periods.
+
+    :raises CommandError: the periods are not in order, or name no zone.
+    """
+    if not options.timezone:
+        return None
+    if len(options.timezone) == 1 and "@" not in options.timezone[0]:
+        return str(options.timezone[0])
+    given = [text.partition("@") for text in options.timezone]
+    try:
+        periods = tuple(ZonePeriod(zone=zone, until=until if at else None) for zone, at, until in given)
+        stated = FileOptions(timezone=periods).timezone
+    except ValidationError as error:
+        raise _wrong_option(error, "timezone") from None
+    assert isinstance(stated, tuple)
+    return stated
+
+
+def reading_options(options: argparse.Namespace) -> FileOptions:
+    """Return how the command line says a file is to be read.
+
+    :raises CommandError: an option is not valid.
+    """
+    given = {
+        "timezone": zones_of(options),
+        "date_order": options.date_order,
+        "keep_notes": options.keep_notes or None,
+        "serial": options.serial,
+        "table": _mapping(options.mapping) if options.mapping is not None else None,
+    }
+    try:
+        return FileOptions.model_validate(
+            {name: value for name, value in given.items() if value is not None}, by_name=True
+        )
+    except ValidationError as error:
+        raise _wrong_option(error) from None
+
+
+def _wrong_option(error: ValidationError, option: str = "") -> CommandError:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    # Of a value that may be of two kinds, each kind says what is wrong; our own words say it best.
+    problem = next((one for one in problems if one["type"] == "timezone"), problems[0])
+    name = option or str(problem["loc"][0] if problem["loc"] else "")
+    text = problem["msg"].removeprefix("Value error, ")
+    return CommandError(
+        f"--{name.replace('_', '-')} {text[:1].lower()}{text[1:]}." if name else f"An option {text}.",
+        "Correct it: `--help` tells how it is given.",
+    )
+
+
+def _mapping(text: str) -> dict[str, JsonValue]:
+    try:
+        mapping = strict_json(_read(text))
+    except StrictJsonError as error:
+        raise CommandError(f"--mapping: {error.detail}.", "Correct the mapping.") from None
+    except BatchError as error:
+        raise CommandError(
+            f"--mapping: the file cannot be read [{error.code}].", "Check its path.", error.code
+        ) from None
+    if not isinstance(mapping, dict):
+        raise CommandError("--mapping holds no JSON object.", "Correct the mapping.")
+    return mapping
+
+
+def _read(text: str) -> bytes:
+    content = read_at_most(place(text), MAX_MAPPING_BYTES, missing="file-missing", below_root=GIVEN)
+    if len(content) > MAX_MAPPING_BYTES:
+        raise StrictJsonError(f"it is larger than {MAX_MAPPING_BYTES} bytes")
+    return content
+
+
+def format_of(path: UPath, options: argparse.Namespace, guess: Callable[[UPath], str] = guess_format) -> str:
+    """Return the format of a data file: the one that is named, or else what the file shows.
+
+    :param path: the file.
+    :param options: the command line.
+    :param guess: finds it out.
+    :raises BatchError: it cannot be found out.
+    :raises CommandError: the format does not take an option that is given.
+    """
+    name = options.format or ("table" if options.mapping and "table" in FORMATS else None)
+    return str(name or guess(path))
+
+
+def check_taken(name: str, given: FileOptions) -> None:
+    """Make sure that a format takes the options that are given for its files.
+
+    :param name: the format.
+    :param given: the options.
+    :raises CommandError: it does not.
+    """
+    if untaken := sorted(given.given.keys() - taken_options(name)):
+        option = next(
+            key for key, field in FileOptions.model_fields.items() if (field.alias or key) == untaken[0]
+        )
+        written = {"table": "mapping"}.get(option, option).replace("_", "-")
+        raise CommandError(
+            f"Format {name} takes no --{written}.",
+            "Leave it out, or name another format with --format.",
+        )

@@ -1,0 +1,65 @@
+"""What became of the rows of a file, in numbers: nothing that they hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from tidepool_ingest.formats.reader import Block, RejectedRow
+
+NAMED_MAX: Final = 5
+"""Rows of each code that are named by their place; the others are only counted."""
+
+
+class RowCounts:
+    """Counts the rows of some files by what became of them: each gave records, is refused, or is no reading.
+
+    :param several: whether there are several files, so that a place names its file.
+    """
+
+    def __init__(self, *, several: bool = False) -> None:
+        self._several = several
+        self.rows = 0
+        """All rows."""
+        self.skipped: Counter[str] = Counter()
+        """Rows that are no reading, by reason."""
+        self.refused: Counter[str] = Counter()
+        """Rows that nobody can read a record from, by code."""
+        self._places: dict[str, list[str]] = {}
+
+    def add(self, block: Block) -> None:
+        """Count the rows of a block."""
+        self.rows += block.rows
+        self.skipped.update(block.skipped)
+        for row in block.rejected:
+            self.refused[row.code] += 1
+            places = self._places.setdefault(row.code, [])
+            if len(places) < NAMED_MAX:
+                places.append(self._place(block, row))
+
+    @property
+    def readings(self) -> int:
+        """Rows that gave records."""
+        return self.rows - self.refused.total() - self.skipped.total()
+
+    def described(self) -> Iterator[str]:
+        """Yield a line about each kind of row that gave no record, if there are any."""
+        if self.refused:
+            codes = (f"{count} {code} ({self._named(code)})" for code, count in _ordered(self.refused))
+            yield f"{self.refused.total()} rows are refused: {', '.join(codes)}"
+        if self.skipped:
+            reasons = (f"{count} {reason}" for reason, count in _ordered(self.skipped))
+            yield f"{self.skipped.total()} rows are no reading: {', '.join(reasons)}"
+
+    def _named(self, code: str) -> str:
+        places = self._places[code]
+        return ", ".join([*places, *(["..."] if self.refused[code] > len(places) else [])])
+
+    def _place(self, block: Block, row: RejectedRow) -> str:
+        place = row.where or f"row {row.position + 1}"
+        return f"file {block.file_number}, {place}" if self._several else place
+
+
+def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
