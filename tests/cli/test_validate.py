@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
+from tests.formats.readers import VendorReader, vendor_file
+from tidepool_ingest.formats import FORMATS
 
 HASH = "org.tidepool.deduplicator.device.deactivate.hash"
 
@@ -284,3 +286,55 @@ def test_a_batch_whose_manifest_says_the_unit_is_not_held(run: Run, staged: Path
     ran = run("validate", staged)
 
     assert (ran.code, ran.err) == (0, "")
+
+
+# ---------------------------------------------------------------- files whose rows are not records
+
+
+@pytest.fixture
+def vendor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A vendor's export: two readings of one device, a note, a row that cannot be read, one of another."""
+    monkeypatch.setitem(FORMATS, VendorReader.name, VendorReader)
+    rows = ("A,,2026-03-05T08:00:00,6.5", "A,,2026-03-05T08:05:00,x", "A,,2026-03-05T08:06:00,")
+    (tmp_path / "a.csv").write_bytes(
+        vendor_file(*rows, "A,,2026-03-05T08:10:00,7", "B,,2026-03-05T08:10:00,8")
+    )
+    return tmp_path / "a.csv"
+
+
+def test_rows_are_counted_whatever_becomes_of_them(run: Run, vendor: Path) -> None:
+    ran = run("validate", vendor, "--timezone", "Europe/Berlin", "--serial", "A")
+
+    assert ran.code == 1
+    assert "3 records: 2 accepted, 1 refused" in ran.lines
+    assert ["unreadable", "staged-not-a-number", "1"] in [line.split() for line in ran.lines]
+    assert ran.lines[-1] == "2 rows are no reading: 1 note, 1 other-device"
+
+
+def test_a_file_of_local_times_needs_a_zone(run: Run, vendor: Path) -> None:
+    error = run("validate", vendor).error
+
+    assert "[timezone-missing]" in error
+    assert "--timezone" in error
+
+
+def test_what_a_manifest_says_is_not_said_again(run: Run, staged: Path) -> None:
+    batch(staged, ndjson(cbg()))
+
+    for option in (["--timezone", "Europe/Berlin"], ["--keep-notes"], ["--meant-as", "dates-swapped"]):
+        assert "manifest.json says it" in run("validate", staged, *option).error
+
+
+def test_a_batch_of_such_a_file_is_validated(run: Run, vendor: Path, staged: Path) -> None:
+    staged.mkdir(parents=True)
+    vendor.rename(staged / "a.csv")
+    file = {"name": "a.csv", "format": VendorReader.name, "serial": "A", "timezone": "Europe/Berlin"}
+    manifest = {"userId": USER, "dataSet": {"deviceId": DEVICE}, "files": [file]}
+    (staged / "manifest.json").write_text(json.dumps(manifest))
+
+    ran = run("validate", staged)
+
+    assert (ran.code, ran.lines[-1]) == (1, "2 rows are no reading: 1 note, 1 other-device")
+    del file["serial"]
+    (staged / "manifest.json").write_text(json.dumps(manifest))
+    assert "[file-several-devices]" in run("validate", staged).error

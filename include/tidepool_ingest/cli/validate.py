@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from upath import UPath
 
 from tidepool_ingest.cli.arguments import CommandError, data_file, given_folder, reading_data_file, table
-from tidepool_ingest.formats import FORMATS, guess_format, read_manifest, recognized_format
+from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options
+from tidepool_ingest.formats import guess_format, read_manifest, recognized_format
 from tidepool_ingest.formats.holds import FileHeldError
-from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block
+from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block, ReadingContext
 from tidepool_ingest.guards.glucose import GlucoseGuard, GlucoseUnitsError
 from tidepool_ingest.model import (
     JSON_MALFORMED,
@@ -186,9 +187,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         "path",
         help="a data file (.gz and .zst too; - for the standard input) or a batch folder with manifest.json",
     )
-    command.add_argument(
-        "--format", choices=list(FORMATS), help="how the data file holds its records (default: detected)"
-    )
+    add_reading(command)
     command.add_argument(
         "--verdicts",
         action="store_true",
@@ -211,17 +210,23 @@ def _validate(path: UPath, options: argparse.Namespace) -> int:
         is_folder = filesystem(path).isdir(path.path)
     if not is_folder:
         with reading_data_file():
-            return _validate_file(path, options.format, verdicts=options.verdicts)
+            return _validate_file(path, options, verdicts=options.verdicts)
     if options.format:
         raise CommandError("--format is for a data file.", "Leave it out: manifest.json names the formats.")
+    if reading_options(options).given or options.meant_as:
+        raise CommandError(
+            "How a file is to be read can be said of a data file.", "Leave it out: manifest.json says it."
+        )
     return _validate_batch(path, verdicts=options.verdicts)
 
 
-def _validate_file(path: UPath, file_format: str | None, *, verdicts: bool) -> int:
-    tally = Tally()
+def _validate_file(path: UPath, options: argparse.Namespace, *, verdicts: bool) -> int:
+    tally, given = Tally(), reading_options(options)
     # What the Platform says of records is asked of them as they are, even if it looks as if it had made them.
-    guess = guess_format if verdicts else recognized_format
-    with RecordReader([SourceFile(path, file_format or guess(path), below_root=GIVEN)]) as reader:
+    name = format_of(path, options, guess_format if verdicts else recognized_format)
+    check_taken(name, given)
+    file = SourceFile(path, name, below_root=GIVEN, options=given)
+    with RecordReader([file], context=ReadingContext(meant_as=tuple(options.meant_as))) as reader:
         if verdicts:
             return _exit_code(print_verdicts(reader))
         # What the deduplicator needs, the manifest says; here each record is checked on its own.
