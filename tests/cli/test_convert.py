@@ -83,7 +83,7 @@ def test_what_gives_no_record_is_counted(run: Run, tmp_path: Path) -> None:
     assert (ran.code, len(ran.lines)) == (0, 4)
     assert ran.err.splitlines() == [
         "7 rows are refused: 7 staged-not-a-number (line 6, line 7, line 8, line 9, line 10, ...)",
-        "1 rows are no reading: 1 note",
+        "1 row is no reading: 1 note",
     ]
 
 
@@ -94,7 +94,7 @@ def test_several_files_come_one_after_the_other(run: Run, tmp_path: Path) -> Non
     ran = run("convert", "a.csv", "b.csv", *BERLIN)
 
     assert [one["value"] for one in records(ran)] == [6.0, 6.1, 6.2, 6.3, 9]
-    assert ran.err == "1 rows are refused: 1 staged-not-a-number (file 2, line 3)\n"
+    assert ran.err == "1 row is refused: 1 staged-not-a-number (file 2, line 3)\n"
 
 
 @pytest.mark.parametrize("packed", [EXPORT, gzip.compress(EXPORT), zstandard.compress(EXPORT)])
@@ -163,6 +163,7 @@ def test_what_is_meant_as_it_is_comes_out(run: Run, tmp_path: Path) -> None:
         (["a.csv", *BERLIN, "--date-order", "dmy"], "takes no --date-order"),
         (["a.csv", "--meant-as", "whatever"], "invalid choice"),
         (["a.csv", "--serial", ""], "--serial"),
+        (["-", "-"], "once"),
         (["a.csv", "--mapping", "nowhere.json"], "--mapping"),
         (["a.csv", "--mapping", "a.csv"], "--mapping"),
     ],

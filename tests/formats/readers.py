@@ -250,4 +250,4 @@ def vendor_file(*rows: str) -> bytes:
     return b"".join(line + b"\n" for line in (VendorReader.HEADING, *(row.encode() for row in rows)))
 
 
-READERS: tuple[type[Reader], ...] = (TableReader, FooterReader, JoinedReader, VendorReader)
+READERS: tuple[type[Reader], ...] = (TableReader, FooterReader, JoinedReader)

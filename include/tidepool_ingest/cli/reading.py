@@ -15,6 +15,9 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import FileOptions, MeantAs, StrictJsonError, ZonePeriod, strict_json
 from tidepool_ingest.staging.storage import GIVEN, read_at_most
 
+MAPPING_OPTION = "table"
+"""What ``--mapping`` is called in a manifest, and by the format that takes it."""
+
 MAX_MAPPING_BYTES = 512 * 1024
 """Largest mapping of a table: it goes into the manifest."""
 
@@ -89,7 +92,7 @@ def reading_options(options: argparse.Namespace) -> FileOptions:
         "date_order": options.date_order,
         "keep_notes": options.keep_notes or None,
         "serial": options.serial,
-        "table": _mapping(options.mapping) if options.mapping is not None else None,
+        MAPPING_OPTION: _mapping(options.mapping) if options.mapping is not None else None,
     }
     try:
         return FileOptions.model_validate(
@@ -133,7 +136,7 @@ def _read(text: str) -> bytes:
 
 
 def format_of(path: UPath, options: argparse.Namespace, guess: Callable[[UPath], str] = guess_format) -> str:
-    """Return the format of a data file: the one that is named, or else what the file shows.
+    """Return the format of a data file: the one that is named or takes a mapping, or what the file shows.
 
     :param path: the file.
     :param options: the command line.
@@ -141,8 +144,11 @@ def format_of(path: UPath, options: argparse.Namespace, guess: Callable[[UPath],
     :raises BatchError: it cannot be found out.
     :raises CommandError: the format does not take an option that is given.
     """
-    name = options.format or ("table" if options.mapping and "table" in FORMATS else None)
-    return str(name or guess(path))
+    if options.format:
+        return str(options.format)
+    by_mapping = (name for name, reader in FORMATS.items() if MAPPING_OPTION in reader.options)
+    told = next(by_mapping, None) if options.mapping else None
+    return told or guess(path)
 
 
 def check_taken(name: str, given: FileOptions) -> None:
@@ -156,7 +162,7 @@ def check_taken(name: str, given: FileOptions) -> None:
         option = next(
             key for key, field in FileOptions.model_fields.items() if (field.alias or key) == untaken[0]
         )
-        written = {"table": "mapping"}.get(option, option).replace("_", "-")
+        written = "mapping" if option == MAPPING_OPTION else option.replace("_", "-")
         raise CommandError(
             f"Format {name} takes no --{written}.",
             "Leave it out, or name another format with --format.",

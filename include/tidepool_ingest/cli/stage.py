@@ -5,18 +5,32 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from tidepool_ingest.cli.arguments import add_root, data_file, day, given_folder, place, reading_data_file
-from tidepool_ingest.formats import FORMATS, is_export, read_manifest
+from tidepool_ingest.cli.arguments import (
+    CommandError,
+    add_root,
+    data_file,
+    day,
+    given_folder,
+    place,
+    reading_data_file,
+)
+from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options, zones_of
+from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, is_export, read_manifest
+from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL
 from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.stage import stage
+from tidepool_ingest.stage.vendor import StagedDevice, stage_export
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
+    DEFAULT_CONTINUOUS_DEDUPLICATOR,
     DEFAULT_DEDUPLICATOR,
+    FileOptions,
     RecordEdits,
     StrictJsonError,
     strict_json,
@@ -27,9 +41,12 @@ def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
         "Write one ready batch for each deviceId found in a data file, and print their folders. "
-        "Records keep their bytes; nothing appears in staging until the whole file has been read."
+        "Records keep their bytes, and an export whose rows are not records goes into each batch as it is; "
+        "nothing appears in staging until the whole file has been read."
     )
-    command.add_argument("file", help="NDJSON or a JSON array, plain, .gz or .zst; - for the standard input")
+    command.add_argument(
+        "file", help="NDJSON, a JSON array or an export, plain, .gz or .zst; - for the standard input"
+    )
     whose = command.add_mutually_exclusive_group(required=True)
     whose.add_argument("--user", metavar="ID", help="Tidepool user id whose data these are")
     whose.add_argument(
@@ -40,7 +57,9 @@ def describe(command: argparse.ArgumentParser) -> None:
     add_root(command)
     command.add_argument("--day", type=day, metavar="YYYY-MM-DD", help="date folder (default: today in UTC)")
     command.add_argument(
-        "--format", choices=list(FORMATS), help="how the file holds its records (default: detected)"
+        "--normal",
+        action="store_true",
+        help="make normal batches of an export whose rows have names of their own, and none of a feed",
     )
     command.add_argument(
         "--batch-id", metavar="NAME", help="name of the batch folder (default: time and content)"
@@ -48,6 +67,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--connection", metavar="NAME", help="Airflow connection to upload through, if not the DAG's own"
     )
+    add_reading(command)
     _add_device(command)
     _add_edits(command)
     command.set_defaults(run=run)
@@ -67,11 +87,14 @@ def _add_device(command: argparse.ArgumentParser) -> None:
         metavar="TAG",
         help="activity-monitor, bgm, cgm or insulin-pump; may be repeated",
     )
-    device.add_argument("--timezone", metavar="ZONE", help="IANA name, e.g. Europe/London")
     device.add_argument(
         "--time-processing", metavar="HOW", help="none, utc-bootstrapping or across-the-board-timezone"
     )
-    device.add_argument("--deduplicator", metavar="NAME", help=f"full name (default: {DEFAULT_DEDUPLICATOR})")
+    device.add_argument(
+        "--deduplicator",
+        metavar="NAME",
+        help=f"full name (default: {DEFAULT_DEDUPLICATOR}, and {DEFAULT_CONTINUOUS_DEDUPLICATOR} for a feed)",
+    )
 
 
 def _add_edits(command: argparse.ArgumentParser) -> None:
@@ -92,23 +115,46 @@ def _add_edits(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Stage the file and print the folders."""
     data_set, edits = _data_set(options), _edits(options)
+    given = reading_options(options)
     root = place(options.root)
     like = read_manifest(given_folder(place(options.like)), None) if options.like else None
     padding: Counter[str] = Counter()
     with reading_data_file(), data_file(options.file) as source:
-        batches = stage(
-            source,
-            root,
-            like.user_id if like else options.user,
-            day=options.day,
-            data_set=data_set,
-            file_format=options.format,
-            batch_id=options.batch_id,
-            edits=edits,
-            connection=options.connection,
-            like=like,
-            padding=padding,
-        )
+        name = options.format if like else format_of(source, options)
+        if like is None and FORMATS[name].has_own_rows:
+            check_taken(name, given)
+            staged = stage_export(
+                source,
+                root,
+                options.user,
+                name,
+                options=given.model_copy(update={"timezone": None}) if _is_one_zone(given) else given,
+                meant_as=options.meant_as,
+                day=options.day,
+                data_set=data_set,
+                batch_id=options.batch_id,
+                edits=edits,
+                connection=options.connection,
+                normal=options.normal,
+                padding=padding,
+            )
+            _tell_of_export(staged, name, is_told=not (options.format or options.mapping))
+            batches = [one.folder for one in staged]
+        else:
+            _check_of_records(options, given, name or RECORDS_FORMAT)
+            batches = stage(
+                source,
+                root,
+                like.user_id if like else options.user,
+                day=options.day,
+                data_set=data_set,
+                file_format=options.format,
+                batch_id=options.batch_id,
+                edits=edits,
+                connection=options.connection,
+                like=like,
+                padding=padding,
+            )
     if padding.total():
         fields = ", ".join(f"{number} values of {name}" for name, number in sorted((+padding).items()))
         print(
@@ -119,21 +165,70 @@ def run(options: argparse.Namespace) -> int:
         )
     for batch in batches:
         print(batch.path)
-    staged = read_manifest(batches[0].path, None).files[0].format
-    if is_export(staged) and staged != options.format and like is None:
-        print(f"By its records, this is an export of Tidepool: staged as {staged}.", file=sys.stderr)
+    staged_as = read_manifest(batches[0].path, None).files[0].format
+    if is_export(staged_as) and staged_as != options.format and like is None:
+        print(f"By its records, this is an export of Tidepool: staged as {staged_as}.", file=sys.stderr)
     return 0
+
+
+def _is_one_zone(given: FileOptions) -> bool:
+    """Return whether the zone is one name: then the data set has it, and its file need not say it."""
+    return isinstance(given.timezone, str)
+
+
+def _check_of_records(options: argparse.Namespace, given: FileOptions, name: str) -> None:
+    """Make sure that nothing is said of a file of records that is for exports only."""
+    check_taken(name, given.model_copy(update={"timezone": None}) if _is_one_zone(given) else given)
+    if options.meant_as:
+        raise CommandError("--meant-as is for an export, whose rows are not records.", "Leave it out.")
+    deduplicator = deduplicator_named(options.deduplicator or DEFAULT_DEDUPLICATOR)
+    if deduplicator is None or "normal" not in deduplicator.works_for:
+        _reject("Tidepool has no such --deduplicator for normal data sets")
+
+
+def _tell_of_export(staged: Sequence[StagedDevice], name: str, *, is_told: bool) -> None:
+    """Say on standard error what was found in an export: to whoever has the file, and in no log."""
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    if is_told:
+        say(f"By its content, this is an export of format {name}.")
+    for number, one in enumerate(staged, 1):
+        place_of = f"Device {number} of {len(staged)}, " if len(staged) > 1 else ""
+        serial = f", serial number {_printable(one.serial)}" if one.serial else ""
+        model = _printable(str(one.body.get("deviceModel") or "unknown model"))
+        say(f"{place_of}{model}{serial}: {one.counts.readings} of {one.counts.rows} rows are readings.")
+        for line in one.counts.described():
+            say(f"  {line}")
+        if twice := one.counts.skipped[UNDER_OTHER_SERIAL]:
+            say(f"  {twice} rows stand under another serial number as well, and are taken from there.")
+    if feeds := [one.client_name for one in staged if one.client_name]:
+        say(
+            f"Its rows have names of their own, so it is staged for the feed {', '.join(feeds)}: a later "
+            "export replaces what it has in common with this one. --normal would make normal batches."
+        )
+    elif any(one.has_names for one in staged):
+        say(
+            "Its rows have names of their own, which normal batches do without: what a later export has "
+            "otherwise will show beside this one."
+        )
+
+
+def _printable(text: str) -> str:
+    return "".join(sign for sign in text if sign.isprintable())
 
 
 def _data_set(options: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of the create body, which Tidepool would accept."""
+    zones = zones_of(options)
     fields = {
         "deviceId": options.device_id,
         "deviceModel": options.device_model,
         "deviceSerialNumber": options.device_serial_number,
         "deviceManufacturers": options.device_manufacturer,
         "deviceTags": options.device_tag,
-        "timezone": options.timezone,
+        "timezone": zones if zones is None or isinstance(zones, str) else zones[-1].zone,
         "timeProcessing": options.time_processing,
         "deduplicator": {"name": options.deduplicator} if options.deduplicator else None,
     }
@@ -142,9 +237,6 @@ def _data_set(options: argparse.Namespace) -> dict[str, Any]:
         _reject(
             f"Tidepool would reject {', '.join(f'{code} at {masked_pointer(at)}' for code, at in problems)}"
         )
-    deduplicator = deduplicator_named(options.deduplicator or DEFAULT_DEDUPLICATOR)
-    if deduplicator is None or "normal" not in deduplicator.works_for:
-        _reject("Tidepool has no such --deduplicator for normal data sets")
     return body
 
 

@@ -13,7 +13,7 @@ from upath import UPath
 from tidepool_ingest.formats.json_array import JsonArrayReader
 from tidepool_ingest.formats.ndjson import NdjsonReader
 from tidepool_ingest.formats.quarantine import QuarantineReader
-from tidepool_ingest.formats.reader import Block, Reader, ReadingContext
+from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext
 from tidepool_ingest.formats.tidepool_export import TidepoolExportReader
 from tidepool_ingest.formats.tidepool_export.telling import (
     CODES,
@@ -242,6 +242,15 @@ class SourceReader:
     def embedded(self) -> AbstractSet[int]:
         """Digests of the contents that are sent inside another record, and so not on their own."""
         return frozenset().union(*(reader.embedded for reader in self._distinct_readers))
+
+    def devices(self) -> list[Device]:
+        """Return which devices the files tell of, once they were surveyed; none where records name them."""
+        return [device for reader in self._distinct_readers for device in reader.devices()]
+
+    @property
+    def has_names(self) -> bool:
+        """Whether rows have names of their own, so that a later export replaces what it changes."""
+        return any(reader.has_names for reader in self._distinct_readers)
 
     def __iter__(self) -> Iterator[Block]:
         """Yield the blocks of all files, each with the number of its file.

@@ -8,6 +8,9 @@ from typing import Final
 
 from tidepool_ingest.formats.reader import Block, RejectedRow
 
+UNDER_OTHER_SERIAL: Final = "under-other-serial"
+"""Reason why a row is left out that another device of the file has, too."""
+
 NAMED_MAX: Final = 5
 """Rows of each code that are named by their place; the others are only counted."""
 
@@ -47,10 +50,10 @@ class RowCounts:
         """Yield a line about each kind of row that gave no record, if there are any."""
         if self.refused:
             codes = (f"{count} {code} ({self._named(code)})" for code, count in _ordered(self.refused))
-            yield f"{self.refused.total()} rows are refused: {', '.join(codes)}"
+            yield f"{_rows(self.refused)} refused: {', '.join(codes)}"
         if self.skipped:
             reasons = (f"{count} {reason}" for reason, count in _ordered(self.skipped))
-            yield f"{self.skipped.total()} rows are no reading: {', '.join(reasons)}"
+            yield f"{_rows(self.skipped)} no reading: {', '.join(reasons)}"
 
     def _named(self, code: str) -> str:
         places = self._places[code]
@@ -59,6 +62,11 @@ class RowCounts:
     def _place(self, block: Block, row: RejectedRow) -> str:
         place = row.where or f"row {row.position + 1}"
         return f"file {block.file_number}, {place}" if self._several else place
+
+
+def _rows(counts: Counter[str]) -> str:
+    number = counts.total()
+    return "1 row is" if number == 1 else f"{number} rows are"
 
 
 def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:

@@ -128,7 +128,8 @@ FAULTS: dict[str, Fault] = {
     "file-encoding": Fault("a file is not UTF-8 text", "Write it as UTF-8 and stage it again."),
     "file-not-records": Fault(
         "a file holds no records",
-        "Stage its records instead: one JSON object a line, or one array of them.",
+        "Stage its records instead: one JSON object a line, or one array of them. Of a table, say what its "
+        "columns mean: `--format table --mapping FILE`, or `table` of the file in manifest.json.",
     ),
     "file-other-format": Fault(
         "a file is not of the format that it is said to be",
@@ -136,7 +137,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "file-several-devices": Fault(
         "a file holds the data of several devices, and a batch is one device's",
-        "Let `tidepool-ingest stage` make a batch for each, or name one of them as `serial` of the file.",
+        "Let `tidepool-ingest stage` make a batch for each, without `--device-id`, or name one of them as "
+        "`serial` of the file (`--serial`).",
     ),
     "timezone-missing": Fault(
         "the times in a file are local, and nothing says of which time zone",
@@ -172,6 +174,11 @@ FAULTS: dict[str, Fault] = {
         "a record is larger than can be sent to Tidepool", "Remove the record from the file."
     ),
     "stage-exists": Fault("a batch with this id already exists", "Give another batch id, or leave it out."),
+    "stage-like-export": Fault(
+        "the other batch holds an export as its vendor wrote it, and not records that could be staged alone",
+        "Correct the rows in the export itself, and stage it again whole, without `--like`: its quarantine "
+        "file names their lines.",
+    ),
     "stage-arguments": Fault("the batch cannot be described", "Correct the argument and run again."),
     # storage and the work area
     "staging-root-address": Fault(

@@ -229,7 +229,7 @@ def other_kind(start: bytes, *, is_table: bool = False) -> str:
     if b"\n" not in start and between.search(start):
         return "text whose lines end in CR alone: end them in LF"
     if not is_table and _is_table(text[:_BYTES_LOOKED_AT].splitlines()[:_LINES_LOOKED_AT]):
-        return "a table (CSV)"
+        return "a table (CSV) of no format that is told by its headings"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Turning one data file into ready batches, one for each device found in it."""
+"""Turning one data file into ready batches, one for each device found in it: here, a file of records."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue, ValidationError
 from upath import UPath
@@ -98,6 +99,12 @@ class Output:
                 file.write(gzip.compress(b"\n".join(self.buffered) + b"\n", mtime=0))
         self.buffered.clear()
         self.buffered_bytes = 0
+
+    def content(self) -> Iterator[bytes]:
+        """Yield the bytes of the file."""
+        with self.path.open("rb") as file:
+            while piece := file.read(COPY_BYTES):
+                yield piece
 
     def staged_file(self) -> StagedFile:
         """Return how the manifest describes the file."""
@@ -241,19 +248,23 @@ def stage(
     :raises ExportKindError: the file mixes both exports of Tidepool, or may be either where that matters.
     """
     padding = Counter() if padding is None else padding
-    fields = _without_padding(data_set or {}, padding)
-    _check_arguments(user_id, batch_id, edits)
+    fields = unpadded_fields(data_set or {}, padding)
+    check_arguments(user_id, batch_id, edits)
     if like is not None and (fields or edits or connection or like.user_id != user_id):
         raise BatchError(
             "stage-arguments", detail="another batch describes this one, or it is another user's"
         )
+    if like is not None and any(FORMATS[file.format].has_own_rows for file in like.files):
+        raise BatchError("stage-like-export")
     now = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="tidepool-stage-") as folder:
         source_format = file_format or guess_format(source)
+        if FORMATS[source_format].has_own_rows:
+            raise BatchError("stage-arguments", detail="an export is staged as it is, and not as records")
         staged_format = _staged_format(source_format, like)
         spool = Spool(
             Path(folder),
-            default_device=_text(fields, "deviceId"),
+            default_device=text_of(fields, "deviceId"),
             only_device=_set_device(edits) if like is None else like.device_id or "",
             staged_format=staged_format,
         )
@@ -264,13 +275,14 @@ def stage(
             spool.stage_as(told_format(staged_format, signs))
         outputs = spool.finish()
         padding["deviceId"] += spool.padded
-        batches = _batch_folders(outputs, root, user_id, day or now.date(), batch_id, now)
+        contents = [str(output.staged_file().sha256) for output in outputs]
+        batches = batch_folders(contents, root, user_id, day or now.date(), batch_id, now)
         if like is None:
             manifests = [_manifest(output, user_id, fields, edits, connection) for output in outputs]
         else:
             manifests = [_manifest_like(like, output) for output in outputs]
         manifests = [manifest.model_copy(update={"staged_at": now}) for manifest in manifests]
-        _publish(outputs, batches, manifests)
+        publish([output.content for output in outputs], batches, manifests)
     return batches
 
 
@@ -288,15 +300,23 @@ def _fill(spool: Spool, source: SourceFile, signs: ExportSigns) -> None:
             spool.relieve()
 
 
-def _batch_folders(
-    outputs: list[Output], root: UPath, user_id: str, day: date, batch_id: str | None, now: datetime
+def batch_folders(
+    contents: Sequence[str], root: UPath, user_id: str, day: date, batch_id: str | None, now: datetime
 ) -> list[BatchFolder]:
+    """Return the folders of new batches, none of which exists.
+
+    :param contents: for each batch, a digest in hex of what it holds.
+    :param batch_id: the batch's id, or its beginning when there are several; made from time and content if
+        left out.
+    :param now: the present.
+    :raises BatchError: ``stage-exists``.
+    """
     folders = []
-    for number, output in enumerate(outputs, start=1):
+    for number, content in enumerate(contents, start=1):
         if batch_id is None:
-            name = f"{now:%Y%m%dT%H%M%SZ}-{str(output.staged_file().sha256)[:10]}"
+            name = f"{now:%Y%m%dT%H%M%SZ}-{content[:10]}"
         else:
-            name = batch_id if len(outputs) == 1 else f"{batch_id}-{number}"
+            name = batch_id if len(contents) == 1 else f"{batch_id}-{number}"
         folders.append(BatchFolder.at(root, f"{day.isoformat()}/{user_id}/{name}"))
     for folder in folders:
         if exists(folder.path, IN_BATCH - 1):
@@ -318,20 +338,31 @@ def _manifest(
         )
     optional = {name: value for name, value in (("edits", edits), ("connection", connection)) if value}
     body = {**fields, "deviceId": output.device_id}
-    if found := first_problem(body):
+    return made_manifest({"user_id": user_id, "data_set": body, "files": (output.staged_file(),), **optional})
+
+
+def made_manifest(members: Mapping[str, Any]) -> Manifest:
+    """Return the manifest of a new batch.
+
+    :param members: its members.
+    :raises BatchError: ``stage-arguments``.
+    """
+    if found := first_problem(members["data_set"]):
         raise BatchError("stage-arguments", detail=f"its data set holds {found[1]}, and not as padding")
     try:
-        return Manifest.model_validate(
-            {"user_id": user_id, "data_set": body, "files": (output.staged_file(),), **optional}
-        )
+        return Manifest.model_validate(members)
     except ValidationError:
         raise BatchError(
             "stage-arguments", detail="the connection or the data set's type is not valid"
         ) from None
 
 
-def _without_padding(fields: Mapping[str, JsonValue], padding: Counter[str]) -> dict[str, JsonValue]:
-    """Return fields without the padding of texts, and without texts that are nothing else; count them."""
+def unpadded_fields(fields: Mapping[str, JsonValue], padding: Counter[str]) -> dict[str, JsonValue]:
+    """Return fields without the padding of texts, and without texts that are nothing else.
+
+    :param fields: members of the body of a data set.
+    :param padding: counts them, by field.
+    """
 
     def unpadded(name: str, value: JsonValue) -> JsonValue:
         if isinstance(value, list):
@@ -356,17 +387,24 @@ def _manifest_like(like: Manifest, output: Output) -> Manifest:
     return Manifest.model_validate({**shared, "files": (output.staged_file(),)})
 
 
-def _publish(outputs: list[Output], batches: list[BatchFolder], manifests: list[Manifest]) -> None:
-    """Write all data files, then all manifests: if interrupted, no batch counts as ready too early."""
+def publish(
+    contents: Sequence[Callable[[], Iterator[bytes]]],
+    batches: Sequence[BatchFolder],
+    manifests: Sequence[Manifest],
+) -> None:
+    """Write all data files, then all manifests: if interrupted, no batch counts as ready too early.
+
+    :param contents: for each batch, what yields the bytes of its one file.
+    :param batches: where they are to be.
+    :param manifests: what describes them.
+    """
     try:
-        for output, batch in zip(outputs, batches, strict=True):
+        for content, batch, manifest in zip(contents, batches, manifests, strict=True):
             make_folder(batch.path, SHARED_FOLDER)
-            with (
-                output.path.open("rb") as file,
-                WholeFileWriter(batch.path / RECORDS_NAME, SHARED_FILE, below_root=IN_BATCH) as target,
-            ):
-                while content := file.read(COPY_BYTES):
-                    target.write(content)
+            (file,) = manifest.files
+            with WholeFileWriter(batch.path / file.name, SHARED_FILE, below_root=IN_BATCH) as target:
+                for piece in content():
+                    target.write(piece)
     except BaseException:
         for batch in batches:
             remove_folder(batch.path)
@@ -375,7 +413,11 @@ def _publish(outputs: list[Output], batches: list[BatchFolder], manifests: list[
         write_whole(batch.path / MANIFEST_NAME, manifest.to_json(), SHARED_FILE, below_root=IN_BATCH)
 
 
-def _check_arguments(user_id: str, batch_id: str | None, edits: RecordEdits | None) -> None:
+def check_arguments(user_id: str, batch_id: str | None, edits: RecordEdits | None) -> None:
+    """Make sure that a batch can be staged with these arguments.
+
+    :raises BatchError: ``stage-arguments``.
+    """
     if not is_user_id(user_id):
         raise BatchError("stage-arguments", detail="the user id is neither 10 hex digits nor a UUID")
     if batch_id is not None and not is_batch_id(batch_id):
@@ -389,10 +431,10 @@ def _check_arguments(user_id: str, batch_id: str | None, edits: RecordEdits | No
 
 
 def _set_device(edits: RecordEdits | None) -> str | None:
-    return _text(edits.set_fields, "deviceId") if edits else None
+    return text_of(edits.set_fields, "deviceId") if edits else None
 
 
-def _text(fields: Mapping[str, JsonValue], name: str) -> str | None:
+def text_of(fields: Mapping[str, JsonValue], name: str) -> str | None:
     """Return a field if it is text that is not empty."""
     value = fields.get(name)
     return value if isinstance(value, str) and value else None

@@ -1,0 +1,249 @@
+"""Staging an export as its vendor wrote it: the file as it is, in a batch for each device whose rows it has.
+
+Its rows stay what they are. ``prepare`` makes records of them, as the manifest says, and whoever corrects one
+corrects the export.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from pydantic import JsonValue
+from upath import UPath
+
+from tidepool_ingest import __version__
+from tidepool_ingest.formats import SourceReader
+from tidepool_ingest.formats.reader import Device, ReadingContext
+from tidepool_ingest.formats.row_counts import RowCounts
+from tidepool_ingest.model import data_set_problems, masked_pointer
+from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, deduplicator_named
+from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.stage import (
+    batch_folders,
+    check_arguments,
+    made_manifest,
+    publish,
+    text_of,
+    unpadded_fields,
+)
+from tidepool_ingest.staging.batches import BatchFolder
+from tidepool_ingest.staging.compression import compression_of
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import FileOptions, RecordEdits, StagedFile, default_deduplicator
+from tidepool_ingest.staging.source_file import SourceFile
+from tidepool_ingest.staging.storage import GIVEN, read_blocks
+
+EXPORT_NAME: Final = "export.csv"
+"""Name of the file in a batch, before the ending that shows its compression: its own may name a person."""
+
+CLIENT_PREFIX: Final = "org.tidepool-ingest."
+"""Begins the client name of the feed that a format's exports make."""
+
+OF_ONE_DEVICE: Final = ("deviceId", "deviceSerialNumber")
+"""What cannot be said of several devices at once."""
+
+
+NO_ROWS: Final = "the file holds no rows of a device of that serial number"
+
+
+@dataclass(frozen=True)
+class StagedDevice:
+    """A batch with the rows of one device.
+
+    :param folder: the batch.
+    :param body: the body of its data set.
+    :param serial: what distinguishes the device's rows from those of others; empty if there are none.
+    :param counts: what becomes of the rows.
+    :param has_names: whether rows have names of their own.
+    """
+
+    folder: BatchFolder = field(repr=False)
+    body: Mapping[str, JsonValue] = field(repr=False)
+    serial: str = field(repr=False)
+    counts: RowCounts
+    has_names: bool
+
+    @property
+    def client_name(self) -> str | None:
+        """The name of the feed that the batch is one of, ``None`` if it is for a normal data set."""
+        client = self.body.get("client")
+        is_feed = self.body.get("dataSetType") == CONTINUOUS
+        return str(client["name"]) if is_feed and isinstance(client, dict) else None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The rows of one device, read."""
+
+    device: Device
+    staged: StagedFile
+    counts: RowCounts
+    has_names: bool
+
+
+def stage_export(
+    source: UPath,
+    root: UPath,
+    user_id: str,
+    file_format: str,
+    *,
+    options: FileOptions | None = None,
+    meant_as: Collection[str] = (),
+    day: date | None = None,
+    data_set: Mapping[str, JsonValue] | None = None,
+    batch_id: str | None = None,
+    edits: RecordEdits | None = None,
+    connection: str | None = None,
+    normal: bool = False,
+    padding: Counter[str] | None = None,
+) -> list[StagedDevice]:
+    """Turn an export into ready batches, one for each device whose rows it holds.
+
+    The file is read as a run would read it: what would hold a batch is raised here. Nothing appears in
+    staging before all of it was read, and the manifests come last.
+
+    :param source: the file; its ending shows the compression.
+    :param root: the staging root.
+    :param user_id: the Tidepool user whose data these are.
+    :param file_format: a key of ``FORMATS`` whose reader has rows of its own.
+    :param options: how the file is to be read. With a serial number, only that device is staged.
+    :param meant_as: codes of what would hold the batch and is as it is meant to be.
+    :param day: the date folder; today in UTC if left out.
+    :param data_set: fields of the data set's create body, before those that the file tells. The zone in it is
+        that of the file, too, unless its options have one.
+    :param batch_id: the batch's id, or its beginning when there are several; made from time and content if
+        left out.
+    :param edits: edits for each manifest.
+    :param connection: Airflow connection for each manifest.
+    :param normal: make normal batches where rows have names of their own, too.
+    :param padding: counts the values whose padding was left out, by field.
+    :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
+    :raises FileHeldError: a person has to say what the file means.
+    """
+    fields = unpadded_fields(data_set or {}, Counter() if padding is None else padding)
+    check_arguments(user_id, batch_id, edits)
+    if edits is not None and (device_id := text_of(edits.set_fields, "deviceId")):
+        fields["deviceId"] = device_id
+    context = ReadingContext(
+        timezone=text_of(fields, "timezone"),
+        device_id=text_of(fields, "deviceId"),
+        meant_as=tuple(meant_as),
+    )
+    now = datetime.now(UTC)
+    read = list(_read_devices(source, file_format, options or FileOptions(), context, fields))
+    bodies = [_body(one, fields, normal=normal) for one in read]
+    optional = {"edits": edits, "connection": connection, "meant_as": tuple(meant_as)}
+    manifests = [
+        made_manifest(
+            {
+                "user_id": user_id,
+                "data_set": body,
+                "files": (one.staged,),
+                "staged_at": now,
+                **{name: value for name, value in optional.items() if value},
+            }
+        )
+        for one, body in zip(read, bodies, strict=True)
+    ]
+    contents = [_digest(one) for one in read]
+    folders = batch_folders(contents, root, user_id, day or now.date(), batch_id, now)
+    publish([lambda: read_blocks(source, below_root=GIVEN)] * len(read), folders, manifests)
+    return [
+        StagedDevice(folder, body, one.device.serial, one.counts, one.has_names)
+        for folder, body, one in zip(folders, bodies, read, strict=True)
+    ]
+
+
+def _digest(read: _Read) -> str:
+    """Return what tells the content of a batch from others of the same file."""
+    return hashlib.sha256(f"{read.staged.sha256}\n{read.device.serial}".encode()).hexdigest()
+
+
+def _read_devices(
+    source: UPath,
+    file_format: str,
+    options: FileOptions,
+    context: ReadingContext,
+    fields: Mapping[str, JsonValue],
+) -> Iterator[_Read]:
+    """Read the rows of each device, as a run will read them for its batch."""
+    file = SourceFile(source, file_format, below_root=GIVEN, options=options)
+    with SourceReader([file], context) as reader:
+        devices = reader.devices() or [Device("", {})]
+        if options.serial is not None:
+            devices = [device for device in devices if device.serial in ("", options.serial)]
+        if not devices:
+            raise BatchError("stage-arguments", detail=NO_ROWS)
+        if len(devices) == 1:
+            only = _read(reader, file, devices[0])
+            if options.serial is not None and not (only.counts.readings or only.counts.refused):
+                raise BatchError("stage-arguments", detail=NO_ROWS)
+            yield only
+            return
+    if said := [name for name in OF_ONE_DEVICE if name in fields]:
+        raise BatchError(
+            "stage-arguments",
+            detail=f"the file holds the rows of {len(devices)} devices, which cannot all have this "
+            f"{said[0]}: choose one with `--serial`",
+        )
+    for device in devices:
+        chosen = options.model_copy(update={"serial": device.serial})
+        file = SourceFile(source, file_format, below_root=GIVEN, options=chosen)
+        own = replace(context, device_id=text_of(device.fields, "deviceId"))
+        with SourceReader([file], own) as reader:
+            yield _read(reader, file, device)
+
+
+def _read(reader: SourceReader, file: SourceFile, device: Device) -> _Read:
+    counts = RowCounts()
+    for block in reader:
+        counts.add(block)
+    compression = compression_of(file.path.name)
+    staged = StagedFile(
+        name=EXPORT_NAME if compression == "none" else f"{EXPORT_NAME}.{compression}",
+        format=file.format,
+        sha256=file.sha256,
+        records=counts.rows,
+        **file.options.model_dump(exclude_unset=True, exclude_none=True),
+    )
+    return _Read(device, staged, counts, reader.has_names)
+
+
+def _body(read: _Read, fields: Mapping[str, JsonValue], *, normal: bool) -> dict[str, Any]:
+    """Return the body of the data set of one device.
+
+    :raises BatchError: ``stage-no-device`` or ``stage-arguments``.
+    """
+    kind = CONTINUOUS if read.has_names and not normal else NORMAL
+    body: dict[str, Any] = {**read.device.fields, **fields}
+    if not body.get("deviceId"):
+        raise BatchError("stage-no-device")
+    if kind == CONTINUOUS:
+        client = {"name": _feed_name(read, str(body["deviceId"])), "version": __version__}
+        body |= {"dataSetType": CONTINUOUS, "client": client}
+    if problems := data_set_problems(body):
+        named = ", ".join(f"{code} at {masked_pointer(pointer)}" for code, pointer in problems)
+        raise BatchError("stage-arguments", detail=f"Tidepool would reject {named}")
+    chosen = body.get("deduplicator")
+    name = str(chosen["name"]) if isinstance(chosen, dict) else default_deduplicator(kind)
+    deduplicator = deduplicator_named(name)
+    if deduplicator is None or kind not in deduplicator.works_for:
+        raise BatchError("stage-arguments", detail=f"Tidepool has no such deduplicator for {kind} data sets")
+    return body
+
+
+def _feed_name(read: _Read, device_id: str) -> str:
+    """Return the client name of the feed that a device's batches are for.
+
+    In a feed, a record takes the place of whatever has its name. So where the format itself does not say of
+    which one device all of its files are, each device has a feed of its own: two tables may both count
+    from 1.
+    """
+    name = f"{CLIENT_PREFIX}{read.staged.format}"
+    is_of_one = not read.device.serial and "deviceId" in read.device.fields
+    return name if is_of_one else f"{name}.{short_hash(device_id)}"
