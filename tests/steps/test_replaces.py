@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from sqlalchemy import update
 
 from tests.steps.test_resume import Killed, Killer
-from tests.steps.world import DAY, DEVICE, NONE, World, cbg
+from tests.steps.world import DAY, DEVICE, NONE, World, bolus, cbg
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
+from tidepool_ingest.guards import ReplacesLosesDaysError
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.ledger.schema import batches, data_sets
@@ -210,6 +212,66 @@ def test_it_waits_for_whoever_is_at_work_on_the_old_one(world: World) -> None:
     assert world.row(wrong).state is BatchState.VERIFIED
     world.resume(right)
     assert is_replaced(world, wrong, right)
+
+
+# ---------------------------------------------------------------- days that would be lost
+
+DAY_LONG = 24 * 60
+
+
+def of_days(*days: int, value: float = 5.0, **more: Any) -> list[dict[str, Any]]:
+    return [cbg(day * DAY_LONG, value, **more) for day in days]
+
+
+def test_a_file_of_fewer_days_is_held_and_the_old_one_stays(world: World) -> None:
+    world.stage([*of_days(3, 4, 5, 6), bolus(5 * DAY_LONG)], "wrong")
+    (wrong,) = world.run().uploaded
+    folder = world.stage(of_days(4, 5, value=5.5), "right", replaces="wrong")
+
+    outcome = world.run(run="run-2")
+
+    assert outcome.codes == ["replaces-loses-days"]
+    message = str(next(iter(outcome.errors.values())))
+    assert "3 of its 4 days (bolus on 1, cbg on 2)" in message
+    assert "meantAs" in message
+    assert "2026-03" not in message.replace(str(DAY), "")  # no day of a record
+    assert world.row(wrong).state is BatchState.VERIFIED
+    assert len(world.visible()) == 5
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest |= {"meantAs": ["replaces-loses-days"]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (right,) = world.run(run="run-3").uploaded
+    assert (world.row(wrong).state, world.row(right).state) == (BatchState.REPLACED, BatchState.VERIFIED)
+    assert [datum["value"] for datum in world.visible()] == [5.5, 5.5]
+    assert world.all_right()
+
+
+def test_a_file_of_the_same_days_and_more_is_not_held(world: World) -> None:
+    world.stage(of_days(3, 5), "wrong")
+    (wrong,) = world.run().uploaded
+    right = world.ready(of_days(3, 4, 5, value=5.5), batch="right", replaces="wrong")
+    world.upload(right)
+
+    assert (world.row(wrong).state, world.row(right).state) == (BatchState.REPLACED, BatchState.VERIFIED)
+
+
+def test_records_that_are_rejected_cover_no_day(world: World) -> None:
+    world.stage(of_days(3, 4), "wrong")
+    (wrong,) = world.run().uploaded
+    rejected = of_days(4, value=5.5, units="furlongs")
+    world.stage([*of_days(3, value=5.5), *rejected], "right", replaces="wrong")
+
+    assert world.run(run="run-2").codes == ["replaces-loses-days"]
+    assert world.row(wrong).state is BatchState.VERIFIED
+
+
+def test_what_is_uploaded_in_parts_is_compared_as_a_whole(world: World) -> None:
+    world.stage(of_days(3, 4, 5), "wrong")
+    (wrong,) = world.run(part_records=1).uploaded
+    with pytest.raises(ReplacesLosesDaysError, match="1 of its 3 days"):
+        world.ready(of_days(3, 4, value=5.5), batch="right", replaces="wrong", part_records=1)
+    assert world.row(wrong).state is BatchState.VERIFIED
 
 
 # ---------------------------------------------------------------- what cannot be replaced

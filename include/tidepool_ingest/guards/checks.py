@@ -7,6 +7,7 @@ verified if its values would hide different values of that one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import partial
@@ -239,6 +240,48 @@ def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> in
         "replaces-not-verified",
         detail="another batch has replaced it already" if is_replaced else None,
     )
+
+
+class ReplacesLosesDaysError(HeldError):
+    """The batch that this one replaces has records on days for which this one has none.
+
+    :param batch: the batch's label.
+    :param lost: on how many days, by type.
+    :param days: how many days these are.
+    :param of_days: on how many days the replaced batch has records.
+    """
+
+    code = "replaces-loses-days"
+    sentence = "the batch that it replaces has records of days for which it has none of their type"
+    remedy = (
+        "Stage a file that covers every day of the old one. If these records are to go, say so in its "
+        'manifest: `"meantAs": ["replaces-loses-days"]`. The uploads page shows the days of both batches.'
+    )
+
+    def __init__(self, batch: str, lost: Mapping[str, int], days: int, of_days: int) -> None:
+        named = ", ".join(f"{kind} on {number}" for kind, number in sorted(lost.items()))
+        super().__init__(
+            f"Batch {batch} is held: {self.sentence}, and they would be lost on {days} of its {of_days} days "
+            f"({named}). Nothing was opened."
+        )
+        self.batch = batch
+        self.lost = dict(lost)
+        self.days = days
+
+
+def check_days_kept(batch: BatchRow, ledger: Ledger) -> None:
+    """Hold a batch that has no records of a type on a day of which the batch that it replaces has some.
+
+    :param batch: the batch, prepared.
+    :param ledger: knows the days of the accepted records of both.
+    :raises ReplacesLosesDaysError: there is one; the message has numbers only, no day of a record.
+    """
+    if batch.replaces is None or ledger.batches.get(batch.replaces).state is BatchState.REPLACED:
+        return
+    old, new = (ledger.batch_days.of_batch(number) for number in (batch.replaces, batch.id))
+    lost = {day: kinds.keys() - new.get(day, {}).keys() for day, kinds in old.items()}
+    if by_type := Counter(kind for kinds in lost.values() for kind in kinds):
+        raise ReplacesLosesDaysError(batch.label, by_type, sum(map(bool, lost.values())), len(old))
 
 
 class PreparedOtherwiseError(IngestError):

@@ -18,8 +18,10 @@ from tidepool_ingest.formats import converters_of
 from tidepool_ingest.guards import (
     TOO_MANY_REJECTED,
     HeldError,
+    ReplacesLosesDaysError,
     SupersededBatchError,
     WithdrawnError,
+    check_days_kept,
     check_doubling,
     check_not_superseded,
     check_not_withdrawn,
@@ -342,6 +344,8 @@ def _prepare(
     if summary.accepted and opening and row.data_set_type == NORMAL:
         deduplicator = checked_data_set(batch.manifest)
         data_sets = [data_set for part in opening for data_set in part]
+        if ReplacesLosesDaysError.code not in batch.manifest.meant_as:
+            check_days_kept(row, ledger)
         check_opening(
             row,
             data_sets,

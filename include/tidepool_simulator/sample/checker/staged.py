@@ -73,6 +73,7 @@ _KEYS = {
     "files",
     "edits",
     "checks",
+    "meantAs",
     "origin",
     "deletes",
 }
@@ -231,6 +232,8 @@ def _content_key(name: str, manifest: dict[str, Any], contents: list[bytes]) -> 
     refusing = sorted(name for name, outcome in manifest.get("checks", {}).items() if outcome == "refuse")
     if refusing:
         described["refusing"] = refusing
+    if manifest.get("meantAs"):
+        described["meantAs"] = sorted(set(manifest["meantAs"]))
     if manifest["dataSet"].get("dataSetType") == "continuous":
         defaults = {"key": list(_DEFAULT_ORIGIN_KEY), "name": None, "type": "service"}
         described["place"] = name
