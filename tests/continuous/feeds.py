@@ -41,7 +41,7 @@ class FeedWorld(World):
         folder = super().stage(
             records, batch, data_set={"dataSetType": "continuous"} | (data_set or {}), **more
         )
-        if not records and "deletes" in more:
+        if not records and {"deletes", "retracts"} & more.keys():
             manifest = json.loads((folder / "manifest.json").read_text())
             (folder / "manifest.json").write_text(json.dumps(manifest | {"files": []}))
         return folder

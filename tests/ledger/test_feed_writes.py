@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from datetime import date
 
+import pytest
+
 from tests.ledger.conftest import found
-from tidepool_ingest.ledger import DELETIONS, BatchRow, Ledger, origin_digest
+from tests.ledger.test_states import begin
+from tidepool_ingest.ledger import DELETIONS, BatchRow, BatchState, DataSetState, Ledger, origin_digest
+from tidepool_ingest.ledger.database import LeaseLostError
 
 ONE, TWO, THREE = (origin_digest(name) for name in ("one", "two", "three"))
 
@@ -40,3 +44,35 @@ def test_a_part_is_noted_anew_or_forgotten(ledger: Ledger) -> None:
     writes.forget(here, second.id, [1, 7])
     assert writes.later_than(here, first) == {THREE}
     assert writes.chunks_of(here, second.id) == [0]
+
+
+@pytest.mark.parametrize("state", [DataSetState.OPEN, DataSetState.VERIFIED])
+def test_a_batch_that_is_retracted_is_withdrawn_and_gives_up_its_share(
+    ledger: Ledger, state: DataSetState
+) -> None:
+    row, other = batch(ledger, "b"), batch(ledger, "c")
+    shares = [begin(ledger, number, "continuous") for number in (row.id, other.id)]
+    for share, number in zip(shares, (row.id, other.id), strict=True):
+        ledger.batches.begin_upload(number)
+        if state is DataSetState.VERIFIED:
+            ledger.data_sets.mark_verified(share, expected_rows=5, visible_rows=5)
+            ledger.batches.mark_verified(number)
+
+    for _ in range(2):
+        ledger.data_sets.retract(row.id)
+
+    assert ledger.batches.get(row.id).state is BatchState.WITHDRAWN
+    assert ledger.data_sets.get(shares[0]).state is DataSetState.ABANDONED
+    assert ledger.data_sets.get(shares[1]).state is state
+
+
+def test_only_the_holder_of_the_lease_retracts(ledger: Ledger) -> None:
+    row = batch(ledger, "b")
+    begin(ledger, row.id, "continuous")
+    ledger.batches.begin_upload(row.id)
+    with ledger.leases.held("feed:0123456789", seconds=60) as lease:
+        pass
+    with pytest.raises(LeaseLostError):
+        ledger.data_sets.retract(row.id, lease=lease)
+
+    assert ledger.batches.get(row.id).state is BatchState.UPLOADING

@@ -19,7 +19,7 @@ STEPS = ("open_data_set", "delete_data", "upload_data", "close_data_set", "delet
 NOTES = (
     *("begin_opening", "mark_open", "mark_not_created", "mark_unreachable", "set_origin"),
     *("begin_chunk", "chunk_stored", "begin_close", "mark_closed", "mark_verified"),
-    *("begin_delete", "mark_deleted"),
+    *("begin_delete", "mark_deleted", "retract"),
 )
 OF_BATCHES = (
     *("begin_upload", "mark_unfinished", "mark_verified", "mark_nothing_accepted"),

@@ -407,6 +407,7 @@ def test_a_dry_run_counts_and_opens_nothing(world: World) -> None:
         "replaced": {},
         "skipped": {},
         "deletes": 0,
+        "retracts": None,
         "asks": False,
     }
     assert world.simulator.requests == []

@@ -20,6 +20,7 @@ from tidepool_ingest.guards.checks import (
     OlderThanUploadedError,
     PreparedOtherwiseError,
     ReplacesLosesDaysError,
+    RetractedFirstError,
     SupersededBatchError,
     TruncateError,
     WithdrawnError,
@@ -32,6 +33,7 @@ from tidepool_ingest.guards.checks import (
     compares_days,
     matches_sent_plan,
     replaced_by,
+    retracted_by,
 )
 from tidepool_ingest.guards.marks import Mark, check_room_for_mark, with_mark
 from tidepool_ingest.guards.versions import Versions, is_prepared, overwritten_as_prepared, stored_rows
@@ -47,6 +49,7 @@ __all__ = [
     "PreparedOtherwiseError",
     "QuarantineLimitError",
     "ReplacesLosesDaysError",
+    "RetractedFirstError",
     "SupersededBatchError",
     "TruncateError",
     "Versions",
@@ -68,6 +71,7 @@ __all__ = [
     "overwritten_as_prepared",
     "record_decision",
     "replaced_by",
+    "retracted_by",
     "stored_rows",
     "waits_for_person",
     "with_mark",

@@ -14,7 +14,7 @@ from functools import partial
 
 from tidepool_ingest.errors import Disposition, HeldError, IngestError
 from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchRow, BatchState, DataSetRow, DataSetState, Ledger
-from tidepool_ingest.model.deduplicators import DEDUPLICATORS, AtClose, Deduplicator
+from tidepool_ingest.model.deduplicators import CONTINUOUS, DEDUPLICATORS, AtClose, Deduplicator
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch
 
@@ -240,6 +240,57 @@ def _replaceable(row: BatchRow, named: Sequence[BatchRow], ledger: Ledger) -> in
         "replaces-not-verified",
         detail="another batch has replaced it already" if is_replaced else None,
     )
+
+
+class RetractedFirstError(IngestError):
+    """The batch that this one retracts is about to be uploaded: nothing of it can be retracted yet.
+
+    :param batch: the batch's label.
+    """
+
+    disposition: Disposition = Disposition.RETRIABLE
+    code = "retracted-first"
+    sentence = "the batch that it retracts is about to be uploaded"
+    remedy = (
+        "Nothing to do: it is tried again. If that batch is not to be uploaded at all, remove both from "
+        "staging."
+    )
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(f"Batch {batch} waits: {self.sentence}.")
+
+
+def retracted_by(row: BatchRow, name: str | None, ledger: Ledger) -> int | None:
+    """Return the ledger's number of the batch that another one of its feed retracts.
+
+    :param row: the retracting batch.
+    :param name: the id of the batch that it names, if it names one.
+    :param ledger: knows the user's batches.
+    :raises BatchError: ``retracts-unknown``, ``retracts-not-uploaded`` or ``retracts-ambiguous``.
+    :raises RetractedFirstError: a run has prepared that batch, or is about to.
+    """
+    if name is None:
+        return None
+    named = [
+        batch
+        for batch in ledger.batches.namesakes(row.api_host, row.user_id, name)
+        if batch.data_set_type == CONTINUOUS and batch.id != row.id
+        if batch.state not in (BatchState.OVERWRITTEN, BatchState.GONE)
+    ]
+    if not named:
+        raise BatchError("retracts-unknown")
+    uploaded = {share.batch for share in ledger.data_sets.of_batches([batch.id for batch in named])}
+    candidates = [batch for batch in named if batch.id in uploaded]
+    if not candidates:
+        if any(batch.state in (BatchState.PLANNED, BatchState.PREPARED) for batch in named):
+            raise RetractedFirstError(row.label)
+        raise BatchError("retracts-not-uploaded")
+    if row.replaces in uploaded:
+        return row.replaces
+    shown = [batch for batch in candidates if batch.state is not BatchState.WITHDRAWN]
+    if len(shown) > 1:
+        raise BatchError("retracts-ambiguous")
+    return (shown or candidates)[-1].id
 
 
 class ReplacesLosesDaysError(HeldError):

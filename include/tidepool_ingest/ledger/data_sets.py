@@ -21,7 +21,7 @@ from tidepool_ingest.ledger.states import (
     ChunkState,
     DataSetState,
 )
-from tidepool_ingest.ledger.transitions import write_data_set_state
+from tidepool_ingest.ledger.transitions import write_data_set_state, write_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,6 +261,19 @@ class DataSets:
     def mark_deleted(self, data_set: int, *, lease: Lease | None = None) -> None:
         """Record that Tidepool has deleted a data set, or no longer knows it."""
         self._move(data_set, DataSetState.DELETED, lease)
+
+    def retract(self, batch: int, *, lease: Lease | None = None) -> None:
+        """Record that a batch of a feed is withdrawn, and its share in the continuous data set abandoned.
+
+        :param batch: the batch's number; another batch of its feed retracts it.
+        """
+        shares = select(data_sets.c.id).where(
+            data_sets.c.batch == batch, data_sets.c.state.in_((DataSetState.OPEN, DataSetState.VERIFIED))
+        )
+        with writing_under(self._database, lease) as connection:
+            write_state(connection, batches.c.id == batch, BatchState.WITHDRAWN, reason=None)
+            for share in connection.scalars(shares).all():
+                write_data_set_state(connection, share, DataSetState.ABANDONED, {})
 
     def _move(self, data_set: int, state: DataSetState, lease: Lease | None, **values: Any) -> None:
         with writing_under(self._database, lease) as connection:

@@ -32,7 +32,8 @@ class BatchState(StrEnum):
     REPLACED = "replaced"
     """Another batch that names it has taken its place; its own data sets are deleted, or about to be."""
     WITHDRAWN = "withdrawn"
-    """A person withdrew it: its data sets are deleted, or about to be. Only ``force`` uploads it again."""
+    """A person withdrew it: its data sets are deleted, or about to be; of a feed, its records, which another
+    batch retracts. Only ``force`` uploads it again."""
     OVERWRITTEN = "overwritten"
     """Its folder once held this content and holds other content now; no data set was opened for it."""
     GONE = "gone"
@@ -82,7 +83,8 @@ class DataSetState(StrEnum):
     UNREACHABLE = "unreachable"
     """The response to its creation was lost. It holds no data, and no Tidepool endpoint can find it."""
     ABANDONED = "abandoned"
-    """In a feed, whose data set stays: the batch was cut into other chunks and continues in another row."""
+    """In a feed, whose data set stays: the batch was cut into other chunks and continues in another row, or
+    another one has retracted it."""
 
     @classmethod
     def unfinished(cls) -> tuple[DataSetState, ...]:
@@ -205,6 +207,7 @@ ALLOWED_OF_DATA_SETS: Final[Mapping[DataSetState, frozenset[DataSetState]]] = {
 ALLOWED_OF_FEEDS: Final[Mapping[DataSetState, frozenset[DataSetState]]] = {
     **dict.fromkeys(DataSetState, frozenset()),
     DataSetState.OPEN: frozenset({DataSetState.VERIFIED, DataSetState.ABANDONED}),
+    DataSetState.VERIFIED: frozenset({DataSetState.ABANDONED}),
 }
 """The same for a batch's share in a continuous data set, which is never closed and never deleted."""
 

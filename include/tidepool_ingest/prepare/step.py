@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from upath import UPath
@@ -19,6 +20,7 @@ from tidepool_ingest.guards import (
     TOO_MANY_REJECTED,
     HeldError,
     ReplacesLosesDaysError,
+    RetractedFirstError,
     SupersededBatchError,
     WithdrawnError,
     check_days_kept,
@@ -30,6 +32,7 @@ from tidepool_ingest.guards import (
     check_truncate,
     overwritten_as_prepared,
     replaced_by,
+    retracted_by,
 )
 from tidepool_ingest.guards.checks import of_other_devices
 from tidepool_ingest.ledger import (
@@ -206,6 +209,47 @@ def replaced_batch(batch: StagedBatch, row: BatchRow, ledger: Ledger) -> int | N
         raise error.for_batch(named(batch.folder)) from None
 
 
+def read_retracted(
+    root: UPath, batch: StagedBatch, row: BatchRow, ledger: Ledger, *, dry_run: bool = False
+) -> int | None:
+    """Find the batch that another one retracts, and make sure that its records can be read.
+
+    :param root: the staging root, with its work area, which is rebuilt from staging if it is not whole.
+    :param batch: the retracting batch.
+    :param row: the same in the ledger, which records which one it retracts.
+    :param ledger: knows the user's other batches.
+    :param dry_run: do not wait for one that is about to be uploaded.
+    :return: how many records it has; ``None`` if the batch retracts none.
+    :raises BatchError: naming the retracting batch, the cause and what to do.
+    :raises RetractedFirstError: it is about to be uploaded.
+    """
+    try:
+        number = retracted_by(row, batch.manifest.retracts, ledger)
+    except RetractedFirstError:
+        if dry_run:
+            return 0
+        raise
+    except BatchError as error:
+        raise error.for_batch(named(batch.folder)) from None
+    if number is None:
+        return None
+    ledger.batches.set_replaces(row.id, number)
+    retracted = ledger.batches.get(number)
+    work = WorkArea(root, retracted.content_key)
+    plan = None if retracted.purged else work.load()
+    if plan is None or not work.holds(plan):
+        try:
+            rebuild_work_area(root, retracted, ledger, record_failure=False)
+        except IngestError as error:
+            if error.disposition is Disposition.RETRIABLE:
+                raise
+            raise BatchError(
+                "retracts-not-in-staging", detail=error.code, batch=named(batch.folder)
+            ) from None
+        plan = work.load()
+    return 0 if plan is None else sum(plan.accepted.values())
+
+
 def checked_data_set(manifest: Manifest) -> Deduplicator:
     """Check a manifest's data set body before anything is read for it, and return its deduplicator.
 
@@ -311,7 +355,9 @@ def _prepare(
     check_not_superseded(current)
     check_not_withdrawn(current, force=options.force)
     batch = checked_batch(root, row, ledger, api_host_of)
-    ledger.batches.set_replaces(row.id, replaced_batch(batch, row, ledger))
+    if row.data_set_type == NORMAL:
+        ledger.batches.set_replaces(row.id, replaced_batch(batch, row, ledger))
+    retracts = read_retracted(root, batch, current, ledger, dry_run=options.dry_run)
     row = ledger.batches.get(row.id)
     work = WorkArea(root, batch.content_key)
     history = UploadHistory.load(ledger, row.id)
@@ -327,7 +373,9 @@ def _prepare(
         )
     )
     if prepared is None or rebuild:
-        prepared = _written(batch, work, history, ledger, chunk_records=options.chunk_records, limit=limit)
+        prepared = _written(
+            batch, work, history, ledger, chunk_records=options.chunk_records, limit=limit, retracts=retracts
+        )
     if is_new:
         history.forget_rejections(prepared, ledger)
     history, summary = _recorded(batch, row, work, prepared, history, ledger, rebuilt=rebuild)
@@ -371,15 +419,17 @@ def _written(
     *,
     chunk_records: int,
     limit: int | None,
+    retracts: int | None = None,
 ) -> PreparedBatch:
     """Write the work area; a batch that was started keeps the chunks that were sent, if its records allow."""
-    prepared = write_batch(batch, work, chunk_records=chunk_records, part_records=limit)
+    write = partial(write_batch, batch, work, part_records=limit, retracts=retracts)
+    prepared = write(chunk_records=chunk_records)
     if not history.may_hold_data or history.is_continued_by(work, prepared, ledger):
         return prepared
     sent = history.chunk_records(ledger)
     if sent in (None, chunk_records):
         return prepared
-    return write_batch(batch, work, chunk_records=sent, part_records=limit)
+    return write(chunk_records=sent)
 
 
 def _recorded(
@@ -473,7 +523,10 @@ def _rebuild(root: UPath, whole: BatchRow, ledger: Ledger, allowed: RejectionLim
     earlier = _earlier_plan(work, whole, ledger, damaged=True)
     limit = history.whole.part_records if history.parts else None
     chunk_records = earlier.chunk_records if earlier else RunOptions().chunk_records
-    prepared = _written(batch, work, history, ledger, chunk_records=chunk_records, limit=limit)
+    retracts = read_retracted(root, batch, whole, ledger)
+    prepared = _written(
+        batch, work, history, ledger, chunk_records=chunk_records, limit=limit, retracts=retracts
+    )
     history.forget_rejections(prepared, ledger)
     history, summary = _recorded(batch, whole, work, prepared, history, ledger, rebuilt=True)
     if not history.may_hold_data and summary.exceeds(allowed):

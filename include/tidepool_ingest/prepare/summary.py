@@ -33,6 +33,7 @@ class PrepareSummary(BaseModel):
     :param identical: duplicates of an accepted record, kept once, and replaced ones.
     :param replaced: records of a feed of which the batch holds a later version, by type.
     :param deletes: records of a feed that the batch deletes.
+    :param retracts: records of the batch of the feed that it retracts; ``None`` if it retracts none.
     :param expected_rows: rows that Tidepool makes of the accepted records.
     :param chunks: requests they are sent in.
     :param accepted_by_type: accepted records by type.
@@ -59,12 +60,13 @@ class PrepareSummary(BaseModel):
     warnings: dict[str, dict[str, int]]
     edits: dict[str, int]
     skipped: dict[str, int] = {}
+    retracts: int | None = None
     asks: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing in it is to be uploaded."""
-        return self.accepted == self.deletes == 0
+        return self.accepted == self.deletes == 0 and self.retracts is None
 
     def exceeds(self, limit: RejectionLimit) -> bool:
         """Return whether more of its records are rejected than a limit allows."""
@@ -137,6 +139,7 @@ def summary_of(label: str, prepared: PreparedBatch) -> PrepareSummary:
         warnings=prepared.warnings,
         edits=_by_shown_name(prepared.changes),
         skipped=prepared.skipped,
+        retracts=prepared.retracts,
     )
 
 
@@ -212,6 +215,8 @@ def described(summary: PrepareSummary) -> str:
         parts.append(f"{replaced} replaced by a later version in the batch")
     if summary.deletes:
         parts.append(f"{summary.deletes} to delete")
+    if summary.retracts is not None:
+        parts.append(f"a batch of {summary.retracts} records to retract")
     if summary.skipped:
         parts.append(
             "rows that are not readings: " + ", ".join(f"{k} {v}" for k, v in summary.skipped.items())

@@ -27,7 +27,12 @@ from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, Sou
 
 
 def write_batch(
-    batch: StagedBatch, work: WorkArea, *, chunk_records: int, part_records: int | None = None
+    batch: StagedBatch,
+    work: WorkArea,
+    *,
+    chunk_records: int,
+    part_records: int | None = None,
+    retracts: int | None = None,
 ) -> PreparedBatch:
     """Read, validate and write every record of a batch to its work area; cut a giant batch into parts.
 
@@ -35,13 +40,14 @@ def write_batch(
     :param work: its work area, which is complete only once this has returned.
     :param chunk_records: most records in a chunk.
     :param part_records: most rows in a part; ``None`` if it has to stay whole.
+    :param retracts: how many records the batch has that it retracts, if it retracts one.
     :raises BatchError: if a file cannot be read, or is not the one that the manifest names.
     :raises FileHeldError: if a file is not what the manifest says, or a person has to say what it means.
     :raises GlucoseUnitsError: if the glucose values cannot be in their stated unit.
     """
     work.begin()
     try:
-        prepared = _written(batch, work, chunk_records)
+        prepared = _written(batch, work, chunk_records).model_copy(update={"retracts": retracts})
         if part_records is not None:
             prepared = split_into_parts(work, prepared, part_records)
     except (BatchError, FileHeldError) as error:

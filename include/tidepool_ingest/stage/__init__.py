@@ -383,7 +383,7 @@ def _staged_format(source_format: str, like: Manifest | None) -> str:
 
 
 def _manifest_like(like: Manifest, output: Output) -> Manifest:
-    shared = like.model_dump(exclude_unset=True, exclude={"files", "replaces"})
+    shared = like.model_dump(exclude_unset=True, exclude={"files", "replaces", "retracts"})
     return Manifest.model_validate({**shared, "files": (output.staged_file(),)})
 
 

@@ -36,7 +36,31 @@ FAULTS: dict[str, Fault] = {
     ),
     "feed-replaces": Fault(
         "the manifest names a batch to replace, and is for a continuous data set",
-        "Remove `replaces`: records replace those of the same origin, and `deletes` deletes.",
+        "Remove `replaces`: records replace those of the same origin, `deletes` deletes some, and `retracts` "
+        "all of a batch.",
+    ),
+    "retracts-unknown": Fault(
+        "the manifest names a batch to retract that is not known as another one of a feed of this user at "
+        "this Tidepool",
+        "Correct `retracts`. If the ledger is new, run the day of that batch first. One of a normal data set "
+        "is withdrawn on the uploads page.",
+    ),
+    "retracts-not-uploaded": Fault(
+        "the manifest names a batch to retract of which nothing was uploaded",
+        "Remove both from staging, so that no run uploads it.",
+    ),
+    "retracts-ambiguous": Fault(
+        "the manifest names a batch to retract, and its folder has held several contents that were uploaded",
+        "Name the records under `deletes` instead.",
+    ),
+    "retracts-other-feed": Fault(
+        "the manifest names a batch to retract that is in the continuous data set of another feed",
+        "Give its dataSet the client name of that batch, and stage it as a batch of that feed.",
+    ),
+    "retracts-not-in-staging": Fault(
+        "the batch to retract cannot be read from staging as it was uploaded, and its work area is gone, so "
+        "that its records are not known",
+        "Put its folder back as it was and run again, or name the records under `deletes` instead.",
     ),
     "deletion-time": Fault(
         "a time under deletes in manifest.json is not a time",

@@ -350,6 +350,7 @@ class Manifest(ManifestModel):
     :param checks: what is done about records that Tidepool accepts but that are probably not as intended.
     :param origin: for a continuous data set: how records without an origin get one.
     :param deletes: for a continuous data set: records to delete from it.
+    :param retracts: for a continuous data set: id of the batch whose records are to be deleted from it.
     :param meant_as: codes for which the batch would be held, and that are as they are meant to be.
     """
 
@@ -363,6 +364,7 @@ class Manifest(ManifestModel):
     checks: RecordChecks = RecordChecks()
     origin: OriginRule = OriginRule()
     deletes: tuple[Deletion, ...] = ()
+    retracts: Annotated[Annotated[str, Field(pattern=BATCH_ID_PATTERN)] | None, Field(repr=False)] = None
     meant_as: tuple[MeantAs, ...] = ()
 
     @model_validator(mode="after")
@@ -378,10 +380,12 @@ class Manifest(ManifestModel):
                 "has a client.name of more than {most} characters",
                 {"most": MAX_CLIENT_NAME_LENGTH},
             )
-        if not self.files and not self.deletes:
+        if not self.files and not self.deletes and self.retracts is None:
             raise PydanticCustomError("files", "names no file")
-        if self.data_set_type == "normal" and {"origin", "deletes"} & self.model_fields_set:
-            raise PydanticCustomError("feed", "has origin or deletes, which are for continuous data sets")
+        if self.data_set_type == "normal" and {"origin", "deletes", "retracts"} & self.model_fields_set:
+            raise PydanticCustomError(
+                "feed", "has origin, deletes or retracts, which are for continuous data sets"
+            )
         return self
 
     @property
@@ -467,6 +471,8 @@ def content_key(manifest: Manifest, file_digests: Iterable[str], place: str = ""
         content["place"] = place
         content["origin"] = manifest.origin.model_dump(mode="json", by_alias=True)
         content["deletes"] = [deletion.model_dump(mode="json") for deletion in manifest.deletes]
+    if manifest.retracts is not None:
+        content["retracts"] = manifest.retracts
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -165,6 +165,7 @@ class PreparedBatch(_Model):
     :param identical: how many are duplicates of an accepted one.
     :param replaced: how many have a later version in the batch, by type; in a feed only.
     :param deletes: the records that the batch deletes; in a feed only.
+    :param retracts: how many records the batch has that it retracts; ``None`` if it retracts none.
     :param expected_rows: rows that the Platform makes of the accepted records; it splits some.
     :param reasons: how many records were rejected with each code, by type.
     :param warnings: how many records got each warning, by type; they are accepted nevertheless.
@@ -189,6 +190,7 @@ class PreparedBatch(_Model):
     identical: _Count = 0
     replaced: dict[str, _Count] = {}
     deletes: tuple[Deletion, ...] = ()
+    retracts: _Count | None = None
     expected_rows: _Count = 0
     reasons: dict[str, dict[str, _Count]] = {}
     warnings: dict[str, dict[str, _Count]] = {}

@@ -11,8 +11,10 @@ of the batch decides whether it is done.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tidepool_ingest.client import (
@@ -26,6 +28,7 @@ from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
 from tidepool_ingest.upload.feeds.payload import FeedPayload, FeedRecords, FeedWriteLog
 from tidepool_ingest.upload.feeds.resolver import Feed, FeedError, FeedResolver, check_data_set_type
+from tidepool_ingest.upload.feeds.retraction import Retracted, Retraction
 from tidepool_ingest.upload.feeds.verify import (
     FeedComparison,
     FeedVerificationError,
@@ -34,6 +37,7 @@ from tidepool_ingest.upload.feeds.verify import (
     windows_of,
 )
 from tidepool_ingest.upload.normal import UploadAttempt
+from tidepool_ingest.upload.read_back import Window
 from tidepool_ingest.upload.sending import ChunkPayload, Sending, StartOverError
 
 log = logging.getLogger(__name__)
@@ -73,6 +77,7 @@ class FeedAttempt(UploadAttempt):
         leased = self._leased
         row, data_set_id = FeedResolver(leased.context, self._feed, leased.lease, leased.requests).data_set()
         leased.context.on_open(data_set_id)
+        retraction = self._retraction(row.id, data_set_id)
         later = leased.ledger.feed_writes.later_than(row.id, leased.batch)
         records = FeedRecords(leased, later, with_stored_form=leased.deduplicator.may_drop)
         payload = records.payload()
@@ -84,13 +89,36 @@ class FeedAttempt(UploadAttempt):
         try:
             self._delete(data_set, payload, writes)
             comparison = self._send(data_set, records, payload, writes)
+            retracted = 0
+            if not comparison.is_exact:
+                writes.forget(_not_shown(records, comparison))
+            elif retraction is not None:
+                found = self._retract(data_set, retraction)
+                retracted, comparison = found.rows, replace(comparison, undeleted=found.undeleted)
         except StartOverError:
             raise self._why_unusable(data_set_id) from None
         finally:
             self._rejected.finish()
-        if not comparison.is_exact:
-            writes.forget(_not_shown(records, comparison))
-        return self._verified(data_set, payload, comparison)
+        return self._verified(data_set, payload, comparison, len(payload.deletes) + retracted)
+
+    def _retraction(self, feed: int, data_set_id: str) -> Retraction | None:
+        """Return what is to be done about the batch that this one retracts, if it retracts one."""
+        retracted = self._leased.ledger.batches.get(self._leased.batch.id).replaces
+        if retracted is None:
+            return None
+        retraction = Retraction(self._leased, retracted, feed, data_set_id)
+        retraction.check()
+        return retraction
+
+    def _retract(self, data_set: DataSetRow, retraction: Retraction) -> Retracted:
+        """Delete what the batch that this one retracts has brought in."""
+
+        def delete(ids: Iterable[str]) -> None:
+            selectors = [{"id": one} for one in ids]
+            for start in range(0, len(selectors), SELECTORS_PER_REQUEST):
+                self._delete_until_answered(data_set, selectors[start : start + SELECTORS_PER_REQUEST])
+
+        return retraction.carry_out(delete, partial(self._shown, str(data_set.data_set_id)))
 
     def _resume_or_begin(self, data_set_id: str, payload: FeedPayload, writes: FeedWriteLog) -> DataSetRow:
         """Return the batch's share in the data set, as the ledger records it; begin one if there is none."""
@@ -135,7 +163,7 @@ class FeedAttempt(UploadAttempt):
         leased = self._leased
         payload.leave_out(self._rejected.ordinals)
         if leased.deduplicator.may_drop and payload.rows:
-            shown = leased.requests.read(lambda: list(self._shown(data_set_id, payload)))
+            shown = leased.requests.read(lambda: list(self._shown(data_set_id, windows_of(payload))))
             dropped = predict_drops(
                 payload, shown, leased.deduplicator, user_id=leased.batch.user_id, data_set_id=data_set_id
             )
@@ -189,15 +217,15 @@ class FeedAttempt(UploadAttempt):
 
     def _verify(self, data_set: DataSetRow, payload: FeedPayload) -> FeedComparison:
         return self._leased.requests.read_until_visible(
-            lambda: compare_feed(payload, self._shown(str(data_set.data_set_id), payload)),
+            lambda: compare_feed(payload, self._shown(str(data_set.data_set_id), windows_of(payload))),
             is_settled=lambda found: found.is_exact or found.deleted,
             amount=lambda found: -found.differences,
         )
 
-    def _shown(self, data_set_id: str, payload: FeedPayload) -> Iterator[dict[str, Any]]:
-        """Yield what the data set shows at the times of the batch's records."""
+    def _shown(self, data_set_id: str, windows: Sequence[Window]) -> Iterator[dict[str, Any]]:
+        """Yield what the data set shows in the periods of a batch's records."""
         leased = self._leased
-        for start, end in windows_of(payload):
+        for start, end in windows:
             rows = leased.client.read_data(
                 leased.batch.user_id, data_set_id=data_set_id, start=start, end=end
             )
@@ -216,6 +244,7 @@ class FeedAttempt(UploadAttempt):
         data_set: DataSetRow,
         payload: FeedPayload,
         comparison: FeedComparison,
+        deleted: int,
     ) -> UploadSummary:
         if comparison.deleted:
             raise FeedError("feed-deleted", str(data_set.data_set_id))
@@ -235,14 +264,14 @@ class FeedAttempt(UploadAttempt):
             self._leased.batch.label,
             data_set.data_set_id,
             comparison.visible,
-            len(payload.deletes),
+            deleted,
         )
         return self._summary(
             data_set,
             expected=comparison.expected,
             visible=comparison.visible,
             superseded=payload.superseded,
-            deleted=len(payload.deletes),
+            deleted=deleted,
         )
 
 

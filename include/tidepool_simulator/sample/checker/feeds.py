@@ -1,7 +1,7 @@
 """Compare what continuous data sets show with what was staged for them, feed by feed.
 
-Of each record the newest staged version is to be visible once, and nothing of what a batch deletes. Batches
-follow each other in the order of staging: by day, then by name.
+Of each record the newest staged version is to be visible once, and nothing of what a batch deletes or of one
+that another batch retracts. Batches follow each other in the order of staging: by day, then by name.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class ExpectedFeed:
     """What is to be visible of one feed.
 
     :param rows: the newest row of each key, and where it is staged.
+    :param optional: what a batch that is retracted was to replace. It did if it had come so far, and then
+        nothing is to be visible of it.
     :param known: every row that was ever staged and not rejected.
     :param unaccounted: records that are no JSON object and not in quarantine either.
     :param identical: records of which the same batch holds a later version.
@@ -39,12 +41,25 @@ class ExpectedFeed:
     client_name: str | None
     batches: list[str] = field(default_factory=list)
     rows: dict[Key, tuple[Row, Place]] = field(default_factory=dict)
+    optional: dict[Key, Row] = field(default_factory=dict)
     known: set[Row] = field(default_factory=set)
     unaccounted: list[Place] = field(default_factory=list)
     superseded: int = 0
     staged: int = 0
     quarantined: int = 0
     identical: int = 0
+
+    def replace(self, key: Key, *, is_retracted: bool) -> None:
+        """Expect no longer what was there of a record.
+
+        :param is_retracted: the batch that replaces or deletes it is retracted, and may not have come so far.
+        """
+        before = self.rows.pop(key, None)
+        self.superseded += before is not None
+        if not is_retracted:
+            self.optional.pop(key, None)
+        elif before is not None:
+            self.optional[key] = before[0]
 
 
 def expect_feeds(batches: Sequence[StagedBatch], staging_root: Path) -> list[ExpectedFeed]:
@@ -53,9 +68,11 @@ def expect_feeds(batches: Sequence[StagedBatch], staging_root: Path) -> list[Exp
     :param batches: those for continuous data sets, all readable.
     """
     feeds: dict[tuple[str, str | None], ExpectedFeed] = {}
+    retracted = {(batch.user_id, batch.client_name, batch.retracts) for batch in batches}
     for batch in sorted(batches, key=lambda batch: (batch.name.split("/")[0], batch.batch_id)):
         place = (batch.user_id, batch.client_name)
-        _follow(feeds.setdefault(place, ExpectedFeed(*place)), batch, staging_root)
+        feed = feeds.setdefault(place, ExpectedFeed(*place))
+        _follow(feed, batch, staging_root, is_retracted=(*place, batch.batch_id) in retracted)
     return list(feeds.values())
 
 
@@ -77,7 +94,7 @@ def compare_feeds(feeds: Sequence[ExpectedFeed], sets: Sequence[StoredSet]) -> I
         yield from _compare(ExpectedFeed(user_id, client_name), strangers)
 
 
-def _follow(feed: ExpectedFeed, batch: StagedBatch, staging_root: Path) -> None:
+def _follow(feed: ExpectedFeed, batch: StagedBatch, staging_root: Path, *, is_retracted: bool) -> None:
     rejected = rejected_records(staging_root, batch.content_key)
     feed.batches.append(batch.name)
     newest: dict[Key, StagedRecord] = {}
@@ -94,15 +111,17 @@ def _follow(feed: ExpectedFeed, batch: StagedBatch, staging_root: Path) -> None:
             feed.known.update(row for _key, row in _rows(record.value, batch.origin_key))
             newest[key] = record
     for origin_id in batch.deletes:
-        feed.superseded += feed.rows.pop(("given", origin_id), None) is not None
+        feed.replace(("given", origin_id), is_retracted=is_retracted)
     for record in newest.values():
         for key, row in _rows(record.value or {}, batch.origin_key):
-            feed.superseded += key in feed.rows
-            feed.rows[key] = (row, (record.file_number, record.position))
+            feed.replace(key, is_retracted=is_retracted)
+            if not is_retracted:
+                feed.rows[key] = (row, (record.file_number, record.position))
 
 
 def _compare(feed: ExpectedFeed, sets: Sequence[StoredSet]) -> Iterator[SetCheck]:
     missing = Counter(row for row, _place in feed.rows.values())
+    optional = Counter(feed.optional.values())
     entries = []
     for stored in sets:
         state = "deleted" if stored.deleted else "closed" if stored.closed else "open"
@@ -114,6 +133,8 @@ def _compare(feed: ExpectedFeed, sets: Sequence[StoredSet]) -> Iterator[SetCheck
             entry.visible += 1
             if missing[row]:
                 missing[row] -= 1
+            elif optional[row]:
+                optional[row] -= 1
             elif row in feed.known:
                 entry.double += 1
             else:

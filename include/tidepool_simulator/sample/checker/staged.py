@@ -76,6 +76,7 @@ _KEYS = {
     "meantAs",
     "origin",
     "deletes",
+    "retracts",
 }
 _FILE_KEYS = {"name", "format", "sha256", "records"}
 _EDIT_KEYS = {"drop", "set", "glucoseUnits"}
@@ -111,6 +112,7 @@ class StagedBatch:
     :param client_name: the program that its data set names; None when it names none.
     :param origin_key: fields that tell its records apart, where they have no ``origin.id``.
     :param deletes: the ``origin.id`` of each record that it deletes.
+    :param retracts: id of the batch of its feed whose records it deletes.
     :param content_key: name of its work area.
     :param records: its records; None when the batch cannot be read or is not what its manifest says, so
         that none of it may be uploaded.
@@ -131,6 +133,7 @@ class StagedBatch:
     client_name: str | None = None
     origin_key: tuple[str, ...] = _DEFAULT_ORIGIN_KEY
     deletes: tuple[str, ...] = ()
+    retracts: str | None = None
 
 
 _NOT_AS_DESCRIBED = (
@@ -185,6 +188,7 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
         client_name=(body.get("client") or {}).get("name"),
         origin_key=tuple(manifest.get("origin", {}).get("key", _DEFAULT_ORIGIN_KEY)),
         deletes=tuple(deletion["id"] for deletion in manifest.get("deletes", ())),
+        retracts=manifest.get("retracts"),
     )
 
 
@@ -239,6 +243,8 @@ def _content_key(name: str, manifest: dict[str, Any], contents: list[bytes]) -> 
         described["place"] = name
         described["origin"] = defaults | manifest.get("origin", {})
         described["deletes"] = [{"time": None} | deletion for deletion in manifest.get("deletes", ())]
+    if manifest.get("retracts") is not None:
+        described["retracts"] = manifest["retracts"]
     return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
