@@ -7,9 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from upath import UPath
 
 from tests.airflow.conftest import CONTINUOUS_DAG_ID, TODAY, Run, World, readings, stage
 from tidepool_airflow.hook import TidepoolHook
+from tidepool_ingest.maintenance.retracting import stage_retraction
+from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.upload import FeedError
 from tidepool_simulator.sample import SAMPLE_USERS
 from tidepool_simulator.sample.checker.check import check
@@ -45,6 +48,22 @@ def test_batches_of_a_feed_become_visible_in_one_data_set_that_stays_open(world:
     assert second.xcoms["plan", -1, "plan"]["done"] == 2
     assert all_right(world)
     assert not any(request.operation == "close" for request in world.simulator.requests)
+
+
+@pytest.mark.slow
+def test_a_run_carries_out_what_retracts_a_batch(world: World) -> None:
+    stage_feed(world, readings(20), "b-1")
+    stage_feed(world, readings(30, value=99)[10:], "b-2")
+    run(world)
+    root = UPath(world.staging)
+    stage_retraction(root, BatchFolder.at(root, f"{TODAY}/{USER}/b-1"), datetime.now(UTC))
+    ended = run(world)
+
+    assert ended.state == "success"
+    assert ended.xcoms["plan", -1, "plan"]["batches"] == 1
+    assert ended.xcoms["batch.upload", 0, "return_value"]["deleted"] == 10
+    assert sorted(upload.state for upload in world.uploads()) == ["verified", "verified", "withdrawn"]
+    assert all_right(world)
 
 
 @pytest.mark.slow

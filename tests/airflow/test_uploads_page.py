@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 from upath import UPath
 
-from tests.airflow.conftest import DAG_ID, TODAY, World, days_since, readings, stage
+from tests.airflow.conftest import CONTINUOUS_DAG_ID, DAG_ID, TODAY, World, days_since, readings, stage
 from tests.steps import damage
 from tidepool_airflow.links import ACTION_DAG
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, Ledger, Purged
@@ -24,6 +24,7 @@ from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import inactive_devices
 from tidepool_simulator.sample import SAMPLE_USERS
+from tidepool_simulator.sample.checker.check import check
 
 PAGE = "/tidepool/uploads"
 OWN = {"sec-fetch-site": "same-origin"}
@@ -490,6 +491,49 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
         with ledger_of(world) as ledger:
             assert ledger.actions.of_batch(whole)[0].detail == detail
     assert {session.state for session in world.uploads()} == {"withdrawn"}
+
+
+def test_undo_of_a_batch_of_a_feed_retracts_it_by_another_one(world: World, visit: Visitor) -> None:
+    feed = {"dataSetType": "continuous", "deviceId": "device-1", "deviceModel": "Meter"}
+    stage(world.staging, readings(20), batch="canary-1", dataSet=feed)
+    stage(world.staging, readings(30, value=99)[10:], batch="canary-2", dataSet=feed)
+    world.run({}, dag_id=CONTINUOUS_DAG_ID)
+    with ledger_of(world) as ledger:
+        numbers = {ledger.batches.get(one.batch).batch_id: one.batch for one in world.uploads()}
+    wrong = numbers["canary-1"]
+    user = visit("user")
+    page = user.get(f"{PAGE}/{wrong}").text
+    assert "Records of other batches of the feed stay" in page
+    assert ask(user, wrong, "check").status_code == 409
+
+    assert ask(user, wrong, "withdraw").status_code == 202
+    with ledger_of(world) as ledger:
+        (action,) = ledger.actions.of_batch(wrong)
+    conf = {"action": action.id}
+    done = world.run(conf, dag_id=ACTION_DAG, run_id=action.run_id)
+
+    assert done.state == "success"
+    with ledger_of(world) as ledger:
+        (action,) = ledger.actions.of_batch(wrong)
+        (by,) = [one for one in world.uploads() if one.batch not in numbers.values()]
+        assert ledger.batches.get(wrong).state is BatchState.WITHDRAWN
+        assert ledger.batches.get(by.batch).replaces == wrong
+    assert action.status is ActionStatus.DONE
+    assert str(action.detail) == f"10 records deleted, retracted by {by.label}"
+    assert by.state == "verified"
+    assert check(world.staging, world.staging.parent / "simulator.db").ok
+    # It is done once, whoever asks: by this run, or by the feed's next one.
+    assert world.run(conf, dag_id=ACTION_DAG, run_id=action.run_id).tasks["act", -1] == "skipped"
+    assert world.run({}, dag_id=CONTINUOUS_DAG_ID).xcoms["plan", -1, "plan"]["done"] == 3
+    page = user.get(f"{PAGE}/{wrong}").text
+    assert "Undone" in page
+    assert "Another batch of its feed has retracted it" in page
+    assert ask(user, wrong, "withdraw").status_code == 409
+    page = user.get(f"{PAGE}/{by.batch}").text
+    assert f'retracts <a href="{PAGE}/{wrong}">an earlier upload</a>' in page
+    assert ask(user, by.batch, "withdraw").status_code == 409  # it has brought in nothing
+    for leaked in ("canary", SAMPLE_USERS[0]):
+        assert leaked not in page + user.get(f"{PAGE}/audit-log").text
 
 
 @pytest.mark.slow

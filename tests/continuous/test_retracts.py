@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.continuous.feeds import DROP_HASH, NONE, OLDER, ORIGIN, FeedWorld, bolus, cbg
+from tests.continuous.feeds import DROP_HASH, NONE, OLDER, ORIGIN, FeedWorld, bolus, cbg, later
 from tests.continuous.test_maintenance import reconciled
 from tests.continuous.test_order import strike
 from tests.steps.killing import Killed
@@ -19,13 +20,17 @@ from tests.timing import Clock
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import QuarantineLimitError, WithdrawnError
-from tidepool_ingest.ledger import BatchState, DataSetState
+from tidepool_ingest.ledger import ActionKind, BatchRow, BatchState, DataSetState
+from tidepool_ingest.maintenance import retracting as retracting_module
+from tidepool_ingest.maintenance.retracting import retract_batch
 from tidepool_ingest.model import Problem
 from tidepool_ingest.prepare.feeds.classify import CLASH, OriginIndex
+from tidepool_ingest.reports.help import available_actions
 from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.upload import UploadSummary, upload_batch
 from tidepool_ingest.upload import guarded_requests as waiting
-from tidepool_ingest.upload import upload_batch
 from tidepool_ingest.upload.guarded_requests import Timeouts
+from tidepool_ingest.window import Window
 from tidepool_simulator import Fault, reading_service
 from tidepool_simulator.rules import Rule
 
@@ -478,3 +483,88 @@ def test_a_dry_run_sends_nothing(world: FeedWorld) -> None:
     assert summary.retracts == 3
     assert not summary.is_empty
     assert world.row(wrong).state is BatchState.VERIFIED
+
+
+# ---------------------------------------------------------------- at a person's request
+
+
+def asked(world: FeedWorld, number: int, key: str = "7", **more: Any) -> tuple[BatchRow, UploadSummary]:
+    return retract_batch(
+        world.context(**more),
+        world.row(number),
+        root=world.root,
+        api_host_of=world.host_of,
+        at=datetime(2026, 3, 6, 12, tzinfo=UTC),
+        key=key,
+    )
+
+
+def test_a_person_asks_for_it(world: FeedWorld) -> None:
+    wrong = world.feed(readings(5), "b-0001")
+    by, summary = asked(world, wrong)
+
+    assert (by.day, by.replaces, by.state) == (later(1), wrong, BatchState.VERIFIED)
+    assert summary.deleted == 5
+    assert world.visible() == []
+    assert is_retracted(world, wrong, by.id)
+
+
+def test_a_person_asks_for_a_batch_whose_folder_is_gone(world: FeedWorld) -> None:
+    wrong = world.feed(readings(5), "b-0001")
+    shutil.rmtree(world.row(wrong).folder)
+    by, _summary = asked(world, wrong)
+
+    assert world.visible() == []
+    assert world.row(by.id).state is BatchState.VERIFIED
+
+
+def test_each_try_of_a_request_goes_on_with_the_same_batch(world: FeedWorld) -> None:
+    wrong = world.feed(readings(5), "b-0001")
+    world.simulator.faults.add(Fault.refused("delete-data", 503, times=9))
+    with pytest.raises(TidepoolUnreachableError):
+        asked(world, wrong)
+    world.simulator.faults.clear()
+    by, _summary = asked(world, wrong)
+    again, summary = asked(world, wrong)
+
+    assert by.id == again.id
+    assert summary.visible_rows == 0
+    assert world.visible() == []
+    another, _summary = asked(world, wrong, key="8")
+    assert another.id != by.id
+
+
+def test_a_request_that_died_is_carried_out_by_the_next_run(
+    world: FeedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = world.feed(readings(5), "b-0001")
+
+    def struck(*args: object, **more: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(retracting_module, "prepare_batch", struck)
+        with pytest.raises(Killed):
+            asked(world, wrong)
+    (by,) = world.plan(Window(later(1), later(1))).batches
+    world.prepare(by)
+    world.upload(by)
+
+    assert world.visible() == []
+    assert is_retracted(world, wrong, by)
+
+
+def test_what_can_be_retracted_is_offered(world: FeedWorld) -> None:
+    wrong = world.ready(readings(5), batch="b-0001")
+
+    def offered(number: int) -> bool:
+        upload = world.ledger.uploads.get(number)
+        assert upload is not None
+        return ActionKind.WITHDRAW in available_actions(upload)
+
+    assert not offered(wrong)
+    world.upload(wrong)
+    assert offered(wrong)
+    by, _summary = asked(world, wrong)
+    assert not offered(wrong)
+    assert not offered(by.id)

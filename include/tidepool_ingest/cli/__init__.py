@@ -22,6 +22,7 @@ COMMANDS = {
     "validate": "report which records Tidepool would reject, and why",
     "convert": "write the records that a file's rows stand for, as NDJSON",
     "stage": "turn a data file into ready batches",
+    "retract": "stage a batch that retracts another one of its feed",
     "simulate": "run a simulated Tidepool on this machine",
     "sessions": "show the ledger: batches, their data sets and their states",
     "inactive": "show devices that have stopped sending data",

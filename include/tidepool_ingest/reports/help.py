@@ -53,13 +53,20 @@ STOPPED = (BatchState.HELD, BatchState.FAILED)
 def available_actions(upload: Upload) -> tuple[ActionKind, ...]:
     """Return the actions that a person can request.
 
-    A continuous data set is shared by all batches of its feed: none of them can be withdrawn, nor
-    distinguished from what later ones have replaced. A part is resumed and withdrawn with the whole batch.
+    A continuous data set is shared by all batches of its feed: one of them cannot be distinguished from what
+    later ones have replaced, and is withdrawn by another batch that retracts it, if it has brought in any
+    record. A part is resumed and withdrawn with the whole batch.
 
     :param upload: the batch and its newest data set.
     """
     if upload.data_set_type != "normal":
-        return (ActionKind.RETRY,) if upload.state in RETRYABLE else ()
+        of_feed = {
+            ActionKind.RETRY: upload.state in RETRYABLE,
+            ActionKind.WITHDRAW: upload.data_set is not None
+            and upload.state in WITHDRAWABLE
+            and bool(upload.accepted),
+        }
+        return tuple(what for what, possible in of_feed.items() if possible)
     is_part = upload.part_of is not None
     shows = upload.data_set is not None or upload.started
     offered = {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class TidepoolActionOperator(TidepoolOperator):
     """Verify a batch again or withdraw it, as somebody has requested on the uploads page; once.
 
+    A batch of a feed is withdrawn by another one, which is staged and retracts it.
+
     The run's parameter ``action`` is the number of the request in the ledger's audit log, which names this
     run: nothing is done that was not requested there. The result is recorded with it.
     """
@@ -66,10 +68,24 @@ class TidepoolActionOperator(TidepoolOperator):
 
     def _carry_out(self, ledger: Ledger, action: ActionRow, row: BatchRow) -> str:
         from tidepool_ingest.ledger import ActionKind
+        from tidepool_ingest.maintenance.retracting import retract_batch
         from tidepool_ingest.prepare import ensure_prepared
         from tidepool_ingest.upload import reverify, withdraw_batch
 
         hook = self.connections.hook(row.connection)
+        if action.kind is ActionKind.WITHDRAW and row.data_set_type == "continuous":
+            root = self.root_of(row)
+            self._upload_context = hook.upload_context(ledger, root)
+            by, summary = retract_batch(
+                self._upload_context,
+                row,
+                root=root,
+                api_host_of=self.connections.api_host_of,
+                at=action.created_at,
+                key=str(action.id),
+            )
+            records = f"{summary.deleted} record{'' if summary.deleted == 1 else 's'}"
+            return f"{records} deleted, retracted by {by.label}"
         if action.kind is ActionKind.WITHDRAW:
             self._upload_context = hook.upload_context(ledger)
             deleted = withdraw_batch(self._upload_context, row)
