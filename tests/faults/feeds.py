@@ -1,9 +1,9 @@
-"""Batches of feeds: overlaps, edits, data that come late, deletions, staged over several runs."""
+"""Batches of feeds that overlap, edit, bring late data, delete and retract, staged over several runs."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.faults.records import Record, device_id, poison, record_of, spoilt_ones
@@ -28,6 +28,7 @@ class FeedBatchSpec:
     :param deduplicator: name of the deduplicator.
     :param given: whether its records come with an origin id.
     :param poisoned: whether Tidepool answers 500 to each request that holds one of its records.
+    :param retracts: name of the batch that it retracts; empty for one that retracts none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class FeedBatchSpec:
     deduplicator: str
     given: bool
     poisoned: bool = False
+    retracts: str = ""
 
     def line(self) -> str:
         """Return what it is, for a person."""
@@ -47,6 +49,7 @@ class FeedBatchSpec:
             f"  batch {self.name}: feed {self.feed}, before run {self.wave}, {len(self.records)} records"
             f" ({edits} edited), {self.spoiled} spoiled, {len(self.deletes)} deletions,"
             f" {self.deduplicator.rpartition('deduplicator.')[2]}{', poisoned' if self.poisoned else ''}"
+            f"{f', retracts {self.retracts}' if self.retracts else ''}"
         )
 
 
@@ -69,6 +72,30 @@ def feed_batches(chance: random.Random, *, first_wave: int, deletes: bool) -> tu
                 spoilt = chance.randrange(3) if len(records) > 10 else 0
                 batches.append(FeedBatchSpec(name, feed, wave, records, gone, spoilt, deduplicator, given))
     return tuple(batches)
+
+
+def with_retractions(batches: tuple[FeedBatchSpec, ...], chance: random.Random) -> tuple[FeedBatchSpec, ...]:
+    """Return the batches of feeds, with one more in some, which retracts one that no fault concerns by name.
+
+    It may be staged together with that one, which may then be half uploaded, or not at all.
+
+    :param batches: in the order in which they follow each other.
+    """
+    more = []
+    for feed in sorted({batch.feed for batch in batches}):
+        # What Tidepool alone rejects of a batch is only known once all of it was sent.
+        candidates = [one for one in batches if one.feed == feed and not (one.spoiled or one.poisoned)]
+        if chance.random() < 0.5 or not candidates:
+            continue
+        retracted = chance.choice(candidates)
+        wave = chance.randrange(max(1, retracted.wave), WAVES + 1)
+        name = f"feed-{feed}-{wave}-9"
+        more.append(
+            replace(
+                retracted, name=name, wave=wave, records=(), deletes=(), spoiled=0, retracts=retracted.name
+            )
+        )
+    return tuple(sorted((*batches, *more), key=lambda batch: (batch.feed, batch.name)))
 
 
 def _next(
@@ -121,7 +148,8 @@ def feed_manifest(batch: FeedBatchSpec) -> dict[str, Any]:
         "client": {"name": f"org.example.feed-{batch.feed}", "version": "1.0.0"},
         "deduplicator": {"name": batch.deduplicator},
     }
-    return {"dataSet": data_set, "deletes": [{"id": origin_id} for origin_id in _deleted(batch)]}
+    said = {"dataSet": data_set, "deletes": [{"id": origin_id} for origin_id in _deleted(batch)]}
+    return said | ({"retracts": batch.retracts} if batch.retracts else {})
 
 
 def _deleted(batch: FeedBatchSpec) -> list[str]:

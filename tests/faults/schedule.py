@@ -20,7 +20,7 @@ from tests.faults.catalogue import (
     Local,
     Proxied,
 )
-from tests.faults.feeds import FeedBatchSpec, feed_batches
+from tests.faults.feeds import FeedBatchSpec, feed_batches, with_retractions
 from tidepool_simulator import Fault
 
 HASH = "org.tidepool.deduplicator.device.deactivate.hash"
@@ -199,7 +199,9 @@ def _feeds(seed: int, number: int) -> Schedule:
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
     local = _local(chance, number, "continuous")
     at_once, chunks_at_once = chance.random() < 0.5, chance.choice((1, 2, 4))
-    batches = _with_poison(batches, local)
+    # By a chance of its own, so that whether a batch is retracted changes nothing else of a schedule.
+    retractions = random.Random(f"retractions {seed} {number}")
+    batches = with_retractions(_with_poison(batches, local), retractions)
     return Schedule(
         seed, number, batches, chunk_records, remote, local, at_once, chunks_at_once, "continuous"
     )

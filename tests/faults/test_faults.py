@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.__main__ import play_all
 from tests.faults.catalogue import FEED_REMOTE, OF_LEDGERS, REMOTE, Local, Proxied
+from tests.faults.feeds import FeedBatchSpec
 from tests.faults.schedule import BEHIND_A_PROXY, EVERY, PART_RECORDS, BatchSpec, Schedule, schedule_of
 from tests.faults.supervise import Outcome
 from tests.faults.table import last_line, missing_kinds, table
@@ -82,6 +83,18 @@ def test_each_kind_of_fault_that_a_feed_can_meet_leads_a_schedule() -> None:
 
     assert {schedule.remote[0].name for schedule in schedules} == {kind.name for kind in FEED_REMOTE}
     assert {batch.wave for schedule in schedules for batch in schedule.batches} == {0, 1, 2, 3}
+
+
+def test_batches_of_feeds_are_retracted_before_and_after_they_are_uploaded() -> None:
+    waves = Counter(
+        batch.wave - next(one for one in schedule.batches if one.name == batch.retracts).wave
+        for schedule in (schedule_of(1, number, "continuous") for number in range(100))
+        for batch in schedule.batches
+        if isinstance(batch, FeedBatchSpec) and batch.retracts
+    )
+
+    assert waves.keys() >= {0, 1, 2}
+    assert waves.total() > 30
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults.feeds import FeedBatchSpec
 from tests.faults.place import USER, Place, folder_of, replaced_ledgers
 from tests.faults.records import CANARY, CANARY_RATE, records_of
 from tests.faults.schedule import BatchSpec, Schedule
@@ -102,7 +103,8 @@ def judge(
         verdict.wrong.append(f"{result.quarantined} records in quarantine, of {spoiled} spoiled ones")
     if result.unreadable:
         verdict.wrong.append("a batch is not what it was staged as")
-    verdict.wrong += _ledger_differs(place, verdict, schedule.kind, out_of_reach)
+    retracted = {batch.retracts for batch in schedule.batches if isinstance(batch, FeedBatchSpec)} - {""}
+    verdict.wrong += _ledger_differs(place, verdict, schedule.kind, out_of_reach, retracted)
     verdict.wrong += overwriting
     verdict.wrong += _leaks(place)
     return verdict
@@ -129,18 +131,21 @@ def _open_with_data(place: Place) -> set[str]:
 
 
 def _ledger_differs(
-    place: Place, verdict: Verdict, kind: str, out_of_reach: AbstractSet[str]
+    place: Place,
+    verdict: Verdict,
+    kind: str,
+    out_of_reach: AbstractSet[str],
+    retracted: AbstractSet[str],
 ) -> Iterator[str]:
     """Compare the ledger with the store, both read by plain SQL."""
     with closing(sqlite3.connect(place.ledger)) as ledger, closing(sqlite3.connect(place.store)) as store:
-        states = [state for (state,) in ledger.execute("SELECT state FROM batches")]
-        if set(states) - ({"held"} if kind == "backlog" else set()) != {"verified"}:
-            yield f"batches are {', '.join(sorted(set(states)))}"
+        yield from _states_differ(ledger, kind, retracted)
         sets = ledger.execute(
             "SELECT data_set_id, state, expected_rows, visible_rows + coalesce(superseded_rows, 0), batch"
             " FROM data_sets"
         ).fetchall()
-        held = {batch for (batch,) in ledger.execute("SELECT id FROM batches WHERE state = 'held'")}
+        ended = ledger.execute("SELECT id FROM batches WHERE state IN ('held', 'withdrawn')")
+        held = {batch for (batch,) in ended}
         # A creation in doubt that was left behind by a batch that is held now is empty.
         sets = [row for row in sets if not (row[1] == "opening" and row[-1] in held)]
         verdict.refused_late = ledger.execute("SELECT count(*) FROM rejections").fetchone()[0]
@@ -171,6 +176,17 @@ def _ledger_differs(
                 yield "a deleted data set holds data"
             elif data_set_id not in verified | out_of_reach:
                 yield "Tidepool holds data in a data set that the ledger has not verified"
+
+
+def _states_differ(ledger: sqlite3.Connection, kind: str, retracted: AbstractSet[str]) -> Iterator[str]:
+    """Every batch is verified, but those that others retract are withdrawn, and a backlog may hold some."""
+    states = dict(ledger.execute("SELECT batch_id, state FROM batches").fetchall())
+    withdrawn = {name for name, state in states.items() if state == "withdrawn"}
+    if withdrawn != retracted:
+        yield f"{len(withdrawn)} batches are withdrawn, of {len(retracted)} retracted ones"
+    others = set(states.values()) - {"withdrawn"}
+    if others - ({"held"} if kind == "backlog" else set()) != {"verified"}:
+        yield f"batches are {', '.join(sorted(others))}"
 
 
 def _feeds_differ(ledger: sqlite3.Connection, store: sqlite3.Connection) -> Iterator[str]:

@@ -234,7 +234,7 @@ def _done(place: Place, task: Task) -> dict[str, Any]:
             context = UploadContext(client=client, ledger=ledger, settings=settings, timeouts=TIMING)
             return {"end": "done", "deleted": withdraw_batch(context, row)}
     prepared = prepare_batch(root, row, ledger=ledger, options=options, api_host_of=lambda connection: host)
-    if not (prepared.accepted or prepared.deletes):
+    if not (prepared.accepted or prepared.deletes or prepared.retracts is not None):
         return {"end": "done", "summary": prepared.model_dump(mode="json")}
     settings = _settings(place)
     with _client(place, settings) as client:
