@@ -7,9 +7,8 @@ import tracemalloc
 
 import pytest
 
-from tidepool_ingest.digests import digest_of
-from tidepool_ingest.prepare import digests as seen
-from tidepool_ingest.prepare.digests import DigestSet
+from tidepool_ingest import digests as seen
+from tidepool_ingest.digests import DigestSet, digest_of
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, Final, NamedTuple, Self, cast
 
-from tidepool_ingest.digests import digest_of
+from tidepool_ingest.digests import DigestSet, digest_of
 from tidepool_ingest.formats.reader import EXPORT_ERROR
 from tidepool_ingest.model import Problem, embedded_data, validate_block
-from tidepool_ingest.prepare.digests import DigestSet, content_digests
+from tidepool_ingest.prepare.digests import content_digests
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staging.errors import BatchError
 

@@ -14,13 +14,12 @@ from contextlib import ExitStack
 from typing import Any, Final, Self
 
 from tidepool_ingest.deep_json import dumps
-from tidepool_ingest.digests import digest_of
+from tidepool_ingest.digests import DigestSet, digest_of
 from tidepool_ingest.model import Problem, deduplicator_named, identity_fields, stored_form
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.model.origins import Origin, parts_of
 from tidepool_ingest.model.problems import HASH_REPEATED, ORIGIN_NOT_NEWER
 from tidepool_ingest.prepare.classify import JudgedBlock, Judgement, RecordClassifier
-from tidepool_ingest.prepare.digests import DigestSet
 from tidepool_ingest.prepare.feeds.origins import OriginAssigner, RecordWithOrigins
 from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.record_checks import RecordChecker
