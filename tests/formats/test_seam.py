@@ -347,10 +347,8 @@ def test_a_manifest_may_name_what_the_registry_knows(world: World, monkeypatch: 
         read_manifest(folder, world.user)
 
     assert caught.value.code == "manifest-malformed"
-    assert (
-        "'ndjson', 'json', 'tidepool-export', 'tidepool-web-export', 'test-footer' or 'test-joined'"
-        in str(caught.value)
-    )
+    *names, last = (repr(name) for name, reader in FORMATS.items() if reader.in_manifests)
+    assert f"{', '.join(names)} or {last}" in str(caught.value)
 
 
 def test_lists_beside_the_records_of_a_block_are_as_long_as_they() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from upath import UPath
 
 from tidepool_ingest.formats.json_array import JsonArrayReader
+from tidepool_ingest.formats.libreview import LibreViewReader
 from tidepool_ingest.formats.ndjson import NdjsonReader
 from tidepool_ingest.formats.quarantine import QuarantineReader
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext
@@ -37,6 +38,7 @@ FORMATS: Final[dict[str, type[Reader]]] = {
         TidepoolExportReader,
         TidepoolWebExportReader,
         QuarantineReader,
+        LibreViewReader,
     )
 }
 """The reader of each format, by its name."""
