@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from upath import UPath
 
+from tidepool_ingest.formats.clarity import ClarityReader
 from tidepool_ingest.formats.json_array import JsonArrayReader
 from tidepool_ingest.formats.libreview import LibreViewReader
 from tidepool_ingest.formats.ndjson import NdjsonReader
@@ -39,6 +40,7 @@ FORMATS: Final[dict[str, type[Reader]]] = {
         TidepoolWebExportReader,
         QuarantineReader,
         LibreViewReader,
+        ClarityReader,
     )
 }
 """The reader of each format, by its name."""
