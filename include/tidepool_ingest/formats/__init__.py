@@ -16,6 +16,7 @@ from tidepool_ingest.formats.libreview import LibreViewReader
 from tidepool_ingest.formats.ndjson import NdjsonReader
 from tidepool_ingest.formats.quarantine import QuarantineReader
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext
+from tidepool_ingest.formats.table import TableReader, mapping_of
 from tidepool_ingest.formats.tidepool_export import TidepoolExportReader
 from tidepool_ingest.formats.tidepool_export.telling import (
     CODES,
@@ -27,9 +28,9 @@ from tidepool_ingest.formats.tidepool_export.telling import (
 from tidepool_ingest.formats.tidepool_web_export import TidepoolWebExportReader
 from tidepool_ingest.staging import manifest as manifests
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import FileOptions, Manifest
+from tidepool_ingest.staging.manifest import FileOptions, Manifest, StagedFile
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN
+from tidepool_ingest.staging.storage import GIVEN, read_at_most
 
 FORMATS: Final[dict[str, type[Reader]]] = {
     reader.name: reader
@@ -38,6 +39,7 @@ FORMATS: Final[dict[str, type[Reader]]] = {
         JsonArrayReader,
         TidepoolExportReader,
         TidepoolWebExportReader,
+        TableReader,
         QuarantineReader,
         LibreViewReader,
         ClarityReader,
@@ -54,7 +56,8 @@ def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
 
     :param folder: the batch folder.
     :param folder_user_id: the user whose folder it lies in, ``None`` for one that lies outside staging.
-    :raises BatchError: see :func:`tidepool_ingest.staging.manifest.read_manifest`.
+    :raises BatchError: see :func:`tidepool_ingest.staging.manifest.read_manifest`; ``file-missing`` or
+        ``table-mapping`` for the mapping of a table.
     """
     known = [name for name, reader in FORMATS.items() if reader.in_manifests]
     manifest = manifests.read_manifest(folder, folder_user_id, formats=known)
@@ -64,7 +67,25 @@ def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
                 "manifest-malformed",
                 detail=f"/files/{index}/{untaken[0]}: format {file.format} does not take it",
             )
-    return manifest
+    files = tuple(_with_mapping(folder, number, file) for number, file in enumerate(manifest.files, 1))
+    return manifest.model_copy(update={"files": files})
+
+
+def _with_mapping(folder: UPath, number: int, file: StagedFile) -> StagedFile:
+    """Return a file with the mapping of its table in the place of the mapping's file name."""
+    if FORMATS[file.format].options.isdisjoint({"table"}):
+        return file
+    raw: object = file.table
+    if isinstance(raw, str):
+        content = read_at_most(folder / raw, manifests.MAX_MANIFEST_BYTES, missing="file-missing")
+        if len(content) > manifests.MAX_MANIFEST_BYTES:
+            raise BatchError("table-mapping", file_number=number, detail="its file is too large")
+        try:
+            raw = manifests.strict_json(content)
+        except manifests.StrictJsonError as error:
+            raise BatchError("table-mapping", file_number=number, detail=error.detail) from None
+    mapping_of(raw, number)
+    return file.model_copy(update={"table": raw})
 
 
 def taken_options(name: str) -> frozenset[str]:

@@ -169,6 +169,25 @@ FAULTS: dict[str, Fault] = {
         "Give the IANA name of the zone that the device's clock was set to, as `timezone` of the file or of "
         "the dataSet (`--timezone`).",
     ),
+    "table-mapping": Fault(
+        "the mapping of a table cannot be used",
+        "Correct it at this place; docs/formats.md (Tables) has every key. It is `table` of the file in the "
+        "manifest, or the JSON file that this names (`--mapping`).",
+    ),
+    "table-header": Fault(
+        "the row with the names of a table's columns cannot be read",
+        "Correct the file, or say as `csv.headerRow` of the mapping which line has the names.",
+    ),
+    "table-column": Fault(
+        "a column that the mapping of a table names is not to be found by the names in its header",
+        "Write the name as the header has it. If the header is not the first line, or cells are told apart "
+        "by another sign, say so in the mapping: `csv.headerRow`, `csv.delimiter`.",
+    ),
+    "table-times": Fault(
+        "no time in a table is written as its mapping says",
+        "Correct `time` of the mapping: its column, and its format. Times of day without a date cannot be "
+        "uploaded.",
+    ),
     "file-not-array": Fault(
         "a file of format json does not hold one JSON array",
         "Put the records into one array, or name the format ndjson if there is one record a line.",

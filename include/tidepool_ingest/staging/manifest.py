@@ -242,6 +242,9 @@ def _in_order(periods: tuple[ZonePeriod, ...]) -> tuple[ZonePeriod, ...]:
 ZonePeriods = Annotated[tuple[ZonePeriod, ...], Field(min_length=1), AfterValidator(_in_order)]
 
 
+_MappingName = Annotated[str, AfterValidator(_plain_file_name)]
+
+
 class FileOptions(ManifestModel):
     """How a file is to be read whose rows do not say all of it themselves; a format takes some of these.
 
@@ -257,7 +260,7 @@ class FileOptions(ManifestModel):
     date_order: Literal["dmy", "mdy", "ymd"] | None = None
     keep_notes: bool = False
     serial: Annotated[Annotated[str, Field(min_length=1)] | None, Field(repr=False)] = None
-    table: Annotated[dict[str, JsonValue] | str | None, Field(repr=False)] = None
+    table: Annotated[dict[str, JsonValue] | _MappingName | None, Field(repr=False)] = None
 
     @property
     def given(self) -> dict[str, JsonValue]:

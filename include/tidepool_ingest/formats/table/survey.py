@@ -1,0 +1,222 @@
+"""What all rows of a table show that one alone does not; seen before a record is made of any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+from tidepool_ingest.formats.delimited import Rows
+from tidepool_ingest.formats.table.cells import RefusedError
+from tidepool_ingest.formats.table.rows import BoundTable, PlainHour, in_order, remember_hour
+from tidepool_ingest.formats.table.stamps import is_plain, is_time_of_day, swapped
+from tidepool_ingest.local_times import DOUBLED, HOUR, MISSING, LocalTimes
+from tidepool_ingest.staging.errors import BatchError
+
+DEVICES_MAX: Final = 1_000
+"""Devices that one file may have, as for other files that are staged."""
+
+_FEW_DAYS: Final = timedelta(days=3)
+_WEEKS: Final = timedelta(days=20)
+
+
+class Survey:
+    """Looks at all rows of a file.
+
+    :param table: the bound mapping.
+    :param chosen: the device whose rows are meant, empty for all.
+    :param make_zone: says where the clock was set; asked at the first local time.
+    """
+
+    def __init__(self, table: BoundTable, chosen: str, make_zone: Callable[[], LocalTimes]) -> None:
+        self._table = table
+        self._chosen = chosen
+        self._make_zone = make_zone
+        self._order = table.mapping.time.order
+        self._last: dict[str, str] = {}
+        self._hours_tell = table.format.is_iso and table.device is None and len(table.time) == 1
+        self._told_apart: set[str] = set()
+        self.hours: dict[str, PlainHour] = {}
+        """Hours in which nothing is to be found out, as their times are written."""
+        self.zone: LocalTimes | None = None
+        """Where the clock was set, ``None`` if no time is local."""
+        self.serials: dict[str, None] = {}
+        """The devices, in order."""
+        self.readable = 0
+        """Times that could be read."""
+        self.unreadable = 0
+        """Times that could not."""
+        self.without_date = 0
+        """Those of them that are a time of day alone."""
+        self.missing = 0
+        """Times in an hour that the zone leaves out."""
+        self.missing_line = 0
+        """Where the first of them is."""
+        self.steps: dict[str, DateSteps] = {}
+        """Looks for swapped days and months, by device."""
+
+    @property
+    def told_apart(self) -> frozenset[str]:
+        """Days whose two passes of an hour the order of rows tells apart."""
+        return frozenset(self._told_apart)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no later row can show more."""
+        return self.readable > 0 and self._table.device is None and self._table.format.has_offset is True
+
+    def see(self, rows: Rows) -> None:
+        """Look at some rows.
+
+        :param rows: the next ones.
+        :raises BatchError: ``timezone-missing`` or ``stage-too-many-devices``.
+        """
+        table, chosen, hours = self._table, self._chosen, self.hours
+        at = table.time[0]
+        for cells, line in zip(rows.cells, rows.lines, strict=True):
+            try:
+                if not table.is_meant(cells):
+                    continue
+                if cells[at][:HOUR] in hours and is_plain(cells[at]):
+                    self.readable += 1
+                    continue
+                serial = table.serial(cells)
+            except RefusedError:
+                continue
+            if chosen and serial != chosen:
+                continue
+            if serial and serial not in self.serials:
+                self._add_device(serial)
+            self._see_time(table.time_text(cells), serial, line)
+
+    def _add_device(self, serial: str) -> None:
+        if len(self.serials) >= DEVICES_MAX:
+            raise BatchError("stage-too-many-devices")
+        self.serials[serial] = None
+
+    def _see_time(self, text: str, serial: str, line: int) -> None:
+        stamp = self._table.format.read(text)
+        if stamp is None:
+            self.unreadable += bool(text)
+            self.without_date += is_time_of_day(text)
+            return
+        local = stamp.local
+        if local and not _is_date(local[:10]):
+            self.unreadable += 1
+            return
+        try:
+            if local and stamp.offset is None:
+                self._see_local(text, local, serial, line)
+        except ValueError:  # an hour before the first year
+            self.unreadable += 1
+            return
+        self.readable += 1
+        if self._table.format.swaps:
+            steps = self.steps.get(serial)
+            if steps is None:
+                steps = self.steps[serial] = DateSteps()
+            steps.see(local, line)
+
+    def _see_local(self, text: str, local: str, serial: str, line: int) -> None:
+        if self.zone is None:
+            self.zone = self._make_zone()
+        found = self.zone.read(local)
+        if found.doubt == MISSING:
+            self.missing += 1
+            self.missing_line = self.missing_line or line
+        if self._order is None:
+            if self._hours_tell:
+                remember_hour(self.hours, text, local, self.zone)
+            return
+        if found.doubt == DOUBLED:
+            second = self.zone.read(local, second=True)
+            by_order = in_order(found, second, self._last.get(serial, ""), self._order)
+            if by_order is (second if self._order == "oldest-first" else found):
+                self._told_apart.add(local[:10])
+            found = by_order
+        self._last[serial] = found.time
+
+
+@lru_cache(maxsize=100)
+def _is_date(date: str) -> bool:
+    try:
+        datetime.fromisoformat(date)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass
+class DateSteps:
+    """Looks for days and months that were swapped, row by row.
+
+    A spreadsheet that takes days for months swaps them in the first twelve days of each month, and leaves the
+    others: where a block of them begins or ends, time runs against the file's order, and would not with day
+    and month swapped back. A pattern that takes one for the other shows only where no day is beyond the
+    twelfth, as steps of a month from day to day.
+    """
+
+    line: int = 0
+    """Where the first step against the order is that swapping explains."""
+    _previous: str = field(default="", repr=False)
+    _forward: int = 0
+    _backward: int = 0
+    _lines: dict[bool, int] = field(default_factory=dict)
+    _months: int = 0
+    _days: int = 0
+    _all_may_be_months: bool = True
+    _first_line: int = 0
+
+    def see(self, local: str, line: int) -> None:
+        """Look at the next row of a device.
+
+        :param local: what its clock showed, ``YYYY-MM-DDThh:mm:ss``.
+        :param line: the row's line.
+        """
+        previous, self._previous = self._previous, local
+        if local[:10] == previous[:10]:
+            return
+        self._all_may_be_months = self._all_may_be_months and local[8:10] <= "12"
+        if not previous:
+            return
+        if local > previous:
+            self._forward += 1
+        else:
+            self._backward += 1
+        self._see_step(previous, local, line)
+
+    def is_swapped(self) -> bool:
+        """Return whether days and months were swapped, now that all rows were seen; ``line`` says where."""
+        is_newest_first = self._backward > self._forward
+        if is_newest_first in self._lines:
+            self.line = self._lines[is_newest_first]
+            return True
+        self.line = self._first_line
+        return self._all_may_be_months and self._months > self._days
+
+    def _see_step(self, previous: str, local: str, line: int) -> None:
+        step = _between(previous, local)
+        self._days += abs(step) <= _FEW_DAYS
+        if abs(step) < _WEEKS:  # days and months that are swapped are a month apart, or more
+            return
+        nearest = min(
+            (abs(_between(*pair)) for pair in _swapped_pairs(previous, local)), default=timedelta.max
+        )
+        if nearest > _FEW_DAYS:
+            return
+        # A step back is against the order of a file that begins with the oldest row, a step on of another.
+        self._lines.setdefault(step > timedelta(0), line)
+        self._months += 1
+        self._first_line = self._first_line or line
+
+
+def _between(earlier: str, later: str) -> timedelta:
+    return datetime.fromisoformat(later) - datetime.fromisoformat(earlier)
+
+
+def _swapped_pairs(previous: str, local: str) -> list[tuple[str, str]]:
+    before, after = swapped(previous), swapped(local)
+    pairs = [(previous, after), (before, local), (before, after)]
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
