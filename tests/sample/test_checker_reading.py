@@ -14,7 +14,9 @@ import zstandard
 
 from tests.sample.checker_world import World, kept, smbg
 from tidepool_simulator.sample import checker
+from tidepool_simulator.sample.vendor_files import german_clarity_export, meter_table
 
+CLARITY, TABLE = german_clarity_export(), meter_table()
 PLAIN = b"\n".join(json.dumps(smbg(minute)).encode() for minute in range(3))
 
 
@@ -91,6 +93,22 @@ BAD_BATCHES: list[dict[str, Any]] = [
     {"content": PLAIN, "checks": {"units-mixed": "drop"}},
     {"content": PLAIN, "checks": None},
     {"content": PLAIN, "file": {"format": "csv"}},
+    {"content": PLAIN, "file": {"timezone": "Europe/Berlin"}},
+    {"content": PLAIN, "file": {"format": "clarity", "timezone": "Europe/Berlin"}},
+    {"content": PLAIN, "file": {"format": "libreview", "timezone": "Europe/Berlin"}},
+    {"content": CLARITY.content, "file": {"format": "clarity"}},
+    {"content": CLARITY.content, "file": {"format": "clarity", "timezone": "Mars/Olympus"}},
+    {"content": CLARITY.content, "file": {"format": "clarity", "timezone": "Europe/Berlin", "serial": "x"}},
+    {
+        "content": CLARITY.content,
+        "file": {"format": "clarity", "timezone": "Europe/Berlin"},
+        "meantAs": ["x"],
+    },
+    {"content": TABLE.content, "file": {"format": "table", "timezone": "Europe/Berlin"}},
+    {
+        "content": TABLE.content,
+        "file": {"format": "table", "timezone": "UTC", "table": {"time": 1}},
+    },
 ]
 
 
@@ -106,6 +124,16 @@ def test_nothing_of_a_bad_batch_may_be_visible(world: World, batch: dict[str, An
 def test_digest_and_count_that_are_right(world: World) -> None:
     world.stage([], content=PLAIN, file={"sha256": hashlib.sha256(PLAIN).hexdigest().upper(), "records": 3})
     assert world.check().ok
+
+
+def test_a_vendors_file_is_read_by_what_its_manifest_says_of_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.stage([], name=TABLE.name, content=TABLE.content, file=TABLE.manifest_entry())
+    result = world.check()
+
+    assert result.unreadable == []
+    assert result.staged == TABLE.rows - TABLE.skipped
+    assert result.lost == TABLE.rows - TABLE.skipped  # nothing is stored
 
 
 def test_folders_that_are_no_batches(world: World) -> None:

@@ -44,9 +44,10 @@ def expect(batch: StagedBatch, staging_root: Path) -> Expected:
     for record in batch.records or ():
         place = (record.file_number, record.position)
         expected.staged += 1
-        expected.quarantined += place in rejected
+        in_quarantine = record.entry in rejected
+        expected.quarantined += in_quarantine
         if record.value is None:
-            if place not in rejected:
+            if not in_quarantine:
                 expected.unaccounted.append(place)
             continue
         rows = list(rows_of(record.value))
@@ -54,9 +55,9 @@ def expect(batch: StagedBatch, staging_root: Path) -> Expected:
             expected.places.setdefault(row, []).append(place)
         text = same_text(record.value)
         if text in seen:
-            expected.identical += place not in rejected
+            expected.identical += not in_quarantine
             continue
         seen.add(text)
-        if place not in rejected:
+        if not in_quarantine:
             expected.rows.update(rows)
     return expected

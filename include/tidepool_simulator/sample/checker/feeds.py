@@ -101,7 +101,7 @@ def _follow(feed: ExpectedFeed, batch: StagedBatch, staging_root: Path, *, is_re
     for record in batch.records or ():
         place = (record.file_number, record.position)
         feed.staged += 1
-        if place in rejected:
+        if record.entry in rejected:
             feed.quarantined += 1
         elif record.value is None:
             feed.unaccounted.append(place)

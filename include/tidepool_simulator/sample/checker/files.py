@@ -35,21 +35,26 @@ def values_of(name: str, file_format: str, content: bytes) -> Iterator[object]:
     :param content: its bytes as staged.
     :raises UnreadableError: if it cannot be split into records.
     """
-    text = _unpacked(name, content).removeprefix(b"\xef\xbb\xbf")
+    text = unpacked(name, content).removeprefix(b"\xef\xbb\xbf")
     yield from _elements(text) if file_format == "json" else _lines(text)
 
 
-def _unpacked(name: str, content: bytes) -> bytes:
+def unpacked(name: str, content: bytes) -> bytes:
+    """Return a file's content as it was before it was compressed.
+
+    :param name: its name; its suffix names the compression.
+    :raises UnreadableError: it is cut off, or far too large.
+    """
     if name.endswith(".gz"):
         with gzip.open(io.BytesIO(content)) as packed:
-            unpacked = packed.read(MOST_BYTES + 1)
+            plain = packed.read(MOST_BYTES + 1)
     elif name.endswith(".zst"):
-        unpacked = b"".join(_frames(content))
+        plain = b"".join(_frames(content))
     else:
-        unpacked = content
-    if len(unpacked) > MOST_BYTES:
+        plain = content
+    if len(plain) > MOST_BYTES:
         raise UnreadableError
-    return unpacked
+    return plain
 
 
 def _frames(content: bytes) -> Iterator[bytes]:

@@ -6,14 +6,18 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
-from tidepool_simulator.sample.checker.files import UnreadableError, values_of
+from tidepool_simulator.sample.checker.clarity import clarity_rows
+from tidepool_simulator.sample.checker.files import UnreadableError, unpacked, values_of
+from tidepool_simulator.sample.checker.libreview import libreview_rows
+from tidepool_simulator.sample.checker.quarantine import Entry
+from tidepool_simulator.sample.checker.tables import table_rows
 
 _LABELLED_AT_TOP = ("cbg", "smbg", "wizard", "cgmSettings")
 _LABELLED_IN_BLOCK = ("pumpSettings", "dosingDecision")
@@ -82,7 +86,16 @@ _FILE_KEYS = {"name", "format", "sha256", "records"}
 _EDIT_KEYS = {"drop", "set", "glucoseUnits"}
 _CHECK_KEYS = {"time-not-utc", "device-id-differs", "units-mixed", "device-time-differs"}
 _CHECK_OUTCOMES = {"refuse", "warn", "ignore"}
-_FORMATS = {"ndjson", "json"}
+_OPTIONS: dict[str, set[str]] = {
+    "ndjson": set(),
+    "json": set(),
+    "clarity": {"timezone", "keepNotes"},
+    "libreview": {"timezone", "dateOrder", "keepNotes", "serial"},
+    "table": {"timezone", "serial", "table"},
+}
+"""What a manifest may say of how a file of each format is to be read."""
+
+_MEANT_AS = {"clock-not-in-zone", "dates-swapped", "replaces-loses-days", "zone-implausible"}
 _EXPORTS = {"tidepool-export", "tidepool-web-export"}
 
 
@@ -92,12 +105,20 @@ class StagedRecord:
 
     :param file_number: its file, counting from 1 in the manifest's order.
     :param position: its place in the file, counting from 0.
-    :param value: the record after the edits the manifest asks for; None when it is no JSON object.
+    :param value: the record after the edits the manifest asks for; None when it is no JSON object, or cannot
+        be made of the row.
+    :param of_row: which of the records of its row, counting from 0.
     """
 
     file_number: int
     position: int
     value: Mapping[str, Any] | None
+    of_row: int = 0
+
+    @property
+    def entry(self) -> Entry:
+        """Return what names it in a quarantine file."""
+        return self.file_number, self.position, self.of_row
 
 
 @dataclass(frozen=True)
@@ -161,7 +182,7 @@ def read_staging(root: Path) -> Iterator[StagedBatch]:
 def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBatch:
     try:
         manifest = _manifest(path, user_id)
-        body, files, edits = manifest["dataSet"], manifest["files"], manifest.get("edits")
+        body, files = manifest["dataSet"], manifest["files"]
         contents = [(path.parent / file["name"]).read_bytes() for file in files]
         device_id, deduplicator_body = body.get("deviceId"), body.get("deduplicator") or {}
         deduplicator, replaces = deduplicator_body.get("name") or _DEACTIVATE_HASH, manifest.get("replaces")
@@ -171,7 +192,7 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
         records = tuple(
             record
             for number, (file, content) in enumerate(zip(files, contents, strict=True), 1)
-            for record in _read_file(number, file, content, edits or {})
+            for record in _read_file(number, file, content, manifest)
         )
     except _NOT_AS_DESCRIBED:
         return StagedBatch(name, user_id, batch_id, None, "", None, "", None)
@@ -202,13 +223,18 @@ def _manifest(path: Path, user_id: str) -> dict[str, Any]:
         (manifest.get("edits") or {}, _EDIT_KEYS),
         (manifest.get("checks", {}), _CHECK_KEYS),
         (manifest.get("checks", {}).values(), _CHECK_OUTCOMES),
-        ((file["format"] for file in files), _FORMATS | _EXPORTS),
-        *((file, _FILE_KEYS) for file in files),
+        (manifest.get("meantAs", ()), _MEANT_AS),
+        ((file["format"] for file in files), _OPTIONS.keys() | _EXPORTS),
+        *((file, _FILE_KEYS | _OPTIONS.get(file["format"], set())) for file in files),
     )
     known = all(set(part) <= keys for part, keys in parts)
     plain = all(
         "/" not in name and "\\" not in name and name not in ("", ".", "..", MANIFEST) for name in names
     )
+    for file in files:
+        if isinstance(file.get("table"), str):
+            # A mapping that lies beside is as good as one in the manifest.
+            file["table"] = json.loads((path.parent / file["table"]).read_bytes())
     if manifest["userId"] != user_id or not known or not plain or len(set(names)) < len(names):
         raise UnreadableError
     return manifest
@@ -224,7 +250,7 @@ def _content_key(name: str, manifest: dict[str, Any], contents: list[bytes]) -> 
     if edits and any(edits.values()):
         wanted = {"drop": [], "set": {}, "glucoseUnits": None} | edits
     digests = [
-        [file["format"], hashlib.sha256(content).hexdigest()]
+        [file["format"], hashlib.sha256(content).hexdigest(), *_options_of(file)]
         for file, content in zip(files, contents, strict=True)
     ]
     described = {
@@ -233,6 +259,8 @@ def _content_key(name: str, manifest: dict[str, Any], contents: list[bytes]) -> 
         "edits": wanted,
         "files": digests,
     }
+    if manifest.get("meantAs"):
+        described["meantAs"] = sorted(set(manifest["meantAs"]))
     refusing = sorted(name for name, outcome in manifest.get("checks", {}).items() if outcome == "refuse")
     if refusing:
         described["refusing"] = refusing
@@ -248,16 +276,43 @@ def _content_key(name: str, manifest: dict[str, Any], contents: list[bytes]) -> 
     return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _options_of(file: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return how a file is to be read, as far as its manifest says anything of it."""
+    given = {
+        name: value for name, value in file.items() if name not in _FILE_KEYS and value not in (None, False)
+    }
+    return [given] if given else []
+
+
 def _read_file(
-    number: int, file: dict[str, Any], content: bytes, edits: Mapping[str, Any]
+    number: int, file: dict[str, Any], content: bytes, manifest: Mapping[str, Any]
 ) -> list[StagedRecord]:
     digest = file.get("sha256")
     if digest is not None and digest.lower() != hashlib.sha256(content).hexdigest():
         raise UnreadableError
-    records = [
-        StagedRecord(number, position, edited(value, edits) if isinstance(value, dict) else None)
-        for position, value in enumerate(values_of(file["name"], file["format"], content))
-    ]
-    if not records or file.get("records") not in (None, len(records)):
+    edits = manifest.get("edits") or {}
+    rows = list(_rows(file, content, manifest))
+    if not rows or file.get("records") not in (None, len(rows)):
         raise UnreadableError
-    return records
+    return [
+        StagedRecord(number, position, edited(value, edits) if isinstance(value, dict) else None, of_row)
+        for position, values in enumerate(rows)
+        for of_row, value in enumerate(values)
+    ]
+
+
+def _rows(file: dict[str, Any], content: bytes, manifest: Mapping[str, Any]) -> Iterator[Sequence[object]]:
+    """Yield the values of each row: one, unless the format's rows are no records themselves."""
+    name, file_format, body = file["name"], file["format"], manifest["dataSet"]
+    if not _OPTIONS[file_format]:
+        yield from ([value] for value in values_of(name, file_format, content))
+        return
+    whole = unpacked(name, content)
+    entry = {"timezone": body.get("timezone")} | file
+    device_id, meant_as = body.get("deviceId"), manifest.get("meantAs", ())
+    if file_format == "table":
+        yield from table_rows(whole, entry, file["table"], device_id, meant_as)
+    elif file_format == "clarity":
+        yield from ([row] if row != {} else [] for row in clarity_rows(whole, entry, device_id, meant_as))
+    else:
+        yield from libreview_rows(whole, entry, device_id, meant_as)
