@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+from bench.converting import measure_converting
 from bench.giant import HEADINGS as GIANT_HEADINGS
 from bench.giant import measure_giant
 from bench.ledger import HEADINGS as LEDGER_HEADINGS
@@ -26,37 +29,35 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure validation and preparation beside json.loads (CPU time, best of several "
-        "rounds), sending in parallel beside one after the other, a giant batch in parts, packs of small "
-        "batches, finding inactive devices, the uploads page's queries, and plans with a large ledger.",
+        description="Measure validation, preparation and conversion beside json.loads (CPU time, best of "
+        "several rounds), sending in parallel beside one after the other, a giant batch in parts, packs of "
+        "small batches, finding inactive devices, the uploads page's queries, and plans with a large ledger.",
     )
     parser.add_argument("file", nargs="?", type=Path, help="gzipped NDJSON of one device (default: made up)")
-    parser.add_argument("--quick", action="store_true", help="leave out batches of millions of records")
-    parser.add_argument(
-        "--only",
-        choices=["prepare", "send", "giant", "packs", "silence", "page", "ledger"],
-        help="measure only this",
-    )
+    parser.add_argument("--quick", action="store_true", help="leave out files of millions of records")
+    parser.add_argument("--only", choices=list(_MEASURES), help="measure only this")
     options = parser.parse_args()
-    if options.only in (None, "page"):
-        print_rows(VISIT_HEADINGS, measure_uploads_page())
-    if options.only in (None, "ledger"):
-        print_rows(LEDGER_HEADINGS, list(measure_ledger()))
-    if options.only in ("page", "ledger"):
-        return
-    if options.only in (None, "packs"):
-        print_rows(PACK_HEADINGS, measure_packs())
-    if options.only == "packs":
-        return
-    lines = uploader_lines(options.file)
-    if options.only in (None, "prepare"):
-        print_results([*measure_validation(lines), *measure_preparing(lines, memory=not options.quick)])
-    if options.only in (None, "send"):
-        print_rows(HEADINGS, measure_sending(lines))
-    if options.only in (None, "giant"):
-        print_rows(GIANT_HEADINGS, list(measure_giant(lines, quick=options.quick)))
-    if options.only in (None, "silence"):
-        print_rows(SILENCE_HEADINGS, measure_silence())
+    lines = cache(lambda: uploader_lines(options.file))
+    for name, measure in _MEASURES.items():
+        if options.only in (None, name):
+            measure(lines, options.quick)
+
+
+def _prepare(lines: Callable[[], list[bytes]], quick: bool) -> None:
+    print_results([*measure_validation(lines()), *measure_preparing(lines(), memory=not quick)])
+
+
+_MEASURES: dict[str, Callable[[Callable[[], list[bytes]], bool], None]] = {
+    "page": lambda lines, quick: print_rows(VISIT_HEADINGS, measure_uploads_page()),
+    "ledger": lambda lines, quick: print_rows(LEDGER_HEADINGS, list(measure_ledger())),
+    "packs": lambda lines, quick: print_rows(PACK_HEADINGS, measure_packs()),
+    "prepare": _prepare,
+    "convert": lambda lines, quick: print_results(list(measure_converting(memory=not quick))),
+    "send": lambda lines, quick: print_rows(HEADINGS, measure_sending(lines())),
+    "giant": lambda lines, quick: print_rows(GIANT_HEADINGS, list(measure_giant(lines(), quick=quick))),
+    "silence": lambda lines, quick: print_rows(SILENCE_HEADINGS, measure_silence()),
+}
+"""What is measured, in this order: of the uploader's records, loaded when first asked for, or of others."""
 
 
 if __name__ == "__main__":

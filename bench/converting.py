@@ -1,0 +1,184 @@
+"""What ``tidepool-ingest convert`` costs beside parsing what comes out, and how much memory it takes.
+
+The whole process is measured, start-up included, with its output to ``/dev/null``. The files are made up:
+years of readings of one person, with what a person enters in between.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
+from zoneinfo import ZoneInfo
+
+from bench.result import Result
+from bench.validation import json_microseconds
+
+from tidepool_simulator.sample.vendor_files import (
+    CLARITY_COLUMNS,
+    HOME,
+    LIBREVIEW_COLUMNS,
+    TABLE_COLUMNS,
+    meter_mapping,
+)
+
+ROWS = 200_000
+FEW, MANY = 50_000, 5_000_000
+ROUNDS = 3
+
+START = datetime(1979, 1, 1, tzinfo=UTC)
+"""Five million readings five minutes apart fill the years up to now."""
+
+READING_SECONDS = 300
+SENSOR_SECONDS = 90 * 86_400
+
+ENTERED_ONE_IN = 40
+"""One row in so many was entered by the person: insulin, and carbohydrate after it."""
+
+_MEASURE = """
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[2:], stdout=open(sys.argv[1], "wb"))
+_, status, usage = os.wait4(process.pid, 0)
+seconds, unit = usage.ru_utime + usage.ru_stime, 1 if sys.platform == "darwin" else 1024
+said = {"exit": os.waitstatus_to_exitcode(status), "seconds": seconds}
+print(json.dumps(said | {"peak_mb": usage.ru_maxrss * unit / 1024**2}))
+"""
+"""Run by a small process of its own: what a child is told to have held at most begins with its parent."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One format, and how a file of so many rows is written.
+
+    :param write: is given the open file and the number of rows.
+    """
+
+    name: str
+    write: Callable[[IO[str], int], None]
+
+
+def measure_converting(*, memory: bool) -> Iterator[Result]:
+    """Measure each format with 200,000 rows, and on request with few and with very many.
+
+    :param memory: whether to measure memory too, which takes minutes and a GB of temporary files.
+    """
+    for kind in KINDS:
+        yield _measured(f"convert, {kind.name}", kind, ROWS)
+        if memory:
+            yield _measured(f"convert, {kind.name}, small file", kind, FEW)
+            yield _measured(f"convert, {kind.name}, huge file", kind, MANY, rounds=1)
+
+
+def _measured(what: str, kind: Kind, rows: int, *, rounds: int = ROUNDS) -> Result:
+    """Convert in several rounds, with ``json.loads`` around each: what else loads the machine slows both."""
+    with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name:
+        folder = Path(name)
+        command = command_for(kind.name, write_file(kind.name, folder, rows), folder)
+        few = write_file(kind.name, folder, min(rows, ROWS), "few.csv")
+        records = folder / "records.ndjson"
+        _in_own_process(command_for(kind.name, few, folder), records)
+        lines = records.read_bytes().splitlines()
+        outcomes, parsing = [], [json_microseconds(lines, rounds=1)]
+        for _ in range(rounds):
+            outcomes.append(_in_own_process(command, Path("/dev/null")))
+            parsing.append(json_microseconds(lines, rounds=1))
+    return Result(
+        what=what,
+        records=rows,
+        rejected=0,
+        json_microseconds=min(parsing),
+        microseconds=min(outcome["seconds"] for outcome in outcomes) * 1e6 / rows,
+        peak_mb=max(outcome["peak_mb"] for outcome in outcomes),
+    )
+
+
+def write_file(name: str, folder: Path, rows: int, file_name: str = "export.csv") -> Path:
+    """Write a file of one format, each row of which gives one record.
+
+    :param name: the format.
+    :param rows: how many.
+    """
+    path = folder / file_name
+    with path.open("w", encoding="utf-8", newline="") as file:
+        next(kind for kind in KINDS if kind.name == name).write(file, rows)
+    return path
+
+
+def command_for(name: str, path: Path, folder: Path) -> list[str]:
+    """Return the command that converts a file.
+
+    :param name: its format.
+    :param folder: where a mapping may be written.
+    """
+    command = [sys.executable, "-m", "tidepool_ingest", "convert", str(path), "--format", name]
+    if name == "table":
+        mapping = folder / "mapping.json"
+        mapping.write_text(json.dumps(meter_mapping() | {"csv": {"delimiter": ";", "decimal": ","}}))
+        command += ["--mapping", str(mapping)]
+    return [*command, "--timezone", HOME]
+
+
+def _in_own_process(command: Sequence[str], output: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, str(output), *command], check=True, capture_output=True, text=True
+    )
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    if outcome["exit"]:
+        raise RuntimeError(f"convert ended with {outcome['exit']}: {done.stderr}")
+    return outcome
+
+
+def _clarity(file: IO[str], rows: int) -> None:
+    file.write(",".join(CLARITY_COLUMNS) + "\r\n1,,FirstName,,X,,,,,,,,,\r\n")
+    for number, at, stamp in _stamps(rows, "%Y-%m-%dT%H:%M:%S"):
+        entered = number % ENTERED_ONE_IN
+        start = f"{number + 2},{stamp},"
+        if entered == 1:
+            file.write(f"{start}Insulin,Fast-Acting,,,iPhone G6,,{number % 9 + 1}.50,,,,,\r\n")
+        elif entered == 2:
+            file.write(f"{start}Carbs,,,,iPhone G6,,,{number % 70 + 5},,,,\r\n")
+        else:
+            sensor, counted = divmod(at, SENSOR_SECONDS)
+            file.write(f"{start}EGV,,,,iPhone G6,{number % 350 + 45},,,,,{counted},8T{sensor:04}\r\n")
+
+
+def _libreview(file: IO[str], rows: int) -> None:
+    start = "FreeStyle Libre 3,7F3543A5-0000-4000-8000-00000000BEEF,"
+    file.write("Glucose Data,Generated on,01-01-2040 10:00 UTC,Generated by,X\n")
+    file.write(",".join(LIBREVIEW_COLUMNS) + "\n")
+    entered = rows // ENTERED_ONE_IN
+    for number, _, stamp in _stamps(rows - 2 * entered, "%d-%m-%Y %H:%M"):
+        file.write(f"{start}{stamp},0,{number % 200 / 10 + 3:.1f},,,,,,,,,,,,,,\n")
+    for number, _, stamp in _stamps(entered, "%d-%m-%Y %H:%M", every=ENTERED_ONE_IN):
+        file.write(f"{start}{stamp},4,,,,{number % 9 + 1},,,,,,,,,,,\n")
+    for number, _, stamp in _stamps(entered, "%d-%m-%Y %H:%M", every=ENTERED_ONE_IN):
+        file.write(f"{start}{stamp},5,,,,,,{number % 70 + 5},,,,,,,,,\n")
+
+
+def _table(file: IO[str], rows: int) -> None:
+    file.write(";".join(TABLE_COLUMNS) + "\r\n")
+    for number, _, stamp in _stamps(rows, "%d.%m.%Y;%H:%M"):
+        value = f"{number % 200 / 10 + 3:.1f}".replace(".", ",")
+        kind, sort = ("Insulin", "Bolus") if number % ENTERED_ONE_IN == 1 else ("CGM", "")
+        file.write(f"{stamp};{kind};{value};{sort};TWN-5512;{number};\r\n")
+
+
+def _stamps(count: int, form: str, *, every: int = 1) -> Iterator[tuple[int, int, str]]:
+    """Yield numbers, seconds since the first, and what a clock at home shows, but for repeated hours."""
+    zone, step = ZoneInfo(HOME), timedelta(seconds=READING_SECONDS * every)
+    at, number = START, 0
+    while number < count:
+        local = at.astimezone(zone)
+        if local.replace(fold=0).utcoffset() == local.replace(fold=1).utcoffset():
+            yield number, (at - START) // timedelta(seconds=1), local.strftime(form)
+            number += 1
+        at += step
+
+
+KINDS = (Kind("clarity", _clarity), Kind("libreview", _libreview), Kind("table", _table))
