@@ -97,7 +97,9 @@ def test_several_files_come_one_after_the_other(run: Run, tmp_path: Path) -> Non
     assert ran.err == "1 row is refused: 1 staged-not-a-number (file 2, line 3)\n"
 
 
-@pytest.mark.parametrize("packed", [EXPORT, gzip.compress(EXPORT), zstandard.compress(EXPORT)])
+@pytest.mark.parametrize(
+    "packed", [EXPORT, gzip.compress(EXPORT), zstandard.compress(EXPORT)], ids=["plain", "gzip", "zstd"]
+)
 def test_the_standard_input_is_read(run: Run, monkeypatch: pytest.MonkeyPatch, packed: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(packed)))
 
