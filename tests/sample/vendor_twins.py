@@ -385,6 +385,16 @@ LIBREVIEW = {
         libreview(*history("2025-03-30T01:40", 9), *history("2025-06-13T12:00", 6, serial="CD-2")),
         {"serial": "CD-2"},
     ),
+    "the other serial with days and months swapped": Twin(
+        "libreview",
+        libreview(
+            *history("2025-05-13T10:00", 4),
+            *history("2025-01-05T10:00", 4),
+            *history("2025-05-20T10:00", 4),
+            *history("2025-06-13T12:00", 6, serial="CD-2"),
+        ),
+        {"serial": "CD-2"},
+    ),
     "the other serial later than the title": Twin(
         "libreview",
         libreview(

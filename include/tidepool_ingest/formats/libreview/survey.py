@@ -217,6 +217,7 @@ class Survey:
             raise self._other_format("none of its dates is in the order that `dateOrder` says")
         for owner in self.owners.values():
             owner.spacing.end(self._moment_of)
+        self._check_order(every, meant_as)
         meant = [self.owners[self._serial]] if self._serial is not None else self.owners.values()
         self._check_clock([track for one in meant for track in one.tracks.values()], heading, meant_as)
 
@@ -231,12 +232,16 @@ class Survey:
             detail = f"{len(self.owners)} serial numbers"
             raise BatchError("file-several-devices", file_number=self._file_number, detail=detail)
 
-    def _check_clock(self, tracks: Sequence[Track], heading: Heading, meant_as: Collection[str]) -> None:
+    def _check_order(self, tracks: Sequence[Track], meant_as: Collection[str]) -> None:
+        """Look at the rows of every device: of few days, some would be in order however they are swapped."""
         found = [track.found[self.order] for track in tracks]
         if swapped := [one for one in found if one.swapped]:
             line = min(one.swapped_line for one in swapped)
             detail = f"{sum(one.swapped for one in swapped)} times, first at line {line}"
             hold_unless_meant(DATES_SWAPPED, meant_as, file_number=self._file_number, detail=detail)
+
+    def _check_clock(self, tracks: Sequence[Track], heading: Heading, meant_as: Collection[str]) -> None:
+        found = [track.found[self.order] for track in tracks]
         latest = max((one.latest for one in found if one.latest), default=None)
         generated = self._instant(heading.generated)
         if latest and generated:
