@@ -24,6 +24,7 @@ Doubt: TypeAlias = Literal["", "missing", "doubled"]
 MISSING: Final = "missing"
 DOUBLED: Final = "doubled"
 
+DAY: Final = len("2026-03-05")
 HOUR: Final = len("2026-03-05T10")
 _MINUTES: Final = frozenset(f":{minute:02}:{second:02}" for minute in range(60) for second in range(60))
 _HOUR_TEXT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}")
@@ -140,18 +141,33 @@ class LocalTimes:
         """Look an hour up; ``None`` if each time in it has to be looked at."""
         if _HOUR_TEXT.fullmatch(start) is None:
             raise ValueError("not a local time")
-        opening, closing = f"{start}:00:00", f"{start}:59:59"
-        first, last = self._in_zone(opening), self._in_zone(closing)
-        is_plain = first.offset == last.offset and not (first.doubt or last.doubt)
-        is_in_one_zone = self._zone_of(opening) is self._zone_of(closing)
-        hour = None
-        if is_plain and is_in_one_zone and first.time.endswith(":00Z"):
-            shift = int(first.time[HOUR + 1 : HOUR + 3])
-            hour = _Hour(first.time[:HOUR], first.offset, shift, last.time[:HOUR])
         if len(self._hours) >= HOURS_MAX:
             self._hours.clear()
-        self._hours[start] = hour
-        return hour
+        # Most days are of one offset: then all of their hours are known at once.
+        day = start[:DAY]
+        if (found := self._whole(f"{day}T00:00:00", f"{day}T23:59:59")) is not None:
+            begins, offset = found
+            hours = {f"{day}T{hour:02}": _hour(begins + timedelta(hours=hour), offset) for hour in range(24)}
+            if start not in hours:
+                raise ValueError("not a local time")
+            self._hours.update(hours)
+            return hours[start]
+        found = self._whole(f"{start}:00:00", f"{start}:59:59")
+        self._hours[start] = None if found is None else _hour(*found)
+        return self._hours[start]
+
+    def _whole(self, opening: str, closing: str) -> tuple[datetime, int] | None:
+        """Return when a stretch of local time begins in UTC, and its offset, if it has only one."""
+        if self._zone_of(opening) is not self._zone_of(closing):
+            return None
+        try:
+            first, last = self._in_zone(opening), self._in_zone(closing)
+        except ValueError:  # at the ends of what a time can say, an hour may be of a day that is none
+            return None
+        is_plain = first.offset == last.offset and not (first.doubt or last.doubt)
+        if not is_plain or not first.time.endswith(":00Z"):
+            return None
+        return datetime.fromisoformat(first.time[:-1]), first.offset
 
     def _zone_of(self, local: str) -> ZoneInfo:
         return next(zone for until, zone in self._periods if local < until)
@@ -166,6 +182,15 @@ class LocalTimes:
         doubt: Doubt = "" if before == after else DOUBLED if before > after else MISSING
         offset = after if second and doubt == DOUBLED else before
         return LocalTime(_text(shown, offset), round(offset.total_seconds() / 60), doubt)
+
+
+def _hour(begins: datetime, offset: int) -> _Hour:
+    ends = begins + timedelta(minutes=MINUTES - 1)
+    return _Hour(_to_the_hour(begins), offset, begins.minute, _to_the_hour(ends))
+
+
+def _to_the_hour(moment: datetime) -> str:
+    return moment.isoformat()[:HOUR]
 
 
 def at_offset(local: str, minutes: int) -> str:
