@@ -564,6 +564,21 @@ def test_events_follow_the_clock_of_the_readings_beside_them(tmp_path: Path) -> 
         assert (stamp in made.elsewhere) == (one["timezoneOffset"] != 60)
 
 
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_an_event_after_a_clock_was_set_back_follows_the_clock_as_it_was_set(
+    tmp_path: Path, goes_on: bool
+) -> None:
+    clock = travelling(clock_of(BERLIN), [(utc("2026-06-01T10:30"), utc("2026-06-03T00:00"), -60)])
+    gaps = [(utc("2026-06-01T10:55"), utc("2026-06-02T09:00"))]
+    last = utc("2026-06-02T12:00" if goes_on else "2026-06-01T10:55")
+    rows = list(worn(clock, utc("2026-05-30T22:00"), last, gaps=gaps))
+    # The clock showed 12:30 for the first time, then 11:30 again, and by 11:55 the readings end.
+    carbs = [event(stamp, "Carbs", carbs=20) for stamp in ("2026-06-01T12:40:00", "2026-06-01T13:00:00")]
+    made = read(tmp_path, export(sorted([*in_order(rows), *carbs])))
+
+    assert made.times("food") == ["2026-06-01T11:40:00Z", "2026-06-01T12:00:00Z"]
+
+
 def test_events_of_a_doubled_hour_without_readings_are_uncertain(tmp_path: Path) -> None:
     gap = (utc("2026-10-24T22:00"), utc("2026-10-25T04:00"))
     rows = list(worn(clock_of(BERLIN), utc("2026-10-24T12:00"), utc("2026-10-25T12:00"), gaps=[gap]))

@@ -97,6 +97,11 @@ class _Run:
         """Its last stamp."""
         return self.last + self.last_shift
 
+    @property
+    def until(self) -> int:
+        """The instant of its last stamp, in seconds since 1970 in UTC."""
+        return self.ends - self.offset * 60
+
     def shift_at(self, count: int) -> float:
         """Return the shift at a count, where it drifts evenly."""
         if self.last == self.first:
@@ -187,7 +192,8 @@ class TransmitterClock:
         self._how_many = 0
         self._runs: list[_Run] = []  # by their first stamps
         self._starts: list[int] = []
-        self._latest: list[_Run] = []  # for each run, which one up to it ends last
+        self._latest: list[_Run] = []  # for each run, which one up to it shows the latest stamp
+        self._newest: list[_Run] = []  # and which one has the last instant
 
     def add(self, transmitter: str, count: int, stamp: int) -> None:
         """Add a reading.
@@ -232,6 +238,8 @@ class TransmitterClock:
         for run in self._runs:
             ends_later = not self._latest or run.ends > self._latest[-1].ends
             self._latest.append(run if ends_later else self._latest[-1])
+            is_newer = not self._newest or run.until > self._newest[-1].until
+            self._newest.append(run if is_newer else self._newest[-1])
 
     def passes_through_missing_hour(self) -> bool:
         """Return whether the clock was the zone's, and then went on through an hour that this leaves out."""
@@ -276,7 +284,8 @@ class TransmitterClock:
     def _between(self, stamp: int) -> Shown:
         """Return the same for a time at which there are no readings."""
         index = bisect_right(self._starts, stamp)
-        sides = [*self._latest[index - 1 : index], *self._runs[index : index + 1]]
+        # A clock that was set back has shown later stamps before: it shows them again as it was set.
+        sides = [*self._newest[max(index - 1, 0) : index], *self._runs[index : index + 1]]
         ahead = {self._ahead_near(run, stamp) for run in sides}
         if len(ahead) <= 1:
             return self._in_zone(stamp, ahead.pop() if ahead else 0)
