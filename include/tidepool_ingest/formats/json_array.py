@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import NoReturn
 
 from tidepool_ingest.formats.reader import (
@@ -32,9 +33,7 @@ from tidepool_ingest.staging.splice import SPACE, STRING, STRING_REST, VALUE
 
 _SPACES = b" \t\r\n"
 _MEMBER = STRING + SPACE + rb":" + SPACE + rb"(?:" + VALUE + rb")" + SPACE + rb"," + SPACE
-_WRAPPED = re.compile(
-    rb"\{" + SPACE + rb"((?:" + _MEMBER + rb")*?)\"data\"" + SPACE + rb":" + SPACE + rb"\[", re.DOTALL
-)
+_DATA = "data"
 _OPEN_ENDS = (b"{", b"[", b",")
 """How the first line of an object ends that goes over several lines."""
 
@@ -69,24 +68,32 @@ class JsonArrayReader(Reader):
         return split(file.text(), file.number)
 
 
-def wrapped(start: bytes) -> int | None:
-    """Return where the elements begin of the array in the member ``data`` of an object, ``None`` without one.
+@cache
+def _around_array(member: str) -> re.Pattern[bytes]:
+    named = rb"\"" + member.encode() + rb"\"" + SPACE + rb":" + SPACE
+    return re.compile(rb"\{" + SPACE + rb"((?:" + _MEMBER + rb")*?)" + named + rb"\[", re.DOTALL)
+
+
+def wrapped(start: bytes, member: str = _DATA) -> int | None:
+    """Return where the elements begin of the array in a member of an object, ``None`` without one.
 
     :param start: the text, from its first brace on.
+    :param member: the member's name, of letters.
     """
-    match = _WRAPPED.match(start[:MAX_WRAPPING_BYTES])
+    match = _around_array(member).match(start[:MAX_WRAPPING_BYTES])
     # A record may have a field of that name.
     return match.end() if match and b'"type"' not in match[1] else None
 
 
-def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:
+def split(pieces: Iterable[bytes], file_number: int | None = None, *, member: str = _DATA) -> Iterator[Block]:
     """Cut the text of one JSON array into its elements.
 
     :param pieces: the text in order.
     :param file_number: number of the file in its manifest, for errors.
+    :param member: in which member of an object the array may be.
     :raises BatchError: ``file-not-array``, ``file-broken``, ``file-truncated`` or ``export-cut-off``.
     """
-    array = _Array(file_number)
+    array = _Array(file_number, member)
     for piece in pieces:
         yield from array.take(piece)
     yield from array.end()
@@ -100,8 +107,9 @@ class _Array:
     walk resumes where it stopped when the next piece comes.
     """
 
-    def __init__(self, file_number: int | None) -> None:
+    def __init__(self, file_number: int | None, member: str) -> None:
         self._file_number = file_number
+        self._member = member
         self._text = b""
         self._start = 0  # where the current element begins in the text
         self._started = False
@@ -169,7 +177,7 @@ class _Array:
         rest = self._text.lstrip(_SPACES)
         skipped: int | None = len(rest[:1])
         if rest.startswith(b"{"):
-            skipped = wrapped(rest)
+            skipped = wrapped(rest, self._member)
             self._is_object = skipped is None
             # As if the array had no elements.
             self._wrapping = None if skipped is None else rest[:skipped] + b"]"
@@ -192,7 +200,7 @@ class _Array:
         names = [name for name, _value in members]
         if EXPORT_ERROR in names:
             raise BatchError("export-cut-off", file_number=self._file_number)
-        if b'"type"' in around or names.count("data") > 1:
+        if b'"type"' in around or names.count(self._member) > 1:
             self._broken("the object around the array holds other records, or is one")
 
     def _walk(self) -> int | None:
