@@ -14,6 +14,7 @@ from tidepool_ingest.formats.clarity import ClarityReader
 from tidepool_ingest.formats.json_array import JsonArrayReader
 from tidepool_ingest.formats.libreview import LibreViewReader
 from tidepool_ingest.formats.ndjson import NdjsonReader
+from tidepool_ingest.formats.nightscout import NightscoutReader
 from tidepool_ingest.formats.quarantine import QuarantineReader
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext
 from tidepool_ingest.formats.table import TableReader, mapping_of
@@ -43,6 +44,7 @@ FORMATS: Final[dict[str, type[Reader]]] = {
         QuarantineReader,
         LibreViewReader,
         ClarityReader,
+        NightscoutReader,
     )
 }
 """The reader of each format, by its name."""

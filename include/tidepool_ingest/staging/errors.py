@@ -164,6 +164,11 @@ FAULTS: dict[str, Fault] = {
         "Let `tidepool-ingest stage` make a batch for each, without `--device-id`, or name one of them as "
         "`serial` of the file (`--serial`).",
     ),
+    "file-too-many-events": Fault(
+        "a batch has more treatments and profiles than can be read together",
+        "Take fewer days out of the site at a time, and stage a batch for each. Let them overlap by a day, "
+        "and let each have all profiles.",
+    ),
     "timezone-missing": Fault(
         "the times in a file are local, and nothing says of which time zone",
         "Give the IANA name of the zone that the device's clock was set to, as `timezone` of the file or of "

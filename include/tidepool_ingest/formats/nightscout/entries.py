@@ -1,0 +1,229 @@
+"""Entries: what a sensor or a meter has measured. They are most of a site's documents, and stream."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from tidepool_ingest.formats.nightscout.documents import decoded
+from tidepool_ingest.formats.nightscout.profiles import MG_PER_DL, units_meant
+from tidepool_ingest.formats.nightscout.records import Writer
+from tidepool_ingest.formats.nightscout.values import (
+    NO_AMOUNT,
+    Document,
+    RefusedDocumentError,
+    as_json,
+    flag,
+    instant,
+    name_of,
+    number,
+    origin_id,
+    text,
+)
+from tidepool_ingest.model import to_mmol_per_l
+from tidepool_ingest.model.glucose import MMOL_PER_L
+
+SENSOR_ERROR: Final = "staged-sensor-error"
+"""Code of a sensor value that is none: Dexcom's error codes are stored in its place."""
+
+SENSOR_ERRORS_BELOW: Final = 13
+"""mg/dL below which a value is an error code of Dexcom's; other sensors measure from here on."""
+
+CALIBRATION: Final = "calibration"
+OTHER_ENTRY: Final = "other-entry"
+DELETED: Final = "deleted"
+DUPLICATE: Final = "duplicate-row"
+
+REMEMBERED_MAX: Final = 20_000
+"""Readings among which the same one is looked for: two months of them."""
+
+_TRENDS: Final = {
+    "tripleup": "rapidRise",
+    "doubleup": "rapidRise",
+    "singleup": "moderateRise",
+    "fortyfiveup": "slowRise",
+    "flat": "constant",
+    "fortyfivedown": "slowFall",
+    "singledown": "moderateFall",
+    "doubledown": "rapidFall",
+    "tripledown": "rapidFall",
+}
+_SHORT: Final = 2000
+"""Characters of an entry that is remembered as it is."""
+_TYPE: Final = re.compile(rb'"type" ?: ?"sgv"')
+_DATE: Final = re.compile(rb'"date" ?: ?([0-9]{12,13})[,} \n]')
+_SGV: Final = re.compile(rb'"sgv" ?: ?([0-9]{2,3})[,} \n]')
+_RAW: Final = ("noise", "filtered", "unfiltered", "rssi")
+_TIMES: Final = ("date", "mills", "dateString", "sysTime", "created_at")
+
+
+_Kept = TypeVar("_Kept")
+
+
+def forget(latest: dict[_Kept, Any]) -> None:
+    """Forget the older half of what is remembered, if it is too much."""
+    if len(latest) > REMEMBERED_MAX:
+        for key in list(islice(latest, REMEMBERED_MAX // 2)):
+            del latest[key]
+
+
+class Readings:
+    """Remembers the latest readings, in bounded memory: a site may hold one many times."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[int, str], str] = {}
+        self.repeated: dict[tuple[int, str], str] = {}
+        """Of readings that are there several times, the name that counts."""
+
+    def see(self, at: int, value: str, name: str) -> None:
+        """See a reading in the first pass.
+
+        :param at: when it was.
+        :param value: type and value.
+        :param name: its document's.
+        """
+        key = at, value
+        known = self._names.get(key)
+        if known is None:
+            self._names[key] = name
+            forget(self._names)
+        elif known != name and len(self.repeated) < REMEMBERED_MAX:
+            first = min(self.repeated.get(key, known), name)
+            self.repeated[key] = self._names[key] = first
+
+
+class Entries:
+    """Makes records of entries.
+
+    :param writer: writes them.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._readings = Readings()
+        self._told: dict[tuple[int, str], int] = {}
+        self._lines: dict[tuple[bytes, bytes], bytes] = {}
+        self._fingers: list[tuple[int, float]] = []
+        self.has_sensor = False
+        self.has_meter = False
+
+    @property
+    def fingers(self) -> list[tuple[int, float]]:
+        """When which values in mmol/L were measured by a meter."""
+        return self._fingers
+
+    def passes(self, line: bytes) -> bool:
+        """Return whether an entry need not be decoded in the first pass: most only say what they measured.
+
+        :param line: a document as JSON.
+        """
+        if len(line) > _SHORT or b'"sgv"' not in line or b'"eventType"' in line:
+            return False
+        if _TYPE.search(line) is None:
+            return False
+        at, value = _DATE.search(line), _SGV.search(line)
+        if at is None or value is None:
+            return False
+        key = at[1], value[1]
+        before = self._lines.setdefault(key, line)
+        if before is not line:
+            with suppress(ValueError):
+                self.see(decoded(before))
+            return False
+        self.has_sensor = True
+        forget(self._lines)
+        return True
+
+    def see(self, document: Document) -> None:
+        """See an entry in the first pass."""
+        try:
+            found = _read(document)
+            if not isinstance(found, str):
+                kind, at, value, units = found
+                self._readings.see(at, f"{kind}{value}", name_of(document))
+                self.has_sensor = self.has_sensor or kind == "cbg"
+                self.has_meter = self.has_meter or kind == "smbg"
+                if kind == "smbg":
+                    self._fingers.append((at, value if units == MMOL_PER_L else to_mmol_per_l(value)))
+        except RefusedDocumentError:
+            return
+
+    def record(self, document: Document) -> bytes | str:
+        """Return the record of an entry, or the reason why it is only counted.
+
+        :raises RefusedDocumentError: it gives no record.
+        """
+        found = _read(document)
+        if isinstance(found, str):
+            return found
+        kind, at, value, units = found
+        name = name_of(document)
+        key = at, f"{kind}{value}"
+        ordinal = self._told.get(key)
+        chosen = self._readings.repeated.get(key)
+        if ordinal is not None or (chosen is not None and name != chosen):
+            return DUPLICATE
+        self._told[key] = 1
+        forget(self._told)
+        if not name:
+            name = self._nameless(kind, at)
+        head = self._writer.head(kind, at)
+        if kind == "smbg":
+            record = f'{head},"units":"{units}","value":{value},"origin":{{"id":{origin_id(kind, name)}}}}}'
+            return record.encode()
+        direction = document.get("direction")
+        known = _TRENDS.get(direction.lower()) if isinstance(direction, str) else None
+        trend = f',"trend":"{known}"' if known else ""
+        raw = _raw(document)
+        return (
+            f'{head},"units":"{units}","value":{value}{trend}{raw}'
+            f',"origin":{{"id":{origin_id(kind, name)}}}}}'
+        ).encode()
+
+    def _nameless(self, kind: str, at: int) -> str:
+        """Return the name of an entry that has none: its instant, and which one of those it is."""
+        key = at, f"{kind}:"
+        ordinal = self._told.get(key, 0)
+        self._told[key] = ordinal + 1
+        return f"{self._writer.written(at)}:{ordinal}"
+
+
+def _read(document: Document) -> tuple[str, int, int | float, str] | str:
+    """Return type, instant, value and unit of an entry, or the reason why it is only counted.
+
+    :raises RefusedDocumentError: it has none of these.
+    """
+    if flag(document, "isValid") is False:
+        return DELETED
+    kind = document.get("type")
+    if kind == "cal":
+        return CALIBRATION
+    is_meter = kind == "mbg" or (kind != "sgv" and "mbg" in document)
+    if not is_meter and kind not in ("sgv", None, "") and "sgv" not in document:
+        return OTHER_ENTRY
+    at = instant(document, *_TIMES)
+    value = number(document, "mbg") if is_meter else number(document, "sgv")
+    if value is None or (is_meter and value <= 0):
+        raise RefusedDocumentError(NO_AMOUNT)
+    units = units_meant(text(document, "units")) or MG_PER_DL if "units" in document else MG_PER_DL
+    if is_meter:
+        return "smbg", at, value, units
+    if value < SENSOR_ERRORS_BELOW and units == MG_PER_DL:
+        raise RefusedDocumentError(SENSOR_ERROR)
+    return "cbg", at, value, units
+
+
+def _raw(document: Document) -> str:
+    """Return what a sensor said besides, as a payload; empty if it said nothing."""
+    raw = {}
+    for name in _RAW:
+        if name in document:
+            try:
+                value = number(document, name)
+            except RefusedDocumentError:
+                continue
+            if value is not None:
+                raw[name] = value
+    return f',"payload":{as_json(raw)}' if raw else ""
