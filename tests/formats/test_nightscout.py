@@ -614,6 +614,9 @@ def test_one_id_for_several_events_does_not_merge_them(tmp_path: Path) -> None:
     events = [treatment(minute, "Carb Correction", carbs=5, id="same") for minute in range(3)]
     assert sorted(read(tmp_path, *events).by_name) == ["food:t0", "food:t1", "food:t2"]
 
+    bare = [{key: value for key, value in event.items() if key != "_id"} for event in events]
+    assert sorted(read(tmp_path, *bare).by_name) == [f"food:same:{time_of(minute)}" for minute in range(3)]
+
 
 def test_a_bolus_calculation_has_its_bolus_inside_and_leaves_carbs_to_the_food(tmp_path: Path) -> None:
     inputs = {"bg": 180, "isf": 50, "ic": 10, "targetBGLow": 100, "targetBGHigh": 110, "iob": 0.5}

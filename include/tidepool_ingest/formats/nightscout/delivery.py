@@ -244,7 +244,7 @@ class Delivery:
         if not event.is_factor:
             self._put(event.row, Basal(kind, event.at, ends - event.at, event.name, event.rate, expected))
             return
-        pieces = list(self._profiles.laid_out(event.at, ends))
+        pieces = list(self._profiles.laid_out(event.at, min(ends, event.at + DURATION_MAX)))
         if not pieces or pieces[0].start != event.at:
             self.outcomes[event.row] = PROFILE_MISSING
             return

@@ -228,7 +228,8 @@ class Joined:
         if known is None:
             self._known[key] = this
             return False
-        if known.own != own and known.at != at:
+        is_other = known.own != own or (document.get("_id") is None and modified == known.modified)
+        if is_other and known.at != at:
             # One program gives the same id to several events.
             self._shared.add(key)
             return False
@@ -373,7 +374,8 @@ class Joined:
         if not name:
             name = f"{self._writer.written(at)}:{self._ordinals.get(row, 0)}"
         elif self._shared and digest_of(name) in self._shared:
-            name = _own_name(document) or name
+            own = _own_name(document)
+            name = own if own != name else f"{name}:{self._writer.written(at)}"
         event = event_of(document)
         made = DocumentRecords(self._writer, at, name, notes_of(document) if keep_notes else [])
         outcome = "" if _carries_nothing(document) else self._amounts(row, document, event, made)

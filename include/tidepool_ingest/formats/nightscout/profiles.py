@@ -36,6 +36,8 @@ UNITS_IMPLAUSIBLE: Final = "staged-units-implausible"
 """Code of a profile whose glucose values cannot be in the unit that it names."""
 
 DAY_S: Final = 24 * 3600
+ENTRIES_MAX: Final = 24 * 60
+"""Entries of a schedule: one a minute is more than any pump has."""
 MG_PER_DL: Final = MG_PER_DL_UNITS[0]
 BEFORE_ALL: Final = -(1 << 62)
 FOR_GOOD: Final = 1 << 62
@@ -142,6 +144,8 @@ def schedule(profile: Document, name: str) -> list[tuple[int, int | float]]:
         if value is None or not 0 <= second < DAY_S:
             raise RefusedDocumentError(NOT_A_NUMBER)
         found[int(second)] = value
+    if len(found) > ENTRIES_MAX:
+        raise RefusedDocumentError(NOT_A_NUMBER)
     if found and 0 not in found:
         found[0] = found[max(found)]
     return sorted(found.items())
