@@ -452,6 +452,10 @@ def only(made: Made) -> dict[str, Any]:
             {"type": "smbg", "units": "mg/dL", "value": 115},
         ),
         (treatment(0, "Site Change"), {"type": "deviceEvent", "subType": "prime", "primeTarget": "cannula"}),
+        (
+            treatment(0, "Meal Bolus", insulin=0.7, type="PRIMING"),
+            {"type": "deviceEvent", "subType": "prime", "primeTarget": "cannula", "volume": 0.7},
+        ),
         (treatment(0, "Insulin Change"), {"type": "deviceEvent", "subType": "reservoirChange"}),
         (
             treatment(0, "Exercise", duration=45),

@@ -54,6 +54,7 @@ from tidepool_ingest.formats.nightscout.treatments import (
     insulin_fields,
     is_finger,
     is_injected,
+    is_priming,
     is_smb,
     is_target_end,
     target_fields,
@@ -409,12 +410,8 @@ class Joined:
         bolus: dict[str, JsonValue] = {}
         if dose and (True, row) in self._told_twice:
             outcome = DUPLICATE
-        elif dose and is_injected(document):
-            made.add("insulin", insulin_fields(document, dose))
         elif dose:
-            told = self._doses.get((made.at, dose))
-            automated = is_smb(document) if told is None else told.automated
-            bolus = bolus_fields(document, event, dose, automated=automated)
+            bolus = self._dose(document, event, dose, made)
         wizard = wizard_fields(document, self.usual_units)
         if wizard:
             made.add("wizard", wizard, bolus=bolus)
@@ -430,6 +427,20 @@ class Joined:
         elif finger is not None:
             made.add("smbg", {"units": finger.units, "value": finger.value})
         return outcome
+
+    def _dose(
+        self, document: Document, event: Event | None, dose: float, made: DocumentRecords
+    ) -> dict[str, JsonValue]:
+        """Return the fields of a bolus; of another dose the record is added, and there are none."""
+        if is_priming(document):
+            made.add("deviceEvent", {"subType": "prime", "primeTarget": "cannula", "volume": dose}, "volume")
+            return {}
+        if is_injected(document):
+            made.add("insulin", insulin_fields(document, dose))
+            return {}
+        told = self._doses.get((made.at, dose))
+        automated = is_smb(document) if told is None else told.automated
+        return bolus_fields(document, event, dose, automated=automated)
 
     def _basals(self, row: int, made: DocumentRecords) -> str:
         for basal in self._delivery.basals.get(row, ()):

@@ -158,6 +158,11 @@ def is_injected(document: Document) -> bool:
     )
 
 
+def is_priming(document: Document) -> bool:
+    """Return whether insulin only filled the infusion set: AndroidAPS stores that as a bolus, too."""
+    return text(document, "type").upper() == "PRIMING"
+
+
 def dose_of(document: Document, event: Event | None) -> float:
     """Return the insulin of a treatment in units, 0 if it has none.
 
