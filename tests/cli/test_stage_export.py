@@ -284,6 +284,60 @@ def test_no_device_id_is_no_batch(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert manifest_of(folder)["dataSet"] == {"deviceId": "mine", "timezone": "Europe/Berlin"}
 
 
+# ---------------------------------------------------------------- several files
+
+
+SITE = {
+    "entries.json": [{"type": "sgv", "sgv": 120, "date": 1772697600000, "_id": "a1"}],
+    "treatments.json": [
+        {"eventType": "Meal Bolus", "insulin": 2, "created_at": "2026-03-05T08:00:00Z", "_id": "b1"}
+    ],
+}
+
+
+def test_the_files_of_a_site_make_one_batch(run: Run) -> None:
+    for name, documents in SITE.items():
+        Path(name).write_text(json.dumps(documents))
+
+    ran = run("stage", *SITE, "--user", USER, "--root", "staging", *BERLIN)
+
+    (folder,) = ran.lines
+    files = manifest_of(folder)["files"]
+    assert [(file["name"], file["records"]) for file in files] == [
+        ("export-1.json", 1),
+        ("export-2.json", 1),
+    ]
+    assert [(Path(folder) / file["name"]).read_text() for file in files] == [
+        json.dumps(documents) for documents in SITE.values()
+    ]
+    assert run("validate", folder).lines[-1] == "2 records: 2 accepted, 0 refused"
+
+
+def test_other_files_are_staged_one_by_one(run: Run) -> None:
+    Path("a.csv").write_bytes(EXPORT)
+    Path("b.csv").write_bytes(vendor_file(*OTHERS))
+    Path("c.ndjson").write_bytes(ndjson(cbg()))
+
+    ran = run("stage", "a.csv", "b.csv", "c.ndjson", "--user", USER, "--root", "staging", *BERLIN)
+
+    assert ran.code == 0
+    assert [manifest_of(folder)["files"][0]["format"] for folder in ran.lines] == [
+        VendorReader.name,
+        VendorReader.name,
+        "ndjson",
+    ]
+
+
+def test_several_batches_have_no_one_id_and_the_standard_input_is_one_file(run: Run) -> None:
+    Path("a.csv").write_bytes(EXPORT)
+    Path("b.csv").write_bytes(vendor_file(*OTHERS))
+    to = ("--user", USER, "--root", "staging", *BERLIN)
+
+    assert "--batch-id names one batch" in run("stage", "a.csv", "b.csv", "--batch-id", "x", *to).error
+    assert "The standard input can be read once" in run("stage", "-", "-", *to).error
+    assert not Path("staging").exists()
+
+
 # ---------------------------------------------------------------- the whole way
 
 
@@ -291,7 +345,7 @@ def test_what_was_staged_becomes_visible_as_it_was_read(world: World) -> None:
     export = world.folder / "a.csv"
     export.write_bytes(vendor_file(*ROWS, *OTHERS))
     stage_export(
-        UPath(export),
+        [UPath(export)],
         world.root,
         world.user,
         VendorReader.name,

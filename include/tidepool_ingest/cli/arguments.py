@@ -157,6 +157,16 @@ def add_root(command: argparse.ArgumentParser) -> None:
     )
 
 
+def check_standard_input(texts: Sequence[str]) -> None:
+    """Make sure that the standard input is named once at most.
+
+    :param texts: arguments that name data files.
+    :raises CommandError: it is named twice.
+    """
+    if texts.count("-") > 1:
+        raise CommandError("The standard input can be read once.", "Name - once.")
+
+
 @contextmanager
 def data_file(text: str) -> Iterator[UPath]:
     """Provide the data file that an argument names, for the length of a ``with`` statement.

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from upath import UPath
 
-from tidepool_ingest.cli.arguments import CommandError, data_file, reading_data_file
+from tidepool_ingest.cli.arguments import check_standard_input, data_file, reading_data_file
 from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import FORMATS, PlainFiles, SourceReader, recognized_format
@@ -65,8 +65,7 @@ def describe(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Convert the files."""
     given = reading_options(options)
-    if options.files.count("-") > 1:
-        raise CommandError("The standard input can be read once.", "Name - once.")
+    check_standard_input(options.files)
     with ExitStack() as stack:
         paths = [stack.enter_context(data_file(text)) for text in options.files]
         # Only the last row may show that nothing is to be written.

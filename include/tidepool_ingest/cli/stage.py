@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
+from upath import UPath
 
 from tidepool_ingest.cli.arguments import (
     CommandError,
     add_root,
+    check_standard_input,
     data_file,
     day,
     given_folder,
@@ -26,11 +29,13 @@ from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.stage import stage
 from tidepool_ingest.stage.vendor import StagedDevice, stage_export
+from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
     DEFAULT_CONTINUOUS_DEDUPLICATOR,
     DEFAULT_DEDUPLICATOR,
     FileOptions,
+    Manifest,
     RecordEdits,
     StrictJsonError,
     strict_json,
@@ -45,7 +50,11 @@ def describe(command: argparse.ArgumentParser) -> None:
         "nothing appears in staging until the whole file has been read."
     )
     command.add_argument(
-        "file", help="NDJSON, a JSON array or an export, plain, .gz or .zst; - for the standard input"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="NDJSON, a JSON array or an export, plain, .gz or .zst; - for the standard input. Several files "
+        "are staged one by one, but those of one Nightscout site together",
     )
     whose = command.add_mutually_exclusive_group(required=True)
     whose.add_argument("--user", metavar="ID", help="Tidepool user id whose data these are")
@@ -119,42 +128,55 @@ def run(options: argparse.Namespace) -> int:
     root = place(options.root)
     like = read_manifest(given_folder(place(options.like)), None) if options.like else None
     padding: Counter[str] = Counter()
-    with reading_data_file(), data_file(options.file) as source:
-        name = options.format if like else format_of(source, options)
-        if like is None and FORMATS[name].has_own_rows:
-            check_taken(name, given)
-            staged = stage_export(
-                source,
-                root,
-                options.user,
-                name,
-                options=given.model_copy(update={"timezone": None}) if _is_one_zone(given) else given,
-                meant_as=options.meant_as,
-                day=options.day,
-                data_set=data_set,
-                batch_id=options.batch_id,
-                edits=edits,
-                connection=options.connection,
-                normal=options.normal,
-                padding=padding,
-            )
-            _tell_of_export(staged, name, is_told=not (options.format or options.mapping))
-            batches = [one.folder for one in staged]
-        else:
-            _check_of_records(options, given, name or RECORDS_FORMAT)
-            batches = stage(
-                source,
-                root,
-                like.user_id if like else options.user,
-                day=options.day,
-                data_set=data_set,
-                file_format=options.format,
-                batch_id=options.batch_id,
-                edits=edits,
-                connection=options.connection,
-                like=like,
-                padding=padding,
-            )
+    check_standard_input(options.files)
+    with reading_data_file(), ExitStack() as stack:
+        sources = [stack.enter_context(data_file(text)) for text in options.files]
+        groups = list(_groups(sources, options, like))
+        if options.batch_id and len(groups) > 1:
+            raise CommandError("--batch-id names one batch.", "Give its files, or leave it out.")
+        for name, together in groups:
+            if like is None and FORMATS[name].has_own_rows:
+                check_taken(name, given)
+                staged = stage_export(
+                    together,
+                    root,
+                    options.user,
+                    name,
+                    options=given.model_copy(update={"timezone": None}) if _is_one_zone(given) else given,
+                    meant_as=options.meant_as,
+                    day=options.day,
+                    data_set=data_set,
+                    batch_id=options.batch_id,
+                    edits=edits,
+                    connection=options.connection,
+                    normal=options.normal,
+                    padding=padding,
+                )
+                _tell_of_export(staged, name, is_told=not (options.format or options.mapping))
+                _show(one.folder for one in staged)
+                continue
+            _check_of_records(options, given, name)
+            for source in together:
+                batches = stage(
+                    source,
+                    root,
+                    like.user_id if like else options.user,
+                    day=options.day,
+                    data_set=data_set,
+                    file_format=options.format,
+                    batch_id=options.batch_id,
+                    edits=edits,
+                    connection=options.connection,
+                    like=like,
+                    padding=padding,
+                )
+                _show(batches)
+                staged_as = read_manifest(batches[0].path, None).files[0].format
+                if is_export(staged_as) and staged_as != options.format and like is None:
+                    print(
+                        f"By its records, this is an export of Tidepool: staged as {staged_as}.",
+                        file=sys.stderr,
+                    )
     if padding.total():
         fields = ", ".join(f"{number} values of {name}" for name, number in sorted((+padding).items()))
         print(
@@ -163,12 +185,26 @@ def run(options: argparse.Namespace) -> int:
             "so (device-id-differs); --set 'deviceId=\"…\"' would set the same one in each record.",
             file=sys.stderr,
         )
+    return 0
+
+
+def _show(batches: Iterable[BatchFolder]) -> None:
     for batch in batches:
         print(batch.path)
-    staged_as = read_manifest(batches[0].path, None).files[0].format
-    if is_export(staged_as) and staged_as != options.format and like is None:
-        print(f"By its records, this is an export of Tidepool: staged as {staged_as}.", file=sys.stderr)
-    return 0
+
+
+def _groups(
+    sources: Sequence[UPath], options: argparse.Namespace, like: Manifest | None
+) -> Iterator[tuple[str, list[UPath]]]:
+    """Yield the files that are staged together, with their format."""
+    joined: dict[str, list[UPath]] = {}
+    for source in sources:
+        name = (options.format or RECORDS_FORMAT) if like else format_of(source, options)
+        if FORMATS[name].joins_files:
+            joined.setdefault(name, []).append(source)
+        else:
+            yield name, [source]
+    yield from joined.items()
 
 
 def _is_one_zone(given: FileOptions) -> bool:

@@ -282,7 +282,7 @@ def stage(
         else:
             manifests = [_manifest_like(like, output) for output in outputs]
         manifests = [manifest.model_copy(update={"staged_at": now}) for manifest in manifests]
-        publish([output.content for output in outputs], batches, manifests)
+        publish([[output.content] for output in outputs], batches, manifests)
     return batches
 
 
@@ -388,23 +388,23 @@ def _manifest_like(like: Manifest, output: Output) -> Manifest:
 
 
 def publish(
-    contents: Sequence[Callable[[], Iterator[bytes]]],
+    contents: Sequence[Sequence[Callable[[], Iterator[bytes]]]],
     batches: Sequence[BatchFolder],
     manifests: Sequence[Manifest],
 ) -> None:
     """Write all data files, then all manifests: if interrupted, no batch counts as ready too early.
 
-    :param contents: for each batch, what yields the bytes of its one file.
+    :param contents: for each batch, what yields the bytes of each of its files.
     :param batches: where they are to be.
     :param manifests: what describes them.
     """
     try:
-        for content, batch, manifest in zip(contents, batches, manifests, strict=True):
+        for of_files, batch, manifest in zip(contents, batches, manifests, strict=True):
             make_folder(batch.path, SHARED_FOLDER)
-            (file,) = manifest.files
-            with WholeFileWriter(batch.path / file.name, SHARED_FILE, below_root=IN_BATCH) as target:
-                for piece in content():
-                    target.write(piece)
+            for content, file in zip(of_files, manifest.files, strict=True):
+                with WholeFileWriter(batch.path / file.name, SHARED_FILE, below_root=IN_BATCH) as target:
+                    for piece in content():
+                        target.write(piece)
     except BaseException:
         for batch in batches:
             remove_folder(batch.path)

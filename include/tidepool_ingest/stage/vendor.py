@@ -1,16 +1,17 @@
 """Staging an export as its vendor wrote it: the file as it is, in a batch for each device whose rows it has.
 
-Its rows stay what they are. ``prepare`` makes records of them, as the manifest says, and whoever corrects one
-corrects the export.
+Files of a format that joins them, such as those of a site, go into one batch. Rows stay what they are:
+``prepare`` makes records of them, as the manifest says, and whoever corrects one corrects the export.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -38,8 +39,11 @@ from tidepool_ingest.staging.manifest import FileOptions, RecordEdits, StagedFil
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import GIVEN, read_blocks
 
-EXPORT_NAME: Final = "export.csv"
-"""Name of the file in a batch, before the ending that shows its compression: its own may name a person."""
+EXPORT_NAME: Final = "export"
+"""Name of a file in a batch, before its endings: its own may name a person."""
+
+ENDINGS: Final = (".csv", ".tsv", ".txt", ".json", ".ndjson")
+"""Endings that a file keeps, the first one standing for others, beside that of its compression."""
 
 CLIENT_PREFIX: Final = "org.tidepool-ingest."
 """Begins the client name of the feed that a format's exports make."""
@@ -81,13 +85,13 @@ class _Read:
     """The rows of one device, read."""
 
     device: Device
-    staged: StagedFile
+    staged: tuple[StagedFile, ...]
     counts: RowCounts
     has_names: bool
 
 
 def stage_export(
-    source: UPath,
+    sources: Sequence[UPath],
     root: UPath,
     user_id: str,
     file_format: str,
@@ -104,10 +108,11 @@ def stage_export(
 ) -> list[StagedDevice]:
     """Turn an export into ready batches, one for each device whose rows it holds.
 
-    The file is read as a run would read it: what would hold a batch is raised here. Nothing appears in
-    staging before all of it was read, and the manifests come last.
+    It is read as a run would read it: what would hold a batch is raised here. Nothing appears in staging
+    before all of it was read, and the manifests come last.
 
-    :param source: the file; its ending shows the compression.
+    :param sources: its file, the ending of which shows the compression; or several, of a format that joins
+        its files.
     :param root: the staging root.
     :param user_id: the Tidepool user whose data these are.
     :param file_format: a key of ``FORMATS`` whose reader has rows of its own.
@@ -135,7 +140,7 @@ def stage_export(
         meant_as=tuple(meant_as),
     )
     now = datetime.now(UTC)
-    read = list(_read_devices(source, file_format, options or FileOptions(), context, fields))
+    read = list(_read_devices(sources, file_format, options or FileOptions(), context, fields))
     bodies = [_body(one, fields, normal=normal) for one in read]
     optional = {"edits": edits, "connection": connection, "meant_as": tuple(meant_as)}
     manifests = [
@@ -143,16 +148,16 @@ def stage_export(
             {
                 "user_id": user_id,
                 "data_set": body,
-                "files": (one.staged,),
+                "files": one.staged,
                 "staged_at": now,
                 **{name: value for name, value in optional.items() if value},
             }
         )
         for one, body in zip(read, bodies, strict=True)
     ]
-    contents = [_digest(one) for one in read]
-    folders = batch_folders(contents, root, user_id, day or now.date(), batch_id, now)
-    publish([lambda: read_blocks(source, below_root=GIVEN)] * len(read), folders, manifests)
+    folders = batch_folders([_digest(one) for one in read], root, user_id, day or now.date(), batch_id, now)
+    contents = [partial(read_blocks, source, below_root=GIVEN) for source in sources]
+    publish([contents] * len(read), folders, manifests)
     return [
         StagedDevice(folder, body, one.device.serial, one.counts, one.has_names)
         for folder, body, one in zip(folders, bodies, read, strict=True)
@@ -161,26 +166,27 @@ def stage_export(
 
 def _digest(read: _Read) -> str:
     """Return what tells the content of a batch from others of the same file."""
-    return hashlib.sha256(f"{read.staged.sha256}\n{read.device.serial}".encode()).hexdigest()
+    digests = [str(file.sha256) for file in read.staged]
+    return hashlib.sha256("\n".join([*digests, read.device.serial]).encode()).hexdigest()
 
 
 def _read_devices(
-    source: UPath,
+    sources: Sequence[UPath],
     file_format: str,
     options: FileOptions,
     context: ReadingContext,
     fields: Mapping[str, JsonValue],
 ) -> Iterator[_Read]:
     """Read the rows of each device, as a run will read them for its batch."""
-    file = SourceFile(source, file_format, below_root=GIVEN, options=options)
-    with SourceReader([file], context) as reader:
+    files = _files(sources, file_format, options)
+    with SourceReader(files, context) as reader:
         devices = reader.devices() or [Device("", {})]
         if options.serial is not None:
             devices = [device for device in devices if device.serial in ("", options.serial)]
         if not devices:
             raise BatchError("stage-arguments", detail=NO_ROWS)
         if len(devices) == 1:
-            only = _read(reader, file, devices[0])
+            only = _read(reader, files, devices[0])
             if options.serial is not None and not (only.counts.readings or only.counts.refused):
                 raise BatchError("stage-arguments", detail=NO_ROWS)
             yield only
@@ -193,25 +199,43 @@ def _read_devices(
         )
     for device in devices:
         chosen = options.model_copy(update={"serial": device.serial})
-        file = SourceFile(source, file_format, below_root=GIVEN, options=chosen)
+        files = _files(sources, file_format, chosen)
         own = replace(context, device_id=text_of(device.fields, "deviceId"))
-        with SourceReader([file], own) as reader:
-            yield _read(reader, file, device)
+        with SourceReader(files, own) as reader:
+            yield _read(reader, files, device)
 
 
-def _read(reader: SourceReader, file: SourceFile, device: Device) -> _Read:
-    counts = RowCounts()
+def _files(sources: Sequence[UPath], file_format: str, options: FileOptions) -> list[SourceFile]:
+    numbers = range(1, len(sources) + 1) if len(sources) > 1 else (None,)
+    return [
+        SourceFile(source, file_format, number, below_root=GIVEN, options=options)
+        for source, number in zip(sources, numbers, strict=True)
+    ]
+
+
+def _read(reader: SourceReader, files: Sequence[SourceFile], device: Device) -> _Read:
+    counts = RowCounts(several=len(files) > 1)
     for block in reader:
         counts.add(block)
-    compression = compression_of(file.path.name)
-    staged = StagedFile(
-        name=EXPORT_NAME if compression == "none" else f"{EXPORT_NAME}.{compression}",
-        format=file.format,
-        sha256=file.sha256,
-        records=counts.rows,
-        **file.options.model_dump(exclude_unset=True, exclude_none=True),
+    staged = tuple(
+        StagedFile(
+            name=_name(file),
+            format=file.format,
+            sha256=file.sha256,
+            records=reader.rows[file.number or 1],
+            **file.options.model_dump(exclude_unset=True, exclude_none=True),
+        )
+        for file in files
     )
     return _Read(device, staged, counts, reader.has_names)
+
+
+def _name(file: SourceFile) -> str:
+    """Return what a file is called in its batch."""
+    compression = compression_of(file.path.name)
+    own, packed = file.path.name.lower(), "" if compression == "none" else f".{compression}"
+    ending = next((one for one in ENDINGS if own.removesuffix(packed).endswith(one)), ENDINGS[0])
+    return f"{EXPORT_NAME}{f'-{file.number}' if file.number else ''}{ending}{packed}"
 
 
 def _body(read: _Read, fields: Mapping[str, JsonValue], *, normal: bool) -> dict[str, Any]:
@@ -244,6 +268,6 @@ def _feed_name(read: _Read, device_id: str) -> str:
     which one device all of its files are, each device has a feed of its own: two tables may both count
     from 1.
     """
-    name = f"{CLIENT_PREFIX}{read.staged.format}"
+    name = f"{CLIENT_PREFIX}{read.staged[0].format}"
     is_of_one = not read.device.serial and "deviceId" in read.device.fields
     return name if is_of_one else f"{name}.{short_hash(device_id)}"
