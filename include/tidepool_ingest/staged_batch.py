@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
 from upath import UPath
 
-from tidepool_ingest.formats import read_manifest
+from tidepool_ingest.formats import FORMATS, read_manifest
 from tidepool_ingest.ledger import FileDigests, check_found_texts
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
@@ -44,6 +45,41 @@ class StagedBatch:
         """What logs, task labels and pages call it."""
         return label_of(self.folder, self.manifest.device_model)
 
+    @property
+    def device_key(self) -> str | None:
+        """What tells the person's device where its ``deviceId`` does not: a digest of what stays.
+
+        That is its serial number, whatever the file's format. Where the files of a format tell of no serial
+        number, they are of one device a person, and the format stays. In feeds, the program counts as well:
+        what another one has written is not replaced. ``None`` if nothing is known that would stay.
+        """
+        manifest = self.manifest
+        told = {_what_stays(file, manifest.serial_number) for file in manifest.files}
+        if len(told) != 1 or None in told:
+            return None
+        program = manifest.client_name if manifest.data_set_type == "continuous" else None
+        known = json.dumps([self.folder.user_id, *told, program])
+        return hashlib.sha256(known.encode()).hexdigest()
+
+    @property
+    def zones(self) -> str | None:
+        """The zones that local times of its files are read in, as JSON; ``None`` if there are none.
+
+        For each clock, it lists the zones that it was set to, each with the local time until which it was.
+        A file whose records bring their own instants has none, whatever zone its data set names.
+        """
+        stated = [
+            file.timezone or self.manifest.timezone
+            for file in self.manifest.files
+            if "timezone" in FORMATS[file.format].options
+        ]
+        clocks = {
+            ((zone, ""),) if isinstance(zone, str) else tuple((one.zone, one.until or "") for one in zone)
+            for zone in stated
+            if zone is not None
+        }
+        return json.dumps(sorted(clocks), separators=(",", ":")) if clocks else None
+
     def ledger_texts(self) -> dict[str, str | None]:
         """Return what of it is written into the ledger as text that somebody else has chosen."""
         return {
@@ -56,6 +92,22 @@ class StagedBatch:
             "client_name": self.manifest.client_name,
             "deduplicator": self.manifest.deduplicator_name,
         }
+
+
+SERIAL_CHARACTERS = 4
+"""Characters of a serial number, at least: what is shorter stands for no device in particular."""
+
+
+def _what_stays(file: StagedFile, serial_number: str | None) -> tuple[str, str] | None:
+    """Return what tells a person's device from others of the person, whatever its ``deviceId`` is."""
+    reader = FORMATS[file.format]
+    if reader.has_own_rows and "serial" not in reader.options:
+        return "format", file.format
+    written = file.serial or serial_number or ""
+    serial = "".join(sign for sign in written if sign.isalnum()).casefold()
+    # Zeros, or a word such as "unknown", are what programs write for want of a number.
+    is_number = len(serial) >= SERIAL_CHARACTERS and len(set(serial)) > 1
+    return ("serial", serial) if is_number and any(map(str.isdigit, serial)) else None
 
 
 def read_batch(folder: BatchFolder, digests: FileDigests) -> StagedBatch:

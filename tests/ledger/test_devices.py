@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.ledger.conftest import found
 from tests.states import set_batch_state, set_data_set_state
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Ledger, TaskOrigin
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, FoundPart, Ledger, TaskOrigin
 
 FIRST, SECOND = date(2026, 1, 2), date(2026, 1, 3)
 EARLIER, LATER = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
@@ -141,3 +141,63 @@ def test_days_of_other_verified_batches_of_the_device(ledger: Ledger) -> None:
     batch(ledger, "e", SECOND, (FIRST,))
 
     assert ledger.devices.days_of_others(own) == {SECOND: {"cbg": 2}}
+
+
+KEY, OTHER_KEY = "d" * 64, "e" * 64
+NEW_YORK = '[[["America/New_York",""]]]'
+
+
+def remembered(ledger: Ledger, name: str, **more: Any) -> BatchRow:
+    """Register a batch of which is known which device it is of."""
+    known = {"device_key": more.pop("device_key", KEY), "zones": more.pop("zones", NEW_YORK)}
+    row = batch(ledger, name, more.pop("day", FIRST), (FIRST, SECOND), **more)
+    ledger.batches.set_counts(row.id, **known)
+    return ledger.batches.get(row.id)
+
+
+def test_others_of_a_device_are_known_by_its_name_or_by_what_stays(ledger: Ledger) -> None:
+    own = remembered(ledger, "a")
+    renamed = remembered(ledger, "b", device_id="device-2", day=SECOND)
+    unlike = remembered(ledger, "c", device_key=OTHER_KEY)
+    for name, more in (
+        ("d", {"device_id": "device-2", "device_key": OTHER_KEY}),
+        ("e", {"device_key": None, "zones": None}),
+        ("f", {"user_id": "9876543210"}),
+        ("1", {"data_set_type": "continuous"}),
+        ("2", {"api_host": "other.example.org"}),
+    ):
+        remembered(ledger, name, **more)
+    states = (BatchState.REPLACED, BatchState.OVERWRITTEN, BatchState.GONE, BatchState.WITHDRAWN)
+    for name, state in zip("3456", states, strict=True):
+        set_batch_state(ledger, remembered(ledger, name).id, state)
+    replaced = remembered(ledger, "7")
+    ledger.batches.set_replaces(own.id, replaced.id)
+
+    assert (own.device_key, own.zones) == (KEY, NEW_YORK)
+    assert [row.id for row in ledger.devices.others_of(ledger.batches.get(own.id))] == [renamed.id, unlike.id]
+    assert [row.id for row in ledger.devices.others_of(replaced)] == [renamed.id, unlike.id, own.id]
+    nameless = remembered(ledger, "8", device_id=None, device_key=None)
+    assert ledger.devices.others_of(nameless) == []
+
+
+def test_days_that_show_are_those_of_whole_batches_and_of_parts(ledger: Ledger) -> None:
+    verified(ledger, remembered(ledger, "a"))
+    closing, prepared, withdrawn = (remembered(ledger, name) for name in "bcd")
+    data_set(ledger, closing, DataSetState.CLOSING)
+    data_set(ledger, withdrawn, DataSetState.CLOSED, DataSetState.DELETING)
+    parts = ledger.parts.register(
+        prepared,
+        [FoundPart(content_key=name * 64, records=2, expected_rows=2, chunks=1) for name in ("e", "f")],
+    )
+    for part in parts:
+        ledger.batch_days.replace_for_batch(part.id, {SECOND: {"cbg": 2}})
+    verified(ledger, parts[1])
+
+    numbers = [row.id for row in (closing, prepared, withdrawn)]
+    assert ledger.devices.shown_days([1, *numbers], FIRST, SECOND) == {
+        1: {FIRST: {"cbg": 1}, SECOND: {"cbg": 1}},
+        closing.id: {FIRST: {"cbg": 1}, SECOND: {"cbg": 1}},
+        prepared.id: {SECOND: {"cbg": 2}},
+    }
+    assert ledger.devices.shown_days([1], SECOND, SECOND) == {1: {SECOND: {"cbg": 1}}}
+    assert ledger.devices.shown_days([], FIRST, SECOND) == {}

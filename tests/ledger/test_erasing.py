@@ -16,6 +16,7 @@ OTHER = "9876543210"
 def filled(ledger: Ledger, name: str, **more: str) -> int:
     """Note a batch with something in every table that hangs on it."""
     batch = ledger.batches.register(found(content_key=name * 64, folder=f"/{name}", **more)).id
+    ledger.batches.set_counts(batch, device_key=name * 64, zones=f"zones of {name}")
     ledger.batch_days.replace_for_batch(batch, {date(2026, 1, 2): {"cbg": 1}})
     ledger.rejections.add(batch, [Rejection(ordinal=0, type="cbg", rows=1, problems=(("code", "/value"),))])
     row = ledger.data_sets.begin_opening(
@@ -57,6 +58,9 @@ def test_one_persons_rows_go_and_the_others_stay(ledger: Ledger) -> None:
     assert ledger.feeds.find("api.example.org", OTHER, "org.example") == feed
     with ledger.database.reading() as connection:
         assert list(connection.scalars(select(batches.c.user_id))) == [OTHER]
+        assert connection.execute(select(batches.c.device_key, batches.c.zones)).all() == [
+            ("b" * 64, "zones of b")
+        ]
 
 
 def test_claims_that_somebody_holds_are_told_by_name(ledger: Ledger) -> None:

@@ -179,6 +179,9 @@ def prepare(ledger: Ledger) -> None:
     ledger.rejections.of_batch(row.id)
     ledger.data_sets.of_batch(row.id)
     check_order(ledger, row, known(HASH))
+    ledger.batches.set_counts(row.id, device_key="d" * 64, zones="[]")
+    ledger.devices.others_of(ledger.batches.get(row.id))
+    ledger.devices.shown_days([row.id, row.id + DEVICES], date(2026, 1, 1), date(2026, 1, 1))
 
 
 def upload(ledger: Ledger) -> None:

@@ -15,6 +15,7 @@ from tidepool_ingest.guards.approval import (
     record_decision,
     waits_for_person,
 )
+from tidepool_ingest.guards.before import DeviceChangedError, check_before
 from tidepool_ingest.guards.checks import (
     DoublingError,
     OlderThanUploadedError,
@@ -42,6 +43,7 @@ __all__ = [
     "TOO_MANY_REJECTED",
     "AskingError",
     "Decision",
+    "DeviceChangedError",
     "DoublingError",
     "HeldError",
     "Mark",
@@ -55,6 +57,7 @@ __all__ = [
     "Versions",
     "WithdrawnError",
     "apply_decision",
+    "check_before",
     "check_days_kept",
     "check_doubling",
     "check_not_superseded",

@@ -74,7 +74,7 @@ class FoundBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRow(FoundBatch):
-    """One row of the table ``batches``. Counts are ``None`` until ``prepare`` has counted."""
+    """One row of the table ``batches``. Counts, key and zones are ``None`` until ``prepare`` has counted."""
 
     id: int
     state: BatchState
@@ -93,6 +93,8 @@ class BatchRow(FoundBatch):
     missed_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    device_key: str | None = field(default=None, repr=False)
+    zones: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -532,12 +534,12 @@ class Batches:
             if not write_state_of(connection, batch, state, reason=reason):
                 raise UnknownBatchError(batch)
 
-    def set_counts(self, batch: int, **counts: int) -> None:
+    def set_counts(self, batch: int, **counts: int | str | None) -> None:
         """Record what became of a batch's records; its work area is complete from now on.
 
         :param batch: its number.
         :param counts: ``staged``, ``accepted``, ``quarantined``, ``identical``, ``expected_rows``,
-            ``chunks``.
+            ``chunks``; and ``device_key`` and ``zones``, with which they go up.
         """
         self._set(batch, None, purged=None, **counts)
 

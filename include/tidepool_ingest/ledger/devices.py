@@ -12,7 +12,10 @@ from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.record_counts import Days
 from tidepool_ingest.ledger.schema import NOW, batch_days, batches, data_sets, leases, turns
-from tidepool_ingest.ledger.states import TERMINAL_STATES, BatchState, DataSetState
+from tidepool_ingest.ledger.states import SUPERSEDED_STATES, TERMINAL_STATES, BatchState, DataSetState
+
+SHOWN = (DataSetState.CLOSING, DataSetState.CLOSED, DataSetState.VERIFIED)
+"""States of a data set whose records are to be seen, or may be at any moment."""
 
 
 class Devices:
@@ -173,6 +176,55 @@ class Devices:
                         kinds = days.setdefault(day, {})
                         kinds[kind] = kinds.get(kind, 0) + int(records)
         return days
+
+    def others_of(self, batch: BatchRow) -> list[BatchRow]:
+        """Return the other whole batches of a device, whatever it was called then, the newest first.
+
+        Left out is what another batch has taken the place of, or is about to, and what a person has undone.
+
+        :param batch: the whole batch in question, of which is known which device it is of.
+        """
+        known_as = [batches.c.device_key == batch.device_key] if batch.device_key else []
+        called = [batches.c.device_id == batch.device_id] if batch.device_id else []
+        if not known_as and not called:
+            return []
+        query = select(batches).where(
+            batches.c.api_host == batch.api_host,
+            batches.c.user_id == batch.user_id,
+            batches.c.data_set_type == batch.data_set_type,
+            or_(*known_as, *called),
+            or_(batches.c.device_key.is_not(None), batches.c.zones.is_not(None)),
+            batches.c.part_of.is_(None),
+            batches.c.id.not_in([batch.id, *([] if batch.replaces is None else [batch.replaces])]),
+            batches.c.state.not_in([*SUPERSEDED_STATES, BatchState.WITHDRAWN]),
+        )
+        with self._database.reading() as connection:
+            found = [batch_row(row) for row in connection.execute(query)]
+        return sorted(found, key=lambda row: (row.order_key, row.id), reverse=True)
+
+    def shown_days(self, numbers: Sequence[int], first: date, last: date) -> dict[int, Days]:
+        """Return how many records of whole batches are to be seen at Tidepool on some days, by batch.
+
+        Of a batch that is split, only parts count that are.
+
+        :param numbers: the batches' numbers.
+        :param first: the first day in question.
+        :param last: the last one.
+        """
+        is_shown = exists().where(data_sets.c.batch == batches.c.id, data_sets.c.state.in_(SHOWN))
+        found: dict[int, Days] = {}
+        with self._database.reading() as connection:
+            for batch_of_ids in batched(numbers):
+                for column in (batches.c.id, batches.c.part_of):
+                    query = (
+                        select(WHOLE, batch_days.c.day, batch_days.c.type, batch_days.c.records)
+                        .join(batches, batches.c.id == batch_days.c.batch)
+                        .where(column.in_(batch_of_ids), batch_days.c.day.between(first, last), is_shown)
+                    )
+                    for number, day, kind, records in connection.execute(query):
+                        kinds = found.setdefault(number, {}).setdefault(day, {})
+                        kinds[kind] = kinds.get(kind, 0) + records
+        return found
 
     def newest_verified_days(
         self, api_host: str, user_ids: Sequence[str], *, after: date

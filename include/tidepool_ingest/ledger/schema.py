@@ -199,6 +199,12 @@ batches = Table(
     ),
     Column("connection", Text, comment="Airflow connection that the manifest names, if it names one"),
     Column("device_id", Text),
+    Column(
+        "device_key",
+        String(64),
+        comment="sha256 of the user and what stays of a device when its device id changes",
+    ),
+    Column("zones", Text, comment="time zones that local times of its files were read in, as JSON"),
     Column("data_set_type", String(16), nullable=False, server_default="normal"),
     Column("replaces", AutoId, comment="batch whose data sets are deleted once this one shows in Tidepool"),
     Column("part_of", AutoId, comment="batch that it is a part of; empty for a whole one"),

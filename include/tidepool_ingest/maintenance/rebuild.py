@@ -118,6 +118,7 @@ class LedgerRebuild:
                 ledger=self._ledger,
                 options=self._options,
                 api_host_of=self._api_host_of,
+                compare_before=False,
             )
             self._counts[self._adopted(self._ledger.batches.get(row.id))] += 1
         except (WithdrawnError, SupersededBatchError):

@@ -23,6 +23,7 @@ from tidepool_ingest.guards import (
     RetractedFirstError,
     SupersededBatchError,
     WithdrawnError,
+    check_before,
     check_days_kept,
     check_doubling,
     check_not_superseded,
@@ -286,6 +287,7 @@ def prepare_batch(
     api_host_of: ApiHostOf,
     run_id: str | None = None,
     asked_at: datetime | None = None,
+    compare_before: bool = True,
 ) -> PrepareSummary:
     """Validate, edit and chunk a staged batch into its work area.
 
@@ -298,6 +300,7 @@ def prepare_batch(
     :param api_host_of: checks the connection that the manifest names.
     :param run_id: this run; what it has verified itself, it does not upload again.
     :param asked_at: when the run was started or cleared: a forced run does not repeat what it has done since.
+    :param compare_before: whether it is held if its device had another zone or ``deviceId`` before.
     :raises BatchError: if the batch cannot be prepared.
     :raises TooManyRejectedError: if too large a share of its records is rejected; if a person is asked,
         the summary says so instead, and the batch is held if no data set of it was started.
@@ -305,7 +308,7 @@ def prepare_batch(
     """
     try:
         try:
-            return _prepare(root, row, ledger, options, api_host_of, run_id, asked_at)
+            return _prepare(root, row, ledger, options, api_host_of, run_id, asked_at, compare_before)
         except (SupersededBatchError, WithdrawnError, IllegalTransitionError):
             raise
         except IngestError as error:
@@ -350,6 +353,7 @@ def _prepare(
     api_host_of: ApiHostOf,
     run_id: str | None,
     asked_at: datetime | None,
+    compare_before: bool,
 ) -> PrepareSummary:
     current = ledger.batches.get(row.id)
     check_not_superseded(current)
@@ -403,6 +407,11 @@ def _prepare(
             options=options,
             deduplicator=deduplicator,
         )
+    if summary.accepted and opening and compare_before:
+        remembered = ledger.batches.get(row.id)
+        check_before(
+            remembered, ledger, root, checked_data_set(batch.manifest), meant_as=batch.manifest.meant_as
+        )
     if too_many and not history.may_hold_data:
         ledger.batches.hold(row.id, TOO_MANY_REJECTED)
     elif not history.may_hold_data:
@@ -454,7 +463,12 @@ def _recorded(
         history.refill_quarantine(work, ledger)
     summary = summary_of(batch.label, prepared).with_rejections(history.rejections(ledger))
     log.info("%s: %s.", batch.label, described(summary))
-    ledger.batches.set_counts(row.id, **summary.model_dump(include=RECORDED_COUNTS))
+    ledger.batches.set_counts(
+        row.id,
+        device_key=batch.device_key,
+        zones=batch.zones,
+        **summary.model_dump(include=RECORDED_COUNTS),
+    )
     ledger.batch_days.replace_for_batch(row.id, prepared.days)
     ledger.quarantine_reasons.replace_for_batch(row.id, prepared.reasons)
     return history, summary

@@ -78,6 +78,7 @@ def _written(batch: StagedBatch, work: WorkArea, chunk_records: int) -> Prepared
         changes=dict(reader.changes),
         converters=converters_of(manifest),
         deletes=manifest.deletes,
+        meant_as=manifest.meant_as,
         chunks=tuple(accepted.chunks),
         **writer.counts(),
     )

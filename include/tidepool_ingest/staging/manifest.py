@@ -81,7 +81,14 @@ CheckOutcome = Literal["warn", "refuse", "ignore"]
 """What a finding leads to: counting the record in the report, quarantining it, or nothing."""
 
 
-MeantAs = Literal["clock-not-in-zone", "dates-swapped", "replaces-loses-days", "zone-implausible"]
+MeantAs = Literal[
+    "clock-not-in-zone",
+    "dates-swapped",
+    "device-renamed",
+    "replaces-loses-days",
+    "zone-differs",
+    "zone-implausible",
+]
 """Codes of what holds a batch until its manifest says that it is meant so."""
 
 
@@ -405,6 +412,11 @@ class Manifest(ManifestModel):
     def timezone(self) -> str | None:
         """Time zone of the data set, if it is text."""
         return _text(self.data_set, "timezone")
+
+    @property
+    def serial_number(self) -> str | None:
+        """Serial number of the device, if it is text."""
+        return _text(self.data_set, "deviceSerialNumber")
 
     @property
     def device_model(self) -> str | None:

@@ -166,6 +166,7 @@ class PreparedBatch(_Model):
     :param replaced: how many have a later version in the batch, by type; in a feed only.
     :param deletes: the records that the batch deletes; in a feed only.
     :param retracts: how many records the batch has that it retracts; ``None`` if it retracts none.
+    :param meant_as: codes of what would hold the batch, and is as it is meant to be.
     :param expected_rows: rows that the Platform makes of the accepted records; it splits some.
     :param reasons: how many records were rejected with each code, by type.
     :param warnings: how many records got each warning, by type; they are accepted nevertheless.
@@ -191,6 +192,7 @@ class PreparedBatch(_Model):
     replaced: dict[str, _Count] = {}
     deletes: tuple[Deletion, ...] = ()
     retracts: _Count | None = None
+    meant_as: tuple[str, ...] = ()
     expected_rows: _Count = 0
     reasons: dict[str, dict[str, _Count]] = {}
     warnings: dict[str, dict[str, _Count]] = {}

@@ -20,7 +20,7 @@ from tidepool_ingest.client import (
     TidepoolNotFoundError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.guards import OlderThanUploadedError, check_order, compares_days
+from tidepool_ingest.guards import OlderThanUploadedError, check_before, check_order, compares_days
 from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease, lease_of_batch
 from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
 from tidepool_ingest.privacy import short_hash
@@ -84,7 +84,25 @@ def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> None:
                 raise
             # An earlier attempt's close was carried out, before the newer one's: read back what it shows.
             return
+    _compare_before(leased)
     _close(leased, data_set)
+
+
+def _compare_before(leased: LeasedBatch) -> None:
+    """Hold the batch if another one of its device has been closed since it was prepared, and differs.
+
+    One that was verified once is repaired as it was.
+    """
+    ledger, context = leased.ledger, leased.context
+    whole = ledger.batches.get(leased.batch.part_of or leased.batch.id)
+    if context.root is None or not (whole.device_key or whole.zones):
+        return
+    numbers = [whole.id, *(part.id for part in ledger.parts.of_batch(whole.id))]
+    if any(data_set.verified_at for data_set in ledger.data_sets.of_batches(numbers)):
+        return
+    plan = leased.prepared if whole.id == leased.batch.id else context.work_area(whole).load()
+    if plan is not None:
+        check_before(whole, ledger, context.root, leased.deduplicator, meant_as=plan.meant_as)
 
 
 def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:

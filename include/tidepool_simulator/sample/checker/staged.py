@@ -95,7 +95,14 @@ _OPTIONS: dict[str, set[str]] = {
 }
 """What a manifest may say of how a file of each format is to be read."""
 
-_MEANT_AS = {"clock-not-in-zone", "dates-swapped", "replaces-loses-days", "zone-implausible"}
+_MEANT_AS = {
+    "clock-not-in-zone",
+    "dates-swapped",
+    "device-renamed",
+    "replaces-loses-days",
+    "zone-differs",
+    "zone-implausible",
+}
 _EXPORTS = {"tidepool-export", "tidepool-web-export"}
 
 
