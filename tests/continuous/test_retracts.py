@@ -250,6 +250,58 @@ def test_two_retract_one(world: FeedWorld) -> None:
     assert world.row(second).state is BatchState.VERIFIED
 
 
+def test_a_retracting_one_is_retracted_with_its_records(world: FeedWorld) -> None:
+    wrong = world.feed(readings(5), "b-0001")
+    by = retracting(world, records=[cbg(0, 9.0), cbg(8, 9.0)])
+    world.upload(by)
+    world.upload(retracting(world, "b-0009", "b-0010"))
+
+    assert world.visible() == []
+    assert {world.row(number).state for number in (wrong, by)} == {BatchState.WITHDRAWN}
+
+
+def test_a_retracting_one_that_had_not_finished_is_completed_by_the_one_that_retracts_it(
+    world: FeedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = world.feed(readings(5), "b-0001")
+    world.feed([cbg(9, 6.0)], "b-0002")
+    by = retracting(world, records=[cbg(0, 9.0)])
+    world.simulator.faults.add(Fault.refused("delete-data", 503, times=9))
+    with pytest.raises(TidepoolUnreachableError):
+        world.upload(by)
+    world.simulator.faults.clear()
+    assert (world.row(wrong).state, world.row(by).state) == (BatchState.WITHDRAWN, BatchState.UPLOADING)
+
+    again = retracting(world, "b-0009", "b-0010")
+    with monkeypatch.context() as patched:
+        delete, left = world.client.delete_data, [None]
+
+        def struck(*given: Any) -> None:
+            if not left:
+                raise Killed  # between the two
+            left.pop()
+            delete(*given)
+
+        patched.setattr(world.client, "delete_data", struck)
+        with pytest.raises(Killed):
+            world.upload(again)
+    world.resume(again)
+
+    assert world.values() == {minute_of(9): 6.0}
+    assert reconciled(world).unfinished == 0
+
+
+@pytest.mark.parametrize("deduplicator", [ORIGIN, OLDER, DROP_HASH, NONE])
+def test_a_version_that_a_later_batch_did_not_replace_goes_too(world: FeedWorld, deduplicator: str) -> None:
+    body = {"deduplicator": {"name": deduplicator}}
+    world.feed([cbg(1, 5.0, origin={"id": "o"})], "b-0001", data_set=body)
+    # Under drop.hash, both versions show: they are of another time, and it does not look at the origin.
+    world.feed([cbg(2, 6.0, origin={"id": "o"})], "b-0002", data_set=body)
+    world.upload(retracting(world, data_set=body))
+
+    assert world.values() == {minute_of(2): 6.0}
+
+
 # ---------------------------------------------------------------- whatever goes wrong
 
 
@@ -453,6 +505,16 @@ def test_one_of_which_nothing_was_uploaded(world: FeedWorld) -> None:
     world.ledger.batches.mark_failed(wrong, "file-truncated")
 
     refused(world, "retracts-not-uploaded")
+
+
+def test_one_that_comes_after_records_of_its_own(world: FeedWorld) -> None:
+    wrong = world.feed([cbg(0, 5.0), cbg(1, 5.0)], "b-0001")
+    refused(world, "retracts-later", batch="b-0000", records=[cbg(0, 6.0)])
+    assert world.row(wrong).state is BatchState.VERIFIED
+
+    by = retracting(world, batch="b-0000")  # without records, the order does not matter
+    world.upload(by)
+    assert is_retracted(world, wrong, by)
 
 
 def test_one_of_another_feed(world: FeedWorld) -> None:

@@ -234,8 +234,10 @@ def read_retracted(
         raise error.for_batch(named(batch.folder)) from None
     if number is None:
         return None
-    ledger.batches.set_replaces(row.id, number)
     retracted = ledger.batches.get(number)
+    if batch.manifest.files and retracted.order_key > row.order_key:
+        raise BatchError("retracts-later", batch=named(batch.folder))
+    ledger.batches.set_replaces(row.id, number)
     work = WorkArea(root, retracted.content_key)
     plan = None if retracted.purged else work.load()
     if plan is None or not work.holds(plan):

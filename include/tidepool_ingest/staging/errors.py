@@ -57,6 +57,11 @@ FAULTS: dict[str, Fault] = {
         "the manifest names a batch to retract that is in the continuous data set of another feed",
         "Give its dataSet the client name of that batch, and stage it as a batch of that feed.",
     ),
+    "retracts-later": Fault(
+        "the manifest names a batch to retract that comes after this one in the order of its feed, so that "
+        "this one's records would give way to those that are deleted",
+        "Stage it in a later day folder, or with a later `stagedAt`.",
+    ),
     "retracts-not-in-staging": Fault(
         "the batch to retract cannot be read from staging as it was uploaded, and its work area is gone, so "
         "that its records are not known",

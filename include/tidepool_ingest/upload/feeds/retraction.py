@@ -89,8 +89,8 @@ class Retraction:
                 break
             delete(sorted(still_there))
         log.info(
-            "%s retracts %s: %d of %d rows are still visible. %d records are left alone, because other "
-            "batches have written or deleted them since. Versions that it had replaced do not come back: to "
+            "%s retracts %s: %d of %d rows are still visible. %d others had been written or deleted by later "
+            "batches. Versions that it had replaced do not come back: to "
             "show them, stage the batches that hold them again.",
             self._leased.batch.label,
             self._batch.label,
@@ -109,8 +109,9 @@ class Retraction:
         leased = replace(
             self._leased, batch=self._batch, work=context.work_area(self._batch), prepared=prepared
         )
-        records = FeedRecords(leased, later, with_stored_form=False)
+        records = FeedRecords(leased, frozenset(), with_stored_form=False)
         payload = records.payload()
+        superseded = {origin for origin in payload.rows if origin_digest(origin) in later}
         sent = [
             chunk
             for share in ledger.data_sets.of_batch(self._batch.id)
@@ -122,16 +123,17 @@ class Retraction:
         records_sent = sum(chunk.records for chunk in sent)
         derived = [row.id for row in payload.rows.values() if not row.has_own_id]
         return Retracted(
-            rows=len(payload.rows),
-            superseded=payload.superseded,
+            rows=len(payload.rows) - len(superseded),
+            superseded=len(superseded),
             sent=derived,
             ids=frozenset(derived if matches_sent else _every_id(prepared, records_sent)),
             of_own_id={
                 origin: row
                 for origin, row in payload.rows.items()
-                if row.has_own_id and records.chunk_of(row.ordinal).index in indexes
+                if row.has_own_id
+                and origin not in superseded
+                and records.chunk_of(row.ordinal).index in indexes
             },
-            later=later,
             windows=windows_of(payload) if matches_sent else EVERYTHING,
         )
 
@@ -149,15 +151,16 @@ class Retraction:
 
 @dataclass(frozen=True)
 class Retracted:
-    """The rows that one batch has brought into a feed's data set, and that no later one has written since.
+    """The rows that one batch has brought into a feed's data set.
 
-    :param rows: how many they are.
-    :param superseded: records that later batches have written or deleted.
+    :param rows: how many no later batch has written or deleted.
+    :param superseded: how many others there are; where the deduplicator does not replace by origin id, they
+        are visible beside what took their place, and so they are deleted too.
     :param sent: ids of those that are told by their id.
     :param ids: the same, and others that a row of the batch may have: validated by other rules than when it
         was sent, its records may be numbered otherwise now.
-    :param of_own_id: those that were staged with an id of their own and sent, by origin id.
-    :param later: digests of the origin ids that later batches have written or deleted.
+    :param of_own_id: those that were staged with an id of their own and sent, and that no later batch has
+        written or deleted, by origin id.
     :param windows: the periods to read back.
     :param undeleted: how many are still visible.
     """
@@ -167,7 +170,6 @@ class Retracted:
     sent: Sequence[str] = field(repr=False)
     ids: AbstractSet[str] = field(repr=False)
     of_own_id: Mapping[str, ExpectedRow] = field(repr=False)
-    later: AbstractSet[bytes] = field(repr=False)
     windows: Sequence[Window]
     undeleted: int = 0
 
@@ -176,10 +178,7 @@ class Retracted:
 
         :param row: what the data set shows.
         """
-        origin = origin_id_of(row) or ""
-        if origin_digest(origin) in self.later:
-            return False
-        expected = self.of_own_id.get(origin)
+        expected = self.of_own_id.get(origin_id_of(row) or "")
         return row.get("id") in self.ids or (expected is not None and is_version(expected, row))
 
 

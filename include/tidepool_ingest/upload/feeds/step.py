@@ -22,7 +22,14 @@ from tidepool_ingest.client import (
     TidepoolNotFoundError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.ledger import DELETIONS, BatchRow, DataSetRow, DataSetState, origin_digest
+from tidepool_ingest.ledger import (
+    DELETIONS,
+    BatchRow,
+    BatchState,
+    DataSetRow,
+    DataSetState,
+    origin_digest,
+)
 from tidepool_ingest.model.deduplicators import CONTINUOUS, Deduplicator
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
@@ -77,7 +84,7 @@ class FeedAttempt(UploadAttempt):
         leased = self._leased
         row, data_set_id = FeedResolver(leased.context, self._feed, leased.lease, leased.requests).data_set()
         leased.context.on_open(data_set_id)
-        retraction = self._retraction(row.id, data_set_id)
+        retractions = self._retractions(row.id, data_set_id)
         later = leased.ledger.feed_writes.later_than(row.id, leased.batch)
         records = FeedRecords(leased, later, with_stored_form=leased.deduplicator.may_drop)
         payload = records.payload()
@@ -92,23 +99,38 @@ class FeedAttempt(UploadAttempt):
             retracted = 0
             if not comparison.is_exact:
                 writes.forget(_not_shown(records, comparison))
-            elif retraction is not None:
+            for retraction in retractions:
+                if not comparison.is_exact:
+                    break
                 found = self._retract(data_set, retraction)
-                retracted, comparison = found.rows, replace(comparison, undeleted=found.undeleted)
+                retracted += found.rows
+                comparison = replace(comparison, undeleted=found.undeleted)
         except StartOverError:
             raise self._why_unusable(data_set_id) from None
         finally:
             self._rejected.finish()
         return self._verified(data_set, payload, comparison, len(payload.deletes) + retracted)
 
-    def _retraction(self, feed: int, data_set_id: str) -> Retraction | None:
-        """Return what is to be done about the batch that this one retracts, if it retracts one."""
-        retracted = self._leased.ledger.batches.get(self._leased.batch.id).replaces
-        if retracted is None:
-            return None
-        retraction = Retraction(self._leased, retracted, feed, data_set_id)
-        retraction.check()
-        return retraction
+    def _retractions(self, feed: int, data_set_id: str) -> list[Retraction]:
+        """Return what is to be done about the batch that this one retracts, if it retracts one.
+
+        If that one had begun to retract another one itself, nobody else would complete that: it comes first.
+        """
+        known = self._leased.ledger.batches
+        number = known.get(self._leased.batch.id).replaces
+        numbers: list[int] = []
+        while number is not None and number not in numbers:
+            numbers.insert(0, number)
+            retracted = known.get(number)
+            number = retracted.replaces
+            if retracted.state in (BatchState.VERIFIED, BatchState.WITHDRAWN) or (
+                number is not None and known.get(number).state is not BatchState.WITHDRAWN
+            ):
+                break
+        retractions = [Retraction(self._leased, number, feed, data_set_id) for number in numbers]
+        for retraction in retractions:
+            retraction.check()
+        return retractions
 
     def _retract(self, data_set: DataSetRow, retraction: Retraction) -> Retracted:
         """Delete what the batch that this one retracts has brought in."""
