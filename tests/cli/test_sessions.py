@@ -136,3 +136,14 @@ def test_an_address_that_is_no_ledger_is_one_line(run: Run, tmp_path: Path, addr
 
     assert what in error
     assert "secret" not in error
+
+
+@pytest.mark.parametrize(("state", "shown"), [(DataSetState.DELETED, 0), (DataSetState.ABANDONED, None)])
+def test_what_is_gone_counts_as_visible_no_more(
+    run: Run, ledger: Path, state: DataSetState, shown: int | None
+) -> None:
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("UPDATE data_sets SET visible_rows = 9, state = ?", (state.value,))
+
+    assert sessions(run)[1]["visible_rows"] == shown
+    assert run("sessions").lines[-1].split()[-2:] == ["-" if shown is None else "0", "-"]

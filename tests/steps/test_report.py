@@ -22,3 +22,9 @@ def test_of_many_only_those_have_one_that_need_a_person() -> None:
 
     assert first.startswith("batch 9999: failed (file-missing)")
     assert last == f"Batches: 1 failed, {MAX_BATCHES_LISTED} verified."
+
+
+def test_a_batch_that_was_not_prepared_has_no_counts() -> None:
+    first, _last = Report((row(1, state=BatchState.PLANNED),), {}).lines()
+
+    assert first == "batch 1: planned, not prepared"

@@ -11,7 +11,7 @@ from typing import Any
 
 from tidepool_ingest.cli.arguments import count, table
 from tidepool_ingest.cli.ledgers import NO_LEDGER, add_ledger, opened
-from tidepool_ingest.ledger import BatchState, Ledger, Upload
+from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, Upload
 from tidepool_ingest.privacy import short_hash
 
 SESSIONS_SHOWN = 100
@@ -88,7 +88,7 @@ def _found(ledger: Ledger, options: argparse.Namespace) -> list[Upload]:
 
 
 def _shown(upload: Upload, *, full: bool) -> dict[str, Any]:
-    values = {name: getattr(upload, name) for name in FIELDS}
+    values = {name: getattr(upload, name) for name in FIELDS} | {"visible_rows": _visible(upload)}
     if not full:
         values["user_id"] = short_hash(upload.user_id)
         del values["folder"]
@@ -105,10 +105,20 @@ def _rows(found: Sequence[Upload], *, full: bool) -> Iterator[tuple[object, ...]
             upload.data_set_state,
             upload.accepted,
             upload.quarantined,
-            upload.visible_rows,
+            _visible(upload),
             upload.reason,
         )
         yield (*row, upload.folder) if full else row
+
+
+def _visible(upload: Upload) -> int | None:
+    """Return how many rows are visible: none once the data set is deleted.
+
+    Of a retracted batch, that depends on the one that retracts it, which has a line of its own.
+    """
+    if upload.data_set_state == DataSetState.ABANDONED:
+        return None
+    return 0 if upload.data_set_state == DataSetState.DELETED else upload.visible_rows
 
 
 def _text(value: object) -> str:

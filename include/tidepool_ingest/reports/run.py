@@ -72,10 +72,13 @@ class Report:
             )
             shown = f", {named}: {_visible(data_sets)} rows visible" if data_sets else ""
             reason = f" ({row.reason})" if row.reason else ""
-            yield (
-                f"{row.label}: {row.state}{reason}, {row.accepted} of {row.staged} records accepted, "
-                f"{row.quarantined} quarantined, {row.identical} duplicates{shown}"
+            counts = (
+                f"{row.accepted} of {row.staged} records accepted, {row.quarantined} quarantined, "
+                f"{row.identical} duplicates"
             )
+            if row.staged is None:
+                counts = "not prepared"
+            yield f"{row.label}: {row.state}{reason}, {counts}{shown}"
         yield self.outcome()
 
     def _waiting(self) -> list[BatchRow]:
