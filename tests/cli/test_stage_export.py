@@ -17,6 +17,7 @@ from tests.formats.readers import VendorReader, vendor_file
 from tests.steps.conftest import empty_ledger, world
 from tests.steps.world import DAY, World
 from tidepool_ingest import __version__
+from tidepool_ingest.cli.stage import BESIDE
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.stage import stage as stage_records
 from tidepool_ingest.stage.vendor import stage_export
@@ -76,6 +77,7 @@ def test_the_file_goes_into_the_batch_as_it_is(run: Run) -> None:
     assert ran.err.splitlines() == [
         f"By its content, this is an export of format {VendorReader.name}.",
         "Vendor One: 4 of 4 rows are readings.",
+        BESIDE,
     ]
     assert run("validate", folder).lines[-1] == "4 records: 4 accepted, 0 refused"
 
@@ -105,6 +107,7 @@ def test_each_device_has_a_batch_of_its_own(run: Run) -> None:
         "Device 2 of 2, Vendor One, serial number B: 3 of 9 rows are readings.",
         "  1 row is refused: 1 staged-not-a-number (line 9)",
         "  5 rows are no reading: 5 other-device",
+        BESIDE,
     ]
     assert [run("validate", folder).code for folder in ran.lines] == [0, 1]
 
@@ -361,3 +364,43 @@ def test_what_was_staged_becomes_visible_as_it_was_read(world: World) -> None:
     shown = [(row["deviceId"], row["time"], row["timezoneOffset"]) for row in world.visible()]
     assert sorted(shown)[0] == ("Vendor-A", "2026-03-05T07:00:00Z", 60)
     assert len(shown) == 7
+
+
+# ---------------------------------------------------------------- in the place of another batch
+
+
+def test_it_names_the_batch_that_it_replaces(run: Run) -> None:
+    (old,) = stage(run, *BERLIN).lines
+    ran = stage(run, "--timezone", "Europe/Lisbon", "--replaces", f"{old}/", "--batch-id", "batch-1")
+    (by_folder,) = ran.lines
+    (by_name,) = stage(run, *BERLIN, "--replaces", "batch-1", "--batch-id", "batch-2").lines
+
+    assert manifest_of(by_folder)["replaces"] == Path(old).name
+    assert manifest_of(by_name)["replaces"] == "batch-1"
+    assert BESIDE not in ran.err
+
+
+def test_records_name_the_batch_that_they_replace(run: Run) -> None:
+    Path("corrected.ndjson").write_bytes(ndjson(cbg()))
+    ran = run("stage", "corrected.ndjson", "--user", USER, "--root", "staging", "--replaces", "batch-1")
+
+    assert manifest_of(ran.lines[0])["replaces"] == "batch-1"
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        (vendor_file(*ROWS, *OTHERS), ("--replaces", "batch-1"), "2 devices"),
+        (vendor_file(*NAMED), ("--replaces", "batch-1"), "--normal"),
+        (EXPORT, ("--replaces", "_work"), "no batch's name"),
+    ],
+)
+def test_what_cannot_replace_a_batch_is_not_staged(
+    run: Run, content: bytes, options: tuple[str, ...], said: str
+) -> None:
+    ran = stage(run, *BERLIN, *options, content=content)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert "stage-arguments" in ran.err
+    assert not Path("staging").exists()

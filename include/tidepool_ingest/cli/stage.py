@@ -41,6 +41,12 @@ from tidepool_ingest.staging.manifest import (
     strict_json,
 )
 
+BESIDE = (
+    "Its rows have no names of their own: of a later export, only what is equal takes their place, and what "
+    "differs shows beside them, as with another time zone. --replaces puts it in the place of a batch."
+)
+"""What is said of an export whose later ones do not replace it by themselves."""
+
 
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
@@ -72,6 +78,12 @@ def describe(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--batch-id", metavar="NAME", help="name of the batch folder (default: time and content)"
+    )
+    command.add_argument(
+        "--replaces",
+        metavar="FOLDER",
+        help="batch folder, or its name, of the verified batch of this device whose place the new one takes "
+        "once it is visible",
     )
     command.add_argument(
         "--connection", metavar="NAME", help="Airflow connection to upload through, if not the DAG's own"
@@ -127,6 +139,7 @@ def run(options: argparse.Namespace) -> int:
     given = reading_options(options)
     root = place(options.root)
     like = read_manifest(given_folder(place(options.like)), None) if options.like else None
+    replaces = None if options.replaces is None else place(options.replaces).name
     padding: Counter[str] = Counter()
     check_standard_input(options.files)
     with reading_data_file(), ExitStack() as stack:
@@ -134,6 +147,8 @@ def run(options: argparse.Namespace) -> int:
         groups = list(_groups(sources, options, like))
         if options.batch_id and len(groups) > 1:
             raise CommandError("--batch-id names one batch.", "Give its files, or leave it out.")
+        if replaces is not None and len(groups) > 1:
+            raise CommandError("--replaces is for one batch.", "Give its files, or leave it out.")
         for name, together in groups:
             if like is None and FORMATS[name].has_own_rows:
                 check_taken(name, given)
@@ -150,9 +165,12 @@ def run(options: argparse.Namespace) -> int:
                     edits=edits,
                     connection=options.connection,
                     normal=options.normal,
+                    replaces=replaces,
                     padding=padding,
                 )
                 _tell_of_export(staged, name, is_told=not (options.format or options.mapping))
+                if replaces is None and not any(one.has_names for one in staged):
+                    print(BESIDE, file=sys.stderr)
                 _show(one.folder for one in staged)
                 continue
             _check_of_records(options, given, name)
@@ -168,6 +186,7 @@ def run(options: argparse.Namespace) -> int:
                     edits=edits,
                     connection=options.connection,
                     like=like,
+                    replaces=replaces,
                     padding=padding,
                 )
                 _show(batches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -32,6 +33,7 @@ from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
+    BATCH_ID_PATTERN,
     MANIFEST_NAME,
     Manifest,
     RecordEdits,
@@ -219,6 +221,7 @@ def stage(
     edits: RecordEdits | None = None,
     connection: str | None = None,
     like: Manifest | None = None,
+    replaces: str | None = None,
     padding: Counter[str] | None = None,
 ) -> list[BatchFolder]:
     """Turn a data file into ready batches, one for each ``deviceId`` in it, in order of appearance.
@@ -243,6 +246,7 @@ def stage(
     :param connection: Airflow connection for each manifest.
     :param like: manifest of another batch of this user. All records make one batch with the same description,
         instead of ``data_set``, ``edits`` and ``connection``: for a corrected quarantine file.
+    :param replaces: id of the batch that this one replaces; then the file makes one batch only.
     :param padding: counts the values whose padding was left out, by field.
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
     :raises ExportKindError: the file mixes both exports of Tidepool, or may be either where that matters.
@@ -276,12 +280,14 @@ def stage(
         outputs = spool.finish()
         padding["deviceId"] += spool.padded
         contents = [str(output.staged_file().sha256) for output in outputs]
+        check_replaces(replaces, len(outputs))
         batches = batch_folders(contents, root, user_id, day or now.date(), batch_id, now)
         if like is None:
             manifests = [_manifest(output, user_id, fields, edits, connection) for output in outputs]
         else:
             manifests = [_manifest_like(like, output) for output in outputs]
-        manifests = [manifest.model_copy(update={"staged_at": now}) for manifest in manifests]
+        added = {"staged_at": now} | ({} if replaces is None else {"replaces": replaces})
+        manifests = [manifest.model_copy(update=added) for manifest in manifests]
         publish([[output.content] for output in outputs], batches, manifests)
     return batches
 
@@ -411,6 +417,23 @@ def publish(
         raise
     for batch, manifest in zip(batches, manifests, strict=True):
         write_whole(batch.path / MANIFEST_NAME, manifest.to_json(), SHARED_FILE, below_root=IN_BATCH)
+
+
+def check_replaces(replaces: str | None, batches: int) -> None:
+    """Make sure that there is one batch that replaces another one.
+
+    :param replaces: the id of the batch that is to be replaced, if there is one.
+    :param batches: how many batches the file makes.
+    :raises BatchError: ``stage-arguments``.
+    """
+    if replaces is not None and not re.fullmatch(BATCH_ID_PATTERN, replaces):
+        raise BatchError("stage-arguments", detail="the batch to replace has no batch's name")
+    if replaces is not None and batches > 1:
+        raise BatchError(
+            "stage-arguments",
+            detail=f"the file holds the data of {batches} devices, which makes a batch for each, and they "
+            "cannot all replace the same one",
+        )
 
 
 def check_arguments(user_id: str, batch_id: str | None, edits: RecordEdits | None) -> None:

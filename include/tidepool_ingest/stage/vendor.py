@@ -27,6 +27,7 @@ from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.stage import (
     batch_folders,
     check_arguments,
+    check_replaces,
     made_manifest,
     publish,
     text_of,
@@ -51,6 +52,12 @@ CLIENT_PREFIX: Final = "org.tidepool-ingest."
 OF_ONE_DEVICE: Final = ("deviceId", "deviceSerialNumber")
 """What cannot be said of several devices at once."""
 
+
+REPLACES_BY_NAME: Final = (
+    "rows with names of their own make a batch of a feed, where each record replaces the one of its name: "
+    "leave `--replaces` out, or make a normal batch (`--normal`)"
+)
+"""Why a batch of a feed replaces no other one as a whole."""
 
 NO_ROWS: Final = "the file holds no rows of a device of that serial number"
 
@@ -104,6 +111,7 @@ def stage_export(
     edits: RecordEdits | None = None,
     connection: str | None = None,
     normal: bool = False,
+    replaces: str | None = None,
     padding: Counter[str] | None = None,
 ) -> list[StagedDevice]:
     """Turn an export into ready batches, one for each device whose rows it holds.
@@ -126,6 +134,7 @@ def stage_export(
     :param edits: edits for each manifest.
     :param connection: Airflow connection for each manifest.
     :param normal: make normal batches where rows have names of their own, too.
+    :param replaces: id of the batch that this one replaces; then one device is staged, in a normal batch.
     :param padding: counts the values whose padding was left out, by field.
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
     :raises FileHeldError: a person has to say what the file means.
@@ -142,7 +151,15 @@ def stage_export(
     now = datetime.now(UTC)
     read = list(_read_devices(sources, file_format, options or FileOptions(), context, fields))
     bodies = [_body(one, fields, normal=normal) for one in read]
-    optional = {"edits": edits, "connection": connection, "meant_as": tuple(meant_as)}
+    check_replaces(replaces, len(read))
+    if replaces is not None and any(body.get("dataSetType") == CONTINUOUS for body in bodies):
+        raise BatchError("stage-arguments", detail=REPLACES_BY_NAME)
+    optional = {
+        "edits": edits,
+        "connection": connection,
+        "meant_as": tuple(meant_as),
+        "replaces": replaces,
+    }
     manifests = [
         made_manifest(
             {
