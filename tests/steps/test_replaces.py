@@ -19,6 +19,7 @@ from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.window import Window
 from tidepool_simulator.faults import Fault
+from tidepool_simulator.rules import Rule
 
 OLDER = DAY - timedelta(days=1)
 WRONG, RIGHT = [5.0, 6.0, 7.0], [5.5, 6.5, 7.5]
@@ -264,6 +265,26 @@ def test_records_that_are_rejected_cover_no_day(world: World) -> None:
 
     assert world.run(run="run-2").codes == ["replaces-loses-days"]
     assert world.row(wrong).state is BatchState.VERIFIED
+
+
+def test_what_only_tidepool_rejects_covers_no_day_either(world: World) -> None:
+    world.stage(of_days(3, 4), "wrong")
+    (wrong,) = world.run().uploaded
+    world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
+    records = [*of_days(3, value=5.5), *of_days(4, value=22.0)]
+    right = world.ready(records, batch="right", replaces="wrong")
+    for _ in range(2):
+        with pytest.raises(ReplacesLosesDaysError, match="1 of its 2 days"):
+            world.upload(right, max_rejected_percent=50)
+        assert (world.row(wrong).state, world.row(right).state) == (BatchState.VERIFIED, BatchState.HELD)
+        assert shown(world) == [5.0, 5.0]
+    assert [one.state for one in world.sets(right)] == [
+        DataSetState.DELETED
+    ]  # the second time, none is opened
+
+    meant = world.ready(records, batch="right", replaces="wrong", meantAs=["replaces-loses-days"])
+    world.upload(meant, max_rejected_percent=50)
+    assert (world.row(wrong).state, shown(world)) == (BatchState.REPLACED, [5.5])
 
 
 def test_what_is_uploaded_in_parts_is_compared_as_a_whole(world: World) -> None:

@@ -313,24 +313,28 @@ class ReplacesLosesDaysError(HeldError):
         named = ", ".join(f"{kind} on {number}" for kind, number in sorted(lost.items()))
         super().__init__(
             f"Batch {batch} is held: {self.sentence}, and they would be lost on {days} of its {of_days} days "
-            f"({named}). Nothing was opened."
+            f"({named}). Nothing of it is visible."
         )
         self.batch = batch
         self.lost = dict(lost)
         self.days = days
 
 
-def check_days_kept(batch: BatchRow, ledger: Ledger) -> None:
+def check_days_kept(
+    batch: BatchRow, ledger: Ledger, days: Mapping[date, Mapping[str, int]] | None = None
+) -> None:
     """Hold a batch that has no records of a type on a day of which the batch that it replaces has some.
 
     :param batch: the batch, prepared.
     :param ledger: knows the days of the accepted records of both.
+    :param days: what the batch has by UTC day and type, if it is no longer what the ledger knows.
     :raises ReplacesLosesDaysError: there is one; the message has numbers only, no day of a record.
     """
     if batch.replaces is None or ledger.batches.get(batch.replaces).state is BatchState.REPLACED:
         return
-    old, new = (ledger.batch_days.of_batch(number) for number in (batch.replaces, batch.id))
-    lost = {day: kinds.keys() - new.get(day, {}).keys() for day, kinds in old.items()}
+    old = ledger.batch_days.of_batch(batch.replaces)
+    new = ledger.batch_days.of_batch(batch.id) if days is None else days
+    lost = {day: {kind for kind in kinds if not new.get(day, {}).get(kind)} for day, kinds in old.items()}
     if by_type := Counter(kind for kinds in lost.values() for kind in kinds):
         raise ReplacesLosesDaysError(batch.label, by_type, sum(map(bool, lost.values())), len(old))
 

@@ -26,12 +26,15 @@ from functools import partial
 from hashlib import blake2b
 
 from tidepool_ingest.client import TidepoolError, TidepoolNotFoundError, TidepoolUnreachableError
+from tidepool_ingest.deep_json import loads
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import (
     HeldError,
     Mark,
+    ReplacesLosesDaysError,
     SupersededBatchError,
     WithdrawnError,
+    check_days_kept,
     check_not_superseded,
     check_not_withdrawn,
     with_mark,
@@ -47,6 +50,7 @@ from tidepool_ingest.ledger import (
 )
 from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.model.deduplicators import NORMAL
+from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.upload.adoption import adopt, compare_found, record_earlier
 from tidepool_ingest.upload.closing import close_and_verify, verify_again
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
@@ -294,6 +298,7 @@ class NormalAttempt(UploadAttempt):
         self._rejected.check()
         if self._rejected.is_all:
             return self._nothing_remaining("")
+        self._check_days_kept()
         listing = listing_of(self._leased)
         choice = choose(self._leased, listing)
         if choice.found is not None:
@@ -366,7 +371,30 @@ class NormalAttempt(UploadAttempt):
             self._rejected.check()  # an earlier attempt may have recorded too many already
             if self._rejected.is_all:
                 raise _NothingRemainingError
+            self._check_days_kept()
         return close_and_verify(self._leased, data_set, self._rejected.ordinals)
+
+    def _check_days_kept(self) -> None:
+        """Hold a batch of which Tidepool has rejected all of a day, if the batch that it replaces has it.
+
+        :raises ReplacesLosesDaysError: what it replaces would be lost.
+        """
+        leased = self._leased
+        prepared, rejected = leased.prepared, self._rejected.ordinals
+        is_meant = ReplacesLosesDaysError.code in prepared.meant_as
+        if leased.batch.replaces is None or is_meant or not rejected:
+            return
+        kept = {day: dict(kinds) for day, kinds in prepared.days.items()}
+        for chunk in prepared.chunks:
+            last = chunk.first_record + chunk.records
+            if any(chunk.first_record <= ordinal < last for ordinal in rejected):
+                for ordinal, line in enumerate(leased.work.read_chunk(chunk), chunk.first_record):
+                    if ordinal in rejected:
+                        datum = loads(line)
+                        instant = parse_instant(str(datum["time"]))
+                        if instant is not None:
+                            kept[instant.utc_date][str(datum["type"])] -= 1
+        check_days_kept(leased.batch, leased.ledger, kept)
 
     def _delete_replaced(self) -> bool:
         """Delete what the batch replaces; a part leaves that to the whole batch, once that is visible."""
