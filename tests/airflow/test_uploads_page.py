@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -703,3 +704,22 @@ def test_a_setting_that_cannot_be_used_is_reported_where_it_is_needed(world: Wor
         assert "TIDEPOOL_RETRIES is no whole number" in response.text
     with ledger_of(world) as ledger:
         assert ledger.actions.newest() == []
+
+
+def test_rows_that_are_no_reading_are_counted_by_reason(world: World, visit: Visitor) -> None:
+    from tests.airflow.test_vendor_files import FEED
+    from tests.airflow.test_vendor_files import stage as stage_export
+    from tidepool_simulator.sample import vendor_files
+
+    stage_export(world, vendor_files.meter_table(), FEED | {"deviceId": "canary"}, "canary")
+    world.run({"dry_run": True}, dag_id=CONTINUOUS_DAG_ID)
+    (upload,) = world.uploads()
+    user = visit("user")
+    page = user.get(f"{PAGE}/{upload.batch}").text
+
+    assert "Rows that are no reading" in page
+    assert "<code>filtered</code>" in page
+    assert "canary" not in page
+    shutil.rmtree(world.staging / "_work")
+    page = user.get(f"{PAGE}/{upload.batch}")
+    assert (page.status_code, "no reading" in page.text) == (200, False)

@@ -76,6 +76,7 @@ def test_rows_that_have_names_become_visible_in_a_feed(
     result = checked(world)
     assert (result.staged, result.quarantined) == (file.rows - file.skipped, file.refused)
     assert result.visible == file.rows - file.skipped - file.refused
+    assert sum(run.xcoms["report", -1, "summary"]["skipped"].values()) == file.skipped
     assert no_name_in(world, run, "".join(capfd.readouterr()), file)
 
 

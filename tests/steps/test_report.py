@@ -28,3 +28,13 @@ def test_a_batch_that_was_not_prepared_has_no_counts() -> None:
     first, _last = Report((row(1, state=BatchState.PLANNED),), {}).lines()
 
     assert first == "batch 1: planned, not prepared"
+
+
+def test_rows_that_are_no_reading_are_counted() -> None:
+    rows = (row(1, state=BatchState.VERIFIED, staged=5), row(2, state=BatchState.VERIFIED, staged=5))
+    report = Report(rows, {}, {1: {"note": 2, "metadata": 6}, 2: {"note": 1}})
+
+    first, second, _last = report.lines()
+    assert first.endswith(", 8 rows that are no reading (6 metadata, 2 note)")
+    assert second.endswith(", 1 row that is no reading (1 note)")
+    assert report.summary()["skipped"] == {"metadata": 6, "note": 3}

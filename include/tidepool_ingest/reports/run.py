@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,14 +34,19 @@ class Report:
     :param batches: the batches.
     :param data_sets: the newest data set of each batch that has one, by the batch's number; if it is split,
         those of its parts.
+    :param skipped: rows of files that are no reading, by reason and the batch's number.
     """
 
     batches: tuple[BatchRow, ...]
     data_sets: dict[int, tuple[DataSetRow, ...]]
+    skipped: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers for XCom."""
-        return {
+        skipped: Counter[str] = Counter()
+        for reasons in self.skipped.values():
+            skipped.update(reasons)
+        return ({"skipped": dict(skipped)} if skipped else {}) | {
             "batches": dict(Counter(str(row.state) for row in self.batches)),
             "staged": sum(row.staged or 0 for row in self.batches),
             "accepted": sum(row.accepted or 0 for row in self.batches),
@@ -78,11 +83,28 @@ class Report:
             )
             if row.staged is None:
                 counts = "not prepared"
+            if skipped := self.skipped.get(row.id):
+                why = ", ".join(f"{rows} {kind}" for kind, rows in sorted(skipped.items()))
+                number = sum(skipped.values())
+                counts += f", {number} {'row that is' if number == 1 else 'rows that are'} no reading ({why})"
             yield f"{row.label}: {row.state}{reason}, {counts}{shown}"
         yield self.outcome()
 
     def _waiting(self) -> list[BatchRow]:
         return [row for row in self.batches if row.reason]
+
+
+def skipped_rows(root: UPath, row: BatchRow) -> dict[str, int]:
+    """Return how many rows of a batch's files are no reading, by reason, as far as its work area knows.
+
+    :param root: the staging root that it was prepared in.
+    :param row: the batch.
+    """
+    try:
+        plan = WorkArea(root, row.content_key).load()
+    except BatchError:
+        return {}
+    return {} if plan is None else dict(plan.skipped)
 
 
 def report_on(ledger: Ledger, batches: Sequence[int]) -> Report:

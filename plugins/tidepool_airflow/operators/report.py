@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tidepool_airflow.assets import announce_uploads
@@ -47,7 +48,7 @@ class TidepoolReportOperator(TidepoolOperator):
         """Report the run."""
         from tidepool_ingest.guards import is_declined
         from tidepool_ingest.ledger import SUPERSEDED_STATES
-        from tidepool_ingest.reports.run import report_on
+        from tidepool_ingest.reports.run import BATCHES_NAMED, report_on, skipped_rows
 
         task_instance = context["ti"]
         states = task_instance.get_task_states(dag_id=task_instance.dag_id, run_ids=[task_instance.run_id])
@@ -59,6 +60,9 @@ class TidepoolReportOperator(TidepoolOperator):
         with self.ledger() as ledger:
             report = report_on(ledger, [int(batch) for pack in self.packs or () for batch in pack])
             inactive = self._inactive(ledger)
+        if len(report.batches) <= BATCHES_NAMED:  # of more, each one's `prepare` has said it
+            skipped = {row.id: skipped_rows(self.root_of(row), row) for row in report.batches if row.staged}
+            report = replace(report, skipped=skipped)
         for line in report.lines():
             self.log.info("%s", line)
         options = self.options(context)

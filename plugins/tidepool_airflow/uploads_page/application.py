@@ -246,6 +246,7 @@ def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batc
         },
         charts=charts(ledger.batch_days.of_batch(batch), ledger.devices.days_of_others(row)),
         reasons=ledger.quarantine_reasons.of_batch(batch),
+        skipped=_skipped(row),
         rejected_by_tidepool=_counted(rejections),
         actions=ledger.actions.of_batch(batch),
         waiting=ledger.uploads.waiting(),
@@ -324,6 +325,18 @@ def open_quarantine(user: User, ledger: CurrentLedger, batch: Batch) -> Streamin
         media_type="application/x-ndjson",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
+
+
+def _skipped(row: BatchRow) -> dict[str, int]:
+    """Return how many rows of a batch's files are no reading; nothing if its storage cannot say."""
+    from tidepool_ingest.reports.run import skipped_rows
+
+    if row.part_of is not None or not row.staged or row.purged is Purged.ALL:
+        return {}
+    try:
+        return skipped_rows(root_of_batch(row.folder), row)
+    except IngestError:
+        return {}
 
 
 def _counted(rejections: Iterable[Rejection]) -> list[tuple[str, str, int]]:
