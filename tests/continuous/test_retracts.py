@@ -15,6 +15,7 @@ from tests.continuous.test_maintenance import reconciled
 from tests.continuous.test_order import strike
 from tests.steps.killing import Killed
 from tests.steps.test_resume import Killer
+from tests.steps.test_tidying import age, tidy
 from tests.steps.world import DAY, minute_of, readings, wizard
 from tests.timing import Clock
 from tidepool_ingest.client import TidepoolUnreachableError
@@ -419,6 +420,39 @@ def test_staging_is_not_needed_while_there_is_a_work_area(world: FeedWorld) -> N
     shutil.rmtree(world.row(wrong).folder)
     world.upload(retracting(world))
 
+    assert world.visible() == []
+
+
+def test_its_work_area_is_not_cleaned_up_before(world: FeedWorld) -> None:
+    wrong = world.feed(readings(5), "b-0001")
+    other = world.feed([cbg(9, 6.0)], "b-0002")
+    by = retracting(world)
+    world.simulator.faults.add(Fault.refused("delete-data", 503, times=9))
+    with pytest.raises(TidepoolUnreachableError):
+        world.upload(by)
+    world.simulator.faults.clear()
+    shutil.rmtree(world.row(wrong).folder)
+    age(world, 100)
+    tidy(world)
+    assert [world.row(number).purged is None for number in (wrong, other)] == [True, False]
+    world.resume(by)
+
+    assert world.values() == {minute_of(9): 6.0}
+    age(world, 100)
+    tidy(world)
+    assert world.row(wrong).purged is not None
+
+
+def test_only_what_was_brought_in_counts_as_deleted(
+    world: FeedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
+    records = [cbg(0, 22.0), *(cbg(minute, 5.0) for minute in range(1, 8))]
+    wrong = world.ready(records, batch="b-0001", chunk_records=2)
+    strike(world, wrong, monkeypatch, chunks=3)  # the first one twice, the third in doubt
+    by = retracting(world)
+
+    assert world.resume(by).deleted == 5
     assert world.visible() == []
 
 

@@ -89,6 +89,20 @@ class Retention:
             ordered = query.order_by(batches.c.updated_at, batches.c.id).limit(limit)
             return [batch_row(row) for row in connection.execute(ordered)]
 
+    def to_be_retracted(self) -> frozenset[int]:
+        """Return the batches of feeds that others have yet to retract.
+
+        Their work areas may be all that says what is to be deleted.
+        """
+        query = select(batches.c.replaces).where(
+            IS_WHOLE,
+            batches.c.state.in_([state for state in BatchState if state not in FINISHED_STATES]),
+            batches.c.data_set_type == "continuous",
+            batches.c.replaces.is_not(None),
+        )
+        with self._database.reading() as connection:
+            return frozenset(connection.scalars(query))
+
     def of_contents(self, root: str, content_keys: Sequence[str]) -> dict[str, list[BatchRow]]:
         """Return all batches with these contents, at whatever API host, by content key.
 

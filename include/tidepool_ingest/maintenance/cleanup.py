@@ -156,6 +156,7 @@ class Cleanup:
         """Empty the work areas of batches that finished before some time, oldest first."""
         retention, root = self._ledger.retention, str(self._root).rstrip("/") + "/"
         after: PageEnd | None = None
+        needed = retention.to_be_retracted()
         for _page in range(PAGES):
             rows = retention.finished(root, purged, before, after=after, limit=PAGE)
             if not rows:
@@ -163,6 +164,8 @@ class Cleanup:
             after = rows[-1].updated_at, rows[-1].id
             contents = retention.of_contents(root, list(dict.fromkeys(row.content_key for row in rows)))
             for key, sharing in contents.items():
+                if not needed.isdisjoint(row.id for row in sharing):
+                    continue
                 if self._stopping.is_set() or self._counts.accepted + self._counts.areas >= AREAS_PER_RUN:
                     return
                 if all(row.state in FINISHED_STATES and row.updated_at < before for row in sharing):

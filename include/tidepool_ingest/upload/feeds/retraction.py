@@ -122,8 +122,15 @@ class Retraction:
         matches_sent = all(planned.get(chunk.chunk_index) == chunk.digest for chunk in sent)
         records_sent = sum(chunk.records for chunk in sent)
         derived = [row.id for row in payload.rows.values() if not row.has_own_id]
+        rejected = ledger.rejections.of_batch(self._batch.id)
+        brought_in = [
+            origin
+            for origin, row in payload.rows.items()
+            if origin not in superseded and row.ordinal not in rejected
+            if records.chunk_of(row.ordinal).index in indexes
+        ]
         return Retracted(
-            rows=len(payload.rows) - len(superseded),
+            rows=len(brought_in),
             superseded=len(superseded),
             sent=derived,
             ids=frozenset(derived if matches_sent else _every_id(prepared, records_sent)),
@@ -153,8 +160,8 @@ class Retraction:
 class Retracted:
     """The rows that one batch has brought into a feed's data set.
 
-    :param rows: how many no later batch has written or deleted.
-    :param superseded: how many others there are; where the deduplicator does not replace by origin id, they
+    :param rows: how many of those that were sent no later batch has written or deleted.
+    :param superseded: how many others have; where the deduplicator does not replace by origin id, they
         are visible beside what took their place, and so they are deleted too.
     :param sent: ids of those that are told by their id.
     :param ids: the same, and others that a row of the batch may have: validated by other rules than when it
