@@ -744,6 +744,36 @@ def test_a_rate_lasts_until_the_next_one(tmp_path: Path, order: str) -> None:
     assert len(found.records) == 6
 
 
+@pytest.mark.parametrize("unread", range(6))
+@pytest.mark.parametrize("order", ["oldest-first", "newest-first"])
+def test_a_condition_that_cannot_be_read_refuses_its_own_row_only(
+    tmp_path: Path, order: str, unread: int
+) -> None:
+    rules = [
+        {
+            "when": {"column": column, "above": 0},
+            "record": {
+                "type": "basal",
+                "deliveryType": kind,
+                "rate": {"column": column},
+                "duration": {"toNext": {"max": "PT30M", "to": "ms"}},
+            },
+        }
+        for column, kind in (("a", "scheduled"), ("b", "automated"))
+    ]
+    rows = [f"2026-03-05 10:{5 * row:02}:00,{'high' if row == unread else 1},2\n" for row in range(6)]
+    ordered = rows[:: 1 if order == "oldest-first" else -1]
+    time = {"column": "t", "format": "iso", "order": order}
+
+    found = convert(tmp_path, f"t,a,b\n{''.join(ordered)}", mapping(*rules, time=time))
+
+    assert [code for _, code in found.rejected] == ["staged-not-a-number"]
+    assert {time[11:16] for time in found.times} == {
+        f"09:{5 * row:02}" for row in range(5) if row != unread
+    }  # and the last one: nobody knows how long it lasted
+    assert {record["duration"] for record in found.records} == {300_000}
+
+
 @pytest.mark.parametrize("order", ["oldest-first", "newest-first"])
 def test_rows_against_the_stated_order_are_refused(tmp_path: Path, order: str) -> None:
     rows = ["10:00:00,5,0.8", "10:10:00,6,0.7", "10:05:00,7,0.6", "10:20:00,8,0.5"]

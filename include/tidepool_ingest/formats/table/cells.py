@@ -129,9 +129,9 @@ class CompiledRule:
 
         :param cells: the row.
         """
-        if not all(test(cells) for test in self._tests):
-            return False
         try:
+            if not all(test(cells) for test in self._tests):
+                return False
             return all(read(cells) is not None for read in self._reads)
         except RefusedError:
             return True
