@@ -388,6 +388,9 @@ class TestFileOptions:
             [{"zone": "Europe/London"}, {"zone": "Europe/Berlin"}],
             [{"until": "2026-03-08T18:20:00", "zone": "Europe/London"}],
             [{"until": "2026-03-08 18:20", "zone": "Europe/London"}, {"zone": "UTC"}],
+            [{"until": "2026-02-29T18:20:00", "zone": "Europe/London"}, {"zone": "UTC"}],
+            [{"until": "2026-03-08T24:00:00", "zone": "Europe/London"}, {"zone": "UTC"}],
+            [{"until": "٢٠٢٦-03-08T18:20:00", "zone": "Europe/London"}, {"zone": "UTC"}],
             [
                 {"until": "2026-03-08T18:20:00", "zone": "UTC"},
                 {"until": "2026-03-07T18:20:00", "zone": "Europe/London"},

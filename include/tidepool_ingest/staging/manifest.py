@@ -222,7 +222,19 @@ def _zone_name(name: str) -> str:
 
 
 ZoneName = Annotated[str, AfterValidator(_zone_name)]
-LOCAL_TIME_PATTERN: Final = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}$"
+
+
+def _local_time(text: str) -> str:
+    try:
+        is_one = datetime.fromisoformat(text).strftime("%Y-%m-%dT%H:%M:%S") == text
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise PydanticCustomError("local_time", "is no local time such as 2026-03-08T18:20:00")
+    return text
+
+
+LocalTimeText = Annotated[str, AfterValidator(_local_time)]
 
 
 class ZonePeriod(ManifestModel):
@@ -233,7 +245,7 @@ class ZonePeriod(ManifestModel):
     """
 
     zone: ZoneName
-    until: Annotated[str, Field(pattern=LOCAL_TIME_PATTERN)] | None = None
+    until: LocalTimeText | None = None
 
 
 def _in_order(periods: tuple[ZonePeriod, ...]) -> tuple[ZonePeriod, ...]:
