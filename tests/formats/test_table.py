@@ -847,7 +847,7 @@ def test_a_corrected_zone_is_another_batch(world: World) -> None:
 @pytest.mark.parametrize(
     ("table", "beside", "code", "said"),
     [
-        (mapping(secret=1), None, "table-mapping", "file 1: the mapping of a table cannot be used: : key 3"),
+        (mapping(secret=1), None, "table-mapping", "file 1: the mapping of a table cannot be used: key 3"),
         (None, None, "table-mapping", "there is none"),
         ("study.json", None, "file-missing", ""),
         ("study.json", b"{", "table-mapping", "it is not JSON (line 1, column 2)"),

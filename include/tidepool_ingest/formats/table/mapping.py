@@ -57,7 +57,7 @@ class MappingError(ValueError):
     def __init__(self, steps: Steps, problem: str) -> None:
         self.steps = steps
         self.problem = problem
-        super().__init__(f"{pointer_of(steps)}: {problem}")
+        super().__init__(f"{pointer_of(steps)}: {problem}" if steps else problem)
 
 
 def _a_delimiter(sign: str) -> str:
@@ -481,7 +481,17 @@ def _raise(
         known = sorted(_known_in(model, tuple(steps[:-1])))
         unknown_key((*before, *steps[:-1]), container, str(steps[-1]), known)
     message = problem["msg"].removeprefix("Value error, ")
+    for of_python, of_json in _WORDS_OF_JSON.items():
+        message = message.replace(of_python, of_json)
     raise MappingError(place, f"{message[:1].lower()}{message[1:]}") from None
+
+
+_WORDS_OF_JSON: Final = {
+    "Tuple should": "List should",
+    " after validation": "",
+    "a valid tuple": "a list",
+    "a valid dictionary": "a JSON object",
+}
 
 
 def _keys_of(model: type[ManifestModel]) -> set[str]:
