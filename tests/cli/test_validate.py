@@ -309,6 +309,8 @@ def test_rows_are_counted_whatever_becomes_of_them(run: Run, vendor: Path) -> No
     assert "3 records: 2 accepted, 1 refused" in ran.lines
     assert ["unreadable", "staged-not-a-number", "1"] in [line.split() for line in ran.lines]
     assert ran.lines[-1] == "2 rows are no reading: 1 note, 1 other-device"
+    ran = run("validate", vendor, "--timezone", "Europe/Berlin")
+    assert ran.lines[-1] == "1 row is no reading: 1 note"
 
 
 def test_a_file_of_local_times_needs_a_zone(run: Run, vendor: Path) -> None:

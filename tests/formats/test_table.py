@@ -410,6 +410,8 @@ def test_an_hour_that_the_zone_leaves_out_holds_the_file(tmp_path: Path) -> None
 
     assert caught.value.code == "clock-not-in-zone"
     assert "(2 times, the first in line 3)" in str(caught.value)
+    with pytest.raises(ClockHeldError, match=r"\(1 time, the first in line 3\)"):
+        convert(tmp_path, content.replace(" 02:05", " 03:05"), mapping())
     context = ReadingContext(device_id="d", meant_as=("clock-not-in-zone",))
     found = convert(tmp_path, content, mapping(), context=context)
     assert found.times == ["2026-03-29T00:55:00Z", "2026-03-29T01:00:00Z", "2026-03-29T01:05:00Z"]

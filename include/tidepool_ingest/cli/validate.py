@@ -15,6 +15,7 @@ from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, rea
 from tidepool_ingest.formats import guess_format, read_manifest, recognized_format
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block, ReadingContext
+from tidepool_ingest.formats.row_counts import rows_are
 from tidepool_ingest.guards.glucose import GlucoseGuard, GlucoseUnitsError
 from tidepool_ingest.model import (
     JSON_MALFORMED,
@@ -158,7 +159,7 @@ class Tally:
             )
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
-            print(f"{self.skipped.total()} rows are no reading: {reasons}")
+            print(f"{rows_are(self.skipped)} no reading: {reasons}")
 
 
 def _reasons(kind: str, problems: Iterable[Problem]) -> set[Reason]:

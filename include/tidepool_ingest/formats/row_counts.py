@@ -50,10 +50,10 @@ class RowCounts:
         """Yield a line about each kind of row that gave no record, if there are any."""
         if self.refused:
             codes = (f"{count} {code} ({self._named(code)})" for code, count in _ordered(self.refused))
-            yield f"{_rows(self.refused)} refused: {', '.join(codes)}"
+            yield f"{rows_are(self.refused)} refused: {', '.join(codes)}"
         if self.skipped:
             reasons = (f"{count} {reason}" for reason, count in _ordered(self.skipped))
-            yield f"{_rows(self.skipped)} no reading: {', '.join(reasons)}"
+            yield f"{rows_are(self.skipped)} no reading: {', '.join(reasons)}"
 
     def _named(self, code: str) -> str:
         places = self._places[code]
@@ -64,7 +64,8 @@ class RowCounts:
         return f"file {block.file_number}, {place}" if self._several else place
 
 
-def _rows(counts: Counter[str]) -> str:
+def rows_are(counts: Counter[str]) -> str:
+    """Return how many rows there are, as the beginning of a sentence about them."""
     number = counts.total()
     return "1 row is" if number == 1 else f"{number} rows are"
 

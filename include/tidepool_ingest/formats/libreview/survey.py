@@ -19,6 +19,7 @@ from tidepool_ingest.formats.holds import (
     DATES_SWAPPED,
     ZONE_IMPLAUSIBLE,
     ClockHeldError,
+    counted,
     hold_unless_meant,
 )
 from tidepool_ingest.formats.libreview.layout import (
@@ -237,7 +238,7 @@ class Survey:
         found = [track.found[self.order] for track in tracks]
         if swapped := [one for one in found if one.swapped]:
             line = min(one.swapped_line for one in swapped)
-            detail = f"{sum(one.swapped for one in swapped)} times, first at line {line}"
+            detail = f"{counted(sum(one.swapped for one in swapped), 'time')}, first at line {line}"
             hold_unless_meant(DATES_SWAPPED, meant_as, file_number=self._file_number, detail=detail)
 
     def _check_clock(self, tracks: Sequence[Track], heading: Heading, meant_as: Collection[str]) -> None:
@@ -249,11 +250,11 @@ class Survey:
             local = f"{day.iso}T{minute // 60:02}:{minute % 60:02}:00"
             ahead = datetime.fromisoformat(self._local_times.read(local).time) - generated
             if ahead > CLOCK_AHEAD_MAX:
-                detail = f"by up to {ahead // timedelta(minutes=1)} minutes"
+                detail = f"by up to {counted(ahead // timedelta(minutes=1), 'minute')}"
                 hold_unless_meant(ZONE_IMPLAUSIBLE, meant_as, file_number=self._file_number, detail=detail)
         if missing := [one for one in found if one.missing]:
             line = min(one.missing_line for one in missing)
-            detail = f"{sum(one.missing for one in missing)} rows, first at line {line}"
+            detail = f"{counted(sum(one.missing for one in missing), 'row')}, first at line {line}"
             hold_unless_meant(CLOCK_NOT_IN_ZONE, meant_as, file_number=self._file_number, detail=detail)
 
     def _own_date(self, generated: str) -> str:

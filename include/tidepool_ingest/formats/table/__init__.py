@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from tidepool_ingest.formats.delimited import DELIMITERS, DelimitedText, Rows
-from tidepool_ingest.formats.holds import CLOCK_NOT_IN_ZONE, DATES_SWAPPED, hold_unless_meant
+from tidepool_ingest.formats.holds import CLOCK_NOT_IN_ZONE, DATES_SWAPPED, counted, hold_unless_meant
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext, RejectedRow
 from tidepool_ingest.formats.table.cells import Cells, CompiledRule, RefusedError
 from tidepool_ingest.formats.table.mapping import MappingError, TableMapping
@@ -98,7 +98,7 @@ class TableReader(Reader):
             detail = "all are times of day without a date" if is_time_of_day else None
             raise BatchError("table-times", file_number=self._file.number, detail=detail)
         if survey.missing:
-            detail = f"{survey.missing} times, the first in line {survey.missing_line}"
+            detail = f"{counted(survey.missing, 'time')}, the first in line {survey.missing_line}"
             self._hold(CLOCK_NOT_IN_ZONE, detail)
         for steps in survey.steps.values():
             if steps.is_swapped():
