@@ -586,6 +586,31 @@ def test_a_stated_encoding(tmp_path: Path, encoding: str) -> None:
     assert [one["name"] for one in convert(tmp_path, content, table).records] == ["süß"]
 
 
+@pytest.mark.parametrize(
+    ("encoding", "damaged"),
+    [("cp1252", b"\x81"), ("utf-16", b"\x00\xdc"), ("utf-16", b"\x00\xd8"), ("utf-16", None)],
+)
+def test_what_a_stated_encoding_does_not_have_refuses_its_row(
+    tmp_path: Path, encoding: str, damaged: bytes | None
+) -> None:
+    """Nothing of a cell is changed in silence, to U+FFFD or otherwise."""
+    table = mapping(
+        {"record": {"type": "food", "name": {"column": "größe", "as": "text"}}}, csv={"encoding": encoding}
+    )
+    mark = "ß".encode(encoding).removeprefix(b"\xff\xfe")
+    content = "t,größe\n2026-03-05 10:00:00,süd\n2026-03-05 10:05:00,ß\n".encode(encoding)
+    if damaged is None:
+        content = content[:-1]  # the last character is cut in two
+    else:
+        content = content.replace(mark, damaged).replace(b"gr\xf6" + damaged, b"gr\xf6" + mark)
+        content = content.replace("grö".encode("utf-16-le") + damaged, "größ".encode("utf-16-le"))
+
+    found = convert(tmp_path, content, table)
+
+    assert [one["name"] for one in found.records] == ["süd"]
+    assert found.rejected == [("line 3", "staged-not-utf8")]
+
+
 def test_damaged_rows_are_refused_each_by_itself(tmp_path: Path) -> None:
     lines = [
         b"t,v",

@@ -113,7 +113,7 @@ class SourceFile:
     def text(self, *, encoding: str | None = None, is_table: bool = False) -> Iterator[bytes]:
         """Yield the same as UTF-8 text, without a byte order mark.
 
-        :param encoding: what it is written in, if it is said; bytes that it does not have become U+FFFD.
+        :param encoding: what it is written in, if it is said; bytes that it does not have stay no UTF-8.
         :param is_table: whether it holds rows of cells.
         :raises BatchError: as for :meth:`pieces`; ``file-encoding`` if it is in another encoding;
             ``file-not-records`` if it is no text of records at all.
@@ -130,10 +130,15 @@ class SourceFile:
         yield from pieces
 
     def _decoded(self, encoding: str) -> Iterator[bytes]:
-        decoder = codecs.getincrementaldecoder(encoding)("replace")
+        # A byte, or half of a surrogate pair, that is no character: it must not become one.
+        errors = "surrogatepass" if encoding.startswith("utf-16") else "surrogateescape"
+        decoder = codecs.getincrementaldecoder(encoding)(errors)
         for piece in self.pieces():
-            yield decoder.decode(piece).encode()
-        yield decoder.decode(b"", final=True).encode()
+            yield decoder.decode(piece).encode(errors=errors)
+        try:
+            yield decoder.decode(b"", final=True).encode(errors=errors)
+        except UnicodeDecodeError:  # cut off inside a character
+            yield b"\xff"
 
     @contextmanager
     def seekable(self) -> Iterator[IO[bytes]]:
