@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import random
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from upath import UPath
 
+from tests.conftest import PROJECT
 from tidepool_ingest.formats.delimited import NOT_UTF8, NUL, ROW_BROKEN, DelimitedText, Rows, delimiter_of
 from tidepool_ingest.formats.reader import MAX_RECORD_BYTES, TOO_LARGE
 from tidepool_ingest.staging.errors import BatchError
@@ -169,3 +172,12 @@ def test_any_rows_come_back_as_csv_wrote_them(tmp_path: Path) -> None:
             csv.writer(file, lineterminator="\n").writerows(table)
 
         assert read(tmp_path, path.read_bytes(), delimiter=",").cells == table
+
+
+def test_a_code_of_rows_has_one_home() -> None:
+    folder = PROJECT / "include" / "tidepool_ingest" / "formats"
+    codes = Counter(
+        code for path in folder.rglob("*.py") for code in re.findall(r'"staged-[a-z0-9-]+"', path.read_text())
+    )
+
+    assert [code for code, count in codes.items() if count > 1] == []

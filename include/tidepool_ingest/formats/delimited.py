@@ -35,6 +35,21 @@ NUL: Final = "staged-nul"
 
 NOT_UTF8: Final = "staged-not-utf8"
 
+# Codes of rows whose cells say too little, or something else than their column holds. Each format has some.
+TIME_UNREADABLE: Final = "staged-time-unreadable"
+NOT_A_NUMBER: Final = "staged-not-a-number"
+NO_AMOUNT: Final = "staged-no-amount"
+SPLIT_DECIMAL: Final = "staged-split-decimal"
+EVENT_UNKNOWN: Final = "staged-event-unknown"
+ROW_RAGGED: Final = "staged-row-ragged"
+
+# Reasons why a row is no reading, likewise.
+METADATA: Final = "metadata"
+NOTE: Final = "note"
+EMPTY_EVENT: Final = "empty-event"
+DUPLICATE_ROW: Final = "duplicate-row"
+OTHER_DEVICE: Final = "other-device"
+
 _DAMAGED: Final = re.compile("[\0\udc80-\udcff]")
 """U+0000, and what stands for a byte that is not UTF-8."""
 _MARKS: Final = ("\ufeff", "\u00ef\u00bb\u00bf")

@@ -8,6 +8,15 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from tidepool_ingest.deep_json import dumps
+from tidepool_ingest.formats.delimited import (
+    EMPTY_EVENT,
+    EVENT_UNKNOWN,
+    METADATA,
+    NO_AMOUNT,
+    NOT_A_NUMBER,
+    NOTE,
+    SPLIT_DECIMAL,
+)
 from tidepool_ingest.model.base import NOTE_LENGTH_MAX
 from tidepool_ingest.model.glucose import MG_PER_DL_UNITS, MMOL_PER_L
 
@@ -16,18 +25,6 @@ GLUCOSE, INSULIN, CARBS, DURATION, RATE, COUNT, TRANSMITTER = range(7, 14)
 
 COLUMNS_MIN: Final = RATE + 1
 COLUMNS_MAX: Final = TRANSMITTER + 1
-
-TIME_UNREADABLE: Final = "staged-time-unreadable"
-NOT_A_NUMBER: Final = "staged-not-a-number"
-NO_AMOUNT: Final = "staged-no-amount"
-SPLIT_DECIMAL: Final = "staged-split-decimal"
-EVENT_UNKNOWN: Final = "staged-event-unknown"
-ROW_RAGGED: Final = "staged-row-ragged"
-
-METADATA: Final = "metadata"
-NOTE: Final = "note"
-EMPTY_EVENT: Final = "empty-event"
-DUPLICATE_ROW: Final = "duplicate-row"
 
 MG_PER_DL: Final = MG_PER_DL_UNITS[0]
 

@@ -17,20 +17,13 @@ from tidepool_ingest.formats.clarity.events import (
     COLUMNS_MIN,
     COUNT,
     DEVICE,
-    DUPLICATE_ROW,
-    EMPTY_EVENT,
-    EVENT_UNKNOWN,
     GLUCOSE,
     INSULIN,
     KIND,
     KINDS,
-    METADATA,
-    ROW_RAGGED,
     SAMPLE_INTERVAL_MS,
     SOURCE,
-    SPLIT_DECIMAL,
     STAMP,
-    TIME_UNREADABLE,
     TRANSMITTER,
     Event,
     Glucose,
@@ -39,7 +32,16 @@ from tidepool_ingest.formats.clarity.events import (
     read,
     word,
 )
-from tidepool_ingest.formats.delimited import Rows
+from tidepool_ingest.formats.delimited import (
+    DUPLICATE_ROW,
+    EMPTY_EVENT,
+    EVENT_UNKNOWN,
+    METADATA,
+    ROW_RAGGED,
+    SPLIT_DECIMAL,
+    TIME_UNREADABLE,
+    Rows,
+)
 from tidepool_ingest.formats.reader import Block, RejectedRow
 from tidepool_ingest.local_times import DOUBLED, HOUR, MISSING, LocalTimes
 

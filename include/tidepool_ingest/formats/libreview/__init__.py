@@ -14,7 +14,17 @@ from operator import attrgetter
 from typing import Final
 
 from tidepool_ingest.digests import digest_of
-from tidepool_ingest.formats.delimited import DelimitedText, Rows
+from tidepool_ingest.formats.delimited import (
+    DUPLICATE_ROW,
+    EMPTY_EVENT,
+    EVENT_UNKNOWN,
+    METADATA,
+    OTHER_DEVICE,
+    ROW_RAGGED,
+    TIME_UNREADABLE,
+    DelimitedText,
+    Rows,
+)
 from tidepool_ingest.formats.libreview.layout import (
     COLUMNS,
     KIND,
@@ -24,27 +34,15 @@ from tidepool_ingest.formats.libreview.layout import (
     begins_as_libreview,
     heading_of,
 )
-from tidepool_ingest.formats.libreview.records import (
-    EMPTY_EVENT,
-    EVENT_UNKNOWN,
-    VIEW,
-    Maker,
-)
+from tidepool_ingest.formats.libreview.records import VIEW, Maker
 from tidepool_ingest.formats.libreview.stamps import DAY, DAYS_MAX, PlainDay, Time, Zone, split
 from tidepool_ingest.formats.libreview.survey import Owner, Survey, content_digest
 from tidepool_ingest.formats.libreview.tracks import Found
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext, RejectedRow
+from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL
 from tidepool_ingest.local_times import DOUBLED
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
-
-TIME_UNREADABLE: Final = "staged-time-unreadable"
-ROW_RAGGED: Final = "staged-row-ragged"
-
-METADATA: Final = "metadata"
-DUPLICATE_ROW: Final = "duplicate-row"
-OTHER_DEVICE: Final = "other-device"
-UNDER_OTHER_SERIAL: Final = "under-other-serial"
 
 SAME_STAMP_MAX: Final = 10_000
 """Rows of one serial, record type and minute among which equal ones are found."""

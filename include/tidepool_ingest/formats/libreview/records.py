@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from tidepool_ingest.formats.delimited import EMPTY_EVENT, NO_AMOUNT, NOT_A_NUMBER, NOTE, SPLIT_DECIMAL
 from tidepool_ingest.formats.libreview.layout import (
     CORRECTION,
     GRAMS,
@@ -28,13 +29,6 @@ from tidepool_ingest.formats.reader import TOO_LARGE
 from tidepool_ingest.model.base import NOTE_LENGTH_MAX, NOTES_MAX
 from tidepool_ingest.model.glucose import MMOL_PER_L
 
-NOT_A_NUMBER: Final = "staged-not-a-number"
-NO_AMOUNT: Final = "staged-no-amount"
-SPLIT_DECIMAL: Final = "staged-split-decimal"
-EVENT_UNKNOWN: Final = "staged-event-unknown"
-
-NOTE: Final = "note"
-EMPTY_EVENT: Final = "empty-event"
 VIEW: Final = "view"
 
 UNCERTAIN: Final = '{"code":"uncertain-timestamp"}'

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
+from tidepool_ingest.formats.delimited import EVENT_UNKNOWN
 from tidepool_ingest.formats.nightscout.documents import Kind, blocks_of, documents_of, kind_of, recognizes
 from tidepool_ingest.formats.nightscout.entries import Entries
 from tidepool_ingest.formats.nightscout.joining import Joined, TooManyError
@@ -29,7 +30,6 @@ DEVICE_ID: Final = "Nightscout"
 HELD_MAX: Final = 1_000_000
 """Treatments and profiles of a batch: some hundred megabytes, and ten years of a loop."""
 
-EVENT_UNKNOWN: Final = "staged-event-unknown"
 DEVICE_STATUS: Final = "device-status"
 CATALOGUE: Final = "food-catalogue"
 

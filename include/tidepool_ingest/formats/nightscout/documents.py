@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.formats import json_array, ndjson
-from tidepool_ingest.formats.delimited import DelimitedText, first_rows
+from tidepool_ingest.formats.delimited import ROW_RAGGED, DelimitedText, first_rows
 from tidepool_ingest.formats.nightscout.values import Document, RefusedDocumentError, inner, instant
 from tidepool_ingest.formats.reader import Block, RejectedRow
 from tidepool_ingest.model.problems import STAGED_NOT_JSON, STAGED_NOT_UTF8
@@ -25,8 +25,6 @@ from tidepool_ingest.staging.source_file import SourceFile
 
 RESULT: Final = "result"
 """Member of an answer of the API's version 3 that holds the documents."""
-
-ROW_RAGGED: Final = "staged-row-ragged"
 
 ENTRIES_CSV: Final = ("dateString", "date", "sgv", "direction", "device")
 """Columns of ``entries.csv``, which has no header."""

@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
+from tidepool_ingest.formats.delimited import NO_AMOUNT as NO_AMOUNT
+from tidepool_ingest.formats.delimited import NOT_A_NUMBER as NOT_A_NUMBER
+from tidepool_ingest.formats.delimited import TIME_UNREADABLE as TIME_UNREADABLE
 from tidepool_ingest.staging.manifest import ORIGIN_TEXT_LENGTH
 
 Document: TypeAlias = Mapping[str, Any]
 """A decoded document."""
-
-TIME_UNREADABLE: Final = "staged-time-unreadable"
-NOT_A_NUMBER: Final = "staged-not-a-number"
-NO_AMOUNT: Final = "staged-no-amount"
 
 NAMES: Final = ("identifier", "syncIdentifier", "id", "_id")
 """What may name a document for ever, the steadiest first."""

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal, localcontext
 from typing import Any, Final, TypeAlias
 
+from tidepool_ingest.formats.delimited import NOT_A_NUMBER
 from tidepool_ingest.formats.table.mapping import Bound, Cell, Condition, RecordRule, ToNext
 from tidepool_ingest.formats.table.stamps import clock_seconds, in_unit, iso_seconds, plain
 from tidepool_ingest.staging.manifest import ORIGIN_TEXT_LENGTH
 
-NOT_A_NUMBER: Final = "staged-not-a-number"
 NOT_MAPPED: Final = "staged-not-mapped"
 NOT_A_DURATION: Final = "staged-not-a-duration"
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from tidepool_ingest.digests import digest_of
+from tidepool_ingest.formats.delimited import DUPLICATE_ROW, OTHER_DEVICE, ROW_RAGGED, TIME_UNREADABLE
 from tidepool_ingest.formats.table.cells import (
     Cells,
     CompiledRule,
@@ -20,16 +21,12 @@ from tidepool_ingest.formats.table.stamps import is_plain, stamp_reader
 from tidepool_ingest.local_times import DOUBLED, HOUR, HOURS_MAX, LocalTime, LocalTimes, at_offset
 from tidepool_ingest.staging.errors import BatchError
 
-TIME_UNREADABLE: Final = "staged-time-unreadable"
-RAGGED: Final = "staged-row-ragged"
 OUT_OF_ORDER: Final = "staged-out-of-order"
 NAME_MISSING: Final = "staged-origin-key-missing"
 DEVICE_MISSING: Final = "staged-device-id-missing"
 
 FILTERED: Final = "filtered"
 NO_VALUE: Final = "no-value"
-OTHER_DEVICE: Final = "other-device"
-DUPLICATE_ROW: Final = "duplicate-row"
 
 REMEMBERED_ROWS: Final = 50_000
 """Rows among which an identical one is found at least: half a year of readings, in a few megabytes. Further
@@ -125,12 +122,12 @@ class BoundTable:
         """
         count = len(cells)
         if count > self.width or count < self.needed_by_tests:
-            raise RefusedError(RAGGED)
+            raise RefusedError(ROW_RAGGED)
         for test in self.tests:
             if not test(cells):
                 return False
         if count < self.needed:
-            raise RefusedError(RAGGED)
+            raise RefusedError(ROW_RAGGED)
         return True
 
     def serial(self, cells: Cells) -> str:
