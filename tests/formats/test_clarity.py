@@ -320,13 +320,15 @@ def test_rows_that_are_there_twice_are_counted_and_others_of_that_minute_are_not
 def test_a_file_in_another_order_has_the_same_records(tmp_path: Path) -> None:
     day = [row for _at, row in worn(clock_of(BERLIN), utc("2026-10-24T12:00"), utc("2026-10-25T12:00"))]
     doses = [event(f"2026-10-24T{hour}:01:00", "Insulin", "Fast-Acting", insulin=hour) for hour in (15, 16)]
-    rows = in_order((utc("2026-10-24T12:00"), row) for row in [*day, *doses, *doses])
+    rows = in_order((utc("2026-10-24T12:00"), row) for row in [*day, *doses, *doses, *day[100:103]])
     made = read(tmp_path, export(rows))
-    assert made.counted["duplicate-row"] == 2
+    assert made.counted["duplicate-row"] == 5
 
-    for mixed in (rows[::-1], sorted(rows, key=lambda row: row[6:])):
+    again = (Counter(rows) - Counter(set(rows))).elements()
+    for mixed in (rows[::-1], sorted(rows, key=lambda row: row[6:]), [*dict.fromkeys(rows), *again]):
         other = read(tmp_path, export(mixed))
         assert other.by_name == made.by_name
+        assert len(other.records) == len(made.records)
         assert other.counted == made.counted
 
 

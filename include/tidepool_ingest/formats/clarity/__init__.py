@@ -58,6 +58,7 @@ class ClarityReader(Reader):
         self._models: set[str] = set()
         self._texts = {file: _Text(file) for file in files}
         self._surveys: dict[SourceFile, Survey] = {}
+        self._records: list[Records] = []
 
     @classmethod
     def recognizes(cls, start: bytes) -> bool:
@@ -113,10 +114,16 @@ class ClarityReader(Reader):
             units=text.units,
             keep_notes=file.options.keep_notes,
         )
+        self._records.append(records)
         first = 0
         for rows in text.rows():
             yield from records.blocks(rows, first)
             first += len(rows)
+
+    def close(self) -> None:
+        """Remove what was kept while reading."""
+        for records in self._records:
+            records.close()
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
         """Yield the rows of the file below its header."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tidepool_ingest.deep_json import dumps
-from tidepool_ingest.digests import digest_of
+from tidepool_ingest.digests import DigestSet, digest_of
 from tidepool_ingest.formats.clarity.clock import Shown, TransmitterClock
 from tidepool_ingest.formats.clarity.events import (
     COLUMNS_MAX,
@@ -276,7 +276,7 @@ class Records:
     def __init__(
         self, survey: Survey, device_id: str, *, header: Sequence[str], units: str, keep_notes: bool
     ) -> None:
-        self._is_sorted = survey.is_sorted
+        self._all = None if survey.is_sorted else DigestSet()
         self._header = header[KIND:]
         self._keep_notes = keep_notes
         self._glucose = Glucose(units)
@@ -291,6 +291,11 @@ class Records:
         self._seen: set[int] = set()
         self._ordinals: Counter[str] = Counter()
         self._warning = ""
+
+    def close(self) -> None:
+        """Remove what was kept while reading."""
+        if self._all is not None:
+            self._all.close()
 
     def blocks(self, rows: Rows, first: int) -> Iterator[Block]:
         """Yield what some rows give, a block for those with a warning and one for those without.
@@ -357,6 +362,7 @@ class Records:
             minutes is None
             or value is None
             or origin is None
+            or self._all is not None
             or local == self._latest
             or kind != _READING
             or insulin
@@ -390,7 +396,7 @@ class Records:
             return METADATA  # two exports in one file
         local, stamp = self._stamps.read(cells[STAMP])
         count = _count_in(cells) if kind is Kind.READING else None
-        if self._is_duplicate(local, cells, is_named=count is not None):
+        if self._is_duplicate(local, cells):
             return DUPLICATE_ROW
         if kind is None:
             if any(cell.strip() for cell in (*cells[KIND:SOURCE], *cells[GLUCOSE:])):
@@ -483,19 +489,20 @@ class Records:
             self._kinds[cell] = kind
         return kind
 
-    def _is_duplicate(self, local: str, cells: Sequence[str], *, is_named: bool) -> bool:
+    def _is_duplicate(self, local: str, cells: Sequence[str]) -> bool:
         """Return whether a row was there before; it is remembered.
 
         Rows are in the order of their stamps, so that only those of one stamp are remembered; of a file in
-        another order, all that no transmitter names.
+        another order, all of them.
         """
+        if self._all is not None:
+            return bool(self._all.add((_digest(cells),)))
         latest, self._latest = self._latest, local
         latest_cells, self._latest_cells = self._latest_cells, cells
         if local != latest:
             self._leave_stamp()
-            if self._is_sorted or is_named:
-                return False
-        elif latest_cells:
+            return False
+        if latest_cells:
             self._seen.add(_digest(latest_cells))
         digest = _digest(cells)
         if digest in self._seen:
@@ -505,7 +512,7 @@ class Records:
 
     def _leave_stamp(self) -> None:
         """Forget the rows of the latest stamp, if none of it can follow."""
-        if self._is_sorted:
+        if self._all is None:
             self._seen.clear()
             self._ordinals.clear()
 
