@@ -611,6 +611,18 @@ def test_what_a_stated_encoding_does_not_have_refuses_its_row(
     assert found.rejected == [("line 3", "staged-not-utf8")]
 
 
+def test_swapped_days_are_seen_in_the_whole_table_where_times_have_offsets(tmp_path: Path) -> None:
+    days = [datetime(2026, 1, 20) + timedelta(hours=number) for number in range(40 * 24)]
+    stamps = [f"{day:%m/%d/%Y %H:%M}" if day.day <= 12 else f"{day:%d/%m/%Y %H:%M}" for day in days]
+    content = "t,v\n" + "".join(f"{stamp}+01:00,100\n" for stamp in ["19/01/2026 23:59"] * 600 + stamps)
+    table = mapping(time={"column": "t", "format": "%d/%m/%Y %H:%M%z"})
+
+    with pytest.raises(ClockHeldError) as caught:
+        convert(tmp_path, content, table)
+
+    assert caught.value.code == "dates-swapped"
+
+
 def test_damaged_rows_are_refused_each_by_itself(tmp_path: Path) -> None:
     lines = [
         b"t,v",

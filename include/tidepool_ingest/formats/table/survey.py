@@ -65,7 +65,9 @@ class Survey:
     @property
     def is_over(self) -> bool:
         """Whether no later row can show more."""
-        return self.readable > 0 and self._table.device is None and self._table.format.has_offset is True
+        table = self._table
+        tells_all = table.format.has_offset is True and not table.format.swaps
+        return self.readable > 0 and table.device is None and tells_all
 
     def see(self, rows: Rows) -> None:
         """Look at some rows.
