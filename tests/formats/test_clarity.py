@@ -33,9 +33,11 @@ from tests.steps.world import ORIGIN, World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import SourceReader, guess_format
 from tidepool_ingest.formats.clarity import DEVICE_ID, ClarityReader
-from tidepool_ingest.formats.clarity.records import CLOCK_NOT_IN_ZONE
+from tidepool_ingest.formats.clarity.records import CLOCK_NOT_IN_ZONE, Records, Survey
+from tidepool_ingest.formats.delimited import Rows
 from tidepool_ingest.formats.holds import ClockHeldError
 from tidepool_ingest.formats.reader import Device, ReadingContext
+from tidepool_ingest.local_times import LocalTimes, Period
 from tidepool_ingest.model import validate_lines
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import FileOptions, ZonePeriod
@@ -629,6 +631,26 @@ def test_what_a_person_typed_into_the_missing_hour_holds_nothing(tmp_path: Path)
     [one] = [one for one in made.records if one["type"] == "food"]
     assert (one["time"], one["annotations"]) == ("2026-03-29T01:30:00Z", [UNCERTAIN])
     assert not made.elsewhere
+
+
+def test_cells_of_any_length_are_not_remembered() -> None:
+    rows = [
+        ("1", *event(f"2026-03-05T10:0{number}:00", "EGV" + "_" * 100_000, glucose="100" + " " * 100_000))
+        for number in range(3)
+    ]
+    named = [
+        ("1", *reading(f"2026-03-05T11:0{number}:00", 60 * number, 100, f"{number}{'T' * 100_000}"))
+        for number in range(3)
+    ]
+    survey = Survey(LocalTimes((Period("Europe/Berlin"),)))
+    survey.see([*rows, *named])
+    survey.end()
+    records = Records(survey, "d", header=HEADER, units="mg/dL", keep_notes=False)
+    (block,) = records.blocks(Rows([*rows, *named], [b""] * 6, [*range(2, 8)]), 0)
+
+    assert len(block.lines) == 6
+    kept = [*survey.clock._counts, *records._kinds, *records._values, *records._transmitters]
+    assert sum(map(len, kept)) < 1_000
 
 
 def test_times_of_no_clock_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import SourceReader, guess_format
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.libreview import LibreViewReader
+from tidepool_ingest.formats.libreview.records import SENSOR_LIMITS, Values
+from tidepool_ingest.formats.libreview.stamps import Calendar
 from tidepool_ingest.formats.reader import BLOCK_RECORDS, Device, ReadingContext, RejectedRow
 from tidepool_ingest.model import validate_lines
 from tidepool_ingest.staging.errors import BatchError
@@ -897,3 +899,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
     small, large = (held_after(tmp_path / f"{days}.csv", days) for days in (125, 500))
 
     assert 1_000 < large < small + 60_000
+
+
+def test_cells_of_any_length_are_not_remembered() -> None:
+    values, calendar = Values("bg/out-of-range", "mg/dL", SENSOR_LIMITS["mg/dL"]), Calendar()
+    for number in range(3):
+        assert values.ends(f"{number}{'x' * 100_000}") is None
+        assert calendar.time(f"1{number}:00{'x' * 100_000}") is None
+
+    assert sum(map(len, [*values._known, *calendar.times])) < 1_000

@@ -26,6 +26,9 @@ LINES_LOOKED_AT: Final = 20
 ROW_LINES_MAX: Final = 100
 """Most lines of one row: a note in quotes may have some; more mean that a quote was never closed."""
 
+SHORT_CELL: Final = 40
+"""Characters up to which a cell is remembered with its meaning: what is longer is no number, word or time."""
+
 ROW_BROKEN: Final = "staged-row-broken"
 """Code of a line whose cells cannot be told apart: a quote that is never closed, a cell longer than any, a
 carriage return inside."""

@@ -38,6 +38,7 @@ from tidepool_ingest.formats.delimited import (
     EVENT_UNKNOWN,
     METADATA,
     ROW_RAGGED,
+    SHORT_CELL,
     SPLIT_DECIMAL,
     TIME_UNREADABLE,
     Rows,
@@ -149,7 +150,11 @@ def _count_in(cells: Sequence[str]) -> int | None:
 
 
 def _transmitter_in(cells: Sequence[str]) -> str:
-    return cells[TRANSMITTER].strip() if len(cells) > TRANSMITTER else ""
+    """Return the name of a row's transmitter, as short as it stands in an ``origin.id``; empty for none."""
+    name = cells[TRANSMITTER].strip() if len(cells) > TRANSMITTER else ""
+    return (
+        name if len(name) <= TRANSMITTER_MAX else hashlib.sha256(name.encode()).hexdigest()[:TRANSMITTER_MAX]
+    )
 
 
 class Survey:
@@ -426,7 +431,7 @@ class Records:
             value, annotation = self._glucose.value(cells[GLUCOSE])
             fields = f'{value},"sampleInterval":{SAMPLE_INTERVAL_MS}'
             event = Event("cbg:", "cbg", fields, annotation)
-            if len(self._values) < CELLS_MAX:
+            if len(self._values) < CELLS_MAX and len(cells[GLUCOSE]) <= SHORT_CELL:
                 self._values[cells[GLUCOSE]] = fields, annotation
         if is_long:
             raise RefusedRowError(ROW_RAGGED)
@@ -475,18 +480,17 @@ class Records:
         """Return how names of a transmitter's readings begin, as in a JSON string."""
         start = self._transmitters.get(transmitter)
         if start is None:
-            known = transmitter
-            if len(known) > TRANSMITTER_MAX:
-                known = hashlib.sha256(known.encode()).hexdigest()[:TRANSMITTER_MAX]
-            start = dumps(f"cbg:{known}:")[1:-1]
+            start = dumps(f"cbg:{transmitter}:")[1:-1]
             if len(self._transmitters) < CELLS_MAX:
                 self._transmitters[transmitter] = start
         return start
 
     def _kind_of(self, cell: str) -> Kind | None:
         kind = self._kinds.get(cell)
-        if kind is None and (kind := KINDS.get(word(cell))) is not None and len(self._kinds) < CELLS_MAX:
-            self._kinds[cell] = kind
+        if kind is None:
+            kind = KINDS.get(word(cell))
+            if kind is not None and len(cell) <= SHORT_CELL and len(self._kinds) < CELLS_MAX:
+                self._kinds[cell] = kind
         return kind
 
     def _is_duplicate(self, local: str, cells: Sequence[str]) -> bool:

@@ -10,7 +10,14 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from tidepool_ingest.formats.delimited import EMPTY_EVENT, NO_AMOUNT, NOT_A_NUMBER, NOTE, SPLIT_DECIMAL
+from tidepool_ingest.formats.delimited import (
+    EMPTY_EVENT,
+    NO_AMOUNT,
+    NOT_A_NUMBER,
+    NOTE,
+    SHORT_CELL,
+    SPLIT_DECIMAL,
+)
 from tidepool_ingest.formats.libreview.layout import (
     CORRECTION,
     GRAMS,
@@ -94,6 +101,8 @@ class Values:
         try:
             return self._known[cell]
         except KeyError:
+            if len(cell) > SHORT_CELL:
+                return self._ends(cell)
             if len(self._known) >= VALUES_MAX:
                 self._known.clear()
             ends = self._known[cell] = self._ends(cell)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Final, NamedTuple
 
+from tidepool_ingest.formats.delimited import SHORT_CELL
 from tidepool_ingest.local_times import LocalTimes, Period
 
 ORDERS: Final = ("dmy", "mdy", "ymd")
@@ -78,6 +79,8 @@ class Calendar:
         try:
             return self.times[text]
         except KeyError:
+            if len(text) > SHORT_CELL:
+                return None
             if len(self.times) >= DAYS_MAX:
                 self.times.clear()
             time = self.times[text] = _time_in(text)
