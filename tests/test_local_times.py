@@ -127,3 +127,13 @@ def test_there_are_the_names_that_the_platform_knows() -> None:
     assert not {"posixrules", "PST", "", "europe/berlin"} & timezone_names()
     with pytest.raises(KeyError):
         zone_named("../../etc/passwd")
+
+
+@pytest.mark.parametrize("back", ["22:00", "10:30"])
+def test_a_journey_within_a_day_or_an_hour_is_seen(back: str) -> None:
+    berlin = Period("Europe/Berlin")
+    there = [Period(berlin.zone, "2026-03-15T10:00:00"), Period("Asia/Kolkata", f"2026-03-15T{back}:00")]
+    times = LocalTimes([*there, berlin])
+
+    hours = ("09:59", "10:00", "10:20", back, "23:00")
+    assert [times.read(f"2026-03-15T{hour}:00").offset for hour in hours] == [60, 330, 330, 60, 60]

@@ -158,8 +158,8 @@ class LocalTimes:
 
     def _whole(self, opening: str, closing: str) -> tuple[datetime, int] | None:
         """Return when a stretch of local time begins in UTC, and its offset, if it has only one."""
-        if self._zone_of(opening) is not self._zone_of(closing):
-            return None
+        if any(opening < until <= closing for until, _zone in self._periods):
+            return None  # wherever it was set to then, it may be where it was before
         try:
             first, last = self._in_zone(opening), self._in_zone(closing)
         except ValueError:  # at the ends of what a time can say, an hour may be of a day that is none
