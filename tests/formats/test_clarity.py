@@ -832,7 +832,8 @@ def test_overlapping_exports_of_a_feed_show_each_record_once(
     options = {"name": "clarity.csv", "max_quarantined_percent": 100, "data_set": feed}
     for batch, (zone, part) in enumerate(exports.items()):
         file = {"format": "clarity", "timezone": zone}
-        number = world.ready([], content=export(part), file=file, batch=f"export-{batch}", **options)
+        meant = {"meantAs": ["zone-differs"]}  # a corrected zone replaces, in a feed
+        number = world.ready([], content=export(part), file=file, batch=f"export-{batch}", **meant, **options)
         world.upload(number)
 
     assert [one["problems"][0]["code"] for one in world.quarantine(number)] == ["staged-event-unknown"]
