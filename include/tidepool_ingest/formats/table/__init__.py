@@ -287,10 +287,14 @@ class _Making:
         durations = self._durations(cells, time) if self._followers else {}
         row_name = table.row_name(cells) if table.id else None
         records = []
-        for number, rule in enumerate(table.rules):
-            record = rule.record(cells, head, uncertain, row_name, durations.get(number))
-            if record is not None:
-                records.append(record)
+        for number, rule, tests in table.rules_of(cells):
+            for test in tests:
+                if not test(cells):
+                    break
+            else:
+                record = rule.record(cells, head, uncertain, row_name, durations.get(number))
+                if record is not None:
+                    records.append(record)
         return records
 
     def _durations(self, cells: Cells, time: str) -> dict[int, str]:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal, localcontext
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final, TypeAlias
 
 from tidepool_ingest.formats.delimited import NOT_A_NUMBER
@@ -22,6 +23,8 @@ Test: TypeAlias = Callable[[Cells], bool]
 """Whether a row keeps a condition."""
 Read: TypeAlias = Callable[[Cells], str | None]
 """Returns a cell as JSON, ``None`` if it has no value."""
+ReadText: TypeAlias = Callable[[str], str | None]
+"""The same of the text of a cell, without blanks around it, that means no missing value."""
 Indexes: TypeAlias = dict[str, int]
 """The number of each column, by its name."""
 
@@ -33,6 +36,9 @@ _NUMBER: Final = re.compile(
 )
 _NUMBER_LENGTH: Final = 60
 _DIGITS: Final = 60
+
+REMEMBERED_CELLS: Final = 5_000
+"""Different cells of a column whose meaning is remembered: readings are a few hundred, again and again."""
 
 
 class RefusedError(Exception):
@@ -74,17 +80,26 @@ def condition_test(condition: Condition, indexes: Indexes, decimal: str) -> Test
     :param decimal: the sign before the tenths of numbers.
     """
     at = indexes[condition.column]
+    if (words := condition_words(condition)) is not None:
+        return lambda cells: cells[at].strip() in words
     if condition.present is not None:
         present = condition.present
         return lambda cells: (not cells[at] or cells[at].isspace()) is not present
     if condition.above is not None or condition.below is not None:
         return _limit_test(at, condition.above, condition.below, decimal)
-    if condition.not_in is not None:
-        others = frozenset(word.strip() for word in condition.not_in)
-        return lambda cells: cells[at].strip() not in others
-    listed = (condition.is_ or "",) if condition.in_ is None else condition.in_
-    words = frozenset(word.strip() for word in listed)
-    return lambda cells: cells[at].strip() in words
+    others = frozenset(word.strip() for word in condition.not_in or ())
+    return lambda cells: cells[at].strip() not in others
+
+
+def condition_words(condition: Condition) -> frozenset[str] | None:
+    """Return the words one of which a cell must be, ``None`` if the condition is another one.
+
+    :param condition: it.
+    """
+    if condition.in_ is not None:
+        return frozenset(word.strip() for word in condition.in_)
+    others = (condition.present, condition.above, condition.below, condition.not_in)
+    return frozenset([(condition.is_ or "").strip()]) if others == (None,) * len(others) else None
 
 
 def _limit_test(at: int, above: float | None, below: float | None, decimal: str) -> Test:
@@ -108,9 +123,13 @@ class CompiledRule:
     """
 
     def __init__(self, rule: RecordRule, indexes: Indexes, decimal: str, name: str) -> None:
-        self._tests = tuple(condition_test(condition, indexes, decimal) for condition in rule.when)
+        self.tests = tuple(condition_test(condition, indexes, decimal) for condition in rule.when)
+        """What a row must be."""
+        words = condition_words(rule.when[0]) if rule.when else None
+        self.words = None if words is None else (indexes[rule.when[0].column], words)
+        """The column of the first of them, and the words one of which must be in it, if that is it."""
         self._reads: list[Read] = []
-        self._bounded: Callable[[Cells], str] | None = None
+        self._bounded: _BoundedReader | None = None
         self._kind = "ketone" if rule.type == "bloodKetone" else "bg"
         self._indexes, self._decimal = indexes, decimal
         self._name = name
@@ -122,7 +141,6 @@ class CompiledRule:
         self._start = f'{{"type":{json.dumps(rule.type)},'
         self._annotations = [json.dumps(one) for one in rule.record.get("annotations", ())]
         self._one = self._reads[0] if len(self._reads) == 1 else None
-        self._has_tail = bool(self._annotations or self._bounded)
 
     def applies(self, cells: Cells) -> bool:
         """Return whether a row gives a record of this rule, or would if its cells could be read.
@@ -130,7 +148,7 @@ class CompiledRule:
         :param cells: the row.
         """
         try:
-            if not all(test(cells) for test in self._tests):
+            if not all(test(cells) for test in self.tests):
                 return False
             return all(read(cells) is not None for read in self._reads)
         except RefusedError:
@@ -141,16 +159,13 @@ class CompiledRule:
     ) -> str | None:
         """Return the record of a row as JSON, ``None`` if it gives none.
 
-        :param cells: the row.
+        :param cells: the row, which keeps ``tests``.
         :param head: its times and device, as members of an object.
         :param uncertain: whether its time is in doubt.
         :param row_name: what names the row for ever, if anything does.
         :param duration: how long it is until the next row, if the record says so.
         :raises RefusedError: a cell cannot be read.
         """
-        for test in self._tests:
-            if not test(cells):
-                return None
         if self._one is not None and self.to_next is None:
             value = self._one(cells)
             if value is None:
@@ -164,18 +179,14 @@ class CompiledRule:
                     return None
                 values.append(value)
             body = self._template % tuple(values)
-        if row_name is None and not uncertain and not self._has_tail:
+        bound = "" if self._bounded is None else self._bounded.annotation
+        if bound or uncertain or self._annotations:
+            every = [*self._annotations, *([UNCERTAIN] if uncertain else []), *([bound] if bound else [])]
+            body += f',"annotations":[{",".join(every)}]'
+        if row_name is None:
             return f"{self._start}{head}{body}}}"
-        return f"{self._start}{head}{body}{self._tail(cells, uncertain, row_name)}}}"
-
-    def _tail(self, cells: Cells, uncertain: bool, row_name: str | None) -> str:
-        annotations = [*self._annotations, *([UNCERTAIN] if uncertain else [])]
-        if self._bounded is not None and (bound := self._bounded(cells)):
-            annotations.append(bound)
-        tail = f',"annotations":[{",".join(annotations)}]' if annotations else ""
-        if row_name is not None:
-            tail += f',"origin":{{"id":{json.dumps(origin_id(self._name, row_name))}}}'
-        return tail
+        name = encode_basestring_ascii(origin_id(self._name, row_name))
+        return f'{self._start}{head}{body},"origin":{{"id":{name}}}}}'
 
     def _template_of(self, value: Any) -> str:
         if isinstance(value, ToNext):
@@ -220,9 +231,8 @@ class CompiledRule:
             return _product_reader(at, missing, decimal, Decimal(str(cell.times)))
         if cell.low is None and cell.high is None:
             return _number_reader(at, missing, decimal)
-        bounded = _BoundedReader(at, missing, decimal, cell, self._kind)
-        self._bounded = bounded.annotation
-        return bounded.read
+        self._bounded = _BoundedReader(at, missing, decimal, cell, self._kind)
+        return self._bounded.read
 
 
 def origin_id(rule_name: str, row_name: str) -> str:
@@ -262,40 +272,46 @@ def _LATER(_cells: Cells) -> str | None:  # noqa: N802 - a constant that stands 
     return ""
 
 
-def _number_reader(at: int, missing: frozenset[str], decimal: str) -> Read:
-    if decimal == "." and not any(map(_JSON_NUMBER, missing)):
+def _remembering(at: int, missing: frozenset[str], read_text: ReadText) -> Read:
+    """Return how to read a column in which the same cells come again and again.
 
-        def read_plain(cells: Cells) -> str | None:
-            text = cells[at]
-            if _JSON_NUMBER(text):
-                return text
-            text = text.strip()
-            return None if text in missing else number_of(text, ".")
-
-        return read_plain
+    :param at: its number.
+    :param missing: words that mean that there is no value.
+    :param read_text: reads other ones.
+    """
+    known: dict[str, str] = {}
 
     def read(cells: Cells) -> str | None:
-        text = cells[at].strip()
-        return None if text in missing else number_of(text, decimal)
+        text = cells[at]
+        if (found := known.get(text)) is not None:
+            return found
+        stripped = text.strip()
+        value = None if stripped in missing else read_text(stripped)
+        if value is not None and len(text) <= _NUMBER_LENGTH:
+            if len(known) >= REMEMBERED_CELLS:
+                known.clear()
+            known[text] = value
+        return value
 
     return read
+
+
+def _number_reader(at: int, missing: frozenset[str], decimal: str) -> Read:
+    return _remembering(at, missing, lambda text: number_of(text, decimal))
 
 
 def _product_reader(at: int, missing: frozenset[str], decimal: str, factor: Decimal) -> Read:
-    def read(cells: Cells) -> str | None:
-        text = cells[at].strip()
-        if text in missing:
-            return None
+    def read_text(text: str) -> str:
         with localcontext(prec=_DIGITS):
             return plain(Decimal(number_of(text, decimal)) * factor)
 
-    return read
+    return _remembering(at, missing, read_text)
 
 
 def _text_reader(at: int, missing: frozenset[str]) -> Read:
     def read(cells: Cells) -> str | None:
         text = cells[at].strip()
-        return None if text in missing else json.dumps(text, ensure_ascii=False)
+        return None if text in missing else encode_basestring(text)
 
     return read
 
@@ -317,16 +333,13 @@ def _duration_reader(at: int, missing: frozenset[str], cell: Cell) -> Read:
     seconds_of = clock_seconds if cell.as_ == "hh:mm:ss" else iso_seconds
     unit = cell.to or "ms"
 
-    def read(cells: Cells) -> str | None:
-        text = cells[at].strip()
-        if text in missing:
-            return None
+    def read_text(text: str) -> str:
         seconds = seconds_of(text)
         if seconds is None:
             raise RefusedError(NOT_A_DURATION)
         return in_unit(seconds, unit)
 
-    return read
+    return _remembering(at, missing, read_text)
 
 
 class _BoundedReader:
@@ -335,6 +348,8 @@ class _BoundedReader:
     def __init__(self, at: int, missing: frozenset[str], decimal: str, cell: Cell, kind: str) -> None:
         self._at, self._missing, self._decimal = at, missing, decimal
         self._words: dict[str, tuple[str | None, str]] = {}
+        self._known: dict[str, tuple[str | None, str]] = {}
+        self.annotation = ""
         self._below = self._above = None
         for side, bound in (("low", cell.low), ("high", cell.high)):
             if bound is None:
@@ -348,14 +363,19 @@ class _BoundedReader:
                 self._above = (bound.limit, *meant)
 
     def read(self, cells: Cells) -> str | None:
-        value, _annotation = self._found(cells)
+        """Return the value as JSON, ``None`` if there is none; ``annotation`` is that of this cell then."""
+        text = cells[self._at]
+        found = self._known.get(text)
+        if found is None:
+            found = self._found(text.strip())
+            if len(text) <= _NUMBER_LENGTH:
+                if len(self._known) >= REMEMBERED_CELLS:
+                    self._known.clear()
+                self._known[text] = found
+        value, self.annotation = found
         return value
 
-    def annotation(self, cells: Cells) -> str:
-        return self._found(cells)[1]
-
-    def _found(self, cells: Cells) -> tuple[str | None, str]:
-        text = cells[self._at].strip()
+    def _found(self, text: str) -> tuple[str | None, str]:
         if text in self._words:
             return self._words[text]
         if text in self._missing:

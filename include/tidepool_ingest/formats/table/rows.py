@@ -13,11 +13,12 @@ from tidepool_ingest.formats.table.cells import (
     CompiledRule,
     Indexes,
     RefusedError,
+    Test,
     condition_test,
     rule_names,
 )
 from tidepool_ingest.formats.table.mapping import Steps, TableMapping, pointer_of
-from tidepool_ingest.formats.table.stamps import is_plain, stamp_reader
+from tidepool_ingest.formats.table.stamps import AFTER_HOUR, StampFormat, stamp_reader
 from tidepool_ingest.local_times import DOUBLED, HOUR, HOURS_MAX, LocalTime, LocalTimes, at_offset
 from tidepool_ingest.staging.errors import BatchError
 
@@ -60,15 +61,18 @@ PlainHour: TypeAlias = tuple[str, str, str]
 members of a record end."""
 
 
-def remember_hour(hours: dict[str, PlainHour], text: str, local: str, zone: LocalTimes) -> None:
-    """Remember the hour of an ISO time, if all of it is as simple.
+def remember_hour(
+    hours: dict[str, PlainHour], form: StampFormat, text: str, local: str, zone: LocalTimes
+) -> None:
+    """Remember the hour of a time, if all of it is as simple.
 
     :param hours: those known so far, by how their times begin.
+    :param form: how times are written.
     :param text: the time as written.
     :param local: the same, ``YYYY-MM-DDThh:mm:ss``.
     :param zone: where the clock was set.
     """
-    if not is_plain(text):
+    if not form.after_hour or text[-form.after_hour :] not in AFTER_HOUR:
         return
     start = local[:HOUR]
     first, last = zone.read(f"{start}:00:00"), zone.read(f"{start}:59:59")
@@ -76,7 +80,8 @@ def remember_hour(hours: dict[str, PlainHour], text: str, local: str, zone: Loca
     if is_whole and not first.doubt and not last.doubt:
         if len(hours) >= HOURS_MAX:
             hours.clear()
-        hours[text[:HOUR]] = (first.time[:HOUR], start, f'","timezoneOffset":{first.offset}')
+        end = f'{form.seconds}","timezoneOffset":{first.offset}'
+        hours[text[: -form.after_hour]] = (first.time[:HOUR], start, end)
 
 
 class BoundTable:
@@ -108,11 +113,25 @@ class BoundTable:
         self.time = tuple(indexes[name] for name in mapping.time.names)
         self.device = None if mapping.device is None else indexes[mapping.device.column]
         self.id = tuple(indexes[name] for name in mapping.id)
+        self._named_by = self.id
+        if self.device is not None and self.device not in self.id:
+            self._named_by = (self.device, *self.id)
         self.format = stamp_reader(mapping.time.format)
         self.rules = [
             CompiledRule(rule, indexes, decimal, name)
             for rule, name in zip(mapping.rules, rule_names(mapping.rules), strict=True)
         ]
+        self._all_rules = [(number, rule, rule.tests) for number, rule in enumerate(self.rules)]
+        self._rules_by_word: dict[str, list[tuple[int, CompiledRule, tuple[Test, ...]]]] = {}
+        self._word_at = self._rules_told_apart()
+
+    def rules_of(self, cells: Cells) -> Sequence[tuple[int, CompiledRule, tuple[Test, ...]]]:
+        """Return the rules that may give a record of a row, with their numbers and what is left to be tested.
+
+        :param cells: the row.
+        """
+        at = self._word_at
+        return self._all_rules if at is None else self._rules_by_word.get(cells[at].strip(), ())
 
     def is_meant(self, cells: Cells) -> bool:
         """Return whether a row is to be looked at.
@@ -130,6 +149,16 @@ class BoundTable:
             raise RefusedError(ROW_RAGGED)
         return True
 
+    def _rules_told_apart(self) -> int | None:
+        """Return the column whose word says which rules are meant, if there is one; note them by word."""
+        columns = {None if rule.words is None else rule.words[0] for rule in self.rules}
+        if len(columns) > 1 or None in columns:
+            return None
+        for number, rule in enumerate(self.rules):
+            for word in rule.words[1] if rule.words else ():
+                self._rules_by_word.setdefault(word, []).append((number, rule, rule.tests[1:]))
+        return columns.pop()
+
     def serial(self, cells: Cells) -> str:
         """Return what tells a row's device from others, empty if nothing does.
 
@@ -146,6 +175,8 @@ class BoundTable:
         """Return the time of a row as it is written, without blanks around it."""
         if len(self.time) == 1:
             return cells[self.time[0]].strip()
+        if len(self.time) == 2:  # a date and a time, as is usual
+            return f"{cells[self.time[0]].strip()} {cells[self.time[1]].strip()}"
         return " ".join(cells[at].strip() for at in self.time)
 
     def row_name(self, cells: Cells) -> str | None:
@@ -155,10 +186,12 @@ class BoundTable:
         """
         if not self.id:
             return None
-        columns = self.id if self.device is None or self.device in self.id else (self.device, *self.id)
-        parts = [cells[at].strip() for at in columns]
-        if not all(parts):
+        parts = [cells[at].strip() for at in self._named_by]
+        if "" in parts:
             raise RefusedError(NAME_MISSING)
+        name = ":".join(parts)
+        if "%" not in name and name.count(":") < len(parts):
+            return name
         return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
 
 
@@ -178,8 +211,9 @@ class Instants:
         told_apart: frozenset[str],
         hours: dict[str, PlainHour],
     ) -> None:
-        self._read = table.format.read
-        self._is_iso = table.format.is_iso
+        self._format = table.format
+        self._after_hour = table.format.after_hour
+        self._seconds = f"{table.format.seconds}Z"
         self._hours = hours
         self._order = table.mapping.time.order
         self._zone = zone
@@ -193,13 +227,12 @@ class Instants:
         :param text: its time as written.
         :raises RefusedError: it is no time.
         """
-        hour = self._hours.get(text[:HOUR])
-        if hour is not None and is_plain(text):
+        rest = text[-self._after_hour :]
+        if rest in AFTER_HOUR and (hour := self._hours.get(text[: -self._after_hour])) is not None:
             in_utc, start, end = hour
-            rest = text[HOUR:]
-            self._last = time = f"{in_utc}{rest}Z"
+            self._last = time = f"{in_utc}{rest}{self._seconds}"
             return time, f'"time":"{time}","deviceTime":"{start}{rest}{end}', False
-        stamp = self._read(text)
+        stamp = self._format.read(text)
         if stamp is None:
             raise RefusedError(TIME_UNREADABLE)
         local, fraction, offset, utc = stamp
@@ -215,8 +248,8 @@ class Instants:
                 time, offset, doubt = self._zone.read(local)
                 if doubt:
                     time, offset, uncertain = self._in_doubt(local, LocalTime(time, offset, doubt))
-                elif self._is_iso:
-                    remember_hour(self._hours, text, local, self._zone)
+                else:
+                    remember_hour(self._hours, self._format, text, local, self._zone)
         except ValueError:
             raise RefusedError(TIME_UNREADABLE) from None
         self._last = time
@@ -294,7 +327,11 @@ class RowPass:
         self._table = table
         self._instant_of = instants.of
         self._serial = serial
-        self._recent = RecentRows()
+        self._has_come = RecentRows().has
+        self._is_meant = table.is_meant
+        self._time_text = table.time_text
+        self._has_number = bool(table.row_number)
+        self._has_device = table.device is not None
 
     def look(self, cells: Cells, text: bytes) -> Instant | str:
         """Return when a row was, or why it is none to be read.
@@ -304,15 +341,15 @@ class RowPass:
         :raises RefusedError: it cannot be read.
         """
         table = self._table
-        if not table.is_meant(cells):
+        if not self._is_meant(cells):
             return FILTERED
-        if table.device is not None:
+        if self._has_device:
             serial = table.serial(cells)
             if self._serial and serial != self._serial:
                 return OTHER_DEVICE
-        if self._recent.has(self._without_number(cells) if table.row_number else text):
+        if self._has_come(self._without_number(cells) if self._has_number else text):
             return DUPLICATE_ROW
-        time = cells[table.time[0]].strip() if len(table.time) == 1 else table.time_text(cells)
+        time = self._time_text(cells)
         if not time and not any(cell.strip() for cell in cells):
             return NO_VALUE
         return self._instant_of(time)

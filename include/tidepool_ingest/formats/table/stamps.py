@@ -48,20 +48,31 @@ class StampFormat(NamedTuple):
     :param read: reads one.
     :param has_offset: each time says its own offset, or is a count; ``None``: some may.
     :param swaps: day and month are both numbers and might have been swapped.
-    :param is_iso: they are ISO times.
+    :param after_hour: how many characters come after the hour, if they are ``:mm`` or ``:mm:ss``; else 0.
     """
 
     read: ReadStamp
     has_offset: bool | None
     swaps: bool = False
-    is_iso: bool = False
+    after_hour: int = 0
+
+    @property
+    def seconds(self) -> str:
+        """What is missing in :data:`AFTER_HOUR` of such times."""
+        return ":00" if self.after_hour == len(":mm") else ""
+
+
+AFTER_HOUR: Final = frozenset(
+    [f":{minute:02}{second}" for minute in range(60) for second in ("", *(f":{s:02}" for s in range(60)))]
+)
+"""What may come after an hour: ``:mm`` and ``:mm:ss``. Times that end so differ in nothing else."""
 
 
 _ISO: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([01]?[0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9])(?:[.,]([0-9]{1,9}))?)?"
     r" ?(Z|z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 )
-is_plain: Final = re.compile(
+_is_plain: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 ).fullmatch
 """Matches an ISO time to the second without an offset, as most are."""
@@ -81,7 +92,7 @@ def stamp_reader(written: str) -> StampFormat:
     :raises PatternError: it is none of these, or lacks what makes a time certain.
     """
     if written == "iso":
-        return StampFormat(_read_iso, None, is_iso=True)
+        return StampFormat(_read_iso, None, after_hour=len(":mm:ss"))
     if written in ("epoch-s", "epoch-ms"):
         return StampFormat(_count_reader(Decimal(1) if written == "epoch-s" else Decimal("0.001")), True)
     return _pattern_reader(written)
@@ -104,7 +115,7 @@ def swapped(local: str) -> str | None:
 
 
 def _read_iso(text: str) -> Stamp | None:
-    if is_plain(text):
+    if _is_plain(text):
         return Stamp(text if text[10] == "T" else f"{text[:10]}T{text[11:]}")
     match = _ISO.fullmatch(text) if len(text) <= LONGEST_STAMP else None
     if match is None:
@@ -181,6 +192,9 @@ _DIRECTIVES: Final = {
 _OF_TWO_DIGITS: Final = ("month", "day", "hour", "half_hour", "minute", "second")
 _SIGNS: Final = re.compile(r"%.?|\s+|.", re.DOTALL)
 
+_ENDS: Final = {len(":mm"): ["%H", ":", "%M"], len(":mm:ss"): ["%H", ":", "%M", ":", "%S"]}
+"""Ends of patterns after whose hour only ``:mm`` or ``:mm:ss`` stands, by its length."""
+
 _NEEDED: Final = {
     "year (%Y)": ("year", "short_year"),
     "month (%m)": ("month", "month_name"),
@@ -212,7 +226,10 @@ def _pattern_reader(written: str) -> StampFormat:
         raise PatternError("needs %p with %I, and %H without it")
     expression = re.compile("".join(parts))
     swaps = "month" in groups
-    return StampFormat(_reader_of(expression), "zone" in groups, swaps)
+    after_hour = next((length for length, end in _ENDS.items() if signs[-len(end) :] == end), 0)
+    if "fraction" in groups or (after_hour == len(":mm") and "second" in groups):
+        after_hour = 0  # they stand before the hour
+    return StampFormat(_reader_of(expression), "zone" in groups, swaps, after_hour)
 
 
 def _directive(letter: str, groups: list[str], *, is_alone: bool) -> str:

@@ -11,8 +11,8 @@ from typing import Final
 from tidepool_ingest.formats.delimited import Rows
 from tidepool_ingest.formats.table.cells import RefusedError
 from tidepool_ingest.formats.table.rows import BoundTable, PlainHour, in_order, remember_hour
-from tidepool_ingest.formats.table.stamps import is_plain, is_time_of_day, swapped
-from tidepool_ingest.local_times import DOUBLED, HOUR, MISSING, LocalTimes
+from tidepool_ingest.formats.table.stamps import AFTER_HOUR, is_time_of_day, swapped
+from tidepool_ingest.local_times import DOUBLED, MISSING, LocalTimes
 from tidepool_ingest.staging.errors import BatchError
 
 DEVICES_MAX: Final = 1_000
@@ -36,7 +36,9 @@ class Survey:
         self._make_zone = make_zone
         self._order = table.mapping.time.order
         self._last: dict[str, str] = {}
-        self._hours_tell = table.format.is_iso and table.device is None and len(table.time) == 1
+        self._hours_tell = self._order is None and table.device is None
+        self._hour: PlainHour | None = None
+        self._rest = ""
         self._told_apart: set[str] = set()
         self.hours: dict[str, PlainHour] = {}
         """Hours in which nothing is to be found out, as their times are written."""
@@ -75,14 +77,21 @@ class Survey:
         :param rows: the next ones.
         :raises BatchError: ``timezone-missing`` or ``stage-too-many-devices``.
         """
-        table, chosen, hours = self._table, self._chosen, self.hours
-        at = table.time[0]
+        table, chosen, hours = self._table, self._chosen, self.hours if self._hours_tell else {}
+        is_meant, time_text, after_hour = table.is_meant, table.time_text, table.format.after_hour
+        last, seen = self._hour, 0
         for cells, line in zip(rows.cells, rows.lines, strict=True):
             try:
-                if not table.is_meant(cells):
+                if not is_meant(cells):
                     continue
-                if cells[at][:HOUR] in hours and is_plain(cells[at]):
-                    self.readable += 1
+                text = time_text(cells)
+                rest = text[-after_hour:]
+                if rest in AFTER_HOUR and (hour := hours.get(text[:-after_hour])) is not None:
+                    seen += 1
+                    if hour is not last:
+                        self._see_hour(hour, rest, line)
+                        last = hour
+                    self._rest = rest
                     continue
                 serial = table.serial(cells)
             except RefusedError:
@@ -91,7 +100,26 @@ class Survey:
                 continue
             if serial and serial not in self.serials:
                 self._add_device(serial)
-            self._see_time(table.time_text(cells), serial, line)
+            self._leave_hour()
+            last = None
+            self._see_time(text, serial, line)
+        self.readable += seen
+
+    def _see_hour(self, hour: PlainHour, rest: str, line: int) -> None:
+        """Look at the first of some times in an hour that is known; nothing is to be seen in the others."""
+        self._leave_hour()
+        self._hour = hour
+        if self._table.format.swaps:
+            self._steps_of("").see(self._local(hour, rest), line)
+
+    def _leave_hour(self) -> None:
+        """Note the last time of those."""
+        if self._hour is not None and self._table.format.swaps:
+            self._steps_of("").previous = self._local(self._hour, self._rest)
+        self._hour = None
+
+    def _local(self, hour: PlainHour, rest: str) -> str:
+        return f"{hour[1]}{rest}{self._table.format.seconds}"
 
     def _add_device(self, serial: str) -> None:
         if len(self.serials) >= DEVICES_MAX:
@@ -116,10 +144,13 @@ class Survey:
             return
         self.readable += 1
         if self._table.format.swaps:
-            steps = self.steps.get(serial)
-            if steps is None:
-                steps = self.steps[serial] = DateSteps()
-            steps.see(local, line)
+            self._steps_of(serial).see(local, line)
+
+    def _steps_of(self, serial: str) -> DateSteps:
+        steps = self.steps.get(serial)
+        if steps is None:
+            steps = self.steps[serial] = DateSteps()
+        return steps
 
     def _see_local(self, text: str, local: str, serial: str, line: int) -> None:
         if self.zone is None:
@@ -130,7 +161,7 @@ class Survey:
             self.missing_line = self.missing_line or line
         if self._order is None:
             if self._hours_tell:
-                remember_hour(self.hours, text, local, self.zone)
+                remember_hour(self.hours, self._table.format, text, local, self.zone)
             return
         if found.doubt == DOUBLED:
             second = self.zone.read(local, second=True)
@@ -162,7 +193,8 @@ class DateSteps:
 
     line: int = 0
     """Where the first step against the order is that swapping explains."""
-    _previous: str = field(default="", repr=False)
+    previous: str = field(default="", repr=False)
+    """The time of the row before."""
     _forward: int = 0
     _backward: int = 0
     _lines: dict[bool, int] = field(default_factory=dict)
@@ -177,7 +209,7 @@ class DateSteps:
         :param local: what its clock showed, ``YYYY-MM-DDThh:mm:ss``.
         :param line: the row's line.
         """
-        previous, self._previous = self._previous, local
+        previous, self.previous = self.previous, local
         if local[:10] == previous[:10]:
             return
         self._all_may_be_months = self._all_may_be_months and local[8:10] <= "12"
