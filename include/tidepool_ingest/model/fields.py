@@ -45,7 +45,12 @@ class Record(BaseModel):
     """
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, protected_namespaces=()
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        protected_namespaces=(),
+        defer_build=True,  # few are ever asked to validate, and making their validators takes a while
     )
 
     kind_field: ClassVar[str | None] = None

@@ -142,7 +142,7 @@ def _field(name: str, field: FieldInfo) -> FieldSpec:
 
 def _flat(marks: Iterable[Any]) -> Iterator[Any]:
     for mark in marks:
-        if isinstance(mark, GroupedMetadata):
+        if GroupedMetadata in type(mark).__mro__:  # it is a protocol, as which it would be looked at for long
             yield from mark
         else:
             yield mark
