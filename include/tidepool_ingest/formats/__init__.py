@@ -279,6 +279,11 @@ class SourceReader:
         """Whether rows have names of their own, so that a later export replaces what it changes."""
         return any(reader.has_names for reader in self._distinct_readers)
 
+    @property
+    def ending(self) -> str:
+        """How the name of the first file ends, where it goes into a batch as it is."""
+        return self._readers[0].ending
+
     def __iter__(self) -> Iterator[Block]:
         """Yield the blocks of all files, each with the number of its file.
 

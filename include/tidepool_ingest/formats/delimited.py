@@ -67,12 +67,14 @@ class Rows:
     :param texts: each row as staged.
     :param lines: for each row, the number of its first line in the file, from 1.
     :param rejected: lines that are no rows, each with its number, code and text.
+    :param place: what a person calls those numbers.
     """
 
     cells: list[list[str]] = field(default_factory=list, repr=False)
     texts: list[bytes] = field(default_factory=list, repr=False)
     lines: list[int] = field(default_factory=list)
     rejected: list[tuple[int, str, bytes | None]] = field(default_factory=list, repr=False)
+    place: str = "line"
 
     def add(self, cells: list[str], text: bytes, line: int) -> None:
         """Append a row."""
@@ -90,7 +92,8 @@ class Rows:
         order = sorted([*self.lines, *(line for line, _code, _text in self.rejected)])
         position_of = {line: first + number for number, line in enumerate(order)}
         rejected = [
-            RejectedRow(position_of[line], code, text, f"line {line}") for line, code, text in self.rejected
+            RejectedRow(position_of[line], code, text, f"{self.place} {line}")
+            for line, code, text in self.rejected
         ]
         return [position_of[line] for line in self.lines], rejected
 

@@ -268,6 +268,11 @@ class Reader(ABC):
         """Whether rows have names of their own, so that a later export replaces what it changes."""
         return False
 
+    @property
+    def ending(self) -> str:
+        """How the name of such a file ends, where it goes into a batch as it is."""
+        return "csv"
+
     def devices(self) -> list[Device]:
         """Return which devices the files tell of, once they were surveyed; none where records name them."""
         return []

@@ -236,7 +236,7 @@ def _read(reader: SourceReader, files: Sequence[SourceFile], device: Device) -> 
         counts.add(block)
     staged = tuple(
         StagedFile(
-            name=_name(file),
+            name=_name(file, reader.ending),
             format=file.format,
             sha256=file.sha256,
             records=reader.rows[file.number or 1],
@@ -247,11 +247,13 @@ def _read(reader: SourceReader, files: Sequence[SourceFile], device: Device) -> 
     return _Read(device, staged, counts, reader.has_names)
 
 
-def _name(file: SourceFile) -> str:
-    """Return what a file is called in its batch."""
+def _name(file: SourceFile, kind: str) -> str:
+    """Return what a file is called in its batch; of text, its own name says of what kind."""
     compression = compression_of(file.path.name)
     own, packed = file.path.name.lower(), "" if compression == "none" else f".{compression}"
     ending = next((one for one in ENDINGS if own.removesuffix(packed).endswith(one)), ENDINGS[0])
+    if kind != "csv":
+        ending = f".{kind}"
     return f"{EXPORT_NAME}{f'-{file.number}' if file.number else ''}{ending}{packed}"
 
 

@@ -193,6 +193,10 @@ FAULTS: dict[str, Fault] = {
         "Write the name as the header has it. If the header is not the first line, or cells are told apart "
         "by another sign, say so in the mapping: `csv.headerRow`, `csv.delimiter`.",
     ),
+    "table-library": Fault(
+        "what reads such a file is not installed",
+        "Install this extra where the command or the task runs; the image has it. Or save the table as CSV.",
+    ),
     "table-times": Fault(
         "no time in a table is written as its mapping says",
         "Correct `time` of the mapping: its column, and its format. Times of day without a date cannot be "

@@ -27,7 +27,7 @@ _BINARY = {
     b"PK\x03\x04": "a zip archive: unpack it",
     b"\xd0\xcf\x11\xe0": "an old Office document, such as an Excel workbook",
     b"%PDF": "a PDF document: get the data in another form",
-    b"PAR1": "a Parquet file",
+    b"PAR1": "a Parquet file, which format table reads",
     b"SQLite format 3\0": "a SQLite database",
     b"7z\xbc\xaf": "a 7z archive: unpack it",
     b"Rar!": "a RAR archive: unpack it",

@@ -1,19 +1,20 @@
-"""The format ``table``: CSV and TSV with any columns, by a mapping that says what a row means."""
+"""The format ``table``: tables with any columns, by a mapping that says what a row means."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tidepool_ingest.formats.delimited import DELIMITERS, DelimitedText, Rows
+from tidepool_ingest.formats.delimited import Rows
 from tidepool_ingest.formats.holds import CLOCK_NOT_IN_ZONE, DATES_SWAPPED, counted, hold_unless_meant
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext, RejectedRow
 from tidepool_ingest.formats.table.cells import Cells, CompiledRule, RefusedError
+from tidepool_ingest.formats.table.files import DelimitedTable, TableFile
 from tidepool_ingest.formats.table.mapping import MappingError, TableMapping
+from tidepool_ingest.formats.table.parquet import PARQUET_MAGIC, ParquetTable
 from tidepool_ingest.formats.table.records import checked_mapping
 from tidepool_ingest.formats.table.rows import (
     NO_VALUE,
@@ -30,7 +31,7 @@ from tidepool_ingest.local_times import LocalTimes
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
 
-__all__ = ["TableColumnError", "TableReader", "mapping_of"]
+__all__ = ["TableColumnError", "TableReader", "kind_of_table", "mapping_of", "open_table"]
 
 
 def mapping_of(raw: object, file_number: int | None = None) -> TableMapping:
@@ -48,6 +49,26 @@ def mapping_of(raw: object, file_number: int | None = None) -> TableMapping:
         raise BatchError("table-mapping", file_number=file_number, detail=str(error)) from None
 
 
+def kind_of_table(file: SourceFile) -> type[TableFile]:
+    """Return what reads a table, by how its file begins.
+
+    :param file: the file.
+    :raises BatchError: it cannot be read.
+    """
+    start = file.start()
+    return ParquetTable if start.startswith(PARQUET_MAGIC) else DelimitedTable
+
+
+def open_table(file: SourceFile, mapping: TableMapping) -> TableFile:
+    """Open a table of whatever kind.
+
+    :param file: the file.
+    :param mapping: what its columns mean.
+    :raises BatchError: it cannot be read.
+    """
+    return kind_of_table(file)(file, mapping)
+
+
 class TableReader(Reader):
     """Reads what a mapping says from each row."""
 
@@ -62,11 +83,17 @@ class TableReader(Reader):
         self._mapping: TableMapping | None = None
         self._table: BoundTable | None = None
         self._survey: Survey | None = None
+        self._table_file: TableFile | None = None
 
     @property
     def has_names(self) -> bool:
         """Whether the mapping says what names a row."""
         return bool(self._own_mapping().id)
+
+    @property
+    def ending(self) -> str:
+        """How the name of such a file ends, where it goes into a batch as it is."""
+        return self._opened().ending
 
     def devices(self) -> list[Device]:
         """Return the devices by the column that tells them apart; one without a name, if there is none."""
@@ -98,11 +125,12 @@ class TableReader(Reader):
             detail = "all are times of day without a date" if is_time_of_day else None
             raise BatchError("table-times", file_number=self._file.number, detail=detail)
         if survey.missing:
-            detail = f"{counted(survey.missing, 'time')}, the first in line {survey.missing_line}"
+            first = f"{self._opened().place} {survey.missing_line}"
+            detail = f"{counted(survey.missing, 'time')}, the first in {first}"
             self._hold(CLOCK_NOT_IN_ZONE, detail)
         for steps in survey.steps.values():
             if steps.is_swapped():
-                self._hold(DATES_SWAPPED, f"first seen in line {steps.line}")
+                self._hold(DATES_SWAPPED, f"first seen in {self._opened().place} {steps.line}")
 
     def blocks(self, file: SourceFile) -> Iterator[Block]:
         """Yield the records of the file.
@@ -126,9 +154,14 @@ class TableReader(Reader):
         position = 0
         for rows in self._rows_of_table():
             positions, rejected = rows.positions(position)
-            where = [f"line {line}" for line in rows.lines]
+            where = [f"{rows.place} {line}" for line in rows.lines]
             yield Block(position, rows.texts, rejected, positions=list(positions), where=where)
             position += len(rows)
+
+    def close(self) -> None:
+        """Remove what was kept while reading."""
+        if self._table_file is not None:
+            self._table_file.close()
 
     @property
     def _serial(self) -> str:
@@ -154,48 +187,24 @@ class TableReader(Reader):
             )
         return self._survey
 
+    def _opened(self) -> TableFile:
+        if self._table_file is None:
+            self._table_file = open_table(self._file, self._own_mapping())
+        return self._table_file
+
     def _rows_of_table(self) -> Iterator[Rows]:
-        """Yield the rows below the header, which is noted."""
-        mapping = self._own_mapping()
-        delimiter = mapping.csv.delimiter or self._delimiter_of_header(mapping)
-        text = DelimitedText(self._file, delimiter=delimiter, encoding=mapping.csv.encoding)
-        is_below = False
-        for rows in text.rows():
-            below = rows if is_below else self._below_header(rows, mapping)
-            if below is not None:
-                is_below = True
-                if len(below):
-                    yield below
+        """Yield the rows below the names of the columns, which are noted."""
+        opened = self._opened()
+        for rows in opened.rows():
+            if self._table is None:
+                self._bind(opened)
+            yield rows
+        if self._table is None and opened.names is not None:
+            self._bind(opened)
 
-    def _delimiter_of_header(self, mapping: TableMapping) -> str | None:
-        """Return what stands between the columns that the mapping names, ``None`` if none of them is seen.
-
-        It is surer than what the rows show: where there is a decimal comma, they may have as many commas.
-        """
-        start = next(self._file.text(encoding=mapping.csv.encoding, is_table=True), b"")
-        lines = start.decode(errors="replace").splitlines()[: mapping.csv.header_row]
-        if len(lines) < mapping.csv.header_row:
-            return None
-        wanted = {column for _, column in mapping.columns()}
-        found = {sign: len(wanted.intersection(_cells_of(lines[-1], sign))) for sign in DELIMITERS}
-        best = max(DELIMITERS, key=lambda sign: found[sign])
-        return best if found[best] else None
-
-    def _below_header(self, rows: Rows, mapping: TableMapping) -> Rows | None:
-        """Return the rows below the header, ``None`` if it has not come yet."""
-        header_row = mapping.csv.header_row
-        at = next((at for at, line in enumerate(rows.lines) if line >= header_row), None)
-        broken = min((line for line, *_ in rows.rejected if line >= header_row), default=None)
-        if broken is not None and (at is None or broken < rows.lines[at]):
-            detail = f"line {broken}, where the header should be, cannot be read"
-            raise BatchError("table-header", file_number=self._file.number, detail=detail)
-        if at is None:
-            return None
-        if self._table is None:
-            self._table = BoundTable(mapping, rows.cells[at], self._file.number)
-        header_line = rows.lines[at]
-        rejected = [entry for entry in rows.rejected if entry[0] > header_line]
-        return Rows(rows.cells[at + 1 :], rows.texts[at + 1 :], rows.lines[at + 1 :], rejected)
+    def _bind(self, opened: TableFile) -> None:
+        names = opened.names or []
+        self._table = BoundTable(self._own_mapping(), names, self._file.number, nested=opened.nested)
 
     def _hold(self, code: str, detail: str) -> None:
         hold_unless_meant(code, self.context.meant_as, file_number=self._file.number, detail=detail)
@@ -266,13 +275,13 @@ class _Making:
                 found = look(cells, text)
                 records = found if isinstance(found, str) else make(cells, found)
             except RefusedError as refused:
-                rejected.append(RejectedRow(position, refused.code, text, f"line {line}"))
+                rejected.append(RejectedRow(position, refused.code, text, f"{rows.place} {line}"))
                 continue
             if isinstance(records, str) or not records:
                 reason = records or NO_VALUE
                 skipped[str(reason)] = skipped.get(str(reason), 0) + 1
                 continue
-            place = f"line {line}"
+            place = f"{rows.place} {line}"
             for record in records:
                 lines.append(record.encode())
                 staged.append(text)
@@ -361,13 +370,6 @@ class _Follower:
             if self._rule.applies(cells):
                 return time
         return None
-
-
-def _cells_of(line: str, delimiter: str) -> set[str]:
-    try:
-        return {cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])}
-    except csv.Error:
-        return set()
 
 
 def _seconds_between(earlier: str, later: str) -> Decimal:

@@ -90,16 +90,26 @@ class BoundTable:
     :param mapping: it.
     :param header: the columns' names.
     :param file_number: which file, for errors.
-    :raises TableColumnError: a column is not there, or twice.
+    :param nested: names of further columns, whose values no cell can show.
+    :raises TableColumnError: a column is not there, or twice, or nested.
     """
 
-    def __init__(self, mapping: TableMapping, header: Sequence[str], file_number: int | None) -> None:
+    def __init__(
+        self,
+        mapping: TableMapping,
+        header: Sequence[str],
+        file_number: int | None,
+        *,
+        nested: frozenset[str] = frozenset(),
+    ) -> None:
         names = [name.strip() for name in header]
         indexes: Indexes = {name: at for at, name in enumerate(names)}
         counts = Counter(names)
         for steps, column in mapping.columns():
-            if counts[column] != 1:
+            if counts[column] != 1 or column in nested:
                 problem = "is in it twice" if counts[column] else "is not in it"
+                if column in nested:
+                    problem = "is in it, and nested: it holds lists or objects, and no single values"
                 raise TableColumnError(steps, column, problem, file_number)
         self.mapping = mapping
         self.width = len(names)

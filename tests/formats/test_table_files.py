@@ -1,0 +1,354 @@
+"""Tables in Parquet and in workbooks give what a CSV of the same rows gives, or one error of our own."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+import sys
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from tests.cli.conftest import USER, Run, run
+from tests.conftest import PROJECT
+from tests.formats.tables import CBG, Converted, convert, mapping
+from tests.formats.test_table import STUDY, _study, error_of, examples
+from tidepool_ingest.formats.holds import FileHeldError
+from tidepool_ingest.formats.reader import ReadingContext
+from tidepool_ingest.formats.table import TableColumnError
+from tidepool_ingest.staging.errors import BatchError
+
+__all__ = ["run"]
+
+Columns = dict[str, Any]
+
+
+def parquet(columns: Columns, **options: Any) -> bytes:
+    """Return a Parquet file; a column is a list, or an array with a type of its own."""
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), file, **options)
+    return file.getvalue()
+
+
+def columns_of(text: str, delimiter: str = ",") -> Columns:
+    """Return the columns of a CSV as texts."""
+    names, *rows = csv.reader(io.StringIO(text), delimiter=delimiter)
+    return {name: pyarrow.array([row[at] for row in rows]) for at, name in enumerate(names)}
+
+
+def same(found: Converted, expected: Converted) -> None:
+    assert found.lines == expected.lines
+    assert [code for _, code in found.rejected] == [code for _, code in expected.rejected]
+    assert found.skipped == expected.skipped
+
+
+AT = datetime(2026, 3, 5, 7, 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "cells"),
+    [
+        pytest.param(pyarrow.array([5, 120, None], pyarrow.int16()), ["5", "120", ""], id="whole numbers"),
+        pytest.param(
+            pyarrow.array([5.0, 120.5, None, float("nan"), 1e-7]),
+            ["5.0", "120.5", "", "", "1e-07"],
+            id="doubles",
+        ),
+        pytest.param(pyarrow.array([5.4, None, 6.0], pyarrow.float32()), ["5.4", "", "6.0"], id="floats"),
+        pytest.param(
+            pyarrow.array([Decimal("5.40"), None, Decimal("0.00")], pyarrow.decimal128(5, 2)),
+            ["5.40", "", "0.00"],
+            id="decimals",
+        ),
+        pytest.param(
+            pyarrow.array(["7", None, "8", "7"]).dictionary_encode(), ["7", "", "8", "7"], id="dictionary"
+        ),
+        pytest.param(pyarrow.array([b"7", None, b"8"]), ["7", "", "8"], id="bytes"),
+        pytest.param(pyarrow.array([b"7", b"8"], pyarrow.binary(1)), ["7", "8"], id="fixed bytes"),
+        pytest.param(pyarrow.nulls(2), ["", ""], id="nothing"),
+        pytest.param(pyarrow.array(["1,5", 'a"b', "x\ny", "5"]), ["1,5", 'a"b', "x\ny", "5"], id="quotes"),
+        pytest.param(pyarrow.array(["ä", "Ω"]), ["ä", "Ω"], id="letters"),
+        pytest.param(pyarrow.array([float("inf")]), ["inf"], id="infinite"),
+    ],
+)
+def test_values_become_the_texts_of_a_csv(tmp_path: Path, values: Any, cells: list[str]) -> None:
+    text = io.StringIO()
+    stamps = [f"2026-03-05T07:{minute:02}:00" for minute in range(len(cells))]
+    csv.writer(text).writerows([["t", "v"], *zip(stamps, cells, strict=True)])
+
+    found = convert(tmp_path, parquet({"t": stamps, "v": values}), mapping())
+
+    same(found, convert(tmp_path, text.getvalue(), mapping()))
+    assert found.rows == len(cells)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize(
+    ("zone", "end"),
+    [(None, ""), ("UTC", "Z"), ("Europe/Berlin", "+01:00"), ("Asia/Kolkata", "+05:30"), ("-03:00", "-03:00")],
+)
+def test_timestamps(tmp_path: Path, unit: str, zone: str | None, end: str) -> None:
+    at = [AT, AT + timedelta(hours=1, seconds=9, milliseconds=0 if unit == "s" else 250)]
+    stamps = [stamp.isoformat().removesuffix("000") + end for stamp in at]
+    offset = datetime.fromisoformat(stamps[0]).utcoffset() or timedelta()
+    values = pyarrow.array([stamp - offset for stamp in at], pyarrow.timestamp(unit, zone))
+
+    found = convert(tmp_path, parquet({"t": values, "v": [100, 101]}), mapping())
+
+    same(found, convert(tmp_path, f"t,v\n{stamps[0]},100\n{stamps[1]},101\n", mapping()))
+    assert len(found.lines) == 2
+
+
+def test_a_timestamp_keeps_its_instant_through_both_passes_of_an_hour(tmp_path: Path) -> None:
+    start = datetime(2026, 10, 25, 0, 0, tzinfo=UTC)
+    at = [start + timedelta(minutes=20 * number) for number in range(9)]
+    values = pyarrow.array(at, pyarrow.timestamp("ms", "Europe/Berlin"))
+
+    found = convert(tmp_path, parquet({"t": values, "v": [100] * 9}), mapping())
+
+    assert found.times == [stamp.isoformat()[:19] + "Z" for stamp in at]
+    assert [record["timezoneOffset"] for record in found.records] == [120] * 3 + [60] * 6
+    assert not any("annotations" in record for record in found.records)
+
+
+@pytest.mark.parametrize("value", [2**62, -(2**62)])
+def test_a_timestamp_that_no_calendar_has_refuses_its_row(tmp_path: Path, value: int) -> None:
+    values = pyarrow.array([value, 0], pyarrow.timestamp("us"))
+
+    found = convert(tmp_path, parquet({"t": values, "v": [1, 100]}, coerce_timestamps=None), mapping())
+
+    assert found.rejected == [("row 1", "staged-time-unreadable")]
+    assert len(found.lines) == 1
+
+
+def test_days_and_times_of_day_and_lengths_of_time(tmp_path: Path) -> None:
+    table = mapping(
+        {
+            "record": {
+                "type": "physicalActivity",
+                "duration": {
+                    "units": "minutes",
+                    "value": {"column": "l", "as": "iso-duration", "to": "min"},
+                },
+            }
+        },
+        time={"columns": ["d", "t"], "format": "iso"},
+        where={"column": "b", "is": "true"},
+    )
+    columns = {
+        "d": pyarrow.array([date(2026, 3, 5)] * 2),
+        "t": pyarrow.array([time(7, 5), time(7, 6, 1, 500_000)]),
+        "l": pyarrow.array([timedelta(minutes=90), None], pyarrow.duration("ms")),
+        "b": pyarrow.array([True, False]),
+    }
+
+    found = convert(tmp_path, parquet(columns), table)
+
+    assert found.times == ["2026-03-05T06:05:00Z"]
+    assert found.records[0]["duration"] == {"units": "minutes", "value": 90}
+    assert found.skipped == {"filtered": 1}
+
+
+@pytest.mark.parametrize("place", ["csv", "column"])
+def test_a_mapping_for_a_decimal_comma_reads_numbers_too(tmp_path: Path, place: str) -> None:
+    value = {"column": "v"} | ({"decimal": ","} if place == "column" else {})
+    table = mapping({"record": CBG["record"] | {"value": value}})
+    table |= {"csv": {"decimal": ",", "delimiter": ";"}} if place == "csv" else {"csv": {"delimiter": ";"}}
+
+    found = convert(tmp_path, parquet({"t": ["2026-03-05T07:05:00"], "v": [5.5]}), table)
+
+    same(found, convert(tmp_path, "t;v\n2026-03-05T07:05:00;5,5\n", table))
+    assert found.records[0]["value"] == 5.5
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
+def test_any_compression_and_row_groups(tmp_path: Path, compression: str) -> None:
+    text = "\n".join(["t,v,r,k,n", *_study(900, random.Random(6))])
+
+    found = convert(tmp_path, parquet(columns_of(text), compression=compression, row_group_size=137), STUDY)
+
+    same(found, convert(tmp_path, text, STUDY))
+    assert found.where[0] == "row 1"
+
+
+@pytest.mark.parametrize(("entry", "table", "records"), examples())
+def test_examples_of_the_documentation_as_parquet(
+    tmp_path: Path, entry: dict[str, Any], table: str, records: str
+) -> None:
+    lines = table.splitlines()[entry["table"].get("csv", {}).get("headerRow", 1) - 1 :]
+    content = parquet(columns_of("\n".join(lines), max(",;\t", key=lines[0].count)))
+
+    found = convert(
+        tmp_path, content, entry["table"], context=ReadingContext(), timezone=entry.get("timezone")
+    )
+
+    assert found.lines == records.encode().splitlines()
+
+
+NESTED = {
+    "list": pyarrow.array([[1], [2]]),
+    "object": pyarrow.array([{"v": 1}, {"v": 2}]),
+    "map": pyarrow.array([[("v", 1)], []], pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_a_nested_column_is_refused_where_it_is_named_and_ignored_elsewhere(
+    tmp_path: Path, kind: str
+) -> None:
+    columns = {"t": ["2026-03-05T07:05:00", "2026-03-05T07:10:00"], "w": NESTED[kind], "v": [100, 110]}
+
+    with pytest.raises(TableColumnError) as caught:
+        convert(tmp_path, parquet(columns), mapping({"record": CBG["record"] | {"value": {"column": "w"}}}))
+    found = convert(tmp_path, parquet(columns), mapping())
+
+    assert "/records/0/record/value/column is in it, and nested" in str(caught.value)
+    assert [value for _, value in found.values] == [100, 110]
+
+
+def test_rows_that_a_csv_could_not_hold_are_refused_each_by_itself(tmp_path: Path) -> None:
+    columns = {
+        "t": pyarrow.array(["2026-03-05T07:05:00"] * 5),
+        "v": pyarrow.array([b"100", b"1\0", b"\xff1", b"9" * 200_000, b"101"]),
+    }
+
+    found = convert(tmp_path, parquet(columns), mapping())
+
+    assert found.rejected == [
+        ("row 2", "staged-nul"),
+        ("row 3", "staged-not-utf8"),
+        ("row 4", "staged-row-broken"),
+    ]
+    assert found.texts[0] == b"2026-03-05T07:05:00,1\0"
+    assert [value for _, value in found.values] == [100, 101]
+
+
+def test_identical_rows_are_one(tmp_path: Path) -> None:
+    columns = {"t": ["2026-03-05T07:05:00"] * 3, "v": [100] * 3, "n": [1, 1, 2]}
+
+    assert convert(tmp_path, parquet(columns), mapping()).skipped == {"duplicate-row": 1}
+    assert len(convert(tmp_path, parquet(columns), mapping(rowNumber=["n"])).lines) == 1
+
+
+def test_no_rows_and_no_columns(tmp_path: Path) -> None:
+    empty = {"t": pyarrow.array([], pyarrow.string()), "v": pyarrow.array([], pyarrow.int64())}
+
+    assert error_of(tmp_path, parquet(empty), mapping()).code == "file-empty"
+    assert error_of(tmp_path, parquet({"w": NESTED["list"]}), mapping()).code == "table-column"
+
+
+def test_without_its_library_a_file_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = parquet({"t": ["2026-03-05T07:05:00"], "v": [1]})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    error = error_of(tmp_path, content, mapping())
+
+    assert error.code == "table-library"
+    assert "pip install 'tidepool-airflow[parquet]'" in str(error)
+
+
+def test_what_is_cut_off_or_said_to_be_larger_than_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = parquet({"t": ["2026-03-05T07:05:00"], "v": [1]})
+    metadata = int.from_bytes(content[-8:-4], "little")
+    empty = content[: -8 - metadata] + bytes(metadata) + content[-8:]
+    bomb = parquet({"t": ["2026-03-05T07:05:00" * 3000] * 100, "v": [1] * 100}, use_dictionary=False)
+    monkeypatch.setattr("tidepool_ingest.formats.table.parquet.RATIO_FROM_BYTES", 1024**2)
+    monkeypatch.setattr("tidepool_ingest.formats.table.parquet.MAX_RATIO", 20)
+
+    assert error_of(tmp_path, content[:-9], mapping()).code == "file-truncated"
+    assert error_of(tmp_path, content[:6], mapping()).code == "file-truncated"
+    assert error_of(tmp_path, empty, mapping()).code == "file-damaged"
+    assert error_of(tmp_path, bomb, mapping()).code == "file-bomb"
+
+
+def ends_well(folder: Path, content: bytes, table: dict[str, Any]) -> str:
+    """Convert bytes, of which nobody knows what they are, and return how that ended."""
+    context = ReadingContext(device_id="d", meant_as=("clock-not-in-zone", "dates-swapped"))
+    ended = "converted"
+    try:
+        convert(folder, content, table, context=context)
+    except (BatchError, FileHeldError) as error:
+        ended = "quoting" if "Canary" in str(error) else error.code
+    return ended
+
+
+def mutations(content: bytes, count: int, seed: int) -> Iterable[bytes]:
+    chance = random.Random(seed)
+    for _ in range(count):
+        changed = bytearray(content)
+        for _ in range(chance.choice([1, 1, 3, 20])):
+            changed[chance.randrange(4, len(changed))] = chance.randrange(256)
+        cut = chance.randrange(len(changed)) if not chance.randrange(4) else 0
+        yield bytes(changed[:-cut] if cut else changed)
+
+
+@pytest.mark.parametrize("options", [{"compression": "snappy"}, {"compression": "none"}])
+def test_damaged_parquet_ends_in_an_error_of_our_own(tmp_path: Path, options: dict[str, Any]) -> None:
+    text = "\n".join(["t,v,r,k,n", *(f"{row}" for row in _study(60, random.Random(7)))])
+    columns = columns_of(text) | {"n": [f"Canary{number}" for number in range(60)], "r": [1.5] * 60}
+
+    ends = {ends_well(tmp_path, one, STUDY) for one in mutations(parquet(columns, **options), 60, 8)}
+
+    assert {"converted", "file-truncated", "file-damaged"} <= ends
+    assert "quoting" not in ends
+
+
+EXPORTS = PROJECT.parent / "shared" / "exports"
+SAMPLES = {
+    "d1namo-001.csv": "d1namo.json",
+    "loop_1082_chronological.csv.gz": "loop.json",
+    "lingo-glucose.csv.gz": "lingo.json",
+}
+
+
+@pytest.mark.skipif(not EXPORTS.exists(), reason="tables of real people are not part of this project")
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_real_tables_give_the_same_as_parquet(tmp_path: Path, sample: str) -> None:
+    content = (EXPORTS / "tabular" / sample).read_bytes()
+    text = (gzip.decompress(content) if sample.endswith(".gz") else content).decode()
+    text = "".join(text.splitlines(keepends=True)[:2000])
+    stated = json.loads((EXPORTS / "mappings" / SAMPLES[sample]).read_text())
+
+    zone = stated["time"].pop("zone", "UTC")
+
+    expected = convert(tmp_path, text, stated, timezone=zone)
+
+    assert len(expected.lines) > 20
+    same(convert(tmp_path, parquet(columns_of(text)), stated, timezone=zone), expected)
+
+
+def test_a_command_says_what_reads_such_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(parquet({"t": ["2026-03-05T07:05:00"], "v": [1]}))
+
+    error = run("stage", "--user", USER, "--root", tmp_path / "staging", "file").error
+
+    assert "it is a Parquet file, which format table reads" in error
+    assert "--mapping" in error
+
+
+def test_parquet_is_staged_as_it_is(run: Run, tmp_path: Path) -> None:
+    content = parquet({"t": ["2026-03-05T07:05:00"], "v": [100]})
+    (tmp_path / "person.parquet").write_bytes(content)
+    (tmp_path / "map.json").write_text(json.dumps(mapping()))
+
+    done = run(
+        "stage", "--user", USER, "--root", tmp_path / "staging", "--mapping", "map.json",
+        "--timezone", "Europe/Berlin", "--device-id", "d", "person.parquet",
+    )  # fmt: skip
+
+    (staged,) = (tmp_path / "staging").glob("*/*/*/export.parquet")
+    assert staged.read_bytes() == content
+    assert str(staged.parent) in done.out
