@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -25,10 +27,12 @@ from tidepool_ingest.cli.arguments import (
 from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options, zones_of
 from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, is_export, read_manifest
 from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL
+from tidepool_ingest.formats.table import TableReader
 from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.stage import stage
-from tidepool_ingest.stage.vendor import StagedDevice, stage_export
+from tidepool_ingest.stage.people import People, read_users, split
+from tidepool_ingest.stage.vendor import PeopleHeldError, StagedDevice, stage_export, stage_people
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
@@ -68,6 +72,18 @@ def describe(command: argparse.ArgumentParser) -> None:
         "--like",
         metavar="FOLDER",
         help="batch folder whose manifest describes this batch too, for its corrected quarantine file",
+    )
+    whose.add_argument(
+        "--users",
+        metavar="FILE",
+        help="CSV that says who is who, for --split-by: below the names of its two columns, the id in the "
+        "table and the Tidepool user of each person",
+    )
+    command.add_argument(
+        "--split-by",
+        metavar="COLUMN[,COLUMN]",
+        help="of a table with several people (--mapping, --users), the column that tells them apart; a "
+        "second one is that of their devices, which `deviceId` of the mapping names",
     )
     add_root(command)
     command.add_argument("--day", type=day, metavar="YYYY-MM-DD", help="date folder (default: today in UTC)")
@@ -135,6 +151,8 @@ def _add_edits(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Stage the file and print the folders."""
+    if options.users or options.split_by:
+        return _run_split(options)
     data_set, edits = _data_set(options), _edits(options)
     given = reading_options(options)
     root = place(options.root)
@@ -224,6 +242,62 @@ def _groups(
         else:
             yield name, [source]
     yield from joined.items()
+
+
+def _run_split(options: argparse.Namespace) -> int:
+    """Stage the rows of each person in a table, print the folders, and list what was not staged."""
+    whole = options.users and options.split_by and options.mapping
+    if not whole or options.serial or len(options.files) > 1:
+        raise CommandError(
+            "One table of several people takes --split-by, --users and --mapping, and no --serial.",
+            "Give these three, or --user if it is of one person.",
+        )
+    data_set, edits, given = _data_set(options), _edits(options), reading_options(options)
+    if options.format not in (None, TableReader.name) or not isinstance(given.table, dict):
+        raise CommandError("Only a table can be split.", "Leave --format out.")
+    check_taken(TableReader.name, given)
+    users = read_users(place(options.users))
+    split_by = options.split_by.split(",")
+    with tempfile.TemporaryDirectory(prefix="tidepool-split-") as folder:
+        with reading_data_file(), data_file(options.files[0]) as source:
+            people = split(source, given.table, split_by, users, Path(folder))
+        _tell_of_people(people)
+        try:
+            staged = stage_people(
+                people,
+                place(options.root),
+                options=given.model_copy(update={"timezone": None}) if _is_one_zone(given) else given,
+                meant_as=options.meant_as,
+                day=options.day,
+                data_set=data_set,
+                batch_id=options.batch_id,
+                edits=edits,
+                connection=options.connection,
+                normal=options.normal,
+            )
+        except PeopleHeldError as error:
+            for study_id, reason in error.people:
+                print(f"{_printable(study_id)}: {reason}", file=sys.stderr)
+            raise
+    _show(one.folder for one in staged)
+    return 0
+
+
+def _tell_of_people(people: People) -> None:
+    """Say on standard error what is staged and what is not: to whoever has the table, and in no log."""
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    kept = sum(part.rows for part in people.parts)
+    count = len({part.user_id for part in people.parts})
+    say(f"{kept} of {people.rows} rows are of {count} people in --users, in {len(people.parts)} parts.")
+    for what, number in people.without_id.items():
+        say(f"  not staged: {number} rows that {what}")
+    for study_id, number in people.strangers.items():
+        say(f"  not staged: {number} rows of {_printable(study_id)}, who is not in --users")
+    for study_id in people.absent:
+        say(f"  no rows of {_printable(study_id)}")
 
 
 def _is_one_zone(given: FileOptions) -> bool:

@@ -18,9 +18,12 @@ from pydantic import JsonValue
 from upath import UPath
 
 from tidepool_ingest import __version__
+from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import SourceReader
+from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Device, ReadingContext
 from tidepool_ingest.formats.row_counts import RowCounts
+from tidepool_ingest.formats.table import TableReader
 from tidepool_ingest.model import data_set_problems, masked_pointer
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, deduplicator_named
 from tidepool_ingest.privacy import short_hash
@@ -33,10 +36,17 @@ from tidepool_ingest.stage import (
     text_of,
     unpadded_fields,
 )
+from tidepool_ingest.stage.people import People
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.compression import compression_of
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import FileOptions, RecordEdits, StagedFile, default_deduplicator
+from tidepool_ingest.staging.manifest import (
+    FileOptions,
+    Manifest,
+    RecordEdits,
+    StagedFile,
+    default_deduplicator,
+)
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import GIVEN, read_blocks
 
@@ -139,46 +149,126 @@ def stage_export(
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
     :raises FileHeldError: a person has to say what the file means.
     """
-    fields = unpadded_fields(data_set or {}, Counter() if padding is None else padding)
     check_arguments(user_id, batch_id, edits)
-    if edits is not None and (device_id := text_of(edits.set_fields, "deviceId")):
-        fields["deviceId"] = device_id
-    context = ReadingContext(
-        timezone=text_of(fields, "timezone"),
-        device_id=text_of(fields, "deviceId"),
-        meant_as=tuple(meant_as),
-    )
-    now = datetime.now(UTC)
-    read = list(_read_devices(sources, file_format, options or FileOptions(), context, fields))
-    bodies = [_body(one, fields, normal=normal) for one in read]
-    check_replaces(replaces, len(read))
-    if replaces is not None and any(body.get("dataSetType") == CONTINUOUS for body in bodies):
-        raise BatchError("stage-arguments", detail=REPLACES_BY_NAME)
-    optional = {
-        "edits": edits,
-        "connection": connection,
-        "meant_as": tuple(meant_as),
-        "replaces": replaces,
-    }
-    manifests = [
-        made_manifest(
-            {
-                "user_id": user_id,
-                "data_set": body,
-                "files": one.staged,
-                "staged_at": now,
-                **{name: value for name, value in optional.items() if value},
-            }
+    given = options or FileOptions()
+    staging = _Staging(given, meant_as, data_set, edits, connection, normal, padding, replaces)
+    staging.read(sources, file_format, user_id)
+    return staging.publish(root, day, batch_id)
+
+
+class PeopleHeldError(BatchError):
+    """What a table has of some people cannot be staged as it is, so that nothing of it was.
+
+    :param people: by their ids in the table, which are no part of the message, what is wrong.
+    """
+
+    def __init__(self, people: Sequence[tuple[str, IngestError]]) -> None:
+        super().__init__("stage-people-held")
+        self.people = people
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the people in this process."""
+        return type(self), ((),)
+
+
+def stage_people(
+    people: People,
+    root: UPath,
+    *,
+    options: FileOptions | None = None,
+    meant_as: Collection[str] = (),
+    day: date | None = None,
+    data_set: Mapping[str, JsonValue] | None = None,
+    batch_id: str | None = None,
+    edits: RecordEdits | None = None,
+    connection: str | None = None,
+    normal: bool = False,
+    padding: Counter[str] | None = None,
+) -> list[StagedDevice]:
+    """Turn the parts of a split table into ready batches, as :func:`stage_export` does with a whole one.
+
+    :param people: the table, split.
+    :raises PeopleHeldError: some parts would be held, or cannot be read; nothing was staged.
+    """
+    given = (options or FileOptions()).model_copy(update={"table": people.mapping})
+    staging = _Staging(given, meant_as, data_set, edits, connection, normal, padding)
+    held: list[tuple[str, IngestError]] = []
+    for part in people.parts:
+        check_arguments(part.user_id, batch_id, edits)
+        try:
+            staging.read([part.path], TableReader.name, part.user_id)
+        except (BatchError, FileHeldError) as error:
+            held.append((part.study_id, error))
+    if held:
+        raise PeopleHeldError(held)
+    return staging.publish(root, day, batch_id)
+
+
+class _Staging:
+    """Files that were read, and are to be published together; see :func:`stage_export`."""
+
+    def __init__(
+        self,
+        options: FileOptions,
+        meant_as: Collection[str],
+        data_set: Mapping[str, JsonValue] | None,
+        edits: RecordEdits | None,
+        connection: str | None,
+        normal: bool,
+        padding: Counter[str] | None,
+        replaces: str | None = None,
+    ) -> None:
+        fields = unpadded_fields(data_set or {}, Counter() if padding is None else padding)
+        if edits is not None and (device_id := text_of(edits.set_fields, "deviceId")):
+            fields["deviceId"] = device_id
+        self._fields, self._options, self._normal = fields, options, normal
+        self._context = ReadingContext(
+            timezone=text_of(fields, "timezone"),
+            device_id=text_of(fields, "deviceId"),
+            meant_as=tuple(meant_as),
         )
-        for one, body in zip(read, bodies, strict=True)
-    ]
-    folders = batch_folders([_digest(one) for one in read], root, user_id, day or now.date(), batch_id, now)
-    contents = [partial(read_blocks, source, below_root=GIVEN) for source in sources]
-    publish([contents] * len(read), folders, manifests)
-    return [
-        StagedDevice(folder, body, one.device.serial, one.counts, one.has_names)
-        for folder, body, one in zip(folders, bodies, read, strict=True)
-    ]
+        self._replaces = replaces
+        optional = {
+            "edits": edits,
+            "connection": connection,
+            "meant_as": tuple(meant_as),
+            "replaces": replaces,
+        }
+        self._optional = {name: value for name, value in optional.items() if value}
+        self._now = datetime.now(UTC)
+        self._read: list[tuple[str, Sequence[UPath], _Read, Manifest]] = []
+
+    def read(self, sources: Sequence[UPath], file_format: str, user_id: str) -> None:
+        """Read files of a user as a run would read them."""
+        read = list(_read_devices(sources, file_format, self._options, self._context, self._fields))
+        check_replaces(self._replaces, len(read))
+        for one in read:
+            body = _body(one, self._fields, normal=self._normal)
+            if self._replaces is not None and body.get("dataSetType") == CONTINUOUS:
+                raise BatchError("stage-arguments", detail=REPLACES_BY_NAME)
+            members = {"user_id": user_id, "data_set": body, "files": one.staged, "staged_at": self._now}
+            self._read.append((user_id, sources, one, made_manifest(members | self._optional)))
+
+    def publish(self, root: UPath, day: date | None, batch_id: str | None) -> list[StagedDevice]:
+        """Write all files, then all manifests."""
+        digests: dict[str, list[str]] = {}
+        for user_id, _, one, _ in self._read:
+            digests.setdefault(user_id, []).append(_digest(one))
+        folders = {
+            user_id: batch_folders(contents, root, user_id, day or self._now.date(), batch_id, self._now)
+            for user_id, contents in digests.items()
+        }
+        left = {user_id: iter(made) for user_id, made in folders.items()}
+        in_order = [next(left[user_id]) for user_id, *_ in self._read]
+        contents = [
+            [partial(read_blocks, source, below_root=GIVEN) for source in sources]
+            for _, sources, _, _ in self._read
+        ]
+        publish(contents, in_order, [manifest for *_, manifest in self._read])
+        return [
+            StagedDevice(folder, manifest.data_set, one.device.serial, one.counts, one.has_names)
+            for folder, (_, _, one, manifest) in zip(in_order, self._read, strict=True)
+        ]
 
 
 def _digest(read: _Read) -> str:

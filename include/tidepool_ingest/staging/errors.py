@@ -236,6 +236,16 @@ FAULTS: dict[str, Fault] = {
         "Correct the rows in the export itself, and stage it again whole, without `--like`: its quarantine "
         "file names their lines.",
     ),
+    "stage-people-held": Fault(
+        "what the table has of some people cannot be staged as it is, so that nothing of it was",
+        "The command has listed them, each with its reason. Do what that says for all of them, or leave "
+        "those out of `--users` and stage them by themselves.",
+    ),
+    "stage-users": Fault(
+        "the file that says who is who at Tidepool cannot be used",
+        "Write it as CSV: the names of two columns, and below them the id in the table and the Tidepool user "
+        "of each person, once.",
+    ),
     "stage-arguments": Fault("the batch cannot be described", "Correct the argument and run again."),
     # storage and the work area
     "staging-root-address": Fault(

@@ -265,10 +265,11 @@ class _Kinds:
         return self._native(whole, "q")
 
     def _native(self, column: Any, code: str) -> list[Any]:
-        values: list[Any] = (
-            memoryview(column.buffers()[1]).cast(code)[column.offset : column.offset + len(column)].tolist()
-        )
-        return values
+        """Return numbers of 8 bytes, none of which is null: several times as fast as one by one."""
+        values = memoryview(column.buffers()[1] or b"")
+        numbers: Any = values.cast("q") if code == "q" else values.cast("d")
+        found: list[Any] = numbers[column.offset : column.offset + len(column)].tolist()
+        return found
 
     def _numbers(self, kind: Any, decimal: str) -> Texts:
         arrow = self._arrow
