@@ -8,12 +8,14 @@ import io
 import json
 import random
 import sys
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -352,3 +354,181 @@ def test_parquet_is_staged_as_it_is(run: Run, tmp_path: Path) -> None:
     (staged,) = (tmp_path / "staging").glob("*/*/*/export.parquet")
     assert staged.read_bytes() == content
     assert str(staged.parent) in done.out
+
+
+# ---------------------------------------------------------------- workbooks
+
+
+def workbook(rows: Iterable[Iterable[Any]], **more: Any) -> bytes:
+    """Return a workbook with one sheet of these rows; ``prepare`` may change it."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in rows:
+        sheet.append(list(row))
+    if prepare := more.get("prepare"):
+        prepare(book)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def sheet_of(text: str, delimiter: str = ",") -> bytes:
+    return workbook(csv.reader(io.StringIO(text), delimiter=delimiter))
+
+
+def test_a_study_as_a_workbook(tmp_path: Path) -> None:
+    text = "\n".join(["t,v,r,k,n", *_study(700, random.Random(6))])
+
+    found = convert(tmp_path, sheet_of(text), STUDY)
+
+    same(found, convert(tmp_path, text, STUDY))
+    assert found.where[0] == "sheet row 2"
+
+
+@pytest.mark.parametrize(("entry", "table", "records"), examples())
+def test_examples_of_the_documentation_as_a_workbook(
+    tmp_path: Path, entry: dict[str, Any], table: str, records: str
+) -> None:
+    row = entry["table"].get("csv", {}).get("headerRow", 1)
+    content = sheet_of(table, max(",;\t", key=table.splitlines()[row - 1].count))
+
+    found = convert(
+        tmp_path, content, entry["table"], context=ReadingContext(), timezone=entry.get("timezone")
+    )
+
+    assert found.lines == records.encode().splitlines()
+
+
+@pytest.mark.parametrize("epoch", [openpyxl.utils.datetime.WINDOWS_EPOCH, openpyxl.utils.datetime.MAC_EPOCH])
+def test_dates_numbers_and_words_of_a_workbook(tmp_path: Path, epoch: datetime) -> None:
+    def prepare(book: Any) -> None:
+        book.epoch = epoch
+
+    rows = [["t", "v", "w"], [AT, 120, "x"], [AT + timedelta(seconds=1), 5.5, None], [], [AT, 100.0, True]]
+
+    found = convert(tmp_path, workbook(rows, prepare=prepare), mapping())
+
+    text = "t,v,w\n2026-03-05T07:05:00,120,x\n2026-03-05T07:05:01,5.5,\n\n2026-03-05T07:05:00,100,true\n"
+    same(found, convert(tmp_path, text, mapping()))
+    assert found.where == ["sheet row 2", "sheet row 3", "sheet row 5"]
+
+
+def test_days_times_of_day_lengths_and_a_decimal_comma_of_a_workbook(tmp_path: Path) -> None:
+    record = CBG["record"] | {"value": {"column": "v", "decimal": ","}}
+    length = {"column": "l", "as": "hh:mm:ss", "to": "min"}
+    activity = {"type": "physicalActivity", "duration": {"units": "minutes", "value": length}}
+    table = mapping({"record": record}, {"record": activity}, time={"columns": ["d", "t"], "format": "iso"})
+    rows = [["d", "t", "v", "l"], [date(2026, 3, 5), time(7, 5), 5.5, timedelta(hours=25, minutes=30)]]
+
+    found = convert(tmp_path, workbook(rows), table)
+
+    assert [one["time"] for one in found.records] == ["2026-03-05T06:05:00Z"] * 2
+    assert found.records[0]["value"] == 5.5
+    assert found.records[1]["duration"]["value"] == 1530
+
+
+@pytest.mark.parametrize(
+    ("names", "hidden", "sheet", "said"),
+    [
+        (["A", "B"], [], None, "it has 2 visible ones, and the mapping names none"),
+        (["A", "B"], ["B"], None, None),
+        (["A", "B"], [], "A", None),
+        (["A", "B"], ["A"], "A", "none of its 1 visible ones has the name"),
+        (["A", "B"], [], "C", "none of its 2 visible ones has the name"),
+    ],
+)
+def test_sheets(
+    tmp_path: Path, names: list[str], hidden: list[str], sheet: str | None, said: str | None
+) -> None:
+    def prepare(book: Any) -> None:
+        book.active.title = names[0]
+        book.create_sheet(names[1])
+        for name in hidden:
+            book[name].sheet_state = "hidden"
+
+    content = workbook([["t", "v"], ["2026-03-05T07:05:00", 100]], prepare=prepare)
+    table = mapping() if sheet is None else mapping(sheet=sheet)
+
+    if said is None:
+        assert len(convert(tmp_path, content, table).lines) == 1
+    else:
+        error = error_of(tmp_path, content, table)
+        assert error.code == "table-sheet"
+        assert said in str(error)
+
+
+def changed(content: bytes, name: str, change: Callable[[bytes], bytes]) -> bytes:
+    """Return a workbook with another content in one of its parts."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.namelist():
+            data = old.read(member)
+            new.writestr(member, change(data) if member == name else data)
+    return file.getvalue()
+
+
+def test_formulas_by_their_stored_value(tmp_path: Path) -> None:
+    content = workbook([["t", "v"], ["2026-03-05T07:05:00", 100]])
+    formula = b"<f>SUM('[1]Sheet1'!A1)</f><v>120</v>"
+
+    found = convert(
+        tmp_path,
+        changed(content, "xl/worksheets/sheet1.xml", lambda data: data.replace(b"<v>100</v>", formula)),
+        mapping(),
+    )
+
+    assert [value for _, value in found.values] == [120]
+
+
+LAUGHS = b'<!DOCTYPE x [<!ENTITY a "Canary"><!ENTITY b "&a;&a;&a;">]>'
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new", "code"),
+    [
+        ("xl/worksheets/sheet1.xml", b"<worksheet", LAUGHS + b"<worksheet", "file-damaged"),
+        ("xl/worksheets/sheet1.xml", b'<row r="2"', b'<row r="99999999999"', "file-damaged"),
+        ("xl/worksheets/sheet1.xml", b"<v>100</v>", b"<v>" + b"9" * 9000 + b"</v>", "file-damaged"),
+        ("xl/worksheets/sheet1.xml", b"</sheetData>", b"", "file-damaged"),
+        ("docProps/app.xml", b"<", b"<" + bytes(70 * 1024 * 1024), "file-bomb"),
+    ],
+)
+def test_workbooks_that_mean_no_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, old: bytes, new: bytes, code: str
+) -> None:
+    monkeypatch.setattr("tidepool_ingest.formats.table.workbook.MAX_ROWS", 20_000)
+    content = workbook([["t", "v"], ["2026-03-05T07:05:00", 100]])
+
+    error = error_of(tmp_path, changed(content, part, lambda data: data.replace(old, new, 1)), mapping())
+
+    assert error.code == code
+    assert "Canary" not in str(error)
+
+
+def test_other_archives_and_a_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("word/document.xml", "x")
+    assert error_of(tmp_path, file.getvalue(), mapping()).code == "file-not-records"
+    content = workbook([["t", "v"], ["2026-03-05T07:05:00", 100]])
+    assert error_of(tmp_path, content[:-30], mapping()).code == "file-truncated"
+
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+
+    assert "pip install 'tidepool-airflow[xlsx]'" in str(error_of(tmp_path, content, mapping()))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_workbooks_end_in_an_error_of_our_own(tmp_path: Path) -> None:
+    text = "\n".join(["t,v,r,k,n", *(f"{row}Canary" for row in _study(40, random.Random(7)))])
+    content = sheet_of(text)
+    parts = ["xl/worksheets/sheet1.xml", "xl/workbook.xml", "xl/styles.xml", "[Content_Types].xml"]
+
+    ends = {ends_well(tmp_path, one, STUDY) for one in mutations(content, 60, 8)}
+    for number, part in enumerate(parts * 8):
+        one = changed(content, part, lambda data, number=number: next(iter(mutations(data, 1, number))))  # type: ignore[misc]
+        ends.add(ends_well(tmp_path, one, STUDY))
+
+    assert {"converted", "file-truncated", "file-damaged"} <= ends
+    assert "quoting" not in ends

@@ -92,7 +92,7 @@ def test_everything_that_a_mapping_may_say() -> None:
         ({"records": [CBG]}, "/time: field required"),
         (
             mapping(secret=1),
-            "key 3 is not known here; known are csv, deviceId, id, records, rowNumber, time",
+            "key 3 is not known here (did you mean sheet?); known are csv, deviceId, id, records",
         ),
         (mapping(csv={"delim": ","}), "/csv: key 1 is not known here (did you mean delimiter?); known are"),
         (mapping(zone="Secret/City"), "/zone: the time zone is the file's `timezone`"),

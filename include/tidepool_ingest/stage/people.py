@@ -20,13 +20,16 @@ from tidepool_ingest.formats.table import TableReader, mapping_of, open_table
 from tidepool_ingest.formats.table.files import TableFile
 from tidepool_ingest.formats.table.mapping import TableMapping
 from tidepool_ingest.privacy import is_user_id
-from tidepool_ingest.stage import SPOOL_BYTES, SPOOL_TOTAL_BYTES, Output
+from tidepool_ingest.stage import SPOOL_BYTES, Output
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import GIVEN
 
 MAX_PEOPLE: Final = 10_000
 """Most people in one file, and most ids in it that are nobody's; more mean that a column is another one."""
+
+SPOOL_TOTAL_BYTES: Final = 16 * 1024**2
+"""Text of all people gathered before it is compressed: short rows take three times as much."""
 
 MAX_PARTS: Final = 20_000
 """Most people and devices together."""

@@ -197,6 +197,10 @@ FAULTS: dict[str, Fault] = {
         "what reads such a file is not installed",
         "Install this extra where the command or the task runs; the image has it. Or save the table as CSV.",
     ),
+    "table-sheet": Fault(
+        "it is not certain which sheet of a workbook is the table",
+        "Name it as `sheet` of the mapping. A hidden sheet is not read: show it, and save the workbook.",
+    ),
     "table-times": Fault(
         "no time in a table is written as its mapping says",
         "Correct `time` of the mapping: its column, and its format. Times of day without a date cannot be "

@@ -21,7 +21,7 @@ from tidepool_ingest.staging.storage import IN_BATCH, read_blocks
 _UTF8_MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 
-_EXCEL = b"[Content_Types].xml"
+_EXCEL = re.compile(rb"\[Content_Types\]\.xml|xl/workbook\.xml|xl/worksheets/")
 
 _BINARY = {
     b"PK\x03\x04": "a zip archive: unpack it",
@@ -222,8 +222,8 @@ def other_kind(start: bytes, *, is_table: bool = False) -> str:
     :param start: the file from its beginning, without a byte order mark.
     :param is_table: whether it is to hold rows of cells, rather than records as JSON.
     """
-    if start.startswith(b"PK\x03\x04") and _EXCEL in start:
-        return "an Excel workbook"
+    if start.startswith(b"PK\x03\x04") and _EXCEL.search(start):
+        return "an Excel workbook, which format table reads"
     for first_bytes, kind in _BINARY.items():
         if start.startswith(first_bytes):
             return kind

@@ -27,6 +27,7 @@ from tidepool_ingest.formats.table.rows import (
 )
 from tidepool_ingest.formats.table.stamps import in_unit
 from tidepool_ingest.formats.table.survey import Survey
+from tidepool_ingest.formats.table.workbook import WORKBOOK_MAGIC, WorkbookTable
 from tidepool_ingest.local_times import LocalTimes
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
@@ -56,7 +57,9 @@ def kind_of_table(file: SourceFile) -> type[TableFile]:
     :raises BatchError: it cannot be read.
     """
     start = file.start()
-    return ParquetTable if start.startswith(PARQUET_MAGIC) else DelimitedTable
+    if start.startswith(PARQUET_MAGIC):
+        return ParquetTable
+    return WorkbookTable if start.startswith(WORKBOOK_MAGIC) else DelimitedTable
 
 
 def open_table(file: SourceFile, mapping: TableMapping) -> TableFile:

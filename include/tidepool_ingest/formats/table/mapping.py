@@ -283,6 +283,7 @@ class _Rule(ManifestModel):
 
 class _Table(ManifestModel):
     csv: Layout = Layout()
+    sheet: Annotated[str | None, Field(min_length=1, max_length=100, repr=False)] = None
     where: Conditions = ()
     row_number: tuple[_Column, ...] = ()
     time: TimeColumns
@@ -324,6 +325,7 @@ class TableMapping:
     :param rules: the records.
     :param device: the column that tells devices apart.
     :param id: columns that name a row for ever.
+    :param sheet: the sheet of a workbook, if it has several.
     """
 
     csv: Layout
@@ -333,6 +335,7 @@ class TableMapping:
     rules: tuple[RecordRule, ...]
     device: DeviceColumn | None
     id: tuple[str, ...]
+    sheet: str | None = None
 
     def columns(self) -> Iterator[tuple[Steps, str]]:
         """Yield each column that is named, after the keys and indexes that lead to it."""
@@ -368,7 +371,14 @@ def parse_mapping(raw: object) -> TableMapping:
         steps = ("records", number, "record")
         rules.append(RecordRule(rule.when, _with_cells(rule.record, steps, DEPTH_MAX)))
     mapping = TableMapping(
-        table.csv, table.where, table.row_number, table.time, tuple(rules), table.device_id, table.id
+        table.csv,
+        table.where,
+        table.row_number,
+        table.time,
+        tuple(rules),
+        table.device_id,
+        table.id,
+        table.sheet,
     )
     if table.time.order is None:
         for number, made in enumerate(rules):
