@@ -6,6 +6,7 @@ years of readings of one person, with what a person enters in between.
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -13,10 +14,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 from zoneinfo import ZoneInfo
 
+import pyarrow
+import pyarrow.parquet
 from bench.result import Result
 from bench.validation import json_microseconds
 
@@ -31,6 +35,7 @@ from tidepool_simulator.sample.vendor_files import (
 ROWS = 200_000
 FEW, MANY = 50_000, 5_000_000
 ROUNDS = 3
+ROW_GROUP = 100_000
 
 START = datetime(1979, 1, 1, tzinfo=UTC)
 """Five million readings five minutes apart fill the years up to now."""
@@ -68,7 +73,7 @@ def measure_converting(*, memory: bool) -> Iterator[Result]:
 
     :param memory: whether to measure memory too, which takes minutes and a GB of temporary files.
     """
-    for kind in KINDS:
+    for kind in (*KINDS, PARQUET):
         yield _measured(f"convert, {kind.name}", kind, ROWS)
         if memory:
             yield _measured(f"convert, {kind.name}, small file", kind, FEW)
@@ -105,9 +110,29 @@ def write_file(name: str, folder: Path, rows: int, file_name: str = "export.csv"
     :param rows: how many.
     """
     path = folder / file_name
+    if name == PARQUET.name:
+        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=folder) as table:
+            PARQUET.write(table, rows)
+            table.seek(0)
+            _as_parquet(table, path)
+        return path
     with path.open("w", encoding="utf-8", newline="") as file:
         next(kind for kind in KINDS if kind.name == name).write(file, rows)
     return path
+
+
+def _as_parquet(table: IO[str], path: Path) -> None:
+    """Write a table as Parquet, a row group at a time; values are numbers there."""
+    texts = {name: pyarrow.string() for name in TABLE_COLUMNS}
+    schema = pyarrow.schema(texts | {"Wert": pyarrow.float64()} if "Wert" in texts else texts)
+    rows = csv.reader(table, delimiter=";")
+    next(rows)
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        while some := list(islice(rows, ROW_GROUP)):
+            columns = dict(zip(TABLE_COLUMNS, map(list, zip(*some, strict=True)), strict=True))
+            if "Wert" in columns:
+                columns["Wert"] = [float(text.replace(",", ".")) for text in columns["Wert"]]
+            writer.write_table(pyarrow.table(columns, schema=schema))
 
 
 def command_for(name: str, path: Path, folder: Path) -> list[str]:
@@ -116,8 +141,10 @@ def command_for(name: str, path: Path, folder: Path) -> list[str]:
     :param name: its format.
     :param folder: where a mapping may be written.
     """
-    command = [sys.executable, "-m", "tidepool_ingest", "convert", str(path), "--format", name]
-    if name == "table":
+    is_table = name in ("table", PARQUET.name)
+    command = [sys.executable, "-m", "tidepool_ingest", "convert", str(path)]
+    command += ["--format", "table" if is_table else name]
+    if is_table:
         mapping = folder / "mapping.json"
         mapping.write_text(json.dumps(meter_mapping() | {"csv": {"delimiter": ";", "decimal": ","}}))
         command += ["--mapping", str(mapping)]
@@ -181,4 +208,5 @@ def _stamps(count: int, form: str, *, every: int = 1) -> Iterator[tuple[int, int
         at += step
 
 
+PARQUET = Kind("table in Parquet", _table)
 KINDS = (Kind("clarity", _clarity), Kind("libreview", _libreview), Kind("table", _table))
