@@ -1,7 +1,8 @@
 """What ``tidepool-ingest convert`` costs beside parsing what comes out, and how much memory it takes.
 
 The whole process is measured, start-up included, with its output to ``/dev/null``. The files are made up:
-years of readings of one person, with what a person enters in between.
+years of readings of one person, with what a person enters in between. A row of a file gives one record, but
+for Nightscout, whose treatments and profile also tell of scheduled basal: there, each record counts.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ SENSOR_SECONDS = 90 * 86_400
 ENTERED_ONE_IN = 40
 """One row in so many was entered by the person: insulin, and carbohydrate after it."""
 
+SITE_START = datetime(2001, 1, 1, tzinfo=UTC)
+"""A site's document from before 2000 has no date."""
+
+ENTRIES_TO_A_TREATMENT = 20
+
 _MEASURE = """
 import json, os, subprocess, sys
 process = subprocess.Popen(sys.argv[2:], stdout=open(sys.argv[1], "wb"))
@@ -89,22 +95,23 @@ def _measured(what: str, kind: Kind, rows: int, *, rounds: int = ROUNDS) -> Resu
         records = folder / "records.ndjson"
         _in_own_process(command_for(kind.name, few, folder), records)
         lines = records.read_bytes().splitlines()
+        made = rows * len(lines) // min(rows, ROWS)
         outcomes, parsing = [], [json_microseconds(lines, rounds=1)]
         for _ in range(rounds):
             outcomes.append(_in_own_process(command, Path("/dev/null")))
             parsing.append(json_microseconds(lines, rounds=1))
     return Result(
         what=what,
-        records=rows,
+        records=made,
         rejected=0,
         json_microseconds=min(parsing),
-        microseconds=min(outcome["seconds"] for outcome in outcomes) * 1e6 / rows,
+        microseconds=min(outcome["seconds"] for outcome in outcomes) * 1e6 / made,
         peak_mb=max(outcome["peak_mb"] for outcome in outcomes),
     )
 
 
 def write_file(name: str, folder: Path, rows: int, file_name: str = "export.csv") -> Path:
-    """Write a file of one format, each row of which gives one record.
+    """Write a file of one format, each row of which gives a record.
 
     :param name: the format.
     :param rows: how many.
@@ -196,6 +203,39 @@ def _table(file: IO[str], rows: int) -> None:
         file.write(f"{stamp};{kind};{value};{sort};TWN-5512;{number};\r\n")
 
 
+def _nightscout(file: IO[str], rows: int) -> None:
+    """Write the documents of a site whose loop sets temporary basals and gives boluses, one a line."""
+    basal = [
+        {"time": start, "value": rate} for start, rate in (("00:00", 0.8), ("06:00", 1.1), ("21:30", 0.95))
+    ]
+    store = {"Default": {"timezone": HOME, "units": "mmol", "basal": basal}}
+    start = {"startDate": f"{SITE_START:%Y-%m-%dT%H:%M:%S.000Z}", "defaultProfile": "Default"}
+    file.write(json.dumps({"_id": "5f0000000000000000000000"} | start | {"store": store}) + "\n")
+    at, step, entered = SITE_START, timedelta(seconds=READING_SECONDS), 0
+    for number in range(1, rows):
+        stamp, name = f"{at:%Y-%m-%dT%H:%M:%S.000Z}", f"5f{number:022x}"
+        if number % (ENTRIES_TO_A_TREATMENT + 1):
+            reading = {"type": "sgv", "sgv": number % 350 + 45, "direction": "Flat", "device": "share2"}
+            when = {"date": int(at.timestamp() * 1000), "dateString": stamp, "sysTime": stamp, "utcOffset": 0}
+            file.write(json.dumps({"_id": name} | reading | when) + "\n")
+            at += step
+        else:
+            said = _TREATMENTS[entered % len(_TREATMENTS)]
+            entered += 1
+            when = {"created_at": stamp, "enteredBy": "iAPS", "utcOffset": 0}
+            file.write(json.dumps({"_id": name} | when | said) + "\n")
+
+
+_TREATMENTS: tuple[dict[str, object], ...] = (
+    {"eventType": "Temp Basal", "duration": 30, "rate": 1.35, "absolute": 1.35, "temp": "absolute"},
+    {"eventType": "SMB", "insulin": 0.15, "bolus": {"isSMB": True, "amount": 0.15}},
+    {"eventType": "Temp Basal", "duration": 60, "rate": 0, "absolute": 0, "temp": "absolute"},
+    {"eventType": "Carb Correction", "carbs": 35, "foodType": None},
+    {"eventType": "Meal Bolus", "insulin": 4.5, "carbs": 50},
+)
+"""What the treatments of a site say in turn."""
+
+
 def _stamps(count: int, form: str, *, every: int = 1) -> Iterator[tuple[int, int, str]]:
     """Yield numbers, seconds since the first, and what a clock at home shows, but for repeated hours."""
     zone, step = ZoneInfo(HOME), timedelta(seconds=READING_SECONDS * every)
@@ -209,4 +249,9 @@ def _stamps(count: int, form: str, *, every: int = 1) -> Iterator[tuple[int, int
 
 
 PARQUET = Kind("table in Parquet", _table)
-KINDS = (Kind("clarity", _clarity), Kind("libreview", _libreview), Kind("table", _table))
+KINDS = (
+    Kind("clarity", _clarity),
+    Kind("libreview", _libreview),
+    Kind("table", _table),
+    Kind("nightscout", _nightscout),
+)

@@ -10,8 +10,10 @@ from bench.converting import KINDS, Kind, write_file
 from tests.sample.test_vendor_files import records, rows_of
 from tidepool_simulator.sample.vendor_files import VendorFile, meter_mapping
 
+OF_ONE_RECORD = [kind for kind in KINDS if kind.name != "nightscout"]
 
-@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+
+@pytest.mark.parametrize("kind", OF_ONE_RECORD, ids=[kind.name for kind in OF_ONE_RECORD])
 def test_each_row_of_the_files_that_are_measured_is_a_record(tmp_path: Path, kind: Kind) -> None:
     path = write_file(kind.name, tmp_path, 400)
     mapping = meter_mapping() | {"csv": {"delimiter": ";", "decimal": ","}}

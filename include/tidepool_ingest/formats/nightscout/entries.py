@@ -11,6 +11,8 @@ from tidepool_ingest.formats.nightscout.documents import decoded
 from tidepool_ingest.formats.nightscout.profiles import MG_PER_DL, units_meant
 from tidepool_ingest.formats.nightscout.records import Writer
 from tidepool_ingest.formats.nightscout.values import (
+    EARLIEST_MS,
+    LATEST_MS,
     NO_AMOUNT,
     Document,
     RefusedDocumentError,
@@ -30,6 +32,9 @@ SENSOR_ERROR: Final = "staged-sensor-error"
 
 SENSOR_ERRORS_BELOW: Final = 13
 """mg/dL below which a value is an error code of Dexcom's; other sensors measure from here on."""
+
+_USUAL_MAX: Final = 1000
+"""What no sensor shows is looked at more closely."""
 
 CALIBRATION: Final = "calibration"
 OTHER_ENTRY: Final = "other-entry"
@@ -166,7 +171,8 @@ class Entries:
         if ordinal is not None or (chosen is not None and name != chosen):
             return DUPLICATE
         self._told[key] = 1
-        forget(self._told)
+        if len(self._told) > REMEMBERED_MAX:
+            forget(self._told)
         if not name:
             name = self._nameless(kind, at)
         head = self._writer.head(kind, at)
@@ -195,9 +201,19 @@ def _read(document: Document) -> tuple[str, int, int | float, str] | str:
 
     :raises RefusedDocumentError: it has none of these.
     """
+    kind, at, value = document.get("type"), document.get("date"), document.get("sgv")
+    if (
+        kind == "sgv"
+        and type(value) is int
+        and type(at) is int
+        and EARLIEST_MS <= at < LATEST_MS
+        and SENSOR_ERRORS_BELOW <= value <= _USUAL_MAX
+        and "units" not in document
+        and "isValid" not in document
+    ):
+        return "cbg", at, value, MG_PER_DL  # most are like that
     if flag(document, "isValid") is False:
         return DELETED
-    kind = document.get("type")
     if kind == "cal":
         return CALIBRATION
     is_meter = kind == "mbg" or (kind != "sgv" and "mbg" in document)

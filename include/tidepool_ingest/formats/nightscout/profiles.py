@@ -7,7 +7,7 @@ shift it. What is known of it all is laid out over time: nothing is known before
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -341,6 +341,19 @@ class Profiles:
         if profile is not None and profile.zone is not None:
             return clock_in(profile.zone)
         return self._stated.at(ms)
+
+    def clock_throughout(self, start: int, end: int) -> Clock | None:
+        """Return the clock from one instant to another, ``None`` if it is not known or may change.
+
+        :param start: milliseconds since 1970.
+        :param end: the same, not included.
+        """
+        if bisect_right(self._starts, start) != bisect_left(self._starts, end):
+            return None
+        profile = self.at(start)
+        if profile is not None and profile.zone is not None:
+            return clock_in(profile.zone)
+        return self._stated.throughout(start, end)
 
     def latest_zone(self) -> str | None:
         """Return the zone of the latest profile that names one."""

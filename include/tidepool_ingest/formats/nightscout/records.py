@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
 from tidepool_ingest.formats.nightscout.delivery import Basal
 from tidepool_ingest.formats.nightscout.profiles import MG_PER_DL, Profiles, units_meant
-from tidepool_ingest.formats.nightscout.times import Moments
+from tidepool_ingest.formats.nightscout.times import OF_HOUR, QUARTER_MS, REMEMBERED_MAX, Moments
 from tidepool_ingest.formats.nightscout.values import (
+    HOUR_MS,
     MINUTE_MS,
     Document,
     RefusedDocumentError,
@@ -30,6 +31,19 @@ MMOL_PER_L_LIKELY: Final = 20
 """Up to here it is in mmol/L: no meter shows so few mg/dL."""
 
 
+class _Hour(NamedTuple):
+    """How records begin in an hour of UTC, but for minute and second.
+
+    :param utc: the hour.
+    :param device: what follows, with the hour that the person's clock shows.
+    :param offset: what follows that.
+    """
+
+    utc: str
+    device: str
+    offset: str
+
+
 class Writer:
     """Writes records.
 
@@ -41,6 +55,7 @@ class Writer:
         self._device = f'"deviceId":{as_json(device_id)}'
         self._profiles = profiles
         self._moments = Moments()
+        self._hours: dict[int, _Hour | None] = {}
 
     def written(self, ms: int) -> str:
         """Return an instant as records have it."""
@@ -52,6 +67,36 @@ class Writer:
         :param kind: the record's type.
         :param ms: when, in milliseconds since 1970.
         """
+        number, rest = divmod(ms, HOUR_MS)
+        hour = self._hours[number] if number in self._hours else self._hour(number)
+        if hour is None:
+            return self._head(kind, ms)
+        second, fraction = divmod(rest, 1000)
+        shown = OF_HOUR[second]
+        if fraction:
+            return (
+                f'{{"type":"{kind}","time":"{hour.utc}{shown}.{fraction:03}{hour.device}{shown}{hour.offset}'
+            )
+        return f'{{"type":"{kind}","time":"{hour.utc}{shown}{hour.device}{shown}{hour.offset}'
+
+    def _hour(self, number: int) -> _Hour | None:
+        """Return how records begin in an hour of UTC; ``None`` if that changes within it."""
+        if len(self._hours) >= REMEMBERED_MAX:
+            self._hours.clear()
+        start = number * HOUR_MS
+        found = None
+        clock = self._profiles.clock_throughout(start, start + HOUR_MS)
+        if clock is not None:
+            offsets = {clock.offset(at) for at in range(start, start + HOUR_MS, QUARTER_MS)}
+            offset = offsets.pop()
+            if not offsets and not offset % 60:
+                utc, local = (self._moments.stamp(at)[:13] for at in (start, start + offset * MINUTE_MS))
+                device = f'Z",{self._device},"deviceTime":"{local}'
+                found = _Hour(utc, device, f'","timezoneOffset":{offset}')
+        self._hours[number] = found
+        return found
+
+    def _head(self, kind: str, ms: int) -> str:
         clock = self._profiles.clock_at(ms)
         begins = f'{{"type":"{kind}","time":"{self._moments.written(ms)}",{self._device}'
         if clock is None:

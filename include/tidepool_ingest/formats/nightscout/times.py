@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -20,7 +20,8 @@ REMEMBERED_MAX: Final = 50_000
 
 _OFFSET: Final = re.compile(r"(?:GMT|UTC)\s*([+-])\s*0?([0-9]{1,2})(?::?00)?", re.IGNORECASE)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_OF_HOUR: Final = [f":{minute:02}:{second:02}" for minute in range(60) for second in range(60)]
+OF_HOUR: Final = [f":{minute:02}:{second:02}" for minute in range(60) for second in range(60)]
+"""Minute and second of each second of an hour, as times end."""
 
 
 @cache
@@ -66,7 +67,7 @@ class Moments:
                 self._hours.clear()
             moment = _EPOCH + timedelta(hours=hour)
             start = self._hours[hour] = moment.strftime("%Y-%m-%dT%H").rjust(13, "0")
-        return start + _OF_HOUR[rest // 1000]
+        return start + OF_HOUR[rest // 1000]
 
 
 class Clock:
@@ -133,3 +134,12 @@ class StatedClocks:
     def at(self, ms: int) -> Clock | None:
         """Return the clock at an instant, ``None`` if no zone was stated."""
         return self._clocks[bisect_right(self._ends, ms)] if self._clocks else None
+
+    def throughout(self, start: int, end: int) -> Clock | None:
+        """Return the clock from one instant to another, ``None`` if none was stated or it may change.
+
+        :param start: milliseconds since 1970.
+        :param end: the same, not included.
+        """
+        is_one = bisect_right(self._ends, start) == bisect_left(self._ends, end)
+        return self.at(start) if is_one else None

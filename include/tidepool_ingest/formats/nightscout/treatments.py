@@ -36,6 +36,8 @@ TIMES: Final = ("created_at", "date", "mills", "timestamp", "eventTime")
 class Event(Enum):
     """What an event type stands for beside the amounts of its document."""
 
+    __hash__ = object.__hash__  # that of Enum is a function in Python, and slow
+
     AMOUNTS = auto()
     COMBO = auto()
     TEMP_BASAL = auto()
@@ -117,6 +119,8 @@ OF_A_PUMP: Final = frozenset(
     }
 )
 """What only who wears a pump has."""
+
+_STEPS: Final = {Event.BASAL_END: Step.END, Event.SUSPEND: Step.SUSPEND, Event.RESUME: Step.RESUME}
 
 _LOOPS: Final = re.compile("loop|openaps|androidaps|aaps|iaps|trio|freeaps|oref", re.IGNORECASE)
 """What the names of programs have in them that choose temporary basals themselves."""
@@ -290,11 +294,9 @@ def basal_event(document: Document, event: Event | None, at: int, name: str, row
     :param row: number of its row in the batch.
     :raises RefusedDocumentError: something in it is no number.
     """
-    steps = {Event.BASAL_END: Step.END, Event.SUSPEND: Step.SUSPEND, Event.RESUME: Step.RESUME}
-    if event in steps:
-        return BasalEvent(at, steps[event], name, row)
     if event is not Event.TEMP_BASAL:
-        return None
+        step = None if event is None else _STEPS.get(event)
+        return None if step is None else BasalEvent(at, step, name, row)
     planned = minutes_in(document)
     if not planned:
         return BasalEvent(at, Step.END, name, row)

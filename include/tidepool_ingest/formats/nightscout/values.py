@@ -93,10 +93,13 @@ def number(document: Document, *names: str) -> int | float | None:
     """
     for name in names:
         value = document.get(name)
-        if value is None or value == "":
+        if value is None:
             continue
+        found: int | float
         if type(value) is int or type(value) is float:
-            found: int | float = value
+            found = value
+        elif value == "":
+            continue
         else:
             found = _number_in(plain(value))
         if -_LARGEST < found < _LARGEST:
@@ -119,7 +122,8 @@ def text(document: Document, name: str) -> str:
     value = document.get(name)
     if value is None:
         return ""
-    value = plain(value)
+    if type(value) is not str:
+        value = plain(value)
     return value.strip() if isinstance(value, str) else ""
 
 
@@ -171,10 +175,13 @@ def instant(document: Document, *names: str) -> int:
 
 
 def _instant_in(value: object) -> int | None:
-    value = plain(value)
+    if type(value) is not str:
+        value = plain(value)
     if isinstance(value, str):
         if len(value) > _TEXT_MAX:
             return None
+        if len(value) == _USUAL_LENGTH and value[10] == "T":
+            return _instant_of(value.strip())  # no number
         if _NUMBER.fullmatch(value) is None:
             return _instant_of(value.strip())
         value = _number_in(value)
