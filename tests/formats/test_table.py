@@ -402,6 +402,34 @@ def test_times_of_day_without_a_date_refuse_the_file(tmp_path: Path, stamp: str)
     assert stamp not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "stamp"),
+    [
+        ("%d.%m.%Y %H:%M", "05.03.2026 {hour}:{minute}"),
+        ("%d.%m.%Y %H:%M:%S", "05.03.2026 {hour}:{minute}:{second}"),
+        ("%S s %d.%m.%Y %H:%M", "{second} s 05.03.2026 {hour}:{minute}"),
+        ("%f %d.%m.%Y %H:%M:%S", "250 05.03.2026 {hour}:{minute}:{second}"),
+        ("iso", "2026-03-05 {hour}:{minute}:{second}"),
+    ],
+)
+def test_all_of_a_time_counts_in_an_hour_that_was_seen_before(
+    tmp_path: Path, pattern: str, stamp: str
+) -> None:
+    clock = [("9", "00", "01"), ("9", "07", "02"), ("9", "07", "59"), ("10", "07", "59"), ("9", "08", "03")]
+    rows = [stamp.format(hour=hour, minute=minute, second=second) for hour, minute, second in clock]
+    rows = [f"{row};{100 + number}" for number, row in enumerate(rows)]
+    found = convert(
+        tmp_path,
+        "\n".join(["t;v", *rows]),
+        mapping(time={"column": "t", "format": pattern}),
+    )
+    alone = [
+        convert(tmp_path, f"t;v\n{row}", mapping(time={"column": "t", "format": pattern})).lines[0]
+        for row in rows
+    ]
+    assert found.lines == alone
+
+
 def test_an_hour_that_the_zone_leaves_out_holds_the_file(tmp_path: Path) -> None:
     content = "t,v\n2026-03-29 01:55:00,5\n2026-03-29 02:00:00,6\n2026-03-29 02:05:00,7\n"
 
