@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from bench.converting import measure_converting
+from bench.converting import measure_converting, measure_splitting
 from bench.giant import HEADINGS as GIANT_HEADINGS
 from bench.giant import measure_giant
 from bench.ledger import HEADINGS as LEDGER_HEADINGS
@@ -53,6 +53,7 @@ _MEASURES: dict[str, Callable[[Callable[[], list[bytes]], bool], None]] = {
     "packs": lambda lines, quick: print_rows(PACK_HEADINGS, measure_packs()),
     "prepare": _prepare,
     "convert": lambda lines, quick: print_results(list(measure_converting(memory=not quick))),
+    "split": lambda lines, quick: print_results(list(measure_splitting(memory=not quick))),
     "send": lambda lines, quick: print_rows(HEADINGS, measure_sending(lines())),
     "giant": lambda lines, quick: print_rows(GIANT_HEADINGS, list(measure_giant(lines(), quick=quick))),
     "silence": lambda lines, quick: print_rows(SILENCE_HEADINGS, measure_silence()),

@@ -7,7 +7,6 @@ for Nightscout, whose treatments and profile also tell of scheduled basal: there
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -40,6 +39,12 @@ ROW_GROUP = 100_000
 
 START = datetime(1979, 1, 1, tzinfo=UTC)
 """Five million readings five minutes apart fill the years up to now."""
+
+_STUDY_START = datetime(1979, 1, 1)
+_STUDY_ZONE = "Etc/GMT+5"
+"""Has every hour once."""
+
+PEOPLE = 1_000
 
 READING_SECONDS = 300
 SENSOR_SECONDS = 90 * 86_400
@@ -118,28 +123,77 @@ def write_file(name: str, folder: Path, rows: int, file_name: str = "export.csv"
     """
     path = folder / file_name
     if name == PARQUET.name:
-        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=folder) as table:
-            PARQUET.write(table, rows)
-            table.seek(0)
-            _as_parquet(table, path)
+        _write_study(path, rows)
         return path
     with path.open("w", encoding="utf-8", newline="") as file:
         next(kind for kind in KINDS if kind.name == name).write(file, rows)
     return path
 
 
-def _as_parquet(table: IO[str], path: Path) -> None:
-    """Write a table as Parquet, a row group at a time; values are numbers there."""
-    texts = {name: pyarrow.string() for name in TABLE_COLUMNS}
-    schema = pyarrow.schema(texts | {"Wert": pyarrow.float64()} if "Wert" in texts else texts)
-    rows = csv.reader(table, delimiter=";")
-    next(rows)
+def _write_study(path: Path, rows: int) -> None:
+    """Write the table of a study as Parquet, a row group at a time, with the types that such tables have."""
+    schema = pyarrow.schema(
+        {
+            "PtID": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+            "DataDtTm": pyarrow.timestamp("us"),
+            "CGM": pyarrow.float64(),
+            "Bolus": pyarrow.float64(),
+        }
+    )
+    numbers = iter(range(rows))
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        while some := list(islice(rows, ROW_GROUP)):
-            columns = dict(zip(TABLE_COLUMNS, map(list, zip(*some, strict=True)), strict=True))
-            if "Wert" in columns:
-                columns["Wert"] = [float(text.replace(",", ".")) for text in columns["Wert"]]
+        while some := list(islice(numbers, ROW_GROUP)):
+            entered = [number % ENTERED_ONE_IN == 1 for number in some]
+            columns = {
+                "PtID": pyarrow.array([f"P{number % PEOPLE:04}" for number in some]).dictionary_encode(),
+                "DataDtTm": [_STUDY_START + timedelta(seconds=number * READING_SECONDS) for number in some],
+                "CGM": [
+                    None if is_entered else float(number % 350 + 45)
+                    for number, is_entered in zip(some, entered, strict=True)
+                ],
+                "Bolus": [
+                    number % 9 + 0.5 if is_entered else None
+                    for number, is_entered in zip(some, entered, strict=True)
+                ],
+            }
             writer.write_table(pyarrow.table(columns, schema=schema))
+
+
+def measure_splitting(*, memory: bool) -> Iterator[Result]:
+    """Measure splitting the table of a study of 1,000 people into their batches, which are staged.
+
+    :param memory: whether to split five million rows too.
+    """
+    with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name:
+        folder = Path(name)
+        study, users = folder / "study.parquet", folder / "users.csv"
+        listed = [f"P{number:04},{number:010x}" for number in range(PEOPLE)]
+        users.write_text("\n".join(["PtID,user", *listed]) + "\n")
+        for what, rows in (("small file", FEW), *([("huge file", MANY)] if memory else [])):
+            _write_study(study, rows)
+            records = folder / "records.ndjson"
+            _in_own_process(command_for(PARQUET.name, study, folder), records)
+            with records.open("rb") as file:
+                lines = list(islice(file, ROWS))
+            command = [sys.executable, "-m", "tidepool_ingest", "stage", str(study)]
+            command += [
+                "--timezone",
+                _STUDY_ZONE,
+                "--root",
+                str(folder / what),
+                "--mapping",
+                str(folder / "mapping.json"),
+            ]
+            command += ["--users", str(users), "--split-by", "PtID", "--device-id", "bench"]
+            outcome = _in_own_process(command, folder / "staged")
+            yield Result(
+                what=f"split, {PEOPLE:,} people, {what}",
+                records=rows,
+                rejected=0,
+                json_microseconds=json_microseconds(lines, rounds=1),
+                microseconds=outcome["seconds"] * 1e6 / rows,
+                peak_mb=outcome["peak_mb"],
+            )
 
 
 def command_for(name: str, path: Path, folder: Path) -> list[str]:
@@ -153,9 +207,10 @@ def command_for(name: str, path: Path, folder: Path) -> list[str]:
     command += ["--format", "table" if is_table else name]
     if is_table:
         mapping = folder / "mapping.json"
-        mapping.write_text(json.dumps(meter_mapping() | {"csv": {"delimiter": ";", "decimal": ","}}))
+        of_meter = meter_mapping() | {"csv": {"delimiter": ";", "decimal": ","}}
+        mapping.write_text(json.dumps(_STUDY_MAPPING if name == PARQUET.name else of_meter))
         command += ["--mapping", str(mapping)]
-    return [*command, "--timezone", HOME]
+    return [*command, "--timezone", _STUDY_ZONE if name == PARQUET.name else HOME]
 
 
 def _in_own_process(command: Sequence[str], output: Path) -> dict[str, Any]:
@@ -249,6 +304,16 @@ def _stamps(count: int, form: str, *, every: int = 1) -> Iterator[tuple[int, int
 
 
 PARQUET = Kind("table in Parquet", _table)
+"""Written by :func:`_write_study`."""
+
+_STUDY_MAPPING = {
+    "time": {"column": "DataDtTm", "format": "iso"},
+    "records": [
+        {"record": {"type": "cbg", "units": "mg/dL", "value": {"column": "CGM"}}},
+        {"record": {"type": "bolus", "subType": "normal", "normal": {"column": "Bolus"}}},
+    ],
+}
+
 KINDS = (
     Kind("clarity", _clarity),
     Kind("libreview", _libreview),
