@@ -6,6 +6,7 @@ names in their title rows are invented.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -321,6 +322,57 @@ def meter_mapping() -> dict[str, Any]:
             },
         ],
     }
+
+
+def nightscout_site(hours: tuple[float, float] = (0, 48), seed: int = DEFAULT_SEED) -> list[VendorFile]:
+    """Return what a site's API gives for some hours of a loop: entries, treatments, and all profiles.
+
+    :param hours: from when until when, of those that the site has.
+    """
+    chance = random.Random(f"{seed} nightscout")
+    start = datetime(2026, 3, 28, 12, tzinfo=UTC)
+    entries, treatments = [], []
+
+    def stamp(minutes: float) -> str:
+        return f"{start + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%S.000Z}"
+
+    for number in range(48 * 12):
+        minutes = 5 * number
+        date = round((start + timedelta(minutes=minutes)).timestamp() * 1000)
+        value = 9 if number % 101 == 50 else round(140 + 60 * math.sin(number / 20) + chance.gauss(0, 5))
+        entry = {"_id": f"e{number}", "type": "sgv", "sgv": value, "direction": "Flat", "date": date}
+        said: dict[str, Any] = {"_id": f"t{number}", "enteredBy": "iAPS", "created_at": stamp(minutes)}
+        kinds: dict[int, dict[str, Any]] = {
+            3: {"eventType": "Temp Basal", "absolute": number % 4 / 2, "duration": 30},
+            9: {"eventType": "SMB", "insulin": 0.1, "notes": NOTE_TEXT},
+            21: {"eventType": "Meal Bolus", "insulin": 4.5, "carbs": 40, "enteredBy": PATIENT_NAMES[0]},
+            33: {"eventType": "Note", "notes": NOTE_TEXT},
+            34: {"eventType": "Temp Basal", "percent": 20, "duration": 90},
+        }
+        if hours[0] * 60 <= minutes < hours[1] * 60:
+            entries.append(entry)
+            if number % 48 in kinds:
+                treatments.append(said | kinds[number % 48])
+            if number % 48 == 21:
+                treatments.append(said | {"_id": f"u{number}", "eventType": "Bolus", "insulin": 4.5})
+    rates = [{"time": at, "value": rate} for at, rate in (("00:00", 0.8), ("06:00", 1.2), ("21:30", "0.9"))]
+    store = {"Default": {"timezone": HOME, "units": "mg/dl", "basal": rates}}
+    profile = {"_id": "p0", "startDate": stamp(-6000), "defaultProfile": "Default", "store": store}
+    told: tuple[tuple[str, list[dict[str, Any]]], ...]
+    told = (("entries", entries), ("treatments", treatments), ("profile", [profile]))
+    private = (NOTE_TEXT, PATIENT_NAMES[0])
+    return [
+        VendorFile(
+            f"{name}.json",
+            "nightscout",
+            json.dumps(documents).encode(),
+            len(documents),
+            0,
+            0,
+            private=private,
+        )
+        for name, documents in told
+    ]
 
 
 VENDOR_FILES: tuple[Callable[[], VendorFile], ...] = (

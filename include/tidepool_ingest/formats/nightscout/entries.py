@@ -58,8 +58,8 @@ _TRENDS: Final = {
 _SHORT: Final = 2000
 """Characters of an entry that is remembered as it is."""
 _TYPE: Final = re.compile(rb'"type" ?: ?"sgv"')
-_DATE: Final = re.compile(rb'"date" ?: ?([0-9]{12,13})[,} \n]')
-_SGV: Final = re.compile(rb'"sgv" ?: ?([0-9]{2,3})[,} \n]')
+_DATE: Final = re.compile(rb'"date" ?: ?"?([0-9]{12,13})"?[,} \n]')
+_SGV: Final = re.compile(rb'"sgv" ?: ?"?([0-9]{2,3})"?[,} \n]')
 _RAW: Final = ("noise", "filtered", "unfiltered", "rssi")
 _TIMES: Final = ("date", "mills", "dateString", "sysTime", "created_at")
 

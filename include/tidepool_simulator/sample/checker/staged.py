@@ -16,6 +16,7 @@ import zstandard
 from tidepool_simulator.sample.checker.clarity import clarity_rows
 from tidepool_simulator.sample.checker.files import UnreadableError, unpacked, values_of
 from tidepool_simulator.sample.checker.libreview import libreview_rows
+from tidepool_simulator.sample.checker.nightscout import nightscout_rows
 from tidepool_simulator.sample.checker.quarantine import Entry
 from tidepool_simulator.sample.checker.tables import table_rows
 
@@ -92,6 +93,7 @@ _OPTIONS: dict[str, set[str]] = {
     "clarity": {"timezone", "keepNotes"},
     "libreview": {"timezone", "dateOrder", "keepNotes", "serial"},
     "table": {"timezone", "serial", "table"},
+    "nightscout": {"timezone", "keepNotes"},
 }
 """What a manifest may say of how a file of each format is to be read."""
 
@@ -196,10 +198,11 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
         if any(file["format"] in _EXPORTS for file in files):
             return StagedBatch(name, user_id, batch_id, device_id, deduplicator, replaces, "", None, True)
         key = _content_key(name, manifest, contents)
+        site = _site_rows(files, contents, manifest)
         records = tuple(
             record
             for number, (file, content) in enumerate(zip(files, contents, strict=True), 1)
-            for record in _read_file(number, file, content, manifest)
+            for record in _read_file(number, file, content, manifest, site.get(number))
         )
     except _NOT_AS_DESCRIBED:
         return StagedBatch(name, user_id, batch_id, None, "", None, "", None)
@@ -291,14 +294,35 @@ def _options_of(file: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [given] if given else []
 
 
+def _site_rows(
+    files: Sequence[dict[str, Any]], contents: Sequence[bytes], manifest: Mapping[str, Any]
+) -> dict[int, Sequence[Sequence[object]]]:
+    """Return by file number what the documents of a Nightscout site become: its files are read together."""
+    found = [
+        (number, unpacked(file["name"], content), file)
+        for number, (file, content) in enumerate(zip(files, contents, strict=True), 1)
+        if file["format"] == "nightscout"
+    ]
+    if not found:
+        return {}
+    body = manifest["dataSet"]
+    given = [(content, file) for _number, content, file in found]
+    rows = nightscout_rows(given, body.get("timezone"), body.get("deviceId"))
+    return {number: made for (number, _content, _file), made in zip(found, rows, strict=True)}
+
+
 def _read_file(
-    number: int, file: dict[str, Any], content: bytes, manifest: Mapping[str, Any]
+    number: int,
+    file: dict[str, Any],
+    content: bytes,
+    manifest: Mapping[str, Any],
+    known: Sequence[Sequence[object]] | None,
 ) -> list[StagedRecord]:
     digest = file.get("sha256")
     if digest is not None and digest.lower() != hashlib.sha256(content).hexdigest():
         raise UnreadableError
     edits = manifest.get("edits") or {}
-    rows = list(_rows(file, content, manifest))
+    rows = list(_rows(file, content, manifest)) if known is None else known
     if not rows or file.get("records") not in (None, len(rows)):
         raise UnreadableError
     return [
