@@ -11,21 +11,26 @@ import pytest
 from tests.airflow.conftest import CONTINUOUS_DAG_ID, TODAY, Run, World
 from tidepool_simulator.sample import SAMPLE_USERS, vendor_files
 from tidepool_simulator.sample.checker.check import check
+from tidepool_simulator.sample.checker.nightscout import nightscout_rows
 from tidepool_simulator.sample.checker.result import CheckResult
 from tidepool_simulator.sample.vendor_files import VendorFile
 
 FEED = {"dataSetType": "continuous"}
 
 
-def stage(world: World, file: VendorFile, data_set: dict[str, Any], batch: str, **options: Any) -> None:
-    """Stage a vendor's file as it is, with a manifest written by hand."""
+def stage(
+    world: World, file: VendorFile | list[VendorFile], data_set: dict[str, Any], batch: str, **options: Any
+) -> None:
+    """Stage a vendor's files as they are, with a manifest written by hand."""
+    files = file if isinstance(file, list) else [file]
     folder = world.staging / TODAY.isoformat() / SAMPLE_USERS[0] / batch
     folder.mkdir(parents=True)
-    (folder / file.name).write_bytes(file.content)
+    for file in files:
+        (folder / file.name).write_bytes(file.content)
     manifest = {
         "userId": SAMPLE_USERS[0],
         "dataSet": data_set,
-        "files": [file.manifest_entry() | options],
+        "files": [file.manifest_entry() | options for file in files],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
@@ -106,3 +111,23 @@ def test_a_file_staged_again_with_another_zone_replaces_what_it_said(world: Worl
 
     assert right.visible == wrong.visible
     assert right.superseded >= wrong.visible
+
+
+def test_two_overlapping_exports_of_a_site_show_all_of_it_once(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for batch, hours in (("a-first", (0, 30)), ("b-later", (20, 48))):
+        files = vendor_files.nightscout_site(hours)
+        stage(world, files, FEED | {"deviceId": "Nightscout"}, batch)
+        run = world.run(dag_id=CONTINUOUS_DAG_ID)
+        assert run.state == "success"
+
+    result = checked(world)
+    whole = [(file.content, file.manifest_entry()) for file in vendor_files.nightscout_site((0, 48))]
+    documents = [records for rows in nightscout_rows(whole, None, None) for records in rows]
+    # Both together show what one export of all of it says.
+    assert result.visible == sum(record is not None for records in documents for record in records)
+    assert (result.lost, result.double) == (0, 0)
+    assert result.superseded > 100
+    assert result.quarantined > 0
+    assert no_name_in(world, run, "".join(capfd.readouterr()), files[1])
