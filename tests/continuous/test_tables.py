@@ -10,10 +10,12 @@ from tests.formats.tables import mapping
 NAMED = mapping(id=["n"], time={"column": "t", "format": "iso"})
 
 
-def export(world: FeedWorld, rows: list[str], batch: str, zone: str = "Europe/Berlin") -> None:
+def export(
+    world: FeedWorld, rows: list[str], batch: str, zone: str = "Europe/Berlin", **manifest: Any
+) -> None:
     file: dict[str, Any] = {"format": "table", "timezone": zone, "table": NAMED}
     content = "\n".join(["n,t,v", *rows]).encode()
-    world.feed([], batch, content=content, name="meter.csv", file=file)
+    world.feed([], batch, content=content, name="meter.csv", file=file, **manifest)
 
 
 ROWS = [f"{number},2026-03-05 {10 + number}:00:00,{100 + number}" for number in range(5)]
@@ -31,6 +33,6 @@ def test_overlapping_exports_and_changed_values(world: FeedWorld) -> None:
 
 def test_a_corrected_zone_replaces_what_was_there(world: FeedWorld) -> None:
     export(world, ROWS, "b-1", "America/New_York")
-    export(world, ROWS, "b-2")
+    export(world, ROWS, "b-2", meantAs=["zone-differs"])
 
     assert sorted(world.values()) == [f"2026-03-05T{hour:02}:00:00Z" for hour in range(9, 14)]

@@ -12,7 +12,15 @@ import pytest
 from upath import UPath
 
 from tests.conftest import PROJECT
-from tidepool_ingest.formats.delimited import NOT_UTF8, NUL, ROW_BROKEN, DelimitedText, Rows, delimiter_of
+from tidepool_ingest.formats.delimited import (
+    CELL_MAX,
+    NOT_UTF8,
+    NUL,
+    ROW_BROKEN,
+    DelimitedText,
+    Rows,
+    delimiter_of,
+)
 from tidepool_ingest.formats.reader import MAX_RECORD_BYTES, TOO_LARGE
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
@@ -104,11 +112,16 @@ def test_a_stray_quote_inside_a_cell_is_text(tmp_path: Path) -> None:
     assert rows.cells == [["a", "b"], ["1", "5'10\" tall"], ["2", "open\nclosed"]]
 
 
-def test_damage_stays_the_matter_of_its_row(tmp_path: Path) -> None:
-    long = b"x" * (csv.field_size_limit() + 1)
+@pytest.mark.parametrize("limit", [CELL_MAX, 1 << 30])
+def test_damage_stays_the_matter_of_its_row(tmp_path: Path, limit: int) -> None:
+    long = b"x" * (CELL_MAX + 1)
     content = b'a,b\n1,\xff\n2,\0\n3,"it\nis good"\n4,' + long + b"\n5,a\rb\n6,y\n"
 
-    rows = read(tmp_path, content)
+    usual = csv.field_size_limit(limit)  # of the whole process: anybody may have set it
+    try:
+        rows = read(tmp_path, content)
+    finally:
+        csv.field_size_limit(usual)
 
     assert rows.cells == [["a", "b"], ["3", "it\nis good"], ["6", "y"]]
     assert [(line, code) for line, code, _text in rows.rejected] == [
@@ -122,6 +135,19 @@ def test_damage_stays_the_matter_of_its_row(tmp_path: Path) -> None:
     assert [(row.position, row.where) for row in rejected] == [
         (11, "line 2"), (12, "line 3"), (14, "line 6"), (15, "line 7"),
     ]  # fmt: skip
+
+
+def test_a_cell_that_is_too_long_is_found_where_the_limit_is_wider(tmp_path: Path) -> None:
+    content = b"a,b\n1," + b"x" * (CELL_MAX + 1) + b"\n2," + b"y" * CELL_MAX + b"\n"
+
+    usual = csv.field_size_limit(1 << 30)
+    try:
+        rows = read(tmp_path, content)
+    finally:
+        csv.field_size_limit(usual)
+
+    assert [row[0] for row in rows.cells] == ["a", "2"]
+    assert [(line, code) for line, code, _text in rows.rejected] == [(2, ROW_BROKEN)]
 
 
 def test_a_gigabyte_in_one_line_is_not_held(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ ROW_LINES_MAX: Final = 100
 SHORT_CELL: Final = 40
 """Characters up to which a cell is remembered with its meaning: what is longer is no number, word or time."""
 
+CELL_MAX: Final = 131_072
+"""Characters of a cell: what ``csv`` takes unless somebody has told it otherwise, for the whole process."""
+
 ROW_BROKEN: Final = "staged-row-broken"
 """Code of a line whose cells cannot be told apart: a quote that is never closed, a cell longer than any, a
 carriage return inside."""
@@ -174,7 +177,9 @@ class _RowReader:
                 cells = list(csv.reader(lines, delimiter=self._delimiter))
             except csv.Error:
                 return self._read_each(lines, texts, first_line)
-            if len(cells) == len(lines) and not (lines and _is_open(lines[-1], self._delimiter)):
+            is_short = len(decoded) <= CELL_MAX or max(map(len, lines)) <= CELL_MAX
+            is_closed = len(cells) == len(lines) and not (lines and _is_open(lines[-1], self._delimiter))
+            if is_short and is_closed:
                 return self._kept(Rows(cells, texts, list(range(first_line, first_line + len(texts)))))
         return self._read_each(lines, texts, first_line)
 
@@ -210,10 +215,10 @@ class _RowReader:
         if found := _DAMAGED.search(text):
             return NUL if found.group() == "\0" else NOT_UTF8
         try:
-            next(csv.reader([text], delimiter=self._delimiter), [])
+            cells = next(csv.reader([text], delimiter=self._delimiter), [])
         except csv.Error:
             return ROW_BROKEN
-        return ""
+        return ROW_BROKEN if any(len(cell) > CELL_MAX for cell in cells) else ""
 
     def _kept(self, rows: Rows) -> Rows:
         """Return rows without blank ones, and those unwrapped that stand in quotes as a whole."""
@@ -293,7 +298,5 @@ def _most_cells(lines: list[str], delimiter: str) -> int:
 
 def _unwrapped(line: str) -> str:
     """Return a line without the quotes that are around all of it."""
-    cells = (
-        next(csv.reader([line]), []) if line.startswith('"') and len(line) < csv.field_size_limit() else []
-    )
+    cells = next(csv.reader([line]), []) if line.startswith('"') and len(line) < CELL_MAX else []
     return cells[0] if len(cells) == 1 else line

@@ -15,7 +15,15 @@ from datetime import datetime, timedelta
 from types import ModuleType
 from typing import ClassVar, Final
 
-from tidepool_ingest.formats.delimited import DELIMITERS, NOT_UTF8, NUL, ROW_BROKEN, DelimitedText, Rows
+from tidepool_ingest.formats.delimited import (
+    CELL_MAX,
+    DELIMITERS,
+    NOT_UTF8,
+    NUL,
+    ROW_BROKEN,
+    DelimitedText,
+    Rows,
+)
 from tidepool_ingest.formats.reader import MAX_RECORD_BYTES, TOO_LARGE
 from tidepool_ingest.formats.table.mapping import Cell, TableMapping
 from tidepool_ingest.staging.errors import BatchError
@@ -231,9 +239,8 @@ def checked_rows(cells: list[list[str]], numbers: Sequence[int], place: str) -> 
     :param place: what a person calls the number.
     """
     rows = Rows(place=place)
-    longest = csv.field_size_limit()
     for row, text, number in zip(cells, texts_of(cells), numbers, strict=True):
-        code = _damage(row, text, longest)
+        code = _damage(row, text)
         if code:
             rows.rejected.append((number, code, None if code == TOO_LARGE else text))
         else:
@@ -241,14 +248,14 @@ def checked_rows(cells: list[list[str]], numbers: Sequence[int], place: str) -> 
     return rows
 
 
-def _damage(row: Sequence[str], text: bytes, longest: int) -> str:
+def _damage(row: Sequence[str], text: bytes) -> str:
     if len(text) > MAX_RECORD_BYTES:
         return TOO_LARGE
     if b"\0" in text:
         return NUL
     if not text.isascii() and any(not _NO_UTF8.isdisjoint(cell) for cell in row):
         return NOT_UTF8
-    if len(text) > longest and any(len(cell) > longest for cell in row):
+    if len(text) > CELL_MAX and any(len(cell) > CELL_MAX for cell in row):
         return ROW_BROKEN
     return ""
 

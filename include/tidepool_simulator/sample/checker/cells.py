@@ -63,7 +63,7 @@ def table_of(text: str, delimiter: str | None = None, *, skipped: int = 0) -> li
     if delimiter is None:
         beginning = "".join(text.splitlines(keepends=True)[:3])
         delimiter = max(DELIMITERS, key=beginning.count)
-    csv.field_size_limit(2**30)
+    usual = csv.field_size_limit(2**30)  # of the whole process
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))[skipped:]
         # Some programs wrap a whole line into a further pair of quotes.
@@ -72,6 +72,8 @@ def table_of(text: str, delimiter: str | None = None, *, skipped: int = 0) -> li
         ]
     except csv.Error as error:
         raise UnreadableError from error
+    finally:
+        csv.field_size_limit(usual)
     return [row for row in whole if len(row) > 1 or (row and row[0].strip())]
 
 
