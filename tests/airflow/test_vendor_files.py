@@ -19,7 +19,12 @@ FEED = {"dataSetType": "continuous"}
 
 
 def stage(
-    world: World, file: VendorFile | list[VendorFile], data_set: dict[str, Any], batch: str, **options: Any
+    world: World,
+    file: VendorFile | list[VendorFile],
+    data_set: dict[str, Any],
+    batch: str,
+    meant_as: tuple[str, ...] = (),
+    **options: Any,
 ) -> None:
     """Stage a vendor's files as they are, with a manifest written by hand."""
     files = file if isinstance(file, list) else [file]
@@ -31,6 +36,7 @@ def stage(
         "userId": SAMPLE_USERS[0],
         "dataSet": data_set,
         "files": [file.manifest_entry() | options for file in files],
+        "meantAs": meant_as,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
@@ -105,7 +111,7 @@ def test_a_file_staged_again_with_another_zone_replaces_what_it_said(world: Worl
     stage(world, file, FEED | {"deviceId": "Dexcom-Clarity"}, "a-wrong", timezone="Europe/Lisbon")
     world.run(dag_id=CONTINUOUS_DAG_ID)
     wrong = checked(world)
-    stage(world, file, FEED | {"deviceId": "Dexcom-Clarity"}, "b-right")
+    stage(world, file, FEED | {"deviceId": "Dexcom-Clarity"}, "b-right", ("zone-differs",))
     world.run(dag_id=CONTINUOUS_DAG_ID)
     right = checked(world)
 
@@ -113,6 +119,7 @@ def test_a_file_staged_again_with_another_zone_replaces_what_it_said(world: Worl
     assert right.superseded >= wrong.visible
 
 
+@pytest.mark.slow
 def test_two_overlapping_exports_of_a_site_show_all_of_it_once(
     world: World, capfd: pytest.CaptureFixture[str]
 ) -> None:
