@@ -13,8 +13,15 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from tidepool_ingest.formats.delimited import EVENT_UNKNOWN
-from tidepool_ingest.formats.nightscout.documents import Kind, blocks_of, documents_of, kind_of, recognizes
-from tidepool_ingest.formats.nightscout.entries import Entries
+from tidepool_ingest.formats.nightscout.documents import (
+    Kind,
+    Reading,
+    blocks_of,
+    documents_of,
+    kind_of,
+    recognizes,
+)
+from tidepool_ingest.formats.nightscout.entries import DUPLICATE, Entries
 from tidepool_ingest.formats.nightscout.joining import Joined, TooManyError
 from tidepool_ingest.formats.nightscout.profiles import NoZoneError, Profiles
 from tidepool_ingest.formats.nightscout.records import Writer
@@ -96,10 +103,13 @@ class NightscoutReader(Reader):
     def _survey(self, file: SourceFile) -> None:
         rows = 0
         is_known = False
-        for found in documents_of(file, self._entries.passes):
+        for found in documents_of(file):
             rows += len(found.rows) + len(found.rejected)
-            is_known = is_known or found.passed > 0
             for position, _text, _where, document in found.rows:
+                if type(document) is Reading:
+                    is_known = True
+                    self._entries.see_reading(document)
+                    continue
                 kind = kind_of(document)
                 is_known = is_known or kind is not None
                 try:
@@ -131,11 +141,19 @@ class NightscoutReader(Reader):
 
     def blocks(self, file: SourceFile) -> Iterator[Block]:
         """Yield the records of a file that was surveyed."""
+        reading = self._entries.reading
         for found in documents_of(file):
             block = Block(
                 found.first, [], list(found.rejected), staged=[], positions=[], where=[], skipped={}
             )
             for position, staged, where, document in found.rows:
+                if type(document) is Reading:
+                    record = reading(document)
+                    if record is None:
+                        block.skipped[DUPLICATE] = block.skipped.get(DUPLICATE, 0) + 1
+                    else:
+                        _put(block, [record], position, staged, where)
+                    continue
                 try:
                     made = self._records(file, position, document)
                 except RefusedDocumentError as refused:

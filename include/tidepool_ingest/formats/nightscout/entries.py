@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from tidepool_ingest.formats.nightscout.documents import decoded
+from tidepool_ingest.formats.nightscout.documents import SENSOR_ERRORS_BELOW, USUAL_MAX, Reading
 from tidepool_ingest.formats.nightscout.profiles import MG_PER_DL, units_meant
 from tidepool_ingest.formats.nightscout.records import Writer
 from tidepool_ingest.formats.nightscout.values import (
@@ -30,12 +29,6 @@ from tidepool_ingest.model.glucose import MMOL_PER_L
 SENSOR_ERROR: Final = "staged-sensor-error"
 """Code of a sensor value that is none: Dexcom's error codes are stored in its place."""
 
-SENSOR_ERRORS_BELOW: Final = 13
-"""mg/dL below which a value is an error code of Dexcom's; other sensors measure from here on."""
-
-_USUAL_MAX: Final = 1000
-"""What no sensor shows is looked at more closely."""
-
 CALIBRATION: Final = "calibration"
 OTHER_ENTRY: Final = "other-entry"
 DELETED: Final = "deleted"
@@ -55,11 +48,8 @@ _TRENDS: Final = {
     "doubledown": "rapidFall",
     "tripledown": "rapidFall",
 }
-_SHORT: Final = 2000
-"""Characters of an entry that is remembered as it is."""
-_TYPE: Final = re.compile(rb'"type" ?: ?"sgv"')
-_DATE: Final = re.compile(rb'"date" ?: ?"?([0-9]{12,13})"?[,} \n]')
-_SGV: Final = re.compile(rb'"sgv" ?: ?"?([0-9]{2,3})"?[,} \n]')
+_PLAIN_MAX: Final = 90
+"""Characters of a name that surely fits."""
 _RAW: Final = ("noise", "filtered", "unfiltered", "rssi")
 _TIMES: Final = ("date", "mills", "dateString", "sysTime", "created_at")
 
@@ -109,7 +99,6 @@ class Entries:
         self._writer = writer
         self._readings = Readings()
         self._told: dict[tuple[int, str], int] = {}
-        self._lines: dict[tuple[bytes, bytes], bytes] = {}
         self._fingers: list[tuple[int, float]] = []
         self.has_sensor = False
         self.has_meter = False
@@ -119,27 +108,10 @@ class Entries:
         """When which values in mmol/L were measured by a meter."""
         return self._fingers
 
-    def passes(self, line: bytes) -> bool:
-        """Return whether an entry need not be decoded in the first pass: most only say what they measured.
-
-        :param line: a document as JSON.
-        """
-        if len(line) > _SHORT or b'"sgv"' not in line or b'"eventType"' in line:
-            return False
-        if _TYPE.search(line) is None:
-            return False
-        at, value = _DATE.search(line), _SGV.search(line)
-        if at is None or value is None:
-            return False
-        key = at[1], value[1]
-        before = self._lines.setdefault(key, line)
-        if before is not line:
-            with suppress(ValueError):
-                self.see(decoded(before))
-            return False
+    def see_reading(self, reading: Reading) -> None:
+        """See a reading in the first pass."""
         self.has_sensor = True
-        forget(self._lines)
-        return True
+        self._readings.see(reading.date, f"cbg{reading.sgv}", _name_of(reading))
 
     def see(self, document: Document) -> None:
         """See an entry in the first pass."""
@@ -180,13 +152,33 @@ class Entries:
             record = f'{head},"units":"{units}","value":{value},"origin":{{"id":{origin_id(kind, name)}}}}}'
             return record.encode()
         direction = document.get("direction")
-        known = _TRENDS.get(direction.lower()) if isinstance(direction, str) else None
-        trend = f',"trend":"{known}"' if known else ""
+        trend = _trend(direction) if isinstance(direction, str) else ""
         raw = _raw(document)
         return (
             f'{head},"units":"{units}","value":{value}{trend}{raw}'
             f',"origin":{{"id":{origin_id(kind, name)}}}}}'
         ).encode()
+
+    def reading(self, reading: Reading) -> bytes | None:
+        """Return the record of a reading; ``None`` if another one is the same."""
+        at, value, name = reading.date, reading.sgv, _name_of(reading)
+        key = at, f"cbg{value}"
+        told = self._told
+        if key in told:
+            return None
+        repeated = self._readings.repeated
+        if repeated and repeated.get(key, name) != name:
+            return None
+        told[key] = 1
+        if len(told) > REMEMBERED_MAX:
+            forget(told)
+        named = f'"cbg:{name}"' if _is_plain(name) else origin_id("cbg", name or self._nameless("cbg", at))
+        trend = "" if reading.direction is None else _trend(reading.direction)
+        is_bare = reading.noise is None and reading.filtered is None
+        is_bare = is_bare and reading.unfiltered is None and reading.rssi is None
+        raw = "" if is_bare else _raw({name: getattr(reading, name) for name in _RAW})
+        head = self._writer.head("cbg", at)
+        return f'{head},"units":"{MG_PER_DL}","value":{value}{trend}{raw},"origin":{{"id":{named}}}}}'.encode()
 
     def _nameless(self, kind: str, at: int) -> str:
         """Return the name of an entry that has none: its instant, and which one of those it is."""
@@ -194,6 +186,23 @@ class Entries:
         ordinal = self._told.get(key, 0)
         self._told[key] = ordinal + 1
         return f"{self._writer.written(at)}:{ordinal}"
+
+
+def _name_of(reading: Reading) -> str:
+    name = reading.identifier or reading.own or ""
+    return name if _is_plain(name) else name_of({"identifier": reading.identifier, "_id": reading.own})
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a name is its part of an ``origin.id`` as it is."""
+    return name.isalnum() and name.isascii() and len(name) <= _PLAIN_MAX
+
+
+@lru_cache(maxsize=100)
+def _trend(direction: str) -> str:
+    """Return a direction as a member of a record; empty if it says nothing."""
+    known = _TRENDS.get(direction.lower())
+    return f',"trend":"{known}"' if known else ""
 
 
 def _read(document: Document) -> tuple[str, int, int | float, str] | str:
@@ -207,7 +216,7 @@ def _read(document: Document) -> tuple[str, int, int | float, str] | str:
         and type(value) is int
         and type(at) is int
         and EARLIEST_MS <= at < LATEST_MS
-        and SENSOR_ERRORS_BELOW <= value <= _USUAL_MAX
+        and SENSOR_ERRORS_BELOW <= value <= USUAL_MAX
         and "units" not in document
         and "isValid" not in document
     ):

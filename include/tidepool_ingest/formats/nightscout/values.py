@@ -37,7 +37,7 @@ LATEST_MS: Final = 4_102_444_800_000
 _NUMBER: Final = re.compile(r"\s*[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]{1,3})?\s*")
 _TEXT_MAX: Final = 60
 """Characters of a number or an instant, however padded."""
-_LARGEST: Final = 1e15
+LARGEST: Final = 10**15
 """Beyond every number of a document, milliseconds since 1970 included."""
 _ISO: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,]([0-9]{1,12}))?"
@@ -102,7 +102,7 @@ def number(document: Document, *names: str) -> int | float | None:
             continue
         else:
             found = _number_in(plain(value))
-        if -_LARGEST < found < _LARGEST:
+        if -LARGEST < found < LARGEST:
             return found
         raise RefusedDocumentError(NOT_A_NUMBER)
     return None
@@ -186,7 +186,7 @@ def _instant_in(value: object) -> int | None:
             return _instant_of(value.strip())
         value = _number_in(value)
     is_number = type(value) is int or type(value) is float
-    return int(value) if is_number and 0 <= value < _LARGEST else None  # type: ignore[call-overload, operator]
+    return int(value) if is_number and 0 <= value < LARGEST else None  # type: ignore[call-overload, operator]
 
 
 def _instant_of(written: str) -> int | None:
