@@ -710,6 +710,56 @@ def test_a_profile_whose_values_are_not_in_its_unit_is_refused(tmp_path: Path) -
     assert made.rejected == [(0, "staged-units-implausible")]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"noise": 1, "filtered": 0, "unfiltered": None, "rssi": 100},
+        {"noise": 1.5, "rssi": "120", "filtered": 10**15, "unfiltered": -(10**15) + 1},
+        {"_id": None},
+        {"_id": " a "},
+        {"_id": "\u0661", "direction": "FortyFiveUp"},
+        {"_id": "A" * 97, "direction": None},
+        {"identifier": "", "_id": "x-1", "direction": "NOT COMPUTABLE"},
+        {"identifier": "first", "id": "second", "direction": 5},
+        {"units": "mmol", "sgv": 13},
+        {"isValid": False},
+        {"sgv": 12},
+        {"sgv": 120.0},
+        {"eventType": None},
+        {"status": 200, "result": {"type": "sgv", "sgv": 99, "date": ms(1)}},
+    ],
+)
+def test_a_reading_is_the_same_however_much_of_it_is_looked_at(
+    tmp_path: Path, more: dict[str, object]
+) -> None:
+    short = sgv(0) | more
+    made = read(tmp_path, short)
+    whole = read(tmp_path, short | {"device": "x" * 3000})  # which is decoded as a whole
+    assert (made.lines, made.skipped, made.rejected) == (whole.lines, whole.skipped, whole.rejected)
+
+
+def test_of_a_reading_told_twice_the_same_name_counts_in_any_order(tmp_path: Path) -> None:
+    short, long = sgv(0, _id="b"), sgv(0, _id="a", device="x" * 3000)
+    expected = read(tmp_path, long, short)
+    assert [record["origin"]["id"] for record in expected.records] == ["cbg:a"]
+    assert read(tmp_path, short, long).by_name == expected.by_name
+
+
+@pytest.mark.parametrize("device", ["x", "x" * 3000])
+def test_white_space_around_a_document_of_a_line_is_none_of_it(tmp_path: Path, device: str) -> None:
+    line = json.dumps(sgv(0, device=device)).encode()
+    made = read_files(tmp_path, {"a.json": b" \t" + line + b" \n" + line.replace(b"e0", b"e1") + b"\n"})
+    assert (len(made.lines), made.rejected) == (1, [])
+
+
+@pytest.mark.parametrize("hidden", [b'"\xff"', b'"\t"', b"01", b"9" * 5000, b"[1,]", b"tru"])
+def test_what_is_no_json_is_so_where_nothing_counts_too(tmp_path: Path, hidden: bytes) -> None:
+    good = json.dumps(sgv(0)).encode()
+    made = read_files(tmp_path, {"a.json": good + b"\n" + good[:-1] + b',"device":' + hidden + b"}\n"})
+    assert [position for position, _code in made.rejected] == [1]
+
+
 # ---------------------------------------------------------------- hostile documents
 
 _WORDS: list[object] = [

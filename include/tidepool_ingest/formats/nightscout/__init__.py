@@ -143,8 +143,18 @@ class NightscoutReader(Reader):
         """Yield the records of a file that was surveyed."""
         reading = self._entries.reading
         for found in documents_of(file):
+            lines: list[bytes] = []
+            texts: list[bytes] = []
+            positions: list[int] = []
+            places: list[str] = []
             block = Block(
-                found.first, [], list(found.rejected), staged=[], positions=[], where=[], skipped={}
+                found.first,
+                lines,
+                list(found.rejected),
+                staged=texts,
+                positions=positions,
+                where=places,
+                skipped={},
             )
             for position, staged, where, document in found.rows:
                 if type(document) is Reading:
@@ -152,7 +162,10 @@ class NightscoutReader(Reader):
                     if record is None:
                         block.skipped[DUPLICATE] = block.skipped.get(DUPLICATE, 0) + 1
                     else:
-                        _put(block, [record], position, staged, where)
+                        lines.append(record)
+                        texts.append(staged)
+                        positions.append(position)
+                        places.append(where)
                     continue
                 try:
                     made = self._records(file, position, document)
@@ -162,7 +175,10 @@ class NightscoutReader(Reader):
                 if isinstance(made, str):
                     block.skipped[made] = block.skipped.get(made, 0) + 1
                     continue
-                _put(block, made, position, staged, where)
+                lines += made
+                texts += [staged] * len(made)
+                positions += [position] * len(made)
+                places += [where] * len(made)
             yield block
 
     def _records(self, file: SourceFile, position: int, document: dict[str, Any]) -> list[bytes] | str:
@@ -187,12 +203,3 @@ class NightscoutReader(Reader):
     def rows(self, file: SourceFile) -> Iterator[Block]:
         """Yield the documents of a file as they are."""
         return blocks_of(file)
-
-
-def _put(block: Block, made: list[bytes], position: int, staged: bytes, where: str) -> None:
-    for line in made:
-        block.lines.append(line)
-        if block.staged is not None and block.positions is not None and block.where is not None:
-            block.staged.append(staged)
-            block.positions.append(position)
-            block.where.append(where)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import chain
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, final
 
 import msgspec
 
@@ -64,7 +64,11 @@ _Absent = Annotated[int, msgspec.Meta(ge=1, le=0)]
 _Said = Annotated[int, msgspec.Meta(gt=-LARGEST, lt=LARGEST)] | None
 
 
-class Reading(msgspec.Struct, gc=False, rename={"own": "_id"}):
+_NAMES: Final = {"own": "_id", "event": "eventType", "sync": "syncIdentifier", "valid": "isValid"}
+
+
+@final
+class Reading(msgspec.Struct, gc=False, rename=_NAMES):
     """An entry of a sensor as most are: what else it says changes nothing."""
 
     type: Literal["sgv"]
@@ -77,11 +81,11 @@ class Reading(msgspec.Struct, gc=False, rename={"own": "_id"}):
     filtered: _Said = None
     unfiltered: _Said = None
     rssi: _Said = None
-    eventType: _Absent = 0
-    syncIdentifier: _Absent = 0
+    event: _Absent = 0
+    sync: _Absent = 0
     id: _Absent = 0
     units: _Absent = 0
-    isValid: _Absent = 0
+    valid: _Absent = 0
     result: _Absent = 0
 
     def __repr__(self) -> str:
@@ -214,8 +218,12 @@ def _decoded(block: Block) -> Documents:
         # What a decoder passes over it does not look at for characters that are none.
         is_short = len(line) <= _SHORT and line.isascii()
         if is_short and b'"sgv"' in line:
-            with suppress(*FAST_ERRORS):
-                rows.append((position, line, "", _reading_in(line)))
+            try:
+                reading = _reading_in(line)
+            except FAST_ERRORS:
+                pass
+            else:
+                rows.append((position, line, "", reading))
                 continue
         try:
             document = _short(line) if is_short else decoded(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from tidepool_ingest.formats.nightscout.documents import SENSOR_ERRORS_BELOW, USUAL_MAX, Reading
 from tidepool_ingest.formats.nightscout.profiles import MG_PER_DL, units_meant
@@ -49,41 +49,51 @@ _TRENDS: Final = {
     "tripledown": "rapidFall",
 }
 _PLAIN_MAX: Final = 90
-"""Characters of a name that surely fits."""
+"""Characters of a name that surely fits; of letters and digits only, it is written as it is."""
 _RAW: Final = ("noise", "filtered", "unfiltered", "rssi")
 _TIMES: Final = ("date", "mills", "dateString", "sysTime", "created_at")
 
 
 _Kept = TypeVar("_Kept")
+_Key: TypeAlias = int | tuple[int, str]
+"""Stands for an instant with type and value; a number in place of most takes less time."""
+
+
+def _key(kind: str, at: int, value: float) -> _Key:
+    if kind == "cbg" and type(value) is int and 0 <= value < _NUMBERED:
+        return at * _NUMBERED + value
+    return at, f"{kind}{value}"
+
+
+_NUMBERED: Final = 1024
+"""Values of a sensor up to what is beyond all of its usual ones."""
 
 
 def forget(latest: dict[_Kept, Any]) -> None:
-    """Forget the older half of what is remembered, if it is too much."""
-    if len(latest) > REMEMBERED_MAX:
-        for key in list(islice(latest, REMEMBERED_MAX // 2)):
-            del latest[key]
+    """Forget the older half of what is remembered, as it has become too much."""
+    for key in list(islice(latest, REMEMBERED_MAX // 2)):
+        del latest[key]
 
 
 class Readings:
     """Remembers the latest readings, in bounded memory: a site may hold one many times."""
 
     def __init__(self) -> None:
-        self._names: dict[tuple[int, str], str] = {}
-        self.repeated: dict[tuple[int, str], str] = {}
+        self._names: dict[_Key, str] = {}
+        self.repeated: dict[_Key, str] = {}
         """Of readings that are there several times, the name that counts."""
 
-    def see(self, at: int, value: str, name: str) -> None:
+    def see(self, key: _Key, name: str) -> None:
         """See a reading in the first pass.
 
-        :param at: when it was.
-        :param value: type and value.
+        :param key: stands for it.
         :param name: its document's.
         """
-        key = at, value
         known = self._names.get(key)
         if known is None:
             self._names[key] = name
-            forget(self._names)
+            if len(self._names) > REMEMBERED_MAX:
+                forget(self._names)
         elif known != name and len(self.repeated) < REMEMBERED_MAX:
             first = min(self.repeated.get(key, known), name)
             self.repeated[key] = self._names[key] = first
@@ -98,7 +108,7 @@ class Entries:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._readings = Readings()
-        self._told: dict[tuple[int, str], int] = {}
+        self._told: dict[_Key, int] = {}
         self._fingers: list[tuple[int, float]] = []
         self.has_sensor = False
         self.has_meter = False
@@ -111,7 +121,10 @@ class Entries:
     def see_reading(self, reading: Reading) -> None:
         """See a reading in the first pass."""
         self.has_sensor = True
-        self._readings.see(reading.date, f"cbg{reading.sgv}", _name_of(reading))
+        name = reading.identifier or reading.own or ""
+        if not (name.isalnum() and len(name) <= _PLAIN_MAX):
+            name = _name_of(reading)
+        self._readings.see(reading.date * _NUMBERED + reading.sgv, name)
 
     def see(self, document: Document) -> None:
         """See an entry in the first pass."""
@@ -119,7 +132,7 @@ class Entries:
             found = _read(document)
             if not isinstance(found, str):
                 kind, at, value, units = found
-                self._readings.see(at, f"{kind}{value}", name_of(document))
+                self._readings.see(_key(kind, at, value), name_of(document))
                 self.has_sensor = self.has_sensor or kind == "cbg"
                 self.has_meter = self.has_meter or kind == "smbg"
                 if kind == "smbg":
@@ -137,7 +150,7 @@ class Entries:
             return found
         kind, at, value, units = found
         name = name_of(document)
-        key = at, f"{kind}{value}"
+        key = _key(kind, at, value)
         ordinal = self._told.get(key)
         chosen = self._readings.repeated.get(key)
         if ordinal is not None or (chosen is not None and name != chosen):
@@ -161,8 +174,11 @@ class Entries:
 
     def reading(self, reading: Reading) -> bytes | None:
         """Return the record of a reading; ``None`` if another one is the same."""
-        at, value, name = reading.date, reading.sgv, _name_of(reading)
-        key = at, f"cbg{value}"
+        at, value, name = reading.date, reading.sgv, reading.identifier or reading.own or ""
+        is_plain = name.isalnum() and len(name) <= _PLAIN_MAX
+        if not is_plain:
+            name = _name_of(reading)
+        key = at * _NUMBERED + value
         told = self._told
         if key in told:
             return None
@@ -172,13 +188,17 @@ class Entries:
         told[key] = 1
         if len(told) > REMEMBERED_MAX:
             forget(told)
-        named = f'"cbg:{name}"' if _is_plain(name) else origin_id("cbg", name or self._nameless("cbg", at))
+        if is_plain and name.isascii():
+            named = f'"cbg:{name}"'
+        else:
+            named = origin_id("cbg", name or self._nameless("cbg", at))
         trend = "" if reading.direction is None else _trend(reading.direction)
         is_bare = reading.noise is None and reading.filtered is None
         is_bare = is_bare and reading.unfiltered is None and reading.rssi is None
         raw = "" if is_bare else _raw({name: getattr(reading, name) for name in _RAW})
         head = self._writer.head("cbg", at)
-        return f'{head},"units":"{MG_PER_DL}","value":{value}{trend}{raw},"origin":{{"id":{named}}}}}'.encode()
+        end = f'"value":{value}{trend}{raw},"origin":{{"id":{named}}}}}'
+        return f'{head},"units":"{MG_PER_DL}",{end}'.encode()
 
     def _nameless(self, kind: str, at: int) -> str:
         """Return the name of an entry that has none: its instant, and which one of those it is."""
@@ -189,13 +209,7 @@ class Entries:
 
 
 def _name_of(reading: Reading) -> str:
-    name = reading.identifier or reading.own or ""
-    return name if _is_plain(name) else name_of({"identifier": reading.identifier, "_id": reading.own})
-
-
-def _is_plain(name: str) -> bool:
-    """Return whether a name is its part of an ``origin.id`` as it is."""
-    return name.isalnum() and name.isascii() and len(name) <= _PLAIN_MAX
+    return name_of({"identifier": reading.identifier, "_id": reading.own})
 
 
 @lru_cache(maxsize=100)

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from tidepool_ingest.formats.nightscout.delivery import Basal
 from tidepool_ingest.formats.nightscout.profiles import MG_PER_DL, Profiles, units_meant
-from tidepool_ingest.formats.nightscout.times import OF_HOUR, QUARTER_MS, REMEMBERED_MAX, Moments
+from tidepool_ingest.formats.nightscout.times import OF_HOUR, REMEMBERED_MAX, Moments
 from tidepool_ingest.formats.nightscout.values import (
     HOUR_MS,
     MINUTE_MS,
@@ -68,16 +68,18 @@ class Writer:
         :param ms: when, in milliseconds since 1970.
         """
         number, rest = divmod(ms, HOUR_MS)
-        hour = self._hours[number] if number in self._hours else self._hour(number)
+        try:
+            hour = self._hours[number]
+        except KeyError:
+            hour = self._hour(number)
         if hour is None:
             return self._head(kind, ms)
+        utc, device, offset = hour
         second, fraction = divmod(rest, 1000)
         shown = OF_HOUR[second]
         if fraction:
-            return (
-                f'{{"type":"{kind}","time":"{hour.utc}{shown}.{fraction:03}{hour.device}{shown}{hour.offset}'
-            )
-        return f'{{"type":"{kind}","time":"{hour.utc}{shown}{hour.device}{shown}{hour.offset}'
+            return f'{{"type":"{kind}","time":"{utc}{shown}.{fraction:03}{device}{shown}{offset}'
+        return f'{{"type":"{kind}","time":"{utc}{shown}{device}{shown}{offset}'
 
     def _hour(self, number: int) -> _Hour | None:
         """Return how records begin in an hour of UTC; ``None`` if that changes within it."""
@@ -87,9 +89,8 @@ class Writer:
         found = None
         clock = self._profiles.clock_throughout(start, start + HOUR_MS)
         if clock is not None:
-            offsets = {clock.offset(at) for at in range(start, start + HOUR_MS, QUARTER_MS)}
-            offset = offsets.pop()
-            if not offsets and not offset % 60:
+            offset = clock.throughout(start, start + HOUR_MS)
+            if offset is not None and not offset % 60:
                 utc, local = (self._moments.stamp(at)[:13] for at in (start, start + offset * MINUTE_MS))
                 device = f'Z",{self._device},"deviceTime":"{local}'
                 found = _Hour(utc, device, f'","timezoneOffset":{offset}')

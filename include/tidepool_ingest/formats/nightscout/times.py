@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Final
 
-from tidepool_ingest.formats.nightscout.values import HOUR_MS, MINUTE_MS
+from tidepool_ingest.formats.nightscout.values import DAY_MS, HOUR_MS, MINUTE_MS
 from tidepool_ingest.local_times import Period, timezone_names, zone_named
 
 QUARTER_MS: Final = 15 * MINUTE_MS
@@ -65,8 +65,10 @@ class Moments:
         if start is None:
             if len(self._hours) >= REMEMBERED_MAX:
                 self._hours.clear()
-            moment = _EPOCH + timedelta(hours=hour)
-            start = self._hours[hour] = moment.strftime("%Y-%m-%dT%H").rjust(13, "0")
+            day = (_EPOCH + timedelta(days=hour // 24)).strftime("%Y-%m-%d").rjust(10, "0")
+            begins = hour - hour % 24
+            self._hours.update({begins + of_day: f"{day}T{of_day:02}" for of_day in range(24)})
+            start = self._hours[hour]
         return start + OF_HOUR[rest // 1000]
 
 
@@ -80,10 +82,35 @@ class Clock:
         self.zone = zone
         self._info = zone_named(zone)
         self._offsets: dict[int, int] = {}
+        self._days: dict[int, int | None] = {}
 
     def offset(self, ms: int) -> int:
         """Return how many minutes the clock is ahead of UTC at an instant."""
-        quarter = ms // QUARTER_MS
+        day = ms // DAY_MS
+        ahead = self._days[day] if day in self._days else self._of_day(day)
+        return self._of_quarter(ms // QUARTER_MS) if ahead is None else ahead
+
+    def _of_day(self, day: int) -> int | None:
+        """Return the offset throughout a day of UTC, ``None`` if it changes; it does so once at most."""
+        if len(self._days) >= REMEMBERED_MAX:
+            self._days.clear()
+        first, last = (self._of_quarter(at // QUARTER_MS) for at in (day * DAY_MS, (day + 1) * DAY_MS - 1))
+        self._days[day] = first if first == last else None
+        return self._days[day]
+
+    def throughout(self, start: int, end: int) -> int | None:
+        """Return the offset from one instant to another, ``None`` if it changes.
+
+        :param start: milliseconds since 1970.
+        :param end: the same, not included.
+        """
+        day = start // DAY_MS
+        if day == (end - 1) // DAY_MS and (ahead := self._days.get(day)) is not None:
+            return ahead
+        offsets = {self.offset(at) for at in range(start, end, QUARTER_MS)}
+        return offsets.pop() if len(offsets) == 1 else None
+
+    def _of_quarter(self, quarter: int) -> int:
         found = self._offsets.get(quarter)
         if found is None:
             if len(self._offsets) >= REMEMBERED_MAX:
