@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from tests.formats.nightscout_sites import (
 )
 from tidepool_ingest.formats import guess_format, recognized_format
 from tidepool_ingest.formats.nightscout import NightscoutReader
-from tidepool_ingest.formats.nightscout.times import zone_meant
+from tidepool_ingest.formats.nightscout.times import Clock, zone_meant
 from tidepool_ingest.formats.nightscout.values import RefusedDocumentError, instant
+from tidepool_ingest.local_times import zone_named
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import FileOptions
 
@@ -758,6 +760,19 @@ def test_what_is_no_json_is_so_where_nothing_counts_too(tmp_path: Path, hidden: 
     good = json.dumps(sgv(0)).encode()
     made = read_files(tmp_path, {"a.json": good + b"\n" + good[:-1] + b',"device":' + hidden + b"}\n"})
     assert [position for position, _code in made.rejected] == [1]
+
+
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia"]
+)
+def test_a_clock_knows_each_quarter_hour_of_the_days_on_which_it_is_set(zone: str) -> None:
+    clock, info = Clock(zone), zone_named(zone)
+    start = datetime(2011, 1, 1, tzinfo=UTC)
+    for hour in range(366 * 24):
+        moment = start + timedelta(hours=hour, minutes=hour % 4 * 15)
+        ahead = moment.astimezone(info).utcoffset()
+        assert ahead is not None
+        assert clock.offset(round(moment.timestamp() * 1000)) == ahead.total_seconds() / 60, moment
 
 
 # ---------------------------------------------------------------- hostile documents
