@@ -198,6 +198,13 @@ def _feeds(seed: int, number: int) -> Schedule:
     chunks = sum(-(-len(batch.records) // chunk_records) for batch in batches if batch.wave)
     remote = tuple(_fault(kind, chance, chunks, first=kind is leading) for kind in kinds)
     local = _local(chance, number, "continuous")
+    if any(fault.kind is Local.SECOND_DEPLOYMENT for fault in local):
+        # Of two that create a feed's data set, neither can see what the other's request will still do.
+        remote = remote[:1] + tuple(
+            fault
+            for fault in remote[1:]
+            if not (fault.operation == "create" and str(fault.name).startswith("late commit"))
+        )
     at_once, chunks_at_once = chance.random() < 0.5, chance.choice((1, 2, 4))
     # By a chance of its own, so that whether a batch is retracted changes nothing else of a schedule.
     retractions = random.Random(f"retractions {seed} {number}")
