@@ -27,6 +27,7 @@ from tests.formats.test_table import STUDY, _study, error_of, examples
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import ReadingContext
 from tidepool_ingest.formats.table import TableColumnError
+from tidepool_ingest.formats.table.files import texts_of
 from tidepool_ingest.staging.errors import BatchError
 
 __all__ = ["run"]
@@ -532,3 +533,12 @@ def test_damaged_workbooks_end_in_an_error_of_our_own(tmp_path: Path) -> None:
 
     assert {"converted", "file-truncated", "file-damaged"} <= ends
     assert "quoting" not in ends
+
+
+def test_the_text_of_a_row_is_the_row_again_whatever_breaks_its_cells() -> None:
+    rows = [["1", "a\nb", "x"], ["2", "c\rd", "y"], ["3", "e\r\nf", 'say "z"'], ["4", "plain", ""]]
+
+    for together in (rows, rows[:1], rows[2:3], rows[3:]):
+        assert [
+            next(csv.reader(io.StringIO(text.decode(), newline=""))) for text in texts_of(together)
+        ] == together

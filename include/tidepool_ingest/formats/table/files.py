@@ -32,6 +32,7 @@ from tidepool_ingest.staging.source_file import SourceFile
 ROWS_AT_A_TIME: Final = 500
 """Rows handed on together: decoded, they fit into a processor's cache."""
 
+_LINE_END: Final = b"\r\n"
 _NO_UTF8: Final = frozenset(map(chr, range(0xDC80, 0xDD00)))
 
 
@@ -213,22 +214,13 @@ def texts_of(cells: Sequence[Sequence[str]]) -> list[bytes]:
 
     :param cells: of each row.
     """
+    # Only what ends its lines is put in quotes: so each of the two signs has to be a part of that.
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(cells)
-    lines = text.getvalue().encode(errors="surrogateescape").split(b"\n")[:-1]
+    csv.writer(text, lineterminator=_LINE_END.decode()).writerows(cells)
+    lines = text.getvalue().encode(errors="surrogateescape").split(_LINE_END)[:-1]
     if len(lines) == len(cells):
         return lines
-    return [texts_of([row])[0] if not _has_break(row) else _text_of(row) for row in cells]
-
-
-def _has_break(row: Sequence[str]) -> bool:
-    return any("\n" in cell for cell in row)
-
-
-def _text_of(row: Sequence[str]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(row)
-    return text.getvalue().encode(errors="surrogateescape")
+    return [_LINE_END.join(lines)] if len(cells) == 1 else [texts_of([row])[0] for row in cells]
 
 
 def checked_rows(cells: list[list[str]], numbers: Sequence[int], place: str) -> Rows:
