@@ -11,6 +11,7 @@ import importlib
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import ModuleType
 from typing import ClassVar, Final
@@ -49,6 +50,9 @@ class TableFile(ABC):
     ending: ClassVar[str]
     """How the name of such a file ends."""
 
+    damaged: ClassVar[str] = ""
+    """What it is called if the library that reads it cannot."""
+
     def __init__(self, file: SourceFile, mapping: TableMapping) -> None:
         self.file = file
         self.mapping = mapping
@@ -73,6 +77,16 @@ class TableFile(ABC):
 
         :raises BatchError: the file cannot be read.
         """
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn whatever a library says of a damaged file, quoting it or not, into our own error."""
+        try:
+            yield
+        except BatchError:
+            raise
+        except Exception:
+            raise BatchError("file-damaged", file_number=self.file.number, detail=self.damaged) from None
 
     def close(self) -> None:  # noqa: B027 - text needs nothing
         """Remove what was kept while reading."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import lru_cache
@@ -50,6 +50,7 @@ class ParquetTable(TableFile):
 
     place = "row"
     ending = "parquet"
+    damaged = "Parquet that cannot be decoded, or is encrypted"
 
     def __init__(self, file: SourceFile, mapping: TableMapping) -> None:
         super().__init__(file, mapping)
@@ -74,7 +75,7 @@ class ParquetTable(TableFile):
         for batch in self._batches():
             if not self._columns:
                 break
-            with self._reading():
+            with self.reading():
                 columns = [
                     self._as_texts(texts, column)
                     for texts, column in zip(self._columns, batch.columns, strict=True)
@@ -95,7 +96,7 @@ class ParquetTable(TableFile):
         if copy.read() != PARQUET_MAGIC or size < 3 * len(PARQUET_MAGIC):
             raise BatchError("file-truncated", file_number=number)
         copy.seek(0)
-        with self._reading():
+        with self.reading():
             opened = parquet.ParquetFile(
                 copy,
                 buffer_size=_READ_AHEAD_BYTES,
@@ -111,7 +112,7 @@ class ParquetTable(TableFile):
                 "file-bomb", file_number=number, detail=f"its metadata say {expanded} bytes of {size}"
             )
         self._opened = opened
-        with self._reading():
+        with self.reading():
             self._see_columns(schema)
 
     def _see_columns(self, schema: Any) -> None:
@@ -130,12 +131,12 @@ class ParquetTable(TableFile):
     def _batches(self) -> Iterator[Any]:
         # Columns that no cell can show are not read; of the others even those that nobody names, because
         # rows that differ in one of them are not the same.
-        with self._reading():
+        with self.reading():
             batches = self._opened.iter_batches(
                 _ROWS_READ, columns=self.names if self.nested else None, use_threads=False
             )
         while True:
-            with self._reading():
+            with self.reading():
                 batch = next(batches, None)
                 if batch is not None and batch.schema.names != self.names:
                     raise ValueError("two columns of one name beside nested ones")
@@ -179,7 +180,7 @@ class ParquetTable(TableFile):
         ]
 
     def _slow(self, columns: list[Any], first: int) -> Iterator[Rows]:
-        with self._reading():
+        with self.reading():
             binary = self._arrow.binary()
             lists = [
                 [value.decode(errors="surrogateescape") for value in column.cast(binary).to_pylist()]
@@ -189,17 +190,6 @@ class ParquetTable(TableFile):
         for at in range(0, len(cells), ROWS_AT_A_TIME):
             some = cells[at : at + ROWS_AT_A_TIME]
             yield checked_rows(some, range(first + at, first + at + len(some)), self.place)
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Turn whatever the library says of a damaged file, quoting it or not, into our own error."""
-        try:
-            yield
-        except BatchError:
-            raise
-        except Exception:
-            detail = "Parquet that cannot be decoded, or is encrypted"
-            raise BatchError("file-damaged", file_number=self.file.number, detail=detail) from None
 
 
 class _Kinds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from datetime import date, datetime, time, timedelta
 from itertools import islice
 from typing import IO, Any, Final
@@ -49,6 +49,7 @@ class WorkbookTable(TableFile):
 
     place = "sheet row"
     ending = "xlsx"
+    damaged = "an Excel workbook that cannot be read"
 
     def __init__(self, file: SourceFile, mapping: TableMapping) -> None:
         super().__init__(file, mapping)
@@ -72,7 +73,7 @@ class WorkbookTable(TableFile):
             self._open()
         rows = iter(self._sheet.rows)
         for first in range(1, MAX_ROWS + 2, ROWS_AT_A_TIME):
-            with self._reading():
+            with self.reading():
                 some = list(islice(rows, ROWS_AT_A_TIME))
                 cells, numbers = self._cells_of(some, first)
             if cells:
@@ -103,10 +104,10 @@ class WorkbookTable(TableFile):
         self._stack.close()
         copy = self._stack.enter_context(self.file.seekable())
         self._check_archive(copy)
-        with self._reading():
+        with self.reading():
             book = openpyxl.load_workbook(copy, read_only=True, data_only=True, keep_links=False)
         self._stack.callback(_close, book)
-        with self._reading():
+        with self.reading():
             sheets = {sheet.title: sheet for sheet in book.worksheets if sheet.sheet_state == "visible"}
         wanted = self.mapping.sheet
         if wanted is None and len(sheets) != 1:
@@ -173,17 +174,6 @@ class WorkbookTable(TableFile):
         if isinstance(value, timedelta):
             return _length(value)
         return str(value)
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Turn whatever the library says of a damaged file, quoting it or not, into our own error."""
-        try:
-            yield
-        except BatchError:
-            raise
-        except Exception:
-            detail = "an Excel workbook that cannot be read"
-            raise BatchError("file-damaged", file_number=self.file.number, detail=detail) from None
 
 
 def _length(length: timedelta) -> str:
