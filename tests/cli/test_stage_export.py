@@ -20,9 +20,8 @@ from tidepool_ingest import __version__
 from tidepool_ingest.cli.stage import BESIDE
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.stage import stage as stage_records
-from tidepool_ingest.stage.vendor import stage_export
+from tidepool_ingest.stage.vendor import Description, stage_export
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import FileOptions
 
 __all__ = ["empty_ledger", "world"]
 
@@ -352,9 +351,7 @@ def test_what_was_staged_becomes_visible_as_it_was_read(world: World) -> None:
         world.root,
         world.user,
         VendorReader.name,
-        day=DAY,
-        data_set={"timezone": "Europe/Berlin"},
-        options=FileOptions(),
+        Description(day=DAY, data_set={"timezone": "Europe/Berlin"}),
     )
 
     outcome = world.run()

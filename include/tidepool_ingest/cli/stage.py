@@ -32,7 +32,13 @@ from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.stage import stage
 from tidepool_ingest.stage.people import People, read_users, split
-from tidepool_ingest.stage.vendor import PeopleHeldError, StagedDevice, stage_export, stage_people
+from tidepool_ingest.stage.vendor import (
+    Description,
+    PeopleHeldError,
+    StagedDevice,
+    stage_export,
+    stage_people,
+)
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
@@ -175,15 +181,7 @@ def run(options: argparse.Namespace) -> int:
                     root,
                     options.user,
                     name,
-                    options=given.model_copy(update={"timezone": None}) if _is_one_zone(given) else given,
-                    meant_as=options.meant_as,
-                    day=options.day,
-                    data_set=data_set,
-                    batch_id=options.batch_id,
-                    edits=edits,
-                    connection=options.connection,
-                    normal=options.normal,
-                    replaces=replaces,
+                    _description(options, given, data_set, edits, replaces),
                     padding=padding,
                 )
                 _tell_of_export(staged, name, is_told=not (options.format or options.mapping))
@@ -225,6 +223,27 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _description(
+    options: argparse.Namespace,
+    given: FileOptions,
+    data_set: dict[str, Any],
+    edits: RecordEdits | None,
+    replaces: str | None = None,
+) -> Description:
+    """Return what is said of an export's batches."""
+    return Description(
+        options=given.model_copy(update={"timezone": None}) if _is_one_zone(given) else given,
+        meant_as=tuple(options.meant_as),
+        day=options.day,
+        data_set=data_set,
+        batch_id=options.batch_id,
+        edits=edits,
+        connection=options.connection,
+        normal=options.normal,
+        replaces=replaces,
+    )
+
+
 def _show(batches: Iterable[BatchFolder]) -> None:
     for batch in batches:
         print(batch.path)
@@ -263,18 +282,8 @@ def _run_split(options: argparse.Namespace) -> int:
             people = split(source, given.table, split_by, users, Path(folder))
         _tell_of_people(people)
         try:
-            staged = stage_people(
-                people,
-                place(options.root),
-                options=given.model_copy(update={"timezone": None}) if _is_one_zone(given) else given,
-                meant_as=options.meant_as,
-                day=options.day,
-                data_set=data_set,
-                batch_id=options.batch_id,
-                edits=edits,
-                connection=options.connection,
-                normal=options.normal,
-            )
+            description = _description(options, given, data_set, edits)
+            staged = stage_people(people, place(options.root), description)
         except PeopleHeldError as error:
             for study_id, reason in error.people:
                 print(f"{_printable(study_id)}: {reason}", file=sys.stderr)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
@@ -59,6 +59,9 @@ ENDINGS: Final = (".csv", ".tsv", ".txt", ".json", ".ndjson")
 CLIENT_PREFIX: Final = "org.tidepool-ingest."
 """Begins the client name of the feed that a format's exports make."""
 
+_IN_MANIFEST: Final = ("edits", "connection", "meant_as", "replaces")
+"""What of a description a manifest says in the same words."""
+
 OF_ONE_DEVICE: Final = ("deviceId", "deviceSerialNumber")
 """What cannot be said of several devices at once."""
 
@@ -107,21 +110,41 @@ class _Read:
     has_names: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What is said of batches that are made of an export, beside what its files tell.
+
+    :param options: how the files are to be read. With a serial number, only that device is staged.
+    :param meant_as: codes of what would hold the batch and is as it is meant to be.
+    :param day: the date folder; today in UTC if left out.
+    :param data_set: fields of the data set's create body, before those that the file tells. The zone in it is
+        that of the file, too, unless its options have one.
+    :param batch_id: the batch's id, or its beginning when there are several; made from time and content if
+        left out.
+    :param edits: edits for each manifest.
+    :param connection: Airflow connection for each manifest.
+    :param normal: make normal batches where rows have names of their own, too.
+    :param replaces: id of the batch that this one replaces; then one device is staged, in a normal batch.
+    """
+
+    options: FileOptions = field(default_factory=FileOptions)
+    meant_as: tuple[str, ...] = ()
+    day: date | None = None
+    data_set: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
+    batch_id: str | None = None
+    edits: RecordEdits | None = None
+    connection: str | None = None
+    normal: bool = False
+    replaces: str | None = None
+
+
 def stage_export(
     sources: Sequence[UPath],
     root: UPath,
     user_id: str,
     file_format: str,
+    description: Description,
     *,
-    options: FileOptions | None = None,
-    meant_as: Collection[str] = (),
-    day: date | None = None,
-    data_set: Mapping[str, JsonValue] | None = None,
-    batch_id: str | None = None,
-    edits: RecordEdits | None = None,
-    connection: str | None = None,
-    normal: bool = False,
-    replaces: str | None = None,
     padding: Counter[str] | None = None,
 ) -> list[StagedDevice]:
     """Turn an export into ready batches, one for each device whose rows it holds.
@@ -134,26 +157,15 @@ def stage_export(
     :param root: the staging root.
     :param user_id: the Tidepool user whose data these are.
     :param file_format: a key of ``FORMATS`` whose reader has rows of its own.
-    :param options: how the file is to be read. With a serial number, only that device is staged.
-    :param meant_as: codes of what would hold the batch and is as it is meant to be.
-    :param day: the date folder; today in UTC if left out.
-    :param data_set: fields of the data set's create body, before those that the file tells. The zone in it is
-        that of the file, too, unless its options have one.
-    :param batch_id: the batch's id, or its beginning when there are several; made from time and content if
-        left out.
-    :param edits: edits for each manifest.
-    :param connection: Airflow connection for each manifest.
-    :param normal: make normal batches where rows have names of their own, too.
-    :param replaces: id of the batch that this one replaces; then one device is staged, in a normal batch.
+    :param description: what is said of the batches.
     :param padding: counts the values whose padding was left out, by field.
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
     :raises FileHeldError: a person has to say what the file means.
     """
-    check_arguments(user_id, batch_id, edits)
-    given = options or FileOptions()
-    staging = _Staging(given, meant_as, data_set, edits, connection, normal, padding, replaces)
+    check_arguments(user_id, description.batch_id, description.edits)
+    staging = _Staging(description, padding)
     staging.read(sources, file_format, user_id)
-    return staging.publish(root, day, batch_id)
+    return staging.publish(root)
 
 
 class PeopleHeldError(BatchError):
@@ -172,90 +184,66 @@ class PeopleHeldError(BatchError):
 
 
 def stage_people(
-    people: People,
-    root: UPath,
-    *,
-    options: FileOptions | None = None,
-    meant_as: Collection[str] = (),
-    day: date | None = None,
-    data_set: Mapping[str, JsonValue] | None = None,
-    batch_id: str | None = None,
-    edits: RecordEdits | None = None,
-    connection: str | None = None,
-    normal: bool = False,
-    padding: Counter[str] | None = None,
+    people: People, root: UPath, description: Description, *, padding: Counter[str] | None = None
 ) -> list[StagedDevice]:
     """Turn the parts of a split table into ready batches, as :func:`stage_export` does with a whole one.
 
     :param people: the table, split.
     :raises PeopleHeldError: some parts would be held, or cannot be read; nothing was staged.
     """
-    given = (options or FileOptions()).model_copy(update={"table": people.mapping})
-    staging = _Staging(given, meant_as, data_set, edits, connection, normal, padding)
+    options = description.options.model_copy(update={"table": people.mapping})
+    staging = _Staging(replace(description, options=options), padding)
     held: list[tuple[str, IngestError]] = []
     for part in people.parts:
-        check_arguments(part.user_id, batch_id, edits)
+        check_arguments(part.user_id, description.batch_id, description.edits)
         try:
             staging.read([part.path], TableReader.name, part.user_id)
         except (BatchError, FileHeldError) as error:
             held.append((part.study_id, error))
     if held:
         raise PeopleHeldError(held)
-    return staging.publish(root, day, batch_id)
+    return staging.publish(root)
 
 
 class _Staging:
     """Files that were read, and are to be published together; see :func:`stage_export`."""
 
-    def __init__(
-        self,
-        options: FileOptions,
-        meant_as: Collection[str],
-        data_set: Mapping[str, JsonValue] | None,
-        edits: RecordEdits | None,
-        connection: str | None,
-        normal: bool,
-        padding: Counter[str] | None,
-        replaces: str | None = None,
-    ) -> None:
-        fields = unpadded_fields(data_set or {}, Counter() if padding is None else padding)
+    def __init__(self, description: Description, padding: Counter[str] | None) -> None:
+        fields = unpadded_fields(description.data_set, Counter() if padding is None else padding)
+        edits = description.edits
         if edits is not None and (device_id := text_of(edits.set_fields, "deviceId")):
             fields["deviceId"] = device_id
-        self._fields, self._options, self._normal = fields, options, normal
+        self._description, self._fields = description, fields
         self._context = ReadingContext(
             timezone=text_of(fields, "timezone"),
             device_id=text_of(fields, "deviceId"),
-            meant_as=tuple(meant_as),
+            meant_as=description.meant_as,
         )
-        self._replaces = replaces
-        optional = {
-            "edits": edits,
-            "connection": connection,
-            "meant_as": tuple(meant_as),
-            "replaces": replaces,
-        }
+        optional = {name: getattr(description, name) for name in _IN_MANIFEST}
         self._optional = {name: value for name, value in optional.items() if value}
         self._now = datetime.now(UTC)
         self._read: list[tuple[str, Sequence[UPath], _Read, Manifest]] = []
 
     def read(self, sources: Sequence[UPath], file_format: str, user_id: str) -> None:
         """Read files of a user as a run would read them."""
-        read = list(_read_devices(sources, file_format, self._options, self._context, self._fields))
-        check_replaces(self._replaces, len(read))
+        said = self._description
+        read = list(_read_devices(sources, file_format, said.options, self._context, self._fields))
+        check_replaces(said.replaces, len(read))
         for one in read:
-            body = _body(one, self._fields, normal=self._normal)
-            if self._replaces is not None and body.get("dataSetType") == CONTINUOUS:
+            body = _body(one, self._fields, normal=said.normal)
+            if said.replaces is not None and body.get("dataSetType") == CONTINUOUS:
                 raise BatchError("stage-arguments", detail=REPLACES_BY_NAME)
             members = {"user_id": user_id, "data_set": body, "files": one.staged, "staged_at": self._now}
             self._read.append((user_id, sources, one, made_manifest(members | self._optional)))
 
-    def publish(self, root: UPath, day: date | None, batch_id: str | None) -> list[StagedDevice]:
+    def publish(self, root: UPath) -> list[StagedDevice]:
         """Write all files, then all manifests."""
+        day, batch_id = self._description.day or self._now.date(), self._description.batch_id
         digests: dict[str, list[str]] = {}
         for user_id, _, one, _ in self._read:
             digests.setdefault(user_id, []).append(_digest(one))
         folders = {
-            user_id: batch_folders(contents, root, user_id, day or self._now.date(), batch_id, self._now)
+            user_id: batch_folders(contents, root, user_id, day, batch_id, self._now)
             for user_id, contents in digests.items()
         }
         left = {user_id: iter(made) for user_id, made in folders.items()}
