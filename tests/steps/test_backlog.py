@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from tests.steps.world import DAY, HASH, TRUNCATE, World, readings
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import OlderThanUploadedError
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.ledger.database import OlderFirstError
+from tidepool_ingest.ledger.database import OlderFirstError, now_of
 from tidepool_ingest.ledger.schema import turns
 from tidepool_ingest.packs import PackWork
 from tidepool_ingest.staging.work_area import WorkArea
@@ -115,7 +115,7 @@ def end(world: World, number: int) -> None:
 
 def expire(world: World, number: int) -> None:
     with world.ledger.database.writing() as connection:
-        connection.execute(update(turns).values(expires_at=datetime.now(UTC)))
+        connection.execute(update(turns).values(expires_at=now_of(connection)))
 
 
 def end_run(world: World, number: int) -> None:

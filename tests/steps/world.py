@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ from tidepool_ingest.client.exchange import WatchedAdapter, new_session
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
-from tidepool_ingest.ledger.database import LeaseHeldError
+from tidepool_ingest.ledger.database import LeaseHeldError, now_of
 from tidepool_ingest.ledger.schema import leases, rate_limits
 from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, QUARANTINED_FROM, RejectionLimit, RunOptions
 from tidepool_ingest.plan import Plan, plan_run
@@ -189,7 +189,7 @@ class World:
         """Let the claims of those who have ended be over, and what they have asked for be done."""
         assert self.simulator.settle(PATIENCE_SECONDS)
         with self.ledger.database.writing() as connection:
-            connection.execute(update(leases).values(expires_at=datetime.now(UTC)))
+            connection.execute(update(leases).values(expires_at=now_of(connection)))
 
     # ---------------------------------------------------------------- what lies there
 
