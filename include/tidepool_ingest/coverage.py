@@ -1,0 +1,158 @@
+"""Coverage: records counted by day and hour, and how a picture of it is laid out, wherever it is drawn.
+
+A picture has a column for each day, or for several days where there are many, and 24 hours from midnight on
+in each. How full an hour is, is a *level*: its count beside that of a usual full hour. So a sensor's picture
+shows the hours in which it did not send, however often it sends; and nothing of what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final, TypeAlias
+
+HOURS: Final = 24
+"""Hours of a day. One that is there twice, as clocks go back, is one hour with twice as many records."""
+
+DayHours: TypeAlias = Mapping[date, Sequence[int]]
+"""Numbers of records by day, 24 a day."""
+
+LONGEST_GAP: Final = 31
+"""Days without a record that are drawn one by one; a longer gap is drawn as one column."""
+
+MORE_THAN_USUAL: Final = 5
+"""The level above all others: records that may be there twice."""
+
+LEVELS: Final = range(MORE_THAN_USUAL + 1)
+"""0 for an hour without a record, 1 to 4 for quarters of a full one, and :data:`MORE_THAN_USUAL`."""
+
+_FULL_SHARE: Final = 0.9
+"""A full hour has as many records as this share of all hours with some have at most."""
+
+_TWICE: Final = 1.6
+_FEWEST_FULL: Final = 4
+"""Fewer records an hour than that vary by chance, so that many of them mean nothing."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the picture.
+
+    :param first_day: its day, or the first one of several.
+    :param days: how many days it stands for.
+    :param hours: numbers of records, 24, summed over its days.
+    :param levels: how full each of these hours is, each one of :data:`LEVELS`.
+    :param is_gap: whether it stands for a long time without any record.
+    """
+
+    first_day: date
+    days: int
+    hours: tuple[int, ...]
+    levels: tuple[int, ...]
+    is_gap: bool = False
+
+    @property
+    def last_day(self) -> date:
+        """The last of its days."""
+        return self.first_day + timedelta(days=self.days - 1)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The picture of some days.
+
+    :param columns: from the first day to the last.
+    :param full_hour: how many records a full hour has.
+    :param is_cut: whether there was no room for the oldest columns, because of many long gaps.
+    """
+
+    columns: tuple[Column, ...]
+    full_hour: int
+    is_cut: bool = False
+
+    @property
+    def days_a_column(self) -> int:
+        """How many days most columns stand for."""
+        return max((column.days for column in self.columns if not column.is_gap), default=1)
+
+
+def picture_of(days: DayHours, *, columns: int) -> Picture:
+    """Lay a picture out.
+
+    :param days: numbers of records by day; days may be missing.
+    :param columns: most columns that there is room for.
+    """
+    full = full_hour(days)
+    runs = _runs(sorted(day for day, hours in days.items() if any(hours)))
+    together = 1
+    longest = max((length for _, length, is_gap in runs if not is_gap), default=1)
+    while (
+        sum(1 if gap else -(-length // together) for _, length, gap in runs) > columns and together < longest
+    ):
+        together += 1
+    made = [
+        column
+        for first, length, is_gap in runs
+        for column in _columns(days, first, length, length if is_gap else together, full, is_gap)
+    ]
+    return Picture(tuple(made[-columns:]), full, is_cut=len(made) > columns)
+
+
+def full_hour(days: DayHours) -> int:
+    """Return how many records an hour has in which nothing is missing.
+
+    :param days: numbers of records by day.
+    :return: 0 where there are none.
+    """
+    counts = sorted(count for hours in days.values() for count in hours if count)
+    return counts[int(_FULL_SHARE * (len(counts) - 1))] if counts else 0
+
+
+def level_of(count: int, full: int, *, days: int = 1) -> int:
+    """Return how full an hour is: one of :data:`LEVELS`.
+
+    :param count: its records, of all days together.
+    :param full: how many a full hour has.
+    :param days: of how many days it is.
+    """
+    if not count or not full:
+        return 0
+    share = count / (full * days)
+    if share > _TWICE and full >= _FEWEST_FULL:
+        return MORE_THAN_USUAL
+    return min(4, int(4 * share) + 1)
+
+
+_Run = tuple[date, int, bool]
+"""First day, number of days, and whether they are a long gap."""
+
+
+def _runs(present: Sequence[date]) -> list[_Run]:
+    """Return what follows each other: days that are drawn one by one, and long gaps."""
+    runs: list[_Run] = []
+    for day in present:
+        if not runs:
+            runs.append((day, 1, False))
+            continue
+        first, length, _ = runs[-1]
+        missing = (day - first).days - length
+        if missing > LONGEST_GAP:
+            runs += [(first + timedelta(days=length), missing, True), (day, 1, False)]
+        else:
+            runs[-1] = (first, length + missing + 1, False)
+    return runs
+
+
+def _columns(
+    days: DayHours, first: date, length: int, together: int, full: int, is_gap: bool
+) -> Iterator[Column]:
+    for start in range(0, length, together):
+        own = [first + timedelta(days=ahead) for ahead in range(start, min(start + together, length))]
+        if is_gap:
+            yield Column(own[0], len(own), (0,) * HOURS, (0,) * HOURS, is_gap=True)
+            continue
+        counted = [days[day] for day in own if day in days]
+        hours = tuple(map(sum, zip(*counted, strict=True))) or (0,) * HOURS
+        levels = tuple(level_of(count, full, days=len(own)) for count in hours)
+        yield Column(own[0], len(own), hours, levels)

@@ -1,0 +1,86 @@
+"""The layout of coverage pictures: columns of days, gaps, and how full an hour is."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidepool_ingest.coverage import HOURS, LEVELS, MORE_THAN_USUAL, full_hour, level_of, picture_of
+
+MONDAY = date(2026, 3, 2)
+FULL = [12] * HOURS
+
+
+def days_of(*numbers: int) -> dict[date, list[int]]:
+    return {MONDAY + timedelta(days=number): FULL for number in numbers}
+
+
+def test_each_day_is_a_column_where_there_is_room() -> None:
+    picture = picture_of(
+        {**days_of(0, 1), MONDAY + timedelta(days=3): [0, 3, 11, 12, 24, *[12] * 19]}, columns=9
+    )
+
+    assert [column.first_day.day for column in picture.columns] == [2, 3, 4, 5]
+    assert (picture.full_hour, picture.days_a_column, picture.is_cut) == (12, 1, False)
+    assert picture.columns[2].levels == (0,) * HOURS
+    assert not picture.columns[2].is_gap
+    assert picture.columns[3].levels[:5] == (0, 2, 4, 4, MORE_THAN_USUAL)
+
+
+def test_many_days_share_columns() -> None:
+    picture = picture_of(days_of(*range(90)), columns=66)
+
+    assert len(picture.columns) == 45
+    assert picture.days_a_column == 2
+    assert picture.columns[-1].last_day == MONDAY + timedelta(days=89)
+    assert {level for column in picture.columns for level in column.levels} == {4}
+
+
+def test_a_long_gap_is_one_column() -> None:
+    picture = picture_of(days_of(0, 400), columns=66)
+
+    assert [(column.days, column.is_gap) for column in picture.columns] == [
+        (1, False),
+        (399, True),
+        (1, False),
+    ]
+    assert picture.columns[1].last_day == MONDAY + timedelta(days=399)
+
+
+def test_many_long_gaps_leave_the_oldest_out() -> None:
+    picture = picture_of(days_of(*range(0, 4_000, 40)), columns=21)
+
+    assert picture.is_cut
+    assert len(picture.columns) == 21
+    assert picture.columns[-1].first_day == MONDAY + timedelta(days=3_960)
+
+
+def test_of_few_records_none_are_more_than_usual() -> None:
+    assert level_of(9, 1) == 4
+    assert level_of(9, 0) == 0
+    assert level_of(8, 4) == MORE_THAN_USUAL
+    assert level_of(8, 4, days=2) == 4
+
+
+def test_nothing_makes_an_empty_picture() -> None:
+    assert picture_of({MONDAY: [0] * HOURS}, columns=66).columns == ()
+    assert full_hour({}) == 0
+
+
+@given(
+    st.dictionaries(
+        st.dates(date(2020, 1, 1), date(2021, 1, 1)),
+        st.lists(st.integers(0, 30), min_size=HOURS, max_size=HOURS),
+        max_size=40,
+    ),
+    st.integers(1, 80),
+)
+def test_a_picture_fits_and_counts_all_that_it_shows(days: dict[date, list[int]], columns: int) -> None:
+    picture = picture_of(days, columns=columns)
+
+    assert len(picture.columns) <= columns
+    assert all(level in LEVELS for column in picture.columns for level in column.levels)
+    if not picture.is_cut:
+        assert sum(sum(column.hours) for column in picture.columns) == sum(map(sum, days.values()))
