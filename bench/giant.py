@@ -24,7 +24,7 @@ from tidepool_ingest.client import connect, host_of
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
-from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.prepare.step import prepare_batch
 from tidepool_ingest.upload import UploadContext, upload_batch
 from tidepool_ingest.window import Window
 

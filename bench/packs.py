@@ -26,7 +26,7 @@ from tidepool_ingest.ledger import BatchRow, BatchState, Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.packs import PackWork
 from tidepool_ingest.plan import plan_run
-from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.prepare.step import prepare_batch
 from tidepool_ingest.upload import UploadContext, UploadOptions, upload_batch
 from tidepool_ingest.window import Window
 

@@ -31,7 +31,7 @@ from upath import UPath
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import plan_run
-from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.prepare.step import prepare_batch
 from tidepool_ingest.staging.encryption import KEYS_VARIABLE
 from tidepool_ingest.staging.work_area import WORK_FOLDER
 from tidepool_ingest.window import Window

@@ -26,7 +26,7 @@ from tidepool_ingest.client import ClientSettings, connect, host_of
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import plan_run
-from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.prepare.step import prepare_batch
 from tidepool_ingest.upload import UploadContext, UploadOptions, upload_batch
 from tidepool_ingest.window import Window
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET

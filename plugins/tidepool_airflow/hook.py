@@ -194,7 +194,7 @@ class TidepoolHook(BaseHook):
         :param ledger: records each step.
         :param root: the staging root, which holds the work areas; a withdrawal needs none.
         """
-        from tidepool_ingest.prepare import rebuild_work_area
+        from tidepool_ingest.prepare.step import rebuild_work_area
 
         return UploadContext(
             client=self.client, ledger=ledger, settings=self.settings, root=root, rebuild=rebuild_work_area

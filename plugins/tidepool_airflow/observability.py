@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk.definitions.context import Context
 
-    from tidepool_ingest.prepare import PrepareSummary
+    from tidepool_ingest.prepare.summary import PrepareSummary
     from tidepool_ingest.upload.context import UploadSummary
 
 STAGING = "tidepool-staging"

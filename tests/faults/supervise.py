@@ -34,7 +34,7 @@ from tests.faults.schedule import LocalFault, Schedule
 from tests.faults.verdict import Verdict, judge
 from tests.faults.worker import Task, end_turns, maintain, work, work_alone
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.prepare import rebuild_work_area
+from tidepool_ingest.prepare.step import rebuild_work_area
 from tidepool_ingest.staging.work_area import WorkArea
 
 TRIES = 8

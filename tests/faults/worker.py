@@ -28,7 +28,7 @@ from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin, client_state, d
 from tidepool_ingest.maintenance.reconcile import Reconciliation
 from tidepool_ingest.options import PART_RECORDS, ReconcileOptions, RunOptions
 from tidepool_ingest.plan import plan_run
-from tidepool_ingest.prepare import prepare_batch, rebuild_work_area
+from tidepool_ingest.prepare.step import prepare_batch, rebuild_work_area
 from tidepool_ingest.upload import (
     UploadContext,
     UploadOptions,

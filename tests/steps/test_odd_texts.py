@@ -20,7 +20,7 @@ from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import plan_run
-from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.prepare.step import prepare_batch
 from tidepool_ingest.stage import stage
 from tidepool_ingest.staging import batches, manifest
 from tidepool_ingest.window import Window

@@ -11,7 +11,7 @@ from tests.steps.world import DEVICE, HASH, NONE, ORIGIN, TRUNCATE, World, cbg, 
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.guards import DoublingError
 from tidepool_ingest.ledger import BatchState, DataSetState
-from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.prepare.step import prepare_batch
 
 
 def under(deduplicator: str) -> dict[str, Any]:

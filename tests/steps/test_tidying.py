@@ -36,7 +36,7 @@ from tidepool_ingest.ledger.schema import (
     rejections,
 )
 from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
-from tidepool_ingest.prepare import ensure_prepared
+from tidepool_ingest.prepare.step import ensure_prepared
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
 

@@ -15,6 +15,7 @@ from functools import partial
 from tidepool_ingest.errors import Disposition, HeldError, IngestError
 from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchRow, BatchState, DataSetRow, DataSetState, Ledger
 from tidepool_ingest.model.deduplicators import CONTINUOUS, DEDUPLICATORS, AtClose, Deduplicator
+from tidepool_ingest.model.problems import DEVICE_ID_DIFFERS
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch
 
@@ -99,10 +100,6 @@ def check_order(
         raise OlderThanUploadedError(batch.label, len(hidden), max(verified[number] for number in hidden))
     if newer([DataSetState.CLOSING, DataSetState.CLOSED]):
         raise NewerAtCloseError(batch.label)
-
-
-DEVICE_ID_DIFFERS = "staged-device-id-differs"
-"""The deduplicator compares a device's data sets; it finds a datum of another device in none of them."""
 
 
 def of_other_devices(warnings: Mapping[str, Mapping[str, int]]) -> int:

@@ -24,7 +24,7 @@ from tidepool_ingest.ledger import BatchRow, BatchState
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.options import PART_RECORDS, RunOptions
 from tidepool_ingest.plan import plan_run
-from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.prepare.step import prepare_batch
 from tidepool_ingest.staged_batch import folder_of, unreadable_key
 from tidepool_ingest.staging.batches import days
 from tidepool_ingest.staging.errors import BatchError

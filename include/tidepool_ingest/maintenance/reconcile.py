@@ -32,7 +32,7 @@ from tidepool_ingest.ledger.database import LeaseHeldError, LedgerUnavailableErr
 from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.options import ReconcileOptions
-from tidepool_ingest.prepare import ensure_prepared, rebuild_work_area
+from tidepool_ingest.prepare.step import ensure_prepared, rebuild_work_area
 from tidepool_ingest.staged_batch import ApiHostOf
 from tidepool_ingest.staging.storage import entries_of_root
 from tidepool_ingest.staging.work_area import WorkArea

@@ -18,7 +18,7 @@ from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import plan_run
-from tidepool_ingest.prepare import prepare_batch
+from tidepool_ingest.prepare.step import prepare_batch
 from tidepool_ingest.staged_batch import ApiHostOf, folder_of
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError

@@ -14,6 +14,10 @@ HASH_REPEATED: Final = "staged-hash-repeated"
 """Our own code: there is another record of the same kind at the same moment, and the deduplicator would keep
 that and drop this one silently."""
 
+DEVICE_ID_DIFFERS: Final = "staged-device-id-differs"
+"""Our own code: the deduplicator compares a device's data sets; it finds a datum of another device in none of
+them."""
+
 
 class Problem(NamedTuple):
     """One thing that is wrong with a record.

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from tidepool_ingest.guards.checks import DEVICE_ID_DIFFERS
 from tidepool_ingest.model import (
     EMBEDDING_TYPES,
     MG_PER_DL_UNITS,
@@ -16,6 +15,7 @@ from tidepool_ingest.model import (
     glucose_reading,
 )
 from tidepool_ingest.model.gotime import Instant, parse_instant, parse_local_time
+from tidepool_ingest.model.problems import DEVICE_ID_DIFFERS
 from tidepool_ingest.staging.manifest import CheckOutcome, Manifest, RecordChecks
 
 DEVICE_ID_MISSING: Final = "staged-device-id-missing"

@@ -69,7 +69,7 @@ class TidepoolActionOperator(TidepoolOperator):
     def _carry_out(self, ledger: Ledger, action: ActionRow, row: BatchRow) -> str:
         from tidepool_ingest.ledger import ActionKind
         from tidepool_ingest.maintenance.retracting import retract_batch
-        from tidepool_ingest.prepare import ensure_prepared
+        from tidepool_ingest.prepare.step import ensure_prepared
         from tidepool_ingest.upload import reverify, withdraw_batch
 
         hook = self.connections.hook(row.connection)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tidepool_ingest.ledger import BatchRow, Ledger
     from tidepool_ingest.options import RunOptions
-    from tidepool_ingest.prepare import PrepareSummary
+    from tidepool_ingest.prepare.summary import PrepareSummary
 
 ANSWER_WITHIN = timedelta(days=1)
 """How long a batch waits for a decision unless the DAG says otherwise."""
@@ -97,7 +97,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
     def _prepared(
         self, context: Context, ledger: Ledger, row: BatchRow, options: RunOptions
     ) -> PrepareSummary:
-        from tidepool_ingest.prepare import prepare_batch
+        from tidepool_ingest.prepare.step import prepare_batch
 
         return prepare_batch(
             self.root(options),

@@ -293,7 +293,7 @@ def show_asset(name: str) -> FileResponse:
 
 def open_quarantine(user: User, ledger: CurrentLedger, batch: Batch) -> StreamingResponse:
     """Send the file with the rejected records, and record who opened it."""
-    from tidepool_ingest.prepare import rebuild_work_area
+    from tidepool_ingest.prepare.step import rebuild_work_area
     from tidepool_ingest.staging.encryption import decrypted
     from tidepool_ingest.staging.work_area import WorkArea
 
