@@ -28,7 +28,7 @@ STOREYS = (
     {"formats"},
     {"staged_batch"},
     {"packs", "plan", "prepare", "stage", "upload"},
-    {"maintenance"},
+    {"inspection", "maintenance"},
     {"reports"},
     {"cli"},
     {"__main__"},

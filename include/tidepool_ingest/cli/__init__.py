@@ -19,6 +19,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 COMMANDS = {
+    "inspect": "say what data files are, and what would become of them",
     "validate": "report which records Tidepool would reject, and why",
     "convert": "write the records that a file's rows stand for, as NDJSON",
     "stage": "turn a data file into ready batches",

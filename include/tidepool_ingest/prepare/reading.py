@@ -11,7 +11,7 @@ from typing import Self
 from upath import UPath
 
 from tidepool_ingest.formats import PlainFiles, SourceReader
-from tidepool_ingest.formats.reader import Block, Candidate, ReadingContext
+from tidepool_ingest.formats.reader import Block, Candidate, Device, ReadingContext
 from tidepool_ingest.model import validate_lines
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.digests import content_digest
@@ -80,6 +80,15 @@ class RecordReader:
     def changes(self) -> Counter[str]:
         """How many records were changed, by field."""
         return self._source.changes + (self._edits.changes if self._edits else Counter[str]())
+
+    @property
+    def rows(self) -> Counter[int]:
+        """How many rows were read, by number of the file."""
+        return self._source.rows
+
+    def devices(self) -> list[Device]:
+        """Return which devices the files tell of; none where records name them."""
+        return self._source.devices()
 
     @property
     def embedded(self) -> AbstractSet[int]:

@@ -1,0 +1,275 @@
+"""Looking at data files before anything is staged: what they are, what of them would be taken, and why not.
+
+Files are read as a run would read them, and judged as ``prepare`` would judge their records. Where a run
+would stop, that is said, and they are read on as if they were meant so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, get_args
+
+from upath import UPath
+
+from tidepool_ingest.errors import IngestError, as_sentence
+from tidepool_ingest.formats import FORMATS
+from tidepool_ingest.formats.holds import FileHeldError
+from tidepool_ingest.formats.reader import Block, Device, ReadingContext
+from tidepool_ingest.inspection.findings import (
+    Hold,
+    InspectedDevice,
+    InspectedFile,
+    Inspection,
+    ReasonFound,
+    ZoneFinding,
+)
+from tidepool_ingest.inspection.gathering import Gathering, moment_of
+from tidepool_ingest.model import Problem, masked_pointer, type_of
+from tidepool_ingest.model.glucose_levels import GlucoseHistogram
+from tidepool_ingest.prepare.classify import RecordClassifier
+from tidepool_ingest.prepare.reading import RecordReader
+from tidepool_ingest.prepare.record_checks import RecordChecker
+from tidepool_ingest.staging.compression import compression_of
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest import FileOptions, MeantAs
+from tidepool_ingest.staging.source_file import SourceFile
+from tidepool_ingest.staging.storage import GIVEN
+
+PLACES_MAX: Final = 5
+"""Places that are named of each reason."""
+
+_UTC: Final = "Etc/UTC"
+
+_RELEASABLE: Final = frozenset(get_args(MeantAs))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files that are inspected together.
+
+    :param paths: the files, the endings of which show the compression.
+    :param names: what they are called by whoever asked, in the same order.
+    :param format: their format.
+    :param options: how they are to be read.
+    :param meant_as: codes of what would hold a batch of them and is as it is meant to be.
+    """
+
+    paths: Sequence[UPath]
+    names: Sequence[str]
+    format: str
+    options: FileOptions
+    meant_as: tuple[str, ...] = ()
+
+    def files(self, **options: object) -> list[SourceFile]:
+        """Return the files to be read, with some options changed."""
+        chosen = self.options.model_copy(update=options)
+        numbers = range(1, len(self.paths) + 1) if len(self.paths) > 1 else (None,)
+        return [
+            SourceFile(path, self.format, number, below_root=GIVEN, options=chosen)
+            for path, number in zip(self.paths, numbers, strict=True)
+        ]
+
+
+def inspect_source(source: Source) -> list[Inspection]:
+    """Inspect files: one inspection for each device in them, as ``stage`` would make a batch for each.
+
+    :param source: the files.
+    """
+    zone = find_zone(source.files())
+    meant = list(source.meant_as)
+    holds: list[Hold] = []
+    while True:
+        try:
+            return _inspected(source, zone, tuple(meant), holds)
+        except (BatchError, FileHeldError) as error:
+            holds.append(hold_of(error))
+            if error.code not in _RELEASABLE or error.code in meant:
+                return [_unreadable(source, zone, holds)]
+            meant.append(error.code)
+
+
+def find_zone(files: Sequence[SourceFile]) -> ZoneFinding:
+    """Find out in which zone files are to be read.
+
+    :param files: the files, all of one format.
+    """
+    needed = "timezone" in FORMATS[files[0].format].options
+    stated = files[0].options.timezone
+    if isinstance(stated, str):
+        return ZoneFinding(needed=needed, stated=stated, used=stated)
+    if stated is not None:
+        return ZoneFinding(needed=needed, stated=stated[-1].zone, used=stated[-1].zone)
+    return ZoneFinding(needed=needed, used=_UTC)
+
+
+def hold_of(error: IngestError) -> Hold:
+    """Return why a run would stop, in words.
+
+    :param error: a hold, or why a file cannot be read.
+    """
+    sentence = error.faults[error.code].sentence if error.code in error.faults else error.sentence
+    return Hold(
+        code=error.code,
+        what=as_sentence(sentence),
+        remedy=error.remedy,
+        detail=str(getattr(error, "detail", "") or ""),
+    )
+
+
+def _unreadable(source: Source, zone: ZoneFinding, holds: Sequence[Hold]) -> Inspection:
+    files = _inspected_files(source, Counter())
+    return Inspection(files=files, format=source.format, holds=tuple(holds), is_readable=False, zone=zone)
+
+
+def _inspected_files(source: Source, rows: Counter[int]) -> tuple[InspectedFile, ...]:
+    return tuple(
+        InspectedFile(
+            name=name,
+            format=source.format,
+            compression=compression_of(path.name),
+            rows=rows[number],
+        )
+        for number, (path, name) in enumerate(zip(source.paths, source.names, strict=True), 1)
+    )
+
+
+def _inspected(
+    source: Source, zone: ZoneFinding, meant_as: tuple[str, ...], holds: Sequence[Hold]
+) -> list[Inspection]:
+    options: dict[str, object] = {} if zone.stated or not zone.needed else {"timezone": zone.used}
+    context = ReadingContext(meant_as=meant_as)
+    files = source.files(**options)
+    with RecordReader(files, context=context) as reader:
+        devices = reader.devices()
+        if len(devices) < 2 or source.options.serial is not None:
+            return [_one(source, zone, holds, reader, devices)]
+    made = []
+    for device in devices:
+        own = replace(context, device_id=str(device.fields.get("deviceId") or "") or None)
+        with RecordReader(source.files(**options, serial=device.serial), context=own) as reader:
+            made.append(_one(source, zone, holds, reader, [device]))
+    return made
+
+
+def _one(
+    source: Source,
+    zone: ZoneFinding,
+    holds: Sequence[Hold],
+    reader: RecordReader,
+    devices: Sequence[Device],
+) -> Inspection:
+    judging = _Judging(zone.used, several=len(source.paths) > 1)
+    judging.take(reader)
+    gathered = judging.gathered
+    first, last = (moment_of(text) for text in gathered.span) if gathered.span else (None, None)
+    found_holds = [*holds, *judging.holds()]
+    return Inspection(
+        files=_inspected_files(source, reader.rows),
+        format=source.format,
+        holds=tuple(found_holds),
+        devices=tuple(
+            InspectedDevice(serial=device.serial, fields=dict(device.fields)) for device in devices
+        ),
+        zone=zone,
+        first=first,
+        last=last,
+        rows=reader.rows.total(),
+        accepted=judging.accepted,
+        rejected=judging.rejected.total(),
+        duplicates=judging.duplicates,
+        types=gathered.types(judging.rejected),
+        rejections=judging.rejections.found(),
+        warnings=judging.warnings.found(),
+        left_out=dict(sorted(judging.left_out.items())),
+        days=gathered.days(),
+        glucose=gathered.glucose(),
+    )
+
+
+class _Reasons:
+    """Counts records by type, code and field, and remembers where the first few are."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._places: dict[tuple[str, str, str], list[str]] = {}
+
+    def add(self, kind: str, problems: Iterable[Problem], place: str) -> None:
+        for reason in {(code, kind, masked_pointer(pointer)) for code, pointer in problems}:
+            self._counts[reason] += 1
+            places = self._places.setdefault(reason, [])
+            if len(places) < PLACES_MAX:
+                places.append(place)
+
+    def found(self) -> tuple[ReasonFound, ...]:
+        ordered = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
+        return tuple(
+            ReasonFound(code=code, type=kind, field=field, count=count, places=tuple(self._places[reason]))
+            for reason, count in ordered
+            for code, kind, field in [reason]
+        )
+
+
+class _Judging:
+    """Judges records as ``prepare`` does, and counts them."""
+
+    def __init__(self, zone: str, *, several: bool) -> None:
+        self.gathered = Gathering(zone)
+        self.accepted = self.duplicates = 0
+        self.rejected: Counter[str] = Counter()
+        self.rejections, self.warnings = _Reasons(), _Reasons()
+        self.left_out: Counter[str] = Counter()
+        self._levels = GlucoseHistogram()
+        self._several = several
+
+    def take(self, reader: RecordReader) -> None:
+        # What the deduplicator needs, the manifest says; here each record is judged on its own.
+        with RecordClassifier(RecordChecker(), reader.embedded) as classifier:
+            for block in reader:
+                self._take(block, classifier)
+
+    def _take(self, block: Block, classifier: RecordClassifier) -> None:
+        judged = classifier.classify(block.lines)
+        self.left_out.update(block.skipped)
+        for index, record in judged.exceptions.items():
+            kind = type_of(record.datum)
+            if record.identical:
+                self.duplicates += 1
+            elif record.problems or record.datum is None:
+                self.rejected[kind] += 1
+                self.rejections.add(kind, record.problems, self._place(block, index))
+            elif record.warnings:
+                self.warnings.add(kind, record.warnings, self._place(block, index))
+        for row in block.rejected:
+            self.rejected["unreadable"] += 1
+            self.rejections.add("", [Problem(row.code, "")], self._named(block, row.where, row.position))
+        _, data = judged.to_upload()
+        self.accepted += len(data)
+        if block.warning:
+            left_out = set(judged.left_out())
+            for index in (index for index in range(len(judged.lines)) if index not in left_out):
+                warned = [Problem(block.warning, "")]
+                self.warnings.add(type_of(judged.data[index]), warned, self._place(block, index))
+        self.gathered.see(data)
+        self._levels.add(
+            (datum["units"], datum["value"]) for datum in data if datum["type"] in ("cbg", "smbg")
+        )
+
+    def _place(self, block: Block, index: int) -> str:
+        row = block.row(index)
+        return self._named(block, row.where, row.position)
+
+    def _named(self, block: Block, where: str, position: int) -> str:
+        place = where or f"row {position + 1}"
+        return f"file {block.file_number}, {place}" if self._several else place
+
+    def holds(self) -> list[Hold]:
+        """Return what only all records together show to hold a batch."""
+        found = self._levels.implausible()
+        if found is None:
+            return []
+        # Loaded only here, for it comes with all that guards ask the ledger.
+        from tidepool_ingest.guards.glucose import GlucoseUnitsError
+
+        return [hold_of(GlucoseUnitsError("of this file", *found))]

@@ -1,0 +1,1 @@
+"""Inspecting data files before they are staged."""
