@@ -22,7 +22,18 @@ DEV = "dev"
 OURS = {LIBRARY, SIMULATOR, FACE, DEV}
 
 STOREYS = (
-    {"", "auth_modes", "coverage", "deep_json", "digests", "errors", "local_times", "privacy", "texts"},
+    {
+        "",
+        "auth_modes",
+        "codes",
+        "coverage",
+        "deep_json",
+        "digests",
+        "errors",
+        "local_times",
+        "privacy",
+        "texts",
+    },
     {"model", "ledger", "client", "staging", "options", "window"},
     {"guards"},
     {"formats"},
