@@ -170,6 +170,7 @@ def test_it_shows_what_the_ledger_holds_and_no_person(world: World, visit: Visit
     assert str(session.data_set_id) in detail
     assert "58 of 58 rows are visible" in detail
     assert "value-out-of-range" in detail
+    assert "the number is smaller or larger than Tidepool takes" in detail
     assert short_hash(row.user_id) in detail
     for page in pages:
         assert page.status_code == 200
@@ -719,6 +720,7 @@ def test_rows_that_are_no_reading_are_counted_by_reason(world: World, visit: Vis
 
     assert "Rows that are no reading" in page
     assert "<code>filtered</code>" in page
+    assert "the mapping&#39;s `where` leaves such rows out" in page
     assert "canary" not in page
     shutil.rmtree(world.staging / "_work")
     page = user.get(f"{PAGE}/{upload.batch}")

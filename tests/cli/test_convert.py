@@ -20,6 +20,7 @@ from tidepool_ingest.formats import FORMATS
 BERLIN = ("--timezone", "Europe/Berlin")
 ROWS = [f"A,,2026-03-05T08:0{minute}:00,6.{minute}" for minute in range(4)]
 EXPORT = vendor_file(*ROWS)
+SEE = "docs/codes.md explains each code and reason."
 HEAVY = ("sqlalchemy", "requests", "tidepool_ingest.ledger", "tidepool_ingest.client")
 
 
@@ -70,7 +71,7 @@ def test_one_device_of_several(run: Run, tmp_path: Path) -> None:
     ran = run("convert", "a.csv", *BERLIN, "--serial", "B")
 
     assert [one["deviceId"] for one in records(ran)] == ["Vendor-B"]
-    assert ran.err == "4 rows are no reading: 4 other-device\n"
+    assert ran.err == f"4 rows are no reading: 4 other-device\n{SEE}\n"
     assert len(records(run("convert", "a.csv", *BERLIN))) == 5
 
 
@@ -84,6 +85,7 @@ def test_what_gives_no_record_is_counted(run: Run, tmp_path: Path) -> None:
     assert ran.err.splitlines() == [
         "7 rows are refused: 7 staged-not-a-number (line 6, line 7, line 8, line 9, line 10, ...)",
         "1 row is no reading: 1 note",
+        SEE,
     ]
 
 
@@ -94,7 +96,7 @@ def test_several_files_come_one_after_the_other(run: Run, tmp_path: Path) -> Non
     ran = run("convert", "a.csv", "b.csv", *BERLIN)
 
     assert [one["value"] for one in records(ran)] == [6.0, 6.1, 6.2, 6.3, 9]
-    assert ran.err == "1 row is refused: 1 staged-not-a-number (file 2, line 3)\n"
+    assert ran.err == f"1 row is refused: 1 staged-not-a-number (file 2, line 3)\n{SEE}\n"
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def test_each_device_has_a_batch_of_its_own(run: Run) -> None:
         "Device 2 of 2, Vendor One, serial number B: 3 of 9 rows are readings.",
         "  1 row is refused: 1 staged-not-a-number (line 9)",
         "  5 rows are no reading: 5 other-device",
+        "docs/codes.md explains each code and reason.",
         BESIDE,
     ]
     assert [run("validate", folder).code for folder in ran.lines] == [0, 1]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
 from tests.formats.readers import VendorReader, vendor_file
+from tidepool_ingest.codes import in_words
 from tidepool_ingest.formats import FORMATS
 
 HASH = "org.tidepool.deduplicator.device.deactivate.hash"
@@ -58,8 +60,31 @@ def test_the_table_counts_by_type_and_reason(run: Run, tmp_path: Path) -> None:
         "unreadable  staged-not-json                  1\n"
         "unreadable  staged-null                      1\n"
         "\n"
+        + "".join(f"{line}\n" for line in in_words(["staged-null", "value-not-allowed", "staged-not-json"]))
+        + "\n"
         "8 records: 3 accepted, 4 refused, 1 identical to another one\n"
     )
+
+
+def test_each_code_is_said_once_in_plain_words(run: Run, tmp_path: Path) -> None:
+    bad = [cbg(value=2000), cbg(type="smbg", value=2000), cbg(units=None, value=5)]
+    late = cbg(time="2026-03-01T01:00:00+01:00", value=7)
+    (tmp_path / "a.ndjson").write_bytes(ndjson(*bad, late) + b"null\n")
+
+    ran = run("validate", "a.ndjson")
+
+    said = [line for line in ran.lines if re.match("[a-z-]+: ", line)]
+    assert [line.partition(":")[0] for line in said] == [
+        "staged-null",
+        "staged-time-not-utc",
+        "value-not-exists",
+        "value-out-of-range",
+    ]
+    assert said[-1].endswith(
+        "the number is smaller or larger than Tidepool takes. Look whether the unit is right: mmol/L and "
+        "mg/dL, minutes and milliseconds. Otherwise correct it."
+    )
+    assert "docs/codes.md shows an example of each, and the same corrected." in ran.lines
 
 
 def test_a_clean_file_is_success(run: Run, tmp_path: Path) -> None:
@@ -86,7 +111,8 @@ def test_a_reason_counts_a_record_once(run: Run, tmp_path: Path) -> None:
     settings = cbg(type="pumpSettings", units=None, value=None, basalSchedules=schedules)
     (tmp_path / "a.ndjson").write_bytes(ndjson(settings))
 
-    (row,) = [line.split() for line in run("validate", "a.ndjson").lines if "type-not-float64" in line]
+    lines = run("validate", "a.ndjson").lines
+    (row,) = [line.split() for line in lines if " type-not-float64 " in line]
 
     assert row == ["pumpSettings", "type-not-float64", "/basalSchedules/*/0/rate", "1"]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.codes import page
 from tests.codes.reading import found_in
 from tests.conftest import PROJECT
 from tidepool_ingest.codes import EXPLANATIONS, UNKNOWN, explained
@@ -177,3 +178,15 @@ def test_to_explain_loads_next_to_nothing() -> None:
     )
 
     assert {*done.stdout.split()} - sys.stdlib_module_names == {"tidepool_ingest"}
+
+
+# ---------------------------------------------------------------------- the documentation
+
+
+def test_the_documentation_shows_every_code() -> None:
+    written = page.PATH.read_text()
+
+    assert written == page.page(), "docs/codes.md is not what `python -m tests.codes.page` writes"
+    assert {line.removeprefix("### ") for line in written.splitlines() if line.startswith("### ")} == {
+        *EXPLANATIONS
+    }

@@ -85,7 +85,7 @@ def test_the_question_has_counts_and_no_value(world: World) -> None:
 
     assert subject == f"{world.row(number).label}: upload it without 3 rejected records?"
     assert "3 of 10 records (30.0 %) are rejected, more than the 10 % allowed. 7 are accepted." in body
-    assert "| cbg | value-not-allowed | 3 |" in body
+    assert "| cbg | value-not-allowed: Tidepool does not know this word here | 3 |" in body
     assert all(f"**{decision}**" in body for decision in Decision)
     assert not [secret for secret in (CANARY, DEVICE, world.user) if secret in subject + body]
 

@@ -14,6 +14,7 @@ from upath import UPath
 
 from tidepool_ingest.cli.arguments import check_standard_input, data_file, reading_data_file
 from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options
+from tidepool_ingest.codes import PAGE
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import FORMATS, PlainFiles, SourceReader, recognized_format
 from tidepool_ingest.formats.reader import ReadingContext
@@ -81,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
             return HELD
         for line in counts.described():
             print(line, file=sys.stderr)
+        if counts.refused or counts.skipped:
+            print(f"{PAGE} explains each code and reason.", file=sys.stderr)
         spool.seek(0)
         shutil.copyfileobj(spool, sys.stdout.buffer, COPY_BYTES)
     return 0

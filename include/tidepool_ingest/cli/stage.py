@@ -25,6 +25,7 @@ from tidepool_ingest.cli.arguments import (
     reading_data_file,
 )
 from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options, zones_of
+from tidepool_ingest.codes import PAGE
 from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, is_export, read_manifest
 from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL
 from tidepool_ingest.formats.table import TableReader
@@ -341,6 +342,8 @@ def _tell_of_export(staged: Sequence[StagedDevice], name: str, *, is_told: bool)
             say(f"  {line}")
         if twice := one.counts.skipped[UNDER_OTHER_SERIAL]:
             say(f"  {twice} rows stand under another serial number as well, and are taken from there.")
+    if any(one.counts.refused or one.counts.skipped for one in staged):
+        say(f"{PAGE} explains each code and reason.")
     if feeds := [one.client_name for one in staged if one.client_name]:
         say(
             f"Its rows have names of their own, so it is staged for the feed {', '.join(feeds)}: a later "

@@ -12,6 +12,7 @@ from upath import UPath
 
 from tidepool_ingest.cli.arguments import CommandError, data_file, given_folder, reading_data_file, table
 from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options
+from tidepool_ingest.codes import in_words
 from tidepool_ingest.formats import guess_format, read_manifest, recognized_format
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block, ReadingContext
@@ -145,6 +146,9 @@ class Tally:
         print(table(("type", "accepted", "refused"), rows), end="\n\n")
         _show_reasons("refused for", self.reasons)
         _show_reasons("accepted, but", self.warnings)
+        codes = {code for _kind, code, _field in (*self.reasons, *self.warnings)}
+        if said := list(in_words({*codes, *self.skipped})):
+            print(*said, sep="\n", end="\n\n")
         if edits:
             print(table(("edited field", "records"), sorted(edits.items())), end="\n\n")
         accepted, rejected = self.accepted.total(), self.rejected.total()

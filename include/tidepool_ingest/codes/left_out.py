@@ -82,7 +82,7 @@ LEFT_OUT: Final[dict[str, Explanation]] = {
         "the mapping's `where` leaves such rows out",
         "14,M-17,2026-03-05T07:05:00,Interpolated,5.4,",
         "table",
-        "Nothing, if that is meant; otherwise correct `where`.",
+        "Nothing to do, if that is meant; otherwise correct `where`.",
     ),
     "food-catalogue": _nightscout(
         "a kind of food that can be eaten is no meal",
@@ -120,7 +120,7 @@ LEFT_OUT: Final[dict[str, Explanation]] = {
         "the row is of another device than the one that `serial` of the file names",
         "14,M-18,2026-03-05T07:05:00,Sensor,5.4,",
         "table",
-        "Nothing: `stage` makes a batch for each device.",
+        "Nothing to do: `stage` makes a batch for each device.",
         '"file":{"serial":"M-17"}',
     ),
     "other-entry": _nightscout(

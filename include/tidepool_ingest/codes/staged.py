@@ -59,7 +59,7 @@ STAGED: Final[dict[str, Explanation]] = {
     "staged-clock-not-in-zone": Explanation(
         "the device's clock was not that of the time zone, as on a journey; the transmitter's clock says "
         "which instant it was",
-        "Nothing, if it was a journey: the instant is right. If most rows have it, correct the time zone.",
+        "Nothing to do, if it was a journey. If most rows have it, correct the time zone.",
         _WARNED,
         example=Example(
             "14,2026-03-05T07:00:00,EGV,,,,android G6,112,,,,,3600,8TEST1\n"
@@ -334,7 +334,7 @@ STAGED: Final[dict[str, Explanation]] = {
     ),
     "staged-sensor-error": Explanation(
         "a value below 13 mg/dL is not glucose but an error code of the sensor",
-        "Nothing: no glucose was measured.",
+        "Nothing to do: no glucose was measured.",
         example=Example(
             '{"type":"sgv","sgv":9,"date":1772712000000}',
             '{"type":"sgv","sgv":92,"date":1772712000000}',

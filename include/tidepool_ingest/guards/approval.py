@@ -45,8 +45,9 @@ class QuarantineLimitError(HeldError):
     code = TOO_MANY_REJECTED
     sentence = "more of its records were rejected than the run allows"
     remedy = (
-        "Look at the quarantine file in the batch's work area, correct the batch or let its manifest edit "
-        "the records, and stage it again; or allow a larger share for one run."
+        "Look at the quarantine file in the batch's work area, whose codes docs/codes.md explains; correct "
+        "the batch or let its manifest edit the records, and stage it again; or allow a larger share for one "
+        "run."
     )
 
 

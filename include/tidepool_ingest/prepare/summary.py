@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
+from tidepool_ingest.codes import explained
 from tidepool_ingest.formats.tidepool_export.cleaning import PLATFORM_FIELDS
 from tidepool_ingest.guards import Decision, QuarantineLimitError
 from tidepool_ingest.ledger import Rejection
@@ -166,7 +167,7 @@ def question_of(summary: PrepareSummary, allowed: float) -> tuple[str, str]:
     """
     share = 100 * summary.quarantined / summary.staged
     rows = [
-        f"| {kind} | {code} | {count} |"
+        f"| {kind} | {code}: {explained(code).sentence} | {count} |"
         for count, kind, code in _most_frequent(summary.reasons)[:REASONS_ASKED_ABOUT]
     ]
     body = (

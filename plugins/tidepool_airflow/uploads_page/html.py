@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tidepool_airflow.links import BATCH_GROUP, DAG_OF_TYPE, PREFIX
 from tidepool_airflow.uploads_page.chart import BAR, HEIGHT
+from tidepool_ingest.codes import explained
 from tidepool_ingest.ledger import ActionKind, BatchState
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.help import remedy_of
@@ -115,7 +116,12 @@ def _environment() -> Environment:
         what=lambda what: ACTION_WORDS[what],
     )
     environment.globals.update(
-        state_words=STATE_WORDS, remedy_of=remedy_of, ActionKind=ActionKind, bar_width=BAR, bar_height=HEIGHT
+        state_words=STATE_WORDS,
+        remedy_of=remedy_of,
+        explained=explained,
+        ActionKind=ActionKind,
+        bar_width=BAR,
+        bar_height=HEIGHT,
     )
     return environment
 
