@@ -50,9 +50,8 @@ _BLOCKS = re.compile(r"```(json|csv|ndjson)\n(.*?)```", re.DOTALL)
 
 def examples() -> list[tuple[dict[str, Any], str, str]]:
     """Return the examples of the documentation: entry of the manifest, table and records."""
-    section = (
-        (PROJECT / "docs" / "formats.md").read_text().partition("\n## Tables\n")[2].partition("\n## ")[0]
-    )
+    page = (PROJECT / "docs" / "formats.md").read_text()
+    section = page.partition("\n### Examples\n")[2].partition("\n### ")[0]
     blocks = _BLOCKS.findall(section)
     assert [kind for kind, _ in blocks] == ["json", "csv", "ndjson"] * 3
     return [

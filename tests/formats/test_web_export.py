@@ -446,7 +446,7 @@ def test_every_required_field_comes_back_or_is_known_to_be_lost() -> None:
 
 
 def table_rows() -> list[str]:
-    """Return what docs/staging.md says comes back of each type, and what cannot."""
+    """Return what docs/formats.md says comes back of each type, and what cannot."""
     refused = {"deviceEvent/pumpSettingsOverride"}
     rows = []
     for kind in sorted(KEPT_TYPES - {"upload"}):
@@ -485,7 +485,7 @@ _COMMON = {spec.name for spec in fields_of(Datum)}
 
 
 def test_the_documentation_says_what_comes_back() -> None:
-    text = (PROJECT / "docs" / "staging.md").read_text()
+    text = (PROJECT / "docs" / "formats.md").read_text()
     expected = table_rows()
     assert [row for row in expected if row not in text] == [], "\n".join(expected)
     for kind in sorted({literal_fields(model)["type"] for model in DATUM_MODELS} - KEPT_TYPES):
