@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import ClassVar, NamedTuple
 
 from pydantic import JsonValue
@@ -214,6 +215,33 @@ class Device:
     fields: Mapping[str, JsonValue] = field(repr=False)
 
 
+class SteadyClock(NamedTuple):
+    """A stretch in which a device's clock was not set.
+
+    :param first: what it showed at the first reading, in seconds since 1970 of its own time.
+    :param last: what it showed at the last one.
+    :param offset: how many minutes it was ahead of what it is compared with.
+    """
+
+    first: int
+    last: int
+    offset: int
+
+
+class ClockSigns(NamedTuple):
+    """What a file shows of the clock that made its times, beside the times themselves.
+
+    :param latest: the latest local time, ``YYYY-MM-DDThh:mm:ss``; empty for none.
+    :param generated: when the file says that it was made.
+    :param steady: how the clock was set, as other clocks saw it: for each of these, its stretches in order.
+        Only differences of their offsets mean something.
+    """
+
+    latest: str = ""
+    generated: datetime | None = None
+    steady: tuple[tuple[SteadyClock, ...], ...] = ()
+
+
 class Reader(ABC):
     """Reads one source; a class for each format, and an entry of ``FORMATS``.
 
@@ -276,6 +304,10 @@ class Reader(ABC):
     def devices(self) -> list[Device]:
         """Return which devices the files tell of, once they were surveyed; none where records name them."""
         return []
+
+    def clock_signs(self) -> ClockSigns:
+        """Return what the files show of the device's clock, once they were surveyed."""
+        return ClockSigns()
 
     @classmethod
     def recognizes(cls, _start: bytes) -> bool:

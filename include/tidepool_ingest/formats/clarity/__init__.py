@@ -18,7 +18,7 @@ from tidepool_ingest.formats.clarity.events import COLUMNS_MAX, COLUMNS_MIN, GLU
 from tidepool_ingest.formats.clarity.records import Records, Survey
 from tidepool_ingest.formats.delimited import ROW_BROKEN, DelimitedText, Rows, first_rows
 from tidepool_ingest.formats.holds import CLOCK_NOT_IN_ZONE, hold_unless_meant
-from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext
+from tidepool_ingest.formats.reader import Block, ClockSigns, Device, Reader, ReadingContext
 from tidepool_ingest.local_times import LocalTimes
 from tidepool_ingest.model.glucose import MMOL_PER_L
 from tidepool_ingest.staging.errors import BatchError
@@ -82,6 +82,12 @@ class ClarityReader(Reader):
         if self._models:
             fields["deviceModel"] = ", ".join(sorted(self._models))
         return [Device("", fields)]
+
+    def clock_signs(self) -> ClockSigns:
+        """Return how the transmitters saw the clock being set."""
+        return ClockSigns(
+            steady=tuple(runs for survey in self._surveys.values() for runs in survey.clock.steady())
+        )
 
     def survey(self) -> None:
         """Learn how the device's clock was set.

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from tidepool_ingest.formats.reader import SteadyClock
 from tidepool_ingest.local_times import DOUBLED, LocalTime, LocalTimes
 
 QUARTER_S: Final = 15 * 60
@@ -240,6 +242,12 @@ class TransmitterClock:
             self._latest.append(run if ends_later else self._latest[-1])
             is_newer = not self._newest or run.until > self._newest[-1].until
             self._newest.append(run if is_newer else self._newest[-1])
+
+    def steady(self) -> Iterator[tuple[SteadyClock, ...]]:
+        """Yield for each transmitter the stretches in which the clock was not set, in order."""
+        for named in self._counts.values():
+            for count in named:
+                yield tuple(SteadyClock(run.starts, run.ends, run.offset) for run in count.runs)
 
     def passes_through_missing_hour(self) -> bool:
         """Return whether the clock was the zone's, and then went on through an hour that this leaves out."""

@@ -38,7 +38,7 @@ from tidepool_ingest.formats.libreview.records import VIEW, Maker
 from tidepool_ingest.formats.libreview.stamps import DAY, DAYS_MAX, PlainDay, Time, Zone, split
 from tidepool_ingest.formats.libreview.survey import Owner, Survey, content_digest
 from tidepool_ingest.formats.libreview.tracks import Found
-from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext, RejectedRow
+from tidepool_ingest.formats.reader import Block, ClockSigns, Device, Reader, ReadingContext, RejectedRow
 from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL
 from tidepool_ingest.local_times import DOUBLED
 from tidepool_ingest.staging.errors import BatchError
@@ -89,6 +89,10 @@ class LibreViewReader(Reader):
     def devices(self) -> list[Device]:
         """Return the device of each serial number, in the file's order."""
         return [owner.device for owner in self._survey.owners.values()] if self._survey else []
+
+    def clock_signs(self) -> ClockSigns:
+        """Return the latest local time, and when the file says that it was generated."""
+        return self._survey.clock_signs if self._survey else ClockSigns()
 
     def close(self) -> None:
         """Remove what was kept while reading."""

@@ -36,7 +36,7 @@ from tidepool_ingest.formats.libreview.records import number_in
 from tidepool_ingest.formats.libreview.spacing import Spacing
 from tidepool_ingest.formats.libreview.stamps import DAY, Zone, separator_of, split
 from tidepool_ingest.formats.libreview.tracks import Track, Tracks, order_told
-from tidepool_ingest.formats.reader import Device
+from tidepool_ingest.formats.reader import ClockSigns, Device
 from tidepool_ingest.staging.errors import BatchError
 
 SERIALS_MAX: Final = 200
@@ -114,6 +114,8 @@ class Survey:
         """Of glucose."""
         self.earlier = DigestSet()
         """Digests of the rows that stand under serial numbers before the one that is meant."""
+        self.clock_signs = ClockSigns()
+        """The latest local time, and when the file says that it was generated."""
         self._signs = UnitSigns()
         self._rows = 0
         self._track: Track | None = None  # of the last row
@@ -248,6 +250,7 @@ class Survey:
         if latest and generated:
             day, minute = latest
             local = f"{day.iso}T{minute // 60:02}:{minute % 60:02}:00"
+            self.clock_signs = ClockSigns(local, generated)
             ahead = datetime.fromisoformat(self._local_times.read(local).time) - generated
             if ahead > CLOCK_AHEAD_MAX:
                 detail = f"by up to {counted(ahead // timedelta(minutes=1), 'minute')}"
