@@ -150,7 +150,9 @@ class Gap(_Model):
 class Suspicion(_Model):
     """Values that are valid and look wrong.
 
-    :param kind: ``units``, ``flat-line``, ``doubled-rows``, ``spikes``, ``future``, ….
+    :param kind: ``units`` (some look like mmol/L), ``converted`` (multiplied by 18), ``flat-line``,
+        ``doubled-rows``, ``spikes``, ``interpolated``, ``future``, or ``clock`` (far from all others, or from
+        before there were such devices).
     :param sentence: what is seen, for people.
     :param count: how many records show it.
     :param first: instant of the first of them.
@@ -260,7 +262,10 @@ class Inspection(_Model):
     :param warnings: what is reported about records that are taken.
     :param left_out: rows that are no reading, by reason.
     :param days: the local days with records, in order.
-    :param gaps: times without readings, the longest first.
+    :param gaps: times without readings, the longest first; at most 50 of them.
+    :param reading_minutes: usual minutes between readings of a sensor; 0 where they are not regular.
+    :param gap_count: how many gaps there are.
+    :param gap_hours: how long they are together.
     :param suspicions: values that look wrong.
     :param glucose: glucose values, if there are any.
     :param overlaps: what the ledger knows of the same days; ``None`` where none was asked.
@@ -284,6 +289,9 @@ class Inspection(_Model):
     left_out: dict[str, int] = {}
     days: tuple[DayFound, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    reading_minutes: int = 0
+    gap_count: int = 0
+    gap_hours: float = 0
     suspicions: tuple[Suspicion, ...] = ()
     glucose: GlucoseFound | None = None
     overlaps: tuple[Overlap, ...] | None = None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from heapq import nlargest
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from tidepool_ingest.coverage import HOURS
-from tidepool_ingest.inspection.findings import DayFound, GlucoseFound, HourOfDay, TypeFound
+from tidepool_ingest.inspection.findings import DayFound, Gap, GlucoseFound, HourOfDay, TypeFound
 from tidepool_ingest.local_times import HOUR, zone_named
 from tidepool_ingest.model import type_of
 from tidepool_ingest.model.glucose import MG_PER_DL_IN_MMOL_PER_L, MG_PER_DL_UNITS
@@ -29,6 +31,19 @@ HIGH_MG_DL: Final = 180.0
 
 MINUTES_A_DAY: Final = 24 * 60
 
+GAP_MINUTES: Final = 30
+GAP_INTERVALS: Final = 3
+"""A gap has both: three readings of a sensor that sends every 15 minutes, six of one that does every 5."""
+
+REGULAR_SHARE: Final = 0.5
+"""Of its steps, how many a sensor that sends regularly makes at its usual interval, or a minute off."""
+
+INTERVAL_MAX: Final = 15
+"""Minutes between readings of the slowest sensors that send by themselves."""
+
+GAPS_MAX: Final = 50
+"""Gaps that are told one by one."""
+
 _HOUR_MS: Final = 3_600_000
 
 
@@ -37,6 +52,22 @@ class LocalHour(NamedTuple):
 
     day: date
     hour: int
+
+
+class Gaps(NamedTuple):
+    """When a sensor that sends regularly has sent nothing.
+
+    :param interval: usual minutes from one reading to the next; 0 where they are not regular, or there are
+        none: then nothing is known of gaps.
+    :param number: how many gaps there are.
+    :param hours: how long they are together.
+    :param longest: the longest of them, in that order.
+    """
+
+    interval: int = 0
+    number: int = 0
+    hours: float = 0
+    longest: tuple[Gap, ...] = ()
 
 
 class LocalHours:
@@ -110,6 +141,8 @@ class Gathering:
         self._days: dict[date, _Day] = {}
         self._types: dict[str, list[Any]] = {}
         self._levels: dict[str, Counter[tuple[str, int, float]]] = {SENSOR: Counter(), METER: Counter()}
+        self.meals = [0] * HOURS
+        """Meals and doses for them that a person has told or given, by local hour."""
         self.minutes: dict[str, int] = {}
         """By UTC day, in which of its 1,440 minutes there is a sensor's reading: one bit each, the first the
         lowest."""
@@ -149,6 +182,11 @@ class Gathering:
             found = self._days[day] = _Day()
         found.records[hour] += 1
         found.types[kind] += 1
+        if kind in _BY_HAND:
+            self.meals[hour] += 1
+        self._add_amounts(found, kind, datum, hour, time)
+
+    def _add_amounts(self, found: _Day, kind: str, datum: Mapping[str, Any], hour: int, time: str) -> None:
         if kind == SENSOR:
             found.readings[hour] += 1
             self._levels[SENSOR][datum["units"], hour, round(datum["value"], 2)] += 1
@@ -164,6 +202,53 @@ class Gathering:
         self.minutes[day] = self.minutes.get(day, 0) | 1 << minute
 
     # ------------------------------------------------------------ what came of it
+
+    @property
+    def sensor_levels(self) -> Mapping[tuple[str, int, float], int]:
+        """How often a sensor shows which value, by unit and local hour."""
+        return self._levels[SENSOR]
+
+    def gaps(self) -> Gaps:
+        """Return when a sensor that sends regularly has sent nothing."""
+        steps = Counter(after - before for before, after in pairwise(self._marked()))
+        if not steps:
+            return Gaps()
+        usual = max(steps, key=lambda step: (steps[step], -step))
+        regular = sum(steps[usual + more] for more in (-1, 0, 1))
+        if usual > INTERVAL_MAX or regular < REGULAR_SHARE * steps.total():
+            return Gaps()
+        least = max(GAP_MINUTES, GAP_INTERVALS * usual)
+        long = {step: number for step, number in steps.items() if step >= least}
+        longest = nlargest(
+            GAPS_MAX,
+            (
+                (after - before, -before)
+                for before, after in pairwise(self._marked())
+                if after - before >= least
+            ),
+        )
+        return Gaps(
+            interval=usual,
+            number=sum(long.values()),
+            hours=round(sum(step * number for step, number in long.items()) / 60, 1),
+            longest=tuple(
+                Gap(start=_at_minute(-start), end=_at_minute(minutes - start), hours=round(minutes / 60, 2))
+                for minutes, start in longest
+            ),
+        )
+
+    def _marked(self) -> Iterator[int]:
+        """Yield the minutes with a reading of a sensor, counted from the first year on, in order."""
+        for day in sorted(self.minutes):
+            try:
+                begins = date.fromisoformat(day).toordinal() * MINUTES_A_DAY
+            except ValueError:
+                continue
+            bits = self.minutes[day]
+            while bits:
+                lowest = bits & -bits
+                yield begins + lowest.bit_length() - 1
+                bits ^= lowest
 
     @property
     def span(self) -> tuple[str, str] | None:
@@ -290,6 +375,11 @@ def moment_of(time: str) -> datetime | None:
         return None
 
 
+def _at_minute(minute: int) -> datetime:
+    days, of_day = divmod(minute, MINUTES_A_DAY)
+    return datetime.combine(date.fromordinal(days), datetime.min.time(), UTC) + timedelta(minutes=of_day)
+
+
 # ---------------------------------------------------------------- insulin and carbohydrate
 
 
@@ -339,6 +429,10 @@ _AMOUNTS: Final = {
     "wizard": _add_calculation,
 }
 """What records of a type add to the amounts of their day. A basal counts on the day on which it begins."""
+
+
+_BY_HAND: Final = frozenset({"food", "insulin", "wizard"})
+"""Types of records that somebody has made: while asleep, nobody does. A pump gives a bolus by itself."""
 
 
 def coverage_of(days: Sequence[DayFound]) -> dict[date, tuple[int, ...]]:

@@ -14,7 +14,6 @@ from typing import Final, get_args
 from upath import UPath
 
 from tidepool_ingest.errors import IngestError, as_sentence
-from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block, Device, ReadingContext
 from tidepool_ingest.inspection.findings import (
@@ -26,6 +25,8 @@ from tidepool_ingest.inspection.findings import (
     ZoneFinding,
 )
 from tidepool_ingest.inspection.gathering import Gathering, moment_of
+from tidepool_ingest.inspection.suspicions import Suspecting
+from tidepool_ingest.inspection.zones import find_zone, with_rhythm
 from tidepool_ingest.model import Problem, masked_pointer, type_of
 from tidepool_ingest.model.glucose_levels import GlucoseHistogram
 from tidepool_ingest.prepare.classify import RecordClassifier
@@ -39,8 +40,6 @@ from tidepool_ingest.staging.storage import GIVEN
 
 PLACES_MAX: Final = 5
 """Places that are named of each reason."""
-
-_UTC: Final = "Etc/UTC"
 
 _RELEASABLE: Final = frozenset(get_args(MeantAs))
 
@@ -88,20 +87,6 @@ def inspect_source(source: Source) -> list[Inspection]:
             if error.code not in _RELEASABLE or error.code in meant:
                 return [_unreadable(source, zone, holds)]
             meant.append(error.code)
-
-
-def find_zone(files: Sequence[SourceFile]) -> ZoneFinding:
-    """Find out in which zone files are to be read.
-
-    :param files: the files, all of one format.
-    """
-    needed = "timezone" in FORMATS[files[0].format].options
-    stated = files[0].options.timezone
-    if isinstance(stated, str):
-        return ZoneFinding(needed=needed, stated=stated, used=stated)
-    if stated is not None:
-        return ZoneFinding(needed=needed, stated=stated[-1].zone, used=stated[-1].zone)
-    return ZoneFinding(needed=needed, used=_UTC)
 
 
 def hold_of(error: IngestError) -> Hold:
@@ -165,6 +150,7 @@ def _one(
     gathered = judging.gathered
     first, last = (moment_of(text) for text in gathered.span) if gathered.span else (None, None)
     found_holds = [*holds, *judging.holds()]
+    days, gaps = gathered.days(), gathered.gaps()
     return Inspection(
         files=_inspected_files(source, reader.rows),
         format=source.format,
@@ -172,7 +158,7 @@ def _one(
         devices=tuple(
             InspectedDevice(serial=device.serial, fields=dict(device.fields)) for device in devices
         ),
-        zone=zone,
+        zone=with_rhythm(zone, gathered.meals),
         first=first,
         last=last,
         rows=reader.rows.total(),
@@ -183,7 +169,12 @@ def _one(
         rejections=judging.rejections.found(),
         warnings=judging.warnings.found(),
         left_out=dict(sorted(judging.left_out.items())),
-        days=gathered.days(),
+        days=days,
+        gaps=gaps.longest,
+        reading_minutes=gaps.interval,
+        gap_count=gaps.number,
+        gap_hours=gaps.hours,
+        suspicions=judging.suspecting.found(gathered, days),
         glucose=gathered.glucose(),
     )
 
@@ -216,6 +207,7 @@ class _Judging:
 
     def __init__(self, zone: str, *, several: bool) -> None:
         self.gathered = Gathering(zone)
+        self.suspecting = Suspecting()
         self.accepted = self.duplicates = 0
         self.rejected: Counter[str] = Counter()
         self.rejections, self.warnings = _Reasons(), _Reasons()
@@ -252,6 +244,7 @@ class _Judging:
                 warned = [Problem(block.warning, "")]
                 self.warnings.add(type_of(judged.data[index]), warned, self._place(block, index))
         self.gathered.see(data)
+        self.suspecting.see(data)
         self._levels.add(
             (datum["units"], datum["value"]) for datum in data if datum["type"] in ("cbg", "smbg")
         )
