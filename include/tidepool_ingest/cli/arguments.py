@@ -27,12 +27,18 @@ PORT_MAX = 65_535
 ROOT_VARIABLE = "TIDEPOOL_STAGING_ROOT"
 """Environment variable with the staging root, the same that the DAGs read."""
 
+LEDGER_VARIABLE = "TIDEPOOL_LEDGER"
+"""Environment variable with the ledger's address."""
+
+DEFAULT_LEDGER = "sqlite:///.local/demo/airflow/tidepool_ledger.db"
+"""Where `make demo` keeps the ledger; for `make up`, another terminal gets the variable."""
+
 _NO_LOGIN = ("s3", "gs")
 """Storages whose URLs have no ``@`` except after an Airflow connection's id."""
 
 _AGAIN = "Get a complete copy of it from its source."
 
-_FAULTS = {
+FILE_FAULTS = {
     "file-missing": ("There is no such data file", "Check the path."),
     "file-empty": ("The data file contains no records", "Check that it is the right one."),
     "file-truncated": ("The data file ends in the middle", _AGAIN),
@@ -157,6 +163,22 @@ def add_root(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_ledger(command: argparse._ActionsContainer, *, default: str | None = DEFAULT_LEDGER) -> None:
+    """Add the option for the ledger's address.
+
+    :param command: the command, or a group of its options.
+    :param default: the address where neither the option nor the variable says it; ``None``: none is asked.
+    """
+    otherwise = "no ledger is asked" if default is None else default
+    command.add_argument(
+        "--ledger",
+        metavar="URL",
+        default=os.environ.get(LEDGER_VARIABLE, "").strip() or default,
+        help="the ledger's database, sqlite:///file or postgresql://user@host/name; keep a password in the "
+        f"environment instead (default: ${LEDGER_VARIABLE}, or {otherwise})",
+    )
+
+
 def check_standard_input(texts: Sequence[str]) -> None:
     """Make sure that the standard input is named once at most.
 
@@ -207,9 +229,9 @@ def reading_data_file() -> Iterator[None]:
     try:
         yield
     except BatchError as error:
-        if error.code not in _FAULTS:
+        if error.code not in FILE_FAULTS:
             raise
-        what, remedy = _FAULTS[error.code]
+        what, remedy = FILE_FAULTS[error.code]
         raise CommandError(f"{what} [{error.code}].", remedy, error.code) from None
 
 

@@ -6,8 +6,8 @@ import argparse
 import os
 from functools import partial
 
-from tidepool_ingest.cli.arguments import CommandError, add_root, place, table
-from tidepool_ingest.cli.ledgers import NO_LEDGER, add_ledger, opened
+from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, place, table
+from tidepool_ingest.cli.ledgers import NO_LEDGER, opened
 from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
 from tidepool_ingest.options import MAX_KEEP_DAYS, QUARANTINE_DAYS, WORK_DAYS
 

@@ -8,12 +8,12 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING
 
 from upath import UPath
 
 from tidepool_ingest.cli.arguments import check_standard_input, data_file, reading_data_file
-from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options
+from tidepool_ingest.cli.reading import WRONG_USE, add_reading, check_taken, format_of, reading_options
 from tidepool_ingest.codes import PAGE
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import FORMATS, PlainFiles, SourceReader, recognized_format
@@ -31,18 +31,6 @@ if TYPE_CHECKING:
 
 HELD = 1
 """Exit code if a run would hold or refuse such a batch; nothing is on standard output then."""
-
-WRONG_USE: Final = (
-    "arguments",
-    "file-missing",
-    "file-not-permitted",
-    "file-not-regular",
-    "staging-unreachable",
-    "staging-unreadable",
-    "work-area-sealed",
-    "work-keys",
-)
-"""Codes of errors that are not about what is in the files."""
 
 COPY_BYTES = 1024 * 1024
 """Bytes of records copied to standard output at a time."""

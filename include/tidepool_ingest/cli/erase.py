@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from tidepool_ingest.cli.arguments import CommandError, add_root, place, table, user
-from tidepool_ingest.cli.ledgers import NO_LEDGER, add_ledger, opened, who_runs
+from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, place, table, user
+from tidepool_ingest.cli.ledgers import NO_LEDGER, opened, who_runs
 from tidepool_ingest.maintenance.erasure import PersonData, PersonErasure
 from tidepool_ingest.privacy import short_hash
 

@@ -8,8 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from tidepool_ingest.cli.arguments import day, table
-from tidepool_ingest.cli.ledgers import NO_LEDGER, add_ledger, opened
+from tidepool_ingest.cli.arguments import add_ledger, day, table
+from tidepool_ingest.cli.ledgers import NO_LEDGER, opened
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import (
     FACTOR,

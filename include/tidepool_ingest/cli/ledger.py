@@ -6,8 +6,8 @@ import argparse
 import math
 
 from tidepool_ingest.auth_modes import AUTH_MODES
-from tidepool_ingest.cli.arguments import CommandError, add_root, count, place, table
-from tidepool_ingest.cli.ledgers import NO_LEDGER, add_connection, add_ledger, opened, who_runs
+from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, count, place, table
+from tidepool_ingest.cli.ledgers import NO_LEDGER, add_connection, opened, who_runs
 from tidepool_ingest.client import ClientSettings, connect, environment, host_of
 from tidepool_ingest.client.connections import settings_from_environment, settings_from_file
 from tidepool_ingest.ledger import ActionKind, ActionStatus, Ledger

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tidepool_ingest.cli.arguments import CommandError
+from tidepool_ingest.cli.arguments import LEDGER_VARIABLE, CommandError
 from tidepool_ingest.client.connections import CONNECTION_VARIABLE
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.database import (
@@ -19,24 +19,7 @@ from tidepool_ingest.ledger.database import (
     ledger_url,
 )
 
-LEDGER_VARIABLE = "TIDEPOOL_LEDGER"
-"""Environment variable with the ledger's address."""
-
-DEFAULT_LEDGER = "sqlite:///.local/demo/airflow/tidepool_ledger.db"
-"""Where `make demo` keeps the ledger; for `make up`, another terminal gets the variable."""
-
 NO_LEDGER = "There is no ledger at this address yet: the first run of the DAG creates it."
-
-
-def add_ledger(command: argparse.ArgumentParser) -> None:
-    """Add the option for the ledger's address."""
-    command.add_argument(
-        "--ledger",
-        metavar="URL",
-        default=os.environ.get(LEDGER_VARIABLE, "").strip() or DEFAULT_LEDGER,
-        help="the ledger's database, sqlite:///file or postgresql://user@host/name; keep a password in the "
-        f"environment instead (default: ${LEDGER_VARIABLE}, or {DEFAULT_LEDGER})",
-    )
 
 
 def add_connection(command: argparse.ArgumentParser) -> None:

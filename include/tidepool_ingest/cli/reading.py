@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import get_args
+from typing import Final, get_args
 
 from pydantic import JsonValue, ValidationError
 from upath import UPath
@@ -20,6 +20,19 @@ MAPPING_OPTION = "table"
 
 MAX_MAPPING_BYTES = 512 * 1024
 """Largest mapping of a table: it goes into the manifest."""
+
+
+WRONG_USE: Final = (
+    "arguments",
+    "file-missing",
+    "file-not-permitted",
+    "file-not-regular",
+    "staging-unreachable",
+    "staging-unreadable",
+    "work-area-sealed",
+    "work-keys",
+)
+"""Codes of errors that are not about what is in the files."""
 
 
 def add_reading(command: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from tidepool_ingest.cli.arguments import count, table
-from tidepool_ingest.cli.ledgers import NO_LEDGER, add_ledger, opened
+from tidepool_ingest.cli.arguments import add_ledger, count, table
+from tidepool_ingest.cli.ledgers import NO_LEDGER, opened
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, Upload
 from tidepool_ingest.privacy import short_hash
 
