@@ -201,3 +201,30 @@ def test_days_that_show_are_those_of_whole_batches_and_of_parts(ledger: Ledger) 
     }
     assert ledger.devices.shown_days([1], SECOND, SECOND) == {1: {SECOND: {"cbg": 1}}}
     assert ledger.devices.shown_days([], FIRST, SECOND) == {}
+
+
+def test_uploads_of_devices_on_some_days(ledger: Ledger) -> None:
+    older = batch(ledger, "a", FIRST, (FIRST, SECOND), label="older")
+    split = batch(ledger, "b", SECOND, (SECOND,), label="split")
+    theirs = batch(ledger, "c", SECOND, (SECOND,), label="theirs", user_id="aaaaaaaaaa")
+    batch(ledger, "d", SECOND, (SECOND,), device_id="device-2")
+    overwritten = batch(ledger, "e", SECOND, (SECOND,))
+    set_batch_state(ledger, overwritten.id, BatchState.OVERWRITTEN)
+    unknown_days = batch(ledger, "f", SECOND, label="known by its parts")
+    for whole, names in ((split, "gh"), (unknown_days, "ij")):
+        parts = [FoundPart(content_key=name * 64, records=2, expected_rows=2, chunks=1) for name in names]
+        for part in ledger.parts.register(whole, parts):
+            ledger.batch_days.replace_for_batch(part.id, {SECOND: {"cbg": 2, "food": 1}})
+
+    def on(*days: date, user_id: str | None = None) -> list[tuple[str, dict[date, int]]]:
+        return [(shared.label, shared.days) for shared in ledger.devices.on_days({"device-1"}, days, user_id)]
+
+    assert on(SECOND) == [
+        ("known by its parts", {SECOND: 6}),
+        ("theirs", {SECOND: 1}),
+        ("split", {SECOND: 1}),
+        ("older", {SECOND: 1}),
+    ]
+    assert on(FIRST, SECOND, user_id=older.user_id)[-1] == ("older", {FIRST: 1, SECOND: 1})
+    assert on(SECOND, user_id=theirs.user_id) == [("theirs", {SECOND: 1})]
+    assert on(date(2026, 2, 1)) == on() == ledger.devices.on_days(set(), [SECOND]) == []

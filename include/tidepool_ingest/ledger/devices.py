@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 
@@ -16,6 +17,19 @@ from tidepool_ingest.ledger.states import SUPERSEDED_STATES, TERMINAL_STATES, Ba
 
 SHOWN = (DataSetState.CLOSING, DataSetState.CLOSED, DataSetState.VERIFIED)
 """States of a data set whose records are to be seen, or may be at any moment."""
+
+
+class SharedDays(NamedTuple):
+    """An upload that has records on some days.
+
+    :param label: its label.
+    :param state: its state.
+    :param days: how many records it has on each of them, by UTC day, the oldest first.
+    """
+
+    label: str
+    state: BatchState
+    days: dict[date, int]
 
 
 class Devices:
@@ -225,6 +239,49 @@ class Devices:
                         kinds = found.setdefault(number, {}).setdefault(day, {})
                         kinds[kind] = kinds.get(kind, 0) + records
         return found
+
+    def on_days(
+        self, device_ids: Collection[str], days: Collection[date], user_id: str | None = None
+    ) -> list[SharedDays]:
+        """Return the uploads of devices that have records on some days, the newest first.
+
+        Of a split batch, the whole counts, with the records of all its parts. Left out is what another batch
+        has taken the place of.
+
+        :param device_ids: ``deviceId`` of each device.
+        :param days: UTC days.
+        :param user_id: whose uploads, ``None`` for those of anybody.
+        """
+        wanted = set(days)
+        if not wanted or not device_ids:
+            return []
+        whole = batches.alias()
+        query = (
+            select(whole.c.id, whole.c.label, whole.c.state, batches.c.part_of, batch_days.c.day)
+            .add_columns(func.sum(batch_days.c.records))
+            .select_from(batch_days)
+            .join(batches, batches.c.id == batch_days.c.batch)
+            .join(whole, whole.c.id == WHOLE)
+            .where(
+                whole.c.device_id.in_(sorted(device_ids)),
+                whole.c.state.not_in(SUPERSEDED_STATES),
+                batches.c.state != BatchState.OVERWRITTEN,
+                batch_days.c.day.between(min(wanted), max(wanted)),
+                *([] if user_id is None else [whole.c.user_id == user_id]),
+            )
+            .group_by(whole.c.id, whole.c.label, whole.c.state, batches.c.part_of, batch_days.c.day)
+            .order_by(whole.c.id.desc(), batch_days.c.day)
+        )
+        own: dict[int, SharedDays] = {}
+        of_parts: dict[int, SharedDays] = {}
+        with self._database.reading() as connection:
+            for number, label, state, part_of, day, records in connection.execute(query):
+                if day in wanted:
+                    found = own if part_of is None else of_parts
+                    shared = found.setdefault(number, SharedDays(label, BatchState(state), {}))
+                    shared.days[day] = int(records)
+        # What is known of the whole is known of its parts as well.
+        return [shared for _, shared in sorted((of_parts | own).items(), reverse=True)]
 
     def newest_verified_days(
         self, api_host: str, user_ids: Sequence[str], *, after: date
