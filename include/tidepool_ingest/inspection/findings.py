@@ -5,8 +5,10 @@ They hold health data. They go to the terminal or the file of whoever asked, and
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
-from typing import Literal
+from inspect import cleandoc
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
@@ -15,9 +17,27 @@ SCHEMA_VERSION = 1
 """Of the JSON; counted up when a member goes or changes its meaning, not when one comes."""
 
 
+def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Put what a model's docstring says of each field where a JSON Schema has it."""
+    said, *fields = re.split(r"\n:param ", cleandoc(model.__doc__ or ""))
+    schema["description"] = _plain(said)
+    schema.pop("additionalProperties", None)  # a later version may have more of them
+    for name, _, text in (field.partition(": ") for field in fields):
+        schema["properties"][to_camel(name)]["description"] = _plain(text)
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.sub(r":class:`(\w+)`", r"\1", text).replace("``", "`").split())
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, validate_by_alias=True, validate_by_name=True
+        alias_generator=to_camel,
+        extra="forbid",
+        frozen=True,
+        json_schema_extra=_describe,
+        validate_by_alias=True,
+        validate_by_name=True,
     )
 
 
@@ -25,13 +45,15 @@ class InspectedFile(_Model):
     """One of the files.
 
     :param name: as it was typed.
-    :param format: its format, told by its content.
-    :param compression: ``none``, ``gzip`` or ``zstd``.
+    :param format: its format, told by its content; empty where it is none that is known.
+    :param kind: what such a file is: ``CSV``, ``JSON``, ``Parquet`` or ``Excel``; empty for other ones.
+    :param compression: ``none``, ``gz`` or ``zst``.
     :param rows: rows that were read.
     """
 
     name: str
     format: str
+    kind: str = ""
     compression: str
     rows: int
 
@@ -242,11 +264,43 @@ class Overlap(_Model):
     records: int
 
 
+class ColumnFound(_Model):
+    """A column of a table that no mapping explains.
+
+    :param name: as the header has it.
+    :param holds: what its cells are: ``times``, ``dates``, ``times of day``, ``numbers``, ``text`` or
+        ``nothing``.
+    :param meaning: what it seems to be, by name and cells: ``time``, ``glucose``, ``carbs``, ``insulin``,
+        ``device``, or empty.
+    """
+
+    name: str
+    holds: Literal["times", "dates", "times of day", "numbers", "text", "nothing"]
+    meaning: Literal["", "time", "glucose", "carbs", "insulin", "device"] = ""
+
+
+class UnmappedTable(_Model):
+    """A table of no format that is told by its headings: what a mapping of it may be.
+
+    :param columns: its columns, in their order.
+    :param rows: rows below the header.
+    :param draft: a mapping to be corrected; ``None`` where no column of times, or no value, was recognized.
+    :param needs_zone: whether its times are local, so that somebody has to say of which zone.
+    :param questions: what somebody has to find out, a sentence each.
+    """
+
+    columns: tuple[ColumnFound, ...]
+    rows: int
+    draft: dict[str, JsonValue] | None = None
+    needs_zone: bool = False
+    questions: tuple[str, ...] = ()
+
+
 class Inspection(_Model):
     """What one file is, or several that are read together.
 
     :param files: them.
-    :param format: their format.
+    :param format: their format; empty where it is none that is known.
     :param holds: why a run would stop at them as they are; what follows is as if they were meant so.
     :param is_readable: whether they could be read to the end, so that what follows is there.
     :param devices: the devices in them.
@@ -262,6 +316,7 @@ class Inspection(_Model):
     :param warnings: what is reported about records that are taken.
     :param left_out: rows that are no reading, by reason.
     :param days: the local days with records, in order.
+    :param utc_days: the UTC days with records, by which uploads are compared.
     :param gaps: times without readings, the longest first; at most 50 of them.
     :param reading_minutes: usual minutes between readings of a sensor; 0 where they are not regular.
     :param gap_count: how many gaps there are.
@@ -269,6 +324,7 @@ class Inspection(_Model):
     :param suspicions: values that look wrong.
     :param glucose: glucose values, if there are any.
     :param overlaps: what the ledger knows of the same days; ``None`` where none was asked.
+    :param table: what a table without a mapping holds.
     """
 
     files: tuple[InspectedFile, ...]
@@ -288,6 +344,7 @@ class Inspection(_Model):
     warnings: tuple[ReasonFound, ...] = ()
     left_out: dict[str, int] = {}
     days: tuple[DayFound, ...] = ()
+    utc_days: tuple[date, ...] = ()
     gaps: tuple[Gap, ...] = ()
     reading_minutes: int = 0
     gap_count: int = 0
@@ -295,12 +352,13 @@ class Inspection(_Model):
     suspicions: tuple[Suspicion, ...] = ()
     glucose: GlucoseFound | None = None
     overlaps: tuple[Overlap, ...] | None = None
+    table: UnmappedTable | None = None
 
 
 class Inspections(_Model):
-    """What ``tidepool-ingest inspect --json`` writes.
+    """What ``tidepool-ingest inspect --json`` writes. It holds health data.
 
-    :param version: of this schema.
+    :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
     :param inspections: one for each file, or for several that are read together.
     """
 

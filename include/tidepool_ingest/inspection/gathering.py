@@ -146,6 +146,9 @@ class Gathering:
         self.minutes: dict[str, int] = {}
         """By UTC day, in which of its 1,440 minutes there is a sensor's reading: one bit each, the first the
         lowest."""
+        self._utc_days: set[str] = set()
+        self.device_ids: Counter[str] = Counter()
+        """How many records each device has, by ``deviceId``."""
 
     def see(self, data: Iterable[Mapping[str, Any]]) -> None:
         """Count some accepted records.
@@ -160,6 +163,8 @@ class Gathering:
 
     def _count(self, datum: Mapping[str, Any], time: str) -> None:
         kind = type_of(datum)
+        self._utc_days.add(time[:10])
+        self.device_ids[datum.get("deviceId") or ""] += 1
         try:
             counted = self._types[kind]
         except KeyError:
@@ -293,6 +298,10 @@ class Gathering:
             )
             for day, found in sorted(self._days.items())
         )
+
+    def utc_days(self) -> tuple[date, ...]:
+        """Return the UTC days with records, in order, without those of the year 0."""
+        return tuple(date.fromisoformat(day) for day in sorted(self._utc_days) if day >= "0001")
 
     def glucose(self) -> GlucoseFound | None:
         """Return what glucose values there are: of sensors, or of meters where there is no sensor."""

@@ -16,6 +16,9 @@ from upath import UPath
 from tidepool_ingest.errors import IngestError, as_sentence
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block, Device, ReadingContext
+from tidepool_ingest.formats.table import TableReader
+from tidepool_ingest.formats.table.parquet import PARQUET_MAGIC
+from tidepool_ingest.formats.table.workbook import WORKBOOK_MAGIC
 from tidepool_ingest.inspection.findings import (
     Hold,
     InspectedDevice,
@@ -113,11 +116,35 @@ def _inspected_files(source: Source, rows: Counter[int]) -> tuple[InspectedFile,
         InspectedFile(
             name=name,
             format=source.format,
+            kind=kind_of(source.files()[number - 1], source.format),
             compression=compression_of(path.name),
             rows=rows[number],
         )
         for number, (path, name) in enumerate(zip(source.paths, source.names, strict=True), 1)
     )
+
+
+def _named_by_records(gathered: Gathering) -> tuple[InspectedDevice, ...]:
+    """Return the devices that records name, where the file itself tells of none."""
+    named = sorted(name for name in gathered.device_ids if name)
+    return tuple(InspectedDevice(fields={"deviceId": name}) for name in named)
+
+
+def kind_of(file: SourceFile, name: str) -> str:
+    """Return what kind of file one is: ``CSV``, ``JSON``, ``Parquet`` or ``Excel``; empty for other ones.
+
+    :param file: the file.
+    :param name: its format, empty where it is none that is known.
+    """
+    try:
+        start = file.start().lstrip()
+    except BatchError:
+        return ""
+    if start.startswith(PARQUET_MAGIC):
+        return "Parquet"
+    if start.startswith(WORKBOOK_MAGIC):
+        return "Excel" if name == TableReader.name else ""
+    return "JSON" if start[:1] in (b"{", b"[") else "CSV" if name else ""
 
 
 def _inspected(
@@ -155,9 +182,8 @@ def _one(
         files=_inspected_files(source, reader.rows),
         format=source.format,
         holds=tuple(found_holds),
-        devices=tuple(
-            InspectedDevice(serial=device.serial, fields=dict(device.fields)) for device in devices
-        ),
+        devices=tuple(InspectedDevice(serial=device.serial, fields=dict(device.fields)) for device in devices)
+        or _named_by_records(gathered),
         zone=with_rhythm(zone, gathered.meals),
         first=first,
         last=last,
@@ -170,6 +196,7 @@ def _one(
         warnings=judging.warnings.found(),
         left_out=dict(sorted(judging.left_out.items())),
         days=days,
+        utc_days=gathered.utc_days(),
         gaps=gaps.longest,
         reading_minutes=gaps.interval,
         gap_count=gaps.number,

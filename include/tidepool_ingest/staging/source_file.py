@@ -36,6 +36,9 @@ _BINARY = {
 }
 """What a file is by its first bytes, and what to do with it."""
 
+UNKNOWN_TABLE = "a table (CSV) of no format that is told by its headings"
+"""What :func:`other_kind` says of rows of cells that are to be records."""
+
 _LINES_LOOKED_AT = 10
 _BYTES_LOOKED_AT = 64 * 1024
 
@@ -234,7 +237,7 @@ def other_kind(start: bytes, *, is_table: bool = False) -> str:
     if b"\n" not in start and between.search(start):
         return "text whose lines end in CR alone: end them in LF"
     if not is_table and _is_table(text[:_BYTES_LOOKED_AT].splitlines()[:_LINES_LOOKED_AT]):
-        return "a table (CSV) of no format that is told by its headings"
+        return UNKNOWN_TABLE
     return ""
 
 
