@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, timedelta, timezone
+from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidepool_ingest.coverage import HOURS, LEVELS, MORE_THAN_USUAL, full_hour, level_of, picture_of
+from tidepool_ingest.coverage import (
+    HOURS,
+    LEVELS,
+    MORE_THAN_USUAL,
+    full_hour,
+    hours_of_text,
+    in_zone,
+    level_of,
+    picture_of,
+    text_of_hours,
+)
 
 MONDAY = date(2026, 3, 2)
 FULL = [12] * HOURS
@@ -84,3 +96,48 @@ def test_a_picture_fits_and_counts_all_that_it_shows(days: dict[date, list[int]]
     assert all(level in LEVELS for column in picture.columns for level in column.levels)
     if not picture.is_cut:
         assert sum(sum(column.hours) for column in picture.columns) == sum(map(sum, days.values()))
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=HOURS, max_size=HOURS))
+def test_hours_are_read_as_they_were_written(hours: list[int]) -> None:
+    assert hours_of_text(text_of_hours(hours)) == tuple(hours)
+
+
+def test_hours_of_nothing_are_a_short_text() -> None:
+    assert text_of_hours([12, *[0] * 22, 3]) == f"12{',' * 23}3"
+
+
+def test_hours_are_those_of_a_zone() -> None:
+    hours = [0] * HOURS
+    hours[0], hours[23] = 5, 7
+
+    local = in_zone({MONDAY: hours}, ZoneInfo("America/New_York"))
+
+    assert local is not None
+    assert {day: {hour: n for hour, n in enumerate(of_day) if n} for day, of_day in local.items()} == {
+        MONDAY - timedelta(days=1): {19: 5},
+        MONDAY: {18: 7},
+    }
+
+
+def test_an_hour_that_is_there_twice_has_twice_as_many() -> None:
+    back = date(2026, 10, 25)
+    local = in_zone({back: FULL}, ZoneInfo("Europe/Berlin"))
+
+    assert local is not None
+    assert (local[back][2], local[back][3]) == (24, 12)
+    forward = in_zone({date(2026, 3, 29): FULL}, ZoneInfo("Europe/Berlin"))
+    assert forward is not None
+    assert forward[date(2026, 3, 29)][2] == 0
+
+
+@pytest.mark.parametrize("name", ["Asia/Kolkata", "Asia/Kathmandu", "Australia/Adelaide"])
+def test_hours_that_begin_at_others_are_not_shown_in_a_zone(name: str) -> None:
+    assert in_zone(days_of(0), ZoneInfo(name)) is None
+
+
+def test_the_first_and_the_last_day_that_there_are_stay() -> None:
+    for day, hours in ((date.min, -5), (date.max, 9)):
+        local = in_zone({day: FULL}, timezone(timedelta(hours=hours)))
+        assert local is not None
+        assert sum(map(sum, local.values())) == sum(FULL)

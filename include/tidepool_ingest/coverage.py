@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final, TypeAlias
 
 HOURS: Final = 24
@@ -122,6 +122,39 @@ def level_of(count: int, full: int, *, days: int = 1) -> int:
     if share > _TWICE and full >= _FEWEST_FULL:
         return MORE_THAN_USUAL
     return min(4, int(4 * share) + 1)
+
+
+def text_of_hours(hours: Sequence[int]) -> str:
+    """Return 24 numbers as a short text: commas between them, nothing for none."""
+    return ",".join(str(count or "") for count in hours)
+
+
+def hours_of_text(text: str) -> tuple[int, ...]:
+    """Return the 24 numbers that :func:`text_of_hours` has written."""
+    return tuple(int(count or 0) for count in text.split(","))
+
+
+def in_zone(days: DayHours, zone: tzinfo) -> DayHours | None:
+    """Return UTC days and hours as those of a time zone.
+
+    :param days: numbers of records by UTC day.
+    :param zone: the zone.
+    :return: ``None`` if its hours do not begin with those of UTC.
+    """
+    local: dict[date, list[int]] = {}
+    for day, hours in days.items():
+        for hour, count in enumerate(hours):
+            if not count:
+                continue
+            moment = datetime.combine(day, time(hour), UTC)
+            try:
+                there = moment.astimezone(zone)
+            except OverflowError:  # the first or the last day that there is
+                there = moment
+            if there.minute or there.second:
+                return None
+            local.setdefault(there.date(), [0] * HOURS)[there.hour] += count
+    return local
 
 
 _Run = tuple[date, int, bool]

@@ -6,6 +6,7 @@ table of faults. The message of an error, the uploads page and the documentation
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
@@ -22,17 +23,69 @@ class Disposition(StrEnum):
     """The staged batch has to be corrected; every other batch goes on."""
 
 
+class MendPlace(StrEnum):
+    """Where something belongs that lets a batch go on."""
+
+    MANIFEST = "manifest.json"
+    """A key of the manifest, as it stands there."""
+    STAGE = "tidepool-ingest stage"
+    """An option of the command with which it is staged again."""
+    RUN = "run parameters"
+    """Parameters of a run of its day, as JSON."""
+
+
+class Mend(NamedTuple):
+    """Something that lets a batch go on, ready to be copied.
+
+    :param place: where it belongs.
+    :param text: what stands there.
+    :param is_example: whether the value is one of several, and a person has to choose.
+    """
+
+    place: MendPlace
+    text: str
+    is_example: bool = False
+
+
+def meant_as(code: str) -> tuple[Mend, ...]:
+    """Return what lets a batch go on that is held for a code, and is as it is meant to be."""
+    return (
+        Mend(MendPlace.MANIFEST, f'"meantAs": ["{code}"]'),
+        Mend(MendPlace.STAGE, f"--meant-as {code}"),
+    )
+
+
+def of_file(key: str, option: str, value: str, *, is_example: bool = False) -> tuple[Mend, ...]:
+    """Return what lets a batch go on once something is said of its file.
+
+    :param key: of a file in the manifest.
+    :param option: of the command ``stage``.
+    :param value: what is said.
+    """
+    return (
+        Mend(MendPlace.MANIFEST, f'"files": [{{"{key}": "{value}"}}]', is_example),
+        Mend(MendPlace.STAGE, f"{option} {value}", is_example),
+    )
+
+
+def run_with(*parameters: str) -> tuple[Mend, ...]:
+    """Return that a run of a batch's day with some parameters lets it go on."""
+    return (Mend(MendPlace.RUN, json.dumps(dict.fromkeys(parameters, True))),)
+
+
 class Fault(NamedTuple):
     """One cause of an error, in words that fit every batch that stopped for it.
 
     :param sentence: what happened: a clause without a capital letter and a full stop.
     :param remedy: what to do about it, one or two whole sentences.
     :param retriable: whether an unchanged retry can help.
+    :param mends: what of the remedy can be copied, if that is what the person wants.
     """
 
     sentence: str
     remedy: str
     retriable: bool = False
+    mends: tuple[Mend, ...] = ()
 
 
 FAULTS_BY_CODE: dict[str, Fault] = {}
@@ -47,9 +100,12 @@ class IngestError(Exception):
     :cvar code: short stable name of the cause, for the ledger and the report.
     :cvar sentence: what happened, as in :class:`Fault`.
     :cvar remedy: what to do about it.
+    :cvar mends: what of the remedy can be copied.
     :cvar faults: in a class of several causes, these by their codes.
     :cvar waits: whether nothing has failed: something else has to end first, and ``retry_after`` seconds are
         a good time to see whether it has.
+    :ivar particulars: what is true of this batch alone: positions and counts in words of this project, which
+        the ledger keeps and the uploads page shows; never a value.
     :param what: what happened and where, a whole sentence; by default the class's own.
     :param remedy: what to do about it this time; by default the class's own.
     :param code: the cause, in a class of several.
@@ -59,6 +115,8 @@ class IngestError(Exception):
     code: str = ""
     sentence: ClassVar[str] = ""
     remedy: str = ""
+    mends: ClassVar[tuple[Mend, ...]] = ()
+    particulars: str = ""
     faults: ClassVar[Mapping[str, Fault]] = {}
     waits: ClassVar[bool] = False
     retry_after: float | None = None
@@ -71,7 +129,9 @@ class IngestError(Exception):
         super().__init_subclass__(**kwargs)
         own: dict[str, Fault] = {}
         if "code" in vars(cls):
-            own[cls.code] = Fault(cls.sentence, cls.remedy, cls.disposition is Disposition.RETRIABLE)
+            own[cls.code] = Fault(
+                cls.sentence, cls.remedy, cls.disposition is Disposition.RETRIABLE, cls.mends
+            )
         if "faults" in vars(cls):
             own.update(cls.faults)
         for code, fault in own.items():

@@ -80,6 +80,24 @@ class StagedBatch:
         }
         return json.dumps(sorted(clocks), separators=(",", ":")) if clocks else None
 
+    @property
+    def formats(self) -> str:
+        """The formats of its files, as JSON."""
+        return json.dumps(sorted({file.format for file in self.manifest.files}), separators=(",", ":"))
+
+    @property
+    def device(self) -> str | None:
+        """What its manifest calls its device, as JSON, cut as in a label; ``None`` if it says nothing.
+
+        Never a serial number or a ``deviceId``: the uploads page shows it.
+        """
+        said = {
+            "manufacturers": [name for name in map(_shown, self.manifest.device_manufacturers) if name],
+            "model": _shown(self.manifest.device_model),
+        }
+        known = {name: value for name, value in said.items() if value}
+        return json.dumps(known, separators=(",", ":"), ensure_ascii=False) if known else None
+
     def ledger_texts(self) -> dict[str, str | None]:
         """Return what of it is written into the ledger as text that somebody else has chosen."""
         return {
@@ -154,8 +172,12 @@ def check_digests(folder: BatchFolder, digests: FileDigests) -> None:
 
 def label_of(folder: BatchFolder, device_model: str | None) -> str:
     """Return a batch's label: day, device model and short hash, never a person or a serial number."""
-    model = "".join(sign for sign in device_model or "" if sign.isprintable())[:MODEL_CHARACTERS].strip()
-    return f"{folder.day} {model or 'device'} {folder.label}"
+    return f"{folder.day} {_shown(device_model) or 'device'} {folder.label}"
+
+
+def _shown(text: str | None) -> str:
+    """Return what a label shows of a text of the manifest."""
+    return "".join(sign for sign in text or "" if sign.isprintable())[:MODEL_CHARACTERS].strip()
 
 
 def named(folder: BatchFolder) -> str:

@@ -16,8 +16,9 @@ OTHER = "9876543210"
 def filled(ledger: Ledger, name: str, **more: str) -> int:
     """Note a batch with something in every table that hangs on it."""
     batch = ledger.batches.register(found(content_key=name * 64, folder=f"/{name}", **more)).id
-    ledger.batches.set_counts(batch, device_key=name * 64, zones=f"zones of {name}")
-    ledger.batch_days.replace_for_batch(batch, {date(2026, 1, 2): {"cbg": 1}})
+    ledger.batches.set_counts(batch, device_key=name * 64, zones=f"zones of {name}", formats='["clarity"]')
+    day = date(2026, 1, 2)
+    ledger.batch_days.replace_for_batch(batch, {day: {"cbg": 1}}, {day: {"cbg": "1" + 23 * ","}})
     ledger.rejections.add(batch, [Rejection(ordinal=0, type="cbg", rows=1, problems=(("code", "/value"),))])
     row = ledger.data_sets.begin_opening(
         batch, data_set_type="normal", deduplicator="d", expected_rows=1, origin=TaskOrigin()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidepool_ingest.coverage import hours_of_text
 from tidepool_ingest.prepare.parts import RecordDays, utc_day
 
 
@@ -59,6 +60,50 @@ def test_days_and_types_are_counted_apart_and_oldest_day_first() -> None:
 
 def test_times_of_the_year_0000_are_one_day() -> None:
     assert seen("0000-06-01T12:00:00Z", "0000-06-02T12:00:00Z") == {date.min: {"cbg": 2}}
+
+
+@pytest.mark.parametrize(
+    ("time", "hour"),
+    [
+        ("2026-03-05T00:00:00Z", 0),
+        ("2026-03-05T23:59:59.999Z", 23),
+        ("2024-02-29T9:00:00,5Z", 9),
+        ("2026-03-05T00:30:00+01:00", 23),
+        ("2026-03-05T12:00:00+05:30", 6),
+        ("0000-01-01T00:00:00+24:00", 0),
+        ("9999-12-31T23:59:59-24:00", 23),
+    ],
+)
+def test_a_time_counts_as_of_its_hour_in_utc(time: str, hour: int) -> None:
+    days = RecordDays()
+    days.see([{"type": "cbg", "time": time}])
+
+    ((day, kinds),) = days.by_hour().items()
+    assert day == utc_day(time)
+    assert hours_of_text(kinds["cbg"]) == tuple(int(each == hour) for each in range(24))
+
+
+def test_many_hours_are_put_together_and_none_is_lost() -> None:
+    days = RecordDays()
+    first = datetime(2020, 1, 1, tzinfo=UTC)
+    for start in range(0, 8_000, 1_000):
+        moments = [first + timedelta(hours=start + number) for number in range(1_000)]
+        data = [{"type": "cbg", "time": f"{moment:%Y-%m-%dT%H:%M:%SZ}"} for moment in moments]
+        days.see([*data, data[0]])
+
+    by_hour = {day: hours_of_text(kinds["cbg"]) for day, kinds in days.by_hour().items()}
+    assert days.by_type() == {"cbg": 8_008}
+    assert {day: sum(hours) for day, hours in by_hour.items()} == {
+        day: kinds["cbg"] for day, kinds in days.by_day().items()
+    }
+    assert by_hour[first.date()] == (2, *[1] * 23)
+
+
+def test_equal_hours_of_the_year_0000_are_put_together() -> None:
+    days = RecordDays()
+    days.see([{"type": "cbg", "time": f"0000-06-0{day}T12:00:00Z"} for day in (1, 2, 3)])
+
+    assert hours_of_text(days.by_hour()[date.min]["cbg"])[12] == 3
 
 
 @given(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, Self
 
-from tidepool_ingest.errors import Fault, HeldError
+from tidepool_ingest.errors import Fault, HeldError, meant_as, of_file
 
 
 class FileHeldError(HeldError):
@@ -29,6 +29,7 @@ class FileHeldError(HeldError):
         fault = self.faults[code]
         places = (f"batch {batch}" if batch else "", f"file {file_number}" if file_number else "")
         place = ", ".join(part for part in places if part)
+        self.particulars = ": ".join(part for part in (places[1], detail) if part)
         what = f"{fault.sentence} ({detail})" if detail else fault.sentence
         super().__init__(f"{place + ': ' if place else ''}{what} [{code}].", remedy=fault.remedy, code=code)
 
@@ -52,20 +53,24 @@ CLOCK_FAULTS: Final[dict[str, Fault]] = {
         "Correct the time zone, or give periods, each `until` a local time: a clock that was set late is in "
         "another zone until then. If the times are right as they are, name `clock-not-in-zone` under "
         "`meantAs` (`--meant-as`): they are then taken with the offset before the change, and annotated.",
+        mends=meant_as(CLOCK_NOT_IN_ZONE),
     ),
     ZONE_IMPLAUSIBLE: Fault(
         "in its time zone, a file has times after the moment at which it says that it was generated",
         "Correct the time zone: it is that of the place where the device's clock was set. If a clock was "
         "wrong, name `zone-implausible` under `meantAs` (`--meant-as`).",
+        mends=meant_as(ZONE_IMPLAUSIBLE),
     ),
     DATES_SWAPPED: Fault(
         "times in a file run backwards, as they do where a spreadsheet has swapped day and month",
         "Get the file again from its source, and do not open it in a spreadsheet before it is staged. If it "
         "was only sorted anew, name `dates-swapped` under `meantAs` (`--meant-as`).",
+        mends=meant_as(DATES_SWAPPED),
     ),
     DATE_ORDER_UNCLEAR: Fault(
         "nothing in a file shows whether its dates begin with the day or with the month",
         "Say it: `dateOrder` of the file (`--date-order`) is `dmy`, `mdy` or `ymd`.",
+        mends=of_file("dateOrder", "--date-order", "dmy", is_example=True),
     ),
 }
 

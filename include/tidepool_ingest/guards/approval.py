@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from tidepool_ingest.errors import Fault, HeldError
+from tidepool_ingest.errors import Fault, HeldError, Mend, MendPlace
 from tidepool_ingest.ledger import (
     DECLINED,
     ActionKind,
@@ -49,6 +49,7 @@ class QuarantineLimitError(HeldError):
         "the batch or let its manifest edit the records, and stage it again; or allow a larger share for one "
         "run."
     )
+    mends = (Mend(MendPlace.RUN, '{"max_quarantined_percent": 100}', is_example=True),)
 
 
 class AskingError(QuarantineLimitError):

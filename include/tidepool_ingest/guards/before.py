@@ -23,7 +23,7 @@ from upath import UPath
 
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.digests import digest_of
-from tidepool_ingest.errors import Fault, HeldError
+from tidepool_ingest.errors import Fault, HeldError, meant_as
 from tidepool_ingest.ledger import BatchRow, Ledger
 from tidepool_ingest.ledger.record_counts import Days
 from tidepool_ingest.local_times import LocalTimes, Period
@@ -60,6 +60,7 @@ BEFORE_FAULTS: Final[dict[str, Fault]] = {
         "was, name that batch under `replaces`, so that it is deleted. In a feed, or if both are meant to "
         'show, say so in the manifest: `"meantAs": ["zone-differs"]`. The records of a feed then take the '
         "place of the earlier ones, by their origin ids; those of a normal data set show twice.",
+        mends=meant_as(ZONE_DIFFERS),
     ),
     DEVICE_RENAMED: Fault(
         "records of the same days and device are uploaded already under another deviceId",
@@ -67,6 +68,7 @@ BEFORE_FAULTS: Final[dict[str, Fault]] = {
         "on the uploads page. In a feed, or if both are meant to show, say so in the manifest: "
         '`"meantAs": ["device-renamed"]`. The records of a feed then take the place of the earlier ones, by '
         "their origin ids; those of a normal data set show twice.",
+        mends=meant_as(DEVICE_RENAMED),
     ),
 }
 
@@ -93,6 +95,7 @@ class DeviceChangedError(HeldError):
             remedy=fault.remedy,
             code=code,
         )
+        self.particulars = f"on {days} {'day' if days == 1 else 'days'}"
         self.batch = batch
         self.before = [*before]
         self.days = days

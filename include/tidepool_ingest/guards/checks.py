@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import partial
 
-from tidepool_ingest.errors import Disposition, HeldError, IngestError
+from tidepool_ingest.errors import Disposition, HeldError, IngestError, meant_as, run_with
 from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchRow, BatchState, DataSetRow, DataSetState, Ledger
 from tidepool_ingest.model.deduplicators import CONTINUOUS, DEDUPLICATORS, AtClose, Deduplicator
 from tidepool_ingest.model.problems import DEVICE_ID_DIFFERS
@@ -37,12 +37,14 @@ class OlderThanUploadedError(HeldError):
     code = "older-than-uploaded"
     sentence = "newer batches of its device are verified, and its older values would take the place of theirs"
     remedy = "If its values are to win, run its day with `allow_older`; if not, take it out of staging."
+    mends = run_with("allow_older")
 
     def __init__(self, batch: str, newer: int, newest: date) -> None:
         super().__init__(
             f"Batch {batch} is held: {self.sentence} ({newer} of them, the newest staged on {newest}). "
             "Nothing of it is left open."
         )
+        self.particulars = f"{newer} newer, the newest staged on {newest}"
         self.batch = batch
         self.newer = newer
         self.newest = newest
@@ -125,6 +127,7 @@ class TruncateError(HeldError):
         "If that is meant, run its day with `allow_truncate`; if not, name another deduplicator in its "
         "manifest, or none for the usual one."
     )
+    mends = run_with("allow_truncate")
 
     def __init__(self, batch: str) -> None:
         super().__init__(f"Batch {batch} is held: {self.sentence}. Nothing was opened.")
@@ -144,6 +147,7 @@ class DoublingError(HeldError):
         "Run without `force`. To correct it, stage a batch that names it in `replaces`; if twice is meant, "
         "add the parameter `allow_doubling`."
     )
+    mends = run_with("force", "allow_doubling")
 
     def __init__(self, batch: str, records: int | None = None) -> None:
         which = (
@@ -152,6 +156,7 @@ class DoublingError(HeldError):
             else f"the {records} that are of another device than the data set"
         )
         super().__init__(f"Batch {batch} is held: {self.sentence}: {which}. Nothing was opened.")
+        self.particulars = which
         self.batch = batch
         self.records = records
 
@@ -305,6 +310,7 @@ class ReplacesLosesDaysError(HeldError):
         "Stage a file that covers every day of the old one. If these records are to go, say so in its "
         'manifest: `"meantAs": ["replaces-loses-days"]`. The uploads page shows the days of both batches.'
     )
+    mends = meant_as("replaces-loses-days")
 
     def __init__(self, batch: str, lost: Mapping[str, int], days: int, of_days: int) -> None:
         named = ", ".join(f"{kind} on {number}" for kind, number in sorted(lost.items()))
@@ -312,6 +318,7 @@ class ReplacesLosesDaysError(HeldError):
             f"Batch {batch} is held: {self.sentence}, and they would be lost on {days} of its {of_days} days "
             f"({named}). Nothing of it is visible."
         )
+        self.particulars = f"on {days} of its {of_days} days: {named}"
         self.batch = batch
         self.lost = dict(lost)
         self.days = days
@@ -348,6 +355,7 @@ class PreparedOtherwiseError(IngestError):
         "its work area had been cleaned up, and it was prepared again by other rules than it was uploaded by"
     )
     remedy = "What Tidepool shows stays as it is. To upload the batch anew, run its day with `force`."
+    mends = run_with("force")
 
     def __init__(self, batch: str) -> None:
         super().__init__(f"Batch {batch} cannot be compared with what Tidepool shows: {self.sentence}.")
@@ -415,6 +423,7 @@ class WithdrawnError(IngestError):
     code = "withdrawn"
     sentence = "somebody has undone its upload"
     remedy = "Nothing to do, unless it is to be uploaded after all: then run its day with `force`."
+    mends = run_with("force")
 
     def __init__(self, batch: str) -> None:
         super().__init__(f"Batch {batch} is not uploaded: {self.sentence}.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tidepool_ingest.errors import HeldError
+from tidepool_ingest.errors import HeldError, Mend, MendPlace
 from tidepool_ingest.model import glucose_readings
 from tidepool_ingest.model.glucose_levels import GlucoseHistogram
 
@@ -28,6 +28,14 @@ class GlucoseUnitsError(HeldError):
         "Look at the device's own display, then let the manifest say which unit it is (`glucoseUnits` among "
         "its `edits`)."
     )
+    mends = tuple(
+        mend
+        for units in ("mmol/L", "mg/dL")
+        for mend in (
+            Mend(MendPlace.MANIFEST, f'"edits": {{"glucoseUnits": "{units}"}}', is_example=True),
+            Mend(MendPlace.STAGE, f"--glucose-units {units}", is_example=True),
+        )
+    )
 
     def __init__(self, batch: str, claimed: str, readings: int) -> None:
         other = "mmol/L" if claimed.lower().startswith("mg") else "mg/dL"
@@ -37,6 +45,7 @@ class GlucoseUnitsError(HeldError):
             remedy=f'Look at the device\'s own display, then let the manifest say which unit it is: "edits": '
             f'{{"glucoseUnits": "{other}"}} relabels them, "{claimed}" confirms the label.',
         )
+        self.particulars = f"{readings} glucose readings"
         self.batch = batch
         self.claimed = claimed
 

@@ -74,7 +74,10 @@ class FoundBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRow(FoundBatch):
-    """One row of the table ``batches``. Counts, key and zones are ``None`` until ``prepare`` has counted."""
+    """One row of the table ``batches``.
+
+    Counts and key are ``None`` until ``prepare`` has counted; zones, formats and device until it has read.
+    """
 
     id: int
     state: BatchState
@@ -95,6 +98,9 @@ class BatchRow(FoundBatch):
     updated_at: datetime
     device_key: str | None = field(default=None, repr=False)
     zones: str | None = field(default=None, repr=False)
+    formats: str | None = None
+    device: str | None = None
+    reason_detail: str | None = None
 
 
 @dataclass(frozen=True)
@@ -481,41 +487,49 @@ class Batches:
         """
         self._move(batch, BatchState.NOTHING_ACCEPTED, lease=lease)
 
-    def hold(self, batch: int, reason: str, *, lease: Lease | None = None) -> None:
+    def hold(self, batch: int, reason: str, detail: str = "", *, lease: Lease | None = None) -> None:
         """Record that a guard has stopped a batch.
 
         :param reason: the guard's code.
+        :param detail: where in the batch, and how often, here and below: positions and counts in words of
+            this project, as :attr:`~tidepool_ingest.errors.IngestError.particulars` has them.
         """
-        self._move(batch, BatchState.HELD, reason, lease)
+        self._move(batch, BatchState.HELD, reason, detail, lease=lease)
 
     def decline(self, batch: int) -> None:
         """Record that a person does not want a batch to be uploaded as it is."""
         self._move(batch, BatchState.HELD, DECLINED)
 
-    def mark_failed(self, batch: int, reason: str | None, *, lease: Lease | None = None) -> None:
+    def mark_failed(
+        self, batch: int, reason: str | None, detail: str = "", *, lease: Lease | None = None
+    ) -> None:
         """Record that the last attempt has ended with an error, and that Tidepool holds nothing of it.
 
         :param reason: the error's code.
         """
-        self._move(batch, BatchState.FAILED, reason, lease)
+        self._move(batch, BatchState.FAILED, reason, detail, lease=lease)
 
-    def mark_unfinished(self, batch: int, reason: str, *, lease: Lease | None = None) -> None:
+    def mark_unfinished(
+        self, batch: int, reason: str, detail: str = "", *, lease: Lease | None = None
+    ) -> None:
         """Record that the upload of a batch stopped when Tidepool held data of it that is not verified.
 
         :param reason: why, as a code.
         """
-        self._move(batch, BatchState.UPLOADING, reason, lease)
+        self._move(batch, BatchState.UPLOADING, reason, detail, lease=lease)
 
     def mark_verified(self, batch: int, *, lease: Lease | None = None) -> None:
         """Record that what is visible of a batch is exactly its accepted records, each once."""
         self._move(batch, BatchState.VERIFIED, lease=lease)
 
-    def set_reason(self, batch: int, reason: str | None, *, lease: Lease | None = None) -> None:
+    def set_reason(
+        self, batch: int, reason: str | None, detail: str = "", *, lease: Lease | None = None
+    ) -> None:
         """Record why a batch needs a person, or that it no longer does; its state stays.
 
         :param reason: the code of the cause.
         """
-        self._set(batch, lease, reason=reason)
+        self._set(batch, lease, reason=reason, reason_detail=detail or None)
 
     def begin_upload(self, batch: int, *, lease: Lease | None = None) -> bool:
         """Record that a batch is being uploaded, unless another one has taken its place.
@@ -528,10 +542,16 @@ class Batches:
             )
 
     def _move(
-        self, batch: int, state: BatchState, reason: str | None = None, lease: Lease | None = None
+        self,
+        batch: int,
+        state: BatchState,
+        reason: str | None = None,
+        detail: str = "",
+        *,
+        lease: Lease | None = None,
     ) -> None:
         with writing_under(self._database, lease) as connection:
-            if not write_state_of(connection, batch, state, reason=reason):
+            if not write_state_of(connection, batch, state, reason=reason, reason_detail=detail or None):
                 raise UnknownBatchError(batch)
 
     def set_counts(self, batch: int, **counts: int | str | None) -> None:
@@ -539,9 +559,19 @@ class Batches:
 
         :param batch: its number.
         :param counts: ``staged``, ``accepted``, ``quarantined``, ``identical``, ``expected_rows``,
-            ``chunks``; and ``device_key`` and ``zones``, with which they go up.
+            ``chunks``; and ``device_key``, ``zones``, ``formats`` and ``device``, with which they go up.
         """
         self._set(batch, None, purged=None, **counts)
+
+    def set_described(self, batch: int, *, zones: str | None, formats: str, device: str | None) -> None:
+        """Record what is known of a batch that stops before its records are counted.
+
+        :param batch: its number.
+        :param zones: the zones that its local times were to be read in, as JSON.
+        :param formats: the formats of its files, as JSON.
+        :param device: what its manifest calls its device, as JSON.
+        """
+        self._set(batch, None, zones=zones, formats=formats, device=device)
 
     def set_split(self, batch: int, part_records: int | None) -> None:
         """Record how many records a part of a batch holds at most; ``None`` for one that stays whole."""

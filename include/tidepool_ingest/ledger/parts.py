@@ -102,7 +102,7 @@ class Parts:
                     continue
                 if before.state is BatchState.OVERWRITTEN:
                     check_batch_state(before.state, BatchState.PREPARED, is_part=True)
-                    values |= {**counted, "state": BatchState.PREPARED, "reason": None}
+                    values |= {**counted, "state": BatchState.PREPARED, "reason": None, "reason_detail": None}
                 if any(getattr(before, name) != value for name, value in values.items()):
                     changed = update(batches).where(batches.c.id == before.id)
                     connection.execute(changed.values(**values, updated_at=now))
@@ -149,12 +149,14 @@ class Parts:
             parts = _parts_of(connection, whole)
             if state not in (BatchState.PREPARED, BatchState.UPLOADING, BatchState.VERIFIED):
                 return state
-            reason = next((part.reason for part in parts if part.reason), None)
+            reason, detail = next(
+                ((part.reason, part.reason_detail) for part in parts if part.reason), (None, None)
+            )
             if all(part.state in TERMINAL_STATES for part in parts):
                 state = BatchState.VERIFIED
             elif state is BatchState.VERIFIED:
                 state = BatchState.UPLOADING
-            write_state_of(connection, whole, state, reason=reason)
+            write_state_of(connection, whole, state, reason=reason, reason_detail=detail)
         return state
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, select
 
@@ -18,6 +18,9 @@ from tidepool_ingest.ledger.schema import batch_days, batches, quarantine_reason
 Days = dict[date, dict[str, int]]
 """Numbers of records by UTC day and type."""
 
+Hours = dict[date, dict[str, str]]
+"""The same by hour of the day, as :func:`~tidepool_ingest.coverage.text_of_hours` writes them."""
+
 
 class BatchDays:
     """The table of record days.
@@ -28,19 +31,29 @@ class BatchDays:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def replace_for_batch(self, batch: int, days: Mapping[date, Mapping[str, int]]) -> None:
+    def replace_for_batch(
+        self,
+        batch: int,
+        days: Mapping[date, Mapping[str, int]],
+        hours: Mapping[date, Mapping[str, str]] | None = None,
+    ) -> None:
         """Record the days of a batch's accepted records, in place of what was recorded before.
 
         :param batch: the batch's number.
         :param days: numbers of records by UTC day and type.
+        :param hours: the same by hour, as :data:`Hours`; not known of a batch that was prepared before they
+            were counted.
         """
-        if self.of_batch(batch) == days:
-            return
-        rows = [
-            {"batch": batch, "day": day, "type": kind, "records": records}
+        by_hour = hours or {}
+        wanted = {
+            (day, kind, records, by_hour.get(day, {}).get(kind))
             for day, kinds in days.items()
             for kind, records in kinds.items()
-        ]
+        }
+        if wanted == {tuple(row) for row in self._of_batch(batch)}:
+            return
+        names = ("day", "type", "records", "hours")
+        rows = [{"batch": batch, **dict(zip(names, row, strict=True))} for row in wanted]
         with self._database.writing() as connection:
             # Another run may be recording the same: this lock makes them take turns.
             connection.execute(select(batches.c.id).where(batches.c.id == batch).with_for_update())
@@ -50,16 +63,24 @@ class BatchDays:
 
     def of_batch(self, batch: int) -> Days:
         """Return the numbers of a batch's accepted records, oldest day first."""
-        query = (
-            select(batch_days.c.day, batch_days.c.type, batch_days.c.records)
-            .where(batch_days.c.batch == batch)
-            .order_by(batch_days.c.day, batch_days.c.type)
-        )
         days: Days = {}
-        with self._database.reading() as connection:
-            for day, kind, records in connection.execute(query):
-                days.setdefault(day, {})[kind] = records
+        for day, kind, records, _hours in self._of_batch(batch):
+            days.setdefault(day, {})[kind] = records
         return days
+
+    def hours_of_batch(self, batch: int) -> Hours:
+        """Return the numbers of a batch's accepted records by UTC hour, as far as they are known."""
+        found: Hours = {}
+        for day, kind, _records, hours in self._of_batch(batch):
+            if hours is not None:
+                found.setdefault(day, {})[kind] = hours
+        return found
+
+    def _of_batch(self, batch: int) -> Sequence[Any]:
+        columns = (batch_days.c.day, batch_days.c.type, batch_days.c.records, batch_days.c.hours)
+        query = select(*columns).where(batch_days.c.batch == batch)
+        with self._database.reading() as connection:
+            return connection.execute(query.order_by(batch_days.c.day, batch_days.c.type)).all()
 
 
 class BatchEnd(NamedTuple):

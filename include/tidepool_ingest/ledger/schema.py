@@ -205,6 +205,8 @@ batches = Table(
         comment="sha256 of the user and what stays of a device when its device id changes",
     ),
     Column("zones", Text, comment="time zones that local times of its files were read in, as JSON"),
+    Column("formats", Text, comment="formats of its files, as JSON"),
+    Column("device", Text, comment="manufacturers and model of its device, as JSON"),
     Column("data_set_type", String(16), nullable=False, server_default="normal"),
     Column("replaces", AutoId, comment="batch whose data sets are deleted once this one shows in Tidepool"),
     Column("part_of", AutoId, comment="batch that it is a part of; empty for a whole one"),
@@ -212,6 +214,7 @@ batches = Table(
     Column("part_records", Integer, comment="of a batch that is cut into parts: records a part, at most"),
     Column("state", String(24), nullable=False),
     Column("reason", String(80), comment="code of the error or guard that stopped it"),
+    Column("reason_detail", Text, comment="where in the batch, and how often: our words, positions, counts"),
     Column("staged", BigInteger, comment="records found in its files"),
     Column("accepted", BigInteger),
     Column("quarantined", BigInteger),
@@ -241,6 +244,7 @@ batch_days = Table(
     Column("day", Date, primary_key=True, comment="UTC day of the records, not of the staged folder"),
     Column("type", String(32), primary_key=True),
     Column("records", BigInteger, nullable=False, comment="accepted records of that day and type"),
+    Column("hours", Text, comment="the same by hour of the day: 24 numbers, empty if not known"),
     Index(None, "day"),
 )
 

@@ -50,6 +50,7 @@ def write_state(
     :return: how many there are.
     :raises IllegalTransitionError: one of them may not go to this state.
     """
+    values = _with_detail(values)
     present = select(batches.c.id, batches.c.state, batches.c.part_of).where(which)
     rows = connection.execute(present.order_by(batches.c.id).with_for_update()).all()
     for row in rows:
@@ -59,6 +60,11 @@ def write_state(
         written = update(batches).where(batches.c.id.in_(batch_of_ids))
         connection.execute(written.values(**values, state=state, updated_at=moment))
     return len(rows)
+
+
+def _with_detail(values: dict[str, Any]) -> dict[str, Any]:
+    """Return columns to be written: what was said of an earlier reason does not outlive it."""
+    return {"reason_detail": None, **values} if "reason" in values else values
 
 
 def _batch_may_become(state: BatchState) -> ColumnElement[bool]:
@@ -91,6 +97,7 @@ def write_state_of(
     :return: whether it was written: there is such a batch, in none of the states to be left alone.
     :raises IllegalTransitionError: it may not go to this state.
     """
+    values = _with_detail(values)
     which = and_(batches.c.id == batch, batches.c.state.not_in(unless)) if unless else batches.c.id == batch
     written = update(batches).where(which, _BATCH_MAY_BECOME[state])
     if connection.execute(written.values(**values, state=state, updated_at=NOW)).rowcount:

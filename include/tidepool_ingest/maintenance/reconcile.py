@@ -284,8 +284,8 @@ def delete_unfinished(context: UploadContext, batch: BatchRow) -> int:
                 deleted += 1
         if batch.state is BatchState.UPLOADING:
             # Tidepool no longer has anything of it; the reason why it could not go on is recorded already.
-            reason = ledger.batches.get(batch.id).reason
-            ledger.batches.mark_failed(batch.id, reason, lease=lease)
+            known = ledger.batches.get(batch.id)
+            ledger.batches.mark_failed(batch.id, known.reason, known.reason_detail or "", lease=lease)
     return deleted
 
 

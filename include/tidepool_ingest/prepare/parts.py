@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +24,12 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from tidepool_ingest.coverage import HOURS, text_of_hours
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.ledger import BatchRow, ChunkRow, DataSetRow, DataSetState, FoundPart, Ledger, Rejection
 from tidepool_ingest.model import EMBEDDING_TYPES, embedded_data
 from tidepool_ingest.model.deduplicators import NORMAL, deduplicator_named
-from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.model.gotime import Instant, parse_instant
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.chunking import Chunking
 from tidepool_ingest.staging.errors import BatchError
@@ -37,8 +39,13 @@ from tidepool_ingest.staging.work_area import Chunk, Part, PreparedBatch, Source
 _TIME: Final = itemgetter("time")
 _TYPE: Final = itemgetter("type")
 _LAST_CHARACTER: Final = itemgetter(-1)
-_DATE: Final = itemgetter(slice(10))
-"""``YYYY-MM-DD``, with which every accepted time begins."""
+_HOUR: Final = itemgetter(slice(13))
+"""``YYYY-MM-DDTHH``, with which every accepted time begins; an hour before ten may have a single digit."""
+
+_MOST_HOURS: Final = 4_096
+"""Hours that are counted by their texts; more are put together, day by day, in less memory."""
+
+_NO_HOURS: Final = bytes(HOURS * 8)
 
 DAY: Final = 10
 """Characters of a moment that name its day: ``YYYY-MM-DD``."""
@@ -50,10 +57,11 @@ log = logging.getLogger(__name__)
 
 
 class RecordDays:
-    """Counts records by UTC day and type, in memory that grows with the days only."""
+    """Counts records by UTC day, hour and type, in memory that grows with the days only."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._days: dict[tuple[str, str], array[int]] = {}
 
     def see(self, data: Sequence[Mapping[str, Any]]) -> None:
         """Count accepted records.
@@ -66,24 +74,50 @@ class RecordDays:
         """Count accepted records of which the times and, in the same order, the types are known."""
         times = list(times)
         if set(map(_LAST_CHARACTER, times)) <= {"Z"}:
-            days = list(map(_DATE, times))
+            hours = list(map(_HOUR, times))
         else:
-            days = [_DATE(time) if time[-1] == "Z" else utc_day(time).isoformat() for time in times]
-        self._counts.update(zip(days, kinds, strict=True))
+            hours = [_HOUR(time) if time[-1] == "Z" else _utc_hour(time) for time in times]
+        self._counts.update(zip(hours, kinds, strict=True))
+        if len(self._counts) > _MOST_HOURS:
+            self._put_together()
 
     def by_type(self) -> dict[str, int]:
         """Return the number of records by type."""
         found: Counter[str] = Counter()
-        for (_, kind), count in self._counts.items():
-            found[kind] += count
+        for (_, kind), hours in self._put_together().items():
+            found[kind] += sum(hours)
         return dict(found)
 
     def by_day(self) -> dict[date, dict[str, int]]:
         """Return the number of records by day and type, oldest day first."""
-        found: dict[date, Counter[str]] = {}
-        for (text, kind), count in sorted(self._counts.items()):
-            found.setdefault(utc_day(f"{text}T00:00:00Z"), Counter())[kind] += count
-        return {day: dict(kinds) for day, kinds in sorted(found.items())}
+        return {
+            day: {kind: sum(hours) for kind, hours in kinds.items()} for day, kinds in self._sorted().items()
+        }
+
+    def by_hour(self) -> dict[date, dict[str, str]]:
+        """Return the same by hour, as :func:`~tidepool_ingest.coverage.text_of_hours` writes them."""
+        return {
+            day: {kind: text_of_hours(hours) for kind, hours in kinds.items()}
+            for day, kinds in self._sorted().items()
+        }
+
+    def _sorted(self) -> dict[date, dict[str, array[int]]]:
+        found: dict[date, dict[str, array[int]]] = {}
+        for (text, kind), hours in sorted(self._put_together().items(), key=itemgetter(0)):
+            kinds = found.setdefault(utc_day(f"{text}T00:00:00Z"), {})
+            # Two texts are one day only where no date has their year.
+            kinds[kind] = (
+                array("Q", map(sum, zip(kinds[kind], hours, strict=True))) if kind in kinds else hours
+            )
+        return dict(sorted(found.items()))
+
+    def _put_together(self) -> dict[tuple[str, str], array[int]]:
+        """Return what was counted by day and type, 24 numbers each."""
+        for (text, kind), count in self._counts.items():
+            hours = self._days.setdefault((text[:DAY], kind), array("Q", _NO_HOURS))
+            hours[int(text[DAY + 1 :].rstrip(":"))] += count
+        self._counts.clear()
+        return self._days
 
 
 def utc_day(time: str) -> date:
@@ -94,10 +128,20 @@ def utc_day(time: str) -> date:
 
     :param time: the time as the Platform accepts it.
     """
+    return _instant_of(time).utc_date
+
+
+def _utc_hour(time: str) -> str:
+    """Return the day and hour of an accepted time in UTC, as :data:`_HOUR` does of one that is in UTC."""
+    instant = _instant_of(time)
+    return f"{instant.utc_date}T{instant.moment[0] % (24 * 60 * 60) // (60 * 60):02}"
+
+
+def _instant_of(time: str) -> Instant:
     instant = parse_instant(time)
     if instant is None:
         raise ValueError("an accepted record has a time that cannot be read")
-    return instant.utc_date
+    return instant
 
 
 class _Timed(msgspec.Struct):
@@ -164,11 +208,9 @@ def moment_of(time: str) -> str:
     """Return when an accepted time is, to the second; the same for every spelling of one identity."""
     if time[-1] == "Z":
         return time[:MOMENT]
-    instant = parse_instant(time)
-    if instant is None:
-        raise ValueError("an accepted record has a time that cannot be read")
+    instant = _instant_of(time)
     minutes, second = divmod(instant.moment[0] % (24 * 60 * 60), 60)
-    return f"{utc_day(time)}T{minutes // 60:02}:{minutes % 60:02}:{second:02}"
+    return f"{instant.utc_date}T{minutes // 60:02}:{minutes % 60:02}:{second:02}"
 
 
 @dataclass(frozen=True)
@@ -350,6 +392,7 @@ def _write_part(
         records=records,
         accepted=days.by_type(),
         days=days.by_day(),
+        hours=days.by_hour(),
         expected_rows=rows,
         chunks=tuple(accepted.chunks),
         whole=Whole(
@@ -516,5 +559,5 @@ def register_parts(
     for part in ledger.parts.register(row, found):
         plan = work.beside(part.content_key).load()
         if plan is not None:
-            ledger.batch_days.replace_for_batch(part.id, plan.days)
+            ledger.batch_days.replace_for_batch(part.id, plan.days, plan.hours)
     return UploadHistory.load(ledger, row.id)

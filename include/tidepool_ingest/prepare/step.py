@@ -342,9 +342,9 @@ def _record_failure(batch: int, error: IngestError, ledger: Ledger) -> None:
     """Record why a batch stopped; if Tidepool may hold its data, its state stays."""
     if not UploadHistory.load(ledger, batch).may_hold_data:
         stop = ledger.batches.hold if isinstance(error, HeldError) else ledger.batches.mark_failed
-        stop(batch, error.code)
+        stop(batch, error.code, error.particulars)
     elif ledger.batches.get(batch).state is not BatchState.VERIFIED:
-        ledger.batches.set_reason(batch, error.code)
+        ledger.batches.set_reason(batch, error.code, error.particulars)
 
 
 def _prepare(
@@ -415,7 +415,7 @@ def _prepare(
             remembered, ledger, root, checked_data_set(batch.manifest), meant_as=batch.manifest.meant_as
         )
     if too_many and not history.may_hold_data:
-        ledger.batches.hold(row.id, TOO_MANY_REJECTED)
+        ledger.batches.hold(row.id, TOO_MANY_REJECTED, summary.rejected_share)
     elif not history.may_hold_data:
         is_empty = summary.is_empty and not options.dry_run
         (ledger.batches.mark_nothing_accepted if is_empty else ledger.batches.mark_prepared)(row.id)
@@ -434,7 +434,14 @@ def _written(
 ) -> PreparedBatch:
     """Write the work area; a batch that was started keeps the chunks that were sent, if its records allow."""
     write = partial(write_batch, batch, work, part_records=limit, retracts=retracts)
-    prepared = write(chunk_records=chunk_records)
+    try:
+        prepared = write(chunk_records=chunk_records)
+    except (BatchError, HeldError):
+        # Nothing is counted of it: what it was to be read as helps whoever looks for the cause.
+        ledger.batches.set_described(
+            history.whole.id, zones=batch.zones, formats=batch.formats, device=batch.device
+        )
+        raise
     if not history.may_hold_data or history.is_continued_by(work, prepared, ledger):
         return prepared
     sent = history.chunk_records(ledger)
@@ -469,9 +476,11 @@ def _recorded(
         row.id,
         device_key=batch.device_key,
         zones=batch.zones,
+        formats=batch.formats,
+        device=batch.device,
         **summary.model_dump(include=RECORDED_COUNTS),
     )
-    ledger.batch_days.replace_for_batch(row.id, prepared.days)
+    ledger.batch_days.replace_for_batch(row.id, prepared.days, prepared.hours)
     ledger.quarantine_reasons.replace_for_batch(row.id, prepared.reasons)
     return history, summary
 

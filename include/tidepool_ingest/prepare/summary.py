@@ -65,6 +65,11 @@ class PrepareSummary(BaseModel):
     asks: bool = False
 
     @property
+    def rejected_share(self) -> str:
+        """How many of its records are rejected, in words."""
+        return f"{self.quarantined:,} of {self.staged:,} records"
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing in it is to be uploaded."""
         return self.accepted == self.deletes == 0 and self.retracts is None
@@ -118,6 +123,7 @@ class TooManyRejectedError(QuarantineLimitError):
             f"records ({share:.1f} %) were rejected, more than the {allowed:g} % allowed: "
             f"{named_counts(summary.reasons)}."
         )
+        self.particulars = summary.rejected_share
         self.batch = batch
         self.summary = summary
 

@@ -180,6 +180,7 @@ class RecordWriter:
             "skipped": dict(self._skipped),
             "accepted": accepted,
             "days": self._days.by_day(),
+            "hours": self._days.by_hour(),
             "inside": self._inside,
             "quarantined": self._quarantined,
             "identical": self._identical,

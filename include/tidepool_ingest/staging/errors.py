@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidepool_ingest.errors import Disposition, Fault, IngestError
+from tidepool_ingest.errors import Disposition, Fault, IngestError, of_file, run_with
 
 _RESTAGE_FILE = "Stage the file again, complete, and write the manifest last."
 
@@ -168,6 +168,7 @@ FAULTS: dict[str, Fault] = {
         "a file holds the data of several devices, and a batch is one device's",
         "Let `tidepool-ingest stage` make a batch for each, without `--device-id`, or name one of them as "
         "`serial` of the file (`--serial`).",
+        mends=of_file("serial", "--serial", "NUMBER", is_example=True),
     ),
     "file-too-many-events": Fault(
         "a batch has more treatments and profiles than can be read together",
@@ -178,6 +179,7 @@ FAULTS: dict[str, Fault] = {
         "the times in a file are local, and nothing says of which time zone",
         "Give the IANA name of the zone that the device's clock was set to, as `timezone` of the file or of "
         "the dataSet (`--timezone`).",
+        mends=of_file("timezone", "--timezone", "Europe/London", is_example=True),
     ),
     "table-mapping": Fault(
         "the mapping of a table cannot be used",
@@ -285,6 +287,7 @@ FAULTS: dict[str, Fault] = {
         "its work area, or the ledger that knew of it, is gone, and it would now be cut into other parts "
         "than Tidepool holds",
         "Undo its upload on the uploads page, then run its day with `force`.",
+        mends=run_with("force"),
     ),
     "work-area-damaged": Fault(
         "the work area of this batch is missing or damaged",
@@ -324,6 +327,8 @@ class BatchError(IngestError):
         self.detail = detail
         self.batch = batch
         self.disposition = Disposition.RETRIABLE if fault.retriable else Disposition.DATA
+        place = self._place().removesuffix(": ")
+        self.particulars = ": ".join(part for part in (place, detail) if part)
         what = f"{fault.sentence}: {detail}" if detail else fault.sentence
         super().__init__(f"{self._place()}{what} [{code}].", remedy=fault.remedy, code=code)
 

@@ -160,6 +160,8 @@ class PreparedBatch(_Model):
     :param skipped: how many rows are not readings and gave no record, by reason.
     :param accepted: how many of the records are accepted, by type.
     :param days: how many of the accepted ones fall on each UTC day, by type.
+    :param hours: the same by hour, as :func:`~tidepool_ingest.coverage.text_of_hours` writes them; empty in
+        what was prepared before they were counted.
     :param inside: how many of the accepted ones are sent inside another one that embeds them.
     :param quarantined: how many are in quarantine.
     :param identical: how many are duplicates of an accepted one.
@@ -186,6 +188,7 @@ class PreparedBatch(_Model):
     skipped: dict[str, _Count] = {}
     accepted: dict[str, _Count] = {}
     days: dict[date, dict[str, _Count]] = {}
+    hours: dict[date, dict[str, str]] = {}
     inside: _Count = 0
     quarantined: _Count = 0
     identical: _Count = 0

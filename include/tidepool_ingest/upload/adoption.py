@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 from tidepool_ingest.client import TidepoolRejectedError, TidepoolUnreachableError
+from tidepool_ingest.errors import run_with
 from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import DataSetRow
 from tidepool_ingest.model.deduplicators import NORMAL, inert_deduplicator
@@ -46,9 +47,11 @@ class FoundDiffersError(HeldError):
         "Find out what changed that data set. To replace it, undo the upload on the uploads page, then run "
         "its day with `force`."
     )
+    mends = run_with("force")
 
     def __init__(self, batch: str, comparison: Comparison) -> None:
         super().__init__(f"Batch {batch} is held: {self.sentence}. {comparison.difference()}.")
+        self.particulars = comparison.difference()
         self.batch = batch
         self.comparison = comparison
 

@@ -214,7 +214,7 @@ class UploadAttempt(ABC):
         batches = self._leased.ledger.batches
         hold_or_fail = batches.hold if isinstance(error, HeldError) else batches.mark_failed
         mark = batches.mark_unfinished if may_hold_data else hold_or_fail
-        mark(self._leased.batch.id, error.code, lease=self._leased.lease)
+        mark(self._leased.batch.id, error.code, error.particulars, lease=self._leased.lease)
         # Errors of the client name the data set and the user's short hash, not the batch.
         log.error("%s cannot be uploaded: %s", self._leased.batch.label, error)
 

@@ -96,7 +96,7 @@ def _record_failure(
     otherwise = batches.hold if isinstance(error, HeldError) else batches.mark_failed
     # The whole batch stops in the state of the part, if the part has stopped.
     stop = stops.get(batches.get(part.id).state, otherwise)
-    stop(batch.id, error.code, lease=lease)
+    stop(batch.id, error.code, error.particulars, lease=lease)
 
 
 def _delete_replaced(

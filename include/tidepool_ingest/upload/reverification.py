@@ -10,7 +10,7 @@ import logging
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from tidepool_ingest.errors import Disposition, IngestError
+from tidepool_ingest.errors import Disposition, IngestError, run_with
 from tidepool_ingest.guards import (
     OlderThanUploadedError,
     PreparedOtherwiseError,
@@ -44,6 +44,7 @@ class ChangedSinceError(IngestError):
         "Find out who changed it. To upload it again, run its day with `force`, and with the parameters that "
         "the message of that run may ask for."
     )
+    mends = run_with("force")
 
     def __init__(self, batch: str, comparison: Comparison, reason: str) -> None:
         super().__init__(

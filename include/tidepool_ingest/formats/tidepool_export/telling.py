@@ -21,7 +21,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from tidepool_ingest.digests import digest_of
-from tidepool_ingest.errors import Fault
+from tidepool_ingest.errors import Fault, of_file
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block
 from tidepool_ingest.formats.tidepool_export.cleaning import HIDDEN_PREFIX, PLATFORM_FIELDS
@@ -90,10 +90,12 @@ EXPORT_FAULTS: dict[str, Fault] = {
     "export-of-web-page": Fault(
         "a file is an export of Tidepool's web page, in minutes, and its format says otherwise",
         "Let its format be `tidepool-web-export`, or stage it again, which finds that out.",
+        mends=of_file("format", "--format", "tidepool-web-export"),
     ),
     "export-of-data-api": Fault(
         "a file is an export of Tidepool's data API, in milliseconds, and its format says otherwise",
         "Let its format be `tidepool-export`, or stage it again, which finds that out.",
+        mends=of_file("format", "--format", "tidepool-export"),
     ),
     "export-mixed": Fault(
         "a file mixes exports of Tidepool's web page and its data API: durations in minutes and milliseconds",
@@ -104,6 +106,7 @@ EXPORT_FAULTS: dict[str, Fault] = {
         "nothing in an export of Tidepool shows whether its durations are in minutes or in milliseconds",
         "Find out how it was made. If by the Export button of the web page, let its format be "
         "`tidepool-web-export`; if not, stage it together with other records of the same export.",
+        mends=of_file("format", "--format", "tidepool-web-export", is_example=True),
     ),
     "export-scattered": Fault(
         "the rows of pump settings in an export of Tidepool's web page are too far apart to be put together",
