@@ -327,10 +327,15 @@ class BatchError(IngestError):
         self.detail = detail
         self.batch = batch
         self.disposition = Disposition.RETRIABLE if fault.retriable else Disposition.DATA
-        place = self._place().removesuffix(": ")
+        places = [
+            f"file {file_number}" if file_number is not None else "",
+            f"record {position} (counting from 0)" if position is not None else "",
+        ]
+        place = ", ".join(part for part in places if part)
         self.particulars = ": ".join(part for part in (place, detail) if part)
         what = f"{fault.sentence}: {detail}" if detail else fault.sentence
-        super().__init__(f"{self._place()}{what} [{code}].", remedy=fault.remedy, code=code)
+        where = ", ".join(part for part in (f"batch {batch}" if batch else "", place) if part)
+        super().__init__(f"{f'{where}: ' if where else ''}{what} [{code}].", remedy=fault.remedy, code=code)
 
     def for_batch(self, batch: str) -> BatchError:
         """Return the same error naming its batch.
@@ -340,12 +345,3 @@ class BatchError(IngestError):
         return BatchError(
             self.code, file_number=self.file_number, position=self.position, detail=self.detail, batch=batch
         )
-
-    def _place(self) -> str:
-        where = [
-            f"batch {self.batch}" if self.batch else "",
-            f"file {self.file_number}" if self.file_number is not None else "",
-            f"record {self.position} (counting from 0)" if self.position is not None else "",
-        ]
-        place = ", ".join(part for part in where if part)
-        return f"{place}: " if place else ""

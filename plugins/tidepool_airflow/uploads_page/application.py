@@ -30,7 +30,7 @@ from tidepool_airflow.uploads_page.access import (
     require_reader,
     token_of,
 )
-from tidepool_airflow.uploads_page.chart import charts
+from tidepool_airflow.uploads_page.chart import charts, heat_map
 from tidepool_airflow.uploads_page.html import Links, html
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import (
@@ -226,6 +226,7 @@ def show_list(
 def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batch) -> str:
     """Show one upload."""
     upload, row = _upload(ledger, batch), ledger.batches.get(batch)
+    whole = row if row.part_of is None else ledger.batches.get(row.part_of)
     data_sets = ledger.data_sets.of_batch(batch)
     in_parts = ledger.uploads.of_parts(batch) if upload.parts else []
     rejections = [
@@ -244,6 +245,8 @@ def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batc
         chunks={
             data_set.id: list(ledger.data_sets.chunks_of(data_set.id).values()) for data_set in data_sets
         },
+        whole=whole,
+        heat_map=heat_map(ledger.batch_days.hours_of_batch(batch), whole.zones),
         charts=charts(ledger.batch_days.of_batch(batch), ledger.devices.days_of_others(row)),
         reasons=ledger.quarantine_reasons.of_batch(batch),
         skipped=_skipped(row),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -11,8 +12,9 @@ from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tidepool_airflow.links import BATCH_GROUP, DAG_OF_TYPE, PREFIX
-from tidepool_airflow.uploads_page.chart import BAR, HEIGHT
+from tidepool_airflow.uploads_page.chart import BAR, HEIGHT, zones_in_words
 from tidepool_ingest.codes import explained
+from tidepool_ingest.errors import MendPlace
 from tidepool_ingest.ledger import ActionKind, BatchState
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.help import remedy_of
@@ -41,6 +43,13 @@ ACTION_WORDS = {
     ActionKind.ERASE: "Erased a person",
     ActionKind.LIFT: "Lifted a throttle",
 }
+
+MEND_WORDS = {
+    MendPlace.MANIFEST: "In manifest.json",
+    MendPlace.STAGE: "Or, staged again, with tidepool-ingest stage …",
+    MendPlace.RUN: "Parameters of a run of its day",
+}
+"""Where something belongs that lets a batch go on."""
 
 NOTHING = "\N{EN DASH}"
 
@@ -114,10 +123,14 @@ def _environment() -> Environment:
         several=lambda count, noun: f"{count:,} {noun}" + ("" if count == 1 else "s"),
         short_hash=short_hash,
         what=lambda what: ACTION_WORDS[what],
+        zones=zones_in_words,
+        device=device_in_words,
+        names=lambda text: json.loads(text or "[]"),
     )
     environment.globals.update(
         state_words=STATE_WORDS,
         remedy_of=remedy_of,
+        mend_words=MEND_WORDS,
         explained=explained,
         ActionKind=ActionKind,
         bar_width=BAR,
@@ -133,3 +146,14 @@ def ago(moment: datetime, now: datetime) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"
     return "just now"
+
+
+def device_in_words(device: str | None) -> str:
+    """Return who made a device, and its model.
+
+    :param device: as the ledger has it.
+    """
+    said = json.loads(device or "{}")
+    model = said.get("model", "")
+    makers = [maker for maker in said.get("manufacturers", []) if maker.casefold() not in model.casefold()]
+    return " ".join([*makers, model]).strip()
