@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import re
@@ -14,10 +15,22 @@ import pytest
 
 from tests.conftest import PROJECT
 from tidepool_ingest import errors
-from tidepool_ingest.errors import Disposition, Fault, IngestError
+from tidepool_ingest.cli import stage
+from tidepool_ingest.errors import (
+    FAULTS_BY_CODE,
+    Disposition,
+    Fault,
+    HeldError,
+    IngestError,
+    Mend,
+    MendPlace,
+)
+from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.guards.approval import REJECTED_BY_PERSON
 from tidepool_ingest.ledger import DECLINED
+from tidepool_ingest.options import CONFIRMING, RunOptions
 from tidepool_ingest.reports.help import UNKNOWN, remedy_of
+from tidepool_ingest.staging.manifest import parse_manifest
 
 LIBRARY = PROJECT / "include" / "tidepool_ingest"
 PLUGIN = PROJECT / "plugins" / "tidepool_airflow"
@@ -144,6 +157,86 @@ def test_an_error_says_what_its_class_does(monkeypatch: pytest.MonkeyPatch) -> N
     assert remedy_of("only-here") == UNKNOWN  # the page asks the table that was there before
     declared = errors.FAULTS_BY_CODE["only-here"]
     assert declared == Fault("it waits for another one", "Nothing to do.", retriable=True)
+
+
+# ---------------------------------------------------------------------- what can be copied
+
+NOTHING_TO_COPY = {
+    "export-mixed": "its records have to be taken apart",
+    "export-scattered": "its rows have to be sorted",
+}
+"""Codes that hold a batch and that neither a key nor an option nor a parameter releases."""
+
+
+def of_code(code: str) -> tuple[Mend, ...]:
+    return remedy_of(code).mends
+
+
+def codes_that_hold() -> set[str]:
+    """Return the codes of docs/errors.md for which a batch is held."""
+    classes = [kind for kind in _below(HeldError) if kind.__module__.startswith("tidepool_ingest.")]
+    return {code for kind in classes for code in (kind.faults or {kind.code: None}) if code}
+
+
+def test_each_code_that_holds_a_batch_names_what_lets_it_go_on(on_the_page: dict[str, Fault]) -> None:
+    holding = codes_that_hold()
+
+    assert {"dates-swapped", "zone-differs", "older-than-uploaded", "too-many-refused"} <= holding
+    assert {"export-of-web-page", "glucose-units-implausible", "replaces-loses-days"} <= holding
+    assert holding <= set(on_the_page)
+    assert {code for code in holding if not of_code(code)} == set(NOTHING_TO_COPY)
+    for code in NOTHING_TO_COPY:
+        assert re.search(r"\b(Stage|Sort)\b", remedy_of(code).remedy)
+
+
+def test_whatever_the_remedy_asks_for_can_be_copied() -> None:
+    """A remedy that names a code under ``meantAs`` or a confirming parameter has it ready as well."""
+    for code, fault in FAULTS_BY_CODE.items():
+        texts = " ".join(mend.text for mend in fault.mends)
+        if "meantAs" in fault.remedy:
+            assert f'"meantAs": ["{code}"]' in texts, code
+            assert f"--meant-as {code}" in texts, code
+        for name in CONFIRMING:
+            if re.search(rf"(?:with|parameter) `{name}`", fault.remedy):
+                assert f'"{name}": true' in texts, code
+
+
+def test_keys_of_a_manifest_that_can_be_copied_are_taken_by_it() -> None:
+    copied = {(code, mend) for code, fault in FAULTS_BY_CODE.items() for mend in fault.mends}
+    keys = {(code, mend.text) for code, mend in copied if mend.place is MendPlace.MANIFEST}
+
+    assert len(keys) > 10
+    for code, text in sorted(keys):
+        given = json.loads(f"{{{text}}}")
+        file = {"name": "a.csv", "format": "libreview"} | given.pop("files", [{}])[0]
+        manifest = {"userId": "0123456789", "dataSet": {}, "files": [file], **given}
+        read = parse_manifest(json.dumps(manifest).encode(), formats=tuple(FORMATS))
+        assert read.meant_as in ((), (code,))
+
+
+def test_options_that_can_be_copied_are_those_of_stage() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    stage.describe(parser)
+    options = [
+        mend.text
+        for fault in FAULTS_BY_CODE.values()
+        for mend in fault.mends
+        if mend.place is MendPlace.STAGE
+    ]
+
+    assert len(options) > 10
+    for text in options:
+        parser.parse_args(["data.csv", "--user", "0123456789", *text.split()])
+
+
+def test_parameters_that_can_be_copied_are_those_of_a_run() -> None:
+    given = [
+        mend.text for fault in FAULTS_BY_CODE.values() for mend in fault.mends if mend.place is MendPlace.RUN
+    ]
+
+    assert len(given) > 5
+    for text in given:
+        RunOptions.of_params(json.loads(text))
 
 
 # ---------------------------------------------------------------------- the documentation

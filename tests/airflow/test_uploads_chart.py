@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
 
-from tidepool_airflow.uploads_page.chart import LONGEST_GAP, MOST_SLOTS, charts
+import pytest
+
+from tidepool_airflow.uploads_page.chart import (
+    BAR,
+    FEWEST_HEAT_COLUMNS,
+    HEAT_COLUMNS,
+    LONGEST_GAP,
+    MOST_SLOTS,
+    STEP,
+    charts,
+    heat_map,
+    zones_in_words,
+)
+from tidepool_ingest.coverage import HOURS, LEVELS, text_of_hours
 
 FIRST = date(2026, 1, 1)
 
@@ -70,3 +84,100 @@ def test_no_records_no_chart_and_the_newest_years_of_many() -> None:
         after(MOST_SLOTS + 4),
         False,
     )
+
+
+# ---------------------------------------------------------------- days by hours
+
+BERLIN = '[[["Europe/Berlin",""]]]'
+
+
+def full(days: int) -> dict[date, dict[str, str]]:
+    return {after(day): {"cbg": text_of_hours([12] * HOURS)} for day in range(days)}
+
+
+def test_missing_hours_and_doubled_ones_are_told() -> None:
+    hours = full(6)
+    hours[after(2)]["cbg"] = text_of_hours([12] * 3 + [0] * 4 + [12] * 5 + [24] * 2 + [6] + [12] * 9)
+    hours[after(2)]["food"] = text_of_hours([5] * HOURS)
+
+    found = heat_map(hours, None)
+
+    assert found is not None
+    assert (found.type, found.zone, found.full_hour, found.days_a_column) == ("cbg", "UTC", 12, 1)
+    third = found.columns[2]
+    assert (third.first, third.records) == (after(2), 17 * 12 + 2 * 24 + 6)
+    assert (third.missing, third.unusual) == ("3\N{EN DASH}7", "12\N{EN DASH}14")
+    assert [level for level, _cells in third.cells] == [0, 3, 4, 5]
+    assert found.columns[0].missing == ""
+    assert found.slots == FEWEST_HEAT_COLUMNS
+
+
+def test_each_hour_has_a_cell_at_its_place() -> None:
+    found = heat_map(full(3), None)
+    assert found is not None
+
+    outlines = {level: cells for level, cells in found.columns[1].cells}
+    places = re.findall(r"M(\d+) (\d+)h\d+v\d+h-\d+z", outlines[4])
+    assert outlines.keys() <= set(LEVELS)
+    assert places == [(str(STEP), str(hour * found.height // HOURS)) for hour in range(HOURS)]
+    assert BAR < STEP
+
+
+def test_all_records_are_shown_where_there_is_no_sensor() -> None:
+    one = text_of_hours([1] + [0] * 23)
+    found = heat_map({FIRST: {"smbg": one, "food": one}}, None)
+
+    assert found is not None
+    assert (found.type, found.columns[0].hours[0]) == ("", 2)
+
+
+@pytest.mark.parametrize(
+    ("zones", "zone", "first"),
+    [
+        (BERLIN, "Europe/Berlin", 0),
+        (None, "UTC", 23),
+        ('[[["Asia/Kolkata",""]]]', "UTC", 23),
+        ('[[["Europe/Berlin",""]],[["Europe/London",""]]]', "UTC", 23),
+        ('[[["Europe/Berlin","2026-01-01T00:00:00"],["Europe/London",""]]]', "UTC", 23),
+        ('[[["Europe/Nowhere",""]]]', "UTC", 23),
+    ],
+)
+def test_the_picture_is_in_the_only_zone_there_is(zones: str | None, zone: str, first: int) -> None:
+    found = heat_map({FIRST: {"cbg": text_of_hours([0] * 23 + [3])}}, zones)
+
+    assert found is not None
+    assert found.zone == zone
+    assert found.columns[0].hours.index(3) == first
+
+
+def test_zones_are_named_without_the_times_of_their_changes() -> None:
+    assert zones_in_words(None) == []
+    journey = '[[["Europe/Berlin","2026-01-01T00:00:00"],["Europe/London",""]],[["Asia/Tokyo",""]]]'
+    assert zones_in_words(journey) == ["Europe/Berlin, then Europe/London", "Asia/Tokyo"]
+
+
+def test_hours_that_are_not_known_make_no_picture() -> None:
+    assert heat_map({}, BERLIN) is None
+
+
+def test_years_fit_and_months_are_named_between() -> None:
+    found = heat_map(full(800), None)
+
+    assert found is not None
+    assert len(found.columns) <= HEAT_COLUMNS
+    assert found.days_a_column == 7
+    assert 0 < len(found.ticks) <= 4
+    assert all(20 < at < 80 for at, _month in found.ticks)
+    assert sum(column.records for column in found.columns) == 800 * HOURS * 12
+
+
+def test_a_long_gap_is_marked_in_the_picture() -> None:
+    found = heat_map(full(2) | {after(LONGEST_GAP + 3): {"cbg": text_of_hours([12] * HOURS)}}, None)
+
+    assert found is not None
+    assert [(column.is_gap, bool(column.cells)) for column in found.columns] == [
+        (False, True),
+        (False, True),
+        (True, False),
+        (False, True),
+    ]

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.airflow.conftest import CONTINUOUS_DAG_ID, DAG_ID, TODAY, World, days
 from tests.steps import damage
 from tidepool_airflow.links import ACTION_DAG
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, Ledger, Purged
-from tidepool_ingest.ledger.schema import batches
+from tidepool_ingest.ledger.schema import batch_days, batches
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import inactive_devices
 from tidepool_simulator.sample import SAMPLE_USERS
@@ -219,6 +220,56 @@ def test_what_needs_a_person_is_listed_with_its_remedy(world: World, visit: Visi
     assert "too-many-refused" in page
     assert "correct the batch or let its manifest edit" in page
     assert f'href="/dags/{DAG_ID}/runs"' in page  # it has no data set, which would name its run
+
+
+def test_a_file_that_is_held_says_where_and_what_lets_it_go_on(world: World, visit: Visitor) -> None:
+    from tests.airflow.test_vendor_files import FEED
+    from tests.airflow.test_vendor_files import stage as stage_export
+    from tidepool_simulator.sample import vendor_files
+
+    table = vendor_files.meter_table()
+    # Clocks of the person went forward at two that night.
+    content = table.content + b"30.03.2025;02:30;CGM;8,0;;TWN-5512;1900;\r\n"
+    body = FEED | {"deviceId": "canary", "deviceManufacturers": ["Acme"], "deviceModel": "Meter 7"}
+    stage_export(world, replace(table, content=content), body, "canary")
+    world.run({"dry_run": True}, dag_id=CONTINUOUS_DAG_ID)
+    (upload,) = world.uploads()
+    page = visit("viewer").get(f"{PAGE}/{upload.batch}").text
+
+    assert upload.reason == "clock-not-in-zone"
+    assert f"Here: file 1: 1 time, the first in line {table.rows + 2}." in page
+    for copied in (
+        "&#34;meantAs&#34;: [&#34;clock-not-in-zone&#34;]",
+        "--meant-as clock-not-in-zone",
+    ):
+        assert f'<code class="copied">{copied}</code>' in page
+    assert "<dt>Format</dt><dd>table</dd>" in page
+    assert "<dt>Time zone</dt><dd>Europe/Berlin</dd>" in page
+    assert "<dt>Device</dt><dd>Acme Meter 7 <code" in page
+    assert short_hash("canary") in page
+    assert "canary" not in page
+    assert "02:30" not in page
+
+
+def test_the_picture_of_a_day_is_drawn_without_anything_that_was_measured(
+    world: World, visit: Visitor
+) -> None:
+    batch = uploaded(world)
+    with ledger_of(world) as ledger:
+        hours = ledger.batch_days.hours_of_batch(batch)
+    viewer = visit("viewer")
+    page = viewer.get(f"{PAGE}/{batch}").text
+
+    assert hours
+    assert "by hour of the day, in UTC" in page
+    assert page.count('<svg class="cells"') == 1
+    assert re.search(r'<path class="level-[1-5]" d="M0 \d+h\d+v\d+h-\d+z', page)
+    assert '<table class="by-hour">' in page
+    with ledger_of(world) as ledger, ledger.database.writing() as connection:
+        connection.execute(update(batch_days).values(hours=None))
+    page = viewer.get(f"{PAGE}/{batch}").text
+    assert '<svg class="cells"' not in page
+    assert "Records per day and type" in page
 
 
 def test_a_device_that_has_stopped_sending_is_named_without_its_id(world: World, visit: Visitor) -> None:
@@ -478,6 +529,9 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
     assert "3 of 3 parts are verified" in page
     assert page.count(f'href="{PAGE}/{first}"') == 1
     assert f'href="{PAGE}/{whole}"' in of_part
+    for one in (page, of_part):
+        assert "<dt>Format</dt><dd>ndjson</dd>" in one
+        assert one.count('<svg class="cells"') == 1
     assert ask(user, first, "withdraw").status_code == ask(user, first, "retry").status_code == 409
     refused = [user.get(f"{PAGE}/{batch}/quarantine.ndjson").content for batch in (whole, first)]
     assert refused[0] == refused[1]

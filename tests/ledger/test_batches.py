@@ -204,3 +204,37 @@ def test_sqlite_finds_what_is_noted_by_content_and_place(tmp_path: Any) -> None:
     assert any("ix_batches_api_host_user_id_batch_id" in step for step in steps)
     steps -= {"SCAN CONSTANT ROW"}  # the question what time it is, which has no table
     assert [step for step in steps if step.startswith("SCAN") or "(state=?)" in step] == []
+
+
+def test_what_is_said_of_a_reason_does_not_outlive_it(ledger: Ledger) -> None:
+    row = ledger.batches.register(found())
+
+    def noted() -> tuple[str | None, str | None]:
+        seen = ledger.batches.get(row.id)
+        return seen.reason, seen.reason_detail
+
+    ledger.batches.hold(row.id, "dates-swapped", "file 1: 6 times, first at line 1258")
+    assert noted() == ("dates-swapped", "file 1: 6 times, first at line 1258")
+    ledger.batches.hold(row.id, "timezone-missing")
+    assert noted() == ("timezone-missing", None)
+    ledger.batches.mark_failed(row.id, "file-damaged", "file 2")
+    ledger.batches.set_reason(row.id, "changed-since-verified")
+    assert noted() == ("changed-since-verified", None)
+    ledger.batches.set_reason(row.id, "file-damaged", "file 2")
+    ledger.batches.mark_prepared(row.id)
+    assert noted() == (None, None)
+    ledger.batches.mark_unfinished(row.id, "some-code", "2 rows")
+    assert ledger.batches.begin_upload(row.id)
+    assert noted() == (None, None)
+    ledger.batches.mark_failed(row.id, "file-damaged", "file 2")
+    ledger.parts.set_all(row.id, BatchState.WITHDRAWN)
+    assert noted() == (None, None)
+
+
+def test_what_stops_before_it_is_counted_is_described(ledger: Ledger) -> None:
+    row = ledger.batches.register(found())
+    ledger.batches.set_described(row.id, zones='[[["Europe/Berlin",""]]]', formats='["clarity"]', device=None)
+    seen = ledger.batches.get(row.id)
+
+    assert (seen.zones, seen.formats, seen.device) == ('[[["Europe/Berlin",""]]]', '["clarity"]', None)
+    assert (seen.staged, seen.purged, seen.state) == (None, None, BatchState.PLANNED)

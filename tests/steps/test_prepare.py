@@ -12,11 +12,15 @@ import pytest
 
 from tests.states import set_batch_state, set_data_set_state
 from tests.steps.world import DEVICE, NONE, Record, World, alarm, bolus, cbg, readings, wizard
+from tidepool_ingest.coverage import hours_of_text
 from tidepool_ingest.formats import reader as block
+from tidepool_ingest.formats.holds import ClockHeldError
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.options import CHUNK_BYTES
 from tidepool_ingest.prepare import chunking
-from tidepool_ingest.prepare.summary import described
+from tidepool_ingest.prepare.summary import TooManyRejectedError, described
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.work_area import WorkArea
 
 
 def as_line(record: Record) -> bytes:
@@ -460,3 +464,87 @@ def test_odd_times_that_tidepool_takes_have_a_day_too(world: World) -> None:
         date(2026, 3, 1): {"wizard": 1},
         date.max: {"cbg": 1},
     }
+
+
+def test_the_ledger_keeps_how_many_records_lie_in_which_hour(world: World) -> None:
+    late = cbg(5) | {"time": "2026-03-02T00:30:00+01:00"}
+    number = world.ready([cbg(0), late, cbg(1440), bolus(1441)])
+
+    hours = world.ledger.batch_days.hours_of_batch(number)
+    assert {
+        (day.day, kind): {hour: count for hour, count in enumerate(hours_of_text(text)) if count}
+        for day, kinds in hours.items()
+        for kind, text in kinds.items()
+    } == {(1, "cbg"): {0: 1, 23: 1}, (2, "bolus"): {0: 1}, (2, "cbg"): {0: 1}}
+
+
+def test_an_area_of_before_hours_were_counted_is_used_as_it_is(world: World) -> None:
+    number = world.ready(readings(3))
+    area = WorkArea(world.root, world.row(number).content_key)
+    area.finish(world.prepared(number).model_copy(update={"hours": {}}))
+    (written,) = Path(world.root.path).glob("_work/*/accepted.ndjson")
+    before = written.stat().st_mtime_ns
+
+    world.prepare(number)
+
+    assert world.ledger.batch_days.of_batch(number) == {date(2026, 3, 1): {"cbg": 3}}
+    assert world.ledger.batch_days.hours_of_batch(number) == {}
+    assert written.stat().st_mtime_ns == before
+
+
+# ---------------------------------------------------------------- what it is, and where its trouble lies
+
+
+def test_the_ledger_keeps_the_formats_and_what_the_device_is_called(world: World) -> None:
+    body = {"deviceId": DEVICE, "deviceModel": "G7", "deviceManufacturers": ["Dexcom"]}
+    number = world.ready(readings(3), data_set=body | {"deviceSerialNumber": "SN-1234567"})
+    row = world.row(number)
+
+    assert (row.formats, row.device) == ('["ndjson"]', '{"manufacturers":["Dexcom"],"model":"G7"}')
+
+
+def test_a_held_file_keeps_where_its_trouble_lies_and_what_it_was_read_as(world: World) -> None:
+    rows = ["t,v", "2026-03-29 01:55:00,105", "2026-03-29 02:00:00,106", "2026-03-29 02:05:00,107"]
+    table = {
+        "time": {"column": "t", "format": "%Y-%m-%d %H:%M:%S"},
+        "records": [{"record": {"type": "cbg", "units": "mg/dL", "value": {"column": "v"}}}],
+    }
+    file = {"format": "table", "timezone": "Europe/Berlin", "table": table}
+    world.stage(content="\n".join(rows).encode(), name="data.csv", file=file)
+    (number,) = world.plan().batches
+
+    with pytest.raises(ClockHeldError):
+        world.prepare(number)
+
+    row = world.row(number)
+    assert (row.state, row.reason) == (BatchState.HELD, "clock-not-in-zone")
+    assert row.reason_detail == "file 1: 2 times, the first in line 3"
+    assert (row.formats, row.zones, row.staged) == ('["table"]', '[[["Europe/Berlin",""]]]', None)
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (b'{"type":"cbg"}\n{"type":"cb', "file 1: in its last line"),
+        (b"PK\x03\x04 etc", "file 1: it is a zip archive"),
+    ],
+)
+def test_a_file_that_cannot_be_read_keeps_where_it_ends(world: World, content: bytes, detail: str) -> None:
+    world.stage(content=content)
+    (number,) = world.plan().batches
+
+    with pytest.raises(BatchError):
+        world.prepare(number)
+
+    row = world.row(number)
+    assert (row.state, row.formats) == (BatchState.FAILED, '["ndjson"]')
+    assert (row.reason_detail or "").startswith(detail)
+
+
+def test_too_many_rejected_records_are_counted_with_the_reason(world: World) -> None:
+    spoilt = [cbg(number, 99) for number in range(10)]
+    with pytest.raises(TooManyRejectedError):
+        world.ready([cbg(100), *spoilt])
+
+    (number,) = world.plan().batches
+    assert world.row(number).reason_detail == "10 of 11 records"

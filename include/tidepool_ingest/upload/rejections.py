@@ -47,6 +47,7 @@ class TooManyRejectedByTidepoolError(QuarantineLimitError):
             f"({100 * rejected / staged:.1f} %) were rejected, some of them by Tidepool itself, more than "
             f"the {allowed:g} % allowed. {visible}"
         )
+        self.particulars = f"{rejected:,} of {staged:,} records, some of them by Tidepool itself"
 
 
 class RejectedRecords:
