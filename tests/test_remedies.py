@@ -226,7 +226,7 @@ def test_options_that_can_be_copied_are_those_of_stage() -> None:
 
     assert len(options) > 10
     for text in options:
-        parser.parse_args(["data.csv", "--user", "0123456789", *text.split()])
+        parser.parse_args(["data.csv", "--root", "r", "--user", "0123456789", *text.split()])
 
 
 def test_parameters_that_can_be_copied_are_those_of_a_run() -> None:

@@ -91,8 +91,10 @@ class StagedBatch:
 
         Never a serial number or a ``deviceId``: the uploads page shows it.
         """
+        named = self.manifest.data_set.get("deviceManufacturers")
+        makers = [_shown(name) for name in named if isinstance(name, str)] if isinstance(named, list) else []
         said = {
-            "manufacturers": [name for name in map(_shown, self.manifest.device_manufacturers) if name],
+            "manufacturers": [maker for maker in makers if maker],
             "model": _shown(self.manifest.device_model),
         }
         known = {name: value for name, value in said.items() if value}

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -15,10 +16,12 @@ from playwright.sync_api import FrameLocator, Page, expect
 from tests.airflow.conftest import TODAY, days_since, readings, stage
 from tests.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tidepool_airflow.uploads_page.html import NOTHING
+from tidepool_ingest.coverage import hours_of_text
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, Ledger, Upload, UploadFilter
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import InactiveDevice, inactive_devices
-from tidepool_simulator.sample import SAMPLE_USERS
+from tidepool_simulator.sample import SAMPLE_USERS, vendor_files
+from tidepool_simulator.sample.vendor_files import VendorFile
 
 PAGE = "/tidepool/uploads"
 RUN_SECONDS = 180
@@ -42,6 +45,19 @@ DAYS = {model: SAMPLE_DAY + timedelta(days=1 + number) for number, model in enum
 """Day folders of these tests alone, one for each batch: a retry runs a whole day of a person again."""
 
 PEN = "a-pen-that-has-stopped"
+
+VENDORS_DAY = date(2024, 5, 1)
+"""The day folder of files as vendors give them."""
+
+SAMPLES = {
+    "clarity": [vendor_files.clarity_export()],
+    "libreview": [vendor_files.libreview_export()],
+    "nightscout": vendor_files.nightscout_site(),
+    "table": [vendor_files.meter_table()],
+}
+"""One batch of each format, by its name."""
+
+WIDTHS = (1400, 800, 390)
 
 PHONE = {"width": 390, "height": 844}
 
@@ -75,6 +91,33 @@ def inactive(stack: Stack, ledger: Ledger) -> InactiveDevice:
     trigger(stack, first_day=str(first), last_day=str(last), dry_run=True)
     (found,) = (device for device in inactive_devices(ledger, TODAY) if device.device_id == PEN)
     return found
+
+
+@pytest.fixture(scope="module")
+def of_vendors(stack: Stack, ledger: Ledger) -> dict[str, Upload]:
+    """A batch of each format, prepared; and the table once more, with a time that its zone leaves out."""
+    for name, files in SAMPLES.items():
+        stage_files(stack, name, files)
+    (table,) = SAMPLES["table"]
+    missing = b"30.03.2025;02:30;CGM;8,0;;TWN-5512;1900;\r\n"
+    stage_files(stack, "held", [replace(table, content=table.content + missing)])
+    trigger(stack, first_day=str(VENDORS_DAY), last_day=str(VENDORS_DAY), dry_run=True)
+    return {name: ledger.uploads.page(UploadFilter(label=f"model {name}"))[0] for name in (*SAMPLES, "held")}
+
+
+def stage_files(stack: Stack, name: str, files: list[VendorFile]) -> None:
+    """Stage files as their vendor gives them, with a manifest written by hand."""
+    folder = stack.home.staging / str(VENDORS_DAY) / SAMPLE_USERS[0] / name
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file.name).write_bytes(file.content)
+    chosen = {"serial": vendor_files.NEW_READER} if name == "libreview" else {}
+    manifest = {
+        "userId": SAMPLE_USERS[0],
+        "dataSet": {"deviceId": f"{name}-1", "deviceModel": f"model {name}"},
+        "files": [file.manifest_entry() | chosen for file in files],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def stage_one(stack: Stack, model: str, records: list[dict[str, Any]]) -> None:
@@ -398,3 +441,58 @@ def test_inactive_devices_fit_a_phone_in_the_dark(inactive: InactiveDevice, visi
     assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(17, 19, 23)"
     shoot(page, "phone-inactive-dark")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_vendors_batch_shows_its_hours_in_its_zone(
+    ledger: Ledger, of_vendors: dict[str, Upload], visit: Visitor, name: str
+) -> None:
+    upload = of_vendors[name]
+    hours = ledger.batch_days.hours_of_batch(upload.batch)
+    page = visit(VIEWER)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 1000})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.goto(f"{PAGE}/{upload.batch}")
+            picture = page.get_by_role("img", name="Records by day and hour")
+            expect(picture).to_be_visible()
+            expect(page.locator("figure.heat figcaption")).to_contain_text("in Europe/Berlin")
+            box = picture.bounding_box()
+            assert box is not None
+            assert box["x"] + box["width"] <= width
+            assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+            # What the browser paints: a class that the style sheet lacks, or that it may not use, is black.
+            fills = page.locator("svg.cells path").evaluate_all(
+                "cells => cells.map(c => getComputedStyle(c).fill)"
+            )
+            assert "rgb(0, 0, 0)" not in fills
+            shoot(page, f"upload-{name}-{scheme}-{width}")
+    page.locator("summary").first.click()
+    expect(page.locator("table.by-hour")).to_be_visible()
+    shown = page.locator("table.by-hour tbody td").evaluate_all(
+        "cells => cells.map(c => Number(c.textContent))"
+    )
+    kind = "cbg" if any("cbg" in kinds for kinds in hours.values()) else None
+    texts = [text for kinds in hours.values() for each, text in kinds.items() if kind in (None, each)]
+    assert sum(shown) == sum(sum(hours_of_text(text)) for text in texts)
+    facts = page.locator("dl.facts")
+    expect(facts).to_contain_text(name)
+    expect(facts).to_contain_text(f"model {name}")
+    assert not [secret for secret in (f"{name}-1", SAMPLE_USERS[0]) if secret in page.content()]
+
+
+def test_a_held_file_says_what_lets_it_go_on(of_vendors: dict[str, Upload], visit: Visitor) -> None:
+    page = visit(VIEWER)
+    for scheme in ("light", "dark"):
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            page.goto(f"{PAGE}/{of_vendors['held'].batch}")
+            expect(page.locator("div.notice.held")).to_contain_text("1 time, the first in line")
+            assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+            shoot(page, f"upload-held-file-{scheme}-{width}")
+    copied = page.locator("code.copied").first
+    copied.click()
+    # One click selects the whole of it.
+    assert page.evaluate("() => getSelection().toString().trim()") == '"meantAs": ["clock-not-in-zone"]'

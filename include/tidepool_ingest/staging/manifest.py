@@ -436,12 +436,6 @@ class Manifest(ManifestModel):
         return _text(self.data_set, "deviceModel")
 
     @property
-    def device_manufacturers(self) -> tuple[str, ...]:
-        """Who made the device, as far as that is text."""
-        named = self.data_set.get("deviceManufacturers")
-        return tuple(name for name in named if isinstance(name, str)) if isinstance(named, list) else ()
-
-    @property
     def deduplicator_name(self) -> str:
         """Name of the deduplicator: the body's, or the default."""
         deduplicator = self.data_set.get("deduplicator")
