@@ -467,6 +467,7 @@ def test_a_vendors_batch_shows_its_hours_in_its_zone(
                 "cells => cells.map(c => getComputedStyle(c).fill)"
             )
             assert "rgb(0, 0, 0)" not in fills
+            page.locator("#hours").evaluate("heading => heading.scrollIntoView()")
             shoot(page, f"upload-{name}-{scheme}-{width}")
     page.locator("summary").first.click()
     expect(page.locator("table.by-hour")).to_be_visible()
