@@ -368,25 +368,31 @@ def test_data_nobody_staged(uploaded: World) -> None:
     assert uploaded.check(users=["0123456789"]).ok
 
 
-def test_a_device_with_an_export_is_not_compared(uploaded: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """How an export is cleaned is not known to the checker: it says so, and calls nothing lost or foreign."""
+def test_a_device_with_an_export_is_compared_too(uploaded: World) -> None:
+    """What the server had added to an export is no part of what it says."""
     uploaded.put(*(kept(reading) for reading in READINGS[5:]))
-    assert uploaded.check().ok
-    uploaded.stage(READINGS[:1], "exported", file={"format": "tidepool-export"})
-    other = {"deviceId": "Other"}
-    uploaded.stage([smbg(1, deviceId="Other")], "another", data_set=other)
-    uploaded.open_set("set-x", device_id="Other")
+    added = {"id": "1" * 32, "uploadId": "upid_1", "_active": True, "guid": "one"}
+    more = smbg(700) | added
+    uploaded.stage([more], "exported", file={"format": "tidepool-export"})
 
     result = uploaded.check()
-    assert result.uncompared == [f"{DAY}/{USER}/exported", f"{DAY}/{USER}/one"]
-    assert (result.staged, result.lost, result.foreign, result.ok) == (1, 1, 0, False)
-    uploaded.put(kept(smbg(1, deviceId="Other")), data_set_id="set-x")
-    result = uploaded.check()
-    assert (result.visible, result.lost, result.ok) == (1, 0, False)
-    assert main([str(uploaded.staging), str(uploaded.store)]) == 1
-    printed = capsys.readouterr().out
-    assert f"not compared, its device has a tidepool-export: {DAY}/{USER}/one\n" in printed
-    assert printed.splitlines()[-1].endswith("not compared 2")
+    assert (result.staged, result.lost, result.foreign, result.ok) == (11, 1, 0, False)
+    uploaded.put(kept(smbg(700)))
+    assert uploaded.check().ok
+
+
+@pytest.mark.parametrize(
+    ("file_format", "row"),
+    [
+        ("tidepool-export", {"exportError": "timeout"}),
+        ("tidepool-export", {"suppressed.rate": 1}),
+        ("tidepool-web-export", {"_active": True}),
+    ],
+)
+def test_a_file_that_is_no_such_export_is_not_taken(world: World, file_format: str, row: Record) -> None:
+    world.stage([smbg(1), smbg(2) | row], "exported", file={"format": file_format})
+
+    assert world.check().unreadable == [f"{DAY}/{USER}/exported"]
 
 
 def test_the_table_names_places_and_no_values(

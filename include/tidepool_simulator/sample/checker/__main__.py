@@ -29,9 +29,6 @@ def table(result: CheckResult) -> str:
     lines += [
         f"not what its manifest says, nothing of it may be visible: {name}" for name in result.unreadable
     ]
-    lines += [f"not compared, its device has a tidepool-export: {name}" for name in result.uncompared]
-    if result.uncompared:
-        lines.append("how exports are cleaned is not known here, so these batches cannot be compared")
     return "\n".join([*lines, summary(result)])
 
 
@@ -48,7 +45,6 @@ def summary(result: CheckResult) -> str:
         f"foreign {result.foreign}",
         f"left open {result.left_open}",
         f"unreachable {result.unreachable}",
-        f"not compared {len(result.uncompared)}",
     )
     return f"checker: {', '.join(counts)}"
 

@@ -36,24 +36,19 @@ def check(
     result = CheckResult()
     staged = [batch for batch in read_staging(staging_root) if users is None or batch.user_id in users]
     stored = [data_set for data_set in read_store(store) if users is None or data_set.user_id in users]
-    # What an export leaves visible cannot be distinguished from what is lost or foreign.
-    unknown = {(batch.user_id, batch.device_id) for batch in staged if batch.is_export}
-    known = [batch for batch in staged if (batch.user_id, batch.device_id) not in unknown]
-    result.uncompared += (batch.name for batch in staged if batch not in known)
-    result.unreadable += (batch.name for batch in known if batch.records is None)
-    taken = [batch for batch in known if batch.records is not None and batch.name not in without]
+    result.unreadable += (batch.name for batch in staged if batch.records is None)
+    taken = [batch for batch in staged if batch.records is not None and batch.name not in without]
     _check_devices(
         result,
         [expect(batch, staging_root) for batch in taken if not batch.continuous],
-        [
-            data_set
-            for data_set in stored
-            if not data_set.continuous and (data_set.user_id, data_set.device_id) not in unknown
-        ],
+        [data_set for data_set in stored if not data_set.continuous],
     )
     feeds = expect_feeds([batch for batch in taken if batch.continuous], staging_root)
     _count(result, feeds)
     result.sets += compare_feeds(feeds, [data_set for data_set in stored if data_set.continuous])
+    formats = {batch.name: batch.formats for batch in taken}
+    for entry in result.sets:
+        entry.formats = list(dict.fromkeys(name for batch in entry.batches for name in formats[batch]))
     return result
 
 

@@ -39,6 +39,16 @@ def values_of(name: str, file_format: str, content: bytes) -> Iterator[object]:
     yield from _elements(text) if file_format == "json" else _lines(text)
 
 
+def exported_values(text: bytes) -> Iterator[object]:
+    """Yield the values of an export of Tidepool, which is an array or has one record per line.
+
+    :param text: what is in the file, expanded.
+    :raises UnreadableError: it cannot be split into records.
+    """
+    text = text.removeprefix(b"\xef\xbb\xbf")
+    yield from _elements(text) if text.lstrip()[:1] == b"[" else _lines(text)
+
+
 def unpacked(name: str, content: bytes) -> bytes:
     """Return a file's content as it was before it was compressed.
 

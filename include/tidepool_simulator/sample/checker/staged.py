@@ -14,55 +14,18 @@ from typing import Any
 import zstandard
 
 from tidepool_simulator.sample.checker.clarity import clarity_rows
-from tidepool_simulator.sample.checker.files import UnreadableError, unpacked, values_of
+from tidepool_simulator.sample.checker.edits import edited
+from tidepool_simulator.sample.checker.exports import export_rows, web_export_rows
+from tidepool_simulator.sample.checker.files import (
+    UnreadableError,
+    exported_values,
+    unpacked,
+    values_of,
+)
 from tidepool_simulator.sample.checker.libreview import libreview_rows
 from tidepool_simulator.sample.checker.nightscout import nightscout_rows
 from tidepool_simulator.sample.checker.quarantine import Entry
 from tidepool_simulator.sample.checker.tables import table_rows
-
-_LABELLED_AT_TOP = ("cbg", "smbg", "wizard", "cgmSettings")
-_LABELLED_IN_BLOCK = ("pumpSettings", "dosingDecision")
-_RATE = "/minute"
-
-
-def edited(record: dict[str, Any], edits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record without the dropped fields, with the set ones, its glucose labelled as asked for."""
-    if not edits:
-        return record
-    changed = {name: value for name, value in record.items() if name not in (edits.get("drop") or ())}
-    changed |= edits.get("set") or {}
-    units = edits.get("glucoseUnits")
-    return changed if units is None else _labelled(changed, units)
-
-
-def _labelled(record: dict[str, Any], units: str) -> dict[str, Any]:
-    kind, sub_kind = record.get("type"), record.get("subType")
-    if kind in _LABELLED_AT_TOP or (kind, sub_kind) == ("deviceEvent", "calibration"):
-        wrong = {str(record.get("units")).lower()} - {units.lower()}
-        record = record | {"units": units} if kind != "cgmSettings" or "units" in record else record
-        for holder in _alerts(record):
-            label = str(holder.get("units"))
-            if label and "level" in holder:
-                wrong |= {label.lower()} - {units.lower()}
-                holder["units"] = units
-        for holder, name in ((record, "trendRateUnits"), *((alert, "units") for alert in _alerts(record))):
-            if str(holder.get(name)).lower().removesuffix(_RATE) in wrong and "level" not in holder:
-                holder[name] = units + _RATE
-    elif kind in _LABELLED_IN_BLOCK or (kind, sub_kind) == ("deviceEvent", "pumpSettingsOverride"):
-        block = record.get("units")
-        if isinstance(block, dict) and "bg" in block:
-            record = record | {"units": block | {"bg": units}}
-    return record
-
-
-def _alerts(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the alerts of sensor settings, which label their own values."""
-    scheduled = record.get("scheduledAlerts")
-    groups = [entry.get("alerts") for entry in scheduled or () if isinstance(entry, dict)]
-    for group in (record.get("defaultAlerts"), *groups):
-        if isinstance(group, dict):
-            yield from (alert for alert in group.values() if isinstance(alert, dict) and "units" in alert)
-
 
 MANIFEST = "manifest.json"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -94,6 +57,8 @@ _OPTIONS: dict[str, set[str]] = {
     "libreview": {"timezone", "dateOrder", "keepNotes", "serial"},
     "table": {"timezone", "serial", "table"},
     "nightscout": {"timezone", "keepNotes"},
+    "tidepool-export": set(),
+    "tidepool-web-export": set(),
 }
 """What a manifest may say of how a file of each format is to be read."""
 
@@ -105,7 +70,7 @@ _MEANT_AS = {
     "zone-differs",
     "zone-implausible",
 }
-_EXPORTS = {"tidepool-export", "tidepool-web-export"}
+_EXPORTS = {"tidepool-export": export_rows, "tidepool-web-export": web_export_rows}
 
 
 @dataclass(frozen=True)
@@ -146,8 +111,7 @@ class StagedBatch:
     :param content_key: name of its work area.
     :param records: its records; None when the batch cannot be read or is not what its manifest says, so
         that none of it may be uploaded.
-    :param is_export: it holds a Tidepool export. How such records are cleaned is not known here a second
-        time, so that they cannot be recognized among what is visible; ``records`` is None.
+    :param formats: what its files are, each once; of a table also what kind of file.
     """
 
     name: str
@@ -158,7 +122,7 @@ class StagedBatch:
     replaces: str | None
     content_key: str
     records: tuple[StagedRecord, ...] | None
-    is_export: bool = False
+    formats: tuple[str, ...] = ()
     continuous: bool = False
     client_name: str | None = None
     origin_key: tuple[str, ...] = _DEFAULT_ORIGIN_KEY
@@ -195,14 +159,12 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
         contents = [(path.parent / file["name"]).read_bytes() for file in files]
         device_id, deduplicator_body = body.get("deviceId"), body.get("deduplicator") or {}
         deduplicator, replaces = deduplicator_body.get("name") or _DEACTIVATE_HASH, manifest.get("replaces")
-        if any(file["format"] in _EXPORTS for file in files):
-            return StagedBatch(name, user_id, batch_id, device_id, deduplicator, replaces, "", None, True)
         key = _content_key(name, manifest, contents)
-        site = _site_rows(files, contents, manifest)
+        joined = _joined_rows(files, contents, manifest)
         records = tuple(
             record
             for number, (file, content) in enumerate(zip(files, contents, strict=True), 1)
-            for record in _read_file(number, file, content, manifest, site.get(number))
+            for record in _read_file(number, file, content, manifest, joined.get(number))
         )
     except _NOT_AS_DESCRIBED:
         return StagedBatch(name, user_id, batch_id, None, "", None, "", None)
@@ -215,6 +177,7 @@ def _read_batch(path: Path, name: str, user_id: str, batch_id: str) -> StagedBat
         replaces,
         key,
         records,
+        formats=tuple(dict.fromkeys(map(_kind_of, files, contents))),
         continuous=body.get("dataSetType") == "continuous",
         client_name=(body.get("client") or {}).get("name"),
         origin_key=tuple(manifest.get("origin", {}).get("key", _DEFAULT_ORIGIN_KEY)),
@@ -234,7 +197,7 @@ def _manifest(path: Path, user_id: str) -> dict[str, Any]:
         (manifest.get("checks", {}), _CHECK_KEYS),
         (manifest.get("checks", {}).values(), _CHECK_OUTCOMES),
         (manifest.get("meantAs", ()), _MEANT_AS),
-        ((file["format"] for file in files), _OPTIONS.keys() | _EXPORTS),
+        ((file["format"] for file in files), _OPTIONS.keys()),
         *((file, _FILE_KEYS | _OPTIONS.get(file["format"], set())) for file in files),
     )
     known = all(set(part) <= keys for part, keys in parts)
@@ -286,6 +249,16 @@ def _content_key(name: str, manifest: dict[str, Any], contents: list[bytes]) -> 
     return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+_TABLES = {b"PAR1": "parquet", b"PK\x03\x04": "xlsx"}
+"""What a table is that begins with these bytes, and is no text."""
+
+
+def _kind_of(file: Mapping[str, Any], content: bytes) -> str:
+    """Return the format of a file; of a table also what kind of file it is."""
+    name: str = file["format"]
+    return f"{name} ({_TABLES.get(content[:4], 'csv')})" if name == "table" else name
+
+
 def _options_of(file: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return how a file is to be read, as far as its manifest says anything of it."""
     given = {
@@ -294,21 +267,23 @@ def _options_of(file: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [given] if given else []
 
 
-def _site_rows(
+def _joined_rows(
     files: Sequence[dict[str, Any]], contents: Sequence[bytes], manifest: Mapping[str, Any]
 ) -> dict[int, Sequence[Sequence[object]]]:
-    """Return by file number what the documents of a Nightscout site become: its files are read together."""
-    found = [
-        (number, unpacked(file["name"], content), file)
-        for number, (file, content) in enumerate(zip(files, contents, strict=True), 1)
-        if file["format"] == "nightscout"
-    ]
-    if not found:
-        return {}
+    """Return by file number what rows become that only all files together tell: of a site, of an export."""
     body = manifest["dataSet"]
-    given = [(content, file) for _number, content, file in found]
-    rows = nightscout_rows(given, body.get("timezone"), body.get("deviceId"))
-    return {number: made for (number, _content, _file), made in zip(found, rows, strict=True)}
+    made: dict[int, Sequence[Sequence[object]]] = {}
+    for file_format in {file["format"] for file in files} & {"nightscout", *_EXPORTS}:
+        numbers = [number for number, file in enumerate(files) if file["format"] == file_format]
+        wholes = [unpacked(files[number]["name"], contents[number]) for number in numbers]
+        rows: Sequence[Sequence[Sequence[object]]]
+        if file_format == "nightscout":
+            given = [(whole, files[number]) for whole, number in zip(wholes, numbers, strict=True)]
+            rows = nightscout_rows(given, body.get("timezone"), body.get("deviceId"))
+        else:
+            rows = _EXPORTS[file_format]([list(exported_values(whole)) for whole in wholes])
+        made |= {number + 1: found for number, found in zip(numbers, rows, strict=True)}
+    return made
 
 
 def _read_file(

@@ -22,6 +22,7 @@ from tidepool_simulator.sample.checker.cells import (
     table_of,
 )
 from tidepool_simulator.sample.checker.files import UnreadableError
+from tidepool_simulator.sample.checker.sheets import PARQUET, WORKBOOK, cells_of
 
 Row = Mapping[str, str]
 
@@ -83,14 +84,17 @@ class _Table:
         meant_as: Sequence[str],
     ) -> None:
         described = mapping.get("csv", {})
-        text = decoded(content, described.get("encoding", "utf-8"))
-        heading, *self._lines = table_of(
-            text, described.get("delimiter"), skipped=described.get("headerRow", 1) - 1
-        )
+        self._decimal = described.get("decimal", ".")
+        if content.startswith((PARQUET, WORKBOOK)):
+            heading, *self._lines = cells_of(content, mapping, self._decimal)
+        else:
+            text = decoded(content, described.get("encoding", "utf-8"))
+            heading, *self._lines = table_of(
+                text, described.get("delimiter"), skipped=described.get("headerRow", 1) - 1
+            )
         self._columns = [cell.strip() for cell in heading]
         self._needed = set(_columns_in(mapping, self._columns)) - set(mapping.get("rowNumber", ()))
         self._mapping = mapping
-        self._decimal = described.get("decimal", ".")
         self._clock = Clock(file["timezone"]) if file.get("timezone") else None
         self._device_id = device_id
         self._serial = file.get("serial")
