@@ -19,13 +19,18 @@ from dev.home import PROJECT, LocalHome, LocalRunError
 from dev.simulator import simulator, simulator_connection
 from tidepool_ingest.cli.arguments import table
 from tidepool_ingest.ledger import Ledger, Upload
-from tidepool_simulator.sample import SAMPLE_USERS, write_sample, write_sample_feed
+from tidepool_simulator.sample import (
+    SAMPLE_USERS,
+    write_sample,
+    write_sample_exports,
+    write_sample_feed,
+)
 from tidepool_simulator.sample.checker.check import check
 from tidepool_simulator.sample.checker.result import CheckResult
 
 DAGS = ("tidepool_normal_upload", "tidepool_continuous_upload")
 
-COLUMNS = ("user", "device", "data set id", "accepted", "quarantined", "visible", "state")
+COLUMNS = ("user", "device", "format", "data set id", "accepted", "quarantined", "visible", "state")
 
 
 def main() -> int:
@@ -34,18 +39,22 @@ def main() -> int:
     shutil.rmtree(home.folder, ignore_errors=True)
     today = datetime.now(UTC).date()
     sample, feed = write_sample(home.staging, today), write_sample_feed(home.staging, today)
+    exports = write_sample_exports(home.staging, today)
     print(
-        f"demo: {sample.records} sample records of {len(SAMPLE_USERS)} people and {feed.records} of a feed "
-        f"staged in {home.staging}",
+        f"demo: {sample.records} sample records of {len(SAMPLE_USERS)} people, {feed.records} of a feed and "
+        f"{exports.rows} rows of exports staged in {home.staging}",
         flush=True,
     )
+    for name in exports.left_out:
+        print(f"demo: the batch {name} is left out, because the library that reads it is not installed")
     with simulator(home) as roles:
         print(f"demo: the simulated Tidepool listens at {roles['base_url']}; running the DAGs …", flush=True)
         state = run_dags(home, simulator_connection(roles["base_url"]))
     result = check(home.staging, home.simulator_store)
     found = _sessions(home)
+    batches = len(sample.batches) + len(feed.batches) + len(exports.batches)
     print(table(COLUMNS, rows_of(found, result)))
-    return conclude(state, found, result, batches=len(sample.batches) + len(feed.batches))
+    return conclude(state, found, result, batches=batches)
 
 
 def run_dags(home: LocalHome, tidepool: dict[str, object]) -> str:
@@ -82,6 +91,7 @@ def rows_of(found: list[Upload], result: CheckResult) -> list[tuple[object, ...]
     """Return a row for each data set: what the ledger says, and what the checker counts as visible."""
     visible = {entry.data_set_id: entry.visible for entry in result.sets}
     devices = {entry.data_set_id: entry.device_id for entry in result.sets}
+    formats = {entry.data_set_id: ", ".join(entry.formats) for entry in result.sets}
     # The batches of a feed share one data set.
     batches: dict[str, list[Upload]] = {}
     for upload in sorted(found, key=lambda upload: (upload.user_id, upload.label)):
@@ -90,6 +100,7 @@ def rows_of(found: list[Upload], result: CheckResult) -> list[tuple[object, ...]
         (
             group[0].user_id,
             devices.get(group[0].data_set_id or "", "-"),
+            formats.get(group[0].data_set_id or "") or "-",
             group[0].data_set_id or "-",
             sum(upload.accepted or 0 for upload in group),
             sum(upload.quarantined or 0 for upload in group),

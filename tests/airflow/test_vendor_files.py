@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.airflow.conftest import CONTINUOUS_DAG_ID, TODAY, Run, World
-from tidepool_simulator.sample import SAMPLE_USERS, vendor_files
+from tests.airflow.conftest import CONTINUOUS_DAG_ID, DAG_ID, TODAY, Run, World
+from tidepool_simulator.sample import SAMPLE_USERS, vendor_files, write_sample_exports
 from tidepool_simulator.sample.checker.check import check
 from tidepool_simulator.sample.checker.nightscout import nightscout_rows
 from tidepool_simulator.sample.checker.result import CheckResult
@@ -138,3 +138,18 @@ def test_two_overlapping_exports_of_a_site_show_all_of_it_once(
     assert result.superseded > 100
     assert result.quarantined > 0
     assert no_name_in(world, run, "".join(capfd.readouterr()), files[1])
+
+
+@pytest.mark.slow
+def test_the_samples_exports_of_every_format_are_seen_once(world: World) -> None:
+    written = write_sample_exports(world.staging, TODAY)
+    for dag_id in (DAG_ID, CONTINUOUS_DAG_ID):
+        assert world.run(dag_id=dag_id).state == "success"
+
+    result = checked(world)
+    assert len(result.sets) == len(written.batches)
+    assert result.quarantined == 19
+    assert {name for entry in result.sets for name in entry.formats} == {
+        *("clarity", "libreview", "nightscout", "tidepool-export", "tidepool-web-export"),
+        *("table (csv)", "table (parquet)", "table (xlsx)"),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from tidepool_ingest.formats.reader import ReadingContext
 from tidepool_ingest.staging.manifest import FileOptions
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import GIVEN
-from tidepool_simulator.sample import vendor_files
+from tidepool_simulator.sample import tidepool_exports, typed_tables, vendor_files
 from tidepool_simulator.sample.checker import staged
 from tidepool_simulator.sample.checker.content import Row, rows_of
-from tidepool_simulator.sample.checker.files import UnreadableError
+from tidepool_simulator.sample.checker.files import UnreadableError, exported_values
 
 DEVICE_ID = "Device-1"
 
@@ -101,12 +102,38 @@ def agree(path: Path, file: Mapping[str, Any], content: bytes, meant_as: tuple[s
         (vendor_files.libreview_export, {"serial": vendor_files.OLD_READER}),
         (vendor_files.libreview_export, {"serial": vendor_files.NEW_READER}),
         (vendor_files.meter_table, {}),
+        (typed_tables.study_table, {}),
+        (typed_tables.diary_workbook, {}),
     ],
 )
 def test_they_agree_about_the_made_up_files(tmp_path: Path, make: Any, options: Any, seed: int) -> None:
     file = make(seed)
 
     assert agree(tmp_path / file.name, file.manifest_entry() | options, file.content)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("make", [tidepool_exports.api_export, tidepool_exports.web_export])
+def test_they_agree_about_what_came_out_of_tidepool(tmp_path: Path, make: Any, seed: int) -> None:
+    """Row by row only in what they say: the checker leaves out links that the converter follows."""
+    file: vendor_files.VendorFile = make(seed)
+    (made,) = staged._EXPORTS[file.format]([list(exported_values(file.content))])
+    mine = Counter(
+        said
+        for values in made
+        for value in values
+        for said in (_said(value) if value is not None else [REJECTED])
+    )
+    found = by_the_converter(tmp_path / file.name, file.manifest_entry(), file.content, ())
+    assert not isinstance(found, str)
+    theirs = Counter(said for values in found.values() for value in values for said in _each(value))
+
+    assert mine == theirs
+    assert (len(made), sum(not values for values in made)) == (file.rows, file.skipped)
+
+
+def _each(value: list[Row] | str) -> list[Row | str]:
+    return [value] if isinstance(value, str) else [*value]
 
 
 @pytest.mark.parametrize("twin", [twin for _, twin in TWINS], ids=[name for name, _ in TWINS])

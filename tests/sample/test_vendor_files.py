@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tidepool_simulator.sample import vendor_files
+from tidepool_simulator.sample import typed_tables, vendor_files
 from tidepool_simulator.sample.checker.clarity import clarity_rows
 from tidepool_simulator.sample.checker.files import UnreadableError
 from tidepool_simulator.sample.checker.libreview import libreview_rows
@@ -40,7 +40,14 @@ def test_the_same_file_each_time(make: Callable[[], VendorFile]) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [vendor_files.clarity_export, vendor_files.german_clarity_export, vendor_files.meter_table]
+    "make",
+    [
+        vendor_files.clarity_export,
+        vendor_files.german_clarity_export,
+        vendor_files.meter_table,
+        typed_tables.study_table,
+        typed_tables.diary_workbook,
+    ],
 )
 def test_each_row_is_what_it_was_made_as(make: Callable[[], VendorFile]) -> None:
     file = make()

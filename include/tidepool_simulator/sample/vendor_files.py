@@ -101,7 +101,7 @@ class VendorFile:
     :param rows: its data rows, as a format counts them: not the headings, nor blank lines.
     :param refused: how many of them cannot be read as what they say they are.
     :param skipped: how many of them are no readings.
-    :param timezone: where the person lives, IANA name.
+    :param timezone: where the person lives, IANA name; None where times are instants.
     :param options: further keys for the file's entry in a manifest.
     :param private: texts in it that may be seen nowhere else.
     """
@@ -112,13 +112,14 @@ class VendorFile:
     rows: int
     refused: int
     skipped: int
-    timezone: str = HOME
+    timezone: str | None = HOME
     options: dict[str, Any] = field(default_factory=dict)
     private: tuple[str, ...] = (*PATIENT_NAMES, BIRTH_DATE, NOTE_TEXT)
 
     def manifest_entry(self) -> dict[str, Any]:
         """Return the file's entry in a manifest."""
-        return {"name": self.name, "format": self.format, "timezone": self.timezone, **self.options}
+        zone = {} if self.timezone is None else {"timezone": self.timezone}
+        return {"name": self.name, "format": self.format, **zone, **self.options}
 
 
 def clarity_export(seed: int = DEFAULT_SEED) -> VendorFile:
