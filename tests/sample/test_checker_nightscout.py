@@ -60,6 +60,9 @@ def test_they_agree_about_made_up_sites(tmp_path: Path, seed: int) -> None:
     assert differences(tmp_path, {name: text_of(documents) for name, documents in files.items()}) == []
 
 
+CALCULATED = {"bg": 180, "isf": 50, "ic": 10, "targetBGLow": 100, "targetBGHigh": 110, "iob": 0.5}
+
+
 def test_they_agree_about_each_trap(tmp_path: Path) -> None:
     documents = [
         profile(rates={"00:00": 1, "13:00": 1.5}, zone="GMT+4"),
@@ -80,6 +83,10 @@ def test_they_agree_about_each_trap(tmp_path: Path) -> None:
         treatment(45, "Bolus", insulin=4, isValid=False),
         treatment(46, "External Insulin", insulin=4),
         treatment(47, "", carbs="12,5", foodType="Apfel", absorptionTime=90),
+        treatment(47.5, "Bolus Wizard", insulin=3, carbs=20, boluscalc=CALCULATED | {"insulincarbs": 2}),
+        treatment(47.6, "Bolus Wizard", bolusCalculatorResult='{"glucoseValue": 180, "ic": 9, "iob": -1}'),
+        treatment(47.7, "Bolus Wizard", insulin=1, boluscalc={}),
+        treatment(47.8, "Bolus Wizard", wizard={"bg": "much", "ic": 9}),
         treatment(48, "Site Change"),
         treatment(49, "Pod Change"),
         treatment(50, "Exercise", duration=30),

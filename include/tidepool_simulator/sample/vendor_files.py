@@ -333,6 +333,7 @@ def nightscout_site(hours: tuple[float, float] = (0, 48), seed: int = DEFAULT_SE
     chance = random.Random(f"{seed} nightscout")
     start = datetime(2026, 3, 28, 12, tzinfo=UTC)
     entries, treatments = [], []
+    inputs = {"bg": 162, "isf": 40, "ic": 10, "targetBGLow": 100, "targetBGHigh": 110, "iob": 0.5}
 
     def stamp(minutes: float) -> str:
         return f"{start + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%S.000Z}"
@@ -347,6 +348,7 @@ def nightscout_site(hours: tuple[float, float] = (0, 48), seed: int = DEFAULT_SE
             3: {"eventType": "Temp Basal", "absolute": number % 4 / 2, "duration": 30},
             9: {"eventType": "SMB", "insulin": 0.1, "notes": NOTE_TEXT},
             21: {"eventType": "Meal Bolus", "insulin": 4.5, "carbs": 40, "enteredBy": PATIENT_NAMES[0]},
+            27: {"eventType": "Bolus Wizard", "insulin": 2.0, "carbs": 15, "boluscalc": inputs},
             33: {"eventType": "Note", "notes": NOTE_TEXT},
             34: {"eventType": "Temp Basal", "percent": 20, "duration": 90},
         }

@@ -35,6 +35,7 @@ from tidepool_simulator.sample.checker.nightscout_documents import (
     Rows,
     Told,
     by_a_loop,
+    calculation_of,
     default_of,
     documents_of,
     dose_fields,
@@ -353,12 +354,23 @@ class _Site:
 
     def _amounts(self, told: Told) -> None:
         document, dose, carbs = told.document, dose_of(told), number(told.document, "carbs")
+        calculated = calculation_of(document, self.usual)
         if dose:
             same = self.doses[(told.at, dose)]
             if told is min(same, key=lambda each: each.name):
                 kind, names, fields = dose_fields(told, dose, automated=any(map(by_a_loop, same)))
-                self._put(told, kind, *names, **fields)
-        nutrition: dict[str, Any] = {}
+                if calculated and kind == "bolus":
+                    calculated["bolus"] = self._record(kind, told.at, f"bolus:{told.name}", fields)
+                else:
+                    self._put(told, kind, *names, **fields)
+        if calculated:
+            self._put(told, "wizard", **calculated)
+        self._food(told, carbs)
+        if (value := self.fingers.get(id(told))) is not None:
+            self._put(told, "smbg", units=value[1], value=value[0])
+
+    def _food(self, told: Told, carbs: float | None) -> None:
+        document, nutrition = told.document, dict[str, Any]()
         if carbs and told is min(self.carbs[(told.at, carbs)], key=lambda each: each.name):
             nutrition["carbohydrate"] = {"net": carbs, "units": "grams"}
         if not carbs or nutrition:
@@ -371,8 +383,6 @@ class _Site:
             name = text(document, "foodType")
             more: Record = {"name": name} if 0 < len(name) <= 100 else {}
             self._put(told, "food", nutrition=nutrition, **more)
-        if (value := self.fingers.get(id(told))) is not None:
-            self._put(told, "smbg", units=value[1], value=value[0])
 
     def _fingers(self, treatments: Sequence[Told]) -> None:
         """Find the finger values that are told by no entry, and by no treatment before."""

@@ -158,6 +158,47 @@ def units_of(document: Document, values: Sequence[float], usual: str | None) -> 
     return usual or "mmol/L"
 
 
+_CALCULATED = {
+    "bgInput": ("bg", "glucoseValue"),
+    "insulinSensitivity": ("isf",),
+    "insulinCarbRatio": ("ic",),
+}
+_RECOMMENDED = {
+    "carb": ("insulincarbs", "carbsInsulin"),
+    "correction": ("insulinbg", "glucoseInsulin"),
+    "net": ("insulin", "totalInsulin"),
+}
+"""What a bolus calculation says, and under which names programs have it."""
+
+
+def calculation_of(document: Document, usual: str | None) -> Record:
+    """Return what a treatment says of a bolus calculation, without its carbohydrates and its bolus.
+
+    :param usual: the unit of the profiles.
+    :raises RowError: a value is no number, or its unit cannot be told.
+    """
+    said = (inside(document, name) for name in ("bolusCalculatorResult", "boluscalc", "wizard"))
+    inputs: Document = next(filter(None, said), {})
+    found = {field: number(inputs, *names) or 0 for field, names in _CALCULATED.items()}
+    record: Record = {field: value for field, value in found.items() if value > 0}
+    low, high = (number(inputs, name) or 0 for name in ("targetBGLow", "targetBGHigh"))
+    levels = [record.get("bgInput", 0), record.get("insulinSensitivity", 0), low, high]
+    levels = [value for value in levels if value > 0]
+    if not levels and not record:
+        return {}
+    record["units"] = unit_named(text(inputs, "units")) or units_of(document, levels, usual)
+    if 0 < low <= high:
+        record["bgTarget"] = {"low": low, "high": high}
+    on_board = number(inputs, "iob")
+    if on_board is not None and on_board >= 0:
+        record["insulinOnBoard"] = on_board
+    advised = {field: number(inputs, *names) for field, names in _RECOMMENDED.items()}
+    told = {field: dose for field, dose in advised.items() if dose is not None}
+    if told.get("carb", 0) < 0:
+        del told["carb"]
+    return record | ({"recommended": told} if told else {})
+
+
 def unit_named(word: str) -> str | None:
     """Return the unit that a word means."""
     return {"mm": "mmol/L", "mg": "mg/dL"}.get(word.lower()[:2])
