@@ -24,6 +24,7 @@ from dev.simulator import simulator, simulator_connection
 from tidepool_simulator.sample import write_sample, write_sample_feed
 
 DAG_ID = "tidepool_normal_upload"
+FEEDS_DAG_ID = "tidepool_continuous_upload"
 DEFAULT_PORT = 8080
 
 FOLDER_VARIABLE = "UP_FOLDER"
@@ -77,7 +78,8 @@ def run(home: LocalHome, port: int) -> None:
             airflow = LocalAirflow(environment, home.folder / "logs", port, by_itself=by_itself)
             stack.enter_context(airflow.running())
             stack.enter_context(home.open_to_shells(airflow.settings))
-            airflow.unpause(DAG_ID)
+            for dag_id in (DAG_ID, FEEDS_DAG_ID):
+                airflow.unpause(dag_id)
             print(f"up: Airflow is at {airflow.url}/dags/{DAG_ID}: press Trigger.")
             print(
                 f"up: the staging root is {home.staging}, the simulated Tidepool is at {roles['base_url']}."

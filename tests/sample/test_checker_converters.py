@@ -18,7 +18,7 @@ from tidepool_ingest.formats.reader import ReadingContext
 from tidepool_ingest.staging.manifest import FileOptions
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import GIVEN
-from tidepool_simulator.sample import tidepool_exports, typed_tables, vendor_files
+from tidepool_simulator.sample import clarity_weeks, tidepool_exports, typed_tables, vendor_files
 from tidepool_simulator.sample.checker import staged
 from tidepool_simulator.sample.checker.content import Row, rows_of
 from tidepool_simulator.sample.checker.files import UnreadableError, exported_values
@@ -110,6 +110,12 @@ def test_they_agree_about_the_made_up_files(tmp_path: Path, make: Any, options: 
     file = make(seed)
 
     assert agree(tmp_path / file.name, file.manifest_entry() | options, file.content)
+
+
+def test_they_agree_about_three_weeks(tmp_path: Path) -> None:
+    file = clarity_weeks.clarity_weeks()
+
+    assert agree(tmp_path / file.name, file.manifest_entry(), file.content)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tidepool_simulator.sample import typed_tables, vendor_files
+from tidepool_simulator.sample import __main__ as command
+from tidepool_simulator.sample import clarity_weeks, typed_tables, vendor_files
 from tidepool_simulator.sample.checker.clarity import clarity_rows
 from tidepool_simulator.sample.checker.files import UnreadableError
 from tidepool_simulator.sample.checker.libreview import libreview_rows
@@ -44,6 +46,7 @@ def test_the_same_file_each_time(make: Callable[[], VendorFile]) -> None:
     [
         vendor_files.clarity_export,
         vendor_files.german_clarity_export,
+        clarity_weeks.clarity_weeks,
         vendor_files.meter_table,
         typed_tables.study_table,
         typed_tables.diary_workbook,
@@ -115,3 +118,12 @@ def test_the_two_kinds_of_insulin_of_one_minute_are_two_records() -> None:
         "rapid": 1,
         "long": 1,
     }
+
+
+def test_a_command_writes_each_file_and_each_mapping(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for name, make in command.FILES.items():
+        assert command.main([name]) == 0
+        assert capfdbinary.readouterr().out == make().content
+    for name in command.MAPPINGS:
+        assert command.main([name]) == 0
+        assert "records" in json.loads(capfdbinary.readouterr().out)

@@ -137,13 +137,13 @@ def clarity_export(seed: int = DEFAULT_SEED) -> VendorFile:
         dated += _clarity_readings(transmitter, start, hours, chance)
     dated += _clarity_events()
     dated.sort(key=lambda entry: entry[0])
-    rows = [*_clarity_titles(), *(cells for _stamp, cells in dated)]
+    rows = [*clarity_title_rows(), *(cells for _stamp, cells in dated)]
     lines = [_quoted(CLARITY_COLUMNS)]
     for index, cells in enumerate(rows, 1):
         # Rows that a person entered end early: they have no transmitter.
         whole = [str(index), *cells]
         lines.append(_quoted(whole[:-1] if whole[2] in ("Insulin", "Carbs") else whole))
-    titles, notes, repeated = len(_clarity_titles()), 1, 1
+    titles, notes, repeated = len(clarity_title_rows()), 1, 1
     return VendorFile(
         "CLARITY_Export_2025.csv",
         "clarity",
@@ -387,7 +387,8 @@ VENDOR_FILES: tuple[Callable[[], VendorFile], ...] = (
 """All of them, to be tried alike."""
 
 
-def _clarity_titles() -> list[Cells]:
+def clarity_title_rows() -> list[Cells]:
+    """Return the rows of a Clarity export that hold no readings: whose it is, and alerts."""
     titles = [
         ["", "FirstName", "", PATIENT_NAMES[0]],
         ["", "LastName", "", PATIENT_NAMES[1]],
@@ -416,7 +417,7 @@ def _clarity_readings(
         counted = ticks + 300 * number + number // 72
         if number == 77:  # a cell that somebody typed over
             shown = "1o4"
-        yield _clarity_row(_carried(at), "EGV", glucose=shown, counted=str(counted), transmitter=transmitter)
+        yield clarity_row(_carried(at), "EGV", glucose=shown, counted=str(counted), transmitter=transmitter)
 
 
 def _clarity_events() -> Iterator[tuple[str, Cells]]:
@@ -427,26 +428,26 @@ def _clarity_events() -> Iterator[tuple[str, Cells]]:
 
     meals = ("2025-03-29T20:32:00", "2025-03-30T17:30:00", "2025-03-31T06:40:00", "2025-10-26T04:15:00")
     for number, text in enumerate(meals):
-        yield _clarity_row(_carried(at(text)), "Insulin", "Fast-Acting", insulin=f"{3 + number}.50")
-        yield _clarity_row(_carried(at(text)), "Carbs", carbs=str(30 + number))
+        yield clarity_row(_carried(at(text)), "Insulin", "Fast-Acting", insulin=f"{3 + number}.50")
+        yield clarity_row(_carried(at(text)), "Carbs", carbs=str(30 + number))
     for text in ("2025-03-29T21:00:00", "2025-03-30T20:00:00"):
-        yield _clarity_row(_carried(at(text)), "Insulin", "Long-Acting", insulin="18.00")
-    yield _clarity_row(
+        yield clarity_row(_carried(at(text)), "Insulin", "Long-Acting", insulin="18.00")
+    yield clarity_row(
         _carried(at("2025-03-30T07:01:05")), "Calibration", glucose="121", transmitter=TRANSMITTERS[0]
     )
-    yield _clarity_row(_carried(at("2025-03-30T09:00:00")), "Exercise", "Medium", duration="00:45:00")
-    yield _clarity_row(_carried(at("2025-03-30T11:00:00")), "Health", "Illness")
-    yield _clarity_row(_carried(at("2025-03-30T12:00:00")), "Notes", NOTE_TEXT)
+    yield clarity_row(_carried(at("2025-03-30T09:00:00")), "Exercise", "Medium", duration="00:45:00")
+    yield clarity_row(_carried(at("2025-03-30T11:00:00")), "Health", "Illness")
+    yield clarity_row(_carried(at("2025-03-30T12:00:00")), "Notes", NOTE_TEXT)
     # In hours that the phone showed twice, once at home and once abroad, or at the end of summer time.
-    yield _clarity_row(_carried(at("2025-03-30T14:20:00")), "Carbs", carbs="9")
-    yield _clarity_row(_carried(at("2025-10-26T01:15:00")), "Carbs", carbs="8")
-    yield _clarity_row(_carried(at("2025-03-31T07:00:00")), "Reconstitution")
-    yield _clarity_row(_carried(at("2025-03-31T08:00:00")), "Insulin", "Fast-Acting")
+    yield clarity_row(_carried(at("2025-03-30T14:20:00")), "Carbs", carbs="9")
+    yield clarity_row(_carried(at("2025-10-26T01:15:00")), "Carbs", carbs="8")
+    yield clarity_row(_carried(at("2025-03-31T07:00:00")), "Reconstitution")
+    yield clarity_row(_carried(at("2025-03-31T08:00:00")), "Insulin", "Fast-Acting")
     for _ in range(2):  # printed twice
-        yield _clarity_row(_carried(at("2025-03-31T09:30:00")), "Carbs", carbs="12")
+        yield clarity_row(_carried(at("2025-03-31T09:30:00")), "Carbs", carbs="12")
 
 
-def _clarity_row(
+def clarity_row(
     stamp: str,
     kind: str,
     sub_kind: str = "",
@@ -458,6 +459,7 @@ def _clarity_row(
     counted: str = "",
     transmitter: str = "",
 ) -> tuple[str, Cells]:
+    """Return the local stamp of a row, and its cells without the index."""
     values = [glucose, insulin, carbs, duration, "", counted, transmitter]
     return stamp, [stamp, kind, sub_kind, "", "", "iPhone G6", *values]
 
