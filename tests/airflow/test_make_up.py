@@ -21,12 +21,15 @@ from dev.up import BY_ITSELF_VARIABLE, FOLDER_VARIABLE
 
 from tests.airflow.ports import free_port, is_open
 from tests.airflow.processes import children_of, of_folder, remaining_of
+from tests.console import blocks_of
+from tidepool_simulator.sample.__main__ import content_of
 
 pytestmark = pytest.mark.slow
 
 START_SECONDS = 180
 STOP_SECONDS = 60
 READY = "up: Ctrl-C stops everything."
+ENVIRONMENT = ". .local/up/env"
 
 
 def _outside_make() -> dict[str, str]:
@@ -125,6 +128,12 @@ def in_its_shell(folder: Path, command: str) -> str:
     return ended.stdout
 
 
+def is_verified(sessions: str) -> bool:
+    """Return whether the ledger's table has the sensor of the export as verified."""
+    (found,) = [line for line in sessions.splitlines() if " G6 " in line] or [""]
+    return found.split()[4:5] == ["verified"]
+
+
 def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
     with up(folder) as running:
         running.wait_until(lambda: READY in running.said)
@@ -143,6 +152,15 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
         assert conn.startswith("postgresql+psycopg2://")
         in_its_shell(folder, "python -c 'from tidepool_airflow.settings import open_ledger; open_ledger()'")
         assert in_its_shell(folder, "tidepool-ingest sessions --json").strip() == "[]"
+
+        # README's way from a vendor's export to a verified upload, word for word.
+        _environment, *way = next(
+            block for block in blocks_of(PROJECT / "README.md") if block[0].text == ENVIRONMENT
+        )
+        (tmp_path / "export.csv").write_bytes(content_of("clarity"))
+        *commands, last = (command.text for command in way)
+        in_its_shell(folder, f"cd {tmp_path} && {' && '.join(commands)}")
+        running.wait_until(lambda: is_verified(in_its_shell(folder, last)))
 
         # A second one is turned away with one line, and does no harm to the first.
         for second, port, line in (

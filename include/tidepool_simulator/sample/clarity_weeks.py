@@ -43,7 +43,7 @@ Row = tuple[str, Cells]
 
 
 def clarity_weeks(seed: int = DEFAULT_SEED) -> VendorFile:
-    """Return three weeks of a Clarity export in mmol/L, one insulin of which has no amount."""
+    """Return three weeks of a Clarity export in mmol/L, all of whose readings can be read."""
     chance = random.Random(f"{seed} clarity weeks")
     person = replace(PEN_USER, timezone=ZONE, days=_DAYS)
     diary = keep_diary(person, _LAST_DAY, chance)
@@ -56,7 +56,6 @@ def clarity_weeks(seed: int = DEFAULT_SEED) -> VendorFile:
     sensor = Sensor(trace, chance, interval=300, session=10 * _DAY, warm_up=7200)
     record_dexcom(cgm, sensor, with_trend=False)
     rows = [*_readings(cgm.records()), *_entered(app.records())]
-    rows.append(clarity_row("2025-03-26T08:15:00", "Insulin", "Fast-Acting"))
     # As Clarity has them: by what the phone showed, so that both passes of a doubled hour would be mixed.
     rows.sort(key=lambda row: row[0])
     titles = clarity_title_rows()
@@ -68,7 +67,7 @@ def clarity_weeks(seed: int = DEFAULT_SEED) -> VendorFile:
         "clarity",
         "".join(f"{line}\r\n" for line in lines).encode(),
         rows=len(cells),
-        refused=1,
+        refused=0,
         skipped=len(titles),
         timezone=ZONE,
         private=PATIENT_NAMES,
