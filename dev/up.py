@@ -78,8 +78,10 @@ def run(home: LocalHome, port: int) -> None:
             airflow = LocalAirflow(environment, home.folder / "logs", port, by_itself=by_itself)
             stack.enter_context(airflow.running())
             stack.enter_context(home.open_to_shells(airflow.settings))
-            for dag_id in (DAG_ID, FEEDS_DAG_ID):
-                airflow.unpause(dag_id)
+            airflow.unpause(DAG_ID)
+            if not by_itself:
+                # Nothing runs before somebody triggers it; else feeds would go up every ten minutes, unasked.
+                airflow.unpause(FEEDS_DAG_ID)
             print(f"up: Airflow is at {airflow.url}/dags/{DAG_ID}: press Trigger.")
             print(
                 f"up: the staging root is {home.staging}, the simulated Tidepool is at {roles['base_url']}."

@@ -1,7 +1,8 @@
 """Three weeks of somebody's Clarity export, made up: a whole one to try things on, not a collection of traps.
 
-A sensor of ten days is worn out and replaced, summer time begins, signal is lost now and then, and what was
-eaten and injected is there as far as it was entered. The same seed always gives the same bytes.
+A sensor of ten days is worn out and replaced, another one fails, summer time begins, signal is lost now and
+then, and what was eaten and injected is there as far as it was entered. The same seed always gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ _DAY = 86_400
 _TRANSMITTERS = ("8WKS01", "8WKS02", "8WKS03", "8WKS04")
 _TICKS = 412_000
 """What a transmitter had counted when it was first used."""
+
+_NOT_SHOWN = (
+    ("2025-03-22T09:10", "2025-03-22T20:40"),  # the phone was left at home
+    ("2025-04-01T14:05", "2025-04-02T11:30"),  # the sensor failed, and there was no other one
+)
+"""From when until when there are no readings, by the phone's clock."""
 
 Row = tuple[str, Cells]
 """Local stamp, and cells without the index."""
@@ -82,6 +89,8 @@ def _readings(records: list[dict[str, Any]]) -> Iterator[Row]:
         # A new sensor brings a new transmitter, which counts anew; it shows nothing while it warms up.
         if at - before >= timedelta(hours=2):
             number, first = number + 1, at
+        if any(begin <= record["deviceTime"] < end for begin, end in _NOT_SHOWN):
+            continue
         value = f"{record['value'] / DISPLAY_MG_DL_PER_MMOL_L:.1f}"
         shown = record["annotations"][0]["value"].capitalize() if "annotations" in record else value
         counted = str(_TICKS + round((at - first).total_seconds()))
