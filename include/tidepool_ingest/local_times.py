@@ -137,6 +137,21 @@ class LocalTimes:
         after = f"{minute % 60:02}{rest[3:]}Z"
         return LocalTime(f"{ends if minute >= MINUTES else begins}:{after}", offset)
 
+    def is_plain_hour(self, start: str) -> bool:
+        """Return whether all of an hour is in one zone, of one offset, and there once.
+
+        :param start: ``YYYY-MM-DDThh``.
+        :raises ValueError: it is no such hour.
+        """
+        return (self._hours[start] if start in self._hours else self._remember(start)) is not None
+
+    def is_plain_day(self, date: str) -> bool:
+        """Return the same of a day.
+
+        :param date: ``YYYY-MM-DD``.
+        """
+        return self._whole(f"{date}T00:00:00", f"{date}T23:59:59") is not None
+
     def _remember(self, start: str) -> _Hour | None:
         """Look an hour up; ``None`` if each time in it has to be looked at."""
         if _HOUR_TEXT.fullmatch(start) is None:

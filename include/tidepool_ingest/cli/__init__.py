@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -73,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     chosen = next((word for word in words if not word.startswith("-")), None)
     try:
-        options = parser(chosen).parse_args(words)
+        with _no_garbage():
+            options = parser(chosen).parse_args(words)
         code = int(options.run(options))
         sys.stdout.flush()
         return code
@@ -89,6 +92,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f": {error.filename}" if error.filename else ""
         _print_error(f"{error.strerror or type(error).__name__}{where}")
     return USAGE_ERROR
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Do not look for garbage while modules are loaded: there is none, and it takes a tenth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _print_error(line: str) -> None:

@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING
 
@@ -19,9 +19,7 @@ from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import FORMATS, PlainFiles, SourceReader, recognized_format
 from tidepool_ingest.formats.reader import ReadingContext
 from tidepool_ingest.formats.row_counts import RowCounts
-from tidepool_ingest.model import glucose_reading
-from tidepool_ingest.model.decode import FAST_ERRORS, fast_decode
-from tidepool_ingest.model.glucose_levels import GlucoseHistogram
+from tidepool_ingest.model.glucose_levels import GlucoseHistogram, readings_of
 from tidepool_ingest.staging.manifest import FileOptions
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import GIVEN
@@ -94,7 +92,7 @@ def _convert(files: Sequence[SourceFile], context: ReadingContext, spool: IO[byt
         for block in reader:
             counts.add(block)
             plain.see(block)
-            levels.add(_levels(block.lines))
+            levels.add(readings_of(block.lines))
             if block.lines:
                 spool.write(b"\n".join(block.lines) + b"\n")
     plain.check()
@@ -114,14 +112,3 @@ def _reader(files: Sequence[SourceFile], context: ReadingContext) -> SourceReade
     from tidepool_ingest.prepare.reading import RecordReader
 
     return RecordReader(files, context=context)
-
-
-def _levels(lines: Iterable[bytes]) -> Iterator[tuple[str, float]]:
-    """Yield the glucose levels of records with their units."""
-    for line in lines:
-        try:
-            datum = fast_decode(line)
-        except FAST_ERRORS:
-            continue
-        if isinstance(datum, dict) and (level := glucose_reading(datum)):
-            yield level

@@ -6,8 +6,12 @@ Nothing in a single record shows it: only their median does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
+import msgspec
+
+from tidepool_ingest.model.decode import FAST_ERRORS
 from tidepool_ingest.model.glucose import MG_PER_DL_UNITS, MMOL_PER_L_UNITS
 
 MAX_DIFFERENT = 30_000
@@ -65,3 +69,31 @@ class GlucoseHistogram:
         if middle is not None and middle > HIGHEST_MEDIAN_MMOL_L:
             return "mmol/L", count
         return None
+
+
+class _Reading(msgspec.Struct, gc=False):
+    type: Any = None
+    subType: Any = None  # noqa: N815 - as the Platform calls it
+    units: Any = None
+    value: Any = None
+
+
+_decode: Final = msgspec.json.Decoder(_Reading).decode
+
+
+def readings_of(lines: Iterable[bytes]) -> Iterator[tuple[str, float]]:
+    """Yield the values that :func:`~tidepool_ingest.model.glucose_reading` finds, without decoding the rest.
+
+    :param lines: records as JSON; what is none is left out.
+    """
+    for line in lines:
+        try:
+            reading = _decode(line)
+        except FAST_ERRORS:
+            continue
+        kind, units, value = reading.type, reading.units, reading.value
+        is_level = kind == "cbg" or kind == "smbg"
+        if not is_level and not (kind == "deviceEvent" and reading.subType == "calibration"):
+            continue
+        if type(units) is str and (type(value) is float or type(value) is int):
+            yield units, value

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from typing import TYPE_CHECKING
 
 from tidepool_ingest.staging.errors import BatchError
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 KEYS_VARIABLE = "TIDEPOOL_WORK_KEYS"
 """Environment variable with Fernet keys, the newest first, separated by commas: all of them decrypt what is
@@ -47,6 +49,8 @@ def decrypt(written: bytes) -> bytes:
     keys = _keys()
     if keys is None:
         raise BatchError("work-area-sealed", detail=f"{KEYS_VARIABLE} is not set")
+    from cryptography.fernet import InvalidToken  # most commands need none of it, and it takes long to load
+
     try:
         return keys.decrypt(written.rstrip(b"\n"))
     except InvalidToken:
@@ -91,6 +95,8 @@ def configured_keys() -> list[str]:
 
 def is_key(text: str) -> bool:
     """Return whether a text is a Fernet key."""
+    from cryptography.fernet import Fernet
+
     try:
         Fernet(text)
     except ValueError:
@@ -125,6 +131,8 @@ def _keys() -> MultiFernet | None:
 
 @lru_cache(maxsize=4)
 def _read(keys: tuple[str, ...]) -> MultiFernet:
+    from cryptography.fernet import Fernet, MultiFernet
+
     if not all(map(is_key, keys)):
         # What the library says is no help, and no part of a key may be repeated.
         raise BatchError("work-keys")

@@ -12,6 +12,8 @@ from tidepool_ingest.formats.delimited import Rows
 from tidepool_ingest.formats.holds import CLOCK_NOT_IN_ZONE, DATES_SWAPPED, counted, hold_unless_meant
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext, RejectedRow
 from tidepool_ingest.formats.table.cells import Cells, CompiledRule, RefusedError
+from tidepool_ingest.formats.table.column_pass import ColumnPass
+from tidepool_ingest.formats.table.columns import ColumnRows, pieces_of
 from tidepool_ingest.formats.table.files import DelimitedTable, TableFile
 from tidepool_ingest.formats.table.mapping import MappingError, TableMapping
 from tidepool_ingest.formats.table.parquet import PARQUET_MAGIC, ParquetTable
@@ -117,9 +119,11 @@ class TableReader(Reader):
             file cannot be read.
         :raises ClockHeldError: hours that the zone leaves out, or days and months that were swapped.
         """
-        for rows in self._rows_of_table():
+        for rows in self._batches_of_table():
             survey = self._surveyed()
-            survey.see(rows)
+            if not isinstance(rows, ColumnRows) or not survey.see_columns(rows):
+                for some in pieces_of(rows):
+                    survey.see(some)
             if survey.is_over:
                 break
         survey = self._surveyed()
@@ -144,9 +148,9 @@ class TableReader(Reader):
         if len(self._surveyed().serials) > 1 and not self._serial:
             raise BatchError("file-several-devices", file_number=file.number)
         position, making = 0, None
-        for rows in self._rows_of_table():
-            making = making or _Making(self._bound(), self._device_id(), self._pass, self._kept_rows)
-            yield making.block(rows, position)
+        for rows in self._batches_of_table():
+            making = making or self._making()
+            yield from making.blocks(rows, position)
             position += len(rows)
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
@@ -196,9 +200,13 @@ class TableReader(Reader):
         return self._table_file
 
     def _rows_of_table(self) -> Iterator[Rows]:
+        for rows in self._batches_of_table():
+            yield from pieces_of(rows)
+
+    def _batches_of_table(self) -> Iterator[Rows | ColumnRows]:
         """Yield the rows below the names of the columns, which are noted."""
         opened = self._opened()
-        for rows in opened.rows():
+        for rows in opened.batches():
             if self._table is None:
                 self._bind(opened)
             yield rows
@@ -224,6 +232,20 @@ class TableReader(Reader):
         table, survey = self._bound(), self._surveyed()
         return RowPass(table, Instants(table, survey.zone, survey.told_apart, survey.hours), self._serial)
 
+    def _making(self) -> _Making:
+        survey, row_pass = self._surveyed(), self._pass()
+        making = _Making(self._bound(), self._device_id(), row_pass, self._kept_rows)
+        making.columns = ColumnPass(
+            self._bound(),
+            survey.column_hours,
+            survey.zone,
+            row_pass,
+            self._serial,
+            making.device,
+            making.records,
+        )
+        return making
+
     def _kept_rows(self) -> Iterator[tuple[Cells, str]]:
         """Yield the cells of each row that is to be read, and when it was; once more from the beginning."""
         row_pass = self._pass()
@@ -242,7 +264,7 @@ class _Making:
 
     :param table: the bound mapping.
     :param device_id: of all records, ``None`` if nobody says it.
-    :param new_pass: begins a reading of the file.
+    :param row_pass: a reading of the file.
     :param kept_rows: reads the file's rows once more, beside this.
     """
 
@@ -250,17 +272,35 @@ class _Making:
         self,
         table: BoundTable,
         device_id: str | None,
-        new_pass: Callable[[], RowPass],
+        row_pass: RowPass,
         kept_rows: Callable[[], Iterator[tuple[Cells, str]]],
     ) -> None:
         self._table = table
-        self._look = new_pass().look
-        self._device = "" if device_id is None else f',"deviceId":{json.dumps(device_id)}'
+        self._look = row_pass.look
+        self.device = "" if device_id is None else f',"deviceId":{json.dumps(device_id)}'
+        """That of each record, as a member."""
+        self.columns: ColumnPass | None = None
+        """Makes those of many rows at once."""
         self._followers: list[tuple[int, _Follower]] = []
         for number, rule in enumerate(table.rules):
             if rule.to_next is not None:
                 is_ahead = table.mapping.time.order == "oldest-first"
                 self._followers.append((number, _Follower(rule, kept_rows() if is_ahead else None)))
+
+    def blocks(self, rows: Rows | ColumnRows, first_position: int) -> Iterator[Block]:
+        """Yield the records of some rows.
+
+        :param rows: the rows.
+        :param first_position: position of the first of them.
+        """
+        if isinstance(rows, ColumnRows) and self.columns is not None:
+            blocks = self.columns.blocks(rows, first_position)
+            if blocks is not None:
+                yield from blocks
+                return
+        for some in pieces_of(rows):
+            yield self.block(some, first_position)
+            first_position += len(some)
 
     def block(self, rows: Rows, first_position: int) -> Block:
         """Return the records of some rows.
@@ -272,7 +312,7 @@ class _Making:
         block: dict[str, Any] = {"lines": [], "staged": [], "positions": [], "where": []}
         lines, staged, of_rows, where = block.values()
         skipped: dict[str, int] = {}
-        look, make = self._look, self._records
+        look, make = self._look, self.records
         for cells, text, line, position in zip(rows.cells, rows.texts, rows.lines, positions, strict=True):
             try:
                 found = look(cells, text)
@@ -292,10 +332,16 @@ class _Making:
                 where.append(place)
         return Block(first_position, rejected=rejected, skipped=skipped, **block)
 
-    def _records(self, cells: Cells, instant: Instant) -> list[str]:
+    def records(self, cells: Cells, instant: Instant) -> list[str]:
+        """Return the records of a row.
+
+        :param cells: the row.
+        :param instant: when it was.
+        :raises RefusedError: a cell cannot be read.
+        """
         table = self._table
         time, members, uncertain = instant
-        head = f"{members}{self._device}"
+        head = f"{members}{self.device}"
         durations = self._durations(cells, time) if self._followers else {}
         row_name = table.row_name(cells) if table.id else None
         records = []

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal, localcontext
 from json.encoder import encode_basestring, encode_basestring_ascii
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from tidepool_ingest.formats.delimited import NOT_A_NUMBER
 from tidepool_ingest.formats.table.mapping import Bound, Cell, Condition, RecordRule, ToNext
@@ -19,9 +19,18 @@ NOT_MAPPED: Final = "staged-not-mapped"
 NOT_A_DURATION: Final = "staged-not-a-duration"
 
 Cells: TypeAlias = Sequence[str]
-Test: TypeAlias = Callable[[Cells], bool]
+
+
+class SomeCells(Protocol):
+    """Cells of a row by the numbers of their columns: all, or those that are asked for."""
+
+    def __getitem__(self, at: int, /) -> str:
+        """Return a cell."""
+
+
+Test: TypeAlias = Callable[[SomeCells], bool]
 """Whether a row keeps a condition."""
-Read: TypeAlias = Callable[[Cells], str | None]
+Read: TypeAlias = Callable[[SomeCells], str | None]
 """Returns a cell as JSON, ``None`` if it has no value."""
 ReadText: TypeAlias = Callable[[str], str | None]
 """The same of the text of a cell, without blanks around it, that means no missing value."""
@@ -35,6 +44,8 @@ _NUMBER: Final = re.compile(
     r"([+-]?)0*([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE]([+-]?[0-9]{1,2}))?"
 )
 _NUMBER_LENGTH: Final = 60
+_GAP: Final = "\0"
+"""Where a cell goes in a record whose texts are JSON, which has no such sign."""
 _DIGITS: Final = 60
 
 REMEMBERED_CELLS: Final = 5_000
@@ -103,7 +114,7 @@ def condition_words(condition: Condition) -> frozenset[str] | None:
 
 
 def _limit_test(at: int, above: float | None, below: float | None, decimal: str) -> Test:
-    def test(cells: Cells) -> bool:
+    def test(cells: SomeCells) -> bool:
         text = cells[at].strip()
         if not text:
             return False
@@ -111,6 +122,27 @@ def _limit_test(at: int, above: float | None, below: float | None, decimal: str)
         return number > above if above is not None else below is not None and number < below
 
     return test
+
+
+class RuleParts(NamedTuple):
+    """What a rule makes records of, for whoever makes many at once.
+
+    :param tests: what a row must be, each with its column.
+    :param reads: what returns a cell as JSON, each with its column.
+    :param pieces: what stands before, between and after these in the record; the first after its times.
+    :param annotations: of all records.
+    :param annotation_of: which of ``reads`` may have another one, and what returns that after it.
+    :param start: how the record begins.
+    :param name: what distinguishes it from those of other rules for the same row.
+    """
+
+    tests: list[tuple[int, Test]]
+    reads: list[tuple[int, Read]]
+    pieces: list[str]
+    annotations: list[str]
+    annotation_of: tuple[int, Callable[[], str]] | None
+    start: str
+    name: str
 
 
 class CompiledRule:
@@ -128,8 +160,11 @@ class CompiledRule:
         words = condition_words(rule.when[0]) if rule.when else None
         self.words = None if words is None else (indexes[rule.when[0].column], words)
         """The column of the first of them, and the words one of which must be in it, if that is it."""
+        self._tested = [indexes[condition.column] for condition in rule.when]
         self._reads: list[Read] = []
+        self._read_at: list[int] = []
         self._bounded: _BoundedReader | None = None
+        self._bounded_read = 0
         self._kind = "ketone" if rule.type == "bloodKetone" else "bg"
         self._indexes, self._decimal = indexes, decimal
         self._name = name
@@ -142,7 +177,21 @@ class CompiledRule:
         self._annotations = [json.dumps(one) for one in rule.record.get("annotations", ())]
         self._one = self._reads[0] if len(self._reads) == 1 else None
 
-    def applies(self, cells: Cells) -> bool:
+    def parts(self) -> RuleParts:
+        """Return what the records are made of, if none of it is of another row."""
+        pieces = (self._template % ((_GAP,) * len(self._reads))).split(_GAP)
+        bounded = self._bounded
+        return RuleParts(
+            list(zip(self._tested, self.tests, strict=True)),
+            list(zip(self._read_at, self._reads, strict=True)),
+            pieces,
+            self._annotations,
+            None if bounded is None else (self._bounded_read, lambda: bounded.annotation),
+            self._start,
+            self._name,
+        )
+
+    def applies(self, cells: SomeCells) -> bool:
         """Return whether a row gives a record of this rule, or would if its cells could be read.
 
         :param cells: the row.
@@ -155,7 +204,7 @@ class CompiledRule:
             return True
 
     def record(
-        self, cells: Cells, head: str, uncertain: bool, row_name: str | None, duration: str | None = None
+        self, cells: SomeCells, head: str, uncertain: bool, row_name: str | None, duration: str | None = None
     ) -> str | None:
         """Return the record of a row as JSON, ``None`` if it gives none.
 
@@ -195,6 +244,7 @@ class CompiledRule:
             return "%s"
         if isinstance(value, Cell):
             self._reads.append(self._read_of(value))
+            self._read_at.append(self._indexes[value.column])
             return "%s"
         if isinstance(value, dict):
             members = (
@@ -211,7 +261,7 @@ class CompiledRule:
             return read
         default = json.dumps(cell.default)
 
-        def or_default(cells: Cells) -> str:
+        def or_default(cells: SomeCells) -> str:
             value = read(cells)
             return default if value is None else value
 
@@ -232,6 +282,7 @@ class CompiledRule:
         if cell.low is None and cell.high is None:
             return _number_reader(at, missing, decimal)
         self._bounded = _BoundedReader(at, missing, decimal, cell, self._kind)
+        self._bounded_read = len(self._reads)
         return self._bounded.read
 
 
@@ -267,7 +318,7 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _LATER(_cells: Cells) -> str | None:  # noqa: N802 - a constant that stands for what comes with the row
+def _LATER(_cells: SomeCells) -> str | None:  # noqa: N802 - a constant that stands for what comes with the row
     """Stand for the time to the next row, which the cells do not have."""
     return ""
 
@@ -281,7 +332,7 @@ def _remembering(at: int, missing: frozenset[str], read_text: ReadText) -> Read:
     """
     known: dict[str, str] = {}
 
-    def read(cells: Cells) -> str | None:
+    def read(cells: SomeCells) -> str | None:
         text = cells[at]
         if (found := known.get(text)) is not None:
             return found
@@ -309,7 +360,7 @@ def _product_reader(at: int, missing: frozenset[str], decimal: str, factor: Deci
 
 
 def _text_reader(at: int, missing: frozenset[str]) -> Read:
-    def read(cells: Cells) -> str | None:
+    def read(cells: SomeCells) -> str | None:
         text = cells[at].strip()
         return None if text in missing else encode_basestring(text)
 
@@ -319,7 +370,7 @@ def _text_reader(at: int, missing: frozenset[str]) -> Read:
 def _word_reader(at: int, missing: frozenset[str], words: dict[str, Any]) -> Read:
     written = {word.strip(): json.dumps(value) for word, value in words.items()}
 
-    def read(cells: Cells) -> str | None:
+    def read(cells: SomeCells) -> str | None:
         text = cells[at].strip()
         found = written.get(text)
         if found is None and text not in missing:
@@ -362,7 +413,7 @@ class _BoundedReader:
             elif bound.limit is not None:
                 self._above = (bound.limit, *meant)
 
-    def read(self, cells: Cells) -> str | None:
+    def read(self, cells: SomeCells) -> str | None:
         """Return the value as JSON, ``None`` if there is none; ``annotation`` is that of this cell then."""
         text = cells[self._at]
         found = self._known.get(text)

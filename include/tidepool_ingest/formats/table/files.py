@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import ModuleType
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from tidepool_ingest.formats.delimited import (
     CELL_MAX,
@@ -29,6 +29,9 @@ from tidepool_ingest.formats.reader import MAX_RECORD_BYTES, TOO_LARGE
 from tidepool_ingest.formats.table.mapping import Cell, TableMapping
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
+
+if TYPE_CHECKING:
+    from tidepool_ingest.formats.table.columns import ColumnRows
 
 ROWS_AT_A_TIME: Final = 500
 """Rows handed on together: decoded, they fit into a processor's cache."""
@@ -77,6 +80,13 @@ class TableFile(ABC):
 
         :raises BatchError: the file cannot be read.
         """
+
+    def batches(self) -> Iterator[Rows | ColumnRows]:
+        """Yield the same, by columns where the file lies so.
+
+        :raises BatchError: as for :meth:`rows`.
+        """
+        return self.rows()
 
     @contextmanager
     def reading(self) -> Iterator[None]:

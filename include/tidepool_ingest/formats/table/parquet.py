@@ -11,6 +11,17 @@ from functools import lru_cache
 from typing import Any, Final
 
 from tidepool_ingest.formats.delimited import Rows
+from tidepool_ingest.formats.table.columns import (
+    HOUR_SECONDS,
+    WITHIN_HOUR,
+    Column,
+    ColumnRows,
+    Split,
+    joined_lines,
+    pieces_of,
+    rests_of,
+    split_counts,
+)
 from tidepool_ingest.formats.table.files import (
     ROWS_AT_A_TIME,
     TableFile,
@@ -29,20 +40,21 @@ from tidepool_ingest.staging.source_file import SourceFile
 PARQUET_MAGIC: Final = b"PAR1"
 """Begins and ends such a file."""
 
-_ROWS_READ: Final = 4 * ROWS_AT_A_TIME
+_ROWS_READ: Final = 8 * ROWS_AT_A_TIME
+_LINE_MAX: Final = 100_000
+"""Bytes of a row up to which no cell of it can be too long."""
 _READ_AHEAD_BYTES: Final = 256 * 1024
 _METADATA_BYTES: Final = 64 * 1024 * 1024
 """Largest part of the metadata that is read: names and statistics of columns."""
 
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DIGITS: Final = {"s": 0, "ms": 3, "us": 6, "ns": 9}
-_HOUR: Final = 3600
-_WITHIN_HOUR: Final = tuple(f":{second // 60:02}:{second % 60:02}" for second in range(_HOUR))
 _EPOCH: Final = datetime(1970, 1, 1)
 _HOURS_KEPT: Final = 10_000
 
 Texts = Callable[[Any], Any]
-"""Returns the texts of a column, as Arrow's array of strings without nulls, or as a list."""
+"""Returns the texts of a column: as Arrow's array of strings without nulls, or of different ones and where
+they stand; as a list; or as a column that knows more."""
 
 
 class ParquetTable(TableFile):
@@ -65,7 +77,15 @@ class ParquetTable(TableFile):
         self._opened = None
 
     def rows(self) -> Iterator[Rows]:
-        """Yield all rows.
+        """Yield all rows by their cells.
+
+        :raises BatchError: as for :meth:`batches`.
+        """
+        for rows in self.batches():
+            yield from pieces_of(rows)
+
+    def batches(self) -> Iterator[Rows | ColumnRows]:
+        """Yield all rows, by their columns where each could stand in a CSV without quotes.
 
         :raises BatchError: ``table-library``, ``file-truncated``, ``file-damaged`` or ``file-bomb``.
         """
@@ -77,11 +97,14 @@ class ParquetTable(TableFile):
                 break
             with self.reading():
                 columns = [
-                    self._as_texts(texts, column)
+                    self._column(texts, column)
                     for texts, column in zip(self._columns, batch.columns, strict=True)
                 ]
-                found = self._fast(columns, batch.num_rows, number)
-            yield from found if found is not None else self._slow(columns, number)
+                found = self._plain(columns, batch.num_rows, number)
+            if found is not None:
+                yield found
+            else:
+                yield from self._slow(columns, number)
             number += batch.num_rows
 
     def _open(self) -> None:
@@ -144,46 +167,39 @@ class ParquetTable(TableFile):
                 return
             yield batch
 
-    def _as_texts(self, texts: Texts, column: Any) -> Any:
+    def _column(self, texts: Texts, column: Any) -> Column:
         found = texts(column)
-        return self._arrow.array(found, self._arrow.string()) if isinstance(found, list) else found
+        if isinstance(found, list):
+            return Column(self._arrow, self._arrow.array(found, self._arrow.string()))
+        return found if isinstance(found, Column) else Column(self._arrow, found)
 
-    def _fast(self, columns: list[Any], count: int, first: int) -> list[Rows] | None:
-        """Return rows whose text needs no quotes, ``None`` if some do: all of them are made at once."""
+    def _plain(self, columns: list[Column], count: int, first: int) -> ColumnRows | None:
+        """Return rows of which no cell needs quotes or is damaged, ``None`` if some are others."""
         arrow = self._arrow
-        if len(columns) < 2:
+        if len(columns) < 2 or not count:
             return None
-        joined = arrow.compute.binary_join_element_wise(*columns, ",")
-        lists = arrow.ListArray.from_arrays(arrow.array([0, count], arrow.int32()), joined)
-        data = arrow.compute.binary_join(lists, "\n").buffers()[2].to_pybytes()
+        joined = arrow.compute.binary_join_element_wise(*(column.texts for column in columns), ",")
+        if arrow.compute.max(arrow.compute.binary_length(joined)).as_py() > _LINE_MAX:
+            return None
+        data = joined_lines(arrow, joined)
         if (
             any(sign in data for sign in (b'"', b"\r", b"\0"))
             or data.count(b",") != count * (len(columns) - 1)
             or data.count(b"\n") != count - 1
         ):
             return None
-        try:
-            lines = data.decode().split("\n")
-        except UnicodeDecodeError:
-            return None
-        if len(data) > 100_000 and max(map(len, lines)) > 100_000:
-            return None
-        texts = data.split(b"\n")
-        return [
-            Rows(
-                [line.split(",") for line in lines[at : at + ROWS_AT_A_TIME]],
-                texts[at : at + ROWS_AT_A_TIME],
-                list(range(first + at, first + min(at + ROWS_AT_A_TIME, count))),
-                place=self.place,
-            )
-            for at in range(0, count, ROWS_AT_A_TIME)
-        ]
+        if not data.isascii():
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                return None
+        return ColumnRows(arrow, columns, data, first, count, self.place)
 
-    def _slow(self, columns: list[Any], first: int) -> Iterator[Rows]:
+    def _slow(self, columns: list[Column], first: int) -> Iterator[Rows]:
         with self.reading():
             binary = self._arrow.binary()
             lists = [
-                [value.decode(errors="surrogateescape") for value in column.cast(binary).to_pylist()]
+                [value.decode(errors="surrogateescape") for value in column.texts.cast(binary).to_pylist()]
                 for column in columns
             ]
         cells = [list(row) for row in zip(*lists, strict=True)]
@@ -206,7 +222,7 @@ class _Kinds:
         """
         types = self._arrow.types
         if types.is_dictionary(kind):
-            return _after(lambda column: column.dictionary_decode(), self.texts_of(kind.value_type, decimal))
+            return self._by_number(self.texts_of(kind.value_type, decimal))
         if isinstance(kind, self._arrow.BaseExtensionType):
             if kind.extension_name == "arrow.uuid":
                 return lambda column: _uuids(column.storage.to_pylist())
@@ -217,6 +233,8 @@ class _Kinds:
             return self._times(kind)
         if self._is(kind, "binary", "large_binary", "binary_view", "fixed_size_binary"):
             return self._of_bytes
+        if types.is_integer(kind) and not types.is_uint64(kind):
+            return self._whole
         texts = ("string", "large_string", "string_view", "date", "null", "integer", "boolean")
         return self._cast if self._is(kind, *texts) else None
 
@@ -227,13 +245,56 @@ class _Kinds:
         types = self._arrow.types
         if types.is_timestamp(kind):
             stamps = _Stamps(kind.unit, kind.tz)
-            return lambda column: [stamps.text(value) for value in self._integers(column)]
+            return lambda column: self._stamps(stamps, column.cast(self._arrow.int64()))
         if types.is_duration(kind):
             per_second = _PER_SECOND[kind.unit]
             return lambda column: [_duration(value, per_second) for value in self._integers(column)]
         if types.is_time(kind):
             return lambda column: [_time(text) for text in self._cast(column).to_pylist()]
         return None
+
+    def _stamps(self, stamps: _Stamps, counts: Any) -> Column:
+        arrow = self._arrow
+        split = split_counts(arrow, counts, stamps.per_second)
+        texts = None if split is None else stamps.texts(arrow, split)
+        if texts is None:
+            texts = arrow.array([stamps.text(value) for value in self._integers(counts)], arrow.string())
+        return Column(arrow, texts, counts, stamps.per_second, stamps.hour)
+
+    def _whole(self, column: Any) -> Column:
+        return Column(self._arrow, self._cast(column), column.cast(self._arrow.int64()))
+
+    def _by_number(self, texts: Texts | None) -> Texts | None:
+        """Return texts of a dictionary, each of whose values is looked at once."""
+        if texts is None:
+            return None
+
+        def of_dictionary(column: Any) -> Any:
+            if len(column.dictionary) > len(column):
+                column = column.dictionary_decode().dictionary_encode()
+            return self._at(texts(column.dictionary), column.indices)
+
+        return of_dictionary
+
+    def _at(self, texts: Any, indices: Any) -> Any:
+        """Return the texts at these places; where none is said, it is empty."""
+        arrow = self._arrow
+        if isinstance(texts, Column):
+            texts = texts.texts
+        elif isinstance(texts, list):
+            texts = arrow.array(texts, arrow.string())
+        elif arrow.types.is_dictionary(texts.type):
+            texts = texts.dictionary_decode()
+        whole = indices.cast(arrow.int32())
+        if whole.null_count:
+            whole = arrow.compute.fill_null(whole, len(texts))
+            texts = arrow.concat_arrays([texts, arrow.array([""], arrow.string())])
+        return arrow.DictionaryArray.from_arrays(whole, texts)
+
+    def _by_value(self, column: Any, texts: Callable[[Any], list[str]]) -> Any:
+        """Return texts of numbers, of which the same ones, bit by bit, are looked at once."""
+        found = column.dictionary_encode(null_encoding="encode")
+        return self._at(texts(found.dictionary), found.indices)
 
     def _cast(self, column: Any) -> Any:
         text = self._arrow.string()
@@ -265,24 +326,29 @@ class _Kinds:
         arrow = self._arrow
 
         def of_doubles(column: Any) -> list[str]:
-            filled = arrow.compute.fill_null(column, float("nan"))
+            filled = arrow.compute.fill_null(column.view(arrow.float64()), float("nan"))
             texts = list(map(repr, self._native(filled, "d")))
             return ["" if text == "nan" else text for text in texts] if "nan" in texts else texts
 
         def of_floats(column: Any) -> list[str]:
-            shortest = column.cast(arrow.float32()).cast(arrow.string()).to_pylist()
+            shortest = column.cast(arrow.string()).to_pylist()
             return ["" if text in (None, "nan") else repr(float(text)) for text in shortest]
 
         def of_decimals(column: Any) -> list[str]:
             return ["" if value is None else f"{Decimal(value):f}" for value in column.to_pylist()]
 
+        def with_sign(texts: list[str]) -> list[str]:
+            return texts if decimal == "." else [text.replace(".", decimal) for text in texts]
+
         if arrow.types.is_decimal(kind):
-            texts: Texts = of_decimals
-        else:
-            texts = of_doubles if arrow.types.is_float64(kind) else of_floats
-        if decimal == ".":
-            return texts
-        return lambda column: [text.replace(".", decimal) for text in texts(column)]
+            return lambda column: self._by_value(column, lambda one: with_sign(of_decimals(one)))
+        if arrow.types.is_float64(kind):
+            bits = arrow.int64()
+            return lambda column: self._by_value(column.view(bits), lambda one: with_sign(of_doubles(one)))
+        singles = arrow.float32()
+        return lambda column: self._by_value(
+            column.cast(singles).view(arrow.int32()), lambda one: with_sign(of_floats(one.view(singles)))
+        )
 
 
 def _after(before: Callable[[Any], Any], texts: Texts | None) -> Texts | None:
@@ -310,26 +376,24 @@ class _Stamps:
     """
 
     def __init__(self, unit: str, zone: str | None) -> None:
-        self._per_second = _PER_SECOND[unit]
-        self._per_hour = self._per_second * _HOUR
+        self.per_second = _PER_SECOND[unit]
+        self._per_hour = self.per_second * HOUR_SECONDS
         self._digits = _DIGITS[unit]
         self._zone = None if zone is None else _zone(zone)
         self._hours: dict[int, tuple[str, str] | None] = {}
+        self._days: dict[int, str] = {}
 
     def text(self, value: int | None) -> str:
         """Return the text of a count, which is itself where no calendar has it."""
         if value is None:
             return ""
         number, rest = divmod(value, self._per_hour)
-        try:
-            hour = self._hours[number]
-        except KeyError:
-            hour = self._hour(number)
-        second, part = divmod(rest, self._per_second)
+        hour = self.hour(number)
+        second, part = divmod(rest, self.per_second)
         fraction = f".{part:0{self._digits}}".rstrip("0") if part else ""
         if hour is not None:
-            return f"{hour[0]}{_WITHIN_HOUR[second]}{fraction}{hour[1]}"
-        at = self._local(number * _HOUR + second)
+            return f"{hour[0]}{WITHIN_HOUR[second]}{fraction}{hour[1]}"
+        at = self._local(number * HOUR_SECONDS + second)
         if at is None:
             return str(value)
         text = plain_stamp(at.replace(tzinfo=None))
@@ -347,11 +411,49 @@ class _Stamps:
         except OverflowError:
             return None
 
-    def _hour(self, number: int) -> tuple[str, str] | None:
-        """Return how all times of an hour begin and end, ``None`` if it is not that simple."""
+    def texts(self, arrow: Any, split: Split) -> Any:
+        """Return the texts of counts, ``None`` where they are not that simple.
+
+        :param arrow: the library.
+        :param split: the counts.
+        """
+        hours = [self.hour(number) for number in split.hours]
+        if split.parts is not None or None in hours:
+            return None
+        starts = arrow.array([hour[0] for hour in hours if hour]).take(split.indices)
+        ends = [hour[1] for hour in hours if hour]
+        end = ends[0] if len(set(ends)) == 1 else arrow.array(ends).take(split.indices)
+        texts = arrow.compute.binary_join_element_wise(starts, rests_of(arrow, split.seconds), end, "")
+        return texts if split.valid is None else arrow.compute.if_else(split.valid, texts, "")
+
+    def hour(self, number: int) -> tuple[str, str] | None:
+        """Return how all times of an hour begin and end, ``None`` if it is not that simple.
+
+        :param number: hours since 1970.
+        """
+        if self._zone is None:
+            return self._plain_hour(number)
+        try:
+            return self._hours[number]
+        except KeyError:
+            return self._remember(number)
+
+    def _plain_hour(self, number: int) -> tuple[str, str] | None:
+        day, hour = divmod(number, 24)
+        date = self._days.get(day)
+        if date is None:
+            local = self._local(number * HOUR_SECONDS)
+            if local is None:
+                return None
+            if len(self._days) >= _HOURS_KEPT:
+                self._days.clear()
+            date = self._days[day] = local.date().isoformat()
+        return f"{date}T{hour:02}", ""
+
+    def _remember(self, number: int) -> tuple[str, str] | None:
         if len(self._hours) >= _HOURS_KEPT:
             self._hours.clear()
-        first, last = self._local(number * _HOUR), self._local(number * _HOUR + _HOUR - 1)
+        first, last = self._local(number * HOUR_SECONDS), self._local((number + 1) * HOUR_SECONDS - 1)
         hour = None
         if first is not None and last is not None and first.minute == 0 and first.hour == last.hour:
             suffix = "" if self._zone is None else offset_text(first.utcoffset() or timedelta())

@@ -13,6 +13,7 @@ from tidepool_ingest.formats.table.cells import (
     CompiledRule,
     Indexes,
     RefusedError,
+    SomeCells,
     Test,
     condition_test,
     rule_names,
@@ -77,7 +78,7 @@ def remember_hour(
     start = local[:HOUR]
     first, last = zone.read(f"{start}:00:00"), zone.read(f"{start}:59:59")
     is_whole = first.time[HOUR:] == ":00:00Z" and first.time[:HOUR] == last.time[:HOUR]
-    if is_whole and not first.doubt and not last.doubt:
+    if is_whole and not first.doubt and not last.doubt and zone.is_plain_hour(start):
         if len(hours) >= HOURS_MAX:
             hours.clear()
         end = f'{form.seconds}","timezoneOffset":{first.offset}'
@@ -115,6 +116,7 @@ class BoundTable:
         self.width = len(names)
         decimal = mapping.csv.decimal
         self.tests = tuple(condition_test(one, indexes, decimal) for one in mapping.where)
+        self.tested = tuple(indexes[one.column] for one in mapping.where)
         for_tests = {indexes[one.column] for one in mapping.where}
         self.needed_by_tests = max(for_tests, default=-1) + 1
         needed = (indexes[column] for steps, column in mapping.columns() if steps[0] != "rowNumber")
@@ -123,9 +125,9 @@ class BoundTable:
         self.time = tuple(indexes[name] for name in mapping.time.names)
         self.device = None if mapping.device is None else indexes[mapping.device.column]
         self.id = tuple(indexes[name] for name in mapping.id)
-        self._named_by = self.id
+        self.named_by = self.id
         if self.device is not None and self.device not in self.id:
-            self._named_by = (self.device, *self.id)
+            self.named_by = (self.device, *self.id)
         self.format = stamp_reader(mapping.time.format)
         self.rules = [
             CompiledRule(rule, indexes, decimal, name)
@@ -189,14 +191,14 @@ class BoundTable:
             return f"{cells[self.time[0]].strip()} {cells[self.time[1]].strip()}"
         return " ".join(cells[at].strip() for at in self.time)
 
-    def row_name(self, cells: Cells) -> str | None:
+    def row_name(self, cells: SomeCells) -> str | None:
         """Return what names a row for ever, ``None`` if nothing does.
 
         :raises RefusedError: one of its cells is empty: other rows would have the same name.
         """
         if not self.id:
             return None
-        parts = [cells[at].strip() for at in self._named_by]
+        parts = [cells[at].strip() for at in self.named_by]
         if "" in parts:
             raise RefusedError(NAME_MISSING)
         name = ":".join(parts)
@@ -267,6 +269,13 @@ class Instants:
             time = f"{time[:-1]}{fraction}Z"
         return time, f'"time":"{time}","deviceTime":"{local}","timezoneOffset":{offset}', uncertain
 
+    def went_on_to(self, time: str) -> None:
+        """Note the instant of the last of some rows that were read otherwise.
+
+        :param time: in UTC, to the second.
+        """
+        self._last = time
+
     def _at_offset(self, local: str, offset: int) -> str:
         """Return the instant of a time with its own offset; whole hours are remembered."""
         if offset % 60:
@@ -309,6 +318,19 @@ class RecentRows:
         self._newer: set[int] = set()
         self._older: set[int] = set()
 
+    def known_of(self, rows: Sequence[str | bytes]) -> list[int]:
+        """Return which of some rows are among the last ones before them, and remember them all.
+
+        :param rows: their texts.
+        """
+        digests = set(map(digest_of, rows))
+        newer = self._newer
+        is_new = len(digests) == len(rows) and len(newer) + len(digests) < REMEMBERED_ROWS
+        if is_new and newer.isdisjoint(digests) and self._older.isdisjoint(digests):
+            newer |= digests
+            return []
+        return [index for index, row in enumerate(rows) if self.has(row)]
+
     def has(self, row: str | bytes) -> bool:
         """Return whether a row is among the last ones, and remember it.
 
@@ -335,9 +357,14 @@ class RowPass:
 
     def __init__(self, table: BoundTable, instants: Instants, serial: str) -> None:
         self._table = table
+        self.instants = instants
+        """When rows were."""
         self._instant_of = instants.of
         self._serial = serial
-        self._has_come = RecentRows().has
+        recent = RecentRows()
+        self._has_come = recent.has
+        self.known_of = recent.known_of
+        """See :meth:`RecentRows.known_of`."""
         self._is_meant = table.is_meant
         self._time_text = table.time_text
         self._has_number = bool(table.row_number)
@@ -359,6 +386,14 @@ class RowPass:
                 return OTHER_DEVICE
         if self._has_come(self._without_number(cells) if self._has_number else text):
             return DUPLICATE_ROW
+        return self.instant(cells)
+
+    def instant(self, cells: Cells) -> Instant | str:
+        """Return when a row was that is meant and new, or why it is none to be read.
+
+        :param cells: the row.
+        :raises RefusedError: it has no time.
+        """
         time = self._time_text(cells)
         if not time and not any(cell.strip() for cell in cells):
             return NO_VALUE

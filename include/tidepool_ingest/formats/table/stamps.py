@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 Unit: TypeAlias = Literal["ms", "s", "min"]
@@ -104,6 +105,19 @@ def is_time_of_day(text: str) -> bool:
     :param text: the cell, without blanks around it.
     """
     return len(text) <= LONGEST_STAMP and _NO_DATE.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=100)
+def is_date(date: str) -> bool:
+    """Return whether there is such a day.
+
+    :param date: ``YYYY-MM-DD``.
+    """
+    try:
+        datetime.fromisoformat(date)
+    except ValueError:
+        return False
+    return True
 
 
 def swapped(local: str) -> str | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Final
 
 from tidepool_ingest.formats.delimited import Rows
 from tidepool_ingest.formats.table.cells import RefusedError
+from tidepool_ingest.formats.table.column_hours import Hours, known_times, last_time
+from tidepool_ingest.formats.table.column_pass import both, candidates_of
+from tidepool_ingest.formats.table.columns import ColumnRows
 from tidepool_ingest.formats.table.rows import BoundTable, PlainHour, in_order, remember_hour
-from tidepool_ingest.formats.table.stamps import AFTER_HOUR, is_time_of_day, swapped
+from tidepool_ingest.formats.table.stamps import AFTER_HOUR, is_date, is_time_of_day, swapped
 from tidepool_ingest.local_times import DOUBLED, MISSING, LocalTimes
 from tidepool_ingest.staging.errors import BatchError
 
@@ -40,6 +42,8 @@ class Survey:
         self._hour: PlainHour | None = None
         self._rest = ""
         self._told_apart: set[str] = set()
+        self.column_hours = Hours(table)
+        """Hours of rows that are read by their columns."""
         self.hours: dict[str, PlainHour] = {}
         """Hours in which nothing is to be found out, as their times are written."""
         self.zone: LocalTimes | None = None
@@ -105,6 +109,46 @@ class Survey:
             self._see_time(text, serial, line)
         self.readable += seen
 
+    def see_columns(self, rows: ColumnRows) -> bool:
+        """Look at some rows by their columns; return whether that was possible.
+
+        :param rows: the next ones.
+        :raises BatchError: as for :meth:`see`.
+        """
+        table, compute = self._table, rows.arrow.compute
+        if table.format.swaps or (self._order is not None and table.device is not None):
+            return False
+        candidates = candidates_of(rows, table, self._chosen)
+        clock = rows.clock(table.time, table.format, table.mapping.time.format)
+        if candidates is None or clock is None:
+            return False
+        read = both(rows, candidates.meant, candidates.own)
+        read = rows.everything if read is None else read
+        timed = both(rows, read, clock.valid)
+        which = compute.unique(clock.indices.filter(timed)).to_pylist()
+        hours = self.column_hours.of(clock, which, self._made_zone)
+        known = known_times(rows, clock, hours)
+        doubtful = compute.and_not(read, known)
+        if doubtful.true_count > (0 if self._order else len(rows) // 2):
+            return False
+        if candidates.serials is not None:
+            serials, indices = candidates.serials
+            for at in compute.unique(indices.filter(read)).to_pylist():
+                if serials[at] not in self.serials:
+                    self._add_device(serials[at])
+        self.readable += compute.and_(read, known).true_count
+        for index in compute.indices_nonzero(doubtful).to_pylist():
+            cells = rows.cells_of(index)
+            self._see_time(table.time_text(cells), table.serial(cells), rows.lines[index])
+        if self._order is not None and (last := last_time(clock, hours, read)):
+            self._last[""] = last
+        return True
+
+    def _made_zone(self) -> LocalTimes:
+        if self.zone is None:
+            self.zone = self._make_zone()
+        return self.zone
+
     def _see_hour(self, hour: PlainHour, rest: str, line: int) -> None:
         """Look at the first of some times in an hour that is known; nothing is to be seen in the others."""
         self._leave_hour()
@@ -133,7 +177,7 @@ class Survey:
             self.without_date += is_time_of_day(text)
             return
         local = stamp.local
-        if local and not _is_date(local[:10]):
+        if local and not is_date(local[:10]):
             self.unreadable += 1
             return
         try:
@@ -153,32 +197,21 @@ class Survey:
         return steps
 
     def _see_local(self, text: str, local: str, serial: str, line: int) -> None:
-        if self.zone is None:
-            self.zone = self._make_zone()
-        found = self.zone.read(local)
+        found = self._made_zone().read(local)
         if found.doubt == MISSING:
             self.missing += 1
             self.missing_line = self.missing_line or line
         if self._order is None:
             if self._hours_tell:
-                remember_hour(self.hours, self._table.format, text, local, self.zone)
+                remember_hour(self.hours, self._table.format, text, local, self._made_zone())
             return
         if found.doubt == DOUBLED:
-            second = self.zone.read(local, second=True)
+            second = self._made_zone().read(local, second=True)
             by_order = in_order(found, second, self._last.get(serial, ""), self._order)
             if by_order is (second if self._order == "oldest-first" else found):
                 self._told_apart.add(local[:10])
             found = by_order
         self._last[serial] = found.time
-
-
-@lru_cache(maxsize=100)
-def _is_date(date: str) -> bool:
-    try:
-        datetime.fromisoformat(date)
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass
