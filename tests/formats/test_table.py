@@ -596,6 +596,15 @@ def test_files_as_they_come(tmp_path: Path, content: bytes, code: str | None) ->
         assert error_of(tmp_path, content, mapping()).code == code
 
 
+def test_another_encoding_is_said_in_the_mapping(tmp_path: Path) -> None:
+    error = error_of(tmp_path, "t,v\n2026-03-05 10:00:00,5\n".encode("utf-16"), mapping())
+
+    assert "csv.encoding" in error.remedy
+    assert convert(
+        tmp_path, "t,v\n2026-03-05 10:00:00,5\n".encode("utf-16"), mapping(csv={"encoding": "utf-16"})
+    ).lines
+
+
 def test_a_wrong_delimiter_is_told_by_the_columns(tmp_path: Path) -> None:
     error = error_of(tmp_path, "t,v\n2026-03-05 10:00:00,5\n", mapping(csv={"delimiter": ";"}))
 

@@ -492,6 +492,11 @@ LAUGHS = b'<!DOCTYPE x [<!ENTITY a "Canary"><!ENTITY b "&a;&a;&a;">]>'
         ("xl/worksheets/sheet1.xml", b'<row r="2"', b'<row r="99999999999"', "file-damaged"),
         ("xl/worksheets/sheet1.xml", b"<v>100</v>", b"<v>" + b"9" * 9000 + b"</v>", "file-damaged"),
         ("xl/worksheets/sheet1.xml", b"</sheetData>", b"", "file-damaged"),
+        ("xl/workbook.xml", b"<workbook", LAUGHS + b"<workbook", "file-damaged"),
+        ("xl/workbook.xml", b"<workbook", b"<!DOCTYPE workbook><workbook", "file-damaged"),
+        ("xl/styles.xml", b"<styleSheet", LAUGHS + b"<styleSheet", "file-damaged"),
+        ("docProps/core.xml", b"<cp:", LAUGHS + b"<cp:", "file-damaged"),
+        ("[Content_Types].xml", b"<Types", LAUGHS + b"<Types", "file-damaged"),
         ("docProps/app.xml", b"<", b"<" + bytes(70 * 1024 * 1024), "file-bomb"),
     ],
 )

@@ -23,7 +23,7 @@ from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.ndjson import NdjsonReader
 from tidepool_ingest.formats.reader import Block, Reader
 from tidepool_ingest.guards import HeldError
-from tidepool_ingest.guards.before import days_that_differ
+from tidepool_ingest.guards.before import DeviceChangedError, days_that_differ
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.local_times import LocalTimes, Period
 from tidepool_ingest.maintenance.rebuild import FOUND
@@ -546,3 +546,8 @@ def test_a_ledger_that_is_filled_again_knows_it_from_staging(world: World, elsew
     assert second.row(2).zones is not None
     assert tried(second, rows("2026-03-01", 5), "b-4", LONDON).codes == ["zone-differs"]
     assert tried(second, rows("2026-03-01", 5), "b-4", "Asia/Tokyo").codes == []
+
+
+@pytest.mark.parametrize(("days", "said"), [(1, "(on 1 day, by"), (2, "(on 2 days, by")])
+def test_days_are_counted_in_words(days: int, said: str) -> None:
+    assert said in str(DeviceChangedError("zone-differs", "b", ["a"], days, "Then."))

@@ -89,8 +89,9 @@ class DeviceChangedError(HeldError):
         fault = self.faults[code]
         more = f" and {len(before) - NAMED} more" if len(before) > NAMED else ""
         named = f"{', '.join(before[:NAMED])}{more}"
+        on_days = "1 day" if days == 1 else f"{days} days"
         super().__init__(
-            f"Batch {batch} is held: {fault.sentence} (on {days} days, by {named}). {then} "
+            f"Batch {batch} is held: {fault.sentence} (on {on_days}, by {named}). {then} "
             "Nothing of it is left open.",
             remedy=fault.remedy,
             code=code,

@@ -314,8 +314,9 @@ class ReplacesLosesDaysError(HeldError):
 
     def __init__(self, batch: str, lost: Mapping[str, int], days: int, of_days: int) -> None:
         named = ", ".join(f"{kind} on {number}" for kind, number in sorted(lost.items()))
+        where = "its only day" if of_days == 1 else f"{days} of its {of_days} days"
         super().__init__(
-            f"Batch {batch} is held: {self.sentence}, and they would be lost on {days} of its {of_days} days "
+            f"Batch {batch} is held: {self.sentence}, and they would be lost on {where} "
             f"({named}). Nothing of it is visible."
         )
         self.particulars = f"on {days} of its {of_days} days: {named}"

@@ -154,7 +154,11 @@ FAULTS: dict[str, Fault] = {
         "a compressed file expands beyond what device data can",
         "Inspect the file; if it is genuine, split it or stage it uncompressed.",
     ),
-    "file-encoding": Fault("a file is not UTF-8 text", "Write it as UTF-8 and stage it again."),
+    "file-encoding": Fault(
+        "a file is not UTF-8 text",
+        "Write it as UTF-8 and stage it again. Of a table, its mapping can say what it is written in: "
+        "`csv.encoding`.",
+    ),
     "file-not-records": Fault(
         "a file holds no records",
         "Stage its records instead: one JSON object a line, or one array of them. Of a table, say what its "

@@ -40,6 +40,7 @@ MAX_MEMBERS: Final = 10_000
 _START_BYTES: Final = 64 * 1024
 _WORKBOOK: Final = "xl/workbook.xml"
 _SHEETS: Final = "xl/worksheets/"
+_CUSTOM: Final = "customXml/"
 _WHOLE_UP_TO: Final = 1e15
 """Numbers below this, in size, are whole where they say so."""
 
@@ -105,6 +106,7 @@ class WorkbookTable(TableFile):
         copy = self._stack.enter_context(self.file.seekable())
         self._check_archive(copy)
         with self.reading():
+            self._check_parts(copy)
             book = openpyxl.load_workbook(copy, read_only=True, data_only=True, keep_links=False)
         self._stack.callback(_close, book)
         with self.reading():
@@ -144,6 +146,26 @@ class WorkbookTable(TableFile):
         ):
             detail = f"{expanded} bytes in {len(members)} parts of a workbook of {size}"
             raise BatchError("file-bomb", file_number=number, detail=detail)
+
+    def _check_parts(self, copy: IO[bytes]) -> None:
+        """Make sure that no part declares entities or has a DTD, which no workbook has.
+
+        openpyxl reads most parts by lxml if that is installed, and lxml takes both.
+
+        :raises Exception: one does, or is no XML although it is called so.
+        """
+        trees = library("defusedxml.ElementTree", "xlsx", self.file.number)
+        with zipfile.ZipFile(copy) as archive:
+            for member in archive.infolist():
+                is_xml = member.filename.endswith((".xml", ".rels")) and not member.filename.startswith(
+                    _CUSTOM
+                )
+                with archive.open(member) as part:
+                    try:
+                        next(iter(trees.iterparse(part, events=("start",), forbid_dtd=True)), None)
+                    except trees.ParseError:
+                        if is_xml:
+                            raise
 
     def _texts(self, row: Sequence[Any], signs: Sequence[str]) -> list[str]:
         """Return the texts of a row up to its last cell that is not empty."""
