@@ -254,8 +254,11 @@ def test_a_column_that_tells_rows_apart_and_not_people_is_refused(
         split(UPath(tmp_path / "study"), STUDY, ["PtID"], PEOPLE, tmp_path)
 
 
-def test_a_study_of_two_hundred_people_becomes_visible_person_by_person(study: Study, world: World) -> None:
-    sample = {f"P{number:03}": world.add_user() for number in range(0, 200, 50)}
+@pytest.mark.parametrize("one_in", [50, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_study_of_two_hundred_people_becomes_visible_person_by_person(
+    study: Study, world: World, one_in: int
+) -> None:
+    sample = {f"P{number:03}": world.add_user() for number in range(0, 200, one_in)}
     users = {f"P{number:03}": user_of(number) for number in range(200)} | sample
     numbered = list(enumerate(users))
     rows = [row_of(person, f"S{person}", 7 * number + at) for number, person in numbered for at in range(6)]

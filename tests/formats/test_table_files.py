@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import random
@@ -21,7 +20,6 @@ import pyarrow.parquet
 import pytest
 
 from tests.cli.conftest import USER, Run, run
-from tests.conftest import PROJECT
 from tests.formats.tables import CBG, Converted, convert, mapping
 from tests.formats.test_table import STUDY, _study, error_of, examples
 from tidepool_ingest.formats.holds import FileHeldError
@@ -307,30 +305,6 @@ def test_damaged_parquet_ends_in_an_error_of_our_own(tmp_path: Path, options: di
 
     assert {"converted", "file-truncated", "file-damaged"} <= ends
     assert "quoting" not in ends
-
-
-EXPORTS = PROJECT.parent / "shared" / "exports"
-SAMPLES = {
-    "d1namo-001.csv": "d1namo.json",
-    "loop_1082_chronological.csv.gz": "loop.json",
-    "lingo-glucose.csv.gz": "lingo.json",
-}
-
-
-@pytest.mark.skipif(not EXPORTS.exists(), reason="tables of real people are not part of this project")
-@pytest.mark.parametrize("sample", SAMPLES)
-def test_real_tables_give_the_same_as_parquet(tmp_path: Path, sample: str) -> None:
-    content = (EXPORTS / "tabular" / sample).read_bytes()
-    text = (gzip.decompress(content) if sample.endswith(".gz") else content).decode()
-    text = "".join(text.splitlines(keepends=True)[:2000])
-    stated = json.loads((EXPORTS / "mappings" / SAMPLES[sample]).read_text())
-
-    zone = stated["time"].pop("zone", "UTC")
-
-    expected = convert(tmp_path, text, stated, timezone=zone)
-
-    assert len(expected.lines) > 20
-    same(convert(tmp_path, parquet(columns_of(text)), stated, timezone=zone), expected)
 
 
 def test_a_command_says_what_reads_such_a_file(run: Run, tmp_path: Path) -> None:
