@@ -282,7 +282,7 @@ def _never(*_: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("written_as", "array"),
-    [*TIMES[:6], *TIMES[7:10], *TIMES[15:17], *TIMES[18:21]],
+    [*TIMES[:6], *TIMES[7:10], *TIMES[12:14], *TIMES[15:17], *TIMES[18:21]],
 )
 def test_plain_tables_are_read_by_columns_only(
     tmp_path: Path,

@@ -7,12 +7,13 @@ rows mean is not known here (:mod:`~tidepool_ingest.formats.table.column_pass`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from tidepool_ingest.formats.delimited import Rows
 from tidepool_ingest.formats.table.files import ROWS_AT_A_TIME
 from tidepool_ingest.formats.table.stamps import AFTER_HOUR, StampFormat
+from tidepool_ingest.local_times import HOUR
 
 Array: TypeAlias = Any
 """One of Arrow's, whose library is imported only where such a file is read."""
@@ -25,6 +26,7 @@ _COUNTS_END: Final = 250_000_000_000
 
 WITHIN_HOUR: Final = tuple(f":{second // 60:02}:{second % 60:02}" for second in range(HOUR_SECONDS))
 _THOUSANDTHS: Final = ("", *(f".{part:03}" for part in range(1, 1000)))
+_BETWEEN: Final = "\x1f"
 _COUNTED: Final = {"epoch-s": 1, "epoch-ms": 1000}
 
 
@@ -119,7 +121,7 @@ class Column:
                 return self._clock_of_counts(self._hour_texts, self._per_second)
             if written in _COUNTED and self._hour_texts is None:
                 return self._clock_of_counts(None, _COUNTED[written])
-        return clock_of_texts(self._arrow, self.texts, form)
+        return clock_of_texts(self._arrow, self.texts, form, written)
 
     def _clock_of_counts(self, hour_texts: HourTexts | None, per_second: int) -> Clock | None:
         split = split_counts(self._arrow, self._counts, per_second)
@@ -186,24 +188,26 @@ def rests_of(arrow: Any, seconds: Array) -> Array:
     :param arrow: the library.
     :param seconds: whole numbers.
     """
-    return arrow.array(WITHIN_HOUR).take(seconds)
+    return _after_hour(arrow, len(LAST_SECOND)).take(seconds)
 
 
-def clock_of_texts(arrow: Any, texts: Array, form: StampFormat) -> Clock | None:
+def clock_of_texts(arrow: Any, texts: Array, form: StampFormat, written: str) -> Clock | None:
     """Return the times of texts in which nothing but minutes and seconds comes after the hour.
 
     :param arrow: the library.
     :param texts: of each row.
     :param form: how they are read.
+    :param written: the same as the mapping says it; in ISO times, an offset may follow.
     """
     after = form.after_hour
     if not after:
         return None
     compute = arrow.compute
+    if written == "iso":
+        return _clock_of_iso(arrow, texts)
     hours = compute.utf8_slice_codeunits(texts, 0, -after).dictionary_encode()
     rests = compute.utf8_slice_codeunits(texts, -after)
-    known = arrow.array(sorted(rest for rest in AFTER_HOUR if len(rest) == after))
-    valid = compute.is_in(rests, value_set=known)
+    valid = _is_after_hour(arrow, rests, after)
     if form.seconds:
         rests = compute.binary_join_element_wise(rests, form.seconds, "")
     end = _LAST_MINUTE if form.seconds else LAST_SECOND
@@ -217,6 +221,35 @@ def clock_of_texts(arrow: Any, texts: Array, form: StampFormat) -> Clock | None:
         None,
         valid,
     )
+
+
+def _clock_of_iso(arrow: Any, texts: Array) -> Clock:
+    compute = arrow.compute
+    hours = compute.utf8_slice_codeunits(texts, 0, HOUR)
+    rests = compute.utf8_slice_codeunits(texts, HOUR, HOUR + len(LAST_SECOND))
+    ends = compute.utf8_slice_codeunits(texts, HOUR + len(LAST_SECOND))
+    found = compute.binary_join_element_wise(hours, ends, _BETWEEN).dictionary_encode()
+    parts = [text.split(_BETWEEN) for text in found.dictionary.to_pylist()]
+    return Clock(
+        [WITHIN_HOUR[0].join(part) for part in parts],
+        [LAST_SECOND.join(part) for part in parts],
+        LAST_SECOND,
+        found.indices,
+        rests,
+        None,
+        _is_after_hour(arrow, rests, len(LAST_SECOND)),
+    )
+
+
+def _is_after_hour(arrow: Any, rests: Array, length: int) -> Array:
+    return arrow.compute.is_in(rests, value_set=_after_hour(arrow, length))
+
+
+@lru_cache(maxsize=4)
+def _after_hour(arrow: Any, length: int) -> Array:
+    if length == len(LAST_SECOND):
+        return arrow.array(WITHIN_HOUR)
+    return arrow.array(sorted(rest for rest in AFTER_HOUR if len(rest) == length))
 
 
 class ColumnRows:
@@ -278,7 +311,7 @@ class ColumnRows:
         if len(at) == 1:
             return self.columns[at[0]].clock(form, written)
         texts = self.arrow.compute.binary_join_element_wise(*(self.columns[one].texts for one in at), " ")
-        return clock_of_texts(self.arrow, texts, form)
+        return clock_of_texts(self.arrow, texts, form, written)
 
     def pieces(self) -> Iterator[Rows]:
         """Yield the same rows by their cells, some at a time."""
