@@ -51,6 +51,7 @@ FOUNDATIONS = ("model", "ledger", "client", "staging")
 COMES_WITH = {
     "airflow": "apache-airflow",
     "asgiref": "apache-airflow",
+    "markupsafe": "jinja2",
     "pydantic_core": "pydantic",
     "urllib3": "requests",
 }

@@ -24,6 +24,7 @@ from tidepool_ingest.cli.arguments import (
 )
 from tidepool_ingest.cli.inspect_next import Invocation
 from tidepool_ingest.cli.inspect_text import inspections_as_text
+from tidepool_ingest.cli.page_file import add_page_file, write_page
 from tidepool_ingest.cli.reading import WRONG_USE, add_reading, check_taken, format_of, reading_options
 from tidepool_ingest.cli.terminal import Terminal
 from tidepool_ingest.formats import FORMATS, recognized_format
@@ -52,7 +53,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Say what data files are, by their content: which device, days and records, what would be rejected "
         "or left out and why, which time zone fits, what looks wrong, and what to type next. Nothing is "
-        "uploaded or written, and nothing leaves this machine. What is shown is health data."
+        "uploaded, and nothing leaves this machine. What is shown is health data."
     )
     command.epilog = (
         "Exit codes: 0 if a run would take everything, 1 if it would stop at a file or reject a record, 2 if "
@@ -73,6 +74,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--json", action="store_true", help="write what is found as JSON (docs/inspect.schema.json)"
     )
+    add_page_file(command)
     command.set_defaults(run=run)
 
 
@@ -93,6 +95,7 @@ def run(options: argparse.Namespace) -> int:
             found = list(map(_in_words_for_a_file, _inspected(paths, options)))
         if ledger is not None:
             found = [_with_overlaps(inspection, ledger, options.user) for inspection in found]
+    write_page(options.html, found)
     if options.json:
         whole = Inspections(inspections=tuple(found)).model_dump(mode="json", by_alias=True)
         print(json.dumps(whole, indent=2))  # in ASCII, for any encoding, and names that are no text
