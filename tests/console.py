@@ -13,6 +13,9 @@ ELLIPSIS = "…"
 _BLOCK = re.compile(r"^( *)```console\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
+_FILE = re.compile(r"^```\w+ (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
 @dataclass
 class Command:
     """A command as somebody types it.
@@ -36,6 +39,11 @@ def blocks_of(document: Path) -> list[list[Command]]:
         lines = (line.removeprefix(block[1]) for line in block[2].splitlines())
         found.append(list(_commands(lines)))
     return found
+
+
+def files_of(document: Path) -> dict[str, str]:
+    """Return the files that a document shows, by the names that it gives them."""
+    return {file[1]: file[2] for file in _FILE.finditer(document.read_text())}
 
 
 def _commands(lines: Iterator[str]) -> Iterator[Command]:

@@ -16,7 +16,7 @@ import pytest
 from upath import UPath
 
 from tests.conftest import PROJECT
-from tests.console import Command, blocks_of, shows
+from tests.console import Command, blocks_of, files_of, shows
 from tidepool_ingest.stage import stage
 from tidepool_simulator.sample import write_sample_feed
 from tidepool_simulator.sample.__main__ import content_of
@@ -82,7 +82,7 @@ FILES: Mapping[str, Callable[[], bytes]] = {
     "map.json": lambda: json.dumps(STUDY_MAPPING).encode(),
     "ids.csv": lambda: b"PtID,User\n17,5a3c0d0001\n18,5a3c0d0002\n",
 }
-"""The files that the documents name, made up."""
+"""The files that the documents name and do not show, made up."""
 
 
 def test_an_output_is_the_one_that_is_shown() -> None:
@@ -98,6 +98,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     for name, make in FILES.items():
         (folder / name).write_bytes(make())
+    for document in DOCUMENTS:
+        for name, content in files_of(document).items():
+            (folder / name).write_text(content)
     root = folder / "data" / "staging"
     day, source = date(2026, 11, 20), UPath(folder / "corrected.ndjson")
     stage(source, UPath(root), USER, day=day, batch_id="batch-1")

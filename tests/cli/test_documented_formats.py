@@ -15,6 +15,7 @@ from openpyxl import Workbook
 
 from tests.cli.conftest import Run
 from tests.conftest import PROJECT
+from tests.console import files_of
 from tidepool_ingest.errors import FAULTS_BY_CODE
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.holds import CLOCK_FAULTS
@@ -26,7 +27,7 @@ from tidepool_ingest.staging.manifest import MeantAs
 PAGE = PROJECT / "docs" / "formats.md"
 TEXT = PAGE.read_text()
 
-BLOCK = re.compile(r"```(\w+)(?: (\S+))?\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```(\w+)(?: \S+)?\n(.*?)```", re.DOTALL)
 CONVERT = "$ tidepool-ingest convert "
 
 
@@ -34,25 +35,20 @@ def section(title: str) -> str:
     return TEXT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-def files() -> dict[str, str]:
-    """Return the files that the page shows, by the names that it gives them."""
-    return {name: content for _kind, name, content in BLOCK.findall(TEXT) if name}
-
-
 def conversions() -> Iterator[tuple[str, str]]:
     """Yield each command that converts a file of the page, and what the page says that it writes."""
-    blocks = [(kind, content) for kind, _name, content in BLOCK.findall(TEXT)]
+    blocks = BLOCK.findall(TEXT)
     for at, (kind, content) in enumerate(blocks):
         if kind == "console" and content.startswith(CONVERT):
             assert blocks[at + 1][0] == "ndjson"
             yield content.removeprefix(CONVERT).strip(), blocks[at + 1][1]
 
 
-@pytest.mark.parametrize(("command", "records"), conversions())
+@pytest.mark.parametrize(("command", "records"), list(conversions()))
 def test_a_file_of_the_page_becomes_what_it_says(
     run: Run, tmp_path: Path, command: str, records: str
 ) -> None:
-    for name, content in files().items():
+    for name, content in files_of(PAGE).items():
         (tmp_path / name).write_text(content)
 
     ran = run("convert", *shlex.split(command))
@@ -67,7 +63,7 @@ def test_a_file_of_the_page_becomes_what_it_says(
 @pytest.mark.parametrize("ending", ["parquet", "xlsx"])
 def test_the_same_table_in_another_kind_of_file_gives_the_same(run: Run, tmp_path: Path, ending: str) -> None:
     ((command, records),) = [one for one in conversions() if one[0].startswith("meter.csv")]
-    shown = files()
+    shown = files_of(PAGE)
     header, *rows = [line.split(",") for line in shown["meter.csv"].splitlines()]
     (tmp_path / "meter.json").write_text(shown["meter.json"])
     path = tmp_path / f"meter.{ending}"
@@ -122,18 +118,18 @@ def test_the_reader_of_the_page_reads(run: Run, tmp_path: Path, monkeypatch: pyt
         if isinstance(one, type) and issubclass(one, Reader) and one.__module__ == names["__name__"]
     ]
     monkeypatch.setitem(FORMATS, reader.name, reader)
-    (tmp_path / "pen.csv").write_text(files()["pen.csv"])
+    (tmp_path / "pen.csv").write_text(files_of(PAGE)["pen.csv"])
 
     ran = run("convert", "pen.csv", "--timezone", "Europe/Berlin")
 
-    (expected,) = [content for kind, name, content in BLOCK.findall(TEXT) if name == "pen.ndjson"]
+    expected = files_of(PAGE)["pen.ndjson"]
     assert (ran.code, ran.out) == (0, expected)
     assert ran.err.splitlines()[0] == "1 row is refused: 1 staged-not-a-number (line 3)"
     assert [one.problems for one in validate_lines(ran.out.encode().splitlines()) if one.problems] == []
 
 
 def python_blocks() -> list[tuple[str, str]]:
-    return [(kind, content) for kind, _name, content in BLOCK.findall(TEXT) if kind == "python"]
+    return [(kind, content) for kind, content in BLOCK.findall(TEXT) if kind == "python"]
 
 
 def test_what_the_walk_names_is_there() -> None:
