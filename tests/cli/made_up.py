@@ -97,6 +97,9 @@ def inspection(**changes: Any) -> Inspection:
                 hours=25.2,
             ),
         ),
+        "gap_count": 7,
+        "gap_hours": 51.5,
+        "reading_minutes": 5,
         "suspicions": (
             Suspicion(
                 kind="doubled-rows",

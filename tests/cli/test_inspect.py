@@ -46,7 +46,7 @@ export.csv
 
   Device     Dexcom G6, id Dexcom-8T
   Days       1 Mar to 4 Apr 2026: 34 of 35 days with data (Europe/Berlin)
-  Records    9,500 sensor readings, 140 insulin doses
+  Records    9,500 sensor readings (one every 5 minutes), 140 insulin doses
   Glucose    mean 151 mg/dL, from 41 to 388
   In range   71 % (70 to 180), under 1 % below, 29 % above
   Insulin    30.0 units a day, 9.0 at once and 21.0 over time, on 31 days
@@ -92,8 +92,9 @@ Time zone
   +  No reading is in the hour that was left out on 29 March.
   fits:  Europe/Berlin, Europe/Paris
 
-1 gap without readings
+7 gaps without readings, 2 d 4 h in all
       25 h  from 20 Mar 2026 23:55 to 22 Mar 2026 01:05
+  and 6 shorter ones
 
 Valid, but looks wrong
   !  An hour has twice as many readings as others (12 records, first on 13 Mar

@@ -21,7 +21,7 @@ from tidepool_ingest.codes.left_out import NOTHING_TO_DO
 from tidepool_ingest.errors import as_sentence
 from tidepool_ingest.formats.delimited import OTHER_DEVICE
 from tidepool_ingest.inspection.findings import Gap, Inspection, ReasonFound, ZoneFinding
-from tidepool_ingest.inspection.gathering import coverage_of
+from tidepool_ingest.inspection.gathering import SENSOR, coverage_of
 from tidepool_ingest.local_times import zone_named
 
 MOST_REASONS: Final = 12
@@ -188,7 +188,12 @@ class _Showing:
             else:
                 days = f"{len(found.days):,} of {_counted(whole, 'day')} with data"
             sheet.labelled("Days", f"{_span(first, last)}: {days}{self._whose_time()}")
-        taken = [_of_type(kind.type, kind.accepted) for kind in found.types if kind.accepted]
+        every = f" (one every {found.reading_minutes} minutes)" if found.reading_minutes else ""
+        taken = [
+            _of_type(kind.type, kind.accepted) + (every if kind.type == SENSOR else "")
+            for kind in found.types
+            if kind.accepted
+        ]
         sheet.labelled("Records", ", ".join(taken) or "none that Tidepool would take")
         if found.duplicates:
             sheet.labelled("", f"{found.duplicates:,} more are equal to another one, and count once")
@@ -283,11 +288,13 @@ class _Showing:
         gaps = self._found.gaps
         if not gaps:
             return
-        self._sheet.heading(f"{_counted(len(gaps), 'gap')} without readings")
+        number = max(self._found.gap_count, len(gaps))
+        whole = f", {_length(self._found.gap_hours)} in all" if number > 1 and self._found.gap_hours else ""
+        self._sheet.heading(f"{_counted(number, 'gap')} without readings{whole}")
         for gap in gaps[:MOST_GAPS]:
             self._sheet.item(_length(gap.hours).rjust(8), self._from_to(gap))
-        if len(gaps) > MOST_GAPS:
-            self._sheet.text(f"and {len(gaps) - MOST_GAPS} shorter ones", indent=2)
+        if number > (shown := min(MOST_GAPS, len(gaps))):
+            self._sheet.text(f"and {number - shown:,} shorter ones", indent=2)
 
     def _from_to(self, gap: Gap) -> str:
         return f"from {self._moment(gap.start)} to {self._moment(gap.end)}"
