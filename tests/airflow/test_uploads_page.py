@@ -658,14 +658,14 @@ def test_what_was_staged_under_another_root_is_checked_and_retried_there(
 def test_a_run_that_airflow_does_not_start_is_explained(
     world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tidepool_airflow.uploads_page import application
+    from tidepool_airflow.uploads_page import actions
 
     def refuse(*_: Any, **__: Any) -> None:
         raise ValueError("no such serialized DAG")
 
     batch = uploaded(world)
     user = visit("user")
-    monkeypatch.setattr(application, "trigger_dag", refuse)
+    monkeypatch.setattr(actions, "trigger_dag", refuse)
 
     response = ask(user, batch, "check")
 
