@@ -18,7 +18,16 @@ import pytest
 
 from tidepool_ingest.cli import main
 from tidepool_ingest.cli.page_file import GENERATOR
-from tidepool_ingest.inspection.drawing import LEVELS_HEIGHT, MOST_YEARS, days_words, heat_map, levels
+from tidepool_ingest.coverage import picture_of
+from tidepool_ingest.inspection.drawing import (
+    LEVELS_HEIGHT,
+    MOST_YEARS,
+    bars,
+    column_ticks,
+    days_words,
+    heat_map,
+    levels,
+)
 from tidepool_ingest.inspection.findings import (
     DayFound,
     Gap,
@@ -35,7 +44,7 @@ from tidepool_ingest.inspection.findings import (
     ZoneEvidence,
     ZoneFinding,
 )
-from tidepool_ingest.inspection.page import page
+from tidepool_ingest.inspection.page import MOST_BARS, page
 from tidepool_simulator.sample.vendor_files import clarity_export, libreview_export
 
 START = date(2026, 3, 5)
@@ -313,6 +322,16 @@ def test_a_curve_stays_between_its_points() -> None:
 
     assert min(heights) == round(LEVELS_HEIGHT * (1 - 15 / 16.7), 1)
     assert max(heights) == round(LEVELS_HEIGHT * (1 - 5 / 16.7), 1)
+
+
+def test_a_long_time_without_records_is_one_column_of_the_bars() -> None:
+    days = {START + timedelta(days=n): FULL for n in (0, 1, 90)}
+    columns = picture_of(days, columns=MOST_BARS).columns
+    drawn = bars(columns, lambda column: sum(column.hours), room=14)
+
+    assert (drawn.columns, drawn.highest, drawn.paths[0].count("M")) == (14, 288, 3)
+    assert [(gap.x, gap.title) for gap in drawn.gaps] == [(2, "7 March \N{EN DASH} 2 June 2026: no record")]
+    assert [tick.label for tick in column_ticks(columns, 14)] == ["5 Mar", "7 Mar"]
 
 
 @pytest.mark.parametrize(

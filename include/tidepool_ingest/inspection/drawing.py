@@ -47,9 +47,12 @@ LEVELS_HEIGHT: Final = 260
 """Height of the picture of glucose levels, in pixels."""
 
 _TICKS: Final = {
-    "mg/dL": (54, 70, 180, 250, 300, 350, 400),
-    "mmol/L": (3.0, 3.9, 10.0, 13.9, 16.7, 19.4, 22.2),
+    "mg/dL": (54, 70, 180, 250, 300, 350, 400, 500),
+    "mmol/L": (3.0, 3.9, 10.0, 13.9, 16.7, 19.4, 22.2, 27.8),
 }
+_LINE_HEIGHT: Final = 12
+"""Pixels between two labels that do not touch."""
+
 _TARGET: Final = {"mg/dL": (70.0, 180.0), "mmol/L": (3.9, 10.0)}
 
 
@@ -313,11 +316,13 @@ class Bars:
     :param columns: for how many bars there is room.
     :param paths: of each part, all its bars.
     :param highest: what the highest bar stands for.
+    :param gaps: columns that stand for a long time without any record.
     """
 
     columns: int
     paths: tuple[str, ...]
     highest: float
+    gaps: tuple[Spot, ...] = ()
 
 
 def bars(columns: Sequence[Column], *parts: Callable[[Column], float], room: int = 0) -> Bars:
@@ -338,7 +343,12 @@ def bars(columns: Sequence[Column], *parts: Callable[[Column], float], room: int
                 # A day with a single record is to be seen beside one with hundreds.
                 path.append(f"M{x}.1 {top:.4g}v{-max(height, 1.5):.4g}h.8v{max(height, 1.5):.4g}z")
             top -= height
-    return Bars(max(len(columns), room), tuple(map("".join, paths)), highest)
+    gaps = tuple(
+        Spot(x, f"{days_words(column.first_day, column.last_day)}: no record")
+        for x, column in enumerate(columns)
+        if column.is_gap
+    )
+    return Bars(max(len(columns), room), tuple(map("".join, paths)), highest, gaps)
 
 
 def column_ticks(columns: Sequence[Column], room: int = 0) -> tuple[Tick, ...]:
@@ -347,19 +357,17 @@ def column_ticks(columns: Sequence[Column], room: int = 0) -> tuple[Tick, ...]:
     :param columns: the picture's columns.
     :param room: as for :func:`bars`.
     """
-    wide = max(len(columns), room)
-    step = max(1, -(-wide // 5))
     if not columns:
         return ()
+    wide = max(len(columns), room)
     several_years = columns[0].first_day.year != columns[-1].last_day.year
+    step = -(-wide // (5 if several_years else 7))
     ticks = []
     for index in range(0, len(columns), step):
-        if index and index + step > len(columns) and len(columns) - index < step / 2:
-            break
         day = columns[index].first_day
         month = MONTHS[day.month - 1][:3]
         label = f"{month} {day.year}" if several_years else f"{day.day} {month}"
-        ticks.append(Tick(round(100 * index / wide, 2), label))
+        ticks.append(Tick(round(100 * (index + 0.5) / wide, 2), label))
     return tuple(ticks)
 
 
@@ -408,6 +416,7 @@ def levels(found: GlucoseFound) -> Levels:
         Tick(y(tick), f"{tick:g}" if found.unit == "mg/dL" else f"{tick:.1f}", is_limit=tick in (low, high))
         for tick in _TICKS[found.unit]
         if tick <= top
+        and (tick in (low, high) or min(abs(y(tick) - y(low)), abs(y(tick) - y(high))) >= _LINE_HEIGHT)
     )
     spots = tuple(
         Spot(
