@@ -6,7 +6,7 @@ Nothing in a single record shows it: only their median does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -78,22 +78,35 @@ class _Reading(msgspec.Struct, gc=False):
     value: Any = None
 
 
-_decode: Final = msgspec.json.Decoder(_Reading).decode
+_decoder: Final = msgspec.json.Decoder(_Reading)
+_lines_decoder: Final = msgspec.json.Decoder(list[_Reading])
 
 
-def readings_of(lines: Iterable[bytes]) -> Iterator[tuple[str, float]]:
+def readings_of(lines: Sequence[bytes]) -> Iterator[tuple[str, float]]:
     """Yield the values that :func:`~tidepool_ingest.model.glucose_reading` finds, without decoding the rest.
 
     :param lines: records as JSON; what is none is left out.
     """
-    for line in lines:
-        try:
-            reading = _decode(line)
-        except FAST_ERRORS:
-            continue
+    for reading in _decoded(lines):
         kind, units, value = reading.type, reading.units, reading.value
         is_level = kind == "cbg" or kind == "smbg"
         if not is_level and not (kind == "deviceEvent" and reading.subType == "calibration"):
             continue
         if type(units) is str and (type(value) is float or type(value) is int):
             yield units, value
+
+
+def _decoded(lines: Sequence[bytes]) -> list[_Reading]:
+    try:
+        found = _lines_decoder.decode(b"[%b]" % b",".join(lines))
+    except FAST_ERRORS:
+        found = []
+    if len(found) == len(lines):
+        return found
+    each = []
+    for line in lines:
+        try:
+            each.append(_decoder.decode(line))
+        except FAST_ERRORS:
+            continue
+    return each

@@ -6,6 +6,7 @@ what a row means, and the records are the same, byte for byte.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from json.encoder import encode_basestring_ascii
 from operator import itemgetter
@@ -458,9 +459,7 @@ class _Batch:
         waiting = next(rejected)
         for first in range(0, len(rows), ROWS_AT_A_TIME):
             end = min(first + ROWS_AT_A_TIME, len(rows))
-            begin = at
-            while at < len(indexes) and indexes[at] < end:
-                at += 1
+            begin, at = at, bisect_left(indexes, end, at)
             here = []
             while waiting is not None and waiting.position < position + end:
                 here.append(waiting)
@@ -474,12 +473,21 @@ class _Batch:
             without = read.slice(first, end - first).true_count - len(set(of_rows)) - len(here)
             if without:
                 skipped[NO_VALUE] = without
+            if of_rows == list(range(first, end)):  # each row has given one record
+                chosen = texts[first:end], list(range(position + first, position + end)), where[first:end]
+            else:
+                chosen = (
+                    [texts[index] for index in of_rows],
+                    [position + index for index in of_rows],
+                    [where[index] for index in of_rows],
+                )
+            staged, positions, places = chosen
             yield Block(
                 position + first,
                 lines[begin:at],
                 here,
-                staged=[texts[index] for index in of_rows],
-                positions=[position + index for index in of_rows],
-                where=[where[index] for index in of_rows],
+                staged=staged,
+                positions=positions,
+                where=places,
                 skipped=skipped,
             )
