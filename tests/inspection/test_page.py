@@ -29,6 +29,7 @@ from tidepool_ingest.inspection.drawing import (
     levels,
 )
 from tidepool_ingest.inspection.findings import (
+    ColumnFound,
     DayFound,
     Gap,
     GlucoseFound,
@@ -41,6 +42,7 @@ from tidepool_ingest.inspection.findings import (
     ReasonFound,
     Suspicion,
     TypeFound,
+    UnmappedTable,
     ZoneEvidence,
     ZoneFinding,
 )
@@ -262,7 +264,29 @@ def test_ten_years_are_a_page_of_few_megabytes() -> None:
     seen = Seen(text)
     assert "Coverage as a table, by month" in seen.text
     assert "Each bar stands for 20 days and shows their mean." in seen.text
-    assert "4,900 more gaps are left out of this page" in seen.text
+    assert "4,900 still shorter ones are only counted" in seen.text
+
+
+def test_gaps_that_are_only_counted_are_counted() -> None:
+    gap = Gap(start=datetime(2026, 3, 5, tzinfo=UTC), end=datetime(2026, 3, 6, tzinfo=UTC), hours=24)
+    text = Seen(page([found(day(0)).model_copy(update={"gaps": (gap,) * 50, "gap_count": 170})])).text
+
+    assert "170 gaps, the longest first" in text
+    assert "160 shorter ones" in text
+    assert "120 still shorter ones are only counted." in text
+
+
+def test_the_columns_of_a_table_without_a_mapping_are_listed() -> None:
+    columns = (
+        ColumnFound(name="<b>When", holds="times", meaning="time"),
+        ColumnFound(name="Note", holds="text"),
+    )
+    table = UnmappedTable(columns=columns, rows=3, needs_zone=True)
+    written = page([found().model_copy(update={"table": table, "is_readable": False})])
+
+    assert "A table that no mapping explains" in Seen(written).text
+    assert "2 columns, 3 rows" in Seen(written).text
+    assert "&lt;b&gt;When" in written
 
 
 def test_what_has_no_room_is_said() -> None:

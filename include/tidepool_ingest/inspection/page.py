@@ -273,6 +273,8 @@ class _Shown:
     @property
     def title(self) -> str:
         """What it is."""
+        if self.found.table:
+            return "A table that no mapping explains"
         return FORMAT_TITLES.get(self.found.format, self.found.format or "A file of no format that is known")
 
     @property
@@ -336,8 +338,13 @@ class _Shown:
         if warned := sum(reason.count for reason in found.warnings):
             told.append((_several(warned, "warning"), "rejected"))
         if found.gaps:
-            told.append((f"{_several(len(found.gaps), 'gap')} in the readings", "gaps"))
+            told.append((f"{_several(self.gap_count, 'gap')} in the readings", "gaps"))
         return told
+
+    @property
+    def gap_count(self) -> int:
+        """How many gaps there are; the shortest of many are only counted."""
+        return max(self.found.gap_count, len(self.found.gaps))
 
     # ------------------------------------------------------------ in pictures and tables
 
