@@ -254,7 +254,7 @@ class RunOptions(Options):
     when_refused: WhenRefused = Field(
         default=WhenRefused.FAIL,
         title="When too many are rejected",
-        description="Who is asked sees the counts, and approves, declines or uploads only the good ones.",
+        description="Who is asked sees the counts, and decides whether the accepted records are uploaded.",
         json_schema_extra=_of_form(
             CARE,
             values_display={

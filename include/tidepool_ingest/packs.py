@@ -18,6 +18,7 @@ from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.ledger.database import LedgerConfigurationError
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
+from tidepool_ingest.texts import counted
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +194,8 @@ class PackWork:
                     self._record_failure(batch, error)
                 if error.disposition is Disposition.RETRIABLE:
                     if index + 1 < len(device):
-                        log.info("%d later batches of its device wait for it.", len(device) - index - 1)
+                        later = counted(len(device) - index - 1, "later batch")
+                        log.info("%s: %s of its device left for after it.", batch.label, later)
                     return
             else:
                 with self._lock:
@@ -206,7 +208,7 @@ class PackWork:
             self.outcome.waiting.append(error)
 
     def _record_failure(self, batch: BatchRow, error: IngestError) -> None:
-        log.warning("%s gets a task of its own later: %s", batch.label, error)
+        log.info("%s is set aside for a task of its own: %s", batch.label, error)
         with self._lock:
             self.outcome.failed[error.code] += 1
             if error.disposition is not Disposition.RETRIABLE and not isinstance(error, SETTINGS):

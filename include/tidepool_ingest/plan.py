@@ -52,6 +52,7 @@ from tidepool_ingest.staging.batches import (
     removed_folders,
 )
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.texts import counted
 from tidepool_ingest.window import Window
 
 log = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ class Plan:
     :param deferred: ready batches beyond what one run can take.
     :param users_not_found: how many of the people that the run is for have no ready batch in its days.
     :param ignored: entries of the window's folders that are not ready batches, by reason.
-    :param days_outside: day folders outside the window that hold ready batches.
+    :param days_outside: day folders outside the window whose ready batches wait for a run.
     """
 
     window: Window
@@ -220,8 +221,27 @@ class Plan:
         """The ledger's numbers of the batches that it takes."""
         return [row.id for row in self.rows]
 
+    def sentence(self) -> str:
+        """Return the plan for a log: what the run takes, and what it leaves where it is, and why."""
+        left = {
+            f"{counted(self.done, 'batch')} done already": self.done,
+            f"{counted(self.declined, 'batch')} that somebody has declined": self.declined,
+            f"{counted(self.same_content, 'batch')} with the same content as another one": self.same_content,
+            f"{counted(self.other_type, 'batch')} for the DAG of the other type of data set": self.other_type,
+            f"{counted(self.deferred, 'batch')} for the next run": self.deferred,
+            **{
+                f"{counted(number, 'folder or file')} ({reason})": number
+                for reason, number in sorted(self.ignored.items())
+            },
+        }
+        named = ", ".join(what for what, number in left.items() if number)
+        taken = counted(len(self.rows), "batch") if self.rows else "no batch"
+        return f"In the day folders of {self.window}, this run takes {taken}" + (
+            f"; it leaves {named}." if named else "."
+        )
+
     def summary(self) -> dict[str, Any]:
-        """Return the plan's numbers, fit for a log line and XCom."""
+        """Return the plan's numbers for XCom."""
         return {
             "window": str(self.window),
             "batches": len(self.rows),
@@ -299,11 +319,15 @@ def plan_run(
 
 
 def _days_outside(root: UPath, window: Window, ledger: Ledger) -> list[date]:
-    """Return the days outside a window that hold ready batches; for days in the ledger this is known."""
+    """Return the days outside a window whose ready batches wait for a run.
+
+    Of a day that the ledger knows, it knows what waits.
+    """
     known = set(ledger.batches.days())
     outside = [day for day in days(root) if day not in window]
     looked_into = days_with_batches(root, [day for day in outside if day not in known])
-    return sorted({*looked_into, *known.intersection(outside)})
+    waiting = known.intersection(outside) and ledger.batches.days_waiting()
+    return sorted({*looked_into, *waiting.intersection(outside)})
 
 
 def _is_done(state: BatchState, options: RunOptions) -> bool:
@@ -425,7 +449,9 @@ def _end_vanished(root: UPath, found: list[FoundBatch], ledger: Ledger) -> None:
     ledger.absences.mark_missed(missed)
     ended = ledger.absences.mark_overwritten([*overwritten, *anew]), ledger.absences.mark_gone(gone)
     if any(ended):
-        log.info("%d waiting batches are overwritten in staging, and %d are gone from it.", *ended)
+        log.info(
+            "Batches that waited: %d overwritten in staging, %d gone from it. They need nothing more.", *ended
+        )
 
 
 def _stands_for(batch: FoundBatch, row: WaitingBatch, root: UPath) -> bool:

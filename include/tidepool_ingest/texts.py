@@ -1,4 +1,4 @@
-"""Text that every store can keep, and the padding of fixed-width fields.
+"""Text that every store can keep, the padding of fixed-width fields, and numbers of things in words.
 
 SQLite keeps any text of any length; PostgreSQL takes no U+0000, and no more characters than a column has.
 Neither takes half of a surrogate pair, which is no character: JSON can escape one, and a file name that is
@@ -14,6 +14,9 @@ from typing import Final
 NUL: Final = "\0"
 
 _HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
+
+_HISSING: Final = ("ch", "s", "sh", "x")
+"""How words end that have their plural in ``es``."""
 
 _PADDING: Final = f"{NUL} "
 """What programs in C fill a field of fixed width with."""
@@ -61,3 +64,14 @@ def without_padding(text: str) -> str:
     A text that does not end in U+0000 is not padded, and stays as it is.
     """
     return text.rstrip(_PADDING).lstrip(" ") if text.endswith(NUL) else text
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words, for a message.
+
+    :param number: how many there are.
+    :param what: one of them.
+    """
+    if number == 1:
+        return f"{number} {what}"
+    return f"{number} {what}{'es' if what.endswith(_HISSING) else 's'}"

@@ -16,6 +16,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from tidepool_airflow import settings
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.options import LOOK_BACK_DAYS
+from tidepool_ingest.texts import counted
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -61,7 +62,7 @@ class ManifestTrigger(BaseEventTrigger):
                 # The next check may succeed; a watcher that ends is not restarted.
                 self.log.warning("Staging cannot be listed: %s", error)
             if arrived:
-                self.log.info("%d manifests have landed in staging.", arrived)
+                self.log.info("%s landed in staging.", counted(arrived, "manifest"))
                 yield TriggerEvent({"manifests": arrived})  # type: ignore[no-untyped-call]
             if self.asset_state_store and arrivals is not None and arrivals.seen != saved:
                 await self.asset_state_store.aset(SEEN_KEY, {**arrivals.seen})

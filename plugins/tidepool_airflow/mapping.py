@@ -22,6 +22,29 @@ if TYPE_CHECKING:
 
     from tidepool_ingest.window import Window
 
+
+def is_for_past_days(context: Mapping[str, Any], options: RunOptions) -> bool:
+    """Return whether a run was made for certain days: it names them, or belongs to a backfill.
+
+    :param context: the task's context.
+    :param options: the run's parameters.
+    """
+    return bool(options.first_day or options.last_day) or _type_of(context) == "backfill"
+
+
+def _type_of(context: Mapping[str, Any]) -> str:
+    return str(getattr(context["dag_run"].run_type, "value", context["dag_run"].run_type))
+
+
+def other_runs(context: Mapping[str, Any]) -> int:
+    """Return how many other runs of a task's DAG are queued or running, such as those of a backfill.
+
+    :param context: the task's context.
+    """
+    in_progress: int = context["ti"].get_dr_count(dag_id=context["ti"].dag_id, states=["queued", "running"])
+    return max(in_progress - 1, 0)
+
+
 INTERVAL_RUNS = ("scheduled", "backfill")
 """Run types whose data interval counts. A manual run's does not: the trigger form fills in a logical date by
 itself, and the timetable infers an interval from it that nobody asked for."""
@@ -43,7 +66,7 @@ def window_of(context: Mapping[str, Any], options: RunOptions) -> Window:
 
     if options.first_day or options.last_day:
         return Window.of_days(options.first_day, options.last_day)
-    run_type = str(getattr(context["dag_run"].run_type, "value", context["dag_run"].run_type))
+    run_type = _type_of(context)
     if run_type in INTERVAL_RUNS:
         start, end = context.get("data_interval_start"), context.get("data_interval_end")
         if start is None or end is None or end <= start:

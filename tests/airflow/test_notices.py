@@ -41,7 +41,7 @@ def test_a_failed_run_is_reported_once(world: World, team: ModuleType) -> None:
 
     (context,) = CALLS
     assert context["ti"].task_id == "report"
-    assert "tasks of this run failed" in str(context["exception"])
+    assert "1 of 1 batch of this run is not done" in str(context["exception"])
 
 
 def test_a_good_run_is_reported_to_nobody(world: World, team: ModuleType) -> None:

@@ -90,6 +90,6 @@ def test_patience_ends(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_it_says_so(backoff: BackOff, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.INFO)
     backoff(Attempts(away(reason="no connection")))
     assert "read: no connection, trying again in" in caplog.text

@@ -162,6 +162,7 @@ def plan(ledger: Ledger) -> None:
     users = [f"{number:010x}" for number in range(FEW)]
     ledger.devices.newest_verified_days(HOST, users, after=date(2025, 7, 18))
     ledger.batches.days()
+    ledger.batches.days_waiting()
     waiting = ledger.absences.waiting("/staging")[:2]
     ledger.absences.mark_missed(waiting)
     ledger.absences.mark_gone(waiting)

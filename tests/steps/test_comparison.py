@@ -148,9 +148,9 @@ def test_numbers_are_summed_and_show_no_value(world: World) -> None:
     assert list(comparisons.rows()) == [("bolus", 0, 0, 1, 1), ("cbg", 3, 0, 0, 0)]
     assert {len(row) for row in comparisons.rows()} == {len(COLUMNS)}
     sentence = " ".join(comparisons.sentences())
-    assert "3 rows of 2 batches are new" in sentence
-    assert "1 rows that are there would be archived" in sentence
-    assert "7 rows of the devices would be deleted" in sentence
-    assert "1 batches were not compared with Tidepool (1 tidepool-permission)" in sentence
+    assert "Of 2 batches, compared with what Tidepool shows now, 3 rows would be new" in sentence
+    assert "It would archive 1 row that it shows now" in sentence
+    assert "It would delete 7 rows of the devices" in sentence
+    assert "1 batch not compared with Tidepool (1 tidepool-permission)" in sentence
     everything = sentence + str(comparisons.summary())
     assert not [secret for secret in (CANARY, DEVICE, world.user, str(DAY)) if secret in everything]

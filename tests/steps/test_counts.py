@@ -23,7 +23,7 @@ def test_records_are_counted_by_type_and_reason(world: World) -> None:
     assert [kind for kind, what, _ in rows if what.startswith("rejected: ")] == ["cbg", "cbg"]
     assert rows[-1] == ("wizard", "accepted", 1)
     assert counts.sentence().startswith(
-        "41 records of 2 batches would be sent in 2 requests, 2 would be rejected"
+        "41 records of 2 batches would be sent in 2 requests; 2 would be rejected"
     )
     assert dear not in str(counts.summary()) + str(rows)
     assert counts.summary()["refused"]["cbg"].values()
@@ -38,4 +38,4 @@ def test_a_batch_that_is_held_is_counted_as_such(world: World) -> None:
     counts = counts_of(world.root, [world.row(number)])
 
     assert (counts.batches, counts.held, sum(counts.accepted.values())) == (0, 1, 0)
-    assert counts.sentence().endswith("1 batches would be held: the logs of their tasks say why.")
+    assert counts.sentence().endswith("1 batch would be held: the table and the logs of the tasks say why.")

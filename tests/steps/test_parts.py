@@ -124,7 +124,8 @@ def test_the_report_and_the_counts_are_those_of_the_whole(world: World) -> None:
     counts = counts_of(world.root, [world.row(number)])
 
     assert report.summary()["visible_rows"] == 960
-    assert any("4 data sets: 960 rows visible" in line for line in report.lines())
+    (line,) = report.table()[1]
+    assert line[-2:] == (960, "4 data sets")
     assert (counts.batches, counts.requests, dict(counts.accepted)) == (1, 12, {"cbg": 960})
     assert counts.size == sum(part.size for part in world.prepared(number).parts) > 0
 
@@ -146,7 +147,7 @@ def test_progress_is_told_part_by_part(world: World, caplog: pytest.LogCaptureFi
 
     world.upload(number)
 
-    assert "part 3 of 4: 240 rows verified, 240 remaining in 1 parts." in caplog.text
+    assert "part 3 of 4: 240 rows verified, 240 remaining in 1 part." in caplog.text
 
 
 def test_the_uploads_page_and_silence_know_one_batch(world: World) -> None:

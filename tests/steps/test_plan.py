@@ -54,6 +54,30 @@ def test_look_back_finds_what_arrived_late_and_not_what_is_done(world: World) ->
     assert made.days_outside == ["2026-02-25"]
 
 
+def test_days_outside_that_are_done_or_declined_wait_for_no_run(world: World) -> None:
+    for offset in (-3, -2, -1):
+        world.stage(readings(2, first=10 * offset + 40), f"day{offset}", day=DAY + timedelta(days=offset))
+    outcome = world.run(Window(DAY - timedelta(days=3), DAY - timedelta(days=2)))
+    done, declined = outcome.plan.batches
+    world.ledger.batches.hold(declined, "too-many-refused")
+    assert world.plan(Window(DAY, DAY)).days_outside == ["2026-03-03", "2026-03-04"]
+
+    world.ledger.batches.decline(declined)
+
+    assert world.row(done).state is BatchState.VERIFIED
+    assert world.plan(Window(DAY, DAY)).days_outside == ["2026-03-04"]
+
+
+def test_the_plan_is_told_in_a_sentence(world: World) -> None:
+    window = Window(DAY, DAY)
+    assert world.plan().sentence() == f"In the day folders of {DAY}, this run takes no batch."
+    made = plan.Plan(window, done=2, declined=1, ignored={"no-manifest": 1})
+    assert made.sentence() == (
+        f"In the day folders of {DAY}, this run takes no batch; it leaves 2 batches done already, "
+        "1 batch that somebody has declined, 1 folder or file (no-manifest)."
+    )
+
+
 def test_many_days_outside_are_counted_and_not_all_named(world: World) -> None:
     for offset in range(1, 20):
         world.stage(readings(1, first=offset), day=DAY + timedelta(days=offset))

@@ -65,7 +65,9 @@ def told_by(world: World, outcome: Outcome, listener: Listener) -> str:
             str(outcome.plan.summary()),
             *[str(one.model_dump()) for one in outcome.prepared.values()],
             *[str(vars(one)) for one in outcome.uploaded.values()],
-            *report.lines(),
+            str(report.table()),
+            *report.causes(),
+            report.outcome(),
             str(report.summary()),
         ]
     )

@@ -197,6 +197,18 @@ def test_what_was_never_begun_is_for_the_upload(world: World) -> None:
     assert reconcile(world) == Reconciled()
 
 
+def test_what_was_done_is_told_in_sentences() -> None:
+    assert Reconciled().sentences() == [
+        "Nothing was unfinished, due to be verified again, or to be cleaned up."
+    ]
+    done = Reconciled(unfinished=2, finished=1, deleted=1, checked=1, tidied={"areas": 3})
+    assert done.sentences() == [
+        "2 unfinished batches: 1 completed, 1 data set deleted.",
+        "1 batch verified again, 0 of them uploaded again; 0 rows superseded by later uploads.",
+        "Cleaned up: 3 areas.",
+    ]
+
+
 # ---------------------------------------------------------------- deleted, never closed half
 
 

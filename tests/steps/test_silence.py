@@ -115,7 +115,8 @@ def test_they_are_named_without_anybody_being_named(ledger: Ledger, sent: Sent) 
         "devices": 1,
         "named": [
             f"Dexcom G6 {short_hash(DEVICE)} of user {short_hash(USER)}: inactive for 9 days, "
-            "since 2026-03-22; it usually sends every 1 days"
+            "since 2026-03-22; it usually sends every day. Find out whether it is still in use, and its "
+            "data still staged."
         ],
     }
     for number in range(DEVICES_NAMED + 5):

@@ -54,6 +54,20 @@ def test_a_batch_becomes_visible_once(world: World) -> None:
     assert world.all_right()
 
 
+def test_one_that_is_verified_already_says_so(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    number = world.ready(readings(25))
+    world.upload(number)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="tidepool_ingest"):
+        summary = world.upload(number)
+
+    label = world.row(number).label
+    assert caplog.messages == [
+        f"{label} is verified already: data set {summary.data_set_id} shows its 25 rows. "
+        "There is nothing to send."
+    ]
+
+
 def test_chunks_are_noted_with_their_digests(world: World) -> None:
     number = world.ready(readings(25), chunk_records=10)
     world.upload(number)

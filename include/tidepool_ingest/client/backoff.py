@@ -77,4 +77,4 @@ def _log_pause(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, TidepoolError):
         pause = state.next_action.sleep if state.next_action else 0.0
-        log.warning("%s: %s, trying again in %.1f s", error.operation, error.reason, pause)
+        log.info("%s: %s, trying again in %.1f s", error.operation, error.reason, pause)

@@ -189,7 +189,7 @@ class RenewingTokens(ABC):
                 if self._current.remaining_seconds() <= 0:
                     raise
                 # The old one is still valid for a while; the sign-in server may be back before it expires.
-                log.warning("%s: %s; the current token stays in use", problem.operation, problem.reason)
+                log.info("%s: %s; the current token stays in use", problem.operation, problem.reason)
                 return self._current.value
 
     def renew(self, rejected: str) -> str:

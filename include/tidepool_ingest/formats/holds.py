@@ -81,15 +81,6 @@ class ClockHeldError(FileHeldError):
     faults = CLOCK_FAULTS
 
 
-def counted(number: int, what: str) -> str:
-    """Return a number of things in words, for the detail of an error.
-
-    :param number: how many there are.
-    :param what: one of them.
-    """
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def hold_unless_meant(
     code: str, meant_as: Collection[str], *, file_number: int | None = None, detail: str = ""
 ) -> None:

@@ -35,6 +35,15 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 """Stands for when a batch was staged whose manifest does not say."""
 
 
+WAITING_STATES = (
+    BatchState.PLANNED,
+    BatchState.PREPARED,
+    BatchState.UPLOADING,
+    BatchState.HELD,
+    BatchState.FAILED,
+)
+"""States of a batch of which something may remain to be uploaded."""
+
 ORDER_COLUMNS = (batches.c.day, batches.c.staged_at, batches.c.batch_id)
 """The columns that the order of a device's batches depends on."""
 
@@ -446,6 +455,12 @@ class Batches:
         """Return the staged days of all batches, oldest first."""
         with self._database.reading() as connection:
             return distinct(connection, batches.c.day)
+
+    def days_waiting(self) -> set[date]:
+        """Return the staged days of whole batches that wait for a run: not done, and not declined."""
+        waits = and_(batches.c.state.in_(WAITING_STATES), func.coalesce(batches.c.reason, "") != DECLINED)
+        with self._database.reading() as connection:
+            return set(connection.scalars(select(batches.c.day).where(IS_WHOLE, waits).distinct()))
 
     def namesakes(self, api_host: str, user_id: str, batch_id: str) -> list[BatchRow]:
         """Return the whole batches that have one user's batch id, whatever their content."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, select
@@ -88,6 +88,7 @@ class BatchEnd(NamedTuple):
 
     :param label: the batch's label.
     :param last_day: UTC day of its last record.
+    :param updated_at: when its state last changed.
     """
 
     api_host: str
@@ -95,6 +96,7 @@ class BatchEnd(NamedTuple):
     device_id: str
     label: str
     last_day: date
+    updated_at: datetime
 
 
 def batch_ends(database: Database, since: date) -> Iterator[BatchEnd]:
@@ -110,7 +112,14 @@ def batch_ends(database: Database, since: date) -> Iterator[BatchEnd]:
         .subquery()
     )
     query = (
-        select(batches.c.api_host, batches.c.user_id, batches.c.device_id, batches.c.label, ends.c.last_day)
+        select(
+            batches.c.api_host,
+            batches.c.user_id,
+            batches.c.device_id,
+            batches.c.label,
+            ends.c.last_day,
+            batches.c.updated_at,
+        )
         .join(ends, ends.c.batch == batches.c.id)
         .where(batches.c.device_id.is_not(None), IS_WHOLE)
         .order_by(batches.c.api_host, batches.c.user_id, batches.c.device_id, ends.c.last_day)

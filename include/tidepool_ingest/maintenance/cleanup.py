@@ -147,7 +147,7 @@ class Cleanup:
             if error.disposition is not Disposition.RETRIABLE:
                 raise
             self._counts.later = 1
-            log.warning("The next run cleans up the rest: %s", error)
+            log.info("The next run cleans up the rest: %s", error)
         forget_before = now - timedelta(days=FORGET_DAYS)
         self._counts.rows = self._ledger.retention.forget(forget_before, dry_run=self._dry_run)
         return self._counts

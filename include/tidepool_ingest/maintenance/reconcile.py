@@ -36,6 +36,7 @@ from tidepool_ingest.prepare.step import ensure_prepared, rebuild_work_area
 from tidepool_ingest.staged_batch import ApiHostOf
 from tidepool_ingest.staging.storage import entries_of_root
 from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.texts import counted
 from tidepool_ingest.upload import UploadContext, reverify_one, upload_batch
 from tidepool_ingest.upload.deleting import delete_data_set
 from tidepool_ingest.upload.guarded_requests import GuardedRequests, UploadStoppedError
@@ -87,8 +88,34 @@ class Reconciled:
     tidied: dict[str, int] = field(default_factory=dict)
     failed: Counter[str] = field(default_factory=Counter)
 
+    def sentences(self) -> list[str]:
+        """Return what was done, for a log; nothing is said of what there was none of."""
+        tidied = ", ".join(f"{number} {kind}" for kind, number in self.tidied.items())
+        done = (
+            (
+                self.unfinished,
+                f"{counted(self.unfinished, 'unfinished batch')}: {self.finished} completed, "
+                f"{counted(self.deleted, 'data set')} deleted",
+            ),
+            (
+                self.checked,
+                f"{counted(self.checked, 'batch')} verified again, {self.repaired} of them uploaded again; "
+                f"{counted(self.superseded_rows, 'row')} superseded by later uploads",
+            ),
+            (
+                self.uncheckable,
+                f"{counted(self.uncheckable, 'batch')} not compared: nothing is left to compare with",
+            ),
+            (self.busy, f"{counted(self.busy, 'batch')} left alone: a task is working on the device"),
+            (self.later, f"{counted(self.later, 'batch')} left for the next run"),
+            (self.leases, f"{counted(self.leases, 'expired lease')} removed"),
+            (len(self.tidied), f"Cleaned up: {tidied}"),
+        )
+        said = [f"{what}." for number, what in done if number]
+        return said or ["Nothing was unfinished, due to be verified again, or to be cleaned up."]
+
     def summary(self) -> dict[str, Any]:
-        """Return the numbers for a log line and XCom."""
+        """Return the numbers for XCom."""
         return {**vars(self), "failed": dict(self.failed)}
 
 
@@ -159,9 +186,11 @@ class Reconciliation:
         except IngestError as error:
             if error.disposition is Disposition.RETRIABLE:
                 self._counts.later += 1
+                log.info("%s is left for the next run: %s", row.label, error.what)
             else:
                 self._counts.failed[error.code] += 1
-            log.warning("%s needs attention: %s", row.label, error)
+                log.error("%s: %s", row.label, error.what)
+                log.error("What to do: %s", error.remedy)
 
     # ---------------------------------------------------------------- unfinished batches
 
@@ -199,7 +228,7 @@ class Reconciliation:
             if WorkArea(self._root, whole.content_key).whole_plan() is None:
                 rebuild_work_area(self._root, whole, self._ledger)
         except IngestError as error:
-            log.info("%s cannot be compared with what Tidepool shows: %s", row.label, error)
+            log.info("%s is not compared with what Tidepool shows: %s", row.label, error.what)
             return False
         return True
 
@@ -210,7 +239,7 @@ class Reconciliation:
         except IngestError as error:
             if error.disposition is not Disposition.DATA:
                 raise
-            log.info("%s cannot be prepared again: %s", row.label, error)
+            log.info("%s cannot be prepared again: %s", row.label, error.what)
             return False
         return True
 
@@ -248,7 +277,7 @@ class Reconciliation:
             found = reverify_one(context, row, repair=self._options.repair)
         except PreparedOtherwiseError as error:
             self._counts.uncheckable += 1
-            log.info("%s", error)
+            log.info("%s is not compared with what Tidepool shows: %s", row.label, error.what)
             return
         if found is None:
             return

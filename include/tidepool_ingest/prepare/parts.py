@@ -331,7 +331,7 @@ def split_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Pre
         return prepared
     cut = find_splits(work, prepared.chunks, limit)
     if len(cut.begins) == 1:
-        log.warning("A batch of %d records stays whole: they cannot be separated.", prepared.travelling)
+        log.info("A batch of %d records stays whole: they cannot be separated.", prepared.travelling)
         return prepared
     keys = [_key_of(prepared, cut, number) for number in range(len(cut.begins))]
     work.record_part_areas(keys)

@@ -21,6 +21,7 @@ from tidepool_ingest.model.deduplicators import AtClose, Deduplicator
 from tidepool_ingest.prepare.parts import utc_day
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
+from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.context import data_set_body, deduplicator_of
 from tidepool_ingest.window import moments_of
 
@@ -101,20 +102,20 @@ class DryRunTotals:
         parts = []
         if self.batches:
             parts.append(
-                f"Compared with what Tidepool shows now: {self.new.total()} rows of {self.batches} batches "
-                f"are new, {self.same.total()} are already there, {self.other.total()} are there with "
-                "other content."
+                f"Of {counted(self.batches, 'batch')}, compared with what Tidepool shows now, "
+                f"{counted(self.new.total(), 'row')} would be new; {self.same.total()} already there, "
+                f"{self.other.total()} there with other content."
             )
-            parts.append(f"{self.archived.total()} rows that are there would be archived.")
+            parts.append(f"It would archive {counted(self.archived.total(), 'row')} that it shows now.")
         if self.deleted:
-            parts.append(f"{self.deleted} rows of the devices would be deleted for good.")
+            parts.append(f"It would delete {counted(self.deleted, 'row')} of the devices for good.")
         if self.untold:
-            parts.append(f"{self.untold} rows have no device id and were not looked up.")
+            parts.append(f"{counted(self.untold, 'row')} without a device id not looked up.")
         if self.left_out:
             named = ", ".join(f"{count} {code}" for code, count in sorted(self.left_out.items()))
             parts.append(
-                f"{self.left_out.total()} batches were not compared with Tidepool ({named}): "
-                "the logs of their tasks say why."
+                f"{counted(self.left_out.total(), 'batch')} not compared with Tidepool ({named}): the logs "
+                "of the tasks say why."
             )
         return parts or ["No batch was compared with Tidepool."]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby, pairwise
 from typing import Any
 
 from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger.batches import LONG_AGO
 from tidepool_ingest.ledger.record_counts import BatchEnd, batch_ends
 from tidepool_ingest.privacy import short_hash
 
@@ -43,6 +44,7 @@ class InactiveDevice:
     :param last_day: UTC day of its last record.
     :param usual_days: its usual interval: days between the ends of two batches.
     :param inactive_days: days since its last record.
+    :param uploaded_at: when one of its batches last changed in the ledger.
     """
 
     api_host: str
@@ -52,6 +54,7 @@ class InactiveDevice:
     last_day: date
     usual_days: int
     inactive_days: int
+    uploaded_at: datetime
 
     @property
     def name(self) -> str:
@@ -60,9 +63,10 @@ class InactiveDevice:
 
     def line(self) -> str:
         """Return a line about it for a log."""
+        usual = "every day" if self.usual_days == 1 else f"every {self.usual_days} days"
         return (
             f"{self.name}: inactive for {self.inactive_days} days, since {self.last_day}; it usually sends "
-            f"every {self.usual_days} days"
+            f"{usual}. Find out whether it is still in use, and its data still staged."
         )
 
 
@@ -89,14 +93,17 @@ def _inactive(ends: Iterable[BatchEnd], today: date) -> Iterator[InactiveDevice 
     for device, of_device in groupby(ends, key=lambda end: end[:3]):
         label = ""
         days: list[date] = []
+        uploaded_at = LONG_AGO
         for end in of_device:
-            label = end.label
+            label, uploaded_at = end.label, max(uploaded_at, end.updated_at)
             if not days or end.last_day > days[-1]:
                 days.append(end.last_day)
-        yield _judged(device, label, days, today)
+        yield _judged(device, label, days, today, uploaded_at)
 
 
-def _judged(device: tuple[str, ...], label: str, days: list[date], today: date) -> InactiveDevice | None:
+def _judged(
+    device: tuple[str, ...], label: str, days: list[date], today: date, uploaded_at: datetime
+) -> InactiveDevice | None:
     gaps = sorted((later - earlier).days for earlier, later in pairwise(days))
     if len(gaps) < FEWEST_GAPS:
         return None
@@ -105,7 +112,7 @@ def _judged(device: tuple[str, ...], label: str, days: list[date], today: date) 
     if inactive <= max(FACTOR * usual, FEWEST_DAYS):
         return None
     host, user_id, device_id = device
-    return InactiveDevice(host, user_id, device_id, _model_of(label), days[-1], usual, inactive)
+    return InactiveDevice(host, user_id, device_id, _model_of(label), days[-1], usual, inactive, uploaded_at)
 
 
 def _model_of(label: str) -> str:

@@ -10,18 +10,38 @@ from typing import Any
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, Ledger
+from tidepool_ingest.guards import is_declined
+from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchRow, BatchState, DataSetRow, Ledger
+from tidepool_ingest.reports.help import remedy_of
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_ingest.texts import counted
 
 BATCHES_NAMED = 50
 """How many of the batches that need a person a summary names."""
 
 MAX_BATCHES_LISTED = 500
-"""Batches up to which a report has a line for each; if there are more, only those that need a person have."""
+"""Batches up to which a report has a row for each; if there are more, only those that need a person have."""
 
 HELD_UP = (BatchState.HELD, BatchState.FAILED)
 """States of a batch that sends nothing."""
+
+FAILURES_FIRST = (BatchState.FAILED, BatchState.HELD)
+"""States whose batches a report begins with; then come the others that are not done."""
+
+COLUMNS_OF_BATCHES = (
+    "batch",
+    "result",
+    "cause",
+    "records",
+    "accepted",
+    "rejected",
+    "duplicates",
+    "rows that are no reading",
+    "rows visible",
+    "data set",
+)
+"""Headings of :meth:`Report.table`."""
 
 COLUMNS = ("type", "what becomes of it", "records")
 """Headings of :meth:`RecordCounts.rows`."""
@@ -60,38 +80,66 @@ class Report:
 
     def outcome(self) -> str:
         """Return how many batches are in which state, as a sentence."""
-        counted = Counter(str(row.state) for row in self.batches)
-        if not counted:
+        states = Counter(str(row.state) for row in self.batches)
+        if not states:
             return "No batch was processed."
-        return "Batches: " + ", ".join(f"{number} {state}" for state, number in sorted(counted.items())) + "."
+        return "Batches: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())) + "."
 
-    def lines(self) -> Iterator[str]:
-        """Yield the lines of the report for a log: one per batch that is reported, and the outcome."""
+    @property
+    def not_done(self) -> tuple[BatchRow, ...]:
+        """The batches that should be in Tidepool and are not, or not for certain."""
+        return tuple(row for row in self.batches if _is_not_done(row))
+
+    def table(self) -> tuple[list[str], list[tuple[str | int | None, ...]]]:
+        """Return headings and rows of a table of the batches that are reported: those that failed come first.
+
+        A column in which no row has anything is left out.
+        """
         is_short = len(self.batches) <= MAX_BATCHES_LISTED
-        for row in self.batches if is_short else self._waiting()[:MAX_BATCHES_LISTED]:
-            data_sets = self.data_sets.get(row.id, ())
-            named = (
-                f"data set {data_sets[0].data_set_id}"
-                if len(data_sets) == 1
-                else f"{len(data_sets)} data sets"
-            )
-            shown = f", {named}: {_visible(data_sets)} rows visible" if data_sets else ""
-            reason = f" ({row.reason})" if row.reason else ""
-            counts = (
-                f"{row.accepted} of {row.staged} records accepted, {row.quarantined} quarantined, "
-                f"{row.identical} duplicates"
-            )
-            if row.staged is None:
-                counts = "not prepared"
-            if skipped := self.skipped.get(row.id):
-                why = ", ".join(f"{rows} {kind}" for kind, rows in sorted(skipped.items()))
-                number = sum(skipped.values())
-                counts += f", {number} {'row that is' if number == 1 else 'rows that are'} no reading ({why})"
-            yield f"{row.label}: {row.state}{reason}, {counts}{shown}"
-        yield self.outcome()
+        reported = sorted(self.batches if is_short else self._waiting(), key=_rank)
+        cells = [self._cells(row) for row in reported[:MAX_BATCHES_LISTED]]
+        named = [name for name in COLUMNS_OF_BATCHES if any(of[name] is not None for of in cells)]
+        return named, [tuple(of[name] for name in named) for of in cells]
+
+    def _cells(self, row: BatchRow) -> dict[str, str | int | None]:
+        data_sets, skipped = self.data_sets.get(row.id, ()), self.skipped.get(row.id)
+        why = ", ".join(f"{number} {kind}" for kind, number in sorted((skipped or {}).items()))
+        ids = str(data_sets[0].data_set_id) if len(data_sets) == 1 else counted(len(data_sets), "data set")
+        values = (
+            row.label,
+            str(row.state),
+            row.reason or None,
+            row.staged,
+            row.accepted,
+            row.quarantined,
+            row.identical,
+            f"{sum(skipped.values())} ({why})" if skipped else None,
+            _visible(data_sets) if data_sets else None,
+            ids if data_sets else None,
+        )
+        return dict(zip(COLUMNS_OF_BATCHES, values, strict=True))
+
+    def causes(self) -> list[str]:
+        """Return, for each cause for which batches are not done, how many these are and what to do."""
+        stopped = Counter(row.reason for row in self.not_done if row.reason)
+        return [
+            f"{counted(number, 'batch')}, {code}: {remedy_of(code).sentence}. {remedy_of(code).remedy}"
+            for code, number in sorted(stopped.items(), key=lambda item: (-item[1], item[0]))
+        ]
 
     def _waiting(self) -> list[BatchRow]:
         return [row for row in self.batches if row.reason]
+
+
+def _is_not_done(row: BatchRow) -> bool:
+    return not (row.state.is_done or row.state in SUPERSEDED_STATES or is_declined(row))
+
+
+def _rank(row: BatchRow) -> int:
+    """Return where a batch comes in a report; those of one kind stay in the order of the run."""
+    if not _is_not_done(row):
+        return len(FAILURES_FIRST) + 1
+    return (*FAILURES_FIRST, row.state).index(row.state)
 
 
 def skipped_rows(root: UPath, row: BatchRow) -> dict[str, int]:
@@ -156,28 +204,32 @@ class RecordCounts:
         self.size += prepared.size
         self.accepted.update(prepared.accepted)
         self.identical += prepared.identical
-        for counted, reasons in ((self.refused, prepared.reasons), (self.warned, prepared.warnings)):
+        for counts, reasons in ((self.refused, prepared.reasons), (self.warned, prepared.warnings)):
             for kind, codes in reasons.items():
                 for code, number in codes.items():
-                    counted[kind, code] += number
+                    counts[kind, code] += number
 
     def rows(self) -> Iterator[tuple[str, str, int]]:
         """Yield the rows of a table with the headings :data:`COLUMNS`, type by type."""
         for kind in sorted({*self.accepted, *(kind for kind, _ in self.refused)}):
             if number := self.accepted[kind]:
                 yield kind, "accepted", number
-            for what, counted in (("accepted with a warning", self.warned), ("rejected", self.refused)):
-                for (of, code), number in sorted(counted.items()):
+            for what, counts in (("accepted with a warning", self.warned), ("rejected", self.refused)):
+                for (of, code), number in sorted(counts.items()):
                     if of == kind:
                         yield kind, f"{what}: {code}", number
 
     def sentence(self) -> str:
         """Return the totals as a sentence."""
-        held = f" {self.held} batches would be held: the logs of their tasks say why." if self.held else ""
+        held = (
+            f" {counted(self.held, 'batch')} would be held: the table and the logs of the tasks say why."
+            if self.held
+            else ""
+        )
         return (
-            f"{sum(self.accepted.values())} records of {self.batches} batches would be sent in "
-            f"{self.requests} requests, {sum(self.refused.values())} would be rejected, {self.identical} "
-            f"are duplicates.{held}"
+            f"{counted(sum(self.accepted.values()), 'record')} of {counted(self.batches, 'batch')} would be "
+            f"sent in {counted(self.requests, 'request')}; {sum(self.refused.values())} would be rejected, "
+            f"and {counted(self.identical, 'duplicate')} left out.{held}"
         )
 
     def summary(self) -> dict[str, Any]:
@@ -220,8 +272,8 @@ def _plan_of(area: WorkArea) -> PreparedBatch | None:
         return None
 
 
-def _by_type(counted: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+def _by_type(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     grouped: dict[str, dict[str, int]] = {}
-    for (kind, code), number in sorted(counted.items()):
+    for (kind, code), number in sorted(counts.items()):
         grouped.setdefault(kind, {})[code] = number
     return grouped

@@ -178,7 +178,7 @@ class UploadContext:
                     raise
                 if self.rebuild is None or self.root is None:
                     raise
-                log.warning("%s: %s It is rebuilt from staging.", batch.label, error.what)
+                log.info("%s: %s It is rebuilt from staging.", batch.label, error.what)
             self.check_not_stopped()
             self.rebuild(self.root, batch, self.ledger, self.options.rejection_limit)
         return operation()

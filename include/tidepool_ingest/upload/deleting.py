@@ -29,6 +29,7 @@ from tidepool_ingest.ledger import (
     lease_of_batch,
 )
 from tidepool_ingest.model.deduplicators import NORMAL, inert_deduplicator
+from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import UploadContext
 from tidepool_ingest.upload.discovery import UNKNOWN_DATA, Listing, delete_marked, listed
@@ -80,7 +81,7 @@ def withdraw_batch(context: UploadContext, batch: BatchRow) -> int:
         requests = context.guard(*leases.values())
         with device_lock(context, current, requests) as locked:
             deleted = _delete_all(context, batch.id, BatchState.WITHDRAWN, leases, locked)
-    log.info("%s is withdrawn: %d data sets are deleted.", batch.label, deleted)
+    log.info("%s is withdrawn: %s deleted.", batch.label, counted(deleted, "data set"))
     return deleted
 
 
@@ -101,7 +102,8 @@ def delete_replaced(context: UploadContext, batch: BatchRow, requests: GuardedRe
         # One lock for both: a batch replaces another of its own device only.
         with device_lock(context, batch, requests.with_leases(*leases.values())) as locked:
             deleted = _delete_all(context, old, BatchState.REPLACED, leases, locked)
-        log.info("%s replaces batch %d: %d data sets are deleted.", batch.label, old, deleted)
+        replaced = context.ledger.batches.get(old).label
+        log.info("%s replaces %s: %s deleted.", batch.label, replaced, counted(deleted, "data set"))
     return True
 
 

@@ -349,7 +349,7 @@ def delete_marked(context: UploadContext, marked: Iterable[MarkedSet], requests:
     """
     number = 0
     for one in marked:
-        log.warning("Deleting data set %s, which another deployment or an older ledger opened.", one.id)
+        log.info("Deleting data set %s, which another deployment or an older ledger opened.", one.id)
         requests.wait_out_doubt()
         try:
             requests.write(lambda one=one: context.client.delete_data_set(one.id))  # type: ignore[misc]

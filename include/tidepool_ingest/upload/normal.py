@@ -51,6 +51,7 @@ from tidepool_ingest.ledger import (
 from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.adoption import adopt, compare_found, record_earlier
 from tidepool_ingest.upload.closing import close_and_verify, verify_again
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
@@ -171,6 +172,12 @@ class UploadAttempt(ABC):
             context.ledger.batches.mark_verified(self._leased.batch.id, lease=self._leased.lease)
         context.on_open(latest.data_set_id)
         rows = latest.visible_rows or 0
+        log.info(
+            "%s is verified already: data set %s shows its %s. There is nothing to send.",
+            self._leased.batch.label,
+            latest.data_set_id,
+            counted(rows, "row"),
+        )
         return UploadSummary(latest.data_set_id, latest.state, latest.expected_rows, rows)
 
     def _summary(
@@ -215,8 +222,8 @@ class UploadAttempt(ABC):
         hold_or_fail = batches.hold if isinstance(error, HeldError) else batches.mark_failed
         mark = batches.mark_unfinished if may_hold_data else hold_or_fail
         mark(self._leased.batch.id, error.code, error.particulars, lease=self._leased.lease)
-        # Errors of the client name the data set and the user's short hash, not the batch.
-        log.error("%s cannot be uploaded: %s", self._leased.batch.label, error)
+        # Errors of the client name the data set and the user's short hash, not the batch or its part.
+        log.info("%s stops here (%s).", self._leased.batch.label, error.code)
 
 
 class NormalAttempt(UploadAttempt):
@@ -245,14 +252,14 @@ class NormalAttempt(UploadAttempt):
                 self._discard(data_set)
                 raise
             except StartOverError as reason:
-                log.warning("Discarding data set %s: %s.", data_set.data_set_id, reason)
+                log.info("Deleting data set %s, to start over: %s.", data_set.data_set_id, reason)
             else:
                 if comparison.is_exact and self._delete_replaced():
                     comparison = verify_again(leased, data_set, self._rejected.ordinals)
                 if comparison.is_exact:
                     return self._verified(data_set, comparison)
                 difference = VerificationError(comparison).what
-                log.warning("Discarding data set %s: %s", data_set.data_set_id, difference)
+                log.info("Deleting data set %s, to start over: %s", data_set.data_set_id, difference)
             self._discard(data_set)
             remaining -= self._isolation.rounds == rounds
         raise VerificationError(comparison or Comparison(self._expected_rows, 0))
@@ -335,7 +342,7 @@ class NormalAttempt(UploadAttempt):
                 except IngestError as error:
                     if error.disposition is Disposition.RETRIABLE:
                         raise
-                    log.warning("%s is not adopted: %s", row.label, error)
+                    log.info("%s is not adopted, as its own task will say: %s", row.label, error)
 
     def _adopted(self, choice: Choice) -> UploadSummary:
         """Adopt the data set that Tidepool already has."""
@@ -415,9 +422,10 @@ class NormalAttempt(UploadAttempt):
         )
         leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
         log.info(
-            "Data set %s is verified: %d rows are visible, each once%s.",
+            "%s is verified: data set %s shows its %s, each once%s.",
+            leased.batch.label,
             data_set.data_set_id,
-            comparison.visible,
+            counted(comparison.visible, "row"),
             f", and {comparison.superseded} are superseded by a later upload"
             if comparison.superseded
             else "",
@@ -428,7 +436,11 @@ class NormalAttempt(UploadAttempt):
         """End a part of which Tidepool itself has rejected all records, within the share allowed."""
         leased = self._leased
         leased.ledger.batches.mark_nothing_accepted(leased.batch.id, lease=leased.lease)
-        log.warning("%s: Tidepool rejected all its records, so nothing remains.", leased.batch.label)
+        log.warning(
+            "%s: Tidepool rejected all its records, so nothing remains. Look at the quarantine file for the "
+            "reasons.",
+            leased.batch.label,
+        )
         return UploadSummary(data_set_id, DataSetState.DELETED, 0, 0, repairs=leased.counts.repairs)
 
     def _discard(self, data_set: DataSetRow) -> None:

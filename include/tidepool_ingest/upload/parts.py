@@ -21,6 +21,7 @@ from tidepool_ingest.guards import (
     check_not_withdrawn,
 )
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Lease, lease_of_batch
+from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.context import UploadContext, UploadSummary
 from tidepool_ingest.upload.deleting import delete_replaced
 from tidepool_ingest.upload.normal import upload_normal
@@ -50,7 +51,9 @@ def upload_parts(context: UploadContext, batch: BatchRow) -> UploadSummary:
         _delete_replaced(context, batch, parts, lease)
         ledger.parts.sum_up(batch.id, lease=lease)
     summed = replace(reduce(_sum, summaries), state=DataSetState.VERIFIED)
-    log.info("%s is verified: %d rows in %d parts.", batch.label, summed.visible_rows, len(parts))
+    log.info(
+        "%s is verified: %d rows are visible, in %d parts.", batch.label, summed.visible_rows, len(parts)
+    )
     return summed
 
 
@@ -73,11 +76,11 @@ def _upload_part(
         raise
     remaining = [other for other in parts if (other.part or 0) > (part.part or 0)]
     log.info(
-        "%s: %d rows verified, %d remaining in %d parts.",
+        "%s: %s verified, %d remaining in %s.",
         part.label,
-        summary.visible_rows,
+        counted(summary.visible_rows, "row"),
         sum(other.expected_rows or 0 for other in remaining),
-        len(remaining),
+        counted(len(remaining), "part"),
     )
     if remaining and context.ledger.batches.get(batch.id).state is not BatchState.VERIFIED:
         _begin_upload(context, batch, lease)

@@ -20,6 +20,7 @@ from tidepool_ingest.guards import QuarantineLimitError
 from tidepool_ingest.ledger import Rejection
 from tidepool_ingest.model import masked_pointer
 from tidepool_ingest.model.deduplicators import NORMAL
+from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.context import LeasedBatch
 from tidepool_ingest.upload.record_ids import RecordWithIds
 
@@ -101,9 +102,9 @@ class RejectedRecords:
         if not found:
             raise error
         log.warning(
-            "Tidepool rejected %d records that local validation accepted (%s): they go to quarantine. "
-            "Please report it with these codes.",
-            len(found),
+            "Tidepool rejected %s that local validation accepted, now in quarantine: %s. Please report these "
+            "codes.",
+            counted(len(found), "record"),
             _by_code(found),
         )
         self._add(found)
@@ -117,9 +118,9 @@ class RejectedRecords:
         found = [_rejection(record, ((FAILS_ALONE, ""),)) for record in failing]
         if found:
             log.warning(
-                "Tidepool answers 500 to every request that holds one of %d records (%s), but takes others: "
-                "these records go to quarantine. Please report this.",
-                len(found),
+                "Tidepool answers 500 to whatever holds one of %s, now in quarantine: %s. Please report "
+                "this.",
+                counted(len(found), "record"),
                 _by_code(found),
             )
             self._add(found)
@@ -132,8 +133,9 @@ class RejectedRecords:
         """
         if found:
             log.warning(
-                "The data set's deduplicator would drop %d records (%s): they go to quarantine.",
-                len(found),
+                "The data set's deduplicator would drop %s, now in quarantine: %s. Correct and stage them "
+                "again if they matter; docs/codes.md explains the codes.",
+                counted(len(found), "record"),
                 _by_code(found),
             )
             self._add(found)

@@ -19,6 +19,7 @@ from tidepool_ingest.guards import (
 )
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetRow, DataSetState, Ledger, lease_of_batch
 from tidepool_ingest.model.deduplicators import AtClose
+from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.adoption import compare_found, record_found
 from tidepool_ingest.upload.closing import device_lock
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext
@@ -197,11 +198,11 @@ def _record_exact(leased: LeasedBatch, data_set: DataSetRow, comparison: Compari
     if batch.reason == ChangedSinceError.code:
         leased.ledger.batches.set_reason(batch.id, None, lease=leased.lease)
     log.info(
-        "%s, data set %s: %d rows are visible, %d superseded by a later upload.",
+        "%s is verified again: data set %s shows its %s%s.",
         batch.label,
         data_set.data_set_id,
-        comparison.visible,
-        comparison.superseded,
+        counted(comparison.visible, "row"),
+        f"; {comparison.superseded} more are superseded by a later upload" if comparison.superseded else "",
     )
 
 
@@ -224,8 +225,11 @@ def _mark_for_deletion(leased: LeasedBatch, data_set: DataSetRow, comparison: Co
     batch = leased.batch
     leased.ledger.batches.mark_unfinished(batch.id, ChangedSinceError.code, lease=leased.lease)
     leased.ledger.data_sets.begin_delete(data_set.id, lease=leased.lease)
-    log.warning(
-        "%s: data set %s is to be replaced: %s.", batch.label, data_set.data_set_id, comparison.difference()
+    log.info(
+        "%s is uploaded again, because data set %s has changed: %s.",
+        batch.label,
+        data_set.data_set_id,
+        comparison.difference(),
     )
 
 

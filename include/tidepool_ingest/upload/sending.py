@@ -26,6 +26,7 @@ from tidepool_ingest.client import (
 )
 from tidepool_ingest.ledger import ChunkState, DataSetRow
 from tidepool_ingest.staging.work_area import Chunk
+from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.context import LeasedBatch
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 from tidepool_ingest.upload.isolation import FAILURES, Isolation
@@ -90,9 +91,9 @@ class Sending:
         if waiting:
             self._send_all(iter(waiting), min(self._leased.context.options.at_once, len(waiting)))
         log.info(
-            "Data set %s holds %d chunks, %d of them from an earlier attempt.",
+            "Data set %s holds %s, %d of them from an earlier attempt.",
             self._data_set_id,
-            len(chunks),
+            counted(len(chunks), "chunk"),
             resumed,
         )
 

@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from tidepool_airflow.links import TidepoolUploadLink
 from tidepool_airflow.operators.base import TidepoolOperator
+from tidepool_ingest.texts import counted
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -32,7 +33,7 @@ class TidepoolActionOperator(TidepoolOperator):
         self.batch: int | None = None
         self._upload_context: UploadContext | None = None
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def perform(self, context: Context) -> dict[str, Any]:
         """Carry the action out."""
         from tidepool_ingest.errors import IngestError
         from tidepool_ingest.ledger import ActionStatus
@@ -84,12 +85,11 @@ class TidepoolActionOperator(TidepoolOperator):
                 at=action.created_at,
                 key=str(action.id),
             )
-            records = f"{summary.deleted} record{'' if summary.deleted == 1 else 's'}"
-            return f"{records} deleted, retracted by {by.label}"
+            return f"{counted(summary.deleted, 'record')} deleted, retracted by {by.label}"
         if action.kind is ActionKind.WITHDRAW:
             self._upload_context = hook.upload_context(ledger)
             deleted = withdraw_batch(self._upload_context, row)
-            return f"{deleted} data set{'' if deleted == 1 else 's'} deleted"
+            return f"{counted(deleted, 'data set')} deleted"
         root = self.root_of(row)
         # Long after the upload, its work area may have been cleaned up.
         ensure_prepared(root, row, ledger=ledger, api_host_of=self.connections.api_host_of)
@@ -97,7 +97,7 @@ class TidepoolActionOperator(TidepoolOperator):
         found = reverify(self._upload_context, row)
         if found is None:
             return "no longer verified, so there is nothing to compare"
-        return f"{found.comparison.visible} rows visible, {found.comparison.superseded} superseded"
+        return f"{counted(found.comparison.visible, 'row')} visible, {found.comparison.superseded} superseded"
 
     def on_kill(self) -> None:
         """Stop between two requests, as an upload does."""

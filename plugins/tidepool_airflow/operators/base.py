@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from tidepool_airflow import settings
+from tidepool_airflow.errors import causes_told
 from tidepool_airflow.links import BATCH_GROUP
 from tidepool_airflow.retry import RETRY_POLICY
 from tidepool_ingest.options import RunOptions
@@ -26,7 +28,7 @@ DEFAULT_CONN_ID = "tidepool_default"
 
 
 class TidepoolOperator(BaseOperator):
-    """Base of all operators.
+    """Base of all operators; the log of a task that fails says why, and what to do.
 
     :param staging_root: folder or fsspec URL that holds the day folders, for example
         ``s3://my_aws_connection@bucket/tidepool``; the run's parameter ``staging_root`` overrides it.
@@ -54,6 +56,15 @@ class TidepoolOperator(BaseOperator):
         self.tidepool_conn_id = tidepool_conn_id
         self.ledger_conn_id = ledger_conn_id
         self.allowed_conn_ids = tuple(allowed_conn_ids)
+
+    def execute(self, context: Context) -> Any:
+        """Run the task."""
+        with causes_told(self.log, context):
+            return self.perform(context)
+
+    @abstractmethod
+    def perform(self, context: Context) -> Any:
+        """Do what the task is for, and return what it came to."""
 
     @cached_property
     def connections(self) -> Any:

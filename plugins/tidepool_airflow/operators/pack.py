@@ -12,6 +12,7 @@ from tidepool_airflow import observability
 from tidepool_airflow.mapping import skip_without_batch
 from tidepool_airflow.operators.base import TidepoolOperator
 from tidepool_airflow.turns import reschedule, run_of
+from tidepool_ingest.texts import counted
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -57,7 +58,7 @@ class TidepoolPackOperator(TidepoolOperator):
         """The number of the batch, if there is only one."""
         return int(self.batches[0]) if isinstance(self.batches, Sequence) and len(self.batches) == 1 else None
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def perform(self, context: Context) -> dict[str, Any]:
         """Process the pack."""
         observability.started(context)
         skip_without_batch(self.batches, context)
@@ -117,10 +118,10 @@ class TidepoolPackOperator(TidepoolOperator):
         finally:
             context["ti"].xcom_push(key=key, value=outcome.done)
         self.log.info(
-            "%d of %d batches are done%s%s.",
+            "%d of %s done%s%s.",
             len(outcome.done),
-            len(rows),
-            f", {len(outcome.waiting)} devices wait" if outcome.waiting else "",
+            counted(len(rows), "batch"),
+            f", {counted(len(outcome.waiting), 'device')} waiting for others" if outcome.waiting else "",
             "".join(f", {number} set aside ({code})" for code, number in sorted(outcome.failed.items())),
         )
         if outcome.waiting:
@@ -167,7 +168,7 @@ class TidepoolPackOperator(TidepoolOperator):
             pack.run(work)
         except IngestError as error:
             if error.waits:
-                self.log.info("%s", error)
+                self.log.info("%s", error.what)
                 reschedule(context, ledger, [error])
             raise
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tidepool_airflow.mapping import pad_plan, window_of
+from tidepool_airflow.mapping import other_runs, pad_plan, window_of
 from tidepool_airflow.operators.base import TidepoolOperator
 from tidepool_airflow.operators.pack import DONE_KEY, STOPPED_KEY
 from tidepool_airflow.turns import run_of
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
+from tidepool_ingest.texts import counted
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tidepool_airflow.mapping import Packs
     from tidepool_ingest.ledger import Ledger
     from tidepool_ingest.options import RunOptions
+    from tidepool_ingest.plan import Plan
 
 NOBODY = "(nobody: a schedule or a backfill)"
 """What the audit log says instead of a name where Airflow knows none."""
@@ -80,7 +82,7 @@ class TidepoolPlanOperator(TidepoolOperator):
         self.batches_alone = batches_alone
         self.batches_a_pack = batches_a_pack
 
-    def execute(self, context: Context) -> list[list[int]]:
+    def perform(self, context: Context) -> list[list[int]]:
         """Plan the run."""
         from tidepool_ingest.packs import packs_of
         from tidepool_ingest.plan import plan_run
@@ -103,7 +105,9 @@ class TidepoolPlanOperator(TidepoolOperator):
                 ledger.turns.plan(*run_of(context), _map_indexes(packs))
         summary = {**plan.summary(), "packs": len(packs)}
         context["ti"].xcom_push(key="plan", value=summary)
-        self.log.info("Plan for %s: %s", window, {key: value for key, value in summary.items() if value})
+        self.log.info("%s", plan.sentence())
+        if len(packs) < len(plan.rows):
+            self.log.info("They share %s.", counted(len(packs), "mapped task"))
         if plan.users_not_found:
             self.log.warning(
                 "%d of the %d people that `users` names have no ready batch in %s: check the ids or short "
@@ -113,21 +117,33 @@ class TidepoolPlanOperator(TidepoolOperator):
                 window,
             )
         if plan.older_than_uploaded and not options.allow_older:
-            self.log.warning(
-                "%d of these batches were staged before others of their device that are verified already. "
-                "Those whose values would take the place of different ones are held; the parameter "
-                "`allow_older` lets them win.",
-                plan.older_than_uploaded,
+            self.log.info(
+                "%s staged before others of their device that are verified already. Those whose values would "
+                "take the place of different ones are held; the parameter `allow_older` lets them win.",
+                "1 of these batches was"
+                if plan.older_than_uploaded == 1
+                else f"{plan.older_than_uploaded} of these batches were",
             )
         if plan.days_outside:
-            self.log.warning(
-                "There are ready batches outside %s, in the folders of %d days (%s): trigger a run for these "
-                "days, or backfill them.",
-                window,
-                len(plan.days_outside),
-                ", ".join(summary["days_outside"]),
-            )
+            self._tell_days_outside(context, plan)
         return pad_plan(packs, context)
+
+    def _tell_days_outside(self, context: Context, plan: Plan) -> None:
+        """Warn of days whose batches no run takes, unless runs that may take them are queued or running."""
+        from tidepool_ingest.plan import DAYS_NAMED
+
+        days = ", ".join(plan.days_outside[:DAYS_NAMED]) + (", …" if plan.days_outside[DAYS_NAMED:] else "")
+        waiting = (
+            f"Ready batches wait outside {plan.window}, in {counted(len(plan.days_outside), 'day folder')}"
+        )
+        if other_runs(context):
+            self.log.info(
+                "%s; other runs of this DAG are queued or running, such as those of a backfill, and may take "
+                "them.",
+                waiting,
+            )
+        else:
+            self.log.warning("%s: trigger a run for these days, or backfill them (%s).", waiting, days)
 
 
 class TidepoolLeftOperator(TidepoolOperator):
@@ -147,7 +163,7 @@ class TidepoolLeftOperator(TidepoolOperator):
         super().__init__(trigger_rule=trigger_rule, **kwargs)
         self.packs = packs
 
-    def execute(self, context: Context) -> list[list[int]]:
+    def perform(self, context: Context) -> list[list[int]]:
         """List them."""
         from tidepool_ingest.packs import MAX_PACKS
 
@@ -159,12 +175,17 @@ class TidepoolLeftOperator(TidepoolOperator):
             for batch in pack
             if int(batch) not in settled
         ]
-        if remaining:
-            self.log.info("%d batches get a task of their own now.", len(remaining[:MAX_PACKS]))
-            self._move_turns(context, remaining[:MAX_PACKS])
+        own = remaining[:MAX_PACKS]
+        if own:
+            self.log.info("%s now in a task of its own each.", counted(len(own), "batch"))
+            self._move_turns(context, own)
+        elif self.packs is None:
+            self.log.info("There is no plan: nothing is to be done here.")
+        else:
+            self.log.info("No batch needs a task of its own: none was set aside in a larger pack.")
         if remaining[MAX_PACKS:]:
-            self.log.warning("%d more wait for the next run.", len(remaining[MAX_PACKS:]))
-        return pad_plan([[batch] for batch in remaining[:MAX_PACKS]], context)
+            self.log.info("%s for the next run.", counted(len(remaining[MAX_PACKS:]), "further batch"))
+        return pad_plan([[batch] for batch in own], context)
 
     def _move_turns(self, context: Context, batches: Sequence[int]) -> None:
         """Let newer batches of a device wait for the tasks that are to come."""

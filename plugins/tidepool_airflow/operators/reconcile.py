@@ -41,7 +41,7 @@ class TidepoolReconcileOperator(TidepoolOperator):
         self.keep_quarantine_days = keep_quarantine_days
         self._reconciliation: Reconciliation | None = None
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def perform(self, context: Context) -> dict[str, Any]:
         """Reconcile the ledger with Tidepool."""
         from tidepool_ingest.maintenance.cleanup import RetentionPolicy
         from tidepool_ingest.maintenance.reconcile import Reconciliation
@@ -67,7 +67,8 @@ class TidepoolReconcileOperator(TidepoolOperator):
             counts = self._reconciliation.run()
         summary = counts.summary()
         context["ti"].xcom_push(key="summary", value=summary)
-        self.log.info("Reconciled: %s", {key: value for key, value in summary.items() if value})
+        for sentence in counts.sentences():
+            self.log.info("%s", sentence)
         if counts.failed:
             raise TidepoolReconcileFailedError(counts.failed)
         return summary

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from tidepool_airflow.assets import announce_uploads
 from tidepool_airflow.dry_run import COMPARED_KEY, DRY_RUN_KEY, report_dry_run
 from tidepool_airflow.errors import TidepoolBatchesRemainingError, TidepoolRunFailedError
+from tidepool_airflow.mapping import is_for_past_days, other_runs
 from tidepool_airflow.operators.base import TidepoolOperator
 
 if TYPE_CHECKING:
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
     from tidepool_airflow.mapping import Packs
     from tidepool_ingest.ledger import BatchRow, Ledger
+    from tidepool_ingest.reports.run import Report
+
+ARRIVING_FOR = timedelta(days=1)
+"""As long as runs are waiting, a device with a batch that was uploaded in this time has more to come."""
 
 FAILED_STATES = ("failed", "upstream_failed")
 
@@ -44,11 +50,9 @@ class TidepoolReportOperator(TidepoolOperator):
         self.packs = packs
         self.names_inactive = names_inactive
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def perform(self, context: Context) -> dict[str, Any]:
         """Report the run."""
-        from tidepool_ingest.guards import is_declined
-        from tidepool_ingest.ledger import SUPERSEDED_STATES
-        from tidepool_ingest.reports.run import BATCHES_NAMED, report_on, skipped_rows
+        from tidepool_ingest.reports.run import BATCHES_NAMED, HELD_UP, report_on, skipped_rows
 
         task_instance = context["ti"]
         states = task_instance.get_task_states(dag_id=task_instance.dag_id, run_ids=[task_instance.run_id])
@@ -59,38 +63,54 @@ class TidepoolReportOperator(TidepoolOperator):
         )
         with self.ledger() as ledger:
             report = report_on(ledger, [int(batch) for pack in self.packs or () for batch in pack])
-            inactive = self._inactive(ledger)
+            inactive = self._inactive(context, ledger)
         if len(report.batches) <= BATCHES_NAMED:  # of more, each one's `prepare` has said it
             skipped = {row.id: skipped_rows(self.root_of(row), row) for row in report.batches if row.staged}
             report = replace(report, skipped=skipped)
-        for line in report.lines():
-            self.log.info("%s", line)
+        self._log(report)
         options = self.options(context)
         if options.dry_run:
             self._report_dry_run(context, report.batches)
         summary = {**report.summary(), **inactive}
         task_instance.xcom_push(key="summary", value=summary)
+        # In a dry run, those that are prepared have got as far as they should.
+        stopped = [row for row in report.not_done if not options.dry_run or row.state in HELD_UP]
         if failed:
-            raise TidepoolRunFailedError(failed, report)
-        missing = sum(
-            not (row.state.is_done or row.state in SUPERSEDED_STATES or is_declined(row))
-            for row in report.batches
-        )
-        if missing and not options.dry_run:
-            raise TidepoolBatchesRemainingError(missing, report)
+            raise TidepoolRunFailedError(failed, report, len(stopped), dry_run=options.dry_run)
+        if stopped and not options.dry_run:
+            raise TidepoolBatchesRemainingError(len(stopped), report)
+        self.log.info("%s", report.outcome())
         if not options.dry_run:
             announce_uploads(context, summary)
         return summary
 
-    def _inactive(self, ledger: Ledger) -> dict[str, Any]:
-        """Log the devices that have stopped sending, and return what the summary says about them."""
+    def _log(self, report: Report) -> None:
+        """Log a table of the batches, those that failed first; then each cause with its remedy."""
+        from tidepool_ingest.cli.arguments import table
+
+        headings, rows = report.table()
+        for line in table(headings, rows).splitlines() if rows else ():
+            self.log.info("%s", line)
+        for cause in report.causes():
+            self.log.error("%s", cause)
+
+    def _inactive(self, context: Context, ledger: Ledger) -> dict[str, Any]:
+        """Log the devices that have stopped sending, and return what the summary says about them.
+
+        A run that was made for days of the past names none, and others none that a backfill is about to bring
+        up to date.
+        """
         import pendulum
 
         from tidepool_ingest.reports.inactive_devices import inactive_devices, inactive_summary
 
-        if not self.names_inactive:
+        if not self.names_inactive or is_for_past_days(context, self.options(context)):
             return {}
-        summary = inactive_summary(inactive_devices(ledger, pendulum.now("UTC").date()))
+        found = inactive_devices(ledger, pendulum.now("UTC").date())
+        if found and other_runs(context):
+            since = pendulum.now("UTC") - ARRIVING_FOR
+            found = [device for device in found if device.uploaded_at < since]
+        summary = inactive_summary(found)
         for line in summary["named"]:
             self.log.warning("%s", line)
         return {"silent": summary}

@@ -19,7 +19,6 @@ from tidepool_ingest.formats.holds import (
     DATES_SWAPPED,
     ZONE_IMPLAUSIBLE,
     ClockHeldError,
-    counted,
     hold_unless_meant,
 )
 from tidepool_ingest.formats.libreview.layout import (
@@ -38,6 +37,7 @@ from tidepool_ingest.formats.libreview.stamps import DAY, Zone, separator_of, sp
 from tidepool_ingest.formats.libreview.tracks import Track, Tracks, order_told
 from tidepool_ingest.formats.reader import ClockSigns, Device
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.texts import counted
 
 SERIALS_MAX: Final = 200
 """Devices of a file; a column that holds more different texts is not the one of serial numbers."""

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from tidepool_ingest.formats.delimited import Rows
-from tidepool_ingest.formats.holds import CLOCK_NOT_IN_ZONE, DATES_SWAPPED, counted, hold_unless_meant
+from tidepool_ingest.formats.holds import CLOCK_NOT_IN_ZONE, DATES_SWAPPED, hold_unless_meant
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext, RejectedRow
 from tidepool_ingest.formats.table.cells import Cells, CompiledRule, RefusedError
 from tidepool_ingest.formats.table.column_pass import ColumnPass
@@ -33,6 +33,7 @@ from tidepool_ingest.formats.table.workbook import WORKBOOK_MAGIC, WorkbookTable
 from tidepool_ingest.local_times import LocalTimes
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
+from tidepool_ingest.texts import counted
 
 __all__ = ["TableColumnError", "TableReader", "kind_of_table", "mapping_of", "open_table"]
 

@@ -132,7 +132,8 @@ class FeedResolver:
         ]:
             log.warning(
                 "Tidepool has more data sets of this feed's client name, opened by others: %s. This feed "
-                "stays in data set %s; records that another program uploads as well are there twice.",
+                "stays in data set %s; records that another program uploads as well are there twice. Give "
+                "each program a client name of its own.",
                 ", ".join(others),
                 data_set_id,
             )
@@ -166,7 +167,7 @@ class FeedResolver:
             if not (_is_marked(first) and _is_marked(other)) or self._shows_anything(other):
                 raise FeedError("feed-ambiguous", *(data_set.data_set_id for data_set in existing))
         for other in others:
-            log.warning(
+            log.info(
                 "Deleting continuous data set %s: it is empty, and an older one stays.", other.data_set_id
             )
             self._delete(other.data_set_id)
@@ -188,7 +189,7 @@ class FeedResolver:
         if first is None or first.data_set_id == opened:
             return opened
         self._check(first)
-        log.warning("Another deployment opened data set %s first: %s is deleted.", first.data_set_id, opened)
+        log.info("Another deployment opened data set %s first: %s is deleted.", first.data_set_id, opened)
         self._delete(opened)
         return first.data_set_id
 

@@ -18,6 +18,7 @@ from tidepool_ingest.ledger import BatchRow, origin_digest
 from tidepool_ingest.model.origins import origin_id_of
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch
+from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.context import LeasedBatch
 from tidepool_ingest.upload.feeds.payload import ExpectedRow, FeedRecords
 from tidepool_ingest.upload.feeds.resolver import FeedError
@@ -89,13 +90,13 @@ class Retraction:
                 break
             delete(sorted(still_there))
         log.info(
-            "%s retracts %s: %d of %d rows are still visible. %d others had been written or deleted by later "
-            "batches. Versions that it had replaced do not come back: to "
-            "show them, stage the batches that hold them again.",
+            "%s retracts %s: %d of %s still visible, %d more had been written or deleted by later batches. "
+            "Versions that it had replaced do not come back: to show them, stage the batches that hold them "
+            "again.",
             self._leased.batch.label,
             self._batch.label,
             len(still_there),
-            found.rows,
+            counted(found.rows, "row"),
             found.superseded,
         )
         return replace(found, undeleted=len(still_there))

@@ -32,6 +32,7 @@ from tidepool_ingest.ledger import (
 )
 from tidepool_ingest.model.deduplicators import CONTINUOUS, Deduplicator
 from tidepool_ingest.staging.work_area import Chunk
+from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
 from tidepool_ingest.upload.feeds.payload import FeedPayload, FeedRecords, FeedWriteLog
 from tidepool_ingest.upload.feeds.resolver import Feed, FeedError, FeedResolver, check_data_set_type
@@ -174,10 +175,10 @@ class FeedAttempt(UploadAttempt):
 
     def _report_superseded(self, payload: FeedPayload) -> None:
         if payload.superseded:
-            log.warning(
-                "%d records of %s are left out: later batches of this feed have replaced or deleted them.",
-                payload.superseded,
+            log.info(
+                "%s: %s left out, because later batches of this feed have replaced or deleted them.",
                 self._leased.batch.label,
+                counted(payload.superseded, "record"),
             )
 
     def _leave_out_drops(self, payload: FeedPayload, data_set_id: str) -> None:
@@ -228,7 +229,7 @@ class FeedAttempt(UploadAttempt):
         for _ in range(leased.context.timeouts.attempts - 1):
             if comparison.is_exact or comparison.deleted:
                 break
-            log.warning("%s", FeedVerificationError(comparison).what)
+            log.info("%s What differs is sent again.", FeedVerificationError(comparison).what)
             again = {records.chunk_of(ordinal).index for ordinal in comparison.wrong}
             if comparison.undeleted:
                 self._delete(data_set, payload, writes)
@@ -282,11 +283,11 @@ class FeedAttempt(UploadAttempt):
         )
         leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
         log.info(
-            "%s is verified in data set %s: %d rows are visible, each once; %d records were deleted.",
+            "%s is verified: data set %s shows its %s, each once%s.",
             self._leased.batch.label,
             data_set.data_set_id,
-            comparison.visible,
-            deleted,
+            counted(comparison.visible, "row"),
+            f"; {counted(deleted, 'record')} deleted" if deleted else "",
         )
         return self._summary(
             data_set,
