@@ -92,7 +92,7 @@ def question(deployment: Deployment, instance: dict[str, Any]) -> dict[str, Any]
 
 def decide(deployment: Deployment, instance: dict[str, Any], decision: Decision) -> None:
     path = f"/api/v2/dags/{DAG_ID}{_details(instance)}"
-    body = {"chosen_options": [str(decision)], "params_input": {}}
+    body = {"chosen_options": [decision.answer], "params_input": {}}
     response = deployment.airflow.request("PATCH", path, body)
     assert response.ok, response.text
 
@@ -156,7 +156,7 @@ def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> Non
         details = question(deployment, instance)
         label = details["subject"].partition(":")[0]
         assert "10 of 25 records (40.0 %) are rejected" in details["body"]
-        assert details["options"] == [str(decision) for decision in Decision]
+        assert details["options"] == [decision.answer for decision in Decision]
         assert not [user for user in SAMPLE_USERS if user in str(details)]
         decide(deployment, instance, DECISIONS[batches[label]])
 
@@ -201,7 +201,12 @@ def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment)
     assert deployment.writes_at_tidepool() == sent
     (prepared,) = deployment.task_instances(run_id, PREPARE)
     assert (prepared["state"], prepared["try_number"]) == ("failed", 1)
-    assert "Nobody has decided in time" in deployment.log(prepared)
+    log = deployment.log(prepared)
+    assert "Nobody has decided in time" in log
+    assert "What to do: Clear this task to be asked again, or correct the batch." in log
+    assert not [sign for sign in ("error_detail", "Traceback") if sign in log]
+    (report,) = deployment.task_instances(run_id, "report")
+    assert "error_detail" not in deployment.log(report)
 
     deployment.post(
         "/clearTaskInstances",

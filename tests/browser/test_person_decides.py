@@ -60,7 +60,7 @@ def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> N
     expect(page.get_by_text("10 of 25 records (40.0 %) are rejected").first).to_be_visible()
     expect(page.get_by_role("cell", name="value-not-allowed").first).to_be_visible()
     shoot(page, "decision")
-    actions.choose("Upload only the good ones")
+    actions.choose("Upload them, but stop if Tidepool rejects more")
 
     assert new_run(stack, before) == run_id
     decided = spoilt(stack)

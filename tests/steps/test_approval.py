@@ -12,6 +12,7 @@ from tests.steps.world import DEVICE, World, cbg, readings
 from tidepool_ingest.client import TidepoolError
 from tidepool_ingest.guards import (
     Decision,
+    answer_of,
     apply_decision,
     decision_of,
     is_declined,
@@ -61,9 +62,9 @@ def test_a_person_is_asked_about_a_batch_that_was_begun_too(world: World) -> Non
 
     assert world.prepare(number, **ASK).asks
     assert world.row(number).state is BatchState.UPLOADING
-    apply_decision(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
+    apply_decision(world.ledger, world.row(number), Decision.APPROVE)
     assert world.row(number).state is BatchState.UPLOADING
-    apply_decision(world.ledger, world.row(number), Decision.DECLINE, nothing=False)
+    apply_decision(world.ledger, world.row(number), Decision.DECLINE)
     assert is_declined(world.row(number))
 
 
@@ -86,7 +87,7 @@ def test_the_question_has_counts_and_no_value(world: World) -> None:
     assert subject == f"{world.row(number).label}: upload it without 3 rejected records?"
     assert "3 of 10 records (30.0 %) are rejected, more than the 10 % allowed. 7 are accepted." in body
     assert "| cbg | value-not-allowed: Tidepool does not know this word here | 3 |" in body
-    assert all(f"**{decision}**" in body for decision in Decision)
+    assert all(f"**{decision.answer}**" in body for decision in Decision)
     assert not [secret for secret in (CANARY, DEVICE, world.user) if secret in subject + body]
 
 
@@ -109,11 +110,11 @@ def test_a_decision_counts_for_its_run_since_it_was_started(world: World) -> Non
 
 def test_what_is_approved_goes_on_and_what_is_rejected_stays_held(world: World) -> None:
     number = waiting(world)
-    apply_decision(world.ledger, world.row(number), Decision.DECLINE, nothing=False)
+    apply_decision(world.ledger, world.row(number), Decision.DECLINE)
     assert is_declined(world.row(number))
     assert not waits_for_person(world.row(number))
 
-    apply_decision(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
+    apply_decision(world.ledger, world.row(number), Decision.APPROVE)
     world.upload(number)
 
     assert world.row(number).state is BatchState.VERIFIED
@@ -123,7 +124,7 @@ def test_what_is_approved_goes_on_and_what_is_rejected_stays_held(world: World) 
 
 def test_what_is_rejected_is_taken_up_only_where_its_day_is_asked_for(world: World) -> None:
     number = waiting(world)
-    apply_decision(world.ledger, world.row(number), Decision.DECLINE, nothing=False)
+    apply_decision(world.ledger, world.row(number), Decision.DECLINE)
 
     assert (world.plan().batches, world.plan().declined) == ([], 1)
     assert is_declined(world.row(number))
@@ -131,12 +132,39 @@ def test_what_is_rejected_is_taken_up_only_where_its_day_is_asked_for(world: Wor
     assert world.plan(force=True).batches == [number]
 
 
-def test_a_batch_without_any_good_record_is_done_when_that_is_approved(world: World) -> None:
-    number = waiting(world, good=0)
+def test_nobody_is_asked_where_nothing_is_left_to_upload(world: World) -> None:
+    with pytest.raises(TooManyRejectedError):
+        waiting(world, good=0)
+    (spoilt,) = world.plan().batches
+    assert world.row(spoilt).reason == "too-many-refused"
 
-    apply_decision(world.ledger, world.row(number), Decision.APPROVE, nothing=True)
+    number = waiting(world)
+    apply_decision(world.ledger, world.row(number), Decision.APPROVE)
+    world.upload(number)
+    assert not world.prepare(number, **ASK).asks
 
-    assert world.row(number).state is BatchState.NOTHING_ACCEPTED
+
+def test_what_tidepool_rejected_meanwhile_is_not_asked_about_either(world: World) -> None:
+    world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
+    number = world.ready([cbg(200, 22.5)])
+    with pytest.raises(TooManyRejectedByTidepoolError):
+        world.upload(number)
+
+    with pytest.raises(TooManyRejectedError):
+        world.prepare(number, **ASK)
+
+
+def test_answers_are_named_by_what_they_do_and_kept_by_their_values() -> None:
+    assert [decision.answer for decision in Decision] == [
+        "Upload the accepted records",
+        "Upload them, but stop if Tidepool rejects more",
+        "Upload nothing of this batch",
+    ]
+    for decision in Decision:
+        assert Decision.of_answer(decision.answer) is decision
+        assert Decision.of_answer(str(decision)) is decision, "of a question asked before an upgrade"
+        assert answer_of(str(decision)) == decision.answer
+    assert answer_of("2 data sets deleted") == "2 data sets deleted"
 
 
 def test_the_good_ones_are_exactly_those_accepted_now(world: World) -> None:
@@ -160,7 +188,7 @@ def test_what_tidepool_refuses_besides_counts_for_those_who_want_the_good_ones_o
     world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20))
     refused = [cbg(number, units=CANARY) for number in range(3)]
     number = world.ready([*readings(6, first=100), cbg(200, 22.5), *refused], **ASK)
-    apply_decision(world.ledger, world.row(number), decision, nothing=False)
+    apply_decision(world.ledger, world.row(number), decision)
     limit = limit_as_decided(world.row(number), decision, RejectionLimit())
     allowed = {"max_rejected_percent": limit.percent, "rejected_from": limit.counts_from}
 
@@ -175,7 +203,7 @@ def test_what_tidepool_refuses_besides_counts_for_those_who_want_the_good_ones_o
 
 def test_another_run_that_has_brought_it_to_its_end_is_not_undone(world: World) -> None:
     number = waiting(world)
-    apply_decision(world.ledger, world.row(number), Decision.APPROVE, nothing=False)
+    apply_decision(world.ledger, world.row(number), Decision.APPROVE)
     world.upload(number)
 
     world.prepare(number, **ASK)

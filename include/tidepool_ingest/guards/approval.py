@@ -29,7 +29,7 @@ REJECTED_BY_PERSON: Final = Fault(
 
 
 class Decision(StrEnum):
-    """What a person can answer."""
+    """What a person can answer; the ledger keeps these values, and people read :attr:`answer`."""
 
     APPROVE = "Approve"
     """Upload it, however many more of its records Tidepool itself rejects."""
@@ -37,6 +37,34 @@ class Decision(StrEnum):
     """Upload the records that are accepted now; stop if Tidepool itself rejects any of them."""
     DECLINE = "Decline"
     """Upload nothing of it."""
+
+    @property
+    def answer(self) -> str:
+        """The answer by what it does."""
+        return _ANSWERS[self]
+
+    @classmethod
+    def of_answer(cls, answer: str) -> Decision:
+        """Return what an answer means.
+
+        :param answer: what was chosen; of a question that was asked before an upgrade, a value.
+        """
+        return next((decision for decision in cls if decision.answer == answer), None) or cls(answer)
+
+
+_ANSWERS: Final = {
+    Decision.APPROVE: "Upload the accepted records",
+    Decision.GOOD_ONES: "Upload them, but stop if Tidepool rejects more",
+    Decision.DECLINE: "Upload nothing of this batch",
+}
+
+
+def answer_of(detail: str) -> str:
+    """Return what the audit log says of a decision: the answer, where the ledger keeps its value.
+
+    :param detail: what the ledger keeps.
+    """
+    return Decision(detail).answer if detail in list(Decision) else detail
 
 
 class QuarantineLimitError(HeldError):
@@ -117,18 +145,17 @@ def decision_of(
     return None
 
 
-def apply_decision(ledger: Ledger, batch: BatchRow, decision: Decision, *, nothing: bool) -> None:
+def apply_decision(ledger: Ledger, batch: BatchRow, decision: Decision) -> None:
     """Let a batch that waits for a person continue, or hold it as declined; a started one continues anyway.
 
     :param ledger: records its new state.
     :param batch: the batch, prepared.
     :param decision: what was decided.
-    :param nothing: whether there is nothing of it to upload.
     """
     if decision is Decision.DECLINE:
         ledger.batches.decline(batch.id)
     elif waits_for_person(batch):
-        (ledger.batches.mark_nothing_accepted if nothing else ledger.batches.mark_prepared)(batch.id)
+        ledger.batches.mark_prepared(batch.id)
 
 
 def limit_as_decided(batch: BatchRow, decision: Decision | None, otherwise: RejectionLimit) -> RejectionLimit:

@@ -393,7 +393,8 @@ def _prepare(
     # While a person was being asked, another run may have finished the batch.
     done = not opening and history.is_verified
     too_many = not done and summary.exceeds(options.rejection_limit)
-    if too_many and not options.asks:
+    # Where nothing is left to upload, there is nothing to decide.
+    if too_many and (summary.is_empty or not options.asks):
         raise TooManyRejectedError(named(batch.folder), summary, options.max_quarantined_percent)
     if summary.accepted and opening and row.data_set_type == NORMAL:
         deduplicator = checked_data_set(batch.manifest)

@@ -14,6 +14,7 @@ from tidepool_ingest.ledger import Rejection
 from tidepool_ingest.model import masked_pointer
 from tidepool_ingest.options import RejectionLimit
 from tidepool_ingest.staging.work_area import PreparedBatch
+from tidepool_ingest.texts import counted
 
 REASONS_ASKED_ABOUT = 30
 """How many kinds of rejection are shown to a person who has to decide."""
@@ -184,10 +185,10 @@ def question_of(summary: PrepareSummary, allowed: float) -> tuple[str, str]:
         "|---|---|---|",
         *rows,
         "",
-        f"- **{Decision.APPROVE}**: upload the accepted records; the rejected ones stay in quarantine, and "
-        "so do any that Tidepool itself rejects.",
-        f"- **{Decision.GOOD_ONES}**: the same, but stop if Tidepool itself rejects any of them.",
-        f"- **{Decision.DECLINE}**: upload nothing of this batch, and let the others continue.",
+        f"- **{Decision.APPROVE.answer}**: the rejected ones stay in quarantine, and so do any that Tidepool "
+        "itself rejects.",
+        f"- **{Decision.GOOD_ONES.answer}**: the same, unless Tidepool itself rejects any of them.",
+        f"- **{Decision.DECLINE.answer}**: it stays held, and the others continue.",
     )
     return f"{summary.batch}: upload it without {summary.quarantined} rejected records?", "\n".join(body)
 
@@ -208,8 +209,8 @@ def _most_frequent(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[int, s
 def described(summary: PrepareSummary) -> str:
     """Return a summary as one sentence, for a log line."""
     parts = [
-        f"{summary.staged} records staged",
-        f"{summary.accepted} accepted in {summary.chunks} chunks",
+        f"{counted(summary.staged, 'record')} staged",
+        f"{summary.accepted} accepted in {counted(summary.chunks, 'chunk')}",
         f"{summary.quarantined} quarantined"
         + (f" ({named_counts(summary.reasons)})" if summary.reasons else ""),
     ]
@@ -217,13 +218,13 @@ def described(summary: PrepareSummary) -> str:
         parts.append(f"accepted with a warning: {named_counts(summary.warnings)}")
     replaced = sum(summary.replaced.values())
     if summary.identical - replaced:
-        parts.append(f"{summary.identical - replaced} duplicates")
+        parts.append(counted(summary.identical - replaced, "duplicate"))
     if replaced:
         parts.append(f"{replaced} replaced by a later version in the batch")
     if summary.deletes:
         parts.append(f"{summary.deletes} to delete")
     if summary.retracts is not None:
-        parts.append(f"a batch of {summary.retracts} records to retract")
+        parts.append(f"a batch of {counted(summary.retracts, 'record')} to retract")
     if summary.skipped:
         parts.append(
             "rows that are not readings: " + ", ".join(f"{k} {v}" for k, v in summary.skipped.items())

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
 from tidepool_airflow import observability
-from tidepool_airflow.errors import TidepoolNobodyAnsweredError
+from tidepool_airflow.errors import TidepoolNobodyAnsweredError, causes_told
 from tidepool_airflow.links import TidepoolQuarantineLink, TidepoolUploadLink
 from tidepool_airflow.operators.base import origin_of
 from tidepool_airflow.operators.pack import BATCH_LABEL, PREPARED_KEY, TidepoolPackOperator
@@ -81,6 +81,11 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
 
         :raises TidepoolNobodyAnsweredError: if nobody has decided in time.
         """
+        with causes_told(self.log, context):
+            self._record_answer(context, event)
+            return self.execute_pack(context)
+
+    def _record_answer(self, context: Context, event: dict[str, Any]) -> None:
         from tidepool_ingest.guards import Decision, record_decision
 
         with self.ledger() as ledger:
@@ -88,11 +93,10 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
             context["label"] = row.label  # type: ignore[typeddict-unknown-key]
             if "error" in event:
                 raise TidepoolNobodyAnsweredError(row.label)
-            decision = Decision(event["chosen_options"][0])
+            decision = Decision.of_answer(event["chosen_options"][0])
             actor = (event.get("responded_by_user") or {}).get("name") or "unknown"
             record_decision(ledger, row, decision, actor=actor, run=origin_of(context))
-        self.log.info("%s: %s.", row.label, decision)
-        return self.execute_pack(context)
+        self.log.info("%s: the answer is '%s'.", row.label, decision.answer)
 
     def _prepared(
         self, context: Context, ledger: Ledger, row: BatchRow, options: RunOptions
@@ -129,10 +133,10 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
         decision = decision_of(ledger, row, run=origin_of(context), since=since)
         if decision is None:
             subject, body = question_of(summary, options.max_quarantined_percent)
-            choices = [str(choice) for choice in Decision]
+            choices = [choice.answer for choice in Decision]
             upsert_hitl_detail(context["ti"].id, choices, subject, body, params={})
-            self.log.info("%s Waiting for a decision.", subject)
+            self.log.info("%s A person is asked, under Required Actions of the run.", subject)
             raise TaskAwaitingInput(method_name="decided", timeout=self.answer_within)
-        apply_decision(ledger, row, decision, nothing=summary.is_empty)
+        apply_decision(ledger, row, decision)
         if decision is Decision.DECLINE:
-            raise AirflowSkipException("A person has declined the batch: nothing of it is uploaded.")
+            raise AirflowSkipException("Somebody has decided that nothing of the batch is uploaded.")

@@ -15,6 +15,7 @@ from tidepool_airflow.links import BATCH_GROUP, DAG_OF_TYPE, PREFIX
 from tidepool_airflow.uploads_page.chart import BAR, HEIGHT, zones_in_words
 from tidepool_ingest.codes import explained
 from tidepool_ingest.errors import MendPlace
+from tidepool_ingest.guards import answer_of
 from tidepool_ingest.ledger import ActionKind, BatchState
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.help import remedy_of
@@ -122,6 +123,7 @@ def _environment() -> Environment:
         ago=ago,
         several=lambda count, noun: f"{count:,} {noun}" + ("" if count == 1 else "s"),
         short_hash=short_hash,
+        answer=answer_of,
         what=lambda what: ACTION_WORDS[what],
         zones=zones_in_words,
         device=device_in_words,
