@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,6 +142,23 @@ class LocalAirflow:
             return self.request("PATCH", path, {"is_paused": False}).ok
 
         self._wait_for(f"aware of the DAG {dag_id}", unpaused)
+
+    def paused(self, dag_ids: Collection[str]) -> dict[str, bool]:
+        """Return which DAGs are paused, once Airflow has read the files of all of them.
+
+        :param dag_ids: the DAGs.
+        :raises LocalRunError: if one of them does not appear.
+        """
+        found: dict[str, bool] = {}
+
+        def there() -> bool:
+            response = self.request("GET", "/api/v2/dags")
+            if response.ok:
+                found.update((dag["dag_id"], dag["is_paused"]) for dag in response.json()["dags"])
+            return found.keys() >= set(dag_ids)
+
+        self._wait_for("aware of every DAG", there)
+        return {dag_id: found[dag_id] for dag_id in sorted(dag_ids)}
 
     def request(self, method: str, path: str, body: object = None) -> requests.Response:
         """Send a request to Airflow's REST API and return the response, whatever its status."""

@@ -95,6 +95,41 @@ def databases_on(address: str) -> Databases:
     )
 
 
+PROMISED = ("next_dagrun", "next_dagrun_data_interval_start", "next_dagrun_data_interval_end",
+            "next_dagrun_create_after")  # fmt: skip
+"""Columns of Airflow's table of DAGs from which its UI shows the next run."""
+
+
+def promise_runs(databases: Databases, *, by_itself: bool) -> None:
+    """Let Airflow's UI show a next run only if one will be started.
+
+    Where nothing runs by schedule, Airflow computes the next run nevertheless, and shows a time that is past.
+    It does so again each time that it reads a DAG file, so the database itself leaves that out.
+
+    :param databases: of a local Airflow, migrated.
+    :param by_itself: whether this Airflow runs what is due by schedule.
+    """
+    from sqlalchemy import create_engine, text
+
+    nothing = " ".join(f"NEW.{column} := NULL;" for column in PROMISED)
+    statements = ["DROP TRIGGER IF EXISTS no_next_run ON dag"]
+    if not by_itself:
+        statements += [
+            f"CREATE OR REPLACE FUNCTION no_next_run() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN {nothing} RETURN NEW; END $$",
+            "CREATE TRIGGER no_next_run BEFORE INSERT OR UPDATE ON dag "
+            "FOR EACH ROW EXECUTE FUNCTION no_next_run()",
+            "UPDATE dag SET next_dagrun = NULL",
+        ]
+    engine = create_engine(databases.airflow)
+    try:
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+    finally:
+        engine.dispose()
+
+
 def _started(folder: Path) -> PostgresServer:
     try:
         with warnings.catch_warnings(action="ignore"):  # it has no XDG_RUNTIME_DIR to use, and needs none

@@ -10,21 +10,28 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from upath import UPath
+
 from dev.components import LocalAirflow
-from dev.home import PROJECT, LocalHome, LocalRunError
-from dev.postgresql import postgresql
+from dev.home import PROJECT, Databases, LocalHome, LocalRunError
+from dev.postgresql import postgresql, promise_runs
 from dev.processes import STOP_SIGNALS
 from dev.simulator import simulator, simulator_connection
+from tidepool_ingest.client.environments import host_of
+from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.plan import Unfinished, unfinished
 from tidepool_simulator.sample import write_sample, write_sample_feed
 
 DAG_ID = "tidepool_normal_upload"
-FEEDS_DAG_ID = "tidepool_continuous_upload"
+DAG_OF_TYPE = {"normal": DAG_ID, "continuous": "tidepool_continuous_upload"}
+"""Which DAG takes the batches for a type of data set; the plugin, which knows it too, would load Airflow."""
+
 DEFAULT_PORT = 8080
 
 FOLDER_VARIABLE = "UP_FOLDER"
@@ -78,11 +85,15 @@ def run(home: LocalHome, port: int) -> None:
             airflow = LocalAirflow(environment, home.folder / "logs", port, by_itself=by_itself)
             stack.enter_context(airflow.running())
             stack.enter_context(home.open_to_shells(airflow.settings))
+            promise_runs(databases, by_itself=by_itself)
             airflow.unpause(DAG_ID)
             if not by_itself:
                 # Nothing runs before somebody triggers it; else feeds would go up every ten minutes, unasked.
-                airflow.unpause(FEEDS_DAG_ID)
+                airflow.unpause(DAG_OF_TYPE["continuous"])
+            paused = airflow.paused([path.stem for path in (PROJECT / "dags").glob("tidepool_*.py")])
             print(f"up: Airflow is at {airflow.url}/dags/{DAG_ID}: press Trigger.")
+            for line in state_of_dags(paused, _left_in_staging(home, databases, roles), by_itself=by_itself):
+                print(f"up: {line}")
             print(
                 f"up: the staging root is {home.staging}, the simulated Tidepool is at {roles['base_url']}."
             )
@@ -92,6 +103,42 @@ def run(home: LocalHome, port: int) -> None:
             )
             print("up: Ctrl-C stops everything.", flush=True)
             _watch(airflow)
+
+
+def _left_in_staging(
+    home: LocalHome, databases: Databases, roles: Mapping[str, str]
+) -> Mapping[str, Unfinished]:
+    """Return how much lies in staging and is not done, by the type of data set it is for."""
+    ledger = Ledger(databases.ledger)
+    try:
+        ledger.migrate()
+        return unfinished(UPath(home.staging), ledger, lambda _named: host_of(roles["base_url"]))
+    finally:
+        ledger.close()
+
+
+def state_of_dags(
+    paused: Mapping[str, bool], left: Mapping[str, Unfinished], *, by_itself: bool
+) -> Iterator[str]:
+    """Yield lines that say which DAGs are paused, and what lies in staging for them.
+
+    :param paused: whether each DAG is.
+    :param left: what lies in staging and is not done, by type of data set.
+    :param by_itself: whether what is due by schedule runs.
+    """
+    for kind, dag_id in DAG_OF_TYPE.items():
+        what, found = ("batches of feeds" if kind == "continuous" else "batches"), left.get(kind)
+        state = "paused" if paused[dag_id] else "not paused"
+        folders = "day folder" if found and found.days == 1 else "day folders"
+        lies = f"{found.batches} {what} in {found.days} {folders}" if found else f"no {what}"
+        yield f"{dag_id} is {state}; staged for it and not done: {lies}."
+    others = [dag_id for dag_id in paused if dag_id not in DAG_OF_TYPE.values()]
+    yield f"paused as well: {', '.join(dag_id for dag_id in others if paused[dag_id]) or 'none'}."
+    yield (
+        "what is due by schedule or arrives is run by itself, of DAGs that are not paused."
+        if by_itself
+        else f"nothing is run by schedule or on arrival; make up {BY_ITSELF_VARIABLE}=1 does that."
+    )
 
 
 def _watch(airflow: LocalAirflow) -> None:

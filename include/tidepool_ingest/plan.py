@@ -318,6 +318,37 @@ def plan_run(
     return plan
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """Ready batches of one type of data set that are not done.
+
+    :param batches: how many.
+    :param days: how many day folders they lie in.
+    """
+
+    batches: int
+    days: int
+
+
+def unfinished(root: UPath, ledger: Ledger, api_host_of: ApiHostOf) -> dict[str, Unfinished]:
+    """Return which ready batches of all days are not done, by type of data set; nothing is registered.
+
+    :param root: the staging root.
+    :param ledger: knows what is done.
+    :param api_host_of: see :data:`~tidepool_ingest.staged_batch.ApiHostOf`.
+    :raises BatchError: ``staging-root-missing``, or if the storage does not answer.
+    """
+    with active_readers() as readers:
+        found = list(ready_batches(list_batches(root, date.min, date.max), ledger, api_host_of, readers))
+    known = _known(found, ledger)
+    by_type: dict[str, list[date]] = {}
+    for batch in found:
+        row = known.get(_identity(batch))
+        if row is None or not _is_done(row.state, RunOptions()):
+            by_type.setdefault(batch.data_set_type, []).append(batch.day)
+    return {kind: Unfinished(len(days), len(set(days))) for kind, days in by_type.items()}
+
+
 def _days_outside(root: UPath, window: Window, ledger: Ledger) -> list[date]:
     """Return the days outside a window whose ready batches wait for a run.
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,17 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
         assert list((folder / "staging").glob("*/*/*/manifest.json"))
         assert any("postgres" in process.name() for process in of_folder(folder))
 
+        # It says what waits, and no run that nobody will start is shown as the next one.
+        assert (
+            "up: tidepool_normal_upload is not paused; staged for it and not done: 8 batches" in running.said
+        )
+        assert (
+            "up: tidepool_continuous_upload is paused; staged for it and not done: 6 batches" in running.said
+        )
+        assert "up: paused as well: tidepool_on_arrival, tidepool_reconcile." in running.said
+        shown = running.ask("GET", "/dags")["dags"]
+        assert {dag["next_dagrun_run_after"] for dag in shown} == {None}
+
         # Another terminal finds Airflow's database and the ledger's, and nobody else finds the secrets.
         assert f". {folder}/env" in running.said
         assert (folder / "env").stat().st_mode & 0o777 == 0o600
@@ -198,6 +210,8 @@ def test_what_is_due_and_what_arrives_runs_by_itself_if_that_is_wanted(folder: P
         running.wait_until(lambda: has_run("scheduled"))
         running.ask("PATCH", "/dags/tidepool_on_arrival?update_mask=is_paused", {"is_paused": False})
         running.wait_until(lambda: has_run("operator_triggered"))
+        soon = running.ask("GET", "/dags/tidepool_normal_upload")["next_dagrun_run_after"]
+        assert datetime.fromisoformat(soon) > datetime.now(UTC)
         states = json.loads(in_its_shell(folder, "tidepool-ingest sessions --json"))
         assert {state["state"] for state in states} == {"verified"}
         family = children_of(running.process.pid)

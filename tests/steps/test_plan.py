@@ -561,3 +561,20 @@ def test_days_that_the_ledger_knows_are_not_looked_into_again(
         "2026-03-05",
     ]
     assert looked == []
+
+
+def test_what_is_not_done_is_counted_by_type_and_nothing_is_registered(world: World) -> None:
+    world.stage(readings(2), "done")
+    world.run()
+    for offset, number in ((0, 10), (-40, 20), (-40, 30)):
+        world.stage(readings(2, first=number), f"b{number}", day=DAY + timedelta(days=offset))
+    (world.stage(readings(2, first=40), "unreadable") / "manifest.json").write_text("{")
+    known = world.ledger.uploads.by_state()
+
+    left = plan.unfinished(world.root, world.ledger, world.host_of)
+
+    assert left == {"normal": plan.Unfinished(batches=4, days=2)}
+    assert world.ledger.uploads.by_state() == known
+    assert plan.unfinished(world.root, world.ledger, lambda _named: "api.tidepool.org") == {
+        "normal": plan.Unfinished(batches=5, days=2)
+    }
