@@ -7,7 +7,9 @@ version, and everything else may change.
 * Operators: :class:`TidepoolPlanOperator`, :class:`TidepoolPrepareOperator`, :class:`TidepoolUploadOperator`
   or :class:`TidepoolContinuousUploadOperator`, :class:`TidepoolLeftOperator` and
   :class:`TidepoolReportOperator` are the steps of an upload run; :class:`TidepoolReconcileOperator` is the
-  maintenance, and :class:`TidepoolActionOperator` carries out what people request on the uploads page.
+  maintenance, :class:`TidepoolActionOperator` carries out what people request on the uploads page, and
+  :class:`TidepoolDigestOperator` sends a digest of what needs attention.
+* Notices: :class:`TidepoolFailureNotifier`, for ``on_failure_callback`` of the last task of a run.
 * Links: :class:`TidepoolUploadLink`, :class:`TidepoolQuarantineLink` and :class:`TidepoolDataSetLink` are for
   ``operator_extra_links`` of an operator with an attribute ``batch`` or ``data_set_url``.
 * Parameters: :func:`upload_params`, :func:`reconcile_params` and :func:`action_params` are the trigger forms,
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
     from tidepool_airflow.assets import STAGED, UPLOADS, UPLOADS_OF_A_RUN
     from tidepool_airflow.hook import TidepoolHook
     from tidepool_airflow.links import TidepoolDataSetLink, TidepoolQuarantineLink, TidepoolUploadLink
+    from tidepool_airflow.notices import TidepoolFailureNotifier
     from tidepool_airflow.operators import (
         TidepoolActionOperator,
         TidepoolContinuousUploadOperator,
+        TidepoolDigestOperator,
         TidepoolLeftOperator,
         TidepoolPlanOperator,
         TidepoolPrepareOperator,
@@ -49,6 +53,8 @@ __all__ = [
     "TidepoolActionOperator",
     "TidepoolContinuousUploadOperator",
     "TidepoolDataSetLink",
+    "TidepoolDigestOperator",
+    "TidepoolFailureNotifier",
     "TidepoolHook",
     "TidepoolLeftOperator",
     "TidepoolPlanOperator",
@@ -67,6 +73,7 @@ __all__ = [
 _MODULES = {
     "Hook": "hook",
     "Operator": "operators",
+    "Notifier": "notices",
     "Link": "links",
     "_params": "params",
     "Policy": "retry",

@@ -1,8 +1,6 @@
-"""What a deployment sets: environment variables, the staging root, the ledger, and who is notified.
+"""What a deployment sets: environment variables, the staging root, and the ledger.
 
-Most of it is read when a DAG file is parsed, so this module imports little of the library. Functions that are
-called when a run fails or misses its deadline are a team's own: they are named by their dotted paths, take
-Airflow's context, and have to be importable wherever they are called.
+Most of it is read when a DAG file is parsed, so this module imports little of the library.
 """
 
 from __future__ import annotations
@@ -10,19 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
-from importlib import import_module
 from keyword import iskeyword
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from urllib.parse import unquote
 
 from airflow.sdk import BaseHook
-from airflow.sdk.definitions.callback import SyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowNotFoundException
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -60,6 +55,15 @@ LONGEST_RETRY_DELAY = timedelta(minutes=30)
 CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}")
 """What an id of a connection may look like. Source: ``airflow.models.connection``."""
 
+ADDRESSEE = re.compile(r"[^\s@,]+@[^\s@,]+|[#@]?[\w.-]+")
+"""An e-mail address, or a channel of Slack."""
+
+OUR_TAG = "tidepool"
+"""Every DAG of this project has it, and this deployment's own besides."""
+
+LONGEST_TAG = 100
+"""Characters of a tag. Source: ``airflow.models.dag.TAG_MAX_LEN``."""
+
 LEDGER_SCHEMES = ("sqlite", "postgresql", "postgres")
 """How a ledger's address begins; importing the module that opens it would cost each parsing of a DAG file."""
 
@@ -73,6 +77,31 @@ def _conn_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
     if not all(CONN_ID.fullmatch(each) for each in ids):
         raise ValueError("not an id of a connection")
     return ids
+
+
+def _conn_id(conn_id: str) -> str:
+    # The address of a webhook is a secret, and what an id is taken for is written into logs.
+    if "://" in conn_id:
+        raise ValueError("an address")
+    return _conn_ids((conn_id,))[0]
+
+
+def _tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(each.isprintable() and len(each) <= LONGEST_TAG for each in tags):
+        raise ValueError("not a tag")
+    return tags
+
+
+def _web_address(address: str) -> str:
+    if not re.fullmatch(r"https?://[^\s()<>]+", address):
+        raise ValueError("not an address")
+    return address.rstrip("/")
+
+
+def _addressees(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(map(ADDRESSEE.fullmatch, names)):
+        raise ValueError("not an address")
+    return names
 
 
 def _printable(text: str) -> str:
@@ -169,6 +198,35 @@ class Settings(BaseModel):
         ge=1,
         le=20_000,
         description="This many batches share a task where there are more.",
+    )
+    owner: Annotated[str, Field(max_length=200), AfterValidator(_printable)] = Field(
+        default="airflow", title="a name", description="Owner of the DAGs, as Airflow shows and filters it."
+    )
+    tags: Annotated[tuple[str, ...], BeforeValidator(_items), AfterValidator(_tags)] = Field(
+        default=(),
+        title="tags, separated by commas",
+        description="Tags of every DAG besides `tidepool`.",
+    )
+    docs_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+        default=None,
+        title="the address of a folder, `https://…`",
+        description="This project's `docs/`, as your readers find it: the DAGs' own docs link to it.",
+    )
+    notify_connection: Annotated[str, AfterValidator(_conn_id)] | None = Field(
+        default=None,
+        title="the id of an Airflow connection of type `slackwebhook`, `slack`, `smtp` or `apprise`",
+        description="A notice of each failed run and a daily digest go there.",
+    )
+    notify_to: Annotated[tuple[str, ...], BeforeValidator(_items), AfterValidator(_addressees)] = Field(
+        default=(),
+        repr=False,
+        title="e-mail addresses, or channels, separated by commas",
+        description="Who gets them by `smtp`, or where they are posted by `slack`.",
+    )
+    notify_of: Literal["both", "failures", "digest"] = Field(
+        default="both",
+        title="`both`, `failures` or `digest`",
+        description="What is sent to `TIDEPOOL_NOTIFY_CONNECTION`.",
     )
     on_failure: Function | None = Field(
         default=None, title=A_FUNCTION, description="It is called for a run that failed."
@@ -338,12 +396,18 @@ def default_args() -> dict[str, Any]:
     """Return the arguments that the tasks of every DAG share."""
     settings = deployment()
     return {
+        "owner": settings.owner,
         "retries": settings.retries,
         "retry_delay": timedelta(seconds=settings.retry_seconds),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": LONGEST_RETRY_DELAY,
         "allowed_conn_ids": list(settings.allowed_connections),
     }
+
+
+def tags() -> list[str]:
+    """Return the tags of every DAG."""
+    return [OUR_TAG, *(tag for tag in deployment().tags if tag != OUR_TAG)]
 
 
 def plan_args() -> dict[str, int]:
@@ -368,66 +432,6 @@ def upload_args() -> dict[str, Any]:
 def answer_within() -> timedelta:
     """Return how long a task waits for a person's decision."""
     return timedelta(hours=deployment().answer_hours)
-
-
-# ---------------------------------------------------------------- who is notified
-
-
-class NoticeError(IngestError):
-    """A function that a deployment names to be notified cannot be called."""
-
-    code = "notice"
-    sentence = "a function that was named for a notice cannot be found"
-    remedy = "Give the dotted path of one that takes Airflow's context, in a module that workers can import."
-
-
-class NamedCallback:
-    """A function by its path, imported when it is called: parsing a DAG file imports nobody's module.
-
-    :param path: ``package.module.function``.
-    :param variable: the environment variable that names it.
-    """
-
-    def __init__(self, path: str, variable: str) -> None:
-        self.path = path
-        self.variable = variable
-
-    def __call__(self, context: dict[str, Any]) -> None:
-        """Call it.
-
-        :raises NoticeError: if there is no such function.
-        """
-        module, _, name = self.path.rpartition(".")
-        try:
-            function: Callable[[Any], Any] = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise NoticeError(f"{self.variable} names a function that cannot be found here.") from error
-        function(context)
-
-
-def on_failure() -> list[NamedCallback]:
-    """Return what is called when a run has failed.
-
-    It belongs to the last task, which fails whenever one of the others has.
-    """
-    path = deployment().on_failure
-    return [NamedCallback(path, variable_of("on_failure"))] if path else []
-
-
-def deadline() -> DeadlineAlert | None:
-    """Return the alert for runs that take too long, if there is one.
-
-    The time counts from when a run is queued: a run that somebody triggers may have no logical date.
-    """
-    path, minutes = deployment().on_deadline, deployment().deadline_minutes
-    if path is None or minutes is None:
-        return None
-    return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=timedelta(minutes=minutes),
-        callback=SyncCallback(path),
-        name="tidepool_run",
-    )
 
 
 # ---------------------------------------------------------------- the staging root

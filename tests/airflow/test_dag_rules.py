@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +27,9 @@ What Airflow itself loads of this project before any DAG file, as the connection
 see ``test_connection_form.py``.
 """
 
-DAG_IDS = sorted([CONTINUOUS_DAG_ID, DAG_ID, "tidepool_action", "tidepool_on_arrival", "tidepool_reconcile"])
+DAG_IDS = sorted(path.stem for path in (PROJECT / "dags").glob("*.py"))
+"""A file is named like its DAG, and these names stay."""
+
 UPLOAD_DAG_IDS = [CONTINUOUS_DAG_ID, DAG_ID]
 
 
@@ -59,6 +63,12 @@ def test_loading_leaves_the_library_for_the_tasks() -> None:
     assert not {"requests", "alembic", "fastapi", "uvicorn", "boto3", "s3fs"} & set(loaded()[0].modules)
 
 
+def test_loading_leaves_what_sends_notices_for_when_one_is_sent() -> None:
+    senders = re.compile(r"apprise|slack_sdk|smtplib|aiosmtplib|airflow\.providers\.(slack|smtp|apprise)")
+
+    assert [name for name in loaded()[0].modules if senders.match(name)] == []
+
+
 def test_a_dag_is_the_same_each_time_it_is_parsed() -> None:
     first, second = loaded()
 
@@ -82,7 +92,51 @@ def test_every_dag_has_tags_and_says_what_it_does(bag: DagBag) -> None:
     for dag in bag.dags.values():
         assert "tidepool" in dag.tags
         assert dag.description
-        assert dag.doc_md
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_the_docs_of_a_dag_name_its_tasks_and_where_to_go_on(bag: DagBag, dag_id: str) -> None:
+    dag = bag.dags[dag_id]
+    text = str(dag.doc_md)
+
+    assert re.findall("^### (.*)$", text, re.MULTILINE) == ["Tasks", "When it fails", "Read on"]
+    assert not text.startswith("### ")
+    for task in dag.tasks:
+        assert str(task.doc_md).endswith(".")
+        assert f"`{task.task_id}`" in text
+    assert "(/plugin/tidepool-uploads)" in text
+    for place in re.findall(r"`docs/(\S+)` of the project", text):
+        file, _, anchor = place.partition("#")
+        assert not anchor or anchor in anchors(PROJECT / "docs" / file)
+
+
+def anchors(file: Path) -> set[str]:
+    """Return where a link into a Markdown file can lead: its headings, as GitHub and others write them."""
+    headings = re.findall("^#+ (.*)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_a_deployment_names_owner_tags_and_docs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEPOOL_OWNER", "data platform")
+    monkeypatch.setenv("TIDEPOOL_TAGS", "diabetes, tidepool,team:ingest")
+    monkeypatch.setenv("TIDEPOOL_DOCS_URL", "https://docs.example.org/tidepool/")
+    dag = DagBag(str(PROJECT / "dags" / "tidepool_digest.py")).dags["tidepool_digest"]
+
+    assert dag.tags == {"tidepool", "diabetes", "team:ingest"}
+    assert {task.owner for task in dag.tasks} == {"data platform"}
+    assert "[docs/errors.md](https://docs.example.org/tidepool/errors.md)" in str(dag.doc_md)
+
+
+def test_who_names_a_connection_gets_the_digest_each_day(
+    monkeypatch: pytest.MonkeyPatch, bag: DagBag
+) -> None:
+    assert not bag.dags["tidepool_digest"].timetable.can_be_scheduled
+    monkeypatch.setenv("TIDEPOOL_NOTIFY_CONNECTION", "our_team")
+    dags = DagBag(str(PROJECT / "dags")).dags
+
+    assert dags["tidepool_digest"].timetable.expression == "0 7 * * *"
+    told = {task.task_id for dag in dags.values() for task in dag.tasks if task.on_failure_callback}
+    assert told == {"report", "reconcile", "act", "upload"}
 
 
 @pytest.mark.parametrize("dag_id", UPLOAD_DAG_IDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from datetime import timedelta
@@ -13,11 +14,14 @@ from airflow.sdk.observability import stats
 from sqlalchemy import select
 
 from tests.airflow.conftest import DAG_ID, World, readings, stage
+from tests.airflow.ports import free_port
+from tests.airflow.receivers import WebServer, listening
+from tidepool_airflow import notices
 from tidepool_airflow import observability as metrics
-from tidepool_airflow import settings as notices
 from tidepool_airflow.assets import UPLOADS
-from tidepool_airflow.settings import NoticeError
+from tidepool_airflow.notices import NoticeError
 from tidepool_simulator import Fault
+from tidepool_simulator.sample import SAMPLE_USERS
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +75,39 @@ def test_a_deadline_takes_both_of_its_settings(monkeypatch: pytest.MonkeyPatch) 
     assert alert is not None
     assert alert.interval == timedelta(minutes=90)
     assert alert.callback.path == "a_team_of_ours.notify"
+
+
+def told_at(world: World, url: str) -> None:
+    """Name a webhook of Slack's for notices."""
+    connection = {"conn_type": "slackwebhook", "host": url, "password": "T0/B0/c4nary"}
+    world.monkeypatch.setenv("AIRFLOW_CONN_OUR_TEAM", json.dumps(connection))
+    world.monkeypatch.setenv("TIDEPOOL_NOTIFY_CONNECTION", "our_team")
+
+
+def test_a_connection_is_told_of_a_failed_run_once_and_gets_a_digest(world: World) -> None:
+    (stage(world.staging, readings(3)) / "manifest.json").write_text("{")
+    stage(world.staging, readings(3, device="device-2"), batch="batch-2", device="device-2")
+    with listening(WebServer()) as server:
+        told_at(world, server.url)
+        assert world.run().state == "failed"
+        assert world.run(dag_id="tidepool_digest").state == "success"
+
+    failure, digest = [body["text"] for _, body in server.posts]
+    assert failure.startswith("Tidepool: tidepool_normal_upload failed\n")
+    assert "Batches: 1 failed, 1 verified." in failure
+    assert digest.startswith("Tidepool uploads: 1 batch needs attention\n")
+    assert "Batches that have changed: 1 failed, 1 verified." in digest
+    assert not [user for user in SAMPLE_USERS if user in failure + digest]
+
+
+def test_a_notice_that_cannot_be_sent_changes_no_run(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    stage(world.staging, readings(3))
+    told_at(world, f"http://127.0.0.1:{free_port()}")
+    assert world.run().state == "success"
+    digest = world.run(dag_id="tidepool_digest")
+
+    assert (digest.state, digest.tasks) == ("success", {("send", -1): "skipped"})
+    assert "c4nary" not in "".join(capfd.readouterr())
 
 
 def events() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Functions of a team are called for a late run and for a failed one, by a real scheduler and its workers."""
+"""A team is told of a late run and of a failed one, by a real scheduler and its workers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dev.simulator import simulator, simulator_connection
 from tests.airflow.conftest import readings, stage
 from tests.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.airflow.ports import free_port
+from tests.airflow.receivers import WebServer, listening
 from tidepool_simulator.sample import SAMPLE_USERS
 
 pytestmark = pytest.mark.slow
@@ -55,7 +56,7 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def notified() -> Iterator[tuple[Deployment, Team]]:
+def notified() -> Iterator[tuple[Deployment, Team, WebServer]]:
     """Airflow whose runs are late at once, and one batch that cannot be read."""
     port = free_port()
     with ExitStack() as stack:
@@ -64,10 +65,15 @@ def notified() -> Iterator[tuple[Deployment, Team]]:
         (home.folder / "team").mkdir()
         team = Team(home.folder / "team")
         roles = stack.enter_context(simulator(home))
+        slack = stack.enter_context(listening(WebServer()))
         settings = {
             **home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases),
             "PYTHONPATH": str(team.folder),
             "TIDEPOOL_RETRIES": "0",
+            "AIRFLOW_CONN_OUR_TEAM": json.dumps(
+                {"conn_type": "slackwebhook", "host": slack.url, "password": "T0/B0/c4nary"}
+            ),
+            "TIDEPOOL_NOTIFY_CONNECTION": "our_team",
             "TIDEPOOL_ON_FAILURE": "a_team_of_ours.failed",
             "TIDEPOOL_ON_DEADLINE": "a_team_of_ours.late",
             "TIDEPOOL_DEADLINE_MINUTES": AT_ONCE,
@@ -75,7 +81,7 @@ def notified() -> Iterator[tuple[Deployment, Team]]:
         airflow = LocalAirflow(settings, home.folder / "logs", port)
         stack.enter_context(airflow.running())
         airflow.unpause(DAG_ID)
-        yield Deployment(home, airflow, roles, port, stack), team
+        yield Deployment(home, airflow, roles, port, stack), team, slack
 
 
 def wait_for(deployment: Deployment, team: Team, what: str) -> list[dict[str, Any]]:
@@ -87,8 +93,10 @@ def wait_for(deployment: Deployment, team: Team, what: str) -> list[dict[str, An
     return found
 
 
-def test_a_late_run_and_a_failed_one_are_reported_once_each(notified: tuple[Deployment, Team]) -> None:
-    deployment, team = notified
+def test_a_late_run_and_a_failed_one_are_reported_once_each(
+    notified: tuple[Deployment, Team, WebServer],
+) -> None:
+    deployment, team, slack = notified
     run_id = deployment.post("/dagRuns", {"logical_date": None})["dag_run_id"]
 
     (late,) = wait_for(deployment, team, "late")
@@ -98,4 +106,11 @@ def test_a_late_run_and_a_failed_one_are_reported_once_each(notified: tuple[Depl
     while deployment.get(f"/dagRuns/{run_id}")["state"] == "running":
         time.sleep(0.5)
     assert (len(team.calls("late")), len(team.calls("failed"))) == (1, 1)
-    assert not [user for user in SAMPLE_USERS if user in late["context"] + failed["context"]]
+    ((_, notice),) = slack.posts
+    assert notice["text"].startswith("Tidepool: tidepool_normal_upload failed\n")
+    told = late["context"] + failed["context"] + notice["text"]
+    assert not [user for user in SAMPLE_USERS if user in told]
+    # The address of a webhook is a secret.
+    logs = [log.read_text() for log in deployment.home.airflow.rglob("logs/**/*.log")]
+    assert logs
+    assert not [log for log in logs if "c4nary" in log]

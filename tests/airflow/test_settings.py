@@ -116,6 +116,29 @@ NO_TEXTS = [
         "notify",
         "cannot be used: give the dotted path of a function, package.module.function, or leave it out.",
     ),
+    ("TIDEPOOL_OWNER", "a\tb", "cannot be used: give a name, or leave it out for airflow."),
+    ("TIDEPOOL_TAGS", f"ok,{'x' * 101}", "cannot be used: give tags, separated by commas, or leave it out."),
+    (
+        "TIDEPOOL_DOCS_URL",
+        "docs.example.org (ours)",
+        "cannot be used: give the address of a folder, `https://…`, or leave it out.",
+    ),
+    (
+        "TIDEPOOL_NOTIFY_CONNECTION",
+        f"https://hooks.slack.com/services/{CANARY}",
+        "cannot be used: give the id of an Airflow connection of type `slackwebhook`, `slack`, `smtp` or "
+        "`apprise`, or leave it out.",
+    ),
+    (
+        "TIDEPOOL_NOTIFY_TO",
+        "ops@example.org, on call",
+        "cannot be used: give e-mail addresses, or channels, separated by commas, or leave it out.",
+    ),
+    (
+        "TIDEPOOL_NOTIFY_OF",
+        "all",
+        "cannot be used: give `both`, `failures` or `digest`, or leave it out for both.",
+    ),
     (
         "TIDEPOOL_WORK_KEYS",
         f"{SOME_KEY},{CANARY}",
@@ -278,7 +301,7 @@ def test_airflow_shows_the_mistakes_at_the_end_of_an_import_error(monkeypatch: p
     monkeypatch.setenv("TIDEPOOL_LEDGER", CANARY)
     bag = DagBag(str(PROJECT / "dags"))
 
-    assert len(bag.import_errors) == len(list((PROJECT / "dags").glob("*.py"))) == 5
+    assert len(bag.import_errors) == len(list((PROJECT / "dags").glob("*.py"))) == 6
     assert bag.dags == {}
     for text in bag.import_errors.values():
         assert CANARY not in text

@@ -172,9 +172,14 @@ class Uploads:
             found = {upload.batch: upload for upload in _uploads(connection, numbers)}
         return [found[number] for number in numbers]
 
-    def by_state(self) -> dict[BatchState, int]:
-        """Return how many batches are in each state."""
+    def by_state(self, since: datetime | None = None) -> dict[BatchState, int]:
+        """Return how many batches are in each state.
+
+        :param since: only those that have changed since.
+        """
         query = select(batches.c.state, func.count()).where(IS_WHOLE).group_by(batches.c.state)
+        if since is not None:
+            query = query.where(batches.c.updated_at >= since)
         with self._database.reading() as connection:
             return {BatchState(state): number for state, number in connection.execute(query)}
 
@@ -183,6 +188,16 @@ class Uploads:
         query = select(func.count()).select_from(batches).where(IS_WHOLE, needs_a_person())
         with self._database.reading() as connection:
             return connection.scalar(query) or 0
+
+    def waiting_by_reason(self) -> dict[str, int]:
+        """Return how many batches need a person, by the code of the cause."""
+        query = (
+            select(batches.c.reason, func.count())
+            .where(IS_WHOLE, needs_a_person())
+            .group_by(batches.c.reason)
+        )
+        with self._database.reading() as connection:
+            return {str(reason): number for reason, number in connection.execute(query)}
 
     def dags(self) -> list[str]:
         """Return the DAGs that have worked on data sets."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidepool_airflow.operators.action import TidepoolActionOperator
+from tidepool_airflow.operators.digest import TidepoolDigestOperator
 from tidepool_airflow.operators.plan import TidepoolLeftOperator, TidepoolPlanOperator
 from tidepool_airflow.operators.prepare import TidepoolPrepareOperator
 from tidepool_airflow.operators.reconcile import TidepoolReconcileOperator
@@ -15,6 +16,7 @@ from tidepool_airflow.operators.upload import (
 __all__ = [
     "TidepoolActionOperator",
     "TidepoolContinuousUploadOperator",
+    "TidepoolDigestOperator",
     "TidepoolLeftOperator",
     "TidepoolPlanOperator",
     "TidepoolPrepareOperator",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -26,6 +26,10 @@ class TidepoolActionOperator(TidepoolOperator):
     run: nothing is done that was not requested there. The result is recorded with it.
     """
 
+    about: ClassVar[str] = (
+        "Carries out the one request that the run was started for, and records what came of it in the "
+        "audit log. If it fails, the uploads page shows why; request it there again once that is mended."
+    )
     operator_extra_links = (TidepoolUploadLink(),)
 
     def __init__(self, **kwargs: Any) -> None:

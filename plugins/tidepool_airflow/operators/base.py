@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
@@ -36,8 +36,11 @@ class TidepoolOperator(BaseOperator):
     :param ledger_conn_id: the Airflow connection to the ledger's database.
     :param allowed_conn_ids: further connections to Tidepool that a batch's manifest may name.
     :param retry_policy: which errors are retried, and when.
+    :cvar about: what the task does and what to do if it fails, which Airflow shows unless it is given another
+        ``doc_md``.
     """
 
+    about: ClassVar[str] = ""
     template_fields: Sequence[str] = ("staging_root",)
 
     def __init__(
@@ -52,6 +55,7 @@ class TidepoolOperator(BaseOperator):
     ) -> None:
         # Defaults of BaseOperator's own arguments stand in the signature: `partial` reads them there.
         super().__init__(retry_policy=retry_policy, **kwargs)
+        self.doc_md = self.doc_md or self.about
         self.staging_root = staging_root
         self.tidepool_conn_id = tidepool_conn_id
         self.ledger_conn_id = ledger_conn_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidepool_airflow.mapping import other_runs, pad_plan, window_of
 from tidepool_airflow.operators.base import TidepoolOperator
@@ -68,6 +68,12 @@ class TidepoolPlanOperator(TidepoolOperator):
 
     .. seealso:: ``docs/airflow.md``, "Which days a run takes".
     """
+
+    about: ClassVar[str] = (
+        "Lists the batches that are ready in the run's days, leaves out what the ledger knows to be done, "
+        "and divides the others among tasks. If it fails, staging or the ledger cannot be read, or a "
+        "parameter of the run is wrong."
+    )
 
     def __init__(
         self,
@@ -157,6 +163,10 @@ class TidepoolLeftOperator(TidepoolOperator):
     :param packs: the plan step's return value.
     """
 
+    about: ClassVar[str] = (
+        "Where batches share tasks, lists those that failed there or need a decision, for the tasks of "
+        "`one_by_one`; each gets a log, retries and a question of its own. Empty in a small run."
+    )
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "packs")
 
     def __init__(self, *, packs: Packs | None, trigger_rule: str = "all_done", **kwargs: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
@@ -39,6 +39,12 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
     :param answer_within: how long a batch waits for a decision.
     """
 
+    about: ClassVar[str] = (
+        "Validates every record of a batch in staging, and writes what is accepted and what is rejected; "
+        "Tidepool is not asked. If it fails, the batch is held, and nothing of it is uploaded: its link "
+        "*Quarantine* has what was rejected and why. Correct it and stage it again, or answer the "
+        "question under *Required Actions* if one waits there."
+    )
     operator_extra_links = (TidepoolUploadLink(), TidepoolQuarantineLink())
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidepool_airflow.errors import TidepoolReconcileFailedError
 from tidepool_airflow.operators.base import TidepoolOperator, origin_of
@@ -28,6 +28,12 @@ class TidepoolReconcileOperator(TidepoolOperator):
     .. seealso:: ``docs/airflow.md``, "Maintenance", and
         :class:`~tidepool_ingest.maintenance.cleanup.RetentionPolicy`.
     """
+
+    about: ClassVar[str] = (
+        "Completes or removes what was interrupted, reverifies some uploads, and cleans up. It fails if a "
+        "batch needs a person, and names each in its log; where Tidepool did not respond, the next run "
+        "tries again."
+    )
 
     def __init__(
         self,

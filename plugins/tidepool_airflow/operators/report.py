@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidepool_airflow.assets import announce_uploads
 from tidepool_airflow.dry_run import COMPARED_KEY, DRY_RUN_KEY, report_dry_run
@@ -36,6 +36,10 @@ class TidepoolReportOperator(TidepoolOperator):
     :param names_inactive: also name the devices that have stopped sending.
     """
 
+    about: ClassVar[str] = (
+        "Says what became of each batch, and fails if a task has failed or a batch was left out, so that "
+        "the run is green only if all of it is in Tidepool. Its log is the place to begin."
+    )
     template_fields: Sequence[str] = (*TidepoolOperator.template_fields, "packs")
 
     def __init__(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -48,6 +48,11 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         The run's parameter of the same name can only lower it.
     """
 
+    about: ClassVar[str] = (
+        "Opens a data set, sends the accepted records, closes it, and reads back what Tidepool shows, "
+        "record by record. If it fails, clearing it goes on where it stopped. If somebody "
+        "marks it as failed, `tidepool_reconcile` completes or removes what it has left."
+    )
     data_set_type = "normal"
     ends_turns = True
     operator_extra_links = tuple(link() for link in LINKS)
@@ -204,4 +209,9 @@ class TidepoolContinuousUploadOperator(TidepoolUploadOperator):
     :param parallel_chunks: see :class:`TidepoolUploadOperator`.
     """
 
+    about: ClassVar[str] = (
+        "Sends the accepted records to the one data set of the feed, which stays open, and reads back "
+        "what Tidepool shows of them. If it fails, clearing it goes on where it stopped; a data set that "
+        "was closed or deleted (`feed-…`) needs a person."
+    )
     data_set_type = "continuous"
