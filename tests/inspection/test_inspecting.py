@@ -51,6 +51,27 @@ def test_each_record_is_counted_once(tmp_path: Path) -> None:
     assert (found.glucose.in_range, found.glucose.above) == (0.5, 0.5)
 
 
+@pytest.mark.parametrize("others", [0, 9])
+def test_limits_of_the_range_are_in_it_in_either_unit_and_as_tidepool_converts_them(
+    tmp_path: Path, others: int
+) -> None:
+    in_mmol = [3.8, 3.82996, 3.88545, 3.9, 9.99134, 10.0, 10.04686, 10.1]  # 3.88545 mmol/L is 70 mg/dL
+    values = [(value, "mmol/L") for value in in_mmol] + [(70 + number, "mg/dL") for number in range(others)]
+
+    found = inspected(
+        tmp_path,
+        *(
+            {**READING, "time": f"2026-03-05T10:{minute:02}:00Z", "units": units, "value": value}
+            for minute, (value, units) in enumerate(values)
+        ),
+    ).glucose
+
+    assert found is not None
+    assert found.unit == ("mg/dL" if others else "mmol/L")
+    shares = (found.below, found.in_range, found.above)
+    assert [round(share * len(values)) for share in shares] == [2, 4 + others, 2]
+
+
 @pytest.mark.parametrize(
     ("zone", "day", "hour"),
     [

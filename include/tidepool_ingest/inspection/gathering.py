@@ -315,11 +315,8 @@ class Gathering:
             by_hour.setdefault(hour, Counter())[_in_unit(value, units, unit)] += count
         whole: Counter[float] = sum(by_hour.values(), Counter())
         total = whole.total()
-        low, high = (
-            limit if unit == MG_PER_DL else round(limit / 18, 1) for limit in (LOW_MG_DL, HIGH_MG_DL)
-        )
-        below = sum(count for value, count in whole.items() if value < low)
-        above = sum(count for value, count in whole.items() if value > high)
+        below = sum(count for (units, _, value), count in levels.items() if _in_mg(value, units) < LOW_MG_DL)
+        above = sum(count for (units, _, value), count in levels.items() if _in_mg(value, units) > HIGH_MG_DL)
         digits = 0 if unit == MG_PER_DL else 1
         return GlucoseFound(
             unit=MG_PER_DL if unit == MG_PER_DL else MMOL_PER_L,
@@ -335,6 +332,14 @@ class Gathering:
                 for hour, counts in sorted(by_hour.items())
             ),
         )
+
+
+def _in_mg(value: float, units: str) -> float:
+    """Return a value as the range counts it.
+
+    In whole mg/dL, both 3.9 mmol/L and Tidepool's 3.88545 mmol/L for 70 mg/dL are the limit itself.
+    """
+    return value if units in MG_PER_DL_UNITS else round(value * MG_PER_DL_IN_MMOL_PER_L)
 
 
 def _in_unit(value: float, units: str, unit: str) -> float:
