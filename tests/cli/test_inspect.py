@@ -49,7 +49,7 @@ export.csv
   Records    9,500 sensor readings (one every 5 minutes), 140 insulin doses
   Glucose    mean 151 mg/dL, from 41 to 388
   In range   71 % (70 to 180), under 1 % below, 29 % above
-  Insulin    30.0 units a day, 9.0 at once and 21.0 over time, on 31 days
+  Insulin    30.0 units a day, 9.0 bolus and 21.0 basal, on 31 days
   Carbs      150 g a day, on 31 days
 
   00   ████████████  ████████████████████████  ████████████████████████████
@@ -69,7 +69,7 @@ export.csv
 
 Rejected: 3 of 9,650 rows
   2  value-out-of-range (cbg /value)
-     The number is smaller or larger than Tidepool takes. Look whether the unit
+     The number is smaller or larger than Tidepool takes. Check whether the unit
      is right: mmol/L and mg/dL, minutes and milliseconds. Otherwise correct it.
      lines 7, 40
   1  staged-not-a-number
@@ -88,7 +88,7 @@ A run would stop at it
   Correct the time zone.
 
 Time zone
-  Europe/Berlin, as you say: what the file shows speaks for it.
+  Europe/Berlin, as given: what the file shows agrees.
   +  No reading is in the hour that was left out on 29 March.
   fits:  Europe/Berlin, Europe/Paris
 

@@ -81,7 +81,7 @@ def test_each_code_is_said_once_in_plain_words(run: Run, tmp_path: Path) -> None
         "value-out-of-range",
     ]
     assert said[-1].endswith(
-        "the number is smaller or larger than Tidepool takes. Look whether the unit is right: mmol/L and "
+        "the number is smaller or larger than Tidepool takes. Check whether the unit is right: mmol/L and "
         "mg/dL, minutes and milliseconds. Otherwise correct it."
     )
     assert "docs/codes.md shows an example of each, and the same corrected." in ran.lines

@@ -55,8 +55,8 @@ What Tidepool would fail at, drop or never show, and rows that cannot be read. T
         "Warnings",
         """\
 The record is accepted and uploaded; the report counts it by type and code. Under
-[`checks`](staging.md#checks-of-our-own), a manifest can make a rejection of those about devices, units and
-times.""",
+[`checks`](staging.md#checks-of-our-own), a manifest can turn those about devices, units and
+times into rejections.""",
         {code: one for code, one in STAGED.items() if one.outcome is Outcome.WARNED},
     ),
     (

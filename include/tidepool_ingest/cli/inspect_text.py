@@ -51,13 +51,13 @@ TYPES_IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "bloodKetone": ("ketone reading", "ketone readings"),
     "bolus": ("bolus", "boluses"),
     "cbg": ("sensor reading", "sensor readings"),
-    "cgmSettings": ("settings of the sensor", "settings of the sensor"),
+    "cgmSettings": ("set of sensor settings", "sets of sensor settings"),
     "deviceEvent": ("device event", "device events"),
     "dosingDecision": ("dosing decision", "dosing decisions"),
     "food": ("meal", "meals"),
     "insulin": ("insulin dose", "insulin doses"),
     "physicalActivity": ("activity", "activities"),
-    "pumpSettings": ("settings of the pump", "settings of the pump"),
+    "pumpSettings": ("set of pump settings", "sets of pump settings"),
     "reportedState": ("reported state", "reported states"),
     "smbg": ("meter reading", "meter readings"),
     "unreadable": ("unreadable row", "unreadable rows"),
@@ -225,7 +225,7 @@ class _Showing:
             basal = sum(day.basal for day in with_insulin) / count
             text = f"{bolus + basal:.1f} units a day"
             if bolus and basal:
-                text += f", {bolus:.1f} at once and {basal:.1f} over time"
+                text += f", {bolus:.1f} bolus and {basal:.1f} basal"
             self._sheet.labelled("Insulin", f"{text}, on {_counted(count, 'day')}")
         with_carbs = [day for day in days if day.carbs]
         if with_carbs:
@@ -364,11 +364,11 @@ def _show_zone(zone: ZoneFinding, sheet: Sheet) -> None:
 def _zone_sentence(zone: ZoneFinding) -> str:
     if zone.stated is not None:
         verdict = {
-            "fits": "what the file shows speaks for it.",
-            "contradicted": "what the file shows speaks against it.",
+            "fits": "what the file shows agrees.",
+            "contradicted": "what the file shows contradicts it.",
             "open": "nothing in the file speaks for or against it.",
         }
-        return f"{printable(zone.stated)}, as you say: {verdict[zone.verdict]}"
+        return f"{printable(zone.stated)}, as given: {verdict[zone.verdict]}"
     if not zone.needed:
         return "Each time says which instant it is."
     counted = f" Counted here in {printable(zone.used)}." if zone.used != UTC_ZONE else ""

@@ -68,7 +68,7 @@ LEFT_OUT: Final[dict[str, Explanation]] = {
         '"type":"sgv","sgv":112,"date":1772712000000',
     ),
     "duplicate-row": _reason(
-        "the same stands in the file already, and is told once",
+        "the file has the same row already, and it is taken once",
         "14,2026-03-05T07:05:00,Carbs,,,,android G6,,,45,,,,\n"
         "15,2026-03-05T07:05:00,Carbs,,,,android G6,,,45,,,,",
         "clarity",
@@ -124,7 +124,7 @@ LEFT_OUT: Final[dict[str, Explanation]] = {
         '"file":{"serial":"M-17"}',
     ),
     "other-entry": _nightscout(
-        "an entry of a type that is no glucose",
+        "an entry of a type that is not glucose",
         '"type":"sgv","sgv":112,"date":1772712000000',
         '"type":"rawbg","date":1772712000000',
     ),

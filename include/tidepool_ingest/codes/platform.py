@@ -21,7 +21,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "length-out-of-range": Explanation(
-        "the text or list is longer, or shorter, than it may be",
+        "the text or list is longer, or shorter, than allowed",
         "Shorten it. Names have at most 100 characters, notes 1,000.",
         field="/name",
         example=Example(
@@ -49,7 +49,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "type-not-array": Explanation(
-        "there has to be a list",
+        "the field must be a list",
         "Put the value into brackets.",
         field="/tags",
         example=Example(
@@ -58,7 +58,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "type-not-bool": Explanation(
-        "there has to be `true` or `false`",
+        "the field must be `true` or `false`",
         _WRITE_AS_DOCUMENTED,
         field="/backfilled",
         example=Example(
@@ -67,7 +67,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "type-not-float64": Explanation(
-        "there has to be a number",
+        "the field must be a number",
         _WRITE_AS_DOCUMENTED,
         field="/value",
         example=Example(
@@ -76,7 +76,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "type-not-int": Explanation(
-        "there has to be a whole number",
+        "the field must be a whole number",
         "Write it without a fraction or quotation marks. Durations and intervals are in milliseconds.",
         field="/sampleInterval",
         example=Example(
@@ -85,7 +85,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "type-not-object": Explanation(
-        "there has to be an object",
+        "the field must be an object",
         "Write a JSON object, as Tidepool documents the field.",
         field="/payload",
         example=Example(
@@ -94,7 +94,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "type-not-string": Explanation(
-        "there has to be a text",
+        "the field must be a text",
         "Put it into quotation marks.",
         field="/deviceId",
         example=Example(
@@ -103,7 +103,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "type-not-time": Explanation(
-        "there has to be a time, as a text",
+        "the field must be a time, written as a text",
         "Write it as `2026-03-05T07:05:00Z`, not as a count of seconds or milliseconds.",
         field="/time",
         example=Example(
@@ -159,7 +159,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "value-not-exists": Explanation(
-        "a field is missing that has to be there",
+        "a required field is missing",
         "Add it.",
         field="/units",
         example=Example(
@@ -168,7 +168,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "value-not-parsable": Explanation(
-        "the text cannot be read as the time that it has to be",
+        "the text cannot be read as a time",
         "Write it as `2026-03-05T07:05:00Z`: with a `T`, with seconds, and with `Z` or an offset.",
         field="/time",
         example=Example(
@@ -177,7 +177,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
         ),
     ),
     "value-not-valid": Explanation(
-        "the text is not of the form that it has to be, or names nothing that there is",
+        "the text is not in the form that the field requires, or names nothing that exists",
         "Write it as Tidepool documents the field. Time zones have IANA names.",
         field="/timezone",
         example=Example(
@@ -187,7 +187,7 @@ PLATFORM: Final[dict[str, Explanation]] = {
     ),
     "value-out-of-range": Explanation(
         "the number is smaller or larger than Tidepool takes",
-        "Look whether the unit is right: mmol/L and mg/dL, minutes and milliseconds. Otherwise correct it.",
+        "Check whether the unit is right: mmol/L and mg/dL, minutes and milliseconds. Otherwise correct it.",
         field="/value",
         example=Example(
             '{"type":"cbg","time":"2026-03-05T07:05:00Z","units":"mmol/L","value":112}',

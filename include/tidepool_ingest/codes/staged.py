@@ -106,14 +106,14 @@ STAGED: Final[dict[str, Explanation]] = {
     ),
     "staged-event-unknown": Explanation(
         "the row is of a kind that its format does not know",
-        "Look whether it holds something that is needed. If it does, its format has to learn it.",
+        "Check whether it holds something that is needed. If it does, its format has to learn it.",
         example=Example(
             _clarity("Steps,,,,android G6,,,,,,,"), _clarity("Carbs,,,,android G6,,,45,,,,"), "clarity"
         ),
     ),
     "staged-export-duration": Explanation(
         "a duration in an export of Tidepool's web page is no whole number of milliseconds",
-        "Somebody has changed it after the export. " + _EXPORT_AGAIN,
+        "Somebody must have changed it after the export. " + _EXPORT_AGAIN,
         field="",
         example=Example(_extended("30.12345678"), _extended("30"), "tidepool-web-export"),
     ),
@@ -133,7 +133,7 @@ STAGED: Final[dict[str, Explanation]] = {
     "staged-export-unclear": Explanation(
         "it is not certain what a row of an export of Tidepool's web page stands for: no JSON in its texts, "
         "a name twice, rows of pump settings that contradict each other",
-        "Somebody has changed it after the export. " + _EXPORT_AGAIN,
+        "Somebody must have changed it after the export. " + _EXPORT_AGAIN,
         example=Example(
             reading_with('"deviceId":"M-17","payload":"raw"'),
             reading_with('"deviceId":"M-17","payload":"{\\"raw\\":1}"'),
@@ -187,7 +187,7 @@ STAGED: Final[dict[str, Explanation]] = {
     ),
     "staged-not-json": Explanation(
         "the line is not valid JSON: broken, `NaN`, a number beyond a double, or more than 9,999 lists and "
-        "objects inside each other (Tidepool reads 10,000, and the list of the request is one of them)",
+        "objects nested in each other (Tidepool reads 10,000, and the list of the request is one of them)",
         "Correct the line: one JSON object.",
         example=Example(
             reading_with('"trendRate":NaN,"deviceId":"M-17"'),
@@ -387,8 +387,8 @@ STAGED: Final[dict[str, Explanation]] = {
         ),
     ),
     "staged-too-many-values": Explanation(
-        "the record holds more than 100,000 values, or is wrong in so many places so deep inside that naming "
-        "them would fill the memory",
+        "the record holds more than 100,000 values, or has errors in so many deeply nested places that "
+        "naming them would fill the memory",
         "Leave out what no device has measured.",
         example=Example(
             reading_with('"deviceId":"M-17","payload":{"raw":[<100,001 numbers>]}'),
