@@ -20,7 +20,7 @@ from tidepool_airflow.links import ACTION_DAG, DAG_OF_TYPE
 from tidepool_airflow.settings import root_of_batch, staging_root
 from tidepool_airflow.uploads_page.access import User
 from tidepool_airflow.uploads_page.html import Links
-from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, upload_of
+from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, requested_upload
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchRow, Ledger, Purged
 from tidepool_ingest.privacy import short_hash
@@ -35,7 +35,7 @@ def open_quarantine(user: User, ledger: CurrentLedger, batch: Batch) -> Streamin
     from tidepool_ingest.staging.encryption import decrypted
     from tidepool_ingest.staging.work_area import WorkArea
 
-    upload_of(ledger, batch)
+    requested_upload(ledger, batch)
     row = ledger.batches.get(batch)
     if row.part_of is not None:
         row = ledger.batches.get(row.part_of)  # one file for all parts
@@ -67,7 +67,7 @@ def open_quarantine(user: User, ledger: CurrentLedger, batch: Batch) -> Streamin
 
 def act(request: Request, user: User, ledger: CurrentLedger, batch: Batch, what: ActionKind) -> JSONResponse:
     """Start what somebody requested, and return where it can be followed."""
-    upload = upload_of(ledger, batch)
+    upload = requested_upload(ledger, batch)
     if what not in available_actions(upload):
         raise HTTPException(
             status.HTTP_409_CONFLICT, f"The upload is {upload.state} now. Load the page again."

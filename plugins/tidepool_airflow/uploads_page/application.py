@@ -23,7 +23,7 @@ from tidepool_airflow.uploads_page.access import (
 from tidepool_airflow.uploads_page.actions import act, lift_throttle, open_quarantine
 from tidepool_airflow.uploads_page.chart import charts, heat_map
 from tidepool_airflow.uploads_page.html import Links, html
-from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, ListQuery, upload_of
+from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, ListQuery, requested_upload
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import (
     BatchRow,
@@ -136,7 +136,7 @@ def show_list(
 
 def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batch) -> str:
     """Show one upload."""
-    upload, row = upload_of(ledger, batch), ledger.batches.get(batch)
+    upload, row = requested_upload(ledger, batch), ledger.batches.get(batch)
     whole = row if row.part_of is None else ledger.batches.get(row.part_of)
     data_sets = ledger.data_sets.of_batch(batch)
     in_parts = ledger.uploads.of_parts(batch) if upload.parts else []

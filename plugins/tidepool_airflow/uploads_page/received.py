@@ -85,7 +85,7 @@ class ListQuery(BaseModel):
         return {name: str(value) for name, value in values.items() if value not in (None, False, "")}
 
 
-def upload_of(ledger: Ledger, batch: int) -> Upload:
+def requested_upload(ledger: Ledger, batch: int) -> Upload:
     """Return an upload.
 
     :raises HTTPException: 404 if there is none of this number.
