@@ -83,7 +83,7 @@ def test_what_gives_no_record_is_counted(run: Run, tmp_path: Path) -> None:
 
     assert (ran.code, len(ran.lines)) == (0, 4)
     assert ran.err.splitlines() == [
-        "7 rows are refused: 7 staged-not-a-number (line 6, line 7, line 8, line 9, line 10, ...)",
+        "7 rows are rejected: 7 staged-not-a-number (line 6, line 7, line 8, line 9, line 10, ...)",
         "1 row is no reading: 1 note",
         SEE,
     ]
@@ -96,7 +96,7 @@ def test_several_files_come_one_after_the_other(run: Run, tmp_path: Path) -> Non
     ran = run("convert", "a.csv", "b.csv", *BERLIN)
 
     assert [one["value"] for one in records(ran)] == [6.0, 6.1, 6.2, 6.3, 9]
-    assert ran.err == f"1 row is refused: 1 staged-not-a-number (file 2, line 3)\n{SEE}\n"
+    assert ran.err == f"1 row is rejected: 1 staged-not-a-number (file 2, line 3)\n{SEE}\n"
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_the_reader_of_the_page_reads(run: Run, tmp_path: Path, monkeypatch: pyt
 
     expected = files_of(PAGE)["pen.ndjson"]
     assert (ran.code, ran.out) == (0, expected)
-    assert ran.err.splitlines()[0] == "1 row is refused: 1 staged-not-a-number (line 3)"
+    assert ran.err.splitlines()[0] == "1 row is rejected: 1 staged-not-a-number (line 3)"
     assert [one.problems for one in validate_lines(ran.out.encode().splitlines()) if one.problems] == []
 
 

@@ -38,10 +38,10 @@ def test_a_sealed_quarantine_file_is_validated_and_staged(
     file = corrected(tmp_path)
     assert file.read_bytes().startswith(b"gAAAAA")
 
-    assert run("validate", file).lines[-1] == "1 records: 1 accepted, 0 refused"
+    assert run("validate", file).lines[-1] == "1 records: 1 accepted, 0 rejected"
     staged = run("stage", file, "--user", USER, "--root", tmp_path / "s")
     assert staged.code == 0
-    assert run("validate", staged.lines[0]).lines[-1] == "1 records: 1 accepted, 0 refused"
+    assert run("validate", staged.lines[0]).lines[-1] == "1 records: 1 accepted, 0 rejected"
     monkeypatch.delenv("TIDEPOOL_WORK_KEYS")
     error = run("stage", file, "--user", USER, "--root", tmp_path / "s").error
     assert "TIDEPOOL_WORK_KEYS is not set" in error
@@ -56,13 +56,13 @@ def test_validate_shows_an_export_as_it_would_be_uploaded(run: Run, tmp_path: Pa
 
     ran = run("validate", "--format", "tidepool-export", file)
     assert ran.code == 1
-    assert ran.lines[-1] == "6 records: 5 accepted, 1 refused"
+    assert ran.lines[-1] == "6 records: 5 accepted, 1 rejected"
     edited = dict(line.split() for line in ran.lines if len(line.split()) == 2)
     assert edited["id"] == "5"
     assert (edited["units"], edited["bolus"], edited["source"], edited["_active"]) == ("3", "1", "4", "4")
     verdicts = run("validate", "--verdicts", "--format", "tidepool-export", file)
     assert [json.loads(line)["accepted"] for line in verdicts.lines] == [True] * 5 + [False]
-    assert run("validate", file).lines[-1] == "6 records: 1 accepted, 5 refused"
+    assert run("validate", file).lines[-1] == "6 records: 1 accepted, 5 rejected"
 
 
 def test_a_batch_of_an_export_is_validated_as_one(run: Run, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_batch_of_an_export_is_validated_as_one(run: Run, tmp_path: Path) -> N
     staged = run("stage", file, "--user", USER, "--root", tmp_path / "s", "--format", "tidepool-export")
     assert staged.code == 0
     ran = run("validate", staged.lines[0])
-    assert (ran.code, ran.lines[-1]) == (0, "3 records: 3 accepted, 0 refused")
+    assert (ran.code, ran.lines[-1]) == (0, "3 records: 3 accepted, 0 rejected")
 
 
 def test_validate_warns(run: Run, tmp_path: Path) -> None:
@@ -80,14 +80,14 @@ def test_validate_warns(run: Run, tmp_path: Path) -> None:
         ndjson(cbg(), cbg(time="2026-03-01T01:01:00+01:00"), cbg(time=minute(9), units="mg/dL", value=120))
     )
     ran = run("validate", file)
-    assert (ran.code, ran.lines[-1]) == (0, "3 records: 3 accepted, 0 refused")
+    assert (ran.code, ran.lines[-1]) == (0, "3 records: 3 accepted, 0 rejected")
     assert any(line.split()[:3] == ["cbg", "staged-time-not-utc", "/time"] for line in ran.lines)
     assert any(line.split()[:3] == ["cbg", "staged-units-mixed", "/units"] for line in ran.lines)
 
 
 def test_a_corrected_quarantine_file_is_seen_validated_and_staged(run: Run, tmp_path: Path) -> None:
     file = corrected(tmp_path)
-    assert run("validate", file).lines[-1] == "1 records: 1 accepted, 0 refused"
+    assert run("validate", file).lines[-1] == "1 records: 1 accepted, 0 rejected"
     ran = run("stage", file, "--user", USER, "--root", tmp_path / "s")
     assert manifest(ran.lines[0])["dataSet"] == {"deviceId": DEVICE}
 

@@ -78,7 +78,7 @@ def test_the_file_goes_into_the_batch_as_it_is(run: Run) -> None:
         "Vendor One: 4 of 4 rows are readings.",
         BESIDE,
     ]
-    assert run("validate", folder).lines[-1] == "4 records: 4 accepted, 0 refused"
+    assert run("validate", folder).lines[-1] == "4 records: 4 accepted, 0 rejected"
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
@@ -104,7 +104,7 @@ def test_each_device_has_a_batch_of_its_own(run: Run) -> None:
         "Device 1 of 2, Vendor One, serial number A: 4 of 9 rows are readings.",
         "  5 rows are no reading: 4 other-device, 1 note",
         "Device 2 of 2, Vendor One, serial number B: 3 of 9 rows are readings.",
-        "  1 row is refused: 1 staged-not-a-number (line 9)",
+        "  1 row is rejected: 1 staged-not-a-number (line 9)",
         "  5 rows are no reading: 5 other-device",
         "docs/codes.md explains each code and reason.",
         BESIDE,
@@ -313,7 +313,7 @@ def test_the_files_of_a_site_make_one_batch(run: Run) -> None:
     assert [(Path(folder) / file["name"]).read_text() for file in files] == [
         json.dumps(documents) for documents in SITE.values()
     ]
-    assert run("validate", folder).lines[-1] == "2 records: 2 accepted, 0 refused"
+    assert run("validate", folder).lines[-1] == "2 records: 2 accepted, 0 rejected"
 
 
 def test_other_files_are_staged_one_by_one(run: Run) -> None:

@@ -46,14 +46,14 @@ def test_the_table_counts_by_type_and_reason(run: Run, tmp_path: Path) -> None:
 
     assert (ran.code, ran.err) == (1, "")
     assert ran.out == (
-        "type        accepted  refused\n"
-        "----------  --------  -------\n"
-        "cbg                2        1\n"
-        "food               1        0\n"
-        "unknown            0        1\n"
-        "unreadable         0        2\n"
+        "type        accepted  rejected\n"
+        "----------  --------  --------\n"
+        "cbg                2         1\n"
+        "food               1         0\n"
+        "unknown            0         1\n"
+        "unreadable         0         2\n"
         "\n"
-        "type        refused for        field   records\n"
+        "type        rejected for       field   records\n"
         "----------  -----------------  ------  -------\n"
         "cbg         value-not-allowed  /units        1\n"
         "unknown     value-not-allowed  /type         1\n"
@@ -62,7 +62,7 @@ def test_the_table_counts_by_type_and_reason(run: Run, tmp_path: Path) -> None:
         "\n"
         + "".join(f"{line}\n" for line in in_words(["staged-null", "value-not-allowed", "staged-not-json"]))
         + "\n"
-        "8 records: 3 accepted, 4 refused, 1 identical to another one\n"
+        "8 records: 3 accepted, 4 rejected, 1 identical to another one\n"
     )
 
 
@@ -93,8 +93,8 @@ def test_a_clean_file_is_success(run: Run, tmp_path: Path) -> None:
     ran = run("validate", "a.json.gz")
 
     assert ran.code == 0
-    assert ran.lines[-1] == "2 records: 2 accepted, 0 refused"
-    assert "refused for" not in ran.out
+    assert ran.lines[-1] == "2 records: 2 accepted, 0 rejected"
+    assert "rejected for" not in ran.out
 
 
 @pytest.mark.parametrize(("bad", "of", "held"), [(9, 10, False), (10, 11, True), (1, 1, True)])
@@ -126,7 +126,7 @@ def test_the_table_shows_no_value_and_no_name(run: Run, tmp_path: Path) -> None:
 
     ran = run("validate", "a.ndjson")
 
-    assert "0 accepted, 4 refused" in ran.out
+    assert "0 accepted, 4 rejected" in ran.out
     assert "/basalSchedules/*/0/rate" in ran.out
     assert "secret" not in ran.out + ran.err
 
@@ -205,7 +205,7 @@ def test_a_batch_is_validated_as_its_manifest_asks(run: Run, staged: Path) -> No
     ran = run("validate", staged)
 
     assert ran.code == 1
-    assert "3 records: 2 accepted, 1 refused" in ran.out
+    assert "3 records: 2 accepted, 1 rejected" in ran.out
     assert [line.split() for line in ran.lines if line.startswith(("id ", "source "))] == [
         ["id", "3"],
         ["source", "1"],
@@ -218,7 +218,7 @@ def test_the_manifest_stands_for_its_folder(run: Run, staged: Path) -> None:
     batch(staged, ndjson(cbg()))
 
     assert run("validate", staged / "manifest.json").out == run("validate", staged).out
-    assert "1 accepted, 0 refused" in run("validate", staged).out
+    assert "1 accepted, 0 rejected" in run("validate", staged).out
 
 
 def test_several_files_are_one_batch(run: Run, staged: Path) -> None:
@@ -226,7 +226,7 @@ def test_several_files_are_one_batch(run: Run, staged: Path) -> None:
     batch(staged, ndjson(cbg()), files=files)
     (staged / "b.ndjson").write_bytes(ndjson(cbg(), cbg(time=None)))
 
-    assert "1 accepted, 1 refused, 1 identical" in run("validate", staged).out
+    assert "1 accepted, 1 rejected, 1 identical" in run("validate", staged).out
     lines = run("validate", "--verdicts", staged).lines
     assert [json.loads(line)["index"] for line in lines] == [0, 1, 2]
 
@@ -332,7 +332,7 @@ def test_rows_are_counted_whatever_becomes_of_them(run: Run, vendor: Path) -> No
     ran = run("validate", vendor, "--timezone", "Europe/Berlin", "--serial", "A")
 
     assert ran.code == 1
-    assert "3 records: 2 accepted, 1 refused" in ran.lines
+    assert "3 records: 2 accepted, 1 rejected" in ran.lines
     assert ["unreadable", "staged-not-a-number", "1"] in [line.split() for line in ran.lines]
     assert ran.lines[-1] == "2 rows are no reading: 1 note, 1 other-device"
     ran = run("validate", vendor, "--timezone", "Europe/Berlin")

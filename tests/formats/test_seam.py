@@ -318,7 +318,7 @@ def test_validate_judges_the_records_and_counts_the_rows_that_are_none(
     assert main(["validate", str(tmp_path / "table.txt")]) == 1
 
     *_, records, rows = capsys.readouterr().out.splitlines()
-    assert records == "12 records: 7 accepted, 5 refused"
+    assert records == "12 records: 7 accepted, 5 rejected"
     assert rows == "3 rows are no reading: 1 empty, 2 note"
 
 

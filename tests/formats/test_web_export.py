@@ -710,7 +710,7 @@ def test_validating_finds_out_that_it_is_a_web_export(
     assert main(["validate", str(tmp_path / "export.json")]) == 0
 
     out = capsys.readouterr().out
-    assert "25 records: 25 accepted, 0 refused" in out
+    assert "25 records: 25 accepted, 0 rejected" in out
     assert "6 rows are no reading: 6 joined-settings" in out
     assert "staged-export-incomplete" in out
     assert main(["validate", "--format", "tidepool-export", str(tmp_path / "export.json")]) == 2

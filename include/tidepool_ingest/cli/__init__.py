@@ -55,7 +55,7 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
         prog="tidepool-ingest",
         description="Move staged diabetes device data into the Tidepool Platform.",
         epilog="Exit codes: 0 success, 1 records are rejected (inspect, validate) or a file is held or "
-        "refused (inspect, convert), 2 an error, reported in one line.",
+        "cannot be read (inspect, convert), 2 an error, reported in one line.",
     )
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tidepool_ingest.prepare.reading import RecordReader
 
 HELD = 1
-"""Exit code if a run would hold or refuse such a batch; nothing is on standard output then."""
+"""Exit code if a run would hold such a batch or cannot read a file; nothing is on standard output then."""
 
 COPY_BYTES = 1024 * 1024
 """Bytes of records copied to standard output at a time."""
@@ -38,9 +38,9 @@ def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
         "Write the records that the rows of data files stand for to standard output, one JSON object a line, "
-        "as a run would read them. Rows that are refused, and rows that are no reading, are counted on "
+        "as a run would read them. Rows that are rejected, and rows that are no reading, are counted on "
         "standard error. Exit code 1, and nothing on standard output, if a run would hold the batch or "
-        "refuse a file as a whole; 2 if the command cannot be carried out."
+        "could not read a file; 2 if the command cannot be carried out."
     )
     command.add_argument(
         "files", nargs="+", metavar="FILE", help="a data file (.gz and .zst too; - for the standard input)"
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
             return HELD
         for line in counts.described():
             print(line, file=sys.stderr)
-        if counts.refused or counts.skipped:
+        if counts.rejected or counts.skipped:
             print(f"{PAGE} explains each code and reason.", file=sys.stderr)
         spool.seek(0)
         shutil.copyfileobj(spool, sys.stdout.buffer, COPY_BYTES)

@@ -342,7 +342,7 @@ def _tell_of_export(staged: Sequence[StagedDevice], name: str, *, is_told: bool)
             say(f"  {line}")
         if twice := one.counts.skipped[UNDER_OTHER_SERIAL]:
             say(f"  {twice} rows stand under another serial number as well, and are taken from there.")
-    if any(one.counts.refused or one.counts.skipped for one in staged):
+    if any(one.counts.rejected or one.counts.skipped for one in staged):
         say(f"{PAGE} explains each code and reason.")
     if feeds := [one.client_name for one in staged if one.client_name]:
         say(

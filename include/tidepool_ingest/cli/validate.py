@@ -143,8 +143,8 @@ class Tally:
         """
         kinds = sorted({*self.accepted, *self.rejected})
         rows = [(kind, self.accepted[kind], self.rejected[kind]) for kind in kinds]
-        print(table(("type", "accepted", "refused"), rows), end="\n\n")
-        _show_reasons("refused for", self.reasons)
+        print(table(("type", "accepted", "rejected"), rows), end="\n\n")
+        _show_reasons("rejected for", self.reasons)
         _show_reasons("accepted, but", self.warnings)
         codes = {code for _kind, code, _field in (*self.reasons, *self.warnings)}
         if said := list(in_words({*codes, *self.skipped})):
@@ -154,11 +154,11 @@ class Tally:
         accepted, rejected = self.accepted.total(), self.rejected.total()
         identical = f", {self.identical} identical to another one" if self.identical else ""
         total = accepted + rejected + self.identical
-        print(f"{total} records: {accepted} accepted, {rejected} refused{identical}")
+        print(f"{total} records: {accepted} accepted, {rejected} rejected{identical}")
         limit = RejectionLimit()
         if limit.is_exceeded(rejected, staged=total, accepted=accepted):
             print(
-                f"More than {limit.percent:g} % are refused: a run holds such a batch, unless its "
+                f"More than {limit.percent:g} % are rejected: a run holds such a batch, unless its "
                 "max_quarantined_percent allows more."
             )
         if self.skipped:

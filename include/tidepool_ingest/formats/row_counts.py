@@ -16,7 +16,7 @@ NAMED_MAX: Final = 5
 
 
 class RowCounts:
-    """Counts the rows of some files by what became of them: each gave records, is refused, or is no reading.
+    """Counts the rows of some files by what became of them: each gave records, is rejected, or is no reading.
 
     :param several: whether there are several files, so that a place names its file.
     """
@@ -27,7 +27,7 @@ class RowCounts:
         """All rows."""
         self.skipped: Counter[str] = Counter()
         """Rows that are no reading, by reason."""
-        self.refused: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
         """Rows that nobody can read a record from, by code."""
         self._places: dict[str, list[str]] = {}
 
@@ -36,7 +36,7 @@ class RowCounts:
         self.rows += block.rows
         self.skipped.update(block.skipped)
         for row in block.rejected:
-            self.refused[row.code] += 1
+            self.rejected[row.code] += 1
             places = self._places.setdefault(row.code, [])
             if len(places) < NAMED_MAX:
                 places.append(self._place(block, row))
@@ -44,20 +44,20 @@ class RowCounts:
     @property
     def readings(self) -> int:
         """Rows that gave records."""
-        return self.rows - self.refused.total() - self.skipped.total()
+        return self.rows - self.rejected.total() - self.skipped.total()
 
     def described(self) -> Iterator[str]:
         """Yield a line about each kind of row that gave no record, if there are any."""
-        if self.refused:
-            codes = (f"{count} {code} ({self._named(code)})" for code, count in _ordered(self.refused))
-            yield f"{rows_are(self.refused)} refused: {', '.join(codes)}"
+        if self.rejected:
+            codes = (f"{count} {code} ({self._named(code)})" for code, count in _ordered(self.rejected))
+            yield f"{rows_are(self.rejected)} rejected: {', '.join(codes)}"
         if self.skipped:
             reasons = (f"{count} {reason}" for reason, count in _ordered(self.skipped))
             yield f"{rows_are(self.skipped)} no reading: {', '.join(reasons)}"
 
     def _named(self, code: str) -> str:
         places = self._places[code]
-        return ", ".join([*places, *(["..."] if self.refused[code] > len(places) else [])])
+        return ", ".join([*places, *(["..."] if self.rejected[code] > len(places) else [])])
 
     def _place(self, block: Block, row: RejectedRow) -> str:
         place = row.where or f"row {row.position + 1}"

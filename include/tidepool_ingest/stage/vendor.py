@@ -282,7 +282,7 @@ def _read_devices(
             raise BatchError("stage-arguments", detail=NO_ROWS)
         if len(devices) == 1:
             only = _read(reader, files, devices[0])
-            if options.serial is not None and not (only.counts.readings or only.counts.refused):
+            if options.serial is not None and not (only.counts.readings or only.counts.rejected):
                 raise BatchError("stage-arguments", detail=NO_ROWS)
             yield only
             return
