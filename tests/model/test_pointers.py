@@ -26,6 +26,14 @@ from tidepool_ingest.model import masked_pointer, validate_datum
         ("/client/private", "/client/private"),
         ("/deviceManufacturers/0", "/deviceManufacturers/0"),
         ("/notes/\u0661", "/notes/*"),
+        ("/notes/3", "/notes/3"),
+        ("/4711", "/*"),
+        ("/client/4711", "/client/*"),
+        ("/payload/4711", "/payload/*"),
+        ("/annotations/0/4711", "/annotations/0/*"),
+        ("/basalSchedules/4711/12/rate", "/basalSchedules/*/12/rate"),
+        ("/basalSchedules/4711/12/4711", "/basalSchedules/*/12/*"),
+        ("/overridePresets/4711/4711", "/overridePresets/*/*"),
     ],
 )
 def test_masked_pointers(pointer: str, shown: str) -> None:

@@ -163,11 +163,28 @@ def validate_line(line: bytes) -> Validated:
 MASK: Final = "*"
 
 
+_LISTS: Final = (Kind.TEXTS, Kind.FREE_OBJECTS, Kind.OBJECTS)
+
+
+class _Names(NamedTuple):
+    """Names of fields.
+
+    :param known: of all.
+    :param maps: of those whose content people name.
+    :param lists: of those that hold lists.
+    :param maps_of_lists: of those that hold lists by names that people made up.
+    """
+
+    known: frozenset[str]
+    maps: frozenset[str]
+    lists: frozenset[str]
+    maps_of_lists: frozenset[str]
+
+
 @cache
-def _names() -> tuple[frozenset[str], frozenset[str]]:
-    """Collect the names of all fields, and of those whose content people name."""
+def _names() -> _Names:
     known: set[str] = set()
-    maps: set[str] = set()
+    by_kind: dict[Kind, set[str]] = {kind: set() for kind in Kind}
     seen: set[type[Record]] = set()
     waiting: list[type[Record]] = [*DATUM_MODELS, DataSet]
     while waiting:
@@ -179,13 +196,20 @@ def _names() -> tuple[frozenset[str], frozenset[str]]:
         for spec in fields_of(model):
             known.add(spec.name)
             waiting.extend(spec.models)
-            if spec.kind in (Kind.OBJECT_MAP, Kind.OBJECTS_MAP):
-                maps.add(spec.name)
-    return frozenset(known), frozenset(maps)
+            by_kind[spec.kind].add(spec.name)
+    return _Names(
+        frozenset(known),
+        frozenset(by_kind[Kind.OBJECT_MAP] | by_kind[Kind.OBJECTS_MAP]),
+        frozenset().union(*(by_kind[kind] for kind in _LISTS)),
+        frozenset(by_kind[Kind.OBJECTS_MAP]),
+    )
 
 
 def masked_pointer(pointer: str) -> str:
     """Replace what somebody made up in a pointer by ``*``; field names of the model and array indexes stay.
+
+    A number is an index only where a list can be. Elsewhere, it is a name that somebody made up, and may be
+    a person's id.
 
     :param pointer: a problem's pointer.
     """
@@ -193,9 +217,12 @@ def masked_pointer(pointer: str) -> str:
 
 
 def _masked(parts: Iterable[str]) -> Iterable[str]:
-    known, maps = _names()
-    before = ""
+    names = _names()
+    before, is_list = "", False
     for part in parts:
-        is_shown = before not in maps and (part in known or part == "" or (part.isascii() and part.isdigit()))
+        is_made_up = before in names.maps
+        is_index = is_list and part.isascii() and part.isdigit()
+        is_shown = not is_made_up and (part in names.known or part == "" or is_index)
         yield part if is_shown else MASK
+        is_list = before in names.maps_of_lists if is_made_up else is_shown and part in names.lists
         before = part if is_shown else ""

@@ -160,10 +160,7 @@ def _by_shown_name(edits: Mapping[str, int]) -> dict[str, int]:
 
 
 def _shown_name(step: str) -> str:
-    if step in PLATFORM_FIELDS:
-        return step
-    # In a pointer, a number is an index. Here it is a name that somebody made up, and may be a person's id.
-    return "*" if step.isdigit() else masked_pointer(step.replace("/", "~1"))
+    return step if step in PLATFORM_FIELDS else masked_pointer(step.replace("/", "~1"))
 
 
 def question_of(summary: PrepareSummary, allowed: float) -> tuple[str, str]:
