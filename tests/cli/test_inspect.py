@@ -94,7 +94,7 @@ Time zone
 
 7 gaps without readings, 2 d 4 h in all
       25 h  from 20 Mar 2026 23:55 to 22 Mar 2026 01:05
-  and 6 shorter ones
+  and 6 shorter
 
 Valid, but looks wrong
   !  An hour has twice as many readings as others (12 records, first on 13 Mar
@@ -417,7 +417,7 @@ def test_several_files_each_in_its_turn_and_a_summary(run: Run, tmp_path: Path) 
         "Dexcom Clarity export, CSV",
     ]
     summary = ran.out[ran.out.index("\nAll files\n") :]
-    assert "letter.pdf: no data that can be read" in summary
+    assert "letter.pdf: No data that can be read" in summary
     assert "entries.json + treatments.json + profile.json: Nightscout site" in " ".join(summary.split())
     assert ran.code == 1
 

@@ -244,7 +244,7 @@ def test_the_same_findings_make_the_same_page() -> None:
         ({"rejected": 12}, "288 records would be taken, 12 would not"),
         ({"accepted": 0}, "There is no record that Tidepool would take"),
         ({"is_readable": False, "days": (), "types": ()}, "This file cannot be read as it is"),
-        ({"format": ""}, "A file of no format that is known"),
+        ({"format": ""}, "No data that can be read"),
         ({"zone": ZoneFinding(needed=True, stated="No/Where", used="No/Where")}, "No/Where was given"),
     ],
 )
@@ -264,7 +264,7 @@ def test_ten_years_are_a_page_of_few_megabytes() -> None:
     seen = Seen(text)
     assert "Coverage as a table, by month" in seen.text
     assert "Each bar stands for 20 days and shows their mean." in seen.text
-    assert "4,900 still shorter ones are only counted" in seen.text
+    assert "4,900 still shorter gaps, only counted" in seen.text
 
 
 def test_gaps_that_are_only_counted_are_counted() -> None:
@@ -272,8 +272,8 @@ def test_gaps_that_are_only_counted_are_counted() -> None:
     text = Seen(page([found(day(0)).model_copy(update={"gaps": (gap,) * 50, "gap_count": 170})])).text
 
     assert "170 gaps, the longest first" in text
-    assert "160 shorter ones" in text
-    assert "120 still shorter ones are only counted." in text
+    assert "160 shorter gaps" in text
+    assert "120 still shorter gaps, only counted." in text
 
 
 def test_the_columns_of_a_table_without_a_mapping_are_listed() -> None:

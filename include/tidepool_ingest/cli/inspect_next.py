@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, get_args
 
 from tidepool_ingest.cli.terminal import BOLD, Sheet, printable
+from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.inspection.findings import Inspection
 from tidepool_ingest.staging.manifest import MeantAs
 
@@ -121,7 +122,7 @@ def _stage_it(group: Sequence[Inspection], invocation: Invocation) -> Iterator[t
         yield "If it is right as it is, say so:", _stage(files_of(found), [*given, *meant], invocation)
     elif not any(inspection.accepted for inspection in group):
         yield "Nothing in it would be taken: find out why first, above.", []
-    elif found.format == "quarantine":
+    elif not FORMATS[found.format].in_manifests:
         yield "", ["stage", *files_of(found), "--like", "BATCH"]
     else:
         is_whole = not any(inspection.rejected for inspection in group)

@@ -22,6 +22,7 @@ from tidepool_ingest.errors import as_sentence
 from tidepool_ingest.formats.delimited import OTHER_DEVICE
 from tidepool_ingest.inspection.findings import Gap, Inspection, ReasonFound, ZoneFinding
 from tidepool_ingest.inspection.gathering import SENSOR, coverage_of
+from tidepool_ingest.inspection.inspecting import title_of
 from tidepool_ingest.local_times import zone_named
 
 MOST_REASONS: Final = 12
@@ -31,19 +32,6 @@ MOST_CANDIDATES: Final = 6
 MOST_OVERLAPS: Final = 8
 
 UTC_ZONE: Final = "Etc/UTC"
-
-FORMATS_IN_WORDS: Final[Mapping[str, str]] = {
-    "": "No data that can be read",
-    "ndjson": "Tidepool records, one JSON object a line",
-    "json": "Tidepool records in one JSON array",
-    "tidepool-export": "Export of Tidepool's data API",
-    "tidepool-web-export": "Export of Tidepool's web page",
-    "table": "Table",
-    "quarantine": "Quarantine file of this project",
-    "libreview": "LibreView export",
-    "clarity": "Dexcom Clarity export",
-    "nightscout": "Nightscout site",
-}
 
 TYPES_IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "alert": ("alert", "alerts"),
@@ -160,7 +148,7 @@ class _Showing:
         found, sheet = self._found, self._sheet
         kinds = dict.fromkeys(file.kind for file in found.files if file.kind)
         packed = dict.fromkeys(_COMPRESSIONS.get(file.compression, "") for file in found.files)
-        words = [FORMATS_IN_WORDS.get(found.format, found.format), *kinds, *filter(None, packed)]
+        words = [title_of(found), *kinds, *filter(None, packed)]
         if len(found.files) > 1:
             words.append(f"{len(found.files)} files")
         sheet.heading(", ".join(words))
@@ -294,7 +282,7 @@ class _Showing:
         for gap in gaps[:MOST_GAPS]:
             self._sheet.item(_length(gap.hours).rjust(8), self._from_to(gap))
         if number > (shown := min(MOST_GAPS, len(gaps))):
-            self._sheet.text(f"and {number - shown:,} shorter ones", indent=2)
+            self._sheet.text(f"and {number - shown:,} shorter", indent=2)
 
     def _from_to(self, gap: Gap) -> str:
         return f"from {self._moment(gap.start)} to {self._moment(gap.end)}"
@@ -421,8 +409,7 @@ def _summary_of(group: Sequence[Inspection]) -> tuple[str, str, int, str, str]:
     accepted = sum(inspection.accepted for inspection in group)
     rejected = sum(inspection.rejected for inspection in group)
     name = " + ".join(printable(file.name.rsplit("/", 1)[-1]) for file in found.files)
-    what = FORMATS_IN_WORDS.get(found.format, found.format)
-    what = what[:1].lower() + what[1:] if found.format in ("", "table", "json", "ndjson") else what
+    what = title_of(found)
     if found.table is not None:
         return name, what, 0, "needs a mapping", ""
     if any(inspection.holds for inspection in group):

@@ -52,6 +52,7 @@ class JsonArrayReader(Reader):
     """Reads one record from each element of one array, or one object over several lines."""
 
     name = "json"
+    title = "Tidepool records in one JSON array"
 
     @classmethod
     def recognizes(cls, start: bytes) -> bool:

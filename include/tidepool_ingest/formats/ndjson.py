@@ -23,6 +23,7 @@ class NdjsonReader(Reader):
     """Reads one record from each line."""
 
     name = "ndjson"
+    title = "Tidepool records, one JSON object a line"
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
         """Yield the lines of a file."""

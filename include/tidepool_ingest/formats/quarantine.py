@@ -24,6 +24,7 @@ class QuarantineReader(Reader):
     """Reads the record of each entry; the file may be encrypted."""
 
     name = "quarantine"
+    title = "Quarantine file of this project"
     in_manifests = False
 
     @classmethod

@@ -254,6 +254,12 @@ class Reader(ABC):
     name: ClassVar[str]
     """What a manifest and ``--format`` call the format."""
 
+    title: ClassVar[str]
+    """What people call such a file, as a heading."""
+
+    rows_are_json: ClassVar[bool] = True
+    """Whether each of its rows is a JSON text."""
+
     in_manifests: ClassVar[bool] = True
     """Whether a batch may hold such files; otherwise they can be validated and staged only."""
 

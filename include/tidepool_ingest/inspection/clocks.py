@@ -192,8 +192,8 @@ def _hours_in(blocks: Iterable[Block]) -> Counter[str]:
 
 def _look_at_stated(reader: Reader, clocks: Clocks) -> None:
     """Note which zones and offsets the first rows state; of rows that are no JSON, their records do."""
-    is_text = reader.name == "table"
-    blocks = _blocks_of(reader) if is_text else chain.from_iterable(map(reader.rows, reader.files))
+    as_staged = chain.from_iterable(map(reader.rows, reader.files))
+    blocks = as_staged if reader.rows_are_json else _blocks_of(reader)
     for line in islice(chain.from_iterable(block.lines for block in blocks), RECORDS_MAX):
         try:
             record = _stamped_in(line)

@@ -14,6 +14,7 @@ from typing import Final, get_args
 from upath import UPath
 
 from tidepool_ingest.errors import IngestError, as_sentence
+from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block, Device, ReadingContext
 from tidepool_ingest.formats.table import TableReader
@@ -90,6 +91,11 @@ def inspect_source(source: Source) -> list[Inspection]:
             if error.code not in _RELEASABLE or error.code in meant:
                 return [_unreadable(source, zone, holds)]
             meant.append(error.code)
+
+
+def title_of(found: Inspection) -> str:
+    """Return what inspected files are, as a heading."""
+    return FORMATS[found.format].title if found.format in FORMATS else "No data that can be read"
 
 
 def hold_of(error: IngestError) -> Hold:

@@ -38,6 +38,7 @@ from tidepool_ingest.inspection.drawing import (
 )
 from tidepool_ingest.inspection.findings import DayFound, Inspection
 from tidepool_ingest.inspection.gathering import METER, SENSOR, coverage_of
+from tidepool_ingest.inspection.inspecting import title_of
 from tidepool_ingest.local_times import zone_named
 
 MOST_BARS: Final = 186
@@ -54,18 +55,6 @@ MOST_MONTHS_LISTED: Final = 240
 
 MOST_LISTED: Final = 100
 """Gaps, reasons, uploads and the like that are listed."""
-
-FORMAT_TITLES: Final = {
-    "clarity": "Dexcom Clarity export",
-    "libreview": "LibreView export",
-    "nightscout": "Nightscout site",
-    "table": "Table, read by a mapping",
-    "ndjson": "Tidepool records",
-    "json": "Tidepool records",
-    "tidepool-export": "Tidepool export",
-    "tidepool-web-export": "Export of Tidepool\N{RIGHT SINGLE QUOTATION MARK}s web page",
-    "quarantine": "Quarantine file",
-}
 
 TYPE_TITLES: Final = {
     "alert": "Alerts",
@@ -273,9 +262,7 @@ class _Shown:
     @property
     def title(self) -> str:
         """What it is."""
-        if self.found.table:
-            return "A table that no mapping explains"
-        return FORMAT_TITLES.get(self.found.format, self.found.format or "A file of no format that is known")
+        return "A table that no mapping explains" if self.found.table else title_of(self.found)
 
     @property
     def device(self) -> str:

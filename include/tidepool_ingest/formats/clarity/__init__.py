@@ -49,6 +49,8 @@ class ClarityReader(Reader):
     """Reads readings and events of a Clarity export."""
 
     name = "clarity"
+    title = "Dexcom Clarity export"
+    rows_are_json = False
     has_own_rows = True
     version = 1
     options = frozenset({"timezone", "keep_notes"})

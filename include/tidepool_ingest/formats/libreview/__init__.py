@@ -55,6 +55,8 @@ class LibreViewReader(Reader):
     """Reads one LibreView file, twice."""
 
     name = "libreview"
+    title = "LibreView export"
+    rows_are_json = False
     version = 1
     options = frozenset({"timezone", "date_order", "keep_notes", "serial"})
     has_own_rows = True

@@ -47,6 +47,7 @@ class NightscoutReader(Reader):
     """Reads entries, treatments and profiles, and leaves out what has no type at Tidepool."""
 
     name = "nightscout"
+    title = "Nightscout site"
     has_own_rows = True
     joins_files = True
     version = 1

@@ -79,6 +79,8 @@ class TableReader(Reader):
     """Reads what a mapping says from each row."""
 
     name = "table"
+    title = "Table"
+    rows_are_json = False
     version = 1
     has_own_rows = True
     options = frozenset({"timezone", "serial", "table"})

@@ -34,6 +34,7 @@ class TidepoolExportReader(Reader):
     """
 
     name = "tidepool-export"
+    title = "Export of Tidepool's data API"
     joins_files = True
     stages_rows = True
     holds_other_objects = True

@@ -40,6 +40,7 @@ class TidepoolWebExportReader(TidepoolExportReader):
     """Reads the rows of a web export, makes them records of the data API, and cleans those."""
 
     name = "tidepool-web-export"
+    title = "Export of Tidepool's web page"
     kind = ExportKind.WEB_PAGE
     may_mislabel = False  # the page writes each label anew, for the unit that it has converted the values to
 
