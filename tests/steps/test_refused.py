@@ -192,7 +192,7 @@ def test_its_log_line_names_types_and_codes_only(world: World, caplog: pytest.Lo
 
     world.upload(number)
 
-    (line,) = [one for one in caplog.messages if "rejected 1 records" in one]
+    (line,) = [one for one in caplog.messages if "rejected 1 record " in one]
     assert "1 cbg value-out-of-range" in line
     assert str(BAD) not in caplog.text
 
