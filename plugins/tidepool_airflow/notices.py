@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from html import escape
@@ -206,7 +206,9 @@ def failure_notice(context: Mapping[str, Any]) -> Notice:
 
 def _batches_of(task_instance: Any) -> list[tuple[str, int]]:
     """Return how many batches of the run are in which state, as far as its task has reported that."""
-    summary = task_instance.xcom_pull(task_ids=task_instance.task_id, key="summary")
+    summary = None
+    with suppress(Exception):  # of a task that died, the callback runs where there may be no XCom
+        summary = task_instance.xcom_pull(task_ids=task_instance.task_id, key="summary")
     counted = summary.get("batches") if isinstance(summary, Mapping) else None
     return sorted(counted.items()) if isinstance(counted, Mapping) else []
 

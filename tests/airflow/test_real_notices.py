@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -68,7 +69,7 @@ def notified() -> Iterator[tuple[Deployment, Team, WebServer]]:
         slack = stack.enter_context(listening(WebServer()))
         settings = {
             **home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases),
-            "PYTHONPATH": str(team.folder),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(team.folder), os.environ.get("PYTHONPATH")])),
             "TIDEPOOL_RETRIES": "0",
             "AIRFLOW_CONN_OUR_TEAM": json.dumps(
                 {"conn_type": "slackwebhook", "host": slack.url, "password": "T0/B0/c4nary"}

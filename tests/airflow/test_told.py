@@ -149,7 +149,7 @@ def test_what_has_markup_of_its_own_stays_text() -> None:
 def test_an_error_of_anybody_elses_is_left_out(monkeypatch: pytest.MonkeyPatch, web: WebServer) -> None:
     connect(monkeypatch, webhook(web.url))
     context = failed_run() | {"exception": ValueError(f"user {USER} has 5.5 mmol/L")}
-    context["ti"].xcom_pull = lambda **_: None
+    context["ti"].xcom_pull = lambda **_: 1 / 0
     TidepoolFailureNotifier()(context)
 
     assert web.posts[0][1]["text"].splitlines()[1:] == [LINES[0], *LINES[-2:]]
