@@ -47,6 +47,7 @@ from tidepool_ingest.inspection.findings import (
     ZoneFinding,
 )
 from tidepool_ingest.inspection.page import MOST_BARS, page
+from tidepool_ingest.local_times import hours_left_out, zone_named
 from tidepool_simulator.sample.vendor_files import clarity_export, libreview_export
 
 START = date(2026, 3, 5)
@@ -325,6 +326,23 @@ def test_hours_before_the_first_reading_and_after_the_last_are_not_missing() -> 
         "Thu 5 March 2026: 48 readings in 4 of 4 hours",
         "Fri 6 March 2026: 48 readings in 4 of 5 hours; none 03\N{EN DASH}04",
     ]
+
+
+def test_an_hour_that_the_zone_leaves_out_is_no_hour_without_readings() -> None:
+    change, berlin = date(2026, 3, 29), zone_named("Europe/Berlin")
+    counts = (12, 12, 0, *FULL[3:])
+
+    (band,) = heat_map({change: counts}, "readings", berlin).bands
+    assert (band.hours, band.possible) == (23, 23)
+    assert [level for level, _path in band.paths] == [4]
+    assert band.spots[0].title.endswith("276 readings in 23 of 23 hours")
+
+    (in_utc,) = heat_map({change: counts}, "readings").bands
+    assert (in_utc.hours, in_utc.possible) == (23, 24)
+    (shown,) = heat_map({change: FULL}, "readings", berlin).bands  # a clock that nobody had set
+    assert (shown.hours, shown.possible) == (24, 24)
+    assert hours_left_out(date(2026, 10, 4), zone_named("Australia/Lord_Howe")) == frozenset()  # half of one
+    assert hours_left_out(date.max, berlin) == frozenset()
 
 
 def test_levels_stop_where_no_hour_has_values() -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta, tzinfo
 from itertools import pairwise
 from typing import Final, Literal
 
 from tidepool_ingest.coverage import HOURS, Column, full_hour, level_of
 from tidepool_ingest.inspection.findings import GlucoseFound
+from tidepool_ingest.local_times import hours_left_out
 
 MOST_DAYS_IN_A_ROW: Final = 31
 """Days that are drawn in one row, each as wide as there is room; of more, each month or year has its own."""
@@ -107,6 +108,10 @@ class Spot:
 
 # ---------------------------------------------------------------- days by hours
 
+_NONE: Final = (0,) * HOURS
+_NO_HOUR: Final = -1
+"""In place of a level: the zone leaves this hour out."""
+
 
 @dataclass(frozen=True)
 class Band:
@@ -116,7 +121,7 @@ class Band:
     :param columns: for how many days there is room.
     :param records: how many records they have.
     :param hours: how many of their hours have some.
-    :param possible: how many hours they have.
+    :param possible: how many hours they have; one that the zone leaves out is none.
     :param paths: the hours of each level, by level: lines that are one column wide.
     :param ticks: days.
     :param spots: what is said about each day.
@@ -175,10 +180,16 @@ class Span:
         hours = [hour for hour, count in enumerate(days[last]) if count]
         return cls(first, next(hour for hour, count in enumerate(days[first]) if count), last, hours[-1])
 
-    @property
-    def hours(self) -> int:
-        """How many hours it has."""
-        return HOURS * (self.last_day - self.first_day).days + self.last_hour + 1 - self.first_hour
+    def hours(self, days: Mapping[date, Sequence[int]], zone: tzinfo) -> int:
+        """Return how many hours it has, without those that the zone leaves out.
+
+        :param days: numbers of records by day, 24 a day.
+        :param zone: the zone of these days.
+        """
+        whole = (self.last_day - self.first_day).days
+        every = (self.first_day + timedelta(days=ahead) for ahead in range(whole + 1))
+        left_out = sum(len(_left_out(day, self.hours_of(day), days.get(day, _NONE), zone)) for day in every)
+        return HOURS * whole + self.last_hour + 1 - self.first_hour - left_out
 
     def hours_of(self, day: date) -> range:
         """Return which hours of a day are in it.
@@ -191,11 +202,17 @@ class Span:
         )
 
 
-def heat_map(days: Mapping[date, Sequence[int]], noun: str) -> HeatMap:
+def _left_out(day: date, hours: range, counts: Sequence[int], zone: tzinfo) -> frozenset[int]:
+    """Return the hours that a zone leaves out, unless the device's clock showed them all the same."""
+    return frozenset(hour for hour in hours_left_out(day, zone) if hour in hours and not counts[hour])
+
+
+def heat_map(days: Mapping[date, Sequence[int]], noun: str, zone: tzinfo = UTC) -> HeatMap:
     """Lay days by hours out.
 
     :param days: numbers of records by day, 24 a day; there is at least one day.
     :param noun: what is counted, in the plural.
+    :param zone: the zone of these days.
     """
     span = Span.of(days)
     first, last = span.first_day, span.last_day
@@ -213,7 +230,7 @@ def heat_map(days: Mapping[date, Sequence[int]], noun: str) -> HeatMap:
         years = sorted({day.year for day in days})
         left_out = max(len(years) - MOST_YEARS, 0)
         frames = [_year(year) for year in years[left_out:]]
-    bands = tuple(_band(frame, days, span, full, noun) for frame in frames)
+    bands = tuple(_band(frame, days, span, full, noun, zone) for frame in frames)
     levels = frozenset(level for band in bands for level, _ in band.paths)
     return HeatMap(kind, bands, full, levels, left_out)
 
@@ -253,7 +270,9 @@ def _year(year: int) -> _Frame:
     return _Frame(str(year), first, 366, ticks, length)
 
 
-def _band(frame: _Frame, days: Mapping[date, Sequence[int]], span: Span, full: int, noun: str) -> Band:
+def _band(
+    frame: _Frame, days: Mapping[date, Sequence[int]], span: Span, full: int, noun: str, zone: tzinfo
+) -> Band:
     paths: dict[int, list[str]] = {}
     spots = []
     records = hours = possible = 0
@@ -265,11 +284,17 @@ def _band(frame: _Frame, days: Mapping[date, Sequence[int]], span: Span, full: i
         if not span.first_day <= day <= span.last_day:
             continue
         own = span.hours_of(day)
-        counts = days.get(day, (0,) * HOURS)[own.start : own.stop]
-        records, hours, possible = records + sum(counts), hours + sum(map(bool, counts)), possible + len(own)
-        for level, start, length in _runs([level_of(count, full) for count in counts]):
-            paths.setdefault(level, []).append(f"M{x}.5 {own.start + start}v{length}")
-        spots.append(Spot(x, _day_title(day, own, counts, noun)))
+        counts = days.get(day, _NONE)
+        left_out = _left_out(day, own, counts, zone)
+        there = {hour: counts[hour] for hour in own if hour not in left_out}
+        records, hours = records + sum(there.values()), hours + sum(map(bool, there.values()))
+        possible += len(there)
+        for level, start, length in _runs(
+            [level_of(there[hour], full) if hour in there else _NO_HOUR for hour in own]
+        ):
+            if level != _NO_HOUR:
+                paths.setdefault(level, []).append(f"M{x}.5 {own.start + start}v{length}")
+        spots.append(Spot(x, _day_title(day, own, there, noun)))
     return Band(
         title=frame.title,
         columns=frame.columns,
@@ -291,14 +316,14 @@ def _runs(levels: Sequence[int]) -> Iterator[tuple[int, int, int]]:
             start = hour
 
 
-def _day_title(day: date, hours: range, counts: Sequence[int], noun: str) -> str:
+def _day_title(day: date, hours: range, there: Mapping[int, int], noun: str) -> str:
     name = f"{WEEKDAYS[day.weekday()]} {day_words(day)}"
+    counts = there.values()
     if not any(counts):
         return f"{name}: none"
-    empty = [
-        (start, length) for count, start, length in _runs([min(count, 1) for count in counts]) if not count
-    ]
-    told = f"{name}: {sum(counts):,} {noun} in {sum(map(bool, counts))} of {len(hours)} hours"
+    has_none = [there.get(hour) == 0 for hour in hours]
+    empty = [(start, length) for is_empty, start, length in _runs(has_none) if is_empty]
+    told = f"{name}: {sum(counts):,} {noun} in {sum(map(bool, counts))} of {len(counts)} hours"
     if not empty or len(empty) > 3:
         return told
     return f"{told}; none " + ", ".join(

@@ -250,7 +250,9 @@ class _Shown:
         self.has_sensor = any(any(day.readings) for day in inspection.days)
         self.noun = "readings" if self.has_sensor else "records"
         self._coverage = {day: counts for day, counts in coverage_of(inspection.days).items() if any(counts)}
-        self.heat: HeatMap | None = heat_map(self._coverage, self.noun) if self._coverage else None
+        self.heat: HeatMap | None = (
+            heat_map(self._coverage, self.noun, self._zone) if self._coverage else None
+        )
         self.picture = picture_of({day.day: day.records for day in inspection.days}, columns=MOST_BARS)
         self.amount_picture = picture_of(
             {day.day: day.records for day in inspection.days if day.bolus or day.basal or day.carbs},
@@ -348,7 +350,7 @@ class _Shown:
     @property
     def possible(self) -> int:
         """How many hours there are from the first one with a reading to the last."""
-        return Span.of(self._coverage).hours if self._coverage else 0
+        return Span.of(self._coverage).hours(self._coverage, self._zone) if self._coverage else 0
 
     @property
     def filled(self) -> int:
