@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,16 @@ def test_it_needs_no_network_and_fits_the_window(
     assert (max(red, green, blue) < 40) == (scheme == "dark")
     assert page.locator("path.level").first.evaluate("path => getComputedStyle(path).stroke") != "none"
     shoot(page, f"inspection-{width}-{scheme}")
+    page.context.close()
+
+
+def test_on_a_phone_no_day_lies_on_the_next_one(browser: Browser, tmp_path: Path) -> None:
+    page, _ = opened(browser, page_of(tmp_path, libreview_export()), 390, "light")
+
+    for plot in page.locator(".plot.bars").all():
+        places = [text.bounding_box() for text in plot.locator(".area text").all() if text.is_visible()]
+        days = sorted((place for place in places if place), key=lambda place: place["x"])
+        assert all(one["x"] + one["width"] < two["x"] for one, two in pairwise(days))
     page.context.close()
 
 

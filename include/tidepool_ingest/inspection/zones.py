@@ -441,7 +441,8 @@ class _Judge:
                 if run.first + HELD_S < at and run.last - HELD_S - max(0, change.by * 60) > at:
                     return _Seen(
                         "against",
-                        f"The transmitter shows that the clock was not set {way} on {moment}, as in {name}.",
+                        f"The transmitter shows that the clock was not set {way} on {moment}, as that of "
+                        f"{name} was.",
                     )
         return _NOTHING
 
