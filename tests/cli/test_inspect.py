@@ -651,7 +651,8 @@ def test_without_a_ledger_none_is_asked(
     monkeypatch.setenv("TIDEPOOL_LEDGER", ledger)
     assert "No upload of this device is known on these days." in run("inspect", "a.ndjson").out
     none = run("inspect", "a.ndjson", "--ledger", f"sqlite:///{tmp_path}/none.db")
-    assert (none.code, none.err.count("There is no ledger at this address yet")) == (0, 1)
+    assert none.code == 0
+    assert none.err.startswith("There is no ledger at this address yet")  # a remark, and no error
     assert not (tmp_path / "none.db").exists()
     (tmp_path / "bad.db").write_bytes(b"no database at all" * 100)
     assert "SQLite" in run("inspect", "a.ndjson", "--ledger", f"sqlite:///{tmp_path}/bad.db").error

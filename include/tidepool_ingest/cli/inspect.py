@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
 
             ledger = stack.enter_context(opened(options.ledger))
             if ledger is None:
-                print(f"tidepool-ingest: {NO_LEDGER}", file=sys.stderr)
+                print(NO_LEDGER, file=sys.stderr)
         paths = [stack.enter_context(data_file(text)) for text in options.files]
         with reading_data_file():
             found = list(map(_in_words_for_a_file, _inspected(paths, options)))
