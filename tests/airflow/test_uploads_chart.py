@@ -11,14 +11,13 @@ from tidepool_airflow.uploads_page.chart import (
     BAR,
     FEWEST_HEAT_COLUMNS,
     HEAT_COLUMNS,
-    LONGEST_GAP,
     MOST_SLOTS,
     STEP,
     charts,
     heat_map,
     zones_in_words,
 )
-from tidepool_ingest.coverage import HOURS, LEVELS, text_of_hours
+from tidepool_ingest.coverage import HOURS, LEVELS, LONGEST_GAP, text_of_hours
 
 FIRST = date(2026, 1, 1)
 

@@ -22,6 +22,7 @@ from tidepool_ingest.coverage import (
     level_of,
     picture_of,
 )
+from tidepool_ingest.inspection.drawing import MONTHS
 
 MARGIN: Final = 5
 """Columns to the left, with the hours."""
@@ -49,8 +50,6 @@ _LETTERS: Final = " .:+#!"
 _BOTH, _UPPER, _LOWER = "█", "▀", "▄"
 _GAP: Final = "┊"
 
-_MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-
 
 def day_text(day: date, *, with_year: bool = False) -> str:
     """Return a day as people write it.
@@ -58,7 +57,7 @@ def day_text(day: date, *, with_year: bool = False) -> str:
     :param day: the day.
     :param with_year: whether to say the year.
     """
-    text = f"{day.day} {_MONTHS[day.month - 1]}"
+    text = f"{day.day} {MONTHS[day.month - 1][:3]}"
     return f"{text} {day.year}" if with_year else text
 
 

@@ -15,6 +15,7 @@ from statistics import median
 from tidepool_ingest.coverage import (
     HOURS,
     LEVELS,
+    LONGEST_GAP,
     MORE_THAN_USUAL,
     Column,
     DayHours,
@@ -34,8 +35,6 @@ STEP = 9
 BAR = 7
 """Width of a bar, in units."""
 
-LONGEST_GAP = 31
-"""Days without a record that are drawn one by one; a longer gap is drawn as one."""
 MOST_SLOTS = 1_100
 """Most days to draw: three years. Older ones are in the table only."""
 
