@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from tests.states import set_batch_state
 from tidepool_ingest.cli.inspect_next import Invocation
 from tidepool_ingest.cli.inspect_text import inspections_as_text
 from tidepool_ingest.cli.terminal import Colours, Sheet, Terminal, columns_of, printable
-from tidepool_ingest.inspection.findings import ColumnFound, Inspection, Inspections, UnmappedTable
+from tidepool_ingest.inspection.findings import ColumnFound, Gap, Inspection, Inspections, UnmappedTable
 from tidepool_ingest.ledger import BatchState, Ledger
+from tidepool_ingest.local_times import zone_named
 from tidepool_simulator.sample.vendor_files import (
     VENDOR_FILES,
     VendorFile,
@@ -211,6 +212,19 @@ def test_a_long_gap_is_one_column_that_shows() -> None:
     assert "┊" in the_map(text)[0]
     assert "a long time without any" in text
     assert "5 Apr 2027" in text
+
+
+def test_a_gap_in_which_clocks_went_back_says_so() -> None:
+    gap = Gap(
+        start=datetime(2026, 10, 25, 0, 54, tzinfo=UTC),
+        end=datetime(2026, 10, 25, 2, 4, tzinfo=UTC),
+        hours=1.2,
+    )
+
+    text = shown(inspection(gaps=(gap,)))
+
+    assert "from 25 Oct 2026 02:54 to 25 Oct 2026 03:04 (clocks went back)" in " ".join(text.split())
+    assert gap.clocks_in(zone_named("Etc/UTC")) == ""
 
 
 def test_many_days_share_columns() -> None:

@@ -285,7 +285,9 @@ class _Showing:
             self._sheet.text(f"and {number - shown:,} shorter", indent=2)
 
     def _from_to(self, gap: Gap) -> str:
-        return f"from {self._moment(gap.start)} to {self._moment(gap.end)}"
+        clocks = gap.clocks_in(self._zone)
+        text = f"from {self._moment(gap.start)} to {self._moment(gap.end)}"
+        return f"{text} ({clocks})" if clocks else text
 
     def _moment(self, instant: datetime) -> str:
         local = instant.astimezone(self._zone)

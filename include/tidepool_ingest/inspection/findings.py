@@ -6,7 +6,7 @@ They hold health data. They go to the terminal or the file of whoever asked, and
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 from inspect import cleandoc
 from typing import Any, Literal
 
@@ -167,6 +167,16 @@ class Gap(_Model):
     start: datetime
     end: datetime
     hours: float
+
+    def clocks_in(self, zone: tzinfo) -> str:
+        """Return in words whether clocks changed in it, so that local times alone do not give its length.
+
+        :param zone: the zone that it is shown in.
+        """
+        before, after = (moment.astimezone(zone).utcoffset() for moment in (self.start, self.end))
+        if before is None or after is None or before == after:
+            return ""
+        return "clocks went forward" if before < after else "clocks went back"
 
 
 class Suspicion(_Model):

@@ -36,7 +36,7 @@ from tidepool_ingest.inspection.drawing import (
     heat_map,
     levels,
 )
-from tidepool_ingest.inspection.findings import DayFound, Inspection
+from tidepool_ingest.inspection.findings import DayFound, Gap, Inspection
 from tidepool_ingest.inspection.gathering import METER, SENSOR, coverage_of
 from tidepool_ingest.inspection.inspecting import title_of
 from tidepool_ingest.local_times import zone_named
@@ -310,6 +310,14 @@ class _Shown:
         except OverflowError:
             local = instant
         return f"{day_words(local.date())}, {local:%H:%M}"
+
+    def end_of(self, gap: Gap) -> str:
+        """Return when a gap ends, and whether clocks changed in it.
+
+        :param gap: the gap.
+        """
+        clocks = gap.clocks_in(self._zone)
+        return f"{self.moment(gap.end)} ({clocks})" if clocks else self.moment(gap.end)
 
     @property
     def concerns(self) -> list[tuple[str, str]]:
