@@ -272,6 +272,17 @@ def test_what_is_for_exports_is_not_said_of_records(run: Run, tmp_path: Path) ->
     assert manifest_of(folder)["dataSet"]["timezone"] == "Europe/Berlin"
 
 
+def test_what_holds_a_batch_of_records_can_be_meant(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_bytes(ndjson(cbg()))
+    command = ("stage", "a.ndjson", "--root", "staging")
+
+    (folder,) = run(*command, "--user", USER, "--meant-as", "device-renamed").lines
+    assert manifest_of(folder)["meantAs"] == ["device-renamed"]
+    more = ("--batch-id", "corrected", "--meant-as", "replaces-loses-days")
+    (folder,) = run(*command, "--like", folder, *more).lines
+    assert manifest_of(folder)["meantAs"] == ["device-renamed", "replaces-loses-days"]
+
+
 def test_records_and_exports_are_not_mixed_up(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(EXPORT)
 

@@ -27,6 +27,7 @@ from tidepool_ingest.cli.arguments import (
 from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options, zones_of
 from tidepool_ingest.codes import PAGE
 from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, is_export, read_manifest
+from tidepool_ingest.formats.holds import CLOCK_FAULTS
 from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL
 from tidepool_ingest.formats.table import TableReader
 from tidepool_ingest.model import masked_pointer, validate_data_set
@@ -204,6 +205,7 @@ def run(options: argparse.Namespace) -> int:
                     connection=options.connection,
                     like=like,
                     replaces=replaces,
+                    meant_as=options.meant_as,
                     padding=padding,
                 )
                 _show(batches)
@@ -318,8 +320,11 @@ def _is_one_zone(given: FileOptions) -> bool:
 def _check_of_records(options: argparse.Namespace, given: FileOptions, name: str) -> None:
     """Make sure that nothing is said of a file of records that is for exports only."""
     check_taken(name, given.model_copy(update={"timezone": None}) if _is_one_zone(given) else given)
-    if options.meant_as:
-        raise CommandError("--meant-as is for an export, whose rows are not records.", "Leave it out.")
+    for code in options.meant_as:
+        if code in CLOCK_FAULTS:
+            raise CommandError(
+                f"--meant-as {code} is for an export, whose rows are not records.", "Leave it out."
+            )
     deduplicator = deduplicator_named(options.deduplicator or DEFAULT_DEDUPLICATOR)
     if deduplicator is None or "normal" not in deduplicator.works_for:
         _reject("Tidepool has no such --deduplicator for normal data sets")

@@ -222,6 +222,7 @@ def stage(
     connection: str | None = None,
     like: Manifest | None = None,
     replaces: str | None = None,
+    meant_as: Sequence[str] = (),
     padding: Counter[str] | None = None,
 ) -> list[BatchFolder]:
     """Turn a data file into ready batches, one for each ``deviceId`` in it, in order of appearance.
@@ -247,6 +248,7 @@ def stage(
     :param like: manifest of another batch of this user. All records make one batch with the same description,
         instead of ``data_set``, ``edits`` and ``connection``: for a corrected quarantine file.
     :param replaces: id of the batch that this one replaces; then the file makes one batch only.
+    :param meant_as: codes of what would hold each batch and is meant as it is, beside those of ``like``.
     :param padding: counts the values whose padding was left out, by field.
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
     :raises ExportKindError: the file mixes both exports of Tidepool, or may be either where that matters.
@@ -286,7 +288,10 @@ def stage(
             manifests = [_manifest(output, user_id, fields, edits, connection) for output in outputs]
         else:
             manifests = [_manifest_like(like, output) for output in outputs]
-        added = {"staged_at": now} | ({} if replaces is None else {"replaces": replaces})
+        added: dict[str, Any] = {"staged_at": now} | ({} if replaces is None else {"replaces": replaces})
+        if meant_as:
+            known = like.meant_as if like is not None else ()
+            added["meant_as"] = tuple(dict.fromkeys((*known, *meant_as)))
         manifests = [manifest.model_copy(update=added) for manifest in manifests]
         publish([[output.content] for output in outputs], batches, manifests)
     return batches
