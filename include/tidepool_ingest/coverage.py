@@ -15,6 +15,9 @@ from typing import Final, TypeAlias
 HOURS: Final = 24
 """Hours of a day. One that is there twice, as clocks go back, is one hour with twice as many records."""
 
+ONCE: Final = (1,) * HOURS
+"""How often each hour is there on a day on which no clock is changed."""
+
 DayHours: TypeAlias = Mapping[date, Sequence[int]]
 """Numbers of records by day, 24 a day."""
 
@@ -77,11 +80,13 @@ class Picture:
         return max((column.days for column in self.columns if not column.is_gap), default=1)
 
 
-def picture_of(days: DayHours, *, columns: int) -> Picture:
+def picture_of(days: DayHours, *, columns: int, zone: tzinfo | None = None) -> Picture:
     """Lay a picture out.
 
     :param days: numbers of records by day; days may be missing.
     :param columns: most columns that there is room for.
+    :param zone: the zone in which these are days, where clocks are changed in it: how full an hour is that is
+        there twice follows from both, and one that is left out is as full as the one beside it.
     """
     full = full_hour(days)
     runs = _runs(sorted(day for day, hours in days.items() if any(hours)))
@@ -94,7 +99,7 @@ def picture_of(days: DayHours, *, columns: int) -> Picture:
     made = [
         column
         for first, length, is_gap in runs
-        for column in _columns(days, first, length, length if is_gap else together, full, is_gap)
+        for column in _columns(days, first, length, length if is_gap else together, full, is_gap, zone)
     ]
     return Picture(tuple(made[-columns:]), full, is_cut=len(made) > columns)
 
@@ -118,7 +123,7 @@ def level_of(count: int, full: int, *, days: int = 1) -> int:
     """
     if not count or not full:
         return 0
-    share = count / (full * days)
+    share = count / (full * max(days, 1))
     if share > _TWICE and full >= _FEWEST_FULL:
         return MORE_THAN_USUAL
     return min(4, int(4 * share) + 1)
@@ -157,6 +162,25 @@ def in_zone(days: DayHours, zone: tzinfo) -> DayHours | None:
     return local
 
 
+def passes_in(zone: tzinfo | None, day: date) -> Sequence[int]:
+    """Return how often each hour of a day is there: twice as clocks go back, not at all as they go forward.
+
+    :param zone: the zone; ``None`` for UTC.
+    :param day: the day in it.
+    """
+    if zone is None:
+        return ONCE
+    try:
+        midnight, start = datetime.combine(day, time(), zone), datetime.combine(day, time(), UTC)
+        if midnight.utcoffset() == datetime.combine(day + timedelta(days=1), time(), zone).utcoffset():
+            return ONCE
+        moments = [(start + timedelta(hours=hour)).astimezone(zone) for hour in range(-HOURS, 2 * HOURS)]
+    except OverflowError:  # the first or the last day that there is
+        return ONCE
+    inside = [moment.hour for moment in moments if moment.date() == day]
+    return [inside.count(hour) for hour in range(HOURS)]
+
+
 _Run = tuple[date, int, bool]
 """First day, number of days, and whether they are a long gap."""
 
@@ -178,7 +202,13 @@ def _runs(present: Sequence[date]) -> list[_Run]:
 
 
 def _columns(
-    days: DayHours, first: date, length: int, together: int, full: int, is_gap: bool
+    days: DayHours,
+    first: date,
+    length: int,
+    together: int,
+    full: int,
+    is_gap: bool,
+    zone: tzinfo | None,
 ) -> Iterator[Column]:
     for start in range(0, length, together):
         own = [first + timedelta(days=ahead) for ahead in range(start, min(start + together, length))]
@@ -187,5 +217,8 @@ def _columns(
             continue
         counted = [days[day] for day in own if day in days]
         hours = tuple(map(sum, zip(*counted, strict=True))) or (0,) * HOURS
-        levels = tuple(level_of(count, full, days=len(own)) for count in hours)
-        yield Column(own[0], len(own), hours, levels)
+        passes = tuple(map(sum, zip(*(passes_in(zone, day) for day in own), strict=True)))
+        levels = [level_of(count, full, days=there) for count, there in zip(hours, passes, strict=True)]
+        for hour in (hour for hour in range(HOURS) if not passes[hour]):
+            levels[hour] = levels[hour - 1] if hour else levels[1]
+        yield Column(own[0], len(own), hours, tuple(levels))

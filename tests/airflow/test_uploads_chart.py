@@ -17,7 +17,7 @@ from tidepool_airflow.uploads_page.chart import (
     heat_map,
     zones_in_words,
 )
-from tidepool_ingest.coverage import HOURS, LEVELS, LONGEST_GAP, text_of_hours
+from tidepool_ingest.coverage import HOURS, LEVELS, LONGEST_GAP, MORE_THAN_USUAL, text_of_hours
 
 FIRST = date(2026, 1, 1)
 
@@ -109,6 +109,29 @@ def test_missing_hours_and_doubled_ones_are_told() -> None:
     assert [level for level, _cells in third.cells] == [0, 3, 4, 5]
     assert found.columns[0].missing == ""
     assert found.slots == FEWEST_HEAT_COLUMNS
+
+
+@pytest.mark.parametrize(("change", "hour"), [(date(2026, 3, 29), 0), (date(2026, 10, 25), 24)])
+def test_a_change_of_clocks_is_neither_a_gap_nor_a_doubled_hour(change: date, hour: int) -> None:
+    days = [change + timedelta(days=number) for number in range(-3, 4)]
+    found = heat_map({day: {"cbg": text_of_hours([12] * HOURS)} for day in days}, BERLIN)
+
+    assert found is not None
+    (column,) = [column for column in found.columns if column.first == change]
+    assert column.hours[2] == hour
+    assert (column.missing, column.unusual) == ("", "")
+    assert set(column.levels) == {4}
+
+
+def test_an_hour_that_is_there_twice_can_be_half_full_or_doubled() -> None:
+    change = date(2026, 10, 25)
+    for records, level in ((12, 3), (48, MORE_THAN_USUAL)):
+        counts = [[12] * HOURS, [records // 2] * 2 + [12] * 22, [12] * HOURS]
+        days = {change + timedelta(days=at - 1): {"cbg": text_of_hours(day)} for at, day in enumerate(counts)}
+        found = heat_map(days, BERLIN)
+        assert found is not None
+        (column,) = [column for column in found.columns if column.first == change]
+        assert column.levels[2] == level
 
 
 def test_each_hour_has_a_cell_at_its_place() -> None:

@@ -297,8 +297,8 @@ def heat_map(hours: Hours, zones: str | None) -> HeatMap | None:
         counted = [hours_of_text(text) for kind, text in kinds.items() if kind == SENSOR or not has_sensor]
         if counted:
             by_hour[day] = tuple(map(sum, zip(*counted, strict=True)))
-    name, local = _in_own_zone(by_hour, zones)
-    picture = picture_of(local, columns=HEAT_COLUMNS)
+    name, zone, local = _in_own_zone(by_hour, zones)
+    picture = picture_of(local, columns=HEAT_COLUMNS, zone=zone)
     if not picture.columns:
         return None
     return HeatMap(
@@ -312,10 +312,10 @@ def heat_map(hours: Hours, zones: str | None) -> HeatMap | None:
     )
 
 
-def _in_own_zone(hours: DayHours, zones: str | None) -> tuple[str, DayHours]:
+def _in_own_zone(hours: DayHours, zones: str | None) -> tuple[str, tzinfo | None, DayHours]:
     zone = single_zone(zones)
     local = in_zone(hours, zone[1]) if zone else None
-    return ("UTC", hours) if zone is None or local is None else (zone[0], local)
+    return ("UTC", None, hours) if zone is None or local is None else (*zone, local)
 
 
 def single_zone(zones: str | None) -> tuple[str, tzinfo] | None:
