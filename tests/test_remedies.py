@@ -203,14 +203,16 @@ def test_whatever_the_remedy_asks_for_can_be_copied() -> None:
 
 def test_keys_of_a_manifest_that_can_be_copied_are_taken_by_it() -> None:
     copied = {(code, mend) for code, fault in FAULTS_BY_CODE.items() for mend in fault.mends}
-    keys = {(code, mend.text) for code, mend in copied if mend.place is MendPlace.MANIFEST}
+    places = (MendPlace.MANIFEST, MendPlace.FILE)
+    keys = {(code, mend.place, mend.text) for code, mend in copied if mend.place in places}
 
     assert len(keys) > 10
-    for code, text in sorted(keys):
-        given = json.loads(f"{{{text}}}")
-        file = {"name": "a.csv", "format": "libreview"} | given.pop("files", [{}])[0]
-        manifest = {"userId": "0123456789", "dataSet": {}, "files": [file], **given}
-        read = parse_manifest(json.dumps(manifest).encode(), formats=tuple(FORMATS))
+    for code, at, text in sorted(keys):
+        own, of_file = (f", {text}" if at is place else "" for place in places)
+        # Pasted as it is, beside what stands in every manifest: a second `files` would be refused.
+        file = '{"name": "a.csv"' + ("" if '"format"' in text else ', "format": "libreview"') + of_file + "}"
+        manifest = f'{{"userId": "0123456789", "dataSet": {{}}, "files": [{file}]{own}}}'
+        read = parse_manifest(manifest.encode(), formats=tuple(FORMATS))
         assert read.meant_as in ((), (code,))
 
 

@@ -28,6 +28,8 @@ class MendPlace(StrEnum):
 
     MANIFEST = "manifest.json"
     """A key of the manifest, as it stands there."""
+    FILE = "manifest.json, its file"
+    """A key of one of the manifest's files, as it stands there."""
     STAGE = "tidepool-ingest stage"
     """An option of the command with which it is staged again."""
     RUN = "run parameters"
@@ -63,7 +65,7 @@ def of_file(key: str, option: str, value: str, *, is_example: bool = False) -> t
     :param value: what is said.
     """
     return (
-        Mend(MendPlace.MANIFEST, f'"files": [{{"{key}": "{value}"}}]', is_example),
+        Mend(MendPlace.FILE, f'"{key}": "{value}"', is_example),
         Mend(MendPlace.STAGE, f"{option} {value}", is_example),
     )
 

@@ -47,6 +47,7 @@ ACTION_WORDS = {
 
 MEND_WORDS = {
     MendPlace.MANIFEST: "In manifest.json",
+    MendPlace.FILE: "In manifest.json, at the file",
     MendPlace.STAGE: "Or, staged again, with tidepool-ingest stage …",
     MendPlace.RUN: "Parameters of a run of its day",
 }
