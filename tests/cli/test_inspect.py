@@ -418,6 +418,15 @@ def test_of_several_devices_each_is_shown_and_the_file_once(run: Run, tmp_path: 
     assert "other-device" not in text
 
 
+def test_a_device_that_is_not_in_the_file_is_said_not_to_be(run: Run, tmp_path: Path) -> None:
+    (name,) = write(tmp_path, libreview_export())
+
+    ran = run("inspect", name, *BERLIN, "--serial", "NONE")
+
+    assert (ran.code, ran.err) == (1, "")
+    assert "[file-several-devices]" in ran.out
+
+
 def test_several_files_each_in_its_turn_and_a_summary(run: Run, tmp_path: Path) -> None:
     names = write(tmp_path, *nightscout_site(), clarity_export())
     (tmp_path / "letter.pdf").write_bytes(b"%PDF-1.7\n")

@@ -19,7 +19,7 @@ import msgspec
 
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.holds import FileHeldError
-from tidepool_ingest.formats.reader import Block, ClockSigns, Reader, ReadingContext
+from tidepool_ingest.formats.reader import Block, ClockSigns, Device, Reader, ReadingContext
 from tidepool_ingest.local_times import DAY, HOUR, timezone_names
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import MeantAs
@@ -111,11 +111,12 @@ def _look(files: Sequence[SourceFile], clocks: Clocks) -> None:
 def _look_at_local(kind: type[Reader], files: Sequence[SourceFile], clocks: Clocks) -> None:
     """Look at files whose times may be local ones."""
     reader = _reader(kind, files, _CONTEXT, timezone=UTC)
+    devices: Sequence[Device] = ()
     try:
         reader.survey()
         _look_at_devices(reader, clocks)
         clocks.signs = reader.clock_signs()
-        devices = [] if any(clocks.signs.steady) else reader.devices()
+        devices = () if any(clocks.signs.steady) else reader.devices()
         if not clocks.is_local:
             _look_at_stated(reader, clocks)
             return
