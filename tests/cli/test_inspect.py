@@ -27,6 +27,7 @@ from tidepool_ingest.cli.terminal import Colours, Sheet, Terminal, columns_of, p
 from tidepool_ingest.inspection.findings import ColumnFound, Gap, Inspection, Inspections, UnmappedTable
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.local_times import zone_named
+from tidepool_simulator.sample.clarity_weeks import clarity_weeks
 from tidepool_simulator.sample.vendor_files import (
     VENDOR_FILES,
     VendorFile,
@@ -425,6 +426,13 @@ def test_a_device_that_is_not_in_the_file_is_said_not_to_be(run: Run, tmp_path: 
 
     assert (ran.code, ran.err) == (1, "")
     assert "[file-several-devices]" in ran.out
+
+
+def test_whoever_has_to_say_the_zone_is_told_by_the_exit_code(run: Run, tmp_path: Path) -> None:
+    (name,) = write(tmp_path, clarity_weeks())
+
+    assert run("inspect", name).code == 1
+    assert run("inspect", name, *BERLIN).code == 0
 
 
 def test_several_files_each_in_its_turn_and_a_summary(run: Run, tmp_path: Path) -> None:

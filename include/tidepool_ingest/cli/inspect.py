@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tidepool_ingest.ledger import Ledger
 
 SOMETHING_IS_WRONG = 1
-"""Exit code if a run would stop at a file, or reject a record of it."""
+"""Exit code if a run would stop at a file, for want of a time zone too, or reject a record of it."""
 
 _FAULTS = {
     **FILE_FAULTS,
@@ -56,9 +56,9 @@ def describe(command: argparse.ArgumentParser) -> None:
         "uploaded, and nothing leaves this machine. What is shown is health data."
     )
     command.epilog = (
-        "Exit codes: 0 if a run would take everything, 1 if it would stop at a file or reject a record, 2 if "
-        "the command cannot be carried out. Colours are for terminals only; NO_COLOR=1 leaves them out, and "
-        "FORCE_COLOR=1 asks for them."
+        "Exit codes: 0 if a run would take everything, 1 if it would stop at a file (for want of --timezone, "
+        "too) or reject a record, 2 if the command cannot be carried out. Colours are for terminals only; "
+        "NO_COLOR=1 leaves them out, and FORCE_COLOR=1 asks for them."
     )
     command.add_argument(
         "files",
@@ -116,7 +116,8 @@ def _in_words_for_a_file(inspection: Inspection) -> Inspection:
 
 
 def _is_wrong(inspection: Inspection) -> bool:
-    return bool(inspection.holds or inspection.rejected)
+    needs_zone = inspection.zone.needed and inspection.zone.stated is None
+    return bool(inspection.holds or inspection.rejected or needs_zone)
 
 
 def _inspected(paths: Sequence[UPath], options: argparse.Namespace) -> list[Inspection]:
