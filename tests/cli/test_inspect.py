@@ -385,6 +385,20 @@ def test_what_has_to_be_decided_comes_first() -> None:
     )
 
 
+def test_records_of_no_device_among_others_are_staged_by_the_next_command(run: Run, tmp_path: Path) -> None:
+    nameless = cbg(time="2026-01-01T10:05:00Z", deviceId=None)
+    (tmp_path / "a.ndjson").write_bytes(ndjson(cbg(time="2026-01-01T10:00:00Z"), nameless))
+
+    text = run("inspect", "a.ndjson").out
+
+    assert "not named" in text
+    command = text[text.index("\nNext\n") :].replace("\\\n", " ").split()[2:]
+    assert command[:4] == ["stage", "a.ndjson", "--device-id", "ID"]
+    named = [{"ID": "a-meter", "USER_ID": USER}.get(word, word) for word in command]
+    (tmp_path / "STAGING").mkdir()
+    assert run(*named).code == 0
+
+
 # ---------------------------------------------------------------- files
 
 

@@ -32,7 +32,7 @@ class Invocation:
     :param timezone: that option, or nothing.
     :param user: whose data they are, if that was said.
     :param has_root: whether the environment names the staging root.
-    :param device_id: the option for it, where neither file nor records name one.
+    :param device_id: the option for it, where neither file nor each record names one.
     """
 
     words: tuple[str, ...] = ()
@@ -68,7 +68,8 @@ def next_steps(group: Sequence[Inspection], invocation: Invocation) -> Iterator[
     """
     found = group[0]
     zone = found.zone
-    if not any(device.fields.get("deviceId") for one in group for device in one.devices):
+    devices = [device for one in group for device in one.devices]
+    if not devices or not all(device.fields.get("deviceId") for device in devices):
         invocation = replace(invocation, device_id=(DEVICE_ID, "ID"))
     if found.table is not None:
         yield from _with_draft(found, invocation)

@@ -131,9 +131,15 @@ def _inspected_files(source: Source, rows: Counter[int]) -> tuple[InspectedFile,
 
 
 def _named_by_records(gathered: Gathering) -> tuple[InspectedDevice, ...]:
-    """Return the devices that records name, where the file itself tells of none."""
+    """Return the devices that records name, where the file itself tells of none.
+
+    Records that name none, among others that do, are of one more device: it has to be named to stage them.
+    """
     named = sorted(name for name in gathered.device_ids if name)
-    return tuple(InspectedDevice(fields={"deviceId": name}) for name in named)
+    devices = [InspectedDevice(fields={"deviceId": name}) for name in named]
+    if named and gathered.device_ids[""]:
+        devices.append(InspectedDevice())
+    return tuple(devices)
 
 
 def kind_of(file: SourceFile, name: str) -> str:
