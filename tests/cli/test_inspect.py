@@ -483,6 +483,25 @@ def test_what_is_no_data_is_called_what_it_is(run: Run, tmp_path: Path) -> None:
     assert run("inspect", "missing.csv", "--format", "clarity").error.endswith("Check the path.")
 
 
+@pytest.mark.parametrize("content", [b"\0" * 5000, "time;value\n".encode("utf-16-le") * 9])
+def test_utf_16_without_a_mark_of_its_byte_order_cannot_be_read(
+    content: bytes, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "table.csv").write_bytes(content)
+    mapping = {
+        "csv": {"encoding": "utf-16"},
+        "time": {"column": "time", "format": "iso"},
+        "records": [{"record": {"type": "cbg", "units": "mg/dL", "value": {"column": "value"}}}],
+    }
+    (tmp_path / "mapping.json").write_text(json.dumps(mapping))
+
+    ran = run("inspect", "table.csv")
+    mapped = run("inspect", "table.csv", "--mapping", "mapping.json", *BERLIN)
+
+    assert (ran.code, ran.err, "It cannot be read" in ran.out) == (1, "", True)
+    assert (mapped.code, mapped.err, "byte order mark" in " ".join(mapped.out.split())) == (1, "", True)
+
+
 def test_the_standard_input_and_pipes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Input:
         buffer = io.BytesIO(clarity_export().content)

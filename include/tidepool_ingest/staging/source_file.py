@@ -137,7 +137,12 @@ class SourceFile:
         errors = "surrogatepass" if encoding.startswith("utf-16") else "surrogateescape"
         decoder = codecs.getincrementaldecoder(encoding)(errors)
         for piece in self.pieces():
-            yield decoder.decode(piece).encode(errors=errors)
+            try:
+                text = decoder.decode(piece)
+            except UnicodeError:  # all else has a character, or becomes half of one
+                detail = "it is said to be UTF-16, and begins without a byte order mark"
+                raise BatchError("file-encoding", file_number=self.number, detail=detail) from None
+            yield text.encode(errors=errors)
         try:
             yield decoder.decode(b"", final=True).encode(errors=errors)
         except UnicodeDecodeError:  # cut off inside a character
