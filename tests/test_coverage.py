@@ -17,9 +17,11 @@ from tidepool_ingest.coverage import (
     hours_of_text,
     in_zone,
     level_of,
+    passes_in,
     picture_of,
     text_of_hours,
 )
+from tidepool_ingest.local_times import zone_named
 
 MONDAY = date(2026, 3, 2)
 FULL = [12] * HOURS
@@ -141,3 +143,29 @@ def test_the_first_and_the_last_day_that_there_are_stay() -> None:
         local = in_zone({day: FULL}, timezone(timedelta(hours=hours)))
         assert local is not None
         assert sum(map(sum, local.values())) == sum(FULL)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "passes"),
+    [
+        ("Europe/Berlin", date(2026, 3, 29), {2: 0}),
+        ("Europe/Berlin", date(2026, 10, 25), {2: 2}),
+        ("Australia/Lord_Howe", date(2026, 10, 4), {}),
+        ("Australia/Lord_Howe", date(2026, 4, 5), {1: 2}),
+        ("America/Havana", date(2026, 3, 8), {0: 0}),
+        ("Asia/Kolkata", date(2026, 3, 8), {}),
+        ("Europe/Berlin", date.max, {}),
+    ],
+)
+def test_hours_are_there_as_often_as_the_zone_has_them(zone: str, day: date, passes: dict[int, int]) -> None:
+    assert list(passes_in(zone_named(zone), day)) == [passes.get(hour, 1) for hour in range(HOURS)]
+
+
+def test_a_change_of_clocks_is_neither_a_gap_nor_doubled_rows() -> None:
+    berlin = zone_named("Europe/Berlin")
+    forward, back = (12, 12, 0, *[12] * 21), (12, 12, 24, *[12] * 21)
+
+    (spring,) = picture_of({date(2026, 3, 29): forward}, columns=9, zone=berlin).columns
+    (autumn,) = picture_of({date(2026, 10, 25): back}, columns=9, zone=berlin).columns
+
+    assert set(spring.levels) == set(autumn.levels) == {4}

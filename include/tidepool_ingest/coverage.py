@@ -7,6 +7,7 @@ shows the hours in which it did not send, however often it sends; and nothing of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -165,6 +166,8 @@ def in_zone(days: DayHours, zone: tzinfo) -> DayHours | None:
 def passes_in(zone: tzinfo | None, day: date) -> Sequence[int]:
     """Return how often each hour of a day is there: twice as clocks go back, not at all as they go forward.
 
+    Half an hour counts as a whole one.
+
     :param zone: the zone; ``None`` for UTC.
     :param day: the day in it.
     """
@@ -174,11 +177,12 @@ def passes_in(zone: tzinfo | None, day: date) -> Sequence[int]:
         midnight, start = datetime.combine(day, time(), zone), datetime.combine(day, time(), UTC)
         if midnight.utcoffset() == datetime.combine(day + timedelta(days=1), time(), zone).utcoffset():
             return ONCE
-        moments = [(start + timedelta(hours=hour)).astimezone(zone) for hour in range(-HOURS, 2 * HOURS)]
+        quarters = range(-4 * HOURS, 8 * HOURS)
+        moments = [(start + timedelta(minutes=15 * quarter)).astimezone(zone) for quarter in quarters]
     except OverflowError:  # the first or the last day that there is
         return ONCE
-    inside = [moment.hour for moment in moments if moment.date() == day]
-    return [inside.count(hour) for hour in range(HOURS)]
+    inside = Counter(moment.hour for moment in moments if moment.date() == day)
+    return [-(-inside[hour] // 4) for hour in range(HOURS)]
 
 
 _Run = tuple[date, int, bool]

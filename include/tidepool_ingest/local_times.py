@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from importlib.resources import files
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -206,27 +206,6 @@ def _hour(begins: datetime, offset: int) -> _Hour:
 
 def _to_the_hour(moment: datetime) -> str:
     return moment.isoformat()[:HOUR]
-
-
-def hours_left_out(day: date, zone: tzinfo) -> frozenset[int]:
-    """Return the whole hours of a day that a zone leaves out, as its clocks go forward.
-
-    :param day: the day.
-    :param zone: the zone.
-    """
-    begins = datetime.combine(day, time(), zone)
-    if begins.utcoffset() == datetime.combine(day, time.max, zone).utcoffset():
-        return frozenset()
-    return frozenset(
-        hour
-        for hour in range(24)
-        if all(_is_missing(begins.replace(hour=hour, minute=minute)) for minute in (0, 59))
-    )
-
-
-def _is_missing(shown: datetime) -> bool:
-    before, after = shown.utcoffset(), shown.replace(fold=1).utcoffset()
-    return before is not None and after is not None and before < after
 
 
 def at_offset(local: str, minutes: int) -> str:

@@ -47,7 +47,7 @@ from tidepool_ingest.inspection.findings import (
     ZoneFinding,
 )
 from tidepool_ingest.inspection.page import MOST_BARS, page
-from tidepool_ingest.local_times import hours_left_out, zone_named
+from tidepool_ingest.local_times import zone_named
 from tidepool_simulator.sample.vendor_files import clarity_export, libreview_export
 
 START = date(2026, 3, 5)
@@ -341,8 +341,6 @@ def test_an_hour_that_the_zone_leaves_out_is_no_hour_without_readings() -> None:
     assert (in_utc.hours, in_utc.possible) == (23, 24)
     (shown,) = heat_map({change: FULL}, "readings", berlin).bands  # a clock that nobody had set
     assert (shown.hours, shown.possible) == (24, 24)
-    assert hours_left_out(date(2026, 10, 4), zone_named("Australia/Lord_Howe")) == frozenset()  # half of one
-    assert hours_left_out(date.max, berlin) == frozenset()
 
 
 def test_levels_stop_where_no_hour_has_values() -> None:

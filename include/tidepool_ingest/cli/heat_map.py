@@ -7,7 +7,7 @@ the encoding has no blocks, letters of ASCII take their place.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date, timedelta, tzinfo
 from itertools import groupby
 from typing import Final
 
@@ -61,15 +61,16 @@ def day_text(day: date, *, with_year: bool = False) -> str:
     return f"{text} {day.year}" if with_year else text
 
 
-def draw(days: DayHours, sheet: Sheet, what: str) -> None:
+def draw(days: DayHours, sheet: Sheet, what: str, zone: tzinfo) -> None:
     """Draw the map, its labels and its legend; nothing where there are no days.
 
     :param days: numbers of records by day and hour.
     :param sheet: where it goes.
     :param what: what is counted, such as ``readings``.
+    :param zone: the zone of these days.
     """
     terminal = sheet.terminal
-    picture = picture_of(days, columns=terminal.width - MARGIN)
+    picture = picture_of(days, columns=terminal.width - MARGIN, zone=zone)
     if not picture.columns:
         return
     wide = max(1, min(WIDEST_DAY, (terminal.width - MARGIN) // len(picture.columns)))

@@ -225,7 +225,8 @@ class _Showing:
             return
         has_sensor = any(any(day.readings) for day in self._found.days)
         self._sheet.blank()
-        draw(coverage_of(self._found.days), self._sheet, "readings" if has_sensor else "records")
+        what = "readings" if has_sensor else "records"
+        draw(coverage_of(self._found.days), self._sheet, what, self._zone)
 
     def _show_reasons(self) -> None:
         found, sheet = self._found, self._sheet

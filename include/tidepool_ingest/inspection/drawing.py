@@ -12,9 +12,8 @@ from datetime import UTC, date, timedelta, tzinfo
 from itertools import pairwise
 from typing import Final, Literal
 
-from tidepool_ingest.coverage import HOURS, Column, full_hour, level_of
+from tidepool_ingest.coverage import HOURS, Column, full_hour, level_of, passes_in
 from tidepool_ingest.inspection.findings import GlucoseFound
-from tidepool_ingest.local_times import hours_left_out
 
 MOST_DAYS_IN_A_ROW: Final = 31
 """Days that are drawn in one row, each as wide as there is room; of more, each month or year has its own."""
@@ -204,7 +203,8 @@ class Span:
 
 def _left_out(day: date, hours: range, counts: Sequence[int], zone: tzinfo) -> frozenset[int]:
     """Return the hours that a zone leaves out, unless the device's clock showed them all the same."""
-    return frozenset(hour for hour in hours_left_out(day, zone) if hour in hours and not counts[hour])
+    passes = passes_in(zone, day)
+    return frozenset(hour for hour in hours if not (passes[hour] or counts[hour]))
 
 
 def heat_map(days: Mapping[date, Sequence[int]], noun: str, zone: tzinfo = UTC) -> HeatMap:
@@ -289,8 +289,9 @@ def _band(
         there = {hour: counts[hour] for hour in own if hour not in left_out}
         records, hours = records + sum(there.values()), hours + sum(map(bool, there.values()))
         possible += len(there)
+        passes = passes_in(zone, day)
         for level, start, length in _runs(
-            [level_of(there[hour], full) if hour in there else _NO_HOUR for hour in own]
+            [level_of(there[hour], full, days=passes[hour]) if hour in there else _NO_HOUR for hour in own]
         ):
             if level != _NO_HOUR:
                 paths.setdefault(level, []).append(f"M{x}.5 {own.start + start}v{length}")

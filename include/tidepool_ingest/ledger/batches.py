@@ -24,6 +24,7 @@ from tidepool_ingest.ledger.states import (
     DEAD_STATES,
     DECLINED,
     SUPERSEDED_STATES,
+    WAITING_STATES,
     BatchState,
     DataSetState,
     Purged,
@@ -33,16 +34,6 @@ from tidepool_ingest.ledger.transitions import write_state, write_state_of
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 """Stands for when a batch was staged whose manifest does not say."""
-
-
-WAITING_STATES = (
-    BatchState.PLANNED,
-    BatchState.PREPARED,
-    BatchState.UPLOADING,
-    BatchState.HELD,
-    BatchState.FAILED,
-)
-"""States of a batch of which something may remain to be uploaded."""
 
 ORDER_COLUMNS = (batches.c.day, batches.c.staged_at, batches.c.batch_id)
 """The columns that the order of a device's batches depends on."""

@@ -64,6 +64,15 @@ SUPERSEDED_STATES = (BatchState.REPLACED, BatchState.OVERWRITTEN, BatchState.GON
 TERMINAL_STATES = (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED)
 """States of a part of which nothing remains to be uploaded."""
 
+WAITING_STATES = (
+    BatchState.PLANNED,
+    BatchState.PREPARED,
+    BatchState.UPLOADING,
+    BatchState.HELD,
+    BatchState.FAILED,
+)
+"""States of a batch of which something may remain to be uploaded."""
+
 DECLINED = "declined"
 """The reason of a held batch that a person has declined."""
 
