@@ -122,6 +122,18 @@ def test_an_hour_that_is_there_twice_has_twice_as_many_readings(number: int, ver
     assert local(autumn(number), BERLIN).verdict == verdict
 
 
+@pytest.mark.parametrize(("number", "verdict"), [(24, "contradicted"), (12, "open"), (17, "open")])
+def test_an_hour_that_is_there_twice_speaks_against_a_zone_that_has_it_once(
+    number: int, verdict: str
+) -> None:
+    found = local(autumn(number), "Africa/Lagos")
+
+    assert found.verdict == verdict
+    assert said(found) == ([("summer-time", "against")] if verdict == "contradicted" else [])
+    doubled = autumn(24) + Counter({"2026-10-25T01": 12, "2026-10-25T03": 12})  # two sensors at a time
+    assert local(doubled, "Africa/Lagos").verdict == "open"
+
+
 def test_who_says_none_gets_the_zone_of_most_people_that_fits() -> None:
     found = local(spring(2))
 

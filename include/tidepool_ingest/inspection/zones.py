@@ -291,6 +291,7 @@ class _Judge:
                 for at, one in zip(times, seen, strict=False)
                 if one.supports != "neither"
             ),
+            *(self._twice_elsewhere(changes, name) if len(periods) == 1 and not self._stretches else ()),
             *self._by_generated(periods),
             *self._by_zones(name),
             *self._by_stated_offsets(name),
@@ -410,6 +411,28 @@ class _Judge:
                 "clock was set late, or is that of another zone.",
             )
         return _NOTHING
+
+    def _twice_elsewhere(self, changes: Sequence[Change], name: str) -> Iterator[ZoneEvidence]:
+        """Yield which hours are there twice as in zones of many people, and not in this one."""
+        others = {change for family in self._known for change in family} - set(changes)
+        for change in sorted(change for change in others if change.by == -_HOUR_MIN):
+            if self._by_hours(change, name).supports != "for":
+                continue
+            start = change.at - timedelta(hours=1)
+            hours = [
+                self._clocks.hours[(start + timedelta(hours=ahead)).isoformat()[:HOUR]]
+                for ahead in (-1, 0, 1)
+            ]
+            if max(hours[0], hours[2]) >= DOUBLE * self._full:
+                continue  # two sensors, all the time
+            sentence = (
+                f"{hours[1]} readings are between {start:%H:%M} and {change.at:%H:%M} on {start:%Y-%m-%d}, "
+                f"which other zones have twice, and {name} does not; otherwise there are {self._full} in an "
+                "hour."
+            )
+            yield ZoneEvidence(
+                kind="summer-time", sentence=sentence, at=change.at.isoformat(), supports="against"
+            )
 
     def _set_late(self, change: Change, name: str) -> str:
         """Say which periods explain a clock that did not go forward."""
