@@ -385,6 +385,18 @@ def test_what_has_to_be_decided_comes_first() -> None:
     )
 
 
+def test_a_row_that_is_wrong_in_two_places_is_named_once(run: Run, tmp_path: Path) -> None:
+    basal = {"type": "basal", "deliveryType": "temp", "rate": 1e6, "duration": 1e12}
+    (tmp_path / "a.ndjson").write_bytes(
+        ndjson(cbg(time="2026-01-01T10:00:00Z"), cbg(time="2026-01-01T10:05:00Z", **basal))
+    )
+
+    text = run("inspect", "a.ndjson").out
+
+    assert "     row 2\n" in text
+    assert "up to 1 reading an hour" in text
+
+
 def test_records_of_no_device_among_others_are_staged_by_the_next_command(run: Run, tmp_path: Path) -> None:
     nameless = cbg(time="2026-01-01T10:05:00Z", deviceId=None)
     (tmp_path / "a.ndjson").write_bytes(ndjson(cbg(time="2026-01-01T10:00:00Z"), nameless))

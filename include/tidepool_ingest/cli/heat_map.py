@@ -66,7 +66,7 @@ def draw(days: DayHours, sheet: Sheet, what: str, zone: tzinfo) -> None:
 
     :param days: numbers of records by day and hour.
     :param sheet: where it goes.
-    :param what: what is counted, such as ``readings``.
+    :param what: what is counted, in the plural with ``s``, such as ``readings``.
     :param zone: the zone of these days.
     """
     terminal = sheet.terminal
@@ -170,7 +170,7 @@ def _draw_legend(picture: Picture, sheet: Sheet, what: str) -> None:
     levels = [level for level in LEVELS if 0 < level < MORE_THAN_USUAL]
     has_more = any(MORE_THAN_USUAL in column.levels for column in picture.columns)
     parts = [
-        (_swatches(levels, terminal), f"up to {full:,} {what} an hour"),
+        (_swatches(levels, terminal), f"up to {full:,} {what if full != 1 else what[:-1]} an hour"),
         *([(_swatches([MORE_THAN_USUAL], terminal), "more than usual")] if has_more else []),
     ]
     notes = ["blank: none"]

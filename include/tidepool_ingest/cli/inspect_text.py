@@ -252,9 +252,10 @@ class _Showing:
         for code, same in by_code.items():
             kinds = ", ".join(dict.fromkeys(_about(reason, len(same) > 1) for reason in same))
             number = sum(reason.count for reason in same)
-            places = [place for reason in same for place in reason.places]
+            places = list(dict.fromkeys(place for reason in same for place in reason.places))
             head = f"{code} ({kinds})" if kinds else code
-            where = _places(places[:MOST_PLACES], number)
+            has_more = len(places) > MOST_PLACES or any(one.count > len(one.places) for one in same)
+            where = _places(places[:MOST_PLACES], has_more=has_more)
             rows.append((number, printable(head), _meaning(code), printable(where)))
         rows.sort(key=lambda row: -row[0])
         self._show_counted(rows)
@@ -378,11 +379,11 @@ def _about(reason: ReasonFound, is_one_of_several: bool) -> str:
     return f"{reason.count:,} {about}" if about and is_one_of_several else about
 
 
-def _places(places: Sequence[str], number: int) -> str:
+def _places(places: Sequence[str], *, has_more: bool) -> str:
     """Return the first places in short: `lines 3, 5, …` for `line 3`, `line 5`."""
     if not places:
         return ""
-    more = ", …" if number > len(places) else ""
+    more = ", …" if has_more else ""
     split = [place.rpartition(" ") for place in places]
     head = split[0][0]
     if len(places) > 1 and all(before == head and last.isdigit() for before, _, last in split):
