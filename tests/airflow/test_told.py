@@ -30,9 +30,9 @@ RUN = datetime(2026, 11, 29, 3, 0, tzinfo=UTC)
 UPLOADS_PAGE = "https://airflow.example.org/plugin/tidepool-uploads"
 LINES = [
     "The run of 2026-11-29 03:00 UTC has failed.",
-    "Cause: some tasks of the run failed (run-failed).",
-    "What to do: Read the log of a failed task for its cause and what to do; then clear it, or let the next "
-    "run take the batch up again.",
+    "Cause: some batches of the run are not done (run-failed).",
+    "What to do: Follow what its report, or the log of a failed task, says of each cause; then clear the "
+    "failed tasks, or let the next run take the batches up again.",
     "Batches: 1 failed, 5 verified.",
     f"Uploads: {UPLOADS_PAGE}",
     "Runs: https://airflow.example.org/dags/tidepool_normal_upload",
@@ -75,7 +75,7 @@ def failed_run(run_id: str = f"manual__{USER}") -> dict[str, Any]:
             dag_id="tidepool_normal_upload", task_id="report", run_id=run_id, xcom_pull=lambda **_: summary
         ),
         "dag_run": SimpleNamespace(run_id=run_id, run_after=RUN),
-        "exception": TidepoolRunFailedError(["batch.upload"], Report((), {})),
+        "exception": TidepoolRunFailedError(["batch.upload"], Report((), {}), 1),
     }
 
 

@@ -142,7 +142,7 @@ class ZoneFinding(_Model):
     :param stated: the zone that was given.
     :param used: the zone in which days and hours are counted here.
     :param verdict: of the zone in question: ``fits``, ``contradicted``, or ``open`` where nothing speaks for
-        or against it.
+        or against it, or where nobody has said which one of several that fit it is.
     :param candidates: the zones that fit all that is seen, those of most people first; empty where nothing
         narrows the choice.
     :param evidence: what is seen.

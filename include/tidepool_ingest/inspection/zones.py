@@ -132,7 +132,7 @@ def zone_of(clocks: Clocks, stated: tuple[Period, ...] = ()) -> ZoneFinding:
     verdict: Literal["fits", "contradicted", "open"] = "open"
     if "against" in supports:
         verdict = "contradicted"
-    elif "for" in supports and (stated or candidates):
+    elif "for" in supports and (stated or len(candidates) == 1 or (candidates and not clocks.is_local)):
         verdict = "fits"
     return ZoneFinding(
         needed=clocks.is_local,

@@ -31,7 +31,7 @@ class TidepoolDigestOperator(TidepoolOperator):
         "means that nothing was sent: the last line of its log says why."
     )
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def perform(self, context: Context) -> dict[str, Any]:
         """Send the digest.
 
         :raises NoticeNotSentError: if it was not sent and is to be tried again.
