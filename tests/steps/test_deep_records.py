@@ -92,7 +92,7 @@ def test_they_are_validated_staged_and_restaged_from_quarantine(run: Run, world:
 
     ran = run("validate", file)
     assert ran.code == 1
-    assert "7 records: 5 accepted, 2 refused" in ran.lines
+    assert "7 records: 5 accepted, 2 rejected" in ran.lines
     verdicts = run("validate", "--verdicts", file).lines
     assert ['"accepted":true' in line for line in verdicts] == [True] * 5 + [False] * 2
     assert "json-malformed" in verdicts[6]
@@ -102,6 +102,6 @@ def test_they_are_validated_staged_and_restaged_from_quarantine(run: Run, world:
     quarantine = world.folder / "quarantine.ndjson"
     quarantine.write_bytes(world.quarantine_text(number))
     assert quarantine.read_bytes().count(b'"record":{"type":"smbg"') == 2
-    assert "2 records: 0 accepted, 2 refused" in run("validate", quarantine).lines
+    assert "2 records: 0 accepted, 2 rejected" in run("validate", quarantine).lines
     staged = run("stage", quarantine, "--user", world.user, "--root", world.root).lines
-    assert "2 records: 0 accepted, 2 refused" in run("validate", staged[0]).lines
+    assert "2 records: 0 accepted, 2 rejected" in run("validate", staged[0]).lines

@@ -261,7 +261,7 @@ def test_a_user_that_the_account_may_not_write_to(world: World, caplog: pytest.L
     assert error.remedy
     assert stranger not in str(error)
     assert stranger not in "".join(logged)
-    assert f"{world.row(number).label} cannot be uploaded: {error}" in logged
+    assert f"{world.row(number).label} stops here (tidepool-permission)." in logged
     assert (world.row(number).state, world.row(number).reason) == (BatchState.FAILED, "tidepool-permission")
     assert len(world.visible()) == 5
     name = next(account.name for account in world.simulator.accounts if account.id == stranger)
