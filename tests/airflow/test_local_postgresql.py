@@ -84,6 +84,7 @@ def test_an_open_connection_holds_no_end_up(folder: Path) -> None:
         connection.execute("SELECT 1")
 
 
+@pytest.mark.slow
 def test_a_server_that_was_ended_from_outside_is_no_trouble(folder: Path) -> None:
     with postgresql(folder) as databases:
         postmaster = int((folder / "postmaster.pid").read_text().split()[0])

@@ -73,7 +73,7 @@ def test_cut_anywhere_it_is_an_error(size: int) -> None:
         b'[{"a":\xff}]',
         b'[{"a":"\xff"}]',
         b'[{"a":1,}]',
-        b"[" + b'{"a":[' * 100_000,
+        b"[" + b'{"a":[' * 20_000,
         b'[{"a":' + b"9" * 5000 + b"}]",
     ],
 )

@@ -71,7 +71,7 @@ def test_each_fault_of_a_proxy_leads_a_schedule() -> None:
 
 
 def test_a_few_schedules(tmp_path: Path) -> None:
-    outcomes = play_all(SEED, range(4), tmp_path)
+    outcomes = play_all(SEED, range(3), tmp_path)
 
     assert not wrong(outcomes)
     assert in_short(outcomes) == "lost 0, double 0, left open 0"

@@ -158,6 +158,7 @@ LONG_STRING = b'"' + b"x" * MAX_RECORD_BYTES + b'"'
 LONG_OBJECT = b'{"a":[' + b'"],\\"{",' * (MAX_RECORD_BYTES // 8) + b"1]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2**20, 10**9])
 @pytest.mark.parametrize("long", [LONG_STRING, LONG_OBJECT, b"1" * (MAX_RECORD_BYTES + 1)])
 def test_an_element_that_is_too_long_is_refused_alone(long: bytes, size: int) -> None:

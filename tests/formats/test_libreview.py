@@ -890,6 +890,7 @@ def held_after(path: Path, days: int) -> int:
     return held
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidepool_ingest.local_times.HOURS_MAX", 20)
     monkeypatch.setattr("tidepool_ingest.formats.libreview.DAYS_MAX", 20)

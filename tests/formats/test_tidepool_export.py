@@ -372,6 +372,7 @@ def test_staging_an_export_keeps_it_one(world: World, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the real one
 
 
+@pytest.mark.slow
 def test_the_real_export_of_2014(world: World, shared: Path) -> None:
     file = UPath(shared / "real" / "export-2014.ndjson.gz")
     stage(file, world.root, world.user, file_format="tidepool-export", day=DAY)

@@ -185,7 +185,7 @@ def is_small(record: Any) -> bool:
     return len(json.dumps(record, ensure_ascii=False).encode()) <= FAST_PATH_BYTES_MAX
 
 
-@settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changed_records())
 def test_it_passes_only_what_is_accepted(record: dict[str, Any]) -> None:
     if is_small(record) and surely_valid(record):

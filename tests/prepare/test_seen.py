@@ -88,6 +88,7 @@ def test_a_digest_is_of_the_text() -> None:
     assert digest_of(b"a text") != digest_of(b"a test")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen, "FIRST_DIGESTS", 10_000)
     monkeypatch.setattr(seen, "PARTITION_ENTRIES", 64)

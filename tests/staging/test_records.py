@@ -179,6 +179,7 @@ print(peak() - before, reader.rows[1], refused)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["line", "compressed line", "array"])
 def test_a_line_of_100_mb_is_refused_in_bounded_memory(tmp_path: Path, kind: str) -> None:
     small, large = tmp_path / "small", tmp_path / "large"

@@ -170,7 +170,7 @@ class Protocol(RuleBasedStateMachine):
 
 
 QUICK = settings(
-    max_examples=6, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=4, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 TestProtocol = Protocol.TestCase
