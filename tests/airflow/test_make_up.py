@@ -140,8 +140,9 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
         running.wait_until(lambda: READY in running.said)
         url = f"http://127.0.0.1:{running.port}"
 
-        # Nobody is asked for a password, and the DAG waits for Trigger.
-        assert running.ask("GET", "/dags/tidepool_normal_upload")["is_paused"] is False
+        # Nobody is asked for a password, and both DAGs wait for Trigger.
+        for dag_id in ("tidepool_normal_upload", "tidepool_continuous_upload"):
+            assert running.ask("GET", f"/dags/{dag_id}")["is_paused"] is False
         assert f"{url}/dags/tidepool_normal_upload" in running.said
         assert list((folder / "staging").glob("*/*/*/manifest.json"))
         assert any("postgres" in process.name() for process in of_folder(folder))
@@ -151,7 +152,8 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
             "up: tidepool_normal_upload is not paused; staged for it and not done: 8 batches" in running.said
         )
         assert (
-            "up: tidepool_continuous_upload is paused; staged for it and not done: 6 batches" in running.said
+            "up: tidepool_continuous_upload is not paused; staged for it and not done: 6 batches"
+            in running.said
         )
         assert "up: paused as well: tidepool_on_arrival, tidepool_reconcile." in running.said
         shown = running.ask("GET", "/dags")["dags"]

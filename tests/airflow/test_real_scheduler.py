@@ -205,7 +205,7 @@ def test_no_log_names_a_person_a_device_a_token_or_a_value(deployment: Deploymen
     assert len(logs) > 2 * len(deployment.task_instances(deployment.first_run))
     for session in deployment.uploads():
         assert short_hash(session.user_id).encode() in everything
-        assert f"{session.data_set_id} is verified".encode() in everything
+        assert f"is verified: data set {session.data_set_id}".encode() in everything
 
 
 def test_airflows_own_database_names_none_of_them_either(deployment: Deployment) -> None:

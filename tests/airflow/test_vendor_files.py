@@ -11,6 +11,7 @@ import pytest
 from tests.airflow.conftest import CONTINUOUS_DAG_ID, DAG_ID, TODAY, Run, World
 from tidepool_simulator.sample import SAMPLE_USERS, vendor_files, write_sample_exports
 from tidepool_simulator.sample.checker.check import check
+from tidepool_simulator.sample.checker.content import rows_of
 from tidepool_simulator.sample.checker.nightscout import nightscout_rows
 from tidepool_simulator.sample.checker.result import CheckResult
 from tidepool_simulator.sample.vendor_files import VendorFile
@@ -132,8 +133,9 @@ def test_two_overlapping_exports_of_a_site_show_all_of_it_once(
     result = checked(world)
     whole = [(file.content, file.manifest_entry()) for file in vendor_files.nightscout_site((0, 48))]
     documents = [records for rows in nightscout_rows(whole, None, None) for records in rows]
-    # Both together show what one export of all of it says.
-    assert result.visible == sum(record is not None for records in documents for record in records)
+    # Both together show what one export of all of it says: of a calculation, its bolus too.
+    rows = [row for records in documents for record in records if record for row in rows_of(record)]
+    assert result.visible == len(rows)
     assert (result.lost, result.double) == (0, 0)
     assert result.superseded > 100
     assert result.quarantined > 0
