@@ -31,13 +31,22 @@ def run_ids(stack: Stack) -> set[str]:
     return {run["dag_run_id"] for run in runs(stack)}
 
 
+def failed_tasks(stack: Stack, run_id: str) -> list[tuple[str, int, str]]:
+    """Return which tasks of a run did not succeed: task, map index and state."""
+    tasks = stack.api(f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances")["task_instances"]
+    return [
+        (task["task_id"], task["map_index"], task["state"]) for task in tasks if task["state"] != "success"
+    ]
+
+
 def new_run(stack: Stack, before: set[str]) -> str:
     """Return the run that was triggered since, when it has ended well."""
     give_up = time.monotonic() + RUN_SECONDS
     while True:
-        new = [run for run in runs(stack) if run["dag_run_id"] not in before]
+        # Of a backfill that another test has begun, runs may still come.
+        new = [run for run in runs(stack) if run["dag_run_id"] not in before and run["run_type"] == "manual"]
         if new and new[0]["state"] in ("success", "failed"):
-            assert new[0]["state"] == "success"
+            assert new[0]["state"] == "success", failed_tasks(stack, new[0]["dag_run_id"])
             return new[0]["dag_run_id"]
         stack.airflow.check()
         assert time.monotonic() < give_up, new
