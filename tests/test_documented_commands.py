@@ -144,6 +144,7 @@ def test_each_command_is_run_or_it_is_known_why_not() -> None:
     assert {why_not(command) for command in commands} - {None} == NOT_RUN.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("document", "command"),
     [

@@ -24,9 +24,10 @@ from tidepool_ingest.staging.manifest import FileOptions
 
 EXPORTS = SHARED / "exports"
 
-pytestmark = pytest.mark.skipif(
-    not EXPORTS.is_dir(), reason="exports of real people are not part of this project"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not EXPORTS.is_dir(), reason="exports of real people are not part of this project"),
+]
 
 MAPPINGS = {
     "loop_1082_chronological.csv": "loop",
@@ -42,9 +43,6 @@ OWN_MAPPING = {
 }
 
 VALUED: tuple[str, ...] = ("cbg", "smbg", "insulin", "bolus", "food")
-
-FAST = "cl12-2020-q1.csv"
-"""Of the files with many rows, the one that is inspected in every run."""
 
 HELD = {
     "lv06-libre3-synthetic-1961.csv": ["zone-implausible"],
@@ -134,16 +132,7 @@ def samples() -> Iterator[Sample]:
 
 SAMPLES = {sample.name: sample for sample in samples()}
 
-MANY_ROWS = 10_000
-
-
-def marked(*values: str) -> Any:
-    """Return the case of a sample, which is left to the slow tests if it has many rows."""
-    is_slow = SAMPLES and SAMPLES[values[0]].expected.get("rows", 0) > MANY_ROWS and values[0] != FAST
-    return pytest.param(*values, marks=[pytest.mark.slow] if is_slow else [])
-
-
-EACH = [marked(name) for name in SAMPLES]
+EACH = list(SAMPLES)
 
 EVENTS_ON_A_JOURNEY = {"cl20-2025-03b.csv"}
 """Of which the independent reading has events in the one zone: the converter knows better. Readings agree."""
@@ -191,7 +180,7 @@ def test_what_holds_and_what_looks_wrong_is_only_what_somebody_has_looked_at(nam
     assert [seen.kind for one in inspected(name) for seen in one.suspicions] == SUSPICIOUS.get(name, [])
 
 
-@pytest.mark.parametrize("name", [each for each in EACH if SAMPLES[str(each.values[0])].zone])
+@pytest.mark.parametrize("name", [each for each in EACH if SAMPLES[each].zone])
 def test_nothing_speaks_against_the_zone_that_a_file_is_in(name: str) -> None:
     finding, zone = inspected(name)[0].zone, SAMPLES[name].zone
 
@@ -204,7 +193,7 @@ def test_nothing_speaks_against_the_zone_that_a_file_is_in(name: str) -> None:
         assert zone in finding.candidates
 
 
-@pytest.mark.parametrize(("name", "zone"), [marked(*case) for case in EXCLUDED])
+@pytest.mark.parametrize(("name", "zone"), EXCLUDED)
 def test_what_speaks_against_other_zones_is_told(name: str, zone: str) -> None:
     finding = zone_of(clocks_of(name), (Period(zone),))
 

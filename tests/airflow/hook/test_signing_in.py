@@ -52,6 +52,7 @@ SHARES = (0.5, 0.4, 1.1, 0.9, 1.1, 1.1)
 """How much of a token's life passes before each chunk: it is due, or it has ended."""
 
 
+@pytest.mark.slow
 def test_tokens_that_end_in_the_middle_of_an_upload(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
