@@ -21,8 +21,7 @@ from tidepool_ingest.formats.reader import ReadingContext
 from tidepool_ingest.formats.row_counts import RowCounts
 from tidepool_ingest.model.glucose_levels import GlucoseHistogram, readings_of
 from tidepool_ingest.staging.manifest import FileOptions
-from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN
+from tidepool_ingest.staging.source_file import SourceFile, given_files
 
 if TYPE_CHECKING:
     from tidepool_ingest.prepare.reading import RecordReader
@@ -76,13 +75,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _files(paths: Sequence[UPath], options: argparse.Namespace, given: FileOptions) -> list[SourceFile]:
-    numbers = range(1, len(paths) + 1) if len(paths) > 1 else (None,)
-    files = []
-    for path, number in zip(paths, numbers, strict=True):
+    found = []
+    for path in paths:
         name = format_of(path, options, recognized_format)
         check_taken(name, given)
-        files.append(SourceFile(path, name, number, below_root=GIVEN, options=given))
-    return files
+        found.append((path, name))
+    return given_files(found, given)
 
 
 def _convert(files: Sequence[SourceFile], context: ReadingContext, spool: IO[bytes]) -> RowCounts:

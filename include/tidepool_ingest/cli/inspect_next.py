@@ -5,15 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, get_args
+from typing import Final
 
 from tidepool_ingest.cli.terminal import BOLD, Sheet, printable
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.inspection.findings import Inspection
-from tidepool_ingest.staging.manifest import MeantAs
-
-RELEASABLE: Final = frozenset(get_args(MeantAs))
-"""Codes of what holds a batch until somebody says that it is meant so."""
+from tidepool_ingest.inspection.inspecting import RELEASABLE
 
 ANY_ZONE: Final = "Area/City"
 """Stands in a command for a zone that nobody knows yet."""

@@ -8,7 +8,6 @@ from typing import Final
 
 from tidepool_ingest.cli.heat_map import day_text, draw
 from tidepool_ingest.cli.inspect_next import (
-    RELEASABLE,
     Invocation,
     files_of,
     is_broken,
@@ -22,7 +21,7 @@ from tidepool_ingest.errors import as_sentence
 from tidepool_ingest.formats.delimited import OTHER_DEVICE
 from tidepool_ingest.inspection.findings import Gap, Inspection, ReasonFound, ZoneFinding
 from tidepool_ingest.inspection.gathering import SENSOR, coverage_of
-from tidepool_ingest.inspection.inspecting import title_of
+from tidepool_ingest.inspection.inspecting import RELEASABLE, title_of
 from tidepool_ingest.local_times import zone_named
 
 MOST_REASONS: Final = 12

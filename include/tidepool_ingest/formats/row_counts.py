@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from tidepool_ingest.formats.reader import Block, RejectedRow
+from tidepool_ingest.formats.reader import Block, RejectedRow, Row
 
 UNDER_OTHER_SERIAL: Final = "under-other-serial"
 """Reason why a row is left out that another device of the file has, too."""
@@ -39,7 +39,7 @@ class RowCounts:
             self.rejected[row.code] += 1
             places = self._places.setdefault(row.code, [])
             if len(places) < NAMED_MAX:
-                places.append(self._place(block, row))
+                places.append(place_of(block, row, several=self._several))
 
     @property
     def readings(self) -> int:
@@ -59,9 +59,16 @@ class RowCounts:
         places = self._places[code]
         return ", ".join([*places, *(["..."] if self.rejected[code] > len(places) else [])])
 
-    def _place(self, block: Block, row: RejectedRow) -> str:
-        place = row.where or f"row {row.position + 1}"
-        return f"file {block.file_number}, {place}" if self._several else place
+
+def place_of(block: Block, row: Row | RejectedRow, *, several: bool) -> str:
+    """Return where a row is, as a person looks for it.
+
+    :param block: the block that it is in.
+    :param row: the row.
+    :param several: whether there are several files, so that the place names its own.
+    """
+    place = row.where or f"row {row.position + 1}"
+    return f"file {block.file_number}, {place}" if several else place
 
 
 def rows_are(counts: Counter[str]) -> str:

@@ -17,6 +17,7 @@ from tidepool_ingest.errors import IngestError, as_sentence
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block, Device, ReadingContext
+from tidepool_ingest.formats.row_counts import NAMED_MAX, place_of
 from tidepool_ingest.formats.table import TableReader
 from tidepool_ingest.formats.table.parquet import PARQUET_MAGIC
 from tidepool_ingest.formats.table.workbook import WORKBOOK_MAGIC
@@ -39,13 +40,10 @@ from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staging.compression import compression_of
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import FileOptions, MeantAs
-from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN
+from tidepool_ingest.staging.source_file import SourceFile, given_files
 
-PLACES_MAX: Final = 5
-"""Places that are named of each reason."""
-
-_RELEASABLE: Final = frozenset(get_args(MeantAs))
+RELEASABLE: Final = frozenset(get_args(MeantAs))
+"""Codes of what holds a batch until somebody says that it is meant so."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,7 @@ class Source:
     def files(self, **options: object) -> list[SourceFile]:
         """Return the files to be read, with some options changed."""
         chosen = self.options.model_copy(update=options)
-        numbers = range(1, len(self.paths) + 1) if len(self.paths) > 1 else (None,)
-        return [
-            SourceFile(path, self.format, number, below_root=GIVEN, options=chosen)
-            for path, number in zip(self.paths, numbers, strict=True)
-        ]
+        return given_files([(path, self.format) for path in self.paths], chosen)
 
 
 def inspect_source(source: Source) -> list[Inspection]:
@@ -88,7 +82,7 @@ def inspect_source(source: Source) -> list[Inspection]:
             return _inspected(source, zone, tuple(meant), holds)
         except (BatchError, FileHeldError) as error:
             holds.append(hold_of(error))
-            if error.code not in _RELEASABLE or error.code in meant:
+            if error.code not in RELEASABLE or error.code in meant:
                 return [_unreadable(source, zone, holds)]
             meant.append(error.code)
 
@@ -122,11 +116,11 @@ def _inspected_files(source: Source, rows: Counter[int]) -> tuple[InspectedFile,
         InspectedFile(
             name=name,
             format=source.format,
-            kind=kind_of(source.files()[number - 1], source.format),
-            compression=compression_of(path.name),
-            rows=rows[number],
+            kind=kind_of(file, source.format),
+            compression=compression_of(file.path.name),
+            rows=rows[file.number or 1],
         )
-        for number, (path, name) in enumerate(zip(source.paths, source.names, strict=True), 1)
+        for file, name in zip(source.files(), source.names, strict=True)
     )
 
 
@@ -229,7 +223,7 @@ class _Reasons:
         for reason in {(code, kind, masked_pointer(pointer)) for code, pointer in problems}:
             self._counts[reason] += 1
             places = self._places.setdefault(reason, [])
-            if len(places) < PLACES_MAX:
+            if len(places) < NAMED_MAX:
                 places.append(place)
 
     def found(self) -> tuple[ReasonFound, ...]:
@@ -274,7 +268,8 @@ class _Judging:
                 self.warnings.add(kind, record.warnings, self._place(block, index))
         for row in block.rejected:
             self.rejected["unreadable"] += 1
-            self.rejections.add("", [Problem(row.code, "")], self._named(block, row.where, row.position))
+            place = place_of(block, row, several=self._several)
+            self.rejections.add("", [Problem(row.code, "")], place)
         _, data = judged.to_upload()
         self.accepted += len(data)
         if block.warning:
@@ -289,12 +284,7 @@ class _Judging:
         )
 
     def _place(self, block: Block, index: int) -> str:
-        row = block.row(index)
-        return self._named(block, row.where, row.position)
-
-    def _named(self, block: Block, where: str, position: int) -> str:
-        place = where or f"row {position + 1}"
-        return f"file {block.file_number}, {place}" if self._several else place
+        return place_of(block, block.row(index), several=self._several)
 
     def holds(self) -> list[Hold]:
         """Return what only all records together show to hold a batch."""

@@ -47,7 +47,7 @@ from tidepool_ingest.staging.manifest import (
     StagedFile,
     default_deduplicator,
 )
-from tidepool_ingest.staging.source_file import SourceFile
+from tidepool_ingest.staging.source_file import SourceFile, given_files
 from tidepool_ingest.staging.storage import GIVEN, read_blocks
 
 EXPORT_NAME: Final = "export"
@@ -301,11 +301,7 @@ def _read_devices(
 
 
 def _files(sources: Sequence[UPath], file_format: str, options: FileOptions) -> list[SourceFile]:
-    numbers = range(1, len(sources) + 1) if len(sources) > 1 else (None,)
-    return [
-        SourceFile(source, file_format, number, below_root=GIVEN, options=options)
-        for source, number in zip(sources, numbers, strict=True)
-    ]
+    return given_files([(source, file_format) for source in sources], options)
 
 
 def _read(reader: SourceReader, files: Sequence[SourceFile], device: Device) -> _Read:

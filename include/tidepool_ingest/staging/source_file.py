@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
@@ -16,7 +16,7 @@ from upath import UPath
 from tidepool_ingest.staging.compression import compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import FileOptions, Manifest, StagedFile
-from tidepool_ingest.staging.storage import IN_BATCH, read_blocks
+from tidepool_ingest.staging.storage import GIVEN, IN_BATCH, read_blocks
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
@@ -257,6 +257,18 @@ def _is_table(lines: list[bytes]) -> bool:
     except (ValueError, RecursionError):
         return True
     return False
+
+
+def given_files(paths: Sequence[tuple[UPath, str]], options: FileOptions) -> list[SourceFile]:
+    """Return files that somebody names, none of them opened; errors number them where there are several.
+
+    :param paths: each file with its format.
+    :param options: how they are to be read.
+    """
+    return [
+        SourceFile(path, name, number if len(paths) > 1 else None, below_root=GIVEN, options=options)
+        for number, (path, name) in enumerate(paths, 1)
+    ]
 
 
 def files_of(manifest: Manifest, folder: UPath) -> list[SourceFile]:
