@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,16 @@ def test_hours_are_those_of_the_zone(tmp_path: Path, zone: str, day: int, hour: 
 
     assert found.days[0].day == date(2026, 3, day)
     assert found.days[0].readings[hour] == 1
+
+
+def test_an_hour_before_ten_may_have_one_digit(tmp_path: Path) -> None:
+    found = inspected(tmp_path, {**READING, "time": "2026-03-05T7:05:00Z"}, {**READING, "value": 140})
+
+    assert found.accepted == 2
+    assert (found.days[0].readings[7], found.days[0].readings[10]) == (1, 1)
+    assert found.glucose is not None
+    assert found.glucose.readings == 2
+    assert found.first == datetime(2026, 3, 5, 7, 5, tzinfo=UTC)
 
 
 def test_hours_are_those_that_the_device_showed(tmp_path: Path) -> None:

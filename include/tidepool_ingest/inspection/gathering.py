@@ -156,10 +156,7 @@ class Gathering:
         :param data: the records, decoded.
         """
         for datum in data:
-            time = datum["time"]
-            if time[-1] != "Z" or len(time) < len("2026-03-05T10:00Z"):
-                time = utc_text(time)
-            self._count(datum, time)
+            self._count(datum, utc_text(datum["time"]))
 
     def _count(self, datum: Mapping[str, Any], time: str) -> None:
         kind = type_of(datum)
@@ -365,10 +362,12 @@ def _percentiles(counts: Counter[float], digits: int) -> tuple[float, float, flo
 
 
 def utc_text(time: str) -> str:
-    """Return an accepted time in UTC, ``YYYY-MM-DDThh:mm:ssZ``.
+    """Return an accepted time in UTC, ``YYYY-MM-DDThh:mm:ss…Z``.
 
-    :param time: the time as the Platform accepts it.
+    :param time: the time as the Platform accepts it, where an hour before ten may have a single digit.
     """
+    if time[-1] == "Z" and time[HOUR] == ":":
+        return time
     instant = parse_instant(time)
     if instant is None:
         raise ValueError("an accepted record has a time that cannot be read")

@@ -117,9 +117,7 @@ class Suspecting:
         :param data: the records, decoded.
         """
         for datum in data:
-            time = datum["time"]
-            if time[-1] != "Z" or len(time) < len("2026-03-05T10:00:00Z"):
-                time = utc_text(time)
+            time = utc_text(datum["time"])
             if time > self._limit:
                 self._future.add(time)
             kind = datum["type"]
