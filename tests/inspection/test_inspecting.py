@@ -111,9 +111,10 @@ def test_what_is_no_reading_of_years_that_no_calendar_has_is_counted_all_the_sam
     assert found.days == ()
 
 
-def test_values_in_the_wrong_unit_hold(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [{}, {"type": "deviceEvent", "subType": "calibration"}])
+def test_values_in_the_wrong_unit_hold(tmp_path: Path, kind: dict[str, str]) -> None:
     found = inspected(
-        tmp_path, *({**READING, "time": f"2026-03-05T10:{n:02}:00Z", "value": 6.5} for n in range(60))
+        tmp_path, *({**READING, **kind, "time": f"2026-03-05T10:{n:02}:00Z", "value": 6.5} for n in range(60))
     )
 
     assert [hold.code for hold in found.holds] == ["glucose-units-implausible"]

@@ -32,7 +32,7 @@ from tidepool_ingest.inspection.findings import (
 from tidepool_ingest.inspection.gathering import Gathering, moment_of
 from tidepool_ingest.inspection.suspicions import Suspecting
 from tidepool_ingest.inspection.zones import find_zone, with_rhythm
-from tidepool_ingest.model import Problem, masked_pointer, type_of
+from tidepool_ingest.model import Problem, glucose_readings, masked_pointer, type_of
 from tidepool_ingest.model.glucose_levels import GlucoseHistogram
 from tidepool_ingest.prepare.classify import RecordClassifier
 from tidepool_ingest.prepare.reading import RecordReader
@@ -279,9 +279,7 @@ class _Judging:
                 self.warnings.add(type_of(judged.data[index]), warned, self._place(block, index))
         self.gathered.see(data)
         self.suspecting.see(data)
-        self._levels.add(
-            (datum["units"], datum["value"]) for datum in data if datum["type"] in ("cbg", "smbg")
-        )
+        self._levels.add(glucose_readings(data))
 
     def _place(self, block: Block, index: int) -> str:
         return place_of(block, block.row(index), several=self._several)
