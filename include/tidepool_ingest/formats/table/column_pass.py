@@ -13,11 +13,10 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from tidepool_ingest.formats.delimited import DUPLICATE_ROW, OTHER_DEVICE
-from tidepool_ingest.formats.reader import Block, RejectedRow
+from tidepool_ingest.formats.reader import BLOCK_RECORDS, Block, RejectedRow
 from tidepool_ingest.formats.table.cells import Cells, RefusedError, RuleParts, Test, origin_id
 from tidepool_ingest.formats.table.column_hours import Hour, Hours, known_times, last_time
 from tidepool_ingest.formats.table.columns import Array, Clock, ColumnRows, joined_lines
-from tidepool_ingest.formats.table.files import ROWS_AT_A_TIME
 from tidepool_ingest.formats.table.rows import FILTERED, NO_VALUE, BoundTable, Instant, RowPass
 from tidepool_ingest.local_times import LocalTimes
 
@@ -457,8 +456,8 @@ class _Batch:
         texts = rows.texts
         rejected = iter([*self.rejected, None])
         waiting = next(rejected)
-        for first in range(0, len(rows), ROWS_AT_A_TIME):
-            end = min(first + ROWS_AT_A_TIME, len(rows))
+        for first in range(0, len(rows), BLOCK_RECORDS):
+            end = min(first + BLOCK_RECORDS, len(rows))
             begin, at = at, bisect_left(indexes, end, at)
             here = []
             while waiting is not None and waiting.position < position + end:

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from tidepool_ingest.formats.delimited import Rows
-from tidepool_ingest.formats.table.files import ROWS_AT_A_TIME
+from tidepool_ingest.formats.reader import BLOCK_RECORDS
 from tidepool_ingest.formats.table.stamps import AFTER_HOUR, StampFormat
 from tidepool_ingest.local_times import HOUR
 
@@ -316,8 +316,8 @@ class ColumnRows:
     def pieces(self) -> Iterator[Rows]:
         """Yield the same rows by their cells, some at a time."""
         lines = self._data.decode().split("\n")
-        for at in range(0, self._count, ROWS_AT_A_TIME):
-            end = min(at + ROWS_AT_A_TIME, self._count)
+        for at in range(0, self._count, BLOCK_RECORDS):
+            end = min(at + BLOCK_RECORDS, self._count)
             cells = [line.split(",") for line in lines[at:end]]
             numbers = list(range(self._first + at, self._first + end))
             yield Rows(cells, self.texts[at:end], numbers, place=self.place)

@@ -33,9 +33,6 @@ from tidepool_ingest.staging.source_file import SourceFile
 if TYPE_CHECKING:
     from tidepool_ingest.formats.table.columns import ColumnRows
 
-ROWS_AT_A_TIME: Final = 500
-"""Rows handed on together: decoded, they fit into a processor's cache."""
-
 _LINE_END: Final = b"\r\n"
 _NO_UTF8: Final = frozenset(map(chr, range(0xDC80, 0xDD00)))
 

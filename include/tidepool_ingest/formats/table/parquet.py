@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from tidepool_ingest.formats.delimited import Rows
+from tidepool_ingest.formats.reader import BLOCK_RECORDS
 from tidepool_ingest.formats.table.columns import (
     HOUR_SECONDS,
     WITHIN_HOUR,
@@ -23,7 +24,6 @@ from tidepool_ingest.formats.table.columns import (
     split_counts,
 )
 from tidepool_ingest.formats.table.files import (
-    ROWS_AT_A_TIME,
     TableFile,
     checked_rows,
     decimal_signs,
@@ -40,7 +40,7 @@ from tidepool_ingest.staging.source_file import SourceFile
 PARQUET_MAGIC: Final = b"PAR1"
 """Begins and ends such a file."""
 
-_ROWS_READ: Final = 8 * ROWS_AT_A_TIME
+_ROWS_READ: Final = 8 * BLOCK_RECORDS
 _LINE_MAX: Final = 100_000
 """Bytes of a row up to which no cell of it can be too long."""
 _READ_AHEAD_BYTES: Final = 256 * 1024
@@ -203,8 +203,8 @@ class ParquetTable(TableFile):
                 for column in columns
             ]
         cells = [list(row) for row in zip(*lists, strict=True)]
-        for at in range(0, len(cells), ROWS_AT_A_TIME):
-            some = cells[at : at + ROWS_AT_A_TIME]
+        for at in range(0, len(cells), BLOCK_RECORDS):
+            some = cells[at : at + BLOCK_RECORDS]
             yield checked_rows(some, range(first + at, first + at + len(some)), self.place)
 
 

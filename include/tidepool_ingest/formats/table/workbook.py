@@ -10,8 +10,8 @@ from itertools import islice
 from typing import IO, Any, Final
 
 from tidepool_ingest.formats.delimited import Rows
+from tidepool_ingest.formats.reader import BLOCK_RECORDS
 from tidepool_ingest.formats.table.files import (
-    ROWS_AT_A_TIME,
     TableFile,
     checked_rows,
     decimal_signs,
@@ -73,9 +73,9 @@ class WorkbookTable(TableFile):
         if self._sheet is None:
             self._open()
         rows = iter(self._sheet.rows)
-        for first in range(1, MAX_ROWS + 2, ROWS_AT_A_TIME):
+        for first in range(1, MAX_ROWS + 2, BLOCK_RECORDS):
             with self.reading():
-                some = list(islice(rows, ROWS_AT_A_TIME))
+                some = list(islice(rows, BLOCK_RECORDS))
                 cells, numbers = self._cells_of(some, first)
             if cells:
                 yield checked_rows(cells, numbers, self.place)
