@@ -61,6 +61,7 @@ STAYS_IN_SOME_NAMES = {
     "leave": "ordinary English",
     "look again": "two words: look_again is in RETIRED_NAMES",
     "notes": "fields of the Platform's, and a person's notebook among the sample data",
+    "snooze": "a setting of alarms at the Platform",
     "option": "a run's parameters as a whole are its RunOptions, a command's are its options",
     "part": "retired for embedded data only; of a giant batch it is the word",
     "place": "ordinary English; a source position is not called so",

@@ -103,6 +103,7 @@ def ask(client: TestClient, batch: int, what: str, **headers: str) -> Any:
     "path",
     [
         "/",
+        "/list",
         "/audit-log",
         "/inactive",
         "/1",
@@ -209,7 +210,7 @@ def test_filters_that_cannot_be_read_are_rejected_and_empty_ones_do_not_matter(
     assert viewer.get(f"{PAGE}/static/..%2fhtml.py").status_code == 404
 
 
-def test_what_needs_a_person_is_listed_with_its_remedy(world: World, visit: Visitor) -> None:
+def test_what_needs_attention_is_listed_with_its_remedy(world: World, visit: Visitor) -> None:
     records = readings(20)
     for record in records[:10]:
         record["value"] = 77_777

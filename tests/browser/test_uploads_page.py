@@ -196,7 +196,7 @@ def test_the_list_shows_what_the_ledger_holds(stack: Stack, ledger: Ledger, visi
     expect(rows).to_have_count(len(ledger.uploads.page(UploadFilter(state=BatchState.HELD))))
     expect(rows.first).to_contain_text("too-many-refused")
 
-    frame.get_by_role("link", name="Needs a person").click()
+    frame.get_by_role("link", name="Needs attention").click()
     waiting = rows.filter(has_text=held(ledger).label)
     expect(waiting.get_by_text("correct the batch or let its manifest edit")).to_be_visible()
     shoot(page, "uploads-waiting")

@@ -20,7 +20,7 @@ from tidepool_ingest.ledger import (
     UploadFilter,
 )
 from tidepool_ingest.ledger.schema import batches as batches_table
-from tidepool_ingest.ledger.views import needs_a_person
+from tidepool_ingest.ledger.views import needs_attention
 
 
 def noted(ledger: Ledger, number: int, state: BatchState = BatchState.PLANNED, **values: Any) -> int:
@@ -127,7 +127,7 @@ def test_each_filter_takes_what_it_says(ledger: Ledger) -> None:
         (BatchState.WITHDRAWN, None, False),
     ],
 )
-def test_what_needs_a_person(ledger: Ledger, state: BatchState, reason: str | None, waits: bool) -> None:
+def test_what_needs_attention(ledger: Ledger, state: BatchState, reason: str | None, waits: bool) -> None:
     noted(ledger, 1, state, reason=reason)
 
     assert ledger.uploads.waiting() == int(waits)
@@ -151,11 +151,11 @@ def test_a_page_tells_no_person_device_or_folder(ledger: Ledger) -> None:
         assert not {whole.user_id, whole.folder, whole.batch_id, whole.device_id} & set(vars(upload).values())
 
 
-def test_sqlite_finds_what_needs_a_person_by_its_reason(tmp_path: Path) -> None:
+def test_sqlite_finds_what_needs_attention_by_its_reason(tmp_path: Path) -> None:
     """By the states it would go through nearly all batches, at each visit of the page."""
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.migrate()
-    asked = select(batches_table.c.id).where(needs_a_person())
+    asked = select(batches_table.c.id).where(needs_attention())
     query = asked.compile(ledger.database.engine, compile_kwargs={"literal_binds": True})
 
     with ledger.database.reading() as connection:

@@ -26,6 +26,7 @@ from tidepool_ingest.ledger.states import (
     BatchState,
     ChunkState,
     DataSetState,
+    Dismissal,
     IllegalTransitionError,
     Purged,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "DataSets",
     "Database",
     "Devices",
+    "Dismissal",
     "FeedRow",
     "FeedWrites",
     "Feeds",

@@ -27,6 +27,7 @@ from tidepool_ingest.ledger.states import (
     WAITING_STATES,
     BatchState,
     DataSetState,
+    Dismissal,
     Purged,
     check_batch_state,
 )
@@ -101,6 +102,8 @@ class BatchRow(FoundBatch):
     formats: str | None = None
     device: str | None = None
     reason_detail: str | None = None
+    stopped_in: str | None = None
+    dismissed: Dismissal | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,10 @@ def batch_row(row: Any) -> BatchRow:
     """Return a row of the table as the database gives it."""
     values = dict(row._mapping)
     purged = values["purged"] and Purged(values["purged"])
-    return BatchRow(**{**values, "state": BatchState(values["state"]), "purged": purged})
+    dismissed = values["dismissed"] and Dismissal(values["dismissed"])
+    return BatchRow(
+        **{**values, "state": BatchState(values["state"]), "purged": purged, "dismissed": dismissed}
+    )
 
 
 IS_WHOLE = batches.c.part_of.is_(None)
@@ -531,7 +537,7 @@ class Batches:
     def set_reason(
         self, batch: int, reason: str | None, detail: str = "", *, lease: Lease | None = None
     ) -> None:
-        """Record why a batch needs a person, or that it no longer does; its state stays.
+        """Record why a batch needs attention, or that it no longer does; its state stays.
 
         :param reason: the code of the cause.
         """

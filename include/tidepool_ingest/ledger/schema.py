@@ -215,6 +215,8 @@ batches = Table(
     Column("state", String(24), nullable=False),
     Column("reason", String(80), comment="code of the error or guard that stopped it"),
     Column("reason_detail", Text, comment="where in the batch, and how often: our words, positions, counts"),
+    Column("stopped_in", Text, comment="Airflow's task that it stopped in, as JSON"),
+    Column("dismissed", String(24), comment="why a person has dismissed it; empty if nobody has"),
     Column("staged", BigInteger, comment="records found in its files"),
     Column("accepted", BigInteger),
     Column("quarantined", BigInteger),

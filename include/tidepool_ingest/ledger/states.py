@@ -77,6 +77,21 @@ DECLINED = "declined"
 """The reason of a held batch that a person has declined."""
 
 
+class Dismissal(StrEnum):
+    """Why a person has dismissed a batch that needs attention: nothing more is to be done about it."""
+
+    NOT_WANTED = "not-wanted"
+    """Its records are not to be in Tidepool."""
+    NOT_CORRECTED = "not-corrected"
+    """It cannot or will not be corrected."""
+    STAGED_BY_MISTAKE = "staged-by-mistake"
+    """It should not have been staged."""
+    BROUGHT_ANOTHER_WAY = "brought-another-way"
+    """Its records have reached Tidepool another way."""
+    TEST = "test"
+    """It is of a test."""
+
+
 class DataSetState(StrEnum):
     """The state of one data set. Each *…ing* is an intent, written before the request is sent."""
 

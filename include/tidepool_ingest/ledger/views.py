@@ -12,7 +12,14 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, se
 from tidepool_ingest.ledger.batches import IS_WHOLE, WHOLE
 from tidepool_ingest.ledger.database import Database, batched, distinct
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
-from tidepool_ingest.ledger.states import DECLINED, TERMINAL_STATES, BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger.states import (
+    DECLINED,
+    TERMINAL_STATES,
+    BatchState,
+    ChunkState,
+    DataSetState,
+    Dismissal,
+)
 
 
 def _with_newest_set() -> Select[Any]:
@@ -72,6 +79,7 @@ class Upload:
     opened_at: datetime | None
     verified_at: datetime | None
     part_of: int | None = None
+    dismissed: Dismissal | None = None
     stored: int = 0
     parts: int = 0
     parts_ended: int = 0
@@ -90,7 +98,7 @@ class UploadFilter:
     :param label: a part of the label, for example its short hash.
     :param dag_id: the DAG that worked on a data set of it.
     :param data_set_type: ``normal`` or ``continuous``.
-    :param waiting: only those that need a person.
+    :param waiting: only those that need attention.
     """
 
     state: BatchState | None = None
@@ -184,16 +192,16 @@ class Uploads:
             return {BatchState(state): number for state, number in connection.execute(query)}
 
     def waiting(self) -> int:
-        """Return how many batches need a person."""
-        query = select(func.count()).select_from(batches).where(IS_WHOLE, needs_a_person())
+        """Return how many batches need attention."""
+        query = select(func.count()).select_from(batches).where(IS_WHOLE, needs_attention())
         with self._database.reading() as connection:
             return connection.scalar(query) or 0
 
     def waiting_by_reason(self) -> dict[str, int]:
-        """Return how many batches need a person, by the code of the cause."""
+        """Return how many batches need attention, by the code of the cause."""
         query = (
             select(batches.c.reason, func.count())
-            .where(IS_WHOLE, needs_a_person())
+            .where(IS_WHOLE, needs_attention())
             .group_by(batches.c.reason)
         )
         with self._database.reading() as connection:
@@ -205,13 +213,18 @@ class Uploads:
             return distinct(connection, data_sets.c.dag_id)
 
 
-def needs_a_person() -> ColumnElement[bool]:
-    """Return the condition on batches that wait for a person."""
+def needs_attention() -> ColumnElement[bool]:
+    """Return the condition on batches that need attention."""
     # Every reason is greater than "", which SQLite finds by the index; IS NOT NULL it does not. It would
     # rather go by the states, through nearly all batches: an expression hides them from their index.
     state = batches.c.state + ""
-    # A batch that a person has declined does not ask again.
-    return and_(batches.c.reason > "", batches.c.reason != DECLINED, state.in_(CAN_WAIT))
+    # A batch that a person has declined or dismissed does not ask again.
+    return and_(
+        batches.c.reason > "",
+        batches.c.reason != DECLINED,
+        batches.c.dismissed.is_(None),
+        state.in_(CAN_WAIT),
+    )
 
 
 def _conditions(wanted: UploadFilter) -> list[ColumnElement[bool]]:
@@ -227,7 +240,7 @@ def _conditions(wanted: UploadFilter) -> list[ColumnElement[bool]]:
     if wanted.data_set_type is not None:
         conditions.append(batches.c.data_set_type == wanted.data_set_type)
     if wanted.waiting:
-        conditions.append(needs_a_person())
+        conditions.append(needs_attention())
     return conditions
 
 
@@ -299,7 +312,10 @@ def _stored_chunks(numbers: Sequence[int]) -> Any:
 
 def _upload(row: Any, stored: int) -> Upload:
     values = dict(row._mapping)
-    return Upload(**{**values, "state": BatchState(values["state"]), "stored": stored})
+    dismissed = values["dismissed"] and Dismissal(values["dismissed"])
+    return Upload(
+        **{**values, "state": BatchState(values["state"]), "dismissed": dismissed, "stored": stored}
+    )
 
 
 _OF_BATCH = (
@@ -317,6 +333,7 @@ _OF_BATCH = (
     "created_at",
     "updated_at",
     "part_of",
+    "dismissed",
 )
 _OF_PARTS = ("expected_rows", "visible_rows", "superseded_rows", "stored")
 _OF_DATA_SET = (

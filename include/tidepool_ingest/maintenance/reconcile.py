@@ -72,7 +72,7 @@ class Reconciled:
     :param superseded_rows: rows of those verified again that a later upload supersedes.
     :param repaired: verified batches with lost or duplicate rows, which were uploaded again.
     :param tidied: what was cleaned up, by kind.
-    :param failed: batches that need a person, by the code of the cause.
+    :param failed: batches that need attention, by the code of the cause.
     """
 
     unfinished: int = 0

@@ -18,10 +18,10 @@ from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.texts import counted
 
 BATCHES_NAMED = 50
-"""How many of the batches that need a person a summary names."""
+"""How many of the batches that need attention a summary names."""
 
 MAX_BATCHES_LISTED = 500
-"""Batches up to which a report has a row for each; if there are more, only those that need a person have."""
+"""Batches up to which a report has a row for each; if there are more, only those that need attention have."""
 
 HELD_UP = (BatchState.HELD, BatchState.FAILED)
 """States of a batch that sends nothing."""

@@ -31,7 +31,7 @@ class TidepoolReconcileOperator(TidepoolOperator):
 
     about: ClassVar[str] = (
         "Completes or removes what was interrupted, reverifies some uploads, and cleans up. It fails if a "
-        "batch needs a person, and names each in its log; where Tidepool did not respond, the next run "
+        "batch needs attention, and names each in its log; where Tidepool did not respond, the next run "
         "tries again."
     )
 

@@ -62,6 +62,7 @@ def application() -> FastAPI:
         dependencies=[Depends(require_reader)],
     )
     page.add_api_route("/", show_list, response_class=HTMLResponse)
+    page.add_api_route("/list", show_list, response_class=HTMLResponse)
     page.add_api_route("/inactive", show_inactive, response_class=HTMLResponse)
     page.add_api_route("/audit-log", show_audit_log, response_class=HTMLResponse)
     page.add_api_route("/static/{name}", show_asset, response_class=FileResponse)

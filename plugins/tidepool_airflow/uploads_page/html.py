@@ -42,6 +42,8 @@ ACTION_WORDS = {
     ActionKind.CONFIRM: "Confirmed for a run",
     ActionKind.APPROVE: "Decided about rejected records",
     ActionKind.ERASE: "Erased a person",
+    ActionKind.DISMISS: "Dismiss",
+    ActionKind.REOPEN: "Reopen",
     ActionKind.LIFT: "Lifted a throttle",
 }
 
@@ -70,7 +72,7 @@ class Links:
 
     def list(self, query: dict[str, str] | None = None) -> str:
         """Return the URL of the list."""
-        return f"{self.page}/" + (f"?{urlencode(query)}" if query else "")
+        return f"{self.page}/list" + (f"?{urlencode(query)}" if query else "")
 
     def audit_log(self, query: dict[str, str] | None = None) -> str:
         """Return the URL of the audit log."""
