@@ -17,7 +17,7 @@ from bench.packs import measure_packs
 from bench.preparing import measure_preparing
 from bench.records import uploader_lines
 from bench.result import print_results, print_rows
-from bench.sending import HEADINGS, measure_sending
+from bench.sending import HEADINGS, measure_read_back, measure_sending
 from bench.silence import HEADINGS as SILENCE_HEADINGS
 from bench.silence import measure_silence
 from bench.uploads_page import HEADINGS as VISIT_HEADINGS
@@ -30,8 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure validation, preparation and conversion beside json.loads (CPU time, best of "
-        "several rounds), sending in parallel beside one after the other, a giant batch in parts, packs of "
-        "small batches, finding inactive devices, the uploads page's queries, and plans with a large ledger.",
+        "several rounds), sending in parallel beside one after the other, sending and reading back, a giant "
+        "batch in parts, packs of small batches, finding inactive devices, the uploads page's queries, and "
+        "plans with a large ledger.",
     )
     parser.add_argument("file", nargs="?", type=Path, help="gzipped NDJSON of one device (default: made up)")
     parser.add_argument("--quick", action="store_true", help="leave out files of millions of records")
@@ -55,6 +56,7 @@ _MEASURES: dict[str, Callable[[Callable[[], list[bytes]], bool], None]] = {
     "convert": lambda lines, quick: print_results(list(measure_converting(memory=not quick))),
     "split": lambda lines, quick: print_results(list(measure_splitting(memory=not quick))),
     "send": lambda lines, quick: print_rows(HEADINGS, measure_sending(lines())),
+    "read-back": lambda lines, quick: print_results(measure_read_back(lines())),
     "giant": lambda lines, quick: print_rows(GIANT_HEADINGS, list(measure_giant(lines(), quick=quick))),
     "silence": lambda lines, quick: print_rows(SILENCE_HEADINGS, measure_silence()),
 }

@@ -20,6 +20,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from bench.records import BATCH, batches_of
+from bench.result import Result
 from upath import UPath
 
 from tidepool_ingest.client import ClientSettings, connect, host_of
@@ -35,6 +37,8 @@ ROUND_TRIP_SECONDS = 0.2
 CHUNK_RECORDS = 100
 CHUNKS = 160
 AT_ONCE = (1, 4, 8)
+READ_BACK_RECORDS = 100_000
+ROUNDS = 3
 DAY = date(2026, 1, 1)
 START_SECONDS = 60.0
 
@@ -77,7 +81,10 @@ def measure_sending(lines: Sequence[bytes]) -> list[tuple[object, ...]]:
         tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name,
         running_simulator(Path(name), ROUND_TRIP_SECONDS) as roles,
     ):
-        sent = [_uploaded(Path(name), roles, lines, at_once) for at_once in AT_ONCE]
+        chosen = lines[: CHUNKS * CHUNK_RECORDS]
+        sent = [
+            _uploaded(Path(name), roles, chosen, at_once, chunk_records=CHUNK_RECORDS) for at_once in AT_ONCE
+        ]
     return [upload.row(sent[0]) for upload in sent]
 
 
@@ -117,13 +124,15 @@ def settings_of(roles: dict[str, Any]) -> ClientSettings:
     )
 
 
-def _uploaded(folder: Path, roles: dict[str, Any], lines: Sequence[bytes], at_once: int) -> Sent:
+def _uploaded(
+    folder: Path, roles: dict[str, Any], lines: Sequence[bytes], at_once: int, *, chunk_records: int
+) -> Sent:
     root = folder / f"staging-{at_once}"
     user, device = roles["owner"]["id"], json.loads(lines[0])["deviceId"]
-    _stage(root, user, device, lines[: CHUNKS * CHUNK_RECORDS])
+    _stage(root, user, device, lines)
     settings = settings_of(roles)
     host = host_of(roles["base_url"])
-    options = RunOptions(chunk_records=CHUNK_RECORDS)
+    options = RunOptions(chunk_records=chunk_records)
     ledger = Ledger(f"sqlite:///{folder / f'ledger-{at_once}.db'}")
     ledger.migrate()
     window = Window(DAY, DAY)
@@ -145,6 +154,40 @@ def _uploaded(folder: Path, roles: dict[str, Any], lines: Sequence[bytes], at_on
     assert data_set.opened_at is not None
     seconds = (max(chunk.updated_at for chunk in chunks) - data_set.opened_at).total_seconds()
     return Sent(at_once, sum(chunk.records for chunk in chunks), seconds, cpu_seconds)
+
+
+def measure_read_back(lines: Sequence[bytes]) -> list[Result]:
+    """Upload records into one data set and read them back, beside parsing them; return the rows of a table.
+
+    The simulated Tidepool answers at once, and is in a process of its own.
+
+    :param lines: records of one device; as many as a data set may have are sent.
+    """
+    sent = lines[:READ_BACK_RECORDS]
+    with (
+        tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name,
+        running_simulator(Path(name), 0) as roles,
+    ):
+        done = _uploaded(Path(name), roles, sent, 1, chunk_records=BATCH)
+    parsing = min(_parsing_seconds(sent) for _ in range(ROUNDS))
+    assert done.records == len(sent)
+    return [
+        Result(
+            what="send and read back",
+            records=len(sent),
+            rejected=0,
+            json_microseconds=parsing / len(sent) * 1e6,
+            microseconds=done.cpu_seconds / len(sent) * 1e6,
+        )
+    ]
+
+
+def _parsing_seconds(lines: Sequence[bytes]) -> float:
+    arrays = [b"[" + b",".join(batch) + b"]" for batch in batches_of(list(lines))]
+    started = time.process_time()
+    for array in arrays:
+        json.loads(array)
+    return time.process_time() - started
 
 
 def _stage(root: Path, user: str, device: str, lines: Sequence[bytes]) -> None:

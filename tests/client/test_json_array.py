@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidepool_ingest.client.json_stream import MalformedArrayError, objects_of
+from tidepool_ingest.client import json_stream
+from tidepool_ingest.client.json_stream import MalformedArrayError, fields_of, objects_of
 
 from .wire import CANARY
 
@@ -142,3 +146,100 @@ def test_an_object_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(MalformedArrayError, match="larger"):
         list(objects_of(endless()))
+
+
+# ---------------------------------------------------------------- some fields only
+
+
+class Some(msgspec.Struct):
+    id: Any = None
+    type: Any = None
+
+
+names = st.sampled_from(["id", "type", "payload", "},{", "é", "\ud800"])
+odd_values = values | st.sampled_from(
+    ["},{", "}, {", '"},{"', "\\", "\ud800", 10**30, [{}, {"id": "inner"}, {}]]
+)
+odd_arrays = st.lists(st.dictionaries(names, odd_values, max_size=4), max_size=12)
+
+
+def fields_in(text: bytes, size: int) -> list[tuple[Any, Any]] | str:
+    try:
+        return [(row.id, row.type) for block in fields_of(pieces(text, size), Some) for row in block]
+    except MalformedArrayError as error:
+        return error.reason
+
+
+def objects_in(text: bytes, size: int) -> list[tuple[Any, Any]] | str:
+    try:
+        return [(row.get("id"), row.get("type")) for row in objects_of(pieces(text, size))]
+    except MalformedArrayError as error:
+        return error.reason
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    array=odd_arrays,
+    size=st.integers(1, 60),
+    block=st.integers(1, 80),
+    most=st.integers(1, 3),
+    ascii_only=st.booleans(),
+    separators=st.sampled_from([(",", ":"), (" ,\n ", " : ")]),
+    cut=st.none() | st.integers(0, 400),
+    spoilt=st.none()
+    | st.tuples(st.integers(0, 400), st.sampled_from([b",", b"}", b"]", b'"', b"\xff", b"0", b""])),
+)
+def test_fields_are_those_of_the_objects_and_errors_the_same(
+    array: list[object],
+    size: int,
+    block: int,
+    most: int,
+    ascii_only: bool,
+    separators: tuple[str, str],
+    cut: int | None,
+    spoilt: tuple[int, bytes] | None,
+) -> None:
+    text = json.dumps(array, ensure_ascii=ascii_only, separators=separators).encode("utf-8", "surrogatepass")
+    text = text[:cut]
+    if spoilt is not None:
+        text = text[: spoilt[0]] + spoilt[1] + text[spoilt[0] + 1 :]
+    with (
+        patch.object(json_stream, "BLOCK_BYTES", block),
+        patch.object(json_stream, "MOST_BYTES", most * block),
+        patch.object(json_stream, "_CUTS_TRIED", most),
+    ):
+        found = fields_in(text, size)
+
+    assert found == objects_in(text, size)
+
+
+def test_an_object_larger_than_a_block_does_not_slow_down_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    slowly: list[object] = []
+    monkeypatch.setattr(json_stream, "objects_of", lambda pieces: slowly.append(pieces) or iter(()))
+    rows = [{"id": f"{number:032x}", "type": "cbg", "payload": {"a": [{}, {}]}} for number in range(5_000)]
+    rows[2_500]["payload"] = {"schedules": [{"start": number, "rate": 1} for number in range(20_000)]}
+
+    assert fields_in(json.dumps(rows).encode(), 65_536) == [(row["id"], "cbg") for row in rows]
+    assert not slowly
+
+
+def test_fields_take_no_more_memory_for_a_longer_array() -> None:
+    record = json.dumps({"id": "a" * 32, "type": "cbg", "payload": {"a": "x" * 300}}).encode()
+    block = b",".join([record] * 200)
+
+    def array(blocks: int) -> Iterator[bytes]:
+        yield b"[" + record
+        for _ in range(blocks):
+            yield b"," + block
+        yield b"]"
+
+    tracemalloc.start()
+    try:
+        assert sum(map(len, fields_of(array(30), Some))) == 6_001
+        small = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        assert sum(map(len, fields_of(array(300), Some))) == 60_001
+        large = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert large < 1.5 * small

@@ -12,7 +12,7 @@ from tidepool_ingest.client import TidepoolNotFoundError, TidepoolUnreachableErr
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.upload import normal as step
-from tidepool_ingest.upload.read_back import Comparison, VerificationError
+from tidepool_ingest.upload.read_back import Comparison, ShownRow, VerificationError
 from tidepool_simulator.faults import Fault
 
 ROWS = 8
@@ -112,10 +112,8 @@ def test_what_stays_unlike_what_was_sent_is_never_called_verified(
     read = world.client.read_data
 
     def short(*args: Any, **more: Any) -> Any:
-        rows = [row for row in read(*args, **more) if row["type"] != "upload"]
-        yield from rows[2:]
-        yield rows[2]
-        yield rows[3] | {"id": "f" * 32}
+        rows = [row for block in read(*args, **more) for row in block if row.type != "upload"]
+        yield [*rows[2:], rows[2], ShownRow(id="f" * 32, type=rows[3].type)]
 
     with monkeypatch.context() as patch:
         patch.setattr(world.client, "read_data", short)

@@ -12,7 +12,7 @@ import pytest
 from tests.steps.test_recheck import NEXT, double, in_the_store, lose, recheck, verified
 from tests.steps.world import World, cbg, wizard
 from tidepool_ingest.upload import ChangedSinceError
-from tidepool_ingest.upload.read_back import A_MILLISECOND, ReadBack, windows_of
+from tidepool_ingest.upload.read_back import A_MILLISECOND, ReadBack, ShownRow, windows_of
 
 DAYS = {date(2026, 3, day): {"cbg": 200, "bolus": 40} for day in (1, 2, 3, 5, 9)}
 
@@ -140,9 +140,9 @@ def test_a_set_that_is_marked_as_deleted_is_so_in_windows_too(world: World) -> N
 
 
 def test_rows_are_counted_as_they_are_shown() -> None:
-    shown = [{"type": "cbg", "id": f"{number % 700:032x}"} for number in range(1_000)]
+    shown = [ShownRow(type="cbg", id=f"{number % 700:032x}") for number in range(1_000)]
 
-    rows = ReadBack([*shown, {"type": "upload", "id": "ff"}]).rows
+    rows = ReadBack([shown[:300], [*shown[300:], ShownRow(type="upload", id="ff")]]).rows
 
     assert len(rows) == 1_000
     counted = Counter({f"{number:032x}": rows.count(f"{number:032x}") for number in range(1_000)})

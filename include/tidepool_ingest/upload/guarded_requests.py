@@ -208,15 +208,18 @@ class GuardedRequests:
             pause = max(pause, min(pause * 2, wait / POLLS_AT_LEAST))
 
     def stream(self, rows: Iterable[Result]) -> Iterator[Result]:
-        """Yield the rows of a read-back, and renew the leases while they arrive.
+        """Yield the rows of a read-back, or blocks of them, and renew the leases while they arrive.
 
         :param rows: the read-back, not started yet.
         :raises LeaseLostError: another task has taken over: what was read proves nothing.
         """
         self._renew(self._timeouts.read_back)
-        for number, row in enumerate(rows, 1):
-            if number % ROWS_BETWEEN_RENEWALS == 0:
+        seen = 0
+        for row in rows:
+            seen += len(row) if isinstance(row, list) else 1
+            if seen >= ROWS_BETWEEN_RENEWALS:
                 self._renew(self._timeouts.read_back)
+                seen = 0
             yield row
         self._renew(self._timeouts.request)
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
+import msgspec
+
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.errors import Disposition, IngestError
@@ -29,8 +31,9 @@ from tidepool_ingest.ledger import DataSetRow, DataSetState
 from tidepool_ingest.model import NoIdentityError, identity_hash, stored_form
 from tidepool_ingest.model.deduplicators import DEDUPLICATORS, AtClose
 from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext
-from tidepool_ingest.upload.record_ids import RecordWithIds, with_ids
+from tidepool_ingest.upload.record_ids import ids_of, with_ids
 from tidepool_ingest.window import SECONDS_A_DAY, moments_of
 
 MAX_ORDINALS_LISTED = 10
@@ -42,6 +45,9 @@ TRUNCATING = frozenset(rules.name for rules in DEDUPLICATORS if rules.at_close i
 
 Window = tuple[datetime | None, datetime | None]
 """First and last moment; ``None`` for an open end."""
+
+UPLOAD: Final = "upload"
+"""The type of a data set's own record."""
 
 A_MILLISECOND = timedelta(milliseconds=1)
 
@@ -137,30 +143,51 @@ def _compared(
 
     :param superseded: identifiers of rows that a later upload of the device hides.
     """
+    sent = IdCounter()
+    for chunk in leased.prepared.chunks:
+        sent.add(
+            row_id
+            for ordinal, ids in enumerate(_ids_of(leased, chunk, data_set_id), chunk.first_record)
+            if ordinal not in rejected
+            for row_id in ids
+        )
+    if sent == shown.rows:
+        return Comparison(len(sent), len(sent), deleted=shown.deleted)
+    return _difference(leased, data_set_id, shown, rejected, superseded)
+
+
+def _difference(
+    leased: LeasedBatch,
+    data_set_id: str,
+    shown: ReadBack,
+    rejected: AbstractSet[int],
+    superseded: AbstractSet[str],
+) -> Comparison:
+    """Return which records are not shown exactly once."""
     expected, known, hidden, missing, double = 0, 0, 0, [], []
-    for sent in _sent(leased, data_set_id):
-        if sent.ordinal in rejected:
-            continue
-        expected += len(sent.ids)
-        counts = [shown.rows.count(row_id) for row_id in sent.ids]
-        known += sum(counts)
-        for index, row_id in enumerate(sent.ids):
-            if not counts[index] and row_id in superseded:
-                counts[index] = 1
-                hidden += 1
-        if 0 in counts:
-            missing.append(sent.ordinal)
-        if max(counts) > 1:
-            double.append(sent.ordinal)
+    for chunk in leased.prepared.chunks:
+        for ordinal, ids in enumerate(_ids_of(leased, chunk, data_set_id), chunk.first_record):
+            if ordinal in rejected:
+                continue
+            expected += len(ids)
+            counts = [shown.rows.count(row_id) for row_id in ids]
+            known += sum(counts)
+            for index, row_id in enumerate(ids):
+                if not counts[index] and row_id in superseded:
+                    counts[index] = 1
+                    hidden += 1
+            if 0 in counts:
+                missing.append(ordinal)
+            if max(counts) > 1:
+                double.append(ordinal)
     visible = len(shown.rows)
     return Comparison(
         expected, visible, tuple(missing), tuple(double), visible - known, shown.deleted, hidden
     )
 
 
-def _sent(leased: LeasedBatch, data_set_id: str) -> Iterator[RecordWithIds]:
-    for chunk in leased.prepared.chunks:
-        yield from with_ids(leased.work.read_chunk(chunk), chunk, data_set_id)
+def _ids_of(leased: LeasedBatch, chunk: Chunk, data_set_id: str) -> Iterator[tuple[str, ...]]:
+    return ids_of(leased.work.read_chunk(chunk), chunk, data_set_id)
 
 
 # ---------------------------------------------------------------- the outcome of a comparison
@@ -243,23 +270,29 @@ class VerificationError(ReadBackError):
 # ---------------------------------------------------------------- what is shown
 
 
+class ShownRow(msgspec.Struct, gc=False, rename="camel"):
+    """What a read-back needs to know of one row; whatever Tidepool may show there."""
+
+    id: Any = None
+    type: Any = None
+    deleted_time: Any = None
+
+
 class ReadBack:
     """What a read-back of one data set shows.
 
-    :param rows: the rows, including the data set's own record (type ``upload``); consumed to the end.
+    :param blocks: its rows, including the data set's own record (type ``upload``); consumed to the end.
     """
 
-    def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(self, blocks: Iterable[Sequence[ShownRow]] = ()) -> None:
         self.deleted = False
         """Whether the data set is marked as deleted."""
-        self.rows = IdCounter(self._identifiers(rows))
-
-    def _identifiers(self, rows: Iterable[dict[str, Any]]) -> Iterable[str]:
-        for datum in rows:
-            if datum.get("type") == "upload":
-                self.deleted = self.deleted or datum.get("deletedTime") is not None
-            else:
-                yield str(datum.get("id"))
+        self.rows = IdCounter()
+        for block in blocks:
+            self.rows.add(str(row.id) for row in block if row.type != UPLOAD)
+            self.deleted = self.deleted or any(
+                row.type == UPLOAD and row.deleted_time is not None for row in block
+            )
 
 
 class IdCounter:
@@ -269,26 +302,41 @@ class IdCounter:
     appear doubled, and the data set would be uploaded anew; a missing one is never mistaken for the other,
     because the total would not match.
 
-    :param identifiers: the visible ones, each as often as it is visible.
+    Identifiers are added first, and asked about after that.
     """
 
-    def __init__(self, identifiers: Iterable[str] = ()) -> None:
+    def __init__(self) -> None:
         self._partitions = [array("q") for _ in range(PARTITIONS)]
-        self._total = 0
-        for identifier in identifiers:
-            digest = digest_of(identifier)
-            self._partitions[digest % PARTITIONS].append(digest)
-            self._total += 1
-        for number, partition in enumerate(self._partitions):
-            self._partitions[number] = array("q", sorted(partition))
+        self._is_sorted = False
+
+    def add(self, identifiers: Iterable[str]) -> None:
+        """Count identifiers, each as often as it occurs."""
+        partitions = self._partitions
+        for digest in map(digest_of, identifiers):
+            partitions[digest % PARTITIONS].append(digest)
+        self._is_sorted = False
 
     def __len__(self) -> int:
-        return self._total
+        return sum(map(len, self._partitions))
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether each identifier is there as often as in another one."""
+        if not isinstance(other, IdCounter):
+            return NotImplemented
+        return len(self) == len(other) and self._sorted() == other._sorted()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _sorted(self) -> list[array[int]]:
+        if not self._is_sorted:
+            self._partitions = [array("q", sorted(partition)) for partition in self._partitions]
+            self._is_sorted = True
+        return self._partitions
 
     def count(self, identifier: str) -> int:
         """Return how often an identifier is visible."""
         digest = digest_of(identifier)
-        partition = self._partitions[digest % PARTITIONS]
+        partition = self._sorted()[digest % PARTITIONS]
         first = bisect_left(partition, digest)
         if first == len(partition) or partition[first] != digest:
             return 0
@@ -297,8 +345,8 @@ class IdCounter:
 
 def rows_of_set(
     context: UploadContext, user_id: str, data_set_id: str, days: Mapping[date, Mapping[str, int]]
-) -> Iterator[dict[str, Any]]:
-    """Yield what Tidepool shows of a data set, including the data set's own record (type ``upload``).
+) -> Iterator[list[ShownRow]]:
+    """Yield in blocks what Tidepool shows of a data set, including its own record (type ``upload``).
 
     :param user_id: whose it is.
     :param data_set_id: the data set.
@@ -307,9 +355,11 @@ def rows_of_set(
     windows = list(windows_of(days, context.timeouts.read_rows))
     if len(windows) > 1:
         # Its own record has a time of its own, or none: it need not be in any window.
-        yield from context.client.read_data(user_id, data_set_id=data_set_id, types=["upload"])
+        yield from context.client.read_data(user_id, fields=ShownRow, data_set_id=data_set_id, types=[UPLOAD])
     for start, end in windows:
-        yield from context.client.read_data(user_id, data_set_id=data_set_id, start=start, end=end)
+        yield from context.client.read_data(
+            user_id, fields=ShownRow, data_set_id=data_set_id, start=start, end=end
+        )
 
 
 def windows_of(days: Mapping[date, Mapping[str, int]], limit: int) -> Iterator[Window]:

@@ -8,12 +8,17 @@ kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.model import embedded_data
+from tidepool_ingest.model.stored import EMBEDDING_TYPES
 from tidepool_ingest.staging.splice import with_member, with_member_in
 from tidepool_ingest.staging.work_area import Chunk
 
@@ -49,7 +54,17 @@ class RecordWithIds(NamedTuple):
         return f"RecordWithIds(ordinal={self.ordinal})"
 
 
-def with_ids(lines: Iterable[bytes], chunk: Chunk, data_set_id: str) -> Iterator[RecordWithIds]:
+class _Head(msgspec.Struct, gc=False):
+    """What tells whether identifiers can be appended to a record without decoding all of it."""
+
+    type: str
+    id: str | None = None
+
+
+_heads = msgspec.json.Decoder(list[_Head])
+
+
+def with_ids(lines: Sequence[bytes], chunk: Chunk, data_set_id: str) -> Iterator[RecordWithIds]:
     """Give each accepted record of a chunk its identifiers, and its embedded data theirs.
 
     :param lines: the chunk's records as they were accepted.
@@ -57,25 +72,95 @@ def with_ids(lines: Iterable[bytes], chunk: Chunk, data_set_id: str) -> Iterator
     :param data_set_id: the data set that they go to.
     :return: each record as it is sent.
     """
-    for ordinal, line in enumerate(lines, chunk.first_record):
-        if chunk.plain:
-            own = datum_id(data_set_id, ordinal)
-            yield RecordWithIds(ordinal, with_member(line, "id", f'"{own}"'.encode()), (own,))
+    new_id = _new_ids(data_set_id)
+    heads = _heads_of(lines, chunk)
+    for ordinal, (line, head) in enumerate(zip(lines, heads, strict=True), chunk.first_record):
+        if head == _TO_DECODE:
+            yield _decoded(line, ordinal, data_set_id)
+        elif head is None:
+            own = new_id(ordinal)
+            yield RecordWithIds(ordinal, _with_id(line, own), (own,))
         else:
-            yield _parsed(line, ordinal, data_set_id)
+            yield RecordWithIds(ordinal, line, (head,))
 
 
-def _parsed(line: bytes, ordinal: int, data_set_id: str) -> RecordWithIds:
-    datum = loads(line)
-    ids = []
-    for field in embedded_data(datum):
-        own = datum[field].get("id")
-        if own is None:
-            own = datum_id(data_set_id, ordinal, field)
-            line = with_member_in(line, (field,), "id", f'"{own}"'.encode())
-        ids.append(own)
-    own = datum.get("id")
-    if own is None:
-        own = datum_id(data_set_id, ordinal)
-        line = with_member(line, "id", f'"{own}"'.encode())
-    return RecordWithIds(ordinal, line, (own, *ids))
+def ids_of(lines: Sequence[bytes], chunk: Chunk, data_set_id: str) -> Iterator[tuple[str, ...]]:
+    """Yield the identifiers of each accepted record of a chunk, as :func:`with_ids` gives them.
+
+    :param lines: the chunk's records as they were accepted.
+    :param chunk: has the ordinal of its first record, and says whether all its records are plain.
+    :param data_set_id: the data set that they went to.
+    """
+    new_id = _new_ids(data_set_id)
+    heads = _heads_of(lines, chunk)
+    for ordinal, (line, head) in enumerate(zip(lines, heads, strict=True), chunk.first_record):
+        if head == _TO_DECODE:
+            yield tuple(own for _field, own, _is_new in _identified(loads(line), ordinal, data_set_id))
+        else:
+            yield (head or new_id(ordinal),)
+
+
+_TO_DECODE: Final = ""
+"""Stands for the identifier of a record that has to be decoded: no accepted one is empty."""
+
+
+def _heads_of(lines: Sequence[bytes], chunk: Chunk) -> Sequence[str | None]:
+    """Return the identifier that each record was staged with, and ``_TO_DECODE`` where that is not enough."""
+    if chunk.plain:
+        return [None] * len(lines)
+    try:
+        heads = _heads.decode(b"[" + b",".join(lines) + b"]")
+    except (msgspec.MsgspecError, RecursionError):  # what only the slower decoder takes
+        return [_TO_DECODE] * len(lines)
+    return [_TO_DECODE if head.type in EMBEDDING_TYPES else head.id for head in heads]
+
+
+def _new_ids(data_set_id: str) -> Callable[[int], str]:
+    """Return what :func:`datum_id` is for the data set's own data, with the key hashed once."""
+    keyed = blake2b(digest_size=ID_BYTES, key=data_set_id.encode())
+
+    def new_id(ordinal: int) -> str:
+        own = keyed.copy()
+        own.update(b"%d/" % ordinal)
+        return own.hexdigest()
+
+    return new_id
+
+
+def _with_id(line: bytes, own: str) -> bytes:
+    if line.endswith(b"}"):  # an accepted record has a type, so that it is not empty
+        return b'%b,"id":"%b"}' % (line[:-1], own.encode())
+    return with_member(line, "id", f'"{own}"'.encode())
+
+
+def _decoded(line: bytes, ordinal: int, data_set_id: str) -> RecordWithIds:
+    """Return a record of which all has to be decoded; each new identifier is inserted where it belongs."""
+    found = list(_identified(loads(line), ordinal, data_set_id))
+    for field, own, is_new in reversed(found):
+        if is_new:
+            line = _with_id_in(line, field, own) if field else _with_id(line, own)
+    return RecordWithIds(ordinal, line, tuple(own for _field, own, _is_new in found))
+
+
+def _identified(datum: Any, ordinal: int, data_set_id: str) -> Iterator[tuple[str, str, bool]]:
+    """Yield where each datum of a record is (in no field: the record), its identifier, and if it is new."""
+    for field in ("", *embedded_data(datum)):
+        own = (datum[field] if field else datum).get("id")
+        yield field, own or datum_id(data_set_id, ordinal, field), own is None
+
+
+def _with_id_in(line: bytes, field: str, own: str) -> bytes:
+    """Return a record with an identifier in an embedded datum, which has a type and no identifier."""
+    member = b'"id":"%b"' % own.encode()
+    if b"\\" not in line and b'"id"' not in line:
+        # Without escapes, a name that stands there once is that member's, and no later one takes precedence.
+        found = _opening_of(field).findall(line)
+        if len(found) == 1 and found[0].endswith(b"{"):
+            return line.replace(found[0], b"%b%b," % (found[0], member))
+    return with_member_in(line, (field,), "id", member.partition(b":")[2])
+
+
+@cache
+def _opening_of(field: str) -> re.Pattern[bytes]:
+    """Return a pattern that finds each member of a name, in a line without escapes."""
+    return re.compile(rb'"%b"[ \t]*+:[ \t]*+\{?' % field.encode())

@@ -71,6 +71,11 @@ class RejectedRecords:
         with self._lock:
             return frozenset(self._known)
 
+    def without(self, records: Sequence[RecordWithIds]) -> Sequence[RecordWithIds]:
+        """Return the other records."""
+        rejected = self.ordinals
+        return [record for record in records if record.ordinal not in rejected] if rejected else records
+
     @property
     def failing(self) -> frozenset[int]:
         """The ordinals of those for which Tidepool answers 500."""

@@ -187,7 +187,7 @@ class Sending:
         failure: TidepoolUnreachableError | None = None
         failing: list[Sequence[RecordWithIds]] = []
         stored = 0
-        sent = [record for record in records if record.ordinal not in self._rejected.ordinals]
+        sent = self._rejected.without(records)
         for piece in self._isolation.pieces(chunk.index, sent):
             try:
                 stored += self._post_piece(piece, begin)
@@ -206,7 +206,7 @@ class Sending:
 
         :return: how many Tidepool has stored.
         """
-        while remaining := [record for record in records if record.ordinal not in self._rejected.ordinals]:
+        while remaining := self._rejected.without(records):
             body = b"[" + b",".join(record.line for record in remaining) + b"]"
             try:
                 self._requests.write(
