@@ -21,10 +21,9 @@ USER 50000:0
 COPY --chown=50000:0 requirements.txt /opt/tidepool/requirements.txt
 RUN pip install --no-cache-dir --require-hashes --requirement /opt/tidepool/requirements.txt
 
-# Installed as a package, its entry point tells Airflow of the connection type `tidepool`. The package holds
-# all of include/ and plugins/ but the one file that Airflow's plugin loader looks for in its own folder.
+# Installed as a package, its entry points tell Airflow of the connection type `tidepool`, and of the page, the
+# links and the middleware. So plugins/ of the image stays empty.
 COPY --from=wheel --chown=50000:0 /tmp/wheel/ /opt/tidepool/wheel/
 RUN pip install --no-cache-dir --no-deps --no-index /opt/tidepool/wheel/*.whl && pip check
 
-COPY --chown=50000:0 plugins/tidepool_plugin.py /opt/airflow/plugins/tidepool_plugin.py
 COPY --chown=50000:0 dags/ /opt/airflow/dags/

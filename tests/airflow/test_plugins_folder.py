@@ -43,7 +43,7 @@ def test_the_loader_finds_the_one_file_that_is_a_plugin() -> None:
 def test_the_plugin_and_the_provider_register_every_link() -> None:
     from airflow.providers_manager import ProvidersManager
 
-    from tidepool_plugin import TidepoolPlugin
+    from tidepool_airflow.plugin import TidepoolPlugin
 
     names = {f"{link.__module__}.{link.__name__}" for link in LINKS}
 

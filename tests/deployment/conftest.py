@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,3 +104,25 @@ def env_example() -> str:
 @pytest.fixture(scope="session")
 def manual() -> str:
     return (PROJECT / "docs" / "deployment.md").read_text()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as a wheel, built from this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def plain_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that is installed here but this project: a plain Airflow, as a team has it."""
+    folder = tmp_path_factory.mktemp("site")
+    for name in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for entry in Path(name).iterdir():
+            ours = "tidepool" in entry.name
+            if not ours and entry.suffix != ".pth" and entry.name != "__pycache__":
+                (folder / entry.name).symlink_to(entry)
+    return folder
