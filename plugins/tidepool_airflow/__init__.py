@@ -3,6 +3,9 @@
 The names in this module's ``__all__`` are for authors of DAGs; they keep their meaning within a major
 version, and everything else may change.
 
+* DAGs: :func:`tidepool_dags` makes all of them in a team's own DAG folder; :func:`normal_upload_dag`,
+  :func:`continuous_upload_dag`, :func:`on_arrival_dag`, :func:`reconcile_dag`, :func:`action_dag` and
+  :func:`digest_dag` make one each.
 * Hook: :class:`TidepoolHook` is Tidepool behind an Airflow connection, call by call.
 * Operators: :class:`TidepoolPlanOperator`, :class:`TidepoolPrepareOperator`, :class:`TidepoolUploadOperator`
   or :class:`TidepoolContinuousUploadOperator`, :class:`TidepoolLeftOperator` and
@@ -28,6 +31,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tidepool_airflow.assets import STAGED, UPLOADS, UPLOADS_OF_A_RUN
+    from tidepool_airflow.dag_factory import (
+        action_dag,
+        continuous_upload_dag,
+        digest_dag,
+        normal_upload_dag,
+        on_arrival_dag,
+        reconcile_dag,
+        tidepool_dags,
+    )
     from tidepool_airflow.hook import TidepoolHook
     from tidepool_airflow.links import TidepoolDataSetLink, TidepoolQuarantineLink, TidepoolUploadLink
     from tidepool_airflow.notices import TidepoolFailureNotifier
@@ -65,12 +77,21 @@ __all__ = [
     "TidepoolRetryPolicy",
     "TidepoolUploadLink",
     "TidepoolUploadOperator",
+    "action_dag",
     "action_params",
+    "continuous_upload_dag",
+    "digest_dag",
+    "normal_upload_dag",
+    "on_arrival_dag",
+    "reconcile_dag",
     "reconcile_params",
+    "tidepool_dags",
     "upload_params",
 ]
 
 _MODULES = {
+    "_dag": "dag_factory",
+    "_dags": "dag_factory",
     "Hook": "hook",
     "Operator": "operators",
     "Notifier": "notices",

@@ -33,15 +33,18 @@ class ManifestTrigger(BaseEventTrigger):
     It lists those folders and opens nothing. Its events hold numbers only.
 
     :param seconds: pause between two checks.
+    :param staging_root: where the day folders lie, if not where the deployment's own do.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, staging_root: str | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seconds = seconds
+        self.staging_root = staging_root
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer recreates it from."""
-        return f"{type(self).__module__}.{type(self).__name__}", {"seconds": self.seconds}
+        own = {} if self.staging_root is None else {"staging_root": self.staging_root}
+        return f"{type(self).__module__}.{type(self).__name__}", {"seconds": self.seconds, **own}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Check staging, fire, and save what was seen, for as long as the triggerer wants."""
@@ -55,7 +58,8 @@ class ManifestTrigger(BaseEventTrigger):
             arrived = 0
             try:
                 if arrivals is None:
-                    arrivals = await sync_to_async(_arrivals, thread_sensitive=False)(seen)
+                    listing = sync_to_async(_arrivals, thread_sensitive=False)
+                    arrivals = await listing(seen, self.staging_root)
                     saved = dict(arrivals.seen)
                 arrived = await look(arrivals)
             except IngestError as error:
@@ -70,10 +74,10 @@ class ManifestTrigger(BaseEventTrigger):
             await asyncio.sleep(self.seconds)
 
 
-def _arrivals(seen: Any) -> Arrivals:
+def _arrivals(seen: Any, staging_root: str | None) -> Arrivals:
     from tidepool_ingest.staging.batches import Arrivals
 
-    return Arrivals(settings.staging_root(), seen)
+    return Arrivals(settings.staging_root(staging_root), seen)
 
 
 def _look(arrivals: Arrivals) -> int:
@@ -91,6 +95,21 @@ STAGED = Asset(
     watchers=[AssetWatcher(name="manifests", trigger=ManifestTrigger(settings.deployment().watch_seconds))],
 )
 """Manifests in staging. The triggerer watches for new ones while a DAG scheduled by them is not paused."""
+
+
+def staged_in(staging_root: str, name: str) -> Asset:
+    """Return the asset of the manifests in another staging root.
+
+    :param staging_root: a folder or an fsspec URL.
+    :param name: of the asset, which no other one has.
+    """
+    trigger = ManifestTrigger(settings.deployment().watch_seconds, staging_root)
+    return Asset(
+        name=name,
+        uri=f"x-tidepool-staging://{name}",
+        watchers=[AssetWatcher(name="manifests", trigger=trigger)],
+    )
+
 
 UPLOADS = Asset(name="tidepool_uploads", uri="x-tidepool://uploads")
 """The ``schedule`` for a DAG that should run after each run that made something visible."""

@@ -1,6 +1,6 @@
-"""The documentation that Airflow shows of a DAG: what the DAG file says of it, its tasks, where to go on.
+"""The documentation that Airflow shows of a DAG: what it is for, its tasks, where to go on.
 
-Everything stands in one place: what a DAG is for in the docstring of its file, what a task does and what to
+Everything stands in one place: what a DAG is for beside the function that makes it, what a task does and what to
 do if it fails on its operator, and what is so of every DAG here.
 """
 
@@ -31,7 +31,7 @@ def documented(dag: DAG, text: str | None, *reading: str) -> DAG:
     """Give a DAG its documentation, once it has all its tasks.
 
     :param dag: the DAG.
-    :param text: the docstring of its file, as Markdown; the first line is what the DAG does.
+    :param text: what it is for, as Markdown; the first line is what the DAG does.
     :param reading: places in ``docs/`` to read on, such as ``airflow.md#feeds``.
     :returns: the same DAG.
     """

@@ -75,9 +75,9 @@ def test_the_watcher_goes_on_once_its_root_is_there(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", "nosuch://x")
     make, look, codes = assets._arrivals, assets._look, []
 
-    def make_once_it_is_named(seen: Any) -> Any:
+    def make_once_it_is_named(*given: Any) -> Any:
         try:
-            return make(seen)
+            return make(*given)
         except BatchError as error:
             codes.append(error.code)
             monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(root))
