@@ -85,7 +85,11 @@ def active_readers() -> Iterator[Executor]:
 
 
 def ready_batches(
-    listed: Iterable[ListedBatch], ledger: Ledger, api_host_of: ApiHostOf, readers: Executor
+    listed: Iterable[ListedBatch],
+    ledger: Ledger,
+    api_host_of: ApiHostOf,
+    readers: Executor,
+    connection: str | None = None,
 ) -> Iterator[FoundBatch]:
     """Yield the batches of folders, in their order.
 
@@ -93,6 +97,7 @@ def ready_batches(
     :param ledger: caches what was read from the manifests.
     :param api_host_of: see :data:`~tidepool_ingest.staged_batch.ApiHostOf`; called by this thread only.
     :param readers: reads the manifests of new folders.
+    :param connection: what is recorded of a batch whose manifest names none.
     :raises BatchError: if the storage does not answer.
     """
     folders = iter(listed)
@@ -113,7 +118,8 @@ def ready_batches(
         }
         for folder, _fingerprint in part:
             address = _address(folder)
-            yield _found(folder, unreadable.get(address) or (known | read)[address], api_host_of)
+            found = _found(folder, unreadable.get(address) or (known | read)[address], api_host_of)
+            yield found if found.connection else replace(found, connection=connection)
 
 
 def _address(folder: BatchFolder) -> str:
@@ -266,6 +272,7 @@ def plan_run(
     options: RunOptions,
     api_host_of: ApiHostOf,
     data_set_type: str = "normal",
+    connection: str | None = None,
 ) -> Plan:
     """Find the ready batches of a window that are not done, and register them in the ledger.
 
@@ -278,6 +285,8 @@ def plan_run(
     :param options: the run's parameters.
     :param api_host_of: see :data:`~tidepool_ingest.staged_batch.ApiHostOf`.
     :param data_set_type: ``normal`` or ``continuous``: which batches the run is for.
+    :param connection: the run's own, if it is not the deployment's: it is recorded of batches whose manifest
+        names none, for the maintenance and the actions of the uploads page.
     :raises BatchError: ``staging-root-missing``, or if the storage does not answer.
     """
     plan = Plan(window)
@@ -287,7 +296,7 @@ def plan_run(
     found_users: set[str] = set()
     wanted = (folder for folder in folders if not users or _wanted(folder.folder, users, found_users))
     with active_readers() as readers:
-        found = list(ready_batches(wanted, ledger, api_host_of, readers))
+        found = list(ready_batches(wanted, ledger, api_host_of, readers, connection))
         known = _known(found, ledger)
         distinguished = list(_distinguished(root, found, known, ledger, readers))
     # In the order in which the batches of a device go up; as listed where none says when it was staged.

@@ -1,7 +1,7 @@
 """The documentation that Airflow shows of a DAG: what it is for, its tasks, where to go on.
 
-Everything stands in one place: what a DAG is for beside the function that makes it, what a task does and what to
-do if it fails on its operator, and what is so of every DAG here.
+Everything stands in one place: what a DAG is for beside the function that makes it, what a task does and what
+to do if it fails on its operator, and what is so of every DAG here.
 """
 
 from __future__ import annotations

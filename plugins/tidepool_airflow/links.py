@@ -1,4 +1,4 @@
-"""The DAGs that the project's pages lead to, the URLs of those pages, and the links on a task's page."""
+"""The usual ids of the DAGs, the URLs of the project's pages, and the links on a task's page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 UPLOAD_DAG: Final = "tidepool_normal_upload"
-"""Whoever may see its runs may see the uploads page; whoever may trigger it may act there."""
+"""Whoever may see its runs may see the uploads page; whoever may trigger it may act there.
+
+Where DAGs have other ids, :mod:`tidepool_airflow.known_dags` finds them.
+"""
 
 ACTION_DAG: Final = "tidepool_action"
 """Carries out what somebody has requested on the uploads page."""
@@ -21,7 +24,7 @@ RECONCILE_DAG: Final = "tidepool_reconcile"
 """Completes unfinished uploads, verifies some again, and cleans up."""
 
 DAG_OF_TYPE: Final = {"normal": UPLOAD_DAG, "continuous": "tidepool_continuous_upload"}
-"""Which DAG uploads batches for which type of data set."""
+"""Which DAG usually uploads batches for which type of data set."""
 
 BATCH_GROUP: Final = "batch"
 """The task group of the upload DAGs that uploads the batches or packs of a plan."""

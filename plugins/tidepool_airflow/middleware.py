@@ -17,7 +17,8 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from tidepool_airflow.links import DAG_OF_TYPE, RECONCILE_DAG
+from tidepool_airflow.known_dags import RECONCILE, kind_of
+from tidepool_airflow.links import DAG_OF_TYPE
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -87,8 +88,11 @@ class RunParamsMiddleware:
         if match is None:
             await self._app(scope, receive, send)
             return
+        from fastapi.concurrency import run_in_threadpool
+
         body, messages = await read_body(receive)
-        dag_id, mistake = mistake_in(match["dag_id"], body)
+        # Elsewhere than requests are received: it may ask Airflow's database what the DAG is for.
+        dag_id, mistake = await run_in_threadpool(mistake_in, match["dag_id"], body)
         if mistake is None or not await _may_start(scope, dag_id):
             await self._app(scope, replaying(messages, receive), send)
         else:
@@ -122,9 +126,10 @@ def _mistake(dag_id: Any, conf: dict[str, Any]) -> str | None:
     from tidepool_ingest.options import OptionsError, ReconcileOptions, RunOptions
 
     options: type[RunOptions | ReconcileOptions]
-    if dag_id in DAG_OF_TYPE.values():
+    kind = kind_of(dag_id)
+    if kind in DAG_OF_TYPE:
         options = RunOptions
-    elif dag_id == RECONCILE_DAG:
+    elif kind == RECONCILE:
         options = ReconcileOptions
     else:
         return None

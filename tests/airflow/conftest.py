@@ -108,6 +108,7 @@ class World:
         interval: tuple[datetime, datetime] | None = None,
         dag_id: str = DAG_ID,
         run_id: str | None = None,
+        folder: Path = PROJECT / "dags",
     ) -> Run:
         """Run a DAG once in this process, each task as Airflow runs it."""
         import airflow.dag_processing.dagbag
@@ -139,14 +140,14 @@ class World:
 
         def synced(bag: DagBag, *given: Any) -> None:
             # `DAG.test` serializes all DAGs of the folder before each run, which takes longer than it does.
-            bag.dags = {dag_id: bag.dags[dag_id]}
+            bag.dags = {dag_id: bag.dags.get(dag_id, dag)}
             sync(bag, *given)
 
         with self.monkeypatch.context() as patch:
             patch.setattr(airflow.models.dagrun, "get_or_create_dagrun", created)
             patch.setattr(time, "sleep", _sleep_unless_idle)
             patch.setattr(airflow.dag_processing.dagbag, "sync_bag_to_db", synced)
-            dag = DagBag(str(PROJECT / "dags" / f"{dag_id}.py")).dags[dag_id]
+            dag = DagBag(str(folder / f"{dag_id}.py")).dags[dag_id]
             run = dag.test(logical_date=logical_date, run_conf=conf)
         with create_session() as session:
             tasks = {

@@ -128,6 +128,7 @@ class Reconciliation:
     :param context_of: see :data:`ContextOf`.
     :param api_host_of: checks the connection that a manifest names.
     :param keeping: how long records of finished batches are kept; without it, nothing is cleaned up.
+    :param root_of: returns the staging root of a batch, if that may be another one than ``root``.
     """
 
     def __init__(
@@ -139,8 +140,10 @@ class Reconciliation:
         context_of: ContextOf,
         api_host_of: ApiHostOf,
         keeping: RetentionPolicy | None = None,
+        root_of: Callable[[BatchRow], UPath] | None = None,
     ) -> None:
         self._root = root
+        self._root_of = root_of or (lambda _row: root)
         self._ledger = ledger
         self._options = options
         self._context_of = context_of
@@ -225,8 +228,9 @@ class Reconciliation:
         """Return whether a verified batch has a work area, rebuilt if it is missing or damaged."""
         whole = self._ledger.batches.get(row.part_of or row.id)
         try:
-            if WorkArea(self._root, whole.content_key).whole_plan() is None:
-                rebuild_work_area(self._root, whole, self._ledger)
+            root = self._root_of(whole)
+            if WorkArea(root, whole.content_key).whole_plan() is None:
+                rebuild_work_area(root, whole, self._ledger)
         except IngestError as error:
             log.info("%s is not compared with what Tidepool shows: %s", row.label, error.what)
             return False
@@ -235,7 +239,7 @@ class Reconciliation:
     def _is_prepared(self, row: BatchRow) -> bool:
         """Return whether there is a work area, prepared again if the staged batch is unchanged."""
         try:
-            ensure_prepared(self._root, row, ledger=self._ledger, api_host_of=self._api_host_of)
+            ensure_prepared(self._root_of(row), row, ledger=self._ledger, api_host_of=self._api_host_of)
         except IngestError as error:
             if error.disposition is not Disposition.DATA:
                 raise
@@ -244,7 +248,8 @@ class Reconciliation:
         return True
 
     def _context(self, row: BatchRow) -> UploadContext:
-        return replace(self._context_of(row.connection), stopping=self._stopping)
+        context = self._context_of(row.connection)
+        return replace(context, root=self._root_of(row), stopping=self._stopping)
 
     def _upload(self, row: BatchRow) -> None:
         upload_batch(self._context(row), row)

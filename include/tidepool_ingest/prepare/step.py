@@ -172,7 +172,7 @@ def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHo
         batch = read_batch(folder, ledger.file_digests)
         if row.content_key == unreadable_key(folder):
             check_digests(folder, ledger.file_digests)
-        host = api_host_of(batch.manifest.connection)
+        host = api_host_of(batch.manifest.connection or row.connection)
         if (host, batch.content_key) != (row.api_host, row.content_key):
             raise BatchError("batch-changed")
         for other in ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidepool_airflow.mapping import other_runs, pad_plan, window_of
-from tidepool_airflow.operators.base import TidepoolOperator
+from tidepool_airflow.operators.base import DEFAULT_CONN_ID, TidepoolOperator
 from tidepool_airflow.operators.pack import DONE_KEY, STOPPED_KEY
 from tidepool_airflow.turns import run_of
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
@@ -104,6 +104,7 @@ class TidepoolPlanOperator(TidepoolOperator):
                 options=options,
                 api_host_of=self.connections.api_host_of,
                 data_set_type=self.data_set_type,
+                connection=None if self.tidepool_conn_id == DEFAULT_CONN_ID else self.tidepool_conn_id,
             )
             packs = packs_of(plan.rows, alone=self.batches_alone, size=self.batches_a_pack)
             if self.data_set_type == "normal" and not options.dry_run:

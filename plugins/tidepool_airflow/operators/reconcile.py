@@ -68,6 +68,8 @@ class TidepoolReconcileOperator(TidepoolOperator):
                 context_of=context_of,
                 api_host_of=self.connections.api_host_of,
                 keeping=RetentionPolicy(self.keep_work_days, self.keep_quarantine_days),
+                # Where a run was given another root, or an upload DAG has its own, its batches lie there.
+                root_of=None if options.staging_root else self.root_of,
             )
             end_turns_of_dead_runs(context, ledger)
             counts = self._reconciliation.run()

@@ -15,7 +15,8 @@ from fastapi import Depends, HTTPException, Request, status
 from fastapi.concurrency import run_in_threadpool
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from tidepool_airflow.links import ACTION_DAG, UPLOAD_DAG, airflow_url
+from tidepool_airflow.known_dags import action_dag, gates
+from tidepool_airflow.links import airflow_url
 
 TOKEN_HEADER = "X-Tidepool-Token"
 """Header that another site's page cannot send, with a token that it cannot know."""
@@ -27,8 +28,8 @@ User = Annotated[BaseUser, Depends(get_user)]
 
 
 def may_act(user: BaseUser) -> bool:
-    """Return whether somebody may trigger both the upload and the actions."""
-    return all(_may(user, "POST", dag_id) for dag_id in (UPLOAD_DAG, ACTION_DAG))
+    """Return whether somebody may trigger both the uploads and the actions."""
+    return all(_may(user, "POST", dag_id) for dag_id in (*gates(), action_dag()))
 
 
 async def may_start(request: Request, dag_id: str) -> bool:
@@ -44,11 +45,11 @@ async def may_start(request: Request, dag_id: str) -> bool:
 
 
 def require_reader(user: User) -> None:
-    """Admit those who may see the runs of the upload DAG.
+    """Admit those who may see the runs of the upload DAGs.
 
     :raises HTTPException: 401 for nobody, 403 for somebody else.
     """
-    if not _may(user, "GET", UPLOAD_DAG):
+    if not all(_may(user, "GET", dag_id) for dag_id in gates()):
         raise HTTPException(status.HTTP_403_FORBIDDEN, "You may not see the runs of the upload DAG.")
 
 
@@ -58,9 +59,10 @@ def require_actor(user: User) -> None:
     :raises HTTPException: 401 for nobody, 403 for somebody else.
     """
     if not may_act(user):
+        *others, last = (*gates(), action_dag())
         raise HTTPException(
             status.HTTP_403_FORBIDDEN,
-            f"Only people who may trigger {UPLOAD_DAG} and {ACTION_DAG} may do this.",
+            f"Only people who may trigger {', '.join(others)} and {last} may do this.",
         )
 
 

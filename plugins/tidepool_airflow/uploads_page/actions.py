@@ -16,7 +16,7 @@ from fastapi import HTTPException, Path, Request, status
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from tidepool_airflow.links import ACTION_DAG, DAG_OF_TYPE
+from tidepool_airflow.known_dags import KnownDag, action_dag, dag_for
 from tidepool_airflow.settings import root_of_batch, staging_root
 from tidepool_airflow.uploads_page.access import User
 from tidepool_airflow.uploads_page.html import Links
@@ -110,10 +110,11 @@ def trigger_action(ledger: Ledger, batch: BatchRow, kind: ActionKind, actor: str
     :raises NotStartedError: if the DAG does not exist or is paused, or the run cannot be created.
     :raises SettingsError: if the staging root of this deployment is not known.
     """
-    dag_id = DAG_OF_TYPE[batch.data_set_type] if kind is ActionKind.RETRY else ACTION_DAG
+    again = _dag_for(ledger, batch) if kind is ActionKind.RETRY else None
+    dag_id = again.dag_id if again else action_dag()
     _require_running(dag_id)
     # Before anything is recorded: the settings may be wrong.
-    conf = _conf(batch) if kind is ActionKind.RETRY else {}
+    conf = _conf(batch, again) if again else {}
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     run_id = f"{kind}__{moment}__{secrets.token_hex(4)}"
     action = ledger.actions.record(actor, kind, batch=batch.id, dag_id=dag_id, run_id=run_id)
@@ -134,10 +135,15 @@ def trigger_action(ledger: Ledger, batch: BatchRow, kind: ActionKind, actor: str
     return dag_id, run_id
 
 
-def _conf(batch: BatchRow) -> dict[str, Any]:
+def _dag_for(ledger: Ledger, batch: BatchRow) -> KnownDag:
+    upload = ledger.uploads.get(batch.id)
+    return dag_for(batch, upload.dag_id if upload else None)
+
+
+def _conf(batch: BatchRow, dag: KnownDag) -> dict[str, Any]:
     """Return the parameters of a run that retries a batch."""
     conf = {"first_day": batch.day.isoformat(), "users": [short_hash(batch.user_id)]}
-    root, own = str(root_of_batch(batch.folder)), str(staging_root())
+    root, own = str(root_of_batch(batch.folder)), str(staging_root(dag.staging_root))
     return conf if root == own else {**conf, "staging_root": root}
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tidepool_airflow.known_dags import KnownDag, known_dags
 from tidepool_airflow.links import BATCH_GROUP, DAG_OF_TYPE, PREFIX
+from tidepool_airflow.settings import OUR_TAG
 from tidepool_airflow.uploads_page.chart import BAR, HEIGHT, zones_in_words
 from tidepool_ingest.codes import explained
 from tidepool_ingest.errors import MendPlace
@@ -96,14 +98,26 @@ class Links:
 
     def runs(self, data_set_type: str) -> str:
         """Return the URL of the runs in Airflow that upload batches for a type of data set."""
-        return f"{self.airflow}/dags/{quote(DAG_OF_TYPE[data_set_type], safe='')}/runs"
+        found = [dag.dag_id for dag in self._dags if dag.kind == data_set_type]
+        usual = DAG_OF_TYPE[data_set_type]
+        if len(found) > 1:  # nobody knows yet which of them takes it
+            return f"{self.airflow}/dags?tags={OUR_TAG}"
+        return f"{self.airflow}/dags/{quote(found[0] if found else usual, safe='')}/runs"
+
+    @cached_property
+    def _dags(self) -> tuple[KnownDag, ...]:
+        return tuple(known_dags())
 
     def run(self, dag_id: str, run_id: str, map_index: int | None = None) -> str:
         """Return the URL of a run in Airflow, or of the task in it that uploaded a batch."""
         run = f"{self.airflow}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
-        if map_index is None or map_index < 0 or dag_id not in DAG_OF_TYPE.values():
+        if map_index is None or map_index < 0 or not self._uploads(dag_id):
             return run
         return f"{run}/tasks/{BATCH_GROUP}.upload/mapped/{map_index}"
+
+    def _uploads(self, dag_id: str) -> bool:
+        known = {dag.dag_id for dag in self._dags if dag.kind in DAG_OF_TYPE}
+        return dag_id in DAG_OF_TYPE.values() or dag_id in known
 
 
 def html(template: str, **values: Any) -> str:
