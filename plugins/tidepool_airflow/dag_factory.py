@@ -102,7 +102,8 @@ def _dag(dag_id: str, description: str, given: DagArgs, **usual: Any) -> DAG:
         **{name: value for name, value in of_tasks.items() if value is not None},
         **dag_args.pop("default_args", {}),
     }
-    tags = list(dict.fromkeys([*settings.tags(), *given.get("tags", ())]))
+    # The uploads page knows these DAGs by their tag.
+    tags = list(dict.fromkeys([*settings.tags(), *given.get("tags", ()), *dag_args.pop("tags", ())]))
     arguments = {"description": description, "start_date": START, "catchup": False, "tags": tags}
     return DAG(dag_id=dag_id, default_args=default_args, **{**arguments, **usual, **dag_args})
 

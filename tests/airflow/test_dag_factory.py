@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -90,12 +91,13 @@ def test_a_schedule_has_intervals_that_days_follow_from(schedule: Any) -> None:
 
 
 def test_arguments_of_airflow_go_before_ours() -> None:
-    given: dict[str, Any] = {"max_active_runs": 1, "default_args": {"retries": 9}}
+    given: dict[str, Any] = {"max_active_runs": 1, "default_args": {"retries": 9}, "tags": ["ours"]}
     dag = continuous_upload_dag("feeds", dag_args=given)
 
     assert dag.max_active_runs == 1
     assert {task.retries for task in dag.tasks} == {9}
-    assert given == {"max_active_runs": 1, "default_args": {"retries": 9}}
+    assert dag.tags == {"tidepool", "ours"}
+    assert set(given) == {"max_active_runs", "default_args", "tags"}
 
 
 def test_what_is_no_argument_is_said() -> None:
@@ -120,3 +122,19 @@ def test_an_arrival_is_watched_for_where_the_team_stages() -> None:
 
 def test_every_dag_of_a_prefix_has_its_own_id() -> None:
     assert not tidepool_dags("one").keys() & tidepool_dags("two").keys()
+
+
+def test_the_files_of_the_documentation_load(airflow_home: LocalHome, tmp_path: Path) -> None:
+    text = (PROJECT / "docs" / "own-airflow.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    all_of_them, studies = (bag_of(tmp_path, block).dags for block in blocks)
+
+    assert sorted(all_of_them) == sorted(path.stem for path in (PROJECT / "dags").glob("*.py"))
+    assert sorted(studies) == [
+        "study_a_reconcile",
+        "study_a_upload",
+        "study_b_reconcile",
+        "study_b_upload",
+        "tidepool_action",
+        "tidepool_digest",
+    ]

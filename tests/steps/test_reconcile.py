@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import insert
+from upath import UPath
 
 from tests.states import set_batch_state, set_data_set_state
 from tests.steps.conftest import a_world
 from tests.steps.test_recheck import double, in_the_store, lose, verified
 from tests.steps.test_resume import CALLS, Killed, Killer
 from tests.steps.world import DAY, DEVICE, World, cbg, readings, wizard
-from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.ledger.schema import leases
 from tidepool_ingest.maintenance.cleanup import RetentionPolicy
 from tidepool_ingest.maintenance.reconcile import Reconciled, Reconciliation
@@ -36,7 +37,14 @@ def staged(world: World, **more: Any) -> int:
     return world.ready([*readings(5), wizard(10)], chunk_records=2, **more)
 
 
-def reconciliation(world: World, *, keeping: RetentionPolicy | None = None, **options: Any) -> Reconciliation:
+def reconciliation(
+    world: World,
+    *,
+    keeping: RetentionPolicy | None = None,
+    root: UPath | None = None,
+    root_of: Callable[[BatchRow], UPath] | None = None,
+    **options: Any,
+) -> Reconciliation:
     origin = TaskOrigin(dag_id="tidepool_reconcile", run_id="maintenance", map_index=-1, try_number=1)
 
     def context_of(named: str | None) -> UploadContext:
@@ -45,12 +53,13 @@ def reconciliation(world: World, *, keeping: RetentionPolicy | None = None, **op
         return world.context(origin=origin)
 
     return Reconciliation(
-        world.root,
+        root or world.root,
         world.ledger,
         options=ReconcileOptions.of_params({"older_than_minutes": 0, "check_batches": 0} | options),
         context_of=context_of,
         api_host_of=world.host_of,
         keeping=keeping,
+        root_of=root_of,
     )
 
 
@@ -450,3 +459,34 @@ def test_the_report_holds_numbers_only(
     assert world.user not in said
     assert DEVICE not in said
     assert counts.summary()["failed"] == {"changed-since-verified": 1}
+
+
+# ---------------------------------------------------------------- several staging roots
+
+
+def test_a_batch_of_another_root_is_completed_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    number = left(world, monkeypatch, "close_data_set")
+    own = UPath(tmp_path / "own")
+    own.mkdir()
+
+    counts = reconcile(world, root=own, root_of=lambda _row: world.root)
+
+    assert (counts.finished, counts.deleted) == (1, 0)
+    assert world.row(number).state is BatchState.VERIFIED
+
+
+@pytest.mark.parametrize("falls_back", [False, True], ids=["gone", "own-root-instead"])
+def test_a_batch_whose_root_is_not_here_is_left_for_later(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, falls_back: bool
+) -> None:
+    number = left(world, monkeypatch, "close_data_set")
+    own, gone = UPath(tmp_path / "own"), UPath(tmp_path / "gone")
+    own.mkdir()
+
+    counts = reconcile(world, root=own, root_of=lambda _row: own if falls_back else gone)
+
+    assert (counts.later, counts.finished, counts.deleted, counts.failed) == (1, 0, 0, {})
+    assert world.row(number).state is BatchState.UPLOADING
+    assert reconcile(world).finished == 1

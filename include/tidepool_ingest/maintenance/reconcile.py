@@ -33,7 +33,8 @@ from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.options import ReconcileOptions
 from tidepool_ingest.prepare.step import ensure_prepared, rebuild_work_area
-from tidepool_ingest.staged_batch import ApiHostOf
+from tidepool_ingest.staged_batch import ApiHostOf, folder_of
+from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import entries_of_root
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.texts import counted
@@ -198,6 +199,8 @@ class Reconciliation:
     # ---------------------------------------------------------------- unfinished batches
 
     def _complete(self, row: BatchRow) -> None:
+        if not self._is_in_sight(row):
+            raise BatchError("staging-unreadable").for_batch(row.label)
         if row.data_set_type == CONTINUOUS:
             self._complete_feed(row)
         elif row.state in NOT_WANTED or (row.state is BatchState.HELD and not self._is_closing(row)):
@@ -207,6 +210,18 @@ class Reconciliation:
             self._counts.finished += 1
         else:
             self._delete(self._ledger.batches.get(row.id))
+
+    def _is_in_sight(self, row: BatchRow) -> bool:
+        """Return whether a batch's own staging root is here: it may be on storage that is not mounted now."""
+        root, recorded = self._root_of(row), row.folder.rsplit("/", 3)[0]
+        if str(root) == recorded == str(self._root):
+            return True
+        try:
+            entries_of_root(root)
+        except BatchError:
+            return False
+        # Where storage is mounted elsewhere than it was, the batch is there all the same.
+        return str(root) == recorded or folder_of(root, row.day, row.user_id, row.batch_id).path.exists()
 
     def _complete_feed(self, row: BatchRow) -> None:
         """Complete a batch of a feed, if it may be; its data set holds other batches too and stays."""
