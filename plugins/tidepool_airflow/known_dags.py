@@ -92,7 +92,7 @@ def _read(dag_id: str, number: Any, digest: str) -> KnownDag | None:
     with create_session() as session:
         row = session.get(SerializedDagModel, number)
         dag = ((row.data if row else None) or {}).get("dag", {})
-    operators = {str(task["__var"].get("task_type")) for task in dag.get("tasks", ())}
+    operators = {str(task.get("__var", {}).get("task_type")) for task in dag.get("tasks", ())}
     kinds = [kind for operator, kind in KINDS.items() if operator in operators]
     arguments = dag.get("default_args", {}).get("__var", {})
     if not kinds:

@@ -40,7 +40,8 @@ for folder, *paths in map(json.loads, sys.argv[1:]):
         "apps": [each["url_prefix"] for each in apps if "tidepool" in each["url_prefix"]],
         "middleware": sorted(each["name"] for each in middlewares if "Tidepool" in each["name"]),
         "views": [
-            each["name"] for each in plugins_manager._get_ui_plugins()[0] if "Tidepool" in each["name"]
+            each["url_route"] for each in plugins_manager._get_ui_plugins()[0]
+            if "tidepool" in each.get("url_route", "")
         ],
         "links": sorted(each.name for each in plugins_manager.get_operator_extra_links()),
     }), flush=True)
@@ -93,7 +94,7 @@ def test_page_middleware_and_links_are_there_once(counted: dict[str, dict[str, A
     assert len(found["plugins"]) == 1
     assert found["apps"] == ["/tidepool/uploads"]
     assert found["middleware"] == ["Tidepool connection test", "Tidepool run parameters"]
-    assert found["views"] == ["Tidepool uploads"]
+    assert found["views"] == ["tidepool-uploads"]
     assert found["links"] == ["Quarantine", "Tidepool data set", "Upload"]
 
 

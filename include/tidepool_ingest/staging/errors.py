@@ -17,8 +17,8 @@ FAULTS: dict[str, Fault] = {
         "Run again, so that it is planned as it is now.",
     ),
     "connection-not-allowed": Fault(
-        "the manifest names a connection that this deployment does not allow",
-        "Correct `connection`, or add it to TIDEPOOL_ALLOWED_CONNECTIONS.",
+        "the manifest, or the DAG that planned it, names a connection that this DAG is not allowed",
+        "Correct `connection`, or add it to TIDEPOOL_ALLOWED_CONNECTIONS or to the DAG's `allowed_conn_ids`.",
     ),
     "data-set-body": Fault(
         "Tidepool would reject the dataSet of manifest.json",
