@@ -39,7 +39,7 @@ STOREYS = (
     {"formats"},
     {"staged_batch"},
     {"packs", "plan", "prepare", "stage", "upload"},
-    {"inspection", "maintenance"},
+    {"inspection", "maintenance", "run"},
     {"reports"},
     {"cli"},
     {"__main__"},

@@ -246,6 +246,32 @@ class Plan:
             f"; it leaves {named}." if named else "."
         )
 
+    def users_remark(self, options: RunOptions) -> str:
+        """Return what is to be said of people of the run who have no ready batch; empty if all have one."""
+        if not self.users_not_found:
+            return ""
+        return (
+            f"{self.users_not_found} of the {len(set(options.users))} people that `users` names have no "
+            f"ready batch in {self.window}: check the ids or short hashes, and the days."
+        )
+
+    def older_remark(self, options: RunOptions) -> str:
+        """Return what is to be said of batches older than what is verified; empty if the run allows them."""
+        if not self.older_than_uploaded or options.allow_older:
+            return ""
+        is_one = self.older_than_uploaded == 1
+        these = "1 of these batches was" if is_one else f"{self.older_than_uploaded} of these batches were"
+        return (
+            f"{these} staged before others of their device that are verified already. Those whose values "
+            "would take the place of different ones are held; the parameter `allow_older` lets them win."
+        )
+
+    def outside_remark(self) -> tuple[str, str]:
+        """Return that ready batches wait outside the window, without a full stop; and the days, in a list."""
+        days = ", ".join(self.days_outside[:DAYS_NAMED]) + (", …" if self.days_outside[DAYS_NAMED:] else "")
+        number = counted(len(self.days_outside), "day folder")
+        return f"Ready batches wait outside {self.window}, in {number}", days
+
     def summary(self) -> dict[str, Any]:
         """Return the plan's numbers for XCom."""
         return {

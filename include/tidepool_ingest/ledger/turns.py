@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, insert, select
+from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 
 from tidepool_ingest.ledger.database import Database, batched
 from tidepool_ingest.ledger.schema import NOW, turns
@@ -45,20 +45,35 @@ class Turns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def plan(self, dag_id: str, run_id: str, batches: Mapping[int, int | None]) -> None:
+    def plan(
+        self,
+        dag_id: str,
+        run_id: str,
+        batches: Mapping[int, int | None],
+        *,
+        seconds: float | None = None,
+    ) -> None:
         """Record what a run has yet to work on, in place of what was recorded of these batches before.
 
         :param dag_id: the run's DAG.
         :param run_id: the run.
         :param batches: index of the mapped task of each batch, by its number; see :class:`Turn`.
+        :param seconds: how long they last unless they are prolonged; :data:`TURN_HOURS` if not given.
         """
-        expires_at = self._database.now() + timedelta(hours=TURN_HOURS)
+        lasting = timedelta(hours=TURN_HOURS) if seconds is None else timedelta(seconds=seconds)
+        expires_at = self._database.now() + lasting
         of_run = {"dag_id": dag_id, "run_id": run_id, "expires_at": expires_at}
         for numbers in batched(list(batches)):
             rows = [{**of_run, "batch": number, "map_index": batches[number]} for number in numbers]
             with self._database.writing() as connection:
                 connection.execute(delete(turns).where(_of_run(dag_id, run_id), turns.c.batch.in_(numbers)))
                 connection.execute(insert(turns), rows)
+
+    def prolong(self, dag_id: str, run_id: str, *, seconds: float) -> None:
+        """Let the turns of a run that is still at work last for so long from now on."""
+        expires_at = self._database.now() + timedelta(seconds=seconds)
+        with self._database.writing() as connection:
+            connection.execute(update(turns).where(_of_run(dag_id, run_id)).values(expires_at=expires_at))
 
     def end(self, batch: int, dag_id: str | None, run_id: str | None) -> None:
         """Record that a run has nothing more to do with a batch."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final, Self
@@ -12,7 +13,7 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict
 from upath import UPath
 
-from tidepool_ingest.client import ClientSettings, TidepoolClient
+from tidepool_ingest.client import ClientSettings, TidepoolClient, TidepoolError
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.ledger import BatchRow
@@ -22,8 +23,10 @@ from tidepool_ingest.prepare.parts import utc_day
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
 from tidepool_ingest.texts import counted
-from tidepool_ingest.upload.context import data_set_body, deduplicator_of
+from tidepool_ingest.upload.context import UploadContext, data_set_body, deduplicator_of
 from tidepool_ingest.window import moments_of
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("type", "new", "already there", "there, other content", "would be archived")
 """Headings of :meth:`DryRunTotals.rows`."""
@@ -80,6 +83,36 @@ class DryRunTotals:
             getattr(self, name).update(getattr(compared, name))
         self.deleted += compared.deleted
         self.untold += compared.untold
+
+    def compare(self, row: BatchRow, context_of: Callable[[], UploadContext]) -> None:
+        """Compare a prepared batch with what Tidepool shows, and add it.
+
+        A dry run is useful without Tidepool, too: an error of Tidepool's is logged and counted.
+
+        :param row: the batch.
+        :param context_of: returns the context of the batch's connection; its ledger knows which of the
+            batch's records Tidepool has rejected before.
+        """
+        try:
+            context = context_of()
+            client, settings, root = context.client, context.settings, context.root
+            if root is None:
+                raise ValueError("this operation needs the staging root")
+            rejected = {
+                unit.content_key: context.ledger.rejections.of_batch(unit.id).keys()
+                for unit in (row, *context.ledger.parts.of_batch(row.id))
+            }
+            compared = context.with_work_area(
+                row, lambda: compare_batch(client, settings, root, row, rejected=rejected)
+            )
+        except TidepoolError as error:
+            log.warning("%s is not compared with what Tidepool shows: %s", row.label, error)
+            self.left_out[error.code] += 1
+            return
+        self.add(compared)
+        single = DryRunTotals()
+        single.add(compared)
+        log.info("%s: %s", row.label, " ".join(single.sentences()))
 
     def add_summary(self, summary: Mapping[str, Any]) -> None:
         """Add other totals.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
     from tidepool_ingest.options import ReconcileOptions
+    from tidepool_ingest.run import Run
 
 DEFAULT_CONN_ID = "tidepool_default"
 
@@ -83,6 +84,23 @@ class TidepoolOperator(BaseOperator):
         :raises OptionsError: for one that does not exist or cannot be used.
         """
         return RunOptions.of_params(dict(context["params"]))
+
+    def this_run(self, context: Context, ledger: Ledger, options: RunOptions) -> Run:
+        """Return the run that this task belongs to.
+
+        :param ledger: the ledger.
+        :param options: the run's parameters.
+        """
+        from tidepool_airflow.turns import run_of
+        from tidepool_ingest.run import Run
+
+        return Run(
+            ledger=ledger,
+            options=options,
+            origin=origin_of(context),
+            turns_of=run_of(context),
+            asked_at=context["dag_run"].start_date,
+        )
 
     def root(self, options: RunOptions | ReconcileOptions) -> UPath:
         """Return the staging root, which holds the day folders."""

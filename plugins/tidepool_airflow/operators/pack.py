@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 from tidepool_airflow import observability
 from tidepool_airflow.mapping import skip_without_batch
 from tidepool_airflow.operators.base import TidepoolOperator
-from tidepool_airflow.turns import reschedule, run_of
+from tidepool_airflow.turns import reschedule
 from tidepool_ingest.texts import counted
 
 if TYPE_CHECKING:
@@ -131,31 +131,21 @@ class TidepoolPackOperator(TidepoolOperator):
         self, context: Context, ledger: Ledger, work: Callable[[BatchRow, int], None]
     ) -> Callable[[BatchRow, int], None]:
         """Return the same work, which ends the turns of batches that this run has nothing more to do with."""
-        from tidepool_ingest.errors import Disposition, IngestError
-        from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchState
+        from tidepool_ingest.run import why_superseded
 
-        run = run_of(context)
+        run = self.this_run(context, ledger, self.options(context))
 
         def work_in_turn(row: BatchRow, share: int) -> None:
             row = ledger.batches.get(row.id)
             try:
-                if row.state in SUPERSEDED_STATES:
-                    self.skip_only_batch(
-                        "Its folder was removed from staging before anything of it was uploaded."
-                        if row.state is BatchState.GONE
-                        else "Another batch has been staged in the place of this one."
-                    )
-                else:
-                    work(row, share)
+                with run.turn(row.id, is_last=self.ends_turns):
+                    if why := why_superseded(row):
+                        self.skip_only_batch(why)
+                    else:
+                        work(row, share)
             except (AirflowSkipException, TaskAwaitingInput):
-                ledger.turns.end(row.id, *run)
+                run.end_turn(row.id)
                 raise
-            except IngestError as error:
-                if error.disposition is not Disposition.RETRIABLE:
-                    ledger.turns.end(row.id, *run)
-                raise
-            if self.ends_turns:
-                ledger.turns.end(row.id, *run)
 
         return work_in_turn
 

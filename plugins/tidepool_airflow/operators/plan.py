@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidepool_airflow.mapping import other_runs, pad_plan, window_of
@@ -16,38 +16,10 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
     from tidepool_airflow.mapping import Packs
-    from tidepool_ingest.ledger import Ledger
-    from tidepool_ingest.options import RunOptions
     from tidepool_ingest.plan import Plan
 
 NOBODY = "(nobody: a schedule or a backfill)"
 """What the audit log says instead of a name where Airflow knows none."""
-
-
-def record_confirmation(ledger: Ledger, options: RunOptions, context: Mapping[str, Any]) -> None:
-    """Record who started a run with parameters that confirm something; once, however often it is planned.
-
-    :param ledger: keeps the audit log.
-    :param options: the run's parameters.
-    :param context: the context of the planning task.
-    """
-    from tidepool_ingest.ledger import ActionKind, ActionStatus
-
-    confirmed = ", ".join(options.confirmed())
-    run = context["dag_run"]
-    if not confirmed or options.dry_run:
-        return
-    if any(action.detail == confirmed for action in ledger.actions.of_run(run.dag_id, run.run_id)):
-        return
-    actor = getattr(run, "triggering_user_name", None) or NOBODY
-    ledger.actions.record(
-        actor,
-        ActionKind.CONFIRM,
-        detail=confirmed,
-        dag_id=run.dag_id,
-        run_id=run.run_id,
-        status=ActionStatus.DONE,
-    )
 
 
 def _map_indexes(packs: Sequence[Sequence[int]]) -> dict[int, int | None]:
@@ -96,7 +68,8 @@ class TidepoolPlanOperator(TidepoolOperator):
         options = self.options(context)
         window = window_of(context, options)
         with self.ledger() as ledger:
-            record_confirmation(ledger, options, context)
+            run = self.this_run(context, ledger, options)
+            run.record_confirmation(getattr(context["dag_run"], "triggering_user_name", None) or NOBODY)
             plan = plan_run(
                 self.root(options),
                 window,
@@ -107,42 +80,24 @@ class TidepoolPlanOperator(TidepoolOperator):
                 connection=None if self.tidepool_conn_id == DEFAULT_CONN_ID else self.tidepool_conn_id,
             )
             packs = packs_of(plan.rows, alone=self.batches_alone, size=self.batches_a_pack)
-            if self.data_set_type == "normal" and not options.dry_run:
-                ledger.turns.end_run(*run_of(context))
-                ledger.turns.plan(*run_of(context), _map_indexes(packs))
+            if self.data_set_type == "normal":
+                run.plan_turns(_map_indexes(packs))
         summary = {**plan.summary(), "packs": len(packs)}
         context["ti"].xcom_push(key="plan", value=summary)
         self.log.info("%s", plan.sentence())
         if len(packs) < len(plan.rows):
             self.log.info("They share %s.", counted(len(packs), "mapped task"))
-        if plan.users_not_found:
-            self.log.warning(
-                "%d of the %d people that `users` names have no ready batch in %s: check the ids or short "
-                "hashes, and the days.",
-                plan.users_not_found,
-                len(set(options.users)),
-                window,
-            )
-        if plan.older_than_uploaded and not options.allow_older:
-            self.log.info(
-                "%s staged before others of their device that are verified already. Those whose values would "
-                "take the place of different ones are held; the parameter `allow_older` lets them win.",
-                "1 of these batches was"
-                if plan.older_than_uploaded == 1
-                else f"{plan.older_than_uploaded} of these batches were",
-            )
+        if remark := plan.users_remark(options):
+            self.log.warning("%s", remark)
+        if remark := plan.older_remark(options):
+            self.log.info("%s", remark)
         if plan.days_outside:
             self._tell_days_outside(context, plan)
         return pad_plan(packs, context)
 
     def _tell_days_outside(self, context: Context, plan: Plan) -> None:
         """Warn of days whose batches no run takes, unless runs that may take them are queued or running."""
-        from tidepool_ingest.plan import DAYS_NAMED
-
-        days = ", ".join(plan.days_outside[:DAYS_NAMED]) + (", …" if plan.days_outside[DAYS_NAMED:] else "")
-        waiting = (
-            f"Ready batches wait outside {plan.window}, in {counted(len(plan.days_outside), 'day folder')}"
-        )
+        waiting, days = plan.outside_remark()
         if other_runs(context):
             self.log.info(
                 "%s; other runs of this DAG are queued or running, such as those of a backfill, and may take "

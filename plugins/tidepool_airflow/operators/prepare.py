@@ -13,7 +13,6 @@ from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 from tidepool_airflow import observability
 from tidepool_airflow.errors import TidepoolNobodyAnsweredError, causes_told
 from tidepool_airflow.links import TidepoolQuarantineLink, TidepoolUploadLink
-from tidepool_airflow.operators.base import origin_of
 from tidepool_airflow.operators.pack import BATCH_LABEL, PREPARED_KEY, TidepoolPackOperator
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
             return self.execute_pack(context)
 
     def _record_answer(self, context: Context, event: dict[str, Any]) -> None:
-        from tidepool_ingest.guards import Decision, record_decision
+        from tidepool_ingest.guards import Decision
 
         with self.ledger() as ledger:
             row = ledger.batches.get(int(self.batches[0]))
@@ -101,23 +100,15 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
                 raise TidepoolNobodyAnsweredError(row.label)
             decision = Decision.of_answer(event["chosen_options"][0])
             actor = (event.get("responded_by_user") or {}).get("name") or "unknown"
-            record_decision(ledger, row, decision, actor=actor, run=origin_of(context))
+            run = self.this_run(context, ledger, self.options(context))
+            run.record_decision(row, decision, actor=actor)
         self.log.info("%s: the answer is '%s'.", row.label, decision.answer)
 
     def _prepared(
         self, context: Context, ledger: Ledger, row: BatchRow, options: RunOptions
     ) -> PrepareSummary:
-        from tidepool_ingest.prepare.step import prepare_batch
-
-        return prepare_batch(
-            self.root(options),
-            row,
-            ledger=ledger,
-            options=options,
-            api_host_of=self.connections.api_host_of,
-            run_id=context["ti"].run_id,
-            asked_at=context["dag_run"].start_date,
-        )
+        run = self.this_run(context, ledger, options)
+        return run.prepare(self.root(options), row, self.connections.api_host_of)
 
     def _ask_or_apply(
         self,
@@ -132,11 +123,10 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
         :raises TaskAwaitingInput: to wait for a person.
         :raises AirflowSkipException: if the batch is declined.
         """
-        from tidepool_ingest.guards import Decision, apply_decision, decision_of
+        from tidepool_ingest.guards import Decision, apply_decision
         from tidepool_ingest.prepare.summary import question_of
 
-        since = context["dag_run"].start_date
-        decision = decision_of(ledger, row, run=origin_of(context), since=since)
+        decision = self.this_run(context, ledger, options).decision(row)
         if decision is None:
             subject, body = question_of(summary, options.max_quarantined_percent)
             choices = [choice.answer for choice in Decision]

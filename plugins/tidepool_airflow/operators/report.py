@@ -90,10 +90,9 @@ class TidepoolReportOperator(TidepoolOperator):
 
     def _log(self, report: Report) -> None:
         """Log a table of the batches, those that failed first; then each cause with its remedy."""
-        from tidepool_ingest.cli.arguments import table
+        from tidepool_ingest.cli.run_report import report_lines
 
-        headings, rows = report.table()
-        for line in table(headings, rows).splitlines() if rows else ():
+        for line in report_lines(report):
             self.log.info("%s", line)
         for cause in report.causes():
             self.log.error("%s", cause)

@@ -7,15 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tidepool_airflow import observability
-from tidepool_airflow.dry_run import COMPARED_KEY, compare_into
+from tidepool_airflow.dry_run import COMPARED_KEY
 from tidepool_airflow.links import LINKS
-from tidepool_airflow.operators.base import origin_of
 from tidepool_airflow.operators.pack import BATCH_LABEL, DONE_KEY, PREPARED_KEY, TidepoolPackOperator
 
 if TYPE_CHECKING:
@@ -89,8 +87,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
             if row.state == "nothing-accepted":
                 self.skip_only_batch("No record of the batch was accepted, so nothing was opened.")
                 return
-            allowed = self._as_decided(options, ledger, row, context)
-            summaries.append(self._upload(context, ledger, row, allowed, share))
+            summaries.append(self._upload(context, ledger, row, options, share))
 
         at_once = options.chunks_at_once(self.parallel_chunks)
         if self.batch is None:
@@ -128,7 +125,7 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         self, context: Context, ledger: Ledger, row: BatchRow, options: RunOptions, share: int
     ) -> UploadSummary:
         """Upload one batch, with its share of the requests at the same time."""
-        from tidepool_ingest.upload import UploadOptions, check_data_set_type, upload_batch
+        from tidepool_ingest.upload import check_data_set_type
 
         check_data_set_type(row.data_set_type, self.data_set_type)
         hook = self.connections.hook(row.connection)
@@ -138,15 +135,15 @@ class TidepoolUploadOperator(TidepoolPackOperator):
             if row.id == self.batch:
                 context["ti"].xcom_push(key=DATA_SET_ID_KEY, value=data_set_id)
 
-        upload_context = replace(
+        run = self.this_run(context, ledger, options)
+        started = time.monotonic()
+        summary = run.upload(
             hook.upload_context(ledger, self.root(options)),
-            options=UploadOptions.from_run(options, at_once=share, asked_at=context["dag_run"].start_date),
-            origin=origin_of(context),
+            row,
+            share,
             on_open=opened,
             stopping=self._stopping,
         )
-        started = time.monotonic()
-        summary = upload_batch(upload_context, row)
         seconds = time.monotonic() - started
         if row.id in self._opened:  # Tidepool may have rejected every record of a batch in parts
             self._visible.append((row.label, self._opened[row.id], summary.visible_rows))
@@ -165,24 +162,12 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         found, root = DryRunTotals(), self.root(options)
 
         def compare(row: BatchRow, _share: int) -> None:
-            compare_into(found, self.connections, root, row, ledger=ledger, log=self.log)
+            hooks = self.connections
+            found.compare(row, lambda: hooks.hook(row.connection).upload_context(ledger, root))
 
         self.for_each_batch(context, ledger, rows, compare, key=DONE_KEY)
         context["ti"].xcom_push(key=COMPARED_KEY, value=found.summary())
         raise AirflowSkipException("Dry run: the batches are prepared and validated, and nothing was opened.")
-
-    def _as_decided(self, options: RunOptions, ledger: Ledger, row: BatchRow, context: Context) -> RunOptions:
-        """Return the run's parameters, as changed for this batch by whoever was asked, if anybody was."""
-        from tidepool_ingest.guards import decision_of, limit_as_decided
-
-        if not options.asks:
-            return options
-        since = context["dag_run"].start_date
-        decision = decision_of(ledger, row, run=origin_of(context), since=since)
-        limit = limit_as_decided(row, decision, options.rejection_limit)
-        return options.model_copy(
-            update={"max_quarantined_percent": limit.percent, "quarantined_from": limit.counts_from}
-        )
 
     def get_openlineage_facets_on_complete(self, _task_instance: object) -> OperatorLineage[Any, Any] | None:
         """Return which batches became which data sets; called by OpenLineage's provider, if there is one."""
