@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger.client_state import LedgerRefreshTokens
 from tidepool_ingest.ledger.database import LedgerConfigurationError
 from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.staging.encryption import configured_keys
+from tidepool_ingest.staging.encryption import decrypt as decrypt_with_work_keys
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.upload import (
     Feed,
@@ -229,11 +231,16 @@ def _encryption() -> tuple[Callable[[str], str], Callable[[str], str]]:
         try:
             return fernet.decrypt(encrypted.encode()).decode()
         except InvalidToken:
-            raise LedgerConfigurationError(
-                "The ledger's refresh token was encrypted with another Fernet key than Airflow has now.",
-                "Set AIRFLOW__CORE__FERNET_KEY to both keys, the new one first (new,old); or sign in again "
-                "and put the new refresh token into the Tidepool connection.",
-            ) from None
+            pass
+        with suppress(BatchError):
+            # A command that uses the same connection keeps what it is given with these keys.
+            if configured_keys():
+                return decrypt_with_work_keys(encrypted.encode()).decode()
+        raise LedgerConfigurationError(
+            "The ledger's refresh token was encrypted with another Fernet key than Airflow has now.",
+            "Set AIRFLOW__CORE__FERNET_KEY to both keys, the new one first (new,old); or sign in again "
+            "and put the new refresh token into the Tidepool connection.",
+        )
 
     return encrypt, decrypt
 

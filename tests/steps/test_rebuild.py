@@ -184,4 +184,4 @@ def test_a_refresh_token_stays_with_the_tasks(
     monkeypatch.setenv(CONNECTION_VARIABLE, text)
 
     assert rebuild_by_hand(world, world.folder / "new.db") == 2
-    assert "sign them out" in capsys.readouterr().err
+    assert "TIDEPOOL_WORK_KEYS" in capsys.readouterr().err

@@ -163,19 +163,24 @@ def add_root(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_ledger(command: argparse._ActionsContainer, *, default: str | None = DEFAULT_LEDGER) -> None:
+def add_ledger(
+    command: argparse._ActionsContainer,
+    *,
+    default: str | None = DEFAULT_LEDGER,
+    otherwise: str = "no ledger is asked",
+) -> None:
     """Add the option for the ledger's address.
 
     :param command: the command, or a group of its options.
-    :param default: the address where neither the option nor the variable says it; ``None``: none is asked.
+    :param default: the address where neither the option nor the variable says it, if there is one.
+    :param otherwise: what happens where there is none.
     """
-    otherwise = "no ledger is asked" if default is None else default
     command.add_argument(
         "--ledger",
         metavar="URL",
         default=os.environ.get(LEDGER_VARIABLE, "").strip() or default,
         help="the ledger's database, sqlite:///file or postgresql://user@host/name; keep a password in the "
-        f"environment instead (default: ${LEDGER_VARIABLE}, or {otherwise})",
+        f"environment instead (default: ${LEDGER_VARIABLE}, or {default or otherwise})",
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 
-from tidepool_ingest.auth_modes import AUTH_MODES
 from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, count, place, table
 from tidepool_ingest.cli.ledgers import NO_LEDGER, add_connection, opened, who_runs
-from tidepool_ingest.client import ClientSettings, connect, environment, host_of
-from tidepool_ingest.client.connections import settings_from_environment, settings_from_file
+from tidepool_ingest.cli.tidepool import CommandConnection, migrated
 from tidepool_ingest.ledger import ActionKind, ActionStatus, Ledger
 from tidepool_ingest.maintenance.rebuild import (
     FEEDS,
@@ -22,7 +21,7 @@ from tidepool_ingest.maintenance.rebuild import (
     LedgerRebuild,
 )
 from tidepool_ingest.options import PART_RECORDS, PART_RECORDS_MAX, RejectionLimit
-from tidepool_ingest.upload import UploadContext, UploadOptions
+from tidepool_ingest.upload import UploadOptions
 
 WHAT = {
     FOUND: "found at Tidepool, compared and adopted",
@@ -104,35 +103,13 @@ def _part_rows(text: str) -> int:
 
 def run_rebuild(options: argparse.Namespace) -> int:
     """Fill the ledger, and print what became of how many batches."""
-    settings = _settings(options.connection)
+    connection = CommandConnection(options.connection)
     root = place(options.root)
-    ledger = Ledger(options.ledger)
-    try:
-        ledger.migrate()
-        with connect(settings) as client:
-            context = UploadContext(
-                client=client,
-                ledger=ledger,
-                settings=settings,
-                root=root,
-                # However many records a data set lacks, Tidepool is asked whether it rejects them.
-                options=UploadOptions(rejection_limit=RejectionLimit(percent=100)),
-            )
-            api_host = host_of(environment(settings.environment).api)
-            counted = LedgerRebuild(root, context, api_host, options.part_records).run()
-    finally:
-        ledger.close()
+    # However many records a data set lacks, Tidepool is asked whether it rejects them.
+    any_number = UploadOptions(rejection_limit=RejectionLimit(percent=100))
+    with migrated(options.ledger) as ledger, connection.client(ledger) as client:
+        context = replace(connection.context(client, ledger, root), options=any_number)
+        counted = LedgerRebuild(root, context, connection.api_host, options.part_records).run()
     rows = [(number, WHAT.get(name, f"stopped: {name}")) for name, number in counted.items()]
     print(table(("batches", "what"), rows) if rows else "There is no ready batch in staging.")
     return 0
-
-
-def _settings(file: str | None) -> ClientSettings:
-    settings = settings_from_environment() if file is None else settings_from_file(file)
-    if AUTH_MODES[settings.auth_mode].shares_refresh_token:
-        raise CommandError(
-            "The refresh token of this connection belongs to the tasks: using it here would sign them out.",
-            "Use a connection with another auth mode, for example one with a token.",
-            "refresh-token",
-        )
-    return settings

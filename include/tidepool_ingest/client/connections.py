@@ -24,6 +24,9 @@ from tidepool_ingest.privacy import OTHERS
 CONNECTION_VARIABLE = "AIRFLOW_CONN_TIDEPOOL_DEFAULT"
 """Environment variable from which Airflow takes the connection ``tidepool_default``."""
 
+OWN_CONNECTIONS = (None, "tidepool_default")
+"""Connections that the manifest of a batch may name where a command works on it."""
+
 
 class ConnectionFields(Protocol):
     """What is read of a connection."""

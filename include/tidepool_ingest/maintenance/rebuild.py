@@ -18,6 +18,7 @@ from datetime import date
 
 from upath import UPath
 
+from tidepool_ingest.client.connections import OWN_CONNECTIONS
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import SupersededBatchError, WithdrawnError
 from tidepool_ingest.ledger import BatchRow, BatchState
@@ -37,9 +38,6 @@ log = logging.getLogger(__name__)
 FOUND, NOT_THERE, IN_PART = "found", "not-there", "in-part"
 UNDONE, KNOWN, UNREADABLE, FEEDS = "undone", "known", "unreadable", "feeds"
 """What becomes of a batch. One that stops is counted by the code of the reason instead."""
-
-OWN_CONNECTIONS = (None, "tidepool_default")
-"""Connections that a manifest may name here."""
 
 
 class LedgerRebuild:

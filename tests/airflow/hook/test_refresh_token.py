@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from tests.airflow.hook.conftest import BODY, CONN_ID, LIFETIME, Connect, connection, uploaded
 from tests.timing import Clock, clock_of_simulated_tokens, clock_of_tokens
+from tidepool_ingest.cli import main
 from tidepool_ingest.ledger import Database
 from tidepool_ingest.ledger.database import LedgerConfigurationError
 from tidepool_simulator import Simulator
@@ -167,3 +168,17 @@ def test_another_fernet_key_than_before_is_named(
     fernet_key(Fernet.generate_key().decode())
     with pytest.raises(LedgerConfigurationError, match="another Fernet key"):
         connect(given).client.who_am_i()
+
+
+def test_what_a_command_has_kept_with_its_own_key_is_read(
+    rotating: Simulator, connect: Connect, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = connection(rotating, "refresh_token")
+    connect(given)  # puts the connection into the environment, where the command finds it too
+    monkeypatch.setenv("TIDEPOOL_WORK_KEYS", Fernet.generate_key().decode())
+    assert main(["people", "--ledger", f"sqlite:///{ledger_file}"]) == 0
+
+    assert connect(given).test_connection()[0]
+
+    assert set(grants(rotating)) == {200}
+    assert len(kept(ledger_file)) == 1
