@@ -18,7 +18,8 @@ from upath import UPath
 from tests.conftest import PROJECT
 from tests.console import Command, blocks_of, files_of, shows
 from tidepool_ingest.stage import stage
-from tidepool_simulator.sample import write_sample_feed
+from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, Simulator
+from tidepool_simulator.sample import SAMPLE_USERS, write_sample_feed
 from tidepool_simulator.sample.__main__ import content_of
 
 DOCUMENTS = sorted([PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
@@ -93,7 +94,17 @@ def test_an_output_is_the_one_that_is_shown() -> None:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tidepool() -> Iterator[Simulator]:
+    """A Tidepool for the documents' connection, which may upload for their people."""
+    with Simulator() as running:
+        for user in SAMPLE_USERS:
+            running.accounts.add_user(user, user_id=user)
+            running.accounts.grant("service", of=user)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, tidepool: Simulator) -> Path:
     """A folder with the documents' files, and the batches that they speak of."""
     folder = tmp_path_factory.mktemp("desk")
     for name, make in FILES.items():
@@ -101,6 +112,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for document in DOCUMENTS:
         for name, content in files_of(document).items():
             (folder / name).write_text(content)
+    fields = {"host": tidepool.base_url, "login": CLIENT_ID, "password": CLIENT_SECRET}
+    connection = folder / "connection.json"
+    connection.write_text(json.dumps(fields | {"extra": {"auth_mode": "client_credentials"}}))
+    connection.chmod(0o600)
+    (folder / "staging").mkdir()
     root = folder / "data" / "staging"
     day, source = date(2026, 11, 20), UPath(folder / "corrected.ndjson")
     stage(source, UPath(root), USER, day=day, batch_id="batch-1")

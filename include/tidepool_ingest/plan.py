@@ -297,8 +297,9 @@ def plan_run(
     ledger: Ledger,
     options: RunOptions,
     api_host_of: ApiHostOf,
-    data_set_type: str = "normal",
+    data_set_type: str | None = "normal",
     connection: str | None = None,
+    only: BatchFolder | None = None,
 ) -> Plan:
     """Find the ready batches of a window that are not done, and register them in the ledger.
 
@@ -310,9 +311,10 @@ def plan_run(
     :param ledger: knows what is done.
     :param options: the run's parameters.
     :param api_host_of: see :data:`~tidepool_ingest.staged_batch.ApiHostOf`.
-    :param data_set_type: ``normal`` or ``continuous``: which batches the run is for.
+    :param data_set_type: ``normal`` or ``continuous``: which batches the run is for; ``None`` for both.
     :param connection: the run's own, if it is not the deployment's: it is recorded of batches whose manifest
         names none, for the maintenance and the actions of the uploads page.
+    :param only: the only batch that it looks at, if it is for one.
     :raises BatchError: ``staging-root-missing``, or if the storage does not answer.
     """
     plan = Plan(window)
@@ -320,6 +322,8 @@ def plan_run(
     folders = list_batches(root, window.first_day, window.last_day, ignored)
     users = set(options.users)
     found_users: set[str] = set()
+    if only is not None:
+        folders = (listed for listed in folders if listed.folder == only)
     wanted = (folder for folder in folders if not users or _wanted(folder.folder, users, found_users))
     with active_readers() as readers:
         found = list(ready_batches(wanted, ledger, api_host_of, readers, connection))
@@ -331,7 +335,7 @@ def plan_run(
     to_register: list[FoundBatch] = []
     for batch in distinguished:
         identity = _identity(batch)
-        if batch.data_set_type != data_set_type:
+        if data_set_type not in (None, batch.data_set_type):
             plan.other_type += 1
         elif identity in known and _is_done(known[identity].state, options):
             plan.done += 1

@@ -8,7 +8,7 @@ what a person has confirmed or decided in it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -141,23 +141,19 @@ class Run:
         batch: BatchRow,
         share: int,
         *,
-        on_open: Callable[[str], None],
         stopping: threading.Event,
     ) -> UploadSummary:
         """Upload a prepared batch, as a person has decided about it, if anybody was asked.
 
-        :param context: of the connection.
+        :param context: of the connection; with what is to be called meanwhile.
         :param share: how many chunks of it may be sent at the same time.
-        :param on_open: called with the id of its data set as soon as it is known.
         :param stopping: set when it has to end before its next request.
         """
         options = UploadOptions.from_run(self.options, at_once=share, asked_at=self.asked_at)
         if self.options.asks:
             decided = limit_as_decided(batch, self.decision(batch), self.options.rejection_limit)
             options = replace(options, rejection_limit=decided)
-        return upload_batch(
-            replace(context, options=options, origin=self.origin, on_open=on_open, stopping=stopping), batch
-        )
+        return upload_batch(replace(context, options=options, origin=self.origin, stopping=stopping), batch)
 
 
 def why_superseded(batch: BatchRow) -> str | None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException
 
+from tidepool_ingest.ledger import COMMAND_LINE
+
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
@@ -62,6 +64,8 @@ def reschedule(context: Context, ledger: Ledger, waits: Sequence[IngestError]) -
 def end_dead_turns(context: Context, ledger: Ledger, turns: Sequence[Turn]) -> int:
     """End the turns of batches whose tasks will not run any more; return how many there were.
 
+    Those of a command last only as long as it prolongs them: they end by themselves.
+
     :param context: the context of any task.
     :param ledger: has the turns.
     :param turns: those in question.
@@ -70,7 +74,8 @@ def end_dead_turns(context: Context, ledger: Ledger, turns: Sequence[Turn]) -> i
     for turn in turns:
         of_runs[turn.dag_id, turn.run_id].append(turn)
     ended = 0
-    for (dag_id, run_id), found in of_runs.items():
+    of_airflow = {run: found for run, found in of_runs.items() if run[0] != COMMAND_LINE}
+    for (dag_id, run_id), found in of_airflow.items():
         states = _states(context, dag_id, run_id)
         for turn in found:
             if is_over(states, turn.map_index):
@@ -85,7 +90,8 @@ def end_turns_of_dead_runs(context: Context, ledger: Ledger) -> int:
     :param context: the context of any task.
     :param ledger: has the turns.
     """
-    dead = [run for run in ledger.turns.runs() if is_over(_states(context, *run), None)]
+    runs = [run for run in ledger.turns.runs() if run[0] != COMMAND_LINE]
+    dead = [run for run in runs if is_over(_states(context, *run), None)]
     for run in dead:
         ledger.turns.end_run(*run)
     return len(dead)

@@ -15,7 +15,7 @@ from tests.airflow.conftest import DAG_ID, TODAY, World, readings, stage
 from tests.ledger.conftest import found
 from tidepool_airflow.turns import LONGEST_WAIT, SHORTEST_WAIT, end_turns_of_dead_runs, is_over, reschedule
 from tidepool_ingest.client import host_of
-from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger import COMMAND_LINE, Ledger
 from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import plan_run
@@ -111,6 +111,16 @@ def test_the_turns_of_tasks_that_will_not_run_are_ended(ledger: Ledger) -> None:
     states["batch.upload_1"] = "failed"
     assert end_turns_of_dead_runs(context, ledger) == 1
     assert ledger.turns.of_batches(numbers) == []
+
+
+def test_the_turns_of_a_command_are_its_own(ledger: Ledger) -> None:
+    number = ledger.batches.register(found()).id
+    ledger.turns.plan(COMMAND_LINE, "a-process", {number: None}, seconds=300)
+    context = context_of({})  # Airflow knows no such run
+
+    assert 28 < seconds_of(context, ledger, OlderFirstError("batch:1", 30.0, [number])) <= 30
+    assert end_turns_of_dead_runs(context, ledger) == 0
+    assert [turn.batch for turn in ledger.turns.of_batches([number])] == [number]
 
 
 def plan_elsewhere(world: World, day: date) -> int:

@@ -21,7 +21,8 @@ from upath import UPath
 from tests.airflow.conftest import CONTINUOUS_DAG_ID, DAG_ID, TODAY, World, days_since, readings, stage
 from tests.steps import damage
 from tidepool_airflow.links import ACTION_DAG
-from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, Ledger, Purged
+from tidepool_ingest.cli import main
+from tidepool_ingest.ledger import COMMAND_LINE, ActionKind, ActionStatus, BatchState, Ledger, Purged
 from tidepool_ingest.ledger.schema import batch_days, batches
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import inactive_devices
@@ -184,6 +185,20 @@ def test_it_shows_what_the_ledger_holds_and_no_person(world: World, visit: Visit
         assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", page.text)
         assert " style=" not in page.text
         assert "<script>" not in page.text
+
+
+def test_an_upload_of_the_command_line_has_no_run_to_lead_to(world: World, visit: Visitor) -> None:
+    stage(world.staging, readings(6))
+    assert main(["upload", str(world.staging), "--ledger", f"sqlite:///{world.ledger_file}"]) == 0
+    (upload,) = world.uploads()
+    viewer = visit("viewer")
+
+    listed, detail = viewer.get(f"{PAGE}/"), viewer.get(f"{PAGE}/{upload.batch}")
+
+    assert (listed.status_code, detail.status_code) == (200, 200)
+    assert COMMAND_LINE in listed.text
+    assert "Last worked on by <code>tidepool-ingest upload</code>" in detail.text
+    assert "/runs/None" not in listed.text + detail.text
 
 
 def test_a_label_cannot_bring_markup(world: World, visit: Visitor) -> None:

@@ -43,7 +43,8 @@ def test_the_version_is_told(run: Run) -> None:
     ("arguments", "what"),
     [
         ([], "COMMAND"),
-        (["upload"], "invalid choice"),
+        (["download"], "invalid choice"),
+        (["upload"], "BATCH|DAY|ROOT"),
         (["validate"], "path"),
         (["validate", "a", "--format", "xml"], "invalid choice"),
         (["validate", "a", "--verd"], "unrecognized"),

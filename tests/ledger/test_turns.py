@@ -49,6 +49,16 @@ def test_a_turn_is_planned_moved_and_ended(ledger: Ledger) -> None:
     assert ledger.turns.runs() == []
 
 
+def test_a_turn_lasts_as_long_as_it_is_prolonged(ledger: Ledger) -> None:
+    number = batch(ledger, "a").id
+    ledger.turns.plan("dag", "one", {number: 0}, seconds=-1)
+    assert ledger.turns.of_batches([number]) == []
+    ledger.turns.prolong("dag", "other", seconds=60)
+    assert ledger.turns.of_batches([number]) == []
+    ledger.turns.prolong("dag", "one", seconds=60)
+    assert [turn.run_id for turn in ledger.turns.of_batches([number])] == ["one"]
+
+
 @pytest.mark.parametrize("sharing_days", [True, False])
 def test_older_batches_with_a_turn_come_oldest_first(ledger: Ledger, sharing_days: bool) -> None:
     last = batch(ledger, "a", NEXT)

@@ -25,6 +25,7 @@ COMMANDS = {
     "validate": "report which records Tidepool would reject, and why",
     "convert": "write the records that a file's rows stand for, as NDJSON",
     "stage": "turn a data file into ready batches",
+    "upload": "upload staged batches and verify them, without Airflow",
     "people": "list whom the account may upload for, and who is missing",
     "retract": "stage a batch that retracts another one of its feed",
     "simulate": "run a simulated Tidepool on this machine",

@@ -27,7 +27,7 @@ from tidepool_ingest.client.connections import (
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.client_state import LedgerRefreshTokens
-from tidepool_ingest.ledger.database import LedgerConfigurationError, LedgerUnavailableError
+from tidepool_ingest.ledger.database import LedgerConfigurationError
 from tidepool_ingest.options import OptionsError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.encryption import KEYS_VARIABLE, configured_keys, decrypt, encrypt
@@ -112,14 +112,10 @@ def migrated(address: str) -> Iterator[Ledger]:
     """Open the ledger for the length of a ``with`` block, its tables created or migrated to this version.
 
     :param address: the ledger's address.
-    :raises CommandError: it cannot be opened.
     """
     ledger = Ledger(address)
     try:
-        try:
-            ledger.migrate()
-        except LedgerUnavailableError as error:
-            raise CommandError(error.what, f"Check --ledger or ${LEDGER_VARIABLE}.", error.code) from None
+        ledger.migrate()
         yield ledger
     finally:
         ledger.close()

@@ -10,7 +10,7 @@ from tidepool_ingest.ledger.actions import ActionKind, ActionRow, Actions, Actio
 from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch, KnownBatch
 from tidepool_ingest.ledger.caches import FileDigests, Manifests, ReadManifest
 from tidepool_ingest.ledger.client_state import RateLimits
-from tidepool_ingest.ledger.data_sets import ChunkRow, DataSetRow, DataSets, TaskOrigin
+from tidepool_ingest.ledger.data_sets import COMMAND_LINE, ChunkRow, DataSetRow, DataSets, TaskOrigin
 from tidepool_ingest.ledger.database import Database, migrate
 from tidepool_ingest.ledger.devices import Devices
 from tidepool_ingest.ledger.feeds import DELETIONS, FeedRow, Feeds, FeedWrites, origin_digest
@@ -34,6 +34,7 @@ from tidepool_ingest.ledger.turns import Turn, Turns
 from tidepool_ingest.ledger.views import Unfinished, Upload, UploadFilter, Uploads
 
 __all__ = [
+    "COMMAND_LINE",
     "DEAD_STATES",
     "DECLINED",
     "DELETIONS",

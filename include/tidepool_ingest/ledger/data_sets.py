@@ -23,10 +23,13 @@ from tidepool_ingest.ledger.states import (
 )
 from tidepool_ingest.ledger.transitions import write_data_set_state, write_state
 
+COMMAND_LINE = "(command line)"
+"""What stands for a DAG where a command does the work; no DAG can be called so. It has no runs to look up."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOrigin:
-    """The Airflow task that works on a data set; all empty for work from a terminal."""
+    """The Airflow task that works on a data set; of a command, only :data:`COMMAND_LINE` for the DAG."""
 
     dag_id: str | None = None
     run_id: str | None = None

@@ -83,8 +83,8 @@ class UploadOptions:
         )
 
 
-def _ignore(_data_set_id: str) -> None:
-    """Do nothing with a data set's id."""
+def _ignore(_told: object) -> None:
+    """Do nothing with what is told."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,6 +99,8 @@ class UploadContext:
     :param options: what the run asks for.
     :param origin: the Airflow task, for the ledger.
     :param on_open: called with a data set's id as soon as it is known.
+    :param on_stored: called with a number of records whenever Tidepool is known to have stored that many;
+        from several threads, and again for those that have to be sent once more.
     :param timeouts: how long steps may take.
     :param stopping: set when the operation has to end before its next request; see :meth:`stop`.
     :param rebuild: rebuilds a damaged work area; without it, the operation fails.
@@ -114,6 +116,7 @@ class UploadContext:
     options: UploadOptions = field(default_factory=UploadOptions)
     origin: TaskOrigin = field(default_factory=TaskOrigin)
     on_open: Callable[[str], None] = _ignore
+    on_stored: Callable[[int], None] = _ignore
     timeouts: Timeouts = field(default_factory=lambda: UploadContext.default_timeouts)
     stopping: threading.Event = field(default_factory=threading.Event)
     rebuild: RebuildWorkArea | None = None

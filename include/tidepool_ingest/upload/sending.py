@@ -87,6 +87,8 @@ class Sending:
             if before is None or before.state is not ChunkState.STORED or chunk.index in again:
                 waiting.append((chunk, before is not None))
         resumed = len(chunks) - len(waiting)
+        unsent = sum(chunk.records for chunk, _in_doubt in waiting)
+        self._leased.context.on_stored(sum(chunk.records for chunk in chunks) - unsent)
         self._leased.counts.resumed += resumed
         if waiting:
             self._send_all(iter(waiting), min(self._leased.context.options.at_once, len(waiting)))
@@ -140,6 +142,7 @@ class Sending:
             else:
                 with self._lock:
                     self._leased.counts.sent += 1
+                self._leased.context.on_stored(chunk.records)
                 return
 
     def _is_out_of_tries(self, chunk: Chunk, rounds: int, others: int) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -138,10 +139,9 @@ class TidepoolUploadOperator(TidepoolPackOperator):
         run = self.this_run(context, ledger, options)
         started = time.monotonic()
         summary = run.upload(
-            hook.upload_context(ledger, self.root(options)),
+            replace(hook.upload_context(ledger, self.root(options)), on_open=opened),
             row,
             share,
-            on_open=opened,
             stopping=self._stopping,
         )
         seconds = time.monotonic() - started
