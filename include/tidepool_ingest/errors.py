@@ -108,6 +108,10 @@ class IngestError(Exception):
         a good time to see whether it has.
     :ivar particulars: what is true of this batch alone: positions and counts in words of this project, which
         the ledger keeps and the uploads page shows; never a value.
+    :ivar on_terminal: what only the terminal of the command shows that met the error, a whole sentence: it
+        may quote the file. No part of the message, and left behind when the error crosses processes.
+    :ivar typed: the file or folder that it is about, as whoever ran a command has typed it: for that terminal
+        alone, too.
     :param what: what happened and where, a whole sentence; by default the class's own.
     :param remedy: what to do about it this time; by default the class's own.
     :param code: the cause, in a class of several.
@@ -119,6 +123,8 @@ class IngestError(Exception):
     remedy: str = ""
     mends: ClassVar[tuple[Mend, ...]] = ()
     particulars: str = ""
+    on_terminal: str = ""
+    typed: str = ""
     faults: ClassVar[Mapping[str, Fault]] = {}
     waits: ClassVar[bool] = False
     retry_after: float | None = None
@@ -150,7 +156,8 @@ class IngestError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by state: Airflow passes exceptions between processes, and constructors differ."""
-        return _restored, (type(self), self.args, dict(self.__dict__))
+        state = {name: value for name, value in self.__dict__.items() if name not in ("on_terminal", "typed")}
+        return _restored, (type(self), self.args, state)
 
 
 class HeldError(IngestError):

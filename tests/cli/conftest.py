@@ -39,8 +39,22 @@ class Ran:
 
     @property
     def error(self) -> str:
-        """The one line that tells the error; nothing else was printed."""
-        assert (self.code, self.out) == (2, "")
+        """The one line that tells of wrong use; nothing else was printed."""
+        return self._line_of(2)
+
+    @property
+    def refusal(self) -> str:
+        """The one line that tells what was refused or has failed; nothing else was printed."""
+        return self._line_of(1)
+
+    @property
+    def told(self) -> str:
+        """The one line that tells an error of either kind; nothing else was printed."""
+        return self._line_of(self.code)
+
+    def _line_of(self, code: int) -> str:
+        assert (self.code, self.out) == (code, ""), self
+        assert code in (1, 2)
         (line,) = self.err.splitlines()
         return line
 

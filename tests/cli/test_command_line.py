@@ -45,7 +45,7 @@ def test_the_version_is_told(run: Run) -> None:
         ([], "COMMAND"),
         (["download"], "invalid choice"),
         (["upload"], "BATCH|DAY|ROOT"),
-        (["validate"], "path"),
+        (["validate"], "PATH"),
         (["validate", "a", "--format", "xml"], "invalid choice"),
         (["validate", "a", "--verd"], "unrecognized"),
         (["simulate", "--port", "65536"], "0 to 65535"),
@@ -99,7 +99,9 @@ def test_the_installed_command_ends_with_its_code(tmp_path: Path) -> None:
     )
 
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "tidepool-ingest: There is no such data file [file-missing]. Check the path.\n"
+    assert (
+        ran.stderr == "tidepool-ingest: nowhere: There is no such data file [file-missing]. Check the path.\n"
+    )
 
 
 def test_help_comes_without_loading_what_the_commands_need() -> None:

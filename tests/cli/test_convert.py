@@ -96,7 +96,7 @@ def test_several_files_come_one_after_the_other(run: Run, tmp_path: Path) -> Non
     ran = run("convert", "a.csv", "b.csv", *BERLIN)
 
     assert [one["value"] for one in records(ran)] == [6.0, 6.1, 6.2, 6.3, 9]
-    assert ran.err == f"1 row is rejected: 1 staged-not-a-number (file 2, line 3)\n{SEE}\n"
+    assert ran.err == f"1 row is rejected: 1 staged-not-a-number (b.csv, line 3)\n{SEE}\n"
 
 
 @pytest.mark.parametrize(

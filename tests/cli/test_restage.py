@@ -43,7 +43,7 @@ def test_a_sealed_quarantine_file_is_validated_and_staged(
     assert staged.code == 0
     assert run("validate", staged.lines[0]).lines[-1] == "1 records: 1 accepted, 0 rejected"
     monkeypatch.delenv("TIDEPOOL_WORK_KEYS")
-    error = run("stage", file, "--user", USER, "--root", tmp_path / "s").error
+    error = run("stage", file, "--user", USER, "--root", tmp_path / "s").refusal
     assert "TIDEPOOL_WORK_KEYS is not set" in error
 
 
@@ -111,10 +111,10 @@ def test_it_follows_the_batch_that_it_came_from(run: Run, tmp_path: Path) -> Non
 def test_what_is_wrong_with_restaging_is_one_line(run: Run, tmp_path: Path) -> None:
     file, root = corrected(tmp_path), tmp_path / "s"
     assert "--like" in run("stage", file, "--root", root).err
-    assert "manifest-missing" in run("stage", file, "--like", tmp_path, "--root", root).error
+    assert "manifest-missing" in run("stage", file, "--like", tmp_path, "--root", root).refusal
     batch = run("stage", file, "--user", USER, "--root", root).lines[0]
     assert (
         "stage-arguments" in run("stage", file, "--like", batch, "--device-model", "x", "--root", root).error
     )
     file.write_text('{"file":1,"position":0,"problems":[],"record":null}\n')
-    assert "file-not-quarantine" in run("stage", file, "--like", batch, "--root", root).error
+    assert "file-not-quarantine" in run("stage", file, "--like", batch, "--root", root).refusal

@@ -69,8 +69,8 @@ def test_what_cannot_be_retracted_is_told_at_once(run: Run, changed: dict[str, A
     folder = staged(**changed)
     ran = run("retract", folder, "--root", "staging")
 
-    assert code in ran.error
-    assert "canary" not in ran.error
+    assert code in ran.refusal
+    assert "canary" not in ran.refusal
     assert len(list(Path("staging").glob("*/*/*"))) == 1
 
 
@@ -79,6 +79,6 @@ def test_only_a_batch_below_the_root_can_be(run: Run) -> None:
     elsewhere = Path("elsewhere") / DAY / USER / "canary-2"
     elsewhere.mkdir(parents=True)
     for folder in (elsewhere, Path("staging") / DAY, "nowhere"):
-        error = run("retract", folder, "--root", "staging").error
+        error = run("retract", folder, "--root", "staging").told
         assert "manifest-missing" in error or "batch-folder" in error
         assert USER not in error

@@ -47,12 +47,22 @@ def sessions(run: Run, *arguments: object) -> Any:
 
 
 def test_the_table_shows_the_newest_first(run: Run, ledger: Path) -> None:
-    headings, _rule, held, done = run("sessions").lines
+    headings, _rule, held, done, *_files = run("sessions").lines
 
     assert headings.split()[:4] == ["batch", "user", "state", "data"]
     assert held.startswith("2026-01-02 Omnipod bbbbbbbbbb")
     assert held.endswith("too-many-refused")
     assert done.split()[-7:] == ["verified", "upid_000000000001", "verified", "9", "1", "-", "-"]
+
+
+def test_it_says_where_the_rejected_records_are(run: Run, ledger: Path) -> None:
+    path = f"/staging/_work/{found().content_key}/quarantine.ndjson"
+
+    assert run("sessions").lines[-1].split() == ["2026-01-02", "Dexcom", "G6", "aaaaaaaaaa", path]
+    assert [one["quarantine_file"] for one in sessions(run)] == [None, path]
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("UPDATE batches SET purged = 'all'")
+    assert "_work" not in run("sessions").out
 
 
 def test_json_is_one_array(run: Run, ledger: Path) -> None:
@@ -115,7 +125,7 @@ def test_a_ledger_of_another_version_is_one_line(run: Run, ledger: Path) -> None
     with sqlite3.connect(ledger) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'another'")
 
-    assert "another version" in run("sessions").error
+    assert "another version" in run("sessions").refusal
 
 
 @pytest.mark.parametrize(
@@ -132,7 +142,7 @@ def test_an_address_that_is_no_ledger_is_one_line(run: Run, tmp_path: Path, addr
     (tmp_path / "text").write_text("no database at all, but a text that is long enough to be read as one" * 9)
     (tmp_path / "folder").mkdir()
 
-    error = run("sessions", "--ledger", address).error
+    error = run("sessions", "--ledger", address).told
 
     assert what in error
     assert "secret" not in error
@@ -146,4 +156,4 @@ def test_what_is_gone_counts_as_visible_no_more(
         connection.execute("UPDATE data_sets SET visible_rows = 9, state = ?", (state.value,))
 
     assert sessions(run)[1]["visible_rows"] == shown
-    assert run("sessions").lines[-1].split()[-2:] == ["-" if shown is None else "0", "-"]
+    assert run("sessions").lines[3].split()[-2:] == ["-" if shown is None else "0", "-"]

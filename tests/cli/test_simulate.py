@@ -78,7 +78,7 @@ def test_options_reach_the_simulator(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_one_line(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        error = run("simulate", "--port", port).error
+        error = run("simulate", "--port", port).told
 
     assert f"Port {port} is taken" in error
 
@@ -95,7 +95,7 @@ def test_a_port_that_is_taken_is_one_line(run: Run) -> None:
 def test_accounts_that_cannot_be_are_one_line(run: Run, tmp_path: Path, content: str, what: str) -> None:
     (tmp_path / "accounts").write_text(content)
 
-    error = run("simulate", "--accounts", "accounts").error
+    error = run("simulate", "--accounts", "accounts").told
 
     assert what in error
     assert error.endswith("Correct the file of --accounts.")
@@ -105,8 +105,8 @@ def test_accounts_that_cannot_be_are_one_line(run: Run, tmp_path: Path, content:
 def test_a_store_that_is_none_is_one_line(run: Run, tmp_path: Path, store: str) -> None:
     (tmp_path / "text").write_text("no database at all, but a text that is long enough to be read as one" * 9)
 
-    assert "--store" in run("simulate", "--store", store).error
+    assert "--store" in run("simulate", "--store", store).told
 
 
 def test_a_roles_file_nowhere_is_one_line(run: Run) -> None:
-    assert "--write-roles" in run("simulate", "--write-roles", "nowhere/roles").error
+    assert "--write-roles" in run("simulate", "--write-roles", "nowhere/roles").told

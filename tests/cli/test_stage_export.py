@@ -77,6 +77,8 @@ def test_the_file_goes_into_the_batch_as_it_is(run: Run) -> None:
         f"By its content, this is an export of format {VendorReader.name}.",
         "Vendor One: 4 of 4 rows are readings.",
         BESIDE,
+        "Made a new staging root: staging",
+        f"Staged 1 batch, in the day folder {Path(folder).parent.parent.name}.",
     ]
     assert run("validate", folder).lines[-1] == "4 records: 4 accepted, 0 rejected"
 
@@ -100,7 +102,7 @@ def test_each_device_has_a_batch_of_its_own(run: Run) -> None:
     assert [one["files"][0]["serial"] for one in (first, second)] == ["A", "B"]
     assert [one["dataSet"]["deviceId"] for one in (first, second)] == ["Vendor-A", "Vendor-B"]
     assert [one["files"][0]["records"] for one in (first, second)] == [9, 9]
-    assert ran.err.splitlines()[1:] == [
+    assert ran.err.splitlines()[1:-2] == [
         "Device 1 of 2, Vendor One, serial number A: 4 of 9 rows are readings.",
         "  5 rows are no reading: 4 other-device, 1 note",
         "Device 2 of 2, Vendor One, serial number B: 3 of 9 rows are readings.",
@@ -239,7 +241,7 @@ def test_options_go_into_the_manifest(run: Run) -> None:
 def test_what_would_be_held_is_not_staged(
     run: Run, content: bytes, options: tuple[str, ...], what: str
 ) -> None:
-    assert what in stage(run, *options, content=content).error
+    assert what in stage(run, *options, content=content).told
     assert not Path("staging").exists()
 
 
@@ -256,7 +258,7 @@ def test_such_a_batch_is_corrected_in_its_export(run: Run, tmp_path: Path) -> No
     (folder,) = stage(run, *BERLIN).lines
     (tmp_path / "fixed.ndjson").write_bytes(ndjson(cbg()))
 
-    error = run("stage", "fixed.ndjson", "--like", folder, "--root", "staging").error
+    error = run("stage", "fixed.ndjson", "--like", folder, "--root", "staging").refusal
 
     assert "[stage-like-export]" in error
     assert "stage it again whole" in error
@@ -293,7 +295,7 @@ def test_records_and_exports_are_not_mixed_up(tmp_path: Path) -> None:
 def test_no_device_id_is_no_batch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VendorReader, "devices", lambda _self: [])
 
-    assert "[stage-no-device]" in stage(run, *BERLIN).error
+    assert "[stage-no-device]" in stage(run, *BERLIN).refusal
     (folder,) = stage(run, *BERLIN, "--device-id", "mine").lines
     assert manifest_of(folder)["dataSet"] == {"deviceId": "mine", "timezone": "Europe/Berlin"}
 
@@ -413,3 +415,26 @@ def test_what_cannot_replace_a_batch_is_not_staged(
     assert said in ran.err
     assert "stage-arguments" in ran.err
     assert not Path("staging").exists()
+
+
+def test_the_same_export_is_staged_once(run: Run) -> None:
+    first = stage(run, *BERLIN)
+
+    again = stage(run, *BERLIN)
+
+    assert again.lines == first.lines
+    assert "Staged already as" in again.err
+    assert stage(run, "--timezone", "Europe/London").lines != first.lines
+
+
+def test_of_a_feed_only_the_newest_batch_counts(run: Run) -> None:
+    first = stage(run, *BERLIN, content=vendor_file(*NAMED)).lines
+    assert stage(run, *BERLIN, content=vendor_file(*NAMED)).lines == first
+    changed = vendor_file(*NAMED).replace(b"08:00", b"09:00")
+    second = stage(run, *BERLIN, content=changed).lines
+    assert second != first
+
+    third = stage(run, *BERLIN, "--batch-id", "back", content=vendor_file(*NAMED)).lines
+
+    # What the second batch has changed is put back.
+    assert third not in (first, second)

@@ -53,12 +53,12 @@ def test_the_table_counts_by_type_and_reason(run: Run, tmp_path: Path) -> None:
         "unknown            0         1\n"
         "unreadable         0         2\n"
         "\n"
-        "type        rejected for       field   records\n"
-        "----------  -----------------  ------  -------\n"
-        "cbg         value-not-allowed  /units        1\n"
-        "unknown     value-not-allowed  /type         1\n"
-        "unreadable  staged-not-json                  1\n"
-        "unreadable  staged-null                      1\n"
+        "type        rejected for       field   records  where\n"
+        "----------  -----------------  ------  -------  ------\n"
+        "cbg         value-not-allowed  /units        1  line 4\n"
+        "unknown     value-not-allowed  /type         1  line 6\n"
+        "unreadable  staged-not-json                  1  line 7\n"
+        "unreadable  staged-null                      1  line 8\n"
         "\n"
         + "".join(f"{line}\n" for line in in_words(["staged-null", "value-not-allowed", "staged-not-json"]))
         + "\n"
@@ -114,7 +114,7 @@ def test_a_reason_counts_a_record_once(run: Run, tmp_path: Path) -> None:
     lines = run("validate", "a.ndjson").lines
     (row,) = [line.split() for line in lines if " type-not-float64 " in line]
 
-    assert row == ["pumpSettings", "type-not-float64", "/basalSchedules/*/0/rate", "1"]
+    assert row == ["pumpSettings", "type-not-float64", "/basalSchedules/*/0/rate", "1", "line", "1"]
 
 
 def test_the_table_shows_no_value_and_no_name(run: Run, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_read_is_one_line(
 ) -> None:
     (tmp_path / name).write_bytes(content)
 
-    error = run("validate", name, *verdicts).error
+    error = run("validate", name, *verdicts).refusal
 
     assert what in error
     assert "manifest" not in error
@@ -180,7 +180,7 @@ def test_a_file_that_cannot_be_read_is_one_line(
 def test_a_format_that_is_not_the_file_s_is_one_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(ndjson(cbg(), cbg()))
 
-    assert "file-not-array" in run("validate", "a", "--format", "json").error
+    assert "file-not-array" in run("validate", "a", "--format", "json").refusal
 
 
 @pytest.mark.parametrize("place", ["nowhere", "a/b", "s4://bucket/a", "file:///nowhere/a"])
@@ -261,7 +261,7 @@ def test_a_batch_that_cannot_be_taken_is_one_line(
 ) -> None:
     batch(staged, ndjson(cbg()), **changes)
 
-    error = run("validate", staged).error
+    error = run("validate", staged).refusal
 
     assert f"[{code}]" in error
     assert error.startswith("tidepool-ingest: batch 2026-03-01/")
@@ -283,11 +283,14 @@ def test_a_folder_outside_staging_is_validated_too(run: Run, tmp_path: Path) -> 
     assert run("validate", "draft").code == 0
 
 
-def test_a_folder_without_a_manifest_is_no_batch(run: Run, tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_no_batch(run: Run, tmp_path: Path, staged: Path) -> None:
     (tmp_path / "draft").mkdir()
 
-    assert "[manifest-missing]" in run("validate", "draft").error
-    assert "--format" in run("validate", "draft", "--format", "json").error
+    assert "nothing in the folder" in run("validate", "draft").error
+    staged.mkdir(parents=True)
+    assert "[manifest-missing]" in run("validate", staged).refusal
+    batch(tmp_path / "written", ndjson(cbg()))
+    assert "--format" in run("validate", "written", "--format", "json").error
 
 
 def test_values_in_another_unit_than_they_claim_hold_a_batch(run: Run, staged: Path) -> None:
@@ -296,7 +299,7 @@ def test_values_in_another_unit_than_they_claim_hold_a_batch(run: Run, staged: P
 
     ran = run("validate", staged)
 
-    assert ran.code == 2
+    assert ran.code == 1
     assert "30 accepted" in ran.out
     assert "is held" in ran.err
     assert len(ran.err.splitlines()) == 1
@@ -333,14 +336,14 @@ def test_rows_are_counted_whatever_becomes_of_them(run: Run, vendor: Path) -> No
 
     assert ran.code == 1
     assert "3 records: 2 accepted, 1 rejected" in ran.lines
-    assert ["unreadable", "staged-not-a-number", "1"] in [line.split() for line in ran.lines]
+    assert ["unreadable", "staged-not-a-number", "1", "line", "3"] in [line.split() for line in ran.lines]
     assert ran.lines[-1] == "2 rows are no reading: 1 note, 1 other-device"
     ran = run("validate", vendor, "--timezone", "Europe/Berlin")
     assert ran.lines[-1] == "1 row is no reading: 1 note"
 
 
 def test_a_file_of_local_times_needs_a_zone(run: Run, vendor: Path) -> None:
-    error = run("validate", vendor).error
+    error = run("validate", vendor).refusal
 
     assert "[timezone-missing]" in error
     assert "--timezone" in error
@@ -365,4 +368,70 @@ def test_a_batch_of_such_a_file_is_validated(run: Run, vendor: Path, staged: Pat
     assert (ran.code, ran.lines[-1]) == (1, "2 rows are no reading: 1 note, 1 other-device")
     del file["serial"]
     (staged / "manifest.json").write_text(json.dumps(manifest))
-    assert "[file-several-devices]" in run("validate", staged).error
+    assert "[file-several-devices]" in run("validate", staged).refusal
+
+
+# ---------------------------------------------------------------- a file as the data of a batch
+
+NAMELESS = ndjson(cbg(), cbg(value=7, deviceId=None))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--device-model", "G6"),
+        ("--device-id", DEVICE),
+        ("--drop", "payload"),
+        ("--deduplicator", HASH),
+    ],
+    ids=lambda options: options[0],
+)
+def test_what_prepare_would_reject_is_rejected(run: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "a.ndjson").write_bytes(NAMELESS)
+    assert run("validate", "a.ndjson").code == 0
+
+    ran = run("validate", "a.ndjson", *options)
+
+    assert ran.code == 1
+    assert ["cbg", "staged-device-id-missing", "/deviceId", "1", "line", "2"] in [
+        one.split() for one in ran.lines
+    ]
+    assert "device-id-differs" not in ran.out
+
+
+def test_it_is_accepted_where_nothing_needs_the_device(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_bytes(NAMELESS)
+
+    assert run("validate", "a.ndjson", "--deduplicator", "org.tidepool.deduplicator.none").code == 0
+    assert run("validate", "a.ndjson", "--set", f'deviceId="{DEVICE}"').code == 0
+    assert "device-id-differs" in run("validate", "a.ndjson", "--device-id", "x", "--set", 'deviceId="y"').out
+
+
+def test_a_file_is_validated_like_a_batch(run: Run, staged: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_bytes(NAMELESS)
+    like = batch(staged, ndjson(cbg()), checks={"device-id-differs": "refuse"})
+    (tmp_path / "b.ndjson").write_bytes(ndjson(cbg(deviceId="other")))
+
+    assert "staged-device-id-missing" in run("validate", "a.ndjson", "--like", like).out
+    assert "staged-device-id-differs" in run("validate", "b.ndjson", "--like", like).out
+    assert run("validate", "b.ndjson", "--device-model", "G6").code == 0
+    assert "--like says" in run("validate", "a.ndjson", "--like", like, "--device-model", "G6").error
+    assert "--like says" in run("validate", "a.ndjson", "--like", like, "--drop", "id").error
+    assert "[manifest-missing]" in run("validate", "a.ndjson", "--like", tmp_path).refusal
+
+
+def test_a_data_set_that_tidepool_would_reject_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_bytes(NAMELESS)
+
+    assert "at /deviceTags/0" in run("validate", "a.ndjson", "--device-tag", "pump").error
+    assert "[deduplicator]" in run("validate", "a.ndjson", "--deduplicator", "org.example").refusal
+
+
+def test_a_line_is_that_of_the_file(run: Run, tmp_path: Path) -> None:
+    bad = json.dumps(cbg(value=2000)).encode()
+    lines = [b"", b"  ", json.dumps(cbg()).encode(), b"", bad, *[b"", bad] * 600]
+    (tmp_path / "a.ndjson").write_bytes(b"\r\n".join(lines))
+    (tmp_path / "a.json").write_bytes(json.dumps([cbg(), cbg(value=2000)]).encode())
+
+    assert "line 5, line 7, line 9, line 11, line 13, ..." in run("validate", "a.ndjson").out
+    assert "row 2" in run("validate", "a.json").out

@@ -42,7 +42,7 @@ def test_each_record_is_counted_once(tmp_path: Path) -> None:
     ]
     (reason,) = found.rejections
     assert (reason.code, reason.type, reason.field) == ("value-out-of-range", "cbg", "/value")
-    assert (reason.count, reason.places) == (1, ("row 4",))
+    assert (reason.count, reason.places) == (1, ("line 4",))
     (day,) = found.days
     assert (day.day, day.carbs) == (date(2026, 3, 5), 30)
     assert (day.records[10], day.readings[10], day.readings[23]) == (2, 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import traceback
@@ -13,6 +14,7 @@ import pytest
 
 from tests.steps.conftest import Listener
 from tests.steps.world import Outcome, Record, World, bolus, cbg, readings, wizard
+from tidepool_ingest.cli import main
 from tidepool_ingest.reports.run import report_on
 from tidepool_simulator.faults import Fault
 
@@ -191,3 +193,29 @@ def test_of_the_labels_that_stand_for_a_batch(world: World) -> None:
     (number,) = world.plan().batches
 
     assert not [secret for secret in secrets_of(world) if secret in world.row(number).label]
+
+
+@pytest.mark.parametrize("failure", ["unknown key", "wrong digest"])
+def test_of_what_the_terminal_of_a_command_alone_names(
+    world: World,
+    listener: Listener,
+    failure: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, spoil = FAILURES[failure]
+    spoil(world)
+    (folder,) = [path.parent for path in Path(str(world.root)).glob("*/*/*/manifest.json")]
+    (file,) = folder.glob("*.ndjson*")
+    quoted = "canaryKey" if failure == "unknown key" else hashlib.sha256(file.read_bytes()).hexdigest()
+
+    outcome = world.run()
+
+    (error,) = outcome.errors.values()
+    assert quoted not in told_by(world, outcome, listener)
+    assert quoted not in str(world.row(outcome.plan.batches[0]))
+    assert (error.on_terminal, error.typed) == ("", "")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    assert main(["validate", str(folder)]) == 1
+    assert quoted in capsys.readouterr().err

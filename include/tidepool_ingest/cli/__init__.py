@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import gc
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,11 +16,42 @@ from typing import Any, NoReturn
 from tidepool_ingest import __version__
 from tidepool_ingest.errors import IngestError
 
+FAILED = 1
+"""Exit code if something was refused or has failed."""
+
 USAGE_ERROR = 2
-"""Exit code of every error that is reported in one clear line."""
+"""Exit code if the command was used in a way that cannot be carried out; nothing was done."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+EXIT_CODES = (
+    "Exit codes: 0 all went well, 1 something was refused or has failed (a record, a file, a batch, the "
+    "storage, the ledger, Tidepool), 2 wrong use: nothing was done."
+)
+"""What ``--help`` of every command ends with."""
+
+WRONG_USE = frozenset(
+    {
+        "arguments",
+        "batch-folder",
+        "file-missing",
+        "ledger-configuration",
+        "refresh-token",
+        "stage-arguments",
+        "staging-root-address",
+        "staging-root-missing",
+        "staging-unreachable",
+        "tidepool-configuration",
+        "work-keys",
+    }
+)
+"""Codes of errors that say that what was typed, or set in the environment, cannot be meant."""
+
+_NOT_THERE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+_SHOWN_ANYHOW = "tidepool_ingest_shown"
+"""Name of the handler of what an output's encoding lacks."""
 
 COMMANDS = {
     "inspect": "say what data files are, and what would become of them",
@@ -56,13 +89,13 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     root = _Parser(
         prog="tidepool-ingest",
         description="Move staged diabetes device data into the Tidepool Platform.",
-        epilog="Exit codes: 0 success, 1 records are rejected (inspect, validate) or a file is held or "
-        "cannot be read (inspect, convert), 2 an error, reported in one line.",
+        epilog=f"{EXIT_CODES} An error is one line on standard error.",
     )
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
+        command.epilog = EXIT_CODES
         if name == chosen:
             import_module(f"{__name__}.{name}").describe(command)
     return root
@@ -72,10 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     :param arguments: the command line; that of the process if not given.
-    :return: 0, 1 if a command says so, or 2 with one line on standard error.
+    :return: the exit code; an error is told in one line on standard error.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     chosen = next((word for word in words if not word.startswith("-")), None)
+    _show_anything()
     try:
         with _no_garbage():
             options = parser(chosen).parse_args(words)
@@ -83,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except IngestError as error:
-        _print_error(str(error))
+        print_error(error)
+        return code_of(error)
     except BrokenPipeError:
         # We were piped into something like `head`, which closed early; the rest must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -92,8 +127,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        _print_error(f"{error.strerror or type(error).__name__}{where}")
-    return USAGE_ERROR
+        _print_line(f"{error.strerror or type(error).__name__}{where}")
+        return USAGE_ERROR if isinstance(error, _NOT_THERE) else FAILED
+
+
+def code_of(error: IngestError) -> int:
+    """Return the exit code of a command that an error has ended.
+
+    :param error: the error.
+    """
+    is_of_batch = getattr(error, "file_number", None) is not None
+    return USAGE_ERROR if error.code in WRONG_USE and not is_of_batch else FAILED
+
+
+def print_error(error: IngestError) -> None:
+    """Tell an error on standard error, in one line, with the file or folder as it was typed.
+
+    What may quote the file is told on a terminal only: a file that takes standard error may be a log.
+
+    :param error: the error.
+    """
+    # Loaded only here, where nothing is in a hurry any more.
+    from tidepool_ingest.cli.terminal import printable
+
+    own = f" {printable(error.on_terminal)}" if error.on_terminal and sys.stderr.isatty() else ""
+    _print_line(f"{f'{printable(error.typed)}: ' if error.typed else ''}{error}{own}")
+
+
+def _show_anything() -> None:
+    """Let no command fail because of a sign that the outputs' encoding lacks: it is spelt out instead."""
+    codecs.register_error(_SHOWN_ANYHOW, _spelt_out)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_SHOWN_ANYHOW)
+
+
+def _spelt_out(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""Return bytes of a file's name as they are, and other signs as ``\xe9`` or ``\u202e``."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 @contextmanager
@@ -108,5 +184,5 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def _print_error(line: str) -> None:
+def _print_line(line: str) -> None:
     print(f"tidepool-ingest: {line}", file=sys.stderr)

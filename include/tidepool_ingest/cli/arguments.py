@@ -5,20 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import IO
 
 from upath import UPath
 
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.privacy import is_user_id
-from tidepool_ingest.staging.compression import COMPRESSION_BYTES, compression_in
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import filesystem, local_path, names_storage
 
@@ -182,50 +177,6 @@ def add_ledger(
         help="the ledger's database, sqlite:///file or postgresql://user@host/name; keep a password in the "
         f"environment instead (default: ${LEDGER_VARIABLE}, or {default or otherwise})",
     )
-
-
-def check_standard_input(texts: Sequence[str]) -> None:
-    """Make sure that the standard input is named once at most.
-
-    :param texts: arguments that name data files.
-    :raises CommandError: it is named twice.
-    """
-    if texts.count("-") > 1:
-        raise CommandError("The standard input can be read once.", "Name - once.")
-
-
-@contextmanager
-def data_file(text: str) -> Iterator[UPath]:
-    """Provide the data file that an argument names, for the length of a ``with`` statement.
-
-    Readers begin again where they have to. So what can be read only once, ``-`` for the standard input or a
-    pipe such as ``<(…)``, is copied to a temporary file that nobody else may read.
-
-    :param text: the argument.
-    """
-    if text == "-":
-        with _copied(sys.stdin.buffer) as copy:
-            yield copy
-        return
-    path = place(text)
-    local = local_path(path)
-    if local is None or local.is_file() or local.is_dir() or not local.exists():
-        yield path
-        return
-    with local.open("rb") as stream, _copied(stream) as copy:
-        yield copy
-
-
-@contextmanager
-def _copied(stream: IO[bytes]) -> Iterator[UPath]:
-    start = stream.read(COMPRESSION_BYTES)
-    kind = compression_in(start)
-    suffix = ".ndjson" if kind == "none" else f".ndjson.{kind}"
-    with tempfile.NamedTemporaryFile(prefix="tidepool-ingest-", suffix=suffix) as copy:
-        copy.write(start)
-        shutil.copyfileobj(stream, copy)
-        copy.flush()
-        yield UPath(copy.name)
 
 
 @contextmanager

@@ -6,28 +6,27 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING
 
-from upath import UPath
-
-from tidepool_ingest.cli.arguments import check_standard_input, data_file, reading_data_file
-from tidepool_ingest.cli.reading import WRONG_USE, add_reading, check_taken, format_of, reading_options
+from tidepool_ingest.cli import FAILED, USAGE_ERROR, code_of, print_error
+from tidepool_ingest.cli.arguments import CommandError, given_folder, reading_data_file
+from tidepool_ingest.cli.given import WHAT_A_FOLDER_IS, Given, about, files_only, given
+from tidepool_ingest.cli.progress import Progress
+from tidepool_ingest.cli.reading import add_reading, check_files, check_taken, format_of, reading_options
+from tidepool_ingest.cli.terminal import printable
 from tidepool_ingest.codes import PAGE
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.formats import FORMATS, PlainFiles, SourceReader, recognized_format
-from tidepool_ingest.formats.reader import ReadingContext
+from tidepool_ingest.formats import FORMATS, PlainFiles, SourceReader, read_manifest, recognized_format
+from tidepool_ingest.formats.reader import Block, ReadingContext
 from tidepool_ingest.formats.row_counts import RowCounts
 from tidepool_ingest.model.glucose_levels import GlucoseHistogram, readings_of
-from tidepool_ingest.staging.manifest import FileOptions
 from tidepool_ingest.staging.source_file import SourceFile, given_files
 
 if TYPE_CHECKING:
     from tidepool_ingest.prepare.reading import RecordReader
-
-HELD = 1
-"""Exit code if a run would hold such a batch or cannot read a file; nothing is on standard output then."""
 
 COPY_BYTES = 1024 * 1024
 """Bytes of records copied to standard output at a time."""
@@ -37,12 +36,21 @@ def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
         "Write the records that the rows of data files stand for to standard output, one JSON object a line, "
-        "as a run would read them. Rows that are rejected, and rows that are no reading, are counted on "
-        "standard error. Exit code 1, and nothing on standard output, if a run would hold the batch or "
-        "could not read a file; 2 if the command cannot be carried out."
+        "as a run would read them, edits of a batch included. Rows that are rejected, and rows that are no "
+        "reading, are counted on standard error. If a run would hold the batch or could not read a file, "
+        f"nothing is on standard output. Of folders, {WHAT_A_FOLDER_IS}. Batches have to be of one person."
     )
     command.add_argument(
-        "files", nargs="+", metavar="FILE", help="a data file (.gz and .zst too; - for the standard input)"
+        "files",
+        nargs="+",
+        metavar="PATH",
+        help="a data file (.gz and .zst too; - for the standard input), a pipe or a folder; their records "
+        "come one after the other",
+    )
+    command.add_argument(
+        "--json",
+        action="store_true",
+        help="write the numbers as JSON, to standard error (docs/convert.schema.json)",
     )
     add_reading(command)
     command.set_defaults(run=run)
@@ -50,56 +58,129 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert the files."""
-    given = reading_options(options)
-    check_standard_input(options.files)
-    with ExitStack() as stack:
-        paths = [stack.enter_context(data_file(text)) for text in options.files]
-        # Only the last row may show that nothing is to be written.
-        spool = stack.enter_context(tempfile.TemporaryFile(prefix="tidepool-convert-"))
+    things = given(options.files)
+    check_files(things, options)
+    if any(one.is_batch for one in things) and not all(one.is_batch for one in things):
+        files_only(things, "Batches and data files are given together.", "Convert them by two commands.")
+    done: list[tuple[str, RowCounts]] = []
+    # Only the last row may show that nothing is to be written.
+    with tempfile.TemporaryFile(prefix="tidepool-convert-") as spool:
         try:
-            with reading_data_file():
-                files = _files(paths, options, given)
-                counts = _convert(files, ReadingContext(meant_as=tuple(options.meant_as)), spool)
+            with Progress(things) as progress:
+                if things[0].is_batch:
+                    done += _convert_batches(things, spool, progress)
+                else:
+                    done.append(("", _convert_files(things, options, spool, progress)))
         except IngestError as error:
-            if error.code in WRONG_USE:
+            if not options.json or code_of(error) == USAGE_ERROR:
                 raise
-            print(f"tidepool-ingest: {error}", file=sys.stderr)
-            return HELD
-        for line in counts.described():
-            print(line, file=sys.stderr)
-        if counts.rejected or counts.skipped:
-            print(f"{PAGE} explains each code and reason.", file=sys.stderr)
+            print_error(error)
+            _write_json(things, [], error)
+            return FAILED
+        if options.json:
+            _write_json(things, done)
+        else:
+            _tell(done)
         spool.seek(0)
         shutil.copyfileobj(spool, sys.stdout.buffer, COPY_BYTES)
     return 0
 
 
-def _files(paths: Sequence[UPath], options: argparse.Namespace, given: FileOptions) -> list[SourceFile]:
-    found = []
-    for path in paths:
-        name = format_of(path, options, recognized_format)
-        check_taken(name, given)
-        found.append((path, name))
-    return given_files(found, given)
+def _tell(done: Sequence[tuple[str, RowCounts]]) -> None:
+    """Say on standard error which rows gave no record."""
+    for typed, counts in done:
+        for line in counts.described():
+            print(f"{printable(typed)}: {line}" if len(done) > 1 else line, file=sys.stderr)
+    if any(counts.rejected or counts.skipped for _, counts in done):
+        print(f"{PAGE} explains each code and reason.", file=sys.stderr)
 
 
-def _convert(files: Sequence[SourceFile], context: ReadingContext, spool: IO[bytes]) -> RowCounts:
-    """Write the records of some files, and return what became of their rows."""
-    counts, levels, plain = RowCounts(several=len(files) > 1), GlucoseHistogram(), PlainFiles(files)
-    with _reader(files, context) as reader:
-        for block in reader:
-            counts.add(block)
-            plain.see(block)
-            levels.add(readings_of(block.lines))
-            if block.lines:
-                spool.write(b"\n".join(block.lines) + b"\n")
+def _convert_files(
+    things: Sequence[Given], options: argparse.Namespace, spool: IO[bytes], progress: Progress
+) -> RowCounts:
+    """Write the records of some files, read together as those of a batch are."""
+    said, found = reading_options(options), []
+    with ExitStack() as stack:
+        for at, one in enumerate(things):
+            progress.at(at)
+            with about(one.typed), reading_data_file():
+                path = stack.enter_context(one.file())
+                name = format_of(path, options, recognized_format)
+                check_taken(name, said)
+                found.append((path, name))
+        files = given_files(found, said)
+        names = [printable(one.typed) for one in things]
+        try:
+            with (
+                reading_data_file(),
+                _reader(files, ReadingContext(meant_as=tuple(options.meant_as))) as reader,
+            ):
+                counts = RowCounts(several=len(files) > 1, names=names)
+                _write(_watched(reader, progress), counts, spool, PlainFiles(files))
+                return counts
+        except IngestError as error:
+            number: int | None = getattr(error, "file_number", None)
+            error.typed = things[number - 1].typed if number else ", ".join(one.typed for one in things)
+            raise
+
+
+def _watched(blocks: Iterable[Block], progress: Progress) -> Iterator[Block]:
+    for block in blocks:
+        progress.at((block.file_number or 1) - 1)
+        yield block
+
+
+def _convert_batches(
+    things: Sequence[Given], spool: IO[bytes], progress: Progress
+) -> Iterator[tuple[str, RowCounts]]:
+    """Write the records of batches one after the other, as their manifests say."""
+    # A batch may edit its records; what does that takes longer to load than many a file.
+    from tidepool_ingest.prepare.reading import RecordReader
+
+    manifests = []
+    for one in things:
+        with about(one.typed, one.path):
+            manifests.append(read_manifest(given_folder(one.path), None))
+    if len({manifest.user_id for manifest in manifests}) > 1:
+        raise CommandError(
+            "These are batches of several people, whose records would be mixed.",
+            "Convert those of one person at a time.",
+        )
+    for number, (one, manifest) in enumerate(zip(things, manifests, strict=True)):
+        progress.at(number)
+        names = [file.name for file in manifest.files]
+        counts = RowCounts(several=len(names) > 1, names=names)
+        with about(one.typed, one.path), RecordReader.of(manifest, given_folder(one.path)) as reader:
+            is_checked = not (manifest.edits and manifest.edits.glucose_units)
+            _write(reader, counts, spool, PlainFiles(()), is_checked=is_checked)
+        yield one.typed, counts
+
+
+def _write(
+    blocks: Iterable[Block],
+    counts: RowCounts,
+    spool: IO[bytes],
+    plain: PlainFiles,
+    *,
+    is_checked: bool = True,
+) -> None:
+    """Write records, and count what became of their rows.
+
+    :param is_checked: whether the unit of glucose values is looked at.
+    """
+    levels = GlucoseHistogram()
+    for block in blocks:
+        counts.add(block)
+        plain.see(block)
+        levels.add(readings_of(block.lines))
+        if block.lines:
+            spool.write(b"\n".join(block.lines) + b"\n")
     plain.check()
-    if found := levels.implausible():
+    if is_checked and (found := levels.implausible()):
         # Loaded only here, for it comes with all that guards ask the ledger.
         from tidepool_ingest.guards.glucose import GlucoseUnitsError
 
         raise GlucoseUnitsError("of this file", *found)
-    return counts
 
 
 def _reader(files: Sequence[SourceFile], context: ReadingContext) -> SourceReader | RecordReader:
@@ -110,3 +191,30 @@ def _reader(files: Sequence[SourceFile], context: ReadingContext) -> SourceReade
     from tidepool_ingest.prepare.reading import RecordReader
 
     return RecordReader(files, context=context)
+
+
+def _write_json(
+    things: Sequence[Given], done: Sequence[tuple[str, RowCounts]], error: IngestError | None = None
+) -> None:
+    # Loaded only here: nothing else needs a schema.
+    from tidepool_ingest.cli.summaries import Conversion, refusal, write_json
+    from tidepool_ingest.inspection.findings import ReasonFound
+
+    left_out: Counter[str] = Counter()
+    rejections = []
+    for typed, counts in done:
+        left_out.update(counts.skipped)
+        before = f"{typed}, " if len(done) > 1 else ""
+        rejections += [
+            ReasonFound(code=code, count=count, places=tuple(before + at for at in counts.places_of(code)))
+            for code, count in sorted(counts.rejected.items())
+        ]
+    conversion = Conversion(
+        files=tuple(one.typed for one in things),
+        records=sum(counts.records for _, counts in done),
+        rows=sum(counts.rows for _, counts in done),
+        rejections=tuple(rejections),
+        left_out=dict(sorted(left_out.items())),
+        error=refusal(error) if error else None,
+    )
+    write_json(conversion, sys.stderr)

@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from upath import UPath
-
+from tidepool_ingest.cli import EXIT_CODES, FAILED
 from tidepool_ingest.cli.arguments import (
     FILE_FAULTS,
     ROOT_VARIABLE,
-    CommandError,
     add_ledger,
-    check_standard_input,
-    data_file,
+    given_folder,
     reading_data_file,
     user,
 )
+from tidepool_ingest.cli.given import WHAT_A_FOLDER_IS, Given, about, given
 from tidepool_ingest.cli.inspect_next import Invocation
 from tidepool_ingest.cli.inspect_text import inspections_as_text
 from tidepool_ingest.cli.page_file import add_page_file, write_page
-from tidepool_ingest.cli.reading import WRONG_USE, add_reading, check_taken, format_of, reading_options
-from tidepool_ingest.cli.terminal import Terminal
-from tidepool_ingest.formats import FORMATS, recognized_format
+from tidepool_ingest.cli.progress import Progress
+from tidepool_ingest.cli.reading import (
+    WRONG_USE,
+    add_reading,
+    check_files,
+    check_taken,
+    format_of,
+    reading_options,
+)
+from tidepool_ingest.cli.terminal import Terminal, printable
+from tidepool_ingest.formats import FORMATS, read_manifest, recognized_format
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.table import TableReader
-from tidepool_ingest.inspection.findings import Inspection, Inspections, Overlap
-from tidepool_ingest.inspection.inspecting import Source, inspect_source
+from tidepool_ingest.inspection.findings import InspectedFile, Inspection, Inspections, Overlap
+from tidepool_ingest.inspection.inspecting import Source, hold_of, inspect_source
 from tidepool_ingest.inspection.unmapped import inspect_unrecognized
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.storage import local_path
+from tidepool_ingest.staging.manifest import MANIFEST_NAME, FileOptions
 
 if TYPE_CHECKING:
     from tidepool_ingest.ledger import Ledger
-
-SOMETHING_IS_WRONG = 1
-"""Exit code if a run would stop at a file, for want of a time zone too, or reject a record of it."""
 
 _FAULTS = {
     **FILE_FAULTS,
@@ -53,19 +55,19 @@ def describe(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Say what data files are, by their content: which device, days and records, what would be rejected "
         "or left out and why, which time zone fits, what looks wrong, and what to type next. Nothing is "
-        "uploaded, and nothing leaves this machine. What is shown is health data."
+        "uploaded, and nothing leaves this machine. What is shown is health data. "
+        f"Of folders, {WHAT_A_FOLDER_IS}."
     )
     command.epilog = (
-        "Exit codes: 0 if a run would take everything, 1 if it would stop at a file (for want of --timezone, "
-        "too) or reject a record, 2 if the command cannot be carried out. Colours are for terminals only; "
-        "NO_COLOR=1 leaves them out, and FORCE_COLOR=1 asks for them."
+        f"{EXIT_CODES} Here 1 is also for a file that a run would stop at, for want of --timezone, too. "
+        "Colours are for terminals only; NO_COLOR=1 leaves them out, and FORCE_COLOR=1 asks for them."
     )
     command.add_argument(
         "files",
         nargs="+",
-        metavar="FILE",
-        help="a data file (.gz and .zst too; - for the standard input); those of one Nightscout site are "
-        "read together",
+        metavar="PATH",
+        help="a data file (.gz and .zst too; - for the standard input), a pipe or a folder; files of one "
+        "Nightscout site are read together",
     )
     add_reading(command)
     known = command.add_argument_group("for a look at what the ledger knows of the same device and days")
@@ -80,7 +82,8 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Inspect the files."""
-    check_standard_input(options.files)
+    things = given(options.files)
+    check_files(things, options)
     with ExitStack() as stack:
         ledger = None
         if options.ledger is not None:
@@ -90,18 +93,19 @@ def run(options: argparse.Namespace) -> int:
             ledger = stack.enter_context(opened(options.ledger))
             if ledger is None:
                 print(NO_LEDGER, file=sys.stderr)
-        paths = [stack.enter_context(data_file(text)) for text in options.files]
-        with reading_data_file():
-            found = list(map(_in_words_for_a_file, _inspected(paths, options)))
+        with Progress(things) as progress:
+            found = list(map(_in_words_for_a_file, _inspected(things, options, stack, progress)))
         if ledger is not None:
             found = [_with_overlaps(inspection, ledger, options.user) for inspection in found]
     write_page(options.html, found)
     if options.json:
-        whole = Inspections(inspections=tuple(found)).model_dump(mode="json", by_alias=True)
-        print(json.dumps(whole, indent=2))  # in ASCII, for any encoding, and names that are no text
+        # Loaded only here: nothing else needs a schema.
+        from tidepool_ingest.cli.summaries import write_json
+
+        write_json(Inspections(inspections=tuple(found)))
     else:
         sys.stdout.write(inspections_as_text(found, Terminal.of(sys.stdout), _invocation(options)))
-    return SOMETHING_IS_WRONG if any(map(_is_wrong, found)) else 0
+    return FAILED if any(map(_is_wrong, found)) else 0
 
 
 def _in_words_for_a_file(inspection: Inspection) -> Inspection:
@@ -120,46 +124,97 @@ def _is_wrong(inspection: Inspection) -> bool:
     return bool(inspection.holds or inspection.rejected or needs_zone)
 
 
-def _inspected(paths: Sequence[UPath], options: argparse.Namespace) -> list[Inspection]:
-    """Inspect files in the order in which they were named, together where their format joins them."""
-    given = reading_options(options)
-    groups: dict[object, list[int]] = {}
-    formats: dict[int, str] = {}
-    unrecognized: dict[int, Inspection] = {}
-    for index, path in enumerate(paths):
-        if (local := local_path(path)) is not None and local.is_dir():
-            raise CommandError("One of the files is a folder.", "Name the files in it.")
-        try:
-            name = format_of(path, options, recognized_format)
-            if name == TableReader.name and given.table is None:
-                raise BatchError("table-mapping", detail="there is none")
-        except (BatchError, FileHeldError) as error:
-            if error.code in WRONG_USE or options.format not in (None, TableReader.name):
-                raise
-            unrecognized[index] = inspect_unrecognized(path, options.files[index], error)
-            groups[index] = [index]
+def _inspected(
+    things: Sequence[Given], options: argparse.Namespace, stack: ExitStack, progress: Progress
+) -> Iterator[Inspection]:
+    """Yield the inspections of files in the order in which they were named; some formats join files.
+
+    What there is to be opened is opened before anything is read.
+    """
+    groups: dict[object, tuple[int, list[Source] | Inspection]] = {}
+    for number, one in enumerate(things):
+        progress.at(number)
+        with about(one.typed), reading_data_file():
+            found = _of_batch(one) if one.is_batch else _of_file(one, options, stack)
+        if not isinstance(found, Source):
+            groups[number] = number, found
             continue
-        check_taken(name, given)
-        formats[index] = name
-        groups.setdefault(name if FORMATS[name].joins_files else index, []).append(index)
-    found: list[Inspection] = []
-    for group in groups.values():
-        if group[0] in unrecognized:
-            found.append(unrecognized[group[0]])
+        key = found.format if FORMATS[found.format].joins_files else number
+        _, sources = groups.setdefault(key, (number, []))
+        if isinstance(sources, list):
+            sources[:] = [_joined([*sources, found])]
+    for number, group in groups.values():
+        progress.at(number)
+        if isinstance(group, Inspection):
+            yield group
             continue
-        source = Source(
-            paths=[paths[index] for index in group],
-            names=[options.files[index] for index in group],
-            format=formats[group[0]],
-            options=given,
-            meant_as=tuple(options.meant_as),
+        for source in group:
+            with about(", ".join(source.names)), reading_data_file():
+                yield from _inspections_of(source)
+
+
+def _joined(sources: Sequence[Source]) -> Source:
+    """Return files of one format that are read together."""
+    first = sources[0]
+    paths = [path for source in sources for path in source.paths]
+    names = [name for source in sources for name in source.names]
+    return Source(paths, names, first.format, first.options, first.meant_as)
+
+
+def _inspections_of(source: Source) -> list[Inspection]:
+    """Inspect files that are read together.
+
+    :raises BatchError: they cannot be opened.
+    """
+    made = inspect_source(source)
+    for hold in (hold for inspection in made for hold in inspection.holds):
+        if hold.code in WRONG_USE:
+            raise BatchError(hold.code, detail=hold.detail or None)
+    return made
+
+
+def _of_file(one: Given, options: argparse.Namespace, stack: ExitStack) -> Source | Inspection:
+    """Return how a file is to be read, or what can be said of one that is of no known format."""
+    said = reading_options(options)
+    path = stack.enter_context(one.file())
+    try:
+        name = format_of(path, options, recognized_format)
+        if name == TableReader.name and said.table is None:
+            raise BatchError("table-mapping", detail="there is none")
+    except (BatchError, FileHeldError) as error:
+        if error.code in WRONG_USE or options.format not in (None, TableReader.name):
+            raise
+        return inspect_unrecognized(path, one.typed, error)
+    check_taken(name, said)
+    return Source([path], [one.typed], name, said, tuple(options.meant_as))
+
+
+def _of_batch(one: Given) -> list[Source] | Inspection:
+    """Return the files of a batch, to be read as its manifest says, or why its manifest cannot be read."""
+    folder = given_folder(one.path)
+    try:
+        manifest = read_manifest(folder, None)
+    except BatchError as error:
+        unread = InspectedFile(name=one.typed, format="", compression="none", rows=0)
+        return Inspection(files=(unread,), format="", holds=(hold_of(error),), is_readable=False)
+    if manifest.edits:
+        print(
+            f"{printable(one.typed)}: the edits of its manifest are not made in what is shown.",
+            file=sys.stderr,
         )
-        made = inspect_source(source)
-        for hold in (hold for inspection in made for hold in inspection.holds):
-            if hold.code in WRONG_USE:
-                raise BatchError(hold.code, detail=hold.detail or None)
-        found += made
-    return found
+    sources: dict[object, Source] = {}
+    for number, file in enumerate(manifest.files):
+        key = file.format if FORMATS[file.format].joins_files else number
+        said = FileOptions.model_validate(
+            file.model_dump(include=set(FileOptions.model_fields)), by_name=True
+        )
+        if manifest.timezone and said.timezone is None and "timezone" in FORMATS[file.format].options:
+            said = said.model_copy(update={"timezone": manifest.timezone})
+        before = sources.get(key, Source([], [], file.format, said, manifest.meant_as))
+        name = f"{one.typed.removesuffix(MANIFEST_NAME).rstrip('/')}/{file.name}"
+        paths, names = [*before.paths, folder / file.name], [*before.names, name]
+        sources[key] = Source(paths, names, file.format, before.options, manifest.meant_as)
+    return list(sources.values())
 
 
 def _with_overlaps(inspection: Inspection, ledger: Ledger, user_id: str | None) -> Inspection:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, get_args
 
 from pydantic import JsonValue, ValidationError
 from upath import UPath
 
 from tidepool_ingest.cli.arguments import CommandError, place
+from tidepool_ingest.cli.given import Given, files_only
 from tidepool_ingest.formats import FORMATS, guess_format, taken_options
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import FileOptions, MeantAs, StrictJsonError, ZonePeriod, strict_json
@@ -162,6 +163,20 @@ def format_of(path: UPath, options: argparse.Namespace, guess: Callable[[UPath],
     by_mapping = (name for name, reader in FORMATS.items() if MAPPING_OPTION in reader.options)
     told = next(by_mapping, None) if options.mapping else None
     return told or guess(path)
+
+
+def check_files(things: Sequence[Given], options: argparse.Namespace) -> None:
+    """Make sure that nothing is said of a batch that its manifest says.
+
+    :param things: what was given.
+    :param options: the command line.
+    :raises CommandError: how files are to be read is said, and there is a batch among them.
+    """
+    if options.format:
+        files_only(things, "--format is for a data file.", "Leave it out: manifest.json names the formats.")
+    if reading_options(options).given or options.meant_as:
+        what = "How a file is to be read can be said of a data file."
+        files_only(things, what, "Leave it out: manifest.json says it.")
 
 
 def check_taken(name: str, given: FileOptions) -> None:

@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 from tidepool_ingest.cli.arguments import add_root, given_folder, place
+from tidepool_ingest.cli.given import about
 from tidepool_ingest.maintenance.retracting import stage_retraction
 from tidepool_ingest.staging.batches import BatchFolder
 
@@ -27,7 +28,8 @@ def run(options: argparse.Namespace) -> int:
     """Stage the batch, and say what is going to happen."""
     name = "/".join(given_folder(place(options.folder)).parts[-3:])
     folder = BatchFolder.at(place(options.root), name)
-    staged = stage_retraction(place(options.root), folder, datetime.now(UTC))
+    with about("", folder.path):
+        staged = stage_retraction(place(options.root), folder, datetime.now(UTC))
     print(staged.path)
     print(
         f"The next run of tidepool_continuous_upload that takes {staged.day} deletes every record that batch "

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
+from upath import UPath
+
 from tidepool_ingest.cli.arguments import add_ledger, count, table
 from tidepool_ingest.cli.ledgers import NO_LEDGER, opened
-from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, Upload
+from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, Purged, Upload
 from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.staging.storage import IN_BATCH
+from tidepool_ingest.staging.work_area import WorkArea
 
 SESSIONS_SHOWN = 100
 """How many are shown by default."""
@@ -50,7 +54,8 @@ def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
         "Show what the ledger knows, newest first. Users appear as short hashes; folders and user ids are "
-        "shown only with --full."
+        "shown only with --full. Of a batch with rejected records, the path of its quarantine file is shown: "
+        "whoever opens that sees health data."
     )
     add_ledger(command)
     command.add_argument(
@@ -74,21 +79,44 @@ def run(options: argparse.Namespace) -> int:
         if ledger is None:
             print(NO_LEDGER, file=sys.stderr)
         found = [] if ledger is None else _found(ledger, options)
+        files = {} if ledger is None else _quarantine_files(ledger, found)
     if options.json:
-        shown = (json.dumps(_shown(session, full=options.full), default=_text) for session in found)
+        shown = (json.dumps(_shown(one, files, full=options.full), default=_text) for one in found)
         print("[" + ",\n ".join(shown) + "]")
     else:
         headings = (*COLUMNS, "folder") if options.full else COLUMNS
         print(table(headings, _rows(found, full=options.full)))
+        if files:
+            print()
+            print(
+                table(
+                    ("batch", "quarantine file"),
+                    [(one.label, files[one.batch]) for one in found if one.batch in files],
+                )
+            )
     return 0
+
+
+def _quarantine_files(ledger: Ledger, found: Sequence[Upload]) -> dict[int, str]:
+    """Return where the rejected records of batches are, by number, as long as they are kept."""
+    files = {}
+    for upload in found:
+        if not upload.quarantined:
+            continue
+        row = ledger.batches.get(upload.part_of or upload.batch)  # all parts share one
+        if row.purged is not Purged.ALL:
+            root = UPath(row.folder.rsplit("/", maxsplit=IN_BATCH - 1)[0])
+            files[upload.batch] = str(WorkArea(root, row.content_key).quarantine_path)
+    return files
 
 
 def _found(ledger: Ledger, options: argparse.Namespace) -> list[Upload]:
     return ledger.uploads.last_changed(state=options.state, label_part=options.batch, limit=options.limit)
 
 
-def _shown(upload: Upload, *, full: bool) -> dict[str, Any]:
-    values = {name: getattr(upload, name) for name in FIELDS} | {"visible_rows": _visible(upload)}
+def _shown(upload: Upload, files: Mapping[int, str], *, full: bool) -> dict[str, Any]:
+    values = {name: getattr(upload, name) for name in FIELDS}
+    values |= {"visible_rows": _visible(upload), "quarantine_file": files.get(upload.batch)}
     if not full:
         values["user_id"] = short_hash(upload.user_id)
         del values["folder"]

@@ -71,12 +71,13 @@ def run(options: argparse.Namespace) -> int:
     except AccountError as error:
         what = str(error).removesuffix("; correct the file")
         raise CommandError(
-            f"The accounts cannot be used: {what}.", "Correct the file of --accounts."
+            f"The accounts cannot be used: {what}.", "Correct the file of --accounts.", "accounts-malformed"
         ) from None
     except sqlite3.Error:
         raise CommandError(
             "The file of --store cannot be used.",
             "Name a new file in a folder that exists, or one that the simulator has written.",
+            "store-unusable",
         ) from None
     except OSError as error:
         if error.errno not in _TAKEN or error.filename is not None:
@@ -84,4 +85,5 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(
             f"Port {options.port} is taken, or this account may not use it.",
             "Choose another one, or leave out --port for any free one.",
+            "port-taken",
         ) from None

@@ -6,33 +6,37 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pydantic import ValidationError
 from upath import UPath
 
+from tidepool_ingest.cli import FAILED, USAGE_ERROR, code_of, print_error
 from tidepool_ingest.cli.arguments import (
     CommandError,
     add_root,
-    check_standard_input,
-    data_file,
     day,
     given_folder,
     place,
     reading_data_file,
 )
-from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options, zones_of
+from tidepool_ingest.cli.device import add_device, add_edits, data_set_of, edits_of, reject
+from tidepool_ingest.cli.given import Given, about, files_only, given
+from tidepool_ingest.cli.progress import Progress
+from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options
+from tidepool_ingest.cli.terminal import printable
 from tidepool_ingest.codes import PAGE
+from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, is_export, read_manifest
 from tidepool_ingest.formats.holds import CLOCK_FAULTS
-from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL
+from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL, RowCounts
 from tidepool_ingest.formats.table import TableReader
-from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.stage import stage
+from tidepool_ingest.stage.already import AlreadyStaged
 from tidepool_ingest.stage.people import People, read_users, split
 from tidepool_ingest.stage.vendor import (
     Description,
@@ -42,16 +46,8 @@ from tidepool_ingest.stage.vendor import (
     stage_people,
 )
 from tidepool_ingest.staging.batches import BatchFolder
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import (
-    DEFAULT_CONTINUOUS_DEDUPLICATOR,
-    DEFAULT_DEDUPLICATOR,
-    FileOptions,
-    Manifest,
-    RecordEdits,
-    StrictJsonError,
-    strict_json,
-)
+from tidepool_ingest.staging.manifest import DEFAULT_DEDUPLICATOR, FileOptions, Manifest, RecordEdits
+from tidepool_ingest.texts import counted
 
 BESIDE = (
     "Its rows have no names of their own: of a later export, only what is equal takes their place, and what "
@@ -65,14 +61,16 @@ def describe(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Write one ready batch for each deviceId found in a data file, and print their folders. "
         "Records keep their bytes, and an export whose rows are not records goes into each batch as it is; "
-        "nothing appears in staging until the whole file has been read."
+        "nothing appears in staging until the whole file has been read. What the staging root has already, "
+        "with the same content, is named and not made again."
     )
     command.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
-        help="NDJSON, a JSON array or an export, plain, .gz or .zst; - for the standard input. Several files "
-        "are staged one by one, but those of one Nightscout site together",
+        help="NDJSON, a JSON array or an export, plain, .gz or .zst; - for the standard input; a pipe; or a "
+        "folder, which is the files in it, and no batch. Several files are staged one by one, but those of "
+        "one Nightscout site together; if one is refused, the others are staged all the same",
     )
     whose = command.add_mutually_exclusive_group(required=True)
     whose.add_argument("--user", metavar="ID", help="Tidepool user id whose data these are")
@@ -112,118 +110,282 @@ def describe(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--connection", metavar="NAME", help="Airflow connection to upload through, if not the DAG's own"
     )
+    command.add_argument(
+        "--json", action="store_true", help="write what was staged as JSON (docs/stage.schema.json)"
+    )
     add_reading(command)
-    _add_device(command)
-    _add_edits(command)
+    add_device(command)
+    add_edits(command)
     command.set_defaults(run=run)
 
 
-def _add_device(command: argparse.ArgumentParser) -> None:
-    device = command.add_argument_group("what Tidepool is told about the device")
-    device.add_argument("--device-id", metavar="ID", help="for records that name no deviceId")
-    device.add_argument("--device-model", metavar="NAME", help="as Tidepool and the report show it")
-    device.add_argument("--device-serial-number", metavar="NUMBER", help="as printed on the device")
-    device.add_argument(
-        "--device-manufacturer", action="append", metavar="NAME", help="who made it; may be repeated"
-    )
-    device.add_argument(
-        "--device-tag",
-        action="append",
-        metavar="TAG",
-        help="activity-monitor, bgm, cgm or insulin-pump; may be repeated",
-    )
-    device.add_argument(
-        "--time-processing", metavar="HOW", help="none, utc-bootstrapping or across-the-board-timezone"
-    )
-    device.add_argument(
-        "--deduplicator",
-        metavar="NAME",
-        help=f"full name (default: {DEFAULT_DEDUPLICATOR}, and {DEFAULT_CONTINUOUS_DEDUPLICATOR} for a feed)",
-    )
-
-
-def _add_edits(command: argparse.ArgumentParser) -> None:
-    edits = command.add_argument_group("edits that the manifest will ask for, each counted in the report")
-    edits.add_argument(
-        "--drop", action="append", default=[], metavar="FIELD", help="leave a field out; may be repeated"
-    )
-    edits.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=JSON", help="set a field; may be repeated"
-    )
-    edits.add_argument(
-        "--glucose-units",
-        choices=("mg/dL", "mmol/L"),
-        help="the unit that glucose values are in, whatever their label",
-    )
-
-
 def run(options: argparse.Namespace) -> int:
-    """Stage the file and print the folders."""
+    """Stage the files, print the folders, and say what was made."""
     if options.users or options.split_by:
         return _run_split(options)
-    data_set, edits = _data_set(options), _edits(options)
-    given = reading_options(options)
-    root = place(options.root)
-    like = read_manifest(given_folder(place(options.like)), None) if options.like else None
-    replaces = None if options.replaces is None else place(options.replaces).name
-    padding: Counter[str] = Counter()
-    check_standard_input(options.files)
-    with reading_data_file(), ExitStack() as stack:
-        sources = [stack.enter_context(data_file(text)) for text in options.files]
-        groups = list(_groups(sources, options, like))
+    things = given(options.files)
+    files_only(things, *_IS_STAGED)
+    data_set, edits = data_set_of(options), edits_of(options)
+    said = reading_options(options)
+    like = _like(options)
+    report = _Report(options, AlreadyStaged(place(options.root)))
+    with ExitStack() as stack, Progress(things) as progress:
+        groups = list(_groups(things, options, like, stack, progress, report))
         if options.batch_id and len(groups) > 1:
             raise CommandError("--batch-id names one batch.", "Give its files, or leave it out.")
-        if replaces is not None and len(groups) > 1:
+        if options.replaces is not None and len(groups) > 1:
             raise CommandError("--replaces is for one batch.", "Give its files, or leave it out.")
-        for name, together in groups:
-            if like is None and FORMATS[name].has_own_rows:
-                check_taken(name, given)
-                staged = stage_export(
-                    together,
-                    root,
-                    options.user,
-                    name,
-                    _description(options, given, data_set, edits, replaces),
-                    padding=padding,
-                )
-                _tell_of_export(staged, name, is_told=not (options.format or options.mapping))
-                if replaces is None and not any(one.has_names for one in staged):
-                    print(BESIDE, file=sys.stderr)
-                _show(one.folder for one in staged)
-                continue
-            _check_of_records(options, given, name)
-            for source in together:
-                batches = stage(
-                    source,
-                    root,
-                    like.user_id if like else options.user,
-                    day=options.day,
-                    data_set=data_set,
-                    file_format=options.format,
-                    batch_id=options.batch_id,
-                    edits=edits,
-                    connection=options.connection,
-                    like=like,
-                    replaces=replaces,
-                    meant_as=options.meant_as,
-                    padding=padding,
-                )
-                _show(batches)
-                staged_as = read_manifest(batches[0].path, None).files[0].format
-                if is_export(staged_as) and staged_as != options.format and like is None:
-                    print(
-                        f"By its records, this is an export of Tidepool: staged as {staged_as}.",
-                        file=sys.stderr,
-                    )
-    if padding.total():
-        fields = ", ".join(f"{number} values of {name}" for name, number in sorted((+padding).items()))
-        print(
-            f"U+0000 at the end, which pads a field of fixed width, is left out of the manifests: {fields}. "
-            "Records keep theirs. Where their deviceId then differs from their data set's, the report says "
-            "so (device-id-differs); --set 'deviceId=\"…\"' would set the same one in each record.",
-            file=sys.stderr,
+        for group in groups:
+            with about(group.typed):
+                if like is None and FORMATS[group.format].has_own_rows:
+                    check_taken(group.format, said)
+                else:
+                    _check_of_records(options, said, group.format)
+        for group in groups:
+            progress.at(group.first)
+            try:
+                with about(group.typed), reading_data_file():
+                    _stage_group(group, options, data_set, edits, like, report, progress)
+            except IngestError as error:
+                if len(things) == 1 and not options.json:
+                    raise
+                if code_of(error) == USAGE_ERROR and not report.has_batches:
+                    raise
+                report.refuse(group.names, error)
+    return report.end()
+
+
+_IS_STAGED = (
+    "That is a batch, which is staged already: a run takes it once it lies in the staging root.",
+    "To stage its data anew, name its data files.",
+)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Files that are staged together.
+
+    :param format: their format.
+    :param names: what they are called, as they were typed.
+    :param paths: where they are.
+    :param first: which of what was typed is the first of them.
+    """
+
+    format: str
+    names: list[str] = field(default_factory=list)
+    paths: list[UPath] = field(default_factory=list)
+    first: int = 0
+
+    @property
+    def typed(self) -> str:
+        """What an error calls them."""
+        return ", ".join(self.names)
+
+
+class _Report:
+    """Says what was staged: folders on standard output, and what there is to say of them on standard error.
+
+    :param options: the command line.
+    :param already: knows what was staged before.
+    """
+
+    def __init__(self, options: argparse.Namespace, already: AlreadyStaged) -> None:
+        self.already = already
+        self.padding: Counter[str] = Counter()
+        self._options = options
+        self._made: list[tuple[BatchFolder, Manifest]] = []
+        self._found: list[BatchFolder] = []
+        self._batches: list[tuple[BatchFolder, Manifest, Sequence[str], StagedDevice | None]] = []
+        self._refused: list[tuple[Sequence[str], IngestError]] = []
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether something was staged."""
+        return bool(self._batches)
+
+    def say(self, text: str) -> None:
+        """Tell whoever asked something; a program that reads JSON needs no words."""
+        if not self._options.json:
+            print(printable(text), file=sys.stderr)
+
+    def batch(self, folder: BatchFolder, names: Sequence[str], device: StagedDevice | None = None) -> None:
+        """Take a batch that is staged now, whether it was made or found."""
+        manifest = read_manifest(folder.path, None)
+        self._batches.append((folder, manifest, names, device))
+        if not self._options.json:
+            print(folder.path)
+        if folder in self.already.found:
+            self._found.append(folder)
+            self.say(f"Staged already as {folder.path}: the same content is there, and nothing was added.")
+        else:
+            self._made.append((folder, manifest))
+
+    def refuse(self, names: Sequence[str], error: IngestError) -> None:
+        """Take files that are not staged."""
+        print_error(error)
+        self._refused.append((names, error))
+
+    def end(self) -> int:
+        """Say what was made, and return the exit code."""
+        if self.padding.total():
+            fields = ", ".join(
+                f"{number} values of {name}" for name, number in sorted((+self.padding).items())
+            )
+            self.say(
+                "U+0000 at the end, which pads a field of fixed width, is left out of the manifests: "
+                f"{fields}. Records keep theirs. Where their deviceId then differs from their data set's, "
+                "the report says so (device-id-differs); --set 'deviceId=\"…\"' would set the same one in "
+                "each record."
+            )
+        if self._made:
+            if self.already.is_new_root:
+                self.say(f"Made a new staging root: {self._options.root}")
+            days = ", ".join(sorted({str(folder.day) for folder, _ in self._made}))
+            # Of an export, each batch has the whole file.
+            is_whole = any(FORMATS[file.format].has_own_rows for _, one in self._made for file in one.files)
+            records = sum(file.records or 0 for _, manifest in self._made for file in manifest.files)
+            of = "" if is_whole else f" of {counted(records, 'record')}"
+            self.say(f"Staged {counted(len(self._made), 'batch')}{of}, in the day folder {days}.")
+        if self._options.json:
+            self._write_json()
+        return FAILED if self._refused else 0
+
+    def _write_json(self) -> None:
+        # Loaded only here: nothing else needs a schema.
+        from tidepool_ingest.cli.summaries import (
+            NotStaged,
+            StagedSummary,
+            Stagings,
+            refusal,
+            write_json,
         )
-    return 0
+        from tidepool_ingest.inspection.findings import ReasonFound
+
+        batches = []
+        for folder, manifest, names, device in self._batches:
+            counts = device.counts if device else RowCounts()
+            batches.append(
+                StagedSummary(
+                    folder=str(folder.path),
+                    is_new=folder not in self.already.found,
+                    names=tuple(names),
+                    format=manifest.files[0].format,
+                    rows=sum(file.records or 0 for file in manifest.files),
+                    feed=manifest.client_name if manifest.data_set_type == "continuous" else None,
+                    serial=device.serial if device else "",
+                    rejections=tuple(
+                        ReasonFound(code=code, count=count, places=tuple(counts.places_of(code)))
+                        for code, count in sorted(counts.rejected.items())
+                    ),
+                    left_out=dict(sorted(counts.skipped.items())),
+                )
+            )
+        write_json(
+            Stagings(
+                root=self._options.root,
+                is_new_root=self.already.is_new_root and bool(self._made),
+                batches=tuple(batches),
+                not_staged=tuple(
+                    NotStaged(names=tuple(names), error=refusal(error)) for names, error in self._refused
+                ),
+            )
+        )
+
+
+def _like(options: argparse.Namespace) -> Manifest | None:
+    if not options.like:
+        return None
+    batch = given_folder(place(options.like))
+    with about(options.like, batch):
+        return read_manifest(batch, None)
+
+
+def _groups(
+    things: Sequence[Given],
+    options: argparse.Namespace,
+    like: Manifest | None,
+    stack: ExitStack,
+    progress: Progress,
+    report: _Report,
+) -> Iterator[_Group]:
+    """Yield the files that are staged together, with their format; what cannot be told one is refused."""
+    joined: dict[str, _Group] = {}
+    for number, one in enumerate(things):
+        progress.at(number)
+        try:
+            with about(one.typed), reading_data_file():
+                path = stack.enter_context(one.file())
+                name = (options.format or RECORDS_FORMAT) if like else format_of(path, options)
+        except IngestError as error:
+            if len(things) == 1 and not options.json:
+                raise
+            if code_of(error) == USAGE_ERROR:
+                raise
+            with progress.paused():
+                report.refuse([one.typed], error)
+            continue
+        if not FORMATS[name].joins_files:
+            yield _Group(name, [one.typed], [path], number)
+            continue
+        group = joined.setdefault(name, _Group(name, first=number))
+        group.names.append(one.typed)
+        group.paths.append(path)
+    yield from joined.values()
+
+
+def _stage_group(
+    group: _Group,
+    options: argparse.Namespace,
+    data_set: dict[str, Any],
+    edits: RecordEdits | None,
+    like: Manifest | None,
+    report: _Report,
+    progress: Progress,
+) -> None:
+    """Stage files of one format together, and say what became of them."""
+    root = place(options.root)
+    replaces = None if options.replaces is None else place(options.replaces).name
+    if like is None and FORMATS[group.format].has_own_rows:
+        description = _description(options, reading_options(options), data_set, edits, replaces)
+        staged = stage_export(
+            group.paths,
+            root,
+            options.user,
+            group.format,
+            description,
+            padding=report.padding,
+            already=report.already,
+        )
+        with progress.paused():
+            _tell_of_export(staged, group.format, report, is_told=not (options.format or options.mapping))
+            if replaces is None and not any(one.has_names for one in staged):
+                report.say(BESIDE)
+            for one in staged:
+                report.batch(one.folder, group.names, one)
+        return
+    for name, source in zip(group.names, group.paths, strict=True):
+        batches = stage(
+            source,
+            root,
+            like.user_id if like else options.user,
+            day=options.day,
+            data_set=data_set,
+            file_format=options.format,
+            batch_id=options.batch_id,
+            edits=edits,
+            connection=options.connection,
+            like=like,
+            replaces=replaces,
+            meant_as=options.meant_as,
+            padding=report.padding,
+            already=report.already,
+        )
+        with progress.paused():
+            for batch in batches:
+                report.batch(batch, [name])
+            staged_as = read_manifest(batches[0].path, None).files[0].format
+            if is_export(staged_as) and staged_as != options.format and like is None:
+                report.say(f"By its records, this is an export of Tidepool: staged as {staged_as}.")
 
 
 def _description(
@@ -247,60 +409,45 @@ def _description(
     )
 
 
-def _show(batches: Iterable[BatchFolder]) -> None:
-    for batch in batches:
-        print(batch.path)
-
-
-def _groups(
-    sources: Sequence[UPath], options: argparse.Namespace, like: Manifest | None
-) -> Iterator[tuple[str, list[UPath]]]:
-    """Yield the files that are staged together, with their format."""
-    joined: dict[str, list[UPath]] = {}
-    for source in sources:
-        name = (options.format or RECORDS_FORMAT) if like else format_of(source, options)
-        if FORMATS[name].joins_files:
-            joined.setdefault(name, []).append(source)
-        else:
-            yield name, [source]
-    yield from joined.items()
-
-
 def _run_split(options: argparse.Namespace) -> int:
     """Stage the rows of each person in a table, print the folders, and list what was not staged."""
     whole = options.users and options.split_by and options.mapping
-    if not whole or options.serial or len(options.files) > 1:
+    things = given(options.files)
+    files_only(things, *_IS_STAGED)
+    if not whole or options.serial or len(things) > 1:
         raise CommandError(
             "One table of several people takes --split-by, --users and --mapping, and no --serial.",
             "Give these three, or --user if it is of one person.",
         )
-    data_set, edits, given = _data_set(options), _edits(options), reading_options(options)
-    if options.format not in (None, TableReader.name) or not isinstance(given.table, dict):
+    data_set, edits, said = data_set_of(options), edits_of(options), reading_options(options)
+    if options.format not in (None, TableReader.name) or not isinstance(said.table, dict):
         raise CommandError("Only a table can be split.", "Leave --format out.")
-    check_taken(TableReader.name, given)
-    users = read_users(place(options.users))
+    check_taken(TableReader.name, said)
+    with about(options.users):
+        users = read_users(place(options.users))
     split_by = options.split_by.split(",")
-    with tempfile.TemporaryDirectory(prefix="tidepool-split-") as folder:
-        with reading_data_file(), data_file(options.files[0]) as source:
-            people = split(source, given.table, split_by, users, Path(folder))
-        _tell_of_people(people)
+    report = _Report(options, AlreadyStaged(place(options.root)))
+    with Progress(things) as progress, tempfile.TemporaryDirectory(prefix="tidepool-split-") as folder:
+        with about(things[0].typed), reading_data_file(), things[0].file() as source:
+            people = split(source, said.table, split_by, users, Path(folder))
+        with progress.paused():
+            _tell_of_people(people, report)
         try:
-            description = _description(options, given, data_set, edits)
-            staged = stage_people(people, place(options.root), description)
+            description = _description(options, said, data_set, edits)
+            staged = stage_people(people, place(options.root), description, already=report.already)
         except PeopleHeldError as error:
-            for study_id, reason in error.people:
-                print(f"{_printable(study_id)}: {reason}", file=sys.stderr)
+            with progress.paused():
+                for study_id, reason in error.people:
+                    report.say(f"{_printable(study_id)}: {reason}")
             raise
-    _show(one.folder for one in staged)
-    return 0
+    for one in staged:
+        report.batch(one.folder, [things[0].typed], one)
+    return report.end()
 
 
-def _tell_of_people(people: People) -> None:
+def _tell_of_people(people: People, report: _Report) -> None:
     """Say on standard error what is staged and what is not: to whoever has the table, and in no log."""
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr)
-
+    say = report.say
     kept = sum(part.rows for part in people.parts)
     count = len({part.user_id for part in people.parts})
     say(f"{kept} of {people.rows} rows are of {count} people in --users, in {len(people.parts)} parts.")
@@ -327,15 +474,12 @@ def _check_of_records(options: argparse.Namespace, given: FileOptions, name: str
             )
     deduplicator = deduplicator_named(options.deduplicator or DEFAULT_DEDUPLICATOR)
     if deduplicator is None or "normal" not in deduplicator.works_for:
-        _reject("Tidepool has no such --deduplicator for normal data sets")
+        reject("Tidepool has no such --deduplicator for normal data sets")
 
 
-def _tell_of_export(staged: Sequence[StagedDevice], name: str, *, is_told: bool) -> None:
+def _tell_of_export(staged: Sequence[StagedDevice], name: str, report: _Report, *, is_told: bool) -> None:
     """Say on standard error what was found in an export: to whoever has the file, and in no log."""
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr)
-
+    say = report.say
     if is_told:
         say(f"By its content, this is an export of format {name}.")
     for number, one in enumerate(staged, 1):
@@ -363,54 +507,3 @@ def _tell_of_export(staged: Sequence[StagedDevice], name: str, *, is_told: bool)
 
 def _printable(text: str) -> str:
     return "".join(sign for sign in text if sign.isprintable())
-
-
-def _data_set(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of the create body, which Tidepool would accept."""
-    zones = zones_of(options)
-    fields = {
-        "deviceId": options.device_id,
-        "deviceModel": options.device_model,
-        "deviceSerialNumber": options.device_serial_number,
-        "deviceManufacturers": options.device_manufacturer,
-        "deviceTags": options.device_tag,
-        "timezone": zones if zones is None or isinstance(zones, str) else zones[-1].zone,
-        "timeProcessing": options.time_processing,
-        "deduplicator": {"name": options.deduplicator} if options.deduplicator else None,
-    }
-    body = {name: value for name, value in fields.items() if value is not None}
-    if problems := validate_data_set(body):
-        _reject(
-            f"Tidepool would reject {', '.join(f'{code} at {masked_pointer(at)}' for code, at in problems)}"
-        )
-    return body
-
-
-def _edits(options: argparse.Namespace) -> RecordEdits | None:
-    if not (options.drop or options.set or options.glucose_units):
-        return None
-    try:
-        return RecordEdits(
-            drop=tuple(options.drop),
-            set_fields=dict(map(_assignment, options.set)),
-            glucose_units=options.glucose_units,
-        )
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        if "drop" in problem["loc"]:
-            _reject("--drop takes the name of a field")
-        _reject(f"a manifest with these edits {problem['msg']}")
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    try:
-        if not separator:
-            raise StrictJsonError("it contains no =")
-        return name, strict_json(value.encode(errors="surrogateescape"))
-    except StrictJsonError as error:
-        _reject(f"--set takes FIELD=JSON, for example 'units=\"mg/dL\"'; here {error.detail}")
-
-
-def _reject(detail: str) -> NoReturn:
-    raise BatchError("stage-arguments", detail=detail) from None

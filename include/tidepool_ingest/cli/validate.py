@@ -6,17 +6,26 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
-from tidepool_ingest.cli.arguments import CommandError, data_file, given_folder, reading_data_file, table
-from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options
+from tidepool_ingest.cli import FAILED, USAGE_ERROR, code_of, print_error
+from tidepool_ingest.cli.arguments import CommandError, given_folder, place, reading_data_file, table
+from tidepool_ingest.cli.device import add_device, add_edits, data_set_of, edits_of, says_device
+from tidepool_ingest.cli.given import WHAT_A_FOLDER_IS, Given, about, files_only, given
+from tidepool_ingest.cli.progress import Progress
+from tidepool_ingest.cli.reading import add_reading, check_files, check_taken, format_of, reading_options
+from tidepool_ingest.cli.terminal import printable
 from tidepool_ingest.codes import in_words
-from tidepool_ingest.formats import guess_format, read_manifest, recognized_format
+from tidepool_ingest.errors import IngestError
+from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, guess_format, read_manifest, recognized_format
 from tidepool_ingest.formats.holds import FileHeldError
-from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block, ReadingContext
-from tidepool_ingest.formats.row_counts import rows_are
+from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block, ReadingContext, RejectedRow, Row
+from tidepool_ingest.formats.row_counts import place_of, rows_are
+from tidepool_ingest.guards import TOO_MANY_REJECTED
 from tidepool_ingest.guards.glucose import GlucoseGuard, GlucoseUnitsError
 from tidepool_ingest.model import (
     JSON_MALFORMED,
@@ -26,32 +35,30 @@ from tidepool_ingest.model import (
     STAGED_TIME_NOT_SHOWN,
     Problem,
     Validated,
-    masked_pointer,
+    deduplicator_named,
     type_of,
     validate_lines,
 )
 from tidepool_ingest.options import RejectionLimit
 from tidepool_ingest.prepare.classify import Judgement, RecordClassifier
 from tidepool_ingest.prepare.reading import RecordReader
+from tidepool_ingest.prepare.reasons import Reason, Reasons
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.prepare.step import checked_data_set
 from tidepool_ingest.staged_batch import named
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import MANIFEST_NAME
+from tidepool_ingest.staging.manifest import Manifest, RecordChecks, RecordEdits, StagedFile
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN, filesystem, local_path, reading
+from tidepool_ingest.staging.storage import GIVEN, local_path
+
+if TYPE_CHECKING:
+    from tidepool_ingest.cli.summaries import Validations
 
 _MALFORMED = (Problem(JSON_MALFORMED, ""),)
 
 MAX_REASONS = 50
 """Most rows of reasons shown; a record with a long array can have one for each element."""
-
-Reason = tuple[str, str, str]
-"""Type of a record, code, and the field it is about."""
-
-SOME_REJECTED = 1
-"""Exit code if at least one record is rejected."""
 
 
 def print_verdicts(blocks: Iterable[Block]) -> int:
@@ -98,16 +105,38 @@ def _as_platform(line: bytes, validated: Validated) -> tuple[Problem, ...]:
 
 
 class Tally:
-    """Counts what becomes of records; none of their values is kept."""
+    """Counts what becomes of records; none of their values is kept.
 
-    def __init__(self) -> None:
+    :param several: whether there are several files, so that a place names its own.
+    """
+
+    def __init__(self, *, several: bool = False) -> None:
         self.accepted: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
-        self.reasons: Counter[Reason] = Counter()
-        self.warnings: Counter[Reason] = Counter()
+        self.reasons, self.warnings = Reasons(), Reasons()
         self.skipped: Counter[str] = Counter()
+        self.edits: dict[str, int] = {}
         self.identical = 0
         self.guard = GlucoseGuard()
+        self.hold: IngestError | None = None
+        """For what a run would hold it, though its records can be read."""
+        self._several = several
+
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return self.accepted.total() + self.rejected.total() + self.identical
+
+    @property
+    def kinds(self) -> list[str]:
+        """The types of the records."""
+        return sorted({*self.accepted, *self.rejected})
+
+    @property
+    def exceeds(self) -> bool:
+        """Whether so many are rejected that a run holds the batch."""
+        limit = RejectionLimit()
+        return limit.is_exceeded(self.rejected.total(), staged=self.records, accepted=self.accepted.total())
 
     def take(self, blocks: Iterable[Block], checker: RecordChecker) -> None:
         """Validate and count records.
@@ -117,157 +146,364 @@ class Tally:
         """
         with RecordClassifier(checker) as classifier:
             for block in blocks:
-                for record in classifier.classify(block.lines):
-                    self._count(record, block.warning)
+                for index, record in enumerate(classifier.classify(block.lines)):
+                    self._count(record, block, index)
                 for row in block.rejected:
-                    self._count(Judgement(b"", None, (Problem(row.code, ""),)))
+                    kind = type_of(None)
+                    self.rejected[kind] += 1
+                    self.reasons.add(kind, (Problem(row.code, ""),), self._place(block, row))
                 self.skipped.update(block.skipped)
 
-    def _count(self, record: Judgement, warning: str = "") -> None:
+    def _count(self, record: Judgement, block: Block, index: int) -> None:
         kind = type_of(record.datum)
         if record.problems or record.datum is None:
             self.rejected[kind] += 1
-            self.reasons.update(_reasons(kind, record.problems))
+            self.reasons.add(kind, record.problems, self._place(block, block.row(index)))
         elif record.identical:
             self.identical += 1
         else:
             self.accepted[kind] += 1
             self.guard.see([record.datum])
-            warnings = (*record.warnings, Problem(warning, "")) if warning else record.warnings
-            self.warnings.update(_reasons(kind, warnings))
+            if block.warning or record.warnings:
+                own = (Problem(block.warning, ""),) if block.warning else ()
+                warnings = (*record.warnings, *own)
+                self.warnings.add(kind, warnings, self._place(block, block.row(index)))
 
-    def show(self, edits: Mapping[str, int] | None = None) -> None:
-        """Print the tables and the sum.
+    def _place(self, block: Block, row: Row | RejectedRow) -> str:
+        return place_of(block, row, several=self._several)
 
-        :param edits: records changed as the manifest asks, by field.
-        """
-        kinds = sorted({*self.accepted, *self.rejected})
-        rows = [(kind, self.accepted[kind], self.rejected[kind]) for kind in kinds]
+    def show(self) -> None:
+        """Print the tables and the sum."""
+        rows = [(kind, self.accepted[kind], self.rejected[kind]) for kind in self.kinds]
         print(table(("type", "accepted", "rejected"), rows), end="\n\n")
         _show_reasons("rejected for", self.reasons)
         _show_reasons("accepted, but", self.warnings)
-        codes = {code for _kind, code, _field in (*self.reasons, *self.warnings)}
+        codes = {reason.code for reason in (*self.reasons.found(), *self.warnings.found())}
         if said := list(in_words({*codes, *self.skipped})):
             print(*said, sep="\n", end="\n\n")
-        if edits:
-            print(table(("edited field", "records"), sorted(edits.items())), end="\n\n")
-        accepted, rejected = self.accepted.total(), self.rejected.total()
+        if self.edits:
+            print(table(("edited field", "records"), sorted(self.edits.items())), end="\n\n")
         identical = f", {self.identical} identical to another one" if self.identical else ""
-        total = accepted + rejected + self.identical
-        print(f"{total} records: {accepted} accepted, {rejected} rejected{identical}")
-        limit = RejectionLimit()
-        if limit.is_exceeded(rejected, staged=total, accepted=accepted):
+        accepted, rejected = self.accepted.total(), self.rejected.total()
+        print(f"{self.records} records: {accepted} accepted, {rejected} rejected{identical}")
+        if self.exceeds:
             print(
-                f"More than {limit.percent:g} % are rejected: a run holds such a batch, unless its "
-                "max_quarantined_percent allows more."
+                f"More than {RejectionLimit().percent:g} % are rejected: a run holds such a batch, unless "
+                "its max_quarantined_percent allows more."
             )
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
             print(f"{rows_are(self.skipped)} no reading: {reasons}")
 
 
-def _reasons(kind: str, problems: Iterable[Problem]) -> set[Reason]:
-    return {(kind, code, masked_pointer(pointer)) for code, pointer in problems}
-
-
-def _show_reasons(heading: str, reasons: Counter[Reason]) -> None:
+def _show_reasons(heading: str, reasons: Reasons) -> None:
     if not reasons:
         return
-    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    rows = [(*reason, records) for reason, records in ordered[:MAX_REASONS]]
-    print(table(("type", heading, "field", "records"), rows))
-    if hidden := len(ordered) - len(rows):
+    found = reasons.found()
+    rows = [
+        (one.type, one.code, one.field, one.count, _places_of(one))
+        for one in sorted(found, key=lambda one: (-one.count, one.type, one.code, one.field))[:MAX_REASONS]
+    ]
+    print(table(("type", heading, "field", "records", "where"), rows))
+    if hidden := len(found) - len(rows):
         print(f"... and {hidden} more such rows; --verdicts shows all of each record")
     print()
+
+
+def _places_of(reason: Reason) -> str:
+    more = [", ..."] if reason.count > len(reason.places) else []
+    return "".join([", ".join(reason.places), *more])
 
 
 def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
-        "Validate a data file, or a batch folder as its manifest says: edits are applied, and data set body, "
+        "Validate data files, and batches as their manifests say: edits are applied, and data set body, "
         "digests and counts are checked, as `prepare` does. Nothing is sent or written, and no value shown. "
-        "Exit code 1 if a record is rejected, 2 if the file or the batch itself cannot be used."
+        "A file alone is no batch; with options of a device, edits or --like, it is validated as the data of "
+        "a batch with such a manifest: what `prepare` would reject then, such as a record without deviceId, "
+        "is rejected. "
+        f"Of folders, {WHAT_A_FOLDER_IS}. Each is validated by itself."
     )
     command.add_argument(
-        "path",
-        help="a data file (.gz and .zst too; - for the standard input) or a batch folder with manifest.json",
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="a data file (.gz and .zst too; - for the standard input), a pipe or a folder",
     )
     add_reading(command)
     command.add_argument(
+        "--like",
+        metavar="BATCH",
+        help="batch folder whose manifest describes the files too, as in `stage --like`",
+    )
+    add_device(command)
+    add_edits(command)
+    shown = command.add_mutually_exclusive_group()
+    shown.add_argument(
         "--verdicts",
         action="store_true",
         help="print the Platform's verdict on each record, in order, one JSON object a line: "
         '{"index","accepted","errors":[{"code","pointer"}]}; pointers hold the names of schedules',
     )
+    shown.add_argument(
+        "--json", action="store_true", help="write the numbers as JSON (docs/validate.schema.json)"
+    )
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Validate the path."""
-    with data_file(options.path) as path:
-        return _validate(path, options)
+    """Validate what was given."""
+    things = given(options.paths)
+    described = _described(options)
+    check_files(things, options)
+    if described is not None:
+        files_only(things, "A batch is described by its own manifest.", "Leave these options out.")
+    if options.verdicts:
+        if len(things) > 1:
+            raise CommandError("--verdicts is of one file or batch.", "Name one at a time.")
+        with Progress(things), about(_error_name(things[0], things), things[0].batch):
+            return _exit_code(print_verdicts(_read(things[0], options, described)))
+    outcomes: list[tuple[Given, Tally, IngestError | None]] = []
+    with Progress(things) as progress:
+        for number, one in enumerate(things):
+            progress.at(number)
+            tally, error = Tally(), None
+            try:
+                with about(_error_name(one, things), one.batch):
+                    tally = _tallied(one, options, described)
+            except IngestError as caught:
+                if code_of(caught) == USAGE_ERROR or not (options.json or len(things) > 1):
+                    raise
+                error = caught
+            outcomes.append((one, tally, error))
+            with progress.paused():
+                _tell(*outcomes[-1], several=len(things) > 1, is_json=options.json)
+    if options.json:
+        # Loaded only here: nothing else needs a schema.
+        from tidepool_ingest.cli.summaries import write_json
+
+        write_json(_summary(outcomes))
+    elif len(things) > 1:
+        _show_sum(outcomes)
+    refused = any(error or tally.rejected or (tally.hold and one.is_batch) for one, tally, error in outcomes)
+    return FAILED if refused else 0
 
 
-def _validate(path: UPath, options: argparse.Namespace) -> int:
-    if path.name == MANIFEST_NAME:
-        path = path.parent
-    with reading():
-        is_folder = filesystem(path).isdir(path.path)
-    if not is_folder:
-        with reading_data_file():
-            return _validate_file(path, options, verdicts=options.verdicts)
-    if options.format:
-        raise CommandError("--format is for a data file.", "Leave it out: manifest.json names the formats.")
-    if reading_options(options).given or options.meant_as:
+def _error_name(one: Given, things: Sequence[Given]) -> str:
+    """Return what an error calls a file or batch: a batch that was typed alone has a shorter name in it."""
+    return "" if one.is_batch and len(things) == 1 else one.typed
+
+
+def _tell(one: Given, tally: Tally, error: IngestError | None, *, several: bool, is_json: bool) -> None:
+    """Say what became of a file or batch."""
+    if several and not is_json:
+        print(f"{printable(one.typed)}:")
+    if error is not None:
+        sys.stdout.flush()
+        print_error(error)
+    if error is None and not is_json:
+        tally.show()
+    if error is None and tally.hold is not None and one.is_batch:
+        sys.stdout.flush()
+        print_error(tally.hold)
+    elif error is None and tally.hold is not None and not is_json:
+        print(_UNIT.format(unit=tally.hold.claimed if isinstance(tally.hold, GlucoseUnitsError) else ""))
+    if several and not is_json:
+        print()
+
+
+_UNIT = (
+    "The glucose values labelled {unit} can hardly be in that unit: a batch of them is held until "
+    "--glucose-units of `tidepool-ingest stage` says which unit they are in."
+)
+
+
+def _show_sum(outcomes: Sequence[tuple[Given, Tally, IngestError | None]]) -> None:
+    """Print what became of all files and batches."""
+    rows = [
+        (
+            printable(one.typed),
+            *(
+                (None, None, None)
+                if error
+                else (tally.records, tally.accepted.total(), tally.rejected.total())
+            ),
+            f"refused: {error.code}" if error else f"held: {tally.hold.code}" if tally.hold else "",
+        )
+        for one, tally, error in outcomes
+    ]
+    print(table(("file or batch", "records", "accepted", "rejected", "remark"), rows))
+
+
+def _summary(outcomes: Sequence[tuple[Given, Tally, IngestError | None]]) -> Validations:
+    from tidepool_ingest.cli.summaries import TypeCount, Validated, Validations, refusal
+    from tidepool_ingest.inspection.findings import ReasonFound
+
+    def reasons(found: Reasons) -> tuple[ReasonFound, ...]:
+        return tuple(ReasonFound(**vars(one)) for one in found.found())
+
+    made = []
+    for one, tally, error in outcomes:
+        held = [tally.hold] if tally.hold else []
+        if tally.exceeds:
+            limit = RejectionLimit().percent
+            held.append(
+                CommandError(
+                    f"More than {limit:g} % of the records are rejected.",
+                    "Correct them, or let the run's max_quarantined_percent allow more.",
+                    TOO_MANY_REJECTED,
+                )
+            )
+        made.append(
+            Validated(
+                name=one.typed,
+                is_batch=one.is_batch,
+                error=refusal(error) if error else None,
+                records=tally.records,
+                accepted=tally.accepted.total(),
+                rejected=tally.rejected.total(),
+                identical=tally.identical,
+                types=tuple(
+                    TypeCount(type=kind, accepted=tally.accepted[kind], rejected=tally.rejected[kind])
+                    for kind in tally.kinds
+                ),
+                rejections=reasons(tally.reasons),
+                warnings=reasons(tally.warnings),
+                left_out=dict(sorted(tally.skipped.items())),
+                edits=dict(sorted(tally.edits.items())),
+                holds=tuple(map(refusal, held)),
+            )
+        )
+    return Validations(validated=tuple(made))
+
+
+# ---------------------------------------------------------------- reading as `prepare` does
+
+
+def _described(options: argparse.Namespace) -> Manifest | None:
+    """Return the manifest that the command line describes files with, if it does.
+
+    :raises IngestError: there is none like it, or `prepare` would take none like it.
+    """
+    edits, is_device = edits_of(options), says_device(options)
+    if options.like is None:
+        if not (is_device or edits):
+            return None
+        manifest = _made_manifest({"deviceId": _ANY_DEVICE} | data_set_of(options), edits)
+        checked_data_set(manifest)
+        return manifest
+    if is_device or edits or options.timezone:
         raise CommandError(
-            "How a file is to be read can be said of a data file.", "Leave it out: manifest.json says it."
+            "--like says what the batch is.", "Leave the options of a device, a time zone and edits out."
         )
-    return _validate_batch(path, verdicts=options.verdicts)
+    batch = given_folder(place(options.like))
+    with about(options.like, batch):
+        manifest = read_manifest(batch, None)
+        if any(FORMATS[file.format].has_own_rows for file in manifest.files):
+            raise BatchError("stage-like-export")
+        checked_data_set(manifest)
+    return manifest
 
 
-def _validate_file(path: UPath, options: argparse.Namespace, *, verdicts: bool) -> int:
-    tally, given = Tally(), reading_options(options)
-    # What the Platform says of records is asked of them as they are, even if it looks as if it had made them.
-    name = format_of(path, options, guess_format if verdicts else recognized_format)
-    check_taken(name, given)
-    file = SourceFile(path, name, below_root=GIVEN, options=given)
-    with RecordReader([file], context=ReadingContext(meant_as=tuple(options.meant_as))) as reader:
-        if verdicts:
-            return _exit_code(print_verdicts(reader))
-        # What the deduplicator needs, the manifest says; here each record is checked on its own.
-        tally.take(reader, RecordChecker())
-    tally.show(reader.changes)
-    try:
-        tally.guard.check("")
-    except GlucoseUnitsError as error:
-        print(
-            f"The glucose values labelled {error.claimed} can hardly be in that unit: a batch of them is "
-            "held until --glucose-units of `tidepool-ingest stage` says which unit they are in."
-        )
-    return _exit_code(tally.rejected.total())
+_ANY_DEVICE = "any"
+"""Stands for the device that each record names, where the command line names none."""
 
 
-def _validate_batch(path: UPath, *, verdicts: bool) -> int:
+def _made_manifest(fields: Mapping[str, Any], edits: RecordEdits | None) -> Manifest:
+    """Return the manifest of a batch of some file with a data set of some fields."""
+    file = StagedFile(name="records", format=RECORDS_FORMAT)
+    return Manifest(user_id="0" * 10, data_set=dict(fields), files=(file,), edits=edits)
+
+
+@contextmanager
+def _reading(
+    one: Given, options: argparse.Namespace, described: Manifest | None
+) -> Iterator[tuple[RecordReader, RecordChecker]]:
+    """Provide what reads the records of a file or batch, and what checks them, as `prepare` would."""
+    if one.is_batch:
+        with _reading_batch(one.path) as (reader, manifest):
+            yield reader, RecordChecker.of(manifest)
+        return
+    with one.file() as path, reading_data_file():
+        said = reading_options(options)
+        # The Platform's verdict is asked of records as they are, even if it looks as if it had made them.
+        name = format_of(path, options, guess_format if options.verdicts else recognized_format)
+        check_taken(name, said)
+        file = SourceFile(path, name, below_root=GIVEN, options=said)
+        # What the deduplicator needs, a manifest says; without one each record is checked on its own.
+        edits, checker = None, RecordChecker()
+        context = ReadingContext(meant_as=tuple(options.meant_as))
+        if described is not None:
+            edits, checker, device = described.edits, RecordChecker.of(described), described.device_id
+            if options.like is None and options.device_id is None:
+                checker, device = _checker_of_any(described), None
+            meant = tuple(dict.fromkeys((*described.meant_as, *options.meant_as)))
+            context = ReadingContext(timezone=described.timezone, device_id=device, meant_as=meant)
+        with RecordReader([file], edits, checker, context=context) as reader:
+            yield reader, checker
+
+
+def _checker_of_any(described: Manifest) -> RecordChecker:
+    """Return what checks records that may be of any device, but have to name one."""
+    deduplicator = deduplicator_named(described.deduplicator_name)
+    return RecordChecker(
+        RecordChecks(device_id_differs="ignore"),
+        needs_device_id=deduplicator is not None and deduplicator.needs_datum_device_id,
+        device_id=_ANY_DEVICE,
+    )
+
+
+def _read(one: Given, options: argparse.Namespace, described: Manifest | None) -> Iterator[Block]:
+    with _reading(one, options, described) as (reader, _checker):
+        yield from reader
+
+
+def _tallied(one: Given, options: argparse.Namespace, described: Manifest | None) -> Tally:
+    """Count what becomes of the records of a file or batch."""
+    if one.is_batch:
+        with _reading_batch(one.path) as (reader, manifest):
+            tally = Tally(several=len(manifest.files) > 1)
+            tally.take(reader, RecordChecker.of(manifest))
+            tally.edits = dict(reader.changes)
+        is_given, name = bool(manifest.edits and manifest.edits.glucose_units), _name_of(one.path)
+    else:
+        with _reading(one, options, described) as (reader, checker):
+            tally = Tally()
+            tally.take(reader, checker)
+            tally.edits = dict(reader.changes)
+        is_given = bool(described and described.edits and described.edits.glucose_units)
+        name = ""
+    if not is_given:
+        try:
+            tally.guard.check(name)
+        except GlucoseUnitsError as error:
+            tally.hold = error
+    return tally
+
+
+@contextmanager
+def _reading_batch(path: UPath) -> Iterator[tuple[RecordReader, Manifest]]:
+    """Provide what reads the records of a batch, once its manifest is one that `prepare` would take."""
     local = local_path(path)
     folder = path if local is None else UPath(local.absolute())
     staged = _staged_at(folder)
     if staged is None:
         folder = given_folder(folder)
-    name = named(staged) if staged else "of this folder"
-    tally = Tally()
     try:
         manifest = read_manifest(folder, staged.user_id if staged else None)
         checked_data_set(manifest)
         with RecordReader.of(manifest, folder) as reader:
-            if verdicts:
-                return _exit_code(print_verdicts(reader))
-            tally.take(reader, RecordChecker.of(manifest))
+            yield reader, manifest
     except (BatchError, FileHeldError) as error:
-        raise (error.for_batch(name) if staged else error) from None
-    tally.show(reader.changes)
-    if not (manifest.edits and manifest.edits.glucose_units):
-        tally.guard.check(name)
-    return _exit_code(tally.rejected.total())
+        raise (error.for_batch(named(staged)) if staged else error) from None
+
+
+def _name_of(path: UPath) -> str:
+    """Return what an error calls a batch."""
+    local = local_path(path)
+    staged = _staged_at(path if local is None else UPath(local.absolute()))
+    return named(staged) if staged else "of this folder"
 
 
 def _staged_at(folder: UPath) -> BatchFolder | None:
@@ -280,4 +516,4 @@ def _staged_at(folder: UPath) -> BatchFolder | None:
 
 
 def _exit_code(rejected: int) -> int:
-    return SOME_REJECTED if rejected else 0
+    return FAILED if rejected else 0

@@ -31,7 +31,7 @@ from tidepool_ingest.staging import manifest as manifests
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import FileOptions, Manifest, StagedFile
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN, read_at_most
+from tidepool_ingest.staging.storage import GIVEN, WATCHED, read_at_most
 
 FORMATS: Final[dict[str, type[Reader]]] = {
     reader.name: reader
@@ -290,10 +290,13 @@ class SourceReader:
         :raises BatchError: a file is missing, empty, damaged, not of its stated format, or not the one
             that the manifest means.
         """
+        watch = WATCHED.get()
         for file, reader in zip(self._files, self._readers, strict=True):
             for block in reader.rows(file) if self._as_rows else reader.blocks(file):
                 number = block.file_number = block.file_number or _number_of(file)
                 self.rows[number] += block.rows
+                if watch is not None:
+                    watch.add_records(len(block))
                 yield block
             for finished in reader.files if file is reader.files[-1] else ():
                 if not self.rows[_number_of(finished)]:

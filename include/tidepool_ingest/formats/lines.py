@@ -27,6 +27,8 @@ class Lines:
         self._position = 0  # of the first line waiting
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self._line = 1  # number of the line that is open
+        self._numbers: list[int] = []  # of those waiting
         self._open: list[bytes] = []  # pieces of the line that has not ended yet
         self._open_bytes = 0
 
@@ -41,9 +43,10 @@ class Lines:
         last = lines.pop()
         if b"\r" in piece:
             lines = [line.removesuffix(b"\r") for line in lines]
-        self._waiting += (
-            lines[1:] if self._blank else [line for line in lines[1:] if line and not line.isspace()]
-        )
+        del lines[0]
+        kept = lines if self._blank else [line for line in lines if line and not line.isspace()]
+        self._waiting += kept
+        self._number(lines, kept)
         self._waiting_bytes += len(piece)
         self._extend(last)
         yield from self._full_blocks()
@@ -60,6 +63,16 @@ class Lines:
         if self._waiting:
             yield self._block(self._waiting)
 
+    def _number(self, lines: list[bytes], kept: list[bytes]) -> None:
+        """Note which lines those are that were kept of whole ones."""
+        first, self._line = self._line, self._line + len(lines)
+        if len(kept) == len(lines):
+            self._numbers += range(first, self._line)
+        else:
+            self._numbers += [
+                number for number, line in enumerate(lines, first) if line and not line.isspace()
+            ]
+
     def _extend(self, piece: bytes) -> None:
         """Extend the open line; of one that is too long only the length is kept."""
         self._open_bytes += len(piece)
@@ -74,14 +87,15 @@ class Lines:
         too_large = self._open_bytes > MAX_RECORD_BYTES
         self._open.clear()
         self._open_bytes = 0
+        number, self._line = self._line, self._line + 1
         if too_large:
-            block = self._block(self._waiting)
-            block.rejected.append(RejectedRow(self._position, TOO_LARGE))
-            self._position += 1
+            self._numbers.append(number)
+            block = self._block(self._waiting, too_large=True)
             self._waiting, self._waiting_bytes = [], 0
             yield block
         elif self._blank or (line and not line.isspace()):
             self._waiting.append(line)
+            self._numbers.append(number)
             self._waiting_bytes += len(line)
 
     def _full_blocks(self) -> Iterator[Block]:
@@ -96,7 +110,12 @@ class Lines:
             self._waiting, self._waiting_bytes = [], 0
             yield block
 
-    def _block(self, lines: list[bytes]) -> Block:
-        block = Block(self._position, lines)
-        self._position += len(lines)
+    def _block(self, lines: list[bytes], *, too_large: bool = False) -> Block:
+        """Return the first lines that wait as a block, with the one after them that was too long to hold."""
+        rows = len(lines) + too_large
+        block = Block(self._position, lines, numbers=self._numbers[:rows])
+        del self._numbers[:rows]
+        if too_large:
+            block.rejected.append(RejectedRow(self._position + len(lines), TOO_LARGE))
+        self._position += rows
         return block

@@ -98,6 +98,8 @@ class Block:
     :param skipped: how many rows are not readings, by reason: a word or two with hyphens, no content.
     :param warning: code of what is to be reported about each accepted record of the block; may be empty.
     :param file_number: number of the file in its manifest, from 1; 0 stands for the file that was requested.
+    :param numbers: of text, the line of the file that each row from the first one on is, counting from 1;
+        ``None`` where rows are no lines.
     """
 
     first_position: int
@@ -110,6 +112,7 @@ class Block:
     skipped: dict[str, int] = field(default_factory=dict)
     warning: str = ""
     file_number: int = 0
+    numbers: list[int] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for parallel in (self.staged, self.positions, self.where):
@@ -136,6 +139,14 @@ class Block:
         position = positions[index]
         record = index - positions.index(position)
         return Row(position, text, record, "" if self.where is None else self.where[index])
+
+    def number_of(self, position: int) -> int | None:
+        """Return which line of the file a row is, counting from 1, ``None`` where that is not known.
+
+        :param position: of the row.
+        """
+        at = position - self.first_position
+        return self.numbers[at] if self.numbers is not None and 0 <= at < len(self.numbers) else None
 
     def places(self) -> Iterator[tuple[int, int]]:
         """Yield for each record the position of its row, and which of the row's records it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tidepool_ingest.formats.reader import Block, RejectedRow, Row
@@ -19,12 +19,16 @@ class RowCounts:
     """Counts the rows of some files by what became of them: each gave records, is rejected, or is no reading.
 
     :param several: whether there are several files, so that a place names its file.
+    :param names: what these are called by whoever asked, in their order; by number if left out.
     """
 
-    def __init__(self, *, several: bool = False) -> None:
+    def __init__(self, *, several: bool = False, names: Sequence[str] = ()) -> None:
         self._several = several
+        self._names = names
         self.rows = 0
         """All rows."""
+        self.records = 0
+        """Records that were read from them."""
         self.skipped: Counter[str] = Counter()
         """Rows that are no reading, by reason."""
         self.rejected: Counter[str] = Counter()
@@ -34,17 +38,22 @@ class RowCounts:
     def add(self, block: Block) -> None:
         """Count the rows of a block."""
         self.rows += block.rows
+        self.records += len(block.lines)
         self.skipped.update(block.skipped)
         for row in block.rejected:
             self.rejected[row.code] += 1
             places = self._places.setdefault(row.code, [])
             if len(places) < NAMED_MAX:
-                places.append(place_of(block, row, several=self._several))
+                places.append(place_of(block, row, several=self._several, names=self._names))
 
     @property
     def readings(self) -> int:
         """Rows that gave records."""
         return self.rows - self.rejected.total() - self.skipped.total()
+
+    def places_of(self, code: str) -> list[str]:
+        """Return where the first few rows are that are rejected for a code."""
+        return self._places.get(code, [])
 
     def described(self) -> Iterator[str]:
         """Yield a line about each kind of row that gave no record, if there are any."""
@@ -60,15 +69,19 @@ class RowCounts:
         return ", ".join([*places, *(["..."] if self.rejected[code] > len(places) else [])])
 
 
-def place_of(block: Block, row: Row | RejectedRow, *, several: bool) -> str:
+def place_of(block: Block, row: Row | RejectedRow, *, several: bool, names: Sequence[str] = ()) -> str:
     """Return where a row is, as a person looks for it.
 
     :param block: the block that it is in.
     :param row: the row.
     :param several: whether there are several files, so that the place names its own.
+    :param names: what these are called by whoever asked, in their order; by number if left out.
     """
-    place = row.where or f"row {row.position + 1}"
-    return f"file {block.file_number}, {place}" if several else place
+    number = None if row.where else block.number_of(row.position)
+    place = row.where or (f"row {row.position + 1}" if number is None else f"line {number}")
+    if not several:
+        return place
+    return f"{names[block.file_number - 1] if names else f'file {block.file_number}'}, {place}"
 
 
 def rows_are(counts: Counter[str]) -> str:

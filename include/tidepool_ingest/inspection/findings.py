@@ -30,7 +30,9 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r":class:`(\w+)`", r"\1", text).replace("``", "`").split())
 
 
-class _Model(BaseModel):
+class DescribedModel(BaseModel):
+    """A model whose schema says what its docstring does; of what ``--json`` of a command writes."""
+
     model_config = ConfigDict(
         alias_generator=to_camel,
         extra="forbid",
@@ -41,7 +43,7 @@ class _Model(BaseModel):
     )
 
 
-class InspectedFile(_Model):
+class InspectedFile(DescribedModel):
     """One of the files.
 
     :param name: as it was typed.
@@ -58,7 +60,7 @@ class InspectedFile(_Model):
     rows: int
 
 
-class InspectedDevice(_Model):
+class InspectedDevice(DescribedModel):
     """A device of which the files hold rows.
 
     :param serial: what distinguishes its rows, for ``--serial``; empty where the files know one device only.
@@ -69,7 +71,7 @@ class InspectedDevice(_Model):
     fields: dict[str, JsonValue] = {}
 
 
-class TypeFound(_Model):
+class TypeFound(DescribedModel):
     """Records of one type.
 
     :param type: Tidepool's type.
@@ -86,7 +88,7 @@ class TypeFound(_Model):
     last: datetime | None = None
 
 
-class ReasonFound(_Model):
+class ReasonFound(DescribedModel):
     """Records or rows that are not taken, or are taken with a warning, for one reason.
 
     :param code: the reason, see docs/codes.md.
@@ -103,7 +105,7 @@ class ReasonFound(_Model):
     places: tuple[str, ...] = ()
 
 
-class Hold(_Model):
+class Hold(DescribedModel):
     """Why a run would stop at the files as they are.
 
     :param code: of docs/errors.md.
@@ -118,7 +120,7 @@ class Hold(_Model):
     detail: str = ""
 
 
-class ZoneEvidence(_Model):
+class ZoneEvidence(DescribedModel):
     """Something that the files show of the zone that their local times are in.
 
     :param kind: ``summer-time`` (a change of clocks that is in the data, or is not), ``generated-on`` (when
@@ -135,7 +137,7 @@ class ZoneEvidence(_Model):
     supports: Literal["for", "against", "neither"] = "neither"
 
 
-class ZoneFinding(_Model):
+class ZoneFinding(DescribedModel):
     """Which time zone the files' times are in.
 
     :param needed: whether the format's rows are local times, so that somebody has to say the zone.
@@ -156,7 +158,7 @@ class ZoneFinding(_Model):
     evidence: tuple[ZoneEvidence, ...] = ()
 
 
-class Gap(_Model):
+class Gap(DescribedModel):
     """A time without readings of a sensor that sends regularly.
 
     :param start: instant of the last reading before it.
@@ -179,7 +181,7 @@ class Gap(_Model):
         return "clocks went forward" if before < after else "clocks went back"
 
 
-class Suspicion(_Model):
+class Suspicion(DescribedModel):
     """Values that are valid and look wrong.
 
     :param kind: ``units`` (some look like mmol/L), ``converted`` (multiplied by 18), ``flat-line``,
@@ -196,7 +198,7 @@ class Suspicion(_Model):
     first: datetime | None = None
 
 
-class HourOfDay(_Model):
+class HourOfDay(DescribedModel):
     """Glucose in one hour of the day, in the unit of :class:`GlucoseFound`.
 
     :param hour: from 0 to 23.
@@ -209,7 +211,7 @@ class HourOfDay(_Model):
     percentiles: tuple[float, float, float, float, float]
 
 
-class GlucoseFound(_Model):
+class GlucoseFound(DescribedModel):
     """Glucose values, of sensors if there are any, else of meters.
 
     :param unit: the unit in which most records state them, ``mg/dL`` or ``mmol/L``; that of all numbers here.
@@ -234,7 +236,7 @@ class GlucoseFound(_Model):
     hours: tuple[HourOfDay, ...] = ()
 
 
-class DayFound(_Model):
+class DayFound(DescribedModel):
     """One local day.
 
     :param day: which.
@@ -255,7 +257,7 @@ class DayFound(_Model):
     carbs: float = 0
 
 
-class Overlap(_Model):
+class Overlap(DescribedModel):
     """An upload that the ledger knows, of the same device and of some of the same days.
 
     :param label: its label.
@@ -274,7 +276,7 @@ class Overlap(_Model):
     records: int
 
 
-class ColumnFound(_Model):
+class ColumnFound(DescribedModel):
     """A column of a table that no mapping explains.
 
     :param name: as the header has it.
@@ -289,7 +291,7 @@ class ColumnFound(_Model):
     meaning: Literal["", "time", "glucose", "carbs", "insulin", "device"] = ""
 
 
-class UnmappedTable(_Model):
+class UnmappedTable(DescribedModel):
     """A table of no format that is told by its headings: what a mapping of it may be.
 
     :param columns: its columns, in their order.
@@ -306,7 +308,7 @@ class UnmappedTable(_Model):
     questions: tuple[str, ...] = ()
 
 
-class Inspection(_Model):
+class Inspection(DescribedModel):
     """What one file is, or several that are read together.
 
     :param files: them.
@@ -365,7 +367,7 @@ class Inspection(_Model):
     table: UnmappedTable | None = None
 
 
-class Inspections(_Model):
+class Inspections(DescribedModel):
     """What ``tidepool-ingest inspect --json`` writes. It holds health data.
 
     :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.

@@ -7,7 +7,7 @@ would stop, that is said, and they are read on as if they were meant so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
@@ -16,8 +16,8 @@ from upath import UPath
 from tidepool_ingest.errors import IngestError, as_sentence
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.holds import FileHeldError
-from tidepool_ingest.formats.reader import Block, Device, ReadingContext
-from tidepool_ingest.formats.row_counts import NAMED_MAX, place_of
+from tidepool_ingest.formats.reader import Block, Device, ReadingContext, RejectedRow, Row
+from tidepool_ingest.formats.row_counts import place_of
 from tidepool_ingest.formats.table import TableReader
 from tidepool_ingest.formats.table.parquet import PARQUET_MAGIC
 from tidepool_ingest.formats.table.workbook import WORKBOOK_MAGIC
@@ -32,10 +32,11 @@ from tidepool_ingest.inspection.findings import (
 from tidepool_ingest.inspection.gathering import Gathering, moment_of
 from tidepool_ingest.inspection.suspicions import Suspecting
 from tidepool_ingest.inspection.zones import find_zone, with_rhythm
-from tidepool_ingest.model import Problem, glucose_readings, masked_pointer, type_of
+from tidepool_ingest.model import Problem, glucose_readings, type_of
 from tidepool_ingest.model.glucose_levels import GlucoseHistogram
 from tidepool_ingest.prepare.classify import RecordClassifier
 from tidepool_ingest.prepare.reading import RecordReader
+from tidepool_ingest.prepare.reasons import Reasons
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staging.compression import compression_of
 from tidepool_ingest.staging.errors import BatchError
@@ -178,7 +179,7 @@ def _one(
     reader: RecordReader,
     devices: Sequence[Device],
 ) -> Inspection:
-    judging = _Judging(zone.used, several=len(source.paths) > 1)
+    judging = _Judging(zone.used, source.names)
     judging.take(reader)
     gathered = judging.gathered
     first, last = (moment_of(text) for text in gathered.span) if gathered.span else (None, None)
@@ -198,8 +199,8 @@ def _one(
         rejected=judging.rejected.total(),
         duplicates=judging.duplicates,
         types=gathered.types(judging.rejected),
-        rejections=judging.rejections.found(),
-        warnings=judging.warnings.found(),
+        rejections=tuple(ReasonFound(**vars(one)) for one in judging.rejections.found()),
+        warnings=tuple(ReasonFound(**vars(one)) for one in judging.warnings.found()),
         left_out=dict(sorted(judging.left_out.items())),
         days=days,
         utc_days=gathered.utc_days(),
@@ -212,41 +213,18 @@ def _one(
     )
 
 
-class _Reasons:
-    """Counts records by type, code and field, and remembers where the first few are."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str, str]] = Counter()
-        self._places: dict[tuple[str, str, str], list[str]] = {}
-
-    def add(self, kind: str, problems: Iterable[Problem], place: str) -> None:
-        for reason in {(code, kind, masked_pointer(pointer)) for code, pointer in problems}:
-            self._counts[reason] += 1
-            places = self._places.setdefault(reason, [])
-            if len(places) < NAMED_MAX:
-                places.append(place)
-
-    def found(self) -> tuple[ReasonFound, ...]:
-        ordered = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
-        return tuple(
-            ReasonFound(code=code, type=kind, field=field, count=count, places=tuple(self._places[reason]))
-            for reason, count in ordered
-            for code, kind, field in [reason]
-        )
-
-
 class _Judging:
     """Judges records as ``prepare`` does, and counts them."""
 
-    def __init__(self, zone: str, *, several: bool) -> None:
+    def __init__(self, zone: str, names: Sequence[str]) -> None:
         self.gathered = Gathering(zone)
         self.suspecting = Suspecting()
         self.accepted = self.duplicates = 0
         self.rejected: Counter[str] = Counter()
-        self.rejections, self.warnings = _Reasons(), _Reasons()
+        self.rejections, self.warnings = Reasons(), Reasons()
         self.left_out: Counter[str] = Counter()
         self._levels = GlucoseHistogram()
-        self._several = several
+        self._names = names
 
     def take(self, reader: RecordReader) -> None:
         # What the deduplicator needs, the manifest says; here each record is judged on its own.
@@ -268,7 +246,7 @@ class _Judging:
                 self.warnings.add(kind, record.warnings, self._place(block, index))
         for row in block.rejected:
             self.rejected["unreadable"] += 1
-            place = place_of(block, row, several=self._several)
+            place = self._place_of(block, row)
             self.rejections.add("", [Problem(row.code, "")], place)
         _, data = judged.to_upload()
         self.accepted += len(data)
@@ -282,7 +260,10 @@ class _Judging:
         self._levels.add(glucose_readings(data))
 
     def _place(self, block: Block, index: int) -> str:
-        return place_of(block, block.row(index), several=self._several)
+        return self._place_of(block, block.row(index))
+
+    def _place_of(self, block: Block, row: Row | RejectedRow) -> str:
+        return place_of(block, row, several=len(self._names) > 1, names=self._names)
 
     def holds(self) -> list[Hold]:
         """Return what only all records together show to hold a batch."""

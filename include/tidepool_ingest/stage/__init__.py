@@ -30,6 +30,7 @@ from tidepool_ingest.formats import (
 from tidepool_ingest.formats.reader import TOO_LARGE
 from tidepool_ingest.formats.tidepool_export.telling import ExportSigns
 from tidepool_ingest.privacy import is_user_id
+from tidepool_ingest.stage.already import AlreadyStaged
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import (
@@ -224,6 +225,7 @@ def stage(
     replaces: str | None = None,
     meant_as: Sequence[str] = (),
     padding: Counter[str] | None = None,
+    already: AlreadyStaged | None = None,
 ) -> list[BatchFolder]:
     """Turn a data file into ready batches, one for each ``deviceId`` in it, in order of appearance.
 
@@ -250,6 +252,7 @@ def stage(
     :param replaces: id of the batch that this one replaces; then the file makes one batch only.
     :param meant_as: codes of what would hold each batch and is meant as it is, beside those of ``like``.
     :param padding: counts the values whose padding was left out, by field.
+    :param already: finds what is there already, which is returned instead of a new batch.
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
     :raises ExportKindError: the file mixes both exports of Tidepool, or may be either where that matters.
     """
@@ -283,7 +286,6 @@ def stage(
         padding["deviceId"] += spool.padded
         contents = [str(output.staged_file().sha256) for output in outputs]
         check_replaces(replaces, len(outputs))
-        batches = batch_folders(contents, root, user_id, day or now.date(), batch_id, now)
         if like is None:
             manifests = [_manifest(output, user_id, fields, edits, connection) for output in outputs]
         else:
@@ -293,7 +295,9 @@ def stage(
             known = like.meant_as if like is not None else ()
             added["meant_as"] = tuple(dict.fromkeys((*known, *meant_as)))
         manifests = [manifest.model_copy(update=added) for manifest in manifests]
-        publish([[output.content] for output in outputs], batches, manifests)
+        there = found_in(already, manifests)
+        batches = batch_folders(contents, root, user_id, day or now.date(), batch_id, now, there)
+        publish([[output.content] for output in outputs], batches, manifests, already)
     return batches
 
 
@@ -312,25 +316,33 @@ def _fill(spool: Spool, source: SourceFile, signs: ExportSigns) -> None:
 
 
 def batch_folders(
-    contents: Sequence[str], root: UPath, user_id: str, day: date, batch_id: str | None, now: datetime
+    contents: Sequence[str],
+    root: UPath,
+    user_id: str,
+    day: date,
+    batch_id: str | None,
+    now: datetime,
+    there: Sequence[BatchFolder | None] = (),
 ) -> list[BatchFolder]:
-    """Return the folders of new batches, none of which exists.
+    """Return the folders of batches, none of which exists but those that are there already.
 
     :param contents: for each batch, a digest in hex of what it holds.
     :param batch_id: the batch's id, or its beginning when there are several; made from time and content if
         left out.
     :param now: the present.
+    :param there: for each batch, the folder with its content if there is one.
     :raises BatchError: ``stage-exists``.
     """
+    known = there or [None] * len(contents)
     folders = []
     for number, content in enumerate(contents, start=1):
         if batch_id is None:
             name = f"{now:%Y%m%dT%H%M%SZ}-{content[:10]}"
         else:
             name = batch_id if len(contents) == 1 else f"{batch_id}-{number}"
-        folders.append(BatchFolder.at(root, f"{day.isoformat()}/{user_id}/{name}"))
-    for folder in folders:
-        if exists(folder.path, IN_BATCH - 1):
+        folders.append(known[number - 1] or BatchFolder.at(root, f"{day.isoformat()}/{user_id}/{name}"))
+    for folder, is_known in zip(folders, known, strict=True):
+        if is_known is None and exists(folder.path, IN_BATCH - 1):
             raise BatchError("stage-exists", batch=folder.label)
     return folders
 
@@ -398,30 +410,48 @@ def _manifest_like(like: Manifest, output: Output) -> Manifest:
     return Manifest.model_validate({**shared, "files": (output.staged_file(),)})
 
 
+def found_in(already: AlreadyStaged | None, manifests: Sequence[Manifest]) -> list[BatchFolder | None]:
+    """Return for each manifest the batch in staging that has its content, if somebody wants to know.
+
+    :param already: what is in staging.
+    :param manifests: of new batches.
+    """
+    return [None if already is None else already.find(manifest) for manifest in manifests]
+
+
 def publish(
     contents: Sequence[Sequence[Callable[[], Iterator[bytes]]]],
     batches: Sequence[BatchFolder],
     manifests: Sequence[Manifest],
+    already: AlreadyStaged | None = None,
 ) -> None:
     """Write all data files, then all manifests: if interrupted, no batch counts as ready too early.
 
     :param contents: for each batch, what yields the bytes of each of its files.
-    :param batches: where they are to be.
+    :param batches: where they are to be; those that are there already are left as they are.
     :param manifests: what describes them.
+    :param already: knows which are.
     """
+    there = already.found if already is not None else set()
+    new = [index for index, batch in enumerate(batches) if batch not in there]
+    made = [batches[index] for index in new]
     try:
-        for of_files, batch, manifest in zip(contents, batches, manifests, strict=True):
+        for index in new:
+            batch, manifest = batches[index], manifests[index]
             make_folder(batch.path, SHARED_FOLDER)
-            for content, file in zip(of_files, manifest.files, strict=True):
+            for content, file in zip(contents[index], manifest.files, strict=True):
                 with WholeFileWriter(batch.path / file.name, SHARED_FILE, below_root=IN_BATCH) as target:
                     for piece in content():
                         target.write(piece)
     except BaseException:
-        for batch in batches:
+        for batch in made:
             remove_folder(batch.path)
         raise
-    for batch, manifest in zip(batches, manifests, strict=True):
-        write_whole(batch.path / MANIFEST_NAME, manifest.to_json(), SHARED_FILE, below_root=IN_BATCH)
+    for index in new:
+        path = batches[index].path / MANIFEST_NAME
+        write_whole(path, manifests[index].to_json(), SHARED_FILE, below_root=IN_BATCH)
+    if already is not None:
+        already.add(made, [manifests[index] for index in new])
 
 
 def check_replaces(replaces: str | None, batches: int) -> None:

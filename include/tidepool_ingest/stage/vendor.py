@@ -31,11 +31,13 @@ from tidepool_ingest.stage import (
     batch_folders,
     check_arguments,
     check_replaces,
+    found_in,
     made_manifest,
     publish,
     text_of,
     unpadded_fields,
 )
+from tidepool_ingest.stage.already import AlreadyStaged
 from tidepool_ingest.stage.people import People
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.compression import compression_of
@@ -146,6 +148,7 @@ def stage_export(
     description: Description,
     *,
     padding: Counter[str] | None = None,
+    already: AlreadyStaged | None = None,
 ) -> list[StagedDevice]:
     """Turn an export into ready batches, one for each device whose rows it holds.
 
@@ -159,13 +162,14 @@ def stage_export(
     :param file_format: a key of ``FORMATS`` whose reader has rows of its own.
     :param description: what is said of the batches.
     :param padding: counts the values whose padding was left out, by field.
+    :param already: finds what is there already, which is returned instead of a new batch.
     :raises BatchError: with a code that begins with ``stage-`` or ``file-``, or of the storage.
     :raises FileHeldError: a person has to say what the file means.
     """
     check_arguments(user_id, description.batch_id, description.edits)
     staging = _Staging(description, padding)
     staging.read(sources, file_format, user_id)
-    return staging.publish(root)
+    return staging.publish(root, already)
 
 
 class PeopleHeldError(BatchError):
@@ -184,7 +188,12 @@ class PeopleHeldError(BatchError):
 
 
 def stage_people(
-    people: People, root: UPath, description: Description, *, padding: Counter[str] | None = None
+    people: People,
+    root: UPath,
+    description: Description,
+    *,
+    padding: Counter[str] | None = None,
+    already: AlreadyStaged | None = None,
 ) -> list[StagedDevice]:
     """Turn the parts of a split table into ready batches, as :func:`stage_export` does with a whole one.
 
@@ -202,7 +211,7 @@ def stage_people(
             held.append((part.study_id, error))
     if held:
         raise PeopleHeldError(held)
-    return staging.publish(root)
+    return staging.publish(root, already)
 
 
 class _Staging:
@@ -236,14 +245,16 @@ class _Staging:
             members = {"user_id": user_id, "data_set": body, "files": one.staged, "staged_at": self._now}
             self._read.append((user_id, sources, one, made_manifest(members | self._optional)))
 
-    def publish(self, root: UPath) -> list[StagedDevice]:
-        """Write all files, then all manifests."""
+    def publish(self, root: UPath, already: AlreadyStaged | None) -> list[StagedDevice]:
+        """Write all files, then all manifests, of what is not there already."""
         day, batch_id = self._description.day or self._now.date(), self._description.batch_id
         digests: dict[str, list[str]] = {}
-        for user_id, _, one, _ in self._read:
+        there: dict[str, list[BatchFolder | None]] = {}
+        for user_id, _, one, manifest in self._read:
             digests.setdefault(user_id, []).append(_digest(one))
+            there.setdefault(user_id, []).extend(found_in(already, [manifest]))
         folders = {
-            user_id: batch_folders(contents, root, user_id, day, batch_id, self._now)
+            user_id: batch_folders(contents, root, user_id, day, batch_id, self._now, there[user_id])
             for user_id, contents in digests.items()
         }
         left = {user_id: iter(made) for user_id, made in folders.items()}
@@ -252,7 +263,7 @@ class _Staging:
             [partial(read_blocks, source, below_root=GIVEN) for source in sources]
             for _, sources, _, _ in self._read
         ]
-        publish(contents, in_order, [manifest for *_, manifest in self._read])
+        publish(contents, in_order, [manifest for *_, manifest in self._read], already)
         return [
             StagedDevice(folder, manifest.data_set, one.device.serial, one.counts, one.has_names)
             for folder, (_, _, one, manifest) in zip(in_order, self._read, strict=True)

@@ -24,6 +24,7 @@ from tidepool_ingest.staging.storage import (
     entries_of_root,
     exists,
     fingerprint,
+    local_path,
     reading,
     walked,
 )
@@ -191,6 +192,22 @@ def days_with_batches(root: UPath, among: Iterable[date] | None = None) -> list[
     with ThreadPoolExecutor(LISTINGS_AT_ONCE) as executor:
         holding = executor.map(lambda day: _has_batch(root / day.isoformat()), candidates)
         return [day for day, holds in zip(candidates, holding, strict=True) if holds]
+
+
+def batches_of(root: UPath, day: date, user_id: str) -> list[BatchFolder]:
+    """Return the ready batches of one user in one day folder.
+
+    :param root: the staging root.
+    :param day: the day.
+    :param user_id: the user.
+    :raises BatchError: ``staging-unreadable``.
+    """
+    folder = root / day.isoformat() / user_id
+    on_disk = local_path(folder)
+    if on_disk is not None and not on_disk.is_dir():
+        return []  # the usual case, and looking this up is much faster than listing
+    named = [name for name in _folders(folder, IN_BATCH - 2) if is_batch_id(name)]
+    return [BatchFolder(day, user_id, name, folder / name) for name in named if _has_manifest(folder / name)]
 
 
 def removed_folders(root: UPath, folders: Iterable[BatchFolder]) -> set[BatchFolder]:

@@ -13,6 +13,8 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, Self, cast
@@ -58,6 +60,44 @@ _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "ad
 
 FINGERPRINT_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 """What the storages of fsspec call the property that changes when a file does."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """How far the reading of files has come, for whoever waits for it.
+
+    :param path: the file that is being read.
+    :param position: bytes that were read of it since its beginning.
+    :param bytes_read: bytes that were read of all files, as often as they were.
+    """
+
+    path: str = field(default="", repr=False)
+    position: int = 0
+    bytes_read: int = 0
+    _records: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def begin(self, path: str) -> None:
+        """Note that a file is read from its beginning; what it held before is counted again."""
+        self.path, self.position = path, 0
+        self._records[path] = 0
+
+    def add(self, size: int) -> None:
+        """Note that bytes were read."""
+        self.position += size
+        self.bytes_read += size
+
+    def add_records(self, number: int) -> None:
+        """Note that records were read."""
+        self._records[self.path] = self._records.get(self.path, 0) + number
+
+    @property
+    def records(self) -> int:
+        """Records that were read, each once."""
+        return sum(list(self._records.values()))
+
+
+WATCHED: Final[ContextVar[Watch | None]] = ContextVar("WATCHED", default=None)
+"""What is told how far reading has come; nothing, unless somebody waits at a terminal."""
 
 
 def hide_paths() -> None:
@@ -163,12 +203,16 @@ def read_blocks(
     """
     with reading(missing, file_number):
         file = _open(path, below_root)
+    if (watch := WATCHED.get()) is not None:
+        watch.begin(str(path))
     try:
         while True:
             with reading(missing, file_number):
                 block = file.read(READ_BYTES)
             if not block:
                 return
+            if watch is not None:
+                watch.add(len(block))
             yield block
     finally:
         file.close()

@@ -1,0 +1,54 @@
+"""What quotes a file of a batch that cannot be taken: for the terminal of whoever has typed its name.
+
+An error names no key that nobody knows, for it may be a misplaced value, and no digest: it goes into logs,
+XCom and the ledger. So the library never has such a text, and a command looks for it once more.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import ValidationError
+from upath import UPath
+
+from tidepool_ingest.errors import IngestError
+from tidepool_ingest.formats import read_manifest
+from tidepool_ingest.staging.manifest import (
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    StrictJsonError,
+    strict_json,
+)
+from tidepool_ingest.staging.storage import GIVEN, read_at_most, sha256_of
+
+
+def quoted(error: IngestError, folder: UPath) -> str:
+    """Return what the files of a batch have that its error does not name, a sentence; empty for nothing.
+
+    :param error: why the batch cannot be taken.
+    :param folder: the batch.
+    """
+    try:
+        if error.code == "manifest-malformed":
+            unknown = _unknown_keys(folder)
+            return f"Not known: {', '.join(map(json.dumps, unknown))}." if unknown else ""
+        if error.code == "file-sha256":
+            manifest = read_manifest(folder, None)
+            name = manifest.files[(getattr(error, "file_number", None) or 1) - 1].name
+            return f"The sha256 that was found is {sha256_of(folder / name, below_root=GIVEN)}."
+    except (IngestError, StrictJsonError):
+        pass  # then there is nothing that could be said beside the error itself
+    return ""
+
+
+def _unknown_keys(folder: UPath) -> list[str]:
+    content = read_at_most(
+        folder / MANIFEST_NAME, MAX_MANIFEST_BYTES, missing="manifest-missing", below_root=GIVEN
+    )
+    try:
+        Manifest.model_validate_json(json.dumps(strict_json(content)), by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        return [str(one["loc"][-1]) for one in problems if one["type"] == "extra_forbidden"]
+    return []

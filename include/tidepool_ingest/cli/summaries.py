@@ -1,0 +1,189 @@
+"""What ``--json`` of the commands writes: the models behind ``docs/<command>.schema.json``.
+
+They hold no values, but names of files and folders as they were typed: they go to whoever asked.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import IO, Final
+
+from pydantic import BaseModel, Field
+
+from tidepool_ingest.errors import IngestError
+from tidepool_ingest.inspection.findings import (
+    SCHEMA_VERSION,
+    DescribedModel,
+    Hold,
+    Inspections,
+    ReasonFound,
+)
+
+Counted = dict[str, int]
+
+
+class TypeCount(DescribedModel):
+    """Records of one type.
+
+    :param type: Tidepool's type, or `unreadable` and the like of what has none.
+    :param accepted: how many would be taken.
+    :param rejected: how many would not.
+    """
+
+    type: str
+    accepted: int
+    rejected: int
+
+
+class Validated(DescribedModel):
+    """A file or a batch that was validated.
+
+    :param name: as it was typed; of what is in a folder that was typed, with its path in it.
+    :param is_batch: whether it is the folder of a batch.
+    :param error: why it cannot be taken at all; the counts are those up to there.
+    :param records: how many records there are, rows that cannot be read among them.
+    :param accepted: how many would be taken.
+    :param rejected: how many would not.
+    :param identical: how many are equal to another one.
+    :param types: records by type.
+    :param rejections: why records are not taken, and where the first few are.
+    :param warnings: what is reported about records that are taken.
+    :param left_out: rows that are no reading, by reason.
+    :param edits: records that were changed as was asked for, by field.
+    :param holds: for what a run would hold it, though it can be read.
+    """
+
+    name: str
+    is_batch: bool
+    error: Hold | None = None
+    records: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    identical: int = 0
+    types: tuple[TypeCount, ...] = ()
+    rejections: tuple[ReasonFound, ...] = ()
+    warnings: tuple[ReasonFound, ...] = ()
+    left_out: Counted = Field(default_factory=dict)
+    edits: Counted = Field(default_factory=dict)
+    holds: tuple[Hold, ...] = ()
+
+
+class Validations(DescribedModel):
+    """What ``tidepool-ingest validate --json`` writes.
+
+    :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
+    :param validated: one for each file or batch.
+    """
+
+    version: int = SCHEMA_VERSION
+    validated: tuple[Validated, ...]
+
+
+class Conversion(DescribedModel):
+    """What ``tidepool-ingest convert --json`` writes to standard error, beside the records.
+
+    :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
+    :param files: the files and batches, as they were typed.
+    :param records: how many records were written.
+    :param rows: how many rows were read.
+    :param rejections: why no record can be read from some rows, and where the first few are.
+    :param left_out: rows that are no reading, by reason.
+    :param error: why nothing was written.
+    """
+
+    version: int = SCHEMA_VERSION
+    files: tuple[str, ...]
+    records: int = 0
+    rows: int = 0
+    rejections: tuple[ReasonFound, ...] = ()
+    left_out: Counted = Field(default_factory=dict)
+    error: Hold | None = None
+
+
+class StagedSummary(DescribedModel):
+    """A batch with what was given of one device.
+
+    :param folder: the batch.
+    :param is_new: whether it was made now; otherwise, the same content was staged already.
+    :param names: the files that it was made of, as they were typed.
+    :param format: the format of the files in it.
+    :param rows: how many rows or records it has.
+    :param feed: client name of the feed that it is for; `null` for a normal data set.
+    :param serial: what distinguishes the device's rows in the files; empty where they know of one.
+    :param rejections: why no record can be read from some rows, and where the first few are.
+    :param left_out: rows that are no reading, by reason.
+    """
+
+    folder: str
+    is_new: bool
+    names: tuple[str, ...]
+    format: str
+    rows: int
+    feed: str | None = None
+    serial: str = ""
+    rejections: tuple[ReasonFound, ...] = ()
+    left_out: Counted = Field(default_factory=dict)
+
+
+class NotStaged(DescribedModel):
+    """What was not staged.
+
+    :param names: the files, as they were typed.
+    :param error: why not.
+    """
+
+    names: tuple[str, ...]
+    error: Hold
+
+
+class Stagings(DescribedModel):
+    """What ``tidepool-ingest stage --json`` writes.
+
+    :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
+    :param root: the staging root, as it was typed.
+    :param is_new_root: whether the staging root was made now.
+    :param batches: the batches.
+    :param not_staged: what was refused.
+    """
+
+    version: int = SCHEMA_VERSION
+    root: str
+    is_new_root: bool = False
+    batches: tuple[StagedSummary, ...]
+    not_staged: tuple[NotStaged, ...] = ()
+
+
+SUMMARIES: Final[dict[str, type[DescribedModel]]] = {
+    "inspect": Inspections,
+    "validate": Validations,
+    "convert": Conversion,
+    "stage": Stagings,
+}
+"""What each command writes with ``--json``."""
+
+
+def schema_of(command: str) -> str:
+    """Return the text of ``docs/<command>.schema.json``.
+
+    :param command: a key of :data:`SUMMARIES`.
+    """
+    schema = SUMMARIES[command].model_json_schema(by_alias=True, mode="serialization")
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def write_json(summary: BaseModel, stream: IO[str] | None = None) -> None:
+    """Write a summary, in ASCII: for any encoding, and for names that are no text.
+
+    :param summary: what is written.
+    :param stream: where to; standard output if left out.
+    """
+    print(json.dumps(summary.model_dump(mode="json", by_alias=True), indent=2), file=stream or sys.stdout)
+
+
+def refusal(error: IngestError) -> Hold:
+    """Return why something was refused.
+
+    :param error: what it was refused with.
+    """
+    return Hold(code=error.code, what=error.what, remedy=error.remedy, detail=error.particulars)
