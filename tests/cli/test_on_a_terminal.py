@@ -245,3 +245,30 @@ def test_a_stream_that_is_no_text_is_left_alone(monkeypatch: pytest.MonkeyPatch,
 
     assert main(["validate", str(tmp_path / "a.ndjson")]) == 0
     assert "1 accepted" in out.getvalue()
+
+
+def test_a_mapping_and_who_is_who_may_be_pipes(tmp_path: Path, run: Run) -> None:
+    mapping = {
+        "time": {"column": "When", "format": "iso"},
+        "deviceId": {"column": "Serial", "prefix": "S-"},
+        "records": [{"record": {"type": "cbg", "units": "mg/dL", "value": {"column": "Glucose"}}}],
+    }
+    table = b"PtID,When,Serial,Glucose\n17,2026-03-05T07:00:00,A,112\n17,2026-03-05T07:05:00,A,115\n"
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_bytes(table)
+    os.mkfifo("map")
+    os.mkfifo("who")
+    zone = ("--timezone", "Europe/London", "--mapping", "map")
+
+    def written(pipe: str, content: bytes) -> threading.Thread:
+        writer = threading.Thread(target=Path(pipe).write_bytes, args=(content,))
+        writer.start()
+        return writer
+
+    writers = [written("map", json.dumps(mapping).encode())]
+    assert run("validate", "a.csv", "b.csv", *zone).code == 0
+    writers += [written("map", json.dumps(mapping).encode()), written("who", f"P,U\n17,{USER}\n".encode())]
+    ran = run("stage", "a.csv", *zone, "--split-by", "PtID", "--users", "who", "--root", "staging")
+    assert (ran.code, len(ran.lines)) == (0, 1)
+    for writer in writers:
+        writer.join(PATIENCE_SECONDS)

@@ -38,7 +38,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         "Write the records that the rows of data files stand for to standard output, one JSON object a line, "
         "as a run would read them, edits of a batch included. Rows that are rejected, and rows that are no "
         "reading, are counted on standard error. If a run would hold the batch or could not read a file, "
-        f"nothing is on standard output. Of folders, {WHAT_A_FOLDER_IS}. Batches have to be of one person."
+        f"nothing is on standard output. {WHAT_A_FOLDER_IS} Batches have to be of one person."
     )
     command.add_argument(
         "files",

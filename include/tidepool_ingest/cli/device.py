@@ -29,10 +29,15 @@ _OF_DEVICE = (
 )
 
 
-def add_device(command: argparse.ArgumentParser) -> None:
-    """Add the options that say what Tidepool is told about the device."""
+def add_device(
+    command: argparse.ArgumentParser, device_id: str = "for records that name no deviceId"
+) -> None:
+    """Add the options that say what Tidepool is told about the device.
+
+    :param device_id: what ``--device-id`` is to the command.
+    """
     device = command.add_argument_group("what Tidepool is told about the device")
-    device.add_argument("--device-id", metavar="ID", help="for records that name no deviceId")
+    device.add_argument("--device-id", metavar="ID", help=device_id)
     device.add_argument("--device-model", metavar="NAME", help="as Tidepool and the report show it")
     device.add_argument("--device-serial-number", metavar="NUMBER", help="as printed on the device")
     device.add_argument(

@@ -34,8 +34,9 @@ from tidepool_ingest.staging.storage import (
 STANDARD_INPUT: Final = "-"
 
 WHAT_A_FOLDER_IS: Final = (
-    "a folder with manifest.json is a batch, read as its manifest says; a day folder, a person's in it, or a "
-    "staging root is each of its ready batches; any other folder is the files in it, in order of their names"
+    "Folders are taken, too: one with manifest.json is a batch, read as its manifest says; a day folder, a "
+    "person's in it or a staging root stands for each of its ready batches; any other one for the files in "
+    "it, in order of their names."
 )
 """What is said of folders in ``--help``."""
 
@@ -87,12 +88,22 @@ class Given:
             with _copied(sys.stdin.buffer, self.typed) as copy:
                 yield copy
             return
-        local = local_path(self.path)
-        if local is None or local.is_file() or local.is_dir() or not local.exists():
-            yield self.path
-            return
-        with local.open("rb") as stream, _copied(stream, self.typed) as copy:
-            yield copy
+        with readable(self.path) as path:
+            yield path
+
+
+@contextmanager
+def readable(path: UPath) -> Iterator[UPath]:
+    """Provide a file that can be read as often as needed, a copy of a pipe, while in a ``with`` statement.
+
+    :param path: the file.
+    """
+    local = local_path(path)
+    if local is None or local.is_file() or local.is_dir() or not local.exists():
+        yield path
+        return
+    with local.open("rb") as stream, _copied(stream, str(path)) as copy:
+        yield copy
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         "Say what data files are, by their content: which device, days and records, what would be rejected "
         "or left out and why, which time zone fits, what looks wrong, and what to type next. Nothing is "
         "uploaded, and nothing leaves this machine. What is shown is health data. "
-        f"Of folders, {WHAT_A_FOLDER_IS}."
+        f"{WHAT_A_FOLDER_IS}"
     )
     command.epilog = (
         f"{EXIT_CODES} Here 1 is also for a file that a run would stop at, for want of --timezone, too. "

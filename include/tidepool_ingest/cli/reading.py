@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 from upath import UPath
 
 from tidepool_ingest.cli.arguments import CommandError, place
-from tidepool_ingest.cli.given import Given, files_only
+from tidepool_ingest.cli.given import Given, files_only, readable
 from tidepool_ingest.formats import FORMATS, guess_format, taken_options
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import FileOptions, MeantAs, StrictJsonError, ZonePeriod, strict_json
@@ -97,10 +97,20 @@ def zones_of(options: argparse.Namespace) -> str | tuple[ZonePeriod, ...] | None
 
 
 def reading_options(options: argparse.Namespace) -> FileOptions:
-    """Return how the command line says a file is to be read.
+    """Return how the command line says a file is to be read; what it names is opened once.
 
     :raises CommandError: an option is not valid.
     """
+    if (known := getattr(options, _SAID, None)) is None:
+        setattr(options, _SAID, known := _reading_options(options))
+    return known
+
+
+_SAID: Final = "reading_options"
+"""Where the arguments keep what was read by them: a mapping may be a pipe."""
+
+
+def _reading_options(options: argparse.Namespace) -> FileOptions:
     given = {
         "timezone": zones_of(options),
         "date_order": options.date_order,
@@ -143,7 +153,8 @@ def _mapping(text: str) -> dict[str, JsonValue]:
 
 
 def _read(text: str) -> bytes:
-    content = read_at_most(place(text), MAX_MAPPING_BYTES, missing="file-missing", below_root=GIVEN)
+    with readable(place(text)) as path:
+        content = read_at_most(path, MAX_MAPPING_BYTES, missing="file-missing", below_root=GIVEN)
     if len(content) > MAX_MAPPING_BYTES:
         raise StrictJsonError(f"it is larger than {MAX_MAPPING_BYTES} bytes")
     return content

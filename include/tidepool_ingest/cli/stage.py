@@ -24,7 +24,7 @@ from tidepool_ingest.cli.arguments import (
     reading_data_file,
 )
 from tidepool_ingest.cli.device import add_device, add_edits, data_set_of, edits_of, reject
-from tidepool_ingest.cli.given import Given, about, files_only, given
+from tidepool_ingest.cli.given import Given, about, files_only, given, readable
 from tidepool_ingest.cli.progress import Progress
 from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, reading_options
 from tidepool_ingest.cli.terminal import printable
@@ -67,7 +67,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "files",
         nargs="+",
-        metavar="FILE",
+        metavar="PATH",
         help="NDJSON, a JSON array or an export, plain, .gz or .zst; - for the standard input; a pipe; or a "
         "folder, which is the files in it, and no batch. Several files are staged one by one, but those of "
         "one Nightscout site together; if one is refused, the others are staged all the same",
@@ -423,8 +423,8 @@ def _run_split(options: argparse.Namespace) -> int:
     if options.format not in (None, TableReader.name) or not isinstance(said.table, dict):
         raise CommandError("Only a table can be split.", "Leave --format out.")
     check_taken(TableReader.name, said)
-    with about(options.users):
-        users = read_users(place(options.users))
+    with about(options.users), readable(place(options.users)) as known:
+        users = read_users(known)
     split_by = options.split_by.split(",")
     report = _Report(options, AlreadyStaged(place(options.root)))
     with Progress(things) as progress, tempfile.TemporaryDirectory(prefix="tidepool-split-") as folder:

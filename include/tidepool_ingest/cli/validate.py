@@ -223,7 +223,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         "A file alone is no batch; with options of a device, edits or --like, it is validated as the data of "
         "a batch with such a manifest: what `prepare` would reject then, such as a record without deviceId, "
         "is rejected. "
-        f"Of folders, {WHAT_A_FOLDER_IS}. Each is validated by itself."
+        f"{WHAT_A_FOLDER_IS} Each is validated by itself."
     )
     command.add_argument(
         "paths",
@@ -237,7 +237,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         metavar="BATCH",
         help="batch folder whose manifest describes the files too, as in `stage --like`",
     )
-    add_device(command)
+    add_device(command, device_id="that of the data set, which records have to name")
     add_edits(command)
     shown = command.add_mutually_exclusive_group()
     shown.add_argument(
