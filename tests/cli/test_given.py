@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,18 @@ def test_files_and_the_standard_input_go_together(
     assert "once" in run("inspect", "-", "-").error
     monkeypatch.setattr("sys.stdin", None)
     assert "no standard input" in run("inspect", "-").error
+
+
+def test_a_folder_is_looked_at_behind_links(run: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "3.ndjson").symlink_to(folder / "1.ndjson")
+    assert len(json.loads(run("validate", "data", "--json").out)["validated"]) == 3
+    os.mkfifo(folder / "pipe")
+    assert "Not all in the folder are files" in run("validate", "data").error
+    (folder / "pipe").unlink()
+    (folder / "more").symlink_to(tmp_path)
+    assert "holds other folders" in run("validate", "data").error
+
+
+def test_of_a_batch_there_is_nothing_to_type_next(run: Run, root: Path, folder: Path) -> None:
+    assert "\nNext\n" in run("inspect", "data").out
+    assert "\nNext\n" not in run("inspect", root / DAY / USER).out

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import DEVICE, USER, Ran, Run, cbg, ndjson
+from tidepool_ingest.staging.errors import BatchError
 
 
 def manifest_of(folder: str) -> Any:
@@ -250,3 +251,17 @@ def test_wrong_use_is_told_before_anything_is_staged(run: Run, data_file: Path, 
 
     assert "takes no --serial" in stage(run, "--serial", "1", files=("a.ndjson", "b.ndjson")).error
     assert not (tmp_path / "staging").exists()
+
+
+def test_a_root_that_cannot_be_listed_can_be_written(
+    run: Run, data_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_arguments: object) -> None:
+        raise BatchError("staging-unreadable")
+
+    monkeypatch.setattr("tidepool_ingest.stage.already.days", refused)
+
+    ran = stage(run)
+
+    assert (ran.code, len(ran.lines)) == (0, 2)
+    assert "Staging cannot be listed" in ran.err

@@ -183,8 +183,13 @@ def _in_folder(text: str, path: UPath) -> Iterator[Given]:
         return
     local = local_path(path)
     whole = UPath(Path(os.path.normpath(local.absolute()))) if local is not None else path
-    shown = {name: info["type"] for name, info in sorted(entries.items()) if not name.startswith(_HIDDEN)}
-    folders = [name for name, kind in shown.items() if kind == "directory"]
+    shown = sorted(name for name in entries if not name.startswith(_HIDDEN))
+    # What a person names may lie behind links.
+    folders = [
+        name
+        for name in shown
+        if (entries[name]["type"] == "directory" if local is None else (local / name).is_dir())
+    ]
     here, above, above_that = whole.name, whole.parent.name, whole.parent.parent.name
     if is_user_id(above) and _is_day(above_that):
         raise BatchError("manifest-missing")
@@ -198,6 +203,10 @@ def _in_folder(text: str, path: UPath) -> Iterator[Given]:
         _refuse("The folder holds other folders, and is no batch, day or staging root.")
     elif not shown:
         _refuse("There is nothing in the folder that could be read.")
+    elif local is not None and not all((local / name).is_file() for name in shown):
+        _refuse(
+            "Not all in the folder are files: a pipe, a socket or a link that leads nowhere is among them."
+        )
     else:
         for name in shown:
             yield Given(f"{text.rstrip('/')}/{name}", path / name)

@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
 
         write_json(Inspections(inspections=tuple(found)))
     else:
-        sys.stdout.write(inspections_as_text(found, Terminal.of(sys.stdout), _invocation(options)))
+        sys.stdout.write(inspections_as_text(found, Terminal.of(sys.stdout), _invocation(options, things)))
     return FAILED if any(map(_is_wrong, found)) else 0
 
 
@@ -235,7 +235,7 @@ def _with_overlaps(inspection: Inspection, ledger: Ledger, user_id: str | None) 
     return inspection.model_copy(update={"overlaps": overlaps})
 
 
-def _invocation(options: argparse.Namespace) -> Invocation:
+def _invocation(options: argparse.Namespace, things: Sequence[Given]) -> Invocation:
     """Return what was typed, for the next command."""
     words: list[str] = []
     for option in ("format", "date_order", "mapping", "serial"):
@@ -250,5 +250,6 @@ def _invocation(options: argparse.Namespace) -> Invocation:
         words=tuple(words),
         timezone=tuple(word for zone in options.timezone or () for word in ("--timezone", zone)),
         user=options.user,
+        is_staged=any(one.is_batch for one in things),
         has_root=bool(os.environ.get(ROOT_VARIABLE, "").strip()),
     )

@@ -30,6 +30,7 @@ class Invocation:
     :param user: whose data they are, if that was said.
     :param has_root: whether the environment names the staging root.
     :param device_id: the option for it, where neither file nor each record names one.
+    :param is_staged: whether batches were named, of which nothing has to be done.
     """
 
     words: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class Invocation:
     user: str | None = None
     has_root: bool = False
     device_id: tuple[str, ...] = ()
+    is_staged: bool = False
 
 
 def show_next(group: Sequence[Inspection], sheet: Sheet, invocation: Invocation) -> None:
@@ -63,6 +65,8 @@ def next_steps(group: Sequence[Inspection], invocation: Invocation) -> Iterator[
     :param group: the inspections of the same files.
     :param invocation: what was typed.
     """
+    if invocation.is_staged:
+        return
     found = group[0]
     zone = found.zone
     devices = [device for one in group for device in one.devices]

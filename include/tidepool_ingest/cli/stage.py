@@ -237,6 +237,10 @@ class _Report:
                 "the report says so (device-id-differs); --set 'deviceId=\"…\"' would set the same one in "
                 "each record."
             )
+        if self.already.is_blind and self._made:
+            self.say(
+                "Staging cannot be listed, so that nobody knows whether it has the same content already."
+            )
         if self._made:
             if self.already.is_new_root:
                 self.say(f"Made a new staging root: {self._options.root}")
@@ -438,7 +442,7 @@ def _run_split(options: argparse.Namespace) -> int:
         except PeopleHeldError as error:
             with progress.paused():
                 for study_id, reason in error.people:
-                    report.say(f"{_printable(study_id)}: {reason}")
+                    print(f"{printable(study_id)}: {reason}", file=sys.stderr)
             raise
     for one in staged:
         report.batch(one.folder, [things[0].typed], one)

@@ -37,12 +37,13 @@ class AlreadyStaged:
         self._days: list[date] = []
         self.is_new_root = False
         """Whether there was no staging root when this looked."""
+        self.is_blind = False
+        """Whether staging may be written, but not be listed: then nothing is found."""
         try:
             self._days = days(root)
         except BatchError as error:
-            if error.code != "staging-root-missing":
-                raise
-            self.is_new_root = True
+            self.is_new_root = error.code == "staging-root-missing"
+            self.is_blind = not self.is_new_root
 
     def find(self, manifest: Manifest) -> BatchFolder | None:
         """Return the batch that has the same content, and is to go the same way; ``None`` if there is none.
@@ -78,13 +79,17 @@ class AlreadyStaged:
 
     def _of(self, user_id: str) -> list[_Batch]:
         if user_id not in self._batches:
-            with ThreadPoolExecutor(LISTINGS_AT_ONCE) as readers:
-                listed = readers.map(lambda day: batches_of(self._root, day, user_id), self._days)
-                self._batches[user_id] = list(_readable(folder for of_day in listed for folder in of_day))
+            try:
+                with ThreadPoolExecutor(LISTINGS_AT_ONCE) as readers:
+                    listed = readers.map(lambda day: batches_of(self._root, day, user_id), self._days)
+                    folders = [folder for of_day in listed for folder in of_day]
+            except BatchError:
+                folders, self.is_blind = [], True
+            self._batches[user_id] = list(_readable(folders))
         return self._batches[user_id]
 
 
-def _readable(folders: Iterator[BatchFolder]) -> Iterator[_Batch]:
+def _readable(folders: Sequence[BatchFolder]) -> Iterator[_Batch]:
     """Yield the batches whose manifests can be read; of others, nobody knows what they hold."""
     for folder in folders:
         try:
