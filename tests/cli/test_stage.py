@@ -265,3 +265,10 @@ def test_a_root_that_cannot_be_listed_can_be_written(
 
     assert (ran.code, len(ran.lines)) == (0, 2)
     assert "Staging cannot be listed" in ran.err
+
+
+def test_an_error_about_a_record_names_its_line(run: Run, data_file: Path) -> None:
+    data_file.write_bytes(b"\n" + ndjson(cbg()) + b"\n" + ndjson(cbg(deviceId=None)))
+
+    assert stage(run).refusal.startswith("tidepool-ingest: a.ndjson, line 4: ")
+    assert run("stage", "a.ndjson", "a.ndjson", "--user", USER, "--root", "s").err.count("line 4") == 2

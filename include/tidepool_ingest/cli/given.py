@@ -107,20 +107,23 @@ def readable(path: UPath) -> Iterator[UPath]:
 
 
 @contextmanager
-def about(typed: str, batch: UPath | None = None) -> Iterator[None]:
+def about(typed: str, batch: UPath | None = None, file: UPath | None = None) -> Iterator[None]:
     """Let an error in a ``with`` block name what it is about, on the terminal of the command.
 
     :param typed: the file or folder, as it was typed; may be left empty.
     :param batch: the folder, if it is that of a batch, whose files may be quoted there.
+    :param file: the data file, if it is one, in which the line is looked for.
     """
     try:
         yield
     except IngestError as error:
-        error.typed = error.typed or typed
-        if batch is not None:
-            # Loaded only here: nobody needs it as long as all goes well.
-            from tidepool_ingest.cli.quoting import quoted
+        # Loaded only here: nobody needs it as long as all goes well.
+        from tidepool_ingest.cli.quoting import line_of, quoted
 
+        if not error.typed:
+            line = None if file is None else line_of(error, file)
+            error.typed = typed if line is None else f"{typed}, line {line}"
+        if batch is not None:
             error.on_terminal = quoted(error, batch)
         raise
 

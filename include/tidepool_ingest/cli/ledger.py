@@ -6,6 +6,7 @@ import argparse
 import math
 from dataclasses import replace
 
+from tidepool_ingest.cli import EXIT_CODES
 from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, count, place, table
 from tidepool_ingest.cli.ledgers import NO_LEDGER, add_connection, opened, who_runs
 from tidepool_ingest.cli.tidepool import CommandConnection, migrated
@@ -45,6 +46,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         "of undone or replaced ones, are deleted. Pause the DAGs first, and wait ten minutes after their "
         "last request. If this is interrupted, run it again."
     )
+    rebuild.epilog = EXIT_CODES
     add_root(rebuild)
     add_ledger(rebuild)
     add_connection(rebuild)
@@ -61,6 +63,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         "Show the API hosts that have asked all tasks to pause (429), and for how much longer. "
         "With --lift, tasks send requests to a host again at once; if it is still busy, it asks again."
     )
+    throttles.epilog = EXIT_CODES
     add_ledger(throttles)
     throttles.add_argument("--lift", metavar="HOST", help="lift the throttle of this API host")
     throttles.set_defaults(run=run_throttles)

@@ -1,4 +1,4 @@
-"""What quotes a file of a batch that cannot be taken: for the terminal of whoever has typed its name.
+"""What only a look into a file shows that cannot be taken: for the terminal of whoever has typed its name.
 
 An error names no key that nobody knows, for it may be a misplaced value, and no digest: it goes into logs,
 XCom and the ledger. So the library never has such a text, and a command looks for it once more.
@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from upath import UPath
 
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.formats import read_manifest
+from tidepool_ingest.formats import RECORDS_FORMAT, read_manifest
+from tidepool_ingest.formats.ndjson import split_as_it_begins
 from tidepool_ingest.staging.manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -20,7 +21,8 @@ from tidepool_ingest.staging.manifest import (
     StrictJsonError,
     strict_json,
 )
-from tidepool_ingest.staging.storage import GIVEN, read_at_most, sha256_of
+from tidepool_ingest.staging.source_file import SourceFile
+from tidepool_ingest.staging.storage import GIVEN, local_path, read_at_most, sha256_of
 
 
 def quoted(error: IngestError, folder: UPath) -> str:
@@ -40,6 +42,26 @@ def quoted(error: IngestError, folder: UPath) -> str:
     except (IngestError, StrictJsonError):
         pass  # then there is nothing that could be said beside the error itself
     return ""
+
+
+def line_of(error: IngestError, path: UPath) -> int | None:
+    """Return in which line of a data file the record is that an error is about, counting from 1.
+
+    :param error: why the file cannot be taken.
+    :param path: the file.
+    :return: ``None`` if it is about no record, or if records are no lines.
+    """
+    position: int | None = getattr(error, "position", None)
+    local = local_path(path)
+    if position is None or (local is not None and not local.is_file()):
+        return None
+    try:
+        for block in split_as_it_begins(SourceFile(path, RECORDS_FORMAT, below_root=GIVEN).text()):
+            if (line := block.number_of(position)) is not None:
+                return line
+    except IngestError:
+        pass  # then its place is all that can be said
+    return None
 
 
 def _unknown_keys(folder: UPath) -> list[str]:

@@ -144,7 +144,8 @@ def run(options: argparse.Namespace) -> int:
         for group in groups:
             progress.at(group.first)
             try:
-                with about(group.typed), reading_data_file():
+                only = group.paths[0] if len(group.paths) == 1 else None
+                with about(group.typed, file=only), reading_data_file():
                     _stage_group(group, options, data_set, edits, like, report, progress)
             except IngestError as error:
                 if len(things) == 1 and not options.json:

@@ -270,7 +270,7 @@ def run(options: argparse.Namespace) -> int:
             progress.at(number)
             tally, error = Tally(), None
             try:
-                with about(_error_name(one, things), one.batch):
+                with about(_error_name(one, things), one.batch, one.path):
                     tally = _tallied(one, options, described)
             except IngestError as caught:
                 if code_of(caught) == USAGE_ERROR or not (options.json or len(things) > 1):
