@@ -306,6 +306,9 @@ def test_values_in_another_unit_than_they_claim_hold_a_batch(run: Run, staged: P
     alone = run("validate", staged / "a.ndjson")
     assert alone.code == 0
     assert "--glucose-units" in alone.lines[-1]
+    described = run("validate", staged / "a.ndjson", "--device-model", "G6")
+    assert (described.code, "is held" in described.err) == (1, True)
+    assert run("validate", staged / "a.ndjson", "--glucose-units", "mmol/L").code == 0
 
 
 def test_a_batch_whose_manifest_says_the_unit_is_not_held(run: Run, staged: Path) -> None:

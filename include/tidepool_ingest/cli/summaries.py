@@ -41,7 +41,7 @@ class Validated(DescribedModel):
 
     :param name: as it was typed; of what is in a folder that was typed, with its path in it.
     :param is_batch: whether it is the folder of a batch.
-    :param error: why it cannot be taken at all; the counts are those up to there.
+    :param error: why it cannot be taken at all; then nothing is counted.
     :param records: how many records there are, rows that cannot be read among them.
     :param accepted: how many would be taken.
     :param rejected: how many would not.

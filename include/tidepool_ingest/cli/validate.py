@@ -118,8 +118,10 @@ class Tally:
         self.edits: dict[str, int] = {}
         self.identical = 0
         self.guard = GlucoseGuard()
-        self.hold: IngestError | None = None
+        self.hold: GlucoseUnitsError | None = None
         """For what a run would hold it, though its records can be read."""
+        self.is_batch = False
+        """Whether it is a batch, or described as one: then what holds it refuses it."""
         self._several = several
 
     @property
@@ -286,7 +288,7 @@ def run(options: argparse.Namespace) -> int:
         write_json(_summary(outcomes))
     elif len(things) > 1:
         _show_sum(outcomes)
-    refused = any(error or tally.rejected or (tally.hold and one.is_batch) for one, tally, error in outcomes)
+    refused = any(error or tally.rejected or (tally.hold and tally.is_batch) for _, tally, error in outcomes)
     return FAILED if refused else 0
 
 
@@ -304,11 +306,11 @@ def _tell(one: Given, tally: Tally, error: IngestError | None, *, several: bool,
         print_error(error)
     if error is None and not is_json:
         tally.show()
-    if error is None and tally.hold is not None and one.is_batch:
+    if error is None and tally.hold is not None and tally.is_batch:
         sys.stdout.flush()
         print_error(tally.hold)
     elif error is None and tally.hold is not None and not is_json:
-        print(_UNIT.format(unit=tally.hold.claimed if isinstance(tally.hold, GlucoseUnitsError) else ""))
+        print(_UNIT.format(unit=tally.hold.claimed))
     if several and not is_json:
         print()
 
@@ -345,7 +347,7 @@ def _summary(outcomes: Sequence[tuple[Given, Tally, IngestError | None]]) -> Val
 
     made = []
     for one, tally, error in outcomes:
-        held = [tally.hold] if tally.hold else []
+        held: list[IngestError] = [tally.hold] if tally.hold else []
         if tally.exceeds:
             limit = RejectionLimit().percent
             held.append(
@@ -473,7 +475,8 @@ def _tallied(one: Given, options: argparse.Namespace, described: Manifest | None
             tally.take(reader, checker)
             tally.edits = dict(reader.changes)
         is_given = bool(described and described.edits and described.edits.glucose_units)
-        name = ""
+        name = "of this file"
+    tally.is_batch = one.is_batch or described is not None
     if not is_given:
         try:
             tally.guard.check(name)
