@@ -131,7 +131,7 @@ def in_its_shell(folder: Path, command: str) -> str:
 
 def is_verified(sessions: str) -> bool:
     """Return whether the ledger's table has the sensor of the export as verified."""
-    (found,) = [line for line in sessions.splitlines() if " G6 " in line] or [""]
+    found, *_ = [line for line in sessions.splitlines() if " G6 " in line] or [""]
     return found.split()[4:5] == ["verified"]
 
 
