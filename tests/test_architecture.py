@@ -38,6 +38,7 @@ STOREYS = (
     {"guards"},
     {"formats"},
     {"staged_batch"},
+    {"vanished"},
     {"packs", "plan", "prepare", "stage", "upload"},
     {"inspection", "maintenance", "run"},
     {"reports"},

@@ -204,6 +204,14 @@ class RunOptions(Options):
         description="Without explicit days: how many earlier day folders to look into for late arrivals.",
         json_schema_extra=_of_form(WHERE),
     )
+    batches: tuple[Annotated[int, Field(ge=1, le=2**62)], ...] = Field(
+        default=(),
+        title="Only these uploads",
+        description="Numbers of uploads, which end their pages' addresses, as a list: `[12, 15]`. The run "
+        "takes these and nothing else, whatever days and people it names, and whatever a person has decided "
+        "about them.",
+        json_schema_extra=_of_form(WHERE),
+    )
     staging_root: Annotated[str, Field(min_length=1)] | None = Field(
         default=None,
         title="Staging root",

@@ -7,8 +7,7 @@ tried out at integration first still counts as new for production.
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,8 +20,6 @@ from upath import UPath
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.formats import read_manifest
 from tidepool_ingest.ledger import (
-    DECLINED,
-    SUPERSEDED_STATES,
     BatchRow,
     BatchState,
     FoundBatch,
@@ -30,7 +27,6 @@ from tidepool_ingest.ledger import (
     Ledger,
     LedgerTextError,
     ReadManifest,
-    WaitingBatch,
 )
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.privacy import short_hash
@@ -49,10 +45,10 @@ from tidepool_ingest.staging.batches import (
     days,
     days_with_batches,
     list_batches,
-    removed_folders,
 )
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.texts import counted
+from tidepool_ingest.vanished import end_vanished
 from tidepool_ingest.window import Window
 
 log = logging.getLogger(__name__)
@@ -189,6 +185,9 @@ MAX_BATCHES_A_RUN = 20_000
 Identity = tuple[str, str]
 """API host and content key, which identify a batch in the ledger."""
 
+RESTAGED = (BatchState.OVERWRITTEN, BatchState.GONE)
+"""States of a batch that was not in staging any more when it was planned last."""
+
 DAYS_NAMED = 14
 """How many day folders outside the window a summary names; it only counts the others."""
 
@@ -200,11 +199,14 @@ class Plan:
     :param window: the days it looked into.
     :param rows: the batches that it takes, as the ledger has them, oldest first.
     :param done: ready batches that need no more work.
-    :param declined: ready batches that a person has declined; a run that names their day takes them.
+    :param declined: ready batches that a person has declined; only a run that names them takes them.
+    :param dismissed: ready batches that a person has dismissed; only a run that names them takes them.
     :param older_than_uploaded: those of them for whose device a batch of a later day is verified.
     :param same_content: ready batches with the same content as another ready batch.
     :param other_type: ready batches for the other type of data set, which another DAG takes.
     :param deferred: ready batches beyond what one run can take.
+    :param named: how many batches the run names, and takes alone; 0 if it takes those of its days.
+    :param named_not_found: how many of them are not where the ledger knows them to be staged.
     :param users_not_found: how many of the people that the run is for have no ready batch in its days.
     :param ignored: entries of the window's folders that are not ready batches, by reason.
     :param days_outside: day folders outside the window whose ready batches wait for a run.
@@ -214,10 +216,13 @@ class Plan:
     rows: list[BatchRow] = field(default_factory=list, repr=False)
     done: int = 0
     declined: int = 0
+    dismissed: int = 0
     older_than_uploaded: int = 0
     same_content: int = 0
     other_type: int = 0
     deferred: int = 0
+    named: int = 0
+    named_not_found: int = 0
     users_not_found: int = 0
     ignored: dict[str, int] = field(default_factory=dict)
     days_outside: list[str] = field(default_factory=list)
@@ -232,6 +237,7 @@ class Plan:
         left = {
             f"{counted(self.done, 'batch')} done already": self.done,
             f"{counted(self.declined, 'batch')} that somebody has declined": self.declined,
+            f"{counted(self.dismissed, 'batch')} that somebody has dismissed": self.dismissed,
             f"{counted(self.same_content, 'batch')} with the same content as another one": self.same_content,
             f"{counted(self.other_type, 'batch')} for the DAG of the other type of data set": self.other_type,
             f"{counted(self.deferred, 'batch')} for the next run": self.deferred,
@@ -240,11 +246,14 @@ class Plan:
                 for reason, number in sorted(self.ignored.items())
             },
         }
-        named = ", ".join(what for what, number in left.items() if number)
+        if self.named:
+            where = f"Of the {counted(self.named, 'upload')} that it names"
+            left[f"{self.named_not_found} not staged where they were"] = self.named_not_found
+        else:
+            where = f"In the day folders of {self.window}"
+        said = ", ".join(what for what, number in left.items() if number)
         taken = counted(len(self.rows), "batch") if self.rows else "no batch"
-        return f"In the day folders of {self.window}, this run takes {taken}" + (
-            f"; it leaves {named}." if named else "."
-        )
+        return f"{where}, this run takes {taken}" + (f"; it leaves {said}." if said else ".")
 
     def users_remark(self, options: RunOptions) -> str:
         """Return what is to be said of people of the run who have no ready batch; empty if all have one."""
@@ -253,6 +262,15 @@ class Plan:
         return (
             f"{self.users_not_found} of the {len(set(options.users))} people that `users` names have no "
             f"ready batch in {self.window}: check the ids or short hashes, and the days."
+        )
+
+    def named_remark(self) -> str:
+        """Return what is to be said of uploads that the run names and that were not found; empty if none."""
+        if not self.named_not_found:
+            return ""
+        return (
+            f"{self.named_not_found} of the {self.named} uploads that `batches` names are not staged where "
+            "they were: a run of the day that they are in now takes them."
         )
 
     def older_remark(self, options: RunOptions) -> str:
@@ -279,10 +297,13 @@ class Plan:
             "batches": len(self.rows),
             "done": self.done,
             "rejected": self.declined,
+            "dismissed": self.dismissed,
             "older_than_uploaded": self.older_than_uploaded,
             "same_content": self.same_content,
             "other_type": self.other_type,
             "left_for_next_run": self.deferred,
+            "named": self.named,
+            "named_not_found": self.named_not_found,
             "users_not_found": self.users_not_found,
             "ignored": self.ignored,
             "days_outside": self.days_outside[:DAYS_NAMED],
@@ -314,33 +335,76 @@ def plan_run(
     :param data_set_type: ``normal`` or ``continuous``: which batches the run is for; ``None`` for both.
     :param connection: the run's own, if it is not the deployment's: it is recorded of batches whose manifest
         names none, for the maintenance and the actions of the uploads page.
-    :param only: the only batch that it looks at, if it is for one.
+    :param only: the only batch that it looks at, if it is for one; whatever a person has decided about it.
     :raises BatchError: ``staging-root-missing``, or if the storage does not answer.
     """
     plan = Plan(window)
     ignored = Ignored()
-    folders = list_batches(root, window.first_day, window.last_day, ignored)
     users = set(options.users)
     found_users: set[str] = set()
-    if only is not None:
-        folders = (listed for listed in folders if listed.folder == only)
-    wanted = (folder for folder in folders if not users or _wanted(folder.folder, users, found_users))
+    named = _Named(root, options.batches, ledger) if options.batches else None
+    if named is not None:
+        wanted: Iterable[ListedBatch] = named.listed()
+    else:
+        folders = list_batches(root, window.first_day, window.last_day, ignored)
+        if only is not None:
+            folders = (listed for listed in folders if listed.folder == only)
+        wanted = (folder for folder in folders if not users or _wanted(folder.folder, users, found_users))
     with active_readers() as readers:
         found = list(ready_batches(wanted, ledger, api_host_of, readers, connection))
         known = _known(found, ledger)
         distinguished = list(_distinguished(root, found, known, ledger, readers))
     # In the order in which the batches of a device go up; as listed where none says when it was staged.
     distinguished.sort(key=lambda batch: batch.order_key[:2])
+    if named is not None:
+        distinguished = [batch for batch in distinguished if named.takes(batch, known.get(_identity(batch)))]
+    numbers = named.numbers if named is not None else frozenset()
+    if only is not None:
+        numbers = frozenset(row.id for row in known.values())
+    to_register, left_alone = _sorted_out(plan, distinguished, known, options, data_set_type, numbers)
+    plan.rows = ledger.batches.register_all(to_register)
+    # No run takes them, but the ledger has to know where they are.
+    ledger.batches.register_all(left_alone)
+    end_vanished(root, distinguished, known, ledger)
+    plan.older_than_uploaded = _older_than_uploaded(to_register, ledger)
+    if named is not None:
+        plan.named, plan.named_not_found = len(named), named.not_found
+        return plan
+    plan.users_not_found = len(users - found_users)
+    plan.ignored = dict(ignored.counts)
+    plan.days_outside = [str(day) for day in _days_outside(root, window, ledger)]
+    return plan
+
+
+def _sorted_out(
+    plan: Plan,
+    found: Sequence[FoundBatch],
+    known: Mapping[Identity, KnownBatch],
+    options: RunOptions,
+    data_set_type: str | None,
+    named: frozenset[int],
+) -> tuple[list[FoundBatch], list[FoundBatch]]:
+    """Return the batches that a run takes, and those that a person has decided about and that have moved.
+
+    :param plan: where the others are counted.
+    :param named: numbers of the batches that the run names.
+    """
     taken: set[Identity] = set()
     to_register: list[FoundBatch] = []
-    for batch in distinguished:
+    left_alone: list[FoundBatch] = []
+    for batch in found:
         identity = _identity(batch)
+        row = known.get(identity)
         if data_set_type not in (None, batch.data_set_type):
             plan.other_type += 1
-        elif identity in known and _is_done(known[identity].state, options):
+        elif row is not None and _is_done(row.state, options):
             plan.done += 1
-        elif identity in known and _stays_declined(known[identity], options):
-            plan.declined += 1
+        elif row is not None and row.is_decided and row.id not in named:
+            plan.declined += row.dismissed is None
+            plan.dismissed += row.dismissed is not None
+            if identity not in taken and (row.folder != batch.folder or row.state in RESTAGED):
+                left_alone.append(batch)
+            taken.add(identity)
         elif identity in taken:
             plan.same_content += 1
         elif len(to_register) >= MAX_BATCHES_A_RUN:
@@ -348,13 +412,56 @@ def plan_run(
         else:
             taken.add(identity)
             to_register.append(batch)
-    plan.users_not_found = len(users - found_users)
-    plan.rows = ledger.batches.register_all(to_register)
-    _end_vanished(root, distinguished, ledger)
-    plan.older_than_uploaded = _older_than_uploaded(to_register, ledger)
-    plan.ignored = dict(ignored.counts)
-    plan.days_outside = [str(day) for day in _days_outside(root, window, ledger)]
-    return plan
+    return to_register, left_alone
+
+
+class _Named:
+    """The batches that a run names: what stands in their folders now is taken, and nothing else.
+
+    :param root: the staging root.
+    :param numbers: their numbers in the ledger; of a part, its whole batch is meant.
+    :param ledger: knows where they were staged.
+    """
+
+    def __init__(self, root: UPath, numbers: Sequence[int], ledger: Ledger) -> None:
+        self._root = root
+        known = ledger.batches.get_all(sorted(set(numbers)))
+        self._unknown = len(set(numbers)) - len(known)
+        self.numbers = frozenset(row.part_of or row.id for row in known)
+        self._rows = ledger.batches.get_all(sorted(self.numbers))
+        self._folders = {row.folder for row in self._rows}
+        self._seen: set[tuple[date, str, str]] = set()
+
+    def __len__(self) -> int:
+        return len(self._rows) + self._unknown
+
+    @property
+    def not_found(self) -> int:
+        """How many have no ready batch in their folder, once it was listed."""
+        return self._unknown + sum(_place(row) not in self._seen for row in self._rows)
+
+    def listed(self) -> Iterator[ListedBatch]:
+        """Yield the ready batches in their folders."""
+        places = {_place(row) for row in self._rows}
+        for day in sorted({row.day for row in self._rows}):
+            for listed in list_batches(self._root, day, day):
+                if _place(listed.folder) in places:
+                    self._seen.add(_place(listed.folder))
+                    yield listed
+
+    def takes(self, batch: FoundBatch, row: KnownBatch | None) -> bool:
+        """Return whether a batch is one of them, or stands in the folder of one.
+
+        :param batch: as it is in staging.
+        :param row: what the ledger knows of its content.
+        """
+        return batch.folder in self._folders or any(
+            row is not None and row.id == one.id for one in self._rows
+        )
+
+
+def _place(of: BatchRow | BatchFolder) -> tuple[date, str, str]:
+    return of.day, of.user_id, of.batch_id
 
 
 @dataclass(frozen=True)
@@ -370,7 +477,7 @@ class Unfinished:
 
 
 def unfinished(root: UPath, ledger: Ledger, api_host_of: ApiHostOf) -> dict[str, Unfinished]:
-    """Return which ready batches of all days are not done, by type of data set; nothing is registered.
+    """Return which ready batches of all days wait for a run, by type of data set; nothing is registered.
 
     :param root: the staging root.
     :param ledger: knows what is done.
@@ -383,7 +490,7 @@ def unfinished(root: UPath, ledger: Ledger, api_host_of: ApiHostOf) -> dict[str,
     by_type: dict[str, list[date]] = {}
     for batch in found:
         row = known.get(_identity(batch))
-        if row is None or not _is_done(row.state, RunOptions()):
+        if row is None or not (row.is_decided or _is_done(row.state, RunOptions())):
             by_type.setdefault(batch.data_set_type, []).append(batch.day)
     return {kind: Unfinished(len(days), len(set(days))) for kind, days in by_type.items()}
 
@@ -403,12 +510,6 @@ def _days_outside(root: UPath, window: Window, ledger: Ledger) -> list[date]:
 def _is_done(state: BatchState, options: RunOptions) -> bool:
     """Return whether nothing remains to be done; a replaced batch never comes back."""
     return state.is_done and (state is BatchState.REPLACED or not options.force)
-
-
-def _stays_declined(batch: KnownBatch, options: RunOptions) -> bool:
-    """Return whether a person has declined a batch, and the run does not name its day."""
-    is_requested = options.force or options.first_day or options.last_day
-    return batch.state is BatchState.HELD and batch.reason == DECLINED and not is_requested
 
 
 def _wanted(folder: BatchFolder, users: set[str], found_users: set[str]) -> bool:
@@ -485,72 +586,3 @@ def _has_stated_digests(folder: BatchFolder, ledger: Ledger) -> bool:
             raise
         return False
     return True
-
-
-MAX_LOOKED_FOR = 200
-"""Folders of waiting batches that one plan looks for, beside those it has found; of more, some at random."""
-
-
-def _end_vanished(root: UPath, found: list[FoundBatch], ledger: Ledger) -> None:
-    """End waiting batches whose folder holds another one, or was not there for the second time.
-
-    Otherwise they would wait for ever: no run takes them again.
-
-    :param found: the ready batches that the plan has found, whatever becomes of them.
-    """
-    in_folder: dict[str, list[FoundBatch]] = {}
-    for batch in found:
-        in_folder.setdefault(batch.folder, []).append(batch)
-    identities = {_identity(batch) for batch in found}
-    there, overwritten, unseen = [], [], []
-    for row in ledger.absences.waiting(str(root)):
-        if row.folder not in in_folder and (row.api_host, row.content_key) not in identities:
-            unseen.append(row)
-        elif any(_stands_for(batch, row, root) for batch in in_folder.get(row.folder, ())):
-            overwritten.append(row)
-        else:
-            there.append(row)
-    missed, removed = _missing_folders(root, unseen, there)
-    anew: list[WaitingBatch] = []
-    gone: list[WaitingBatch] = []
-    for row in removed:
-        (anew if _is_staged_anew(row, ledger) else gone).append(row)
-    ledger.absences.mark_there(there)
-    ledger.absences.mark_missed(missed)
-    ended = ledger.absences.mark_overwritten([*overwritten, *anew]), ledger.absences.mark_gone(gone)
-    if any(ended):
-        log.info(
-            "Batches that waited: %d overwritten in staging, %d gone from it. They need nothing more.", *ended
-        )
-
-
-def _stands_for(batch: FoundBatch, row: WaitingBatch, root: UPath) -> bool:
-    """Return whether a batch in the folder of a waiting one has other content, and can be read."""
-    unreadable = unreadable_key(folder_of(root, row.day, row.user_id, row.batch_id))
-    if unreadable in (row.content_key, batch.content_key):
-        # What could not be read does not know for which host it was.
-        return batch.content_key != unreadable
-    return batch.api_host == row.api_host and batch.content_key != row.content_key
-
-
-def _missing_folders(
-    root: UPath, unseen: list[WaitingBatch], there: list[WaitingBatch]
-) -> tuple[list[WaitingBatch], list[WaitingBatch]]:
-    """Return those whose folder is missed for the first time, and for the second; add others to ``there``."""
-    chosen = random.sample(unseen, MAX_LOOKED_FOR) if len(unseen) > MAX_LOOKED_FOR else unseen
-    folders = {row.id: folder_of(root, row.day, row.user_id, row.batch_id) for row in chosen}
-    removed = removed_folders(root, folders.values())
-    missing = [row for row in chosen if folders[row.id] in removed]
-    there += [row for row in chosen if folders[row.id] not in removed]
-    return (
-        [row for row in missing if row.missed_at is None],
-        [row for row in missing if row.missed_at is not None],
-    )
-
-
-def _is_staged_anew(row: WaitingBatch, ledger: Ledger) -> bool:
-    """Return whether a later batch of the user has the same batch id, in another folder."""
-    return any(
-        other.id > row.id and other.folder != row.folder and other.state not in SUPERSEDED_STATES
-        for other in ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id)
-    )

@@ -8,7 +8,7 @@ what a person has confirmed or decided in it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +16,7 @@ from datetime import datetime
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.guards import Decision, decision_of, limit_as_decided, record_decision
+from tidepool_ingest.guards import Decision, decision_of, limit_as_decided, record_decision, reopen
 from tidepool_ingest.ledger import (
     SUPERSEDED_STATES,
     ActionKind,
@@ -106,6 +106,16 @@ class Run:
             run_id=run_id,
             status=ActionStatus.DONE,
         )
+
+    def reopen(self, batches: Sequence[int], actor: str) -> None:
+        """Take back what people have decided about batches that the run names.
+
+        :param batches: their numbers.
+        :param actor: who started the run.
+        """
+        if not self.options.dry_run:
+            dag_id, run_id = self.origin.dag_id, self.origin.run_id
+            reopen(self.ledger, batches, actor=actor, dag_id=dag_id, run_id=run_id)
 
     def decision(self, batch: BatchRow) -> Decision | None:
         """Return what a person has decided about a batch in this run, if anybody has."""

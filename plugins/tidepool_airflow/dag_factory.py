@@ -345,7 +345,7 @@ def reconcile_dag(
 
 
 ACTION_TEXT = """
-Carry out what somebody has requested on the uploads page: verify an upload again, or undo it.
+Carry out what somebody has requested on the uploads page: verify uploads again, or undo them.
 
 The page starts each run; triggered by hand, it finds no request and fails. Keep it unpaused, or what is
 requested waits.

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def is_for_past_days(context: Mapping[str, Any], options: RunOptions) -> bool:
-    """Return whether a run was made for certain days: it names them, or belongs to a backfill.
+    """Return whether a run was made for certain days or uploads: it names them, or belongs to a backfill.
 
     :param context: the task's context.
     :param options: the run's parameters.
     """
-    return bool(options.first_day or options.last_day) or _type_of(context) == "backfill"
+    return bool(options.first_day or options.last_day or options.batches) or _type_of(context) == "backfill"
 
 
 def _type_of(context: Mapping[str, Any]) -> str:
@@ -56,6 +56,7 @@ def window_of(context: Mapping[str, Any], options: RunOptions) -> Window:
     * Explicit days, in any kind of run: exactly those.
     * A scheduled run: its data interval, and ``look_back_days`` before it for late arrivals.
     * A backfilled run: exactly its data interval, so that no two runs of a backfill share a day.
+    * A run that names uploads takes those, whatever is returned here.
     * Any other run: everything of the last ``look_back_days``, whatever logical date it carries.
 
     :param context: the task's context.

@@ -19,8 +19,8 @@ from tidepool_ingest.ledger import (
     Upload,
     UploadFilter,
 )
+from tidepool_ingest.ledger.attention import needs_attention
 from tidepool_ingest.ledger.schema import batches as batches_table
-from tidepool_ingest.ledger.views import needs_attention
 
 
 def noted(ledger: Ledger, number: int, state: BatchState = BatchState.PLANNED, **values: Any) -> int:

@@ -122,14 +122,14 @@ def test_what_is_approved_goes_on_and_what_is_rejected_stays_held(world: World) 
     assert len(world.quarantine(number)) == 3
 
 
-def test_what_is_rejected_is_taken_up_only_where_its_day_is_asked_for(world: World) -> None:
+def test_what_is_rejected_is_taken_up_only_where_it_is_named(world: World) -> None:
     number = waiting(world)
     apply_decision(world.ledger, world.row(number), Decision.DECLINE)
 
     assert (world.plan().batches, world.plan().declined) == ([], 1)
     assert is_declined(world.row(number))
-    assert world.plan(first_day=world.row(number).day).batches == [number]
-    assert world.plan(force=True).batches == [number]
+    assert world.plan(first_day=world.row(number).day, force=True).batches == []
+    assert world.plan(batches=[number]).batches == [number]
 
 
 def test_nobody_is_asked_where_nothing_is_left_to_upload(world: World) -> None:

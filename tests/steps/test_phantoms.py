@@ -13,8 +13,8 @@ from tests.steps.world import DAY, World, readings
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.guards import SupersededBatchError
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.ledger.batches import IS_WHOLE
 from tidepool_ingest.ledger.schema import batches
+from tidepool_ingest.ledger.whole_batches import IS_WHOLE
 from tidepool_ingest.staging import batches as listing
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.window import Window

@@ -71,10 +71,11 @@ def test_days_outside_that_are_done_or_declined_wait_for_no_run(world: World) ->
 def test_the_plan_is_told_in_a_sentence(world: World) -> None:
     window = Window(DAY, DAY)
     assert world.plan().sentence() == f"In the day folders of {DAY}, this run takes no batch."
-    made = plan.Plan(window, done=2, declined=1, ignored={"no-manifest": 1})
+    made = plan.Plan(window, done=2, declined=1, dismissed=2, ignored={"no-manifest": 1})
     assert made.sentence() == (
         f"In the day folders of {DAY}, this run takes no batch; it leaves 2 batches done already, "
-        "1 batch that somebody has declined, 1 folder or file (no-manifest)."
+        "1 batch that somebody has declined, 2 batches that somebody has dismissed, "
+        "1 folder or file (no-manifest)."
     )
 
 
@@ -413,10 +414,13 @@ def test_an_empty_root_is_an_empty_plan(world: World) -> None:
         "batches": 0,
         "done": 0,
         "rejected": 0,
+        "dismissed": 0,
         "older_than_uploaded": 0,
         "same_content": 0,
         "other_type": 0,
         "left_for_next_run": 0,
+        "named": 0,
+        "named_not_found": 0,
         "users_not_found": 0,
         "ignored": {},
         "days_outside": [],

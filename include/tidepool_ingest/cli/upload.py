@@ -71,6 +71,9 @@ OTHER_WORDS: Final = {
 }
 """Help on options whose words in Airflow's form would be wrong here."""
 
+NAMED_BY_PATH: Final = ("staging_root", "batches")
+"""Parameters of a run that have no option here: the path says it."""
+
 _TYPES: Final = {date: "DAY", int: "NUMBER", float: "PERCENT", str: "ID[,ID]"}
 _DAY_NAME = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -102,7 +105,7 @@ def describe(command: argparse.ArgumentParser) -> None:
     )
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, field in RunOptions.model_fields.items():
-        if name != "staging_root":
+        if name not in NAMED_BY_PATH:
             section = str(_of_form(field, "section")).lower()
             group = groups.setdefault(section, command.add_argument_group(section))
             _add_option(group, name, field)
@@ -272,6 +275,8 @@ def _run(options: argparse.Namespace) -> int:
             if plan.rows and not wanted.dry_run:
                 client.who_am_i()  # signs in, so that a wrong secret is known before anything is prepared
             run_of.record_confirmation(who_runs())
+            if place_.batch is not None:
+                run_of.reopen(plan.batches, who_runs())
             context = connection.context(client, ledger, place_.root)
             return _worked(options, run_of, plan, place_.root, connection, context)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -23,7 +24,8 @@ TOO_MANY_REJECTED = "too-many-refused"
 
 REJECTED_BY_PERSON: Final = Fault(
     "somebody decided that it is not uploaded",
-    "Correct the batch and stage it again, or take it out of staging.",
+    "Correct the batch and stage it again, or take it out of staging. Retry or Reopen on its page takes the "
+    "decision back.",
 )
 """The cause that is shown for a batch that a person has declined; there is no error."""
 
@@ -101,6 +103,43 @@ def waits_for_person(batch: BatchRow) -> bool:
 def is_declined(batch: BatchRow) -> bool:
     """Return whether a person has declined a batch."""
     return batch.state is BatchState.HELD and batch.reason == DECLINED
+
+
+def is_left_alone(ledger: Ledger, batch: BatchRow, *, run: TaskOrigin) -> bool:
+    """Return whether a person has dismissed a batch, or has declined it in another run.
+
+    :param ledger: contains the audit log.
+    :param batch: the batch as it is now, maybe long after the run was planned.
+    :param run: the run, which has taken it.
+    """
+    if not is_declined(batch):
+        return batch.is_decided
+    return not any(
+        action.kind is ActionKind.APPROVE and (action.dag_id, action.run_id) == (run.dag_id, run.run_id)
+        for action in ledger.actions.of_batch(batch.id)
+    )
+
+
+def reopen(
+    ledger: Ledger,
+    batches: Sequence[int],
+    *,
+    actor: str,
+    dag_id: str | None = None,
+    run_id: str | None = None,
+) -> list[int]:
+    """Take back that batches are declined or dismissed; one that was declined waits for a decision again.
+
+    :param ledger: records it.
+    :param batches: their numbers.
+    :param actor: the person's name in Airflow.
+    :param dag_id: the DAG of the run that takes it back, if one does.
+    :param run_id: that run.
+    :return: the numbers of those that were declined or dismissed.
+    """
+    return ledger.attention.reopen(
+        batches, actor=actor, held_for=TOO_MANY_REJECTED, dag_id=dag_id, run_id=run_id
+    )
 
 
 def record_decision(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tidepool_ingest.ledger.absences import Absences, WaitingBatch
 from tidepool_ingest.ledger.actions import ActionKind, ActionRow, Actions, ActionStatus
+from tidepool_ingest.ledger.attention import Attention
 from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch, KnownBatch
 from tidepool_ingest.ledger.caches import FileDigests, Manifests, ReadManifest
 from tidepool_ingest.ledger.client_state import RateLimits
@@ -44,6 +45,7 @@ __all__ = [
     "ActionRow",
     "ActionStatus",
     "Actions",
+    "Attention",
     "BatchDays",
     "BatchRow",
     "BatchState",
@@ -101,6 +103,7 @@ class Ledger:
         self.database = Database(address)
         self.absences = Absences(self.database)
         self.actions = Actions(self.database)
+        self.attention = Attention(self.database)
         self.batches = Batches(self.database)
         self.batch_days = BatchDays(self.database)
         self.data_sets = DataSets(self.database)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, not_, or_, select, update
 
 from tidepool_ingest.ledger.database import (
     Database,
@@ -19,19 +19,27 @@ from tidepool_ingest.ledger.database import (
     retry_on_conflict,
 )
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import NOW, batches, data_sets
+from tidepool_ingest.ledger.schema import NOW, batches
 from tidepool_ingest.ledger.states import (
-    DEAD_STATES,
     DECLINED,
     SUPERSEDED_STATES,
     WAITING_STATES,
     BatchState,
-    DataSetState,
+    Decidable,
     Dismissal,
     Purged,
     check_batch_state,
 )
-from tidepool_ingest.ledger.transitions import write_state, write_state_of
+from tidepool_ingest.ledger.transitions import write_state_of
+from tidepool_ingest.ledger.whole_batches import (
+    IS_WHOLE,
+    NEVER_OPENED,
+    RESTAGEABLE,
+    holding_data,
+    is_decided,
+    move_parts,
+    overwrite_parts,
+)
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 """Stands for when a batch was staged whose manifest does not say."""
@@ -74,7 +82,7 @@ class FoundBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchRow(FoundBatch):
+class BatchRow(FoundBatch, Decidable):
     """One row of the table ``batches``.
 
     Counts and key are ``None`` until ``prepare`` has counted; zones, formats and device until it has read.
@@ -107,7 +115,7 @@ class BatchRow(FoundBatch):
 
 
 @dataclass(frozen=True)
-class KnownBatch:
+class KnownBatch(Decidable):
     """The state and folder of a batch: all that a plan needs to know about one that is done.
 
     :param id: its number.
@@ -117,6 +125,7 @@ class KnownBatch:
     state: BatchState
     reason: str | None
     folder: str = field(repr=False)
+    dismissed: Dismissal | None = None
 
 
 def batch_row(row: Any) -> BatchRow:
@@ -129,81 +138,10 @@ def batch_row(row: Any) -> BatchRow:
     )
 
 
-IS_WHOLE = batches.c.part_of.is_(None)
-"""The condition that a row is a whole batch, as it was staged."""
-
-WHOLE: ColumnElement[int] = func.coalesce(batches.c.part_of, batches.c.id)
-"""The number of the whole batch, for it and for each of its parts."""
-
-
-def part_label(whole: str, part: int, parts: int) -> str:
-    """Return what logs and pages call a part.
-
-    :param whole: the label of the whole batch.
-    :param part: its ordinal among the parts, from 1.
-    :param parts: how many there are.
-    """
-    return f"{whole} part {part} of {parts}"
-
-
-def move_parts(connection: Connection, whole: int, moved: Mapping[str, Any], now: datetime) -> None:
-    """Move the parts of a batch to the folder that it is in now.
-
-    :param connection: the transaction in which the batch itself is moved.
-    :param whole: the batch's number.
-    :param moved: its new ``folder``, ``batch_id``, ``day``, ``staged_at`` and ``label``.
-    :param now: when.
-    """
-    query = select(batches.c.id, batches.c.part).where(
-        batches.c.part_of == whole, batches.c.state != BatchState.OVERWRITTEN
-    )
-    found = connection.execute(query.order_by(batches.c.part)).all()
-    place = {name: moved[name] for name in ("folder", "batch_id", "day", "staged_at")}
-    for row in found:
-        label = part_label(moved["label"], row.part, len(found))
-        connection.execute(
-            update(batches).where(batches.c.id == row.id).values(**place, label=label, updated_at=now)
-        )
-
-
-def overwrite_parts(connection: Connection, wholes: Sequence[int], now: datetime) -> None:
-    """Mark the parts of batches as overwritten whose folder holds other content now.
-
-    :param connection: the transaction in which the batches themselves are marked.
-    :param wholes: their numbers.
-    :param now: when.
-    """
-    others = and_(batches.c.part_of.in_(wholes), batches.c.state != BatchState.OVERWRITTEN)
-    write_state(connection, others, BatchState.OVERWRITTEN, now=now)
-
-
-NEVER_OPENED = (BatchState.PLANNED, BatchState.PREPARED, BatchState.HELD, BatchState.FAILED)
-"""States in which other content in the same folder overwrites a batch."""
-
-RESTAGEABLE = (BatchState.OVERWRITTEN, BatchState.GONE)
-"""States of a batch that is planned again when its content is in staging once more."""
-
-
-def holding_data(connection: Connection, numbers: Sequence[int]) -> set[int]:
-    """Return which of some whole batches Tidepool may hold data of, their parts included.
-
-    :param connection: a transaction.
-    :param numbers: their numbers.
-    """
-    found: set[int] = set()
-    empty = (DataSetState.OPENING, *DEAD_STATES)
-    for batch_of_ids in batched(numbers):
-        for column in (batches.c.id, batches.c.part_of):
-            query = select(WHOLE).join(data_sets, data_sets.c.batch == batches.c.id)
-            held = query.where(column.in_(batch_of_ids), data_sets.c.state.not_in(empty))
-            found.update(connection.scalars(held))
-    return found
-
-
 NAMES_PER_QUERY = 200
 """Pairs of user and batch id per query."""
 
-_MOVED = ("folder", "batch_id", "day", "staged_at", "label", "state")
+_MOVED = ("folder", "batch_id", "day", "staged_at", "label", "state", "reason", "reason_detail")
 """What registering a known batch again may change."""
 
 _Content = tuple[str, str]
@@ -312,7 +250,10 @@ class BatchRegistrar:
             row = self._known[content]
             is_other = row["content_key"] != found.content_key
             if is_other and row["state"] in NEVER_OPENED and row.get("id") not in self._hold_data:
-                self._change(row, state=BatchState.OVERWRITTEN)
+                # What a person has decided outlasts that the same content comes back.
+                decided = row.get("dismissed") or row.get("reason") == DECLINED
+                ended = {} if decided or "id" not in row else {"reason": None, "reason_detail": None}
+                self._change(row, state=BatchState.OVERWRITTEN, **ended)
 
     def _register_one(self, found: FoundBatch) -> None:
         content = found.api_host, found.content_key
@@ -438,14 +379,16 @@ class Batches:
         :param content_keys: keys of ready batches.
         """
         found: dict[str, KnownBatch] = {}
-        columns = [batches.c[name] for name in ("content_key", "id", "state", "reason", "folder")]
+        names = ("content_key", "id", "state", "reason", "folder", "dismissed")
+        columns = [batches.c[name] for name in names]
         with self._database.reading() as connection:
             for batch_of_ids in batched(content_keys):
                 query = select(*columns).where(
                     batches.c.api_host == api_host, batches.c.content_key.in_(batch_of_ids)
                 )
-                for key, number, state, reason, folder in connection.execute(query):
-                    found[key] = KnownBatch(number, BatchState(state), reason, folder)
+                for key, number, state, reason, folder, dismissed in connection.execute(query):
+                    why = dismissed and Dismissal(dismissed)
+                    found[key] = KnownBatch(number, BatchState(state), reason, folder, why)
         return found
 
     def days(self) -> list[date]:
@@ -454,8 +397,8 @@ class Batches:
             return distinct(connection, batches.c.day)
 
     def days_waiting(self) -> set[date]:
-        """Return the staged days of whole batches that wait for a run: not done, and not declined."""
-        waits = and_(batches.c.state.in_(WAITING_STATES), func.coalesce(batches.c.reason, "") != DECLINED)
+        """Return the staged days of whole batches that wait for a run: not done, and nobody has decided."""
+        waits = and_(batches.c.state.in_(WAITING_STATES), not_(is_decided()))
         with self._database.reading() as connection:
             return set(connection.scalars(select(batches.c.day).where(IS_WHOLE, waits).distinct()))
 
@@ -541,7 +484,8 @@ class Batches:
 
         :param reason: the code of the cause.
         """
-        self._set(batch, lease, reason=reason, reason_detail=detail or None)
+        ended = {"dismissed": None} if reason is None else {}
+        self._set(batch, lease, reason=reason, reason_detail=detail or None, **ended)
 
     def begin_upload(self, batch: int, *, lease: Lease | None = None) -> bool:
         """Record that a batch is being uploaded, unless another one has taken its place.

@@ -307,7 +307,7 @@ class DataSets:
         longest ago first.
 
         Normal data sets only: what a batch has added to a continuous one, later ones may have replaced. Not
-        those whose work area was purged: there is nothing to compare with.
+        those whose work area was purged: there is nothing to compare with. Nor what a person has dismissed.
 
         :param before: those that were last verified before this moment.
         :param limit: how many at most.
@@ -320,6 +320,7 @@ class DataSets:
             .where(
                 batches.c.state == BatchState.VERIFIED,
                 batches.c.purged.is_(None),
+                batches.c.dismissed.is_(None),
                 data_sets.c.state == DataSetState.VERIFIED,
                 data_sets.c.data_set_type == "normal",
                 data_sets.c.ordinal == newest.scalar_subquery(),

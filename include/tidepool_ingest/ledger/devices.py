@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 
-from tidepool_ingest.ledger.batches import ORDER_COLUMNS, WHOLE, BatchRow, batch_row, order_key_of
+from tidepool_ingest.ledger.batches import ORDER_COLUMNS, BatchRow, batch_row, order_key_of
 from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.record_counts import Days
 from tidepool_ingest.ledger.schema import NOW, batch_days, batches, data_sets, leases, turns
 from tidepool_ingest.ledger.states import SUPERSEDED_STATES, TERMINAL_STATES, BatchState, DataSetState
+from tidepool_ingest.ledger.whole_batches import WHOLE
 
 SHOWN = (DataSetState.CLOSING, DataSetState.CLOSED, DataSetState.VERIFIED)
 """States of a data set whose records are to be seen, or may be at any moment."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
-from tidepool_ingest.ledger.batches import BatchRow, batch_row, part_label
+from tidepool_ingest.ledger.batches import BatchRow, batch_row
 from tidepool_ingest.ledger.database import Database, batched, now_of, retry_on_conflict
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batches, rejections
 from tidepool_ingest.ledger.states import TERMINAL_STATES, BatchState, check_batch_state
 from tidepool_ingest.ledger.transitions import write_state, write_state_of
+from tidepool_ingest.ledger.whole_batches import part_label
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, select
 
-from tidepool_ingest.ledger.batches import IS_WHOLE
 from tidepool_ingest.ledger.database import Database, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import batch_days, batches, quarantine_reasons, rejections
+from tidepool_ingest.ledger.whole_batches import IS_WHOLE
 
 Days = dict[date, dict[str, int]]
 """Numbers of records by UTC day and type."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Column, ColumnElement, ForeignKey, Table, delete, func, select, tuple_, update
 
-from tidepool_ingest.ledger.batches import IS_WHOLE, Batches, BatchRow, batch_row
+from tidepool_ingest.ledger.batches import Batches, BatchRow, batch_row
 from tidepool_ingest.ledger.caches import path_key
 from tidepool_ingest.ledger.database import Database, batched, distinct
 from tidepool_ingest.ledger.feeds import lease_of_feed
@@ -26,6 +26,7 @@ from tidepool_ingest.ledger.schema import (
     rejections,
 )
 from tidepool_ingest.ledger.states import DEAD_STATES, BatchState, Purged
+from tidepool_ingest.ledger.whole_batches import IS_WHOLE
 
 FINISHED_STATES = (
     BatchState.VERIFIED,

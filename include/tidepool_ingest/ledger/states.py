@@ -92,6 +92,18 @@ class Dismissal(StrEnum):
     """It is of a test."""
 
 
+class Decidable:
+    """What the ledger knows of a batch that a person may have declined or dismissed."""
+
+    reason: str | None
+    dismissed: Dismissal | None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a person has declined or dismissed it: only a run that names it takes it."""
+        return self.dismissed is not None or self.reason == DECLINED
+
+
 class DataSetState(StrEnum):
     """The state of one data set. Each *…ing* is an intent, written before the request is sent."""
 

@@ -50,7 +50,7 @@ def write_state(
     :return: how many there are.
     :raises IllegalTransitionError: one of them may not go to this state.
     """
-    values = _with_detail(values)
+    values = _with_what_ends(state, values)
     present = select(batches.c.id, batches.c.state, batches.c.part_of).where(which)
     rows = connection.execute(present.order_by(batches.c.id).with_for_update()).all()
     for row in rows:
@@ -62,9 +62,13 @@ def write_state(
     return len(rows)
 
 
-def _with_detail(values: dict[str, Any]) -> dict[str, Any]:
-    """Return columns to be written: what was said of an earlier reason does not outlive it."""
-    return {"reason_detail": None, **values} if "reason" in values else values
+def _with_what_ends(state: BatchState, values: dict[str, Any]) -> dict[str, Any]:
+    """Return columns to be written: what was said of an earlier reason does not outlive it.
+
+    Nor does a dismissal outlive that the batch is done after all.
+    """
+    ended = {"reason_detail": None} if "reason" in values else {}
+    return {**ended, **({"dismissed": None} if state.is_done else {}), **values}
 
 
 def _batch_may_become(state: BatchState) -> ColumnElement[bool]:
@@ -97,7 +101,7 @@ def write_state_of(
     :return: whether it was written: there is such a batch, in none of the states to be left alone.
     :raises IllegalTransitionError: it may not go to this state.
     """
-    values = _with_detail(values)
+    values = _with_what_ends(state, values)
     which = and_(batches.c.id == batch, batches.c.state.not_in(unless)) if unless else batches.c.id == batch
     written = update(batches).where(which, _BATCH_MAY_BECOME[state])
     if connection.execute(written.values(**values, state=state, updated_at=NOW)).rowcount:

@@ -9,17 +9,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select, union
 
-from tidepool_ingest.ledger.batches import IS_WHOLE, WHOLE
+from tidepool_ingest.ledger.attention import CAN_WAIT, left_alone, needs_attention
 from tidepool_ingest.ledger.database import Database, batched, distinct
 from tidepool_ingest.ledger.schema import batches, chunks, data_sets
 from tidepool_ingest.ledger.states import (
-    DECLINED,
     TERMINAL_STATES,
     BatchState,
     ChunkState,
     DataSetState,
+    Decidable,
     Dismissal,
 )
+from tidepool_ingest.ledger.whole_batches import IS_WHOLE, WHOLE
 
 
 def _with_newest_set() -> Select[Any]:
@@ -38,12 +39,8 @@ def _with_newest_set() -> Select[Any]:
     )
 
 
-CAN_WAIT = (BatchState.HELD, BatchState.FAILED, BatchState.UPLOADING, BatchState.VERIFIED)
-"""States in which a batch with a reason waits for a person."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Upload:
+class Upload(Decidable):
     """A batch with its newest data set, whose fields are ``None`` if it has none.
 
     ``chunks`` are planned, ``stored`` are those of the newest data set that Tidepool holds. Of a batch that
@@ -87,6 +84,11 @@ class Upload:
     user_id: str = field(default="", repr=False)
     folder: str = field(default="", repr=False)
 
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a person has to see to it; :func:`.attention.needs_attention` is the same for queries."""
+        return self.state in CAN_WAIT and bool(self.reason) and not self.is_decided
+
 
 @dataclass(frozen=True, kw_only=True)
 class UploadFilter:
@@ -99,6 +101,7 @@ class UploadFilter:
     :param dag_id: the DAG that worked on a data set of it.
     :param data_set_type: ``normal`` or ``continuous``.
     :param waiting: only those that need attention.
+    :param decided: only those that a person has declined or dismissed, and that still are in staging.
     """
 
     state: BatchState | None = None
@@ -108,6 +111,7 @@ class UploadFilter:
     dag_id: str | None = None
     data_set_type: str | None = None
     waiting: bool = False
+    decided: bool = False
 
 
 class Uploads:
@@ -162,6 +166,11 @@ class Uploads:
         with self._database.reading() as connection:
             return _each(connection, connection.execute(query).all())
 
+    def get_all(self, numbers: Sequence[int]) -> list[Upload]:
+        """Return those uploads of these numbers that the ledger has, the newest batch first."""
+        with self._database.reading() as connection:
+            return _uploads(connection, numbers)
+
     def get(self, batch: int) -> Upload | None:
         """Return one upload, which may be a part, or nothing if there is no batch of that number."""
         with self._database.reading() as connection:
@@ -213,20 +222,6 @@ class Uploads:
             return distinct(connection, data_sets.c.dag_id)
 
 
-def needs_attention() -> ColumnElement[bool]:
-    """Return the condition on batches that need attention."""
-    # Every reason is greater than "", which SQLite finds by the index; IS NOT NULL it does not. It would
-    # rather go by the states, through nearly all batches: an expression hides them from their index.
-    state = batches.c.state + ""
-    # A batch that a person has declined or dismissed does not ask again.
-    return and_(
-        batches.c.reason > "",
-        batches.c.reason != DECLINED,
-        batches.c.dismissed.is_(None),
-        state.in_(CAN_WAIT),
-    )
-
-
 def _conditions(wanted: UploadFilter) -> list[ColumnElement[bool]]:
     conditions = []
     if wanted.state is not None:
@@ -241,6 +236,8 @@ def _conditions(wanted: UploadFilter) -> list[ColumnElement[bool]]:
         conditions.append(batches.c.data_set_type == wanted.data_set_type)
     if wanted.waiting:
         conditions.append(needs_attention())
+    if wanted.decided:
+        conditions.append(left_alone())
     return conditions
 
 

@@ -191,6 +191,8 @@ class Reconciliation:
             if error.disposition is Disposition.RETRIABLE:
                 self._counts.later += 1
                 log.info("%s is left for the next run: %s", row.label, error.what)
+            elif self._ledger.batches.get(number).is_decided:
+                log.info("%s, about which somebody has decided: %s", row.label, error.what)
             else:
                 self._counts.failed[error.code] += 1
                 log.error("%s: %s", row.label, error.what)
@@ -203,7 +205,10 @@ class Reconciliation:
             raise BatchError("staging-unreadable").for_batch(row.label)
         if row.data_set_type == CONTINUOUS:
             self._complete_feed(row)
-        elif row.state in NOT_WANTED or (row.state is BatchState.HELD and not self._is_closing(row)):
+        elif row.state in NOT_WANTED or (
+            # What may be visible already is completed: otherwise nobody would know what Tidepool shows.
+            (row.state is BatchState.HELD or row.is_decided) and not self._is_closing(row)
+        ):
             self._delete(row)
         elif self._is_prepared(row):
             self._upload(row)
@@ -225,7 +230,7 @@ class Reconciliation:
 
     def _complete_feed(self, row: BatchRow) -> None:
         """Complete a batch of a feed, if it may be; its data set holds other batches too and stays."""
-        if row.state in (*NOT_WANTED, BatchState.HELD):
+        if row.state in (*NOT_WANTED, BatchState.HELD) or row.is_decided:
             return
         if self._is_prepared(row):
             self._upload(row)

@@ -18,7 +18,7 @@ import tidepool_ingest.staging.errors
 import tidepool_ingest.upload  # noqa: F401
 from tidepool_ingest.errors import FAULTS_BY_CODE, Fault
 from tidepool_ingest.guards.approval import REJECTED_BY_PERSON
-from tidepool_ingest.ledger import DECLINED, ActionKind, BatchState, Upload
+from tidepool_ingest.ledger import DECLINED, SUPERSEDED_STATES, ActionKind, BatchState, Upload
 from tidepool_ingest.upload.discovery import UNKNOWN_DATA
 
 UNKNOWN = Fault(
@@ -42,7 +42,7 @@ RETRYABLE = (
     BatchState.HELD,
     BatchState.FAILED,
 )
-"""States from which a run of the batch's day goes on."""
+"""States from which a run of the batch goes on."""
 
 WITHDRAWABLE = (BatchState.UPLOADING, BatchState.VERIFIED)
 
@@ -55,25 +55,24 @@ def available_actions(upload: Upload) -> tuple[ActionKind, ...]:
 
     A continuous data set is shared by all batches of its feed: one of them cannot be distinguished from what
     later ones have replaced, and is withdrawn by another batch that retracts it, if it has brought in any
-    record. A part is resumed and withdrawn with the whole batch.
+    record. A part is resumed, withdrawn and dismissed with the whole batch.
 
     :param upload: the batch and its newest data set.
     """
-    if upload.data_set_type != "normal":
-        of_feed = {
-            ActionKind.RETRY: upload.state in RETRYABLE,
-            ActionKind.WITHDRAW: upload.data_set is not None
-            and upload.state in WITHDRAWABLE
-            and bool(upload.accepted),
-        }
-        return tuple(what for what, possible in of_feed.items() if possible)
     is_part = upload.part_of is not None
     shows = upload.data_set is not None or upload.started
+    is_normal = upload.data_set_type == "normal"
+    withdrawable = (
+        (shows and upload.state in WITHDRAWABLE and not is_part)
+        or (upload.started and upload.state in STOPPED)
+        or (upload.reason in UNKNOWN_DATA and upload.state in STOPPED and not is_part)
+    )
+    of_feed = upload.data_set is not None and upload.state in WITHDRAWABLE and bool(upload.accepted)
     offered = {
         ActionKind.RETRY: upload.state in RETRYABLE and not is_part,
-        ActionKind.CHECK: shows and upload.state is BatchState.VERIFIED,
-        ActionKind.WITHDRAW: (shows and upload.state in WITHDRAWABLE and not is_part)
-        or (upload.started and upload.state in STOPPED)
-        or (upload.reason in UNKNOWN_DATA and upload.state in STOPPED and not is_part),
+        ActionKind.CHECK: is_normal and shows and upload.state is BatchState.VERIFIED,
+        ActionKind.DISMISS: upload.needs_attention and not is_part,
+        ActionKind.REOPEN: upload.is_decided and upload.state not in SUPERSEDED_STATES and not is_part,
+        ActionKind.WITHDRAW: withdrawable if is_normal else of_feed,
     }
     return tuple(what for what, possible in offered.items() if possible)

@@ -10,7 +10,6 @@ from typing import Any
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition
-from tidepool_ingest.guards import is_declined
 from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchRow, BatchState, DataSetRow, Ledger
 from tidepool_ingest.reports.help import remedy_of
 from tidepool_ingest.staging.errors import BatchError
@@ -128,11 +127,11 @@ class Report:
         ]
 
     def _waiting(self) -> list[BatchRow]:
-        return [row for row in self.batches if row.reason]
+        return [row for row in self.batches if row.reason and not row.is_decided]
 
 
 def _is_not_done(row: BatchRow) -> bool:
-    return not (row.state.is_done or row.state in SUPERSEDED_STATES or is_declined(row))
+    return not (row.state.is_done or row.state in SUPERSEDED_STATES or row.is_decided)
 
 
 def _rank(row: BatchRow) -> int:

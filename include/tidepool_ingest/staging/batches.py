@@ -24,6 +24,7 @@ from tidepool_ingest.staging.storage import (
     entries_of_root,
     exists,
     fingerprint,
+    is_nowhere,
     local_path,
     reading,
     walked,
@@ -226,6 +227,21 @@ def removed_folders(root: UPath, folders: Iterable[BatchFolder]) -> set[BatchFol
     with ThreadPoolExecutor(LISTINGS_AT_ONCE) as executor:
         gone = executor.map(lambda folder: folder.day not in listed or _is_removed(folder.path), candidates)
         return {folder for folder, is_gone in zip(candidates, gone, strict=True) if is_gone}
+
+
+def is_left(root: UPath, address: str) -> bool:
+    """Return whether another staging root of the same storage is certainly not there any more.
+
+    Of an object store that is a prefix without any object. An empty folder may be where a share is mounted.
+
+    :param root: the staging root that is there.
+    :param address: the other one's.
+    """
+    try:
+        other = type(root)(address)
+        return other.protocol == root.protocol and is_nowhere(other)
+    except (BatchError, ValueError, RuntimeError):
+        return False
 
 
 def _is_removed(folder: UPath) -> bool:

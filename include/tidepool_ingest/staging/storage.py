@@ -334,6 +334,20 @@ def entries_of_root(root: UPath) -> dict[str, Info]:
         return entries
 
 
+def is_nowhere(root: UPath) -> bool:
+    """Return whether a staging root is not there: no such folder, or no object under such a prefix.
+
+    :param root: the staging root.
+    :raises BatchError: ``staging-unreadable``.
+    """
+    with reading():
+        try:
+            entries = entries_of(root, GIVEN)
+        except FileNotFoundError:
+            return True
+    return not entries and root.protocol in _OBJECT_STORES
+
+
 def _require_no_file(root: UPath) -> None:
     """Refuse a file, which storage that is no disk lists as if it were what is in it."""
     if local_path(root) is not None:

@@ -11,24 +11,30 @@ from tidepool_airflow.operators.base import TidepoolOperator
 from tidepool_ingest.texts import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk.definitions.context import Context
 
+    from tidepool_ingest.errors import IngestError
     from tidepool_ingest.ledger import ActionRow, BatchRow, Ledger
     from tidepool_ingest.upload import UploadContext
 
 
 class TidepoolActionOperator(TidepoolOperator):
-    """Verify a batch again or withdraw it, as somebody has requested on the uploads page; once.
+    """Verify batches again or withdraw them, as somebody has requested on the uploads page; each once.
 
     A batch of a feed is withdrawn by another one, which is staged and retracts it.
 
     The run's parameter ``action`` is the number of the request in the ledger's audit log, which names this
-    run: nothing is done that was not requested there. The result is recorded with it.
+    run: nothing is done that was not requested there. The result is recorded with it. Of several that were
+    requested together, it is the number of the first; they are carried out one after the other, and one that
+    fails does not keep the others from it.
     """
 
     about: ClassVar[str] = (
-        "Carries out the one request that the run was started for, and records what came of it in the "
-        "audit log. If it fails, the uploads page shows why; request it there again once that is mended."
+        "Carries out what the run was started for, one request after the other, and records what came of "
+        "each in the audit log. If it fails, the uploads page shows why; request it there again once that is "
+        "mended."
     )
     operator_extra_links = (TidepoolUploadLink(),)
 
@@ -38,28 +44,65 @@ class TidepoolActionOperator(TidepoolOperator):
         self._upload_context: UploadContext | None = None
 
     def perform(self, context: Context) -> dict[str, Any]:
-        """Carry the action out."""
-        from tidepool_ingest.errors import IngestError
+        """Carry the action out, or each one of several that were requested together."""
+        from tidepool_ingest.errors import Disposition, IngestError
         from tidepool_ingest.ledger import ActionStatus
 
         with self.ledger() as ledger:
-            action = self._requested(ledger, context)
-            if action.status is ActionStatus.DONE:
+            requested = self._requested(ledger, context)
+            left = [action for action in requested if action.status is not ActionStatus.DONE]
+            if not left:
                 raise AirflowSkipException("This is done already. Request it again on the uploads page.")
-            row = ledger.batches.get(int(action.batch or 0))
-            self.batch = row.id
-            self.log.info("Requested by %s: %s %s.", action.actor, action.kind, row.label)
-            try:
-                detail = self._carry_out(ledger, action, row)
-            except IngestError as error:
-                ledger.actions.finish(action.id, ActionStatus.FAILED, reason=error.code)
-                raise
-            ledger.actions.finish(action.id, ActionStatus.DONE, detail=detail)
+            if len(requested) == 1:
+                self.batch = requested[0].batch
+                return self._one(ledger, left[0])
+            errors: list[IngestError] = []
+            for action in left:
+                try:
+                    self._one(ledger, action)
+                except IngestError as error:
+                    self._go_on_after(error, ledger, left)
+                    errors.append(error)
+        self.log.info("%s: %d of %d done.", requested[0].kind, len(left) - len(errors), len(left))
+        if errors:
+            # One that may succeed later lets Airflow try again; what is done is not repeated.
+            raise next((one for one in errors if one.disposition is Disposition.RETRIABLE), errors[0])
+        return {"what": str(requested[0].kind), "done": len(requested)}
+
+    def _one(self, ledger: Ledger, action: ActionRow) -> dict[str, Any]:
+        """Carry one action out, and record its result."""
+        from tidepool_ingest.errors import IngestError
+        from tidepool_ingest.ledger import ActionStatus
+
+        row = ledger.batches.get(int(action.batch or 0))
+        self.log.info("Requested by %s: %s %s.", action.actor, action.kind, row.label)
+        try:
+            detail = self._carry_out(ledger, action, row)
+        except IngestError as error:
+            ledger.actions.finish(action.id, ActionStatus.FAILED, reason=error.code)
+            raise
+        ledger.actions.finish(action.id, ActionStatus.DONE, detail=detail)
         self.log.info("%s: %s.", row.label, detail)
         return {"what": str(action.kind), "label": row.label, "detail": detail}
 
-    def _requested(self, ledger: Ledger, context: Context) -> ActionRow:
-        """Return the request that this run was started for.
+    def _go_on_after(self, error: IngestError, ledger: Ledger, requested: Sequence[ActionRow]) -> None:
+        """Log why one action of several has failed, unless that ends the others too.
+
+        :raises IngestError: it does; those that have not ended are recorded as failed with it.
+        """
+        from tidepool_ingest.ledger import ActionStatus
+        from tidepool_ingest.upload.guarded_requests import UploadStoppedError
+
+        if isinstance(error, UploadStoppedError):
+            for action in requested:
+                if ledger.actions.get(action.id).status is ActionStatus.ASKED:
+                    ledger.actions.finish(action.id, ActionStatus.FAILED, reason=error.code)
+            raise error
+        self.log.error("%s", error.what)
+        self.log.error("What to do: %s", error.remedy)
+
+    def _requested(self, ledger: Ledger, context: Context) -> list[ActionRow]:
+        """Return the requests that this run was started for, in their order.
 
         :raises UnknownActionError: if there is none: somebody triggered the DAG by hand.
         """
@@ -67,9 +110,10 @@ class TidepoolActionOperator(TidepoolOperator):
 
         number = int(context["params"].get("action") or 0)
         action = ledger.actions.get(number)
-        if (action.dag_id, action.run_id) != (context["ti"].dag_id, context["ti"].run_id):
+        run = context["ti"].dag_id, context["ti"].run_id
+        if (action.dag_id, action.run_id) != run:
             raise UnknownActionError(number)
-        return action
+        return [one for one in reversed(ledger.actions.of_run(*run)) if one.kind is action.kind]
 
     def _carry_out(self, ledger: Ledger, action: ActionRow, row: BatchRow) -> str:
         from tidepool_ingest.ledger import ActionKind

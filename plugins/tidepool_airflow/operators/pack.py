@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 
 from tidepool_airflow import observability
 from tidepool_airflow.mapping import skip_without_batch
-from tidepool_airflow.operators.base import TidepoolOperator
+from tidepool_airflow.operators.base import TidepoolOperator, origin_of
 from tidepool_airflow.turns import reschedule
 from tidepool_ingest.texts import counted
 
@@ -131,9 +131,11 @@ class TidepoolPackOperator(TidepoolOperator):
         self, context: Context, ledger: Ledger, work: Callable[[BatchRow, int], None]
     ) -> Callable[[BatchRow, int], None]:
         """Return the same work, which ends the turns of batches that this run has nothing more to do with."""
+        from tidepool_ingest.guards import is_left_alone
         from tidepool_ingest.run import why_superseded
 
-        run = self.this_run(context, ledger, self.options(context))
+        options = self.options(context)
+        run = self.this_run(context, ledger, options)
 
         def work_in_turn(row: BatchRow, share: int) -> None:
             row = ledger.batches.get(row.id)
@@ -141,6 +143,10 @@ class TidepoolPackOperator(TidepoolOperator):
                 with run.turn(row.id, is_last=self.ends_turns):
                     if why := why_superseded(row):
                         self.skip_only_batch(why)
+                    elif not options.dry_run and is_left_alone(ledger, row, run=origin_of(context)):
+                        self.skip_only_batch(
+                            "Somebody has dismissed or declined it since this run was planned."
+                        )
                     else:
                         work(row, share)
             except (AirflowSkipException, TaskAwaitingInput):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidepool_airflow.mapping import other_runs, pad_plan, window_of
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 NOBODY = "(nobody: a schedule or a backfill)"
 """What the audit log says instead of a name where Airflow knows none."""
+
+
+def started_by(context: Mapping[str, Any]) -> str:
+    """Return who started a run, as far as Airflow knows.
+
+    :param context: the context of the planning task.
+    """
+    return getattr(context["dag_run"], "triggering_user_name", None) or NOBODY
 
 
 def _map_indexes(packs: Sequence[Sequence[int]]) -> dict[int, int | None]:
@@ -69,7 +77,7 @@ class TidepoolPlanOperator(TidepoolOperator):
         window = window_of(context, options)
         with self.ledger() as ledger:
             run = self.this_run(context, ledger, options)
-            run.record_confirmation(getattr(context["dag_run"], "triggering_user_name", None) or NOBODY)
+            run.record_confirmation(started_by(context))
             plan = plan_run(
                 self.root(options),
                 window,
@@ -79,6 +87,8 @@ class TidepoolPlanOperator(TidepoolOperator):
                 data_set_type=self.data_set_type,
                 connection=None if self.tidepool_conn_id == DEFAULT_CONN_ID else self.tidepool_conn_id,
             )
+            if options.batches:
+                run.reopen(plan.batches, started_by(context))
             packs = packs_of(plan.rows, alone=self.batches_alone, size=self.batches_a_pack)
             if self.data_set_type == "normal":
                 run.plan_turns(_map_indexes(packs))
@@ -87,6 +97,8 @@ class TidepoolPlanOperator(TidepoolOperator):
         self.log.info("%s", plan.sentence())
         if len(packs) < len(plan.rows):
             self.log.info("They share %s.", counted(len(packs), "mapped task"))
+        if remark := plan.named_remark():
+            self.log.warning("%s", remark)
         if remark := plan.users_remark(options):
             self.log.warning("%s", remark)
         if remark := plan.older_remark(options):
