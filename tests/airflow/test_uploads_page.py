@@ -21,8 +21,17 @@ from upath import UPath
 from tests.airflow.conftest import CONTINUOUS_DAG_ID, DAG_ID, TODAY, World, days_since, readings, stage
 from tests.steps import damage
 from tidepool_airflow.links import ACTION_DAG
+from tidepool_ingest import plan
 from tidepool_ingest.cli import main
-from tidepool_ingest.ledger import COMMAND_LINE, ActionKind, ActionStatus, BatchState, Ledger, Purged
+from tidepool_ingest.ledger import (
+    COMMAND_LINE,
+    ActionKind,
+    ActionStatus,
+    BatchState,
+    Dismissal,
+    Ledger,
+    Purged,
+)
 from tidepool_ingest.ledger.schema import batch_days, batches
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import inactive_devices
@@ -111,6 +120,7 @@ def ask(client: TestClient, batch: int, what: str, **headers: str) -> Any:
         "/1/quarantine.ndjson",
         "/static/page.css",
         "/static/page.js",
+        "/static/choose.js",
         "/nothing",
     ],
 )
@@ -119,7 +129,8 @@ def test_whoever_is_not_signed_in_sees_nothing(visit: Visitor, path: str) -> Non
 
 
 def test_whoever_is_not_signed_in_can_do_nothing(visit: Visitor) -> None:
-    assert visit("").post(f"{PAGE}/1/withdraw", headers=OWN).status_code == 401
+    for path in ("1/withdraw", "chosen/withdraw?batch=1"):
+        assert visit("").post(f"{PAGE}/{path}", headers=OWN).status_code == 401
 
 
 def test_a_viewer_sees_the_page_and_can_do_nothing(world: World, visit: Visitor) -> None:
@@ -132,9 +143,11 @@ def test_a_viewer_sees_the_page_and_can_do_nothing(world: World, visit: Visitor)
     assert "data-token" not in page.text
     assert "Only people who may trigger the upload" in page.text
     token = token_on(visit("user"), batch)
-    for what in ("check", "retry", "withdraw"):
-        response = viewer.post(f"{PAGE}/{batch}/{what}", headers=OWN | {"x-tidepool-token": token})
-        assert response.status_code == 403
+    for what in ("check", "retry", "withdraw", "dismiss", "reopen"):
+        for path in (f"{batch}/{what}", f"chosen/{what}?batch={batch}&why=test"):
+            response = viewer.post(f"{PAGE}/{path}", headers=OWN | {"x-tidepool-token": token})
+            assert response.status_code == 403
+    assert 'name="chosen"' not in viewer.get(f"{PAGE}/list").text
     assert viewer.get(f"{PAGE}/{batch}/quarantine.ndjson").status_code == 403
     with ledger_of(world) as ledger:
         assert ledger.actions.newest() == []
@@ -608,6 +621,165 @@ def test_undo_of_a_batch_of_a_feed_retracts_it_by_another_one(world: World, visi
         assert leaked not in page + user.get(f"{PAGE}/audit-log").text
 
 
+def stopped(world: World, name: str, **staged: Any) -> None:
+    """Stage a batch that a guard holds."""
+    records = readings(20, device=name)
+    for record in records[:15]:
+        record["value"] = 77_777
+    stage(world.staging, records, batch=name, device=name, **staged)
+
+
+def numbers_of(world: World) -> dict[str, int]:
+    with ledger_of(world) as ledger:
+        return {ledger.batches.get(one.batch).batch_id: one.batch for one in world.uploads()}
+
+
+def ask_of_chosen(client: TestClient, what: str, batches: list[int], **more: str) -> Any:
+    given = OWN | {"x-tidepool-token": token_on(client, batches[0])}
+    return client.post(f"{PAGE}/chosen/{what}", params={"batch": batches, **more}, headers=given)
+
+
+def listed(client: TestClient, query: str) -> set[int]:
+    page = client.get(f"{PAGE}/list?{query}").text
+    return {int(number) for number in re.findall('name="chosen" value="([0-9]+)"', page)}
+
+
+def test_what_needs_attention_is_dismissed_and_reopened_and_retried_alone(
+    world: World, visit: Visitor
+) -> None:
+    stage(world.staging, readings(5, device="good"), batch="good", device="good")
+    for name in ("a", "b", "c"):
+        stopped(world, name)
+    world.run()
+    of = numbers_of(world)
+    held = {of[name] for name in "abc"}
+    user = visit("user")
+    assert listed(user, "waiting=True") == held
+
+    assert ask_of_chosen(user, "dismiss", [of["a"]]).status_code == 422
+    assert ask_of_chosen(user, "dismiss", [of["a"]], why="because").status_code == 422
+    assert ask_of_chosen(user, "dismiss", [of["good"]], why="test").status_code == 409
+    done = ask_of_chosen(user, "dismiss", [of["a"], of["b"], of["good"]], why="not-corrected")
+    assert done.json()["message"] == (
+        "Dismissed 2 uploads. Reopen takes it back. 1 other cannot take it any more."
+    )
+    token = {"x-tidepool-token": token_on(user, of["c"])}
+    assert user.post(f"{PAGE}/{of['c']}/dismiss?why=test", headers=OWN | token).status_code == 200
+
+    assert listed(user, "waiting=True") == set()
+    assert listed(user, "decided=True") == held
+    assert "Nothing needs attention." in user.get(f"{PAGE}/list?waiting=True").text
+    page = user.get(f"{PAGE}/{of['a']}").text
+    assert "it cannot or will not be corrected" in page
+    assert "user-name" in page
+    log = user.get(f"{PAGE}/audit-log").text
+    assert "It cannot or will not be corrected" in log
+    assert "It is of a test" in log
+
+    # No other run takes them.
+    run = world.run({"force": True, "first_day": str(TODAY)})
+    assert run.state == "success"
+    assert run.xcoms["plan", -1, "plan"]["dismissed"] == 3
+
+    assert ask_of_chosen(user, "reopen", [of["b"]]).json() == {"message": "Reopened 1 upload."}
+    assert listed(user, "waiting=True") == {of["b"]}
+    requested = ask_of_chosen(user, "retry", [of["a"], of["b"], of["good"]])
+    assert requested.status_code == 202
+    assert requested.json()["message"] == (
+        "A run takes these 2 uploads alone. 1 other cannot take it any more."
+    )
+    with ledger_of(world) as ledger:
+        kinds = [action.kind for action in ledger.actions.of_batch(of["a"])]
+        retried = next(a for a in ledger.actions.of_batch(of["a"]) if a.kind is ActionKind.RETRY)
+    assert kinds == [ActionKind.REOPEN, ActionKind.RETRY, ActionKind.DISMISS]
+    (started,) = [run for run in runs_of(DAG_ID) if run.run_id == retried.run_id]
+    assert started.conf == {"batches": sorted([of["a"], of["b"]])}
+    assert listed(user, "decided=True") == {of["c"]}
+    ended = world.run({**started.conf, "max_quarantined_percent": 100}, run_id=retried.run_id)
+    assert ended.state == "success"
+    with ledger_of(world) as ledger:
+        states = {name: ledger.batches.get(number).state for name, number in of.items()}
+    assert states == {"good": "verified", "a": "verified", "b": "verified", "c": "held"}
+
+
+def test_what_is_dismissed_while_its_run_is_at_work_is_left_alone(world: World, visit: Visitor) -> None:
+    for name in ("a", "b"):
+        stopped(world, name)
+    world.run()
+    of = numbers_of(world)
+    assert ask_of_chosen(visit("user"), "dismiss", [of["a"]], why="test").status_code == 200
+
+    def dismiss(ledger: Ledger) -> None:
+        ledger.attention.dismiss([of["b"]], Dismissal.TEST, actor="somebody")
+
+    with ledger_of(world) as ledger:
+        before = ledger.batches.get(of["b"])
+        plan_run = plan.plan_run
+
+        def dismissing(*args: Any, **given: Any) -> Any:
+            made = plan_run(*args, **given)
+            assert made.batches == [of["b"]]
+            dismiss(ledger)
+            return made
+
+        world.monkeypatch.setattr(plan, "plan_run", dismissing)
+        run = world.run({"max_quarantined_percent": 100})
+        after = ledger.batches.get(of["b"])
+
+    assert run.state == "success"
+    assert after == replace(before, dismissed=Dismissal.TEST)
+
+
+def test_several_are_undone_by_one_run_and_one_that_fails_keeps_no_other_from_it(
+    world: World, visit: Visitor
+) -> None:
+    from tidepool_ingest import upload
+    from tidepool_ingest.client.errors import TidepoolPermissionError
+
+    names = ["a", "b", "c"]
+    for name in names:
+        stage(world.staging, readings(5, device=name), batch=name, device=name)
+    world.run()
+    of = numbers_of(world)
+    user = visit("user")
+    page = user.get(f"{PAGE}/list").text
+    assert page.count('data-takes="check withdraw" data-rows="5"') == 3
+
+    response = ask_of_chosen(user, "withdraw", [of[name] for name in names])
+
+    assert response.json()["message"] == "A run undoes these 3 uploads, one after the other."
+    with ledger_of(world) as ledger:
+        requested = [ledger.actions.of_batch(of[name])[0] for name in names]
+    (run_id,) = {action.run_id for action in requested}
+    (run,) = [run for run in runs_of(ACTION_DAG) if run.run_id == run_id]
+    assert run.conf == {"action": min(action.id for action in requested)}
+    failing = requested[1].batch
+
+    withdraw = upload.withdraw_batch
+
+    def refuse(context: Any, row: Any) -> int:
+        if row.id == failing:
+            raise TidepoolPermissionError("not allowed", remedy="Ask.")
+        return withdraw(context, row)
+
+    world.monkeypatch.setattr(upload, "withdraw_batch", refuse)
+    assert world.run(run.conf, dag_id=ACTION_DAG, run_id=run_id).state == "failed"
+    world.monkeypatch.setattr(upload, "withdraw_batch", withdraw)
+    with ledger_of(world) as ledger:
+        states = [ledger.batches.get(int(action.batch or 0)).state for action in requested]
+        outcomes = [ledger.actions.get(action.id).status for action in requested]
+    assert states == ["withdrawn", "verified", "withdrawn"]
+    assert outcomes == [ActionStatus.DONE, ActionStatus.FAILED, ActionStatus.DONE]
+
+    # Tried again, it does what is left.
+    assert world.run(run.conf, dag_id=ACTION_DAG, run_id=run_id).state == "success"
+    assert {session.state for session in world.uploads()} == {"withdrawn"}
+    assert world.run(run.conf, dag_id=ACTION_DAG, run_id=run_id).tasks["act", -1] == "skipped"
+    assert ask_of_chosen(user, "withdraw", [of["a"]]).status_code == 409
+    too_many = ask_of_chosen(user, "withdraw", [of["a"], *range(1000, 1050)])
+    assert too_many.status_code == 422
+
+
 @pytest.mark.slow
 def test_a_failed_action_says_why(world: World, visit: Visitor) -> None:
     from tidepool_airflow.hook import TidepoolHook
@@ -629,19 +801,21 @@ def test_a_failed_action_says_why(world: World, visit: Visitor) -> None:
 
 
 @pytest.mark.slow
-def test_a_retry_runs_the_day_of_the_person_again(world: World, visit: Visitor) -> None:
+def test_a_retry_runs_its_own_batch_alone(world: World, visit: Visitor) -> None:
     stage(world.staging, readings(5))
     world.run({"dry_run": True})
     (session,) = world.uploads()
+    stage(world.staging, readings(7, device="beside"), batch="beside", device="beside")
     user = visit("user")
 
     response = ask(user, session.batch, "retry")
 
     assert response.status_code == 202
+    assert response.json()["message"] == "A run takes this upload alone."
     with ledger_of(world) as ledger:
         (action,) = ledger.actions.of_batch(session.batch)
     (run,) = [run for run in runs_of(DAG_ID) if run.run_id == action.run_id]
-    assert run.conf == {"first_day": str(session.day), "users": [short_hash(session.user_id)]}
+    assert run.conf == {"batches": [session.batch]}
     assert world.run(run.conf, run_id=action.run_id).state == "success"
     assert [session.state for session in world.uploads()] == ["verified"]
 

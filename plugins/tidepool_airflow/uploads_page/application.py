@@ -20,7 +20,13 @@ from tidepool_airflow.uploads_page.access import (
     require_reader,
     token_of,
 )
-from tidepool_airflow.uploads_page.actions import act, lift_throttle, open_quarantine
+from tidepool_airflow.uploads_page.actions import (
+    MAX_CHOSEN,
+    act,
+    act_on_chosen,
+    lift_throttle,
+    open_quarantine,
+)
 from tidepool_airflow.uploads_page.chart import charts, heat_map
 from tidepool_airflow.uploads_page.html import Links, html
 from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, ListQuery, requested_upload
@@ -32,12 +38,13 @@ from tidepool_ingest.ledger import (
 )
 from tidepool_ingest.reports.help import available_actions
 
-PAGE_ROWS = 50
+PAGE_ROWS = MAX_CHOSEN
 STATIC = FilePath(__file__).parent / "static"
 ASSETS = {
     "page.css": "text/css",
     "page.js": "text/javascript",
     "theme.js": "text/javascript",
+    "choose.js": "text/javascript",
     "icon.svg": "image/svg+xml",
     "icon-dark.svg": "image/svg+xml",
 }
@@ -76,6 +83,12 @@ def application() -> FastAPI:
     page.add_api_route(
         "/throttles/{api_host}/lift",
         lift_throttle,
+        methods=["POST"],
+        dependencies=[Depends(require_actor), Depends(require_own_page)],
+    )
+    page.add_api_route(
+        "/chosen/{what}",
+        act_on_chosen,
         methods=["POST"],
         dependencies=[Depends(require_actor), Depends(require_own_page)],
     )
@@ -130,6 +143,7 @@ def show_list(
         waiting=ledger.uploads.waiting(),
         dags=ledger.uploads.dags(),
         throttles=ledger.rate_limits.in_force(),
+        offered={upload.batch: available_actions(upload) for upload in uploads} if acts else {},
         acts=acts,
         token=token_of(user) if acts else "",
     )

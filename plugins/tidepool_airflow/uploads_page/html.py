@@ -18,7 +18,7 @@ from tidepool_airflow.uploads_page.chart import BAR, HEIGHT, zones_in_words
 from tidepool_ingest.codes import explained
 from tidepool_ingest.errors import MendPlace
 from tidepool_ingest.guards import answer_of
-from tidepool_ingest.ledger import ActionKind, BatchState
+from tidepool_ingest.ledger import ActionKind, BatchState, Dismissal
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.help import remedy_of
 
@@ -47,6 +47,23 @@ ACTION_WORDS = {
     ActionKind.DISMISS: "Dismiss",
     ActionKind.REOPEN: "Reopen",
     ActionKind.LIFT: "Lifted a throttle",
+}
+
+CHOSEN_ACTIONS = (
+    ActionKind.RETRY,
+    ActionKind.CHECK,
+    ActionKind.DISMISS,
+    ActionKind.REOPEN,
+    ActionKind.WITHDRAW,
+)
+"""What can be requested of several uploads at once, in the order of the buttons."""
+
+DISMISSAL_WORDS = {
+    Dismissal.NOT_WANTED: "Its records are not to be in Tidepool",
+    Dismissal.NOT_CORRECTED: "It cannot or will not be corrected",
+    Dismissal.STAGED_BY_MISTAKE: "It should not have been staged",
+    Dismissal.BROUGHT_ANOTHER_WAY: "Its records have reached Tidepool another way",
+    Dismissal.TEST: "It is of a test",
 }
 
 MEND_WORDS = {
@@ -87,6 +104,10 @@ class Links:
     def lift(self, api_host: str) -> str:
         """Return the URL by which the throttle of an API host is lifted."""
         return f"{self.page}/throttles/{quote(api_host, safe='')}/lift"
+
+    def chosen(self, what: str, batch: int | None = None) -> str:
+        """Return the URL by which an action is requested of uploads that are chosen."""
+        return f"{self.page}/chosen/{what}" + (f"?batch={batch}" if batch else "")
 
     def upload(self, batch: int, part: str = "") -> str:
         """Return the URL of one upload, or of something below it."""
@@ -140,7 +161,7 @@ def _environment() -> Environment:
         ago=ago,
         several=lambda count, noun: f"{count:,} {noun}" + ("" if count == 1 else "s"),
         short_hash=short_hash,
-        answer=answer_of,
+        answer=detail_in_words,
         what=lambda what: ACTION_WORDS[what],
         zones=zones_in_words,
         device=device_in_words,
@@ -150,8 +171,10 @@ def _environment() -> Environment:
         state_words=STATE_WORDS,
         remedy_of=remedy_of,
         mend_words=MEND_WORDS,
+        dismissal_words=DISMISSAL_WORDS,
         explained=explained,
         ActionKind=ActionKind,
+        chosen_actions=CHOSEN_ACTIONS,
         bar_width=BAR,
         bar_height=HEIGHT,
     )
@@ -165,6 +188,11 @@ def ago(moment: datetime, now: datetime) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"
     return "just now"
+
+
+def detail_in_words(detail: str) -> str:
+    """Return what the audit log says of an action: in words, where the ledger keeps a value."""
+    return DISMISSAL_WORDS[Dismissal(detail)] if detail in list(Dismissal) else answer_of(detail)
 
 
 def device_in_words(device: str | None) -> str:

@@ -64,6 +64,7 @@ class ListQuery(BaseModel):
     dag: Text = None
     type: Text = None
     waiting: bool = False
+    decided: bool = False
     before: Number = None
     after: Number = None
 
@@ -77,6 +78,7 @@ class ListQuery(BaseModel):
             dag_id=self.dag,
             data_set_type=self.type,
             waiting=self.waiting,
+            decided=self.decided,
         )
 
     def link(self, **changed: Any) -> dict[str, str]:
