@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import ColumnElement, select, text
 
 from tests.ledger.conftest import found
 from tests.states import set_batch_state, set_data_set_state
@@ -19,7 +20,7 @@ from tidepool_ingest.ledger import (
     Upload,
     UploadFilter,
 )
-from tidepool_ingest.ledger.attention import needs_attention
+from tidepool_ingest.ledger.attention import left_alone, needs_attention
 from tidepool_ingest.ledger.schema import batches as batches_table
 
 
@@ -151,11 +152,14 @@ def test_a_page_tells_no_person_device_or_folder(ledger: Ledger) -> None:
         assert not {whole.user_id, whole.folder, whole.batch_id, whole.device_id} & set(vars(upload).values())
 
 
-def test_sqlite_finds_what_needs_attention_by_its_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("condition", [needs_attention, left_alone])
+def test_sqlite_finds_what_needs_attention_by_its_reason(
+    tmp_path: Path, condition: Callable[[], ColumnElement[bool]]
+) -> None:
     """By the states it would go through nearly all batches, at each visit of the page."""
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.migrate()
-    asked = select(batches_table.c.id).where(needs_attention())
+    asked = select(batches_table.c.id).where(condition())
     query = asked.compile(ledger.database.engine, compile_kwargs={"literal_binds": True})
 
     with ledger.database.reading() as connection:

@@ -1,0 +1,54 @@
+"""axe-core, which looks for what keeps people from using a page: a file that is named, or npm's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+VARIABLE = "TIDEPOOL_AXE"
+"""Environment variable with the path of ``axe.min.js``, where npm cannot install it."""
+
+VERSION = "4.11.0"
+INSTALL_SECONDS = 300
+GRAVE = ("serious", "critical")
+
+
+def axe_script() -> str:
+    """Return axe-core's script; the test is skipped where there is none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / f"tidepool-axe-{VERSION}"
+    named = os.environ.get(VARIABLE)
+    script = Path(named) if named else folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.is_file() and not named:
+        _install(folder)
+    if not script.is_file():
+        pytest.skip(f"no axe-core: npm cannot install it, and {VARIABLE} names no axe.min.js")
+    return script.read_text()
+
+
+def _install(folder: Path) -> None:
+    if shutil.which("npm") is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "package.json").write_text('{"private": true}')
+    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", f"axe-core@{VERSION}"]
+    subprocess.run(command, cwd=folder, capture_output=True, timeout=INSTALL_SECONDS, check=False)
+
+
+def grave_problems(page: Page, script: str) -> list[str]:
+    """Return what axe-core finds serious or critical on a page: each rule with the first place.
+
+    The page's own policy forbids scripts from elsewhere, and is bypassed for this one.
+    """
+    page.evaluate(script)
+    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{one['id']} ({one['impact']}): {one['nodes'][0]['html'][:120]}"
+        for one in found["violations"]
+        if one["impact"] in GRAVE
+    ]
