@@ -158,7 +158,7 @@ def test_one_is_dismissed_by_keyboard_and_no_run_takes_it_until_it_is_retried_al
     page.goto(f"{PAGE}/{number}")
     page.get_by_role("button", name="Retry…").click()
     expect(dialog).to_contain_text("this upload alone")
-    expect(dialog).to_contain_text("That somebody has dismissed it ends.")
+    expect(dialog).to_contain_text("Somebody has dismissed it: that ends.")
     shown(page, "upload-retry")
     dialog.get_by_role("button", name="Retry").click()
     expect(page.get_by_role("status")).to_contain_text("A run takes this upload alone.")
