@@ -30,7 +30,7 @@ class TidepoolPlugin(AirflowPlugin):
     ]
     external_views = [  # noqa: RUF012
         {
-            "name": "Tidepool uploads",
+            "name": "Uploads",  # a longer one is cut off
             "href": page_path(),
             "url_route": ROUTE,
             "destination": "nav",

@@ -121,6 +121,7 @@ def ask(client: TestClient, batch: int, what: str, **headers: str) -> Any:
         "/static/page.css",
         "/static/page.js",
         "/static/choose.js",
+        "/static/patch.js",
         "/nothing",
     ],
 )
@@ -159,7 +160,7 @@ def test_the_page_stands_in_airflows_navigation(visit: Visitor) -> None:
 
     (view,) = ours["external_views"]
     assert (view["name"], view["destination"], view["url_route"]) == (
-        "Tidepool uploads",
+        "Uploads",
         "nav",
         "tidepool-uploads",
     )

@@ -164,8 +164,8 @@ def largest(ledger: Ledger) -> Upload:
 
 def opened(page: Page) -> FrameLocator:
     """Open the page by Airflow's navigation."""
-    page.get_by_role("link", name="Tidepool uploads").first.click()
-    frame = page.frame_locator("iframe[title='Tidepool uploads']")
+    page.get_by_role("link", name="Uploads", exact=True).first.click()
+    frame = page.frame_locator("iframe[title='Uploads']")
     expect(frame.get_by_role("heading", name="All uploads")).to_be_visible()
     return frame
 
@@ -242,7 +242,7 @@ def test_a_task_leads_to_its_upload(stack: Stack, ledger: Ledger, visit: Visitor
     page = visit(VIEWER)
 
     page.goto(links["Quarantine"])
-    frame = page.frame_locator("iframe[title='Tidepool uploads']")
+    frame = page.frame_locator("iframe[title='Uploads']")
     expect(frame.get_by_role("heading", name=upload.label)).to_be_visible()
     assert links["Quarantine"] == f"{links['Upload']}#quarantine"
     assert links["Tidepool data set"].endswith(str(upload.data_set_id))
@@ -362,7 +362,7 @@ def test_it_is_as_dark_as_airflow_is(stack: Stack, ledger: Ledger, visit: Visito
         assert page.evaluate(ground) == "rgb(17, 19, 23)"
         shoot(page, f"uploads-{name}-dark")
     page.goto(f"/plugin/tidepool-uploads{PAGE}/{upload.batch}")
-    frame = page.frame_locator("iframe[title='Tidepool uploads']")
+    frame = page.frame_locator("iframe[title='Uploads']")
     expect(frame.get_by_role("heading", name=upload.label)).to_be_visible()
     expect(frame.locator("html")).to_have_attribute("data-theme", "dark")
     shoot(page, "upload-dark")

@@ -26,13 +26,15 @@ NAMES_PER_QUERY = 500
 POLL_SECONDS = 0.2
 """How often a waiting task checks whether a lease has become free."""
 
+_OF_BATCH = "batch:"
+
 
 def lease_of_batch(number: int) -> str:
     """Return the name of the lease on a batch.
 
     :param number: the batch's number in the ledger.
     """
-    return f"batch:{number}"
+    return f"{_OF_BATCH}{number}"
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,15 @@ class Leases:
                 for name, expires_at in connection.execute(query):
                     found[name] = (expires_at - now).total_seconds()
         return found
+
+    def is_work_in_progress(self) -> bool:
+        """Return whether any task is working on a batch."""
+        with self._database.reading() as connection:
+            of_batches = select(leases.c.name).where(
+                leases.c.name.startswith(_OF_BATCH), leases.c.expires_at > now_of(connection)
+            )
+            query = of_batches.limit(1)
+            return connection.scalar(query) is not None
 
     def sweep(self, before: datetime) -> int:
         """Delete expired leases, and return how many there were.

@@ -20,6 +20,7 @@ from tidepool_airflow.known_dags import KnownDag, action_dag, dag_for
 from tidepool_airflow.settings import root_of_batch, staging_root
 from tidepool_airflow.uploads_page.access import User
 from tidepool_airflow.uploads_page.html import Links
+from tidepool_airflow.uploads_page.live import was
 from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, requested_upload
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import reopen
@@ -239,8 +240,9 @@ def _trigger(
         log.exception("The run %s of %s cannot be started.", run_id, dag_id)
         raise NotStartedError(f"Airflow cannot start a run of {dag_id} ({type(error).__name__}).") from error
     if kind is ActionKind.RETRY:
-        for action in recorded:
-            ledger.actions.finish(action, ActionStatus.DONE, detail="see the run for its result")
+        for action, row in zip(recorded, batches, strict=True):
+            detail = f"see the run for its result; {was(row.state)}"
+            ledger.actions.finish(action, ActionStatus.DONE, detail=detail)
         reopen(ledger, [row.id for row in batches], actor=actor, dag_id=dag_id, run_id=run_id)
     return dag_id, run_id
 

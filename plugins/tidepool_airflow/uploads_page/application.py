@@ -29,6 +29,7 @@ from tidepool_airflow.uploads_page.actions import (
 )
 from tidepool_airflow.uploads_page.chart import charts, heat_map
 from tidepool_airflow.uploads_page.html import Links, html
+from tidepool_airflow.uploads_page.live import answer, look_again, outcomes
 from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, ListQuery, requested_upload
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import (
@@ -43,6 +44,7 @@ STATIC = FilePath(__file__).parent / "static"
 ASSETS = {
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "patch.js": "text/javascript",
     "theme.js": "text/javascript",
     "choose.js": "text/javascript",
     "icon.svg": "image/svg+xml",
@@ -121,7 +123,7 @@ def _show_error(request: Request, error: Exception) -> HTMLResponse:
 
 def show_list(
     request: Request, user: User, ledger: CurrentLedger, query: Annotated[ListQuery, Query()]
-) -> str:
+) -> Response:
     """Show a page of uploads."""
     found = ledger.uploads.page(query.filter(), before=query.before, after=query.after, limit=PAGE_ROWS + 1)
     # One upload more than is shown: it says whether there is another page, on whose side it lies.
@@ -131,8 +133,13 @@ def show_list(
     older = bool(uploads) if query.after is not None else has_more
     by_state = ledger.uploads.by_state()
     acts = may_act(user)
-    return html(
+    own = [action for action in ledger.actions.newest(limit=PAGE_ROWS) if action.actor == user.get_name()]
+    found_outcomes = outcomes(ledger, own)
+    return answer(
+        request,
         "list.html",
+        live=look_again(ledger, found=found_outcomes),
+        outcomes=found_outcomes,
         links=Links(request),
         query=query,
         uploads=uploads,
@@ -149,7 +156,7 @@ def show_list(
     )
 
 
-def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batch) -> str:
+def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batch) -> Response:
     """Show one upload."""
     upload, row = requested_upload(ledger, batch), ledger.batches.get(batch)
     whole = row if row.part_of is None else ledger.batches.get(row.part_of)
@@ -161,8 +168,13 @@ def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batc
         for rejection in ledger.rejections.of_batch(number).values()
     ]
     acts = may_act(user)
-    return html(
+    actions = ledger.actions.of_batch(batch)
+    newest_outcome = outcomes(ledger, actions, limit=1)
+    return answer(
+        request,
         "upload.html",
+        live=look_again(ledger, upload=upload, found=newest_outcome),
+        outcomes=newest_outcome,
         links=Links(request),
         upload=upload,
         row=row,
@@ -177,7 +189,7 @@ def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batc
         reasons=ledger.quarantine_reasons.of_batch(batch),
         skipped=_skipped(row),
         rejected_by_tidepool=_counted(rejections),
-        actions=ledger.actions.of_batch(batch),
+        actions=actions,
         waiting=ledger.uploads.waiting(),
         offered=available_actions(upload) if acts else (),
         acts=acts,
@@ -185,12 +197,14 @@ def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batc
     )
 
 
-def show_inactive(request: Request, ledger: CurrentLedger) -> str:
+def show_inactive(request: Request, ledger: CurrentLedger) -> Response:
     """Show the devices that have stopped sending."""
     from tidepool_ingest.reports.inactive_devices import inactive_devices
 
-    return html(
+    return answer(
+        request,
         "inactive.html",
+        live=None,
         links=Links(request),
         devices=inactive_devices(ledger, datetime.now(UTC).date()),
         waiting=ledger.uploads.waiting(),
@@ -199,12 +213,14 @@ def show_inactive(request: Request, ledger: CurrentLedger) -> str:
 
 def show_audit_log(
     request: Request, ledger: CurrentLedger, before: Annotated[int | None, Query(ge=1, le=2**62)] = None
-) -> str:
+) -> Response:
     """Show what people requested, confirmed and opened."""
     actions = ledger.actions.newest(before=before, limit=PAGE_ROWS + 1)
     visible = actions[:PAGE_ROWS]
-    return html(
+    return answer(
+        request,
         "audit_log.html",
+        live=look_again(ledger),
         links=Links(request),
         actions=visible,
         older={"before": str(visible[-1].id)} if len(actions) > PAGE_ROWS else None,

@@ -158,6 +158,7 @@ def _environment() -> Environment:
     environment.filters.update(
         number=lambda value: NOTHING if value is None else f"{value:,}",
         moment=lambda value: f"{value:%Y-%m-%d %H:%M:%S} UTC",
+        clock=lambda value: f"{value:%H:%M:%S} UTC",
         ago=ago,
         several=lambda count, noun: f"{count:,} {noun}" + ("" if count == 1 else "s"),
         short_hash=short_hash,
