@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from cryptography.fernet import Fernet
@@ -31,8 +32,9 @@ from tidepool_ingest.ledger import (
     Dismissal,
     Ledger,
     Purged,
+    lease_of_batch,
 )
-from tidepool_ingest.ledger.schema import batch_days, batches
+from tidepool_ingest.ledger.schema import batch_days, batches, data_sets
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import inactive_devices
 from tidepool_simulator.sample import SAMPLE_USERS
@@ -347,6 +349,122 @@ def test_a_throttle_is_shown_and_can_be_lifted(world: World, visit: Visitor) -> 
         )
 
 
+# ---------------------------------------------------------------- what moves
+
+
+def live(page: Any) -> str:
+    """Return after how many seconds a page may look again, as it says itself."""
+    found = re.search('data-live="([^"]*)"', page.text)
+    assert found is not None
+    return found[1]
+
+
+def end_runs(state: str) -> None:
+    """Let all runs end, as if a scheduler had been there."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        session.execute(update(DagRun).values(state=state, end_date=datetime.now(UTC)))
+
+
+def plain(page: Any) -> str:
+    """Return the text of a page, its spaces and tags left out."""
+    return " ".join(re.sub("<[^>]*>", "", page.text).split())
+
+
+def test_a_page_moves_while_a_run_is_at_work_and_costs_nothing_if_nothing_has_changed(
+    world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = uploaded(world)
+    user = visit("user")
+    paths = (f"{PAGE}/list", f"{PAGE}/{batch}", f"{PAGE}/audit-log")
+    still = [user.get(path) for path in paths]
+    assert [live(page) for page in still] == ["", "", ""]
+    known = [{"if-none-match": page.headers["etag"]} for page in still]
+    # A token of its own and how long ago something was make no other page.
+    later = datetime.now(UTC) + timedelta(hours=1)
+    monkeypatch.setattr("tidepool_airflow.uploads_page.html.datetime", Mock(now=lambda _zone: later))
+    for path, headers in zip(paths, known, strict=True):
+        unchanged = user.get(path, headers=headers)
+        assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+    assert ask(user, batch, "check").status_code == 202
+
+    for path, headers in zip(paths, known, strict=True):
+        changed = user.get(path, headers=headers)
+        assert (changed.status_code, live(changed)) == (200, "2")
+    assert "Verify again waits for its run to start. Follow the run" in plain(user.get(paths[1]))
+    assert "Verify again waits" not in plain(visit("admin").get(paths[0]))  # whose request it is not
+    switch(on=False, dag_id=ACTION_DAG)
+    paused = user.get(paths[1])
+    assert (live(paused), "the DAG is paused; switch it on" in paused.text) == ("", True)
+    switch(on=True)
+    (run,) = [run for run in runs_of(ACTION_DAG) if run.state == "queued"]
+    end_runs("failed")
+    assert "Verify again failed: its run ended before it was done." in plain(user.get(paths[1]))
+    assert world.run(run.conf, dag_id=ACTION_DAG, run_id=run.run_id).state == "success"
+    for path in paths[:2]:
+        done = user.get(path)
+        assert "Verified again: 60 rows visible, 0 superseded. The run" in plain(done)
+        assert live(done) == ""
+    monkeypatch.setattr("tidepool_airflow.uploads_page.live.RECENT", timedelta(0))
+    assert "Verified again: 60" not in plain(user.get(paths[1]))
+
+
+def test_a_page_says_to_what_a_retry_has_led(world: World, visit: Visitor) -> None:
+    stage(world.staging, readings(3))
+    world.run({"dry_run": True})
+    (session,) = world.uploads()
+    user, path = visit("user"), f"{PAGE}/{session.batch}"
+
+    def becomes(state: BatchState, reason: str | None, run: str = "success") -> str:
+        end_runs(run)
+        with ledger_of(world) as ledger, ledger.database.writing() as connection:
+            connection.execute(update(batches).values(state=state, reason=reason))
+        return plain(user.get(path))
+
+    assert ask(user, session.batch, "retry").status_code == 202
+    assert live(user.get(path)) == "2"
+    assert "Retry waits for its run to start." in plain(user.get(path))
+    assert "Retry: prepared again. Its run failed." in becomes(BatchState.PREPARED, None, "failed")
+    assert "Retry: verified. The run" in becomes(BatchState.VERIFIED, None)
+    assert "Retry: held (too-many-refused)." in becomes(BatchState.HELD, "too-many-refused")
+    assert ask(user, session.batch, "retry").status_code == 202
+    assert "Retry: held again (too-many-refused)." in becomes(BatchState.HELD, "too-many-refused")
+    assert live(user.get(path)) == ""
+
+
+def test_work_that_no_run_does_moves_too(world: World, visit: Visitor) -> None:
+    batch = uploaded(world)
+    viewer = visit("viewer")
+    with ledger_of(world) as ledger, ledger.leases.held(lease_of_batch(batch + 1), seconds=60):
+        assert (live(viewer.get(f"{PAGE}/list")), live(viewer.get(f"{PAGE}/{batch}"))) == ("2", "")
+    with ledger_of(world) as ledger, ledger.leases.held(lease_of_batch(batch), seconds=60):
+        assert live(viewer.get(f"{PAGE}/{batch}")) == "2"
+
+
+# ---------------------------------------------------------------- right words
+
+
+def test_more_rows_than_records_are_explained_where_they_stand(world: World, visit: Visitor) -> None:
+    batch = uploaded(world)
+    viewer, why = (
+        visit("viewer"),
+        "a bolus within a calculation, or a status within an event, is a row of its own.",
+    )
+    for path in ("list", batch):
+        assert why not in plain(viewer.get(f"{PAGE}/{path}"))
+    with ledger_of(world) as ledger, ledger.database.writing() as connection:
+        connection.execute(update(data_sets).values(expected_rows=2_091, visible_rows=2_091))
+        connection.execute(update(batches).values(accepted=1_976))
+
+    assert f"More rows may be visible than records were accepted: {why}" in plain(viewer.get(f"{PAGE}/list"))
+    page = plain(viewer.get(f"{PAGE}/{batch}"))
+    assert f"Tidepool makes 2,091 rows of 1,976 accepted records: {why}" in page
+
+
 # ---------------------------------------------------------------- the quarantine file
 
 
@@ -538,6 +656,10 @@ def test_an_action_is_recorded_and_done_by_a_run_and_its_result_shown(
         assert (state, action.detail) == (BatchState.VERIFIED, "60 rows visible, 0 superseded")
     else:
         assert (state, action.detail) == (BatchState.WITHDRAWN, "1 data set deleted")
+        undone = user.get(f"{PAGE}/{batch}").text
+        assert "It was undone: its data set was deleted, and none of its rows is visible any more." in undone
+        assert "Undone: 1 data set deleted." in undone
+        assert "become visible" not in undone
         assert ask(user, batch, what).status_code == 409
     assert str(action.detail) in page
     again = world.run(run.conf, dag_id=ACTION_DAG, run_id=action.run_id)

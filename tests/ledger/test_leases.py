@@ -46,6 +46,16 @@ def test_a_late_release_leaves_the_new_holder_alone(ledger: Ledger, clock: Clock
             pass
 
 
+def test_work_is_in_progress_as_long_as_a_lease_on_a_batch_is(ledger: Ledger, clock: Clock) -> None:
+    with ledger.leases.held("device:1", seconds=30):
+        assert not ledger.leases.is_work_in_progress()
+    dead = ledger.leases.held("batch:1", seconds=0.2)
+    dead.__enter__()
+    assert ledger.leases.is_work_in_progress()
+    clock.sleep(0.3)
+    assert not ledger.leases.is_work_in_progress()
+
+
 def test_renewal_keeps_it(ledger: Ledger, clock: Clock) -> None:
     with ledger.leases.held("batch:1", seconds=0.4) as lease:
         for _ in range(4):

@@ -1,4 +1,4 @@
-"""Pages that are kept up to date: what still moves, what became of a request, and the answer if nothing changed."""
+"""Pages that are kept up to date: what moves, what became of a request, and the answer if nothing changed."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ DONE_WORDS: Final[Mapping[ActionKind, str]] = {
 
 # How long ago something was changes by itself, and each page has a token of its own.
 _OF_THE_MOMENT = re.compile(r'(?<=<time )[^>]*>[^<]*|data-token="[^"]*"')
+_LONG_NUMBER = re.compile(r"\b\d{4,}\b")
 
 
 def answer(request: Request, template: str, *, live: int | None, **values: Any) -> Response:
@@ -143,7 +144,8 @@ def _outcome(row: BatchRow, action: ActionRow, run: _Run | None) -> Outcome | No
         return _outcome_of_retry(row, action, run)
     if action.status is ActionStatus.DONE:
         said = DONE_WORDS[action.kind] if (action.detail or "")[:1].isdigit() else words
-        return Outcome(text=f"{said}: {action.detail}.", kind="verified", action=action)
+        detail = _LONG_NUMBER.sub(lambda number: f"{int(number[0]):,}", action.detail or "done")
+        return Outcome(text=f"{said}: {detail}.", kind="verified", action=action)
     if action.status is ActionStatus.FAILED:
         fault = remedy_of(action.reason)
         text = f"{words} failed: {fault.sentence} ({action.reason})."

@@ -114,7 +114,7 @@ function say(text = `Updated ${clock(updated)}${seconds() ? MOVING : "."}`) {
 function pause() {
   if (failures) return Math.min(LONGEST_PAUSE, GAP * 2 ** failures);
   const slowed = seconds() * 1000 * 2 ** Math.max(0, unchanged - QUICK_LOOKS);
-  return Math.max(Math.min(SLOWEST, slowed), seconds() * 1000, 2 * took);
+  return Math.max(Math.min(SLOWEST, Math.max(slowed, 2 * took)), seconds() * 1000);
 }
 
 function schedule() {
