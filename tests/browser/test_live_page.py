@@ -144,7 +144,7 @@ def test_progress_moves_until_the_run_ends_and_nothing_is_taken_from_the_reader(
     listed = visit(ADMIN)
     detail = listed.context.new_page()
     asked, asked_by_detail = Asked(listed), Asked(detail)
-    listed.set_viewport_size({"width": 1280, "height": 480})
+    listed.set_viewport_size({"width": 1280, "height": 320})
     with slowly(stack):
         run_id = start(stack, first_day=str(DAYS[SLOW]), chunk_records=RECORDS_A_CHUNK, parallel_chunks=1)
         listed.goto(f"{PAGE}/list")
@@ -153,12 +153,13 @@ def test_progress_moves_until_the_run_ends_and_nothing_is_taken_from_the_reader(
         typed.fill("being typed")
         listed.locator("select[name=state]").select_option("held")
         typed.focus()
-        listed.evaluate("() => scrollTo(0, 60)")
         row = listed.get_by_role("row").filter(has_text=SLOW)
         expect(row).to_have_count(1)  # nobody has loaded the page again
         expect(row.locator(".progress")).to_be_visible()
         upload = ledger.uploads.page(UploadFilter(label=SLOW))[0]
         expect(row.locator(".badge")).to_have_text("Uploading")
+        listed.evaluate("() => scrollTo(0, 60)")
+        assert listed.evaluate("() => scrollY") == 60
 
         detail.goto(f"{PAGE}/{upload.batch}")
         detail.get_by_role("button", name="Undo…").click()

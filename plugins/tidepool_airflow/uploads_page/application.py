@@ -29,7 +29,7 @@ from tidepool_airflow.uploads_page.actions import (
 )
 from tidepool_airflow.uploads_page.chart import charts, heat_map
 from tidepool_airflow.uploads_page.html import Links, html
-from tidepool_airflow.uploads_page.live import answer, look_again, outcomes
+from tidepool_airflow.uploads_page.live import answer, next_look, outcomes
 from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, ListQuery, requested_upload
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import (
@@ -138,7 +138,7 @@ def show_list(
     return answer(
         request,
         "list.html",
-        live=look_again(ledger, found=found_outcomes),
+        live=next_look(ledger, found=found_outcomes),
         outcomes=found_outcomes,
         links=Links(request),
         query=query,
@@ -173,7 +173,7 @@ def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batc
     return answer(
         request,
         "upload.html",
-        live=look_again(ledger, upload=upload, found=newest_outcome),
+        live=next_look(ledger, upload=upload, found=newest_outcome),
         outcomes=newest_outcome,
         links=Links(request),
         upload=upload,
@@ -220,7 +220,7 @@ def show_audit_log(
     return answer(
         request,
         "audit_log.html",
-        live=look_again(ledger),
+        live=next_look(ledger),
         links=Links(request),
         actions=visible,
         older={"before": str(visible[-1].id)} if len(actions) > PAGE_ROWS else None,

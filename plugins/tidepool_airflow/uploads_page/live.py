@@ -32,7 +32,7 @@ from tidepool_ingest.ledger import (
 )
 from tidepool_ingest.reports.help import remedy_of
 
-LOOK_AGAIN: Final = 2
+SECONDS_TO_LOOK: Final = 2
 """Seconds after which a page may look again while something moves."""
 
 RECENT: Final = timedelta(minutes=10)
@@ -183,9 +183,7 @@ def was(state: BatchState) -> str:
     return f"it was {state}"
 
 
-def look_again(
-    ledger: Ledger, *, upload: Upload | None = None, found: Collection[Outcome] = ()
-) -> int | None:
+def next_look(ledger: Ledger, *, upload: Upload | None = None, found: Collection[Outcome] = ()) -> int | None:
     """Return after how many seconds a page should look again; nothing if nothing that it shows moves.
 
     :param ledger: knows what tasks work on.
@@ -193,10 +191,10 @@ def look_again(
     :param found: what became of requests that it shows.
     """
     if any(outcome.moves for outcome in found):
-        return LOOK_AGAIN
+        return SECONDS_TO_LOOK
     if upload is not None and upload.state in SETTLED:
-        return LOOK_AGAIN if ledger.leases.alive([lease_of_batch(upload.batch)]) else None
-    return LOOK_AGAIN if _is_a_run_at_work(ledger) or ledger.leases.is_work_in_progress() else None
+        return SECONDS_TO_LOOK if ledger.leases.alive([lease_of_batch(upload.batch)]) else None
+    return SECONDS_TO_LOOK if _is_a_run_at_work(ledger) or ledger.leases.is_work_in_progress() else None
 
 
 def _is_a_run_at_work(ledger: Ledger) -> bool:

@@ -1,6 +1,7 @@
 // Makes a part of the page as the server shows it now, by changing what differs and nothing else: what a person has typed,
 // chosen, opened, scrolled or focused stays as it is.
 
+const BELONG_TO_THE_PAGE = new Set(["notice", "freshness"]);
 const KEEPS_OPEN = new Set(["DETAILS", "DIALOG"]);
 
 /**
@@ -11,7 +12,7 @@ const KEEPS_OPEN = new Set(["DETAILS", "DIALOG"]);
  * @returns {boolean} whether it is; an open dialog is left as it is.
  */
 export function patch(now, wanted) {
-  if (now.isEqualNode(wanted) || now.id === "notice") return true;
+  if (now.isEqualNode(wanted) || BELONG_TO_THE_PAGE.has(now.id)) return true;
   if (isOpenDialog(now)) return false;
   for (const { name, value } of [...wanted.attributes]) {
     if (!isPersons(now, name) && now.getAttribute(name) !== value) now.setAttribute(name, value);
