@@ -203,10 +203,11 @@ def test_progress_moves_until_the_run_ends_and_nothing_is_taken_from_the_reader(
         listed.evaluate("event => dispatchEvent(new Event(event))", event)
     listed.wait_for_timeout(3_000)
     assert len(asked.requests) == before[0] + 1
-    for _ in range(5):
-        listed.get_by_role("link", name="Refresh").click()
+    listed.get_by_role("link", name="Refresh").evaluate(
+        "link => { for (let i = 0; i < 5; i++) link.click(); }"
+    )
     listed.wait_for_timeout(5_000)
-    assert before[0] + 2 <= len(asked.requests) <= before[0] + 3
+    assert len(asked.requests) == before[0] + 2
     asked.check()
     asked_by_detail.check()
 
