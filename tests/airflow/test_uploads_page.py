@@ -405,10 +405,16 @@ def test_a_page_moves_while_a_run_is_at_work_and_costs_nothing_if_nothing_has_ch
     end_runs("failed")
     assert "Verify again failed: its run ended before it was done." in plain(user.get(paths[1]))
     assert world.run(run.conf, dag_id=ACTION_DAG, run_id=run.run_id).state == "success"
-    for path in paths[:2]:
+    for path in (paths[1], paths[0]):
         done = user.get(path)
         assert "Verified again: 60 rows visible, 0 superseded. The run" in plain(done)
         assert live(done) == ""
+    with ledger_of(world) as ledger:  # as if several had been asked for
+        for _ in range(3):
+            ledger.actions.record(
+                "user-name", ActionKind.CHECK, batch=batch, dag_id=run.dag_id, run_id=run.run_id
+            )
+    assert "Verify again: 3 failed, 1 done. Audit log" in plain(user.get(paths[0]))
     monkeypatch.setattr("tidepool_airflow.uploads_page.live.RECENT", timedelta(0))
     assert "Verified again: 60" not in plain(user.get(paths[1]))
 

@@ -38,6 +38,9 @@ SECONDS_TO_LOOK: Final = 2
 RECENT: Final = timedelta(minutes=10)
 """For how long a page says what became of a request that is done."""
 
+LONGEST: Final = timedelta(days=2)
+"""After so long nobody waits for what became of a request."""
+
 AT_WORK: Final = (DagRunState.QUEUED, DagRunState.RUNNING)
 
 SETTLED: Final = (BatchState.VERIFIED, BatchState.NOTHING_ACCEPTED, *SUPERSEDED_STATES, BatchState.WITHDRAWN)
@@ -93,7 +96,7 @@ class Outcome:
     moves: bool = False
 
 
-def outcomes(ledger: Ledger, actions: Iterable[ActionRow], *, limit: int = 5) -> list[Outcome]:
+def outcomes(ledger: Ledger, actions: Iterable[ActionRow], *, limit: int = 50) -> list[Outcome]:
     """Return what became of the newest requests that a run carries out: those in progress or just done.
 
     :param ledger: knows the batches.
@@ -101,9 +104,11 @@ def outcomes(ledger: Ledger, actions: Iterable[ActionRow], *, limit: int = 5) ->
     :param limit: how many requests are looked at, at most.
     """
     asked = [action for action in actions if action.run_id and action.batch and action.kind in _BY_RUNS]
-    found = []
+    found, runs = [], _Runs()
     for action in asked[:limit]:
-        run = _run_of(action)
+        if action.created_at < datetime.now(UTC) - LONGEST:
+            break
+        run = runs[str(action.dag_id), str(action.run_id)]
         ended = action.ended_at if action.kind is not ActionKind.RETRY else run.ended if run else None
         if ended is None or datetime.now(UTC) - ended < RECENT:
             outcome = _outcome(ledger.batches.get(int(action.batch or 0)), action, run)
@@ -122,15 +127,19 @@ class _Run:
     is_paused: bool
 
 
-def _run_of(action: ActionRow) -> _Run | None:
-    query = (
-        select(DagRun.state, DagRun.end_date, DagModel.is_paused)
-        .join(DagModel, DagModel.dag_id == DagRun.dag_id)
-        .where(DagRun.dag_id == action.dag_id, DagRun.run_id == action.run_id)
-    )
-    with create_session() as session:
-        row = session.execute(query).one_or_none()
-    return _Run(str(row[0]), row[1], bool(row[2])) if row is not None else None
+class _Runs(dict[tuple[str, str], "_Run | None"]):
+    """Airflow's runs by DAG and id, each asked for once."""
+
+    def __missing__(self, key: tuple[str, str]) -> _Run | None:
+        query = (
+            select(DagRun.state, DagRun.end_date, DagModel.is_paused)
+            .join(DagModel, DagModel.dag_id == DagRun.dag_id)
+            .where(DagRun.dag_id == key[0], DagRun.run_id == key[1])
+        )
+        with create_session() as session:
+            row = session.execute(query).one_or_none()
+        self[key] = None if row is None else _Run(str(row[0]), row[1], bool(row[2]))
+        return self[key]
 
 
 def _outcome(row: BatchRow, action: ActionRow, run: _Run | None) -> Outcome | None:

@@ -16,7 +16,7 @@ let free = performance.now() + GAP; // The page itself was a request.
 let queue = Promise.resolve();
 let took = 0;
 
-function turn(address, options) {
+export function turn(address, options) {
   const taken = queue.then(async () => {
     await new Promise((resolve) => setTimeout(resolve, free - performance.now()));
     const begun = performance.now();

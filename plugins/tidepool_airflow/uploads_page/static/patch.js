@@ -1,7 +1,8 @@
 // Makes a part of the page as the server shows it now, by changing what differs and nothing else: what a person has typed,
 // chosen, opened, scrolled or focused stays as it is.
 
-const BELONG_TO_THE_PAGE = new Set(["notice", "freshness"]);
+// What scripts write, and no server knows: what was requested last, when the page was updated, which rows are chosen.
+const BELONG_TO_THE_PAGE = new Set(["notice", "freshness", "chosen"]);
 const KEEPS_OPEN = new Set(["DETAILS", "DIALOG"]);
 
 /**
