@@ -282,7 +282,7 @@ def test_undoing_deletes_the_data_set(stack: Stack, ledger: Ledger, visit: Visit
     expect(page.get_by_role("dialog")).to_contain_text("disappear from Tidepool for good")
     page.get_by_role("button", name="Undo this upload").click()
 
-    expect(page.get_by_text("done: 1 data set deleted")).to_be_visible(timeout=DONE)
+    expect(page.locator("#outcomes")).to_contain_text("Undone: 1 data set deleted.", timeout=DONE)
     expect(page.locator(".title .badge")).to_have_text("Undone")
     assert visible_rows(stack, upload.data_set_id) == 0
     assert page.get_by_role("button", name="Undo…").count() == 0
