@@ -334,7 +334,7 @@ TILES = """() => [...document.querySelectorAll("dl.facts")].map(facts => {
   }
   return [...new Set(rows.values())].length;
 })"""
-"""How many different lengths the rows of each list of facts have: one, unless the last row is shorter."""
+"""How many different lengths the rows of the facts have: one, unless the last row is shorter."""
 
 
 def test_every_page_is_whole_at_every_width_in_both_themes(ledger: Ledger, visit: Visitor) -> None:
