@@ -1,8 +1,10 @@
-"""How long the uploads page waits for the ledger when it holds 100,000 uploads.
+"""How long the uploads page waits for the ledger when it holds 100,000 uploads, or days of 2,000 devices.
 
 A ledger of its own is filled on each database: batches of 500 devices over 200 days, a data set and four
 chunks for most of them. Then the page's queries run as one visit makes them, each kind of visit 40 times.
-PostgreSQL is the embedded one of `make up`; without its wheel only SQLite is measured.
+For the overview, another ledger holds 2,000 devices by 90 days, some of their batches in parts, and their
+troubles; it is looked up and drawn, all but the template. PostgreSQL is the embedded one of `make up`; without
+its wheel only SQLite is measured.
 """
 
 from __future__ import annotations
@@ -15,15 +17,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from dev.home import LocalRunError
 from dev.postgresql import postgresql
-from sqlalchemy import Table, insert, text
+from fastapi import Request
+from sqlalchemy import Table, create_engine, insert, make_url, text
 
+from tidepool_airflow.uploads_page.html import Links
+from tidepool_airflow.uploads_page.overview import OverviewQuery, drawn
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Ledger, UploadFilter
-from tidepool_ingest.ledger.schema import batch_days, batches, chunks, data_sets
+from tidepool_ingest.ledger.database import ledger_url
+from tidepool_ingest.ledger.schema import batch_days, batches, chunks, data_sets, device_spans
 from tidepool_ingest.privacy import short_hash
+from tidepool_ingest.reports.overview import CellState, Sorting
 
 UPLOADS = 100_000
 DEVICES = 500
@@ -91,7 +99,143 @@ def measure_uploads_page() -> list[tuple[object, ...]]:
             ledger.migrate()
             fill(ledger)
             rows += _visits(ledger, database)
+        for database, address in addresses.items():
+            ledger = Ledger(_beside(address))
+            stack.callback(ledger.close)
+            ledger.migrate()
+            fill_fleet(ledger)
+            for what, query in OVERVIEWS.items():
+                milliseconds, rows_shown = _timed(lambda w=ledger, q=query: look_over(w, q))  # type: ignore[misc]
+                p95 = statistics.quantiles(milliseconds, n=20)[-1]
+                median = statistics.median(milliseconds)
+                rows.append((what, database, round(median, 1), round(p95, 1), rows_shown))
     return rows
+
+
+def _beside(address: str) -> str:
+    """Return the address of another, new database on the same server, or of another file."""
+    url = make_url(address)
+    if url.get_backend_name() == "sqlite":
+        return f"{address}-fleet"
+    engine = create_engine(ledger_url(address), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE DATABASE fleet"))
+    engine.dispose()
+    return url.set(database="fleet").render_as_string(hide_password=False)
+
+
+FLEET_DEVICES, FLEET_DAYS, FLEET_TODAY = 2_000, 90, date(2026, 3, 31)
+SPLIT_EVERY, PARTS_EACH = 200, 3
+
+OVERVIEWS: Mapping[str, OverviewQuery] = {
+    "overview, 4 weeks": OverviewQuery(),
+    "overview, 13 weeks": OverviewQuery(weeks=13),
+    "overview by records": OverviewQuery(weeks=4, sort=Sorting.RECORDS),
+    "overview, one model": OverviewQuery(weeks=13, model="DASH"),
+    "overview, one person": OverviewQuery(weeks=13, hash=short_hash(f"{7:010x}")),
+    "overview, failed": OverviewQuery(weeks=13, state=CellState.FAILED),
+}
+"""Kinds of looks at the fleet."""
+
+
+def look_over(ledger: Ledger, query: OverviewQuery) -> int:
+    """Make all queries of the overview, and draw it; return how many devices it shows."""
+    found = drawn(query.overview(ledger, today=FLEET_TODAY), query, LINKS)
+    ledger.uploads.waiting()
+    ledger.device_days.hosts()
+    return len(found["rows"])
+
+
+LINKS = Links(Request({"type": "http", "root_path": "/tidepool/uploads"}))
+
+
+def fill_fleet(
+    ledger: Ledger, devices: int = FLEET_DEVICES, days: int = FLEET_DAYS, today: date = FLEET_TODAY
+) -> None:
+    """Write days of many devices, with a realistic share of troubles and of devices that have stopped.
+
+    :param ledger: an empty one.
+    :param devices: how many, two of each person.
+    :param days: how many.
+    :param today: the newest of them.
+    """
+    chance = Random(20)
+    rows: list[dict[str, Any]] = []
+    spans: dict[int, dict[str, Any]] = {}
+    for ago in range(days - 1, -1, -1):
+        day = today - timedelta(days=ago)
+        for device in range(devices):
+            stopped = device % 29 == 0 and ago < 5 + device % 37
+            new = device % 41 == 0 and ago > device % 83
+            if stopped or new or chance.random() < 0.02:
+                continue
+            row = _batch(len(rows) + 1) | _in_fleet(device, day, chance.random(), is_today=not ago)
+            rows.append({"id": len(rows) + 1, "part_of": None, "part_records": None, **row})
+            key = {name: row[name] for name in ("api_host", "user_id", "device_id", "data_set_type")}
+            span = spans.setdefault(device, {**key, "first_day": day})
+            span |= {"last_day": day, "newest": len(rows)}
+    for whole in [row for row in rows if row["id"] % SPLIT_EVERY == 0]:
+        whole["part_records"] = 100
+        for part in range(PARTS_EACH):
+            key = f"{len(rows) + 1:064x}"
+            rows.append({**whole, "id": len(rows) + 1, "part_of": whole["id"], "content_key": key})
+            rows[-1] |= {"part": part + 1, "part_records": None}
+    for row in rows:
+        row.setdefault("part", None)
+    _write(ledger, batches, iter(rows))
+    _write(ledger, device_spans, iter(spans.values()))
+    sent = [row for row in rows if row["state"] is BatchState.VERIFIED and row["part_records"] is None]
+    _write(ledger, data_sets, (_data_set(row["id"]) | {"state": DataSetState.VERIFIED} for row in sent))
+    kinds = ("cbg", "bolus")
+    _write(
+        ledger,
+        batch_days,
+        (
+            {"batch": row["id"], "day": row["day"], "type": kind, "records": 96}
+            for row in rows
+            if row["part_of"] is None
+            for kind in kinds
+        ),
+    )
+    _analyze(ledger)
+
+
+def _in_fleet(device: int, day: date, chance: float, *, is_today: bool) -> dict[str, Any]:
+    user, model = f"{device // 2:010x}", FLEET_MODELS[device % len(FLEET_MODELS)]
+    if is_today and chance < 0.3:
+        state, reason, rejected = BatchState.PREPARED, None, 0
+    else:
+        limits = [0.004, 0.012, 0.06, 0.065]
+        state, reason, rejected = IN_FLEET[sum(chance >= limit for limit in limits)]
+        if device % 53 == 0:  # troubled since long
+            state, reason, rejected = IN_FLEET[device // 53 % 2]
+    at = datetime(day.year, day.month, day.day, 3, tzinfo=UTC)
+    return {
+        "user_id": user,
+        "batch_id": f"{day}-{device}",
+        "day": day,
+        "folder": f"/staging/{day}/{user}/{device}",
+        "label": f"{day} {model} {short_hash(f'{day} {device}')}",
+        "device_id": f"device-{device}",
+        "data_set_type": "continuous" if device % 50 == 0 else "normal",
+        "state": state,
+        "reason": reason,
+        "accepted": 288 - rejected,
+        "quarantined": rejected,
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+FLEET_MODELS = ("Dexcom G6", "Omnipod DASH", "Contour Next", "FreeStyle Libre 3", "Tandem t:slim X2")
+IN_FLEET = [
+    (BatchState.FAILED, "file-sha256", 0),
+    (BatchState.HELD, "too-many-refused", 40),
+    (BatchState.VERIFIED, None, 7),
+    (BatchState.WITHDRAWN, None, 0),
+    (BatchState.VERIFIED, None, 0),
+]
+"""How batches of a fleet stand, the rare ones first: state, reason, rejected records."""
 
 
 def fill(ledger: Ledger, uploads: int = UPLOADS, *, details: bool = True) -> None:
@@ -110,6 +254,21 @@ def fill(ledger: Ledger, uploads: int = UPLOADS, *, details: bool = True) -> Non
     if details:
         _write(ledger, chunks, (_chunk(number, index) for number in started for index in range(CHUNKS)))
         _write(ledger, batch_days, (_day(number, ago) for number in numbers for ago in range(DAYS_EACH)))
+    _write(ledger, device_spans, iter(_spans(uploads).values()))
+    _analyze(ledger)
+
+
+def _spans(uploads: int) -> dict[tuple[str, ...], dict[str, Any]]:
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for number in range(1, uploads + 1):
+        row = _batch(number)
+        key = {name: row[name] for name in ("api_host", "user_id", "device_id", "data_set_type")}
+        span = found.setdefault(tuple(key.values()), {**key, "first_day": row["day"]})
+        span |= {"last_day": row["day"], "newest": number}
+    return found
+
+
+def _analyze(ledger: Ledger) -> None:
     with ledger.database.engine.connect() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("ANALYZE"))  # autovacuum would do it within a minute

@@ -13,6 +13,7 @@ from tidepool_ingest.ledger.caches import FileDigests, Manifests, ReadManifest
 from tidepool_ingest.ledger.client_state import RateLimits
 from tidepool_ingest.ledger.data_sets import COMMAND_LINE, ChunkRow, DataSetRow, DataSets, TaskOrigin
 from tidepool_ingest.ledger.database import Database, migrate
+from tidepool_ingest.ledger.device_days import DeviceDays, DeviceKey, DeviceSpan, Standing
 from tidepool_ingest.ledger.devices import Devices
 from tidepool_ingest.ledger.feeds import DELETIONS, FeedRow, Feeds, FeedWrites, origin_digest
 from tidepool_ingest.ledger.leases import Lease, Leases, lease_of_batch
@@ -56,6 +57,9 @@ __all__ = [
     "DataSetState",
     "DataSets",
     "Database",
+    "DeviceDays",
+    "DeviceKey",
+    "DeviceSpan",
     "Devices",
     "Dismissal",
     "FeedRow",
@@ -79,6 +83,7 @@ __all__ = [
     "Rejection",
     "Rejections",
     "Retention",
+    "Standing",
     "TaskOrigin",
     "Turn",
     "Turns",
@@ -107,6 +112,7 @@ class Ledger:
         self.batches = Batches(self.database)
         self.batch_days = BatchDays(self.database)
         self.data_sets = DataSets(self.database)
+        self.device_days = DeviceDays(self.database)
         self.devices = Devices(self.database)
         self.feed_writes = FeedWrites(self.database)
         self.feeds = Feeds(self.database)

@@ -18,6 +18,7 @@ from tidepool_ingest.ledger.database import (
     now_of,
     retry_on_conflict,
 )
+from tidepool_ingest.ledger.device_days import extend_spans
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import NOW, batches
 from tidepool_ingest.ledger.states import (
@@ -179,6 +180,8 @@ class BatchRegistrar:
             self._register_one(batch)
         self._write()
         registered = {(row.api_host, row.content_key): row for row in self._by_content(found)}
+        new = {*self._new, *self._changed}
+        extend_spans(self._connection, [row for content, row in registered.items() if content in new])
         return [registered[batch.api_host, batch.content_key] for batch in found]
 
     # ---------------------------------------------------------------- what is there

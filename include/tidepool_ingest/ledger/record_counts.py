@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, insert, select
 
 from tidepool_ingest.ledger.database import Database, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
-from tidepool_ingest.ledger.schema import batch_days, batches, quarantine_reasons, rejections
+from tidepool_ingest.ledger.schema import batch_days, batches, device_spans, quarantine_reasons, rejections
 from tidepool_ingest.ledger.whole_batches import IS_WHOLE
 
 Days = dict[date, dict[str, int]]
@@ -99,12 +99,18 @@ class BatchEnd(NamedTuple):
     updated_at: datetime
 
 
-def batch_ends(database: Database, since: date) -> Iterator[BatchEnd]:
+def batch_ends(
+    database: Database, since: date, *, of: tuple[Sequence[str], Sequence[str]] | None = None
+) -> Iterator[BatchEnd]:
     """Yield the last days of batches, device by device, each device's in order.
 
     :param database: the ledger's database.
     :param since: only batches with records from this day on.
+    :param of: only batches of these users and of these devices, by id.
     """
+    if of is not None:
+        yield from _batch_ends_of(database, since, *of)
+        return
     ends = (
         select(batch_days.c.batch, func.max(batch_days.c.day).label("last_day"))
         .where(batch_days.c.day >= since)
@@ -127,6 +133,28 @@ def batch_ends(database: Database, since: date) -> Iterator[BatchEnd]:
     with database.reading() as connection:
         for row in connection.execution_options(yield_per=ROWS_PER_BATCH).execute(query):
             yield BatchEnd(*row)
+
+
+def _batch_ends_of(
+    database: Database, since: date, users: Sequence[str], devices: Sequence[str]
+) -> Iterator[BatchEnd]:
+    last_day = (
+        select(func.max(batch_days.c.day))
+        .where(batch_days.c.batch == batches.c.id, batch_days.c.day >= since)
+        .scalar_subquery()
+    )
+    columns = (batches.c.api_host, batches.c.user_id, batches.c.device_id, batches.c.label)
+    query = select(*columns, last_day.label("last_day"), batches.c.updated_at)
+    query = query.where(
+        batches.c.user_id.in_(users),
+        batches.c.device_id.in_(devices),
+        batches.c.api_host.in_(select(device_spans.c.api_host).distinct()),
+        func.coalesce(batches.c.part_of, 0) == 0,
+    ).order_by(*columns[:3], "last_day")
+    with database.reading() as connection:
+        for row in connection.execution_options(yield_per=ROWS_PER_BATCH).execute(query):
+            if row.last_day is not None:
+                yield BatchEnd(*row)
 
 
 ROWS_PER_BATCH = 1_000

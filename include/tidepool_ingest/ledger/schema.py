@@ -178,6 +178,15 @@ def _time(name: str, *, required: bool = False, comment: str | None = None) -> C
     return Column(name, UtcDateTime, nullable=not required, comment=comment)
 
 
+NOT_CLEAN = (
+    "coalesce(part_of, 0) = 0 AND NOT (state = 'verified' AND reason IS NULL AND dismissed IS NULL "
+    "AND coalesce(quarantined, 0) = 0)"
+)
+"""The condition that a whole batch is not simply verified, word for word that of its index.
+
+``part_of IS NULL`` would lead SQLite, which has no statistics, to the index of parts.
+"""
+
 batches = Table(
     "batches",
     metadata,
@@ -229,7 +238,10 @@ batches = Table(
     _time("updated_at", required=True),
     UniqueConstraint("api_host", "content_key"),
     Index(None, "api_host", "user_id", "batch_id"),
-    Index(None, "day"),
+    # Whole batches of some people on some days, and how many there are on each day, without a look at rows.
+    Index(None, "day", "part_of", "user_id"),
+    # What is not simply verified, which is little: an overview reads all of it.
+    Index(None, "day", "id", sqlite_where=text(NOT_CLEAN), postgresql_where=text(NOT_CLEAN)),
     # Of whole batches only: those are counted and looked for by their state.
     Index(
         None, "state", "id", sqlite_where=text("part_of IS NULL"), postgresql_where=text("part_of IS NULL")
@@ -237,6 +249,20 @@ batches = Table(
     Index(None, "reason"),
     Index(None, "purged", "updated_at"),
     Index(None, "part_of", "part"),
+)
+
+device_spans = Table(
+    "device_spans",
+    metadata,
+    Column("id", AutoId, primary_key=True),
+    Column("api_host", String(255), nullable=False),
+    Column("user_id", String(USER_ID_LENGTH), nullable=False),
+    Column("device_id", Text, nullable=False, comment="empty if the manifests name none"),
+    Column("data_set_type", String(16), nullable=False),
+    Column("first_day", Date, nullable=False, comment="staged day of its first batch"),
+    Column("last_day", Date, nullable=False, comment="staged day of its newest batch"),
+    Column("newest", AutoId, ForeignKey("batches.id"), nullable=False, comment="its newest batch"),
+    UniqueConstraint("user_id", "api_host", "data_set_type", "device_id"),
 )
 
 batch_days = Table(

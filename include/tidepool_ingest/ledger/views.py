@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, se
 
 from tidepool_ingest.ledger.attention import CAN_WAIT, left_alone, needs_attention
 from tidepool_ingest.ledger.database import Database, batched, distinct
-from tidepool_ingest.ledger.schema import batches, chunks, data_sets
+from tidepool_ingest.ledger.device_days import DeviceDays
+from tidepool_ingest.ledger.schema import batches, chunks, data_sets, device_spans
 from tidepool_ingest.ledger.states import (
     TERMINAL_STATES,
     BatchState,
@@ -102,6 +103,8 @@ class UploadFilter:
     :param data_set_type: ``normal`` or ``continuous``.
     :param waiting: only those that need attention.
     :param decided: only those that a person has declined or dismissed, and that still are in staging.
+    :param person: short hash of the user id.
+    :param device: short hash of the device id.
     """
 
     state: BatchState | None = None
@@ -112,6 +115,8 @@ class UploadFilter:
     data_set_type: str | None = None
     waiting: bool = False
     decided: bool = False
+    person: str | None = None
+    device: str | None = None
 
 
 class Uploads:
@@ -133,7 +138,8 @@ class Uploads:
         :param after: the ``limit`` batches whose numbers follow this one: the page before.
         :param limit: how many at most.
         """
-        numbers = select(batches.c.id).where(IS_WHOLE, *_conditions(wanted)).limit(limit)
+        conditions = [*_conditions(wanted), *self._of_device(wanted)]
+        numbers = select(batches.c.id).where(IS_WHOLE, *conditions).limit(limit)
         if after is not None:
             numbers = numbers.where(batches.c.id > after).order_by(batches.c.id)
         else:
@@ -147,6 +153,19 @@ class Uploads:
             # Those that are nearest to where the page begins.
             nearest = sorted(found, reverse=after is None)[:limit]
             return _uploads(connection, sorted(nearest, reverse=True))
+
+    def _of_device(self, wanted: UploadFilter) -> list[ColumnElement[bool]]:
+        if wanted.person is None and wanted.device is None:
+            return []
+        ids = DeviceDays(self._database).identified(wanted.person, wanted.device)
+        its = batches.alias()
+        # By host and user, which an index leads to, and not by going through all batches from the newest on.
+        of_them = select(its.c.id).where(
+            its.c.api_host.in_(select(device_spans.c.api_host)),
+            its.c.user_id.in_(sorted({user for user, _ in ids})),
+            func.coalesce(its.c.device_id, "").in_(sorted({device for _, device in ids})),
+        )
+        return [batches.c.id.in_(of_them)]
 
     def last_changed(
         self, *, state: str | None = None, label_part: str | None = None, limit: int = 100

@@ -9,8 +9,9 @@ from datetime import date, datetime, timedelta
 from itertools import groupby, pairwise
 from typing import Any
 
-from tidepool_ingest.ledger import Ledger
+from tidepool_ingest.ledger import DeviceSpan, Ledger
 from tidepool_ingest.ledger.batches import LONG_AGO
+from tidepool_ingest.ledger.database import batched
 from tidepool_ingest.ledger.record_counts import BatchEnd, batch_ends
 from tidepool_ingest.privacy import short_hash
 
@@ -57,6 +58,11 @@ class InactiveDevice:
     uploaded_at: datetime
 
     @property
+    def allowed_days(self) -> int:
+        """How many days it may send nothing before it is called inactive."""
+        return max(FACTOR * self.usual_days, FEWEST_DAYS)
+
+    @property
     def name(self) -> str:
         """Its name in logs and pages: its model and the short hashes of device and user."""
         return f"{self.model} {short_hash(self.device_id)} of user {short_hash(self.user_id)}"
@@ -82,6 +88,27 @@ def inactive_devices(ledger: Ledger, today: date) -> list[InactiveDevice]:
     ends = batch_ends(ledger.database, today - timedelta(days=HISTORY_DAYS))
     found = [device for device in _inactive(ends, today) if device is not None]
     return sorted(found, key=lambda device: (-device.inactive_days, device.name))
+
+
+def inactive_among(ledger: Ledger, today: date, spans: Iterable[DeviceSpan]) -> list[InactiveDevice]:
+    """Return which of some devices are inactive, as :func:`inactive_devices` does of all.
+
+    One whose newest batch has records of the last days cannot be: only what the others have sent is read.
+
+    :param ledger: knows which days have records.
+    :param today: the UTC day to count up to.
+    :param spans: the devices.
+    """
+    recent = today - timedelta(days=FEWEST_DAYS)
+    silent = [span.key for span in spans if span.last_record is None or span.last_record < recent]
+    named = {(key.api_host, key.user_id, key.device_id) for key in silent if key.device_id}
+    found: list[InactiveDevice] = []
+    for some in batched(sorted(named)):
+        ids = sorted({user for _, user, _ in some}), sorted({device for _, _, device in some})
+        ends = batch_ends(ledger.database, today - timedelta(days=HISTORY_DAYS), of=ids)
+        wanted = (end for end in ends if end[:3] in named)
+        found += [device for device in _inactive(wanted, today) if device is not None]
+    return found
 
 
 def inactive_summary(found: list[InactiveDevice]) -> dict[str, Any]:
@@ -112,9 +139,9 @@ def _judged(
     if inactive <= max(FACTOR * usual, FEWEST_DAYS):
         return None
     host, user_id, device_id = device
-    return InactiveDevice(host, user_id, device_id, _model_of(label), days[-1], usual, inactive, uploaded_at)
+    return InactiveDevice(host, user_id, device_id, model_of(label), days[-1], usual, inactive, uploaded_at)
 
 
-def _model_of(label: str) -> str:
+def model_of(label: str) -> str:
     """Return the device model that a label holds between day and short hash."""
     return label.partition(" ")[2].rpartition(" ")[0]

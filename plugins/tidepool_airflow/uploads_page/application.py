@@ -30,6 +30,7 @@ from tidepool_airflow.uploads_page.actions import (
 from tidepool_airflow.uploads_page.chart import charts, heat_map
 from tidepool_airflow.uploads_page.html import Links, html
 from tidepool_airflow.uploads_page.live import answer, next_look, outcomes
+from tidepool_airflow.uploads_page.overview import OverviewQuery, csv_lines, drawn
 from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, ListQuery, requested_upload
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import (
@@ -70,7 +71,8 @@ def application() -> FastAPI:
         openapi_url=None,
         dependencies=[Depends(require_reader)],
     )
-    page.add_api_route("/", show_list, response_class=HTMLResponse)
+    page.add_api_route("/", show_overview, response_class=HTMLResponse)
+    page.add_api_route("/overview.csv", send_overview, response_class=StreamingResponse)
     page.add_api_route("/list", show_list, response_class=HTMLResponse)
     page.add_api_route("/inactive", show_inactive, response_class=HTMLResponse)
     page.add_api_route("/audit-log", show_audit_log, response_class=HTMLResponse)
@@ -119,6 +121,30 @@ def _show_error(request: Request, error: Exception) -> HTMLResponse:
 
 
 # ---------------------------------------------------------------- pages
+
+
+def show_overview(request: Request, ledger: CurrentLedger, query: Annotated[OverviewQuery, Query()]) -> str:
+    """Show devices against days."""
+    links, overview = Links(request), query.overview(ledger)
+    return html(
+        "overview.html",
+        links=links,
+        query=query,
+        waiting=ledger.uploads.waiting(),
+        hosts=ledger.device_days.hosts(),
+        **drawn(overview, query, links),
+    )
+
+
+def send_overview(ledger: CurrentLedger, query: Annotated[OverviewQuery, Query()]) -> StreamingResponse:
+    """Send all devices that match against days, as a file for a spreadsheet."""
+    overview = query.overview(ledger)
+    name = f"overview-{overview.first}-{overview.last}.csv"
+    return StreamingResponse(
+        csv_lines(overview),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
 
 
 def show_list(

@@ -89,6 +89,14 @@ class Links:
         self.page = str(request.scope.get("root_path", "")).rstrip("/")
         self.airflow = self.page.removesuffix(PREFIX)
 
+    def overview(self, query: dict[str, str] | None = None, name: str = "") -> str:
+        """Return the URL of the overview, or of its file.
+
+        :param query: what it shows.
+        :param name: ``overview.csv`` for the file.
+        """
+        return f"{self.page}/{name}" + (f"?{urlencode(query)}" if query else "")
+
     def list(self, query: dict[str, str] | None = None) -> str:
         """Return the URL of the list."""
         return f"{self.page}/list" + (f"?{urlencode(query)}" if query else "")

@@ -52,6 +52,9 @@ Text = Annotated[
 Number = Annotated[Annotated[int, Field(ge=1, le=2**62)] | None, EMPTY_IS_NONE]
 
 
+Hash = Annotated[Annotated[str, Field(pattern="^[0-9a-f]{10}$")] | None, EMPTY_IS_NONE]
+
+
 class ListQuery(BaseModel):
     """What the list's form filters by; an empty field does not matter."""
 
@@ -65,6 +68,8 @@ class ListQuery(BaseModel):
     type: Text = None
     waiting: bool = False
     decided: bool = False
+    person: Hash = None
+    device: Hash = None
     before: Number = None
     after: Number = None
 
@@ -79,6 +84,8 @@ class ListQuery(BaseModel):
             data_set_type=self.type,
             waiting=self.waiting,
             decided=self.decided,
+            person=self.person,
+            device=self.device,
         )
 
     def link(self, **changed: Any) -> dict[str, str]:
