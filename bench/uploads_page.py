@@ -3,8 +3,8 @@
 A ledger of its own is filled on each database: batches of 500 devices over 200 days, a data set and four
 chunks for most of them. Then the page's queries run as one visit makes them, each kind of visit 40 times.
 For the overview, another ledger holds 2,000 devices by 90 days, some of their batches in parts, and their
-troubles; it is looked up and drawn, all but the template. PostgreSQL is the embedded one of `make up`; without
-its wheel only SQLite is measured.
+troubles; it is looked up and drawn, all but the template. PostgreSQL is the embedded one of `make up`;
+without its wheel only SQLite is measured.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def fill_fleet(
             new = device % 41 == 0 and ago > device % 83
             if stopped or new or chance.random() < 0.02:
                 continue
-            row = _batch(len(rows) + 1) | _in_fleet(device, day, chance.random(), is_today=not ago)
+            row = _batch(len(rows) + 1) | _in_fleet(device, day, chance.random(), ago)
             rows.append({"id": len(rows) + 1, "part_of": None, "part_records": None, **row})
             key = {name: row[name] for name in ("api_host", "user_id", "device_id", "data_set_type")}
             span = spans.setdefault(device, {**key, "first_day": day})
@@ -200,14 +200,14 @@ def fill_fleet(
     _analyze(ledger)
 
 
-def _in_fleet(device: int, day: date, chance: float, *, is_today: bool) -> dict[str, Any]:
+def _in_fleet(device: int, day: date, chance: float, ago: int) -> dict[str, Any]:
     user, model = f"{device // 2:010x}", FLEET_MODELS[device % len(FLEET_MODELS)]
-    if is_today and chance < 0.3:
+    if not ago and chance < 0.3:
         state, reason, rejected = BatchState.PREPARED, None, 0
     else:
         limits = [0.004, 0.012, 0.06, 0.065]
         state, reason, rejected = IN_FLEET[sum(chance >= limit for limit in limits)]
-        if device % 53 == 0:  # troubled since long
+        if device % 53 == 0 and ago < 2 + device % 23:  # troubled for a while
             state, reason, rejected = IN_FLEET[device // 53 % 2]
     at = datetime(day.year, day.month, day.day, 3, tzinfo=UTC)
     return {

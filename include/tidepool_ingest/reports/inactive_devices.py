@@ -90,18 +90,24 @@ def inactive_devices(ledger: Ledger, today: date) -> list[InactiveDevice]:
     return sorted(found, key=lambda device: (-device.inactive_days, device.name))
 
 
+def possibly_inactive(today: date, spans: Iterable[DeviceSpan]) -> list[DeviceSpan]:
+    """Return the devices that may be inactive: the others' newest batch has records of the last days.
+
+    :param today: the UTC day to count up to.
+    :param spans: the devices.
+    """
+    recent = today - timedelta(days=FEWEST_DAYS)
+    return [span for span in spans if span.last_record is None or span.last_record < recent]
+
+
 def inactive_among(ledger: Ledger, today: date, spans: Iterable[DeviceSpan]) -> list[InactiveDevice]:
     """Return which of some devices are inactive, as :func:`inactive_devices` does of all.
-
-    One whose newest batch has records of the last days cannot be: only what the others have sent is read.
 
     :param ledger: knows which days have records.
     :param today: the UTC day to count up to.
     :param spans: the devices.
     """
-    recent = today - timedelta(days=FEWEST_DAYS)
-    silent = [span.key for span in spans if span.last_record is None or span.last_record < recent]
-    named = {(key.api_host, key.user_id, key.device_id) for key in silent if key.device_id}
+    named = {span.key[:3] for span in spans if span.key.device_id}
     found: list[InactiveDevice] = []
     for some in batched(sorted(named)):
         ids = sorted({user for _, user, _ in some}), sorted({device for _, _, device in some})

@@ -6,12 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
+from weakref import WeakKeyDictionary
 
 from tidepool_ingest.ledger import DeviceKey, DeviceSpan, Ledger, Standing
 from tidepool_ingest.ledger.database import batched
 from tidepool_ingest.ledger.device_days import DayOfDevice, of_day
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.reports.inactive_devices import InactiveDevice, inactive_among, model_of
+from tidepool_ingest.reports.inactive_devices import (
+    InactiveDevice,
+    inactive_among,
+    model_of,
+    possibly_inactive,
+)
 
 TREND_DAYS = 14
 """Days of the trend: a week, and the week before."""
@@ -314,8 +320,28 @@ class Overview:
 
 _Device = tuple[str, str, str]
 
+_Verdict = InactiveDevice | None
+
+_VERDICTS: WeakKeyDictionary[Ledger, tuple[date, dict[DeviceSpan, _Verdict]]] = WeakKeyDictionary()
+"""Which devices were judged inactive today: read again once something newer of a device has come."""
+
 
 def _silent(ledger: Ledger, today: date, spans: Sequence[DeviceSpan]) -> dict[_Device, InactiveDevice]:
-    """Return the devices that have stopped sending."""
-    found = inactive_among(ledger, today, spans)
-    return {(device.api_host, device.user_id, device.device_id): device for device in found}
+    """Return the devices that have stopped sending.
+
+    What a device usually does follows from all that it has sent in a year, so it is not read at each look.
+    """
+    of_day, judged = _VERDICTS.get(ledger, (today, {}))
+    if of_day != today:
+        judged = {}
+    quiet = possibly_inactive(today, spans)
+    unknown = [span for span in quiet if span not in judged]
+    new = set(unknown)
+    found = {
+        (device.api_host, device.user_id, device.device_id): device
+        for device in inactive_among(ledger, today, unknown)
+    }
+    # Only what was asked for now is kept: what has sent again meanwhile is left out.
+    verdicts = {span: found.get(span.key[:3]) if span in new else judged[span] for span in quiet}
+    _VERDICTS[ledger] = (today, verdicts)
+    return {span.key[:3]: device for span, device in verdicts.items() if device is not None}

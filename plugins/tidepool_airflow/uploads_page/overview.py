@@ -303,9 +303,9 @@ def _span(first: date, last: date) -> str:
 
 def _ticks(first: date, days: int) -> Iterator[tuple[float, str]]:
     """Yield the Mondays, each with its place in percent of the width."""
-    step = 1 if days <= 56 else 2
+    step = 1 if days <= 28 else 2 if days <= 56 else 3
     mondays = [number for number in range(days) if (first + timedelta(days=number)).weekday() == 0]
     for number in mondays[::step]:
         day = first + timedelta(days=number)
-        if number <= days * (1 - 0.06):
+        if number <= 0.9 * days:
             yield round(100 * number / days, 2), f"{day.day} {day:%b}"
