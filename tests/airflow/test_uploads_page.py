@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -115,6 +116,7 @@ def ask(client: TestClient, batch: int, what: str, **headers: str) -> Any:
     "path",
     [
         "/",
+        "/overview.csv",
         "/list",
         "/audit-log",
         "/inactive",
@@ -181,7 +183,8 @@ def test_it_shows_what_the_ledger_holds_and_no_person(world: World, visit: Visit
     with ledger_of(world) as ledger:
         upload, row = ledger.uploads.get(batch), ledger.batches.get(batch)
     assert upload is not None
-    pages = [viewer.get(f"{PAGE}{path}") for path in ("/", f"/{batch}", "/audit-log", "/?waiting=True")]
+    paths = ("/list", f"/{batch}", "/audit-log", "/list?waiting=True", "/")
+    pages = [viewer.get(f"{PAGE}{path}") for path in paths]
     listed, detail = pages[0].text, pages[1].text
 
     assert upload.label in listed
@@ -209,7 +212,7 @@ def test_an_upload_of_the_command_line_has_no_run_to_lead_to(world: World, visit
     (upload,) = world.uploads()
     viewer = visit("viewer")
 
-    listed, detail = viewer.get(f"{PAGE}/"), viewer.get(f"{PAGE}/{upload.batch}")
+    listed, detail = viewer.get(f"{PAGE}/list"), viewer.get(f"{PAGE}/{upload.batch}")
 
     assert (listed.status_code, detail.status_code) == (200, 200)
     assert COMMAND_LINE in listed.text
@@ -217,11 +220,65 @@ def test_an_upload_of_the_command_line_has_no_run_to_lead_to(world: World, visit
     assert "/runs/None" not in listed.text + detail.text
 
 
+def test_the_overview_opens_first_and_each_day_leads_to_its_uploads(world: World, visit: Visitor) -> None:
+    batch = uploaded(world, refused=2)
+    viewer = visit("viewer")
+    with ledger_of(world) as ledger:
+        row = ledger.batches.get(batch)
+    person, device = short_hash(row.user_id), short_hash(str(row.device_id))
+    page = viewer.get(f"{PAGE}/?last_day={row.day}").text
+
+    assert 'aria-current="page">Overview</a>' in page
+    assert "partly; 1 batch, 58 accepted, 2 rejected, 58 visible</title>" in page
+    link = f"{PAGE}/list?person={person}&amp;device={device}&amp;first_day={row.day}&amp;last_day={row.day}"
+    assert page.count(f'href="{link}"') == 2  # in the picture, and in the table
+    listed = viewer.get(link.replace("&amp;", "&")).text
+    assert row.label in listed
+    assert f'name="device" value="{device}"' in listed
+    assert "No upload matches" in viewer.get(f"{PAGE}/list?person={person}&device={'0' * 10}").text
+    for query, shows in {
+        f"hash={person[:4]}": True,
+        "state=partly&type=normal": True,
+        "state=failed": False,
+        "attention=True": False,
+        "model=nothing+like+it": False,
+        "sort=records&weeks=13&hash=&state=&host=": True,
+    }.items():
+        found = viewer.get(f"{PAGE}/?{query}&last_day={row.day}")
+        assert found.status_code == 200
+        assert (f"<code>{device}</code>" in found.text) is shows
+    assert viewer.get(f"{PAGE}/?weeks=&last_day=&page=7").status_code == 200
+    for query in ("weeks=3", "hash=xyz", "state=nonsense", "page=0", "sort=user_id", "model=a%00"):
+        assert viewer.get(f"{PAGE}/?{query}").status_code == 422
+
+
+def test_a_file_of_the_overview_holds_no_formula(world: World, visit: Visitor) -> None:
+    models = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "Good, model"]
+    for number, model in enumerate(models):
+        body = {"deviceId": f"device-{number}", "deviceModel": model}
+        stage(world.staging, readings(2, device=f"device-{number}"), batch=f"batch-{number}", dataSet=body)
+    world.run({"dry_run": True})
+    with ledger_of(world) as ledger:
+        row = ledger.batches.get(1)
+    sent = visit("viewer").get(f"{PAGE}/overview.csv?last_day={row.day}")
+
+    assert sent.headers["content-type"] == "text/csv; charset=utf-8"
+    assert sent.headers["content-disposition"].startswith("attachment; ")
+    names, *lines = csv.reader(sent.text.removeprefix("\ufeff").splitlines())
+    assert len(lines) == len(models)
+    assert names[-1] == str(row.day)
+    assert {line[-1] for line in lines} == {"in progress"}
+    cells = {cell for line in lines for cell in line}
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    assert {"'=1+1", "'-2+3", "'@SUM(A1)", "Good, model"} <= cells
+    assert not [secret for secret in (*SAMPLE_USERS, row.user_id, "device-0") if secret in sent.text]
+
+
 def test_a_label_cannot_bring_markup(world: World, visit: Visitor) -> None:
     stage(world.staging, readings(3), dataSet={"deviceId": "device-1", "deviceModel": "<b>\"x' & co"})
     world.run({"dry_run": True})
 
-    for path in ("/", "/1", "/?label=<b>%22"):
+    for path in ("/", "/list", "/1", "/list?label=<b>%22", "/?model=<b>%22"):
         text = visit("viewer").get(f"{PAGE}{path}").text
         assert "<b>" not in text
         assert "&lt;b&gt;" in text
@@ -233,10 +290,10 @@ def test_filters_that_cannot_be_read_are_rejected_and_empty_ones_do_not_matter(
     uploaded(world)
     viewer = visit("viewer")
 
-    assert viewer.get(f"{PAGE}/?state=&first_day=&last_day=&label=&dag=&type=&before=").status_code == 200
+    assert viewer.get(f"{PAGE}/list?state=&first_day=&last_day=&label=&dag=&type=&before=").status_code == 200
     for query in ("state=nonsense", "first_day=yesterday", "before=0", f"label={'x' * 251}", "label=a%00"):
-        assert viewer.get(f"{PAGE}/?{query}").status_code == 422
-    assert "No upload matches" in viewer.get(f"{PAGE}/?label=nothing").text
+        assert viewer.get(f"{PAGE}/list?{query}").status_code == 422
+    assert "No upload matches" in viewer.get(f"{PAGE}/list?label=nothing").text
     assert viewer.get(f"{PAGE}/77").status_code == 404
     assert viewer.get(f"{PAGE}/static/..%2fhtml.py").status_code == 404
 
@@ -247,7 +304,7 @@ def test_what_needs_attention_is_listed_with_its_remedy(world: World, visit: Vis
         record["value"] = 77_777
     stage(world.staging, records)
     world.run()
-    page = visit("viewer").get(f"{PAGE}/?waiting=True").text
+    page = visit("viewer").get(f"{PAGE}/list?waiting=True").text
 
     assert "too-many-refused" in page
     assert "correct the batch or let its manifest edit" in page
@@ -327,9 +384,9 @@ def test_a_throttle_is_shown_and_can_be_lifted(world: World, visit: Visitor) -> 
         ledger.rate_limits.record("api.example.org", 1800.0)
 
     viewer, user = visit("viewer"), visit("user")
-    assert "30 minutes more" in " ".join(viewer.get(f"{PAGE}/").text.split())
-    assert lift not in viewer.get(f"{PAGE}/").text
-    page = user.get(f"{PAGE}/").text
+    assert "30 minutes more" in " ".join(viewer.get(f"{PAGE}/list").text.split())
+    assert lift not in viewer.get(f"{PAGE}/list").text
+    page = user.get(f"{PAGE}/list").text
     assert f'data-posts="{lift}"' in page
     own = OWN | {"x-tidepool-token": token_on(user, batch)}
     assert viewer.post(lift, headers=own).status_code == 403
@@ -337,7 +394,7 @@ def test_a_throttle_is_shown_and_can_be_lifted(world: World, visit: Visitor) -> 
     assert user.post(lift, headers=own).json() == {"message": "Tasks may send requests again."}
     assert user.post(lift, headers=own).status_code == 409
     assert user.post(f"{PAGE}/throttles/%00/lift", headers=own).status_code == 422
-    assert "asked for a pause" not in user.get(f"{PAGE}/").text
+    assert "asked for a pause" not in user.get(f"{PAGE}/list").text
     assert "Lifted a throttle" in user.get(f"{PAGE}/audit-log").text
     with ledger_of(world) as ledger:
         assert ledger.rate_limits.in_force() == {}
@@ -1067,7 +1124,7 @@ def test_a_setting_that_cannot_be_used_is_reported_where_it_is_needed(world: Wor
     user = visit("user")
     world.monkeypatch.setenv("TIDEPOOL_RETRIES", "three")
 
-    for page in ("/", f"/{session.batch}"):
+    for page in ("/", "/list", f"/{session.batch}"):
         assert user.get(f"{PAGE}{page}").status_code == 200
     not_started = ask(user, session.batch, "retry")
     world.staging.rename(world.staging.with_name("mounted-elsewhere"))

@@ -166,6 +166,8 @@ def opened(page: Page) -> FrameLocator:
     """Open the page by Airflow's navigation."""
     page.get_by_role("link", name="Uploads", exact=True).first.click()
     frame = page.frame_locator("iframe[title='Uploads']")
+    expect(frame.get_by_role("heading", name="Overview")).to_be_visible()
+    frame.get_by_role("link", name="All uploads").click()
     expect(frame.get_by_role("heading", name="All uploads")).to_be_visible()
     return frame
 
@@ -323,7 +325,7 @@ def test_the_quarantine_file_opens_after_a_warning(stack: Stack, ledger: Ledger,
 def test_a_throttle_is_lifted_after_a_question(ledger: Ledger, visit: Visitor) -> None:
     ledger.rate_limits.record("api.example.org", 1800.0)
     page = visit(ADMIN)
-    page.goto(f"{PAGE}/")
+    page.goto(f"{PAGE}/list")
     expect(page.get_by_text("Tidepool (api.example.org)")).to_contain_text("30 minutes more")
     shoot(page, "uploads-throttled")
     page.get_by_role("button", name="Lift…").click()
@@ -357,7 +359,12 @@ def test_it_is_as_dark_as_airflow_is(stack: Stack, ledger: Ledger, visit: Visito
     assert page.evaluate(ground) == "rgb(17, 19, 23)"
     page.emulate_media(color_scheme="light")
     page.evaluate("() => localStorage.setItem('theme', 'dark')")
-    for name, path in {"list": "/", "waiting": "/?waiting=True", "audit-log": "/audit-log"}.items():
+    for name, path in {
+        "overview": "/",
+        "list": "/list",
+        "waiting": "/list?waiting=True",
+        "audit-log": "/audit-log",
+    }.items():
         page.goto(f"{PAGE}{path}")
         assert page.evaluate(ground) == "rgb(17, 19, 23)"
         shoot(page, f"uploads-{name}-dark")
@@ -372,8 +379,9 @@ def test_it_fits_a_phone(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
     page = visit(ADMIN)
     page.set_viewport_size(PHONE)
     pages = {
-        "list": "/",
-        "waiting": "/?waiting=True",
+        "overview": "/",
+        "list": "/list",
+        "waiting": "/list?waiting=True",
         "audit-log": "/audit-log",
         "inactive": "/inactive",
         "held": f"/{held(ledger).batch}",
@@ -392,7 +400,7 @@ def test_it_fits_a_phone(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
 
 def test_it_is_walked_through_by_keyboard(stack: Stack, ledger: Ledger, visit: Visitor) -> None:
     page = visit(ADMIN)
-    page.goto(f"{PAGE}/")
+    page.goto(f"{PAGE}/list")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")

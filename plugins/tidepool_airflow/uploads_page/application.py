@@ -132,6 +132,7 @@ def show_overview(request: Request, ledger: CurrentLedger, query: Annotated[Over
         query=query,
         waiting=ledger.uploads.waiting(),
         hosts=ledger.device_days.hosts(),
+        throttles=ledger.rate_limits.in_force(),
         **drawn(overview, query, links),
     )
 
