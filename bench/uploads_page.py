@@ -166,7 +166,7 @@ def fill_fleet(
         day = today - timedelta(days=ago)
         for device in range(devices):
             stopped = device % 29 == 0 and ago < 5 + device % 37
-            new = device % 41 == 0 and ago > device % 83
+            new = device % 41 == 40 and ago > device % 83
             if stopped or new or chance.random() < 0.02:
                 continue
             row = _batch(len(rows) + 1) | _in_fleet(device, day, chance.random(), ago)
