@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from html import escape
 from itertools import groupby
 from typing import Annotated, Any, Literal
@@ -157,9 +158,7 @@ def picture(row: DeviceRow, links: Links, pixels: int) -> Markup:
 
     It is for eyes and a pointer: the summary beside it and the table below have the same for everybody.
     """
-    base = escape(
-        links.list({"person": row.person, "device": row.device} if row.device else {"person": row.person})
-    )
+    base = _uploads_of(row, links)
     drawn: list[str] = []
     x = 0
     for state, group in groupby(row.cells, key=lambda cell: cell.state):
@@ -187,6 +186,11 @@ def picture(row: DeviceRow, links: Links, pixels: int) -> Markup:
     )
 
 
+def _uploads_of(row: DeviceRow, links: Links) -> str:
+    wanted = {"person": row.person} | ({"device": row.device} if row.device else {})
+    return escape(links.list(wanted))
+
+
 def shapes() -> Markup:
     """Return the shape of each state, to be used by the pictures: no two are told apart by colour alone."""
     ground = '<path class="ground" d="M.5.5h9v9h-9z"/>'
@@ -207,7 +211,7 @@ def shapes() -> Markup:
 
 def day_links(row: DeviceRow, state: CellState, links: Links) -> Markup:
     """Return the days of one state as text: spans of them, each with a link if something came."""
-    wanted = {"person": row.person} | ({"device": row.device} if row.device else {})
+    base = _uploads_of(row, links)
     said: list[str] = []
     for is_it, group in groupby(row.cells, key=lambda cell: cell.state is state):
         cells = list(group)
@@ -216,8 +220,7 @@ def day_links(row: DeviceRow, state: CellState, links: Links) -> Markup:
         first, last = cells[0].day, cells[-1].day
         text = escape(_span(first, last))
         if state in STATES_THAT_CAME:
-            query = {**wanted, "first_day": str(first), "last_day": str(last)}
-            text = f'<a href="{escape(links.list(query))}">{text}</a>'
+            text = f'<a href="{base}&amp;first_day={first}&amp;last_day={last}">{text}</a>'
         said.append(text)
     return Markup(", ".join(said))
 
@@ -290,10 +293,12 @@ def _summary(row: DeviceRow) -> str:
     return "Days: " + (", ".join(said) or "none yet")
 
 
+@lru_cache(maxsize=400)
 def _day(day: date) -> str:
     return f"{day:%a} {day.day} {day:%b}"
 
 
+@lru_cache(maxsize=4_000)
 def _span(first: date, last: date) -> str:
     if first == last:
         return f"{first.day} {first:%b}"
