@@ -34,7 +34,7 @@ from tidepool_ingest.staged_batch import (
     ApiHostOf,
     check_digests,
     folder_of,
-    label_of,
+    label_of_unreadable,
     read_batch,
     unreadable_key,
 )
@@ -172,7 +172,7 @@ def _found(folder: BatchFolder, read: ReadManifest | _Unreadable, api_host_of: A
     return FoundBatch(
         api_host=api_host_of(None),
         content_key=unreadable_key(folder),
-        label=label_of(folder, None),
+        label=read.label if isinstance(read, ReadManifest) else label_of_unreadable(folder),
         data_set_type=read.data_set_type,
         folder=_address(folder),
         **place,

@@ -177,6 +177,11 @@ def label_of(folder: BatchFolder, device_model: str | None) -> str:
     return f"{folder.day} {_shown(device_model) or 'device'} {folder.label}"
 
 
+def label_of_unreadable(folder: BatchFolder) -> str:
+    """Return the label of a batch whose manifest cannot be read: its device is not known."""
+    return f"{folder.day} folder {folder.label}"
+
+
 def _shown(text: str | None) -> str:
     """Return what a label shows of a text of the manifest."""
     return "".join(sign for sign in text or "" if sign.isprintable())[:MODEL_CHARACTERS].strip()

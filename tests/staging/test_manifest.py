@@ -233,7 +233,7 @@ def test_missing_fields_are_refused() -> None:
         (b'{"a": 1e999}', "it holds a number out of range"),
         (b'{"a": ' + b"9" * 5000 + b"}", "it holds a number out of range"),
         (b'{"a": 1, "a": 2}', "an object in it names a key twice"),
-        (b'{"a": "\xff"}', "it is not UTF-8 text"),
+        (b'{"a": "\xff"}', "it is not UTF-8 text (byte 8)"),
         (b"[" * 100_000, "it is nested too deeply"),
         (b" " * (MAX_MANIFEST_BYTES + 1), f"it is larger than {MAX_MANIFEST_BYTES} bytes"),
     ],

@@ -15,6 +15,7 @@ from tests.steps.conftest import a_world
 from tests.steps.world import DAY, DEVICE, NONE, ORIGIN, Outcome, World, readings
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchRow, BatchState
+from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging import compression, local
 from tidepool_ingest.staging.errors import BatchError
@@ -167,6 +168,60 @@ def test_it_fails_with_one_clear_error(runs: Runs, bad: Bad) -> None:
     assert error.remedy
     assert error.disposition is Disposition.DATA
     assert (row.state, row.reason) == (BatchState.FAILED, bad.code)
+
+
+HERE = {
+    "malformed manifest": "it is not JSON (line 1, column 12)",
+    "manifest not UTF-8": "it is not UTF-8 text (byte 13)",
+    "manifest naming a key twice": "an object in it names a key twice",
+    "unknown key": "key 4 of the manifest is not known (did you mean userId?)",
+    "no files": "the manifest: names no file",
+    "U+0000 in its deviceId": "/dataSet holds U+0000, which not every database can keep",
+    "file above the folder": "/files/0/name: is not a plain file name",
+    "missing file": "file 1",
+    "wrong sha256": "file 1",
+    "wrong count": "file 1: 40 instead of 7",
+    "empty file": "file 1",
+    "truncated gzip": f"file 1: after {len(gzip.compress(LINES, mtime=0)) - 20} bytes",
+    "UTF-16": "file 1: it seems to be UTF-16 or UTF-32",
+    "no array": "file 1: behind its first object there is more",
+    "array cut short": "file 1, record 1 (counting from 0): the array does not end; a quote or bracket may "
+    "be missing in this record",
+    "refused body": "length-out-of-range at /version",
+}
+"""What the ledger keeps of where it is, by the name of the bad batch."""
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_ledger_knows_where_it_is(runs: Runs, name: str) -> None:
+    (bad,) = (bad for bad in BAD if bad.name == name)
+
+    assert runs.states[batch_of(bad)].reason_detail == HERE[name]
+
+
+def test_a_manifest_that_cannot_be_read_tells_of_no_device(runs: Runs) -> None:
+    for bad in BAD:
+        row = runs.states[batch_of(bad)]
+        folder = short_hash(f"{DAY}/{row.user_id}/{row.batch_id}")
+        if bad.code in ("manifest-malformed", "manifest-user", "file-name"):
+            assert row.label == f"{DAY} folder {folder}"
+        else:
+            assert row.label in (
+                f"{DAY} device {folder}",
+                f"{DAY} Model 5 {folder}",
+                f"{DAY} folder {folder}",
+            )
+
+
+def test_what_was_a_device_before_is_a_folder_from_the_next_plan_on(world: World) -> None:
+    text(b"{")(world.stage(readings(2)))
+    (number,) = world.plan().batches
+    with world.ledger.database.writing() as connection:
+        connection.execute(batches.update().values(label=f"{DAY} device 0123456789"))
+
+    world.plan()
+
+    assert world.row(number).label.startswith(f"{DAY} folder ")
 
 
 def test_the_others_go_on(runs: Runs) -> None:

@@ -71,6 +71,7 @@ class TidepoolError(IngestError):
     def _message(self) -> str:
         facts = [f"HTTP {self.status}"] if self.status is not None else []
         facts += self._counted_codes()
+        self.particulars = ": ".join(filter(None, (f"could not {self.operation}", ", ".join(facts))))
         facts += [f"trace {self.trace_id}"] if self.trace_id else []
         where = f" ({self.place})" if self.place else ""
         return f"Could not {self.operation}{where}: {self.reason}" + (

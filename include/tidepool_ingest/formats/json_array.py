@@ -183,7 +183,8 @@ class _Array:
             # As if the array had no elements.
             self._wrapping = None if skipped is None else rest[:skipped] + b"]"
         elif rest and not rest.startswith(b"["):
-            raise BatchError("file-not-array", file_number=self._file_number)
+            detail = "it begins with neither a bracket nor a brace"
+            raise BatchError("file-not-array", file_number=self._file_number, detail=detail)
         self._started = bool(rest)
         self._start = len(self._text) - len(rest) + (skipped or 0)
         return self._started
@@ -200,7 +201,8 @@ class _Array:
             self._broken("the object around the array is not whole")
         names = [name for name, _value in members]
         if EXPORT_ERROR in names:
-            raise BatchError("export-cut-off", file_number=self._file_number)
+            detail = "beside the array"
+            raise BatchError("export-cut-off", file_number=self._file_number, detail=detail)
         if b'"type"' in around or names.count(self._member) > 1:
             self._broken("the object around the array holds other records, or is one")
 
@@ -229,8 +231,9 @@ class _Array:
             elif self._depth == 0 and kind == b"}":
                 self._broken("a bracket closes that was not opened")
             elif self._depth == 0 and self._is_object and token.start() > self._start:
-                # Behind the one object there is more: its lines are the records.
-                raise BatchError("file-not-array", file_number=self._file_number)
+                # Its lines are the records.
+                detail = "behind its first object there is more"
+                raise BatchError("file-not-array", file_number=self._file_number, detail=detail)
             else:
                 self._depth += 1 if kind in (b"[", b"{") else -1
 

@@ -56,6 +56,11 @@ class Lines:
         """The line that has not ended yet; empty if it is too long to be held."""
         return b"".join(self._open)
 
+    @property
+    def open_position(self) -> int:
+        """The position of the line that has not ended yet, counting from 0."""
+        return self._position + len(self._waiting)
+
     def end(self) -> Iterator[Block]:
         """Yield what remains when the text has ended."""
         if self._open_bytes:

@@ -63,7 +63,12 @@ def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[B
     for piece in pieces:
         yield from lines.take(piece)
     if not _is_whole(lines.open_line):
-        raise BatchError("file-truncated", file_number=file_number, detail="in its last line")
+        raise BatchError(
+            "file-truncated",
+            file_number=file_number,
+            position=lines.open_position,
+            detail="in its last line",
+        )
     yield from lines.end()
 
 

@@ -131,18 +131,17 @@ class KnownBatch(Decidable):
 
 def batch_row(row: Any) -> BatchRow:
     """Return a row of the table as the database gives it."""
-    values = dict(row._mapping)
-    purged = values["purged"] and Purged(values["purged"])
-    dismissed = values["dismissed"] and Dismissal(values["dismissed"])
-    return BatchRow(
-        **{**values, "state": BatchState(values["state"]), "purged": purged, "dismissed": dismissed}
-    )
+    values = {**row._mapping, "state": BatchState(row.state)}
+    values["purged"] = row.purged and Purged(row.purged)
+    values["dismissed"] = row.dismissed and Dismissal(row.dismissed)
+    return BatchRow(**values)
 
 
 NAMES_PER_QUERY = 200
 """Pairs of user and batch id per query."""
 
-_MOVED = ("folder", "batch_id", "day", "staged_at", "label", "state", "reason", "reason_detail")
+_STOPPED = ("reason", "reason_detail", "stopped_in")
+_MOVED = ("folder", "batch_id", "day", "staged_at", "label", "state", *_STOPPED)
 """What registering a known batch again may change."""
 
 _Content = tuple[str, str]
@@ -265,10 +264,10 @@ class BatchRegistrar:
             self._take({**vars(found), "state": BatchState.PLANNED, "created_at": self._now})
             self._new.append(content)
         elif known["state"] in RESTAGEABLE:
-            self._move(known, found, state=BatchState.PLANNED)  # its content is in staging once more
-        elif not known["state"].is_done and (known["folder"], known["staged_at"]) != (
-            found.folder,
-            found.staged_at,
+            # Its content is in staging once more.
+            self._move(known, found, state=BatchState.PLANNED, **dict.fromkeys(_STOPPED))
+        elif not known["state"].is_done and any(
+            known[name] != getattr(found, name) for name in ("folder", "staged_at", "label")
         ):
             self._move(known, found)
 
@@ -315,7 +314,6 @@ class BatchRegistrar:
 
 BATCHES_PER_TRANSACTION = 300
 """Batches registered per transaction: few enough that other writers need not wait long."""
-
 
 MAX_CONFLICTS = 20
 """Retries on a conflict with others that register the same batches: each time, fewer remain."""
@@ -386,10 +384,9 @@ class Batches:
         columns = [batches.c[name] for name in names]
         with self._database.reading() as connection:
             for batch_of_ids in batched(content_keys):
-                query = select(*columns).where(
-                    batches.c.api_host == api_host, batches.c.content_key.in_(batch_of_ids)
-                )
-                for key, number, state, reason, folder, dismissed in connection.execute(query):
+                wanted = and_(batches.c.api_host == api_host, batches.c.content_key.in_(batch_of_ids))
+                rows = connection.execute(select(*columns).where(wanted))
+                for key, number, state, reason, folder, dismissed in rows:
                     why = dismissed and Dismissal(dismissed)
                     found[key] = KnownBatch(number, BatchState(state), reason, folder, why)
         return found
@@ -488,7 +485,8 @@ class Batches:
         :param reason: the code of the cause.
         """
         ended = {"dismissed": None} if reason is None else {}
-        self._set(batch, lease, reason=reason, reason_detail=detail or None, **ended)
+        told = {"reason": reason, "reason_detail": detail or None, "stopped_in": None}
+        self._set(batch, lease, **told, **ended)
 
     def begin_upload(self, batch: int, *, lease: Lease | None = None) -> bool:
         """Record that a batch is being uploaded, unless another one has taken its place.

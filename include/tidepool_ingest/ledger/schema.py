@@ -92,7 +92,8 @@ class LedgerTextError(DontWrapMixin, IngestError):
     )
 
     def __init__(self, column: str, problem: str) -> None:
-        super().__init__(as_sentence(f"{self.sentence}: {column} would hold {problem}"))
+        self.particulars = f"{column} would hold {problem}"
+        super().__init__(as_sentence(f"{self.sentence}: {self.particulars}"))
         self.column = column
         self.problem = problem
 

@@ -162,7 +162,8 @@ class IllegalTransitionError(IngestError):
     )
 
     def __init__(self, kind: str, before: str, after: str) -> None:
-        super().__init__(f"A {kind} that is {before} cannot become {after}. Nothing was written.")
+        self.particulars = f"a {kind} that is {before} cannot become {after}"
+        super().__init__(f"A{self.particulars[1:]}. Nothing was written.")
         self.before = before
         self.after = after
 

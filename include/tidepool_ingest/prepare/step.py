@@ -178,7 +178,8 @@ def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHo
         for other in ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id):
             is_current = other.state not in NOT_CURRENT
             if other.id < row.id and other.folder != row.folder and is_current:
-                raise BatchError("batch-id-repeated")
+                detail = f"the other one is in the day folder {other.day}"
+                raise BatchError("batch-id-repeated", detail=detail)
         checked_data_set(batch.manifest)
     except BatchError as error:
         if error.code == "manifest-missing":
@@ -272,9 +273,9 @@ def checked_data_set(manifest: Manifest) -> Deduplicator:
         raise BatchError("deduplicator", detail=WHY_NOT_FOR[manifest.data_set_type])
     if manifest.data_set_type == CONTINUOUS and manifest.replaces is not None:
         raise BatchError("feed-replaces")
-    for deletion in manifest.deletes:
+    for number, deletion in enumerate(manifest.deletes):
         if deletion.time is not None and parse_instant(deletion.time) is None:
-            raise BatchError("deletion-time")
+            raise BatchError("deletion-time", detail=f"/deletes/{number}/time")
     if deduplicator.needs_device_id and not manifest.device_id:
         raise BatchError("device-id-required")
     return deduplicator

@@ -128,6 +128,16 @@ class _Expansion:
     def count_input(self, staged: int) -> None:
         self._staged += staged
 
+    @property
+    def place(self) -> str:
+        """How far the file has been read, in bytes as staged."""
+        return f"within its first {self._staged:,} bytes"
+
+    def truncated(self) -> BatchError:
+        """Return the error of a file that ends inside a member or frame."""
+        detail = f"after {self._staged:,} bytes"
+        return BatchError("file-truncated", file_number=self._file_number, detail=detail)
+
     def checked(self, piece: bytes) -> bytes:
         self._expanded += len(piece)
         if self._expanded > MAX_EXPANDED_BYTES:
@@ -154,7 +164,11 @@ def _gunzip(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]
                 if not rest:
                     break
                 member = zlib.decompressobj(_GZ_WINDOW)
-            piece = _inflate(member, rest, file_number)
+            try:
+                piece = member.decompress(rest, PIECE_BYTES)
+            except zlib.error:
+                detail = expansion.place
+                raise BatchError("file-damaged", file_number=file_number, detail=detail) from None
             yield expansion.checked(piece)
             between = member.eof
             rest = member.unused_data if between else member.unconsumed_tail
@@ -162,14 +176,7 @@ def _gunzip(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]
             if not between and not rest and len(piece) < PIECE_BYTES:
                 break
     if not between:
-        raise BatchError("file-truncated", file_number=file_number)
-
-
-def _inflate(member: zlib._Decompress, staged: bytes, file_number: int | None) -> bytes:
-    try:
-        return member.decompress(staged, PIECE_BYTES)
-    except zlib.error:
-        raise BatchError("file-damaged", file_number=file_number) from None
+        raise expansion.truncated()
 
 
 def _unzstd(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]:
@@ -186,10 +193,11 @@ def _unzstd(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]
                 try:
                     piece = frame.decompress(rest)
                 except zstandard.ZstdError:
-                    raise BatchError("file-damaged", file_number=file_number) from None
+                    detail = expansion.place
+                    raise BatchError("file-damaged", file_number=file_number, detail=detail) from None
                 yield expansion.checked(piece)
                 in_frame, rest = not frame.eof, frame.unused_data if frame.eof else b""
                 if frame.eof:
                     frame = decompressor.decompressobj()
     if in_frame:
-        raise BatchError("file-truncated", file_number=file_number)
+        raise expansion.truncated()

@@ -161,8 +161,8 @@ def strict_json(content: bytes) -> Any:
         )
     except StrictJsonError:
         raise
-    except UnicodeDecodeError:
-        problem = "it is not UTF-8 text"
+    except UnicodeDecodeError as error:
+        problem = f"it is not UTF-8 text (byte {error.start + 1:,})"
     except json.JSONDecodeError as error:
         problem = f"it is not JSON (line {error.lineno}, column {error.colno})"
     except ValueError:  # an integer of more digits than Python reads

@@ -264,6 +264,7 @@ class VerificationError(ReadBackError):
             f"{comparison.difference()}.",
             remedy="The next try repairs it: it deletes this data set and uploads the batch into a new one.",
         )
+        self.particulars = comparison.difference()
         self.comparison = comparison
 
 

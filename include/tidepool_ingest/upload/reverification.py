@@ -52,6 +52,7 @@ class ChangedSinceError(IngestError):
             f"Batch {batch} was verified and has changed since: {comparison.difference()}."
             + (f" It is not repaired: {reason}." if reason else "")
         )
+        self.particulars = comparison.difference()
         self.comparison = comparison
 
 
@@ -152,8 +153,9 @@ def _reverified(leased: LeasedBatch, data_set: DataSetRow, *, repair: bool) -> R
         return found
     reason = _reason_against_repair(leased, comparison) if repair else ""
     if reason or not repair:
-        ledger.batches.set_reason(batch.id, ChangedSinceError.code, lease=leased.lease)
-        raise ChangedSinceError(batch.label, comparison, reason)
+        changed = ChangedSinceError(batch.label, comparison, reason)
+        ledger.batches.set_reason(batch.id, changed.code, changed.particulars, lease=leased.lease)
+        raise changed
     _mark_for_deletion(leased, data_set, comparison)
     return Reverified(str(data_set.data_set_id), comparison, to_repair=True)
 
@@ -223,7 +225,9 @@ def _reason_against_repair(leased: LeasedBatch, comparison: Comparison) -> str:
 def _mark_for_deletion(leased: LeasedBatch, data_set: DataSetRow, comparison: Comparison) -> None:
     """Record that the set is to be deleted: the next upload of the batch starts with that."""
     batch = leased.batch
-    leased.ledger.batches.mark_unfinished(batch.id, ChangedSinceError.code, lease=leased.lease)
+    leased.ledger.batches.mark_unfinished(
+        batch.id, ChangedSinceError.code, comparison.difference(), lease=leased.lease
+    )
     leased.ledger.data_sets.begin_delete(data_set.id, lease=leased.lease)
     log.info(
         "%s is uploaded again, because data set %s has changed: %s.",

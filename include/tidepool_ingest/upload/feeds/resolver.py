@@ -344,4 +344,5 @@ class FeedError(IngestError):
         fault = FAULTS[code]
         about = f" (data set {', '.join(data_sets)})" if data_sets else ""
         super().__init__(as_sentence(fault.sentence + about), remedy=fault.remedy, code=code)
+        self.particulars = about.strip(" ()")
         self.data_sets = data_sets

@@ -160,13 +160,17 @@ class FeedVerificationError(ReadBackError):
     """
 
     def __init__(self, comparison: FeedComparison) -> None:
-        super().__init__(
+        difference = (
             f"Tidepool shows {comparison.visible} of {comparison.expected} rows: "
             f"{len(comparison.missing)} records are missing, {len(comparison.double)} there twice, "
-            f"{len(comparison.stale)} in another version, {comparison.undeleted} not deleted.",
+            f"{len(comparison.stale)} in another version, {comparison.undeleted} not deleted"
+        )
+        super().__init__(
+            f"{difference}.",
             remedy="The next try sends these records again. If that does not help, check whether another "
             "program writes to the same data set.",
         )
+        self.particulars = difference
         self.comparison = comparison
 
 
