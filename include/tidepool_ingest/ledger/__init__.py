@@ -11,6 +11,7 @@ from tidepool_ingest.ledger.attention import Attention
 from tidepool_ingest.ledger.batches import Batches, BatchRow, FoundBatch, KnownBatch
 from tidepool_ingest.ledger.caches import FileDigests, Manifests, ReadManifest
 from tidepool_ingest.ledger.client_state import RateLimits
+from tidepool_ingest.ledger.corrections import Corrections, Related, Tie
 from tidepool_ingest.ledger.data_sets import COMMAND_LINE, ChunkRow, DataSetRow, DataSets, TaskOrigin
 from tidepool_ingest.ledger.database import Database, migrate
 from tidepool_ingest.ledger.device_days import DeviceDays, DeviceKey, DeviceSpan, Standing
@@ -32,6 +33,7 @@ from tidepool_ingest.ledger.states import (
     IllegalTransitionError,
     Purged,
 )
+from tidepool_ingest.ledger.stops import StoppedIn, Stops
 from tidepool_ingest.ledger.turns import Turn, Turns
 from tidepool_ingest.ledger.views import Unfinished, Upload, UploadFilter, Uploads
 
@@ -53,6 +55,7 @@ __all__ = [
     "Batches",
     "ChunkRow",
     "ChunkState",
+    "Corrections",
     "DataSetRow",
     "DataSetState",
     "DataSets",
@@ -82,9 +85,13 @@ __all__ = [
     "ReadManifest",
     "Rejection",
     "Rejections",
+    "Related",
     "Retention",
     "Standing",
+    "StoppedIn",
+    "Stops",
     "TaskOrigin",
+    "Tie",
     "Turn",
     "Turns",
     "Unfinished",
@@ -111,6 +118,7 @@ class Ledger:
         self.attention = Attention(self.database)
         self.batches = Batches(self.database)
         self.batch_days = BatchDays(self.database)
+        self.corrections = Corrections(self.database)
         self.data_sets = DataSets(self.database)
         self.device_days = DeviceDays(self.database)
         self.devices = Devices(self.database)
@@ -125,6 +133,7 @@ class Ledger:
         self.retention = Retention(self.database)
         self.unfinished = Unfinished(self.database)
         self.rate_limits = RateLimits(self.database)
+        self.stops = Stops(self.database)
         self.turns = Turns(self.database)
         self.uploads = Uploads(self.database)
 

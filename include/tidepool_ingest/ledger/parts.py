@@ -103,7 +103,8 @@ class Parts:
                     continue
                 if before.state is BatchState.OVERWRITTEN:
                     check_batch_state(before.state, BatchState.PREPARED, is_part=True)
-                    values |= {**counted, "state": BatchState.PREPARED, "reason": None, "reason_detail": None}
+                    values |= {**counted, "state": BatchState.PREPARED}
+                    values |= dict.fromkeys(("reason", "reason_detail", "stopped_in"))
                 if any(getattr(before, name) != value for name, value in values.items()):
                     changed = update(batches).where(batches.c.id == before.id)
                     connection.execute(changed.values(**values, updated_at=now))

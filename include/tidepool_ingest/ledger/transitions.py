@@ -67,7 +67,7 @@ def _with_what_ends(state: BatchState, values: dict[str, Any]) -> dict[str, Any]
 
     Nor does a dismissal outlive that the batch is done after all.
     """
-    ended = {"reason_detail": None} if "reason" in values else {}
+    ended = {"reason_detail": None, "stopped_in": None} if "reason" in values else {}
     return {**ended, **({"dismissed": None} if state.is_done else {}), **values}
 
 

@@ -21,6 +21,7 @@ from tidepool_ingest.ledger.states import (
     Decidable,
     Dismissal,
 )
+from tidepool_ingest.ledger.stops import StoppedIn
 from tidepool_ingest.ledger.whole_batches import IS_WHOLE, WHOLE
 
 
@@ -77,6 +78,7 @@ class Upload(Decidable):
     opened_at: datetime | None
     verified_at: datetime | None
     part_of: int | None = None
+    stopped_in: StoppedIn | None = None
     dismissed: Dismissal | None = None
     stored: int = 0
     parts: int = 0
@@ -329,9 +331,9 @@ def _stored_chunks(numbers: Sequence[int]) -> Any:
 def _upload(row: Any, stored: int) -> Upload:
     values = dict(row._mapping)
     dismissed = values["dismissed"] and Dismissal(values["dismissed"])
-    return Upload(
-        **{**values, "state": BatchState(values["state"]), "dismissed": dismissed, "stored": stored}
-    )
+    stopped_in = StoppedIn.of_text(values["stopped_in"])
+    read = {"state": BatchState(values["state"]), "dismissed": dismissed, "stopped_in": stopped_in}
+    return Upload(**{**values, **read, "stored": stored})
 
 
 _OF_BATCH = (
@@ -349,6 +351,7 @@ _OF_BATCH = (
     "created_at",
     "updated_at",
     "part_of",
+    "stopped_in",
     "dismissed",
 )
 _OF_PARTS = ("expected_rows", "visible_rows", "superseded_rows", "stored")

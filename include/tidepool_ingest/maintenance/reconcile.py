@@ -26,6 +26,7 @@ from tidepool_ingest.ledger import (
     DataSetRow,
     DataSetState,
     Ledger,
+    StoppedIn,
     lease_of_batch,
 )
 from tidepool_ingest.ledger.database import LeaseHeldError, LedgerUnavailableError
@@ -130,6 +131,7 @@ class Reconciliation:
     :param api_host_of: checks the connection that a manifest names.
     :param keeping: how long records of finished batches are kept; without it, nothing is cleaned up.
     :param root_of: returns the staging root of a batch, if that may be another one than ``root``.
+    :param on_stop: told of each batch that an error has stopped here, for the record.
     """
 
     def __init__(
@@ -142,6 +144,7 @@ class Reconciliation:
         api_host_of: ApiHostOf,
         keeping: RetentionPolicy | None = None,
         root_of: Callable[[BatchRow], UPath] | None = None,
+        on_stop: Callable[[BatchRow, IngestError], None] = lambda _batch, _error: None,
     ) -> None:
         self._root = root
         self._root_of = root_of or (lambda _row: root)
@@ -150,6 +153,7 @@ class Reconciliation:
         self._context_of = context_of
         self._api_host_of = api_host_of
         self._keeping = keeping
+        self._on_stop = on_stop
         self._stopping = threading.Event()
         self._counts = Reconciled()
 
@@ -188,6 +192,7 @@ class Reconciliation:
         except LeaseHeldError:
             self._counts.busy += 1
         except IngestError as error:
+            self._on_stop(row, error)
             if error.disposition is Disposition.RETRIABLE:
                 self._counts.later += 1
                 log.info("%s is left for the next run: %s", row.label, error.what)
@@ -340,6 +345,8 @@ def delete_unfinished(context: UploadContext, batch: BatchRow) -> int:
             # Tidepool no longer has anything of it; the reason why it could not go on is recorded already.
             known = ledger.batches.get(batch.id)
             ledger.batches.mark_failed(batch.id, known.reason, known.reason_detail or "", lease=lease)
+            if stopped_in := StoppedIn.of_text(known.stopped_in):
+                ledger.stops.record(batch.id, stopped_in)
     return deleted
 
 

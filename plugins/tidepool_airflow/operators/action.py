@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tidepool_airflow.links import TidepoolUploadLink
-from tidepool_airflow.operators.base import TidepoolOperator
+from tidepool_airflow.operators.base import TidepoolOperator, record_stop
 from tidepool_ingest.texts import counted
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ class TidepoolActionOperator(TidepoolOperator):
                 raise AirflowSkipException("This is done already. Request it again on the uploads page.")
             if len(requested) == 1:
                 self.batch = requested[0].batch
-                return self._one(ledger, left[0])
+                return self._one(ledger, context, left[0])
             errors: list[IngestError] = []
             for action in left:
                 try:
-                    self._one(ledger, action)
+                    self._one(ledger, context, action)
                 except IngestError as error:
                     self._go_on_after(error, ledger, left)
                     errors.append(error)
@@ -69,7 +69,7 @@ class TidepoolActionOperator(TidepoolOperator):
             raise next((one for one in errors if one.disposition is Disposition.RETRIABLE), errors[0])
         return {"what": str(requested[0].kind), "done": len(requested)}
 
-    def _one(self, ledger: Ledger, action: ActionRow) -> dict[str, Any]:
+    def _one(self, ledger: Ledger, context: Context, action: ActionRow) -> dict[str, Any]:
         """Carry one action out, and record its result."""
         from tidepool_ingest.errors import IngestError
         from tidepool_ingest.ledger import ActionStatus
@@ -80,6 +80,7 @@ class TidepoolActionOperator(TidepoolOperator):
             detail = self._carry_out(ledger, action, row)
         except IngestError as error:
             ledger.actions.finish(action.id, ActionStatus.FAILED, reason=error.code)
+            record_stop(ledger, row.id, context, error)
             raise
         ledger.actions.finish(action.id, ActionStatus.DONE, detail=detail)
         self.log.info("%s: %s.", row.label, detail)

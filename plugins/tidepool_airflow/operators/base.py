@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -142,6 +142,40 @@ def origin_of(context: Mapping[str, Any]) -> TaskOrigin:
         map_index=task_instance.map_index if in_group else None,
         try_number=task_instance.try_number,
     )
+
+
+def record_stop(
+    ledger: Ledger, batch: int, context: Mapping[str, Any], error: BaseException | None = None
+) -> None:
+    """Record that a batch has stopped in this task, so that the uploads page leads to its log.
+
+    Nothing is recorded of a batch that another task works on, nor where the ledger does not answer: what
+    the task fails with is the first error, not the second.
+
+    :param ledger: the ledger, which knows the reason already.
+    :param batch: the batch's number.
+    :param context: the context of the task.
+    :param error: what stopped it; left out for a question to a person, and for what one has decided.
+    """
+    from tidepool_ingest.errors import IngestError
+    from tidepool_ingest.ledger import StoppedIn
+    from tidepool_ingest.ledger.database import LeaseLostError
+
+    ours = error if isinstance(error, IngestError) else None
+    if ours is not None and (ours.waits or isinstance(ours, LeaseLostError)):
+        return
+    task_instance = context["ti"]
+    stopped_in = StoppedIn(
+        dag_id=task_instance.dag_id,
+        run_id=task_instance.run_id,
+        task_id=task_instance.task_id,
+        map_index=task_instance.map_index,
+        try_number=task_instance.try_number,
+        code=None if ours is None else ours.code,
+        detail=None if ours is None else ours.particulars,
+    )
+    with suppress(IngestError):
+        ledger.stops.record(batch, stopped_in)
 
 
 def _mask_work_keys() -> None:

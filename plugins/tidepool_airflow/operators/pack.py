@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 
 from tidepool_airflow import observability
 from tidepool_airflow.mapping import skip_without_batch
-from tidepool_airflow.operators.base import TidepoolOperator, origin_of
+from tidepool_airflow.operators.base import TidepoolOperator, origin_of, record_stop
 from tidepool_airflow.turns import reschedule
 from tidepool_ingest.texts import counted
 
@@ -130,7 +130,10 @@ class TidepoolPackOperator(TidepoolOperator):
     def _in_turn(
         self, context: Context, ledger: Ledger, work: Callable[[BatchRow, int], None]
     ) -> Callable[[BatchRow, int], None]:
-        """Return the same work, which ends the turns of batches that this run has nothing more to do with."""
+        """Return the same work, which ends the turns of batches that this run has nothing more to do with.
+
+        Of a batch that stops, the ledger learns in which task that was.
+        """
         from tidepool_ingest.guards import is_left_alone
         from tidepool_ingest.run import why_superseded
 
@@ -149,8 +152,15 @@ class TidepoolPackOperator(TidepoolOperator):
                         )
                     else:
                         work(row, share)
-            except (AirflowSkipException, TaskAwaitingInput):
+            except AirflowSkipException:
                 run.end_turn(row.id)
+                raise
+            except TaskAwaitingInput:
+                run.end_turn(row.id)
+                record_stop(ledger, row.id, context)
+                raise
+            except Exception as error:
+                record_stop(ledger, row.id, context, error)
                 raise
 
         return work_in_turn

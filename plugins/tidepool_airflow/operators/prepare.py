@@ -13,6 +13,7 @@ from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 from tidepool_airflow import observability
 from tidepool_airflow.errors import TidepoolNobodyAnsweredError, causes_told
 from tidepool_airflow.links import TidepoolQuarantineLink, TidepoolUploadLink
+from tidepool_airflow.operators.base import record_stop
 from tidepool_airflow.operators.pack import BATCH_LABEL, PREPARED_KEY, TidepoolPackOperator
 
 if TYPE_CHECKING:
@@ -135,4 +136,5 @@ class TidepoolPrepareOperator(TidepoolPackOperator):
             raise TaskAwaitingInput(method_name="decided", timeout=self.answer_within)
         apply_decision(ledger, row, decision)
         if decision is Decision.DECLINE:
+            record_stop(ledger, row.id, context)
             raise AirflowSkipException("Somebody has decided that nothing of the batch is uploaded.")

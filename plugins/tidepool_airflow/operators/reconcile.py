@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidepool_airflow.errors import TidepoolReconcileFailedError
-from tidepool_airflow.operators.base import TidepoolOperator, origin_of
+from tidepool_airflow.operators.base import TidepoolOperator, origin_of, record_stop
 from tidepool_airflow.turns import end_turns_of_dead_runs
 from tidepool_ingest.options import QUARANTINE_DAYS, WORK_DAYS, ReconcileOptions
 
@@ -70,6 +70,7 @@ class TidepoolReconcileOperator(TidepoolOperator):
                 keeping=RetentionPolicy(self.keep_work_days, self.keep_quarantine_days),
                 # Where a run was given another root, or an upload DAG has its own, its batches lie there.
                 root_of=None if options.staging_root else self.root_of,
+                on_stop=lambda row, error: record_stop(ledger, row.id, context, error),
             )
             end_turns_of_dead_runs(context, ledger)
             counts = self._reconciliation.run()
