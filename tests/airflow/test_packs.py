@@ -78,6 +78,9 @@ def test_one_failing_batch_holds_up_nobody_and_is_tried_alone(world: World) -> N
         ("failed", "tidepool-permission"),
         *[("verified", None)] * 4,
     ]
+    # Each leads to the task of its own, and no longer to the pack that set it aside.
+    stopped = {upload.stopped_in for upload in world.uploads()} - {None}
+    assert {where and where.task_id for where in stopped} == {"one_by_one.prepare", "one_by_one.upload"}
     assert run.tasks["report", -1] == "failed"
 
 

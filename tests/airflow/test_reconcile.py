@@ -56,6 +56,10 @@ def test_what_needs_a_person_fails_the_run(world: World) -> None:
     assert [(upload.state, upload.reason) for upload in world.uploads()] == [
         ("verified", "changed-since-verified")
     ]
+    (stopped,) = (upload.stopped_in for upload in world.uploads())
+    assert stopped is not None
+    assert (stopped.dag_id, stopped.task_id) == ("tidepool_reconcile", "reconcile")
+    assert (stopped.detail or "").startswith("Tidepool shows 0 of 10 rows: 10 missing")
 
 
 def _delete(data_set_id: str) -> None:

@@ -308,7 +308,8 @@ def test_what_needs_attention_is_listed_with_its_remedy(world: World, visit: Vis
 
     assert "too-many-refused" in page
     assert "correct the batch or let its manifest edit" in page
-    assert f'href="/dags/{DAG_ID}/runs"' in page  # it has no data set, which would name its run
+    # It has no data set, which would name its run.
+    assert re.search(rf'href="/dags/{DAG_ID}/runs/[^"/]+/tasks/batch\.prepare/mapped/0\?try_number=1"', page)
 
 
 def test_a_file_that_is_held_says_where_and_what_lets_it_go_on(world: World, visit: Visitor) -> None:

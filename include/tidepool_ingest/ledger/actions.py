@@ -30,6 +30,8 @@ class ActionKind(StrEnum):
     """Decide on a run that waited for a person."""
     ERASE = "erase"
     """Remove a person from ledger, staging and work areas."""
+    FOLDER = "folder"
+    """See where a batch lies and what its files are called."""
     DISMISS = "dismiss"
     """Say that nothing more is to be done about a batch."""
     REOPEN = "reopen"

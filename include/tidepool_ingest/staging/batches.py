@@ -272,6 +272,15 @@ def _list(folder: UPath, below_root: int) -> list[tuple[str, str]]:
     return sorted((name, info["type"]) for name, info in entries.items())
 
 
+def file_names(folder: BatchFolder) -> list[str]:
+    """Return the names of what lies in a batch folder, in order; none if it is not there.
+
+    :param folder: the batch.
+    :raises BatchError: ``staging-unreadable``, ``file-not-permitted``.
+    """
+    return [name for name, _kind in _list(folder.path, IN_BATCH - 1)]
+
+
 def manifest_fingerprints(root: UPath, day: date) -> dict[BatchFolder, str]:
     """Return each ready batch of a day with its manifest's fingerprint, by one recursive listing.
 

@@ -27,6 +27,7 @@ from tidepool_airflow.uploads_page.actions import (
     lift_throttle,
     open_quarantine,
 )
+from tidepool_airflow.uploads_page.causes import questions_waiting, show_folder
 from tidepool_airflow.uploads_page.chart import charts, heat_map
 from tidepool_airflow.uploads_page.html import Links, html
 from tidepool_airflow.uploads_page.live import answer, next_look, outcomes
@@ -46,6 +47,7 @@ ASSETS = {
     "page.css": "text/css",
     "page.js": "text/javascript",
     "patch.js": "text/javascript",
+    "folder.js": "text/javascript",
     "theme.js": "text/javascript",
     "choose.js": "text/javascript",
     "icon.svg": "image/svg+xml",
@@ -83,6 +85,12 @@ def application() -> FastAPI:
         open_quarantine,
         response_class=StreamingResponse,
         dependencies=[Depends(require_actor)],
+    )
+    page.add_api_route(
+        "/{batch}/folder",
+        show_folder,
+        methods=["POST"],
+        dependencies=[Depends(require_actor), Depends(require_own_page)],
     )
     page.add_api_route(
         "/throttles/{api_host}/lift",
@@ -170,6 +178,7 @@ def show_list(
         links=Links(request),
         query=query,
         uploads=uploads,
+        questions=questions_waiting(uploads),
         newer=query.link(after=uploads[0].batch) if uploads and newer else None,
         older=query.link(before=uploads[-1].batch) if older and uploads else None,
         by_state=by_state,
@@ -197,6 +206,7 @@ def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batc
     acts = may_act(user)
     actions = ledger.actions.of_batch(batch)
     newest_outcome = outcomes(ledger, actions, limit=1)
+    staged = upload if row.part_of is None else requested_upload(ledger, whole.id)
     return answer(
         request,
         "upload.html",
@@ -205,6 +215,9 @@ def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batc
         links=Links(request),
         upload=upload,
         row=row,
+        stopped_in=upload.stopped_in or staged.stopped_in,
+        asks=bool(questions_waiting([staged])),
+        related=ledger.corrections.of(whole),
         in_parts=in_parts,
         data_sets=data_sets[::-1],
         chunks={

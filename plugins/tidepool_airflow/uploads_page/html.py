@@ -18,7 +18,7 @@ from tidepool_airflow.uploads_page.chart import BAR, HEIGHT, zones_in_words
 from tidepool_ingest.codes import explained
 from tidepool_ingest.errors import MendPlace
 from tidepool_ingest.guards import answer_of
-from tidepool_ingest.ledger import ActionKind, BatchState, Dismissal
+from tidepool_ingest.ledger import ActionKind, BatchState, Dismissal, StoppedIn, Tie
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.help import remedy_of
 
@@ -41,6 +41,7 @@ ACTION_WORDS = {
     ActionKind.RETRY: "Retry",
     ActionKind.WITHDRAW: "Undo",
     ActionKind.QUARANTINE: "Opened the quarantine file",
+    ActionKind.FOLDER: "Saw folder and file names",
     ActionKind.CONFIRM: "Confirmed for a run",
     ActionKind.APPROVE: "Decided about rejected records",
     ActionKind.ERASE: "Erased a person",
@@ -148,6 +149,23 @@ class Links:
         known = {dag.dag_id for dag in self._dags if dag.kind in DAG_OF_TYPE}
         return dag_id in DAG_OF_TYPE.values() or dag_id in known
 
+    def task(self, stopped_in: StoppedIn) -> str:
+        """Return the URL of the task instance in Airflow in which a batch stopped: it shows that try's log.
+
+        :param stopped_in: one that is a task.
+        """
+        return f"{self._instance(stopped_in)}?try_number={stopped_in.try_number or 1}"
+
+    def question(self, stopped_in: StoppedIn) -> str:
+        """Return the URL in Airflow at which the question is answered that a task waits with."""
+        return f"{self._instance(stopped_in)}/required_actions"
+
+    def _instance(self, stopped_in: StoppedIn) -> str:
+        run = self.run(str(stopped_in.dag_id), str(stopped_in.run_id))
+        task = f"{run}/tasks/{quote(str(stopped_in.task_id), safe='')}"
+        is_mapped = stopped_in.map_index is not None and stopped_in.map_index >= 0
+        return f"{task}/mapped/{stopped_in.map_index}" if is_mapped else task
+
 
 def html(template: str, **values: Any) -> str:
     """Return a page; every value in it is escaped."""
@@ -184,6 +202,7 @@ def _environment() -> Environment:
         explained=explained,
         ActionKind=ActionKind,
         chosen_actions=CHOSEN_ACTIONS,
+        Tie=Tie,
         bar_width=BAR,
         bar_height=HEIGHT,
     )

@@ -1,0 +1,49 @@
+// Asks for a batch's folder and files once somebody has read the warning, and forgets them when the dialog closes.
+
+function filled(place, told) {
+  const line = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
+  const files = document.createElement(told.numbered ? "ol" : "ul");
+  files.append(...told.files.map((name) => {
+    const item = document.createElement("li");
+    item.append(line("code", name));
+    return item;
+  }));
+  const folder = line("p", "Folder ");
+  folder.append(line("code", told.folder));
+  place.replaceChildren(folder, ...(told.files.length ? [line("p", "Files"), files] : []), ...(told.note ? [line("p", told.note)] : []));
+}
+
+async function reveal(form) {
+  const place = form.querySelector("[data-revealed]");
+  const token = form.closest("[data-token]").dataset.token;
+  let response;
+  try {
+    response = await fetch(form.dataset.reveals, { method: "POST", headers: { "X-Tidepool-Token": token } });
+  } catch {
+    place.textContent = "The server cannot be reached.";
+    return;
+  }
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    place.textContent = body.detail ?? `The server answered ${response.status}.`;
+    return;
+  }
+  filled(place, body);
+  form.querySelector("button[value=yes]").hidden = true;
+  form.querySelector("button[value=no]").textContent = "Close";
+}
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.dataset.reveals || event.submitter?.value !== "yes") return;
+  event.preventDefault();
+  reveal(event.target);
+});
+
+// The event does not bubble.
+document.addEventListener("close", (event) => {
+  const form = event.target.querySelector?.("form[data-reveals]");
+  if (!form) return;
+  form.querySelector("[data-revealed]").replaceChildren();
+  form.querySelector("button[value=yes]").hidden = false;
+  form.querySelector("button[value=no]").textContent = "Cancel";
+}, true);
