@@ -164,7 +164,7 @@ def test_what_the_ledger_holds_of_a_task_brings_no_markup(world: World, visit: V
 # ---------------------------------------------------------------- the question
 
 
-def wait_for_an_answer(stopped_in: StoppedIn, *, waits: bool = True) -> None:
+def wait_for_an_answer(stopped_in: StoppedIn, subject: str, *, waits: bool = True) -> None:
     """Let a task of a finished run wait for a person, or let it have been answered."""
     from airflow.models.hitl import HITLDetail
     from airflow.models.taskinstance import TaskInstance
@@ -183,7 +183,8 @@ def wait_for_an_answer(stopped_in: StoppedIn, *, waits: bool = True) -> None:
         ).one()
         instance.state = TaskInstanceState.AWAITING_INPUT if waits else TaskInstanceState.SUCCESS
         if waits:
-            session.add(HITLDetail(ti_id=instance.id, options=["Yes"], subject="canary", body="", params={}))
+            given = {"options": ["Yes"], "subject": subject, "body": "canary", "params": {}}
+            session.merge(HITLDetail(ti_id=instance.id, **given))
 
 
 def test_a_question_is_led_to_as_long_as_it_waits(world: World, visit: Visitor) -> None:
@@ -196,17 +197,24 @@ def test_a_question_is_led_to_as_long_as_it_waits(world: World, visit: Visitor) 
     paths = ("/list", f"/{upload.batch}")
     assert not [path for path in paths if "required_actions" in viewer.get(f"{PAGE}{path}").text]
 
-    wait_for_an_answer(upload.stopped_in)
+    asked, subject = upload.stopped_in, f"{upload.label}: upload it without 11 rejected records?"
+    wait_for_an_answer(asked, f"{subject} by another DAG")
+    assert not [path for path in paths if "required_actions" in viewer.get(f"{PAGE}{path}").text]
+    wait_for_an_answer(asked, subject)
+    # Another run, which asks nobody, meets it meanwhile.
+    with ledger_of(world) as ledger:
+        ledger.batches.hold(upload.batch, "too-many-refused", "11 of 11 records")
+        stopped(ledger, upload.batch, run_id="another", map_index=7)
     for path in paths:
         page = viewer.get(f"{PAGE}{path}").text
-        link = f"/tasks/batch.prepare/mapped/{upload.stopped_in.map_index}/required_actions"
+        link = f"/tasks/batch.prepare/mapped/{asked.map_index}/required_actions"
         assert page.count(link) == 1
         assert "canary" not in page
     assert "A question waits for an answer." in page
     other = viewer.get(f"{PAGE}/{numbers[MALFORMED]}").text
     assert "required_actions" not in other
 
-    wait_for_an_answer(upload.stopped_in, waits=False)
+    wait_for_an_answer(asked, subject, waits=False)
     assert not [path for path in paths if "required_actions" in viewer.get(f"{PAGE}{path}").text]
 
 

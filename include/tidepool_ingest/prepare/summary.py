@@ -187,7 +187,16 @@ def question_of(summary: PrepareSummary, allowed: float) -> tuple[str, str]:
         f"- **{Decision.GOOD_ONES.answer}**: the same, unless Tidepool itself rejects any of them.",
         f"- **{Decision.DECLINE.answer}**: it stays held, and the others continue.",
     )
-    return f"{summary.batch}: upload it without {summary.quarantined} rejected records?", "\n".join(body)
+    return subject_of(summary.batch, summary.quarantined), "\n".join(body)
+
+
+def subject_of(batch: str, rejected: int) -> str:
+    """Return the subject of what a person is asked about a batch, by which the question is found again.
+
+    :param batch: the batch's label.
+    :param rejected: how many of its records are rejected.
+    """
+    return f"{batch}: upload it without {rejected} rejected records?"
 
 
 def named_counts(counts: Mapping[str, Mapping[str, int]]) -> str:

@@ -216,7 +216,7 @@ def show_upload(request: Request, user: User, ledger: CurrentLedger, batch: Batc
         upload=upload,
         row=row,
         stopped_in=upload.stopped_in or staged.stopped_in,
-        asks=bool(questions_waiting([staged])),
+        question=questions_waiting([staged]).get(staged.batch),
         related=ledger.corrections.of(whole),
         in_parts=in_parts,
         data_sets=data_sets[::-1],

@@ -12,18 +12,17 @@ from tidepool_airflow.uploads_page.access import User
 from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, requested_upload
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchRow, BatchState, StoppedIn, Upload
+from tidepool_ingest.prepare.summary import subject_of
 
 FILES_NAMED = 100
 """File names that are shown of one batch."""
 
-TaskInstanceKey = tuple[str | None, str | None, str | None, int]
 
+def questions_waiting(uploads: Iterable[Upload]) -> dict[int, StoppedIn]:
+    """Return the tasks in which questions about batches wait for an answer, by the batch's number.
 
-def questions_waiting(uploads: Iterable[Upload]) -> frozenset[int]:
-    """Return the numbers of those batches about which a person is being asked, in one query.
-
-    A batch that is held waits in Airflow only if its task does: it may have been answered, or nobody has
-    answered in time, or the run has been removed.
+    What Airflow knows counts, in one query: a question may have been answered, or nobody has answered in
+    time, or its run has been removed; and another run may have met the batch since, and have stopped too.
 
     :param uploads: batches as the ledger has them.
     """
@@ -31,33 +30,32 @@ def questions_waiting(uploads: Iterable[Upload]) -> frozenset[int]:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from airflow.utils.state import TaskInstanceState
-    from sqlalchemy import select, tuple_
+    from sqlalchemy import select
 
-    stopped = {
-        upload.batch: _key_of(upload.stopped_in)
+    subjects = {
+        upload.batch: subject_of(upload.label, upload.quarantined)
         for upload in uploads
-        if upload.state is BatchState.HELD and upload.stopped_in is not None and upload.stopped_in.is_task
+        if upload.state is BatchState.HELD and upload.quarantined
     }
-    if not stopped:
-        return frozenset()
+    if not subjects:
+        return {}
     columns = [getattr(TaskInstance, name) for name in ("dag_id", "run_id", "task_id", "map_index")]
     waiting = (
-        select(*columns)
-        .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
+        select(HITLDetail.subject, *columns)
+        .join(TaskInstance, HITLDetail.ti_id == TaskInstance.id)
         .where(
             TaskInstance.state == TaskInstanceState.AWAITING_INPUT,
             HITLDetail.responded_at.is_(None),
-            tuple_(*columns).in_(sorted(set(stopped.values()))),
+            HITLDetail.subject.in_(sorted(set(subjects.values()))),
         )
+        .order_by(HITLDetail.created_at)
     )
     with create_session() as session:
-        found = {tuple(row) for row in session.execute(waiting)}
-    return frozenset(batch for batch, key in stopped.items() if key in found)
-
-
-def _key_of(stopped_in: StoppedIn) -> TaskInstanceKey:
-    map_index = -1 if stopped_in.map_index is None else stopped_in.map_index
-    return stopped_in.dag_id, stopped_in.run_id, stopped_in.task_id, map_index
+        found = {
+            subject: StoppedIn(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+            for subject, dag_id, run_id, task_id, map_index in session.execute(waiting)
+        }
+    return {batch: found[subject] for batch, subject in subjects.items() if subject in found}
 
 
 def show_folder(user: User, ledger: CurrentLedger, batch: Batch) -> JSONResponse:
