@@ -130,9 +130,17 @@ def test_the_list_leads_to_the_log_of_the_task_that_failed(causes: Causes, visit
     for scheme, width in each_look(page):
         look(page, scheme, width)
         page.goto(LIST)
-        expect(page.get_by_role("link", name="Answer its question")).to_be_visible()
+        link = page.get_by_role("link", name="Answer its question", exact=True)
+        expect(link).to_be_visible()
         assert page.evaluate(FITS) <= width
+        box = link.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= width
         shoot(page, f"causes-list-{scheme}-{width}")
+        page.goto(f"{LIST}&waiting=True")
+        expect(link).to_be_visible()
+        assert page.evaluate(FITS) <= width
+        shoot(page, f"causes-waiting-{scheme}-{width}")
         page.goto(f"{PAGE}/{upload.batch}")
         notice = page.locator("div.notice")
         expect(notice).to_contain_text("Here: it is not JSON (line 3, column 3).")
@@ -160,6 +168,7 @@ def test_folder_and_files_are_shown_after_a_warning_and_forgotten(causes: Causes
         expect(dialog).to_contain_text(FILE)
         expect(dialog).to_contain_text(str(causes.folders[ASKED]))
         assert page.evaluate(FITS) <= width
+        expect(dialog.get_by_role("button", name="Show them")).to_be_hidden()
         shoot(page, f"causes-folder-{scheme}-{width}")
         assert len(causes.ledger.actions.of_batch(upload.batch)) == before + 1
         dialog.get_by_role("button", name="Close").click()
@@ -181,6 +190,7 @@ def test_a_repaired_batch_and_its_forerunner_lead_to_each_other(causes: Causes, 
         look(page, scheme, width)
         page.goto(f"{PAGE}/{forerunner.batch}")
         expect(page.locator(".related")).to_contain_text("Another batch was staged in its place")
+        expect(page.locator("div.notice")).to_contain_text("needs nothing more")
         assert page.evaluate(FITS) <= width
         shoot(page, f"causes-forerunner-{scheme}-{width}")
         page.locator(".related").get_by_role("link", name=repaired.label).click()

@@ -25,6 +25,7 @@ from tidepool_ingest.ledger import (
     Ledger,
     Purged,
     ReadManifest,
+    StoppedIn,
     TaskOrigin,
     lease_of_batch,
 )
@@ -189,6 +190,7 @@ def upload(ledger: Ledger) -> None:
     row = ledger.batches.get(UPLOADS // 2)
     with ledger.leases.held(lease_of_batch(row.id), seconds=60) as lease:
         ledger.batches.begin_upload(row.id, lease=lease)
+        ledger.stops.record(row.id, StoppedIn())
         opened = ledger.data_sets.begin_opening(
             row.id,
             data_set_type="normal",
@@ -236,6 +238,7 @@ def page(ledger: Ledger) -> None:
     ledger.uploads.page(VISITED["newest"][0], after=UPLOADS // 2)
     ledger.uploads.get(UPLOADS // 2)
     visit_one(ledger, UPLOADS // 2)
+    ledger.corrections.of(ledger.batches.get(UPLOADS // 2))
     ledger.actions.newest()
     ledger.actions.of_run("tidepool_action", f"manual__{UPLOADS // 2}")
 

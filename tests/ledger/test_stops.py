@@ -8,7 +8,10 @@ import pytest
 
 from tests.ledger.conftest import found
 from tests.states import set_batch_state
+from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState, FoundPart, Ledger, StoppedIn
+from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError
+from tidepool_ingest.staging.errors import BatchError
 
 TASK = StoppedIn(
     dag_id="tidepool_normal_upload",
@@ -137,3 +140,23 @@ def test_a_member_that_a_newer_version_adds_is_ignored() -> None:
 
     assert StoppedIn.of_text(text) == TASK
     assert StoppedIn.of_text(None) is None
+
+
+def test_an_error_brings_its_code_and_its_place(ledger: Ledger) -> None:
+    row = ledger.batches.register(found())
+    error = BatchError("file-truncated", file_number=1, detail="in its last line")
+
+    ledger.stops.record(row.id, StoppedIn(), error)
+
+    assert stopped_in(ledger, row.id) == StoppedIn(code="file-truncated", detail="file 1: in its last line")
+
+
+@pytest.mark.parametrize("error", [LeaseHeldError("batch-1", 3.0), LeaseLostError("batch-1")])
+def test_what_waits_or_is_worked_on_by_another_task_has_not_stopped(
+    ledger: Ledger, error: IngestError
+) -> None:
+    row = ledger.batches.register(found())
+
+    ledger.stops.record(row.id, TASK, error)
+
+    assert stopped_in(ledger, row.id) is None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Self
 
 from sqlalchemy import and_, or_, update
 
-from tidepool_ingest.ledger.database import Database
+from tidepool_ingest.errors import IngestError
+from tidepool_ingest.ledger.database import Database, LeaseLostError
 from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.ledger.states import BatchState
 
@@ -64,15 +65,20 @@ class Stops:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(self, batch: int, stopped_in: StoppedIn) -> None:
+    def record(self, batch: int, stopped_in: StoppedIn, error: BaseException | None = None) -> None:
         """Record where a batch has stopped, once its reason is recorded.
 
-        Nothing is written of a batch that is done, undone, or in whose place another one stands: it has not
-        stopped. When it last changed stays, for it has not.
+        Nothing is written of a batch that has not stopped: it waits for another one, another task works on
+        it, it is done or undone, or another one stands in its place. When it last changed stays as it is.
 
         :param batch: its number.
-        :param stopped_in: the task or command that had it.
+        :param stopped_in: the task that had it; an empty one for a command line.
+        :param error: what stopped it; left out for a question to a person, and for what one has decided.
         """
+        if isinstance(error, IngestError):
+            if error.waits or isinstance(error, LeaseLostError):
+                return
+            stopped_in = replace(stopped_in, code=error.code, detail=error.particulars)
         stopped = or_(batches.c.reason.is_not(None), batches.c.state.in_(NOT_DONE))
         of_it = update(batches).where(and_(batches.c.id == batch, stopped))
         with self._database.writing() as connection:

@@ -149,21 +149,16 @@ def record_stop(
 ) -> None:
     """Record that a batch has stopped in this task, so that the uploads page leads to its log.
 
-    Nothing is recorded of a batch that another task works on, nor where the ledger does not answer: what
-    the task fails with is the first error, not the second.
+    Nothing is recorded where the ledger does not answer: the task fails with the first error, not the second.
 
     :param ledger: the ledger, which knows the reason already.
     :param batch: the batch's number.
     :param context: the context of the task.
-    :param error: what stopped it; left out for a question to a person, and for what one has decided.
+    :param error: as for :meth:`~tidepool_ingest.ledger.Stops.record`.
     """
     from tidepool_ingest.errors import IngestError
     from tidepool_ingest.ledger import StoppedIn
-    from tidepool_ingest.ledger.database import LeaseLostError
 
-    ours = error if isinstance(error, IngestError) else None
-    if ours is not None and (ours.waits or isinstance(ours, LeaseLostError)):
-        return
     task_instance = context["ti"]
     stopped_in = StoppedIn(
         dag_id=task_instance.dag_id,
@@ -171,11 +166,9 @@ def record_stop(
         task_id=task_instance.task_id,
         map_index=task_instance.map_index,
         try_number=task_instance.try_number,
-        code=None if ours is None else ours.code,
-        detail=None if ours is None else ours.particulars,
     )
     with suppress(IngestError):
-        ledger.stops.record(batch, stopped_in)
+        ledger.stops.record(batch, stopped_in, error)
 
 
 def _mask_work_keys() -> None:
