@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowSkipException
 from sqlalchemy import text
 from upath import UPath
 
 from tests.airflow import test_uploads_page as uploads_page
 from tests.airflow.conftest import DAG_ID, TODAY, World, readings, stage
 from tests.airflow.test_uploads_page import OWN, PAGE, Visitor, ledger_of, token_on
-from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, FoundBatch, Ledger, StoppedIn
+from tidepool_airflow.operators import TidepoolPrepareOperator
+from tidepool_ingest.guards import Decision, record_decision
+from tidepool_ingest.ledger import (
+    ActionKind,
+    ActionStatus,
+    BatchState,
+    FoundBatch,
+    Ledger,
+    StoppedIn,
+    TaskOrigin,
+)
 from tidepool_ingest.ledger.schema import metadata
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import plan_run
@@ -117,6 +129,26 @@ def test_nothing_of_a_batch_that_comes_through_is_recorded(world: World) -> None
 
     assert upload.state is BatchState.VERIFIED
     assert upload.stopped_in is None
+
+
+def test_what_a_person_has_declined_leads_to_the_task_that_was_told(world: World) -> None:
+    batch, _folder = staged(world)
+    told = {"dag_id": DAG_ID, "run_id": "manual__1", "map_index": 0, "try_number": 1}
+    context: Any = {
+        "ti": SimpleNamespace(task_id="batch.prepare", **told),
+        "dag_run": SimpleNamespace(start_date=None),
+    }
+    operator = TidepoolPrepareOperator(task_id="prepare", batches=[batch])
+    with ledger_of(world) as ledger:
+        row = ledger.batches.get(batch)
+        record_decision(ledger, row, Decision.DECLINE, actor="ada", run=TaskOrigin(**told))
+        summary: Any = None
+        with pytest.raises(AirflowSkipException):
+            operator._ask_or_apply(context, ledger, row, summary, RunOptions())
+        upload = ledger.uploads.get(batch)
+    assert upload is not None
+    assert upload.reason == "declined"
+    assert upload.stopped_in == StoppedIn(task_id="batch.prepare", **told)
 
 
 def test_a_command_line_has_no_task_to_lead_to(world: World, visit: Visitor) -> None:

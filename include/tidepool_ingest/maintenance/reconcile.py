@@ -337,8 +337,8 @@ def delete_unfinished(context: UploadContext, batch: BatchRow) -> int:
             if data_set.data_set_id is None:
                 ledger.data_sets.mark_unreachable(data_set.id, lease=lease)
             else:
-                if _shows_anything(context, batch, data_set, requests):
-                    raise UnverifiableError(batch.label)
+                if rows := _rows_shown(context, batch, data_set, requests):
+                    raise UnverifiableError(batch.label, rows)
                 delete_data_set(context, data_set, lease, requests)
                 deleted += 1
         if batch.state is BatchState.UPLOADING:
@@ -350,31 +350,32 @@ def delete_unfinished(context: UploadContext, batch: BatchRow) -> int:
     return deleted
 
 
-def _shows_anything(
+def _rows_shown(
     context: UploadContext, batch: BatchRow, data_set: DataSetRow, requests: GuardedRequests
-) -> bool:
-    """Return whether a set is closed, not deleted, and shows records."""
+) -> int:
+    """Return how many rows a set shows that is closed and not deleted; none of another one count."""
     if data_set.state not in (DataSetState.CLOSING, DataSetState.CLOSED):
-        return False
+        return 0
     data_set_id = str(data_set.data_set_id)
     try:
         if requests.read(lambda: context.client.is_open(data_set_id)):
-            return False
+            return 0
     except TidepoolNotFoundError:
-        return False
+        return 0
     days = context.ledger.batch_days.of_batch(batch.id)
     shown = requests.read_until_visible(
         lambda: ReadBack(requests.stream(rows_of_set(context, batch.user_id, data_set_id, days))),
         is_settled=lambda found: len(found.rows) > 0 or found.deleted,
         amount=lambda found: len(found.rows),
     )
-    return len(shown.rows) > 0 and not shown.deleted
+    return 0 if shown.deleted else len(shown.rows)
 
 
 class UnverifiableError(IngestError):
     """A closed data set shows rows, and there is nothing to compare them with.
 
     :param batch: the batch's label.
+    :param rows: how many rows it shows.
     """
 
     disposition: Disposition = Disposition.DATA
@@ -385,5 +386,6 @@ class UnverifiableError(IngestError):
     )
     remedy = "Stage the batch again where it lay, and run its day; or undo its upload."
 
-    def __init__(self, batch: str) -> None:
+    def __init__(self, batch: str, rows: int) -> None:
         super().__init__(f"Batch {batch} cannot be verified: {self.sentence}. It stays as it is.")
+        self.particulars = f"it shows {counted(rows, 'row')}"
