@@ -177,8 +177,8 @@ def fill_fleet(
     for whole in [row for row in rows if row["id"] % SPLIT_EVERY == 0]:
         whole["part_records"] = 100
         for part in range(PARTS_EACH):
-            key = f"{len(rows) + 1:064x}"
-            rows.append({**whole, "id": len(rows) + 1, "part_of": whole["id"], "content_key": key})
+            content = f"{len(rows) + 1:064x}"
+            rows.append({**whole, "id": len(rows) + 1, "part_of": whole["id"], "content_key": content})
             rows[-1] |= {"part": part + 1, "part_records": None}
     for row in rows:
         row.setdefault("part", None)
