@@ -239,9 +239,9 @@ def test_several_are_undone_after_one_question_with_counts(
     expect(cancel).to_be_focused()
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
-        assert apart(cancel, [dialog.get_by_role("button", name="Undo these uploads")]), width
+        assert apart(cancel, [dialog.get_by_role("button", name="Undo them")]), width
     shown(page, "list-undo")
-    dialog.get_by_role("button", name="Undo these uploads").click()
+    dialog.get_by_role("button", name="Undo them").click()
 
     expect(page.get_by_role("status")).to_contain_text("A run undoes these 3 uploads, one after the other.")
     actions = [ledger.actions.of_batch(of[model])[0] for model in GOOD]
