@@ -16,7 +16,14 @@ from datetime import datetime
 from upath import UPath
 
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.guards import Decision, decision_of, limit_as_decided, record_decision, reopen
+from tidepool_ingest.guards import (
+    Decision,
+    decision_of,
+    is_left_alone,
+    limit_as_decided,
+    record_decision,
+    reopen,
+)
 from tidepool_ingest.ledger import (
     SUPERSEDED_STATES,
     ActionKind,
@@ -130,6 +137,19 @@ class Run:
 
     # ---------------------------------------------------------------- the steps of a batch
 
+    def why_left(self, batch: BatchRow) -> str | None:
+        """Return why this run has nothing to do with a batch any more; ``None`` if it has.
+
+        :param batch: as the ledger has it now, maybe long after the run was planned.
+        """
+        if batch.state is BatchState.GONE:
+            return "Its folder was removed from staging before anything of it was uploaded."
+        if batch.state in SUPERSEDED_STATES:
+            return "Another batch has been staged in the place of this one."
+        if not self.options.dry_run and is_left_alone(self.ledger, batch, run=self.origin):
+            return "Somebody has dismissed or declined it since this run was planned."
+        return None
+
     def prepare(self, root: UPath, batch: BatchRow, api_host_of: ApiHostOf) -> PrepareSummary:
         """Prepare a batch; see :func:`~tidepool_ingest.prepare.step.prepare_batch`.
 
@@ -164,15 +184,3 @@ class Run:
             decided = limit_as_decided(batch, self.decision(batch), self.options.rejection_limit)
             options = replace(options, rejection_limit=decided)
         return upload_batch(replace(context, options=options, origin=self.origin, stopping=stopping), batch)
-
-
-def why_superseded(batch: BatchRow) -> str | None:
-    """Return why a batch needs nothing more, if something has happened to it in staging; ``None`` otherwise.
-
-    :param batch: as the ledger has it now, maybe long after the run was planned.
-    """
-    if batch.state not in SUPERSEDED_STATES:
-        return None
-    if batch.state is BatchState.GONE:
-        return "Its folder was removed from staging before anything of it was uploaded."
-    return "Another batch has been staged in the place of this one."

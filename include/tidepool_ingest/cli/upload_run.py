@@ -22,11 +22,11 @@ from tidepool_ingest.cli.run_progress import RunProgress, clock
 from tidepool_ingest.cli.tidepool import CommandConnection
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import Decision, apply_decision
-from tidepool_ingest.ledger import BatchRow, BatchState
+from tidepool_ingest.ledger import BatchRow, BatchState, StoppedIn
 from tidepool_ingest.packs import PackStoppedError, PackWork, by_device, packs_of
 from tidepool_ingest.prepare.summary import PrepareSummary
 from tidepool_ingest.reports.dry_run import DryRunTotals
-from tidepool_ingest.run import Run, why_superseded
+from tidepool_ingest.run import Run
 from tidepool_ingest.upload import UploadContext
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 
@@ -189,12 +189,13 @@ class RunAtTerminal:
             row = self.run.ledger.batches.get(row.id)
             try:
                 with self.run.turn(row.id, is_last=is_last):
-                    if why_superseded(row) is not None:
+                    if self.run.why_left(row) is not None:
                         self._settle(row)
                     else:
                         step(row, share)
             except IngestError as error:
                 self._note(row, error)
+                self.run.ledger.stops.record(row.id, StoppedIn(), error)
                 raise
             if is_last:
                 self._settle(row)

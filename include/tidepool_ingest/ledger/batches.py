@@ -265,7 +265,9 @@ class BatchRegistrar:
             self._new.append(content)
         elif known["state"] in RESTAGEABLE:
             # Its content is in staging once more.
-            self._move(known, found, state=BatchState.PLANNED, **dict.fromkeys(_STOPPED))
+            is_decided = known["dismissed"] or known["reason"] == DECLINED
+            forgotten = {} if is_decided else dict.fromkeys(_STOPPED)
+            self._move(known, found, state=BatchState.PLANNED, **forgotten)
         elif not known["state"].is_done and any(
             known[name] != getattr(found, name) for name in ("folder", "staged_at", "label")
         ):

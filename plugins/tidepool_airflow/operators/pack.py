@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 
 from tidepool_airflow import observability
 from tidepool_airflow.mapping import skip_without_batch
-from tidepool_airflow.operators.base import TidepoolOperator, origin_of, record_stop
+from tidepool_airflow.operators.base import TidepoolOperator, record_stop
 from tidepool_airflow.turns import reschedule
 from tidepool_ingest.texts import counted
 
@@ -134,22 +134,14 @@ class TidepoolPackOperator(TidepoolOperator):
 
         Of a batch that stops, the ledger learns in which task that was.
         """
-        from tidepool_ingest.guards import is_left_alone
-        from tidepool_ingest.run import why_superseded
-
-        options = self.options(context)
-        run = self.this_run(context, ledger, options)
+        run = self.this_run(context, ledger, self.options(context))
 
         def work_in_turn(row: BatchRow, share: int) -> None:
             row = ledger.batches.get(row.id)
             try:
                 with run.turn(row.id, is_last=self.ends_turns):
-                    if why := why_superseded(row):
+                    if why := run.why_left(row):
                         self.skip_only_batch(why)
-                    elif not options.dry_run and is_left_alone(ledger, row, run=origin_of(context)):
-                        self.skip_only_batch(
-                            "Somebody has dismissed or declined it since this run was planned."
-                        )
                     else:
                         work(row, share)
             except AirflowSkipException:
