@@ -409,9 +409,13 @@ def test_its_schema_is_documented(name: str, model: type[Any]) -> None:
 
 def test_the_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("tidepool_ingest.cli.run_progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tidepool_ingest.cli.progress.time.monotonic", lambda: now[0])
     progress = RunProgress(12)
     assert progress.line(80) == "0 of 12 done; preparing"
+    progress.preparing("a batch")
+    progress._watch.add_records(12_000)
+    now[0] += 5
+    assert progress.line(80) == "0 of 12 done; preparing a batch, 12,000 records, 2,400 a second"
     progress.uploading({1: 4000, 2: 1000})
     progress.begins(1)
     progress.stored(1, 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, RLock, Thread
@@ -23,16 +24,10 @@ _ERASE = "\r\x1b[K"
 _NAME_COLUMNS = 30
 
 
-class Progress:
-    """Shows how far the reading of some files has come; to be used in a ``with`` statement.
+class LineOfProgress(ABC):
+    """The last line of a terminal, once a command takes longer; to be used in a ``with`` statement."""
 
-    :param things: what is read, in order.
-    """
-
-    def __init__(self, things: Sequence[Given]) -> None:
-        self._things = things
-        self._sizes: list[int | None] = []
-        self._at = 0
+    def __init__(self) -> None:
         self._watch = Watch()
         self._began = 0.0
         self._lock = RLock()
@@ -43,30 +38,38 @@ class Progress:
     def __enter__(self) -> Self:
         """Begin to watch, if standard error is a terminal that can rewrite a line."""
         if sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb"):
-            self._sizes = [one.size for one in self._things]
             self._began = time.monotonic()
-            self._token = WATCHED.set(self._watch)
+            self._before = WATCHED.set(self._watch)
             self._thread = Thread(target=self._show_again, daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._thread is not None:
-            WATCHED.reset(self._token)
+            WATCHED.reset(self._before)
             self._over.set()
             self._thread.join()
             self._erase()
 
-    def at(self, number: int) -> None:
-        """Note which of them is read now, counting from 0."""
-        self._at = number
+    @abstractmethod
+    def line(self, columns: int) -> str:
+        """Return what is shown now.
+
+        :param columns: how wide it may be.
+        """
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave the terminal to what is printed in a ``with`` block."""
+        """Leave the terminal to what is printed, or asked, in a ``with`` block."""
         with self._lock:
             self._erase()
             yield
+
+    def _watch_anew(self) -> None:
+        """Count what is read from now on."""
+        self._watch, self._began = Watch(), time.monotonic()
+        if self._thread is not None:
+            WATCHED.set(self._watch)
 
     def _show_again(self) -> None:
         wait = AFTER_SECONDS
@@ -86,6 +89,28 @@ class Progress:
         sys.stderr.write(text)
         sys.stderr.flush()
 
+
+class Progress(LineOfProgress):
+    """Shows how far the reading of some files has come.
+
+    :param things: what is read, in order.
+    """
+
+    def __init__(self, things: Sequence[Given]) -> None:
+        super().__init__()
+        self._things = things
+        self._sizes: list[int | None] = []
+        self._at = 0
+
+    def __enter__(self) -> Self:
+        """Begin to watch."""
+        self._sizes = [one.size for one in self._things]
+        return super().__enter__()
+
+    def at(self, number: int) -> None:
+        """Note which of them is read now, counting from 0."""
+        self._at = number
+
     def line(self, columns: int) -> str:
         """Return what is shown now.
 
@@ -95,7 +120,7 @@ class Progress:
         seconds = max(time.monotonic() - self._began, 0.001)
         parts = []
         if records := watch.records:
-            parts += [f"{records:,} records", f"{records / seconds:,.0f} a second"]
+            parts += of_records(records, seconds)
         elif size:
             parts.append(f"{min(watch.position / size, 1):.0%}")
         else:
@@ -103,7 +128,7 @@ class Progress:
         later = self._sizes[self._at + 1 :]
         if size is not None and watch.bytes_read and None not in later:
             left = max(size - watch.position, 0) + sum(other or 0 for other in later)
-            parts.append(f"{_clock(left * seconds / watch.bytes_read)} left")
+            parts.append(f"{clock(left * seconds / watch.bytes_read)} left")
         of = f"{self._at + 1:,} of {len(self._things):,}, " if len(self._things) > 1 else ""
         name = printable(self._things[self._at].typed)
         room = max(columns - columns_of(f"{of}: {', '.join(parts)}"), _NAME_COLUMNS)
@@ -112,7 +137,12 @@ class Progress:
         return f"{of}{name}: {', '.join(parts)}"[:columns]
 
 
-def _clock(seconds: float) -> str:
+def of_records(records: int, seconds: float) -> list[str]:
+    """Return what is said of records that were read, or sent, in a time."""
+    return [f"{records:,} records", f"{records / seconds:,.0f} a second"]
+
+
+def clock(seconds: float) -> str:
     """Return a time as ``0:07`` or ``1:02:03``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -2,69 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from threading import Event, RLock, Thread
-from typing import Self
+from collections.abc import Mapping
 
-from tidepool_ingest.cli.terminal import Terminal
+from tidepool_ingest.cli.progress import LineOfProgress, clock, of_records
 
-AFTER_SECONDS = 2.0
-"""From when on a run says how far it has come."""
-
-EVERY_SECONDS = 0.5
-
-_ERASE = "\r\x1b[K"
+_PREPARING, _UPLOADING = "preparing", "uploading"
 
 
-class RunProgress:
-    """Shows how far a run has come; to be used in a ``with`` statement.
+class RunProgress(LineOfProgress):
+    """Shows how far a run has come.
 
     :param batches: how many it takes.
     """
 
     def __init__(self, batches: int) -> None:
+        super().__init__()
         self._batches = batches
-        self._lock = RLock()
-        self._is_shown = False
-        self._over = Event()
-        self._thread: Thread | None = None
-        self._step = "preparing"
+        self._step = _PREPARING
         self._settled = 0
         self._to_store: dict[int, int] = {}
         self._stored: dict[int, int] = {}
         self._sending_since: float | None = None
         self._sent_for = 0.0
 
-    def __enter__(self) -> Self:
-        """Begin to show it, if standard error is a terminal that can rewrite a line."""
-        if is_terminal():
-            self._thread = Thread(target=self._show_again, daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._thread is not None:
-            self._over.set()
-            self._thread.join()
-            self._erase()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave the terminal to what is printed, or asked, in a ``with`` block."""
-        with self._lock:
-            self._erase()
-            yield
-
     # ---------------------------------------------------------------- what the run tells
 
     def preparing(self, label: str) -> None:
         """Note which batch is being prepared."""
         self._sending(is_so=False)
-        self._step = f"preparing {label}"
+        self._step = f"{_PREPARING} {label}"
+        self._watch_anew()
 
     def waiting(self, what_for: str) -> None:
         """Note what the run waits for."""
@@ -77,7 +45,7 @@ class RunProgress:
         :param records: how many records each has, by its number.
         """
         self._sending(is_so=True)
-        self._step = "uploading"
+        self._step = _UPLOADING
         with self._lock:
             self._to_store |= records
 
@@ -107,13 +75,15 @@ class RunProgress:
             stored, of = sum(self._stored.values()), sum(self._to_store.values())
             seconds = self._seconds_sent()
         parts = [self._step]
-        if self._step == "uploading":
+        if self._step == _UPLOADING:
             parts = [f"sending {stored:,} of {of:,} records"]
             if 0 < stored < of and seconds > 0:
                 parts.append(f"{stored / seconds:,.0f} a second")
                 parts.append(f"{clock((of - stored) * seconds / stored)} left")
             elif stored == of:
                 parts.append("verifying")
+        elif self._step.startswith(_PREPARING) and (read := self._watch.records):
+            parts += of_records(read, max(time.monotonic() - self._began, 0.001))
         return f"{self._settled:,} of {self._batches:,} done; {', '.join(parts)}"[:columns]
 
     def _sending(self, *, is_so: bool) -> None:
@@ -125,33 +95,3 @@ class RunProgress:
     def _seconds_sent(self) -> float:
         since = self._sending_since
         return self._sent_for + (0.0 if since is None else time.monotonic() - since)
-
-    def _show_again(self) -> None:
-        wait = AFTER_SECONDS
-        while not self._over.wait(wait):
-            with self._lock:
-                terminal = Terminal.of(sys.stderr)
-                self._write(f"{_ERASE}{terminal.encodable(self.line(terminal.width - 1))}")
-                self._is_shown = True
-            wait = EVERY_SECONDS
-
-    def _erase(self) -> None:
-        if self._is_shown:
-            self._write(_ERASE)
-            self._is_shown = False
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-
-
-def is_terminal() -> bool:
-    """Return whether standard error is a terminal that can rewrite a line."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-
-
-def clock(seconds: float) -> str:
-    """Return a time as ``0:07`` or ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

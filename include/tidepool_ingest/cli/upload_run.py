@@ -18,7 +18,8 @@ from typing import Final
 
 from upath import UPath
 
-from tidepool_ingest.cli.run_progress import RunProgress, clock
+from tidepool_ingest.cli.progress import clock
+from tidepool_ingest.cli.run_progress import RunProgress
 from tidepool_ingest.cli.tidepool import CommandConnection
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import Decision, apply_decision
