@@ -12,7 +12,7 @@ from cryptography.fernet import Fernet
 
 from tests.cli.conftest import Run
 from tests.client.test_against_simulator import refresh_token
-from tidepool_ingest.cli.people import PeopleFound
+from tidepool_ingest.cli.summaries import PeopleFound
 from tidepool_ingest.client.connections import CONNECTION_VARIABLE
 from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, PUBLIC_CLIENT_ID, Simulator
 from tidepool_simulator.faults import Fault
@@ -70,7 +70,7 @@ def test_who_has_granted_it_and_who_has_not(run: Run, root: Path) -> None:
 def test_as_json(run: Run, root: Path, simulator: Simulator) -> None:
     found = PeopleFound.model_validate_json(run("people", root, "--json").out)
 
-    assert (found.staged, found.missing) == ([GRANTED, MISSING], [MISSING])
+    assert (found.staged, found.missing) == ((GRANTED, MISSING), (MISSING,))
     assert GRANTED in found.granted
     assert found.account == simulator.accounts["service"].id
 

@@ -37,6 +37,7 @@ WRONG_USE = frozenset(
         "batch-folder",
         "file-missing",
         "ledger-configuration",
+        "params",
         "refresh-token",
         "stage-arguments",
         "staging-root-address",

@@ -7,33 +7,10 @@ import os
 from contextlib import nullcontext
 from datetime import date
 
-from pydantic import BaseModel, ConfigDict
-
+from tidepool_ingest.cli import FAILED
 from tidepool_ingest.cli.arguments import ROOT_VARIABLE, add_ledger, place, table
 from tidepool_ingest.cli.ledgers import add_connection
-from tidepool_ingest.errors import IngestError
-
-MISSING = 1
-"""Exit code where somebody of the staging root has not granted the account uploading."""
-
-
-class PeopleFound(BaseModel):
-    """For whom an account may upload. It holds user ids, and nothing else of a person.
-
-    :param api_host: the Tidepool that was asked.
-    :param account: the account's own user id, for which it may always upload.
-    :param granted: ids of the users who have granted the account uploading.
-    :param staged: ids of the users with ready batches in the staging root; `null` if none was named.
-    :param missing: those of them who are neither the account itself nor have granted it uploading.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    api_host: str
-    account: str
-    granted: list[str]
-    staged: list[str] | None = None
-    missing: list[str] = []
+from tidepool_ingest.cli.summaries import PeopleFound, write_json
 
 
 def describe(command: argparse.ArgumentParser) -> None:
@@ -42,10 +19,6 @@ def describe(command: argparse.ArgumentParser) -> None:
         "List the user ids of those who have granted the connection's account uploading, never their names. "
         "Of a staging root, also say who has ready batches there and has not. Rights that come from being a "
         "patient of a clinic do not show here."
-    )
-    command.epilog = (
-        "Exit codes: 0 everybody of the staging root has granted it, 1 somebody has not, or Tidepool did not "
-        "answer, 2 wrong use or settings."
     )
     command.add_argument(
         "root",
@@ -62,14 +35,12 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print them."""
-    from tidepool_ingest.cli.tidepool import exit_code_of
-
-    try:
-        found = _found(options)
-    except IngestError as error:
-        return exit_code_of(error)
-    print(found.model_dump_json(indent=2) if options.json else _text(found))
-    return MISSING if found.missing else 0
+    found = _found(options)
+    if options.json:
+        write_json(found)
+    else:
+        print(_text(found))
+    return FAILED if found.missing else 0
 
 
 def _found(options: argparse.Namespace) -> PeopleFound:
@@ -83,21 +54,21 @@ def _found(options: argparse.Namespace) -> PeopleFound:
         connection.client(ledger) as client,
     ):
         account, granted = client.who_am_i(), client.uploads_for()
-    missing = sorted(set(staged or ()) - granted - {account})
+    missing = tuple(sorted(set(staged or ()) - granted - {account}))
     return PeopleFound(
         api_host=connection.api_host,
         account=account,
-        granted=sorted(granted),
+        granted=tuple(sorted(granted)),
         staged=staged,
         missing=missing,
     )
 
 
-def _staged(root: str) -> list[str]:
+def _staged(root: str) -> tuple[str, ...]:
     """Return the ids of the users with ready batches, of all days."""
     from tidepool_ingest.staging.batches import find_batches
 
-    return sorted({folder.user_id for folder in find_batches(place(root), date.min, date.max)})
+    return tuple(sorted({folder.user_id for folder in find_batches(place(root), date.min, date.max)}))
 
 
 def _text(found: PeopleFound) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import IO, Final
+from datetime import date
+from typing import IO, Any, Final
 
 from pydantic import BaseModel, Field
 
@@ -154,11 +155,90 @@ class Stagings(DescribedModel):
     not_staged: tuple[NotStaged, ...] = ()
 
 
+class BatchOutcome(DescribedModel):
+    """One batch of a run. It names no person and no folder, but the batch's label holds a short hash of both.
+
+    :param label: day, device model and short hash, as logs and the uploads page name it.
+    :param day: the day folder it lies in.
+    :param data_set_type: ``normal`` or ``continuous``.
+    :param state: as the ledger has it, such as ``verified``, ``held`` or ``failed``.
+    :param reason: the code of what it waits for or stopped of; docs/errors.md explains each.
+    :param staged: records found in its files.
+    :param accepted: records that Tidepool stores.
+    :param quarantined: rejected records.
+    :param identical: duplicates of accepted records.
+    :param data_set_ids: Tidepool's ids of its data sets: several if it was split into parts.
+    :param visible_rows: rows that Tidepool shows.
+    """
+
+    label: str
+    day: date
+    data_set_type: str
+    state: str
+    reason: str | None
+    staged: int | None
+    accepted: int | None
+    quarantined: int | None
+    identical: int | None
+    data_set_ids: tuple[str, ...]
+    visible_rows: int
+
+
+class RunOutcome(DescribedModel):
+    """What ``tidepool-ingest upload --json`` writes: what a run came to.
+
+    :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
+    :param window: the days that it looked into.
+    :param done: ready batches in them that were done before.
+    :param declined: those that somebody has declined.
+    :param left: those that it left to another run: too many for one, or with the content of another one.
+    :param days_outside: days outside the window in which ready batches wait.
+    :param batches: the batches that it took, oldest first.
+    :param not_done: how many of them are not where they should be.
+    :param causes: what these stopped of, how many they are and what to do, in words.
+    :param dry_run: of a dry run, what would be sent and rejected, and how that compares with Tidepool.
+    :param stopped_by: the code of an error that ended the run early; ``interrupted`` for a signal.
+    """
+
+    version: int = SCHEMA_VERSION
+    window: str
+    done: int
+    declined: int
+    left: int
+    days_outside: tuple[date, ...]
+    batches: tuple[BatchOutcome, ...]
+    not_done: int
+    causes: tuple[str, ...]
+    dry_run: dict[str, Any] | None = None
+    stopped_by: str | None = None
+
+
+class PeopleFound(DescribedModel):
+    """What ``tidepool-ingest people --json`` writes: user ids, and nothing else of a person.
+
+    :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
+    :param api_host: the Tidepool that was asked.
+    :param account: the account's own user id, for which it may always upload.
+    :param granted: ids of the users who have granted the account uploading.
+    :param staged: ids of the users with ready batches in the staging root; ``null`` if none was named.
+    :param missing: those of them who are neither the account itself nor have granted it uploading.
+    """
+
+    version: int = SCHEMA_VERSION
+    api_host: str
+    account: str
+    granted: tuple[str, ...]
+    staged: tuple[str, ...] | None = None
+    missing: tuple[str, ...] = ()
+
+
 SUMMARIES: Final[dict[str, type[DescribedModel]]] = {
     "inspect": Inspections,
     "validate": Validations,
     "convert": Conversion,
     "stage": Stagings,
+    "upload": RunOutcome,
+    "people": PeopleFound,
 }
 """What each command writes with ``--json``."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +13,6 @@ from tidepool_ingest.cli.arguments import LEDGER_VARIABLE, CommandError
 from tidepool_ingest.client import (
     ClientSettings,
     TidepoolClient,
-    TidepoolConfigurationError,
     connect,
     environment,
     host_of,
@@ -24,11 +22,8 @@ from tidepool_ingest.client.connections import (
     settings_from_environment,
     settings_from_file,
 )
-from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.client_state import LedgerRefreshTokens
-from tidepool_ingest.ledger.database import LedgerConfigurationError
-from tidepool_ingest.options import OptionsError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.encryption import KEYS_VARIABLE, configured_keys, decrypt, encrypt
 from tidepool_ingest.staging.errors import BatchError
@@ -119,28 +114,6 @@ def migrated(address: str) -> Iterator[Ledger]:
         yield ledger
     finally:
         ledger.close()
-
-
-FAILED = 1
-"""Exit code where Tidepool, the ledger or staging let a command fail."""
-
-WRONG_USE = (CommandError, OptionsError, TidepoolConfigurationError, LedgerConfigurationError)
-"""Errors about how a command was called, or about what it was given."""
-
-
-def exit_code_of(error: IngestError) -> int:
-    """Report an error that has ended a command, and return its exit code.
-
-    :raises IngestError: the same error, if it is about how the command was called.
-    """
-    if isinstance(error, WRONG_USE) or error.code in STAGING_ROOT:
-        raise error
-    print(f"tidepool-ingest: {error}", file=sys.stderr)
-    return FAILED
-
-
-STAGING_ROOT = ("staging-root-missing", "staging-root-address", "staging-unreachable")
-"""Codes of errors that say that what was named is no staging root."""
 
 
 def _encrypted(token: str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from upath import UPath
 
+from tidepool_ingest.cli import FAILED
 from tidepool_ingest.cli.arguments import (
     LEDGER_VARIABLE,
     ROOT_VARIABLE,
@@ -26,7 +27,6 @@ from tidepool_ingest.cli.arguments import (
     place,
 )
 from tidepool_ingest.cli.ledgers import add_connection, who_runs
-from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import COMMAND_LINE, TaskOrigin
 from tidepool_ingest.options import LOOK_BACK_DAYS, OptionsError, RunOptions, WhenRefused
 from tidepool_ingest.staging.batches import BatchFolder, days
@@ -47,10 +47,7 @@ if TYPE_CHECKING:
     from tidepool_ingest.plan import Plan
     from tidepool_ingest.prepare.summary import PrepareSummary
 
-NOT_DONE = 1
-"""Exit code where a batch was rejected, held or failed."""
-
-INTERRUPTED = 128
+SIGNALLED = 128
 """What a shell adds to the number of the signal that ended a command."""
 
 CHUNKS_AT_ONCE = 4
@@ -84,10 +81,6 @@ def describe(command: argparse.ArgumentParser) -> None:
         "Upload staged batches to Tidepool, each record exactly once, and read back what became visible, by "
         "the same steps and with the same ledger as the DAGs in Airflow. Run again after an interruption of "
         "whatever kind, it goes on where it stopped; Airflow's tasks may work at the same time."
-    )
-    command.epilog = (
-        "Exit codes: 0 all that was taken is verified, or needs nothing; 1 a batch was rejected, held or "
-        "failed, or Tidepool did not answer; 2 wrong use or settings; 130 after Ctrl-C."
     )
     root = os.environ.get(ROOT_VARIABLE, "").strip() or None
     command.add_argument(
@@ -235,15 +228,6 @@ def run(options: argparse.Namespace) -> int:
             f"Give --ledger, for example sqlite:////home/me/tidepool_ledger.db, or set {LEDGER_VARIABLE}. "
             "Keep it: it knows what is uploaded.",
         )
-    from tidepool_ingest.cli.tidepool import exit_code_of
-
-    try:
-        return _run(options)
-    except IngestError as error:
-        return exit_code_of(error)
-
-
-def _run(options: argparse.Namespace) -> int:
     from tidepool_ingest.cli.tidepool import CommandConnection, migrated
 
     place_ = where(options.path)
@@ -341,7 +325,7 @@ def _stopped_by_signals(work: RunAtTerminal, progress: RunProgress) -> Iterator[
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if struck:
-            os._exit(INTERRUPTED + number)
+            os._exit(SIGNALLED + number)
         struck["signal"] = number
         work.stop()
         if not work.is_uploading:
@@ -421,7 +405,8 @@ def _reported(
     """Print what became of the batches, and return the exit code."""
     from dataclasses import replace
 
-    from tidepool_ingest.cli.run_report import RunOutcome, dry_run_lines, outcomes, report_lines
+    from tidepool_ingest.cli.run_report import dry_run_lines, outcomes, report_lines
+    from tidepool_ingest.cli.summaries import RunOutcome, write_json
     from tidepool_ingest.reports.run import (
         BATCHES_NAMED,
         HELD_UP,
@@ -449,14 +434,14 @@ def _reported(
             done=plan.done,
             declined=plan.declined,
             left=plan.deferred + plan.same_content,
-            days_outside=[date.fromisoformat(day) for day in plan.days_outside],
+            days_outside=tuple(date.fromisoformat(day) for day in plan.days_outside),
             batches=outcomes(report),
             not_done=len(not_done),
-            causes=report.causes(),
+            causes=tuple(report.causes()),
             dry_run=None if counts is None else {**counts.summary(), "compared": work.compared.summary()},
             stopped_by=stopped_by,
         )
-        print(outcome.model_dump_json(indent=2))
+        write_json(outcome)
     else:
         lines = report_lines(report)
         if lines and counts is not None:
@@ -470,5 +455,5 @@ def _reported(
     if struck:
         left = counted(len(not_done), "batch")
         print(f"Interrupted, with {left} to go. Run it again: it goes on where it stopped.", file=sys.stderr)
-        return INTERRUPTED + struck
-    return NOT_DONE if not_done or work.stopped_by is not None else 0
+        return SIGNALLED + struck
+    return FAILED if not_done or work.stopped_by is not None else 0
