@@ -406,18 +406,48 @@ def test_the_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     now[0] += 5
     assert progress.line(80) == "0 of 12 done; preparing a batch, 12,000 records, 2,400 a second"
     progress.uploading({1: 4000, 2: 1000})
-    progress.begins(1)
+    progress.found(1, 0)
     progress.stored(1, 1000)
     now[0] += 2
     assert progress.line(99) == ("0 of 12 done; sending 1,000 of 5,000 records, 500 a second, 0:08 left")
-    progress.begins(1)  # it is sent once more
+    progress.found(1, 1000)  # it is sent once more, and what is there already takes no time
+    assert progress.line(99) == ("0 of 12 done; sending 1,000 of 5,000 records, 500 a second, 0:08 left")
     progress.stored(1, 4000)
-    progress.begins(2)
+    progress.found(2, 0)
     progress.stored(2, 1500)
     progress.settled()
     assert progress.line(99) == "1 of 12 done; sending 5,000 of 5,000 records, verifying"
     progress.waiting("another task is working on it")
     assert progress.line(35) == "1 of 12 done; waiting, another task"
+
+
+def test_what_was_sent_before_makes_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("tidepool_ingest.cli.progress.time.monotonic", lambda: now[0])
+    progress = RunProgress(1)
+    progress.uploading({1: 10_000})
+    progress.found(1, 9000)
+    now[0] += 1
+    assert progress.line(99) == "0 of 1 done; sending 9,000 of 10,000 records"
+    progress.stored(1, 100)
+    assert progress.line(99) == "0 of 1 done; sending 9,100 of 10,000 records, 100 a second, 0:09 left"
+
+
+def test_chunks_that_were_sent_before_are_told_as_found(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    world.stage(readings(6))
+    world.simulator.faults.add(Fault.refused("post", 503, skip=2, times=None))
+    sent = ("--chunk-records", 2, "--parallel-chunks", 1)
+    assert uploads(world, *sent) == 1
+    world.simulator.faults.clear()
+    told: list[tuple[str, int]] = []
+    for name in ("found", "stored"):
+        monkeypatch.setattr(RunProgress, name, lambda _, _batch, many, name=name: told.append((name, many)))
+
+    assert uploads(world, *sent) == 0
+
+    assert told == [("found", 4), ("stored", 2)]
 
 
 def test_a_refresh_token_needs_a_key(world: World, monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:

@@ -23,6 +23,7 @@ class RunProgress(LineOfProgress):
         self._settled = 0
         self._to_store: dict[int, int] = {}
         self._stored: dict[int, int] = {}
+        self._sent = 0
         self._sending_since: float | None = None
         self._sent_for = 0.0
 
@@ -49,14 +50,15 @@ class RunProgress(LineOfProgress):
         with self._lock:
             self._to_store |= records
 
-    def begins(self, batch: int) -> None:
-        """Note that the upload of a batch begins, or begins once more: what Tidepool holds is told again."""
+    def found(self, batch: int, records: int) -> None:
+        """Note that the upload of a batch begins, or begins once more, and how much Tidepool holds of it."""
         with self._lock:
-            self._stored[batch] = 0
+            self._stored[batch] = records
 
     def stored(self, batch: int, records: int) -> None:
-        """Note that Tidepool has stored records of a batch, or is found to hold them."""
+        """Note that Tidepool has stored more records of a batch."""
         with self._lock:
+            self._sent += records
             self._stored[batch] = min(self._stored[batch] + records, self._to_store[batch])
 
     def settled(self) -> None:
@@ -73,13 +75,13 @@ class RunProgress(LineOfProgress):
         """
         with self._lock:
             stored, of = sum(self._stored.values()), sum(self._to_store.values())
-            seconds = self._seconds_sent()
+            sent, seconds = self._sent, self._seconds_sent()
         parts = [self._step]
         if self._step == _UPLOADING:
             parts = [f"sending {stored:,} of {of:,} records"]
-            if 0 < stored < of and seconds > 0:
-                parts.append(f"{stored / seconds:,.0f} a second")
-                parts.append(f"{clock((of - stored) * seconds / stored)} left")
+            if sent and stored < of and seconds > 0:
+                parts.append(f"{sent / seconds:,.0f} a second")
+                parts.append(f"{clock((of - stored) * seconds / sent)} left")
             elif stored == of:
                 parts.append("verifying")
         elif self._step.startswith(_PREPARING) and (read := self._watch.records):

@@ -244,8 +244,10 @@ class RunAtTerminal:
         return decision
 
     def _upload(self, row: BatchRow, share: int) -> None:
-        self.progress.begins(row.id)
-        context = replace(self.context, on_stored=partial(self.progress.stored, row.id))
+        told = self.progress
+        context = replace(
+            self.context, on_found=partial(told.found, row.id), on_stored=partial(told.stored, row.id)
+        )
         self.run.upload(context, row, share, stopping=self._stopping)
 
     def _compare(self, row: BatchRow, _share: int) -> None:

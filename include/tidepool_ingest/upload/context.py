@@ -99,8 +99,10 @@ class UploadContext:
     :param options: what the run asks for.
     :param origin: the Airflow task, for the ledger.
     :param on_open: called with a data set's id as soon as it is known.
-    :param on_stored: called with a number of records whenever Tidepool is known to have stored that many;
-        from several threads, and again for those that have to be sent once more.
+    :param on_found: called when the sending of a data set begins, or begins once more, with the number of
+        records that Tidepool holds of it already.
+    :param on_stored: called with a number of records whenever Tidepool has stored so many more; from several
+        threads.
     :param timeouts: how long steps may take.
     :param stopping: set when the operation has to end before its next request; see :meth:`stop`.
     :param rebuild: rebuilds a damaged work area; without it, the operation fails.
@@ -116,6 +118,7 @@ class UploadContext:
     options: UploadOptions = field(default_factory=UploadOptions)
     origin: TaskOrigin = field(default_factory=TaskOrigin)
     on_open: Callable[[str], None] = _ignore
+    on_found: Callable[[int], None] = _ignore
     on_stored: Callable[[int], None] = _ignore
     timeouts: Timeouts = field(default_factory=lambda: UploadContext.default_timeouts)
     stopping: threading.Event = field(default_factory=threading.Event)

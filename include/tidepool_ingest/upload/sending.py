@@ -88,7 +88,7 @@ class Sending:
                 waiting.append((chunk, before is not None))
         resumed = len(chunks) - len(waiting)
         unsent = sum(chunk.records for chunk, _in_doubt in waiting)
-        self._leased.context.on_stored(sum(chunk.records for chunk in chunks) - unsent)
+        self._leased.context.on_found(sum(chunk.records for chunk in chunks) - unsent)
         self._leased.counts.resumed += resumed
         if waiting:
             self._send_all(iter(waiting), min(self._leased.context.options.at_once, len(waiting)))
