@@ -47,7 +47,7 @@ def test_the_version_is_told(run: Run) -> None:
         (["upload"], "BATCH|DAY|ROOT"),
         (["validate"], "PATH"),
         (["validate", "a", "--format", "xml"], "invalid choice"),
-        (["validate", "a", "--verd"], "unrecognized"),
+        (["validate", "a", "--verd"], "unrecognized arguments: --verd. See: tidepool-ingest validate --help"),
         (["simulate", "--port", "65536"], "0 to 65535"),
         (["simulate", "--port", "http"], "0 to 65535"),
         (["simulate", "--latency", "-1"], "zero or more"),

@@ -63,6 +63,7 @@ CASES = (
     ("people none --connection CONNECTION", 0),
     ("people staging --connection CONNECTION", 1),
     ("people nowhere --connection CONNECTION", 2),
+    ("people staging/2026-03-01 --connection CONNECTION", 2),
     ("people --connection nowhere", 2),
     ("people --connection good.ndjson", 2),
     ("retract feed --root staging", 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,32 @@ def test_places_that_are_not_there(world: World, capsys: Printed) -> None:
     assert main(["upload", str(world.root)]) == 2
     assert "TIDEPOOL_LEDGER" in capsys.readouterr().err
     assert states(world) == []
+
+
+def test_a_path_that_is_not_staged_is_not_taken_for_an_empty_root(world: World, capsys: Printed) -> None:
+    folder = world.stage(readings(2))
+    (world.root / "_work" / "one").mkdir(parents=True, exist_ok=True)
+    file = next(folder.glob("*.ndjson*"))
+    for path in (world.root.parent, world.root / "_work", file):
+        assert uploads(world, path=path) == 2
+        assert capsys.readouterr().err.startswith(f"tidepool-ingest: {path}: It is ")
+    assert uploads(world, path="missing") == 2
+    assert capsys.readouterr().err.startswith("tidepool-ingest: missing: the staging root is not there")
+    assert uploads(world, "--dry-run", path=folder / "manifest.json") == 0
+    assert uploads(world, "--dry-run", path=f"{folder}/../../..") == 0
+    assert states(world) == ["prepared"]
+
+
+def test_a_person_of_a_day_is_taken_as_validate_takes_it(world: World, capsys: Printed) -> None:
+    folder = world.stage(readings(2))
+    other = folder.parent.parent / "0000000001"
+    shutil.copytree(folder, other / "one")
+
+    assert uploads(world, path=folder.parent) == 0
+
+    assert states(world) == ["verified"]
+    assert uploads(world, "--users", world.user, path=folder.parent) == 2
+    assert uploads(world, path=folder.parent.parent / "0000000002") == 2
 
 
 def test_each_run_parameter_is_an_option(capsys: Printed) -> None:

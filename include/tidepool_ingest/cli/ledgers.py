@@ -19,7 +19,7 @@ from tidepool_ingest.ledger.database import (
     ledger_url,
 )
 
-NO_LEDGER = "There is no ledger at this address yet: the first run of the DAG creates it."
+NO_LEDGER = "There is no ledger at this address yet: the first upload creates it."
 
 
 def add_connection(command: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def opened(address: str) -> Iterator[Ledger | None]:
         if revision not in (None, HEAD_REVISION):
             raise CommandError(
                 "The ledger's tables belong to another version of this project.",
-                "Run the DAG once with this version; that migrates older tables.",
+                "Run a DAG, or `upload`, once with this version; that migrates older tables.",
                 "ledger-version",
             )
         yield None if revision is None else ledger

@@ -7,9 +7,11 @@ import os
 from contextlib import nullcontext
 from datetime import date
 
-from tidepool_ingest.cli import FAILED
-from tidepool_ingest.cli.arguments import ROOT_VARIABLE, add_ledger, place, table
+from tidepool_ingest.cli import EXIT_CODES, FAILED
+from tidepool_ingest.cli.arguments import ROOT_VARIABLE, CommandError, add_ledger, table
+from tidepool_ingest.cli.given import about
 from tidepool_ingest.cli.ledgers import add_connection
+from tidepool_ingest.cli.staged import where
 from tidepool_ingest.cli.summaries import PeopleFound, write_json
 
 
@@ -20,6 +22,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         "Of a staging root, also say who has ready batches there and has not. Rights that come from being a "
         "patient of a clinic do not show here."
     )
+    command.epilog = f"{EXIT_CODES} Here 1 is also for somebody of the staging root who is missing."
     command.add_argument(
         "root",
         nargs="?",
@@ -68,7 +71,11 @@ def _staged(root: str) -> tuple[str, ...]:
     """Return the ids of the users with ready batches, of all days."""
     from tidepool_ingest.staging.batches import find_batches
 
-    return tuple(sorted({folder.user_id for folder in find_batches(place(root), date.min, date.max)}))
+    found = where(root)
+    if found.day is not None:
+        with about(root):
+            raise CommandError("It is no staging root.", "Name the root, whose day folder this is in.")
+    return tuple(sorted({folder.user_id for folder in find_batches(found.root, date.min, date.max)}))
 
 
 def _text(found: PeopleFound) -> str:

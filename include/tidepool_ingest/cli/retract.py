@@ -16,8 +16,8 @@ def describe(command: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     command.description = (
         "Stage a batch that deletes from Tidepool what another batch of its feed has brought in, and print "
-        "its folder. A run of tidepool_continuous_upload carries it out. A batch of a normal data set is "
-        "withdrawn on the uploads page."
+        "its folder. A run of tidepool_continuous_upload, or `upload`, carries it out. A batch of a normal "
+        "data set is withdrawn on the uploads page."
     )
     command.add_argument("folder", help="batch folder, <root>/<YYYY-MM-DD>/<user id>/<batch id>")
     add_root(command)

@@ -10,6 +10,7 @@ from upath import UPath
 
 from tidepool_ingest.auth_modes import AUTH_MODES
 from tidepool_ingest.cli.arguments import LEDGER_VARIABLE, CommandError
+from tidepool_ingest.cli.given import about
 from tidepool_ingest.client import (
     ClientSettings,
     TidepoolClient,
@@ -39,9 +40,10 @@ class CommandConnection:
     """
 
     def __init__(self, file: str | None) -> None:
-        self.settings: ClientSettings = (
-            settings_from_environment() if file is None else settings_from_file(file)
-        )
+        with about(file or ""):
+            self.settings: ClientSettings = (
+                settings_from_environment() if file is None else settings_from_file(file)
+            )
         self.api_host = host_of(environment(self.settings.environment).api)
         # One file, or one person's environment, has one login at a time.
         self._name = f"command line {short_hash(os.path.realpath(file))}" if file else "command line"

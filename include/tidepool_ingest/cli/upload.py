@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import secrets
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -24,14 +22,14 @@ from tidepool_ingest.cli.arguments import (
     ROOT_VARIABLE,
     CommandError,
     add_ledger,
-    place,
+    day,
 )
+from tidepool_ingest.cli.given import about
 from tidepool_ingest.cli.ledgers import add_connection, who_runs
+from tidepool_ingest.cli.staged import Where, where
 from tidepool_ingest.ledger import COMMAND_LINE, TaskOrigin
-from tidepool_ingest.options import LOOK_BACK_DAYS, OptionsError, RunOptions, WhenRefused
-from tidepool_ingest.staging.batches import BatchFolder, days
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.storage import local_path
+from tidepool_ingest.options import CHUNK_RECORDS, LOOK_BACK_DAYS, OptionsError, RunOptions, WhenRefused
+from tidepool_ingest.staging.batches import days
 from tidepool_ingest.texts import counted
 from tidepool_ingest.window import Window
 
@@ -64,6 +62,8 @@ OTHER_WORDS: Final = {
     "look_back_days": "take the days since so many before today, and not all of the root",
     "when_refused": "whether somebody is asked on the terminal about a batch of which too many records are "
     "rejected; without a terminal, it is held either way",
+    "chunk_records": "records in one request; fewer only help where requests are too large (default: "
+    f"{CHUNK_RECORDS})",
     "parallel_chunks": f"requests at the same time (default: {CHUNKS_AT_ONCE})",
 }
 """Help on options whose words in Airflow's form would be wrong here."""
@@ -72,7 +72,6 @@ NAMED_BY_PATH: Final = ("staging_root", "batches")
 """Parameters of a run that have no option here: the path says it."""
 
 _TYPES: Final = {date: "DAY", int: "NUMBER", float: "PERCENT", str: "ID[,ID]"}
-_DAY_NAME = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def describe(command: argparse.ArgumentParser) -> None:
@@ -88,7 +87,7 @@ def describe(command: argparse.ArgumentParser) -> None:
         nargs="?" if root else None,
         default=root,
         metavar="BATCH|DAY|ROOT",
-        help="batch folder, day folder, or staging root, of which all days are taken "
+        help="batch folder, day folder or a person's in it, or staging root, of which all days are taken "
         f"(default: ${ROOT_VARIABLE})",
     )
     add_ledger(command, default=None, otherwise="it has to be given")
@@ -115,7 +114,7 @@ def _add_option(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> 
         group.add_argument(flag, choices=[str(choice) for choice in choices[0]], help=words)
         return
     metavar = next(shown for kind, shown in _TYPES.items() if kind in kinds)
-    group.add_argument(flag, metavar=metavar, help=words)
+    group.add_argument(flag, metavar=metavar, type=day if date in kinds else str, help=words)
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
@@ -139,49 +138,6 @@ def _of_form(field: FieldInfo, name: str) -> Any:
 # ---------------------------------------------------------------- what is asked for
 
 
-@dataclass(frozen=True)
-class Where:
-    """What a path names.
-
-    :param root: the staging root.
-    :param day: the day, of a day or a batch.
-    :param batch: the batch, if it names one.
-    """
-
-    root: UPath
-    day: date | None = None
-    batch: BatchFolder | None = None
-
-
-def where(text: str) -> Where:
-    """Return what a path names: the form of its last names says which.
-
-    :param text: a batch folder, a day folder or a staging root.
-    :raises BatchError: ``staging-unreachable``.
-    """
-    path = place(text)
-    local = local_path(path)
-    if local is not None:
-        # As Airflow's side has it: in full, but links are left as they are.
-        path = UPath(local.absolute())
-    named = path.parts[-3:]
-    if len(named) == 3 and _DAY_NAME.fullmatch(named[0]):
-        try:
-            folder = BatchFolder.at(path.parent.parent.parent, "/".join(named))
-        except BatchError:
-            raise CommandError(
-                "The path is that of no batch folder, day folder or staging root.",
-                "A batch lies in <root>/<YYYY-MM-DD>/<user id>/<batch id>.",
-            ) from None
-        return Where(path.parent.parent.parent, folder.day, folder)
-    if _DAY_NAME.fullmatch(path.name):
-        try:
-            return Where(path.parent, date.fromisoformat(path.name))
-        except ValueError:
-            raise CommandError(f"{path.name} is no day.", "Name a day folder as YYYY-MM-DD.") from None
-    return Where(path)
-
-
 def asked(options: argparse.Namespace, place_: Where) -> RunOptions:
     """Return the parameters of the run.
 
@@ -196,6 +152,10 @@ def asked(options: argparse.Namespace, place_: Where) -> RunOptions:
                 "Leave the option out, or name the staging root.",
             )
         given |= {"first_day": place_.day, "last_day": place_.day}
+    if place_.user is not None:
+        if given["users"]:
+            raise CommandError("The path names a person, and so does --users.", "Leave --users out.")
+        given["users"] = [place_.user]
     try:
         found = RunOptions.of_params({name: value for name, value in given.items() if value is not False})
     except OptionsError as error:
@@ -253,7 +213,8 @@ def run(options: argparse.Namespace) -> int:
             data_set_type=None,
             only=place_.batch,
         )
-        _check_found(place_, plan)
+        with about(options.path):
+            _check_found(place_, plan)
         _tell(plan, wanted)
         with connection.client(ledger) as client:
             if plan.rows and not wanted.dry_run:
@@ -275,6 +236,8 @@ def _check_found(place_: Where, plan: Plan) -> None:
             "There is no ready batch in this folder.",
             "Check the path; a batch is ready once it has a manifest.json.",
         )
+    if place_.user is not None and not (plan.rows or plan.done or plan.declined):
+        raise CommandError("There is no ready batch in this folder.", "Check the path.")
     if place_.day is not None and not plan.rows and place_.day not in days(place_.root):
         raise CommandError("There is no such day folder.", "Check the path.")
 
