@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,20 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.parametrize(("redirected", "code"), [("a.ndjson >&-", 0), ("nowhere 2>&-", 2)])
+def test_an_output_that_is_closed_changes_nothing(tmp_path: Path, redirected: str, code: int) -> None:
+    (tmp_path / "a.ndjson").write_bytes(ndjson(cbg()))
+    ran = subprocess.run(
+        ["sh", "-c", f'"$@" {redirected}', "sh", *COMMAND, "validate"],
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (code, b"", b"")
 
 
 def test_the_installed_command_ends_with_its_code(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,23 @@ def test_who_has_granted_it_and_who_has_not(run: Run, root: Path) -> None:
     assert said[GRANTED] == ["yes:", "granted", "yes"]
     assert said[MISSING] == ["no:", "not", "granted", "yes"]
     assert "Canary" not in beside.out  # no name of a profile
+
+
+def test_a_connection_at_home(
+    run: Run, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected(simulator, monkeypatch, "client_credentials", login=CLIENT_ID, password=CLIENT_SECRET)
+    file = tmp_path / "connection.json"
+    file.touch(0o600)
+    file.write_text(os.environ[CONNECTION_VARIABLE])
+    monkeypatch.delenv(CONNECTION_VARIABLE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert run("people", "--connection=~/connection.json").code == 0
+    file.chmod(0o644)
+    assert run("people", "--connection=~/connection.json").error.startswith(
+        "tidepool-ingest: ~/connection.json: Could not use the connection file"
+    )
 
 
 @pytest.mark.usefixtures("_connected")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tidepool_ingest import __version__
@@ -163,7 +164,13 @@ def print_error(error: IngestError) -> None:
 
 
 def _show_anything() -> None:
-    """Let no command fail because of a sign that the outputs' encoding lacks: it is spelt out instead."""
+    """Let no command fail because of a sign that the outputs' encoding lacks: it is spelt out instead.
+
+    Nor because an output is closed, as some daemons leave it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
     codecs.register_error(_SHOWN_ANYHOW, _spelt_out)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -116,14 +116,14 @@ def place(text: str) -> UPath:
     try:
         if not text or ("://" in text and not names_storage(text)):
             raise ValueError
-        path = UPath(_at_home(text))
+        path = UPath(at_home(text))
     except ValueError:
         raise BatchError("staging-unreachable") from None
     filesystem(path)
     return path
 
 
-def _at_home(text: str) -> str:
+def at_home(text: str) -> str:
     """Return a path below a home folder in full, as the settings of Airflow's side are read.
 
     :raises ValueError: there is no such person, and no such file either.

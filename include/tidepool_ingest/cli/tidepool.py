@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from upath import UPath
 
 from tidepool_ingest.auth_modes import AUTH_MODES
-from tidepool_ingest.cli.arguments import LEDGER_VARIABLE, CommandError
+from tidepool_ingest.cli.arguments import LEDGER_VARIABLE, CommandError, at_home
 from tidepool_ingest.cli.given import about
 from tidepool_ingest.client import (
     ClientSettings,
@@ -42,7 +42,7 @@ class CommandConnection:
     def __init__(self, file: str | None) -> None:
         with about(file or ""):
             self.settings: ClientSettings = (
-                settings_from_environment() if file is None else settings_from_file(file)
+                settings_from_environment() if file is None else settings_from_file(at_home(file))
             )
         self.api_host = host_of(environment(self.settings.environment).api)
         # One file, or one person's environment, has one login at a time.
