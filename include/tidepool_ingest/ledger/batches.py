@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
@@ -148,6 +148,15 @@ _Content = tuple[str, str]
 _Folder = tuple[str, str]
 
 
+def _what_ends(row: Mapping[str, Any]) -> dict[str, None]:
+    """Return what is no longer said of a batch that another one overwrites, or that is staged once more.
+
+    What a person has decided outlasts both.
+    """
+    decided = row.get("dismissed") or row.get("reason") == DECLINED
+    return {} if decided or "id" not in row else dict.fromkeys(_STOPPED)
+
+
 class BatchRegistrar:
     """Registers ready batches in one transaction: reads what is there, then writes what differs.
 
@@ -252,10 +261,7 @@ class BatchRegistrar:
             row = self._known[content]
             is_other = row["content_key"] != found.content_key
             if is_other and row["state"] in NEVER_OPENED and row.get("id") not in self._hold_data:
-                # What a person has decided outlasts that the same content comes back.
-                decided = row.get("dismissed") or row.get("reason") == DECLINED
-                ended = {} if decided or "id" not in row else {"reason": None, "reason_detail": None}
-                self._change(row, state=BatchState.OVERWRITTEN, **ended)
+                self._change(row, state=BatchState.OVERWRITTEN, **_what_ends(row))
 
     def _register_one(self, found: FoundBatch) -> None:
         content = found.api_host, found.content_key
@@ -265,9 +271,7 @@ class BatchRegistrar:
             self._new.append(content)
         elif known["state"] in RESTAGEABLE:
             # Its content is in staging once more.
-            is_decided = known["dismissed"] or known["reason"] == DECLINED
-            forgotten = {} if is_decided else dict.fromkeys(_STOPPED)
-            self._move(known, found, state=BatchState.PLANNED, **forgotten)
+            self._move(known, found, state=BatchState.PLANNED, **_what_ends(known))
         elif not known["state"].is_done and any(
             known[name] != getattr(found, name) for name in ("folder", "staged_at", "label")
         ):
