@@ -84,7 +84,7 @@ class Dismissal(StrEnum):
     """Its records are not to be in Tidepool."""
     NOT_CORRECTED = "not-corrected"
     """It cannot or will not be corrected."""
-    STAGED_BY_MISTAKE = "staged-by-mistake"
+    STAGED_BY_MISTAKE = "by-mistake"
     """It should not have been staged."""
     BROUGHT_ANOTHER_WAY = "brought-another-way"
     """Its records have reached Tidepool another way."""
