@@ -128,6 +128,15 @@ class Run:
         """Return what a person has decided about a batch in this run, if anybody has."""
         return decision_of(self.ledger, batch, run=self.origin, since=self.asked_at)
 
+    def is_left_alone(self, batch: BatchRow) -> bool:
+        """Return whether a person has decided about a batch since this run was planned.
+
+        :param batch: as the ledger has it now.
+        """
+        return not self.options.dry_run and is_left_alone(
+            self.ledger, batch, run=self.origin, since=self.asked_at
+        )
+
     def record_decision(self, batch: BatchRow, decision: Decision, *, actor: str) -> None:
         """Record what a person has decided about a batch in this run.
 
@@ -146,7 +155,7 @@ class Run:
             return "Its folder was removed from staging before anything of it was uploaded."
         if batch.state in SUPERSEDED_STATES:
             return "Another batch has been staged in the place of this one."
-        if not self.options.dry_run and is_left_alone(self.ledger, batch, run=self.origin):
+        if self.is_left_alone(batch):
             return "Somebody has dismissed or declined it since this run was planned."
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from tests.steps.test_reconcile import reconcile
 from tests.steps.world import DAY, World, readings
 from tidepool_ingest import plan
 from tidepool_ingest.client import TidepoolUnreachableError
-from tidepool_ingest.guards import reopen
-from tidepool_ingest.ledger import DECLINED, BatchState, DataSetState, Dismissal, UploadFilter
+from tidepool_ingest.guards import Decision, apply_decision, record_decision, reopen
+from tidepool_ingest.ledger import DECLINED, BatchState, DataSetState, Dismissal, TaskOrigin, UploadFilter
+from tidepool_ingest.run import Run
 from tidepool_ingest.window import Window
 from tidepool_simulator.faults import Fault
 
@@ -185,11 +186,88 @@ def test_what_was_found_changed_and_dismissed_is_not_repaired(world: World) -> N
     decide(world, "dismissed", number)
     world.client.delete_data_set(str(world.sets(number)[0].data_set_id))
 
-    counts = reconcile(world)
+    counts = reconcile(world, check_batches=10, check_after_days=0)
 
     assert (counts.checked, counts.repaired, dict(counts.failed)) == (0, 0, {})
     assert world.row(number).is_decided
     assert world.plan(force=True).batches == []
+
+
+def test_a_split_batch_that_was_found_changed_and_dismissed_is_not_repaired(world: World) -> None:
+    number = world.ready(readings(40), part_records=10)
+    world.upload(number)
+    part = world.ledger.parts.of_batch(number)[0]
+    for one in (part.id, number):
+        world.ledger.batches.set_reason(one, "changed-since-verified")
+    decide(world, "dismissed", number)
+    world.client.delete_data_set(str(world.sets(part.id)[0].data_set_id))
+
+    counts = reconcile(world, check_batches=10, check_after_days=0)
+
+    assert (counts.checked, counts.repaired, dict(counts.failed)) == (0, 0, {})
+    assert world.row(number).is_decided
+
+
+# ---------------------------------------------------------------- two at once
+
+
+def test_a_decision_outlasts_a_task_that_was_at_work_meanwhile(world: World, how: str) -> None:
+    number = decided(world, how)
+    before = world.row(number).reason
+
+    world.prepare(number)
+
+    row = world.row(number)
+    assert (row.state, row.reason, row.is_decided) == (BatchState.PREPARED, before, True)
+    assert list_of(world, decided=True) == [number]
+    assert world.run(force=True).plan.batches == []
+    reopen(world.ledger, [number], actor="ada")
+    assert world.run().plan.batches == [number]
+    assert world.row(number).state is BatchState.VERIFIED
+
+
+def test_what_was_declined_and_stops_for_another_reason_stays_declined(world: World) -> None:
+    number = decided(world, "declined")
+
+    world.ledger.batches.hold(number, "replaces-not-verified", "in file 2")
+    world.ledger.batches.mark_failed(number, "file-missing")
+
+    row = world.row(number)
+    assert (row.state, row.reason, row.reason_detail) == (BatchState.FAILED, DECLINED, None)
+
+
+def test_a_run_heeds_a_decision_unless_it_has_asked_for_it_since_it_was_started(world: World) -> None:
+    number = decided(world, "dismissed")
+    this, other = (TaskOrigin(dag_id="dag", run_id=run) for run in ("this", "other"))
+    started = world.ledger.database.now()
+
+    def leaves(since: datetime = started, **options: Any) -> bool:
+        run = Run(
+            ledger=world.ledger,
+            options=world.options(**options),
+            origin=this,
+            turns_of=("dag", "this"),
+            asked_at=since,
+        )
+        return run.is_left_alone(world.row(number))
+
+    def answer(decision: Decision, run: TaskOrigin) -> None:
+        record_decision(world.ledger, world.row(number), decision, actor="ada", run=run)
+        apply_decision(world.ledger, world.row(number), decision)
+
+    assert leaves()
+    assert not leaves(dry_run=True)
+    reopen(world.ledger, [number], actor="ada")
+    assert not leaves()
+    answer(Decision.APPROVE, this)
+    assert not leaves()
+    answer(Decision.DECLINE, other)
+    assert leaves(), "though this run was told to upload it before"
+    answer(Decision.DECLINE, this)
+    assert not leaves(), "it is this run that has to say so"
+    assert leaves(world.ledger.database.now() + timedelta(seconds=1)), "once it is cleared"
+    answer(Decision.APPROVE, this)
+    assert (world.row(number).state, world.row(number).reason) == (BatchState.PREPARED, None)
 
 
 # ---------------------------------------------------------------- what leaves the list by itself

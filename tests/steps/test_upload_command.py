@@ -21,11 +21,12 @@ from tests.steps.test_rebuild import connection
 from tests.steps.test_reconcile import reconcile
 from tests.steps.world import DAY, NONE, QUICK, TRUNCATE, World, bolus, cbg, readings
 from tests.timing import PATIENCE_SECONDS
+from tidepool_ingest import plan
 from tidepool_ingest.cli import main, upload, upload_run
 from tidepool_ingest.cli.run_progress import RunProgress
 from tidepool_ingest.cli.summaries import RunOutcome
 from tidepool_ingest.client.connections import CONNECTION_VARIABLE
-from tidepool_ingest.ledger import COMMAND_LINE, ActionKind, DataSetState
+from tidepool_ingest.ledger import COMMAND_LINE, ActionKind, DataSetState, Dismissal
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.upload import UploadContext
 from tidepool_simulator.faults import Fault
@@ -165,6 +166,28 @@ def test_a_person_of_a_day_is_taken_as_validate_takes_it(world: World, capsys: P
     assert states(world) == ["verified"]
     assert uploads(world, "--users", world.user, path=folder.parent) == 2
     assert uploads(world, path=folder.parent.parent / "0000000002") == 2
+
+
+def test_what_is_dismissed_while_it_is_at_work_is_left_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        world.stage(readings(5, 0 if name == "one" else 50), name)
+    plan_run = plan.plan_run
+
+    def dismissing(*args: Any, **given: Any) -> Any:
+        made = plan_run(*args, **given)
+        world.ledger.batches.mark_failed(made.batches[1], "file-missing")
+        world.ledger.attention.dismiss(made.batches[1:], Dismissal.TEST, actor="ada")
+        return made
+
+    monkeypatch.setattr(plan, "plan_run", dismissing)
+
+    assert uploads(world) == 0
+
+    assert (states(world), len(world.visible())) == (["verified", "failed"], 5)
+    assert world.row(2).dismissed is Dismissal.TEST
+    assert world.ledger.turns.runs() == []
 
 
 def test_each_run_parameter_is_an_option(capsys: Printed) -> None:

@@ -191,6 +191,7 @@ class RunAtTerminal:
             try:
                 with self.run.turn(row.id, is_last=is_last):
                     if self.run.why_left(row) is not None:
+                        self.run.end_turn(row.id)
                         self._settle(row)
                     else:
                         step(row, share)

@@ -105,18 +105,22 @@ def is_declined(batch: BatchRow) -> bool:
     return batch.state is BatchState.HELD and batch.reason == DECLINED
 
 
-def is_left_alone(ledger: Ledger, batch: BatchRow, *, run: TaskOrigin) -> bool:
-    """Return whether a person has dismissed a batch, or has declined it in another run.
+def is_left_alone(ledger: Ledger, batch: BatchRow, *, run: TaskOrigin, since: datetime | None) -> bool:
+    """Return whether a person has dismissed a batch, or has declined it other than in answer to a run.
 
     :param ledger: contains the audit log.
     :param batch: the batch as it is now, maybe long after the run was planned.
     :param run: the run, which has taken it.
+    :param since: when the run was started or cleared: what was declined before stays so.
     """
-    if not is_declined(batch):
+    if batch.dismissed is not None or batch.reason != DECLINED:
         return batch.is_decided
-    return not any(
-        action.kind is ActionKind.APPROVE and (action.dag_id, action.run_id) == (run.dag_id, run.run_id)
-        for action in ledger.actions.of_batch(batch.id)
+    decisions = (a for a in ledger.actions.of_batch(batch.id) if a.kind is ActionKind.APPROVE)
+    newest = next(decisions, None)
+    return (
+        newest is None
+        or (newest.dag_id, newest.run_id) != (run.dag_id, run.run_id)
+        or (since is not None and newest.created_at < since)
     )
 
 
@@ -193,8 +197,8 @@ def apply_decision(ledger: Ledger, batch: BatchRow, decision: Decision) -> None:
     """
     if decision is Decision.DECLINE:
         ledger.batches.decline(batch.id)
-    elif waits_for_person(batch):
-        ledger.batches.mark_prepared(batch.id)
+    elif waits_for_person(batch) or is_declined(batch):
+        ledger.batches.approve(batch.id)
 
 
 def limit_as_decided(batch: BatchRow, decision: Decision | None, otherwise: RejectionLimit) -> RejectionLimit:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from sqlalchemy import Connection, and_, case, select, update
+from sqlalchemy import Connection, and_, select, update
 
 from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.schema import NOW, DatabaseNow, batches
@@ -20,7 +20,6 @@ from tidepool_ingest.ledger.whole_batches import (
     IS_WHOLE,
     NEVER_OPENED,
     holding_data,
-    is_decided,
     overwrite_parts,
 )
 
@@ -101,11 +100,8 @@ class Absences:
                 numbers = _unchanged(connection, batch_of_ids, folders)
                 now = now_of(connection)
                 overwrite_parts(connection, numbers, now)
-                # What a person has decided outlasts that the same content comes back.
-                reason = case((is_decided(), batches.c.reason), else_=None)
-                ended += write_state(
-                    connection, batches.c.id.in_(numbers), state, now=now, reason=reason, missed_at=None
-                )
+                these = batches.c.id.in_(numbers)
+                ended += write_state(connection, these, state, now=now, reason=None, missed_at=None)
         return ended
 
 

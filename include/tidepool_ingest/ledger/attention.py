@@ -10,7 +10,8 @@ from tidepool_ingest.ledger.actions import ActionKind, ActionStatus
 from tidepool_ingest.ledger.database import Database, batched
 from tidepool_ingest.ledger.schema import NOW, actions, batches
 from tidepool_ingest.ledger.states import DECLINED, BatchState, Dismissal
-from tidepool_ingest.ledger.whole_batches import IS_WHOLE, RESTAGEABLE, is_decided
+from tidepool_ingest.ledger.transitions import is_decided
+from tidepool_ingest.ledger.whole_batches import IS_WHOLE, RESTAGEABLE
 
 CAN_WAIT = (BatchState.HELD, BatchState.FAILED, BatchState.UPLOADING, BatchState.VERIFIED)
 """States in which a batch with a reason waits for a person."""

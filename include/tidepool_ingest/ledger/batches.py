@@ -31,13 +31,12 @@ from tidepool_ingest.ledger.states import (
     Purged,
     check_batch_state,
 )
-from tidepool_ingest.ledger.transitions import write_state_of
+from tidepool_ingest.ledger.transitions import is_decided, write_state_of
 from tidepool_ingest.ledger.whole_batches import (
     IS_WHOLE,
     NEVER_OPENED,
     RESTAGEABLE,
     holding_data,
-    is_decided,
     move_parts,
     overwrite_parts,
 )
@@ -460,6 +459,13 @@ class Batches:
     def decline(self, batch: int) -> None:
         """Record that a person does not want a batch to be uploaded as it is."""
         self._move(batch, BatchState.HELD, DECLINED)
+
+    def approve(self, batch: int) -> None:
+        """Record that a person wants a batch to be uploaded, even if another one has declined it before."""
+        with self._database.writing() as connection:
+            declined = and_(batches.c.id == batch, batches.c.reason == DECLINED)
+            connection.execute(update(batches).where(declined).values(reason=None))
+            write_state_of(connection, batch, BatchState.PREPARED, reason=None)
 
     def mark_failed(
         self, batch: int, reason: str | None, detail: str = "", *, lease: Lease | None = None

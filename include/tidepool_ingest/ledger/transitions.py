@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, not_, or_, select, update
 
 from tidepool_ingest.ledger.database import batched
 from tidepool_ingest.ledger.schema import NOW, batches, data_sets
@@ -18,6 +18,7 @@ from tidepool_ingest.ledger.states import (
     ALLOWED_OF_DATA_SETS,
     ALLOWED_OF_FEEDS,
     ALLOWED_OF_PARTS,
+    DECLINED,
     BatchState,
     DataSetState,
     check_batch_state,
@@ -30,6 +31,14 @@ TIME_COLUMN = {
     DataSetState.VERIFIED: "verified_at",
 }
 """The column of the time at which a state is reached."""
+
+
+_IS_DECLINED = func.coalesce(batches.c.reason, "") == DECLINED
+
+
+def is_decided() -> ColumnElement[bool]:
+    """Return the condition that a person has declined or dismissed a batch."""
+    return or_(batches.c.dismissed.is_not(None), _IS_DECLINED)
 
 
 def write_state(
@@ -65,10 +74,20 @@ def write_state(
 def _with_what_ends(state: BatchState, values: dict[str, Any]) -> dict[str, Any]:
     """Return columns to be written: what was said of an earlier reason does not outlive it.
 
-    Nor does a dismissal outlive that the batch is done after all.
+    Nor does a dismissal outlive that the batch is done after all. Until then, what a person has decided
+    stays, whatever a task comes to that was at work meanwhile; and so does the reason that it was about.
     """
-    ended = {"reason_detail": None, "stopped_in": None} if "reason" in values else {}
-    return {**ended, **({"dismissed": None} if state.is_done else {}), **values}
+    if "reason" not in values:
+        return {**({"dismissed": None} if state.is_done else {}), **values}
+    values = {"reason_detail": None, "stopped_in": None, **values}
+    reason = values["reason"]
+    if state.is_done:
+        return values if reason else {"dismissed": None, **values}
+    if reason == DECLINED:
+        return values
+    stays = _IS_DECLINED if reason else is_decided()
+    told = ("reason", "reason_detail", "stopped_in")
+    return {**values, **{name: case((stays, batches.c[name]), else_=values[name]) for name in told}}
 
 
 def _batch_may_become(state: BatchState) -> ColumnElement[bool]:

@@ -6,20 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from tidepool_ingest.ledger.database import batched
 from tidepool_ingest.ledger.schema import batches, data_sets
-from tidepool_ingest.ledger.states import DEAD_STATES, DECLINED, BatchState, DataSetState
+from tidepool_ingest.ledger.states import DEAD_STATES, BatchState, DataSetState
 from tidepool_ingest.ledger.transitions import write_state
 
 IS_WHOLE = batches.c.part_of.is_(None)
 """The condition that a row is a whole batch, as it was staged."""
-
-
-def is_decided() -> ColumnElement[bool]:
-    """Return the condition that a person has declined or dismissed a batch."""
-    return or_(batches.c.dismissed.is_not(None), func.coalesce(batches.c.reason, "") == DECLINED)
 
 
 WHOLE: ColumnElement[int] = func.coalesce(batches.c.part_of, batches.c.id)
