@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy import Select, exists, func, insert, select, update
 
 from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
@@ -22,6 +22,7 @@ from tidepool_ingest.ledger.states import (
     DataSetState,
 )
 from tidepool_ingest.ledger.transitions import write_data_set_state, write_state
+from tidepool_ingest.ledger.whole_batches import WHOLE
 
 COMMAND_LINE = "(command line)"
 """What stands for a DAG where a command does the work; no DAG can be called so. It has no runs to look up."""
@@ -314,13 +315,16 @@ class DataSets:
         """
         others = data_sets.alias()
         newest = select(func.max(others.c.ordinal)).where(others.c.batch == data_sets.c.batch)
+        whole = batches.alias()
+        # People dismiss whole batches, of which a part has the data set.
+        dismissed = exists().where(whole.c.id == WHOLE, whole.c.dismissed.is_not(None))
         verified = (
             select(data_sets.c.batch, func.coalesce(data_sets.c.checked_at, data_sets.c.verified_at))
             .join(batches, batches.c.id == data_sets.c.batch)
             .where(
                 batches.c.state == BatchState.VERIFIED,
                 batches.c.purged.is_(None),
-                batches.c.dismissed.is_(None),
+                ~dismissed,
                 data_sets.c.state == DataSetState.VERIFIED,
                 data_sets.c.data_set_type == "normal",
                 data_sets.c.ordinal == newest.scalar_subquery(),
