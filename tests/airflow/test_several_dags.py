@@ -18,7 +18,8 @@ from tidepool_airflow.links import ACTION_DAG
 from tidepool_airflow.middleware import mistake_in
 from tidepool_airflow.uploads_page import actions
 from tidepool_airflow.uploads_page.html import Links
-from tidepool_ingest.ledger import ActionKind, BatchRow, BatchState, Ledger
+from tidepool_airflow.uploads_page.live import SECONDS_TO_LOOK, next_look
+from tidepool_ingest.ledger import ActionKind, BatchRow, BatchState, Ledger, StoppedIn
 from tidepool_simulator import Fault
 
 STUDY = "study_upload"
@@ -141,6 +142,45 @@ def test_links_lead_to_the_task_of_any_upload_dag(study: World) -> None:
     assert links.runs("continuous") == "/dags/tidepool_continuous_upload/runs"
 
 
+def test_what_has_stopped_before_it_was_opened_is_tried_again_by_the_dag_that_had_it(
+    world: World, study: World
+) -> None:
+    """Neither root nor connection says whose it is: both were named for that run."""
+    stage(world.staging, readings(3))
+    world.run({"dry_run": True})
+    (upload,) = study.uploads()
+    ledger = Ledger(f"sqlite:///{study.ledger_file}")
+    stopped_in = StoppedIn(dag_id=STUDY, run_id="manual__1", task_id="batch.prepare", map_index=0)
+    ledger.stops.record(upload.batch, stopped_in)
+
+    ((dag_id, _run_id),) = actions.trigger_actions(
+        ledger, [ledger.batches.get(upload.batch)], ActionKind.RETRY, "somebody"
+    )
+
+    assert dag_id == STUDY
+    ledger.close()
+
+
+@pytest.mark.parametrize("dag_id", [STUDY, "study_upkeep"])
+def test_a_run_of_any_of_them_lets_the_page_move(study: World, dag_id: str) -> None:
+    from airflow.api.common.trigger_dag import trigger_dag
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunTriggeredByType
+    from sqlalchemy import update
+
+    with create_session() as session:
+        session.execute(update(DagRun).values(state="success"))  # those of other tests
+    ledger = Ledger(f"sqlite:///{study.ledger_file}")
+    ledger.migrate()
+    assert next_look(ledger) is None
+
+    trigger_dag(dag_id, triggered_by=DagRunTriggeredByType.UI)
+
+    assert next_look(ledger) == SECONDS_TO_LOOK
+    ledger.close()
+
+
 # ---------------------------------------------------------------- what they do
 
 
@@ -155,7 +195,7 @@ def test_an_upload_goes_by_its_own_connection_and_is_tried_again_by_its_own_dag(
     row = ledger.batches.get(upload.batch)
     assert row.connection == "tidepool_study"
 
-    dag_id, run_id = actions.trigger_action(ledger, row, ActionKind.RETRY, "somebody")
+    ((dag_id, run_id),) = actions.trigger_actions(ledger, [row], ActionKind.RETRY, "somebody")
 
     assert dag_id == STUDY
     assert run_id.startswith("retry__")

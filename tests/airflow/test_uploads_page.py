@@ -500,6 +500,17 @@ def test_a_page_says_to_what_a_retry_has_led(world: World, visit: Visitor) -> No
     assert live(user.get(path)) == ""
 
 
+def test_the_overview_is_kept_up_to_date_but_looks_less_often(world: World, visit: Visitor) -> None:
+    batch = uploaded(world)
+    viewer = visit("viewer")
+    still = viewer.get(f"{PAGE}/")
+    assert live(still) == ""
+    unchanged = viewer.get(f"{PAGE}/", headers={"if-none-match": still.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    with ledger_of(world) as ledger, ledger.leases.held(lease_of_batch(batch), seconds=60):
+        assert live(viewer.get(f"{PAGE}/")) == "10"
+
+
 def test_work_that_no_run_does_moves_too(world: World, visit: Visitor) -> None:
     batch = uploaded(world)
     viewer = visit("viewer")
@@ -738,7 +749,7 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
     whole, first, *_others = sorted(session.batch for session in world.uploads())
     user = visit("user")
 
-    listed, page, of_part = (user.get(f"{PAGE}/{path}").text for path in ("", whole, first))
+    listed, page, of_part = (user.get(f"{PAGE}/{path}").text for path in ("list", whole, first))
 
     assert listed.count("part 1 of 3") == 0
     assert "3 of 3 parts" in listed

@@ -214,7 +214,10 @@ def _retries(ledger: Ledger, batches: Sequence[BatchRow]) -> list[tuple[str, dic
 
 def _dag_for(ledger: Ledger, batch: BatchRow) -> KnownDag:
     upload = ledger.uploads.get(batch.id)
-    return dag_for(batch, upload.dag_id if upload else None)
+    if upload is None:
+        return dag_for(batch, None)
+    # One that has stopped before a data set of it was opened has still been in the hands of a DAG.
+    return dag_for(batch, upload.dag_id or (upload.stopped_in.dag_id if upload.stopped_in else None))
 
 
 def _trigger(

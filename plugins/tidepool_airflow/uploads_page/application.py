@@ -30,7 +30,7 @@ from tidepool_airflow.uploads_page.actions import (
 from tidepool_airflow.uploads_page.causes import questions_waiting, show_folder
 from tidepool_airflow.uploads_page.chart import charts, heat_map
 from tidepool_airflow.uploads_page.html import Links, html
-from tidepool_airflow.uploads_page.live import answer, next_look, outcomes
+from tidepool_airflow.uploads_page.live import SECONDS_TO_LOOK_OVER, answer, next_look, outcomes
 from tidepool_airflow.uploads_page.overview import OverviewQuery, csv_lines, drawn
 from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, ListQuery, requested_upload
 from tidepool_ingest.errors import IngestError
@@ -131,11 +131,15 @@ def _show_error(request: Request, error: Exception) -> HTMLResponse:
 # ---------------------------------------------------------------- pages
 
 
-def show_overview(request: Request, ledger: CurrentLedger, query: Annotated[OverviewQuery, Query()]) -> str:
+def show_overview(
+    request: Request, ledger: CurrentLedger, query: Annotated[OverviewQuery, Query()]
+) -> Response:
     """Show devices against days."""
     links, overview = Links(request), query.overview(ledger)
-    return html(
+    return answer(
+        request,
         "overview.html",
+        live=next_look(ledger, seconds=SECONDS_TO_LOOK_OVER),
         links=links,
         query=query,
         waiting=ledger.uploads.waiting(),

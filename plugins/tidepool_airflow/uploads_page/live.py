@@ -17,7 +17,7 @@ from fastapi import Request, Response, status
 from fastapi.responses import HTMLResponse
 from sqlalchemy import select
 
-from tidepool_airflow.links import ACTION_DAG, DAG_OF_TYPE, RECONCILE_DAG
+from tidepool_airflow.known_dags import USUAL_KINDS, known_dags
 from tidepool_airflow.uploads_page.html import ACTION_WORDS, STATE_WORDS, html
 from tidepool_ingest.ledger import (
     SUPERSEDED_STATES,
@@ -34,6 +34,9 @@ from tidepool_ingest.reports.help import remedy_of
 
 SECONDS_TO_LOOK: Final = 2
 """Seconds after which a page may look again while something moves."""
+
+SECONDS_TO_LOOK_OVER: Final = 10
+"""The same for the overview, which costs more than a list, and of which a run changes one day at a time."""
 
 RECENT: Final = timedelta(minutes=10)
 """For how long a page says what became of a request that is done."""
@@ -192,22 +195,29 @@ def was(state: BatchState) -> str:
     return f"it was {state}"
 
 
-def next_look(ledger: Ledger, *, upload: Upload | None = None, found: Collection[Outcome] = ()) -> int | None:
+def next_look(
+    ledger: Ledger,
+    *,
+    upload: Upload | None = None,
+    found: Collection[Outcome] = (),
+    seconds: int = SECONDS_TO_LOOK,
+) -> int | None:
     """Return after how many seconds a page should look again; nothing if nothing that it shows moves.
 
     :param ledger: knows what tasks work on.
     :param upload: the one that the page shows; without one, it shows many.
     :param found: what became of requests that it shows.
+    :param seconds: what is returned if something moves.
     """
     if any(outcome.moves for outcome in found):
-        return SECONDS_TO_LOOK
+        return seconds
     if upload is not None and upload.state in SETTLED:
-        return SECONDS_TO_LOOK if ledger.leases.alive([lease_of_batch(upload.batch)]) else None
-    return SECONDS_TO_LOOK if _is_a_run_at_work(ledger) or ledger.leases.is_work_in_progress() else None
+        return seconds if ledger.leases.alive([lease_of_batch(upload.batch)]) else None
+    return seconds if _is_a_run_at_work(ledger) or ledger.leases.is_work_in_progress() else None
 
 
 def _is_a_run_at_work(ledger: Ledger) -> bool:
-    dag_ids = {ACTION_DAG, RECONCILE_DAG, *DAG_OF_TYPE.values(), *ledger.uploads.dags()}
+    dag_ids = {*USUAL_KINDS, *(dag.dag_id for dag in known_dags()), *ledger.uploads.dags()}
     # A run of a paused DAG does not begin, however long one waits.
     query = (
         select(DagRun.id)

@@ -1,5 +1,7 @@
 // Asks for a batch's folder and files once somebody has read the warning, and forgets them when the dialog closes.
 
+import { read, turn } from "./page.js";
+
 function filled(place, told) {
   const line = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
   const files = document.createElement(told.numbered ? "ol" : "ul");
@@ -16,16 +18,18 @@ function filled(place, told) {
 async function reveal(form) {
   const place = form.querySelector("[data-revealed]");
   const token = form.closest("[data-token]").dataset.token;
-  let response;
+  place.textContent = "Requesting …";
+  let answer;
   try {
-    response = await fetch(form.dataset.reveals, { method: "POST", headers: { "X-Tidepool-Token": token } });
+    answer = await turn(form.dataset.reveals, { method: "POST", headers: { "X-Tidepool-Token": token } });
   } catch {
-    place.textContent = "The server cannot be reached.";
-    return;
+    answer = null;
   }
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    place.textContent = body.detail ?? `The server answered ${response.status}.`;
+  // Nobody waits for it any more, and nothing of it is to stay.
+  if (!form.closest("dialog").open) return;
+  const body = answer && read(answer.text);
+  if (!answer?.response.ok) {
+    place.textContent = !answer ? "The server cannot be reached." : body.detail ?? `The server answered ${answer.response.status}.`;
     return;
   }
   filled(place, body);

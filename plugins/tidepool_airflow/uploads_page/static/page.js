@@ -175,7 +175,7 @@ function hideStarted() {
   if (notice && "started" in notice.dataset) notice.hidden = true;
 }
 
-function read(text) {
+export function read(text) {
   try {
     return JSON.parse(text);
   } catch {
