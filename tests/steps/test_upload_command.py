@@ -214,6 +214,22 @@ def test_what_is_held_does_not_stop_the_others(world: World, capsys: Printed) ->
     assert uploads(world, "--max-quarantined-percent", 100) == 0
 
 
+def test_where_a_batch_stopped_is_recorded_as_a_task_does(world: World) -> None:
+    world.stage(TOO_MANY, "held")
+    (world.stage(readings(5), "failed") / "data.ndjson").unlink()
+    world.stage(readings(5, 9), "good")
+
+    assert uploads(world) == 1
+
+    found = {upload.folder.rsplit("/", 1)[-1]: upload for upload in world.ledger.uploads.last_changed()}
+    assert found["good"].stopped_in is None
+    for name in ("held", "failed"):
+        stopped_in = found[name].stopped_in
+        assert stopped_in is not None
+        assert not stopped_in.is_task
+        assert stopped_in.code == found[name].reason
+
+
 def test_what_is_confirmed_stands_in_the_audit_log(world: World, capsys: Printed) -> None:
     world.stage(readings(3), data_set={"deduplicator": {"name": TRUNCATE}})
     assert uploads(world) == 1

@@ -196,6 +196,8 @@ class RunAtTerminal:
                     else:
                         step(row, share)
             except IngestError as error:
+                with suppress(IngestError):  # what is said is the first error, not the second
+                    self.run.ledger.stops.record(row.id, StoppedIn(), error)
                 self._note(row, error)
                 self.run.ledger.stops.record(row.id, StoppedIn(), error)
                 raise
