@@ -1,4 +1,4 @@
-"""axe-core, which looks for what keeps people from using a page: a file that is named, or npm's."""
+"""What keeps people from using a page: axe-core (a file that is named, or npm's), widths and themes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
+from tests.browser.conftest import shoot
+
 VARIABLE = "TIDEPOOL_AXE"
 """Environment variable with the path of ``axe.min.js``, where npm cannot install it."""
 
 VERSION = "4.11.0"
 INSTALL_SECONDS = 300
 GRAVE = ("serious", "critical")
+WIDTHS = (1400, 800, 390)
 
 
 def axe_script() -> str:
@@ -52,3 +55,20 @@ def grave_problems(page: Page, script: str) -> list[str]:
         for one in found["violations"]
         if one["impact"] in GRAVE
     ]
+
+
+def look(page: Page, name: str) -> None:
+    """Look at a page in both themes and at three widths: it fits, and axe-core finds nothing grave.
+
+    :param name: what its screenshots are called, beside theme and width.
+    """
+    script = axe_script()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("() => document.documentElement.scrollWidth") <= width, (name, width)
+            assert grave_problems(page, script) == [], (name, scheme, width)
+            shoot(page, f"{name}-{scheme}-{width}")
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": WIDTHS[0], "height": 900})

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.airflow.conftest import readings, stage
-from tests.browser.axe import axe_script, grave_problems
-from tests.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
+from tests.browser.axe import WIDTHS, look
+from tests.browser.conftest import ADMIN, DAG_ID, Stack, Visitor
 from tidepool_ingest.ledger import ActionKind, BatchState, Dismissal, Ledger, UploadFilter
 from tidepool_simulator.sample import SAMPLE_USERS
 
@@ -27,7 +27,6 @@ RUN_SECONDS = 180
 DONE = 120_000
 """Milliseconds that a run may take from being asked for to being seen on the page."""
 
-WIDTHS = (1400, 800, 390)
 REASON = "It cannot or will not be corrected"
 
 
@@ -82,20 +81,6 @@ def wait_for(stack: Stack, run_id: str) -> None:
         time.sleep(0.5)
 
 
-def shown(page: Page, name: str) -> None:
-    """Look at a page in both themes and at three widths."""
-    script = axe_script()
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("() => document.documentElement.scrollWidth") <= width, (name, width)
-            assert grave_problems(page, script) == [], (name, scheme, width)
-            shoot(page, f"attention-{name}-{scheme}-{width}")
-    page.emulate_media(color_scheme="light")
-    page.set_viewport_size({"width": 1400, "height": 900})
-
-
 def bar_of(page: Page) -> Locator:
     return page.get_by_role("group", name="Chosen uploads")
 
@@ -129,7 +114,7 @@ def test_one_is_dismissed_by_keyboard_and_no_run_takes_it_until_it_is_retried_al
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
-    shown(page, "upload-dismiss")
+    look(page, "attention-upload-dismiss")
     # Without a reason, nothing is sent.
     dialog.get_by_role("button", name="Dismiss").press("Enter")
     expect(dialog).to_be_visible()
@@ -143,7 +128,7 @@ def test_one_is_dismissed_by_keyboard_and_no_run_takes_it_until_it_is_retried_al
     expect(page.locator("p.dismissed")).to_contain_text("it cannot or will not be corrected")
     expect(page.locator("p.dismissed")).to_contain_text(ADMIN.name)
     assert ledger.batches.get(number).dismissed is Dismissal.NOT_CORRECTED
-    shown(page, "upload-dismissed")
+    look(page, "attention-upload-dismissed")
     rows = listed(page, "waiting=True")
     expect(rows).to_have_count(3)
     expect(rows.filter(has_text=HELD[0])).to_have_count(0)
@@ -159,7 +144,7 @@ def test_one_is_dismissed_by_keyboard_and_no_run_takes_it_until_it_is_retried_al
     page.get_by_role("button", name="Retry…").click()
     expect(dialog).to_contain_text("this upload alone")
     expect(dialog).to_contain_text("Somebody has dismissed it: that ends.")
-    shown(page, "upload-retry")
+    look(page, "attention-upload-retry")
     dialog.get_by_role("button", name="Retry").click()
     expect(page.get_by_role("status")).to_contain_text("A run takes this upload alone.")
     retried = next(a for a in ledger.actions.of_batch(number) if a.kind is ActionKind.RETRY)
@@ -187,7 +172,7 @@ def test_several_are_chosen_and_dismissed_and_reopened(
     expect(bar.get_by_role("button", name="Verify again 0…")).to_be_disabled()
     all_of_them = bar.get_by_role("checkbox", name="All on this page")
     assert all_of_them.evaluate("box => box.indeterminate")
-    shown(page, "list-chosen")
+    look(page, "attention-list-chosen")
     # What is chosen outlasts that the page is made anew.
     page.evaluate("() => document.querySelector('main').append(document.createElement('p'))")
     expect(bar).to_contain_text("2 uploads chosen")
@@ -195,7 +180,7 @@ def test_several_are_chosen_and_dismissed_and_reopened(
     bar.get_by_role("button", name="Dismiss 2…").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Dismiss: 2 uploads")
-    shown(page, "list-dismiss")
+    look(page, "attention-list-dismiss")
     dialog.get_by_label(REASON).check()
     dialog.get_by_role("button", name="Dismiss").click()
     expect(page.get_by_role("status")).to_contain_text("Dismissed 2 uploads.")
@@ -207,7 +192,7 @@ def test_several_are_chosen_and_dismissed_and_reopened(
     expect(
         rows.filter(has_text="walk held t").or_(rows.filter(has_text="walk held f")).first
     ).to_contain_text(REASON)
-    shown(page, "list-dismissed")
+    look(page, "attention-list-dismissed")
     bar.get_by_role("checkbox", name="All on this page").check()
     bar.get_by_role("button", name="Reopen").click()
     page.get_by_role("dialog").get_by_role("button", name="Reopen").click()
@@ -215,7 +200,7 @@ def test_several_are_chosen_and_dismissed_and_reopened(
     assert not any(ledger.batches.get(of[model]).is_decided for model in HELD[2:])
     page.goto(f"{PAGE}/audit-log")
     expect(page.get_by_role("row").filter(has_text="Reopen").first).to_contain_text(ADMIN.name)
-    shown(page, "audit-log")
+    look(page, "attention-audit-log")
 
 
 def test_several_are_undone_after_one_question_with_counts(
@@ -231,7 +216,7 @@ def test_several_are_undone_after_one_question_with_counts(
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         assert apart(undo, others), width
-    shown(page, "list-undo-chosen")
+    look(page, "attention-list-undo-chosen")
     undo.click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text(f"3 uploads with {3 * ROWS} rows disappear from Tidepool for good")
@@ -240,7 +225,7 @@ def test_several_are_undone_after_one_question_with_counts(
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         assert apart(cancel, [dialog.get_by_role("button", name="Undo them")]), width
-    shown(page, "list-undo")
+    look(page, "attention-list-undo")
     dialog.get_by_role("button", name="Undo them").click()
 
     expect(page.get_by_role("status")).to_contain_text("A run undoes these 3 uploads, one after the other.")

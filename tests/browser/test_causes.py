@@ -118,7 +118,7 @@ def test_the_list_leads_to_the_log_of_the_task_that_failed(causes: Causes, visit
     hashed = short_hash(f"{DAY}/{SAMPLE_USERS[0]}/{MALFORMED}")
     page = visit(VIEWER)
     page.goto(f"/plugin/tidepool-uploads{LIST}")
-    frame = page.frame_locator("iframe[title='Tidepool uploads']")
+    frame = page.frame_locator("iframe[title='Uploads']")
     row = frame.get_by_role("row").filter(has_text=f"{DAY} folder {hashed}")
 
     row.get_by_role("link", name=DAG_ID).click()
@@ -212,7 +212,7 @@ def test_the_list_leads_to_the_question_as_long_as_it_waits(
         shoot(page, f"causes-question-{scheme}-{width}")
     look(page, "light", 1400)
     page.goto(f"/plugin/tidepool-uploads{LIST}")
-    frame = page.frame_locator("iframe[title='Tidepool uploads']")
+    frame = page.frame_locator("iframe[title='Uploads']")
     frame.get_by_role("row").filter(has_text=upload.label).get_by_role("link", name="Answer").click()
 
     page.wait_for_url("**/tasks/batch.prepare/mapped/*/required_actions*")

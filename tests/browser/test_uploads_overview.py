@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +15,7 @@ from bench.uploads_page import fill_fleet
 from playwright.sync_api import Browser, Page, expect
 
 from tests.airflow.ports import free_port
+from tests.browser.axe import axe_script, grave_problems
 from tests.browser.conftest import shoot
 from tidepool_airflow.uploads_page.html import NOTHING
 from tidepool_ingest.ledger import Ledger
@@ -25,10 +23,6 @@ from tidepool_ingest.reports.overview import CellState
 
 DEVICES, DAYS = 120, 90
 WIDTHS = (1400, 800, 390)
-AXE_VARIABLE, AXE_VERSION = "AXE", "4.10.3"
-"""Environment variable with the path of axe-core's ``axe.min.js``; without it, npm fetches the package."""
-
-INSTALL_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -72,28 +66,9 @@ def address(ledger: Ledger) -> Iterator[str]:
     page_of_viewer.undo()
 
 
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """The source of axe-core; the test is skipped where there is none."""
-    if named := os.environ.get(AXE_VARIABLE):
-        return Path(named).read_text()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / f"axe-core-{AXE_VERSION}"
-    source = cache / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.is_file():
-        if shutil.which("npm") is None:
-            pytest.skip(f"{AXE_VARIABLE} names no axe.min.js, and npm is not installed")
-        cache.mkdir(parents=True, exist_ok=True)
-        (cache / "package.json").write_text('{"private": true}')
-        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", f"axe-core@{AXE_VERSION}"]
-        done = subprocess.run(command, cwd=cache, capture_output=True, timeout=INSTALL_SECONDS, check=False)
-        if done.returncode:
-            pytest.skip(f"npm cannot install axe-core {AXE_VERSION}")
-    return source.read_text()
-
-
-def opened(browser: Browser, address: str, width: int = 1400, scheme: Any = "light", **more: Any) -> Page:
+def opened(browser: Browser, address: str, width: int = 1400, scheme: Any = "light") -> Page:
     context = browser.new_context(
-        viewport={"width": width, "height": 1000}, color_scheme=scheme, base_url=address, **more
+        viewport={"width": width, "height": 1000}, color_scheme=scheme, base_url=address
     )
     page = context.new_page()
     page.goto(f"{address}/")
@@ -161,9 +136,10 @@ def test_it_is_filtered_sorted_turned_over_and_saved(browser: Browser, address: 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_fits_and_no_state_is_told_by_colour_alone(
-    browser: Browser, address: str, axe: str, width: int, scheme: str
+    browser: Browser, address: str, width: int, scheme: str
 ) -> None:
-    page = opened(browser, address, width, scheme, bypass_csp=True)
+    axe = axe_script()
+    page = opened(browser, address, width, scheme)
     for weeks in (4, 13):
         page.goto(f"{address}/?weeks={weeks}")
         expect(page.locator(".device-days").first).to_be_visible()
@@ -176,9 +152,5 @@ def test_it_fits_and_no_state_is_told_by_colour_alone(
     # What the style sheet lacks is black.
     assert not [fill for fill in fills(page) if fill == "rgb(0, 0, 0)none"]
     page.locator("details").evaluate_all("all => all.forEach(one => (one.open = true))")
-    page.evaluate(axe)
-    found = page.evaluate("() => axe.run()")["violations"]
-    assert not [
-        (one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")
-    ]
+    assert grave_problems(page, axe) == []
     page.context.close()

@@ -162,11 +162,17 @@ def largest(ledger: Ledger) -> Upload:
     return max(sample, key=lambda upload: upload.accepted or 0)
 
 
-def opened(page: Page) -> FrameLocator:
+def opened_overview(page: Page) -> FrameLocator:
     """Open the page by Airflow's navigation."""
     page.get_by_role("link", name="Uploads", exact=True).first.click()
     frame = page.frame_locator("iframe[title='Uploads']")
     expect(frame.get_by_role("heading", name="Overview")).to_be_visible()
+    return frame
+
+
+def opened(page: Page) -> FrameLocator:
+    """Open the list of all uploads by Airflow's navigation."""
+    frame = opened_overview(page)
     frame.get_by_role("link", name="All uploads").click()
     expect(frame.get_by_role("heading", name="All uploads")).to_be_visible()
     return frame
