@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.airflow.conftest import readings, stage
 from tests.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
+from tests.browser.test_live_page import Asked
 from tests.browser.test_uploads_page import PAGE, RUN_SECONDS, WIDTHS, wait_for
 from tidepool_ingest.ledger import ActionKind, Ledger, Upload
 from tidepool_ingest.privacy import short_hash
@@ -175,6 +176,14 @@ def test_folder_and_files_are_shown_after_a_warning_and_forgotten(causes: Causes
         expect(button).to_be_focused()
         assert FILE not in page.content()
         assert ASKED not in page.content()
+    # A click too many asks nothing more, and the page asks no more often for it.
+    asked, before = Asked(page), len(causes.ledger.actions.of_batch(upload.batch))
+    page.goto(f"{PAGE}/{upload.batch}")
+    page.get_by_role("button", name="Show folder and files…").click()
+    dialog.get_by_role("button", name="Show them").dblclick()
+    expect(dialog).to_contain_text(FILE)
+    asked.check()
+    assert len(causes.ledger.actions.of_batch(upload.batch)) == before + 1
     action = causes.ledger.actions.of_batch(upload.batch)[0]
     assert (action.actor, action.kind) == (ADMIN.name, ActionKind.FOLDER)
     viewer = visit(VIEWER)

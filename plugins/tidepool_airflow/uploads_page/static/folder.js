@@ -2,6 +2,8 @@
 
 import { read, turn } from "./page.js";
 
+const REQUESTING = "Requesting …";
+
 function filled(place, told) {
   const line = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
   const files = document.createElement(told.numbered ? "ol" : "ul");
@@ -17,16 +19,17 @@ function filled(place, told) {
 
 async function reveal(form) {
   const place = form.querySelector("[data-revealed]");
+  if (place.textContent === REQUESTING) return;
   const token = form.closest("[data-token]").dataset.token;
-  place.textContent = "Requesting …";
+  place.textContent = REQUESTING;
   let answer;
   try {
     answer = await turn(form.dataset.reveals, { method: "POST", headers: { "X-Tidepool-Token": token } });
   } catch {
     answer = null;
   }
-  // Nobody waits for it any more, and nothing of it is to stay.
-  if (!form.closest("dialog").open) return;
+  // Closed meanwhile: nobody waits for it any more, and nothing of it is to stay.
+  if (place.textContent !== REQUESTING) return;
   const body = answer && read(answer.text);
   if (!answer?.response.ok) {
     place.textContent = !answer ? "The server cannot be reached." : body.detail ?? `The server answered ${answer.response.status}.`;
