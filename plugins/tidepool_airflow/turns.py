@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from tidepool_ingest.ledger import COMMAND_LINE
-
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
@@ -70,6 +68,8 @@ def end_dead_turns(context: Context, ledger: Ledger, turns: Sequence[Turn]) -> i
     :param ledger: has the turns.
     :param turns: those in question.
     """
+    from tidepool_ingest.ledger import COMMAND_LINE
+
     of_runs: dict[tuple[str, str], list[Turn]] = defaultdict(list)
     for turn in turns:
         of_runs[turn.dag_id, turn.run_id].append(turn)
@@ -90,6 +90,8 @@ def end_turns_of_dead_runs(context: Context, ledger: Ledger) -> int:
     :param context: the context of any task.
     :param ledger: has the turns.
     """
+    from tidepool_ingest.ledger import COMMAND_LINE
+
     runs = [run for run in ledger.turns.runs() if run[0] != COMMAND_LINE]
     dead = [run for run in runs if is_over(_states(context, *run), None)]
     for run in dead:
