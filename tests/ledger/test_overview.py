@@ -245,21 +245,29 @@ def test_no_look_reads_what_it_does_not_show(tmp_path: Path) -> None:
     look_at = Overview(ledger, FLEET_TODAY - timedelta(days=9), FLEET_TODAY, FLEET_TODAY, OverviewFilter())
     list(look_at.rows())
     look_at.trends()
+    ledger.device_days.accepted(FLEET_TODAY - timedelta(days=9), FLEET_TODAY)
+    ledger.uploads.waiting()
     ledger.uploads.page(UploadFilter(person="0" * 10, device="0" * 10, first_day=FLEET_TODAY))
     queries = [(query, values) for query, values in asked if query.startswith("SELECT")]
-    with engine.connect() as connection:
-        steps = [
-            step
-            for query, values in queries
-            for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values).scalars(3)
-        ]
-    ledger.close()
+
+    def plan(query: str, values: Any) -> list[str]:
+        with engine.connect() as connection:
+            return list(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values).scalars(3))
+
+    steps = [step for query, values in queries for step in plan(query, values)]
 
     tables = ("batches", "batch_days", "data_sets")
     assert not [step for step in steps if step.startswith(tuple(f"SCAN {table}" for table in tables))]
-    assert not [step for step in steps if "ix_batches_part_of_part (part_of=?)" in step and "day" in step]
-    assert any("ix_batches_day_id (day>? AND day<?)" in step for step in steps)
-    assert any("ix_batches_day_part_of_user_id (day=? AND part_of=? AND user_id=?)" in step for step in steps)
+    by_index = "USING COVERING INDEX ix_batches_day_"
+    assert any(f"{by_index}not_clean (day>? AND day<?)" in step for step in steps)
+    assert any(f"{by_index}whole (day>? AND day<?)" in step for step in steps)  # of all of them
+    of_people = "INDEX ix_batches_day_whole (day=? AND part_of=? AND user_id=?)"
+    assert sum(of_people in step for step in steps) >= 2  # mixed days, and cells
+    assert not [step for step in steps if "ix_batches_state_id (state=?)" in step]
+    # What needs attention is found by its reason, and not among all that is no part.
+    (waiting,) = [step for query, values in queries if "reason >" in query for step in plan(query, values)]
+    assert "ix_batches_reason" in waiting
+    ledger.close()
 
 
 @pytest.mark.parametrize("device_id", [None, "device-1"])

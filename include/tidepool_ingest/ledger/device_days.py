@@ -59,6 +59,10 @@ class Standing(IntEnum):
     """Its last attempt ended with an error, or it was found changed after it was verified."""
 
 
+STANDINGS = {int(standing): standing for standing in Standing}
+"""By what a query calls them; as quick as thousands of days ask for."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceSpan:
     """From when to when batches of a device were staged.
@@ -102,6 +106,9 @@ _OF_BATCH = (
     func.coalesce(batches.c.device_id, "").label("device_id"),
     batches.c.data_set_type,
 )
+
+_IN_INDEX = (batches.c.user_id, batches.c.device_id, batches.c.api_host, batches.c.data_set_type)
+"""The same, as the indexes by day have them."""
 
 _COUNTS: ColumnElement[bool] = batches.c.state.not_in(NOT_COUNTED)
 
@@ -211,9 +218,9 @@ class DeviceDays:
             .scalar_subquery()
         )
         others = [device_spans.c[name] for name in ("first_day", "last_day", "newest")]
-        query = select(*_KEY, *others, batches.c.label, last_record).join(
-            batches, batches.c.id == device_spans.c.newest
-        )
+        # By its number: joined, PostgreSQL would rather read all batches.
+        label = select(batches.c.label).where(batches.c.id == device_spans.c.newest).scalar_subquery()
+        query = select(*_KEY, *others, label, last_record)
         query = query.where(*_limits(device_spans.c, api_host, data_set_type))
         with self._database.reading() as connection:
             found = connection.execute(query).all()
@@ -232,38 +239,46 @@ class DeviceDays:
             other.c.day == batches.c.day,
             other.c.part_of.is_(None),
             other.c.user_id == batches.c.user_id,
-            other.c.api_host == batches.c.api_host,
+            # Expressions: both databases are to go by day and person, not through a state or a host.
+            func.coalesce(other.c.api_host, "") == batches.c.api_host,
             func.coalesce(other.c.device_id, "") == func.coalesce(batches.c.device_id, ""),
             other.c.data_set_type == batches.c.data_set_type,
-            other.c.state == BatchState.VERIFIED,
+            func.coalesce(other.c.state, "") == BatchState.VERIFIED,
             other.c.dismissed.is_(None),
         )
         in_progress = _STANDING.in_([int(Standing.IN_PROGRESS)])
         standing = case((and_(in_progress, is_mixed), int(Standing.PARTLY)), else_=_STANDING)
+        # In the order of the index, so that no sorting comes before the one by device.
         days = (
-            select(*_OF_BATCH, batches.c.day, func.max(standing).label("standing"))
+            select(*_IN_INDEX, func.max(standing).label("standing"))
             .where(text(NOT_CLEAN), batches.c.day.between(first, last), _COUNTS)
             .where(*_limits(batches.c, api_host, data_set_type))
-            .group_by(*_OF_BATCH, batches.c.day)
+            .group_by(batches.c.day, *_IN_INDEX)
             .subquery()
         )
-        key = tuple(days.c[name] for name in DeviceKey._fields)
-        query = select(*key, days.c.standing, func.count()).group_by(*key, days.c.standing)
-        found: dict[DeviceKey, dict[Standing, int]] = {}
+        device_id = func.coalesce(days.c.device_id, "")
+        key = (days.c.api_host, days.c.user_id, device_id, days.c.data_set_type)
+        numbers = [func.sum(case((days.c.standing == int(stands), 1), else_=0)) for stands in Standing]
+        query = select(*key, *numbers).group_by(days.c.user_id, device_id, *key[::3])
         with self._database.reading() as connection:
-            for *values, stands, number in connection.execute(query):
-                found.setdefault(DeviceKey(*values), {})[Standing(stands)] = number
-        return found
+            rows = connection.execute(query).all()
+        return {
+            DeviceKey(*row[:4]): {
+                stands: number for stands, number in zip(Standing, row[4:], strict=True) if number
+            }
+            for row in rows
+        }
 
     def accepted(self, first: date, last: date) -> dict[DeviceKey, int]:
         """Return how many records were accepted of each device: this reads every batch of these days."""
+        # In the words of the index, so that it answers alone.
         query = (
             select(*_OF_BATCH, func.sum(batches.c.accepted))
             .where(func.coalesce(batches.c.part_of, 0) == 0, batches.c.day.between(first, last), _COUNTS)
-            .group_by(*_OF_BATCH)
+            .group_by(batches.c.user_id, _OF_BATCH[2], batches.c.api_host, batches.c.data_set_type)
         )
         with self._database.reading() as connection:
-            return {DeviceKey(*row[:4]): int(row[4] or 0) for row in connection.execute(query)}
+            return {DeviceKey(*row[:4]): int(row[4] or 0) for row in connection.execute(query).all()}
 
     def of_devices(
         self, keys: Collection[DeviceKey], first: date, last: date
@@ -273,34 +288,43 @@ class DeviceDays:
         :param keys: the devices.
         """
         found: dict[DeviceKey, dict[date, DayOfDevice]] = {key: {} for key in keys}
-        users = sorted({key.user_id for key in keys})
         # Each day by itself, so that an index leads to these people's batches on it.
         days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
-        newest = data_sets.c.ordinal == _newest_ordinal()
         query = (
             select(batches.c.id, *_OF_BATCH, batches.c.day, _STANDING)
             .add_columns(
                 batches.c.accepted, batches.c.quarantined, batches.c.part_records, data_sets.c.visible_rows
             )
-            .select_from(batches.outerjoin(data_sets, and_(data_sets.c.batch == batches.c.id, newest)))
+            .select_from(batches.outerjoin(data_sets, data_sets.c.batch == batches.c.id))
             .where(batches.c.day.in_(days), batches.c.part_of.is_(None), _COUNTS)
+            .order_by(batches.c.id, data_sets.c.ordinal)
         )
         split: dict[int, DayOfDevice] = {}
         with self._database.reading() as connection:
-            for some in batched(users):
-                for row in connection.execute(query.where(batches.c.user_id.in_(some))):
+            for some in batched(sorted(found)):
+                of_some = query.where(
+                    batches.c.user_id.in_({key.user_id for key in some}),
+                    _OF_BATCH[2].in_({key.device_id for key in some}),
+                )
+                before, older = 0, 0
+                for row in connection.execute(of_some).all():
                     number, *values, day, standing, accepted, rejected, part_records, visible = row
                     of_device = found.get(DeviceKey(*values))
                     if of_device is None:
                         continue
                     of_day = of_device.setdefault(day, DayOfDevice())
-                    of_day.standings.add(Standing(standing))
-                    of_day.batches += 1
-                    of_day.accepted += accepted or 0
-                    of_day.rejected += rejected or 0
-                    of_day.visible += visible or 0
-                    if part_records is not None:
-                        split[number] = of_day
+                    if number == before:  # A newer data set of the same batch counts in place of the older.
+                        of_day.visible += (visible or 0) - older
+                    else:
+                        of_day.standings.add(STANDINGS[standing])
+                        of_day.batches += 1
+                        of_day.accepted += accepted or 0
+                        of_day.rejected += rejected or 0
+                        of_day.visible += visible or 0
+                        if part_records is not None:
+                            split[number] = of_day
+                    before, older = number, visible or 0
+            newest = data_sets.c.ordinal == _newest_ordinal()
             for some_wholes in batched(sorted(split)):
                 of_parts = (
                     select(batches.c.part_of, func.sum(data_sets.c.visible_rows))
@@ -330,7 +354,7 @@ class DeviceDays:
             for day, standing, number in connection.execute(not_clean):
                 clean[day] -= number
                 if standing:
-                    found.setdefault(day, {})[Standing(standing)] = number
+                    found.setdefault(day, {})[STANDINGS[standing]] = number
         for day, number in clean.items():
             if number:
                 of_day = found.setdefault(day, {})

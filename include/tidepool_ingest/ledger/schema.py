@@ -239,10 +239,19 @@ batches = Table(
     _time("updated_at", required=True),
     UniqueConstraint("api_host", "content_key"),
     Index(None, "api_host", "user_id", "batch_id"),
-    # Whole batches of some people on some days, and how many there are on each day, without a look at rows.
-    Index(None, "day", "part_of", "user_id"),
-    # What is not simply verified, which is little: an overview reads all of it.
-    Index(None, "day", "id", sqlite_where=text(NOT_CLEAN), postgresql_where=text(NOT_CLEAN)),
+    # Whole batches of some people on some days, how many there are on each day and what was accepted of them;
+    # and what is not simply verified, which is little. Both answer an overview without a look at a row.
+    Index(
+        "ix_batches_day_whole",
+        *("day", "part_of", "user_id", "device_id", "api_host", "data_set_type", "state", "accepted"),
+    ),
+    Index(
+        "ix_batches_day_not_clean",
+        *("day", "user_id", "device_id", "api_host", "data_set_type", "state", "reason", "dismissed"),
+        *("quarantined", "part_of"),
+        sqlite_where=text(NOT_CLEAN),
+        postgresql_where=text(NOT_CLEAN),
+    ),
     # Of whole batches only: those are counted and looked for by their state.
     Index(
         None, "state", "id", sqlite_where=text("part_of IS NULL"), postgresql_where=text("part_of IS NULL")

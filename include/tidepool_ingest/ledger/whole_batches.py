@@ -16,6 +16,9 @@ from tidepool_ingest.ledger.transitions import write_state
 IS_WHOLE = batches.c.part_of.is_(None)
 """The condition that a row is a whole batch, as it was staged."""
 
+IS_WHOLE_ANYHOW = func.coalesce(batches.c.part_of, 0) == 0
+"""The same, where SQLite would take the index of parts for a short way, which leads to nearly all batches."""
+
 
 WHOLE: ColumnElement[int] = func.coalesce(batches.c.part_of, batches.c.id)
 """The number of the whole batch, for it and for each of its parts."""

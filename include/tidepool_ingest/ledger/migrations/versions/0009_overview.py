@@ -21,6 +21,8 @@ NOT_CLEAN = (
     "AND coalesce(quarantined, 0) = 0)"
 )
 
+OF_DEVICE = ["user_id", "device_id", "api_host", "data_set_type"]
+
 SPANS = """
 INSERT INTO device_spans (api_host, user_id, device_id, data_set_type, first_day, last_day, newest)
 SELECT b.api_host, b.user_id, coalesce(b.device_id, ''), b.data_set_type, s.first_day, s.last_day, max(b.id)
@@ -61,15 +63,19 @@ def upgrade() -> None:
     )
     op.execute(sa.text(SPANS))
     op.drop_index("ix_batches_day", "batches")
-    op.create_index("ix_batches_day_part_of_user_id", "batches", ["day", "part_of", "user_id"])
+    op.create_index("ix_batches_day_whole", "batches", ["day", "part_of", *OF_DEVICE, "state", "accepted"])
     not_clean = sa.text(NOT_CLEAN)
     op.create_index(
-        "ix_batches_day_id", "batches", ["day", "id"], sqlite_where=not_clean, postgresql_where=not_clean
+        "ix_batches_day_not_clean",
+        "batches",
+        ["day", *OF_DEVICE, "state", "reason", "dismissed", "quarantined", "part_of"],
+        sqlite_where=not_clean,
+        postgresql_where=not_clean,
     )
 
 
 def downgrade() -> None:
-    for name in ("ix_batches_day_id", "ix_batches_day_part_of_user_id"):
+    for name in ("ix_batches_day_not_clean", "ix_batches_day_whole"):
         op.drop_index(name, "batches")
     op.create_index("ix_batches_day", "batches", ["day"])
     op.drop_table("device_spans")
