@@ -13,7 +13,7 @@ from sqlalchemy.exc import DontWrapMixin
 from tests.ledger.conftest import found
 from tidepool_ingest.ledger import Ledger, LedgerTextError, check_found_texts
 from tidepool_ingest.ledger.schema import (
-    CLIENT_NAME_LENGTH,
+    INDEXED_LENGTH,
     USER_ID_LENGTH,
     LedgerText,
     batches,
@@ -85,15 +85,17 @@ def test_it_crosses_processes_and_is_not_wrapped() -> None:
     )
 
 
-@pytest.mark.parametrize("texts", [{"device_id": "\0"}, {"client_name": "x" * 501}, {"label": "\udfff"}])
+@pytest.mark.parametrize(
+    "texts", [{"device_id": "\0"}, {"client_name": "x" * 501}, {"device_id": "x" * 501}, {"label": "\udfff"}]
+)
 def test_what_was_found_of_a_batch_is_checked_the_same(texts: dict[str, Any]) -> None:
-    check_found_texts({"device_id": None, "label": "x" * 10_000, "client_name": "x" * 500})
+    check_found_texts({"device_id": "x" * 500, "label": "x" * 10_000, "client_name": "x" * 500})
     with pytest.raises(LedgerTextError):
         check_found_texts(texts)
 
 
 def test_a_manifest_is_bounded_as_the_columns_are() -> None:
-    assert manifest.MAX_CLIENT_NAME_LENGTH == CLIENT_NAME_LENGTH
+    assert manifest.MAX_INDEXED_LENGTH == INDEXED_LENGTH
     assert is_user_id("a" * 8 + "-aaaa-aaaa-aaaa-" + "a" * 12)
     assert len("a" * 8 + "-aaaa-aaaa-aaaa-" + "a" * 12) == USER_ID_LENGTH
     assert not any(re.fullmatch(manifest.USER_ID_PATTERN, "a" * length) for length in range(37, 80))
@@ -102,7 +104,7 @@ def test_a_manifest_is_bounded_as_the_columns_are() -> None:
 
 def test_the_longest_names_fit_into_an_index(ledger: Ledger) -> None:
     """PostgreSQL indexes 2,704 bytes of a row, and compresses what repeats itself."""
-    wide = "".join(chr(0x10000 + 7 * number % 60_000) for number in range(CLIENT_NAME_LENGTH))
+    wide = "".join(chr(0x10000 + 7 * number % 60_000) for number in range(INDEXED_LENGTH))
     host = "".join(chr(ord("a") + number * number % 26) for number in range(255))
     user = "01234567-89ab-cdef-0123-456789abcdef"
 

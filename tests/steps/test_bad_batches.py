@@ -101,6 +101,7 @@ BAD = [
     Bad("U+0000 in its deviceId", "manifest-malformed", data_set(deviceId="a\0b")),
     Bad("U+0000 in its client's name", "manifest-malformed", data_set(client={"name": "a\0b"})),
     Bad("half a pair in its deviceId", "manifest-malformed", data_set(deviceId="\ud800")),
+    Bad("a device id too long", "manifest-malformed", data_set(deviceId="a" * 501)),
     Bad("a client's name too long", "manifest-malformed", data_set(client={"name": "a" * 501})),
     Bad("U+0000 in a name", "manifest-malformed", data_set(client={"name": "a", "private": {"a\0b": 1}})),
     Bad("unknown deduplicator", "deduplicator", data_set(deduplicator={"name": "org.example.unknown"})),

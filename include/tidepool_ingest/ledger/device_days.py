@@ -10,14 +10,17 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
+    Date,
+    Update,
     and_,
+    bindparam,
     case,
     exists,
     func,
     insert,
-    literal,
     or_,
     select,
     text,
@@ -179,22 +182,34 @@ def extend_spans(connection: Connection, rows: Iterable[Any]) -> None:
     ]
     if new:
         connection.execute(insert(device_spans), new)
+    grown = []
     for key, span in known.items():  # in the order of their numbers: others take their locks alike
         day, number = newest.get(key, (span.last_day, span.newest))
         first = oldest.get(key, span.first_day)
         if first < span.first_day or (day, number) > (span.last_day, span.newest):
-            table = device_spans.c
-            # As it is now: another run may have written it since it was read.
-            is_newer = or_(table.last_day < day, and_(table.last_day == day, table.newest < number))
-            connection.execute(
-                update(device_spans)
-                .where(table.id == span.id)
-                .values(
-                    first_day=case((table.first_day > first, literal(first)), else_=table.first_day),
-                    newest=case((is_newer, literal(number)), else_=table.newest),
-                    last_day=case((is_newer, literal(day)), else_=table.last_day),
-                )
-            )
+            grown.append({"span": span.id, "first": first, "day": day, "number": number})
+    if grown:
+        connection.execute(_GROW, grown)
+
+
+def _grow() -> Update:
+    """Return the statement that extends a span as it is now: another run may have written it meanwhile."""
+    table = device_spans.c
+    first, day = bindparam("first", type_=Date), bindparam("day", type_=Date)
+    number = bindparam("number", type_=BigInteger)
+    is_newer = or_(table.last_day < day, and_(table.last_day == day, table.newest < number))
+    return (
+        update(device_spans)
+        .where(table.id == bindparam("span"))
+        .values(
+            first_day=case((table.first_day > first, first), else_=table.first_day),
+            newest=case((is_newer, number), else_=table.newest),
+            last_day=case((is_newer, day), else_=table.last_day),
+        )
+    )
+
+
+_GROW = _grow()
 
 
 class DeviceDays:

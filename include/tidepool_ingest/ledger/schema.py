@@ -45,8 +45,9 @@ DATA_SET_ID_LENGTH = 37
 CODE_LENGTH = 80
 """Characters of a cause's code."""
 
-CLIENT_NAME_LENGTH = 500
-"""Characters of the name that a feed is found by: PostgreSQL indexes no more than 2,704 bytes of a row."""
+INDEXED_LENGTH = 500
+"""Characters of the name that a feed is found by, and of a device id: PostgreSQL indexes no more than 2,704
+bytes of a row."""
 
 LENGTH = "length"
 """Key of a text column's ``info``: characters that it may hold, where its type does not say."""
@@ -208,7 +209,7 @@ batches = Table(
         "label", Text, nullable=False, comment="day, device model and short hash: what logs and pages show"
     ),
     Column("connection", Text, comment="Airflow connection that the manifest names, if it names one"),
-    Column("device_id", Text),
+    Column("device_id", Text, info={LENGTH: INDEXED_LENGTH}),
     Column(
         "device_key",
         String(64),
@@ -360,7 +361,7 @@ feeds = Table(
         Text,
         nullable=False,
         comment="the program that the data sets name",
-        info={LENGTH: CLIENT_NAME_LENGTH},
+        info={LENGTH: INDEXED_LENGTH},
     ),
     Column("data_set_type", String(16), nullable=False, comment="normal and continuous share no name"),
     Column("deduplicator", Text, comment="of the continuous data set"),

@@ -56,8 +56,8 @@ MAX_NAME_LENGTH = 200
 MAX_CONNECTION_LENGTH = 200
 """Characters of the name of an Airflow connection."""
 
-MAX_CLIENT_NAME_LENGTH = 500
-"""Characters of ``client.name``, by which the ledger finds a feed."""
+MAX_INDEXED_LENGTH = 500
+"""Characters of ``client.name`` and of ``deviceId``, by which the ledger finds a feed and a device."""
 
 BATCH_ID_PATTERN = rf"^[^\s._/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{{0,{MAX_NAME_LENGTH - 1}}}$"
 """A plain folder name; those that begin with ``.`` or ``_`` are not batches."""
@@ -396,12 +396,10 @@ class Manifest(ManifestModel):
             raise PydanticCustomError("file_name", "names a file twice")
         if self.data_set.get("dataSetType", "normal") not in ("normal", "continuous"):
             raise PydanticCustomError("data_set_type", "has a dataSetType other than normal and continuous")
-        if len(self.client_name or "") > MAX_CLIENT_NAME_LENGTH:
-            raise PydanticCustomError(
-                "data_set",
-                "has a client.name of more than {most} characters",
-                {"most": MAX_CLIENT_NAME_LENGTH},
-            )
+        for name, text in (("client.name", self.client_name), ("deviceId", self.device_id)):
+            if len(text or "") > (most := MAX_INDEXED_LENGTH):
+                told = {"name": name, "most": most}
+                raise PydanticCustomError("data_set", "has a {name} of more than {most} characters", told)
         if not self.files and not self.deletes and self.retracts is None:
             raise PydanticCustomError("files", "names no file")
         if self.data_set_type == "normal" and {"origin", "deletes", "retracts"} & self.model_fields_set:
