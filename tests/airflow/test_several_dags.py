@@ -16,6 +16,9 @@ from tests.airflow.conftest import DAG_ID, World, readings, stage
 from tidepool_airflow import known_dags as known
 from tidepool_airflow.links import ACTION_DAG
 from tidepool_airflow.middleware import mistake_in
+from tidepool_airflow.operators.action import TidepoolActionOperator
+from tidepool_airflow.operators.base import TidepoolOperator
+from tidepool_airflow.operators.reconcile import TidepoolReconcileOperator
 from tidepool_airflow.uploads_page import actions
 from tidepool_airflow.uploads_page.html import Links
 from tidepool_airflow.uploads_page.live import SECONDS_TO_LOOK, next_look
@@ -179,6 +182,22 @@ def test_a_run_of_any_of_them_lets_the_page_move(study: World, dag_id: str) -> N
 
     assert next_look(ledger) == SECONDS_TO_LOOK
     ledger.close()
+
+
+@pytest.mark.parametrize("operator", [TidepoolReconcileOperator, TidepoolActionOperator])
+def test_what_serves_all_dags_finds_the_connection_of_each(
+    operator: type[TidepoolOperator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("default", "study"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_TIDEPOOL_{name.upper()}", f"tidepool://me:secret@{name}.example/")
+    own = {"task_id": "task", "tidepool_conn_id": "tidepool_study"}
+
+    alone = operator(**own).connections
+    beside = operator(**own, allowed_conn_ids=["tidepool_default"]).connections
+
+    assert alone.api_host_of(None) == "study.example"
+    assert beside.api_host_of(None) == "default.example", "which the ledger names of none"
+    assert beside.api_host_of("tidepool_study") == "study.example"
 
 
 # ---------------------------------------------------------------- what they do

@@ -31,6 +31,7 @@ class TidepoolActionOperator(TidepoolOperator):
     fails does not keep the others from it.
     """
 
+    serves_other_dags: ClassVar[bool] = True
     about: ClassVar[str] = (
         "Carries out what the run was started for, one request after the other, and records what came of "
         "each in the audit log. If it fails, the uploads page shows why; request it there again once that is "

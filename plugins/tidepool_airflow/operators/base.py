@@ -39,9 +39,11 @@ class TidepoolOperator(BaseOperator):
     :param retry_policy: which errors are retried, and when.
     :cvar about: what the task does and what to do if it fails, which Airflow shows unless it is given another
         ``doc_md``.
+    :cvar serves_other_dags: whether it works on batches that other DAGs have planned.
     """
 
     about: ClassVar[str] = ""
+    serves_other_dags: ClassVar[bool] = False
     template_fields: Sequence[str] = ("staging_root",)
 
     def __init__(
@@ -76,7 +78,11 @@ class TidepoolOperator(BaseOperator):
         """The connections to Tidepool that this task may use."""
         from tidepool_airflow.hook import TidepoolConnections
 
-        return TidepoolConnections(self.tidepool_conn_id, self.allowed_conn_ids, self.ledger_conn_id)
+        own, others = self.tidepool_conn_id, self.allowed_conn_ids
+        if self.serves_other_dags and DEFAULT_CONN_ID in others:
+            # The ledger names none for what DAGs with the usual connection have planned.
+            own, others = DEFAULT_CONN_ID, (own, *others)
+        return TidepoolConnections(own, others, self.ledger_conn_id)
 
     def options(self, context: Context) -> RunOptions:
         """Return the run's parameters, checked.

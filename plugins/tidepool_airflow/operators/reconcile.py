@@ -29,6 +29,7 @@ class TidepoolReconcileOperator(TidepoolOperator):
         :class:`~tidepool_ingest.maintenance.cleanup.RetentionPolicy`.
     """
 
+    serves_other_dags: ClassVar[bool] = True
     about: ClassVar[str] = (
         "Completes or removes what was interrupted, reverifies some uploads, and cleans up. It fails if a "
         "batch needs attention, and names each in its log; where Tidepool did not respond, the next run "
