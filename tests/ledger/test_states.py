@@ -127,6 +127,7 @@ def test_the_named_steps_of_a_batch_lead_where_they_say(ledger: Ledger) -> None:
         (ledger.batches.mark_prepared, [], BatchState.PREPARED, None),
         (ledger.batches.hold, ["some-guard"], BatchState.HELD, "some-guard"),
         (ledger.batches.decline, [], BatchState.HELD, DECLINED),
+        (ledger.batches.approve, [], BatchState.PREPARED, None),
         (ledger.batches.begin_upload, [], BatchState.UPLOADING, None),
         (ledger.batches.mark_unfinished, ["some-code"], BatchState.UPLOADING, "some-code"),
         (ledger.batches.mark_failed, ["some-code"], BatchState.FAILED, "some-code"),
