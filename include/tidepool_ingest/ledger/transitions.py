@@ -120,10 +120,10 @@ def write_state_of(
     :return: whether it was written: there is such a batch, in none of the states to be left alone.
     :raises IllegalTransitionError: it may not go to this state.
     """
-    values = _with_what_ends(state, values)
+    to_write = _with_what_ends(state, values)
     which = and_(batches.c.id == batch, batches.c.state.not_in(unless)) if unless else batches.c.id == batch
     written = update(batches).where(which, _BATCH_MAY_BECOME[state])
-    if connection.execute(written.values(**values, state=state, updated_at=NOW)).rowcount:
+    if connection.execute(written.values(**to_write, state=state, updated_at=NOW)).rowcount:
         return True
     # Seldom: it is not there, is to be left alone, or may not go to this state.
     return bool(write_state(connection, which, state, **values))
