@@ -236,6 +236,16 @@ def test_the_overview_opens_first_and_each_day_leads_to_its_uploads(world: World
     assert row.label in listed
     assert f'name="device" value="{device}"' in listed
     assert "No upload matches" in viewer.get(f"{PAGE}/list?person={person}&device={'0' * 10}").text
+    # What no device is known of is a device of its own, beside the others of the person.
+    unread = stage(world.staging, [], batch="unread")
+    (unread / "manifest.json").write_bytes(b"{")
+    world.run({"dry_run": True})
+    page = viewer.get(f"{PAGE}/?last_day={row.day}").text
+    (link,) = {found for found in re.findall('href="([^"]*device=none[^"]*first_day[^"]*)"', page)}
+    listed = viewer.get(link.replace("&amp;", "&")).text
+    assert f"Only uploads without a known device of person {person}." in plain_text(listed)
+    assert f"{row.day} folder" in listed
+    assert row.label not in listed
     for query, shows in {
         f"hash={person[:4]}": True,
         "state=partly&type=normal": True,
@@ -429,7 +439,11 @@ def end_runs(state: str) -> None:
 
 def plain(page: Any) -> str:
     """Return the text of a page, its spaces and tags left out."""
-    return " ".join(re.sub("<[^>]*>", "", page.text).split())
+    return plain_text(page.text)
+
+
+def plain_text(markup: str) -> str:
+    return " ".join(re.sub("<[^>]*>", "", markup).split())
 
 
 def test_a_page_moves_while_a_run_is_at_work_and_costs_nothing_if_nothing_has_changed(

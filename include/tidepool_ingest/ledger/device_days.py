@@ -382,7 +382,7 @@ class DeviceDays:
         No database knows the hashes, so they are made here, of as many ids as there are devices.
 
         :param person: of the user id; ``None`` if it does not matter.
-        :param device: of the device id, likewise.
+        :param device: of the device id, likewise; empty for what has none.
         """
         query = select(device_spans.c.user_id, device_spans.c.device_id).distinct()
         with self._database.reading() as connection:
@@ -391,7 +391,7 @@ class DeviceDays:
             (user, named)
             for user, named in ids
             if (person is None or short_hash(user) == person)
-            and (device is None or short_hash(named) == device)
+            and (device is None or (named and short_hash(named)) == device)
         }
 
     def hosts(self) -> list[str]:

@@ -106,7 +106,7 @@ class UploadFilter:
     :param waiting: only those that need attention.
     :param decided: only those that a person has declined or dismissed, and that still are in staging.
     :param person: short hash of the user id.
-    :param device: short hash of the device id.
+    :param device: short hash of the device id; empty for batches of which no device is known.
     """
 
     state: BatchState | None = None

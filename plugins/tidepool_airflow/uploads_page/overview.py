@@ -18,7 +18,7 @@ from markupsafe import Markup
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tidepool_airflow.uploads_page.html import Links
-from tidepool_airflow.uploads_page.received import EMPTY_IS_NONE, Text
+from tidepool_airflow.uploads_page.received import EMPTY_IS_NONE, NO_DEVICE, Text
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.reports.overview import (
     STATES_THAT_CAME,
@@ -131,6 +131,7 @@ def drawn(overview: Overview, query: OverviewQuery, links: Links) -> dict[str, A
         "rows": [
             {
                 "row": row,
+                "uploads": uploads_of(row, links),
                 "picture": picture(row, links, pixels),
                 "summary": _summary(row),
                 "days": {state: day_links(row, state, links) for state in WORDS},
@@ -186,9 +187,13 @@ def picture(row: DeviceRow, links: Links, pixels: int) -> Markup:
     )
 
 
+def uploads_of(row: DeviceRow, links: Links) -> str:
+    """Return the URL of the uploads of a device, or of a person's batches of which no device is known."""
+    return links.list({"person": row.person, "device": row.device or NO_DEVICE})
+
+
 def _uploads_of(row: DeviceRow, links: Links) -> str:
-    wanted = {"person": row.person} | ({"device": row.device} if row.device else {})
-    return escape(links.list(wanted))
+    return escape(uploads_of(row, links))
 
 
 def shapes() -> Markup:

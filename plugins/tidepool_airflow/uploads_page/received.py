@@ -52,6 +52,9 @@ Text = Annotated[
 Number = Annotated[Annotated[int, Field(ge=1, le=2**62)] | None, EMPTY_IS_NONE]
 
 
+NO_DEVICE = "none"
+"""In a link, in place of a device's short hash: batches of which no device is known."""
+
 Hash = Annotated[Annotated[str, Field(pattern="^[0-9a-f]{10}$")] | None, EMPTY_IS_NONE]
 
 
@@ -69,7 +72,9 @@ class ListQuery(BaseModel):
     waiting: bool = False
     decided: bool = False
     person: Hash = None
-    device: Hash = None
+    device: Annotated[
+        Annotated[str, Field(pattern=f"^([0-9a-f]{{10}}|{NO_DEVICE})$")] | None, EMPTY_IS_NONE
+    ] = None
     before: Number = None
     after: Number = None
 
@@ -85,7 +90,7 @@ class ListQuery(BaseModel):
             waiting=self.waiting,
             decided=self.decided,
             person=self.person,
-            device=self.device,
+            device="" if self.device == NO_DEVICE else self.device,
         )
 
     def link(self, **changed: Any) -> dict[str, str]:
