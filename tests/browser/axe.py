@@ -21,6 +21,11 @@ GRAVE = ("serious", "critical")
 WIDTHS = (1400, 800, 390)
 
 
+CUT_OFF = """() => [...document.querySelectorAll(".wide:has(.uploads)")].filter(
+  (wide) => wide.scrollWidth > wide.clientWidth).length"""
+"""How many lists have columns that are to be scrolled to."""
+
+
 def axe_script() -> str:
     """Return axe-core's script; the test is skipped where there is none."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -68,6 +73,7 @@ def look(page: Page, name: str) -> None:
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("() => document.documentElement.scrollWidth") <= width, (name, width)
+            assert page.evaluate(CUT_OFF) == 0, (name, width)
             assert grave_problems(page, script) == [], (name, scheme, width)
             shoot(page, f"{name}-{scheme}-{width}")
     page.emulate_media(color_scheme="light")

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from tidepool_airflow.known_dags import KnownDag, known_dags
 from tidepool_airflow.links import BATCH_GROUP, DAG_OF_TYPE, PREFIX
@@ -193,6 +194,7 @@ def _environment() -> Environment:
         zones=zones_in_words,
         device=device_in_words,
         names=lambda text: json.loads(text or "[]"),
+        breakable=breakable,
     )
     environment.globals.update(
         state_words=STATE_WORDS,
@@ -216,6 +218,11 @@ def ago(moment: datetime, now: datetime) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"
     return "just now"
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that a narrow column breaks between its words, not within one."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def detail_in_words(detail: str) -> str:
