@@ -508,6 +508,9 @@ def test_a_page_says_to_what_a_retry_has_led(world: World, visit: Visitor) -> No
     assert "Retry waits for its run to start." in plain(user.get(path))
     assert "Retry: prepared again. Its run failed." in becomes(BatchState.PREPARED, None, "failed")
     assert "Retry: verified. The run" in becomes(BatchState.VERIFIED, None)
+    assert "Retry: the batch in its place was taken. The run" in becomes(BatchState.OVERWRITTEN, None)
+    failed = becomes(BatchState.OVERWRITTEN, None, "failed")
+    assert "Retry: overwritten in staging. Its run failed." in failed
     assert "Retry: held (too-many-refused)." in becomes(BatchState.HELD, "too-many-refused")
     assert ask(user, session.batch, "retry").status_code == 202
     assert "Retry: held again (too-many-refused)." in becomes(BatchState.HELD, "too-many-refused")

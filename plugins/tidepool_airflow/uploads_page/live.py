@@ -183,6 +183,9 @@ def _outcome_of_retry(row: BatchRow, action: ActionRow, run: _Run | None) -> Out
     state = STATE_WORDS[row.state].lower()
     if row.state is BatchState.VERIFIED:
         return Outcome(text=f"Retry: {state}.", kind="verified", action=action)
+    if row.state is BatchState.OVERWRITTEN and run.state == DagRunState.SUCCESS:
+        # It was corrected: the run has taken what lies in its folder now, which has a page of its own.
+        return Outcome(text="Retry: the batch in its place was taken.", kind="verified", action=action)
     again = " again" if was(row.state) in (action.detail or "") else ""
     why = f" ({row.reason})" if row.reason else ""
     ended = "" if run.state == DagRunState.SUCCESS or row.reason else " Its run failed."
