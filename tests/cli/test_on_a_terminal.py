@@ -142,6 +142,9 @@ def test_a_line_names_records_rate_and_time_left(tmp_path: Path, monkeypatch: py
     assert shown.line(200).endswith("a.ndjson: 12,000 records, 2,400 a second, 0:15 left")
     assert shown.line(200).startswith("1 of 2, ")
     assert len(shown.line(60)) <= 60
+    shown._things = shown._things[:1]
+    assert shown.line(60).endswith("a.ndjson: 12,000 records, 0:15 left")
+    shown._things = given([str(tmp_path / "a.ndjson"), str(tmp_path / "b.ndjson")])
     shown._watch.begin("a")  # once more, from its beginning
     shown._watch.add(1000)
     shown.at(1)

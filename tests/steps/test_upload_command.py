@@ -28,6 +28,7 @@ from tidepool_ingest.cli.summaries import RunOutcome
 from tidepool_ingest.client.connections import CONNECTION_VARIABLE
 from tidepool_ingest.ledger import COMMAND_LINE, ActionKind, DataSetState, Dismissal
 from tidepool_ingest.options import RunOptions
+from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.upload import UploadContext
 from tidepool_simulator.faults import Fault
 
@@ -114,6 +115,22 @@ def test_a_dry_run_opens_nothing(world: World, capsys: Printed) -> None:
     assert "5 rows would be new" in capsys.readouterr().out
     assert world.sets(1) == []
     assert world.ledger.turns.runs() == []
+
+
+def test_a_dry_run_that_cannot_look_has_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.stage(readings(5))
+
+    def unwritable(*_: object) -> None:
+        raise BatchError("staging-unwritable")
+
+    monkeypatch.setattr("tidepool_ingest.run.Run.prepare", unwritable)
+    assert uploads(world, "--dry-run") == 1
+
+
+def test_a_ledger_that_does_not_answer_is_that_of_the_command(world: World, capsys: Printed) -> None:
+    dead = "postgresql://nobody@127.0.0.1:1/x"
+    assert main(["upload", str(world.root), "--ledger", dead]) == 1
+    assert "Check --ledger or $TIDEPOOL_LEDGER." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

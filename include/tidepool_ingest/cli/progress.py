@@ -134,7 +134,21 @@ class Progress(LineOfProgress):
         room = max(columns - columns_of(f"{of}: {', '.join(parts)}"), _NAME_COLUMNS)
         if columns_of(name) > room:
             name = f"…{name[1 - room :]}"
-        return f"{of}{name}: {', '.join(parts)}"[:columns]
+        return fitting(f"{of}{name}: ", parts, columns)
+
+
+def fitting(head: str, parts: list[str], columns: int) -> str:
+    """Return a line with as many of its parts as there is room for: the rate is the first to go.
+
+    :param head: what it begins with.
+    :param parts: what it says, what matters least before the last.
+    :param columns: how wide it may be.
+    """
+    line = f"{head}{', '.join(parts)}"
+    while columns_of(line) > columns and len(parts) > 1:
+        parts = [*parts[:-2], parts[-1]] if len(parts) > 2 else parts[:1]
+        line = f"{head}{', '.join(parts)}"
+    return line[:columns]
 
 
 def of_records(records: int, seconds: float) -> list[str]:

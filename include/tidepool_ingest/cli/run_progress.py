@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from tidepool_ingest.cli.progress import LineOfProgress, clock, of_records
+from tidepool_ingest.cli.progress import LineOfProgress, clock, fitting, of_records
 
 _PREPARING, _UPLOADING = "preparing", "uploading"
 
@@ -86,7 +86,7 @@ class RunProgress(LineOfProgress):
                 parts.append("verifying")
         elif self._step.startswith(_PREPARING) and (read := self._watch.records):
             parts += of_records(read, max(time.monotonic() - self._began, 0.001))
-        return f"{self._settled:,} of {self._batches:,} done; {', '.join(parts)}"[:columns]
+        return fitting(f"{self._settled:,} of {self._batches:,} done; ", parts, columns)
 
     def _sending(self, *, is_so: bool) -> None:
         """Begin to measure how long records are being sent, or pause."""

@@ -25,6 +25,7 @@ from tidepool_ingest.client.connections import (
 )
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.client_state import LedgerRefreshTokens
+from tidepool_ingest.ledger.database import LedgerUnavailableError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.encryption import KEYS_VARIABLE, configured_keys, decrypt, encrypt
 from tidepool_ingest.staging.errors import BatchError
@@ -112,7 +113,10 @@ def migrated(address: str) -> Iterator[Ledger]:
     """
     ledger = Ledger(address)
     try:
-        ledger.migrate()
+        try:
+            ledger.migrate()
+        except LedgerUnavailableError as error:
+            raise CommandError(error.what, f"Check --ledger or ${LEDGER_VARIABLE}.", error.code) from None
         yield ledger
     finally:
         ledger.close()

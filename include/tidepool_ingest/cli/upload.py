@@ -388,7 +388,9 @@ def _reported(
             report, skipped={row.id: skipped_rows(root, row) for row in report.batches if row.staged}
         )
     is_dry = run_of.options.dry_run
-    not_done = [row for row in report.not_done if not is_dry or row.state in HELD_UP]
+    not_done = [
+        row for row in report.not_done if not is_dry or row.state in HELD_UP or row.id in work.failures
+    ]
     counts = counts_of(root, report.batches) if is_dry else None
     stopped_by = "interrupted" if struck else work.stopped_by.code if work.stopped_by else None
     if options.json:
