@@ -122,6 +122,7 @@ def test_what_stops_leads_to_its_task_and_its_place(world: World, visit: Visitor
     assert "4711" not in viewer.get(f"{PAGE}/{numbers[MALFORMED]}").text
 
 
+@pytest.mark.slow
 def test_nothing_of_a_batch_that_comes_through_is_recorded(world: World) -> None:
     stage(world.staging, readings(3))
     world.run()
@@ -219,6 +220,7 @@ def wait_for_an_answer(stopped_in: StoppedIn, subject: str, *, waits: bool = Tru
             session.merge(HITLDetail(ti_id=instance.id, **given))
 
 
+@pytest.mark.slow
 def test_a_question_is_led_to_as_long_as_it_waits(world: World, visit: Visitor) -> None:
     numbers = a_day(world)
     viewer = visit("viewer")

@@ -44,6 +44,7 @@ def test_the_data_set_id_is_in_xcom_and_in_the_ledger(world: World) -> None:
     assert (upload.dag_id, upload.map_index, upload.try_number) == ("tidepool_normal_upload", 0, 1)
 
 
+@pytest.mark.slow
 def test_a_second_run_takes_up_nothing(world: World) -> None:
     stage(world.staging, readings(3))
     world.run()
@@ -65,6 +66,7 @@ def test_a_manual_run_takes_what_is_ready_whatever_its_logical_date(
     assert [upload.state for upload in world.uploads()] == ["verified"]
 
 
+@pytest.mark.slow
 def test_explicit_days_take_exactly_those(world: World) -> None:
     for days_ago in (1, 2, 3):
         day = TODAY - timedelta(days=days_ago)
@@ -167,6 +169,7 @@ def test_one_bad_batch_fails_the_run_and_the_others_go_on(world: World) -> None:
     assert run.tasks["report", -1] == "failed"
 
 
+@pytest.mark.slow
 def test_a_corrected_batch_uploads_on_the_next_run(world: World) -> None:
     folder = stage(world.staging, readings(3), files=[{"name": "absent.ndjson", "format": "ndjson"}])
     assert world.run().state == "failed"
@@ -177,6 +180,7 @@ def test_a_corrected_batch_uploads_on_the_next_run(world: World) -> None:
     assert folder.exists()
 
 
+@pytest.mark.slow
 def test_too_many_rejected_records_stop_before_anything_is_opened(world: World) -> None:
     stage(world.staging, [*readings(10), *({"type": "smbg"} for _ in range(10))])
     run = world.run()
@@ -189,6 +193,7 @@ def test_too_many_rejected_records_stop_before_anything_is_opened(world: World) 
     assert [upload.state for upload in world.uploads()] == ["verified"]
 
 
+@pytest.mark.slow
 def test_one_bad_reading_of_two_does_not_keep_the_good_one_out(world: World) -> None:
     stage(world.staging, [*readings(1), {"type": "smbg"}])
 
@@ -237,6 +242,7 @@ def test_an_unknown_parameter_is_rejected(world: World) -> None:
     assert world.simulator.requests == []
 
 
+@pytest.mark.slow
 def test_a_user_the_token_may_not_write_to_fails_alone(world: World) -> None:
     stage(world.staging, readings(3), batch="good")
     stage(world.staging, readings(3), user="0123456789", batch="stranger")
@@ -249,6 +255,7 @@ def test_a_user_the_token_may_not_write_to_fails_alone(world: World) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_only_some_users(world: World) -> None:
     for user in SAMPLE_USERS:
         stage(world.staging, readings(3), user=user)

@@ -262,6 +262,7 @@ def test_the_overview_opens_first_and_each_day_leads_to_its_uploads(world: World
         assert viewer.get(f"{PAGE}/?{query}").status_code == 422
 
 
+@pytest.mark.slow
 def test_a_file_of_the_overview_holds_no_formula(world: World, visit: Visitor) -> None:
     models = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "Good, model"]
     for number, model in enumerate(models):
@@ -372,6 +373,7 @@ def test_the_picture_of_a_day_is_drawn_without_anything_that_was_measured(
     assert "Records per day and type" in page
 
 
+@pytest.mark.slow
 def test_a_device_that_has_stopped_sending_is_named_without_its_id(world: World, visit: Visitor) -> None:
     for ago in range(20, 14, -1):
         day = TODAY - timedelta(days=ago)
@@ -528,6 +530,7 @@ def test_the_overview_is_kept_up_to_date_but_looks_less_often(world: World, visi
         assert live(viewer.get(f"{PAGE}/")) == "10"
 
 
+@pytest.mark.slow
 def test_work_that_no_run_does_moves_too(world: World, visit: Visitor) -> None:
     batch = uploaded(world)
     viewer = visit("viewer")
@@ -758,6 +761,7 @@ def test_an_action_is_recorded_and_done_by_a_run_and_its_result_shown(
     assert again.tasks["act", -1] == "skipped"
 
 
+@pytest.mark.slow
 def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, visit: Visitor) -> None:
     records = readings(60)
     records[0]["value"] = 77_777
@@ -793,6 +797,7 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
     assert {session.state for session in world.uploads()} == {"withdrawn"}
 
 
+@pytest.mark.slow
 def test_undo_of_a_batch_of_a_feed_retracts_it_by_another_one(world: World, visit: Visitor) -> None:
     feed = {"dataSetType": "continuous", "deviceId": "device-1", "deviceModel": "Meter"}
     stage(world.staging, readings(20), batch="canary-1", dataSet=feed)
@@ -917,6 +922,7 @@ def test_what_needs_attention_is_dismissed_and_reopened_and_retried_alone(
     assert states == {"good": "verified", "a": "verified", "b": "verified", "c": "held"}
 
 
+@pytest.mark.slow
 def test_what_is_dismissed_while_its_run_is_at_work_is_left_alone(world: World, visit: Visitor) -> None:
     for name in ("a", "b"):
         stopped(world, name)
@@ -945,6 +951,7 @@ def test_what_is_dismissed_while_its_run_is_at_work_is_left_alone(world: World, 
     assert after == replace(before, dismissed=Dismissal.TEST)
 
 
+@pytest.mark.slow
 def test_several_are_undone_by_one_run_and_one_that_fails_keeps_no_other_from_it(
     world: World, visit: Visitor
 ) -> None:
@@ -1094,6 +1101,7 @@ def test_no_run_of_a_paused_dag_is_requested(world: World, visit: Visitor) -> No
         assert ledger.actions.newest() == []
 
 
+@pytest.mark.slow
 def test_what_is_not_offered_is_rejected(world: World, visit: Visitor) -> None:
     batch = uploaded(world)
     user = visit("user")

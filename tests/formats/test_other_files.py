@@ -79,7 +79,7 @@ def test_a_command_says_so_and_refuses_it(run: Run, tmp_path: Path, kind: str, c
     (tmp_path / "file").write_bytes(content)
     more = ["--user", USER, "--root", tmp_path / "staging"] if command == "stage" else []
 
-    error = run(command, *more, "file").error
+    error = run(command, *more, "file").refusal
 
     assert what in error
     assert f"[{code}]" in error

@@ -310,7 +310,7 @@ def test_damaged_parquet_ends_in_an_error_of_our_own(tmp_path: Path, options: di
 def test_a_command_says_what_reads_such_a_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(parquet({"t": ["2026-03-05T07:05:00"], "v": [1]}))
 
-    error = run("stage", "--user", USER, "--root", tmp_path / "staging", "file").error
+    error = run("stage", "--user", USER, "--root", tmp_path / "staging", "file").refusal
 
     assert "it is a Parquet file, which format table reads" in error
     assert "--mapping" in error

@@ -525,7 +525,7 @@ def test_a_held_file_keeps_where_its_trouble_lies_and_what_it_was_read_as(world:
 @pytest.mark.parametrize(
     ("content", "detail"),
     [
-        (b'{"type":"cbg"}\n{"type":"cb', "file 1: in its last line"),
+        (b'{"type":"cbg"}\n{"type":"cb', "file 1, record 1 (counting from 0): in its last line"),
         (b"PK\x03\x04 etc", "file 1: it is a zip archive"),
     ],
 )

@@ -24,7 +24,7 @@ def own_id(number: int) -> str:
     return f"{number:032x}"
 
 
-INJECTED = re.compile(rb',"id":"[0-9a-f]{32}"')
+INJECTED = re.compile(rb',"id":"[0-9a-f]{32}"|(?<={)"id":"[0-9a-f]{32}",')
 
 
 def test_bodies_are_the_staged_bytes_and_an_id_each(world: World) -> None:
