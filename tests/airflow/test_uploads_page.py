@@ -241,6 +241,7 @@ def test_the_overview_opens_first_and_each_day_leads_to_its_uploads(world: World
     (unread / "manifest.json").write_bytes(b"{")
     world.run({"dry_run": True})
     page = viewer.get(f"{PAGE}/?last_day={row.day}").text
+    assert "Of all days, 1 upload needs attention." in plain_text(page)
     (link,) = {found for found in re.findall('href="([^"]*device=none[^"]*first_day[^"]*)"', page)}
     listed = viewer.get(link.replace("&amp;", "&")).text
     assert f"Only uploads without a known device of person {person}." in plain_text(listed)
