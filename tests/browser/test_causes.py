@@ -174,6 +174,7 @@ def test_folder_and_files_are_shown_after_a_warning_and_forgotten(causes: Causes
         assert len(causes.ledger.actions.of_batch(upload.batch)) == before + 1
         dialog.get_by_role("button", name="Close").click()
         expect(button).to_be_focused()
+        expect(page.locator("#dialog-folder")).not_to_contain_text(FILE)
         assert FILE not in page.content()
         assert ASKED not in page.content()
     # A click too many asks nothing more, and the page asks no more often for it.

@@ -82,6 +82,8 @@ def test_an_operators_day(stack: Stack, correct: Callable[[], object], visit: Vi
     expect(rows).to_have_count(2)
     look(page, "day-waiting")
     rows.filter(has_text=HELD).get_by_role("link").first.click()
+    # The list has such a button too, which asks about those that are chosen.
+    expect(page.get_by_role("heading", level=1)).to_contain_text(HELD)
     page.get_by_role("button", name="Dismiss…").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label(REASON).check()

@@ -260,7 +260,7 @@ class BatchRegistrar:
             row = self._known[content]
             is_other = row["content_key"] != found.content_key
             if is_other and row["state"] in NEVER_OPENED and row.get("id") not in self._hold_data:
-                self._change(row, state=BatchState.OVERWRITTEN, **_what_ends(row))
+                self._change(row, state=BatchState.OVERWRITTEN)
 
     def _register_one(self, found: FoundBatch) -> None:
         content = found.api_host, found.content_key
