@@ -199,7 +199,6 @@ class RunAtTerminal:
                 with suppress(IngestError):  # what is said is the first error, not the second
                     self.run.ledger.stops.record(row.id, StoppedIn(), error)
                 self._note(row, error)
-                self.run.ledger.stops.record(row.id, StoppedIn(), error)
                 raise
             if is_last:
                 self._settle(row)
