@@ -148,9 +148,9 @@ _Folder = tuple[str, str]
 
 
 def _what_ends(row: Mapping[str, Any]) -> dict[str, None]:
-    """Return what is no longer said of a batch that another one overwrites, or that is staged once more.
+    """Return what is no longer said of a batch whose content is in staging once more.
 
-    What a person has decided outlasts both.
+    What a person has decided outlasts that.
     """
     decided = row.get("dismissed") or row.get("reason") == DECLINED
     return {} if decided or "id" not in row else dict.fromkeys(_STOPPED)

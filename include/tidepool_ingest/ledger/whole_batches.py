@@ -16,7 +16,7 @@ from tidepool_ingest.ledger.transitions import write_state
 IS_WHOLE = batches.c.part_of.is_(None)
 """The condition that a row is a whole batch, as it was staged."""
 
-IS_WHOLE_ANYHOW = func.coalesce(batches.c.part_of, 0) == 0
+IS_WHOLE_UNINDEXED = func.coalesce(batches.c.part_of, 0) == 0
 """The same, where SQLite would take the index of parts for a short way, which leads to nearly all batches."""
 
 
