@@ -20,8 +20,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench.records import BATCH, batches_of
+from bench.records import BATCH
 from bench.result import Result
+from bench.validation import json_microseconds
 from upath import UPath
 
 from tidepool_ingest.client import ClientSettings, connect, host_of
@@ -38,7 +39,6 @@ CHUNK_RECORDS = 100
 CHUNKS = 160
 AT_ONCE = (1, 4, 8)
 READ_BACK_RECORDS = 100_000
-ROUNDS = 3
 DAY = date(2026, 1, 1)
 START_SECONDS = 60.0
 
@@ -163,31 +163,22 @@ def measure_read_back(lines: Sequence[bytes]) -> list[Result]:
 
     :param lines: records of one device; as many as a data set may have are sent.
     """
-    sent = lines[:READ_BACK_RECORDS]
+    sent = list(lines[:READ_BACK_RECORDS])
     with (
         tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name,
         running_simulator(Path(name), 0) as roles,
     ):
         done = _uploaded(Path(name), roles, sent, 1, chunk_records=BATCH)
-    parsing = min(_parsing_seconds(sent) for _ in range(ROUNDS))
     assert done.records == len(sent)
     return [
         Result(
             what="send and read back",
             records=len(sent),
             rejected=0,
-            json_microseconds=parsing / len(sent) * 1e6,
+            json_microseconds=json_microseconds(sent),
             microseconds=done.cpu_seconds / len(sent) * 1e6,
         )
     ]
-
-
-def _parsing_seconds(lines: Sequence[bytes]) -> float:
-    arrays = [b"[" + b",".join(batch) + b"]" for batch in batches_of(list(lines))]
-    started = time.process_time()
-    for array in arrays:
-        json.loads(array)
-    return time.process_time() - started
 
 
 def _stage(root: Path, user: str, device: str, lines: Sequence[bytes]) -> None:

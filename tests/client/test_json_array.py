@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidepool_ingest.client import json_stream
-from tidepool_ingest.client.json_stream import MalformedArrayError, fields_of, objects_of
+from tidepool_ingest.client.json_stream import MalformedArrayError, blocks_of, objects_of
 
 from .wire import CANARY
 
@@ -27,6 +28,15 @@ arrays = st.lists(st.dictionaries(st.text(), values, max_size=4), max_size=5)
 def pieces(text: bytes, size: int) -> Iterator[bytes]:
     for start in range(0, len(text), size):
         yield text[start : start + size]
+
+
+def array_of(record: bytes, blocks: int) -> Iterator[bytes]:
+    """An array of one record, and of so many blocks of 200 more."""
+    block = b",".join([record] * 200)
+    yield b"[" + record
+    for _ in range(blocks):
+        yield b"," + block
+    yield b"]"
 
 
 @settings(max_examples=150, deadline=None)
@@ -110,13 +120,7 @@ def test_objects_come_before_the_end_does() -> None:
 
 def test_memory_does_not_grow_with_the_array() -> None:
     record = json.dumps({"type": "cbg", "value": 5.5, "payload": {"a": "x" * 300}}).encode()
-    block = b",".join([record] * 200)
-
-    def array(blocks: int) -> Iterator[bytes]:
-        yield b"[" + record
-        for _ in range(blocks):
-            yield b"," + block
-        yield b"]"
+    array = partial(array_of, record)
 
     tracemalloc.start()
     try:
@@ -165,7 +169,7 @@ odd_arrays = st.lists(st.dictionaries(names, odd_values, max_size=4), max_size=1
 
 def fields_in(text: bytes, size: int) -> list[tuple[Any, Any]] | str:
     try:
-        return [(row.id, row.type) for block in fields_of(pieces(text, size), Some) for row in block]
+        return [(row.id, row.type) for block in blocks_of(pieces(text, size), Some) for row in block]
     except MalformedArrayError as error:
         return error.reason
 
@@ -225,20 +229,14 @@ def test_an_object_larger_than_a_block_does_not_slow_down_the_others(monkeypatch
 
 def test_fields_take_no_more_memory_for_a_longer_array() -> None:
     record = json.dumps({"id": "a" * 32, "type": "cbg", "payload": {"a": "x" * 300}}).encode()
-    block = b",".join([record] * 200)
-
-    def array(blocks: int) -> Iterator[bytes]:
-        yield b"[" + record
-        for _ in range(blocks):
-            yield b"," + block
-        yield b"]"
+    array = partial(array_of, record)
 
     tracemalloc.start()
     try:
-        assert sum(map(len, fields_of(array(30), Some))) == 6_001
+        assert sum(map(len, blocks_of(array(30), Some))) == 6_001
         small = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
-        assert sum(map(len, fields_of(array(300), Some))) == 60_001
+        assert sum(map(len, blocks_of(array(300), Some))) == 60_001
         large = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

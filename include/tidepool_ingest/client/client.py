@@ -23,7 +23,7 @@ from tidepool_ingest.client.errors import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.client.exchange import new_session
-from tidepool_ingest.client.json_stream import Fields, MalformedArrayError, fields_of, objects_of
+from tidepool_ingest.client.json_stream import Fields, MalformedArrayError, blocks_of, objects_of
 from tidepool_ingest.client.responses import CANNOT_VIEW, Request, Response
 from tidepool_ingest.client.settings import ClientSettings
 from tidepool_ingest.client.tokens import (
@@ -472,7 +472,7 @@ class TidepoolClient:
 
         :param user_id: the user whose data they are.
         :param fields: yields of each record these fields only, in blocks, at a fraction of the cost; see
-            :func:`~tidepool_ingest.client.json_stream.fields_of`.
+            :func:`~tidepool_ingest.client.json_stream.blocks_of`.
         :param data_set_id: only those of this data set; without it, no row is left out as a duplicate.
         :param device_id: only those of this device.
         :param types: only these types.
@@ -485,7 +485,7 @@ class TidepoolClient:
         )
         if fields is None:
             return self._streamed(request, objects_of)
-        return self._streamed(request, partial(fields_of, kind=fields))
+        return self._streamed(request, partial(blocks_of, kind=fields))
 
     def _streamed(
         self, request: Request, decoded: Callable[[Iterable[bytes]], Iterator[Decoded]]

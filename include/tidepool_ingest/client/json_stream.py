@@ -65,7 +65,7 @@ _CUTS_TRIED: Final = 32
 """Places to cut at that are tried: within an object, two others in an array are divided by the same signs."""
 
 
-def fields_of(pieces: Iterable[bytes], kind: type[Fields]) -> Iterator[list[Fields]]:
+def blocks_of(pieces: Iterable[bytes], kind: type[Fields]) -> Iterator[list[Fields]]:
     """Yield the objects of a JSON array in blocks, and of each some fields only, at a fraction of the cost.
 
     What :func:`objects_of` takes is taken, and what it refuses is refused for the same reason, but for a
