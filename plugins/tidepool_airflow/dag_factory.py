@@ -171,21 +171,13 @@ def normal_upload_dag(
     :param look_back_days: how many earlier day folders a scheduled run looks into.
     :param given: see :class:`DagArgs`.
     """
-    is_usual = (schedule, look_back_days) == (NORMAL_SCHEDULE, LOOK_BACK_DAYS)
-    dag = _dag(
-        dag_id,
-        "Staged device data becomes visible in Tidepool as closed normal data sets",
-        given,
-        schedule=_with_intervals(schedule),
-        max_active_runs=2,
-        max_active_tasks=8,
-        params=upload_params(look_back_days),
-        deadline=notices.deadline(),
-    )
+    description = "Staged device data becomes visible in Tidepool as closed normal data sets"
+    dag = _upload_dag(dag_id, description, given, schedule, look_back_days, max_active_runs=2)
     _upload_tasks(dag, "normal")
-    when = NORMAL_WHEN if is_usual else WHEN_OTHERWISE.format(days=counted(look_back_days, "day"))
+    is_usual = (schedule, look_back_days) == (NORMAL_SCHEDULE, LOOK_BACK_DAYS)
+    text = NORMAL_TEXT.format(when=_when(NORMAL_WHEN if is_usual else None, look_back_days))
     places = ("airflow.md#which-days-a-run-takes", "airflow.md#parameters", "airflow.md#backfill")
-    return documented(dag, NORMAL_TEXT.format(when=when.strip()), *places)
+    return documented(dag, text, *places)
 
 
 def continuous_upload_dag(
@@ -202,21 +194,40 @@ def continuous_upload_dag(
     :param look_back_days: how many earlier day folders a scheduled run looks into.
     :param given: see :class:`DagArgs`.
     """
+    description = "Staged batches of feeds become visible in Tidepool, each in its one continuous data set"
+    dag = _upload_dag(dag_id, description, given, schedule, look_back_days, max_active_runs=1)
+    _upload_tasks(dag, "continuous")
     is_usual = (schedule, look_back_days) == (CONTINUOUS_SCHEDULE, CONTINUOUS_LOOK_BACK_DAYS)
-    dag = _dag(
+    text = CONTINUOUS_TEXT.format(when=_when(CONTINUOUS_WHEN if is_usual else None, look_back_days))
+    places = ("airflow.md#feeds", "staging.md#feeds", "airflow.md#parameters")
+    return documented(dag, text, *places)
+
+
+def _upload_dag(
+    dag_id: str,
+    description: str,
+    given: DagArgs,
+    schedule: Schedule,
+    look_back_days: int,
+    *,
+    max_active_runs: int,
+) -> DAG:
+    """Return a DAG for upload runs, without its tasks."""
+    return _dag(
         dag_id,
-        "Staged batches of feeds become visible in Tidepool, each in its one continuous data set",
+        description,
         given,
         schedule=_with_intervals(schedule),
-        max_active_runs=1,
+        max_active_runs=max_active_runs,
         max_active_tasks=8,
         params=upload_params(look_back_days),
         deadline=notices.deadline(),
     )
-    _upload_tasks(dag, "continuous")
-    when = CONTINUOUS_WHEN if is_usual else WHEN_OTHERWISE.format(days=counted(look_back_days, "day"))
-    places = ("airflow.md#feeds", "staging.md#feeds", "airflow.md#parameters")
-    return documented(dag, CONTINUOUS_TEXT.format(when=when.strip()), *places)
+
+
+def _when(usual: str | None, look_back_days: int) -> str:
+    """Return which batches the scheduled runs of a DAG take, in words: the usual ones, if it has any."""
+    return (usual or WHEN_OTHERWISE.format(days=counted(look_back_days, "day"))).strip()
 
 
 def _upload_tasks(dag: DAG, data_set_type: str) -> None:
