@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 from cryptography.fernet import InvalidToken
 
-from tidepool_airflow.settings import DEFAULT_LEDGER_CONN_ID, open_ledger
+from tidepool_airflow.settings import DEFAULT_CONN_ID, DEFAULT_LEDGER_CONN_ID, open_ledger
 from tidepool_ingest.auth_modes import AUTH_MODES
 from tidepool_ingest.client import (
     ClientSettings,
@@ -63,7 +63,7 @@ class TidepoolHook(BaseHook):
     """
 
     conn_name_attr = "tidepool_conn_id"
-    default_conn_name = "tidepool_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "tidepool"
     hook_name = "Tidepool"
 

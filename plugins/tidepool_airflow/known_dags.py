@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tidepool_airflow.links import ACTION_DAG, DAG_OF_TYPE, RECONCILE_DAG
-from tidepool_airflow.settings import OUR_TAG
+from tidepool_airflow.settings import DEFAULT_CONN_ID, OUR_TAG
 
 if TYPE_CHECKING:
     from tidepool_ingest.ledger import BatchRow
@@ -31,9 +31,6 @@ KINDS = {
 
 USUAL = {**DAG_OF_TYPE, RECONCILE: RECONCILE_DAG, ACTION: ACTION_DAG}
 """The usual id of each kind."""
-
-USUAL_CONNECTION = "tidepool_default"
-"""The connection of a DAG that was given no other one."""
 
 USUAL_KINDS = {dag_id: kind for kind, dag_id in USUAL.items()}
 
@@ -145,7 +142,7 @@ def dag_for(batch: BatchRow, last: str | None) -> KnownDag:
         own_root = (dag.staging_root or "").rstrip("/")
         return (
             dag.dag_id == last,
-            (dag.conn_id or USUAL_CONNECTION) == (batch.connection or USUAL_CONNECTION),
+            (dag.conn_id or DEFAULT_CONN_ID) == (batch.connection or DEFAULT_CONN_ID),
             own_root == root,
             not own_root,
             dag.dag_id == USUAL[kind],

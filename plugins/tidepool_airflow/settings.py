@@ -58,6 +58,9 @@ CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}")
 ADDRESSEE = re.compile(r"[^\s@,]+@[^\s@,]+|[#@]?[\w.-]+")
 """An e-mail address, or a channel of Slack."""
 
+DEFAULT_CONN_ID = "tidepool_default"
+"""The connection to Tidepool of whatever is given no other one."""
+
 OUR_TAG = "tidepool"
 """Every DAG of this project has it, and this deployment's own besides."""
 

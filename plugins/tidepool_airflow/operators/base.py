@@ -14,6 +14,7 @@ from tidepool_airflow import settings
 from tidepool_airflow.errors import causes_told
 from tidepool_airflow.links import BATCH_GROUP
 from tidepool_airflow.retry import RETRY_POLICY
+from tidepool_airflow.settings import DEFAULT_CONN_ID
 from tidepool_ingest.options import RunOptions
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
     from tidepool_ingest.options import ReconcileOptions
     from tidepool_ingest.run import Run
-
-DEFAULT_CONN_ID = "tidepool_default"
 
 
 class TidepoolOperator(BaseOperator):

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidepool_airflow.mapping import other_runs, pad_plan, window_of
-from tidepool_airflow.operators.base import DEFAULT_CONN_ID, TidepoolOperator
+from tidepool_airflow.operators.base import TidepoolOperator
 from tidepool_airflow.operators.pack import DONE_KEY, STOPPED_KEY
+from tidepool_airflow.settings import DEFAULT_CONN_ID
 from tidepool_airflow.turns import run_of
 from tidepool_ingest.options import BATCHES_A_PACK, BATCHES_ALONE
 from tidepool_ingest.texts import counted
