@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from bench.uploads_page import FLEET_TODAY, fill_fleet
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, select, text, update
 
@@ -39,6 +39,9 @@ class Staged(NamedTuple):
     reason: str | None
     dismissed: Dismissal | None
     rejected: int | None
+
+
+VERIFIED_YESTERDAY = Staged(0, 1, BatchState.VERIFIED, None, None, None)
 
 
 def staged() -> st.SearchStrategy[Staged]:
@@ -104,6 +107,13 @@ def look(ledger: Ledger, sorting: Sorting = Sorting.WORST, **wanted: Any) -> Ove
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(staged(), max_size=14))
+@example(rows=[Staged(0, 1, BatchState.PLANNED, None, Dismissal.TEST, None), VERIFIED_YESTERDAY])
+@example(
+    rows=[
+        Staged(0, 1, BatchState.PLANNED, None, None, None),
+        VERIFIED_YESTERDAY._replace(reason=DECLINED),
+    ]
+)
 def test_each_cell_is_what_a_plain_model_says(ledger: Ledger, rows: list[Staged]) -> None:
     host = next(HOSTS)
     write(ledger, host, rows)

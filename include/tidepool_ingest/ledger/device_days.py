@@ -260,9 +260,16 @@ class DeviceDays:
             other.c.data_set_type == batches.c.data_set_type,
             func.coalesce(other.c.state, "") == BatchState.VERIFIED,
             other.c.dismissed.is_(None),
+            other.c.reason.is_(None),
         )
+        # As `of_day` has it, of a day on which something else is simply verified.
         in_progress = _STANDING.in_([int(Standing.IN_PROGRESS)])
-        standing = case((and_(in_progress, is_mixed), int(Standing.PARTLY)), else_=_STANDING)
+        dismissed = _STANDING.in_([int(Standing.DISMISSED)])
+        standing = case(
+            (and_(in_progress, is_mixed), int(Standing.PARTLY)),
+            (and_(dismissed, is_mixed), int(Standing.VERIFIED)),
+            else_=_STANDING,
+        )
         # In the order of the index, so that no sorting comes before the one by device.
         days = (
             select(*_IN_INDEX, func.max(standing).label("standing"))
