@@ -56,6 +56,7 @@ def test_a_second_run_takes_up_nothing(world: World) -> None:
     assert world.posts() == sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logical_date", [None, midnight(LONG_AGO), midnight(TODAY + timedelta(days=30))])
 def test_a_manual_run_takes_what_is_ready_whatever_its_logical_date(
     world: World, logical_date: datetime | None
@@ -88,6 +89,7 @@ def test_a_scheduled_run_takes_its_day_and_late_arrivals(world: World) -> None:
     assert sorted((TODAY - upload.day).days for upload in world.uploads()) == [400, 401, 405]
 
 
+@pytest.mark.slow
 def test_a_backfilled_run_takes_its_day_only(world: World) -> None:
     for days_ago in (400, 401):
         day = TODAY - timedelta(days=days_ago)
@@ -134,6 +136,7 @@ def test_a_dry_run_reports_what_tidepool_shows_already(world: World) -> None:
     assert (result["batches"], result["left_out"]) == (1, {"tidepool-permission": 1})
 
 
+@pytest.mark.slow
 def test_a_dry_run_works_where_nobody_may_sign_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     stage(world.staging, readings(20))
     connection = simulator_connection(world.simulator.base_url) | {"password": "not-the-secret"}
@@ -265,6 +268,7 @@ def test_only_some_users(world: World) -> None:
     assert run.xcoms["plan", -1, "plan"]["users_not_found"] == 1
 
 
+@pytest.mark.slow
 def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEPOOL_ALLOWED_CONNECTIONS", "tidepool_clinic_b")
     uploader = world.simulator.accounts["uploader"]

@@ -353,6 +353,7 @@ def test_a_file_that_is_held_says_where_and_what_lets_it_go_on(world: World, vis
     assert "02:30" not in page
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_day_is_drawn_without_anything_that_was_measured(
     world: World, visit: Visitor
 ) -> None:
@@ -494,6 +495,7 @@ def test_a_page_moves_while_a_run_is_at_work_and_costs_nothing_if_nothing_has_ch
     assert "Verified again: 60" not in plain(user.get(paths[1]))
 
 
+@pytest.mark.slow
 def test_a_page_says_to_what_a_retry_has_led(world: World, visit: Visitor) -> None:
     stage(world.staging, readings(3))
     world.run({"dry_run": True})
@@ -584,6 +586,7 @@ def test_the_quarantine_file_opens_for_who_may_trigger_and_that_is_recorded(
     )
 
 
+@pytest.mark.slow
 def test_the_quarantine_file_of_a_run_with_another_root_is_found(
     world: World, visit: Visitor, tmp_path: Path
 ) -> None:
@@ -594,6 +597,7 @@ def test_the_quarantine_file_of_a_run_with_another_root_is_found(
     assert len(opened.text.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_the_quarantine_file_is_found_where_storage_is_mounted_elsewhere(
     world: World, visit: Visitor, tmp_path: Path
 ) -> None:
@@ -604,6 +608,7 @@ def test_the_quarantine_file_is_found_where_storage_is_mounted_elsewhere(
     assert visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson").status_code == 200
 
 
+@pytest.mark.slow
 def test_an_encrypted_quarantine_file_opens_as_any_other(
     world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -622,6 +627,7 @@ def test_an_encrypted_quarantine_file_opens_as_any_other(
     assert "TIDEPOOL_WORK_KEYS is not set" in response.text
 
 
+@pytest.mark.slow
 def test_a_file_that_was_cleaned_up_is_reported(world: World, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
     with ledger_of(world) as ledger, ledger.database.writing() as connection:
@@ -633,6 +639,7 @@ def test_a_file_that_was_cleaned_up_is_reported(world: World, visit: Visitor) ->
     assert "`force`" in response.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["removed", "truncated", "flipped"])
 def test_a_damaged_file_is_made_again(world: World, visit: Visitor, way: str) -> None:
     batch = uploaded(world, refused=1)
@@ -648,6 +655,7 @@ def test_a_damaged_file_is_made_again(world: World, visit: Visitor, way: str) ->
         assert ledger.batches.get(batch).state is BatchState.VERIFIED
 
 
+@pytest.mark.slow
 def test_a_link_in_place_of_the_file_hands_out_nothing(world: World, visit: Visitor, tmp_path: Path) -> None:
     batch = uploaded(world, refused=1)
     (tmp_path / "elsewhere").write_text("secret of the machine")
@@ -664,6 +672,7 @@ def test_a_link_in_place_of_the_file_hands_out_nothing(world: World, visit: Visi
     assert "file-not-regular" in response.text
 
 
+@pytest.mark.slow
 def test_a_missing_file_that_cannot_be_made_again_is_reported(world: World, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
     for file in world.staging.glob("_work/*/quarantine.ndjson"):
@@ -708,6 +717,7 @@ def test_only_the_page_itself_can_ask(world: World, visit: Visitor) -> None:
     assert response.status_code == 202
 
 
+@pytest.mark.slow
 def test_a_token_ends(world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     from tidepool_airflow.uploads_page import access
 
@@ -865,6 +875,7 @@ def listed(client: TestClient, query: str) -> set[int]:
     return {int(number) for number in re.findall('name="chosen" value="([0-9]+)"', page)}
 
 
+@pytest.mark.slow
 def test_what_needs_attention_is_dismissed_and_reopened_and_retried_alone(
     world: World, visit: Visitor
 ) -> None:
@@ -1175,6 +1186,7 @@ def test_a_setting_that_cannot_be_used_is_reported_where_it_is_needed(world: Wor
         assert ledger.actions.newest() == []
 
 
+@pytest.mark.slow
 def test_rows_that_are_no_reading_are_counted_by_reason(world: World, visit: Visitor) -> None:
     from tests.airflow.test_vendor_files import FEED
     from tests.airflow.test_vendor_files import stage as stage_export
