@@ -112,10 +112,10 @@ def start(stack: Stack, **conf: object) -> str:
 
 
 @contextmanager
-def slowly(stack: Stack) -> Iterator[None]:
+def slowly(stack: Stack, seconds: float = SLOW_SECONDS) -> Iterator[None]:
     """Let the simulated Tidepool take its time for each chunk."""
     faults = f"{stack.roles['base_url']}/simulator/faults"
-    slow = Fault.slow(SLOW_SECONDS, "post").model_dump(mode="json")
+    slow = Fault.slow(seconds, "post").model_dump(mode="json")
     added = requests.post(faults, json=slow, timeout=10)
     assert added.status_code == 201, added.text
     yield
@@ -218,16 +218,17 @@ def test_what_became_of_a_request_is_shown_and_outlives_a_reload(
 ) -> None:
     page = visit(ADMIN)
     asked = Asked(page)
-    for model, state, button, confirm, result in (
-        (GOOD, BatchState.VERIFIED, "Verify again…", "Verify again", "Verified again: 3 rows visible, 0"),
-        (TO_UNDO, BatchState.VERIFIED, "Undo…", "Undo this upload", "Undone: 1 data set deleted."),
-        (SPOILT, BatchState.HELD, "Retry…", "Retry", "Retry: held again (too-many-refused)."),
+    started, alone = "Started.", "A run takes this upload alone."
+    for model, state, button, confirm, said, result in (
+        (GOOD, BatchState.VERIFIED, "Verify again…", "Verify again", started, "3 rows visible, 0"),
+        (TO_UNDO, BatchState.VERIFIED, "Undo…", "Undo this upload", started, "Undone: 1 data set deleted."),
+        (SPOILT, BatchState.HELD, "Retry…", "Retry", alone, "Retry: held again (too-many-refused)."),
     ):  # fmt: skip
         page.goto(f"{PAGE}/{own(ledger, model, state).batch}")
         asked.requests.clear()
         page.get_by_role("button", name=button).click()
         page.get_by_role("dialog").get_by_role("button", name=confirm).dblclick()
-        expect(page.get_by_role("status")).to_contain_text("Started. Follow the run")
+        expect(page.get_by_role("status")).to_contain_text(f"{said} Follow the run")
         outcome = page.locator("#outcomes")
         # Its run may be over before the page has looked again.
         expect(outcome).to_contain_text(re.compile("Follow the run|The run"), timeout=DONE)

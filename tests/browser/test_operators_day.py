@@ -23,6 +23,8 @@ DAY = TODAY - timedelta(days=60)
 """A day folder of this test alone, and of no week around which another test has one."""
 
 GOOD, HELD, BROKEN = "day good", "day held", "day broken"
+SLOW_SECONDS = 15.0
+"""How long Tidepool takes for each of three requests: a page on a busy machine is to see them."""
 WRONG = b'{\n  "userId": "anna 4711"\n  "files": []}'
 OVERVIEW = f"{PAGE}/?weeks=2&last_day={DAY}&hash={short_hash(USER)}"
 OF_THE_DAY = f"first_day={DAY}&last_day={DAY}"
@@ -104,7 +106,7 @@ def test_an_operators_day(stack: Stack, correct: Callable[[], object], visit: Vi
     listed = page.context.new_page()
     listed.set_viewport_size({"width": 1400, "height": 900})
     glance = page.context.new_page()
-    with slowly(stack):
+    with slowly(stack, SLOW_SECONDS):
         page.goto(failed)
         page.get_by_role("button", name="Retry…").click()
         expect(dialog).to_contain_text("this upload alone")
