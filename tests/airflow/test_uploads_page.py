@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import re
 import shutil
@@ -23,6 +24,7 @@ from upath import UPath
 from tests.airflow.conftest import CONTINUOUS_DAG_ID, DAG_ID, TODAY, World, days_since, readings, stage
 from tests.steps import damage
 from tidepool_airflow.links import ACTION_DAG
+from tidepool_airflow.uploads_page.overview import without_collector
 from tidepool_ingest import plan
 from tidepool_ingest.cli import main
 from tidepool_ingest.ledger import (
@@ -520,6 +522,27 @@ def test_a_page_says_to_what_a_retry_has_led(world: World, visit: Visitor) -> No
     assert ask(user, session.batch, "retry").status_code == 202
     assert "Retry: held again (too-many-refused)." in becomes(BatchState.HELD, "too-many-refused")
     assert live(user.get(path)) == ""
+
+
+def test_the_garbage_collector_rests_for_the_overview_and_goes_on(world: World, visit: Visitor) -> None:
+    assert gc.isenabled()
+    runs: list[int] = []
+
+    def started(phase: str, details: dict[str, int]) -> None:
+        runs.append(details["generation"])
+
+    with without_collector():
+        gc.callbacks.append(started)
+        kept = [[number] for number in range(10_000)]
+        gc.callbacks.remove(started)
+        with without_collector():
+            pass
+        assert not gc.isenabled()
+    assert (len(kept), runs) == (10_000, [])
+    with pytest.raises(LookupError), without_collector():
+        raise LookupError
+    assert visit("viewer").get(f"{PAGE}/").status_code == 200
+    assert gc.isenabled()
 
 
 def test_the_overview_is_kept_up_to_date_but_looks_less_often(world: World, visit: Visitor) -> None:

@@ -87,15 +87,24 @@ class DeviceSpan:
 class DayOfDevice:
     """What was staged of a device on one day; what has another batch's content in its place does not count.
 
-    :param standings: of its batches.
+    :param worst: how the worst of its batches stands.
+    :param some_verified: whether one of them is simply verified.
     :param visible: rows that Tidepool shows of the newest data sets, when they were last counted.
     """
 
-    standings: set[Standing] = field(default_factory=set)
+    worst: Standing = Standing.DISMISSED
+    some_verified: bool = False
     batches: int = 0
     accepted: int = 0
     rejected: int = 0
     visible: int = 0
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands: as its worst batch, and partly if only some of them are verified."""
+        if self.worst is Standing.IN_PROGRESS and self.some_verified:
+            return Standing.PARTLY
+        return self.worst
 
 
 NOT_COUNTED = (BatchState.OVERWRITTEN, BatchState.GONE)
@@ -144,17 +153,6 @@ _STANDING: ColumnElement[int] = case(
     ),
     else_=int(Standing.IN_PROGRESS),
 )
-
-
-def of_day(standings: Collection[Standing]) -> Standing:
-    """Return how a day stands: as its worst batch, and partly if only some of them are verified.
-
-    :param standings: of its batches, one at least.
-    """
-    worst = max(standings)
-    if worst is Standing.IN_PROGRESS and Standing.VERIFIED in standings:
-        return Standing.PARTLY
-    return worst
 
 
 def extend_spans(connection: Connection, rows: Iterable[Any]) -> None:
@@ -238,16 +236,19 @@ class DeviceDays:
         query = select(*_KEY, *others, label, last_record)
         query = query.where(*_limits(device_spans.c, api_host, data_set_type))
         with self._database.reading() as connection:
-            found = connection.execute(query).all()
-        return [DeviceSpan(DeviceKey(*row[:4]), row[4], row[5], row[6], row[7], row[8]) for row in found]
+            return [
+                DeviceSpan(DeviceKey(*row[:4]), row[4], row[5], row[6], row[7], row[8])
+                for row in connection.execute(query)
+            ]
 
     def troubled(
         self, first: date, last: date, *, api_host: str | None = None, data_set_type: str | None = None
-    ) -> dict[DeviceKey, dict[Standing, int]]:
+    ) -> dict[DeviceKey, tuple[int, ...]]:
         """Return on how many days each device stands how, but for days on which all is simply verified.
 
         :param first: the first staged day in question, here and below.
         :param last: the last one.
+        :returns: for each device, the numbers of days in the order of :class:`Standing`.
         """
         other = batches.alias()
         is_mixed = exists().where(
@@ -262,7 +263,7 @@ class DeviceDays:
             other.c.dismissed.is_(None),
             other.c.reason.is_(None),
         )
-        # As `of_day` has it, of a day on which something else is simply verified.
+        # As `DayOfDevice` has it, of a day on which something else is simply verified.
         in_progress = _STANDING.in_([int(Standing.IN_PROGRESS)])
         dismissed = _STANDING.in_([int(Standing.DISMISSED)])
         standing = case(
@@ -283,13 +284,7 @@ class DeviceDays:
         numbers = [func.sum(case((days.c.standing == int(stands), 1), else_=0)) for stands in Standing]
         query = select(*key, *numbers).group_by(days.c.user_id, device_id, *key[::3])
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-        return {
-            DeviceKey(*row[:4]): {
-                stands: number for stands, number in zip(Standing, row[4:], strict=True) if number
-            }
-            for row in rows
-        }
+            return {DeviceKey(*row[:4]): row[4:] for row in connection.execute(query)}
 
     def accepted(self, first: date, last: date) -> dict[DeviceKey, int]:
         """Return how many records were accepted of each device: this reads every batch of these days."""
@@ -300,7 +295,7 @@ class DeviceDays:
             .group_by(batches.c.user_id, _OF_BATCH[2], batches.c.api_host, batches.c.data_set_type)
         )
         with self._database.reading() as connection:
-            return {DeviceKey(*row[:4]): int(row[4] or 0) for row in connection.execute(query).all()}
+            return {DeviceKey(*row[:4]): int(row[4] or 0) for row in connection.execute(query)}
 
     def of_devices(
         self, keys: Collection[DeviceKey], first: date, last: date
@@ -310,6 +305,7 @@ class DeviceDays:
         :param keys: the devices.
         """
         found: dict[DeviceKey, dict[date, DayOfDevice]] = {key: {} for key in keys}
+        by_values = {tuple(key): days for key, days in found.items()}  # as a row has them
         # Each day by itself, so that an index leads to these people's batches on it.
         days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
         query = (
@@ -329,16 +325,20 @@ class DeviceDays:
                     _OF_BATCH[2].in_({key.device_id for key in some}),
                 )
                 before, older = 0, 0
-                for row in connection.execute(of_some).all():
-                    number, *values, day, standing, accepted, rejected, part_records, visible = row
-                    of_device = found.get(DeviceKey(*values))
+                for row in connection.execute(of_some):
+                    of_device = by_values.get(row[1:5])
                     if of_device is None:
                         continue
-                    of_day = of_device.setdefault(day, DayOfDevice())
+                    number, _, _, _, _, day, standing, accepted, rejected, part_records, visible = row
+                    of_day = of_device.get(day)
+                    if of_day is None:
+                        of_day = of_device[day] = DayOfDevice()
                     if number == before:  # A newer data set of the same batch counts in place of the older.
                         of_day.visible += (visible or 0) - older
                     else:
-                        of_day.standings.add(STANDINGS[standing])
+                        stands = STANDINGS[standing]
+                        of_day.worst = max(of_day.worst, stands)
+                        of_day.some_verified |= stands is Standing.VERIFIED
                         of_day.batches += 1
                         of_day.accepted += accepted or 0
                         of_day.rejected += rejected or 0

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from tidepool_ingest.ledger import DeviceKey, DeviceSpan, Ledger, Standing
 from tidepool_ingest.ledger.database import batched
-from tidepool_ingest.ledger.device_days import DayOfDevice, of_day
+from tidepool_ingest.ledger.device_days import DayOfDevice
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import (
     InactiveDevice,
@@ -84,7 +84,7 @@ class OverviewFilter:
     api_host: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One staged day of a device.
 
@@ -247,7 +247,7 @@ class Overview:
             day = self.first + timedelta(days=number)
             came = found.get(day)
             if came is not None:
-                state = OF_STANDING[of_day(came.standings)]
+                state = OF_STANDING[came.standing]
                 yield Cell(day, state, came.batches, came.accepted, came.rejected, came.visible)
             elif row.silent_since is not None and row.silent_since < day <= self._today:
                 yield Cell(day, CellState.SILENT)
@@ -265,7 +265,8 @@ class Overview:
             if not any(one.startswith(wanted.hash.casefold()) for one in hashes):
                 return False
         is_silent = key[:3] in self._silent
-        troubles = {OF_STANDING[standing] for standing in self._troubled.get(key, ())}
+        numbers = self._troubled.get(key, ())
+        troubles = {OF_STANDING[standing] for standing, days in zip(Standing, numbers, strict=False) if days}
         if wanted.attention and not (is_silent or troubles & {CellState.FAILED, CellState.HELD}):
             return False
         if wanted.state is CellState.SILENT:
@@ -308,15 +309,11 @@ class Overview:
 
     def _badness(self, span: DeviceSpan) -> tuple[int, ...]:
         """Return on how many days a device failed, is held, and so on; a silent one comes after those."""
-        days = self._troubled.get(span.key, {})
-        return (
-            days.get(Standing.FAILED, 0),
-            days.get(Standing.HELD, 0),
-            int(span.key[:3] in self._silent),
-            days.get(Standing.PARTLY, 0),
-            days.get(Standing.IN_PROGRESS, 0),
-        )
+        _, _, in_progress, partly, held, failed = self._troubled.get(span.key, _NO_TROUBLE)
+        return failed, held, int(span.key[:3] in self._silent), partly, in_progress
 
+
+_NO_TROUBLE = (0,) * len(Standing)
 
 _Device = tuple[str, str, str]
 

@@ -31,7 +31,7 @@ from tidepool_airflow.uploads_page.causes import questions_waiting, show_folder
 from tidepool_airflow.uploads_page.chart import charts, heat_map
 from tidepool_airflow.uploads_page.html import Links, html
 from tidepool_airflow.uploads_page.live import SECONDS_TO_LOOK_OVER, answer, next_look, outcomes
-from tidepool_airflow.uploads_page.overview import OverviewQuery, csv_lines, drawn
+from tidepool_airflow.uploads_page.overview import OverviewQuery, csv_lines, looked_over, without_collector
 from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, ListQuery, requested_upload
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import (
@@ -135,18 +135,16 @@ def show_overview(
     request: Request, ledger: CurrentLedger, query: Annotated[OverviewQuery, Query()]
 ) -> Response:
     """Show devices against days."""
-    links, overview = Links(request), query.overview(ledger)
-    return answer(
-        request,
-        "overview.html",
-        live=next_look(ledger, seconds=SECONDS_TO_LOOK_OVER),
-        links=links,
-        query=query,
-        waiting=ledger.uploads.waiting(),
-        hosts=ledger.device_days.hosts(),
-        throttles=ledger.rate_limits.in_force(),
-        **drawn(overview, query, links),
-    )
+    links = Links(request)
+    with without_collector():
+        return answer(
+            request,
+            "overview.html",
+            live=next_look(ledger, seconds=SECONDS_TO_LOOK_OVER),
+            links=links,
+            query=query,
+            **looked_over(ledger, query, links),
+        )
 
 
 def send_overview(ledger: CurrentLedger, query: Annotated[OverviewQuery, Query()]) -> StreamingResponse:

@@ -6,8 +6,10 @@ A picture of thousands of days is put together as text here; a template would ta
 from __future__ import annotations
 
 import csv
+import gc
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from html import escape
@@ -115,13 +117,43 @@ class OverviewQuery(BaseModel):
         return any((self.hash, self.model, self.state, self.attention, self.type, self.host))
 
 
-def drawn(overview: Overview, query: OverviewQuery, links: Links) -> dict[str, Any]:
-    """Return what the template puts together.
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Let the garbage collector rest while a page is made.
 
-    :param overview: the devices that match.
-    :param query: which page of them.
-    :param links: leads to the uploads of a day.
+    Its thousands of objects go with it, since there is no circle of references among them. The collector
+    would take them for lasting ones, and at each third page go through all that Airflow holds, a quarter of a
+    million objects, which takes as long as the page.
     """
+    if not gc.isenabled():  # Another request has stopped it, and starts it again.
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def looked_over(
+    ledger: Ledger, query: OverviewQuery, links: Links, *, today: date | None = None
+) -> dict[str, Any]:
+    """Return all that the template needs from the ledger.
+
+    :param ledger: knows the devices.
+    :param query: which of them, and which page.
+    :param links: leads to the uploads of a day.
+    :param today: the day that is not over; by default the present one in UTC.
+    """
+    return {
+        **_drawn(query.overview(ledger, today), query, links),
+        "waiting": ledger.uploads.waiting(),
+        "hosts": ledger.device_days.hosts(),
+        "throttles": ledger.rate_limits.in_force(),
+    }
+
+
+def _drawn(overview: Overview, query: OverviewQuery, links: Links) -> dict[str, Any]:
     start = (query.page - 1) * PAGE_DEVICES
     rows = list(overview.rows(start, start + PAGE_DEVICES))
     days = (overview.last - overview.first).days + 1
