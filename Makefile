@@ -31,7 +31,7 @@ browser: $(READY)  ## test the pages in headless Chromium; screenshots go to .lo
 	  command -v "$$name" >/dev/null && exit 0; done; \
 	echo "make browser needs Chromium: apt-get install chromium (Debian, Ubuntu), brew install --cask chromium" \
 	  "(macOS), or set CHROMIUM to the path of one." >&2; exit 2
-	$(PYTEST) -m browser tests/browser
+	$(PYTEST) -m browser tests/integration/browser
 
 test-all: check requirements-check  ## the checks, and the slow tests, which run real schedulers
 	$(PYTEST) -n 2 --dist loadfile -m slow

@@ -1,7 +1,8 @@
-"""What all tests share: places, and a PostgreSQL that needs neither root nor Docker."""
+"""What all tests share: the world of each test, and a PostgreSQL that needs neither root nor Docker."""
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-PROJECT = Path(__file__).parents[1]
-SHARED = PROJECT.parent / "shared"
+from tests import SHARED
+from tests.world import Listener, World, a_world
+from tidepool_ingest.ledger import Ledger
 
 # How long an example takes says something about the machine and its load, not about what is tested.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,3 +41,33 @@ def postgresql() -> Iterator[str]:
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger that knows nothing: migrating one for each test would take most of their time."""
+    path = tmp_path_factory.mktemp("ledger") / "empty.db"
+    ledger = Ledger(f"sqlite:///{path}")
+    ledger.migrate()
+    ledger.close()
+    return path
+
+
+@pytest.fixture
+def world(tmp_path: Path, empty_ledger: Path) -> Iterator[World]:
+    """The world of each test."""
+    with a_world(tmp_path, empty_ledger, World) as made:
+        yield made
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """All log lines, the libraries' too, at the lowest level."""
+    heard = Listener()
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(heard)
+    root.setLevel(logging.DEBUG)
+    yield heard
+    root.setLevel(level)
+    root.removeHandler(heard)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from dev.processes import LocalProcess, end
 
-from tests.airflow.ports import free_port, is_open
+from tests.ports import free_port, is_open
 
 START_SECONDS = 120.0
 

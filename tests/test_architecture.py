@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tidepool_ingest.model import deduplicators
 
 LIBRARY = "tidepool_ingest"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 
 NAMED = "CI: failed at first and passed when run again, a defect to be mended: "
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.console import Command, blocks_of, files_of, shows
 from tidepool_ingest.stage import stage
 from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, Simulator
@@ -27,11 +27,11 @@ DOCUMENTS = sorted([PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
 PROGRAMS = ("tidepool-ingest", ".venv/bin/tidepool-ingest", "python")
 
 NOT_RUN = {
-    "make": "runs for minutes, or until somebody ends it: tests/airflow/test_make_up.py starts make up",
-    "airflow": "needs a running Airflow: tests/airflow/test_make_up.py",
-    ". .local/up/env": "is there while make up runs: tests/airflow/test_make_up.py",
+    "make": "runs for minutes, or until somebody ends it: tests/dev/test_make_up.py starts make up",
+    "airflow": "needs a running Airflow: tests/dev/test_make_up.py",
+    ". .local/up/env": "is there while make up runs: tests/dev/test_make_up.py",
     "export": "sets a variable of a deployment",
-    "tidepool-ingest sessions": "needs a ledger: tests/airflow/test_make_up.py, tests/cli/test_sessions.py",
+    "tidepool-ingest sessions": "needs a ledger: tests/dev/test_make_up.py, tests/cli/test_sessions.py",
     "tidepool-ingest ledger": "needs a ledger that holds a throttle: tests/cli/test_throttles.py",
     "tidepool-ingest erase": "needs a ledger: tests/cli/test_erase.py",
 }

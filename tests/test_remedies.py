@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tidepool_ingest import errors
 from tidepool_ingest.cli import stage
 from tidepool_ingest.errors import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 
 PRODUCT = ("include", "plugins", "dev", "dags", "bench")
 

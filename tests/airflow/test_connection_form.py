@@ -15,7 +15,7 @@ import pytest
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 from airflow.sdk import Connection
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tidepool_airflow import provider_info
 from tidepool_airflow.hook import TidepoolHook
 from tidepool_airflow.provider_info import PACKAGE, get_provider_info

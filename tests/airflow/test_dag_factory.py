@@ -12,7 +12,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 from dev.home import PROJECT, LocalHome
 
-from tests.airflow.conftest import DAG_ID
+from tests.airflow.world import DAG_ID
 from tidepool_airflow import continuous_upload_dag, normal_upload_dag, on_arrival_dag, tidepool_dags
 from tidepool_airflow.assets import STAGED, ManifestTrigger
 

@@ -12,8 +12,8 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 from dev.home import PROJECT, LocalHome
 
-from tests.airflow.conftest import CONTINUOUS_DAG_ID, DAG_ID
 from tests.airflow.loading import loaded
+from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID
 from tidepool_airflow.params import reconcile_params, upload_params
 from tidepool_ingest.options import OptionsError, ReconcileOptions, RunOptions
 

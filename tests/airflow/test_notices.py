@@ -13,9 +13,9 @@ import pytest
 from airflow.sdk.observability import stats
 from sqlalchemy import select
 
-from tests.airflow.conftest import DAG_ID, World, readings, stage
-from tests.airflow.ports import free_port
 from tests.airflow.receivers import WebServer, listening
+from tests.airflow.world import DAG_ID, World, readings, stage
+from tests.ports import free_port
 from tidepool_airflow import notices
 from tidepool_airflow import observability as metrics
 from tidepool_airflow.assets import UPLOADS

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from tests.airflow.conftest import DAG_ID
+from tests.airflow.world import DAG_ID
 from tidepool_airflow import middleware
 from tidepool_airflow.middleware import MAX_BODY_BYTES, Message, RunParamsMiddleware
 

@@ -16,7 +16,7 @@ from airflow.models import connection
 from cryptography.fernet import Fernet
 from dev.home import PROJECT
 
-from tests.airflow.conftest import readings, stage
+from tests.airflow.world import readings, stage
 from tidepool_airflow import settings
 from tidepool_airflow.assets import ManifestTrigger
 from tidepool_airflow.settings import Settings, SettingsError, deployment, taken_by, variable_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TriggerEvent
 
-from tests.airflow.conftest import World, readings, stage
+from tests.airflow.world import World, readings, stage
 from tidepool_airflow import assets
 from tidepool_airflow.settings import staging_root
 from tidepool_ingest.cli.arguments import place

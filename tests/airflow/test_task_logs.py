@@ -13,9 +13,9 @@ import pytest
 import structlog
 from airflow.sdk.exceptions import AirflowSkipException
 
-from tests.airflow.conftest import World, readings, stage
+from tests.airflow.world import World, readings, stage
 from tests.ledger.conftest import found
-from tests.steps.rows import row
+from tests.rows import row
 from tidepool_airflow.errors import TidepoolBatchesRemainingError, TidepoolRunFailedError, causes_told
 from tidepool_airflow.operators import TidepoolPlanOperator, TidepoolReportOperator
 from tidepool_ingest.ledger import BatchState, Ledger

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from tests.airflow.conftest import TODAY
-from tests.airflow.ports import free_port
 from tests.airflow.receivers import MailServer, WebServer, listening
+from tests.airflow.world import TODAY
+from tests.ports import free_port
 from tidepool_airflow import notices
 from tidepool_airflow.errors import TidepoolRunFailedError
 from tidepool_airflow.notices import NoticeNotSentError, TidepoolFailureNotifier

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException
 from upath import UPath
 
-from tests.airflow.conftest import DAG_ID, TODAY, World, readings, stage
+from tests.airflow.world import DAG_ID, TODAY, World, readings, stage
 from tests.ledger.conftest import found
 from tidepool_airflow.turns import LONGEST_WAIT, SHORTEST_WAIT, end_turns_of_dead_runs, is_over, reschedule
 from tidepool_ingest.client import host_of

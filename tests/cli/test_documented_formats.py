@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from openpyxl import Workbook
 
+from tests import PROJECT
 from tests.cli.conftest import Run
-from tests.conftest import PROJECT
 from tests.console import files_of
 from tidepool_ingest.errors import FAULTS_BY_CODE
 from tidepool_ingest.formats import FORMATS

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import PROJECT
 from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
-from tests.conftest import PROJECT
 from tidepool_ingest.cli import COMMANDS
 from tidepool_ingest.ledger import Ledger
 from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, Simulator

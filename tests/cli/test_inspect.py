@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from tests import PROJECT
 from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
 from tests.cli.made_up import HELD, KNOWN, day, days, inspection
-from tests.conftest import PROJECT
 from tests.ledger.conftest import found
 from tests.states import set_batch_state
 from tidepool_ingest.cli.inspect_next import Invocation

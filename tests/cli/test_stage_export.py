@@ -14,16 +14,13 @@ from upath import UPath
 
 from tests.cli.conftest import USER, Ran, Run, cbg, ndjson
 from tests.formats.readers import VendorReader, vendor_file
-from tests.steps.conftest import empty_ledger, world
-from tests.steps.world import DAY, World
+from tests.world import DAY, World
 from tidepool_ingest import __version__
 from tidepool_ingest.cli.stage import BESIDE
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.stage import stage as stage_records
 from tidepool_ingest.stage.vendor import Description, stage_export
 from tidepool_ingest.staging.errors import BatchError
-
-__all__ = ["empty_ledger", "world"]
 
 BERLIN = ("--timezone", "Europe/Berlin")
 DROP_HASH = ("--deduplicator", "org.tidepool.deduplicator.dataset.drop.hash")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from tests import PROJECT
 from tests.cli.conftest import DEVICE, USER, Ran, Run, cbg, ndjson
-from tests.conftest import PROJECT
 from tidepool_ingest.cli.summaries import SUMMARIES, Conversion, Stagings, Validations, schema_of
 
 

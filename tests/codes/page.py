@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from difflib import ndiff
 
+from tests import PROJECT
 from tests.codes.reading import FRAMES, MAPPING
-from tests.conftest import PROJECT
 from tidepool_ingest.codes import PAGE
 from tidepool_ingest.codes.explanation import DATA_SET, RECORD, VERDICT, Example, Explanation, Outcome
 from tidepool_ingest.codes.left_out import LEFT_OUT

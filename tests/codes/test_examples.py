@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import PROJECT
 from tests.codes import page
 from tests.codes.reading import found_in
-from tests.conftest import PROJECT
 from tidepool_ingest.codes import EXPLANATIONS, UNKNOWN, explained
 from tidepool_ingest.codes.explanation import Outcome
 from tidepool_ingest.codes.left_out import LEFT_OUT

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 
 PLACEHOLDER = re.compile(r"\$\{(?P<name>\w+)(?::(?P<how>[?-])(?P<other>(?:[^${}]|\$\{[^}]*\})*))?\}")
 """``${NAME}``, ``${NAME:-default}`` or ``${NAME:?message}``; one default may stand within another."""

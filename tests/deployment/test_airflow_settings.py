@@ -13,7 +13,7 @@ import pytest
 import yaml
 from sqlalchemy import make_url
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.deployment.conftest import Compose, dockerfile_lines, environment, filled
 from tidepool_airflow.settings import Settings, deployment, variable_of
 from tidepool_ingest.ledger.database import ledger_url

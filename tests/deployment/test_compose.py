@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.deployment.conftest import Compose, environment, filled
 
 ONE_SHOT = {"airflow-init", "sample", "store-sample"}

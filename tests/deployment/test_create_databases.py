@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tidepool_ingest.ledger import Ledger
 
 SCRIPT = PROJECT / "docker" / "create-databases.sh"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.deployment.conftest import Compose, filled, settings
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.deployment.conftest import Compose, environment, filled
 from tests.deployment.test_airflow_settings import airflow_pin, airflow_settings, options, pins
 

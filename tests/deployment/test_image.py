@@ -7,7 +7,7 @@ import zipfile
 from configparser import ConfigParser
 from pathlib import Path
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.deployment.conftest import dockerfile_lines
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 
 LAYOUTS = ("checkout", "image", "wheel-and-folder", "folder-alone")
 

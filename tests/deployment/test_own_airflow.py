@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from dev.simulator import simulator_connection
 
-from tests.airflow.conftest import readings
-from tests.conftest import PROJECT
+from tests import PROJECT
+from tests.airflow.world import readings
 from tidepool_simulator import Accounts, Simulator
 from tidepool_simulator.sample import SAMPLE_USERS
 

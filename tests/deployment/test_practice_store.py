@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.deployment.conftest import Compose, settings
 from tests.deployment.test_env_and_manual import shell_block
 from tests.servers import s3_server

@@ -7,12 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.formats.readers import READERS, VendorReader
-from tests.steps.conftest import empty_ledger, world
 from tidepool_ingest.codes import EXPLANATIONS
 from tidepool_ingest.formats import SourceReader
 from tidepool_ingest.formats.reader import Block
-
-__all__ = ["empty_ledger", "world"]
 
 ONLY_HERE = {reader.name for reader in (*READERS, VendorReader)}
 """Formats that only tests know, with codes of their own."""

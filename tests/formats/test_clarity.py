@@ -29,7 +29,7 @@ from tests.formats.clarity_files import (
     utc,
     worn,
 )
-from tests.steps.world import ORIGIN, World
+from tests.world import ORIGIN, World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import SourceReader, guess_format
 from tidepool_ingest.formats.clarity import DEVICE_ID, ClarityReader

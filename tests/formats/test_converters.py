@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.continuous.feeds import FeedWorld
 from tests.formats.readers import VendorReader, vendor_file
-from tests.steps.conftest import a_world
-from tests.steps.test_discovery import elsewhere
-from tests.steps.world import DEVICE, World, readings
+from tests.integration.continuous.feeds import FeedWorld
+from tests.upload.test_discovery import elsewhere
+from tests.world import DEVICE, World, a_world, readings
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.reader import Block
 from tidepool_ingest.guards.marks import CONVERTERS, KEY, LARGEST, VERSION_MAX

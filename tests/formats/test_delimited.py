@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tidepool_ingest.formats.delimited import (
     CELL_MAX,
     NOT_UTF8,

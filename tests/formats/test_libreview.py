@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tests.conftest import PROJECT
-from tests.steps.world import DEVICE, World
+from tests import PROJECT
+from tests.world import DEVICE, World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import SourceReader, guess_format
 from tidepool_ingest.formats.holds import FileHeldError

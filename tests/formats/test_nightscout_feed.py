@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.continuous.feeds import FeedWorld
 from tests.formats.nightscout_sites import (
     Document,
     holes_and_overlaps,
@@ -17,7 +16,8 @@ from tests.formats.nightscout_sites import (
     text_of,
     treatment,
 )
-from tests.steps.conftest import a_world
+from tests.integration.continuous.feeds import FeedWorld
+from tests.world import a_world
 
 PROFILES = [profile(rates={"00:00": 1, "13:00": 1.5}, zone="Europe/Berlin")]
 SITE: list[Document] = [

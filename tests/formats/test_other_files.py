@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.conftest import USER, Run, cbg, run
-from tests.steps.world import World, readings
+from tests.world import World, readings
 from tidepool_ingest.formats import json_array, ndjson
 from tidepool_ingest.formats.reader import Block
 from tidepool_ingest.staging.errors import BatchError

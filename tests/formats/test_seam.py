@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.formats.readers import (
     BROKEN,
     READERS,
@@ -23,7 +23,7 @@ from tests.formats.readers import (
     record,
     with_footer,
 )
-from tests.steps.world import DAY, DEVICE, World, minute_of
+from tests.world import DAY, DEVICE, World, minute_of
 from tidepool_ingest.cli import main
 from tidepool_ingest.formats import FORMATS, SourceReader, guess_format, read_manifest
 from tidepool_ingest.formats.reader import Block, Reader

@@ -17,7 +17,7 @@ import pyarrow
 import pytest
 from upath import UPath
 
-from tests.conftest import SHARED
+from tests import SHARED
 from tests.formats.tables import convert
 from tests.formats.test_table_files import parquet, workbook
 from tidepool_ingest.formats import SourceReader

@@ -20,7 +20,7 @@ from upath import UPath
 
 from tests.cli.conftest import Ran, Run, run
 from tests.formats.tables import mapping
-from tests.steps.world import DAY, World
+from tests.world import DAY, World
 from tidepool_ingest.stage.people import split
 from tidepool_ingest.staging.errors import BatchError
 

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from upath import UPath
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.formats.tables import CBG, Converted, convert, devices, mapping
-from tests.steps.world import World
+from tests.world import World
 from tidepool_ingest.formats import read_manifest
 from tidepool_ingest.formats.holds import ClockHeldError
 from tidepool_ingest.formats.reader import ReadingContext

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tests.steps.world import (
+from tests.world import (
     DAY,
     DEVICE,
     NONE,

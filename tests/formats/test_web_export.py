@@ -15,7 +15,7 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from upath import UPath
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.formats.web_page import (
     FORMAT,
     Record,
@@ -26,7 +26,7 @@ from tests.formats.web_page import (
     stored,
 )
 from tests.model.examples import EXAMPLES
-from tests.steps.world import DAY, DEVICE, World, bolus, cbg, minute_of, wizard
+from tests.world import DAY, DEVICE, World, bolus, cbg, minute_of, wizard
 from tidepool_ingest.cli import main
 from tidepool_ingest.deep_json import dumps, loads
 from tidepool_ingest.formats import SourceReader

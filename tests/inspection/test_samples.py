@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tests.conftest import SHARED
+from tests import SHARED
 from tidepool_ingest.formats import recognized_format
 from tidepool_ingest.inspection.clocks import Clocks, clocks_in
 from tidepool_ingest.inspection.findings import Inspection

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.ledger.conftest import found
 from tests.states import set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import (

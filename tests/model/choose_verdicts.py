@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.specification import literal_fields
 

@@ -21,7 +21,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tidepool_ingest.model import Problem, content_of, stored_form, validate_lines
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.decode import NESTING_MAX

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.model.fuzz_verdicts import MUTATIONS, RECORDED, cases_in, compare
 
 

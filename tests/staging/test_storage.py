@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from tests.staging.conftest import BucketFile
+from tests.storages import BucketFile
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.staging import local, storage
 from tidepool_ingest.staging.errors import BatchError

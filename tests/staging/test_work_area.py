@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from tests.steps import damage
+from tests import damage
 from tidepool_ingest.staging import local
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.quarantine import Place

@@ -1,0 +1,432 @@
+"""A small world for the steps: staged batches, a ledger, a simulator, and one account that uploads."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import json
+import logging
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from sqlalchemy import event, update
+from upath import UPath
+
+from tests.timing import PATIENCE_SECONDS
+from tidepool_ingest.client import (
+    BackOff,
+    ClientSettings,
+    TidepoolClient,
+    TidepoolUnreachableError,
+    connect,
+    host_of,
+)
+from tidepool_ingest.client.exchange import WatchedAdapter, new_session
+from tidepool_ingest.deep_json import loads
+from tidepool_ingest.errors import IngestError
+from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
+from tidepool_ingest.ledger.database import LeaseHeldError, now_of
+from tidepool_ingest.ledger.schema import leases, rate_limits
+from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, QUARANTINED_FROM, RejectionLimit, RunOptions
+from tidepool_ingest.plan import Plan, plan_run
+from tidepool_ingest.prepare.step import prepare_batch, rebuild_work_area
+from tidepool_ingest.prepare.summary import PrepareSummary
+from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
+from tidepool_ingest.upload import UploadContext, UploadOptions, UploadSummary, upload_batch
+from tidepool_ingest.upload.guarded_requests import Timeouts
+from tidepool_ingest.window import Window
+from tidepool_simulator import Simulator
+from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
+from tidepool_simulator.sample.checker import CheckResult, check
+
+Record = dict[str, Any]
+
+DAY = date(2026, 3, 5)
+DEVICE = "device-1"
+NAMES = itertools.count(1)
+
+HASH = "org.tidepool.deduplicator.device.deactivate.hash"
+TRUNCATE = "org.tidepool.deduplicator.device.truncate.dataset"
+ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
+NONE = "org.tidepool.deduplicator.none"
+
+QUICK = Timeouts(pause=0.01, doubt=0.0, patience=2.0, visible_poll=0.02, visible_wait=0.1)
+"""Pauses that let a test be short."""
+
+
+def minute_of(number: int) -> str:
+    return f"2026-03-{1 + number // 1440:02}T{number // 60 % 24:02}:{number % 60:02}:00Z"
+
+
+def cbg(number: int, value: float = 6.5, **more: Any) -> Record:
+    """Return the reading of one minute, in mmol/L unless told otherwise."""
+    reading = {"type": "cbg", "time": minute_of(number), "deviceId": DEVICE}
+    return reading | {"units": "mmol/L", "value": value} | more
+
+
+def readings(count: int, first: int = 0, **more: Any) -> list[Record]:
+    return [cbg(number, 4 + number % 60 / 10, **more) for number in range(first, first + count)]
+
+
+def bolus(number: int, amount: float = 2.5, **more: Any) -> Record:
+    dose = {"type": "bolus", "subType": "normal", "normal": amount, "time": minute_of(number)}
+    return dose | {"deviceId": DEVICE} | more
+
+
+def wizard(number: int, **more: Any) -> Record:
+    """Return a bolus calculation with its bolus inside, which Tidepool keeps as a row of its own."""
+    calculation = {"type": "wizard", "time": minute_of(number), "deviceId": DEVICE, "units": "mmol/L"}
+    return calculation | {"bgInput": 9.5, "carbInput": 30, "bolus": bolus(number)} | more
+
+
+def alarm(number: int, **more: Any) -> Record:
+    """Return an alarm with the status event inside that goes with it."""
+    event = {"type": "deviceEvent", "time": minute_of(number), "deviceId": DEVICE}
+    status = event | {"subType": "status", "status": "suspended", "reason": {"suspended": "manual"}}
+    return event | {"subType": "alarm", "alarmType": "occlusion", "status": status} | more
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One request that changes something, as the client sent it."""
+
+    method: str
+    path: str
+    body: bytes
+
+    @property
+    def is_chunk(self) -> bool:
+        return self.method == "POST" and self.path.endswith("/data") and self.body != b"[]"
+
+
+class Recorder(WatchedAdapter):
+    """Sends requests, and keeps a copy of those that change something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[Sent] = []
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **more: Any) -> requests.Response:
+        path = urlsplit(str(request.url)).path
+        if request.method != "GET" and path.startswith("/v1/"):
+            body = request.body or b""
+            assert isinstance(body, bytes)
+            self.sent.append(Sent(str(request.method), path, body))
+        return super().send(request, *args, **more)
+
+    @property
+    def chunks(self) -> list[Sent]:
+        return [sent for sent in self.sent if sent.is_chunk]
+
+
+@dataclass
+class Outcome:
+    """What a run did: its plan, and what each of its batches came to."""
+
+    plan: Plan
+    prepared: dict[int, PrepareSummary] = field(default_factory=dict)
+    uploaded: dict[int, UploadSummary] = field(default_factory=dict)
+    errors: dict[int, IngestError] = field(default_factory=dict)
+
+    @property
+    def codes(self) -> list[str]:
+        return sorted(error.code for error in self.errors.values())
+
+
+class World:
+    """Everything that the steps work on; see the methods."""
+
+    data_set_type = "normal"
+    uploader: Callable[[UploadContext, BatchRow], UploadSummary] = staticmethod(upload_batch)
+
+    def __init__(
+        self, folder: Path, simulator: Simulator, store: Path, ledger: Ledger, api: str = ""
+    ) -> None:
+        self.root = UPath(folder / "staging")
+        Path(self.root.path).mkdir(exist_ok=True)
+        self.folder = folder
+        self.simulator = simulator
+        self.store = store
+        self.ledger = ledger
+        self.allowed = {None, "tidepool_default"}
+        self.recorder = Recorder()
+        self.timeouts = QUICK
+        self.at_once = 1  # one chunk after the other, so that a test can tell which one a fault strikes
+        self.settings = ClientSettings.of(
+            {
+                "environment": api or simulator.base_url,
+                "auth_mode": "client_credentials",
+                "client_id": CLIENT_ID,
+                "client_secret": CLIENT_SECRET,
+                "client_name": "org.example.ingest",
+                "client_version": "1.2.3",
+            }
+        )
+        session = new_session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, self.recorder)
+        self.client: TidepoolClient = connect(self.settings, session=session, backoff=BackOff(first=0.01))
+        self.api_host = host_of(api or simulator.base_url)
+        self.user = self.add_user()
+
+    def timed(self, **seconds: Any) -> None:
+        """Let steps take longer or shorter; see :class:`Timeouts`."""
+        self.timeouts = replace(self.timeouts, **seconds)
+
+    def wait_out_slow_downs(self) -> None:
+        """Let the pauses that Tidepool asked for be over."""
+        with self.ledger.database.writing() as connection:
+            connection.execute(update(rate_limits).values(seconds=0))
+
+    def wait_out_claims(self) -> None:
+        """Let the claims of those who have ended be over, and what they have asked for be done."""
+        assert self.simulator.settle(PATIENCE_SECONDS)
+        with self.ledger.database.writing() as connection:
+            connection.execute(update(leases).values(expires_at=now_of(connection)))
+
+    # ---------------------------------------------------------------- what lies there
+
+    def add_user(self, *, may_upload: bool = True) -> str:
+        """Create an account, for which the uploading account may upload, and return its id."""
+        account = self.simulator.accounts.add_user(f"patient-{next(NAMES)}")
+        if may_upload:
+            self.simulator.accounts.grant("service", of=account.name)
+        return account.id
+
+    def stage(
+        self,
+        records: Sequence[Record | bytes] = (),
+        batch: str = "one",
+        *,
+        user: str = "",
+        day: date = DAY,
+        name: str = "data.ndjson",
+        content: bytes | None = None,
+        data_set: Record | None = None,
+        file: Record | None = None,
+        **manifest: Any,
+    ) -> Path:
+        """Write a ready batch over whatever lies there, and return its folder."""
+        user = user or self.user
+        folder = Path(self.root.path) / str(day) / user / batch
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
+        array = ".ndjson" not in name
+        plain = b"[" + b",\n".join(texts) + b"]" if array else b"\n".join(texts) + b"\n"
+        if content is None:
+            content = gzip.compress(plain) if name.endswith(".gz") else plain
+        (folder / name).write_bytes(content)
+        said = {
+            "userId": user,
+            "dataSet": {"deviceId": DEVICE, "deviceModel": "Model 5"} | (data_set or {}),
+            "files": [{"name": name, "format": "json" if array else "ndjson"} | (file or {})],
+        }
+        (folder / "manifest.json").write_text(json.dumps(said | manifest))
+        return folder
+
+    # ---------------------------------------------------------------- the steps
+
+    def options(self, **options: Any) -> RunOptions:
+        return RunOptions.of_params(options)
+
+    def host_of(self, connection: str | None) -> str:
+        if connection not in self.allowed:
+            raise BatchError("connection-not-allowed")
+        return self.api_host
+
+    def plan(
+        self,
+        window: Window | None = None,
+        *,
+        host_of: Callable[[str | None], str] | None = None,
+        **options: Any,
+    ) -> Plan:
+        return plan_run(
+            self.root,
+            window or Window(DAY, DAY),
+            ledger=self.ledger,
+            options=self.options(**options),
+            api_host_of=host_of or self.host_of,
+            data_set_type=self.data_set_type,
+        )
+
+    def prepare(self, number: int, *, run: str | None = None, **options: Any) -> PrepareSummary:
+        return prepare_batch(
+            self.root,
+            self.row(number),
+            ledger=self.ledger,
+            options=self.options(**options),
+            api_host_of=self.host_of,
+            run_id=run,
+        )
+
+    def context(self, *, run: str = "run-1", try_number: int = 1, **kwargs: Any) -> UploadContext:
+        """Return the context of an operation; fields of its options and of their limit, too, may be given."""
+        names = {field.name for field in fields(UploadOptions)}
+        options = {"at_once": self.at_once} | {name: kwargs.pop(name) for name in names & kwargs.keys()}
+        options["rejection_limit"] = RejectionLimit(
+            kwargs.pop("max_rejected_percent", MAX_QUARANTINED_PERCENT),
+            kwargs.pop("rejected_from", QUARANTINED_FROM),
+        )
+        given: dict[str, Any] = {
+            "options": UploadOptions(**options),
+            "origin": TaskOrigin(dag_id="dag", run_id=run, map_index=0, try_number=try_number),
+            "timeouts": self.timeouts,
+            "rebuild": rebuild_work_area,
+        }
+        return UploadContext(
+            client=self.client,
+            ledger=self.ledger,
+            settings=self.settings,
+            root=self.root,
+            **given | kwargs,
+        )
+
+    def upload(self, number: int, **kwargs: Any) -> UploadSummary:
+        return self.uploader(self.context(**kwargs), self.row(number))
+
+    def resume(self, number: int, *, try_number: int = 2, **kwargs: Any) -> UploadSummary:
+        """Upload as a later try does: it waits for the lease of the one before to end."""
+        while True:
+            try:
+                return self.upload(number, try_number=try_number, **kwargs)
+            except LeaseHeldError as error:
+                time.sleep(error.retry_after)
+
+    def run(self, window: Window | None = None, *, run: str = "run-1", **options: Any) -> Outcome:
+        """Do what the DAG does: plan, then each batch on its own, whatever becomes of the others."""
+        outcome = Outcome(self.plan(window, **options))
+        for number in outcome.plan.batches:
+            try:
+                outcome.prepared[number] = self.prepare(number, run=run, **options)
+                if outcome.prepared[number].accepted and not options.get("dry_run"):
+                    asked = {name: bool(options.get(name)) for name in ("force", "allow_older")}
+                    outcome.uploaded[number] = self.upload(number, run=run, **asked)
+            except IngestError as error:
+                outcome.errors[number] = error
+        return outcome
+
+    def ready(self, records: Sequence[Record | bytes], **staged: Any) -> int:
+        """Stage, plan and prepare one batch; return its number."""
+        options = {name: staged.pop(name) for name in list(staged) if name in RunOptions.model_fields}
+        folder = self.stage(records, **staged)
+        planned = self.plan(users=[staged.get("user", self.user)]).batches
+        (number,) = [one for one in planned if self.row(one).batch_id == folder.name]
+        self.prepare(number, **options)
+        return number
+
+    # ---------------------------------------------------------------- what became of it
+
+    def row(self, number: int) -> BatchRow:
+        return self.ledger.batches.get(number)
+
+    def sets(self, number: int) -> list[DataSetRow]:
+        return self.ledger.data_sets.of_batch(number)
+
+    def prepared(self, number: int) -> PreparedBatch:
+        prepared = WorkArea(self.root, self.row(number).content_key).load()
+        assert prepared is not None
+        return prepared
+
+    def accepted(self, number: int) -> list[bytes]:
+        """Return the accepted records of a prepared batch, as they lie in the work area."""
+        work = WorkArea(self.root, self.row(number).content_key)
+        return [line for chunk in self.prepared(number).chunks for line in work.read_chunk(chunk)]
+
+    def quarantine_text(self, number: int) -> bytes:
+        return Path(WorkArea(self.root, self.row(number).content_key).quarantine_path.path).read_bytes()
+
+    def quarantine(self, number: int) -> list[Record]:
+        return [loads(line) for line in self.quarantine_text(number).splitlines()]
+
+    def refused(self, number: int) -> list[tuple[int, list[str]]]:
+        """Return position and codes of what lies in quarantine."""
+        return [
+            (entry["position"], [problem["code"] for problem in entry["problems"]])
+            for entry in self.quarantine(number)
+        ]
+
+    def visible(self, user: str = "", **more: Any) -> list[Record]:
+        """Return what Tidepool shows, data sets left out."""
+        shown = self.client.read_data(user or self.user, **more)
+        return [datum for datum in shown if datum["type"] != "upload"]
+
+    def check(self) -> CheckResult:
+        """Ask the checker, which shares no code with what it checks, whether all is as staged."""
+        return check(Path(self.root.path), self.store)
+
+    def all_right(self) -> bool:
+        """Tell whether the checker finds each record visible once and nothing left behind."""
+        result = self.check()
+        assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]
+        assert not result.left_open
+        return True
+
+
+W = TypeVar("W", bound=World)
+
+
+def _without_waiting_for_the_disk(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+@contextmanager
+def a_world(folder: Path, empty_ledger: Path, kind: type[W]) -> Iterator[W]:
+    """Make a world in a folder of its own."""
+    copy = folder / "ledger.db"
+    shutil.copy(empty_ledger, copy)
+    ledger = Ledger(f"sqlite:///{copy}")
+    event.listen(ledger.database.engine, "connect", _without_waiting_for_the_disk)
+    store = folder / "store.sqlite"
+    with Simulator(store) as simulator:
+        made = kind(folder, simulator, store, ledger)
+        yield made
+        made.client.close()
+        assert simulator.settle(10)
+    ledger.close()
+
+
+class Listener(logging.Handler):
+    """Keeps all that is logged, but for what the simulator's own server says of itself."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not record.name.startswith(("uvicorn", "asyncio")):
+            self.lines.append(f"{record.name}: {logging.Formatter().format(record)} {record.args!r}")
+
+
+def store_and_answer_500(world: World, monkeypatch: pytest.MonkeyPatch, part: bytes) -> None:
+    """Let Tidepool store each request that holds some bytes, and answer it with 500 all the same."""
+    upload = world.client.upload_data
+
+    def failing(data_set_id: str, content: bytes) -> None:
+        upload(data_set_id, content)
+        if part in content:
+            raise TidepoolUnreachableError("upload", in_doubt=True, status=500)
+
+    monkeypatch.setattr(world.client, "upload_data", failing)
+
+
+def found_by(world: World, number: int) -> FoundBatch:
+    """Return a planned batch as ``plan`` found it."""
+    row = world.row(number)
+    return FoundBatch(**{name: getattr(row, name) for name in FoundBatch.__dataclass_fields__})
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
