@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.rows import row
-from tests.world import DAY, World, readings
+from tests.factories import DAY, readings, row
+from tests.world import World
 from tidepool_ingest.client.errors import TidepoolConfigurationError
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.ledger import BatchRow, BatchState

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import event
 from upath import UPath
 
-from tests.world import DAY, World, readings, sha256
+from tests.factories import DAY, readings, sha256
+from tests.world import World
 from tidepool_ingest import plan, staged_batch
 from tidepool_ingest import plan as ready
 from tidepool_ingest.ledger import BatchState

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import DAY, World, readings
+from tests.factories import DAY, readings
+from tests.world import World
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.guards import SupersededBatchError
 from tidepool_ingest.ledger import BatchState

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import itertools
 import json
 import logging
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -23,6 +22,7 @@ import requests
 from sqlalchemy import event, update
 from upath import UPath
 
+from tests.factories import DAY, DEVICE, Record, stage
 from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest.client import (
     BackOff,
@@ -44,58 +44,20 @@ from tidepool_ingest.prepare.step import prepare_batch, rebuild_work_area
 from tidepool_ingest.prepare.summary import PrepareSummary
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
-from tidepool_ingest.upload import UploadContext, UploadOptions, UploadSummary, upload_batch
+from tidepool_ingest.upload import UploadContext, UploadOptions, UploadSummary, upload_batch, upload_to_feed
 from tidepool_ingest.upload.guarded_requests import Timeouts
 from tidepool_ingest.window import Window
 from tidepool_simulator import Simulator
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
 from tidepool_simulator.sample.checker import CheckResult, check
 
-Record = dict[str, Any]
-
-DAY = date(2026, 3, 5)
-DEVICE = "device-1"
 NAMES = itertools.count(1)
+CLIENT = "org.example.ingest.continuous"
+"""What feeds are called unless a manifest says otherwise."""
 
-HASH = "org.tidepool.deduplicator.device.deactivate.hash"
-TRUNCATE = "org.tidepool.deduplicator.device.truncate.dataset"
-ORIGIN = "org.tidepool.deduplicator.dataset.delete.origin"
-NONE = "org.tidepool.deduplicator.none"
 
 QUICK = Timeouts(pause=0.01, doubt=0.0, patience=2.0, visible_poll=0.02, visible_wait=0.1)
 """Pauses that let a test be short."""
-
-
-def minute_of(number: int) -> str:
-    return f"2026-03-{1 + number // 1440:02}T{number // 60 % 24:02}:{number % 60:02}:00Z"
-
-
-def cbg(number: int, value: float = 6.5, **more: Any) -> Record:
-    """Return the reading of one minute, in mmol/L unless told otherwise."""
-    reading = {"type": "cbg", "time": minute_of(number), "deviceId": DEVICE}
-    return reading | {"units": "mmol/L", "value": value} | more
-
-
-def readings(count: int, first: int = 0, **more: Any) -> list[Record]:
-    return [cbg(number, 4 + number % 60 / 10, **more) for number in range(first, first + count)]
-
-
-def bolus(number: int, amount: float = 2.5, **more: Any) -> Record:
-    dose = {"type": "bolus", "subType": "normal", "normal": amount, "time": minute_of(number)}
-    return dose | {"deviceId": DEVICE} | more
-
-
-def wizard(number: int, **more: Any) -> Record:
-    """Return a bolus calculation with its bolus inside, which Tidepool keeps as a row of its own."""
-    calculation = {"type": "wizard", "time": minute_of(number), "deviceId": DEVICE, "units": "mmol/L"}
-    return calculation | {"bgInput": 9.5, "carbInput": 30, "bolus": bolus(number)} | more
-
-
-def alarm(number: int, **more: Any) -> Record:
-    """Return an alarm with the status event inside that goes with it."""
-    event = {"type": "deviceEvent", "time": minute_of(number), "deviceId": DEVICE}
-    status = event | {"subType": "status", "status": "suspended", "reason": {"suspended": "manual"}}
-    return event | {"subType": "alarm", "alarmType": "occlusion", "status": status} | more
 
 
 @dataclass(frozen=True)
@@ -219,22 +181,18 @@ class World:
         **manifest: Any,
     ) -> Path:
         """Write a ready batch over whatever lies there, and return its folder."""
-        user = user or self.user
-        folder = Path(self.root.path) / str(day) / user / batch
-        folder.mkdir(parents=True, exist_ok=True)
-        texts = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
-        array = ".ndjson" not in name
-        plain = b"[" + b",\n".join(texts) + b"]" if array else b"\n".join(texts) + b"\n"
-        if content is None:
-            content = gzip.compress(plain) if name.endswith(".gz") else plain
-        (folder / name).write_bytes(content)
-        said = {
-            "userId": user,
-            "dataSet": {"deviceId": DEVICE, "deviceModel": "Model 5"} | (data_set or {}),
-            "files": [{"name": name, "format": "json" if array else "ndjson"} | (file or {})],
-        }
-        (folder / "manifest.json").write_text(json.dumps(said | manifest))
-        return folder
+        return stage(
+            Path(self.root.path),
+            records,
+            user=user or self.user,
+            day=day,
+            batch=batch,
+            data_set={"deviceId": DEVICE, "deviceModel": "Model 5"} | (data_set or {}),
+            name=name,
+            content=content,
+            file=file,
+            **manifest,
+        )
 
     # ---------------------------------------------------------------- the steps
 
@@ -375,6 +333,52 @@ class World:
         return True
 
 
+class FeedWorld(World):
+    """The world of the steps, whose batches are for continuous data sets."""
+
+    data_set_type = "continuous"
+    uploader = staticmethod(upload_to_feed)
+
+    def stage(
+        self,
+        records: Sequence[Record | bytes] = (),
+        batch: str = "b-0001",
+        *,
+        data_set: Record | None = None,
+        **more: Any,
+    ) -> Path:
+        folder = super().stage(
+            records, batch, data_set={"dataSetType": "continuous"} | (data_set or {}), **more
+        )
+        if not records and {"deletes", "retracts"} & more.keys():
+            manifest = json.loads((folder / "manifest.json").read_text())
+            (folder / "manifest.json").write_text(json.dumps(manifest | {"files": []}))
+        return folder
+
+    def feed(self, records: Sequence[Record | bytes], batch: str, **more: Any) -> int:
+        """Stage a batch and bring it into the feed's data set; return its number."""
+        number = self.ready(records, batch=batch, **more)
+        self.upload(number)
+        return number
+
+    # ---------------------------------------------------------------- what became of it
+
+    def data_sets(self, user: str = "", *, deleted: bool = False) -> list[str]:
+        """Return the ids of the user's continuous data sets, as Tidepool lists them."""
+        listed = self.client.data_sets(user or self.user, include_deleted=deleted)
+        return [one.data_set_id for one in listed if one.data_set_type == "continuous"]
+
+    def values(self, name: str = "value", user: str = "") -> dict[str, Any]:
+        """Return a field of what is visible by time; fail if a moment is shown more than once."""
+        shown = self.visible(user)
+        times = Counter(row["time"] for row in shown)
+        assert set(times.values()) <= {1}, times
+        return {row["time"]: row.get(name) for row in shown}
+
+    def origin_ids(self, user: str = "") -> list[str]:
+        return sorted(row["origin"]["id"] for row in self.visible(user))
+
+
 W = TypeVar("W", bound=World)
 
 
@@ -426,7 +430,3 @@ def found_by(world: World, number: int) -> FoundBatch:
     """Return a planned batch as ``plan`` found it."""
     row = world.row(number)
     return FoundBatch(**{name: getattr(row, name) for name in FoundBatch.__dataclass_fields__})
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -14,7 +14,8 @@ from airflow.sdk.observability import stats
 from sqlalchemy import select
 
 from tests.airflow.receivers import WebServer, listening
-from tests.airflow.world import DAG_ID, World, readings, stage
+from tests.airflow.world import DAG_ID, World
+from tests.factories import meter_readings, stage
 from tests.ports import free_port
 from tidepool_airflow import notices
 from tidepool_airflow import observability as metrics
@@ -40,7 +41,7 @@ def team(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_failed_run_is_reported_once(world: World, team: ModuleType) -> None:
-    (stage(world.staging, readings(3)) / "manifest.json").write_text("{")
+    (stage(world.staging, meter_readings(3)) / "manifest.json").write_text("{")
     assert world.run().state == "failed"
 
     (context,) = CALLS
@@ -49,7 +50,7 @@ def test_a_failed_run_is_reported_once(world: World, team: ModuleType) -> None:
 
 
 def test_a_good_run_is_reported_to_nobody(world: World, team: ModuleType) -> None:
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
     assert world.run().state == "success"
 
     assert CALLS == []
@@ -85,8 +86,8 @@ def told_at(world: World, url: str) -> None:
 
 
 def test_a_connection_is_told_of_a_failed_run_once_and_gets_a_digest(world: World) -> None:
-    (stage(world.staging, readings(3)) / "manifest.json").write_text("{")
-    stage(world.staging, readings(3, device="device-2"), batch="batch-2", device="device-2")
+    (stage(world.staging, meter_readings(3)) / "manifest.json").write_text("{")
+    stage(world.staging, meter_readings(3, device="device-2"), batch="batch-2", device="device-2")
     with listening(WebServer()) as server:
         told_at(world, server.url)
         assert world.run().state == "failed"
@@ -101,7 +102,7 @@ def test_a_connection_is_told_of_a_failed_run_once_and_gets_a_digest(world: Worl
 
 
 def test_a_notice_that_cannot_be_sent_changes_no_run(world: World, capfd: pytest.CaptureFixture[str]) -> None:
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
     told_at(world, f"http://127.0.0.1:{free_port()}")
     assert world.run().state == "success"
     digest = world.run(dag_id="tidepool_digest")
@@ -121,7 +122,7 @@ def events() -> list[dict[str, Any]]:
 
 
 def test_dags_that_follow_hear_of_runs_in_which_something_became_visible(world: World) -> None:
-    stage(world.staging, readings(4))
+    stage(world.staging, meter_readings(4))
     before = len(events())
     world.run({"dry_run": True})
     assert len(events()) == before
@@ -146,7 +147,7 @@ def test_metrics_count_what_was_done(
 ) -> None:
     timed: list[str] = []
     monkeypatch.setattr(stats, "timing", lambda name, value, **tags: timed.append(name))
-    stage(world.staging, [*readings(20), readings(1)[0], {"type": "smbg"}])
+    stage(world.staging, [*meter_readings(20), meter_readings(1)[0], {"type": "smbg"}])
     assert world.run().state == "success"
     ours = {name: number for name, number in counted.items() if name.startswith("tidepool.")}
 
@@ -163,7 +164,7 @@ def test_metrics_count_what_was_done(
 
 
 def test_metrics_count_what_was_repaired_and_what_is_tried_again(world: World, counted: Counter[str]) -> None:
-    stage(world.staging, readings(20))
+    stage(world.staging, meter_readings(20))
     world.simulator.faults.add(Fault.lost_answer("post"))
     assert world.run().state == "success"
 

@@ -16,7 +16,7 @@ from airflow.models import connection
 from cryptography.fernet import Fernet
 from dev.home import PROJECT
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tidepool_airflow import settings
 from tidepool_airflow.assets import ManifestTrigger
 from tidepool_airflow.settings import Settings, SettingsError, deployment, taken_by, variable_of
@@ -318,7 +318,7 @@ def test_airflow_shows_the_mistakes_at_the_end_of_an_import_error(monkeypatch: p
 def test_the_watcher_of_staging_says_so_and_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    stage(tmp_path, readings(1))
+    stage(tmp_path, meter_readings(1))
     monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(tmp_path))
     monkeypatch.setenv("TIDEPOOL_RETRIES", "three")
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TriggerEvent
 
-from tests.airflow.world import World, readings, stage
+from tests.airflow.world import World
+from tests.factories import meter_readings, stage
 from tidepool_airflow import assets
 from tidepool_airflow.settings import staging_root
 from tidepool_ingest.cli.arguments import place
@@ -88,7 +89,7 @@ def test_the_watcher_goes_on_once_its_root_is_there(tmp_path: Path, monkeypatch:
             return look(arrivals)
         except BatchError as error:
             codes.append(error.code)
-            stage(root, readings(1))
+            stage(root, meter_readings(1))
             raise
 
     monkeypatch.setattr(assets, "_arrivals", make_once_it_is_named)

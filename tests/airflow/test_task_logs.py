@@ -13,9 +13,8 @@ import pytest
 import structlog
 from airflow.sdk.exceptions import AirflowSkipException
 
-from tests.airflow.world import World, readings, stage
-from tests.ledger.conftest import found
-from tests.rows import row
+from tests.airflow.world import World
+from tests.factories import found, meter_readings, row, stage
 from tidepool_airflow.errors import TidepoolBatchesRemainingError, TidepoolRunFailedError, causes_told
 from tidepool_airflow.operators import TidepoolPlanOperator, TidepoolReportOperator
 from tidepool_ingest.ledger import BatchState, Ledger
@@ -150,10 +149,12 @@ def test_failed_batches_are_counted_and_not_tasks() -> None:
 
 def test_a_run_with_every_kind_of_failure_reads_well(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="tidepool_ingest")
-    stage(world.staging, readings(20))
-    (stage(world.staging, readings(3), batch="broken", device="broken") / "manifest.json").write_text("{")
+    stage(world.staging, meter_readings(20))
+    (stage(world.staging, meter_readings(3), batch="broken", device="broken") / "manifest.json").write_text(
+        "{"
+    )
     stage(world.staging, [{"type": "smbg"}] * 10, batch="bad", device="bad")
-    stage(world.staging, readings(3), user="0123456789", batch="of-a-stranger")
+    stage(world.staging, meter_readings(3), user="0123456789", batch="of-a-stranger")
     with listening() as told:
         assert world.run().state == "failed"
 

@@ -15,7 +15,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tests.airflow.receivers import MailServer, WebServer, listening
-from tests.airflow.world import TODAY
+from tests.factories import TODAY
 from tests.ports import free_port
 from tidepool_airflow import notices
 from tidepool_airflow.errors import TidepoolRunFailedError

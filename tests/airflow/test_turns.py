@@ -11,8 +11,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException
 from upath import UPath
 
-from tests.airflow.world import DAG_ID, TODAY, World, readings, stage
-from tests.ledger.conftest import found
+from tests.airflow.world import DAG_ID, World
+from tests.factories import TODAY, found, meter_readings, stage
 from tidepool_airflow.turns import LONGEST_WAIT, SHORTEST_WAIT, end_turns_of_dead_runs, is_over, reschedule
 from tidepool_ingest.client import host_of
 from tidepool_ingest.ledger import COMMAND_LINE, Ledger
@@ -145,9 +145,9 @@ def test_a_task_waits_without_its_slot_and_loses_no_retry(
 ) -> None:
     monkeypatch.setattr(UploadContext, "default_timeouts", Timeouts(slot=0.0, usual_close=0.0))
     monkeypatch.setattr("tidepool_airflow.turns.SHORTEST_WAIT", 0.1)
-    stage(world.staging, readings(4), day=YESTERDAY, batch="older")
+    stage(world.staging, meter_readings(4), day=YESTERDAY, batch="older")
     older = plan_elsewhere(world, YESTERDAY)
-    stage(world.staging, readings(3), batch="newer")
+    stage(world.staging, meter_readings(3), batch="newer")
 
     run = world.run({"first_day": str(TODAY)})
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ os.environ |= {**HOME.environment(), "TIDEPOOL_RETRIES": "0"}
 
 DAG_ID = "tidepool_normal_upload"
 CONTINUOUS_DAG_ID = "tidepool_continuous_upload"
-TODAY = datetime.now(UTC).date()
 
 
 _sleep = time.sleep
@@ -40,11 +39,6 @@ def _sleep_unless_idle(seconds: float) -> None:
     """Sleep, but not between two rounds of `DAG.test`, which waits for nothing outside this process."""
     if sys._getframe(1).f_globals["__name__"] != "airflow.sdk.definitions.dag":
         _sleep(seconds)
-
-
-def days_since(day: date) -> int:
-    """Return how many days ago a day was; midnight may have passed since ``TODAY`` was taken."""
-    return (datetime.now(UTC).date() - day).days
 
 
 @pytest.fixture(scope="session")
@@ -190,46 +184,3 @@ def world(airflow_home: LocalHome, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         )
         monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(staging))
         yield World(simulator, staging, ledger_file, monkeypatch)
-
-
-def readings(
-    number: int, *, device: str = "device-1", day: date = TODAY, **fields: Any
-) -> list[dict[str, Any]]:
-    """Some readings of a meter, half a minute apart, so that a day takes 2,880."""
-    return [
-        {
-            "type": "smbg",
-            "time": f"{day}T{index // 120:02}:{index // 2 % 60:02}:{index % 2 * 30:02}Z",
-            "deviceId": device,
-            "units": "mg/dL",
-            "value": 100 + index % 50,
-            **fields,
-        }
-        for index in range(number)
-    ]
-
-
-def stage(
-    staging: Path,
-    records: list[Any],
-    *,
-    user: str = SAMPLE_USERS[0],
-    day: date = TODAY,
-    batch: str = "batch-1",
-    device: str = "device-1",
-    **manifest: Any,
-) -> Path:
-    """Stage records as one ready batch."""
-    folder = staging / day.isoformat() / user / batch
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = (line if isinstance(line, bytes) else json.dumps(line).encode() for line in records)
-    (folder / "records.ndjson").write_bytes(b"".join(line + b"\n" for line in lines))
-    body = {"deviceId": device, "deviceModel": "Meter", "deviceTags": ["bgm"]}
-    given = {
-        "userId": user,
-        "dataSet": body,
-        "files": [{"name": "records.ndjson", "format": "ndjson"}],
-        **manifest,
-    }
-    (folder / "manifest.json").write_text(json.dumps(given))
-    return folder

@@ -8,8 +8,7 @@ from sqlalchemy import update
 from upath import UPath
 
 from tests.cli.conftest import Run
-from tests.ledger.conftest import found
-from tests.states import set_batch_state
+from tests.factories import found, set_batch_state
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.schema import batches
 from tidepool_ingest.staging.work_area import WorkArea

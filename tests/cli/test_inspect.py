@@ -19,8 +19,7 @@ import pytest
 from tests import PROJECT
 from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
 from tests.cli.made_up import HELD, KNOWN, day, days, inspection
-from tests.ledger.conftest import found
-from tests.states import set_batch_state
+from tests.factories import found, set_batch_state
 from tidepool_ingest.cli.inspect_next import Invocation
 from tidepool_ingest.cli.inspect_text import inspections_as_text
 from tidepool_ingest.cli.terminal import Colours, Sheet, Terminal, columns_of, printable

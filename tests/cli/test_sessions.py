@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Run
-from tests.ledger.conftest import found
-from tests.states import set_batch_state, set_data_set_state
+from tests.factories import found, set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, TaskOrigin
 from tidepool_ingest.privacy import short_hash
 

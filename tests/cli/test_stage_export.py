@@ -13,8 +13,9 @@ import zstandard
 from upath import UPath
 
 from tests.cli.conftest import USER, Ran, Run, cbg, ndjson
+from tests.factories import DAY
 from tests.formats.readers import VendorReader, vendor_file
-from tests.world import DAY, World
+from tests.world import World
 from tidepool_ingest import __version__
 from tidepool_ingest.cli.stage import BESIDE
 from tidepool_ingest.formats import FORMATS

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from tests import PROJECT
+from tests.factories import DAY, NONE, TRUNCATE, bolus, cbg, readings
 from tests.maintenance.test_rebuild import connection
 from tests.maintenance.test_reconcile import reconcile
 from tests.timing import PATIENCE_SECONDS
-from tests.world import DAY, NONE, QUICK, TRUNCATE, World, bolus, cbg, readings
+from tests.world import QUICK, World
 from tidepool_ingest import plan
 from tidepool_ingest.cli import main, upload, upload_run
 from tidepool_ingest.cli.run_progress import RunProgress

@@ -16,7 +16,7 @@ import pytest
 from dev.simulator import simulator_connection
 
 from tests import PROJECT
-from tests.airflow.world import readings
+from tests.factories import meter_readings
 from tidepool_simulator import Accounts, Simulator
 from tidepool_simulator.sample import SAMPLE_USERS
 
@@ -137,7 +137,7 @@ def test_airflow_finds_all_of_it(team: Team) -> None:
 
 
 def test_a_batch_is_staged_uploaded_and_verified(team: Team, simulator: Simulator) -> None:
-    (team.home / "readings.ndjson").write_text("\n".join(map(json.dumps, readings(50))))
+    (team.home / "readings.ndjson").write_text("\n".join(map(json.dumps, meter_readings(50))))
     team.run("python", "-m", "airflow", "db", "migrate")
     where = ("--root", team.staging, "--day", datetime.now(UTC).date().isoformat(), "--user", SAMPLE_USERS[0])
     team.run("tidepool-ingest", "stage", "readings.ndjson", *where, "--device-model", "Meter")

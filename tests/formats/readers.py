@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from tests.world import DEVICE, minute_of
+from tests.factories import DEVICE, minute_of
 from tidepool_ingest.formats.holds import DATES_SWAPPED, hold_unless_meant
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext, RejectedRow
 from tidepool_ingest.local_times import LocalTimes

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
+from tests.factories import ORIGIN
 from tests.formats.clarity_files import (
     BORN,
     GERMAN,
@@ -29,7 +30,7 @@ from tests.formats.clarity_files import (
     utc,
     worn,
 )
-from tests.world import ORIGIN, World
+from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import SourceReader, guess_format
 from tidepool_ingest.formats.clarity import DEVICE_ID, ClarityReader

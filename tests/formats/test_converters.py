@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.factories import DEVICE, readings
 from tests.formats.readers import VendorReader, vendor_file
-from tests.integration.continuous.feeds import FeedWorld
 from tests.upload.test_discovery import elsewhere
-from tests.world import DEVICE, World, a_world, readings
+from tests.world import FeedWorld, World, a_world
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.reader import Block
 from tidepool_ingest.guards.marks import CONVERTERS, KEY, LARGEST, VERSION_MAX

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories import cbg
 from tests.formats.web_page import Record, comparable, exported, kept, read, stored
 from tests.model.examples import EXAMPLES
-from tests.world import cbg
 from tidepool_ingest.formats.tidepool_export.units import kind_of
 from tidepool_ingest.formats.tidepool_export.web_fields import IN_STRINGS, KEPT
 from tidepool_ingest.formats.tidepool_web_export.restoring import UNCLEAR

@@ -17,7 +17,8 @@ import pytest
 from upath import UPath
 
 from tests import PROJECT
-from tests.world import DEVICE, World
+from tests.factories import DEVICE
+from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import SourceReader, guess_format
 from tidepool_ingest.formats.holds import FileHeldError

@@ -16,8 +16,7 @@ from tests.formats.nightscout_sites import (
     text_of,
     treatment,
 )
-from tests.integration.continuous.feeds import FeedWorld
-from tests.world import a_world
+from tests.world import FeedWorld, a_world
 
 PROFILES = [profile(rates={"00:00": 1, "13:00": 1.5}, zone="Europe/Berlin")]
 SITE: list[Document] = [

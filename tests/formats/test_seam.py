@@ -13,6 +13,7 @@ import pytest
 from upath import UPath
 
 from tests import PROJECT
+from tests.factories import DAY, DEVICE, minute_of
 from tests.formats.readers import (
     BROKEN,
     READERS,
@@ -23,7 +24,7 @@ from tests.formats.readers import (
     record,
     with_footer,
 )
-from tests.world import DAY, DEVICE, World, minute_of
+from tests.world import World
 from tidepool_ingest.cli import main
 from tidepool_ingest.formats import FORMATS, SourceReader, guess_format, read_manifest
 from tidepool_ingest.formats.reader import Block, Reader

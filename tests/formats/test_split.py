@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from tests.cli.conftest import Ran, Run, run
+from tests.factories import DAY
 from tests.formats.tables import mapping
-from tests.world import DAY, World
+from tests.world import World
 from tidepool_ingest.stage.people import split
 from tidepool_ingest.staging.errors import BatchError
 

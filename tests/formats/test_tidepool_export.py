@@ -11,19 +11,8 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tests.world import (
-    DAY,
-    DEVICE,
-    NONE,
-    Record,
-    World,
-    alarm,
-    bolus,
-    cbg,
-    minute_of,
-    readings,
-    wizard,
-)
+from tests.factories import DAY, DEVICE, NONE, Record, alarm, bolus, cbg, minute_of, readings, wizard
+from tests.world import World
 from tidepool_ingest.formats.tidepool_export import cleaning as links
 from tidepool_ingest.formats.tidepool_export.cleaning import SERVER_OWNED, SHOWN_ONLY, ExportCleaner
 from tidepool_ingest.ledger import BatchState

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from tests import PROJECT
+from tests.factories import DAY, DEVICE, bolus, cbg, minute_of, wizard
 from tests.formats.web_page import (
     FORMAT,
     Record,
@@ -26,7 +27,7 @@ from tests.formats.web_page import (
     stored,
 )
 from tests.model.examples import EXAMPLES
-from tests.world import DAY, DEVICE, World, bolus, cbg, minute_of, wizard
+from tests.world import World
 from tidepool_ingest.cli import main
 from tidepool_ingest.deep_json import dumps, loads
 from tidepool_ingest.formats import SourceReader

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import DEVICE, World, cbg, readings
+from tests.factories import DEVICE, cbg, readings
+from tests.world import World
 from tidepool_ingest.client import TidepoolError
 from tidepool_ingest.guards import (
     Decision,

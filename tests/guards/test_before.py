@@ -13,11 +13,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from upath import UPath
 
+from tests.factories import DEVICE, TRUNCATE, Record, bolus, cbg, set_batch_state, set_data_set_state
 from tests.maintenance.test_rebuild import Elsewhere, rebuilt
-from tests.states import set_batch_state, set_data_set_state
 from tests.upload.test_discovery import elsewhere
 from tests.upload.test_reverification import in_the_store
-from tests.world import DEVICE, TRUNCATE, Outcome, Record, World, bolus, cbg
+from tests.world import Outcome, World
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.ndjson import NdjsonReader

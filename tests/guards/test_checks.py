@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.world import Record, World, bolus, cbg, readings
+from tests.factories import Record, bolus, cbg, readings
+from tests.world import World
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.guards.glucose import GlucoseUnitsError
 from tidepool_ingest.ledger import BatchState

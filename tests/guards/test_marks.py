@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import DEVICE, World, readings
+from tests.factories import DEVICE, readings
+from tests.world import World
 from tidepool_ingest.client import DataSet
 from tidepool_ingest.guards.marks import KEY, LARGEST, Mark, check_room_for_mark, with_mark
 from tidepool_ingest.model.gojson import go_json_size

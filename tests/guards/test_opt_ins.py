@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import DEVICE, HASH, NONE, ORIGIN, TRUNCATE, World, cbg, readings
+from tests.factories import DEVICE, HASH, NONE, ORIGIN, TRUNCATE, cbg, readings
+from tests.world import World
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.guards import DoublingError
 from tidepool_ingest.ledger import BatchState, DataSetState

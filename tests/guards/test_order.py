@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import DAY, DEVICE, NONE, ORIGIN, TRUNCATE, World, bolus, readings
+from tests.factories import DAY, DEVICE, NONE, ORIGIN, TRUNCATE, bolus, readings
+from tests.world import World
 from tidepool_ingest.guards import OlderThanUploadedError
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError

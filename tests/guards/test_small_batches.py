@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.world import World, cbg, readings
+from tests.factories import cbg, readings
+from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import QuarantineLimitError
 from tidepool_ingest.ledger import BatchState

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from tests.factories import DAY, HASH, TRUNCATE, readings
 from tests.guards.test_order import BOTH, OLDER, amounts, closes, dose, held, ready, verified
 from tests.integration.test_replaces import RIGHT, WRONG, shown, values_of
-from tests.world import DAY, HASH, TRUNCATE, World, readings
+from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import OlderThanUploadedError
 from tidepool_ingest.ledger import BatchState

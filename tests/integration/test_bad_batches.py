@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import DAY, DEVICE, NONE, ORIGIN, Outcome, World, a_world, readings
+from tests.factories import DAY, DEVICE, NONE, ORIGIN, readings
+from tests.world import Outcome, World, a_world
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchRow, BatchState
 from tidepool_ingest.ledger.schema import batches

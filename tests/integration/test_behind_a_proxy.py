@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.factories import readings
 from tests.integration.test_privacy import GOOD, REFUSED, nothing_private, stage
 from tests.proxy import API_NAME, ConnectProxy, make_certificate
-from tests.world import Listener, World, readings
+from tests.world import Listener, World
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.database import LeaseHeldError

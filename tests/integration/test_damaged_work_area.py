@@ -13,8 +13,9 @@ from cryptography.fernet import Fernet
 from upath import UPath
 
 from tests import damage
+from tests.factories import NONE, cbg, minute_of
 from tests.maintenance.test_reconcile import reconcile
-from tests.world import NONE, World, a_world, cbg, minute_of
+from tests.world import World, a_world
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.prepare import writer

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.factories import DAY, readings
 from tests.maintenance.test_reconcile import reconcile
-from tests.world import DAY, World, readings
+from tests.world import World
 from tidepool_ingest import plan
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.guards import Decision, apply_decision, record_decision, reopen

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.conftest import Run, run
-from tests.integration.continuous.feeds import DROP_HASH, OLDER, FeedWorld
-from tests.world import DEVICE, HASH, NONE, World, a_world, alarm, minute_of, readings, wizard
+from tests.factories import DEVICE, DROP_HASH, HASH, NONE, ORIGIN_OLDER, alarm, minute_of, readings, wizard
+from tests.world import FeedWorld, World, a_world
 from tidepool_ingest.deep_json import dumps
 from tidepool_ingest.reports.dry_run import compare_batch
 
@@ -72,7 +72,7 @@ def test_they_are_edited_cut_into_parts_and_compared(world: World) -> None:
     assert world.all_right()
 
 
-@pytest.mark.parametrize("deduplicator", [OLDER, DROP_HASH])
+@pytest.mark.parametrize("deduplicator", [ORIGIN_OLDER, DROP_HASH])
 def test_they_go_to_a_feed(
     tmp_path_factory: pytest.TempPathFactory, empty_ledger: object, deduplicator: str
 ) -> None:

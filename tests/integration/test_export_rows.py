@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import DEVICE, World, cbg, readings
+from tests.factories import DEVICE, cbg, readings
+from tests.world import World
 from tidepool_ingest.ledger import BatchState
 
 MARKER = {"exportError": "Due to the size of your export, not all data could be retrieved."}

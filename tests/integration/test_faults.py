@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.states import set_data_set_state
+from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, readings, set_data_set_state, wizard
 from tests.timing import PATIENCE_SECONDS, LateWork
-from tests.world import HASH, NONE, ORIGIN, TRUNCATE, World, readings, wizard
+from tests.world import World
 from tidepool_ingest.client import (
     TidepoolAuthenticationError,
     TidepoolBusyError,

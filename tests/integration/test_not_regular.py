@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.factories import cbg, readings, sha256
 from tests.maintenance.test_cleanup import age, tidy
 from tests.staging.test_not_regular import lay_socket, no_waiting
-from tests.world import World, cbg, readings, sha256
+from tests.world import World
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.maintenance import cleanup
 from tidepool_ingest.maintenance.erasure import PersonErasure

@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
+from tests.factories import DAY, DEVICE, cbg, readings
 from tests.ledger.conftest import postgresql_database
-from tests.world import DAY, DEVICE, World, cbg, readings
+from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.options import RunOptions

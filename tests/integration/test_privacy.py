@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import Listener, Outcome, Record, World, bolus, cbg, readings, wizard
+from tests.factories import Record, bolus, cbg, readings, wizard
+from tests.world import Listener, Outcome, World
 from tidepool_ingest.cli import main
 from tidepool_ingest.reports.run import report_on
 from tidepool_simulator.faults import Fault

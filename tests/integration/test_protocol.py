@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.factories import HASH, NONE, ORIGIN, readings, wizard
 from tests.faults.catalogue import LATEST_COMMIT, REMOTE, Kind
 from tests.killing import Killed, Killer
-from tests.world import HASH, NONE, ORIGIN, World, a_world, readings, wizard
+from tests.world import World, a_world
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger
 from tidepool_ingest.ledger.database import LeaseHeldError

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from tests.factories import DAY, DEVICE, NONE, bolus, cbg
 from tests.integration.test_resume import Killed, Killer
-from tests.world import DAY, DEVICE, NONE, World, bolus, cbg
+from tests.world import World
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.guards import ReplacesLosesDaysError

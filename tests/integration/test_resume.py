@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, readings, wizard
 from tests.killing import Killed, Killer
-from tests.world import HASH, NONE, ORIGIN, TRUNCATE, World, a_world, readings, wizard
+from tests.world import World, a_world
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError
 

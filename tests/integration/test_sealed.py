@@ -10,8 +10,9 @@ import pytest
 from cryptography.fernet import Fernet
 from upath import UPath
 
+from tests.factories import DEVICE, cbg, readings, wizard
 from tests.upload.test_reverification import recheck
-from tests.world import DEVICE, World, cbg, readings, wizard
+from tests.world import World
 from tidepool_ingest.ledger import BatchState, Rejection
 from tidepool_ingest.stage import stage
 from tidepool_ingest.staging.encryption import KEYS_VARIABLE, decrypted

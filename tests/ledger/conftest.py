@@ -3,15 +3,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from tests.timing import Clock
-from tidepool_ingest.ledger import FoundBatch, Ledger, leases
+from tidepool_ingest.ledger import Ledger, leases
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -44,20 +42,6 @@ def ledger(address: str) -> Iterator[Ledger]:
     ledger.migrate()
     yield ledger
     ledger.close()
-
-
-def found(**values: Any) -> FoundBatch:
-    given = {
-        "api_host": "api.example.org",
-        "content_key": "c" * 64,
-        "user_id": "0123456789",
-        "batch_id": "batch-1",
-        "day": date(2026, 1, 2),
-        "folder": "/staging/2026-01-02/0123456789/batch-1",
-        "label": "2026-01-02 Dexcom G6 0a1b2c3d4e",
-        "device_id": "device-1",
-    }
-    return FoundBatch(**{**given, **values})
 
 
 @pytest.fixture

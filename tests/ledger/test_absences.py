@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tests.ledger.conftest import found
-from tests.states import set_batch_state, set_data_set_state
+from tests.factories import found, set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import BatchState, DataSetState, FoundPart, Ledger, TaskOrigin, WaitingBatch
 
 ROOT = "/staging"

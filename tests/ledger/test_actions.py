@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tidepool_ingest.ledger import ActionKind, ActionStatus, Ledger
 from tidepool_ingest.ledger.database import UnknownActionError
 

@@ -6,8 +6,7 @@ from datetime import date
 
 import pytest
 
-from tests.ledger.conftest import found
-from tests.states import set_batch_state
+from tests.factories import found, set_batch_state
 from tidepool_ingest.guards import reopen
 from tidepool_ingest.ledger import (
     DECLINED,

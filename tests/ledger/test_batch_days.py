@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tidepool_ingest.coverage import text_of_hours
 from tidepool_ingest.ledger import Ledger
 

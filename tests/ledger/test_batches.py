@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from tests.ledger.conftest import found
-from tests.states import set_batch_state, set_data_set_state
+from tests.factories import found, set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import BatchState, DataSetState, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.database import UnknownBatchError
 

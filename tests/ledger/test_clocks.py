@@ -16,7 +16,8 @@ from typing import Self
 
 import pytest
 
-from tests.ledger.conftest import found, postgresql_database
+from tests.factories import found
+from tests.ledger.conftest import postgresql_database
 from tests.ledger.test_tokens import refresh, store
 from tidepool_ingest import ledger as package
 from tidepool_ingest.ledger import BatchRow, DataSetRow, Ledger, TaskOrigin, lease_of_batch

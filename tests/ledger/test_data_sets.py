@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tidepool_ingest.ledger import ChunkState, DataSetState, Ledger, TaskOrigin
 
 ORIGIN = TaskOrigin(dag_id="tidepool_normal_upload", run_id="manual", map_index=3, try_number=1)

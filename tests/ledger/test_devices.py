@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from tests.ledger.conftest import found
-from tests.states import set_batch_state, set_data_set_state
+from tests.factories import found, set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, FoundPart, Ledger, TaskOrigin
 
 FIRST, SECOND = date(2026, 1, 2), date(2026, 1, 3)

@@ -4,8 +4,7 @@ from datetime import date
 
 from sqlalchemy import select
 
-from tests.ledger.conftest import found
-from tests.states import set_data_set_state
+from tests.factories import found, set_data_set_state
 from tidepool_ingest.ledger import ActionKind, DataSetState, Ledger, Rejection, TaskOrigin, lease_of_batch
 from tidepool_ingest.ledger.retention import Person
 from tidepool_ingest.ledger.schema import batches, leases, metadata

@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tests.ledger.test_states import begin
 from tidepool_ingest.ledger import DELETIONS, BatchRow, BatchState, DataSetState, Ledger, origin_digest
 from tidepool_ingest.ledger.database import LeaseLostError

@@ -16,7 +16,7 @@ import pytest
 from bench.uploads_page import DEVICES, VISITED, fill, visit, visit_one
 from sqlalchemy import create_engine, event, insert, make_url, text, update
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tidepool_ingest.guards import check_order
 from tidepool_ingest.ledger import (
     ActionKind,

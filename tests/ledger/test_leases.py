@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tests.timing import Clock
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError

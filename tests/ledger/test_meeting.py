@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tidepool_ingest.ledger import Ledger, ReadManifest
 
 RUNS = 3

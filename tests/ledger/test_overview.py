@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, select, text, update
 
-from tests.ledger.conftest import found
-from tests.states import set_batch_state
+from tests.factories import found, set_batch_state
 from tidepool_ingest.ledger import DECLINED, BatchState, Dismissal, FoundPart, Ledger, UploadFilter
 from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.retention import Person

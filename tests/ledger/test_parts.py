@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.conftest import found
-from tests.states import set_batch_state, set_data_set_state
+from tests.factories import found, set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import (
     BatchRow,
     BatchState,

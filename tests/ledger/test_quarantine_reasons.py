@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tidepool_ingest.ledger import Ledger
 
 

@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, update
 
-from tests.ledger.conftest import found
-from tests.states import set_data_set_state
+from tests.factories import found, set_data_set_state
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, Purged, Rejection, TaskOrigin
 from tidepool_ingest.ledger import retention as retention_module
 from tidepool_ingest.ledger.schema import batches, data_sets, file_digests

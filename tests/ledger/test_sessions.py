@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from tests.ledger.conftest import found
-from tests.states import set_batch_state, set_data_set_state
+from tests.factories import found, set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, TaskOrigin
 
 

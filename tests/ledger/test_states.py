@@ -13,8 +13,7 @@ import pytest
 from sqlalchemy import update
 
 from tests import PROJECT
-from tests.ledger.conftest import found
-from tests.states import set_batch_state, set_data_set_state
+from tests.factories import found, set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import (
     DECLINED,
     SUPERSEDED_STATES,

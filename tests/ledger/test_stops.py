@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.ledger.conftest import found
-from tests.states import set_batch_state
+from tests.factories import found, set_batch_state
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState, FoundPart, Ledger, StoppedIn
 from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError

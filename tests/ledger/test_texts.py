@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import String, func, insert, select, update
 from sqlalchemy.exc import DontWrapMixin
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tidepool_ingest.ledger import Ledger, LedgerTextError, check_found_texts
 from tidepool_ingest.ledger.schema import (
     INDEXED_LENGTH,

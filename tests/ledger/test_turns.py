@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tidepool_ingest.ledger import BatchRow, Ledger, Turn
 from tidepool_ingest.ledger.schema import turns
 

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import insert, select, update
 from upath import UPath
 
+from tests.factories import DAY, cbg, readings, set_batch_state, set_data_set_state
 from tests.maintenance.test_reconcile import reconcile
-from tests.states import set_batch_state, set_data_set_state
 from tests.upload.test_reverification import recheck
-from tests.world import DAY, World, cbg, readings
+from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import PreparedOtherwiseError
 from tidepool_ingest.ledger import (

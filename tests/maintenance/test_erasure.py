@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import select
 
 import tidepool_ingest.maintenance.erasure as erasing_module
-from tests.states import set_data_set_state
-from tests.world import DAY, World, cbg, readings
+from tests.factories import DAY, cbg, readings, set_data_set_state
+from tests.world import World
 from tidepool_ingest.ledger import ActionKind, ActionStatus, DataSetState
 from tidepool_ingest.ledger.schema import batches, file_digests, metadata
 from tidepool_ingest.maintenance.erasure import PersonErasure, UploadInProgressError

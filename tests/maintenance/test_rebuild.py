@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories import NONE, cbg, readings
 from tests.upload.test_discovery import body, elsewhere, live, uploaded
-from tests.world import NONE, World, cbg, readings
+from tests.world import World
 from tidepool_ingest.cli import main
 from tidepool_ingest.client.connections import CONNECTION_VARIABLE
 from tidepool_ingest.ledger import BatchState, Ledger

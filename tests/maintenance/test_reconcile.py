@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import insert
 from upath import UPath
 
+from tests.factories import DAY, DEVICE, cbg, readings, set_batch_state, set_data_set_state, wizard
 from tests.integration.test_resume import CALLS, Killed, Killer
-from tests.states import set_batch_state, set_data_set_state
 from tests.upload.test_reverification import double, in_the_store, lose, verified
-from tests.world import DAY, DEVICE, World, a_world, cbg, readings, wizard
+from tests.world import World, a_world
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.ledger.schema import leases
 from tidepool_ingest.maintenance.cleanup import RetentionPolicy

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import DEVICE, NONE, World, alarm, bolus, cbg, readings, wizard
+from tests.factories import DEVICE, NONE, alarm, bolus, cbg, readings, wizard
+from tests.world import World
 from tidepool_ingest.model import Problem, validate_datum
 from tidepool_ingest.prepare import record_checks
 from tidepool_ingest.prepare.record_checks import MAX_SOURCES, Findings, RecordChecker

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.world import DEVICE, Record, alarm, cbg, wizard
+from tests.factories import DEVICE, Record, alarm, cbg, wizard
 from tidepool_ingest.model import decode
 from tidepool_ingest.prepare.classify import Judgement, RecordClassifier
 from tidepool_ingest.prepare.digests import content_digest

@@ -10,8 +10,19 @@ from typing import Any
 
 import pytest
 
-from tests.states import set_batch_state, set_data_set_state
-from tests.world import DEVICE, NONE, Record, World, alarm, bolus, cbg, readings, wizard
+from tests.factories import (
+    DEVICE,
+    NONE,
+    Record,
+    alarm,
+    bolus,
+    cbg,
+    readings,
+    set_batch_state,
+    set_data_set_state,
+    wizard,
+)
+from tests.world import World
 from tidepool_ingest.coverage import hours_of_text
 from tidepool_ingest.formats import reader as block
 from tidepool_ingest.formats.holds import ClockHeldError

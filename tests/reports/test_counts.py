@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.world import World, cbg, readings, wizard
+from tests.factories import cbg, readings, wizard
+from tests.world import World
 from tidepool_ingest.prepare.summary import TooManyRejectedError
 from tidepool_ingest.reports.run import COLUMNS, counts_of
 

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.world import (
-    DAY,
-    DEVICE,
-    NONE,
-    TRUNCATE,
-    Record,
-    World,
-    alarm,
-    bolus,
-    cbg,
-    readings,
-    wizard,
-)
+from tests.factories import DAY, DEVICE, NONE, TRUNCATE, Record, alarm, bolus, cbg, readings, wizard
+from tests.world import World
 from tidepool_ingest.client import TidepoolPermissionError
 from tidepool_ingest.reports.dry_run import COLUMNS, DryRunDiff, DryRunTotals, compare_batch
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.conftest import found
+from tests.factories import found
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import DEVICES_NAMED, inactive_devices, inactive_summary

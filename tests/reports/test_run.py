@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.rows import row
+from tests.factories import row
 from tidepool_ingest.ledger import DECLINED, BatchState
 from tidepool_ingest.reports.run import MAX_BATCHES_LISTED, Report
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.factories import readings
 from tests.integration.test_resume import Killed, Killer
 from tests.maintenance.test_reconcile import forget_staged, forget_work_area, reconcile
-from tests.world import World, readings
+from tests.world import World
 from tidepool_ingest.client import BackOff, TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.upload.normal import chosen_id

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.world import DAY, World, readings
+from tests.factories import DAY, readings
+from tests.world import World
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.guards import WithdrawnError
 from tidepool_ingest.ledger import BatchState, DataSetState, UploadFilter, lease_of_batch

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from upath import UPath
 
+from tests.factories import DAY, HASH, NONE, ORIGIN, TRUNCATE, cbg, readings, wizard
 from tests.guards.test_order import amounts, dose
 from tests.upload.test_reverification import lose
-from tests.world import DAY, HASH, NONE, ORIGIN, TRUNCATE, World, cbg, readings, wizard
+from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import OlderThanUploadedError
 from tidepool_ingest.guards.marks import Mark

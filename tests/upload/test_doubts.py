@@ -7,7 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.world import DEVICE, HASH, NONE, ORIGIN, World, readings
+from tests.factories import DEVICE, HASH, NONE, ORIGIN, readings
+from tests.world import World
 from tidepool_ingest.client import TidepoolBusyError, TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.ledger.database import LeaseHeldError

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.states import set_data_set_state
-from tests.world import HASH, World, readings, wizard
+from tests.factories import HASH, readings, set_data_set_state, wizard
+from tests.world import World
 from tidepool_ingest.client import TidepoolNotFoundError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState

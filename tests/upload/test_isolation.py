@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import HASH, NONE, ORIGIN, World, cbg, readings, store_and_answer_500, wizard
+from tests.factories import HASH, NONE, ORIGIN, cbg, readings, wizard
+from tests.world import World, store_and_answer_500
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.upload.isolation import Isolation

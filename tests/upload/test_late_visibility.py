@@ -7,8 +7,9 @@ from contextlib import closing
 
 import pytest
 
+from tests.factories import HASH, NONE, ORIGIN, readings
 from tests.timing import Clock
-from tests.world import HASH, NONE, ORIGIN, World, readings
+from tests.world import World
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.maintenance.reconcile import delete_unfinished
 from tidepool_ingest.upload import ChangedSinceError, reverify_one

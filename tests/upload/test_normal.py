@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import HASH, NONE, ORIGIN, TRUNCATE, World, readings, wizard
+from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, readings, wizard
+from tests.world import World
 from tidepool_ingest.client import TidepoolPermissionError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, TaskOrigin

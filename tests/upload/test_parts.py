@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.factories import DAY, NONE, ORIGIN, TRUNCATE, bolus, cbg
 from tests.killing import Killed, Killer
 from tests.maintenance.test_reconcile import reconcile
 from tests.upload.test_rejections import BAD, TOO_HIGH
 from tests.upload.test_reverification import lose
-from tests.world import DAY, NONE, ORIGIN, TRUNCATE, World, a_world, bolus, cbg
+from tests.world import World, a_world
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import OlderThanUploadedError, WithdrawnError

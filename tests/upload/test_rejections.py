@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import DEVICE, ORIGIN, World, alarm, bolus, cbg, minute_of, readings, wizard
+from tests.factories import DEVICE, ORIGIN, alarm, bolus, cbg, minute_of, readings, wizard
+from tests.world import World
 from tidepool_ingest.client import TidepoolRejectedError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState

@@ -10,18 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.world import (
-    DAY,
-    DEVICE,
-    NONE,
-    TRUNCATE,
-    World,
-    alarm,
-    bolus,
-    cbg,
-    readings,
-    wizard,
-)
+from tests.factories import DAY, DEVICE, NONE, TRUNCATE, alarm, bolus, cbg, readings, wizard
+from tests.world import World
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError

@@ -5,18 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from tests.world import (
-    DEVICE,
-    HASH,
-    NONE,
-    Record,
-    World,
-    alarm,
-    bolus,
-    cbg,
-    readings,
-    wizard,
-)
+from tests.factories import DEVICE, HASH, NONE, Record, alarm, bolus, cbg, readings, wizard
+from tests.world import World
 from tidepool_ingest.upload import data_set_body
 
 

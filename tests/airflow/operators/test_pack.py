@@ -10,7 +10,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from upath import UPath
 
-from tests.airflow.world import CONTINUOUS_DAG_ID, TODAY, Run, World, readings, stage
+from tests.airflow.world import CONTINUOUS_DAG_ID, Run, World
+from tests.factories import TODAY, meter_readings, stage
 from tidepool_airflow.operators import TidepoolPrepareOperator
 from tidepool_ingest.ledger import Ledger
 from tidepool_simulator import Fault
@@ -31,7 +32,7 @@ def _packs(monkeypatch: pytest.MonkeyPatch) -> None:
 def fleet(world: World, batches: int, **options: object) -> None:
     for number in range(batches):
         device = f"meter-{number}"
-        stage(world.staging, readings(4, device=device), batch=device, device=device, **options)
+        stage(world.staging, meter_readings(4, device=device), batch=device, device=device, **options)
 
 
 def states(run: Run, task: str) -> list[str]:
@@ -64,7 +65,7 @@ def test_many_batches_travel_in_packs_and_each_stands_in_the_ledger(world: World
 def test_one_failing_batch_holds_up_nobody_and_is_tried_alone(world: World) -> None:
     fleet(world, 5)
     (world.staging / str(TODAY) / SAMPLE_USERS[0] / "meter-1" / "manifest.json").write_text("{")
-    stage(world.staging, readings(4), user="0123456789", batch="of-a-stranger")
+    stage(world.staging, meter_readings(4), user="0123456789", batch="of-a-stranger")
     run = world.run()
 
     assert run.state == "failed"
@@ -116,7 +117,7 @@ def test_a_tidepool_that_is_away_fails_packs_and_not_a_task_for_each_batch(world
 
 def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
     fleet(world, 3)
-    stage(world.staging, [*readings(10), *({"type": "smbg"} for _ in range(10))], batch="doubtful")
+    stage(world.staging, [*meter_readings(10), *({"type": "smbg"} for _ in range(10))], batch="doubtful")
     asked_packs: list[int] = []
 
     def ask(operator: TidepoolPrepareOperator, *_: object) -> None:
@@ -175,7 +176,7 @@ def test_feeds_travel_in_packs_too(world: World) -> None:
         for user in SAMPLE_USERS[:2]:
             stage(
                 world.staging,
-                readings(4, day=day),
+                meter_readings(4, day=day),
                 day=day,
                 user=user,
                 batch=f"feed-{ago}",

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.airflow.world import Run, World, readings, stage
+from tests.airflow.world import Run, World
+from tests.factories import meter_readings, stage
 from tidepool_simulator import Fault
 from tidepool_simulator.sample.checker.check import check
 
@@ -18,7 +19,7 @@ def maintain(world: World, **conf: Any) -> Run:
 
 
 def test_what_a_run_left_open_is_completed(world: World) -> None:
-    stage(world.staging, readings(1_500))
+    stage(world.staging, meter_readings(1_500))
     world.simulator.faults.add(Fault.refused("close", 503, times=50))
     assert world.run().state == "failed"
     assert [upload.state for upload in world.uploads()] == ["uploading"]
@@ -44,7 +45,7 @@ def test_nothing_to_do_is_a_success(world: World) -> None:
 
 
 def test_what_needs_a_person_fails_the_run(world: World) -> None:
-    stage(world.staging, readings(10))
+    stage(world.staging, meter_readings(10))
     world.run()
     (upload,) = world.uploads()
     _delete(str(upload.data_set_id))

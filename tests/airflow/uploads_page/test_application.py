@@ -22,7 +22,8 @@ from sqlalchemy import update
 from upath import UPath
 
 from tests import damage
-from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID, TODAY, World, days_since, readings, stage
+from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID, World
+from tests.factories import TODAY, days_since, meter_readings, stage
 from tidepool_airflow.links import ACTION_DAG
 from tidepool_airflow.uploads_page.overview import without_collector
 from tidepool_ingest import plan
@@ -89,7 +90,7 @@ def ledger_of(world: World) -> closing[Ledger]:
 
 def uploaded(world: World, *, refused: int = 0, **conf: Any) -> int:
     """Stage one batch, upload it, and return its number."""
-    records = readings(60)
+    records = meter_readings(60)
     for record in records[:refused]:
         record["value"] = 77_777
     stage(Path(conf.get("staging_root", world.staging)), records)
@@ -209,7 +210,7 @@ def test_it_shows_what_the_ledger_holds_and_no_person(world: World, visit: Visit
 
 
 def test_an_upload_of_the_command_line_has_no_run_to_lead_to(world: World, visit: Visitor) -> None:
-    stage(world.staging, readings(6))
+    stage(world.staging, meter_readings(6))
     assert main(["upload", str(world.staging), "--ledger", f"sqlite:///{world.ledger_file}"]) == 0
     (upload,) = world.uploads()
     viewer = visit("viewer")
@@ -270,7 +271,9 @@ def test_a_file_of_the_overview_holds_no_formula(world: World, visit: Visitor) -
     models = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "Good, model"]
     for number, model in enumerate(models):
         body = {"deviceId": f"device-{number}", "deviceModel": model}
-        stage(world.staging, readings(2, device=f"device-{number}"), batch=f"batch-{number}", dataSet=body)
+        stage(
+            world.staging, meter_readings(2, device=f"device-{number}"), batch=f"batch-{number}", dataSet=body
+        )
     world.run({"dry_run": True})
     with ledger_of(world) as ledger:
         row = ledger.batches.get(1)
@@ -289,7 +292,7 @@ def test_a_file_of_the_overview_holds_no_formula(world: World, visit: Visitor) -
 
 
 def test_a_label_cannot_bring_markup(world: World, visit: Visitor) -> None:
-    stage(world.staging, readings(3), dataSet={"deviceId": "device-1", "deviceModel": "<b>\"x' & co"})
+    stage(world.staging, meter_readings(3), dataSet={"deviceId": "device-1", "deviceModel": "<b>\"x' & co"})
     world.run({"dry_run": True})
 
     for path in ("/", "/list", "/1", "/list?label=<b>%22", "/?model=<b>%22"):
@@ -313,7 +316,7 @@ def test_filters_that_cannot_be_read_are_rejected_and_empty_ones_do_not_matter(
 
 
 def test_what_needs_attention_is_listed_with_its_remedy(world: World, visit: Visitor) -> None:
-    records = readings(20)
+    records = meter_readings(20)
     for record in records[:10]:
         record["value"] = 77_777
     stage(world.staging, records)
@@ -381,7 +384,7 @@ def test_the_picture_of_a_day_is_drawn_without_anything_that_was_measured(
 def test_a_device_that_has_stopped_sending_is_named_without_its_id(world: World, visit: Visitor) -> None:
     for ago in range(20, 14, -1):
         day = TODAY - timedelta(days=ago)
-        stage(world.staging, readings(3, day=day), day=day, batch=f"batch-{ago}")
+        stage(world.staging, meter_readings(3, day=day), day=day, batch=f"batch-{ago}")
     world.run({"look_back_days": 30, "dry_run": True})
     with ledger_of(world) as ledger:
         (inactive,) = inactive_devices(ledger, datetime.now(UTC).date())
@@ -499,7 +502,7 @@ def test_a_page_moves_while_a_run_is_at_work_and_costs_nothing_if_nothing_has_ch
 
 @pytest.mark.slow
 def test_a_page_says_to_what_a_retry_has_led(world: World, visit: Visitor) -> None:
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
     world.run({"dry_run": True})
     (session,) = world.uploads()
     user, path = visit("user"), f"{PAGE}/{session.batch}"
@@ -797,7 +800,7 @@ def test_an_action_is_recorded_and_done_by_a_run_and_its_result_shown(
 
 @pytest.mark.slow
 def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, visit: Visitor) -> None:
-    records = readings(60)
+    records = meter_readings(60)
     records[0]["value"] = 77_777
     stage(world.staging, records)
     world.run({"part_records": 20, "max_quarantined_percent": 50})
@@ -834,8 +837,8 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
 @pytest.mark.slow
 def test_undo_of_a_batch_of_a_feed_retracts_it_by_another_one(world: World, visit: Visitor) -> None:
     feed = {"dataSetType": "continuous", "deviceId": "device-1", "deviceModel": "Meter"}
-    stage(world.staging, readings(20), batch="canary-1", dataSet=feed)
-    stage(world.staging, readings(30, value=99)[10:], batch="canary-2", dataSet=feed)
+    stage(world.staging, meter_readings(20), batch="canary-1", dataSet=feed)
+    stage(world.staging, meter_readings(30, value=99)[10:], batch="canary-2", dataSet=feed)
     world.run({}, dag_id=CONTINUOUS_DAG_ID)
     with ledger_of(world) as ledger:
         numbers = {ledger.batches.get(one.batch).batch_id: one.batch for one in world.uploads()}
@@ -877,7 +880,7 @@ def test_undo_of_a_batch_of_a_feed_retracts_it_by_another_one(world: World, visi
 
 def stopped(world: World, name: str, **staged: Any) -> None:
     """Stage a batch that a guard holds."""
-    records = readings(20, device=name)
+    records = meter_readings(20, device=name)
     for record in records[:15]:
         record["value"] = 77_777
     stage(world.staging, records, batch=name, device=name, **staged)
@@ -902,7 +905,7 @@ def listed(client: TestClient, query: str) -> set[int]:
 def test_what_needs_attention_is_dismissed_and_reopened_and_retried_alone(
     world: World, visit: Visitor
 ) -> None:
-    stage(world.staging, readings(5, device="good"), batch="good", device="good")
+    stage(world.staging, meter_readings(5, device="good"), batch="good", device="good")
     for name in ("a", "b", "c"):
         stopped(world, name)
     world.run()
@@ -995,7 +998,7 @@ def test_several_are_undone_by_one_run_and_one_that_fails_keeps_no_other_from_it
 
     names = ["a", "b", "c"]
     for name in names:
-        stage(world.staging, readings(5, device=name), batch=name, device=name)
+        stage(world.staging, meter_readings(5, device=name), batch=name, device=name)
     world.run()
     of = numbers_of(world)
     user = visit("user")
@@ -1059,10 +1062,10 @@ def test_a_failed_action_says_why(world: World, visit: Visitor) -> None:
 
 @pytest.mark.slow
 def test_a_retry_runs_its_own_batch_alone(world: World, visit: Visitor) -> None:
-    stage(world.staging, readings(5))
+    stage(world.staging, meter_readings(5))
     world.run({"dry_run": True})
     (session,) = world.uploads()
-    stage(world.staging, readings(7, device="beside"), batch="beside", device="beside")
+    stage(world.staging, meter_readings(7, device="beside"), batch="beside", device="beside")
     user = visit("user")
 
     response = ask(user, session.batch, "retry")
@@ -1088,7 +1091,7 @@ def test_what_was_staged_under_another_root_is_checked_and_retried_there(
     with ledger_of(world) as ledger:
         (action,) = ledger.actions.of_batch(batch)
     assert world.run({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "success"
-    stage(Path(root), readings(5, device="other"), batch="other", device="other")
+    stage(Path(root), meter_readings(5, device="other"), batch="other", device="other")
     world.run({"dry_run": True, "staging_root": root})
     (other,) = [session.batch for session in world.uploads() if session.state != "verified"]
 
@@ -1190,7 +1193,7 @@ def test_an_unavailable_ledger_is_reported(
 
 
 def test_a_setting_that_cannot_be_used_is_reported_where_it_is_needed(world: World, visit: Visitor) -> None:
-    stage(world.staging, [*readings(20), {"type": "smbg"}])
+    stage(world.staging, [*meter_readings(20), {"type": "smbg"}])
     world.run({"dry_run": True})
     (session,) = world.uploads()
     user = visit("user")

@@ -15,7 +15,8 @@ from upath import UPath
 
 from tests.airflow.uploads_page import test_application as uploads_page
 from tests.airflow.uploads_page.test_application import OWN, PAGE, Visitor, ledger_of, token_on
-from tests.airflow.world import DAG_ID, TODAY, World, readings, stage
+from tests.airflow.world import DAG_ID, World
+from tests.factories import TODAY, meter_readings, stage
 from tidepool_airflow.operators import TidepoolPrepareOperator
 from tidepool_ingest.guards import Decision, record_decision
 from tidepool_ingest.ledger import (
@@ -45,8 +46,8 @@ MALFORMED, REJECTED = "malformed", "rejected"
 
 def a_day(world: World) -> dict[str, int]:
     """Run a day of two batches that stop, each of another cause; return their numbers."""
-    (stage(world.staging, readings(3), batch=MALFORMED) / "manifest.json").write_bytes(MANIFEST)
-    bad = [{**record, "value": 77_777} for record in readings(11, device="device-2")]
+    (stage(world.staging, meter_readings(3), batch=MALFORMED) / "manifest.json").write_bytes(MANIFEST)
+    bad = [{**record, "value": 77_777} for record in meter_readings(11, device="device-2")]
     stage(world.staging, bad, batch=REJECTED, device="device-2")
     world.run()
     return {upload.folder.rpartition("/")[2]: upload.batch for upload in world.uploads()}
@@ -55,7 +56,7 @@ def a_day(world: World) -> dict[str, int]:
 def staged(world: World, *, manifest: bytes | None = None, removed: bool = False) -> tuple[int, Path]:
     """Stage a batch whose names tell of a person, which the ledger knows; return its number and folder."""
     files = [{"name": FILE, "format": "ndjson"}]
-    folder = stage(world.staging, readings(3), batch=FOLDER, files=files)
+    folder = stage(world.staging, meter_readings(3), batch=FOLDER, files=files)
     (folder / "records.ndjson").rename(folder / FILE)
     if manifest is not None:
         (folder / "manifest.json").write_bytes(manifest)
@@ -124,7 +125,7 @@ def test_what_stops_leads_to_its_task_and_its_place(world: World, visit: Visitor
 
 @pytest.mark.slow
 def test_nothing_of_a_batch_that_comes_through_is_recorded(world: World) -> None:
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
     world.run()
     (upload,) = world.uploads()
 

@@ -22,7 +22,7 @@ from dev.postgresql import postgresql
 from dev.simulator import simulator, simulator_connection
 from upath import UPath
 
-from tests.airflow.world import readings
+from tests.factories import meter_readings
 from tests.integration.airflow.celery_stack import (
     BUCKET,
     DEFAULT_QUEUE,
@@ -107,7 +107,7 @@ def new_bucket(endpoint: str) -> Any:
 
 def stage_into(settings: dict[str, str], folder: Path) -> None:
     """Stage a file of two devices, a few records of which Tidepool rejects, by the project's own code."""
-    records = [record for device in DEVICES for record in readings(RECORDS, device=device, day=DAY)]
+    records = [record for device in DEVICES for record in meter_readings(RECORDS, device=device, day=DAY)]
     for record in records[:REFUSED]:
         record["units"] = "nobody's"
     file = folder / "readings.ndjson"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tests.airflow.world import CONTINUOUS_DAG_ID, TODAY, Run, World, readings, stage
+from tests.airflow.world import CONTINUOUS_DAG_ID, Run, World
+from tests.factories import TODAY, meter_readings, stage
 from tidepool_airflow.hook import TidepoolHook
 from tidepool_ingest.maintenance.retracting import stage_retraction
 from tidepool_ingest.staging.batches import BatchFolder
@@ -34,10 +35,10 @@ def all_right(world: World) -> bool:
 
 
 def test_batches_of_a_feed_become_visible_in_one_data_set_that_stays_open(world: World) -> None:
-    stage_feed(world, readings(20), "b-1")
-    stage_feed(world, readings(30, value=99), "b-2")
+    stage_feed(world, meter_readings(20), "b-1")
+    stage_feed(world, meter_readings(30, value=99), "b-2")
     first = run(world)
-    stage_feed(world, readings(40, value=98), "b-3")
+    stage_feed(world, meter_readings(40, value=98), "b-3")
     second = run(world)
 
     assert (first.state, second.state) == ("success", "success")
@@ -52,8 +53,8 @@ def test_batches_of_a_feed_become_visible_in_one_data_set_that_stays_open(world:
 
 @pytest.mark.slow
 def test_a_run_carries_out_what_retracts_a_batch(world: World) -> None:
-    stage_feed(world, readings(20), "b-1")
-    stage_feed(world, readings(30, value=99)[10:], "b-2")
+    stage_feed(world, meter_readings(20), "b-1")
+    stage_feed(world, meter_readings(30, value=99)[10:], "b-2")
     run(world)
     root = UPath(world.staging)
     stage_retraction(root, BatchFolder.at(root, f"{TODAY}/{USER}/b-1"), datetime.now(UTC))
@@ -68,8 +69,8 @@ def test_a_run_carries_out_what_retracts_a_batch(world: World) -> None:
 
 @pytest.mark.slow
 def test_each_dag_takes_its_own_type_of_batch(world: World) -> None:
-    stage(world.staging, readings(3, device="device-2"), batch="normal", device="device-2")
-    stage_feed(world, readings(3), "feed")
+    stage(world.staging, meter_readings(3, device="device-2"), batch="normal", device="device-2")
+    stage_feed(world, meter_readings(3), "feed")
 
     normal, continuous = world.run(), run(world)
 
@@ -84,7 +85,7 @@ def test_each_dag_takes_its_own_type_of_batch(world: World) -> None:
 def test_a_scheduled_run_of_ten_minutes_takes_what_is_new(world: World) -> None:
     start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     for number in range(3):
-        stage_feed(world, readings(10 + number), f"b-{number}")
+        stage_feed(world, meter_readings(10 + number), f"b-{number}")
         interval = (start + timedelta(minutes=10 * number), start + timedelta(minutes=10 * number + 10))
         ended = run(world, run_type="scheduled", interval=interval, logical_date=interval[0])
         assert ended.xcoms["plan", -1, "plan"]["batches"] == 1
@@ -94,13 +95,13 @@ def test_a_scheduled_run_of_ten_minutes_takes_what_is_new(world: World) -> None:
 
 @pytest.mark.slow
 def test_months_of_history_beside_the_running_feed(world: World) -> None:
-    stage_feed(world, readings(10, value=101), "now")
+    stage_feed(world, meter_readings(10, value=101), "now")
     run(world)
     days = [TODAY - timedelta(days=number) for number in range(60, 0, -15)]
     for day in days:
-        stage_feed(world, readings(20, day=day), f"history-{day}", day=day)
+        stage_feed(world, meter_readings(20, day=day), f"history-{day}", day=day)
     # One of them holds today's readings too, as they were before.
-    stage_feed(world, readings(5, value=77), "old-version", day=days[0])
+    stage_feed(world, meter_readings(5, value=77), "old-version", day=days[0])
     run(world, {"first_day": str(days[0]), "last_day": str(days[-1])})
 
     assert [upload.state for upload in world.uploads()] == ["verified"] * 6
@@ -109,7 +110,7 @@ def test_months_of_history_beside_the_running_feed(world: World) -> None:
 
 
 def test_too_many_rejected_records_stop_before_anything_is_live(world: World) -> None:
-    stage_feed(world, [*readings(10), *({"type": "smbg"} for _ in range(10))], "b-1")
+    stage_feed(world, [*meter_readings(10), *({"type": "smbg"} for _ in range(10))], "b-1")
 
     assert run(world).state == "failed"
     assert [(upload.state, upload.reason) for upload in world.uploads()] == [("held", "too-many-refused")]
@@ -118,7 +119,7 @@ def test_too_many_rejected_records_stop_before_anything_is_live(world: World) ->
 
 @pytest.mark.slow
 def test_a_batch_that_only_deletes(world: World) -> None:
-    stage_feed(world, readings(2, origin={"id": "one"})[:1], "b-1")
+    stage_feed(world, meter_readings(2, origin={"id": "one"})[:1], "b-1")
     run(world)
     stage_feed(world, [], "b-2", files=[], deletes=[{"id": "one"}])
 
@@ -130,7 +131,7 @@ def test_a_batch_that_only_deletes(world: World) -> None:
 def test_the_hook_finds_or_opens_one_data_set_and_refuses_to_close_it(world: World) -> None:
     hook = TidepoolHook()
     first = hook.continuous_data_set(USER, {"deviceId": "device-1"})
-    hook.upload_data(first, json.dumps(readings(1)).encode())
+    hook.upload_data(first, json.dumps(meter_readings(1)).encode())
 
     assert TidepoolHook().continuous_data_set(USER, {"deviceId": "device-1"}) == first
     assert len(list(hook.read_data(USER, data_set_id=first))) == 2

@@ -6,7 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.airflow.world import World, readings, stage
+from tests.airflow.world import World
+from tests.factories import meter_readings, stage
 from tidepool_ingest.ledger import Ledger
 from tidepool_simulator.faults import Fault
 
@@ -22,7 +23,7 @@ def parts_of(world: World) -> list[tuple[str, str | None]]:
 
 
 def test_a_run_uploads_every_part(world: World) -> None:
-    stage(world.staging, readings(READINGS))
+    stage(world.staging, meter_readings(READINGS))
 
     run = world.run(CUT)
 
@@ -38,7 +39,7 @@ def test_a_run_uploads_every_part(world: World) -> None:
 
 
 def test_a_later_run_goes_on_with_the_parts_that_are_left(world: World) -> None:
-    stage(world.staging, readings(READINGS))
+    stage(world.staging, meter_readings(READINGS))
     world.simulator.faults.add(Fault.refused("create", 503, skip=2, times=50))
     assert world.run(CUT).state == "failed"
     assert [state for state, _ in parts_of(world)] == ["verified", "verified", "uploading", "prepared"]
@@ -56,7 +57,7 @@ def test_a_later_run_goes_on_with_the_parts_that_are_left(world: World) -> None:
 
 
 def test_a_dry_run_covers_the_whole_batch(world: World) -> None:
-    stage(world.staging, readings(READINGS))
+    stage(world.staging, meter_readings(READINGS))
 
     run = world.run({**CUT, "dry_run": True})
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.airflow.world import DAG_ID, HOME, World, readings, stage
+from tests.airflow.world import DAG_ID, HOME, World
+from tests.factories import meter_readings, stage
 from tidepool_ingest.privacy import short_hash
 from tidepool_simulator.sample import SAMPLE_USERS
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def sent(world: World, tmp_path: Path) -> list[dict[str, Any]]:
     """The events of a run in a process of its own: the provider reads its settings once."""
-    stage(world.staging, readings(7))
+    stage(world.staging, meter_readings(7))
     file = tmp_path / "events"
     transport = {"type": "file", "log_file_path": str(file), "append": True}
     ended = subprocess.run(

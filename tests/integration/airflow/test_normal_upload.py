@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from dev.simulator import simulator_connection
 
-from tests.airflow.world import TODAY, World, readings, stage
-from tests.states import set_batch_state
+from tests.airflow.world import World
+from tests.factories import TODAY, meter_readings, set_batch_state, stage
 from tidepool_airflow.operators import TidepoolPrepareOperator
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.privacy import short_hash
@@ -26,7 +26,7 @@ def midnight(day: Any) -> datetime:
 
 
 def test_a_staged_batch_becomes_a_verified_data_set(world: World) -> None:
-    stage(world.staging, readings(1_200))
+    stage(world.staging, meter_readings(1_200))
     run = world.run()
     (upload,) = world.uploads()
 
@@ -36,7 +36,7 @@ def test_a_staged_batch_becomes_a_verified_data_set(world: World) -> None:
 
 
 def test_the_data_set_id_is_in_xcom_and_in_the_ledger(world: World) -> None:
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
     run = world.run()
     (upload,) = world.uploads()
 
@@ -46,7 +46,7 @@ def test_the_data_set_id_is_in_xcom_and_in_the_ledger(world: World) -> None:
 
 @pytest.mark.slow
 def test_a_second_run_takes_up_nothing(world: World) -> None:
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
     world.run()
     sent = world.posts()
     second = world.run()
@@ -61,7 +61,7 @@ def test_a_second_run_takes_up_nothing(world: World) -> None:
 def test_a_manual_run_takes_what_is_ready_whatever_its_logical_date(
     world: World, logical_date: datetime | None
 ) -> None:
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
 
     assert world.run(logical_date=logical_date).state == "success"
     assert [upload.state for upload in world.uploads()] == ["verified"]
@@ -71,7 +71,7 @@ def test_a_manual_run_takes_what_is_ready_whatever_its_logical_date(
 def test_explicit_days_take_exactly_those(world: World) -> None:
     for days_ago in (1, 2, 3):
         day = TODAY - timedelta(days=days_ago)
-        stage(world.staging, readings(3, day=day), day=day, batch=f"batch-{days_ago}")
+        stage(world.staging, meter_readings(3, day=day), day=day, batch=f"batch-{days_ago}")
     run = world.run({"first_day": str(TODAY - timedelta(days=2))})
 
     assert [upload.day for upload in world.uploads()] == [TODAY - timedelta(days=2)]
@@ -81,7 +81,7 @@ def test_explicit_days_take_exactly_those(world: World) -> None:
 def test_a_scheduled_run_takes_its_day_and_late_arrivals(world: World) -> None:
     for days_ago in (400, 401, 405, 420):
         day = TODAY - timedelta(days=days_ago)
-        stage(world.staging, readings(2, day=day), day=day, batch=f"batch-{days_ago}")
+        stage(world.staging, meter_readings(2, day=day), day=day, batch=f"batch-{days_ago}")
     start = midnight(LONG_AGO)
     run = world.run(run_type="scheduled", interval=(start, start + timedelta(days=1)), logical_date=start)
 
@@ -93,7 +93,7 @@ def test_a_scheduled_run_takes_its_day_and_late_arrivals(world: World) -> None:
 def test_a_backfilled_run_takes_its_day_only(world: World) -> None:
     for days_ago in (400, 401):
         day = TODAY - timedelta(days=days_ago)
-        stage(world.staging, readings(2, day=day), day=day, batch=f"batch-{days_ago}")
+        stage(world.staging, meter_readings(2, day=day), day=day, batch=f"batch-{days_ago}")
     start = midnight(LONG_AGO)
     world.run(run_type="backfill", interval=(start, start + timedelta(days=1)), logical_date=start)
 
@@ -108,7 +108,7 @@ def test_nothing_ready_is_a_success(world: World) -> None:
 
 
 def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
-    stage(world.staging, [*readings(20), {"type": "smbg"}])
+    stage(world.staging, [*meter_readings(20), {"type": "smbg"}])
     run = world.run({"dry_run": True})
 
     assert run.state == "success"
@@ -126,10 +126,10 @@ def test_a_dry_run_validates_and_opens_nothing(world: World) -> None:
 
 @pytest.mark.slow
 def test_a_dry_run_reports_what_tidepool_shows_already(world: World) -> None:
-    stage(world.staging, readings(20))
+    stage(world.staging, meter_readings(20))
     world.run()
-    stage(world.staging, readings(30), batch="batch-2")
-    stage(world.staging, readings(3), user="0123456789", batch="of-a-stranger")
+    stage(world.staging, meter_readings(30), batch="batch-2")
+    stage(world.staging, meter_readings(3), user="0123456789", batch="of-a-stranger")
     result = world.run({"dry_run": True}).xcoms["report", -1, "dry_run"]["compared"]
 
     assert (result["new"], result["same"], result["archived"]) == ({"smbg": 10}, {"smbg": 20}, {"smbg": 20})
@@ -138,7 +138,7 @@ def test_a_dry_run_reports_what_tidepool_shows_already(world: World) -> None:
 
 @pytest.mark.slow
 def test_a_dry_run_works_where_nobody_may_sign_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage(world.staging, readings(20))
+    stage(world.staging, meter_readings(20))
     connection = simulator_connection(world.simulator.base_url) | {"password": "not-the-secret"}
     monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_DEFAULT", json.dumps(connection))
     run = world.run({"dry_run": True})
@@ -153,9 +153,10 @@ def test_a_dry_run_works_where_nobody_may_sign_in(world: World, monkeypatch: pyt
 
 
 def test_one_bad_batch_fails_the_run_and_the_others_go_on(world: World) -> None:
-    stage(world.staging, readings(3), batch="good")
+    stage(world.staging, meter_readings(3), batch="good")
     (
-        stage(world.staging, readings(3, device="device-2"), batch="bad", device="device-2") / "manifest.json"
+        stage(world.staging, meter_readings(3, device="device-2"), batch="bad", device="device-2")
+        / "manifest.json"
     ).write_text("{")
     run = world.run()
 
@@ -174,9 +175,9 @@ def test_one_bad_batch_fails_the_run_and_the_others_go_on(world: World) -> None:
 
 @pytest.mark.slow
 def test_a_corrected_batch_uploads_on_the_next_run(world: World) -> None:
-    folder = stage(world.staging, readings(3), files=[{"name": "absent.ndjson", "format": "ndjson"}])
+    folder = stage(world.staging, meter_readings(3), files=[{"name": "absent.ndjson", "format": "ndjson"}])
     assert world.run().state == "failed"
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
 
     assert world.run().state == "success"
     assert sorted(upload.state for upload in world.uploads()) == ["overwritten", "verified"]
@@ -185,7 +186,7 @@ def test_a_corrected_batch_uploads_on_the_next_run(world: World) -> None:
 
 @pytest.mark.slow
 def test_too_many_rejected_records_stop_before_anything_is_opened(world: World) -> None:
-    stage(world.staging, [*readings(10), *({"type": "smbg"} for _ in range(10))])
+    stage(world.staging, [*meter_readings(10), *({"type": "smbg"} for _ in range(10))])
     run = world.run()
 
     assert run.state == "failed"
@@ -198,7 +199,7 @@ def test_too_many_rejected_records_stop_before_anything_is_opened(world: World) 
 
 @pytest.mark.slow
 def test_one_bad_reading_of_two_does_not_keep_the_good_one_out(world: World) -> None:
-    stage(world.staging, [*readings(1), {"type": "smbg"}])
+    stage(world.staging, [*meter_readings(1), {"type": "smbg"}])
 
     assert world.run({"quarantined_from": 1}).state == "failed"
     assert world.run().state == "success"
@@ -207,7 +208,7 @@ def test_one_bad_reading_of_two_does_not_keep_the_good_one_out(world: World) -> 
 
 
 def test_a_failed_upload_fails_the_run_and_the_next_one_goes_on(world: World) -> None:
-    stage(world.staging, readings(2_500))
+    stage(world.staging, meter_readings(2_500))
     world.simulator.faults.add(Fault.refused("close", 503, times=50))
     assert world.run().state == "failed"
     opened = [upload.data_set_id for upload in world.uploads()]
@@ -224,7 +225,7 @@ def test_a_failed_upload_fails_the_run_and_the_next_one_goes_on(world: World) ->
 def test_a_device_that_has_stopped_is_named_in_the_report(world: World) -> None:
     for ago in range(5, 11):
         day = TODAY - timedelta(days=ago)
-        stage(world.staging, readings(2, day=day), day=day, batch=f"batch-{ago}")
+        stage(world.staging, meter_readings(2, day=day), day=day, batch=f"batch-{ago}")
     summary = world.run({"look_back_days": 30}).xcoms["report", -1, "summary"]
 
     assert summary["silent"]["devices"] == 1
@@ -236,7 +237,7 @@ def test_a_device_that_has_stopped_is_named_in_the_report(world: World) -> None:
 
 
 def test_an_unknown_parameter_is_rejected(world: World) -> None:
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
     run = world.run({"frist_day": "2026-01-01"})
 
     assert run.state == "failed"
@@ -247,8 +248,8 @@ def test_an_unknown_parameter_is_rejected(world: World) -> None:
 
 @pytest.mark.slow
 def test_a_user_the_token_may_not_write_to_fails_alone(world: World) -> None:
-    stage(world.staging, readings(3), batch="good")
-    stage(world.staging, readings(3), user="0123456789", batch="stranger")
+    stage(world.staging, meter_readings(3), batch="good")
+    stage(world.staging, meter_readings(3), user="0123456789", batch="stranger")
     run = world.run()
 
     assert run.state == "failed"
@@ -261,7 +262,7 @@ def test_a_user_the_token_may_not_write_to_fails_alone(world: World) -> None:
 @pytest.mark.slow
 def test_only_some_users(world: World) -> None:
     for user in SAMPLE_USERS:
-        stage(world.staging, readings(3), user=user)
+        stage(world.staging, meter_readings(3), user=user)
     run = world.run({"users": [SAMPLE_USERS[1], "0123456789"]})
 
     assert [upload.user_id for upload in world.uploads()] == [SAMPLE_USERS[1]]
@@ -276,8 +277,8 @@ def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: 
     login = {"login": uploader.username, "password": uploader.password}
     monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_CLINIC_B", json.dumps(other | login))
     owner = world.simulator.accounts["owner"].id
-    stage(world.staging, readings(3), user=owner, batch="allowed", connection="tidepool_clinic_b")
-    stage(world.staging, readings(3), batch="not-allowed", connection="tidepool_elsewhere")
+    stage(world.staging, meter_readings(3), user=owner, batch="allowed", connection="tidepool_clinic_b")
+    stage(world.staging, meter_readings(3), batch="not-allowed", connection="tidepool_elsewhere")
     run = world.run()
 
     assert run.state == "failed"
@@ -289,7 +290,7 @@ def test_a_batch_may_name_an_allowed_connection_only(world: World, monkeypatch: 
 
 @pytest.mark.slow
 def test_forced_runs_upload_again_and_the_older_copy_is_archived(world: World) -> None:
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
     world.run()
     (first,) = world.uploads()
     world.run({"force": True})
@@ -302,11 +303,11 @@ def test_forced_runs_upload_again_and_the_older_copy_is_archived(world: World) -
 @pytest.mark.slow
 def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -> None:
     yesterday = TODAY - timedelta(days=1)
-    (reading,) = readings(1)
+    (reading,) = meter_readings(1)
     dose = {**reading, "type": "bolus", "subType": "normal", "normal": 2.0}
-    stage(world.staging, [*readings(3), dose], batch="newer")
+    stage(world.staging, [*meter_readings(3), dose], batch="newer")
     world.run()
-    stage(world.staging, [*readings(4), {**dose, "normal": 1.0}], day=yesterday, batch="older")
+    stage(world.staging, [*meter_readings(4), {**dose, "normal": 1.0}], day=yesterday, batch="older")
     run = world.run()
 
     assert run.state == "failed"
@@ -321,9 +322,9 @@ def test_older_content_waits_for_somebody_to_say_that_it_may_win(world: World) -
 
 @pytest.mark.slow
 def test_a_corrected_batch_replaces_the_one_it_names(world: World) -> None:
-    stage(world.staging, readings(3), batch="wrong")
+    stage(world.staging, meter_readings(3), batch="wrong")
     world.run()
-    stage(world.staging, readings(3, value=150), batch="right", replaces="wrong")
+    stage(world.staging, meter_readings(3, value=150), batch="right", replaces="wrong")
     run = world.run()
 
     assert run.state == "success"
@@ -338,7 +339,7 @@ def test_a_corrected_batch_replaces_the_one_it_names(world: World) -> None:
 @pytest.mark.slow
 def test_what_would_delete_other_data_has_to_be_confirmed(world: World) -> None:
     truncate = {"name": "org.tidepool.deduplicator.device.truncate.dataset"}
-    stage(world.staging, readings(3), dataSet={"deviceId": "device-1", "deduplicator": truncate})
+    stage(world.staging, meter_readings(3), dataSet={"deviceId": "device-1", "deduplicator": truncate})
     run = world.run()
 
     assert run.state == "failed"
@@ -351,7 +352,7 @@ def test_what_would_delete_other_data_has_to_be_confirmed(world: World) -> None:
 @pytest.mark.slow
 def test_what_would_show_records_twice_has_to_be_confirmed(world: World) -> None:
     none = {"name": "org.tidepool.deduplicator.none"}
-    stage(world.staging, readings(3), dataSet={"deviceId": "device-1", "deduplicator": none})
+    stage(world.staging, meter_readings(3), dataSet={"deviceId": "device-1", "deduplicator": none})
     world.run()
     sent = world.posts()
 
@@ -365,7 +366,7 @@ def test_what_would_show_records_twice_has_to_be_confirmed(world: World) -> None
 
 
 def test_a_run_passes_over_what_another_batch_was_staged_in_the_place_of(world: World) -> None:
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
     ledger = Ledger(f"sqlite:///{world.ledger_file}")
     prepare = TidepoolPrepareOperator.execute
 

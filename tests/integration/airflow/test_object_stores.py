@@ -21,7 +21,7 @@ import pytest
 from dev.home import LocalHome
 from upath import UPath
 
-from tests.airflow.world import readings
+from tests.factories import meter_readings
 from tests.integration.airflow.celery_stack import store_connection
 from tests.servers import azure_server, google_server, s3_server
 from tidepool_airflow.settings import staging_root
@@ -139,7 +139,7 @@ def write_and_stop(path: UPath, content: bytes) -> None:
 
 def test_a_file_is_staged_found_and_read(root: UPath, tmp_path: Path) -> None:
     source = tmp_path / "readings.ndjson"
-    source.write_text("".join(f"{json.dumps(reading)}\n" for reading in readings(30, day=DAY)))
+    source.write_text("".join(f"{json.dumps(reading)}\n" for reading in meter_readings(30, day=DAY)))
 
     (staged,) = stage(UPath(source), root, USER, day=DAY)
     (found,) = find_batches(root, DAY, DAY)

@@ -14,7 +14,7 @@ from dev.home import LocalHome
 from dev.simulator import simulator, simulator_connection
 from sqlalchemy import create_engine, text
 
-from tests.airflow.world import TODAY, readings, stage
+from tests.factories import TODAY, meter_readings, stage
 from tests.integration.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.ports import free_port
 from tidepool_ingest.guards import Decision
@@ -40,7 +40,7 @@ def deployment() -> Iterator[Deployment]:
         home, databases = stack.enter_context(home_on_server())
         for batch in DECISIONS:
             stage_spoilt(home, batch)
-        stage(home.staging, readings(6, device="in-order"), batch="in-order", device="in-order")
+        stage(home.staging, meter_readings(6, device="in-order"), batch="in-order", device="in-order")
         roles = stack.enter_context(simulator(home))
         environment = home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases)
         settings = {
@@ -57,8 +57,8 @@ def deployment() -> Iterator[Deployment]:
 
 def stage_spoilt(home: LocalHome, batch: str, *, day: date = TODAY, **fields: Any) -> None:
     """Stage a batch of which 10 of 25 records are rejected."""
-    bad = [{**reading, "units": "stones"} for reading in readings(10, device=batch, day=day)]
-    good = readings(25, device=batch, day=day, **fields)[10:]
+    bad = [{**reading, "units": "stones"} for reading in meter_readings(10, device=batch, day=day)]
+    good = meter_readings(25, device=batch, day=day, **fields)[10:]
     stage(home.staging, [*bad, *good], day=day, batch=batch, device=batch)
 
 
@@ -239,8 +239,8 @@ def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment)
 
 def test_a_run_that_does_not_ask_fails_as_ever(deployment: Deployment) -> None:
     yesterday = TODAY - timedelta(days=1)
-    bad = [{**reading, "units": "stones"} for reading in readings(10, device="other", day=yesterday)]
-    stage(deployment.home.staging, [*bad, *readings(10, device="other", day=yesterday)],
+    bad = [{**reading, "units": "stones"} for reading in meter_readings(10, device="other", day=yesterday)]
+    stage(deployment.home.staging, [*bad, *meter_readings(10, device="other", day=yesterday)],
           day=yesterday, batch="other", device="other")  # fmt: skip
     run_id = deployment.post("/dagRuns", {"logical_date": None})["dag_run_id"]
 

@@ -12,7 +12,7 @@ import pytest
 from dev.components import LocalAirflow
 from dev.simulator import simulator, simulator_connection
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.ports import free_port
 from tidepool_simulator.sample import SAMPLE_USERS
@@ -30,7 +30,7 @@ def deployment() -> Iterator[Deployment]:
     port = free_port()
     with ExitStack() as stack:
         home, databases = stack.enter_context(home_on_server())
-        stage(home.staging, readings(3), batch="first")
+        stage(home.staging, meter_readings(3), batch="first")
         roles = stack.enter_context(simulator(home))
         environment = home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases)
         settings = {**environment, "TIDEPOOL_RETRIES": "0", "TIDEPOOL_WATCH_SECONDS": str(LOOK_SECONDS)}
@@ -91,7 +91,7 @@ def test_the_same_manifest_starts_no_second_run(deployment: Deployment) -> None:
 
 
 def test_another_one_starts_another_run(deployment: Deployment) -> None:
-    stage(deployment.home.staging, readings(3), user=SAMPLE_USERS[1], batch="second")
+    stage(deployment.home.staging, meter_readings(3), user=SAMPLE_USERS[1], batch="second")
 
     wait_until(deployment, lambda: verified(deployment) == 2, "the second batch is verified")
     wait_until(deployment, lambda: at_rest(deployment), "all runs have ended")
@@ -104,7 +104,7 @@ def test_a_triggerer_that_starts_anew_knows_what_was_seen(deployment: Deployment
     time.sleep(QUIET_LOOKS * LOOK_SECONDS)
     assert len(runs(deployment, ARRIVAL, kind="asset_triggered")) == before
 
-    stage(deployment.home.staging, readings(3), user=SAMPLE_USERS[2], batch="third")
+    stage(deployment.home.staging, meter_readings(3), user=SAMPLE_USERS[2], batch="third")
     wait_until(deployment, lambda: verified(deployment) == 3, "the third batch is verified")
 
 

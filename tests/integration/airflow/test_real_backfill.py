@@ -18,7 +18,7 @@ import pytest
 from dev.components import LocalAirflow
 from dev.simulator import simulator, simulator_connection
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.ports import free_port
 from tidepool_simulator.sample.checker.check import check
@@ -107,7 +107,7 @@ def backfills() -> Iterator[Backfills]:
     with ExitStack() as stack:
         home, databases = stack.enter_context(home_on_server())
         for day in DAYS:
-            stage(home.staging, readings(RECORDS, day=day), day=day, batch=f"batch-{day}")
+            stage(home.staging, meter_readings(RECORDS, day=day), day=day, batch=f"batch-{day}")
         name_digest(home.staging, "0" * 64)
         roles = stack.enter_context(simulator(home))
         environment = home.environment(tidepool=simulator_connection(roles["base_url"]), databases=databases)
@@ -205,7 +205,13 @@ def test_what_is_forced_is_uploaded_again_and_still_visible_once(backfills: Back
 
 def test_a_day_that_grew_since_is_taken_up_by_its_run(backfills: Backfills) -> None:
     staging, ids = backfills.deployment.home.staging, verified(backfills)
-    stage(staging, readings(RECORDS, device="device-2", day=LAST), day=LAST, batch="late", device="device-2")
+    stage(
+        staging,
+        meter_readings(RECORDS, device="device-2", day=LAST),
+        day=LAST,
+        batch="late",
+        device="device-2",
+    )
 
     backfills.by_ui(reprocess_behavior="completed", dag_run_conf={"force": False})
     assert states(backfills.end()) == dict.fromkeys(DAYS, "success")

@@ -12,7 +12,7 @@ import pytest
 from dev.components import LocalAirflow
 from dev.simulator import simulator, simulator_connection
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.airflow.deployment import DAG_ID, Deployment, home_on_server
 from tests.ports import free_port
 from tidepool_simulator.sample.checker.check import check
@@ -56,7 +56,7 @@ def stage_backlog(deployment: Deployment, kind: str, days: list[date], **doses: 
         device = f"{kind}-{meter}"
         for number in range(READ_OUTS):
             first = NEW_IN_EACH * number
-            records = readings(first + A_READ_OUT, device=device, day=ONE_DAY)[first:]
+            records = meter_readings(first + A_READ_OUT, device=device, day=ONE_DAY)[first:]
             if doses:
                 records.append(_bolus(device, round(1 + number * doses["step"], 2)))
             day = days[number % len(days)]

@@ -15,7 +15,7 @@ from dev.components import LocalAirflow
 from dev.simulator import simulator, simulator_connection
 
 from tests.airflow.receivers import WebServer, listening
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.ports import free_port
 from tidepool_simulator.sample import SAMPLE_USERS
@@ -62,7 +62,7 @@ def notified() -> Iterator[tuple[Deployment, Team, WebServer]]:
     port = free_port()
     with ExitStack() as stack:
         home, databases = stack.enter_context(home_on_server())
-        (stage(home.staging, readings(3)) / "manifest.json").write_text("{")
+        (stage(home.staging, meter_readings(3)) / "manifest.json").write_text("{")
         (home.folder / "team").mkdir()
         team = Team(home.folder / "team")
         roles = stack.enter_context(simulator(home))

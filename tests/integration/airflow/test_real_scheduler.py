@@ -16,7 +16,7 @@ from dev.components import COMPONENTS, LocalAirflow
 from dev.home import LocalHome
 from dev.simulator import simulator, simulator_connection
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
 from tests.ports import free_port, is_open
 from tests.processes import children_of, remaining_of
@@ -54,7 +54,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 def _stage_canaries(staging: Path) -> None:
     """Stage a batch with a planted word wherever a person's data may stand, accepted and rejected."""
-    good = readings(60, device=CANARY_DEVICE, payload={"note": CANARY})
+    good = meter_readings(60, device=CANARY_DEVICE, payload={"note": CANARY})
     schedules = {
         "type": "pumpSettings",
         "time": "2026-01-01T00:00:00Z",

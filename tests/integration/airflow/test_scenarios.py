@@ -25,7 +25,7 @@ from dev.home import LocalHome
 from dev.postgresql import postgresql
 from dev.simulator import simulator, simulator_connection
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment
 from tests.integration.airflow.runs_of_a_day import (
     CHUNK_RECORDS,
@@ -49,7 +49,7 @@ class Scene(RunsOfADay):
     def __init__(self, deployment: Deployment, number: int) -> None:
         super().__init__(deployment, FIRST_DAY + timedelta(days=number))
         self.device = f"device-{number}"
-        records = readings(RECORDS, device=self.device, day=self.day)
+        records = meter_readings(RECORDS, device=self.device, day=self.day)
         stage(deployment.home.staging, records, day=self.day, batch=f"scene-{number}", device=self.device)
 
     def clear(self, run_id: str) -> None:

@@ -12,7 +12,8 @@ from urllib.parse import quote, urlencode, urlsplit
 import pytest
 from dev.simulator import simulator_connection
 
-from tests.airflow.world import DAG_ID, World, readings, stage
+from tests.airflow.world import DAG_ID, World
+from tests.factories import meter_readings, stage
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
 
 pytestmark = pytest.mark.slow
@@ -81,7 +82,7 @@ def written(world: World, folder: Path, form: str) -> Path:
 
 def test_a_run_and_a_test_take_their_connections_from_a_secrets_backend(world: World, tmp_path: Path) -> None:
     file = written(world, tmp_path, "JSON")
-    stage(world.staging, readings(7))
+    stage(world.staging, meter_readings(7))
 
     in_a_process(file, "-m", "dev.demo", DAG_ID)
 

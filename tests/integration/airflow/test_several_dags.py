@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from tests.airflow.world import DAG_ID, World, readings, stage
+from tests.airflow.world import DAG_ID, World
+from tests.factories import meter_readings, stage
 from tidepool_airflow import known_dags as known
 from tidepool_airflow.links import ACTION_DAG
 from tidepool_airflow.middleware import mistake_in
@@ -149,7 +150,7 @@ def test_what_has_stopped_before_it_was_opened_is_tried_again_by_the_dag_that_ha
     world: World, study: World
 ) -> None:
     """Neither root nor connection says whose it is: both were named for that run."""
-    stage(world.staging, readings(3))
+    stage(world.staging, meter_readings(3))
     world.run({"dry_run": True})
     (upload,) = study.uploads()
     ledger = Ledger(f"sqlite:///{study.ledger_file}")
@@ -205,7 +206,7 @@ def test_what_serves_all_dags_finds_the_connection_of_each(
 
 @pytest.mark.slow
 def test_an_upload_goes_by_its_own_connection_and_is_tried_again_by_its_own_dag(study: World) -> None:
-    wrong = [reading | {"value": 77_777} for reading in readings(10)]
+    wrong = [reading | {"value": 77_777} for reading in meter_readings(10)]
     stage(study.staging, wrong)
     assert run(study).state == "failed"
     (upload,) = study.uploads()
@@ -223,7 +224,7 @@ def test_an_upload_goes_by_its_own_connection_and_is_tried_again_by_its_own_dag(
 
 @pytest.mark.slow
 def test_the_maintenance_completes_batches_of_each_root_in_their_own(study: World) -> None:
-    stage(study.staging, readings(1_500))
+    stage(study.staging, meter_readings(1_500))
     study.simulator.faults.add(Fault.refused("close", 503, times=50))
     assert run(study).state == "failed"
     study.simulator.faults.clear()

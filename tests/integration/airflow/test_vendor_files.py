@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID, TODAY, Run, World
+from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID, Run, World
+from tests.factories import TODAY
 from tidepool_simulator.sample import SAMPLE_USERS, vendor_files, write_sample_exports
 from tidepool_simulator.sample.checker.check import check
 from tidepool_simulator.sample.checker.content import rows_of

@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.browser.axe import WIDTHS, look
 from tests.integration.browser.conftest import ADMIN, DAG_ID, Stack, Visitor
 from tidepool_ingest.ledger import ActionKind, BatchState, Dismissal, Ledger, UploadFilter
@@ -55,7 +55,7 @@ def ledger(stack: Stack) -> Ledger:
 
 
 def stage_one(stack: Stack, model: str, refused: int) -> None:
-    records = readings(ROWS + refused, device=model, day=DAY)
+    records = meter_readings(ROWS + refused, device=model, day=DAY)
     for record in records[ROWS:]:
         record["value"] = 77_777
     body = {"deviceId": model, "deviceModel": model, "deviceTags": ["bgm"]}

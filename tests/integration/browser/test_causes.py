@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tests.integration.browser.test_live_page import Asked
 from tests.integration.browser.test_uploads_page import PAGE, RUN_SECONDS, WIDTHS, wait_for
@@ -77,12 +77,17 @@ def causes(stack: Stack) -> Causes:
     folders = {}
     for batch in (MALFORMED, REPAIRED):
         folders[batch] = stage(
-            root, readings(3, device=batch, day=DAY), user=USERS[batch], day=DAY, batch=batch, device=batch
+            root,
+            meter_readings(3, device=batch, day=DAY),
+            user=USERS[batch],
+            day=DAY,
+            batch=batch,
+            device=batch,
         )
     repaired = (folders[REPAIRED] / "manifest.json").read_bytes()
     for folder in folders.values():
         (folder / "manifest.json").write_bytes(MANIFEST)
-    good = readings(25, device=ASKED, day=DAY)
+    good = meter_readings(25, device=ASKED, day=DAY)
     records = [*({**record, "units": "stones"} for record in good[:10]), *good[10:]]
     folders[ASKED] = stage(root, records, day=DAY, batch=ASKED, device=ASKED)
     rename(folders[ASKED])

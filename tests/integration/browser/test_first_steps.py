@@ -8,7 +8,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.airflow.world import TODAY
+from tests.factories import TODAY
 from tests.integration.browser.conftest import ADMIN, CONN_ID, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tests.integration.browser.pages import ConnectionsPage, TriggerForm
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET

@@ -13,7 +13,7 @@ import pytest
 import requests
 from playwright.sync_api import Locator, Page, Request, Route, expect
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.browser.axe import axe_script, grave_problems
 from tests.integration.browser.conftest import ADMIN, DAG_ID, SCREENSHOTS, VIEWER, Stack, Visitor, shoot
 from tests.integration.browser.test_uploads_page import (
@@ -104,7 +104,7 @@ def ledger(stack: Stack) -> Iterator[Ledger]:
 
 def stage_one(stack: Stack, model: str, records: int, *, refused: int = 0) -> None:
     """Stage the one batch of a device."""
-    made = readings(records, device=model, day=DAYS[model])
+    made = meter_readings(records, device=model, day=DAYS[model])
     for record in made[:refused]:
         record["value"] = REFUSED_VALUE
     body = {"deviceId": model, "deviceModel": model, "deviceTags": ["bgm"]}

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.airflow.world import TODAY, readings, stage
+from tests.factories import TODAY, meter_readings, stage
 from tests.integration.browser.axe import look
 from tests.integration.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tests.integration.browser.test_live_page import slowly, start
@@ -36,7 +36,7 @@ def correct(stack: Stack) -> Callable[[], object]:
     """A batch whose manifest cannot be read, and what corrects it; a good one, and one that a guard holds."""
     stack.connect()
     for model, refused in ((GOOD, 0), (HELD, 10), (BROKEN, 0)):
-        records = readings(2_500 if model == BROKEN else 3 + refused, device=model, day=DAY)
+        records = meter_readings(2_500 if model == BROKEN else 3 + refused, device=model, day=DAY)
         for record in records[:refused]:
             record["value"] = REFUSED_VALUE
         body = {"deviceId": model, "deviceModel": model, "deviceTags": ["bgm"]}

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import pytest
 from playwright.sync_api import expect
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tests.integration.browser.pages import BackfillForm
 from tests.integration.browser.test_first_steps import RUN_SECONDS, runs
@@ -36,7 +36,7 @@ def ended(stack: Stack) -> dict[str, str]:
 @pytest.mark.usefixtures("connected")
 def test_a_backfill_from_the_form_uploads_each_day_once(stack: Stack, visit: Visitor) -> None:
     for day in DAYS:
-        records = readings(4, day=day, device="years-ago")
+        records = meter_readings(4, day=day, device="years-ago")
         stage(stack.home.staging, records, day=day, batch=f"years-ago-{day}", device="years-ago")
     page = visit(ADMIN)
     form = BackfillForm(page, DAG_ID)

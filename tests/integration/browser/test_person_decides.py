@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 from playwright.sync_api import expect
 
-from tests.airflow.world import readings, stage
+from tests.factories import meter_readings, stage
 from tests.integration.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tests.integration.browser.pages import RequiredActions, TriggerForm
 from tests.integration.browser.test_first_steps import RUN_SECONDS, new_run, run_ids, runs
@@ -39,7 +39,7 @@ def waits(stack: Stack, before: set[str]) -> str:
 
 @pytest.mark.usefixtures("connected")
 def test_a_person_sees_the_counts_and_decides(stack: Stack, visit: Visitor) -> None:
-    good = readings(25, device=DEVICE, day=DAY)
+    good = meter_readings(25, device=DEVICE, day=DAY)
     records = [*({**record, "units": "stones"} for record in good[:10]), *good[10:]]
     stage(stack.home.staging, records, day=DAY, batch=DEVICE, device=DEVICE)
     before = run_ids(stack)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import FrameLocator, Page, expect
 
-from tests.airflow.world import TODAY, days_since, readings, stage
+from tests.factories import TODAY, days_since, meter_readings, stage
 from tests.integration.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tidepool_airflow.uploads_page.html import NOTHING
 from tidepool_ingest.coverage import hours_of_text
@@ -68,9 +68,9 @@ def ledger(stack: Stack) -> Ledger:
     stack.connect()
     stack.stage_sample(SAMPLE_DAY, SAMPLE_USERS[0])
     for model in GOOD:
-        stage_one(stack, model, readings(3, device=model, day=DAYS[model]))
+        stage_one(stack, model, meter_readings(3, device=model, day=DAYS[model]))
     for model in SPOILT:
-        good, *bad = readings(1 + REFUSED, device=model, day=DAYS[model])
+        good, *bad = meter_readings(1 + REFUSED, device=model, day=DAYS[model])
         stage_one(stack, model, [good, *({**record, "value": REFUSED_VALUE} for record in bad)])
     for dag_id in (DAG_ID, "tidepool_action"):
         stack.airflow.unpause(dag_id)
@@ -86,7 +86,7 @@ def inactive(stack: Stack, ledger: Ledger) -> InactiveDevice:
     first, last = (TODAY - timedelta(days=ago) for ago in (20, 14))
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
-        records = readings(3, device=PEN, day=day)
+        records = meter_readings(3, device=PEN, day=day)
         stage(stack.home.staging, records, day=day, batch=f"{PEN}-{number}", device=PEN)
     trigger(stack, first_day=str(first), last_day=str(last), dry_run=True)
     (found,) = (device for device in inactive_devices(ledger, TODAY) if device.device_id == PEN)

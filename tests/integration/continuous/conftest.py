@@ -1,4 +1,4 @@
-"""The world of the steps, with feeds in it."""
+"""The world, with feeds in it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.continuous.feeds import FeedWorld
-from tests.world import a_world
+from tests.world import FeedWorld, a_world
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.factories import DROP_HASH
 from tests.guards.test_before import LONDON, NEW_YORK, RENAMED, SERIAL, ClockReader, rows
-from tests.integration.continuous.feeds import DROP_HASH, FeedWorld
+from tests.world import FeedWorld
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.guards import HeldError
 from tidepool_ingest.ledger import BatchState

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests import damage
-from tests.integration.continuous.feeds import FeedWorld, cbg
+from tests.factories import cbg
+from tests.world import FeedWorld
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload import upload_batch

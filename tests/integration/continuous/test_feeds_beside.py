@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from tests.integration.continuous.feeds import CLIENT, FeedWorld, cbg
+from tests.factories import cbg
+from tests.world import CLIENT, FeedWorld
 from tidepool_ingest.ledger.feeds import lease_of_feed
 from tidepool_ingest.ledger.schema import feed_writes, feeds
 from tidepool_ingest.maintenance.erasure import PersonErasure, UploadInProgressError

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from tests.integration.continuous.feeds import FeedWorld, cbg
+from tests.factories import cbg, readings, set_batch_state
 from tests.killing import Killed
-from tests.states import set_batch_state
-from tests.world import readings
+from tests.world import FeedWorld
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.schema import chunks

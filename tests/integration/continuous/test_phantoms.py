@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.continuous.feeds import DAY, FeedWorld, cbg
+from tests.factories import DAY, cbg
+from tests.world import FeedWorld
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.window import Window

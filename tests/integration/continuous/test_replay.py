@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.integration.continuous.feeds import DEVICE, FeedWorld
-from tests.world import Record
+from tests.factories import DEVICE, Record
+from tests.world import FeedWorld
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 READINGS = 7 * 24 * 12

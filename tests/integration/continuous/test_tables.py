@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.formats.tables import mapping
-from tests.integration.continuous.feeds import FeedWorld
+from tests.world import FeedWorld
 
 NAMED = mapping(id=["n"], time={"column": "t", "format": "iso"})
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.continuous.feeds import FeedWorld
-from tests.world import a_world
+from tests.world import FeedWorld, a_world
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.continuous.feeds import NONE, ORIGIN, FeedWorld, cbg
-from tests.world import store_and_answer_500
+from tests.factories import NONE, ORIGIN, cbg
+from tests.world import FeedWorld, store_and_answer_500
 from tidepool_ingest.ledger import BatchState
 from tidepool_simulator.rules import Rule
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.continuous.feeds import NONE, ORIGIN, FeedWorld, cbg
+from tests.factories import NONE, ORIGIN, cbg
 from tests.timing import Clock
+from tests.world import FeedWorld
 from tidepool_ingest.upload import guarded_requests as waiting
 from tidepool_ingest.upload.guarded_requests import Timeouts
 from tidepool_simulator import Fault, reading_service

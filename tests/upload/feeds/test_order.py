@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.continuous.feeds import NONE, FeedWorld, cbg
+from tests.factories import NONE, cbg, minute_of
 from tests.killing import Killed
-from tests.world import minute_of
+from tests.world import FeedWorld
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.upload.feeds.verify import FeedVerificationError

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.continuous.feeds import CLIENT, DROP_HASH, NONE, OLDER, ORIGIN, FeedWorld, bolus, cbg
-from tests.world import minute_of, readings
+from tests.factories import DROP_HASH, NONE, ORIGIN, ORIGIN_OLDER, bolus, cbg, minute_of, readings
+from tests.world import CLIENT, FeedWorld
 from tidepool_ingest.client import DataSet
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import with_mark
@@ -156,7 +156,7 @@ def test_a_second_data_set_made_by_another_program_is_left_alone(world: FeedWorl
     assert len(world.values()) == 6
 
 
-@pytest.mark.parametrize("name", [NONE, OLDER, DROP_HASH])
+@pytest.mark.parametrize("name", [NONE, ORIGIN_OLDER, DROP_HASH])
 def test_another_deduplicator_than_the_manifest_asks_for_is_refused(world: FeedWorld, name: str) -> None:
     world.client.open_data_set(world.user, {**BODY, "deduplicator": {"name": name}})
 
@@ -255,7 +255,7 @@ def test_deduplicators_that_work_at_close_are_refused_with_the_reason(world: Fee
         world.ready(readings(3), data_set={"deduplicator": {"name": name}})
 
 
-@pytest.mark.parametrize("name", [DROP_HASH, OLDER])
+@pytest.mark.parametrize("name", [DROP_HASH, ORIGIN_OLDER])
 def test_deduplicators_that_compare_with_what_is_visible_are_refused_for_normal_sets(
     world: FeedWorld, name: str
 ) -> None:

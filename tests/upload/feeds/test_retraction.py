@@ -10,14 +10,26 @@ from typing import Any
 
 import pytest
 
-from tests.integration.continuous.feeds import DROP_HASH, NONE, OLDER, ORIGIN, FeedWorld, bolus, cbg, later
+from tests.factories import (
+    DAY,
+    DROP_HASH,
+    NONE,
+    ORIGIN,
+    ORIGIN_OLDER,
+    bolus,
+    cbg,
+    later,
+    minute_of,
+    readings,
+    wizard,
+)
 from tests.integration.continuous.test_maintenance import reconciled
 from tests.integration.test_resume import Killer
 from tests.killing import Killed
 from tests.maintenance.test_cleanup import age, tidy
 from tests.timing import Clock
 from tests.upload.feeds.test_order import strike
-from tests.world import DAY, minute_of, readings, wizard
+from tests.world import FeedWorld
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition, IngestError
 from tidepool_ingest.guards import QuarantineLimitError, WithdrawnError
@@ -141,7 +153,7 @@ def test_a_forced_upload_that_died_is_not_taken_for_the_one_before(
     assert len(world.values()) == 5
 
 
-@pytest.mark.parametrize("deduplicator", [ORIGIN, OLDER, DROP_HASH, NONE])
+@pytest.mark.parametrize("deduplicator", [ORIGIN, ORIGIN_OLDER, DROP_HASH, NONE])
 @pytest.mark.parametrize("own_ids", [False, True])
 def test_each_deduplicator_leaves_what_others_brought_in(
     world: FeedWorld, deduplicator: str, own_ids: bool
@@ -292,7 +304,7 @@ def test_a_retracting_one_that_had_not_finished_is_completed_by_the_one_that_ret
     assert reconciled(world).unfinished == 0
 
 
-@pytest.mark.parametrize("deduplicator", [ORIGIN, OLDER, DROP_HASH, NONE])
+@pytest.mark.parametrize("deduplicator", [ORIGIN, ORIGIN_OLDER, DROP_HASH, NONE])
 def test_a_version_that_a_later_batch_did_not_replace_goes_too(world: FeedWorld, deduplicator: str) -> None:
     body = {"deduplicator": {"name": deduplicator}}
     world.feed([cbg(1, 5.0, origin={"id": "o"})], "b-0001", data_set=body)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.continuous.feeds import DEVICE, FeedWorld, bolus, cbg
-from tests.world import minute_of, readings, wizard
+from tests.factories import DEVICE, bolus, cbg, minute_of, readings, wizard
+from tests.world import FeedWorld
 from tidepool_ingest.guards import QuarantineLimitError
 from tidepool_simulator.rules import Rule
 

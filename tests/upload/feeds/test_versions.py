@@ -8,8 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.integration.continuous.feeds import DROP_HASH, NONE, OLDER, ORIGIN, FeedWorld, bolus, cbg
-from tests.world import Record, alarm, minute_of, readings, wizard
+from tests.factories import (
+    DROP_HASH,
+    NONE,
+    ORIGIN,
+    ORIGIN_OLDER,
+    Record,
+    alarm,
+    bolus,
+    cbg,
+    minute_of,
+    readings,
+    wizard,
+)
+from tests.world import FeedWorld
 from tidepool_ingest.upload.feeds.verify import FeedVerificationError
 from tidepool_simulator import Fault
 
@@ -144,7 +156,7 @@ def test_embedded_data_and_edits_under_each_deduplicator(world: FeedWorld, name:
     assert world.all_right()
 
 
-@pytest.mark.parametrize("name", [ORIGIN, NONE, OLDER, DROP_HASH])
+@pytest.mark.parametrize("name", [ORIGIN, NONE, ORIGIN_OLDER, DROP_HASH])
 @pytest.mark.parametrize(
     "fault",
     [
@@ -168,7 +180,7 @@ def test_a_chunk_in_doubt_is_there_once(world: FeedWorld, name: str, fault: Faul
 
 
 def test_older_keeps_the_newer_bolus_and_tells(world: FeedWorld) -> None:
-    data_set = {"deduplicator": {"name": OLDER}}
+    data_set = {"deduplicator": {"name": ORIGIN_OLDER}}
     times = {"old": "2026-03-01T00:00:00Z", "new": "2026-03-02T00:00:00Z"}
     world.feed([bolus(0, 2.0, **origin("x", time=times["new"])), cbg(1)], "b-1", data_set=data_set)
     stale = [bolus(0, 1.0, **origin("x", time=times["old"])), cbg(1, 9.0), cbg(2), cbg(3)]
@@ -181,7 +193,7 @@ def test_older_keeps_the_newer_bolus_and_tells(world: FeedWorld) -> None:
 
 
 def test_older_takes_an_edit_with_a_newer_time(world: FeedWorld) -> None:
-    data_set = {"deduplicator": {"name": OLDER}}
+    data_set = {"deduplicator": {"name": ORIGIN_OLDER}}
     for day, amount in ((1, 1.0), (2, 2.0)):
         time = f"2026-03-0{day}T00:00:00Z"
         world.feed([bolus(0, amount, **origin("x", time=time))], f"b-{day}", data_set=data_set)
@@ -190,7 +202,7 @@ def test_older_takes_an_edit_with_a_newer_time(world: FeedWorld) -> None:
 
 
 def test_older_warns_of_a_bolus_without_a_time(world: FeedWorld) -> None:
-    number = world.ready([bolus(0), cbg(1)], data_set={"deduplicator": {"name": OLDER}})
+    number = world.ready([bolus(0), cbg(1)], data_set={"deduplicator": {"name": ORIGIN_OLDER}})
 
     assert world.prepare(number).warnings == {"bolus": {"staged-origin-time-missing": 1}}
 
